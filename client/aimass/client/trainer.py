@@ -1,0 +1,162 @@
+"""The one trainer: what a participant computes in a step, the same under a daemon, Spark and simulation.
+
+`(task, shard, model, seed, settings) -> contribution`, deterministic on one device: the order of rows, dropout and
+whatever else is random start from `seed`, on one thread of torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from aimass.client.shards import Shard
+from aimass.proto.contribution import Contribution, Group
+from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.plan import EvaluateSettings, TrainSettings
+from aimass.proto.task import Task, load_parameters
+from aimass.proto.tensors import Blob
+
+__all__ = ["Device", "analyse", "choose_device", "evaluate", "train"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Device:
+    """Where a participant computes, and what to call it."""
+
+    name: str
+    described: str
+
+
+def choose_device() -> Device:
+    """CUDA where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return Device("cuda", f"CUDA: {torch.cuda.get_device_name()}")
+    return Device("cpu", "CPU")
+
+
+def train(
+    task: Task,
+    shard: Shard,
+    parameters: Blob,
+    local_state: bytes,
+    seed: bytes,
+    settings: TrainSettings,
+    device: str = "cpu",
+) -> tuple[Contribution, bytes]:
+    """Local training from `parameters`: the group `update` holds new minus old of every trained tensor.
+
+    `local_state` is what the participant keeps between steps and is returned for the next one (empty: plain
+    averaging keeps none). With `proximal_mu` the objective gains mu/2 ||w - w_global||^2 (FedProx, Li et al. 2020,
+    eq. 2). Raises `BadInput` where the loss is not finite or the settings do not fit the shard.
+    """
+    _deterministic(seed)
+    model = task.build()
+    load_parameters(model, parameters)
+    model.to(device).train()
+    start = {name: value.detach().clone() for name, value in _contributed(model).items()}
+    _optimise(task, model, shard, settings, seed, device)
+    with torch.no_grad():
+        update = {name: (value - start[name]).cpu().numpy() for name, value in _contributed(model).items()}
+    weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
+    return Contribution({"update": Group(weight, update)}, {}, {}), local_state
+
+
+def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Floating tensors of the state dict but `preprocess.*`, which the federation learns in a step of its own."""
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if value.is_floating_point() and not name.startswith("preprocess.")
+    }
+
+
+def _deterministic(seed: bytes) -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+    torch.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+
+
+def _optimise(
+    task: Task, model: torch.nn.Module, shard: Shard, settings: TrainSettings, seed: bytes, device: str
+) -> None:
+    labels = torch.from_numpy(shard.train.labels).to(device)
+    inputs = tuple(argument.to(device) for argument in task.inputs(shard.train))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    anchors = [parameter.detach().clone() for parameter in trained] if settings.proximal_mu else []
+    optimizer = _optimizer(trained, settings)
+    for rows in _batches(len(labels), settings, seed):
+        index = torch.from_numpy(rows).to(device)
+        optimizer.zero_grad(set_to_none=True)
+        loss = task.loss(model(*(argument[index] for argument in inputs)), labels[index])
+        if anchors:
+            distance = sum(((p - a) ** 2).sum() for p, a in zip(trained, anchors, strict=True))
+            loss = loss + settings.proximal_mu / 2 * distance
+        loss.backward()  # type: ignore[no-untyped-call]
+        if settings.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(trained, settings.gradient_clip)
+        optimizer.step()
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in trained):
+        raise BadInput(
+            "training diverged: a parameter is not finite", code="trainer.diverged", value=f"lr {settings.learning_rate}",
+            cure="Lower the learning rate or clip gradients.",
+        )  # fmt: skip
+
+
+def _optimizer(parameters: list[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+
+
+def _batches(rows: int, settings: TrainSettings, seed: bytes) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Row positions of each batch: fresh permutations, one a pass, cut after `steps` where those are given."""
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(seed[8:], "big")))
+    done = 0
+    passes = 0
+    while settings.epochs is None or passes < settings.epochs:
+        order = generator.permutation(rows)
+        for start in range(0, rows, settings.batch_size):
+            if settings.steps is not None and done == settings.steps:
+                return
+            yield order[start : start + settings.batch_size]
+            done += 1
+        passes += 1
+
+
+def evaluate(
+    task: Task, shard: Shard, parameters: Blob, settings: EvaluateSettings, device: str = "cpu"
+) -> Contribution:
+    """Measures of `parameters` on the held-out rows, as sums; and as figures of this participant alone."""
+    _deterministic(bytes(32))
+    model = task.build()
+    load_parameters(model, parameters)
+    if len(shard.held_out.labels) == 0:
+        return Contribution({}, {}, {})
+    chances = task.probabilities(model.to(device), shard.held_out, settings.batch_size)
+    metrics = task.measures(chances, shard.held_out.labels)
+    return Contribution({}, metrics, {name: metric.total / metric.weight for name, metric in metrics.items()})
+
+
+def analyse(name: str, shard: Shard, parameters: Blob) -> Contribution:
+    """A built-in analysis. `statistics`: count, sum and sum of squares of z = (x - shift) / span by numeric column.
+
+    float64 [numbers] each, over the training rows; z lies in [-1, 1] because the schema's bounds are public, so the
+    sums are well conditioned and their sensitivity is known.
+    """
+    if name != "statistics":
+        raise NotFound("no such analysis", code="trainer.analysis", value=name, limit="statistics")
+    shift, span = parameters.numpy("preprocess.shift"), parameters.numpy("preprocess.span")
+    z = (shard.train.numbers.astype(np.float64) - shift) / span
+    present = ~np.isnan(z)
+    z = np.where(present, z, 0.0)
+    tensors = {
+        "count": present.sum(axis=0).astype(np.float64),
+        "sum": z.sum(axis=0),
+        "sum_of_squares": (z * z).sum(axis=0),
+    }
+    return Contribution({"statistics": Group(1.0, tensors)}, {}, {})

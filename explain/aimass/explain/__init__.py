@@ -1,0 +1,1 @@
+"""The analyst's side: reads a server through its API and explains models and runs."""

@@ -1,0 +1,1 @@
+"""Mathematics and protocols of trust and privacy: no sockets, no model code."""

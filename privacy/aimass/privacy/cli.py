@@ -1,0 +1,133 @@
+"""`aimass pki`: the root holder's commands. They need no network and touch one folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from aimass.proto.console import ask, common, emit, group, write_output
+
+__all__ = ["add_arguments"]
+
+_EXAMPLE = """examples:
+  aimass pki init root --name heart-federation
+  aimass pki token server --role server --host fed.example.org --root root --out server.token
+  aimass pki token north --role partner --root root --out north.token
+  aimass pki roster sign --root root --requests requests.json --out bundle.json
+  aimass pki revoke north --root root --out bundle.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands of `aimass pki`."""
+    commands = group(parser, _EXAMPLE)
+    init = commands.add_parser("init", help="make a root: keys that sign who is in the federation")
+    init.add_argument("folder", type=Path)
+    init.add_argument("--name", default="AIMass federation", help="name in the root certificate")
+    common(init, _init)
+    token = commands.add_parser("token", help="make a one-time token for a newcomer")
+    token.add_argument("name")
+    token.add_argument(
+        "--role", default="partner", choices=["partner", "operator", "scientist", "analyst", "service", "server"]
+    )
+    token.add_argument("--host", action="append", default=[], help="host name or address of the server (repeat)")
+    token.add_argument("--hours", type=float, default=48.0, help="how long it can be used (48)")
+    token.add_argument("--out", type=Path, required=True, help="file to write it to, mode 0600")
+    _root(token)
+    common(token, _token)
+    roster = commands.add_parser("roster", help="sign newcomers into the roster").add_subparsers(required=True)
+    signing = roster.add_parser("sign", help="check requests against the tokens and sign a new bundle")
+    signing.add_argument("--requests", type=Path, nargs="*", default=[], help="files of enrolment requests")
+    signing.add_argument("--out", type=Path, required=True, help="file for the signed bundle")
+    signing.add_argument("--yes", action="store_true", help="do not ask")
+    _root(signing)
+    common(signing, _sign)
+    revoke = commands.add_parser("revoke", help="end somebody's membership and certificate")
+    revoke.add_argument("name")
+    revoke.add_argument("--out", type=Path, required=True, help="file for the signed bundle")
+    _root(revoke)
+    common(revoke, _revoke)
+    show = commands.add_parser("show", help="show the root, its members and tokens")
+    _root(show)
+    common(show, _show)
+
+
+def _root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, default=Path("root"), help="the root's folder (./root)")
+
+
+def _init(args: argparse.Namespace) -> int:
+    from aimass.privacy.root_store import RootStore
+
+    store = RootStore.create(args.folder, args.name, time.time())
+    emit(args, {"folder": str(args.folder), "fingerprint": store.root.fingerprint})
+    return 0
+
+
+def _token(args: argparse.Namespace) -> int:
+    from aimass.privacy.enrolment import write_token
+    from aimass.privacy.pki import Role
+    from aimass.privacy.root_store import RootStore
+
+    store = RootStore.open(args.root)
+    expires = time.time() + args.hours * 3600
+    token = store.token(args.name, Role(args.role), tuple(args.host), expires)
+    write_output(args.out, (write_token(token) + "\n").encode(), 0o600)
+    emit(args, {"token": str(args.out), "name": token.name, "role": str(token.role), "hours": args.hours,
+                "root_fingerprint": store.root.fingerprint})  # fmt: skip
+    return 0
+
+
+def _sign(args: argparse.Namespace) -> int:
+    from aimass.privacy.enrolment import decode_request, request_fingerprint
+    from aimass.privacy.root_store import RootStore
+    from aimass.proto.errors import Refused
+    from aimass.proto.values import decode_json
+    from aimass.proto.views import EnrolmentList
+
+    store = RootStore.open(args.root)
+    texts = [view.request for path in args.requests
+             for view in decode_json(EnrolmentList, path.read_bytes(), str(path)).requests]  # fmt: skip
+    requests = [decode_request(text.encode()) for text in texts]
+    for request in requests:
+        sys.stderr.write(f"{request.role} {request.name}: request {request_fingerprint(request)[:16]}\n")
+    if not args.yes and not ask(f"Sign {len(requests)} requests with root {store.root.fingerprint[:16]}?"):
+        raise Refused("nothing was signed", code="pki.not_confirmed", cure="Answer y, or give --yes.")
+    bundle = store.sign(requests, time.time())
+    write_output(args.out, bundle, 0o644)
+    emit(args, {"bundle": str(args.out), "epoch": store.state.epoch, "signed": [r.name for r in requests]})
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    from aimass.privacy.root_store import RootStore
+
+    store = RootStore.open(args.root)
+    write_output(args.out, store.revoke(args.name), 0o644)
+    emit(args, {"revoked": args.name, "bundle": str(args.out), "epoch": store.state.epoch})
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from aimass.privacy.root_store import RootStore
+
+    store = RootStore.open(args.root)
+    state = store.state
+    emit(
+        args,
+        {
+            "fingerprint": store.root.fingerprint,
+            "epoch": state.epoch,
+            "members": [
+                {"id": m.id, "name": m.name, "role": str(m.role), "revoked": m.revoked, "serial": m.serial}
+                for m in state.members
+            ],
+            "tokens": [
+                {"name": t.token.name, "role": str(t.token.role), "used": bool(t.used_by), "expires": t.token.expires}
+                for t in state.tokens
+            ],
+        },
+    )
+    return 0

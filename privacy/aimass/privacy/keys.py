@@ -1,0 +1,90 @@
+"""Private keys on the disk: made where they are used, readable by their owner alone, refused otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
+from aimass.proto.errors import BadInput, Conflict, NotFound, Refused
+from aimass.proto.secret import Secret
+
+__all__ = ["KeyPair", "create_keys", "load_keys", "read_private", "spki", "tls_key_pem"]
+
+_TLS: Final = "tls.key"
+_IDENTITY: Final = "identity.key"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class KeyPair:
+    """A member's two keys: ECDSA P-256 for TLS, Ed25519 as its identity in the protocol."""
+
+    tls: ec.EllipticCurvePrivateKey
+    identity: Ed25519PrivateKey
+
+
+def create_keys(folder: Path) -> KeyPair:
+    """Make both keys in `folder`; raises `Conflict` where one is there already."""
+    make_folder(folder)
+    folder.chmod(0o700)
+    pair = KeyPair(ec.generate_private_key(ec.SECP256R1()), Ed25519PrivateKey.generate())
+    for name, key in ((_TLS, pair.tls), (_IDENTITY, pair.identity)):
+        write_private(folder / name, key)
+    return pair
+
+
+def write_private(path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> None:
+    """Write a private key as PKCS#8 PEM with mode 0600; never over another."""
+    if path.exists():
+        raise Conflict(
+            "a key is here already", code="keys.exists", value=path, cure="Keep it, or choose another folder."
+        )
+    write_file(path, _pem(key), UNINTERRUPTED, "keys.private", 0o600)
+
+
+def load_keys(folder: Path) -> KeyPair:
+    """Both keys of a member; raises `Refused` where others could read one, `NotFound`, `BadInput`."""
+    tls, identity = read_private(folder / _TLS), read_private(folder / _IDENTITY)
+    if not isinstance(tls, ec.EllipticCurvePrivateKey) or not isinstance(identity, Ed25519PrivateKey):
+        raise BadInput("a key file holds another kind of key", code="keys.kind", value=folder)
+    return KeyPair(tls, identity)
+
+
+def read_private(path: Path) -> object:
+    """The private key in `path`, whose mode and owner are checked first."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise NotFound("no key here", code="keys.absent", value=path) from None
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid != os.geteuid():
+        raise Refused(
+            "others can read a private key", code="keys.readable", value=f"{path} {stat.filemode(status.st_mode)}",
+            limit="-rw------- and your own", cure=f"chmod 600 {path}; if it was exposed, revoke it and enrol again.",
+        )  # fmt: skip
+    try:
+        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise BadInput("a key file is not a PEM private key", code="keys.format", value=path) from error
+
+
+def spki(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """DER of the public key info: what certificates carry and rosters pin."""
+    return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def tls_key_pem(key: ec.EllipticCurvePrivateKey) -> Secret:
+    """The TLS key as the library that makes links wants it."""
+    return Secret(_pem(key))
+
+
+def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,1 @@
+"""What all sides of a federation must agree on: formats, plans, steps, errors and the wire."""

@@ -1,0 +1,102 @@
+"""The `aimass` command: a table of sub-commands to modules, loaded when they are called and not before."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+from aimass.proto.errors import EXIT_CODES, AimassError, NotInstalled
+
+__all__ = ["main"]
+
+_TABLE: Final = {
+    "pki": ("aimass.privacy.cli", "the root holder: tokens, roster, revocation", ""),
+    "server": ("aimass.server.cli", "the operator: run an aggregation server", "server"),
+    "client": ("aimass.client.cli", "the partner: run a daemon beside the data", "client"),
+    "run": ("aimass.proto.run_cli", "submit, watch and steer runs", ""),
+    "model": ("aimass.proto.model_cli", "list, show and export models", ""),
+    "task": ("aimass.client.task_cli", "list, digest and write tasks", "client"),
+    "data": ("aimass.client.data_cli", "fetch public data sets", "client"),
+}
+"""Sub-command: module, summary, extra that it needs."""
+
+_EXAMPLE: Final = """example:
+  aimass run submit plan.toml --as scientist
+  aimass run watch RUN --as scientist
+
+Train one model over the data of many organisations without the data leaving them."""
+
+_EXITS: Final = """exit codes: 0 done; 1 failed or stopped; 2 bad input; 3 refused; 4 not found; 5 unavailable or too late;
+6 conflict or wrong state; 7 over a limit or out of space; 8 integrity; 9 not installed; 130 interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    try:
+        return _run(arguments)
+    except AimassError as error:
+        _report(error, as_json)
+        return EXIT_CODES[error.kind]
+    except KeyboardInterrupt:
+        sys.stderr.write("\naimass: interrupted\n")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _report(error: AimassError, as_json: bool) -> None:
+    if os.environ.get("AIMASS_DEBUG"):
+        traceback.print_exc()
+    if as_json:
+        fields = {"kind": error.kind, "code": error.code, "what": error.what, "value": error.value,
+                  "limit": error.limit, "cure": error.cure}  # fmt: skip
+        sys.stderr.write(json.dumps({"error": fields}) + "\n")
+    else:
+        sys.stderr.write(f"aimass: {error.sentence()} [{error.code}]\n")
+
+
+def _run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="aimass", description=_EXAMPLE, epilog=_EXITS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (_, summary, _) in _TABLE.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if arguments[:1] == [name]:
+            _load(name).add_arguments(command)
+    args = parser.parse_args(arguments)
+    if args.version:
+        from importlib.metadata import version  # noqa: PLC0415  (only for this option)
+
+        sys.stdout.write(f"aimass {version('aimass')}\n")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 2
+    code: int = args.handler(args)
+    return code
+
+
+def _load(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202  (a module)
+    module, _, extra = _TABLE[name]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise NotInstalled(
+            f"`aimass {name}` needs the package {error.name}", code="command.extra",
+            cure=f"Type: pip install 'aimass[{extra or 'all'}]'",
+        ) from error  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

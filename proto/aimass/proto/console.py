@@ -1,0 +1,101 @@
+"""What commands print: one way for tables, `--json`, questions and output files, so that every command feels alike."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aimass.proto.durable import UNINTERRUPTED, write_file
+
+__all__ = ["ask", "common", "emit", "group", "plain", "say", "table", "write_output"]
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+def group(parser: argparse.ArgumentParser, example: str) -> Any:
+    """Sub-commands of `parser`, with an example above everything else in its help."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = f"{example}\n{parser.description or ''}"
+    return parser.add_subparsers(required=True, metavar="COMMAND")
+
+
+def common(parser: argparse.ArgumentParser, handler: Handler) -> None:
+    """Give a command its handler and the options that all share."""
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but results and errors")
+    parser.set_defaults(handler=handler)
+
+
+def say(args: argparse.Namespace, text: str) -> None:
+    """A line of progress on standard error."""
+    if not args.quiet and not args.json:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def plain(value: object) -> Any:
+    """`value` as mappings, lists and scalars."""
+    return msgspec.to_builtins(value)
+
+
+def emit(args: argparse.Namespace, value: object) -> None:
+    """Print a result: JSON with `--json`, else names and values, lists of records as tables."""
+    fields = plain(value)
+    if args.json:
+        sys.stdout.write(json.dumps(fields, indent=2) + "\n")
+        return
+    if isinstance(fields, Mapping):
+        for name, item in fields.items():
+            if isinstance(item, list) and item and isinstance(item[0], Mapping):
+                sys.stdout.write(f"{name}:\n")
+                table(item)
+            else:
+                sys.stdout.write(f"{name:<18} {_cell(item)}\n")
+    elif isinstance(fields, list) and fields and isinstance(fields[0], Mapping):
+        table(fields)
+    else:
+        sys.stdout.write(f"{_cell(fields)}\n")
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> None:
+    """Print records under one heading, as wide as they need."""
+    names = list(records[0])
+    rows = [[_cell(record.get(name)) for name in names] for record in records]
+    widths = [max(len(name), *(len(row[column]) for row in rows)) for column, name in enumerate(names)]
+    for row in [names, *rows]:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write("  " + line.rstrip() + "\n")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value) or "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_cell(item)}" for name, item in value.items()) or "-"
+    return str(value)
+
+
+def ask(question: str) -> bool:
+    """A yes-or-no question; without a terminal the answer is no."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def write_output(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a command's output file whole or not at all."""
+    write_file(path, data, UNINTERRUPTED, "output", mode)

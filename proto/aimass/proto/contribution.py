@@ -1,0 +1,177 @@
+"""What one partner sends for one step: weighted groups of tensors, metrics and released figures in one blob.
+
+Reducing contributions i of a group gives sum_i w_i x_i and sum_i w_i; of a metric the sum of totals and of weights. A
+figure belongs to one partner alone and is present only where that partner's policy releases it. Names in the blob are
+`GROUP/TENSOR`, `weight/GROUP`, `metric/NAME` (total, weight) and `figure/NAME`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from aimass.proto.errors import BadInput
+from aimass.proto.tensors import Array, Blob, encode_numpy
+
+__all__ = ["Contribution", "Group", "Limits", "Metric", "check_contribution", "decode_contribution", "group_norm"]
+
+_RESERVED: Final = frozenset({"weight", "metric", "figure"})
+_GROUP: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,126}")
+_FLOATS: Final = ("F64", "F32", "F16")
+_NORM_BLOCK: Final = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metric:
+    """An additive pair: the weighted total of a measure and its weight; the mean is their quotient."""
+
+    total: float
+    weight: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors x and the weight w that they count with."""
+
+    weight: float
+    tensors: Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What a receiver accepts: largest weight, largest L2 norm of a group, number of metrics and figures."""
+
+    weight: float = 1e9
+    norm: float = 1e6
+    labels: int = 1_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contribution:
+    """Groups by name, metrics by name, and figures of this partner by name."""
+
+    groups: Mapping[str, Group]
+    metrics: Mapping[str, Metric]
+    figures: Mapping[str, float]
+
+    def encode(self) -> bytes:
+        """The canonical blob; raises `BadInput` for names that it cannot hold."""
+        arrays: dict[str, Array] = {}
+        for name, group in self.groups.items():
+            _check_name(_GROUP, name, "group", reserved=_RESERVED)
+            arrays[f"weight/{name}"] = np.array(group.weight, dtype=np.float64)
+            arrays |= {f"{name}/{tensor}": array for tensor, array in group.tensors.items()}
+        for name, metric in self.metrics.items():
+            arrays[f"metric/{name}"] = np.array([metric.total, metric.weight], dtype=np.float64)
+        for name, figure in self.figures.items():
+            arrays[f"figure/{name}"] = np.array(figure, dtype=np.float64)
+        return encode_numpy(arrays)
+
+
+def decode_contribution(blob: Blob) -> Contribution:
+    """Strictly read a contribution's blob; its arrays are views. Raises `BadInput`; checks no numbers."""
+    tensors: dict[str, dict[str, Array]] = {}
+    scalars: dict[str, dict[str, Array]] = {"weight": {}, "metric": {}, "figure": {}}
+    for name, array in blob.arrays().items():
+        group, slash, label = name.partition("/")
+        if not slash:
+            raise _bad("a tensor has no group", "name", name)
+        if group in _RESERVED:
+            _check_name(_LABEL, label, group)
+            expected = (2,) if group == "metric" else ()
+            if array.dtype != np.float64 or array.shape != expected:
+                raise _bad(f"{name!r} has a wrong shape or dtype", "scalar", f"{array.dtype}{array.shape}", expected)
+            scalars[group][label] = array
+        else:
+            _check_name(_GROUP, group, "group")
+            tensors.setdefault(group, {})[label] = array
+    if set(tensors) - set(scalars["weight"]) or set(scalars["weight"]) - set(tensors):
+        odd = sorted(set(tensors) ^ set(scalars["weight"]))
+        raise _bad("a group needs tensors and a weight", "weight_missing", ", ".join(odd))
+    return Contribution(
+        groups={name: Group(float(scalars["weight"][name]), members) for name, members in sorted(tensors.items())},
+        metrics={name: Metric(float(pair[0]), float(pair[1])) for name, pair in sorted(scalars["metric"].items())},
+        figures={name: float(value) for name, value in sorted(scalars["figure"].items())},
+    )
+
+
+def check_contribution(
+    contribution: Contribution,
+    expected: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] | None,
+    limits: Limits,
+) -> None:
+    """Refuse numbers that would spoil a sum: NaN, infinity, wrong shape or dtype, absurd weight or norm.
+
+    `expected` gives dtype name and shape of each tensor by group and name; None accepts any floating tensors. Raises
+    `BadInput` with code `contribution.*` and the value and limit.
+    """
+    if len(contribution.metrics) + len(contribution.figures) > limits.labels:
+        raise _bad("too many metrics and figures", "labels", len(contribution.metrics), limits.labels)
+    for name, metric in contribution.metrics.items():
+        if not math.isfinite(metric.total) or not 0 < metric.weight <= limits.weight:
+            raise _bad(f"metric {name!r} is not finite, or its weight is not allowed", "metric", metric, limits.weight)
+    for name, figure in contribution.figures.items():
+        if not math.isfinite(figure):
+            raise _bad(f"figure {name!r} is not finite", "figure", figure)
+    if expected is not None:
+        _check_layout(contribution, expected)
+    for name, group in contribution.groups.items():
+        if not (math.isfinite(group.weight) and 0 < group.weight <= limits.weight):
+            raise _bad(f"the weight of {name!r} is not allowed", "weight", group.weight, f"above 0, to {limits.weight}")
+        norm = group_norm(group)
+        if not math.isfinite(norm):
+            raise _bad(f"group {name!r} holds NaN or infinity", "not_finite", norm)
+        if norm > limits.norm:
+            raise _bad(f"the norm of {name!r} is too large", "norm", f"{norm:.6g}", limits.norm)
+
+
+def _check_layout(
+    contribution: Contribution, expected: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
+) -> None:
+    if set(contribution.groups) != set(expected):
+        raise _bad(
+            "it holds other groups than the step asks for", "groups", sorted(contribution.groups), sorted(expected)
+        )
+    for group, members in expected.items():
+        found = contribution.groups[group].tensors
+        if set(found) != set(members):
+            odd = sorted(set(found) ^ set(members))
+            raise _bad(f"group {group!r} lacks tensors or holds others", "tensors", ", ".join(odd[:5]))
+        for name, (dtype, shape) in members.items():
+            spec = _dtype(found[name]), found[name].shape
+            if spec != (dtype, shape):
+                raise _bad(
+                    f"{group}/{name} has a wrong shape or dtype", "shape", f"{spec[0]}{spec[1]}", f"{dtype}{shape}"
+                )
+
+
+def group_norm(group: Group) -> float:
+    """L2 norm over all tensors of a group in float64, in blocks; NaN or infinity where an element is."""
+    total = 0.0
+    for name, array in group.tensors.items():
+        if _dtype(array) not in _FLOATS:
+            raise _bad(f"{name!r} is not floating", "dtype", array.dtype, ", ".join(_FLOATS))
+        flat = array.reshape(-1)
+        for start in range(0, len(flat), _NORM_BLOCK):
+            block = flat[start : start + _NORM_BLOCK].astype(np.float64)
+            total += float(block @ block)
+    return math.sqrt(total) if total >= 0 else math.nan
+
+
+def _dtype(array: Array) -> str:
+    return {"float64": "F64", "float32": "F32", "float16": "F16"}.get(array.dtype.name, array.dtype.name)
+
+
+def _check_name(pattern: re.Pattern[str], name: str, what: str, reserved: frozenset[str] = frozenset()) -> None:
+    if not pattern.fullmatch(name) or name in reserved:
+        raise _bad(f"the name of a {what} is not allowed", "name", ascii(name), pattern.pattern)
+
+
+def _bad(what: str, code: str, value: object = None, limit: object = None) -> BadInput:
+    return BadInput(f"a contribution was refused: {what}", code=f"contribution.{code}", value=value, limit=limit)

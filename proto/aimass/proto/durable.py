@@ -1,0 +1,110 @@
+"""Writes that survive a crash, for everything that is acknowledged, journalled or restarted from.
+
+A file is written beside its place, flushed to the disk, renamed and its folder flushed: a reader finds the old bytes
+or the new ones. `Durability` is the seam through which a test stops a real process before and after each such effect.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from aimass.proto.errors import OutOfSpace
+
+__all__ = ["UNINTERRUPTED", "Durability", "append_line", "disk_errors", "fsync_folder", "make_folder", "write_file"]
+
+
+class Durability(Protocol):
+    """Told before and after each durable effect; `point` names it, such as `server.spool.written`."""
+
+    def reached(self, point: str) -> None:
+        """Called on the thread that performs the effect; may not return."""
+        ...
+
+
+class _Uninterrupted:
+    def reached(self, point: str) -> None:
+        """Production: nothing happens between two effects."""
+
+
+UNINTERRUPTED: Final[Durability] = _Uninterrupted()
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turn a full disk or quota into `OutOfSpace` that names `what`; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(
+                f"no space left to write {what}",
+                code="disk.full",
+                cure="Free space on this disk; what was there before is intact and the work goes on by itself.",
+            ) from error
+        raise
+
+
+def write_file(path: Path, data: bytes, durability: Durability, point: str, mode: int = 0o600) -> None:
+    """Replace `path` by `data` so that a crash leaves the old content or the new, never a part."""
+    durability.reached(f"{point}.write")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with disk_errors(path.name):
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            fsync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    durability.reached(f"{point}.written")
+
+
+def append_line(path: Path, line: bytes, durability: Durability, point: str) -> None:
+    """Append `line` and a newline to `path` and flush them to the disk; a failed append is cut off again."""
+    durability.reached(f"{point}.write")
+    with disk_errors(path.name):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, line + b"\n")
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+        if size == 0:
+            fsync_folder(path.parent)
+    durability.reached(f"{point}.written")
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` survive a crash."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` with its parents, readable by the owner alone, and return it."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path

@@ -1,0 +1,118 @@
+"""What a data set looks like: the schema that a task declares and the manifest of one partner's shard.
+
+The schema is public and part of the task; the manifest stays at the partner and says where its rows are, under which
+key the partner takes part, and the salt that fixes its held-out rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Annotated, Literal
+
+import msgspec
+
+from aimass.proto.errors import BadInput
+from aimass.proto.names import Name, SchemaName
+from aimass.proto.values import Value, canonical_json, decode_toml
+
+__all__ = ["Category", "Column", "Image", "Number", "Schema", "ShardManifest", "read_shard_manifest"]
+
+ColumnName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_ .-]{0,62}$")]
+Salt = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Number(Value, frozen=True, tag="number", tag_field="kind"):
+    """A measured column. Bounds are public: they come from the domain, never from a partner's rows."""
+
+    name: ColumnName
+    minimum: float
+    maximum: float
+    unit: str = ""
+    missing_values: tuple[float, ...] = ()
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.minimum) and math.isfinite(self.maximum) and self.minimum < self.maximum):
+            raise ValueError(f"bounds of {self.name!r} must be finite and minimum below maximum")
+
+
+class Category(Value, frozen=True, tag="category", tag_field="kind"):
+    """A column of a fixed set of texts; numbers and truth values are compared by their text."""
+
+    name: ColumnName
+    values: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=10_000)]
+    missing_values: tuple[str, ...] = ()
+    required: bool = False
+
+
+class Image(Value, frozen=True, tag="image", tag_field="kind"):
+    """A column of bytes: unsigned 8-bit pixels of `shape`, row by row."""
+
+    name: ColumnName
+    shape: Annotated[tuple[int, ...], msgspec.Meta(min_length=2, max_length=3)]
+
+
+Column = Number | Category | Image
+
+
+class Schema(Value, frozen=True):
+    """Columns of a table and the category to predict. The name carries a version: `heart/1`."""
+
+    name: SchemaName
+    columns: Annotated[tuple[Column, ...], msgspec.Meta(min_length=1)]
+    label: Category
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in (*self.columns, self.label)]
+        if len(set(names)) != len(names):
+            raise ValueError("two columns share a name")
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """Measured columns in order."""
+        return tuple(column for column in self.columns if isinstance(column, Number))
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """Category columns in order."""
+        return tuple(column for column in self.columns if isinstance(column, Category))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Image columns in order."""
+        return tuple(column for column in self.columns if isinstance(column, Image))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the schema's canonical JSON."""
+        return hashlib.sha256(canonical_json(self)).hexdigest()
+
+
+class ShardManifest(Value, frozen=True):
+    """One partner's data set, as its own file says.
+
+    `name` is the key of the privacy ledger; `participant` orders the sum and names the random streams; `salt` with
+    `held_out` fixes which rows are kept for evaluation. `uris` are files: `file://` URIs or paths, relative ones
+    to the manifest's folder.
+    """
+
+    name: Name
+    data_schema: SchemaName
+    uris: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    format: Literal["csv", "parquet"]
+    participant: Name
+    salt: Salt
+    held_out: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0.2
+
+
+def read_shard_manifest(text: str, what: str) -> ShardManifest:
+    """Decode a manifest's TOML; raises `BadInput` with the path of the fault."""
+    manifest = decode_toml(ShardManifest, text, what)
+    for uri in manifest.uris:
+        if "://" in uri and not uri.startswith("file://"):
+            raise BadInput(
+                "no reader for this URI", code="manifest.uri", value=uri, limit="file:// or a path",
+                cure="Copy the file to this machine's disk.",
+            )  # fmt: skip
+    return manifest

@@ -1,0 +1,21 @@
+"""The forms of names and digests that cross between people, files and machines; one place, so that all sides agree."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+__all__ = ["Digest", "Name", "RunId", "SchemaName"]
+
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
+"""A partner, data set, task, driver or analysis: lower-case ASCII, so that no two names look alike."""
+
+SchemaName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}/[1-9][0-9]{0,3}$")]
+"""A schema with its version, such as `heart/1`."""
+
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+"""A SHA-256 in lower-case hexadecimal."""
+
+RunId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+"""Sixteen random bytes in lower-case hexadecimal."""

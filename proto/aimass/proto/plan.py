@@ -1,0 +1,185 @@
+"""The plan of a run: what every partner reads, checks against its policy and hashes before anything happens.
+
+A plan is frozen and validated; its canonical JSON bytes are stored and signed over as they are, so both sides mean
+the same thing by its SHA-256. Partners take every number that shapes their work from the plan, never from a later
+message: a server cannot raise the learning rate of one partner between two rounds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from aimass.proto.errors import BadInput
+from aimass.proto.names import Digest, Name, SchemaName
+from aimass.proto.values import Value, canonical_json, decode_canonical_json, decode_toml
+
+__all__ = [
+    "MAX_PLAN_BYTES",
+    "Cohort",
+    "EarlyStop",
+    "EvaluateSettings",
+    "Plan",
+    "PlanDraft",
+    "Stage",
+    "TaskRef",
+    "TrainSettings",
+    "decode_plan",
+    "encode_plan",
+    "plan_digest",
+    "read_plan_draft",
+]
+
+MAX_PLAN_BYTES: Final = 1 << 20
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+Scalar = bool | int | float | str
+
+
+class TaskRef(Value, frozen=True):
+    """The code that runs at partners, by name and by the digest that their policies admit."""
+
+    name: Name
+    digest: Digest
+
+
+class TrainSettings(Value, frozen=True):
+    """Local work of one partner in one training step; a partner's policy bounds each field.
+
+    Exactly one of `epochs` (passes over the training rows) and `steps` (optimiser steps) is given. `proximal_mu` is
+    the FedProx coefficient (Li et al. 2020, eq. 2). `weight` is what a contribution counts for: its training rows, or
+    one.
+    """
+
+    batch_size: Count
+    learning_rate: Rate
+    epochs: Count | None = None
+    steps: Count | None = None
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    weight_decay: NonNegative = 0.0
+    proximal_mu: NonNegative = 0.0
+    gradient_clip: Rate | None = None
+    weight: Literal["rows", "one"] = "rows"
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either `epochs` or `steps`")
+
+
+class EvaluateSettings(Value, frozen=True):
+    """How the held-out rows of each partner are evaluated after a round; `every` counts rounds, 0 means never."""
+
+    every: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1
+    batch_size: Count = 1024
+
+
+class EarlyStop(Value, frozen=True):
+    """Stop when `metric`'s weighted mean has not improved by `min_delta` for `patience` evaluations."""
+
+    metric: str
+    mode: Literal["max", "min"] = "max"
+    patience: Count = 5
+    min_delta: NonNegative = 0.0
+
+
+class Cohort(Value, frozen=True):
+    """Who takes part. `partners` empty means every partner of the roster.
+
+    A run starts when all have joined, or at `join_deadline_s` with at least `quorum`; a step closes when all have
+    answered, or at `step_deadline_s` with at least `quorum` contributions, and fails the run with fewer.
+    """
+
+    partners: tuple[Name, ...] = ()
+    quorum: Count = 1
+    join_deadline_s: Seconds = 3_600.0
+    step_deadline_s: Seconds = 3_600.0
+
+    def __post_init__(self) -> None:
+        if len(set(self.partners)) != len(self.partners):
+            raise ValueError("`partners` names somebody twice")
+        if self.partners and self.quorum > len(self.partners):
+            raise ValueError(f"`quorum` {self.quorum} is more than the {len(self.partners)} partners named")
+
+
+class Stage(Value, frozen=True):
+    """One driver of the run with its options; the driver checks its own options when the plan is submitted."""
+
+    driver: Name
+    options: dict[str, Scalar] = {}
+
+
+class Plan(Value, frozen=True):
+    """Everything that decides what a run computes. Equal plans over equal shards end in the same model, bit for bit.
+
+    `seed` starts the first model and every partner's random streams. `model` is the digest of the first model's
+    safetensors blob, which the submitter builds from the task and the seed.
+    """
+
+    name: Name
+    task: TaskRef
+    data_schema: SchemaName
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+    model: Digest
+    stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1, max_length=100)]
+    train: TrainSettings
+    evaluate: EvaluateSettings = EvaluateSettings()
+    early_stop: EarlyStop | None = None
+    cohort: Cohort = Cohort()
+    format: Literal[1] = 1
+
+
+class PlanDraft(Value, frozen=True):
+    """A plan as a person writes it: the task's digest and the first model are filled in at submission."""
+
+    name: Name
+    task: Name
+    data_schema: SchemaName
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+    stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1, max_length=100)]
+    train: TrainSettings
+    evaluate: EvaluateSettings = EvaluateSettings()
+    early_stop: EarlyStop | None = None
+    cohort: Cohort = Cohort()
+
+    def complete(self, task_digest: str, model_digest: str) -> Plan:
+        """The plan that this draft becomes with the task's digest and the first model's."""
+        return Plan(
+            name=self.name,
+            task=TaskRef(name=self.task, digest=task_digest),
+            data_schema=self.data_schema,
+            seed=self.seed,
+            model=model_digest,
+            stages=self.stages,
+            train=self.train,
+            evaluate=self.evaluate,
+            early_stop=self.early_stop,
+            cohort=self.cohort,
+        )
+
+
+def read_plan_draft(text: str, what: str = "the plan") -> PlanDraft:
+    """Decode a person's TOML; raises `BadInput` with the path of the fault."""
+    return decode_toml(PlanDraft, text, what)
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """The canonical JSON bytes of `plan`: what is stored, sent, hashed and checked."""
+    return canonical_json(plan)
+
+
+def decode_plan(data: bytes) -> Plan:
+    """Strictly decode a plan's bytes; raises `BadInput` for anything but their one canonical form."""
+    if len(data) > MAX_PLAN_BYTES:
+        raise BadInput("the plan is too large", code="plan.size", value=len(data), limit=f"{MAX_PLAN_BYTES} bytes")
+    return decode_canonical_json(Plan, data, "the plan")
+
+
+def plan_digest(data: bytes) -> str:
+    """SHA-256 of a plan's exact bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

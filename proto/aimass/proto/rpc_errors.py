@@ -1,0 +1,53 @@
+"""Named errors across an RPC: out as a status with details in the trailing metadata, in as the same error again."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from aimass.proto.errors import (
+    METADATA_KEY,
+    AimassError,
+    DeadlinePassed,
+    InternalError,
+    Stopped,
+    Unauthenticated,
+    Unavailable,
+    from_wire,
+    status_name,
+    to_wire,
+)
+from aimass.proto.grpc_env import grpc
+
+__all__ = ["abort", "error_of"]
+
+
+async def abort(context: grpc.aio.ServicerContext, error: AimassError) -> NoReturn:
+    """End the RPC with `error`."""
+    await context.abort(
+        getattr(grpc.StatusCode, status_name(error)), error.what, trailing_metadata=((METADATA_KEY, to_wire(error)),)
+    )
+    raise AssertionError("abort returned")
+
+
+def error_of(error: grpc.aio.AioRpcError) -> AimassError:
+    """The named error behind a failed RPC; a broken link is `Unavailable`, a refused handshake says so."""
+    for key, value in error.trailing_metadata() or ():
+        if key == METADATA_KEY:
+            return from_wire(bytes(value))
+    details = (error.details() or "").split("\n", maxsplit=1)[0][:300]
+    code = error.code()
+    if code == grpc.StatusCode.UNAVAILABLE:
+        if "CERTIFICATE_VERIFY_FAILED" in details or "Ssl handshake failed" in details or "SSL_ERROR" in details:
+            return Unavailable(
+                f"the TLS handshake failed: {details}",
+                code="wire.handshake",
+                cure="Check the server's host name, both certificates' dates, and that both come from one root.",
+            )
+        return Unavailable(f"the server cannot be reached: {details}", code="wire.unreachable")
+    if code == grpc.StatusCode.UNAUTHENTICATED:
+        return Unauthenticated(details or "not authenticated", code="wire.unauthenticated")
+    if code == grpc.StatusCode.CANCELLED:
+        return Stopped("the call was cancelled", code="wire.cancelled")
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlinePassed("the server did not answer in time", code="wire.deadline")
+    return InternalError(f"the call failed with {code.name}: {details}", code="wire.failed")

@@ -1,0 +1,67 @@
+"""A step: one exchange between the server and a cohort, the only thing that engine, daemon and protocols know.
+
+Training, evaluation, statistics and analyses are all steps; drivers propose them. What a partner does in a step is
+fixed by the plan and the step's kind and purpose; the step itself only says who, on which inputs, and until when.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import msgspec
+
+from aimass.proto.names import Digest, Name
+from aimass.proto.values import Value
+
+__all__ = ["Reduce", "Step", "StepKind"]
+
+
+class StepKind(enum.StrEnum):
+    """What a partner is asked to do with its shard."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    ANALYSE = "analyse"
+    QUERY = "query"
+
+
+class Reduce(enum.StrEnum):
+    """SUM: only the weighted sum and its counts are kept. COLLECT: each reply is kept apart."""
+
+    SUM = "sum"
+    COLLECT = "collect"
+
+
+class Step(Value, frozen=True):
+    """One exchange with a cohort.
+
+    `index` counts the steps of a run from 0 and orders the transcript. `round` is the driver's own count and names
+    the random stream. `purpose` is the analysis's name for ANALYSE and QUERY and empty otherwise. `inputs` are the
+    digests of the blobs that every participant gets (the model first); `addressed` replaces them for single partners.
+    """
+
+    index: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+    kind: StepKind
+    round: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+    participants: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
+    inputs: tuple[Digest, ...]
+    quorum: Annotated[int, msgspec.Meta(ge=1)]
+    deadline_s: Annotated[float, msgspec.Meta(gt=0)]
+    reduce: Reduce = Reduce.SUM
+    purpose: str = ""
+    addressed: dict[Name, tuple[Digest, ...]] = {}
+
+    def __post_init__(self) -> None:
+        if list(self.participants) != sorted(set(self.participants)):
+            raise ValueError("`participants` must be sorted and name nobody twice")
+        if self.quorum > len(self.participants):
+            raise ValueError(f"`quorum` {self.quorum} is more than {len(self.participants)} participants")
+        if not set(self.addressed) <= set(self.participants):
+            raise ValueError("`addressed` names somebody who does not take part")
+        if bool(self.purpose) != (self.kind in (StepKind.ANALYSE, StepKind.QUERY)):
+            raise ValueError("`purpose` belongs to analyses and queries, and to them alone")
+
+    def inputs_of(self, partner: str) -> tuple[str, ...]:
+        """Digests of the blobs that `partner` works on."""
+        return self.addressed.get(partner, self.inputs)

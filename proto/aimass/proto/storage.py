@@ -1,0 +1,242 @@
+"""Where blobs stand: content-addressed stores and the spool of unfinished uploads, behind one seam.
+
+`Blobs` is the seam that S3, OSS and HDFS come behind. A blob is named by its SHA-256, written once, never changed, and
+checked whenever it is opened for the first time by a process. `Spool` keeps the bytes of uploads that broke off, so
+that they go on where they stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+from aimass.proto.durable import UNINTERRUPTED, Durability, disk_errors, fsync_folder, make_folder
+from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound
+
+__all__ = ["Blobs", "FileBlobs", "Spool", "map_file", "open_blobs"]
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_BLOCK: Final = 1 << 20
+
+
+class Blobs(Protocol):
+    """Immutable bytes by digest."""
+
+    def put(self, chunks: Iterable[bytes | memoryview]) -> str:
+        """Store the concatenation of `chunks` durably; the same content twice is stored once. Returns the digest."""
+        ...
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Take a finished file whose digest was verified; it is moved, not copied, where the store allows it."""
+        ...
+
+    def open(self, digest: str) -> memoryview:
+        """The blob's bytes, read-only and memory-mapped where that is possible; raises `NotFound`, `IntegrityError`."""
+        ...
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is here."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Remove the blob if it is here."""
+        ...
+
+    def digests(self) -> Iterator[str]:
+        """All blobs, in no order."""
+        ...
+
+
+def open_blobs(url: str, durability: Durability = UNINTERRUPTED) -> Blobs:
+    """The store at `url`; today `file:///absolute/folder`. Raises `BadInput` for other schemes."""
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise BadInput(
+            "no store for this URL", code="storage.url", value=url, limit="file:///absolute/folder",
+            cure="Give an absolute folder as file:///path.",
+        )  # fmt: skip
+    return FileBlobs(Path(unquote(parts.path)), durability)
+
+
+def map_file(path: Path) -> memoryview:
+    """The bytes of `path`, memory-mapped read-only; they stay readable while the view lives, even if it is deleted."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return memoryview(b"" if size == 0 else mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+
+
+class FileBlobs:
+    """Blobs as files named by their digest, in folders by its first two digits."""
+
+    def __init__(self, folder: Path, durability: Durability = UNINTERRUPTED) -> None:
+        self._folder = make_folder(folder)
+        self._durability = durability
+        self._verified: dict[str, memoryview] = {}
+
+    def _path(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise BadInput("not a SHA-256 in hexadecimal", code="storage.digest", value=digest)
+        return self._folder / digest[:2] / digest
+
+    def put(self, chunks: Iterable[bytes | memoryview]) -> str:
+        """Store the concatenation of `chunks` durably; returns its digest."""
+        self._durability.reached("blobs.write")
+        temporary = self._folder / f".{secrets.token_hex(8)}.part"
+        hasher = hashlib.sha256()
+        try:
+            with disk_errors("a model"), temporary.open("xb") as file:
+                for chunk in chunks:
+                    hasher.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            self.adopt(temporary, hasher.hexdigest())
+        finally:
+            temporary.unlink(missing_ok=True)
+        return hasher.hexdigest()
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Move a flushed file of known digest to its place."""
+        place = self._path(digest)
+        make_folder(place.parent)
+        path.replace(place)
+        fsync_folder(place.parent)
+        fsync_folder(self._folder)
+        self._durability.reached("blobs.written")
+
+    def open(self, digest: str) -> memoryview:
+        """The blob, verified the first time that this process opens it and shared afterwards."""
+        if (held := self._verified.get(digest)) is not None:
+            return held
+        path = self._path(digest)
+        if not path.is_file():
+            raise NotFound("no such blob", code="storage.unknown", value=digest)
+        view = map_file(path)
+        found = hashlib.sha256(view).hexdigest()
+        if found != digest:
+            raise IntegrityError(
+                "a stored blob has changed on the disk", code="storage.changed", value=found, limit=digest,
+                cure=f"Restore {path.name} from a backup; it is not used.",
+            )  # fmt: skip
+        self._verified[digest] = view
+        return view
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is here."""
+        return self._path(digest).is_file()
+
+    def delete(self, digest: str) -> None:
+        """Remove the blob if it is here; views that are open stay valid."""
+        self._verified.pop(digest, None)
+        self._path(digest).unlink(missing_ok=True)
+
+    def digests(self) -> Iterator[str]:
+        """All blobs."""
+        return (path.name for path in self._folder.glob("??/*") if _DIGEST.fullmatch(path.name))
+
+
+class Spool:
+    """Uploads in progress: bytes by key, resumed at the offset that is on the disk.
+
+    A key belongs to one upload of stated size and digest. Not safe for two writers of one key: the caller serialises.
+    """
+
+    def __init__(self, folder: Path, durability: Durability = UNINTERRUPTED) -> None:
+        self._folder = make_folder(folder)
+        self._durability = durability
+
+    def path(self, key: str) -> Path:
+        """Where the finished upload of `key` stands."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}", key):
+            raise BadInput("not a spool key", code="spool.key", value=ascii(key))
+        return self._folder / key
+
+    def begin(self, key: str, size: int, digest: str) -> SpoolWriter:
+        """Open the upload of `key` where it broke off; other bytes than were begun start afresh."""
+        path = self.path(key)
+        part = path.with_name(f"{path.name}.{digest}.part")
+        for other in self._folder.glob(f"{path.name}.*.part"):
+            if other != part:
+                other.unlink(missing_ok=True)
+        return SpoolWriter(part, path, size, digest, self._durability)
+
+    def has(self, key: str) -> bool:
+        """Whether the upload of `key` is finished."""
+        return self.path(key).is_file()
+
+    def discard(self, key: str) -> None:
+        """Forget the upload of `key`, finished or not."""
+        path = self.path(key)
+        path.unlink(missing_ok=True)
+        for part in self._folder.glob(f"{path.name}.*.part"):
+            part.unlink(missing_ok=True)
+
+    def keys(self) -> Iterator[str]:
+        """Keys of finished uploads."""
+        return (path.name for path in self._folder.iterdir() if path.is_file() and not path.name.endswith(".part"))
+
+
+class SpoolWriter:
+    """One upload: append chunks, then `finish`. Hashes while the bytes move; on resumption what is there is read."""
+
+    def __init__(self, part: Path, path: Path, size: int, digest: str, durability: Durability) -> None:
+        self._part, self._path, self._size, self._digest = part, path, size, digest
+        self._durability = durability
+        self._hasher = hashlib.sha256()
+        self._file = part.open("ab")
+        self.offset = self._file.tell()
+        if self.offset > size:
+            self._file.truncate(0)
+            self.offset = 0
+        elif self.offset:
+            with part.open("rb") as held:
+                while block := held.read(_BLOCK):
+                    self._hasher.update(block)
+
+    def append(self, chunk: bytes | memoryview) -> None:
+        """Add the next bytes; raises `LimitExceeded` beyond the stated size."""
+        if self.offset + len(chunk) > self._size:
+            raise LimitExceeded(
+                "more bytes than the upload's header states", code="spool.too_long",
+                value=self.offset + len(chunk), limit=self._size,
+            )  # fmt: skip
+        with disk_errors("an upload"):
+            self._file.write(chunk)
+        self._hasher.update(chunk)
+        self.offset += len(chunk)
+
+    def finish(self) -> Path:
+        """Check size and digest, flush to the disk and give the upload its final name; returns its path."""
+        if self.offset != self._size:
+            raise Conflict(
+                "the upload ended early", code="spool.too_short", value=self.offset, limit=self._size,
+                cure="Send the rest from this offset.",
+            )  # fmt: skip
+        if self._hasher.hexdigest() != self._digest:
+            self.close()
+            self._part.unlink(missing_ok=True)
+            raise IntegrityError(
+                "the upload does not match its digest", code="spool.digest", value=self._hasher.hexdigest(),
+                limit=self._digest, cure="Send it again from the start.",
+            )  # fmt: skip
+        self._durability.reached("spool.write")
+        with disk_errors("an upload"):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._part.replace(self._path)
+            fsync_folder(self._path.parent)
+        self._durability.reached("spool.written")
+        return self._path
+
+    def close(self) -> None:
+        """Keep what is there for a resumption."""
+        if not self._file.closed:
+            self._file.close()

@@ -1,0 +1,286 @@
+"""A task: what a data scientist writes once and partners, serving and explanation use unchanged.
+
+A task is one Python package, named by an entry point in the group `aimass.tasks`. Its code does not travel: it is
+installed by each side, and a plan names it with the digest of its files, which a partner's policy admits. Finding and
+hashing a task never runs it.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.proto.contribution import Metric
+from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled
+from aimass.proto.manifest import Schema
+from aimass.proto.rows import Batch, Table, encode
+from aimass.proto.tensors import Blob, encode_torch
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Task",
+    "TaskSource",
+    "auc",
+    "digest_folder",
+    "first_model",
+    "installed_tasks",
+    "load",
+    "load_parameters",
+    "locate",
+]
+
+GROUP: Final = "aimass.tasks"
+REQUIREMENTS: Final = "requirements.txt"
+_LABEL: Final = b"AIMass task v1\0"
+_RANGE: Final = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*((?:(?:>=|<=|==|!=|<|>|~=)[^,\s]+)(?:,(?:>=|<=|==|!=|<|>|~=)[^,\s]+)*)?"
+)
+
+
+class Task(abc.ABC):
+    """A model, its loss and its measures over rows of one schema.
+
+    Subclass with `schema` and `build`; classification over the schema's label is the default for the rest. Everything
+    that standardises or imputes lives in the model as buffers under `preprocess.`, so that the parameters alone turn
+    raw rows into predictions.
+    """
+
+    schema: ClassVar[Schema]
+
+    @abc.abstractmethod
+    def build(self) -> torch.nn.Module:
+        """A fresh model that maps a `Batch`'s tensors (see `inputs`) to logits [n, labels]."""
+
+    def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """The model's arguments: images uint8 [n, 1, h, w], else numbers and categories as in `Batch`."""
+        import torch  # noqa: PLC0415  (only who computes loads torch)
+
+        if batch.images is not None:
+            return (torch.from_numpy(batch.images.reshape(len(batch.labels), 1, *batch.images.shape[1:3])),)
+        return torch.from_numpy(batch.numbers), torch.from_numpy(batch.categories)
+
+    def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean loss of a batch; cross-entropy of logits by default."""
+        import torch  # noqa: PLC0415
+
+        return torch.nn.functional.cross_entropy(outputs, labels)
+
+    def measures(self, probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> dict[str, Metric]:
+        """Additive measures over held-out rows; one that is undefined here (AUC of one class) is left out."""
+        count = float(len(labels))
+        chosen = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1.0)
+        measures = {
+            "loss": Metric(float(-np.log(chosen).sum()), count),
+            "accuracy": Metric(float((probabilities.argmax(axis=1) == labels).sum()), count),
+        }
+        if probabilities.shape[1] == 2:
+            area = auc(probabilities[:, 1], labels == 1)
+            if area is not None:
+                measures["auc"] = Metric(area * count, count)
+        return measures
+
+    def predict(self, parameters: Blob, rows: Table) -> npt.NDArray[np.float64]:
+        """Probabilities [n, labels] for raw rows: the one way from parameters and rows to a prediction."""
+        model = self.build()
+        load_parameters(model, parameters)
+        return self.probabilities(model, encode(rows))
+
+    def probabilities(self, model: torch.nn.Module, batch: Batch, size: int = 1024) -> npt.NDArray[np.float64]:
+        """Softmax of the model's logits over a batch, in blocks of `size` rows on the model's own device."""
+        import torch  # noqa: PLC0415
+
+        device = next(model.parameters()).device
+        arguments = self.inputs(batch)
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            blocks = [
+                torch.softmax(
+                    model(*(argument[start : start + size].to(device) for argument in arguments)).double(), dim=1
+                )
+                for start in range(0, len(batch.labels), size)
+            ]
+        model.train(was_training)
+        return torch.cat(blocks).cpu().numpy() if blocks else np.zeros((0, len(self.schema.label.values)))
+
+
+def auc(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float | None:
+    """Area under the ROC curve, exact with ties (Mann-Whitney U over n1 n0); None with one class alone."""
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if positives == 0 or negatives == 0:
+        return None
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    middle_ranks = np.cumsum(counts) - (counts - 1) / 2.0
+    rank_sum = float(middle_ranks[inverse][positive].sum())
+    return (rank_sum - positives * (positives + 1) / 2.0) / (positives * negatives)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TaskSource:
+    """An installed task that has not been run: where its files are and what they hash to."""
+
+    name: str
+    module: str
+    attribute: str
+    folder: Path
+    digest: str
+    requirements: tuple[str, ...]
+
+
+def installed_tasks() -> tuple[str, ...]:
+    """Names of all tasks that are installed here."""
+    return tuple(sorted(entry.name for entry in importlib.metadata.entry_points(group=GROUP)))
+
+
+def locate(name: str) -> TaskSource:
+    """Find and hash an installed task without running any of it.
+
+    Raises `NotFound` where no such task is installed and `BadInput` where its entry point does not name a package.
+    """
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
+    if name not in entries:
+        raise NotFound(
+            "no such task is installed", code="task.unknown", value=name, limit=", ".join(sorted(entries)) or "none",
+            cure="Install its package here; task code never travels with a plan.",
+        )  # fmt: skip
+    module, _, attribute = entries[name].value.partition(":")
+    folder = _package_folder(module, name)
+    requirements = folder / REQUIREMENTS
+    ranges = tuple(
+        line.strip() for line in requirements.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")
+    ) if requirements.is_file() else ()  # fmt: skip
+    return TaskSource(name, module, attribute or "task", folder, digest_folder(folder), ranges)
+
+
+def _package_folder(module: str, name: str) -> Path:
+    """The folder of a package, found by path alone: importing a parent package would run code."""
+    parts = module.split(".")
+    for place in sys.path:
+        folder = Path(place or ".").joinpath(*parts)
+        if (folder / "__init__.py").is_file():
+            return folder.resolve()
+    spec = importlib.util.find_spec(parts[0])
+    for place in spec.submodule_search_locations or () if spec else ():
+        folder = Path(place).joinpath(*parts[1:])
+        if (folder / "__init__.py").is_file():
+            return folder.resolve()
+    raise BadInput(
+        "a task's entry point must name a package: a folder with __init__.py", code="task.not_a_package", value=module,
+        cure=f"Move the module of task {name!r} into a folder of its own.",
+    )  # fmt: skip
+
+
+def digest_folder(folder: Path) -> str:
+    """SHA-256 over the sorted (path, SHA-256) of every file of a task's folder but caches.
+
+    Layout: label, u32 count, then for each file u16 length and UTF-8 of its path with `/`, and its 32-byte digest.
+    """
+    files = sorted(
+        (path.relative_to(folder).as_posix().encode(), path)
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+    hasher = hashlib.sha256(_LABEL + len(files).to_bytes(4, "big"))
+    for relative, path in files:
+        hasher.update(len(relative).to_bytes(2, "big") + relative + hashlib.sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()
+
+
+def load(source: TaskSource) -> Task:
+    """Import a located task, after its files and the installed versions were checked once more.
+
+    Raises `IntegrityError` where the files have changed, `NotInstalled` where a requirement is absent or outside its
+    range, `BadInput` where the entry point is no `Task`.
+    """
+    found = digest_folder(source.folder)
+    if found != source.digest:
+        raise IntegrityError("the task's files have changed", code="task.changed", value=found, limit=source.digest)
+    for requirement in source.requirements:
+        _check_requirement(requirement)
+    task = getattr(importlib.import_module(source.module), source.attribute, None)
+    if not isinstance(task, Task):
+        raise BadInput(
+            "the entry point does not give a Task", code="task.kind", value=f"{source.module}:{source.attribute}"
+        )
+    return task
+
+
+def _check_requirement(requirement: str) -> None:
+    match = _RANGE.fullmatch(requirement)
+    if match is None:
+        raise BadInput(
+            "a task's requirement cannot be read", code="task.requirement", value=requirement, limit="name>=1,<2"
+        )
+    name, ranges = match.group(1), match.group(2) or ""
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise NotInstalled(
+            "a package that the task needs is absent", code="task.requirement", value=requirement
+        ) from None
+    for clause in filter(None, ranges.split(",")):
+        operator = re.match(r"[<>=!~]+", clause)
+        if operator and not _satisfies(version, operator.group(), clause[operator.end() :]):
+            raise NotInstalled(
+                f"the installed {name} is outside the task's range",
+                code="task.requirement",
+                value=version,
+                limit=ranges,
+            )
+
+
+def _satisfies(version: str, operator: str, bound: str) -> bool:
+    have, want = _release(version), _release(bound)
+    width = max(len(have), len(want))
+    have, want = have + (0,) * (width - len(have)), want + (0,) * (width - len(want))
+    return {
+        ">=": have >= want, "<=": have <= want, ">": have > want, "<": have < want, "==": have == want,
+        "!=": have != want, "~=": have >= want and have[: len(_release(bound)) - 1] == want[: len(_release(bound)) - 1],
+    }[operator]  # fmt: skip
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.match(r"[0-9.]*", version).group().strip(".").split(".") if part)  # type: ignore[union-attr]
+
+
+def first_model(task: Task, seed: int) -> bytes:
+    """The blob that a run starts from: `build` under torch's generator at `seed`."""
+    import torch  # noqa: PLC0415
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return encode_torch(task.build().state_dict())
+
+
+def load_parameters(model: torch.nn.Module, parameters: Blob) -> None:
+    """Copy a blob's tensors into `model`; raises `BadInput` where names, shapes or dtypes differ."""
+    state: Mapping[str, Any] = model.state_dict()
+    expected = Blob(encode_torch(state)).layout.shapes()
+    if parameters.layout.shapes() != expected:
+        odd = sorted(
+            name for name in set(expected) | set(parameters.layout.by_name)
+            if expected.get(name) != parameters.layout.shapes().get(name)
+        )  # fmt: skip
+        raise BadInput(
+            "the parameters are not those of this task's model", code="task.parameters", value=", ".join(odd[:5])
+        )
+    import torch  # noqa: PLC0415
+
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(parameters.torch(name))

@@ -1,0 +1,287 @@
+"""Bulk data over gRPC: `Fetch` and `Submit` in raw chunks, resumable at an offset, verified by digest.
+
+The messages of these two RPCs are raw bytes with an identity serialiser, because a protobuf field copies them. A Fetch
+starts with a JSON request and streams chunks; a Submit starts with a JSON header, is answered with the offset to go
+on from, and is acknowledged only when the receiver has stored, checked and recorded it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Final, Literal, Protocol
+
+import msgspec
+
+from aimass.proto.errors import AimassError, BadInput, DeadlinePassed, IntegrityError, LimitExceeded, Unavailable
+from aimass.proto.grpc_env import grpc
+from aimass.proto.names import Digest
+from aimass.proto.rpc_errors import abort, error_of
+from aimass.proto.storage import Spool, SpoolWriter
+from aimass.proto.values import Value, canonical_json, decode_json
+
+__all__ = [
+    "CHUNK_BYTES",
+    "FetchRequest",
+    "Receiver",
+    "Source",
+    "SubmitHeader",
+    "TransferLimits",
+    "fetch",
+    "submit",
+    "transfer_handler",
+]
+
+SERVICE: Final = "aimass.v1.Blobs"
+CHUNK_BYTES: Final = 1 << 20
+_FETCH: Final = f"/{SERVICE}/Fetch"
+_SUBMIT: Final = f"/{SERVICE}/Submit"
+_SIZE_KEY: Final = "aimass-size"
+_MAX_HEADER: Final = 4_096
+_STORED: Final = b'{"status":"stored"}'
+
+Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
+
+
+class FetchRequest(Value, frozen=True):
+    """A blob by digest, from `offset`; `run_id` says on whose behalf, empty for a model outside a run."""
+
+    digest: Digest
+    run_id: str = ""
+    offset: Size = 0
+
+
+class SubmitHeader(Value, frozen=True):
+    """What is about to be sent. (run, step, attempt, sender) names it: the same again gets the same answer."""
+
+    kind: Literal["contribution", "model"]
+    size: Size
+    digest: Digest
+    run_id: str = ""
+    step: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
+    attempt: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)] = 0
+
+
+class _Offset(Value, frozen=True):
+    offset: Size
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TransferLimits:
+    """Largest upload, streams at once per sender, and seconds without a byte after which a sender is cut off."""
+
+    max_bytes: int = 8 << 30
+    streams_per_peer: int = 4
+    idle_s: float = 60.0
+
+
+class Source(Protocol):
+    """Who may read what."""
+
+    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> memoryview:
+        """The blob's bytes for this caller; raises `Refused` or `NotFound`."""
+        ...
+
+
+class Receiver(Protocol):
+    """Where uploads go."""
+
+    async def authorise_submit(self, context: grpc.aio.ServicerContext, header: SubmitHeader) -> Incoming:
+        """Whether this caller may send `header`; raises `Refused`, `LimitExceeded` or `WrongState`."""
+        ...
+
+
+class Incoming(Protocol):
+    """One admitted upload."""
+
+    peer: str
+
+    @property
+    def done(self) -> bool:
+        """True where it is already stored and recorded: nothing needs to be sent."""
+        ...
+
+    def open(self) -> SpoolWriter:
+        """Where its bytes go."""
+        ...
+
+    async def accept(self, path: Path) -> None:
+        """Check and record the finished upload durably; raises the named reason to refuse it."""
+        ...
+
+
+def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits) -> grpc.GenericRpcHandler:
+    """The two RPCs of `aimass.v1.Blobs` for a grpc.aio server."""
+    streams: dict[str, int] = {}
+
+    async def fetch_handler(request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        try:
+            wanted = decode_json(FetchRequest, request[:_MAX_HEADER], "the fetch request")
+            view = await source.authorise_fetch(context, wanted)
+            if wanted.offset > len(view):
+                raise BadInput(
+                    "the offset lies beyond the end", code="transfer.offset", value=wanted.offset, limit=len(view)
+                )
+            await context.send_initial_metadata(((_SIZE_KEY, str(len(view))),))
+            for start in range(wanted.offset, len(view), CHUNK_BYTES):
+                yield bytes(view[start : start + CHUNK_BYTES])
+        except AimassError as error:
+            await abort(context, error)
+
+    async def submit_handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        try:
+            header = decode_json(
+                SubmitHeader, (await _next(requests, limits.idle_s))[:_MAX_HEADER], "the submit header"
+            )
+            if header.size > limits.max_bytes:
+                raise LimitExceeded(
+                    "the upload is larger than this server takes", code="transfer.size", value=header.size,
+                    limit=f"{limits.max_bytes} bytes",
+                )  # fmt: skip
+            incoming = await receiver.authorise_submit(context, header)
+            with _counted(streams, incoming.peer, limits.streams_per_peer):
+                async for reply in _receive(requests, header, incoming, limits):
+                    yield reply
+        except AimassError as error:
+            await abort(context, error)
+
+    handlers = {
+        "Fetch": grpc.unary_stream_rpc_method_handler(fetch_handler),
+        "Submit": grpc.stream_stream_rpc_method_handler(submit_handler),
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
+class _counted:  # noqa: N801  (reads as a verb in a `with`)
+    def __init__(self, streams: dict[str, int], peer: str, limit: int) -> None:
+        self._streams, self._peer, self._limit = streams, peer, limit
+
+    def __enter__(self) -> None:
+        if self._streams.get(self._peer, 0) >= self._limit:
+            raise LimitExceeded(
+                "too many uploads at once", code="transfer.streams", value=self._peer, limit=self._limit
+            )
+        self._streams[self._peer] = self._streams.get(self._peer, 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._streams[self._peer] -= 1
+        if not self._streams[self._peer]:
+            del self._streams[self._peer]
+
+
+async def _receive(
+    requests: AsyncIterator[bytes], header: SubmitHeader, incoming: Incoming, limits: TransferLimits
+) -> AsyncIterator[bytes]:
+    if incoming.done:
+        yield canonical_json(_Offset(offset=header.size))
+        yield _STORED
+        return
+    writer = await asyncio.to_thread(incoming.open)
+    try:
+        yield canonical_json(_Offset(offset=writer.offset))
+        while writer.offset < header.size:
+            await asyncio.to_thread(writer.append, await _next(requests, limits.idle_s))
+        path = await asyncio.to_thread(writer.finish)
+    finally:
+        writer.close()
+    await incoming.accept(path)
+    yield _STORED
+
+
+async def _next(requests: AsyncIterator[bytes], idle_s: float) -> bytes:
+    try:
+        return await asyncio.wait_for(anext(requests), idle_s)
+    except StopAsyncIteration:
+        raise Unavailable(
+            "the upload ended before its last byte",
+            code="transfer.cut",
+            cure="Send it again; it goes on where it stopped.",
+        ) from None
+    except TimeoutError:
+        raise DeadlinePassed("no byte came", code="transfer.idle", limit=f"{idle_s} s") from None
+
+
+async def fetch(channel: grpc.aio.Channel, request: FetchRequest, spool: Spool, max_bytes: int) -> Path:
+    """Fetch a blob into `spool` under its digest, from where an earlier try stopped; verified before it is returned.
+
+    Raises the server's named error, `LimitExceeded` for a blob above `max_bytes`, `IntegrityError` for other bytes
+    than the digest's, and `Unavailable` for a broken link: call again to go on.
+    """
+    if spool.has(request.digest):
+        return spool.path(request.digest)
+    writer = spool.begin(request.digest, max_bytes, request.digest)
+    try:
+        call = channel.unary_stream(_FETCH)(canonical_json(msgspec.structs.replace(request, offset=writer.offset)))
+        size = _stated_size(await call.initial_metadata())
+        if size > max_bytes:
+            raise LimitExceeded(
+                "the blob is larger than the limit here", code="transfer.size", value=size, limit=max_bytes
+            )
+        async for chunk in call:
+            await asyncio.to_thread(writer.append, chunk)
+        if await call.code() != grpc.StatusCode.OK:
+            raise Unavailable("the transfer broke off", code="transfer.cut")
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from error
+    finally:
+        writer.close()
+    return _finish(spool, request.digest, size)
+
+
+def _finish(spool: Spool, digest: str, size: int) -> Path:
+    writer = spool.begin(digest, size, digest)
+    try:
+        if writer.offset != size:
+            raise Unavailable("the transfer broke off", code="transfer.cut", value=writer.offset, limit=size)
+        return writer.finish()
+    finally:
+        writer.close()
+
+
+def _stated_size(metadata: object) -> int:
+    for key, value in metadata or ():  # type: ignore[attr-defined]
+        if key == _SIZE_KEY and str(value).isdigit():
+            return int(value)
+    raise IntegrityError("the server did not state the blob's size", code="transfer.no_size")
+
+
+async def submit(
+    channel: grpc.aio.Channel,
+    header: SubmitHeader,
+    data: memoryview,
+    progress: Callable[[int], Awaitable[None]] | None = None,
+) -> None:
+    """Send `data` as `header` states; returns when the receiver has stored and recorded it.
+
+    Goes on at the offset that the receiver holds. Raises the receiver's named refusal, or `Unavailable` for a broken
+    link: call again to go on.
+    """
+    call = channel.stream_stream(_SUBMIT)()
+    try:
+        await call.write(canonical_json(header))
+        reply = await call.read()
+        if reply is grpc.aio.EOF:
+            raise error_of(await _failure(call))
+        offset = decode_json(_Offset, reply, "the server's answer").offset
+        for start in range(offset, len(data), CHUNK_BYTES):
+            await call.write(bytes(data[start : start + CHUNK_BYTES]))
+            if progress is not None:
+                await progress(min(start + CHUNK_BYTES, len(data)))
+        await call.done_writing()
+        if await call.read() != _STORED:
+            raise error_of(await _failure(call))
+        await call.code()
+    except asyncio.InvalidStateError as error:  # the call had ended while it was written to
+        raise error_of(await _failure(call)) from error
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from error
+    finally:
+        call.cancel()
+
+
+async def _failure(call: grpc.aio.StreamStreamCall) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(
+        await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+    )

@@ -1,0 +1,66 @@
+"""Frozen values that are read from outside: one strict decoder and one canonical encoding for all of them.
+
+Plans, manifests, policies and settings are `Value`s. An unknown key, a wrong type or a number outside its range is a
+named error with its path; the canonical JSON (sorted keys, no white space) is what
+is hashed and signed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any, TypeVar
+
+import msgspec
+
+from aimass.proto.errors import BadInput
+
+__all__ = ["Value", "canonical_json", "convert", "decode_canonical_json", "decode_json", "decode_toml"]
+
+
+class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A frozen record with checked fields; two of equal fields are equal."""
+
+
+V = TypeVar("V")
+
+
+def canonical_json(value: object) -> bytes:
+    """UTF-8 JSON with sorted keys and no white space: equal values give equal bytes."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+def decode_json(kind: type[V], data: bytes, what: str) -> V:
+    """Strictly decode JSON `data` as `kind`; raises `BadInput` that names `what` and the path of the fault."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _bad(what, error) from error
+
+
+def decode_canonical_json(kind: type[V], data: bytes, what: str) -> V:
+    """Like `decode_json`, and refuses bytes that are not the canonical encoding of their value."""
+    value = decode_json(kind, data, what)
+    if canonical_json(value) != data:
+        raise BadInput(f"{what} is not in canonical form", code="value.not_canonical", cure="Send the bytes unchanged.")
+    return value
+
+
+def decode_toml(kind: type[V], text: str, what: str) -> V:
+    """Strictly decode TOML `text` as `kind`; raises `BadInput` that names `what` and the path of the fault."""
+    try:
+        fields = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadInput(f"{what} is not valid TOML: {error}", code="value.toml") from error
+    return convert(kind, fields, what)
+
+
+def convert(kind: type[V], fields: Any, what: str) -> V:
+    """Strictly turn plain mappings, lists and scalars into `kind`; raises `BadInput` as `decode_json` does."""
+    try:
+        return msgspec.convert(fields, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _bad(what, error) from error
+
+
+def _bad(what: str, error: Exception) -> BadInput:
+    return BadInput(f"{what} cannot be read: {error}", code="value.invalid", cure="Correct the field that is named.")

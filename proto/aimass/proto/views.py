@@ -1,0 +1,219 @@
+"""What people and programs are shown of a server: one shape for the wire, the Python SDK and `--json`."""
+
+from __future__ import annotations
+
+import enum
+
+from aimass.proto.plan import Plan
+from aimass.proto.step import StepKind
+from aimass.proto.values import Value
+
+__all__ = [
+    "ConnectedPartner",
+    "EnrolmentList",
+    "EnrolmentView",
+    "MetricView",
+    "ModelList",
+    "ModelView",
+    "ParticipantState",
+    "ParticipantView",
+    "ReceiptList",
+    "ReceiptView",
+    "RunList",
+    "RunState",
+    "RunSummary",
+    "RunView",
+    "ServerView",
+    "SlotState",
+    "StepView",
+]
+
+
+class RunState(enum.StrEnum):
+    """Life of a run. FINISHED, STOPPED and FAILED are final."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def final(self) -> bool:
+        return self in (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
+
+
+class ParticipantState(enum.StrEnum):
+    """Where a partner stands in a run."""
+
+    INVITED = "invited"
+    JOINED = "joined"
+    DECLINED = "declined"
+    REMOVED = "removed"
+
+
+class SlotState(enum.StrEnum):
+    """Where a partner stands in a step."""
+
+    WAITING = "waiting"
+    ASKED = "asked"
+    STORED = "stored"
+    COUNTED = "counted"
+    REFUSED = "refused"
+    FAILED = "failed"
+    LATE = "late"
+
+
+class ParticipantView(Value, frozen=True):
+    """A partner in a run, with the reason where it does not take part."""
+
+    partner: str
+    state: ParticipantState
+    connected: bool
+    participant: str = ""
+    device: str = ""
+    confinement: str = ""
+    reason: str = ""
+
+
+class MetricView(Value, frozen=True):
+    """A metric over the cohort: `mean` = total / weight; `by_partner` holds only figures that policies released."""
+
+    mean: float
+    weight: float
+    by_partner: dict[str, float] = {}
+
+
+class StepView(Value, frozen=True):
+    """One step; times are Unix seconds."""
+
+    index: int
+    kind: StepKind
+    round: int
+    purpose: str
+    state: str
+    opened_at: float
+    deadline_at: float
+    slots: dict[str, SlotState]
+    reasons: dict[str, str] = {}
+    committed_at: float | None = None
+    model: str = ""
+    metrics: dict[str, MetricView] = {}
+    summary: dict[str, float] = {}
+    transcript_head: str = ""
+
+
+class RunSummary(Value, frozen=True):
+    """A line of `aimass run list`."""
+
+    run_id: str
+    name: str
+    task: str
+    state: RunState
+    reason: str
+    round: int
+    rounds: int
+    partners: int
+    created_at: float
+    ended_at: float | None
+    model: str
+    owner: str
+
+
+class RunView(Value, frozen=True):
+    """A run in full, as its owner and operators see it."""
+
+    summary: RunSummary
+    plan: Plan
+    plan_digest: str
+    participants: tuple[ParticipantView, ...]
+    steps: tuple[StepView, ...]
+    transcript_entries: int
+    transcript_head: str
+
+
+class RunList(Value, frozen=True):
+    """Runs, newest first."""
+
+    runs: tuple[RunSummary, ...]
+
+
+class ReceiptView(Value, frozen=True):
+    """What the server told a partner about its contribution, with the signature in hexadecimal."""
+
+    step: int
+    partner: str
+    outcome: str
+    contribution: str
+    body: str
+    signature: str
+
+
+class ReceiptList(Value, frozen=True):
+    """Receipts of a run by step and partner."""
+
+    run_id: str
+    receipts: tuple[ReceiptView, ...]
+
+
+class ModelView(Value, frozen=True):
+    """A committed model: the blob's digest and where it comes from."""
+
+    digest: str
+    bytes: int
+    run_id: str
+    run_name: str
+    task: str
+    step: int
+    round: int
+    committed_at: float
+    metrics: dict[str, MetricView] = {}
+
+
+class ModelList(Value, frozen=True):
+    """Committed models, newest first."""
+
+    models: tuple[ModelView, ...]
+
+
+class ConnectedPartner(Value, frozen=True):
+    """A roster member and whether its daemon is connected."""
+
+    name: str
+    connected: bool
+    since: float | None
+    software: str
+    roster_epoch: int
+
+
+class ServerView(Value, frozen=True):
+    """`aimass server status`."""
+
+    name: str
+    software: str
+    protocol_min: int
+    protocol_max: int
+    started_at: float
+    roster_epoch: int
+    roster_digest: str
+    partners: tuple[ConnectedPartner, ...]
+    runs: dict[str, int]
+    pending_enrolments: int
+    free_bytes: int
+
+
+class EnrolmentView(Value, frozen=True):
+    """A request that waits for the root holder; `request` is its canonical JSON."""
+
+    name: str
+    role: str
+    fingerprint: str
+    received_at: float
+    request: str
+
+
+class EnrolmentList(Value, frozen=True):
+    """What `aimass server enrolments` writes to a file for `aimass pki roster sign`."""
+
+    requests: tuple[EnrolmentView, ...]

@@ -1,0 +1,162 @@
+"""Links: TLS 1.3 credentials, channels with keepalive, protocol negotiation and faults, the same for every service.
+
+Every link is mutual TLS 1.3 with P-256 certificates under the federation's own root; only the enrolment port, which a
+newcomer reaches before it has a certificate, authenticates the server alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from aimass.proto.errors import AimassError, BadInput, Unauthenticated, VersionRefused, from_parts
+from aimass.proto.grpc_env import grpc
+from aimass.proto.rpc_errors import abort, error_of
+from aimass.proto.secret import Secret
+from aimass.proto.v1 import federation_pb2 as pb
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "PROTOCOL_MAX",
+    "PROTOCOL_MIN",
+    "SERVER_OPTIONS",
+    "TlsIdentity",
+    "abort",
+    "connect",
+    "error_of",
+    "from_fault",
+    "negotiate",
+    "peer_certificate",
+    "server_credentials",
+    "split_address",
+    "to_fault",
+]
+
+PROTOCOL_MIN: Final = 1
+PROTOCOL_MAX: Final = 1
+"""Window of protocol versions that this release speaks."""
+
+MAX_MESSAGE_BYTES: Final = 4 << 20
+"""Largest single message; bulk data moves in smaller chunks."""
+
+_KEEPALIVE_MS: Final = 30_000
+_KEEPALIVE_TIMEOUT_MS: Final = 20_000
+
+_COMMON_OPTIONS: Final = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+SERVER_OPTIONS: Final = (
+    *_COMMON_OPTIONS,
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
+)
+"""Options of every server: two servers on one port are refused, and idle partners may ping."""
+
+_CHANNEL_OPTIONS: Final = (
+    *_COMMON_OPTIONS,
+    # Reconnection is the caller's decision (capped, jittered, on its clock), so the library's own must not wait longer.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TlsIdentity:
+    """Certificate and key of one side, and the root that the other side's certificate must come from (all PEM)."""
+
+    certificate_pem: bytes
+    key_pem: Secret
+    root_pem: bytes
+
+
+def server_credentials(identity: TlsIdentity, *, require_client: bool = True) -> grpc.ServerCredentials:
+    """Credentials of a service; without `require_client` (the enrolment port alone) callers stay anonymous."""
+    return grpc.ssl_server_credentials(
+        [(identity.key_pem.reveal(), identity.certificate_pem)],
+        root_certificates=identity.root_pem if require_client else None,
+        require_client_auth=require_client,
+    )
+
+
+def connect(address: str, identity: TlsIdentity | bytes) -> grpc.aio.Channel:
+    """A channel to `address` (host:port).
+
+    `identity` is the caller's own, or only the root's PEM where the caller has none yet (enrolment). The server's
+    certificate must name the host. Honours `https_proxy` and `no_proxy`: a daemon works behind an HTTP CONNECT proxy.
+    """
+    host, port = split_address(address)
+    if isinstance(identity, TlsIdentity):
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=identity.root_pem,
+            private_key=identity.key_pem.reveal(),
+            certificate_chain=identity.certificate_pem,
+        )
+    else:
+        credentials = grpc.ssl_channel_credentials(root_certificates=identity)
+    return grpc.aio.secure_channel(_target(host, port), credentials, options=list(_CHANNEL_OPTIONS))
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port` in two; raises `BadInput` for anything else."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65_535:
+        raise BadInput(
+            "an address must be HOST:PORT", code="wire.address", value=address, cure="For example fed.example.org:8443."
+        )
+    return host, int(port)
+
+
+def _target(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def negotiate(theirs_min: int, theirs_max: int) -> int:
+    """Highest protocol version that both sides speak; raises `VersionRefused` that names both windows."""
+    version = min(theirs_max, PROTOCOL_MAX)
+    if theirs_min > theirs_max or version < max(theirs_min, PROTOCOL_MIN):
+        older = "this side" if theirs_min > PROTOCOL_MAX else "the other side"
+        raise VersionRefused(
+            "the two sides share no protocol version",
+            code="wire.protocol_version",
+            value=f"{theirs_min} to {theirs_max}",
+            limit=f"{PROTOCOL_MIN} to {PROTOCOL_MAX}",
+            cure=f"Upgrade {older}.",
+        )
+    return version
+
+
+def peer_certificate(context: grpc.aio.ServicerContext) -> bytes:
+    """PEM of the certificate that the caller proved to hold; raises `Unauthenticated` where there is none."""
+    values = context.auth_context().get("x509_pem_cert")
+    if not values:
+        raise Unauthenticated(
+            "the caller has no certificate", code="wire.no_certificate", cure="Enrol first: aimass client enroll."
+        )
+    return bytes(values[0])
+
+
+def to_fault(error: AimassError) -> pb.Fault:
+    """`error` as it travels inside a message; its kind and code are what both sides log."""
+    return pb.Fault(
+        kind=error.kind,
+        code=error.code,
+        what=error.what,
+        value=error.value or "",
+        limit=error.limit or "",
+        cure=error.cure,
+    )
+
+
+def from_fault(fault: pb.Fault) -> AimassError:
+    """The error that the other side put into a message."""
+    return from_parts(
+        fault.kind, fault.what, code=fault.code, value=fault.value or None, limit=fault.limit or None, cure=fault.cure
+    )

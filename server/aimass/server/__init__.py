@@ -1,0 +1,1 @@
+"""The operator's side: coordinates partners, keeps the history, commits models."""
