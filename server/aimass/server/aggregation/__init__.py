@@ -1,0 +1,1 @@
+"""Sums over the spool, and the models and summaries made from them."""

@@ -1,0 +1,40 @@
+"""Who may call what: one table, role x RPC, that is code, documentation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from aimass.privacy.pki import Peer, Role
+from aimass.proto.errors import Refused
+
+__all__ = ["TABLE", "authorise"]
+
+_P, _O, _S, _A = Role.PARTNER, Role.OPERATOR, Role.SCIENTIST, Role.ANALYST
+
+TABLE: Final[Mapping[str, frozenset[Role]]] = {
+    "Connect": frozenset({_P}),
+    "Fetch": frozenset({_P, _O, _S, _A}),
+    "Submit": frozenset({_P, _O, _S}),
+    "SubmitRun": frozenset({_O, _S}),
+    "ListRuns": frozenset({_O, _S, _A}),
+    "ShowRun": frozenset({_O, _S, _A}),
+    "WatchRun": frozenset({_O, _S, _A}),
+    "ChangeRun": frozenset({_O, _S}),
+    "ListReceipts": frozenset({_O, _S}),
+    "ListModels": frozenset({_O, _S, _A}),
+    "ShowModel": frozenset({_O, _S, _A}),
+    "Status": frozenset({_O}),
+    "ListEnrolments": frozenset({_O}),
+    "InstallTrust": frozenset({_O}),
+}
+"""A scientist sees and changes only runs of their own; an analyst sees runs that have finished."""
+
+
+def authorise(peer: Peer, rpc: str) -> None:
+    """Raise `Refused` unless the table lets `peer` call `rpc`."""
+    if peer.role not in TABLE[rpc]:
+        raise Refused(
+            f"a {peer.role} may not call {rpc}", code="role.refused", value=f"{peer.role} {peer.name}",
+            limit=", ".join(sorted(TABLE[rpc])), cure="Use the certificate of a role that may.",
+        )  # fmt: skip

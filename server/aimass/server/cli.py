@@ -1,0 +1,149 @@
+"""`aimass server`: the operator's commands."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from aimass.proto.console import common, emit, group, say, write_output
+
+__all__ = ["add_arguments"]
+
+_EXAMPLE = """examples:
+  aimass server init server --token server.token --listen 0.0.0.0:8443 --enrol-listen 0.0.0.0:8444
+  aimass pki roster sign --root root --requests server/server.request --out bundle.json   (root holder)
+  aimass server admit bundle.json --dir server
+  aimass server start --dir server
+  aimass server enrolments --as operator --out requests.json
+  aimass server admit bundle.json --as operator
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands of `aimass server`."""
+    commands = group(parser, _EXAMPLE)
+    init = commands.add_parser("init", help="make a server: keys, settings, and its enrolment request")
+    init.add_argument("dir", type=Path)
+    init.add_argument("--token", type=Path, required=True, help="file with the server's token")
+    init.add_argument("--listen", default="127.0.0.1:8443")
+    init.add_argument("--enrol-listen", default="127.0.0.1:8444")
+    common(init, _init)
+    admit = commands.add_parser("admit", help="install a bundle that the root holder signed")
+    admit.add_argument("bundle", type=Path)
+    target = admit.add_mutually_exclusive_group(required=True)
+    target.add_argument("--dir", type=Path, help="the server's folder, while it is not running")
+    target.add_argument("--as", dest="home", type=Path, help="the operator's folder, for a running server")
+    common(admit, _admit)
+    start = commands.add_parser("start", help="run the server until SIGTERM or Ctrl-C")
+    start.add_argument("--dir", type=Path, default=Path("server"))
+    common(start, _start)
+    status = commands.add_parser("status", help="the running server at a glance")
+    status.add_argument("--as", dest="home", type=Path, required=True, help="the operator's folder")
+    common(status, _status)
+    enrolments = commands.add_parser("enrolments", help="requests that wait for the root holder")
+    enrolments.add_argument("--as", dest="home", type=Path, required=True, help="the operator's folder")
+    enrolments.add_argument("--dir", type=Path, help=argparse.SUPPRESS)
+    enrolments.add_argument("--out", type=Path, help="write them to a file for `aimass pki roster sign`")
+    common(enrolments, _enrolments)
+
+
+def _init(args: argparse.Namespace) -> int:
+    import time
+
+    from aimass.privacy.enrolment import make_request, read_token, request_fingerprint
+    from aimass.privacy.keys import create_keys
+    from aimass.privacy.pki import Role
+    from aimass.proto.durable import make_folder
+    from aimass.proto.errors import BadInput
+    from aimass.proto.values import canonical_json
+    from aimass.proto.views import EnrolmentList, EnrolmentView
+    from aimass.proto.wire import split_address
+    from aimass.server.settings import template
+
+    token = read_token(args.token.read_text("ascii"))
+    if token.role is not Role.SERVER:
+        raise BadInput("this token is not a server's", code="server.token", value=token.role, limit="server")
+    split_address(args.listen)
+    split_address(args.enrol_listen)
+    make_folder(args.dir)
+    request = make_request(token, create_keys(args.dir / "keys"))
+    write_output(args.dir / "root.pem", token.root.encode())
+    write_output(args.dir / "server.toml", template(token.name, args.listen, args.enrol_listen).encode())
+    view = EnrolmentView(
+        name=token.name, role=token.role, fingerprint=request_fingerprint(request), received_at=time.time(),
+        request=canonical_json(request).decode(),
+    )  # fmt: skip
+    write_output(args.dir / "server.request", canonical_json(EnrolmentList(requests=(view,))))
+    emit(args, {"folder": str(args.dir), "request": str(args.dir / "server.request"), "fingerprint": view.fingerprint})
+    return 0
+
+
+def _admit(args: argparse.Namespace) -> int:
+    data = args.bundle.read_bytes()
+    if args.home is not None:
+        from aimass.proto.api import Federation
+
+        with Federation.open(args.home) as federation:
+            emit(args, federation.install_trust(data))
+        return 0
+    from aimass.privacy.roster import compare
+    from aimass.privacy.trust_bundle import Root, open_bundle
+
+    root = Root.from_pem((args.dir / "root.pem").read_bytes())
+    offered = open_bundle(data, root)
+    held = args.dir / "bundle.json"
+    if held.is_file():
+        compare(open_bundle(held.read_bytes(), root).roster, offered.roster)
+    write_output(held, data)
+    emit(args, {"epoch": offered.roster.epoch, "partners": list(offered.roster.partners)})
+    return 0
+
+
+def _start(args: argparse.Namespace) -> int:
+    from aimass.proto.logs import configure_logs
+    from aimass.server.main import Started, serve
+
+    configure_logs(quiet=args.quiet)
+
+    def ready(started: Started) -> None:
+        for run_id in started.resumed:
+            say(args, f"resuming run {run_id}")
+        sys.stdout.write(f"ready: port {started.port}, enrolment on port {started.enrol_port}\n")
+        sys.stdout.flush()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(args.dir, stop, ready)
+
+    asyncio.run(run())
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        emit(args, federation.status())
+    return 0
+
+
+def _enrolments(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+    from aimass.proto.values import canonical_json
+
+    with Federation.open(args.home) as federation:
+        waiting = federation.enrolments()
+    if args.out is not None:
+        write_output(args.out, canonical_json(waiting))
+        emit(args, {"written": str(args.out), "requests": len(waiting.requests)})
+    else:
+        emit(
+            args,
+            {"requests": [{"name": r.name, "role": r.role, "fingerprint": r.fingerprint} for r in waiting.requests]},
+        )
+    return 0

@@ -1,0 +1,147 @@
+"""Federated averaging: rounds of local training, the weighted mean of the updates, evaluation in between.
+
+McMahan et al. 2017, algorithm 1, in the form of Reddi et al. 2021, algorithm 1 with a plain server step:
+x <- x + eta * sum_i w_i d_i / sum_i w_i, where d_i is a partner's new parameters minus x.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from aimass.proto.errors import BadInput
+from aimass.proto.plan import Plan, Stage
+from aimass.proto.step import Step, StepKind
+from aimass.proto.tensors import Array, Layout
+from aimass.proto.values import Value, convert
+from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
+
+__all__ = ["Averaging", "AveragingOptions", "AveragingState", "driver"]
+
+GROUP: Final = "update"
+_FLOATS: Final = ("F64", "F32", "F16")
+
+
+class AveragingOptions(Value, frozen=True):
+    """Rounds to train, and the server's learning rate eta."""
+
+    rounds: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    server_learning_rate: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.0
+
+
+class AveragingState(Value, frozen=True):
+    """`round` rounds are trained into `model`; `best` and `stale` serve early stopping."""
+
+    model: str
+    round: int = 0
+    phase: Literal["train", "evaluate"] = "train"
+    best: float | None = None
+    best_round: int = 0
+    stale: int = 0
+    stopped: str = ""
+
+
+def _options(stage: Stage) -> AveragingOptions:
+    return convert(AveragingOptions, dict(stage.options), "the options of the averaging stage")
+
+
+class Averaging:
+    """The driver."""
+
+    name = "averaging"
+    state_type = AveragingState
+
+    def check(self, plan: Plan, stage: Stage) -> None:
+        """Options in range; early stopping needs evaluation."""
+        _options(stage)
+        if plan.early_stop is not None and plan.evaluate.every == 0:
+            raise BadInput(
+                "early stopping needs an evaluation", code="plan.early_stop", cure="Set evaluate.every to 1 or more."
+            )
+
+    def start(self, context: Context, model: str) -> AveragingState:
+        """No round is trained."""
+        return AveragingState(model=model)
+
+    def next(self, state: AveragingState, context: Context) -> tuple[Step, ...] | Done:
+        """Train, or evaluate the model that was just made."""
+        rounds = _options(context.stage).rounds
+        if state.stopped:
+            return Done(state.model, state.stopped)
+        if state.phase == "train" and state.round >= rounds:
+            return Done(state.model, f"{rounds} rounds")
+        training = state.phase == "train"
+        cohort = context.plan.cohort
+        return (
+            Step(
+                index=context.next_index,
+                kind=StepKind.TRAIN if training else StepKind.EVALUATE,
+                round=state.round + 1 if training else state.round,
+                participants=context.joined,
+                inputs=(state.model,),
+                quorum=min(cohort.quorum, len(context.joined)),
+                deadline_s=cohort.step_deadline_s,
+            ),
+        )
+
+    def expects(self, step: Step, layout: Layout) -> ExpectedGroups:
+        """Training: an update for every floating tensor but `preprocess.*`. Evaluation: metrics alone."""
+        if step.kind is StepKind.EVALUATE:
+            return {}
+        return {
+            GROUP: {
+                spec.name: (spec.dtype, spec.shape)
+                for spec in layout.tensors
+                if spec.dtype in _FLOATS and not spec.name.startswith("preprocess.")
+            }
+        }
+
+    def receive(self, state: AveragingState, result: StepResult, models: Models, context: Context) -> AveragingState:
+        """After training the averaged model; after evaluation, whether to stop early."""
+        if result.step.kind is StepKind.EVALUATE:
+            return _judge(msgspec.structs.replace(state, phase="train"), result, context.plan)
+        eta = _options(context.stage).server_learning_rate
+        weight = result.sums.weight(GROUP)
+
+        def change(name: str, old: Array) -> Array:
+            if old.dtype.kind != "f" or name.startswith("preprocess."):
+                return old
+            moved: Array = (old + eta * (result.sums.total(GROUP, name) / weight)).astype(old.dtype)
+            return moved
+
+        done = state.round + 1
+        every = context.plan.evaluate.every
+        evaluate = bool(every) and (done % every == 0 or done == _options(context.stage).rounds)
+        return msgspec.structs.replace(
+            state,
+            model=models.edit(state.model, change),
+            round=done,
+            phase="evaluate" if evaluate else "train",
+        )
+
+    def model(self, state: AveragingState) -> str:
+        """The model so far."""
+        return state.model
+
+    def progress(self, state: AveragingState, context: Context) -> Progress:
+        """Rounds trained and planned."""
+        return Progress(state.round, _options(context.stage).rounds)
+
+
+def _judge(state: AveragingState, result: StepResult, plan: Plan) -> AveragingState:
+    rule = plan.early_stop
+    metric = result.metrics.get(rule.metric) if rule else None
+    if rule is None or metric is None:
+        return state
+    value = metric.total / metric.weight
+    gain = value if rule.mode == "max" else -value
+    best = None if state.best is None else (state.best if rule.mode == "max" else -state.best)
+    if best is None or gain > best + rule.min_delta:
+        return msgspec.structs.replace(state, best=value, best_round=state.round, stale=0)
+    stale = state.stale + 1
+    stopped = f"{rule.metric} has not improved for {stale} evaluations" if stale >= rule.patience else ""
+    return msgspec.structs.replace(state, stale=stale, stopped=stopped)
+
+
+driver = Averaging()

@@ -1,0 +1,126 @@
+"""What a driver is: a pure proposer of steps whose state is a frozen value, kept with each commit.
+
+The engine knows steps alone. A new purpose costs a driver and an entry point in the group `aimass.drivers`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from aimass.proto.contribution import Metric
+from aimass.proto.errors import NotFound
+from aimass.proto.plan import Plan, Stage
+from aimass.proto.step import Step
+from aimass.proto.tensors import Array, Layout
+from aimass.proto.values import Value
+
+__all__ = ["Context", "Done", "Driver", "ExpectedGroups", "Models", "Progress", "StepResult", "Sums", "find_driver"]
+
+ExpectedGroups = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Context:
+    """What a driver may know when it proposes: the plan, its stage, who takes part now, the next step's index."""
+
+    plan: Plan
+    stage: Stage
+    joined: tuple[str, ...]
+    next_index: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Done:
+    """The stage is complete with this model."""
+
+    model: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """Rounds done and planned, for people."""
+
+    round: int
+    rounds: int
+
+
+class Sums(Protocol):
+    """The reduced contributions of a step."""
+
+    def weight(self, group: str) -> float:
+        """Sum of the weights of a group."""
+        ...
+
+    def total(self, group: str, tensor: str) -> Array:
+        """float64: the weighted sum of a tensor, in participant order."""
+        ...
+
+
+class Models(Protocol):
+    """Models by digest, and new ones made from them tensor by tensor."""
+
+    def tensor(self, digest: str, name: str) -> Array:
+        """One tensor, read-only."""
+        ...
+
+    def edit(self, digest: str, change: Callable[[str, Array], Array]) -> str:
+        """Store the model with every tensor passed through `change`, which keeps shape and dtype; its digest."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a committed step brought."""
+
+    step: Step
+    counted: tuple[str, ...]
+    metrics: Mapping[str, Metric]
+    sums: Sums
+
+
+class Driver(Protocol):
+    """See the module. `state_type` is decoded from the JSON that was stored with the last commit."""
+
+    name: str
+    state_type: type[Value]
+
+    def check(self, plan: Plan, stage: Stage) -> None:
+        """Raise `BadInput` where the stage's options, or the plan, do not suit this driver."""
+        ...
+
+    def start(self, context: Context, model: str) -> Any:
+        """The first state, from the model that the stage before left."""
+        ...
+
+    def next(self, state: Any, context: Context) -> tuple[Step, ...] | Done:
+        """The steps to open now, all of them results of `state` alone; or that the stage is done."""
+        ...
+
+    def expects(self, step: Step, layout: Layout) -> ExpectedGroups:
+        """Groups, tensors, dtypes and shapes of a contribution to `step`, from the layout of its model."""
+        ...
+
+    def receive(self, state: Any, result: StepResult, models: Models, context: Context) -> Any:
+        """The state after a step."""
+        ...
+
+    def model(self, state: Any) -> str:
+        """Digest of the model that `state` stands for."""
+        ...
+
+    def progress(self, state: Any, context: Context) -> Progress:
+        """Rounds done and planned."""
+        ...
+
+
+def find_driver(name: str) -> Driver:
+    """The installed driver of this name; raises `NotFound` that lists all."""
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="aimass.drivers")}
+    if name not in entries:
+        raise NotFound("no such driver", code="driver.unknown", value=name, limit=", ".join(sorted(entries)))
+    driver: Driver = entries[name].load()
+    return driver

@@ -1,0 +1,143 @@
+"""The server put together: folder, keys, trust, store, engine and ports, in one place and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from aimass.privacy.keys import KeyPair, load_keys, tls_key_pem
+from aimass.privacy.trust_bundle import Root, Trust
+from aimass.proto.clock import Clock, SystemClock
+from aimass.proto.contribution import Limits
+from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder
+from aimass.proto.errors import Unavailable
+from aimass.proto.grpc_env import grpc
+from aimass.proto.storage import FileBlobs, Spool
+from aimass.proto.transfer import TransferLimits, transfer_handler
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.wire import SERVER_OPTIONS, TlsIdentity, server_credentials
+from aimass.server.engine import Engine
+from aimass.server.enrolment import EnrolmentDesk, EnrolmentService
+from aimass.server.service import ControlService, FederationService, Gate
+from aimass.server.sessions import Sessions
+from aimass.server.settings import ServerSettings, load_settings
+from aimass.server.store import Store
+from aimass.server.transfers import Transfers
+from aimass.server.trust import TrustHolder
+
+__all__ = ["Started", "serve"]
+
+log = logging.getLogger("aimass.server")
+_GRACE_S: Final = 2.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """Where the server listens, and the runs that it goes on with."""
+
+    port: int
+    enrol_port: int
+    resumed: tuple[str, ...]
+
+
+async def serve(
+    folder: Path,
+    stop: asyncio.Event,
+    ready: Callable[[Started], None],
+    *,
+    clock: Clock | None = None,
+    durability: Durability = UNINTERRUPTED,
+) -> None:
+    """Run the server of `folder` until `stop` is set. Raises a named error where it cannot start."""
+    clock = clock or SystemClock()
+    settings = load_settings(folder)
+    keys = load_keys(folder / "keys")
+    root = Root.from_pem((folder / "root.pem").read_bytes())
+    trust = TrustHolder(folder, root, durability, clock.now)
+    data = make_folder(folder / "data")
+    blobs, spool = FileBlobs(data / "blobs", durability), Spool(data / "spool", durability)
+    store = await asyncio.to_thread(Store.open, data / "runs.sqlite", durability)
+    sessions = Sessions()
+    limits = Limits(weight=settings.limits.max_weight, norm=settings.limits.max_norm)
+    engine = Engine(store, blobs, spool, keys.identity, lambda: trust.roster, sessions, clock, durability, limits)
+    desk = EnrolmentDesk(store, trust, clock)
+    _on_new_trust(trust, sessions, engine)
+    try:
+        resumed = await engine.start()
+        gate = Gate(trust)
+        main = grpc.aio.server(options=list(SERVER_OPTIONS))
+        rpc.add_FederationServicer_to_server(
+            FederationService(engine, sessions, trust, clock, keys.identity, settings.name), main
+        )
+        rpc.add_ControlServicer_to_server(
+            ControlService(engine, sessions, trust, desk, clock, settings.name, data), main
+        )
+        transfers = Transfers(engine, blobs, spool, gate, settings.limits.max_model_bytes)
+        main.add_generic_rpc_handlers((transfer_handler(transfers, transfers, _transfer_limits(settings)),))
+        enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
+        rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock), enrol)
+        identity = _identity(keys, trust, root)
+        started = Started(
+            _listen(main, settings.listen, server_credentials(identity)),
+            _listen(enrol, settings.enrol_listen, server_credentials(identity, require_client=False)),
+            resumed,
+        )
+        await main.start()
+        await enrol.start()
+        ready(started)
+        await stop.wait()
+        log.info("stopping: runs go on at the next start")
+        sessions.end_all(Unavailable("the server is stopping", code="server.stopping"))
+        await asyncio.gather(main.stop(_GRACE_S), enrol.stop(0))
+    finally:
+        await engine.stop()
+        store.close()
+
+
+def _identity(keys: KeyPair, trust: TrustHolder, root: Root) -> TlsIdentity:
+    server = trust.roster.server
+    certificate = trust.trust.certificates[f"server/{server.name}"]
+    return TlsIdentity(certificate, tls_key_pem(keys.tls), root.certificate_pem)
+
+
+def _transfer_limits(settings: ServerSettings) -> TransferLimits:
+    limits = settings.limits
+    return TransferLimits(limits.max_model_bytes, limits.streams_per_peer, limits.idle_s)
+
+
+def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:
+    try:
+        port = int(server.add_secure_port(address, credentials))
+    except RuntimeError as error:
+        raise Unavailable(
+            f"cannot listen on {address}", code="server.port", value=address,
+            cure="Another process may hold the port: choose another in server.toml.",
+        ) from error  # fmt: skip
+    return port
+
+
+def _on_new_trust(trust: TrustHolder, sessions: Sessions, engine: Engine) -> None:
+    """A newer bundle cuts the streams of who was removed, and is sent to everybody else."""
+    tasks: set[asyncio.Task[None]] = set()
+    members = frozenset(trust.roster.partners)
+
+    def installed(new: Trust) -> None:
+        nonlocal members
+        current = frozenset(new.roster.partners)
+        removed, members = members - current, current
+        sessions.cut_revoked(new.revoked, current)
+        for partner in sessions.connected():
+            sessions.send(partner, pb.ToPartner(trust=pb.TrustUpdate(bundle=new.data)))
+        if removed:
+            reason = "trust.revoked: removed from the roster"
+            task = asyncio.get_running_loop().create_task(engine.partners_removed(removed, reason))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        log.info("roster epoch %d installed: %d partners", new.roster.epoch, len(current))
+
+    trust.listen(installed)

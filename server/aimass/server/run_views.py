@@ -1,0 +1,136 @@
+"""How stored runs and steps are shown to people: pure functions from states to views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from aimass.privacy.transcript import Chain
+from aimass.proto.contribution import Metric
+from aimass.proto.step import StepKind
+from aimass.proto.views import MetricView, ModelView, ParticipantView, RunSummary, RunView, StepView
+from aimass.server.drivers.base import Progress
+from aimass.server.steps import StepState
+from aimass.server.store import ModelRow, RunRow
+
+__all__ = ["model_view", "open_step_view", "run_summary", "run_view", "step_view"]
+
+
+def open_step_view(state: StepState, ended: str = "") -> StepView:
+    """A step that is open, or that the run's end closed for the reason `ended`."""
+    return StepView(
+        index=state.step.index,
+        kind=state.step.kind,
+        round=state.step.round,
+        purpose=state.step.purpose,
+        state="cancelled" if ended else "open" if state.counted is None else "closing",
+        opened_at=state.opened_at,
+        deadline_at=state.deadline_at,
+        slots={name: slot.state for name, slot in state.slots.items()},
+        reasons={name: slot.reason for name, slot in state.slots.items() if slot.reason},
+    )
+
+
+def step_view(
+    state: StepState,
+    committed_at: float,
+    model: str,
+    metrics: Mapping[str, Metric],
+    figures: Mapping[str, Mapping[str, float]],
+    summary: dict[str, float],
+) -> StepView:
+    """A step that is being committed. Figures of single partners are those that their policies released."""
+    names = sorted(set(metrics) | {name for released in figures.values() for name in released})
+    views = {
+        name: MetricView(
+            mean=metrics[name].total / metrics[name].weight if name in metrics else float("nan"),
+            weight=metrics[name].weight if name in metrics else 0.0,
+            by_partner={partner: released[name] for partner, released in figures.items() if name in released},
+        )
+        for name in names
+        if name in metrics
+    }
+    opened = open_step_view(state)
+    return StepView(
+        index=opened.index,
+        kind=opened.kind,
+        round=opened.round,
+        purpose=opened.purpose,
+        state="committed",
+        opened_at=opened.opened_at,
+        deadline_at=opened.deadline_at,
+        slots=opened.slots,
+        reasons=opened.reasons,
+        committed_at=committed_at,
+        model=model,
+        metrics=views,
+        summary=summary,
+    )
+
+
+def run_summary(row: RunRow, progress: Progress) -> RunSummary:
+    """A line about a run."""
+    run = row.run
+    return RunSummary(
+        run_id=row.run_id,
+        name=run.plan.name,
+        task=run.plan.task.name,
+        state=run.state,
+        reason=run.reason,
+        round=progress.round,
+        rounds=progress.rounds,
+        partners=len(run.participants),
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+        model=run.model,
+        owner=row.owner,
+    )
+
+
+def run_view(
+    row: RunRow, chain: Chain, stored: Sequence[StepView], connected: frozenset[str], progress: Progress
+) -> RunView:
+    """A run in full."""
+    participants = tuple(
+        ParticipantView(
+            partner=name,
+            state=member.state,
+            connected=name in connected,
+            participant=member.key,
+            device=member.device,
+            confinement=member.confinement,
+            reason=member.reason,
+        )
+        for name, member in sorted(row.run.participants.items())
+    )
+    return RunView(
+        summary=run_summary(row, progress),
+        plan=row.run.plan,
+        plan_digest=row.plan_digest,
+        participants=participants,
+        steps=tuple(stored),
+        transcript_entries=chain.entries,
+        transcript_head=chain.head,
+    )
+
+
+def model_view(row: ModelRow, run: RunRow, stored: Sequence[StepView]) -> ModelView:
+    """A committed model with the metrics of the evaluation that followed it."""
+    evaluated = next(
+        (
+            step
+            for step in stored
+            if step.kind is StepKind.EVALUATE and step.index > row.step and step.round == row.round
+        ),
+        None,
+    )
+    return ModelView(
+        digest=row.digest,
+        bytes=row.bytes,
+        run_id=row.run_id,
+        run_name=run.run.plan.name,
+        task=run.run.plan.task.name,
+        step=row.step,
+        round=row.round,
+        committed_at=row.committed_at,
+        metrics=evaluated.metrics if evaluated else {},
+    )

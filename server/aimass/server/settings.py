@@ -1,0 +1,59 @@
+"""The server's settings: `server.toml` in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from aimass.proto.errors import NotFound
+from aimass.proto.values import Value, decode_toml
+
+__all__ = ["Limits", "ServerSettings", "load_settings", "template"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+FILE: Final = "server.toml"
+
+
+class Limits(Value, frozen=True):
+    """What a single partner or person can ask of the server."""
+
+    max_model_bytes: Positive = 8 << 30
+    max_weight: Annotated[float, msgspec.Meta(gt=0)] = 1e9
+    max_norm: Annotated[float, msgspec.Meta(gt=0)] = 1e6
+    streams_per_peer: Positive = 4
+    idle_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+
+
+class ServerSettings(Value, frozen=True):
+    """Addresses to listen on, as HOST:PORT, and limits."""
+
+    name: str
+    listen: str
+    enrol_listen: str
+    limits: Limits = Limits()
+
+
+def load_settings(folder: Path) -> ServerSettings:
+    """Read `server.toml`; an unknown key is an error."""
+    path = folder / FILE
+    if not path.is_file():
+        raise NotFound("no server here", code="server.absent", value=folder, cure="aimass server init DIR makes one.")
+    return decode_toml(ServerSettings, path.read_text("utf-8"), str(path))
+
+
+def template(name: str, listen: str, enrol_listen: str) -> str:
+    """A first `server.toml` that teaches."""
+    return f"""# AIMass aggregation server. An unknown key is an error.
+name = "{name}"
+listen = "{listen}"              # partners and people: mutual TLS 1.3
+enrol_listen = "{enrol_listen}"        # newcomers: enrolment requests and nothing else
+
+[limits]
+max_model_bytes = {8 << 30}   # one model or contribution
+max_weight = 1e9               # a contribution's weight
+max_norm = 1e6                 # L2 norm of a contribution
+streams_per_peer = 4           # uploads at once of one partner
+idle_s = 60.0                  # seconds without a byte before an upload is cut off
+"""

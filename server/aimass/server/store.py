@@ -1,0 +1,269 @@
+"""The run store: what the server knows of runs, durable in one transaction for each change.
+
+SQLAlchemy Core over SQLite (WAL, full synchronisation) by default. All calls block; the engine makes them on one
+worker thread, so writers never meet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from aimass.privacy.transcript import Chain
+from aimass.proto.durable import UNINTERRUPTED, Durability
+from aimass.proto.errors import OutOfSpace, Unavailable
+from aimass.proto.values import canonical_json, decode_json
+from aimass.proto.views import StepView
+from aimass.server import tables
+from aimass.server.runs import Run
+
+__all__ = ["Commit", "Entry", "ModelRow", "ReceiptRow", "RunRow", "Store"]
+
+_LOCK_WAIT_S: Final = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as it is stored."""
+
+    run_id: str
+    owner: str
+    created_at: float
+    ended_at: float | None
+    plan: bytes
+    plan_digest: str
+    roster_digest: str
+    run: Run
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A transcript entry, its body, and the head after it."""
+
+    data: bytes
+    body: bytes
+    chain: Chain
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """A signed receipt and the number of transcript entries that it speaks of."""
+
+    step: int
+    partner: str
+    entries: int
+    body: bytes
+    signature: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model that a step committed."""
+
+    run_id: str
+    step: int
+    digest: str
+    round: int
+    bytes: int
+    committed_at: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Commit:
+    """What belongs to one change beside the run itself; all of it is written or none."""
+
+    steps: tuple[StepView, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    receipts: tuple[ReceiptRow, ...] = ()
+    models: tuple[ModelRow, ...] = ()
+    ended_at: float | None = None
+
+
+class Store:
+    """Open with `Store.open`; close when done."""
+
+    def __init__(self, engine: sa.Engine, durability: Durability) -> None:
+        self.engine = engine
+        self._durability = durability
+
+    @staticmethod
+    def open(path: Path, durability: Durability = UNINTERRUPTED) -> Store:
+        """Open the SQLite file at `path`, bringing its tables to this release's version."""
+        engine = sa.create_engine(
+            f"sqlite:///{path}", connect_args={"timeout": _LOCK_WAIT_S, "check_same_thread": False}
+        )
+        sa.event.listen(engine, "connect", _pragmas)
+        store = Store(engine, durability)
+        store._migrate()
+        return store
+
+    def _migrate(self) -> None:
+        from alembic import command  # noqa: PLC0415  (a tenth of a second that only a start pays)
+        from alembic.config import Config  # noqa: PLC0415
+
+        config = Config()
+        config.set_main_option("script_location", "aimass.server:migrations")
+        with self.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _writing(self, point: str) -> Iterator[sa.Connection]:
+        self._durability.reached(f"{point}.write")
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise _named(error) from error
+        self._durability.reached(f"{point}.written")
+
+    def create(self, row: RunRow, key: str, entry: Entry) -> None:
+        """Record a new run with its first transcript entry."""
+        with self._writing("store.run") as connection:
+            connection.execute(
+                tables.runs.insert().values(
+                    run_id=row.run_id, key=key, owner=row.owner, state=row.run.state, created_at=row.created_at,
+                    plan=row.plan, plan_digest=row.plan_digest, roster_digest=row.roster_digest,
+                    snapshot=canonical_json(row.run),
+                )
+            )  # fmt: skip
+            self._insert_entries(connection, row.run_id, (entry,))
+
+    def save(self, run: Run, change: Commit) -> None:
+        """Record a run's new state with everything that belongs to the change."""
+        with self._writing("store.commit" if change.entries else "store.save") as connection:
+            values: dict[str, Any] = {"state": run.state, "snapshot": canonical_json(run)}
+            if change.ended_at is not None:
+                values["ended_at"] = change.ended_at
+            connection.execute(tables.runs.update().where(tables.runs.c.run_id == run.run_id).values(values))
+            for view in change.steps:
+                _upsert_step(connection, run.run_id, view)
+            self._insert_entries(connection, run.run_id, change.entries)
+            for receipt in change.receipts:
+                connection.execute(tables.receipts.insert().values(run_id=run.run_id, **dataclasses.asdict(receipt)))
+            for model in change.models:
+                connection.execute(tables.models.insert().values(dataclasses.asdict(model)))
+
+    @staticmethod
+    def _insert_entries(connection: sa.Connection, run_id: str, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            connection.execute(
+                tables.transcript.insert().values(
+                    run_id=run_id,
+                    entry=entry.chain.entries - 1,
+                    data=entry.data,
+                    body=entry.body,
+                    head=entry.chain.head,
+                )
+            )
+
+    def runs(self) -> list[RunRow]:
+        """All runs, oldest first."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(tables.runs.select().order_by(tables.runs.c.created_at)).mappings()
+            return [_run_row(row) for row in rows]
+
+    def run_of_key(self, key: str) -> str | None:
+        """The run that was submitted under an idempotency key."""
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(tables.runs.c.run_id).where(tables.runs.c.key == key)).scalar()
+
+    def steps(self, run_id: str) -> list[StepView]:
+        """Views of a run's steps in order."""
+        query = tables.steps.select().where(tables.steps.c.run_id == run_id).order_by(tables.steps.c.step)
+        with self.engine.connect() as connection:
+            return [decode_json(StepView, row.view, "a stored step") for row in connection.execute(query)]
+
+    def chain(self, run_id: str) -> Chain:
+        """How far a run's transcript goes."""
+        table = tables.transcript
+        query = table.select().where(table.c.run_id == run_id).order_by(table.c.entry.desc()).limit(1)
+        with self.engine.connect() as connection:
+            row = connection.execute(query).first()
+            return Chain() if row is None else Chain(row.entry + 1, row.head)
+
+    def entries(self, run_id: str, first: int) -> list[bytes]:
+        """Transcript entries from index `first`."""
+        table = tables.transcript
+        query = sa.select(table.c.data).where(table.c.run_id == run_id, table.c.entry >= first).order_by(table.c.entry)
+        with self.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def receipts(self, run_id: str, partner: str | None = None, after_entries: int = 0) -> list[ReceiptRow]:
+        """Receipts of a run by step, of one partner where it is named, beyond a transcript position."""
+        table = tables.receipts
+        query = table.select().where(table.c.run_id == run_id, table.c.entries > after_entries)
+        if partner is not None:
+            query = query.where(table.c.partner == partner)
+        with self.engine.connect() as connection:
+            rows = connection.execute(query.order_by(table.c.step, table.c.partner))
+            return [ReceiptRow(row.step, row.partner, row.entries, row.body, row.signature) for row in rows]
+
+    def save_head(self, run_id: str, partner: str, chain: Chain, signature: bytes) -> None:
+        """Keep a partner's latest word on the history."""
+        values = {"entries": chain.entries, "head": chain.head, "signature": signature}
+        table = tables.heads
+        with self._writing("store.head") as connection:
+            done = connection.execute(
+                table.update().where(table.c.run_id == run_id, table.c.partner == partner).values(values)
+            )
+            if done.rowcount == 0:
+                connection.execute(table.insert().values(run_id=run_id, partner=partner, **values))
+
+    def heads(self, run_id: str) -> list[tuple[str, Chain, bytes]]:
+        """Every partner's latest word."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(tables.heads.select().where(tables.heads.c.run_id == run_id))
+            return [(row.partner, Chain(row.entries, row.head), row.signature) for row in rows]
+
+    def models(self, run_id: str = "", digest: str = "", limit: int = 100) -> list[ModelRow]:
+        """Committed models, newest first."""
+        query = tables.models.select().order_by(tables.models.c.committed_at.desc(), tables.models.c.step.desc())
+        if run_id:
+            query = query.where(tables.models.c.run_id == run_id)
+        if digest:
+            query = query.where(tables.models.c.digest == digest)
+        with self.engine.connect() as connection:
+            return [ModelRow(**row) for row in connection.execute(query.limit(limit)).mappings()]
+
+
+def _upsert_step(connection: sa.Connection, run_id: str, view: StepView) -> None:
+    table, data = tables.steps, canonical_json(view)
+    done = connection.execute(
+        table.update().where(table.c.run_id == run_id, table.c.step == view.index).values(view=data)
+    )
+    if done.rowcount == 0:
+        connection.execute(table.insert().values(run_id=run_id, step=view.index, view=data))
+
+
+def _run_row(row: Any) -> RunRow:
+    run = decode_json(Run, row["snapshot"], "a stored run")
+    names = ("run_id", "owner", "created_at", "ended_at", "plan", "plan_digest", "roster_digest")
+    return RunRow(**{name: row[name] for name in names}, run=run)
+
+
+def _pragmas(connection: sqlite3.Connection, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _named(error: sa.exc.OperationalError) -> OutOfSpace | Unavailable:
+    text = str(error.orig)
+    if "full" in text:
+        return OutOfSpace("no space left for the run store", code="store.full", cure="Free space; the step waits.")
+    return Unavailable(
+        f"the run store cannot be written: {text}", code="store.busy", cure="The step waits and tries again."
+    )

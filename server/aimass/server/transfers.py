@@ -1,0 +1,89 @@
+"""Who may read and send which bytes: the transfer RPCs over engine, blobs and spool."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from aimass.privacy.pki import Peer, Role
+from aimass.proto.errors import LimitExceeded, NotFound, Refused
+from aimass.proto.grpc_env import grpc
+from aimass.proto.storage import Blobs, Spool, SpoolWriter, map_file
+from aimass.proto.tensors import Blob
+from aimass.proto.transfer import FetchRequest, Incoming, SubmitHeader
+from aimass.server.engine import Engine
+from aimass.server.service import Gate
+
+__all__ = ["Transfers"]
+
+
+class Transfers:
+    """`Source` and `Receiver` of aimass.proto.transfer."""
+
+    def __init__(self, engine: Engine, blobs: Blobs, spool: Spool, gate: Gate, max_model_bytes: int) -> None:
+        self._engine, self._blobs, self._spool, self._gate = engine, blobs, spool, gate
+        self._max_model_bytes = max_model_bytes
+
+    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> memoryview:
+        """Partners read the inputs of their open steps; people read models that they may see."""
+        peer = self._gate.admit(context, "Fetch")
+        if peer.role is Role.PARTNER:
+            allowed = self._engine.may_fetch(peer.name, request.run_id, request.digest)
+        else:
+            allowed = await self._may_read(peer, request.digest)
+        if not allowed:
+            raise Refused("this blob is not for you, or not now", code="fetch.refused", value=request.digest[:16])
+        return await asyncio.to_thread(self._blobs.open, request.digest)
+
+    async def _may_read(self, peer: Peer, digest: str) -> bool:
+        models = await self._engine.models(digest=digest)
+        if not models and peer.role is not Role.ANALYST:
+            raise NotFound("no committed model has this digest", code="model.unknown", value=digest)
+        finished = {run.run_id for run in self._engine.summaries("finished", 1_000_000)}
+        return any(
+            peer.role is Role.OPERATOR
+            or (peer.role is Role.SCIENTIST and self._engine.owner(model.run_id) == peer.name)
+            or (peer.role is Role.ANALYST and model.run_id in finished)
+            for model in models
+        )
+
+    async def authorise_submit(self, context: grpc.aio.ServicerContext, header: SubmitHeader) -> Incoming:
+        """Partners send contributions; scientists and operators send first models."""
+        peer = self._gate.admit(context, "Submit")
+        if (header.kind == "contribution") != (peer.role is Role.PARTNER):
+            raise Refused(f"a {peer.role} does not send a {header.kind}", code="submit.kind", value=peer.name)
+        if header.size > self._max_model_bytes:
+            raise LimitExceeded(
+                "larger than this server takes", code="submit.size", value=header.size, limit=self._max_model_bytes
+            )
+        if header.kind == "model":
+            return _Model(peer.name, header, self._blobs, self._spool)
+        return _Contribution(peer.name, header, self._engine, self._spool)
+
+
+class _Contribution:
+    def __init__(self, peer: str, header: SubmitHeader, engine: Engine, spool: Spool) -> None:
+        self.peer = peer
+        self._header, self._engine, self._spool = header, engine, spool
+        self.done = engine.stored(peer, header)
+        self._key = "" if self.done else engine.spool_key(peer, header)
+
+    def open(self) -> SpoolWriter:
+        return self._spool.begin(self._key, self._header.size, self._header.digest)
+
+    async def accept(self, path: Path) -> None:
+        await self._engine.accept(self.peer, self._header, path)
+
+
+class _Model:
+    def __init__(self, peer: str, header: SubmitHeader, blobs: Blobs, spool: Spool) -> None:
+        self.peer = peer
+        self._header, self._blobs, self._spool = header, blobs, spool
+        self.done = blobs.has(header.digest)
+
+    def open(self) -> SpoolWriter:
+        return self._spool.begin(f"model-{self._header.digest}", self._header.size, self._header.digest)
+
+    async def accept(self, path: Path) -> None:
+        Blob(map_file(path))  # canonical, or refused by name
+        await asyncio.to_thread(self._blobs.adopt, path, self._header.digest)

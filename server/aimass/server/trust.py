@@ -1,0 +1,78 @@
+"""What the server holds of the root's word, and whether a caller's certificate stands under it now.
+
+TLS has already checked that a certificate comes from the root and is in date when the handshake was made; here the
+role, the roster's key and revocation are checked on every call, so that they bite at the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from aimass.privacy.pki import Peer, Role, peer_of
+from aimass.privacy.roster import Roster, compare
+from aimass.privacy.trust_bundle import Root, Trust, open_bundle
+from aimass.proto.durable import Durability, write_file
+from aimass.proto.errors import NotFound, Refused, Unauthenticated
+
+__all__ = ["TrustHolder"]
+
+_IN_ROSTER: Final = frozenset({Role.PARTNER, Role.SERVER})
+
+
+class TrustHolder:
+    """The current bundle, durable in the server's folder. Listeners hear of every newer one."""
+
+    def __init__(self, folder: Path, root: Root, durability: Durability, now: Callable[[], float] = time.time) -> None:
+        self._path = folder / "bundle.json"
+        self._root, self._durability, self._now = root, durability, now
+        self._listeners: list[Callable[[Trust], None]] = []
+        if not self._path.is_file():
+            raise NotFound(
+                "this server is not enrolled yet", code="server.not_enrolled", value=folder,
+                cure="Have the root holder sign server.request, then: aimass server admit BUNDLE.",
+            )  # fmt: skip
+        self.trust = open_bundle(self._path.read_bytes(), root)
+
+    @property
+    def roster(self) -> Roster:
+        """The current roster."""
+        return self.trust.roster
+
+    def listen(self, listener: Callable[[Trust], None]) -> None:
+        """Call `listener` with every bundle that is installed from now on."""
+        self._listeners.append(listener)
+
+    def install(self, data: bytes) -> Trust:
+        """Verify a bundle, keep it durably, and tell the listeners.
+
+        Raises `Unauthenticated` where the root did not sign it, `IntegrityError` for an older epoch or other content
+        at the same one.
+        """
+        offered = open_bundle(data, self._root)
+        compare(self.trust.roster, offered.roster)
+        if offered.data == self.trust.data:
+            return self.trust
+        write_file(self._path, data, self._durability, "server.trust", 0o644)
+        self.trust = offered
+        for listener in self._listeners:
+            listener(offered)
+        return offered
+
+    def check(self, certificate_pem: bytes) -> Peer:
+        """Who calls; raises `Refused` for a revoked member and `Unauthenticated` for one whom the roster lacks."""
+        peer = peer_of(certificate_pem)
+        if peer.serial in self.trust.revoked:
+            raise Refused(
+                "this certificate was revoked", code="trust.revoked", value=peer.name, cure="Ask the root holder."
+            )
+        if self._now() > peer.not_after:
+            raise Unauthenticated(
+                "this certificate has expired", code="trust.expired", value=peer.name, cure="Enrol again."
+            )
+        member = self.trust.roster.by_name.get(peer.name)
+        if peer.role in _IN_ROSTER and (member is None or member.tls_sha256 != peer.tls_sha256):
+            raise Unauthenticated("this key is not in the roster", code="trust.not_in_roster", value=peer.name)
+        return peer
