@@ -19,7 +19,7 @@ from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.task import Task, load_parameters
 from aimass.proto.tensors import Blob
 
-__all__ = ["Device", "analyse", "choose_device", "evaluate", "train"]
+__all__ = ["Device", "analyse", "choose_device", "evaluate", "train", "warm_up"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ def choose_device() -> Device:
     if torch.cuda.is_available():
         return Device("cuda", f"CUDA: {torch.cuda.get_device_name()}")
     return Device("cpu", "CPU")
+
+
+def warm_up() -> None:
+    """Load what torch loads with its first optimiser, so that no step pays for it."""
+    torch.optim.SGD([torch.zeros(1)], lr=0.1)
 
 
 def train(
@@ -75,7 +80,8 @@ def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def _deterministic(seed: bytes) -> None:
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(mode=True)
+    # The same switch as use_deterministic_algorithms, without its import of the compiler (seconds, and a cache folder).
+    torch.set_deterministic_debug_mode("error")
     torch.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import stat
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
-from aimass.proto.errors import BadInput, Conflict, NotFound, Refused
+from aimass.proto.errors import BadInput, Conflict
+from aimass.proto.home import read_key_file
 from aimass.proto.secret import Secret
 
 __all__ = ["KeyPair", "create_keys", "load_keys", "read_private", "spki", "tls_key_pem"]
@@ -59,17 +58,9 @@ def load_keys(folder: Path) -> KeyPair:
 
 def read_private(path: Path) -> object:
     """The private key in `path`, whose mode and owner are checked first."""
+    data = read_key_file(path)
     try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise NotFound("no key here", code="keys.absent", value=path) from None
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid != os.geteuid():
-        raise Refused(
-            "others can read a private key", code="keys.readable", value=f"{path} {stat.filemode(status.st_mode)}",
-            limit="-rw------- and your own", cure=f"chmod 600 {path}; if it was exposed, revoke it and enrol again.",
-        )  # fmt: skip
-    try:
-        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+        return serialization.load_pem_private_key(data.reveal(), password=None)
     except (ValueError, TypeError) as error:
         raise BadInput("a key file is not a PEM private key", code="keys.format", value=path) from error
 

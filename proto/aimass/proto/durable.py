@@ -16,7 +16,16 @@ from typing import Final, Protocol
 
 from aimass.proto.errors import OutOfSpace
 
-__all__ = ["UNINTERRUPTED", "Durability", "append_line", "disk_errors", "fsync_folder", "make_folder", "write_file"]
+__all__ = [
+    "UNINTERRUPTED",
+    "Durability",
+    "append_line",
+    "append_line_unless_held",
+    "disk_errors",
+    "fsync_folder",
+    "make_folder",
+    "write_file",
+]
 
 
 class Durability(Protocol):
@@ -108,3 +117,14 @@ def make_folder(path: Path) -> Path:
     """Create `path` with its parents, readable by the owner alone, and return it."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
+
+
+def append_line_unless_held(path: Path, line: bytes, durability: Durability, point: str) -> None:
+    """Like `append_line`, but a line that the file holds already is not repeated; a torn last line is cut off."""
+    data = path.read_bytes() if path.is_file() else b""
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole != data:
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    if line not in whole.splitlines():
+        append_line(path, line, durability, point)

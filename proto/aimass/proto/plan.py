@@ -124,7 +124,7 @@ class Plan(Value, frozen=True):
     name: Name
     task: TaskRef
     data_schema: SchemaName
-    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+    seed: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     model: Digest
     stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1, max_length=100)]
     train: TrainSettings
@@ -140,7 +140,7 @@ class PlanDraft(Value, frozen=True):
     name: Name
     task: Name
     data_schema: SchemaName
-    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+    seed: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1, max_length=100)]
     train: TrainSettings
     evaluate: EvaluateSettings = EvaluateSettings()

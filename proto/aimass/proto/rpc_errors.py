@@ -44,6 +44,9 @@ def error_of(error: grpc.aio.AioRpcError) -> AimassError:
                 cure="Check the server's host name, both certificates' dates, and that both come from one root.",
             )
         return Unavailable(f"the server cannot be reached: {details}", code="wire.unreachable")
+    if code == grpc.StatusCode.INTERNAL and "from Core" in details:
+        # What the library says of a stream whose connection broke under it.
+        return Unavailable("the connection broke", code="wire.broken")
     if code == grpc.StatusCode.UNAUTHENTICATED:
         return Unauthenticated(details or "not authenticated", code="wire.unauthenticated")
     if code == grpc.StatusCode.CANCELLED:

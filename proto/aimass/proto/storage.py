@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from aimass.proto.durable import UNINTERRUPTED, Durability, disk_errors, fsync_folder, make_folder
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound
 
-__all__ = ["Blobs", "FileBlobs", "Spool", "map_file", "open_blobs"]
+__all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_blobs"]
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _BLOCK: Final = 1 << 20
@@ -68,8 +68,13 @@ def open_blobs(url: str, durability: Durability = UNINTERRUPTED) -> Blobs:
 def map_file(path: Path) -> memoryview:
     """The bytes of `path`, memory-mapped read-only; they stay readable while the view lives, even if it is deleted."""
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        return memoryview(b"" if size == 0 else mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+        return map_descriptor(file.fileno())
+
+
+def map_descriptor(descriptor: int) -> memoryview:
+    """The bytes behind an open file, memory-mapped read-only; the descriptor may be closed afterwards."""
+    size = os.fstat(descriptor).st_size
+    return memoryview(b"" if size == 0 else mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
 
 
 class FileBlobs:

@@ -6,13 +6,12 @@ newcomer reaches before it has a certificate, authenticates the server alone.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from aimass.proto.errors import AimassError, BadInput, Unauthenticated, VersionRefused, from_parts
 from aimass.proto.grpc_env import grpc
 from aimass.proto.rpc_errors import abort, error_of
-from aimass.proto.secret import Secret
+from aimass.proto.tls import TlsIdentity
 from aimass.proto.v1 import federation_pb2 as pb
 
 __all__ = [
@@ -65,15 +64,6 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TlsIdentity:
-    """Certificate and key of one side, and the root that the other side's certificate must come from (all PEM)."""
-
-    certificate_pem: bytes
-    key_pem: Secret
-    root_pem: bytes
 
 
 def server_credentials(identity: TlsIdentity, *, require_client: bool = True) -> grpc.ServerCredentials:

@@ -229,6 +229,7 @@ class Engine:
         log.info("run %s (%s) submitted by %s: %d partners invited", run_id[:8], plan.name, owner, len(names))
         for partner in names:
             self._outbox.send(partner, self._invite(live))
+        await self._send_history(live, names, 0)
         self._spawn(self._join_deadline(run_id))
         return await self.run_view(run_id)
 

@@ -119,7 +119,7 @@ class FederationService(rpc.FederationServicer):
                 await self._take(partner, message)
             except AimassError as error:
                 log.warning("%s sent a message that was refused: %s", partner, error)
-        session.queue.put_nowait(None)
+        session.hang_up()
 
     async def _take(self, partner: str, message: pb.FromPartner) -> None:
         match message.WhichOneof("body"):

@@ -28,6 +28,11 @@ class Session:
     queue: asyncio.Queue[pb.ToPartner | None] = dataclasses.field(default_factory=lambda: asyncio.Queue(_QUEUE))
     ended: AimassError | None = None
 
+    def hang_up(self) -> None:
+        """The partner has closed its side."""
+        if self.ended is None and not self.queue.full():
+            self.queue.put_nowait(None)
+
     def end(self, reason: AimassError) -> None:
         """Close the stream with `reason`; what is still queued is dropped."""
         if self.ended is None:

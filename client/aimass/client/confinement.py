@@ -1,0 +1,134 @@
+"""The training child locks itself in before it runs a task: what it can reach is listed, and tried, and reported.
+
+Levels: `process` (a process of its own without inherited descriptors, environment or new privileges), `files`
+(Landlock: only Python, its packages and system libraries can be read, and one empty folder written), `network` (a network
+namespace of its own, without even the loopback of the host). A level is reported only after a probe from inside has
+failed to do what the level forbids.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+__all__ = ["confine"]
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_DUMPABLE: Final = 4
+_CLONE_NEWUSER: Final = 0x1000_0000
+_CLONE_NEWNET: Final = 0x4000_0000
+_CLONE_NEWIPC: Final = 0x0800_0000
+_SYS_LANDLOCK_CREATE: Final = 444
+_SYS_LANDLOCK_ADD_RULE: Final = 445
+_SYS_LANDLOCK_RESTRICT: Final = 446
+_LANDLOCK_VERSION: Final = 1
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
+_READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
+_BENEATH: Final = _WRITE_FILE | _READ_FILE | _READ_DIR | 0x10 | 0x20 | 0x80 | 0x100 | 0x4000  # make, remove, truncate
+_FS_RIGHTS_BY_ABI: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+_SYSTEM: Final = (
+    "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/zero", "/dev/urandom",
+    "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/driver/nvidia", "/sys/devices/system", "/sys/bus/pci",
+)  # fmt: skip
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def confine(readable: Iterable[Path], scratch: Path, forbidden: Path, parent: int) -> frozenset[str]:
+    """Lock this process in; returns the levels that hold. Call it before any thread exists.
+
+    `readable` are folders of code to keep, `scratch` an empty folder that may be written; `forbidden` is a file that must be out of reach afterwards, used as probe.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    levels = {"process"} if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 else set()
+    _own_network()
+    _landlock([Path(place) for place in _SYSTEM] + [*readable, *_python_places(), *_nvidia_devices()], scratch)
+    if not _can_read(forbidden) and not _can_read(Path(f"/proc/{parent}/environ")):
+        levels.add("files")
+    if not _sees_interfaces():
+        levels.add("network")
+    return frozenset(levels)
+
+
+def _python_places() -> list[Path]:
+    places = {Path(place).resolve() for place in (sys.prefix, sys.base_prefix, *sys.path) if place}
+    return [place for place in places if place.exists() and place != Path("/")]
+
+
+def _nvidia_devices() -> list[Path]:
+    return list(Path("/dev").glob("nvidia*"))
+
+
+def _own_network() -> None:
+    """A network namespace, as root or through a user namespace; where neither is permitted nothing changes."""
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:
+        _libc.unshare(_CLONE_NEWNET | _CLONE_NEWIPC)
+    elif _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC) == 0:
+        Path("/proc/self/setgroups").write_text("deny", "ascii")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", "ascii")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", "ascii")
+
+
+def _landlock(readable: list[Path], scratch: Path) -> None:
+    """Allow reading beneath `readable`, everything beneath `scratch`, and nothing else; where the kernel has no Landlock nothing changes."""
+    abi = _libc.syscall(_SYS_LANDLOCK_CREATE, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
+    if abi < 1:
+        return
+    handled = (1 << _FS_RIGHTS_BY_ABI.get(abi, 16)) - 1
+    attribute = struct.pack("<QQ", handled, 3 if abi >= 4 else 0)[: 16 if abi >= 4 else 8]
+    ruleset = _libc.syscall(_SYS_LANDLOCK_CREATE, attribute, ctypes.c_size_t(len(attribute)), 0)
+    if ruleset < 0:
+        return
+    for place in readable:
+        device = str(place).startswith("/dev/")
+        _allow(ruleset, place, _READ_FILE | _WRITE_FILE if device else _READ if place.is_dir() else _READ_FILE)
+    _allow(ruleset, scratch, handled & ~_EXECUTE & _BENEATH)
+    _libc.syscall(_SYS_LANDLOCK_RESTRICT, ruleset, 0)
+    os.close(ruleset)
+
+
+def _allow(ruleset: int, place: Path, rights: int) -> None:
+    try:
+        descriptor = os.open(place, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    rule = struct.pack("<Qi", rights, descriptor)
+    _libc.syscall(_SYS_LANDLOCK_ADD_RULE, ruleset, 1, rule, 0)
+    os.close(descriptor)
+
+
+def _can_read(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
+
+
+def _sees_interfaces() -> bool:
+    """Whether there is any network interface but a loopback of this namespace's own, which is down."""
+    names = [name for _, name in socket.if_nameindex()]
+    if names not in ([], ["lo"]):
+        return True
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("127.0.0.1", 9))
+        except OSError:
+            return False
+    return True

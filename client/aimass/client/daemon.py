@@ -1,0 +1,323 @@
+"""The daemon: one long-lived stream to the server, runs beside it, a local socket for the people who own it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import random
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from aimass.client.active_run import ActiveRun, StartWorker, start_worker
+from aimass.client.partner import Partner, open_partner
+from aimass.client.policy import AdmittedTask
+from aimass.client.run_folder import RunFolder, run_folders
+from aimass.client.session import Phase
+from aimass.privacy.roster import Change
+from aimass.privacy.signing import Label, verify
+from aimass.proto.clock import Clock, SystemClock
+from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder
+from aimass.proto.errors import AimassError, IntegrityError, NotFound, VersionRefused
+from aimass.proto.grpc_env import grpc
+from aimass.proto.home import tls_identity
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.wire import PROTOCOL_MAX, PROTOCOL_MIN, connect, error_of
+
+__all__ = ["Daemon", "backoff_s", "control_path"]
+
+log = logging.getLogger("aimass.client")
+_BACKOFF_FIRST_S: Final = 0.25
+_BACKOFF_MOST_S: Final = 30.0
+_CLOCK_SKEW_S: Final = 120.0
+_HEALTHY_S: Final = 30.0
+
+
+def backoff_s(failures: int, chance: float) -> float:
+    """Seconds to wait after so many failures in a row: doubling, capped at 30, jittered by `chance` in [0, 1)."""
+    return min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2.0 ** min(failures, 10)) * (0.5 + chance / 2)
+
+
+def control_path(folder: Path) -> Path:
+    """The local control socket of a partner's folder."""
+    return folder / "control.sock"
+
+
+class Daemon:
+    """Serve a partner's folder until `stop` is set."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock | None = None,
+        durability: Durability = UNINTERRUPTED,
+        start: StartWorker = start_worker,
+    ) -> None:
+        self.folder = folder = folder.resolve()
+        self._clock = clock or SystemClock()
+        self._durability, self._start = durability, start
+        shutil.rmtree(folder / "state" / "scratch", ignore_errors=True)
+        self.partner: Partner = open_partner(folder, durability)
+        self._runs: dict[str, ActiveRun] = {}
+        self._outgoing: asyncio.Queue[pb.FromPartner] | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._online = asyncio.Event()
+        self._last_error = ""
+        self._jitter = random.Random(secrets.randbits(64))  # noqa: S311  (spreads reconnections, protects nothing)
+        for held in run_folders(folder / "state", durability):
+            session = held.load()
+            if session is None:
+                held.remove()
+            elif session.phase is not Phase.ENDED:
+                self._runs[session.run_id] = self._active(session.run_id, held)
+
+    def _active(self, run_id: str, folder: RunFolder) -> ActiveRun:
+        return ActiveRun(run_id, self.partner, folder, self, self._clock, self._start)
+
+    # ---------------------------------------------------------------- uplink
+
+    def send(self, message: pb.FromPartner) -> None:
+        """Queue for the current connection; without one the message is dropped, and the server asks again."""
+        if self._outgoing is not None:
+            self._outgoing.put_nowait(message)
+
+    async def channel(self) -> grpc.aio.Channel:
+        """The current channel, as soon as the server has been greeted on it."""
+        await self._online.wait()
+        assert self._channel is not None  # noqa: S101  (set before the event)
+        return self._channel
+
+    # ---------------------------------------------------------------- life
+
+    async def serve(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Connect, work, reconnect, until `stop` is set."""
+        control = await self._listen_locally(stop)
+        connecting = asyncio.create_task(self._keep_connected(ready))
+        try:
+            await asyncio.wait({connecting, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done():
+                connecting.result()
+        finally:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            control.close()
+            control_path(self.folder).unlink(missing_ok=True)
+            for run in self._runs.values():
+                await run.stop()
+
+    async def _keep_connected(self, ready: Callable[[], None]) -> None:
+        failures = 0
+        while True:
+            started = self._clock.now()
+            try:
+                await self._connection(ready)
+            except VersionRefused:
+                raise
+            except (AimassError, grpc.aio.AioRpcError) as raised:
+                error = error_of(raised) if isinstance(raised, grpc.aio.AioRpcError) else raised
+                if isinstance(error, VersionRefused):
+                    raise error from raised
+                self._last_error = error.sentence()
+                failures = 0 if self._clock.now() - started > _HEALTHY_S else failures + 1
+                delay = backoff_s(failures, self._jitter.random())
+                log.warning("not connected: %s Next try in %.1f s.", error, delay)
+                await self._clock.sleep(delay)
+
+    async def _connection(self, ready: Callable[[], None]) -> None:
+        """One connection, from Hello to its end."""
+        settings = self.partner.settings
+        channel = connect(settings.server, tls_identity(self.folder))
+        outgoing: asyncio.Queue[pb.FromPartner] = asyncio.Queue()
+        nonce = secrets.token_bytes(32)
+        try:
+            call = rpc.FederationStub(channel).Connect(self._outbound(outgoing, nonce))
+            welcomed = False
+            async for message in call:
+                if not welcomed:
+                    self._check_welcome(message, nonce)
+                    self._outgoing, self._channel, welcomed = outgoing, channel, True
+                    self._online.set()
+                    self._last_error = ""
+                    ready()
+                    continue
+                await self._take(message)
+            code = await call.code()
+            if code != grpc.StatusCode.OK:
+                raise error_of(
+                    grpc.aio.AioRpcError(
+                        code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+                    )
+                )
+        finally:
+            self._online.clear()
+            self._outgoing, self._channel = None, None
+            await channel.close()
+
+    async def _outbound(self, outgoing: asyncio.Queue[pb.FromPartner], nonce: bytes) -> AsyncIterator[pb.FromPartner]:
+        roster = self.partner.keeper.roster
+        marks = [
+            pb.RunMark(run_id=run.run_id, entries=run.session.chain.entries, head=run.session.chain.head)
+            for run in self._runs.values()
+            if run.session is not None
+        ]
+        software = f"aimass {importlib.metadata.version('aimass')}"
+        yield pb.FromPartner(
+            hello=pb.Hello(
+                protocol_min=PROTOCOL_MIN, protocol_max=PROTOCOL_MAX, software=software, nonce=nonce,
+                roster_epoch=roster.epoch, roster_digest=roster.digest, runs=marks,
+            )
+        )  # fmt: skip
+        while True:
+            yield await outgoing.get()
+
+    def _check_welcome(self, message: pb.ToPartner, nonce: bytes) -> None:
+        """Only the roster's server may go on: TLS proves a certificate, this proves the identity that signs runs."""
+        welcome = message.welcome
+        if not PROTOCOL_MIN <= welcome.protocol <= PROTOCOL_MAX:
+            raise VersionRefused(
+                "the server chose a protocol that was not offered", code="wire.protocol_version", value=welcome.protocol
+            )
+        body = nonce + welcome.protocol.to_bytes(4, "big")
+        server = self.partner.keeper.roster.server
+        verify(server.identity, Label.WELCOME, body, welcome.proof, f"the server {server.name}")
+        skew = welcome.time_ms / 1000 - self._clock.now()
+        if abs(skew) > _CLOCK_SKEW_S:
+            log.warning("this machine's clock differs from the server's by %.0f s: correct it", skew)
+        log.info("connected to %s at %s", server.name, self.partner.settings.server)
+
+    async def _take(self, message: pb.ToPartner) -> None:
+        """One message of the server; what is refused is logged by name and ends nothing but itself."""
+        try:
+            kind = message.WhichOneof("body")
+            if kind == "trust":
+                self._trust(message.trust)
+            elif kind == "invite":
+                await self._invited(message.invite)
+            elif kind == "receipt":
+                self._run(json.loads(message.receipt.body)["run_id"]).receipt(message.receipt)
+            elif kind is not None:
+                self._dispatch(kind, getattr(message, kind))
+        except AimassError as error:
+            log.error("the server's message was refused: %s", error)
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("the server's message cannot be read: %s", type(error).__name__)
+
+    def _dispatch(self, kind: str, body: Any) -> None:
+        run = self._run(body.run_id)
+        match kind:
+            case "open_step":
+                run.opened(body)
+            case "close_step":
+                run.closed(body)
+            case "history":
+                run.history(body)
+            case "end_run":
+                run.ended(body)
+
+    def _run(self, run_id: str) -> ActiveRun:
+        run = self._runs.get(run_id)
+        if run is None:
+            raise NotFound("a message of a run that is not known here", code="session.unknown_run", value=run_id[:32])
+        return run
+
+    async def _invited(self, invite: pb.Invite) -> None:
+        run_id = invite.run_id
+        if len(run_id) != 32 or not all(digit in "0123456789abcdef" for digit in run_id):
+            raise IntegrityError("not a run id", code="session.run_id", value=run_id[:40])
+        if run_id not in self._runs:
+            folder = RunFolder(self.folder / "state" / "runs" / run_id, self._durability)
+            self._runs[run_id] = self._active(run_id, folder)
+        await self._runs[run_id].invited(invite)
+
+    def _trust(self, update: pb.TrustUpdate) -> None:
+        change = self.partner.keeper.offer(update.bundle)
+        if change is Change.NEEDS_APPROVAL:
+            log.warning("a new roster waits for approval: aimass client roster show")
+        elif change is Change.ONLY_REMOVALS:
+            log.warning("members were removed: roster epoch %d", self.partner.keeper.roster.epoch)
+
+    # ---------------------------------------------------------------- the owner's socket
+
+    async def _listen_locally(self, stop: asyncio.Event) -> asyncio.Server:
+        make_folder(self.folder)
+        control_path(self.folder).unlink(missing_ok=True)
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # Through the descriptor, because a socket's whole path may not be longer than 107 bytes.
+            old = os.umask(0o177)
+            server = await asyncio.start_unix_server(
+                lambda reader, writer: self._answer(reader, writer, stop), f"/proc/self/fd/{folder}/control.sock"
+            )
+            os.umask(old)
+            return server
+        finally:
+            os.close(folder)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stop: asyncio.Event) -> None:
+        with contextlib.suppress(ConnectionError):
+            try:
+                request = json.loads(await reader.readline())
+                reply = await self._command(request, stop)
+            except AimassError as error:
+                reply = {"error": {"kind": error.kind, "code": error.code, "what": error.sentence()}}
+            except (ValueError, KeyError, TypeError):
+                reply = {"error": {"kind": "bad_input", "code": "control.request", "what": "not a request"}}
+            writer.write(json.dumps(reply).encode() + b"\n")
+            await writer.drain()
+            writer.close()
+
+    async def _command(self, request: dict[str, str], stop: asyncio.Event) -> dict[str, Any]:
+        match request["command"]:
+            case "status":
+                return self.status()
+            case "stop":
+                stop.set()
+                return {"stopping": True}
+            case "approve-task":
+                self.partner.approve_task(AdmittedTask(name=request["name"], digest=request["digest"]))
+            case "approve-roster":
+                self.partner.keeper.approve()
+            case "reload":
+                _ = self.partner.policy
+            case other:
+                raise NotFound("no such command", code="control.command", value=other)
+        await self._reconsider()
+        return {"done": True}
+
+    async def _reconsider(self) -> None:
+        """Look again at invitations that waited for a person."""
+        for run in list(self._runs.values()):
+            if run.session is not None and run.session.phase is Phase.PENDING:
+                plan = RunFolder(self.folder / "state" / "runs" / run.run_id, self._durability).plan()
+                await run.invited(pb.Invite(run_id=run.run_id, plan=plan, roster_digest=run.session.roster_digest))
+
+    def status(self) -> dict[str, Any]:
+        """What `aimass client status` shows."""
+        roster = self.partner.keeper.roster
+        return {
+            "name": self.partner.settings.name,
+            "server": self.partner.settings.server,
+            "connected": self._online.is_set(),
+            "last_error": self._last_error,
+            "roster_epoch": roster.epoch,
+            "roster_pending": self.partner.keeper.pending is not None,
+            "runs": [
+                {
+                    "run": run.run_id,
+                    "phase": run.session.phase,
+                    "step": run.session.step.index if run.session.step else None,
+                    "entries": len(run.session.heads),
+                    "reason": run.session.reason,
+                }
+                for run in self._runs.values()
+                if run.session is not None
+            ],
+        }

@@ -1,0 +1,88 @@
+"""A partner's folder, read once for all its parts: settings, keys, policy, data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from aimass.client.journal import Journal
+from aimass.client.keeper import Keeper
+from aimass.client.policy import AdmittedTask, Policy, read_policy
+from aimass.privacy.keys import KeyPair, load_keys
+from aimass.proto.durable import Durability, make_folder, write_file
+from aimass.proto.errors import NotFound
+from aimass.proto.home import HomeSettings, load_home
+from aimass.proto.manifest import ShardManifest, read_shard_manifest
+from aimass.proto.storage import Spool
+from aimass.proto.values import Value, canonical_json, decode_json
+
+__all__ = ["Partner", "open_partner"]
+
+
+class Approvals(Value, frozen=True):
+    """Task digests that a person here approved beside those of the policy."""
+
+    tasks: tuple[AdmittedTask, ...] = ()
+
+
+@dataclasses.dataclass(slots=True)
+class Partner:
+    """The folder, opened."""
+
+    folder: Path
+    settings: HomeSettings
+    keys: KeyPair
+    keeper: Keeper
+    journal: Journal
+    cache: Spool
+    durability: Durability
+
+    @property
+    def policy(self) -> Policy:
+        """The policy as it stands in the file now, with what was approved."""
+        path = self.folder / "policy.toml"
+        policy = read_policy(path.read_text("utf-8"), str(path))
+        return _with_tasks(policy, self._approvals().tasks)
+
+    def _approvals(self) -> Approvals:
+        path = self.folder / "approvals.json"
+        return decode_json(Approvals, path.read_bytes(), str(path)) if path.is_file() else Approvals()
+
+    def approve_task(self, task: AdmittedTask) -> None:
+        """A person here admits code by name and digest."""
+        tasks = tuple({*self._approvals().tasks, task})
+        write_file(
+            self.folder / "approvals.json", canonical_json(Approvals(tasks=tasks)), self.durability, "client.approvals"
+        )
+
+    def manifest(self, name: str) -> ShardManifest:
+        """The data set of this name; raises `NotFound`."""
+        path = self.folder / "data" / f"{name}.toml"
+        if not path.is_file():
+            raise NotFound("no such data set here", code="data.absent", value=name, cure="aimass client data add.")
+        return read_shard_manifest(path.read_text("utf-8"), str(path))
+
+    @property
+    def secret_file(self) -> Path:
+        """A file that no training child may reach."""
+        return self.folder / "keys" / "identity.key"
+
+
+def _with_tasks(policy: Policy, tasks: tuple[AdmittedTask, ...]) -> Policy:
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.structs.replace(policy, tasks=policy.tasks + tasks)
+
+
+def open_partner(folder: Path, durability: Durability) -> Partner:
+    """Open a partner's folder; raises the named error of whatever part is wrong."""
+    make_folder(folder / "state" / "scratch")
+    return Partner(
+        folder,
+        load_home(folder),
+        load_keys(folder / "keys"),
+        Keeper(folder, durability),
+        Journal(folder / "journal.jsonl", durability),
+        Spool(folder / "cache", durability),
+        durability,
+    )

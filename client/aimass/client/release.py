@@ -1,0 +1,100 @@
+"""The gate: what leaves this partner, after which mechanisms. It runs in the daemon, never in the training child.
+
+The child's bytes are decoded strictly, checked against the model that the step trains, passed through the
+postprocessors in order, stripped of what the policy does not release, and encoded again: nothing else leaves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from aimass.client.policy import Policy
+from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, decode_contribution
+from aimass.proto.errors import Refused
+from aimass.proto.step import Step, StepKind
+from aimass.proto.tensors import Blob, Layout
+
+__all__ = ["Postprocessor", "Released", "release"]
+
+Postprocessor = Callable[[Contribution], Contribution]
+_FLOATS = ("F64", "F32", "F16")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Released:
+    """The bytes that may leave, and what the journal says of them."""
+
+    data: bytes
+    tensors: int
+    metrics: tuple[str, ...]
+    figures: tuple[str, ...]
+    mechanisms: tuple[str, ...]
+
+
+def release(
+    child_bytes: memoryview,
+    step: Step,
+    model: Layout,
+    policy: Policy,
+    postprocessors: Mapping[str, Postprocessor] | None = None,
+) -> Released:
+    """Decide what of a child's contribution leaves.
+
+    Raises `Refused` where the policy demands a mechanism that is not among `postprocessors`, or does not allow the
+    step's analysis; `BadInput` for a contribution that does not fit the step.
+    """
+    applied = postprocessors or {}
+    if policy.secure_aggregation and "secure_aggregation" not in applied:
+        raise Refused(
+            "the policy demands secure aggregation and the run has none", code="release.mechanism", value="plain sums",
+            limit="secure aggregation",
+        )  # fmt: skip
+    if step.kind is StepKind.ANALYSE and step.purpose not in policy.release.analyses:
+        raise Refused(
+            "the policy does not release this analysis", code="release.analysis", value=step.purpose,
+            limit=", ".join(policy.release.analyses) or "none",
+        )  # fmt: skip
+    contribution = decode_contribution(Blob(child_bytes))
+    check_contribution(contribution, _expected(step, contribution, model), Limits(norm=policy.bounds.norm))
+    for process in applied.values():
+        contribution = process(contribution)
+    kept = Contribution(
+        groups={name: Group(group.weight, _own(group.tensors)) for name, group in contribution.groups.items()},
+        metrics={name: metric for name, metric in contribution.metrics.items() if name in policy.release.metrics},
+        figures={name: value for name, value in contribution.figures.items() if name in policy.release.figures},
+    )
+    return Released(
+        kept.encode(),
+        sum(len(group.tensors) for group in kept.groups.values()),
+        tuple(kept.metrics),
+        tuple(kept.figures),
+        tuple(applied) or ("plain sum",),
+    )
+
+
+def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(array) for name, array in tensors.items()}
+
+
+def _expected(
+    step: Step, contribution: Contribution, model: Layout
+) -> Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] | None:
+    """What a training step may hold: an update for floating tensors of the model, nothing under `preprocess.`."""
+    if step.kind is StepKind.TRAIN:
+        update = {
+            spec.name: (spec.dtype, spec.shape)
+            for spec in model.tensors
+            if spec.dtype in _FLOATS and not spec.name.startswith("preprocess.")
+        }
+        return {"update": update}
+    if step.kind is StepKind.EVALUATE:
+        return {}
+    # An analysis sends its one group, by its own name; its tensors are those of approved code.
+    return (
+        {step.purpose: {n: ("F64", a.shape) for n, a in contribution.groups[step.purpose].tensors.items()}}
+        if (step.purpose in contribution.groups)
+        else {step.purpose: {}}
+    )

@@ -1,0 +1,59 @@
+"""A run's files at a partner: the session's state, the plan's bytes, and contributions that have not been counted yet."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from aimass.client.session import Session
+from aimass.proto.durable import Durability, make_folder, write_file
+from aimass.proto.values import canonical_json, decode_json
+
+__all__ = ["RunFolder", "run_folders"]
+
+
+class RunFolder:
+    """The folder of one run below `state/runs`."""
+
+    def __init__(self, folder: Path, durability: Durability) -> None:
+        self._folder, self._durability = make_folder(folder), durability
+
+    def load(self) -> Session | None:
+        """The stored session, if there is one."""
+        path = self._folder / "session.json"
+        return decode_json(Session, path.read_bytes(), str(path)) if path.is_file() else None
+
+    def save(self, session: Session) -> None:
+        """Keep the session."""
+        write_file(self._folder / "session.json", canonical_json(session), self._durability, "client.session")
+
+    def save_plan(self, plan: bytes) -> None:
+        """Keep the plan's exact bytes."""
+        write_file(self._folder / "plan.json", plan, self._durability, "client.plan")
+
+    def plan(self) -> bytes:
+        """The plan's exact bytes."""
+        return (self._folder / "plan.json").read_bytes()
+
+    def contribution(self, index: int) -> Path:
+        """Where the released contribution of a step stands."""
+        return self._folder / f"step-{index}.safetensors"
+
+    def save_contribution(self, index: int, data: bytes) -> None:
+        """Keep a contribution that may leave, before it does."""
+        write_file(self.contribution(index), data, self._durability, "client.contribution")
+
+    def drop_contribution(self, index: int) -> None:
+        """Forget a step's contribution."""
+        self.contribution(index).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Forget the run."""
+        shutil.rmtree(self._folder)
+
+
+def run_folders(state: Path, durability: Durability) -> Iterator[RunFolder]:
+    """All runs that are kept below `state`."""
+    runs = make_folder(state / "runs")
+    return (RunFolder(path, durability) for path in sorted(runs.iterdir()) if path.is_dir())

@@ -1,0 +1,264 @@
+"""A partner in one run, as a pure machine: invited, joined, step by step, until the end or until it leaves.
+
+The state is a frozen value, stored with each change, so a daemon that is killed anywhere goes on from it. Events may
+repeat, as they do after each reconnection; nothing is done twice that leaves this machine.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from aimass.privacy.transcript import EMPTY_HEAD, Chain, Receipt
+from aimass.proto.step import Step
+from aimass.proto.values import Value
+
+__all__ = [
+    "Acknowledged",
+    "Action",
+    "Answer",
+    "Ended",
+    "Event",
+    "Forked",
+    "GotReceipt",
+    "HistoryGrew",
+    "KeepLocalState",
+    "LeaveRun",
+    "Opened",
+    "Phase",
+    "Release",
+    "Session",
+    "StepFailed",
+    "StepOver",
+    "Submit",
+    "TellStepFailed",
+    "Train",
+    "Work",
+    "Worked",
+    "apply",
+]
+
+
+class Phase(enum.StrEnum):
+    """Where a partner stands in a run."""
+
+    PENDING = "pending"
+    JOINED = "joined"
+    DECLINED = "declined"
+    LEFT = "left"
+    ENDED = "ended"
+
+
+class Work(enum.StrEnum):
+    """Where a partner stands in a step: computing, its contribution durable, the server's word that it has it."""
+
+    WORKING = "working"
+    READY = "ready"
+    STORED = "stored"
+
+
+class Session(Value, frozen=True):
+    """What a partner knows of a run. `resolved` is the first step index that may still be worked on."""
+
+    run_id: str
+    plan_digest: str
+    roster_digest: str
+    phase: Phase
+    reason: str = ""
+    heads: tuple[str, ...] = ()
+    resolved: int = 0
+    step: Step | None = None
+    work: Work = Work.WORKING
+    digest: str = ""
+
+    @property
+    def chain(self) -> Chain:
+        """How far the run's history was seen."""
+        return Chain(len(self.heads), self.heads[-1] if self.heads else EMPTY_HEAD)
+
+
+class Answer(Value, frozen=True):
+    """The policy's decision about the invitation."""
+
+    phase: Phase
+    reason: str = ""
+
+
+class Opened(Value, frozen=True):
+    """The server asks for a step."""
+
+    step: Step
+
+
+class Worked(Value, frozen=True):
+    """A contribution went through the gate and is on the disk."""
+
+    index: int
+    digest: str
+
+
+class StepFailed(Value, frozen=True):
+    """A step cannot be done here, or its contribution was refused."""
+
+    index: int
+    reason: str
+    told: bool = False
+
+
+class Acknowledged(Value, frozen=True):
+    """The server has a contribution."""
+
+    index: int
+
+
+class StepOver(Value, frozen=True):
+    """The server does not want a step's work any more."""
+
+    index: int
+    reason: str
+
+
+class HistoryGrew(Value, frozen=True):
+    """The transcript was extended and verified; the head after each new entry."""
+
+    heads: tuple[str, ...]
+
+
+class Forked(Value, frozen=True):
+    """The server's history contradicts what was seen, here or by another partner."""
+
+    reason: str
+
+
+class GotReceipt(Value, frozen=True):
+    """A verified receipt of this partner."""
+
+    receipt: Receipt
+
+
+class Ended(Value, frozen=True):
+    """The run is over."""
+
+    state: str
+    reason: str
+
+
+Event = Answer | Opened | Worked | StepFailed | Acknowledged | StepOver | HistoryGrew | Forked | GotReceipt | Ended
+
+
+class Train(Value, frozen=True):
+    """Do a step's work in the child."""
+
+    step: Step
+
+
+class Submit(Value, frozen=True):
+    """Send the durable contribution."""
+
+    step: Step
+    digest: str
+
+
+class Release(Value, frozen=True):
+    """Forget a step's files; the child may stop working on it."""
+
+    index: int
+
+
+class KeepLocalState(Value, frozen=True):
+    """The contribution was counted: what the child wants to keep replaces what it kept before."""
+
+    index: int
+
+
+class TellStepFailed(Value, frozen=True):
+    """Say why a step cannot be done here."""
+
+    index: int
+    reason: str
+
+
+class LeaveRun(Value, frozen=True):
+    """Stop the child; `reason` is told to the server where it is not empty."""
+
+    reason: str
+
+
+Action = Train | Submit | Release | KeepLocalState | TellStepFailed | LeaveRun
+
+
+def apply(session: Session, event: Event) -> tuple[Session, tuple[Action, ...]]:
+    """The next state and what is to be done. A run that was left or has ended takes no more work."""
+    if session.phase in (Phase.LEFT, Phase.ENDED):
+        return session, ()
+    match event:
+        case Answer():
+            return msgspec.structs.replace(session, phase=event.phase, reason=event.reason), ()
+        case HistoryGrew():
+            return msgspec.structs.replace(session, heads=session.heads + event.heads), ()
+        case Forked():
+            left = msgspec.structs.replace(session, phase=Phase.LEFT, reason=event.reason, step=None)
+            return left, (*_drop(session), LeaveRun(reason=event.reason))
+        case Ended():
+            reason = event.reason or event.state
+            return msgspec.structs.replace(session, phase=Phase.ENDED, reason=reason, step=None), (
+                *_drop(session),
+                LeaveRun(reason=""),
+            )
+        case GotReceipt():
+            return _receipt(session, event.receipt)
+        case Opened():
+            return _opened(session, event.step)
+        case _:
+            return _in_step(session, event)
+
+
+def _drop(session: Session) -> tuple[Action, ...]:
+    return () if session.step is None else (Release(index=session.step.index),)
+
+
+def _opened(session: Session, step: Step) -> tuple[Session, tuple[Action, ...]]:
+    if session.phase is not Phase.JOINED or step.index < session.resolved:
+        return session, ()
+    if session.step is None or step.index > session.step.index:
+        fresh = msgspec.structs.replace(session, step=step, work=Work.WORKING, digest="", resolved=step.index)
+        return fresh, (*_drop(session), Train(step=step))
+    if step != session.step:
+        reason = "session.step_changed: the server changed a step that it had opened"
+        return apply(session, Forked(reason=reason))
+    if session.work is Work.WORKING:
+        return session, (Train(step=step),)
+    return session, (Submit(step=step, digest=session.digest),)
+
+
+def _in_step(
+    session: Session, event: Worked | StepFailed | Acknowledged | StepOver
+) -> tuple[Session, tuple[Action, ...]]:
+    step = session.step
+    if step is None or step.index != event.index:
+        return session, ()
+    match event:
+        case Worked():
+            if session.work is not Work.WORKING:
+                return session, ()
+            ready = msgspec.structs.replace(session, work=Work.READY, digest=event.digest)
+            return ready, (Submit(step=step, digest=event.digest),)
+        case Acknowledged():
+            return msgspec.structs.replace(session, work=Work.STORED), ()
+        case StepFailed():
+            over = msgspec.structs.replace(session, step=None, resolved=step.index + 1)
+            told = () if event.told else (TellStepFailed(index=step.index, reason=event.reason),)
+            return over, (Release(index=step.index), *told)
+        case StepOver():
+            return msgspec.structs.replace(session, step=None, resolved=step.index + 1), (Release(index=step.index),)
+
+
+def _receipt(session: Session, receipt: Receipt) -> tuple[Session, tuple[Action, ...]]:
+    step = session.step
+    if step is None or step.index != receipt.step:
+        return session, ()
+    over = msgspec.structs.replace(session, step=None, resolved=step.index + 1)
+    counted = receipt.outcome == "counted" and receipt.contribution == session.digest
+    keep = (KeepLocalState(index=step.index),) if counted else ()
+    return over, (*keep, Release(index=step.index))

@@ -1,0 +1,132 @@
+"""A new task to start from: a package of one module, its entry point, and a test that trains it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from aimass.privacy.roster import NAME
+from aimass.proto.durable import make_folder
+from aimass.proto.errors import BadInput, Conflict
+
+__all__ = ["write_task"]
+
+_MODULE: Final = '''"""@TITLE@: say here what is predicted from what."""
+
+import torch
+
+from aimass.proto.manifest import Category, Number, Schema
+from aimass.proto.preprocess import Tabular
+from aimass.proto.task import Task
+
+
+class @CLASS@(Task):
+    """Rows of the schema below -> probabilities of the label's values."""
+
+    schema = Schema(
+        name="@NAME@/1",
+        columns=(
+            Number(name="age", minimum=0, maximum=120, unit="years"),
+            Number(name="temperature", minimum=30, maximum=45, unit="C"),
+            Category(name="ward", values=("a", "b", "c")),
+        ),
+        label=Category(name="outcome", values=("no", "yes"), required=True),
+    )
+
+    def build(self) -> torch.nn.Module:
+        """A fresh model. What is called `preprocess` is learnt by the statistics stage."""
+        return Network(Tabular(self.schema))
+
+
+class Network(torch.nn.Module):
+    """One hidden layer."""
+
+    def __init__(self, preprocess: Tabular) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.hidden = torch.nn.Linear(preprocess.width, 16)
+        self.output = torch.nn.Linear(16, 2)
+
+    def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        """Logits [rows, 2]."""
+        return self.output(torch.relu(self.hidden(self.preprocess(numbers, categories))))
+
+
+task = @CLASS@()
+'''
+
+_PROJECT: Final = """[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "@NAME@-task"
+version = "0.1.0"
+requires-python = ">=3.11"
+dependencies = ["aimass[client]"]
+
+[project.entry-points."aimass.tasks"]
+@NAME@ = "@MODULE@:task"
+
+[tool.hatch.build.targets.wheel]
+packages = ["@MODULE@"]
+"""
+
+_TEST: Final = '''"""The task trains: its loss falls on rows that follow a rule."""
+
+import io
+
+from @MODULE@ import task
+
+from aimass.client.shards import make_shard
+from aimass.client.trainer import evaluate, train
+from aimass.proto.manifest import ShardManifest
+from aimass.proto.plan import EvaluateSettings, TrainSettings
+from aimass.proto.rows import read_table, require
+from aimass.proto.task import first_model
+from aimass.proto.tensors import Blob, encode_numpy
+
+
+def test_training_lowers_the_loss() -> None:
+    rows = "age,temperature,ward,outcome\\n" + "".join(
+        f"{20 + i % 60},{36 + i % 5},{'abc'[i % 3]},{'yes' if i % 5 > 2 else 'no'}\\n" for i in range(300)
+    )
+    table = require(read_table(task.schema, [io.BytesIO(rows.encode())], "csv"))
+    manifest = ShardManifest(name="rows", data_schema="@NAME@/1", uris=("rows.csv",), format="csv",
+                             participant="here", salt="00" * 32, held_out=0.2)
+    shard = make_shard(table, manifest)
+    start = Blob(first_model(task, seed=1))
+    made, _ = train(task, shard, start, b"", bytes(32), TrainSettings(batch_size=16, learning_rate=0.1, epochs=20))
+    update = made.groups["update"].tensors
+    moved = Blob(encode_numpy({name: old + update[name] if name in update else old for name, old in start.arrays().items()}))
+    before, after = (evaluate(task, shard, model, EvaluateSettings()).metrics["loss"].total for model in (start, moved))
+    assert after < before
+'''
+
+
+def write_task(name: str, parent: Path) -> Path:
+    """Write the project for task `name` into `parent/name`; raises `Conflict` where that exists."""
+    if not NAME.fullmatch(name) or not name[0].isalpha():
+        raise BadInput("a task's name is lower-case letters, digits and dashes", code="task.name", value=name)
+    folder, module = parent / name, name.replace("-", "_")
+    if folder.exists():
+        raise Conflict("this folder exists", code="task.exists", value=folder)
+    title = name.replace("-", " ").capitalize()
+    names = {
+        "@NAME@": name,
+        "@MODULE@": module,
+        "@CLASS@": "".join(part.capitalize() for part in name.split("-")),
+        "@TITLE@": title,
+    }
+    files = {
+        f"{module}/__init__.py": _MODULE,
+        f"{module}/requirements.txt": "aimass>=0.1,<0.2\ntorch>=2.6,<3\n",
+        "pyproject.toml": _PROJECT,
+        f"tests/test_{module}.py": _TEST,
+    }
+    for path, text in files.items():
+        for placeholder, value in names.items():
+            text = text.replace(placeholder, value)  # noqa: PLW2901  (each placeholder in turn)
+        make_folder((folder / path).parent)
+        (folder / path).write_text(text, "utf-8")
+    return folder

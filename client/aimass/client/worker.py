@@ -1,0 +1,113 @@
+"""The training child: locked in, one task, one shard, orders from the daemon and nothing else.
+
+Started as `python -m aimass.client.worker FD`. It holds no key and no ledger, and its environment is empty.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aimass.client.confinement import confine
+from aimass.client.worker_protocol import ChildFault, Open, Opened, Order, Result, receive, seal, send
+from aimass.proto.errors import AimassError, IntegrityError
+from aimass.proto.values import canonical_json, decode_json
+
+if TYPE_CHECKING:
+    from aimass.client.shards import Shard
+    from aimass.proto.task import Task
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Serve orders until the daemon closes the link."""
+    link = socket.socket(fileno=int(sys.argv[1]))
+    data, descriptors = receive(link)
+    wanted = decode_json(Open, data, "the order to open")
+    try:
+        work, opened = _open(wanted, descriptors)
+    except Exception as error:  # noqa: BLE001  (whatever a task raises becomes a fault with a code and a place)
+        send(link, b"F" + canonical_json(_fault(error)))
+        return
+    send(link, b"O" + canonical_json(opened))
+    while True:
+        try:
+            data, descriptors = receive(link)
+        except AimassError:
+            return
+        try:
+            started = time.monotonic()
+            result = seal(work(decode_json(Order, data, "an order"), descriptors[0]))
+            send(link, b"R" + canonical_json(Result(seconds=time.monotonic() - started)), (result,))
+            os.close(result)
+        except Exception as error:  # noqa: BLE001  (as above)
+            send(link, b"F" + canonical_json(_fault(error)))
+
+
+def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Callable[[Order, int], bytes], Opened]:
+    """Lock in first: importing a task runs it. Then check, import, read."""
+    from aimass.proto.task import load, locate  # noqa: PLC0415
+
+    source = locate(wanted.task)
+    if source.digest != wanted.digest:
+        raise IntegrityError(
+            "the task's files have changed", code="task.changed", value=source.digest, limit=wanted.digest
+        )
+    levels = confine([source.folder], Path(wanted.scratch), Path(wanted.forbidden), wanted.parent)
+    from aimass.client.shards import open_shard  # noqa: PLC0415
+    from aimass.client.trainer import choose_device, warm_up  # noqa: PLC0415
+
+    task = load(source)
+    files = [os.fdopen(descriptor, "rb") for descriptor in descriptors]
+    shard, _ = open_shard(task.schema, wanted.manifest, files)
+    for file in files:
+        file.close()
+    device = choose_device()
+    warm_up()
+    opened = Opened(
+        device=device.described,
+        confinement=tuple(sorted(levels)),
+        training_rows=len(shard.train.labels),
+        held_out_rows=len(shard.held_out.labels),
+    )
+    return _worker(task, shard, device.name), opened
+
+
+def _worker(task: Task, shard: Shard, device: str) -> Callable[[Order, int], bytes]:
+    from aimass.client import trainer  # noqa: PLC0415  (torch loads after the child is locked in)
+    from aimass.proto.step import StepKind  # noqa: PLC0415
+    from aimass.proto.storage import map_descriptor  # noqa: PLC0415
+    from aimass.proto.tensors import Blob  # noqa: PLC0415
+
+    def work(order: Order, descriptor: int) -> bytes:
+        model = Blob(map_descriptor(descriptor))
+        os.close(descriptor)
+        match order.kind:
+            case StepKind.TRAIN:
+                made, _ = trainer.train(task, shard, model, b"", bytes.fromhex(order.seed), order.train, device)
+            case StepKind.EVALUATE:
+                made = trainer.evaluate(task, shard, model, order.evaluate, device)
+            case _:
+                made = trainer.analyse(order.purpose, shard, model)
+        return made.encode()
+
+    return work
+
+
+def _fault(error: Exception) -> ChildFault:
+    """Code and place without a word of the message: it may quote rows."""
+    code = error.code if isinstance(error, AimassError) else f"child.{type(error).__name__}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.lineno}"
+    return ChildFault(code=code, place=place, detail="".join(traceback.format_exception(error))[-20_000:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""The Python SDK: a typed client of the server for people, notebooks and our own commands.
+
+    with Federation.open("scientist") as federation:
+        run = federation.submit("plan.toml")
+        for view in run.watch():
+            print(view.summary.round, view.summary.state)
+
+Calls block; the network runs on a thread of its own, so they work inside a notebook's event loop too. A broken link is
+waited for where nothing is lost by it (watching, fetching); a refusal raises the server's named error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import queue
+import secrets
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from aimass.proto.errors import Unavailable
+from aimass.proto.grpc_env import grpc
+from aimass.proto.home import HomeSettings, load_home, tls_identity
+from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
+from aimass.proto.storage import Spool
+from aimass.proto.task import first_model, load, locate
+from aimass.proto.transfer import FetchRequest, SubmitHeader, fetch, submit
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.values import Value, decode_json
+from aimass.proto.views import (
+    EnrolmentList,
+    ModelList,
+    ModelView,
+    ReceiptList,
+    RunList,
+    RunSummary,
+    RunView,
+    ServerView,
+    StepView,
+)
+from aimass.proto.wire import connect, error_of
+
+__all__ = ["Federation", "Run"]
+
+T = TypeVar("T")
+V = TypeVar("V", bound=Value)
+_RECONNECT_S = 0.5
+_MAX_MODEL = 1 << 36
+
+
+class Federation:
+    """A person's connection to a server; a context manager. Make it with `Federation.open`."""
+
+    def __init__(self, settings: HomeSettings, folder: Path) -> None:
+        self.settings, self._folder = settings, folder
+        identity = tls_identity(folder)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="aimass-api", daemon=True)
+        self._thread.start()
+        self._channel: grpc.aio.Channel = self._await(self._connected(identity))
+        self._control = rpc.ControlStub(self._channel)
+
+    async def _connected(self, identity: object) -> grpc.aio.Channel:
+        return connect(self.settings.server, identity)  # type: ignore[arg-type]
+
+    @staticmethod
+    def open(home: str | Path) -> Federation:
+        """Connect as the person whose folder this is; raises `NotFound` before enrolment."""
+        folder = Path(home)
+        return Federation(load_home(folder), folder)
+
+    def __enter__(self) -> Federation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; calling it twice is fine."""
+        if self._loop.is_closed():
+            return
+        self._await(self._channel.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _await(self, work: Awaitable[T]) -> T:
+        async def run() -> T:
+            try:
+                return await work
+            except grpc.aio.AioRpcError as error:
+                raise error_of(error) from None
+
+        future = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def _ask(self, method: Callable[..., Awaitable[pb.Document]], request: object, kind: type[V]) -> V:
+        async def call() -> pb.Document:
+            return await method(request)
+
+        return decode_json(kind, self._await(call()).json, "the server's answer")
+
+    # ---------------------------------------------------------------- runs
+
+    def submit(self, plan: str | Path | PlanDraft | Plan, *, model: bytes | None = None, key: str = "") -> Run:
+        """Start a run from a plan: a TOML file, a draft, or a complete plan whose first model is given or uploaded.
+
+        For a draft the task's digest is taken from what is installed here, and the first model is built from the
+        plan's seed. The same `key` gives the same run, so a submission can be repeated safely.
+        """
+        if isinstance(plan, str | Path):
+            plan = read_plan_draft(Path(plan).read_text("utf-8"), str(plan))
+        if isinstance(plan, PlanDraft):
+            source = locate(plan.task)
+            blob = model if model is not None else first_model(load(source), plan.seed)
+            complete = plan.complete(source.digest, hashlib.sha256(blob).hexdigest())
+        else:
+            complete, blob = plan, model or b""
+        if blob:
+            self.upload(blob)
+        request = pb.SubmitRunRequest(plan=encode_plan(complete), key=key or secrets.token_hex(16))
+        return Run(self, self._ask(self._control.SubmitRun, request, RunView))
+
+    def upload(self, blob: bytes) -> str:
+        """Send a first model; returns its digest. Sent before, it is not sent again."""
+        digest = hashlib.sha256(blob).hexdigest()
+        header = SubmitHeader(kind="model", size=len(blob), digest=digest)
+        self._await(submit(self._channel, header, memoryview(blob)))
+        return digest
+
+    def runs(self, state: str = "", limit: int = 50) -> tuple[RunSummary, ...]:
+        """Runs that this person may see, newest first."""
+        return self._ask(self._control.ListRuns, pb.ListRequest(state=state, limit=limit), RunList).runs
+
+    def run(self, run_id: str) -> Run:
+        """One run by its id, or by the first digits of it where they are enough."""
+        if len(run_id) < 32:
+            matches = [run.run_id for run in self.runs(limit=1_000_000) if run.run_id.startswith(run_id)]
+            run_id = matches[0] if len(matches) == 1 else run_id
+        return Run(self, self._ask(self._control.ShowRun, pb.RunRequest(run_id=run_id), RunView))
+
+    # ---------------------------------------------------------------- models
+
+    def models(self, run_id: str = "", limit: int = 100) -> tuple[ModelView, ...]:
+        """Committed models, newest first."""
+        return self._ask(self._control.ListModels, pb.ListRequest(run_id=run_id, limit=limit), ModelList).models
+
+    def model(self, digest: str) -> ModelView:
+        """One committed model."""
+        return self._ask(self._control.ShowModel, pb.ModelRequest(digest=digest), ModelView)
+
+    def export(self, digest: str, path: str | Path) -> Path:
+        """Fetch a model's safetensors file, verified; goes on where a broken fetch stopped."""
+        target = Path(path)
+        spool = Spool(target.parent / f".{target.name}.fetch")
+
+        async def run() -> Path:
+            while True:
+                try:
+                    return await fetch(self._channel, FetchRequest(digest=digest), spool, _MAX_MODEL)
+                except Unavailable:
+                    await asyncio.sleep(_RECONNECT_S)
+
+        self._await(run()).replace(target)
+        (target.parent / f".{target.name}.fetch").rmdir()
+        return target
+
+    # ---------------------------------------------------------------- operators
+
+    def status(self) -> ServerView:
+        """The server at a glance."""
+        return self._ask(self._control.Status, pb.StatusRequest(), ServerView)
+
+    def enrolments(self) -> EnrolmentList:
+        """Requests that wait for the root holder."""
+        return self._ask(self._control.ListEnrolments, pb.StatusRequest(), EnrolmentList)
+
+    def install_trust(self, bundle: bytes) -> ServerView:
+        """Install a bundle that the root signed."""
+        return self._ask(self._control.InstallTrust, pb.InstallTrustRequest(bundle=bundle), ServerView)
+
+
+class Run:
+    """A run on the server."""
+
+    def __init__(self, federation: Federation, view: RunView) -> None:
+        self._federation = federation
+        self.view = view
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.view.summary.run_id
+
+    def refresh(self) -> RunView:
+        """The run now."""
+        request = pb.RunRequest(run_id=self.id)
+        self.view = self._federation._ask(self._federation._control.ShowRun, request, RunView)
+        return self.view
+
+    def watch(self) -> Iterator[RunView]:
+        """The run at each change until it has ended; survives a restart of the server."""
+        views: queue.Queue[RunView | BaseException | None] = queue.Queue(maxsize=64)
+        task = asyncio.run_coroutine_threadsafe(self._watch_into(views), self._federation._loop)
+        try:
+            while (item := views.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                self.view = item
+                yield item
+        finally:
+            task.cancel()
+
+    async def _watch_into(self, views: queue.Queue[RunView | BaseException | None]) -> None:
+        try:
+            async for view in self._documents():
+                while True:
+                    try:
+                        views.put_nowait(view)
+                        break
+                    except queue.Full:
+                        await asyncio.sleep(0.05)
+            views.put(None)
+        except BaseException as error:  # noqa: BLE001  (raised again on the caller's side)
+            views.put(error)
+
+    async def _documents(self) -> AsyncIterator[RunView]:
+        steps: dict[int, StepView] = {}
+        while True:
+            try:
+                async for document in self._federation._control.WatchRun(pb.RunRequest(run_id=self.id)):
+                    view = decode_json(RunView, document.json, "the server's answer")
+                    steps |= {step.index: step for step in view.steps}
+                    yield msgspec.structs.replace(view, steps=tuple(steps[index] for index in sorted(steps)))
+                    if view.summary.state.final:
+                        return
+            except grpc.aio.AioRpcError as raised:
+                error = error_of(raised)
+                if not isinstance(error, Unavailable):
+                    raise error from None
+            await asyncio.sleep(_RECONNECT_S)
+
+    def wait(self) -> RunView:
+        """Block until the run has ended."""
+        for _ in self.watch():
+            pass
+        return self.view
+
+    def _change(self, change: str) -> RunView:
+        request = pb.ChangeRunRequest(run_id=self.id, change=change)
+        self.view = self._federation._ask(self._federation._control.ChangeRun, request, RunView)
+        return self.view
+
+    def pause(self) -> RunView:
+        """Open no new steps."""
+        return self._change("pause")
+
+    def resume(self) -> RunView:
+        """Go on after a pause."""
+        return self._change("resume")
+
+    def stop(self) -> RunView:
+        """End the run; what was committed stays."""
+        return self._change("stop")
+
+    def receipts(self) -> ReceiptList:
+        """What was counted of whom."""
+        request = pb.RunRequest(run_id=self.id)
+        return self._federation._ask(self._federation._control.ListReceipts, request, ReceiptList)

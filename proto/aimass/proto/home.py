@@ -1,0 +1,65 @@
+"""The folder of a partner or a person: who they are, where their server is, and the files that prove it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from aimass.proto.errors import NotFound, Refused
+from aimass.proto.secret import Secret
+from aimass.proto.values import Value, decode_toml
+from aimass.proto.tls import TlsIdentity
+
+__all__ = ["BUNDLE", "CERTIFICATE", "FILE", "ROOT", "HomeSettings", "load_home", "read_key_file", "tls_identity"]
+
+FILE: Final = "client.toml"
+ROOT: Final = "trust/root.pem"
+BUNDLE: Final = "trust/bundle.json"
+CERTIFICATE: Final = "trust/certificate.pem"
+_END: Final = b"-----END CERTIFICATE-----\n"
+
+
+class HomeSettings(Value, frozen=True):
+    """`client.toml`: a name, and the server's two addresses as HOST:PORT."""
+
+    name: str
+    server: str
+    enrol: str
+
+
+def load_home(folder: Path) -> HomeSettings:
+    """Read a folder's settings; raises `NotFound`, or `BadInput` for an unknown key."""
+    path = folder / FILE
+    if not path.is_file():
+        raise NotFound("no client here", code="home.absent", value=folder, cure="aimass client init DIR makes one.")
+    return decode_toml(HomeSettings, path.read_text("utf-8"), str(path))
+
+
+def read_key_file(path: Path) -> Secret:
+    """A private key file that its owner alone can read; raises `NotFound` or `Refused`."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise NotFound("no key here", code="keys.absent", value=path) from None
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid != os.geteuid():
+        raise Refused(
+            "others can read a private key", code="keys.readable", value=f"{path} {stat.filemode(status.st_mode)}",
+            limit="-rw------- and your own", cure=f"chmod 600 {path}; if it was exposed, revoke it and enrol again.",
+        )  # fmt: skip
+    return Secret(path.read_bytes())
+
+
+def tls_identity(folder: Path) -> TlsIdentity:
+    """The folder's own certificate and key, and the root's certificate; raises `NotFound` before enrolment."""
+    if not (folder / CERTIFICATE).is_file():
+        raise NotFound(
+            "not enrolled yet",
+            code="home.not_enrolled",
+            value=folder,
+            cure="aimass client enroll --dir DIR --token FILE.",
+        )
+    pem = (folder / ROOT).read_bytes()
+    root = pem[: pem.index(_END) + len(_END)]
+    return TlsIdentity((folder / CERTIFICATE).read_bytes(), read_key_file(folder / "keys" / "tls.key"), root)

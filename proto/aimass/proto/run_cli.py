@@ -1,0 +1,156 @@
+"""`aimass run`: submit, watch and steer runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aimass.proto.console import common, emit, group, say
+
+if TYPE_CHECKING:
+    from aimass.proto.views import RunView
+
+__all__ = ["add_arguments", "add_home"]
+
+_EXAMPLE = """examples:
+  aimass run submit plan.toml --as scientist
+  aimass run watch 3f2a --as scientist
+  aimass run show 3f2a --as scientist --json
+  aimass run stop 3f2a --as scientist
+"""
+
+
+def add_home(parser: argparse.ArgumentParser) -> None:
+    """The option that says as whom to connect."""
+    default = os.environ.get("AIMASS_HOME")
+    parser.add_argument(
+        "--as", dest="home", type=Path, default=default, required=default is None,
+        help="your folder, made by `aimass client enroll` (or set AIMASS_HOME)",
+    )  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands of `aimass run`."""
+    commands = group(parser, _EXAMPLE)
+    submit = commands.add_parser("submit", help="start a run from a plan")
+    submit.add_argument("plan", type=Path)
+    submit.add_argument("--key", default="", help="idempotency key: the same key gives the same run")
+    submit.add_argument("--watch", action="store_true", help="watch it until it ends")
+    add_home(submit)
+    common(submit, _submit)
+    listing = commands.add_parser("list", help="runs, newest first")
+    listing.add_argument("--state", default="")
+    listing.add_argument("--limit", type=int, default=50)
+    add_home(listing)
+    common(listing, _list)
+    for name, text in (
+        ("show", "a run in full"),
+        ("watch", "follow a run until it ends"),
+        ("pause", "open no new steps"),
+        ("resume", "go on after a pause"),
+        ("stop", "end a run; what was committed stays"),
+        ("receipts", "what was counted of whom"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("run", help="its id, or the first digits of it")
+        add_home(command)
+        common(command, {"show": _show, "watch": _watch, "receipts": _receipts}.get(name, _change))
+        command.set_defaults(change=name)
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        run = federation.submit(args.plan, key=args.key)
+        if args.watch:
+            return _follow(args, run)
+        emit(args, run.view.summary)
+    return 0
+
+
+def _follow(args: argparse.Namespace, run) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    last = ""
+    for view in run.watch():
+        line = describe(view)
+        if line != last:
+            say(args, line)
+            last = line
+    emit(args, run.view.summary)
+    return 0 if run.view.summary.state == "finished" else 1
+
+
+def describe(view: RunView) -> str:
+    """One line on where a run stands."""
+    summary = view.summary
+    line = f"{summary.name} {summary.state}: round {summary.round}/{summary.rounds}"
+    if summary.state == "waiting":
+        waiting = [f"{p.partner} ({p.reason or p.state})" for p in view.participants if p.state != "joined"]
+        return f"{line}, waiting for {', '.join(waiting)}"
+    for step in reversed(view.steps):
+        if step.metrics:
+            line += "  " + "  ".join(f"{name} {metric.mean:.4f}" for name, metric in step.metrics.items())
+            break
+    return line
+
+
+def _list(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        runs = federation.runs(args.state, args.limit)
+    if args.json:
+        emit(args, runs)
+    else:
+        emit(args, [{"run": r.run_id[:8], "name": r.name, "task": r.task, "state": r.state,
+                     "round": f"{r.round}/{r.rounds}", "partners": r.partners, "owner": r.owner} for r in runs])  # fmt: skip
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        view = federation.run(args.run).view
+    if args.json:
+        emit(args, view)
+        return 0
+    emit(args, view.summary)
+    emit(args, {"participants": list(view.participants)})
+    emit(args, {"steps": [{"step": s.index, "kind": s.kind, "round": s.round, "state": s.state,
+                           "slots": {name: str(state) for name, state in s.slots.items()},
+                           "metrics": {name: round(m.mean, 4) for name, m in s.metrics.items()}} for s in view.steps]})  # fmt: skip
+    return 0
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        return _follow(args, federation.run(args.run))
+
+
+def _change(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        run = federation.run(args.run)
+        emit(args, {"pause": run.pause, "resume": run.resume, "stop": run.stop}[args.change]().summary)
+    return 0
+
+
+def _receipts(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        receipts = federation.run(args.run).receipts()
+    if args.json:
+        emit(args, receipts)
+    else:
+        emit(args, [{"step": r.step, "partner": r.partner, "outcome": r.outcome, "contribution": r.contribution[:16]}
+                    for r in receipts.receipts])  # fmt: skip
+    sys.stdout.flush()
+    return 0

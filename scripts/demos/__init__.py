@@ -1,0 +1,1 @@
+"""The demo: four hospitals, one server, real processes on this machine."""

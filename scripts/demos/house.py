@@ -1,0 +1,187 @@
+"""A federation in one folder, made with the same commands that people type; every process is owned and ended here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class CommandFailed(Exception):
+    """A command of the federation ended with an error; the message is what it printed."""
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class House:
+    """Root, server, operator, scientist and partners, each in a folder of its own below `folder`."""
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        self.folder, self.host = folder, host
+        self.port, self.enrol_port = free_port(), free_port()
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+
+    def __enter__(self) -> House:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for name in list(self._processes):
+            self.stop(name)
+
+    # ---------------------------------------------------------------- commands
+
+    def run(self, *arguments: str) -> Any:
+        """Run `aimass ARGUMENTS --json` in the folder and return what it printed."""
+        done = subprocess.run(
+            [*_AIMASS, *arguments, "--json"], cwd=self.folder, capture_output=True, text=True, check=False, env=_environment()
+        )
+        if done.returncode != 0:
+            raise CommandFailed(f"aimass {' '.join(arguments)}: {done.stderr.strip()}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def start(self, name: str, *arguments: str, launcher: Sequence[str] = ()) -> None:
+        """Start a long-lived command and wait for its line `ready`; its log goes to `name.log`."""
+        with (self.folder / f"{name}.log").open("a") as log:
+            process = subprocess.Popen(
+                [*(launcher or _AIMASS), *arguments], cwd=self.folder, stdout=subprocess.PIPE, stderr=log, text=True,
+                env=_environment(), start_new_session=True,
+            )  # fmt: skip
+        self._processes[name] = process
+        if process.stdout is None or not process.stdout.readline().startswith("ready"):
+            tail = (self.folder / f"{name}.log").read_text().strip().splitlines()[-1:]
+            raise CommandFailed(f"{name} did not start: {' '.join(tail)}")
+
+    def kill(self, name: str) -> None:
+        """kill -9: no chance to clean up."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+    def wait(self, name: str, timeout_s: float) -> int:
+        """Wait for a process to end by itself; its exit code."""
+        process = self._processes.pop(name)
+        code = process.wait(timeout_s)
+        if process.stdout:
+            process.stdout.close()
+        return code
+
+    def stop(self, name: str) -> None:
+        """SIGTERM, and SIGKILL for one that does not end."""
+        process = self._processes.pop(name, None)
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+    def alive(self) -> list[str]:
+        """Names of processes that run."""
+        return [name for name, process in self._processes.items() if process.poll() is None]
+
+    # ---------------------------------------------------------------- the federation
+
+    def found(self, partners: Sequence[str], people: Sequence[tuple[str, str]] = (("scientist", "scientist"),)) -> None:
+        """Make the root, enrol server and operator by file, start the server, enrol everybody else over the wire."""
+        self.run("pki", "init", "root", "--name", "demo federation")
+        self._token("server", "server", "--host", self.host)
+        self._token("operator", "operator")
+        address, enrol = f"{self.host}:{self.port}", f"{self.host}:{self.enrol_port}"
+        self.run("server", "init", "server", "--token", "server.token", "--listen", address, "--enrol-listen", enrol)
+        self._client("operator")
+        self.run("client", "enroll", "--dir", "operator", "--token", "operator.token", "--offline")
+        self._sign("server/server.request", "operator/operator.request")
+        self.run("server", "admit", "bundle.json", "--dir", "server")
+        self.run("client", "enroll", "--dir", "operator", "--bundle", "bundle.json")
+        self.start_server()
+        self.enrol([(name, "partner") for name in partners] + list(people))
+
+    def enrol(self, newcomers: Sequence[tuple[str, str]]) -> None:
+        """Tokens, requests over the enrolment port, one signature for all, certificates back over the wire."""
+        waiting = []
+        for name, role in newcomers:
+            self._token(name, role)
+            self._client(name)
+            command = [*_AIMASS, "client", "enroll", "--dir", name, "--token", f"{name}.token"]
+            log = (self.folder / f"{name}-enroll.log").open("w")
+            waiting.append(
+                subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, text=True, env=_environment())
+            )
+            log.close()
+        try:
+            self._await_requests(len(newcomers))
+            self._sign("requests.json")
+            self.run("server", "admit", "bundle.json", "--as", "operator")
+            for process in waiting:
+                if process.wait(30) != 0:
+                    raise CommandFailed(f"enrolment failed: {' '.join(str(part) for part in process.args)}")  # type: ignore[union-attr]
+        finally:
+            for process in waiting:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+    def _await_requests(self, count: int) -> None:
+        for _ in range(200):
+            if self.run("server", "enrolments", "--as", "operator", "--out", "requests.json")["requests"] >= count:
+                return
+        raise CommandFailed("the enrolment requests did not arrive")
+
+    def _token(self, name: str, role: str, *more: str) -> None:
+        self.run("pki", "token", name, "--role", role, "--root", "root", "--out", f"{name}.token", *more)
+
+    def _client(self, name: str) -> None:
+        address, enrol = f"{self.host}:{self.port}", f"{self.host}:{self.enrol_port}"
+        self.run("client", "init", name, "--name", name, "--server", address, "--enrol", enrol)
+
+    def _sign(self, *requests: str) -> None:
+        self.run("pki", "roster", "sign", "--root", "root", "--requests", *requests, "--out", "bundle.json", "--yes")
+
+    def start_server(self) -> None:
+        """Start the server and wait until it is ready."""
+        self.start("server", "server", "start", "--dir", "server")
+
+    def start_partner(self, name: str) -> None:
+        """Start a partner's daemon and wait until it is connected."""
+        self.start(name, "client", "start", "--dir", name)
+
+    def permit(self, name: str, task: str, digest: str, figures: Sequence[str] = ()) -> None:
+        """Edit a partner's policy as its owner would: plain sums, one task, released figures."""
+        path = self.folder / name / "policy.toml"
+        text = path.read_text()
+        text = text.replace("plain_sums = false", "plain_sums = true")
+        text = text.replace("figures = []", f"figures = {json.dumps(list(figures))}")
+        path.write_text(f"{text}\n[[tasks]]\nname = \"{task}\"\ndigest = \"{digest}\"\n")
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_AIMASS = [sys.executable, "-m", "aimass.proto.commands"]
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("AIMASS_")} | {"PYTHONUNBUFFERED": "1"}
