@@ -39,7 +39,9 @@ class House:
         self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for name in list(self._processes):
             self.stop(name)
 
@@ -48,7 +50,12 @@ class House:
     def run(self, *arguments: str) -> Any:
         """Run `aimass ARGUMENTS --json` in the folder and return what it printed."""
         done = subprocess.run(
-            [*_AIMASS, *arguments, "--json"], cwd=self.folder, capture_output=True, text=True, check=False, env=_environment()
+            [*_AIMASS, *arguments, "--json"],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=_environment(),
         )
         if done.returncode != 0:
             raise CommandFailed(f"aimass {' '.join(arguments)}: {done.stderr.strip()}")
@@ -58,9 +65,14 @@ class House:
         """Start a long-lived command and wait for its line `ready`; its log goes to `name.log`."""
         with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
-                [*(launcher or _AIMASS), *arguments], cwd=self.folder, stdout=subprocess.PIPE, stderr=log, text=True,
-                env=_environment(), start_new_session=True,
-            )  # fmt: skip
+                [*(launcher or _AIMASS), *arguments],
+                cwd=self.folder,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=_environment(),
+                start_new_session=True,
+            )
         self._processes[name] = process
         if process.stdout is None or not process.stdout.readline().startswith("ready"):
             tail = (self.folder / f"{name}.log").read_text().strip().splitlines()[-1:]
@@ -173,7 +185,7 @@ class House:
         text = path.read_text()
         text = text.replace("plain_sums = false", "plain_sums = true")
         text = text.replace("figures = []", f"figures = {json.dumps(list(figures))}")
-        path.write_text(f"{text}\n[[tasks]]\nname = \"{task}\"\ndigest = \"{digest}\"\n")
+        path.write_text(f'{text}\n[[tasks]]\nname = "{task}"\ndigest = "{digest}"\n')
 
     def clear(self) -> None:
         """Remove the folder."""
@@ -184,4 +196,6 @@ _AIMASS = [sys.executable, "-m", "aimass.proto.commands"]
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("AIMASS_")} | {"PYTHONUNBUFFERED": "1"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("AIMASS_")} | {
+        "PYTHONUNBUFFERED": "1"
+    }

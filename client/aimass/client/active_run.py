@@ -1,4 +1,4 @@
-"""The shell around one run's session machine: decides on the invitation, works, gates, sends, and persists before it acts."""
+"""The shell around one run's session machine: decides, works, gates and sends, and persists before it acts."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class ActiveRun:
         self._join(digest)
 
     def _join(self, digest: str) -> None:
-        assert self._worker is not None and self._plan is not None  # noqa: S101  (decided just now)
+        assert self._worker is not None  # noqa: S101  (decided just now)
         opened = self._worker.opened
         log.info(
             "run %s: takes part on %s, confined: %s", self.run_id[:8], opened.device, ", ".join(opened.confinement)
@@ -122,20 +122,26 @@ class ActiveRun:
         self._uplink.send(
             pb.FromPartner(
                 joined=pb.Joined(
-                    run_id=self.run_id, plan_digest=digest, participant=self._manifest().participant,
-                    device=opened.device, confinement="+".join(opened.confinement),
+                    run_id=self.run_id,
+                    plan_digest=digest,
+                    participant=self._manifest().participant,
+                    device=opened.device,
+                    confinement="+".join(opened.confinement),
                 )
             )
-        )  # fmt: skip
+        )
 
     async def _decide(self, invite: pb.Invite) -> tuple[Phase, AimassError | None]:
         plan = self._plan = decode_plan(invite.plan)
         roster = self._partner.keeper.roster
         if invite.roster_digest != roster.digest and (self.session is None or self.session.phase is not Phase.JOINED):
             return Phase.PENDING, WrongState(
-                "the run pins another roster than the one approved here", code="policy.approval_pending",
-                value=invite.roster_digest[:16], limit=roster.digest[:16], cure="aimass client roster show, then approve.",
-            )  # fmt: skip
+                "the run pins another roster than the one approved here",
+                code="policy.approval_pending",
+                value=invite.roster_digest[:16],
+                limit=roster.digest[:16],
+                cure="aimass client roster show, then approve.",
+            )
         participants = len(plan.cohort.partners or roster.partners)
         first = self._judged(plan, participants, _ALL_LEVELS)
         if first is not None:
@@ -143,9 +149,12 @@ class ActiveRun:
         source = locate(plan.task.name)
         if source.digest != plan.task.digest:
             raise Refused(
-                "the installed task is not the plan's", code="task.digest", value=source.digest, limit=plan.task.digest,
+                "the installed task is not the plan's",
+                code="task.digest",
+                value=source.digest,
+                limit=plan.task.digest,
                 cure="Install the same version of the task's package on both sides.",
-            )  # fmt: skip
+            )
         if self._worker is None:
             self._worker = await self._start(source, self._manifest(), self._partner)
         second = self._judged(plan, participants, frozenset(self._worker.opened.confinement))
@@ -216,11 +225,14 @@ class ActiveRun:
         self._uplink.send(
             pb.FromPartner(
                 head_seen=pb.HeadSeen(
-                    run_id=self.run_id, partner=self._partner.settings.name, entries=chain.entries, head=chain.head,
+                    run_id=self.run_id,
+                    partner=self._partner.settings.name,
+                    entries=chain.entries,
+                    head=chain.head,
                     signature=signature,
                 )
             )
-        )  # fmt: skip
+        )
 
     def receipt(self, message: pb.Receipt) -> None:
         """Keep a receipt that the server signed and that fits the transcript that is held."""
@@ -337,11 +349,19 @@ class ActiveRun:
 
     def _journal_line(self, step: Step, released: Released, digest: str) -> JournalLine:
         return JournalLine(
-            at=self._clock.now(), server=self._partner.settings.server, run_id=self.run_id, step=step.index,
-            kind=f"{step.kind}:{step.purpose}".rstrip(":"), digest=digest, bytes=len(released.data),
-            tensors=released.tensors, metrics=released.metrics, figures=released.figures, mechanisms=released.mechanisms,
+            at=self._clock.now(),
+            server=self._partner.settings.server,
+            run_id=self.run_id,
+            step=step.index,
+            kind=f"{step.kind}:{step.purpose}".rstrip(":"),
+            digest=digest,
+            bytes=len(released.data),
+            tensors=released.tensors,
+            metrics=released.metrics,
+            figures=released.figures,
+            mechanisms=released.mechanisms,
             previous=self._partner.journal.head,
-        )  # fmt: skip
+        )
 
     async def _submit(self, step: Step, digest: str) -> None:
         data = map_file(self._folder.contribution(step.index))

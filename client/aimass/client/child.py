@@ -106,16 +106,33 @@ async def start_child(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-m", "aimass.client.worker", str(theirs.fileno()),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
-            env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "TMPDIR": str(scratch), "HOME": str(scratch), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+            sys.executable,
+            "-I",
+            "-m",
+            "aimass.client.worker",
+            str(theirs.fileno()),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            env={
+                "PATH": "/usr/bin:/bin",
+                "OMP_NUM_THREADS": "1",
+                "LC_ALL": "C.UTF-8",
+                "TMPDIR": str(scratch),
+                "HOME": str(scratch),
+                "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+            },
             cwd="/",
-        )  # fmt: skip
+        )
         theirs.close()
         wanted = Open(
-            task=source.name, digest=source.digest, manifest=manifest, scratch=str(scratch), forbidden=str(forbidden),
+            task=source.name,
+            digest=source.digest,
+            manifest=manifest,
+            scratch=str(scratch),
+            forbidden=str(forbidden),
             parent=os.getpid(),
-        )  # fmt: skip
+        )
         try:
             await asyncio.to_thread(send, ours, canonical_json(wanted), tuple(file.fileno() for file in files))
             data, _ = await asyncio.wait_for(asyncio.to_thread(receive, ours), _START_S)

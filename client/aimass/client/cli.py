@@ -163,8 +163,13 @@ def _enroll(args: argparse.Namespace) -> int:
     else:
         request = make_request(token, keys)
         text = canonical_json(request).decode()
-        view = EnrolmentView(name=home.name, role=token.role, fingerprint=request_fingerprint(request),
-                             received_at=time.time(), request=text)  # fmt: skip
+        view = EnrolmentView(
+            name=home.name,
+            role=token.role,
+            fingerprint=request_fingerprint(request),
+            received_at=time.time(),
+            request=text,
+        )
         write_output(request_file, canonical_json(EnrolmentList(requests=(view,))))
     if args.offline:
         emit(args, {"request": str(request_file), "root_fingerprint": root.fingerprint})
@@ -202,8 +207,15 @@ def _admitted(args: argparse.Namespace, data: bytes) -> int:
         )
     write_output(args.dir / BUNDLE, data)
     write_output(args.dir / CERTIFICATE, match)
-    emit(args, {"enrolled": home.name, "role": str(peer_of(match).role), "roster_epoch": trust.roster.epoch,
-                "partners": list(trust.roster.partners)})  # fmt: skip
+    emit(
+        args,
+        {
+            "enrolled": home.name,
+            "role": str(peer_of(match).role),
+            "roster_epoch": trust.roster.epoch,
+            "partners": list(trust.roster.partners),
+        },
+    )
     return 0
 
 
@@ -243,8 +255,12 @@ def _local(args: argparse.Namespace, **request: str) -> dict[str, Any]:
             with link.makefile("rb") as answer:
                 reply = json.loads(answer.readline())
     except (OSError, ValueError) as error:
-        raise Unavailable("the daemon is not running", code="client.not_running", value=args.dir,
-                          cure=f"aimass client start --dir {args.dir}") from error  # fmt: skip
+        raise Unavailable(
+            "the daemon is not running",
+            code="client.not_running",
+            value=args.dir,
+            cure=f"aimass client start --dir {args.dir}",
+        ) from error
     if not isinstance(reply, dict):
         raise InternalError("the daemon's answer cannot be read", code="client.answer")
     if "error" in reply:
@@ -273,8 +289,15 @@ def _waiting(args: argparse.Namespace) -> list[dict[str, str]]:
         session = folder.load()
         if session is not None and session.phase is Phase.PENDING:
             plan = decode_plan(folder.plan())
-            waiting.append({"run": session.run_id[:8], "plan": plan.name, "task": plan.task.name,
-                            "digest": plan.task.digest, "reason": session.reason})  # fmt: skip
+            waiting.append(
+                {
+                    "run": session.run_id[:8],
+                    "plan": plan.name,
+                    "task": plan.task.name,
+                    "digest": plan.task.digest,
+                    "reason": session.reason,
+                }
+            )
     return waiting
 
 
@@ -303,8 +326,21 @@ def _journal(args: argparse.Namespace) -> int:
     if args.json:
         emit(args, lines)
     else:
-        emit(args, [{"at": line.at, "run": line.run_id[:8], "step": line.step, "kind": line.kind, "bytes": line.bytes,
-                     "figures": ",".join(line.figures), "mechanisms": ",".join(line.mechanisms)} for line in lines])  # fmt: skip
+        emit(
+            args,
+            [
+                {
+                    "at": line.at,
+                    "run": line.run_id[:8],
+                    "step": line.step,
+                    "kind": line.kind,
+                    "bytes": line.bytes,
+                    "figures": ",".join(line.figures),
+                    "mechanisms": ",".join(line.mechanisms),
+                }
+                for line in lines
+            ],
+        )
     return 0
 
 
@@ -344,8 +380,16 @@ def _roster_show(args: argparse.Namespace) -> int:
         for m in keeper.roster.members
     ]
     waiting = keeper.pending
-    emit(args, {"epoch": keeper.roster.epoch, "digest": keeper.roster.digest, "root": keeper.root.fingerprint, "members": members,
-                "waits": sorted(waiting.roster.by_name) if waiting else []})  # fmt: skip
+    emit(
+        args,
+        {
+            "epoch": keeper.roster.epoch,
+            "digest": keeper.roster.digest,
+            "root": keeper.root.fingerprint,
+            "members": members,
+            "waits": sorted(waiting.roster.by_name) if waiting else [],
+        },
+    )
     return 0
 
 
@@ -402,7 +446,16 @@ def _data_check(args: argparse.Namespace) -> int:
     report = check(read_table(load(locate(args.task)).schema, files, manifest.format))
     for file in files:
         file.close()
-    emit(args, {"rows": report.rows, "labels": dict(report.labels), "missing": dict(report.missing),
-                "duplicates": report.duplicates,
-                "findings": [{"row": f.row + 1, "column": f.column, "what": f.what, "cell": f.cell} for f in report.findings]})  # fmt: skip
+    emit(
+        args,
+        {
+            "rows": report.rows,
+            "labels": dict(report.labels),
+            "missing": dict(report.missing),
+            "duplicates": report.duplicates,
+            "findings": [
+                {"row": f.row + 1, "column": f.column, "what": f.what, "cell": f.cell} for f in report.findings
+            ],
+        },
+    )
     return 0 if not report.findings else 2

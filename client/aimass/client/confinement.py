@@ -1,9 +1,9 @@
 """The training child locks itself in before it runs a task: what it can reach is listed, and tried, and reported.
 
 Levels: `process` (a process of its own without inherited descriptors, environment or new privileges), `files`
-(Landlock: only Python, its packages and system libraries can be read, and one empty folder written), `network` (a network
-namespace of its own, without even the loopback of the host). A level is reported only after a probe from inside has
-failed to do what the level forbids.
+(Landlock: only Python, its packages and system libraries can be read, and one empty folder written), `network` (a
+network namespace of its own, without even the loopback of the host). A level is reported only after a probe from
+inside has failed to do what the level forbids.
 """
 
 from __future__ import annotations
@@ -36,9 +36,21 @@ _READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
 _BENEATH: Final = _WRITE_FILE | _READ_FILE | _READ_DIR | 0x10 | 0x20 | 0x80 | 0x100 | 0x4000  # make, remove, truncate
 _FS_RIGHTS_BY_ABI: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _SYSTEM: Final = (
-    "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/zero", "/dev/urandom",
-    "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/driver/nvidia", "/sys/devices/system", "/sys/bus/pci",
-)  # fmt: skip
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/urandom",
+    "/proc/self",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/driver/nvidia",
+    "/sys/devices/system",
+    "/sys/bus/pci",
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,7 +58,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def confine(readable: Iterable[Path], scratch: Path, forbidden: Path, parent: int) -> frozenset[str]:
     """Lock this process in; returns the levels that hold. Call it before any thread exists.
 
-    `readable` are folders of code to keep, `scratch` an empty folder that may be written; `forbidden` is a file that must be out of reach afterwards, used as probe.
+    `readable` are folders of code to keep, `scratch` an empty folder that may be written; `forbidden` is a file that
+    must be out of reach afterwards, used as probe.
     """
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -85,7 +98,10 @@ def _own_network() -> None:
 
 
 def _landlock(readable: list[Path], scratch: Path) -> None:
-    """Allow reading beneath `readable`, everything beneath `scratch`, and nothing else; where the kernel has no Landlock nothing changes."""
+    """Allow reading beneath `readable`, everything beneath `scratch`, and nothing else.
+
+    Where the kernel has no Landlock nothing changes, and the probe tells.
+    """
     abi = _libc.syscall(_SYS_LANDLOCK_CREATE, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
     if abi < 1:
         return

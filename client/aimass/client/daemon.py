@@ -171,10 +171,15 @@ class Daemon:
         software = f"aimass {importlib.metadata.version('aimass')}"
         yield pb.FromPartner(
             hello=pb.Hello(
-                protocol_min=PROTOCOL_MIN, protocol_max=PROTOCOL_MAX, software=software, nonce=nonce,
-                roster_epoch=roster.epoch, roster_digest=roster.digest, runs=marks,
+                protocol_min=PROTOCOL_MIN,
+                protocol_max=PROTOCOL_MAX,
+                software=software,
+                nonce=nonce,
+                roster_epoch=roster.epoch,
+                roster_digest=roster.digest,
+                runs=marks,
             )
-        )  # fmt: skip
+        )
         while True:
             yield await outgoing.get()
 

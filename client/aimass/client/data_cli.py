@@ -43,6 +43,17 @@ def _list(args: argparse.Namespace) -> int:
     from aimass.client.data_get import cache_folder, cached
 
     cache = args.cache or cache_folder()
-    emit(args, [{"name": item.name, "here": cached(item.name, cache) is not None, "from": f"{item.client} {item.package}",
-                 "licence": item.licence, "what": item.summary} for item in CATALOG.values()])  # fmt: skip
+    emit(
+        args,
+        [
+            {
+                "name": item.name,
+                "here": cached(item.name, cache) is not None,
+                "from": f"{item.client} {item.package}",
+                "licence": item.licence,
+                "what": item.summary,
+            }
+            for item in CATALOG.values()
+        ],
+    )
     return 0

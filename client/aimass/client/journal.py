@@ -86,6 +86,8 @@ def _verified(data: bytes) -> tuple[JournalLine, ...]:
 
 def _edited(number: int) -> IntegrityError:
     return IntegrityError(
-        "the journal of releases was changed", code="journal.edited", value=f"line {number}",
+        "the journal of releases was changed",
+        code="journal.edited",
+        value=f"line {number}",
         cure="Restore it from a backup; nothing leaves until it is whole.",
-    )  # fmt: skip
+    )

@@ -133,11 +133,21 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         _most("rounds", rounds, bounds.rounds),
         _most("epochs", train.epochs or 0, bounds.epochs),
         _most("steps", train.steps or 0, bounds.steps),
-        Rule("batch_size", str(train.batch_size), f"from {bounds.smallest_batch}", train.batch_size >= bounds.smallest_batch),
+        Rule(
+            "batch_size",
+            str(train.batch_size),
+            f"from {bounds.smallest_batch}",
+            train.batch_size >= bounds.smallest_batch,
+        ),
         _most("learning_rate", train.learning_rate, bounds.learning_rate),
         _most("proximal_mu", train.proximal_mu, bounds.proximal_mu),
         Rule("cohort", str(participants), f"from {policy.smallest_cohort}", participants >= policy.smallest_cohort),
-        Rule("quorum", str(plan.cohort.quorum), f"from {policy.smallest_cohort}", plan.cohort.quorum >= policy.smallest_cohort),
+        Rule(
+            "quorum",
+            str(plan.cohort.quorum),
+            f"from {policy.smallest_cohort}",
+            plan.cohort.quorum >= policy.smallest_cohort,
+        ),
         Rule(
             "confinement",
             ", ".join(sorted(confinement)) or "none",
@@ -151,7 +161,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
             any(task.digest == plan.task.digest for task in known),
             pending=True,
         ),
-    )  # fmt: skip
+    )
 
 
 def _most(name: str, value: float, limit: float) -> Rule:

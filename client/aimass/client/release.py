@@ -49,14 +49,18 @@ def release(
     applied = postprocessors or {}
     if policy.secure_aggregation and "secure_aggregation" not in applied:
         raise Refused(
-            "the policy demands secure aggregation and the run has none", code="release.mechanism", value="plain sums",
+            "the policy demands secure aggregation and the run has none",
+            code="release.mechanism",
+            value="plain sums",
             limit="secure aggregation",
-        )  # fmt: skip
+        )
     if step.kind is StepKind.ANALYSE and step.purpose not in policy.release.analyses:
         raise Refused(
-            "the policy does not release this analysis", code="release.analysis", value=step.purpose,
+            "the policy does not release this analysis",
+            code="release.analysis",
+            value=step.purpose,
             limit=", ".join(policy.release.analyses) or "none",
-        )  # fmt: skip
+        )
     contribution = decode_contribution(Blob(child_bytes))
     check_contribution(contribution, _expected(step, contribution, model), Limits(norm=policy.bounds.norm))
     for process in applied.values():

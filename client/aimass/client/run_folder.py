@@ -1,4 +1,4 @@
-"""A run's files at a partner: the session's state, the plan's bytes, and contributions that have not been counted yet."""
+"""A run's files at a partner: the session's state, the plan's bytes, contributions that wait to be counted."""
 
 from __future__ import annotations
 

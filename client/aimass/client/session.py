@@ -71,6 +71,7 @@ class Session(Value, frozen=True):
     step: Step | None = None
     work: Work = Work.WORKING
     digest: str = ""
+    failed: str = ""
 
     @property
     def chain(self) -> Chain:
@@ -219,10 +220,16 @@ def _drop(session: Session) -> tuple[Action, ...]:
 
 
 def _opened(session: Session, step: Step) -> tuple[Session, tuple[Action, ...]]:
-    if session.phase is not Phase.JOINED or step.index < session.resolved:
+    if session.phase is not Phase.JOINED:
         return session, ()
+    if step.index < session.resolved:
+        # The server asks again for what was resolved here: it did not hear that it failed.
+        again = TellStepFailed(index=step.index, reason=session.failed)
+        return session, (again,) if session.failed and step.index == session.resolved - 1 else ()
     if session.step is None or step.index > session.step.index:
-        fresh = msgspec.structs.replace(session, step=step, work=Work.WORKING, digest="", resolved=step.index)
+        fresh = msgspec.structs.replace(
+            session, step=step, work=Work.WORKING, digest="", resolved=step.index, failed=""
+        )
         return fresh, (*_drop(session), Train(step=step))
     if step != session.step:
         reason = "session.step_changed: the server changed a step that it had opened"
@@ -247,7 +254,7 @@ def _in_step(
         case Acknowledged():
             return msgspec.structs.replace(session, work=Work.STORED), ()
         case StepFailed():
-            over = msgspec.structs.replace(session, step=None, resolved=step.index + 1)
+            over = msgspec.structs.replace(session, step=None, resolved=step.index + 1, failed=event.reason)
             told = () if event.told else (TellStepFailed(index=step.index, reason=event.reason),)
             return over, (Release(index=step.index), *told)
         case StepOver():

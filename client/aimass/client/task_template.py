@@ -98,7 +98,7 @@ def test_training_lowers_the_loss() -> None:
     start = Blob(first_model(task, seed=1))
     made, _ = train(task, shard, start, b"", bytes(32), TrainSettings(batch_size=16, learning_rate=0.1, epochs=20))
     update = made.groups["update"].tensors
-    moved = Blob(encode_numpy({name: old + update[name] if name in update else old for name, old in start.arrays().items()}))
+    moved = Blob(encode_numpy({name: old + update.get(name, 0) for name, old in start.arrays().items()}))
     before, after = (evaluate(task, shard, model, EvaluateSettings()).metrics["loss"].total for model in (start, moved))
     assert after < before
 '''

@@ -106,9 +106,11 @@ def _optimise(
         optimizer.step()
     if not all(bool(torch.isfinite(parameter).all()) for parameter in trained):
         raise BadInput(
-            "training diverged: a parameter is not finite", code="trainer.diverged", value=f"lr {settings.learning_rate}",
+            "training diverged: a parameter is not finite",
+            code="trainer.diverged",
+            value=f"lr {settings.learning_rate}",
             cure="Lower the learning rate or clip gradients.",
-        )  # fmt: skip
+        )
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:

@@ -19,7 +19,7 @@ from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.step import StepKind
 from aimass.proto.values import Value
 
-__all__ = ["ChildFault", "Open", "Opened", "Order", "Result", "receive", "seal", "send", "sealed_view"]
+__all__ = ["ChildFault", "Open", "Opened", "Order", "Result", "receive", "seal", "sealed_view", "send"]
 
 MAX_MESSAGE: Final = 1 << 20
 _MAX_FDS: Final = 250

@@ -75,8 +75,16 @@ def _token(args: argparse.Namespace) -> int:
     expires = time.time() + args.hours * 3600
     token = store.token(args.name, Role(args.role), tuple(args.host), expires)
     write_output(args.out, (write_token(token) + "\n").encode(), 0o600)
-    emit(args, {"token": str(args.out), "name": token.name, "role": str(token.role), "hours": args.hours,
-                "root_fingerprint": store.root.fingerprint})  # fmt: skip
+    emit(
+        args,
+        {
+            "token": str(args.out),
+            "name": token.name,
+            "role": str(token.role),
+            "hours": args.hours,
+            "root_fingerprint": store.root.fingerprint,
+        },
+    )
     return 0
 
 
@@ -88,8 +96,11 @@ def _sign(args: argparse.Namespace) -> int:
     from aimass.proto.views import EnrolmentList
 
     store = RootStore.open(args.root)
-    texts = [view.request for path in args.requests
-             for view in decode_json(EnrolmentList, path.read_bytes(), str(path)).requests]  # fmt: skip
+    texts = [
+        view.request
+        for path in args.requests
+        for view in decode_json(EnrolmentList, path.read_bytes(), str(path)).requests
+    ]
     requests = [decode_request(text.encode()) for text in texts]
     for request in requests:
         sys.stderr.write(f"{request.role} {request.name}: request {request_fingerprint(request)[:16]}\n")

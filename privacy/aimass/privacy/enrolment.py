@@ -76,9 +76,14 @@ class EnrolRequest(Value, frozen=True):
 def new_token(name: str, role: Role, root: Root, expires: float, hosts: tuple[str, ...] = ()) -> Token:
     """A fresh token from the operating system's randomness."""
     return Token(
-        id=secrets.token_hex(16), secret=secrets.token_hex(32), name=name, role=role, expires=expires,
-        root=root.to_pem().decode(), hosts=hosts,
-    )  # fmt: skip
+        id=secrets.token_hex(16),
+        secret=secrets.token_hex(32),
+        name=name,
+        role=role,
+        expires=expires,
+        root=root.to_pem().decode(),
+        hosts=hosts,
+    )
 
 
 def write_token(token: Token) -> str:
@@ -90,9 +95,8 @@ def read_token(text: str) -> Token:
     """Read one line of text; raises `BadInput` that never repeats the text."""
     text = text.strip()
     try:
-        if not text.startswith(_PREFIX):
-            raise ValueError("prefix")
-        return decode_canonical_json(Token, base64.b64decode(text[len(_PREFIX) :], b"-_", validate=True), "the token")
+        encoded = text[text.index(_PREFIX) + len(_PREFIX) :]
+        return decode_canonical_json(Token, base64.b64decode(encoded, b"-_", validate=True), "the token")
     except (ValueError, binascii.Error, BadInput) as error:
         raise BadInput(
             "this is not an enrolment token",

@@ -143,15 +143,24 @@ class RootStore:
             return state
         if record.used_by:
             raise Unauthenticated(
-                "enrolment refused: the token was used", code="enrol.used_token", value=request.name,
+                "enrolment refused: the token was used",
+                code="enrol.used_token",
+                value=request.name,
                 cure="If the newcomer did not use it, somebody else did: revoke this name and make a new token.",
-            )  # fmt: skip
+            )
         check_request(request, record.token, now)
         root_key = read_private(self.folder / "root.key")
+        if not isinstance(root_key, ec.EllipticCurvePrivateKey):
+            raise BadInput("root.key holds another kind of key", code="keys.kind")
         certificate = issue(
-            x509.load_pem_x509_certificate(self.root.certificate_pem), root_key, request.role, request.name,  # type: ignore[arg-type]
-            bytes.fromhex(request.tls_spki), hosts=request.hosts, now=now,
-        )  # fmt: skip
+            x509.load_pem_x509_certificate(self.root.certificate_pem),
+            root_key,
+            request.role,
+            request.name,
+            bytes.fromhex(request.tls_spki),
+            hosts=request.hosts,
+            now=now,
+        )
         member = MemberRecord(
             id=state.next_id,
             name=request.name,

@@ -158,14 +158,20 @@ def compare(held: Roster, offered: Roster) -> Change:
     """
     if offered.epoch < held.epoch:
         raise IntegrityError(
-            "an older roster was offered", code="roster.older", value=offered.epoch, limit=held.epoch,
+            "an older roster was offered",
+            code="roster.older",
+            value=offered.epoch,
+            limit=held.epoch,
             cure="Ask the root holder which roster is current.",
-        )  # fmt: skip
+        )
     if offered.epoch == held.epoch:
         if offered.digest != held.digest:
             raise IntegrityError(
-                "another roster of the same epoch was offered", code="roster.forked", value=offered.digest, limit=held.digest,
+                "another roster of the same epoch was offered",
+                code="roster.forked",
+                value=offered.digest,
+                limit=held.digest,
                 cure="Somebody was shown another federation: ask the root holder.",
-            )  # fmt: skip
+            )
         return Change.SAME
     return Change.ONLY_REMOVALS if set(offered.members) <= set(held.members) else Change.NEEDS_APPROVAL

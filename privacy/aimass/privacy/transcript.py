@@ -94,9 +94,12 @@ def check_history(
 
 def _forked(what: str, value: object = None, limit: object = None) -> IntegrityError:
     return IntegrityError(
-        f"the server's transcript was refused: {what}", code="transcript.forked", value=value, limit=limit,
+        f"the server's transcript was refused: {what}",
+        code="transcript.forked",
+        value=value,
+        limit=limit,
         cure="This daemon has left the run; compare heads with the other partners.",
-    )  # fmt: skip
+    )
 
 
 class Receipt(Value, frozen=True):

@@ -32,7 +32,7 @@ _EXAMPLE: Final = """example:
 
 Train one model over the data of many organisations without the data leaving them."""
 
-_EXITS: Final = """exit codes: 0 done; 1 failed or stopped; 2 bad input; 3 refused; 4 not found; 5 unavailable or too late;
+_EXITS: Final = """exit codes: 0 done; 1 failed or stopped; 2 bad input; 3 refused; 4 not found; 5 unavailable or late;
 6 conflict or wrong state; 7 over a limit or out of space; 8 integrity; 9 not installed; 130 interrupted"""
 
 
@@ -57,8 +57,14 @@ def _report(error: AimassError, as_json: bool) -> None:
     if os.environ.get("AIMASS_DEBUG"):
         traceback.print_exc()
     if as_json:
-        fields = {"kind": error.kind, "code": error.code, "what": error.what, "value": error.value,
-                  "limit": error.limit, "cure": error.cure}  # fmt: skip
+        fields = {
+            "kind": error.kind,
+            "code": error.code,
+            "what": error.what,
+            "value": error.value,
+            "limit": error.limit,
+            "cure": error.cure,
+        }
         sys.stderr.write(json.dumps({"error": fields}) + "\n")
     else:
         sys.stderr.write(f"aimass: {error.sentence()} [{error.code}]\n")
@@ -87,15 +93,16 @@ def _run(arguments: list[str]) -> int:
     return code
 
 
-def _load(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202  (a module)
+def _load(name: str):  # type: ignore[no-untyped-def]
     module, _, extra = _TABLE[name]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise NotInstalled(
-            f"`aimass {name}` needs the package {error.name}", code="command.extra",
+            f"`aimass {name}` needs the package {error.name}",
+            code="command.extra",
             cure=f"Type: pip install 'aimass[{extra or 'all'}]'",
-        ) from error  # fmt: skip
+        ) from error
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Final
 
 from aimass.proto.errors import NotFound, Refused
 from aimass.proto.secret import Secret
-from aimass.proto.values import Value, decode_toml
 from aimass.proto.tls import TlsIdentity
+from aimass.proto.values import Value, decode_toml
 
 __all__ = ["BUNDLE", "CERTIFICATE", "FILE", "ROOT", "HomeSettings", "load_home", "read_key_file", "tls_identity"]
 
@@ -45,9 +45,12 @@ def read_key_file(path: Path) -> Secret:
         raise NotFound("no key here", code="keys.absent", value=path) from None
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid != os.geteuid():
         raise Refused(
-            "others can read a private key", code="keys.readable", value=f"{path} {stat.filemode(status.st_mode)}",
-            limit="-rw------- and your own", cure=f"chmod 600 {path}; if it was exposed, revoke it and enrol again.",
-        )  # fmt: skip
+            "others can read a private key",
+            code="keys.readable",
+            value=f"{path} {stat.filemode(status.st_mode)}",
+            limit="-rw------- and your own",
+            cure=f"chmod 600 {path}; if it was exposed, revoke it and enrol again.",
+        )
     return Secret(path.read_bytes())
 
 

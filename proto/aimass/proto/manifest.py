@@ -112,7 +112,10 @@ def read_shard_manifest(text: str, what: str) -> ShardManifest:
     for uri in manifest.uris:
         if "://" in uri and not uri.startswith("file://"):
             raise BadInput(
-                "no reader for this URI", code="manifest.uri", value=uri, limit="file:// or a path",
+                "no reader for this URI",
+                code="manifest.uri",
+                value=uri,
+                limit="file:// or a path",
                 cure="Copy the file to this machine's disk.",
-            )  # fmt: skip
+            )
     return manifest

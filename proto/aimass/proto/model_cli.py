@@ -44,8 +44,19 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         emit(args, models)
     else:
-        emit(args, [{"digest": m.digest, "run": m.run_id[:8], "round": m.round, "bytes": m.bytes,
-                     "metrics": {name: round(metric.mean, 4) for name, metric in m.metrics.items()}} for m in models])  # fmt: skip
+        emit(
+            args,
+            [
+                {
+                    "digest": m.digest,
+                    "run": m.run_id[:8],
+                    "round": m.round,
+                    "bytes": m.bytes,
+                    "metrics": {name: round(metric.mean, 4) for name, metric in m.metrics.items()},
+                }
+                for m in models
+            ],
+        )
     return 0
 
 

@@ -119,9 +119,11 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str]) -> Any:
     absent = [name for name in names if name not in table.column_names]
     if absent:
         raise BadInput(
-            "a data file lacks columns of the schema", code="rows.columns", value=", ".join(absent),
+            "a data file lacks columns of the schema",
+            code="rows.columns",
+            value=", ".join(absent),
             cure="Rename or add the columns; their names are case-sensitive.",
-        )  # fmt: skip
+        )
     return table
 
 
@@ -219,8 +221,10 @@ def require(table: Table) -> Table:
         shown = "; ".join(f"row {f.row + 1}, {f.column}: {f.what}" for f in table.findings[:_MAX_FINDINGS])
         raise BadInput(
             f"{len(table.findings)} cells do not fit the schema {table.schema.name}, {unlabelled} rows have no label",
-            code=_CODE, value=shown or None, cure="Run `aimass client data check` to see them, and correct the file.",
-        )  # fmt: skip
+            code=_CODE,
+            value=shown or None,
+            cure="Run `aimass client data check` to see them, and correct the file.",
+        )
     return table
 
 

@@ -27,9 +27,13 @@ def add_home(parser: argparse.ArgumentParser) -> None:
     """The option that says as whom to connect."""
     default = os.environ.get("AIMASS_HOME")
     parser.add_argument(
-        "--as", dest="home", type=Path, default=default, required=default is None,
+        "--as",
+        dest="home",
+        type=Path,
+        default=default,
+        required=default is None,
         help="your folder, made by `aimass client enroll` (or set AIMASS_HOME)",
-    )  # fmt: skip
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +76,7 @@ def _submit(args: argparse.Namespace) -> int:
     return 0
 
 
-def _follow(args: argparse.Namespace, run) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _follow(args: argparse.Namespace, run) -> int:  # type: ignore[no-untyped-def]
     last = ""
     for view in run.watch():
         line = describe(view)
@@ -105,8 +109,21 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         emit(args, runs)
     else:
-        emit(args, [{"run": r.run_id[:8], "name": r.name, "task": r.task, "state": r.state,
-                     "round": f"{r.round}/{r.rounds}", "partners": r.partners, "owner": r.owner} for r in runs])  # fmt: skip
+        emit(
+            args,
+            [
+                {
+                    "run": r.run_id[:8],
+                    "name": r.name,
+                    "task": r.task,
+                    "state": r.state,
+                    "round": f"{r.round}/{r.rounds}",
+                    "partners": r.partners,
+                    "owner": r.owner,
+                }
+                for r in runs
+            ],
+        )
     return 0
 
 
@@ -120,9 +137,22 @@ def _show(args: argparse.Namespace) -> int:
         return 0
     emit(args, view.summary)
     emit(args, {"participants": list(view.participants)})
-    emit(args, {"steps": [{"step": s.index, "kind": s.kind, "round": s.round, "state": s.state,
-                           "slots": {name: str(state) for name, state in s.slots.items()},
-                           "metrics": {name: round(m.mean, 4) for name, m in s.metrics.items()}} for s in view.steps]})  # fmt: skip
+    emit(
+        args,
+        {
+            "steps": [
+                {
+                    "step": s.index,
+                    "kind": s.kind,
+                    "round": s.round,
+                    "state": s.state,
+                    "slots": {name: str(state) for name, state in s.slots.items()},
+                    "metrics": {name: round(m.mean, 4) for name, m in s.metrics.items()},
+                }
+                for s in view.steps
+            ]
+        },
+    )
     return 0
 
 
@@ -150,7 +180,12 @@ def _receipts(args: argparse.Namespace) -> int:
     if args.json:
         emit(args, receipts)
     else:
-        emit(args, [{"step": r.step, "partner": r.partner, "outcome": r.outcome, "contribution": r.contribution[:16]}
-                    for r in receipts.receipts])  # fmt: skip
+        emit(
+            args,
+            [
+                {"step": r.step, "partner": r.partner, "outcome": r.outcome, "contribution": r.contribution[:16]}
+                for r in receipts.receipts
+            ],
+        )
     sys.stdout.flush()
     return 0

@@ -59,9 +59,12 @@ def open_blobs(url: str, durability: Durability = UNINTERRUPTED) -> Blobs:
     parts = urlsplit(url)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise BadInput(
-            "no store for this URL", code="storage.url", value=url, limit="file:///absolute/folder",
+            "no store for this URL",
+            code="storage.url",
+            value=url,
+            limit="file:///absolute/folder",
             cure="Give an absolute folder as file:///path.",
-        )  # fmt: skip
+        )
     return FileBlobs(Path(unquote(parts.path)), durability)
 
 
@@ -127,9 +130,12 @@ class FileBlobs:
         found = hashlib.sha256(view).hexdigest()
         if found != digest:
             raise IntegrityError(
-                "a stored blob has changed on the disk", code="storage.changed", value=found, limit=digest,
+                "a stored blob has changed on the disk",
+                code="storage.changed",
+                value=found,
+                limit=digest,
                 cure=f"Restore {path.name} from a backup; it is not used.",
-            )  # fmt: skip
+            )
         self._verified[digest] = view
         return view
 
@@ -209,9 +215,11 @@ class SpoolWriter:
         """Add the next bytes; raises `LimitExceeded` beyond the stated size."""
         if self.offset + len(chunk) > self._size:
             raise LimitExceeded(
-                "more bytes than the upload's header states", code="spool.too_long",
-                value=self.offset + len(chunk), limit=self._size,
-            )  # fmt: skip
+                "more bytes than the upload's header states",
+                code="spool.too_long",
+                value=self.offset + len(chunk),
+                limit=self._size,
+            )
         with disk_errors("an upload"):
             self._file.write(chunk)
         self._hasher.update(chunk)
@@ -221,16 +229,22 @@ class SpoolWriter:
         """Check size and digest, flush to the disk and give the upload its final name; returns its path."""
         if self.offset != self._size:
             raise Conflict(
-                "the upload ended early", code="spool.too_short", value=self.offset, limit=self._size,
+                "the upload ended early",
+                code="spool.too_short",
+                value=self.offset,
+                limit=self._size,
                 cure="Send the rest from this offset.",
-            )  # fmt: skip
+            )
         if self._hasher.hexdigest() != self._digest:
             self.close()
             self._part.unlink(missing_ok=True)
             raise IntegrityError(
-                "the upload does not match its digest", code="spool.digest", value=self._hasher.hexdigest(),
-                limit=self._digest, cure="Send it again from the start.",
-            )  # fmt: skip
+                "the upload does not match its digest",
+                code="spool.digest",
+                value=self._hasher.hexdigest(),
+                limit=self._digest,
+                cure="Send it again from the start.",
+            )
         self._durability.reached("spool.write")
         with disk_errors("an upload"):
             self._file.flush()

@@ -155,15 +155,24 @@ def locate(name: str) -> TaskSource:
     entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
     if name not in entries:
         raise NotFound(
-            "no such task is installed", code="task.unknown", value=name, limit=", ".join(sorted(entries)) or "none",
+            "no such task is installed",
+            code="task.unknown",
+            value=name,
+            limit=", ".join(sorted(entries)) or "none",
             cure="Install its package here; task code never travels with a plan.",
-        )  # fmt: skip
+        )
     module, _, attribute = entries[name].value.partition(":")
     folder = _package_folder(module, name)
     requirements = folder / REQUIREMENTS
-    ranges = tuple(
-        line.strip() for line in requirements.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")
-    ) if requirements.is_file() else ()  # fmt: skip
+    ranges = (
+        tuple(
+            line.strip()
+            for line in requirements.read_text("utf-8").splitlines()
+            if line.strip() and not line.startswith("#")
+        )
+        if requirements.is_file()
+        else ()
+    )
     return TaskSource(name, module, attribute or "task", folder, digest_folder(folder), ranges)
 
 
@@ -180,9 +189,11 @@ def _package_folder(module: str, name: str) -> Path:
         if (folder / "__init__.py").is_file():
             return folder.resolve()
     raise BadInput(
-        "a task's entry point must name a package: a folder with __init__.py", code="task.not_a_package", value=module,
+        "a task's entry point must name a package: a folder with __init__.py",
+        code="task.not_a_package",
+        value=module,
         cure=f"Move the module of task {name!r} into a folder of its own.",
-    )  # fmt: skip
+    )
 
 
 def digest_folder(folder: Path) -> str:
@@ -249,9 +260,14 @@ def _satisfies(version: str, operator: str, bound: str) -> bool:
     width = max(len(have), len(want))
     have, want = have + (0,) * (width - len(have)), want + (0,) * (width - len(want))
     return {
-        ">=": have >= want, "<=": have <= want, ">": have > want, "<": have < want, "==": have == want,
-        "!=": have != want, "~=": have >= want and have[: len(_release(bound)) - 1] == want[: len(_release(bound)) - 1],
-    }[operator]  # fmt: skip
+        ">=": have >= want,
+        "<=": have <= want,
+        ">": have > want,
+        "<": have < want,
+        "==": have == want,
+        "!=": have != want,
+        "~=": have >= want and have[: len(_release(bound)) - 1] == want[: len(_release(bound)) - 1],
+    }[operator]
 
 
 def _release(version: str) -> tuple[int, ...]:
@@ -273,9 +289,10 @@ def load_parameters(model: torch.nn.Module, parameters: Blob) -> None:
     expected = Blob(encode_torch(state)).layout.shapes()
     if parameters.layout.shapes() != expected:
         odd = sorted(
-            name for name in set(expected) | set(parameters.layout.by_name)
+            name
+            for name in set(expected) | set(parameters.layout.by_name)
             if expected.get(name) != parameters.layout.shapes().get(name)
-        )  # fmt: skip
+        )
         raise BadInput(
             "the parameters are not those of this task's model", code="task.parameters", value=", ".join(odd[:5])
         )

@@ -43,14 +43,31 @@ Buffer = bytes | bytearray | memoryview
 Array = npt.NDArray[Any]
 
 DTYPE_BYTES: Final[Mapping[str, int]] = {
-    "F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
-}  # fmt: skip
+    "F64": 8,
+    "I64": 8,
+    "F32": 4,
+    "I32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
 """The element types that a model may hold, with their sizes in bytes."""
 
 _NUMPY: Final[Mapping[str, str]] = {
-    "F64": "<f8", "I64": "<i8", "F32": "<f4", "I32": "<i4", "F16": "<f2", "BF16": "<u2", "I16": "<i2", "I8": "|i1",
-    "U8": "|u1", "BOOL": "|b1",
-}  # fmt: skip
+    "F64": "<f8",
+    "I64": "<i8",
+    "F32": "<f4",
+    "I32": "<i4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I16": "<i2",
+    "I8": "|i1",
+    "U8": "|u1",
+    "BOOL": "|b1",
+}
 _FROM_NUMPY: Final[Mapping[str, str]] = {text: name for name, text in _NUMPY.items() if name != "BF16"}
 
 MAX_HEADER_BYTES: Final = 16 << 20
@@ -281,10 +298,17 @@ def _torch_dtype(name: str) -> torch.dtype:
     import torch  # noqa: PLC0415
 
     return {
-        "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-        "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
-        "U8": torch.uint8, "BOOL": torch.bool,
-    }[name]  # fmt: skip
+        "F64": torch.float64,
+        "F32": torch.float32,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+        "I64": torch.int64,
+        "I32": torch.int32,
+        "I16": torch.int16,
+        "I8": torch.int8,
+        "U8": torch.uint8,
+        "BOOL": torch.bool,
+    }[name]
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

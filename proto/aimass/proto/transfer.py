@@ -137,9 +137,11 @@ def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits)
             )
             if header.size > limits.max_bytes:
                 raise LimitExceeded(
-                    "the upload is larger than this server takes", code="transfer.size", value=header.size,
+                    "the upload is larger than this server takes",
+                    code="transfer.size",
+                    value=header.size,
                     limit=f"{limits.max_bytes} bytes",
-                )  # fmt: skip
+                )
             incoming = await receiver.authorise_submit(context, header)
             with _counted(streams, incoming.peer, limits.streams_per_peer):
                 async for reply in _receive(requests, header, incoming, limits):
@@ -214,15 +216,17 @@ async def fetch(channel: grpc.aio.Channel, request: FetchRequest, spool: Spool, 
     writer = spool.begin(request.digest, max_bytes, request.digest)
     try:
         call = channel.unary_stream(_FETCH)(canonical_json(msgspec.structs.replace(request, offset=writer.offset)))
-        size = _stated_size(await call.initial_metadata())
+        metadata = await call.initial_metadata()
+        if not metadata:
+            # A call that failed before it began gives empty metadata; reading it raises what really happened.
+            await anext(aiter(call), None)
+        size = _stated_size(metadata)
         if size > max_bytes:
             raise LimitExceeded(
                 "the blob is larger than the limit here", code="transfer.size", value=size, limit=max_bytes
             )
         async for chunk in call:
             await asyncio.to_thread(writer.append, chunk)
-        if await call.code() != grpc.StatusCode.OK:
-            raise Unavailable("the transfer broke off", code="transfer.cut")
     except grpc.aio.AioRpcError as error:
         raise error_of(error) from error
     finally:

@@ -41,6 +41,7 @@ class RunState(enum.StrEnum):
 
     @property
     def final(self) -> bool:
+        """Whether nothing more can happen."""
         return self in (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
 
 

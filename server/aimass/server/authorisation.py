@@ -35,6 +35,9 @@ def authorise(peer: Peer, rpc: str) -> None:
     """Raise `Refused` unless the table lets `peer` call `rpc`."""
     if peer.role not in TABLE[rpc]:
         raise Refused(
-            f"a {peer.role} may not call {rpc}", code="role.refused", value=f"{peer.role} {peer.name}",
-            limit=", ".join(sorted(TABLE[rpc])), cure="Use the certificate of a role that may.",
-        )  # fmt: skip
+            f"a {peer.role} may not call {rpc}",
+            code="role.refused",
+            value=f"{peer.role} {peer.name}",
+            limit=", ".join(sorted(TABLE[rpc])),
+            cure="Use the certificate of a role that may.",
+        )

@@ -73,9 +73,12 @@ def _init(args: argparse.Namespace) -> int:
     write_output(args.dir / "root.pem", token.root.encode())
     write_output(args.dir / "server.toml", template(token.name, args.listen, args.enrol_listen).encode())
     view = EnrolmentView(
-        name=token.name, role=token.role, fingerprint=request_fingerprint(request), received_at=time.time(),
+        name=token.name,
+        role=token.role,
+        fingerprint=request_fingerprint(request),
+        received_at=time.time(),
         request=canonical_json(request).decode(),
-    )  # fmt: skip
+    )
     write_output(args.dir / "server.request", canonical_json(EnrolmentList(requests=(view,))))
     emit(args, {"folder": str(args.dir), "request": str(args.dir / "server.request"), "fingerprint": view.fingerprint})
     return 0

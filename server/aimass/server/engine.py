@@ -49,7 +49,7 @@ from aimass.server.drivers.base import Driver, StepResult, find_driver
 from aimass.server.run_views import model_view, open_step_view, run_summary, run_view, step_view
 from aimass.server.store import Commit, Entry, ModelRow, ReceiptRow, RunRow, Store
 
-__all__ = ["Engine", "Outbox", "SILENT"]
+__all__ = ["SILENT", "Engine", "Outbox"]
 
 log = logging.getLogger("aimass.server")
 T = TypeVar("T")
@@ -88,6 +88,7 @@ class _Live:
     chain: Chain
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     watchers: set[asyncio.Event] = dataclasses.field(default_factory=set)
+    heads: dict[str, tuple[Chain, bytes]] = dataclasses.field(default_factory=dict)
 
 
 class Engine:
@@ -122,6 +123,8 @@ class Engine:
         for row in await self._on_disk(self._store.runs):
             live = _Live(row, await self._on_disk(self._store.chain, row.run_id))
             self._runs[row.run_id] = live
+            for partner, chain, signature in await self._on_disk(self._store.heads, row.run_id):
+                live.heads[partner] = chain, signature
             for stage in row.run.plan.stages:
                 self._driver(stage.driver)
             if not row.run.state.final:
@@ -209,9 +212,12 @@ class Engine:
         names = plan.cohort.partners or roster.partners
         if unknown or not names or plan.cohort.quorum > len(names):
             raise BadInput(
-                "the plan's cohort does not fit the roster", code="plan.cohort", value=", ".join(unknown) or plan.cohort.quorum,
-                limit=", ".join(roster.partners) or "no partners", cure="Name enrolled partners and a quorum they can reach.",
-            )  # fmt: skip
+                "the plan's cohort does not fit the roster",
+                code="plan.cohort",
+                value=", ".join(unknown) or plan.cohort.quorum,
+                limit=", ".join(roster.partners) or "no partners",
+                cure="Name enrolled partners and a quorum they can reach.",
+            )
         run_id = secrets.token_hex(16)
         run = runs.Run(
             run_id=run_id,
@@ -236,17 +242,24 @@ class Engine:
     def _check_plan(self, plan: Plan) -> None:
         if not self._blobs.has(plan.model):
             raise NotFound(
-                "the plan's first model is not here", code="plan.model", value=plan.model,
+                "the plan's first model is not here",
+                code="plan.model",
+                value=plan.model,
                 cure="Upload it first; `aimass run submit` does.",
-            )  # fmt: skip
+            )
         layout = Blob(self._blobs.open(plan.model)).layout
         for index, stage in enumerate(plan.stages):
             driver = self._driver(stage.driver)
             driver.check(plan, stage)
             context = runs.context(
-                runs.Run(run_id="0" * 32, plan=plan, model=plan.model, stage=index,
-                         participants={"probe": runs.Participant(state=ParticipantState.JOINED, key="probe")})
-            )  # fmt: skip
+                runs.Run(
+                    run_id="0" * 32,
+                    plan=plan,
+                    model=plan.model,
+                    stage=index,
+                    participants={"probe": runs.Participant(state=ParticipantState.JOINED, key="probe")},
+                )
+            )
             proposed = driver.next(driver.start(context, plan.model), context)
             for step in proposed if isinstance(proposed, tuple) else ():
                 driver.expects(step, layout)
@@ -307,12 +320,16 @@ class Engine:
             run_id=run_id,
             receipts=tuple(
                 ReceiptView(
-                    step=row.step, partner=row.partner, outcome=receipt.outcome, contribution=receipt.contribution,
-                    body=row.body.decode(), signature=row.signature.hex(),
+                    step=row.step,
+                    partner=row.partner,
+                    outcome=receipt.outcome,
+                    contribution=receipt.contribution,
+                    body=row.body.decode(),
+                    signature=row.signature.hex(),
                 )
                 for receipt, row in views
             ),
-        )  # fmt: skip
+        )
 
     async def models(self, run_id: str = "", digest: str = "", limit: int = 100) -> tuple[ModelView, ...]:
         """Committed models, newest first, with the metrics of the evaluation that followed."""
@@ -384,13 +401,16 @@ class Engine:
 
     async def head_seen(self, partner: str, message: pb.HeadSeen) -> None:
         """Keep a partner's signed word on the history, to be relayed to the others."""
-        self._live(message.run_id)
+        live = self._live(message.run_id)
         chain = Chain(message.entries, message.head)
+        if partner in live.heads and live.heads[partner][0] == chain:
+            return
         member = self._roster().by_name.get(partner)
         if member is None:
             return
         check_head_seen(message.run_id, chain, message.signature, member.identity, partner)
         await self._on_disk(self._store.save_head, message.run_id, partner, chain, message.signature)
+        live.heads[partner] = chain, message.signature
 
     async def partners_removed(self, names: frozenset[str], reason: str) -> None:
         """Take revoked partners out of every run."""
@@ -562,13 +582,15 @@ class Engine:
             pb.HeadSeen(
                 run_id=live.row.run_id, partner=who, entries=chain.entries, head=chain.head, signature=signature
             )
-            for who, chain, signature in await self._on_disk(self._store.heads, live.row.run_id)
+            for who, (chain, signature) in sorted(live.heads.items())
         ]
         for partner in partners:
             message = pb.OpenStep(
-                run_id=live.row.run_id, step=canonical_json(state.step), deadline_ms=int(state.deadline_at * 1000),
+                run_id=live.row.run_id,
+                step=canonical_json(state.step),
+                deadline_ms=int(state.deadline_at * 1000),
                 heads=[head for head in heads if head.partner != partner],
-            )  # fmt: skip
+            )
             self._outbox.send(partner, pb.ToPartner(open_step=message))
 
     # ---------------------------------------------------------------- time and sums
@@ -651,9 +673,15 @@ class Engine:
     def _receipt(self, run_id: str, step: int, partner: str, slot: steps.Slot, chain: Chain) -> ReceiptRow:
         counted = slot.state is SlotState.COUNTED
         receipt = Receipt(
-            run_id=run_id, step=step, partner=partner, contribution=slot.digest or "0" * 64,
-            outcome="counted" if counted else "refused", reason=slot.reason, entries=chain.entries, head=chain.head,
-        )  # fmt: skip
+            run_id=run_id,
+            step=step,
+            partner=partner,
+            contribution=slot.digest or "0" * 64,
+            outcome="counted" if counted else "refused",
+            reason=slot.reason,
+            entries=chain.entries,
+            head=chain.head,
+        )
         body, signature = sign_receipt(self._signer, receipt)
         return ReceiptRow(step, partner, chain.entries, body, signature)
 

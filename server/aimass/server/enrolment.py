@@ -81,10 +81,13 @@ class EnrolmentDesk:
                 raise LimitExceeded("too many enrolments wait", code="enrol.pending", limit=_MAX_PENDING)
             connection.execute(
                 table.insert().values(
-                    fingerprint=fingerprint, name=request.name, role=request.role, request=text.decode(),
+                    fingerprint=fingerprint,
+                    name=request.name,
+                    role=request.role,
+                    request=text.decode(),
                     received_at=self._clock.now(),
                 )
-            )  # fmt: skip
+            )
         log.info("enrolment request of %s %s: %s", request.role, request.name, fingerprint[:16])
         return fingerprint
 

@@ -115,9 +115,11 @@ def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCrede
         port = int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
         raise Unavailable(
-            f"cannot listen on {address}", code="server.port", value=address,
+            f"cannot listen on {address}",
+            code="server.port",
+            value=address,
             cure="Another process may hold the port: choose another in server.toml.",
-        ) from error  # fmt: skip
+        ) from error
     return port
 
 

@@ -272,11 +272,18 @@ class ControlService(rpc.ControlServicer):
         for summary in self._engine.summaries("", 1_000_000):
             counts[summary.state] = counts.get(summary.state, 0) + 1
         return ServerView(
-            name=self._name, software=SOFTWARE, protocol_min=PROTOCOL_MIN, protocol_max=PROTOCOL_MAX,
-            started_at=self._started_at, roster_epoch=self._trust.roster.epoch, roster_digest=self._trust.roster.digest,
-            partners=tuple(partners), runs=counts, pending_enrolments=len(self._desk.pending()),
+            name=self._name,
+            software=SOFTWARE,
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            started_at=self._started_at,
+            roster_epoch=self._trust.roster.epoch,
+            roster_digest=self._trust.roster.digest,
+            partners=tuple(partners),
+            runs=counts,
+            pending_enrolments=len(self._desk.pending()),
             free_bytes=shutil.disk_usage(self._data).free,
-        )  # fmt: skip
+        )
 
     @_guarded
     async def ListEnrolments(self, request: pb.StatusRequest, peer: Peer) -> pb.Document:  # noqa: N802

@@ -132,11 +132,17 @@ class Store:
         with self._writing("store.run") as connection:
             connection.execute(
                 tables.runs.insert().values(
-                    run_id=row.run_id, key=key, owner=row.owner, state=row.run.state, created_at=row.created_at,
-                    plan=row.plan, plan_digest=row.plan_digest, roster_digest=row.roster_digest,
+                    run_id=row.run_id,
+                    key=key,
+                    owner=row.owner,
+                    state=row.run.state,
+                    created_at=row.created_at,
+                    plan=row.plan,
+                    plan_digest=row.plan_digest,
+                    roster_digest=row.roster_digest,
                     snapshot=canonical_json(row.run),
                 )
-            )  # fmt: skip
+            )
             self._insert_entries(connection, row.run_id, (entry,))
 
     def save(self, run: Run, change: Commit) -> None:

@@ -31,9 +31,11 @@ class TrustHolder:
         self._listeners: list[Callable[[Trust], None]] = []
         if not self._path.is_file():
             raise NotFound(
-                "this server is not enrolled yet", code="server.not_enrolled", value=folder,
+                "this server is not enrolled yet",
+                code="server.not_enrolled",
+                value=folder,
                 cure="Have the root holder sign server.request, then: aimass server admit BUNDLE.",
-            )  # fmt: skip
+            )
         self.trust = open_bundle(self._path.read_bytes(), root)
 
     @property

@@ -73,10 +73,11 @@ class Statistics:
         shift = layout.by_name.get("preprocess.shift")
         if shift is None:
             raise BadInput(
-                "the model has no preprocess.shift, so there is nothing to standardise", code="statistics.model",
+                "the model has no preprocess.shift, so there is nothing to standardise",
+                code="statistics.model",
                 cure="Leave the statistics stage out of the plan.",
-            )  # fmt: skip
-        return {GROUP: {name: ("F64", shift.shape) for name in _TENSORS}}
+            )
+        return {GROUP: dict.fromkeys(_TENSORS, ("F64", shift.shape))}
 
     def receive(self, state: StatisticsState, result: StepResult, models: Models, context: Context) -> StatisticsState:
         """Mean and standard deviation from the sums; a column that nobody measured, or that is constant, keeps 0, 1."""

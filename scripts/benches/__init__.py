@@ -1,0 +1,1 @@
+"""Benchmarks: each measures and returns rows; `main` prints and writes them."""

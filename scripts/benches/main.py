@@ -1,0 +1,58 @@
+"""`./scripts/bench NAME [--json FILE] [--quick]`: run one benchmark, print a table, write the same figures as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+from scripts.benches import start
+from scripts.benches.row import Row
+
+BENCHES = {"start": start}
+
+
+def machine() -> dict[str, str | int | None]:
+    """Facts that a reader needs beside the figures."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "",
+    )
+    return {"system": platform.system(), "cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def main() -> int:
+    """Run the benchmark that was named."""
+    parser = argparse.ArgumentParser(description="benchmarks: " + ", ".join(BENCHES))
+    parser.add_argument("name", choices=sorted(BENCHES))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, for daily use")
+    args = parser.parse_args()
+    rows: list[Row] = BENCHES[args.name].measure(3 if args.quick else 9)
+    for row in rows:
+        met = "" if row.met is None else "met" if row.met else "NOT met"
+        target = "" if row.target is None else f"target {row.target:g}"
+        sys.stdout.write(
+            f"{row.metric:<28} {row.value:>9.3f} {row.unit:<4} "
+            f"[{row.range[0]:.3f}, {row.range[1]:.3f}]  {target} {met}\n"
+        )
+    if args.json:
+        figures = {
+            "bench": args.name,
+            "machine": machine(),
+            "rows": [dataclasses.asdict(row) | {"met": row.met} for row in rows],
+        }
+        args.json.write_text(json.dumps(figures, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

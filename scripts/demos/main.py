@@ -1,0 +1,220 @@
+"""`./scripts/demo`: a federation of four hospitals on this machine, with a kill of a daemon and one of the server."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from scripts.demos.house import CommandFailed, House
+from scripts.demos.picture import draw, write_page
+from scripts.demos.ways import Way, alone, held_out_rows, pooled, read_shards, weighted
+
+PARTNERS = ("cleveland", "hungarian", "long-beach", "switzerland")
+MARKER = ".aimass-demo"
+PLAN = """# The demo's plan. Submit it again: aimass run submit plan.toml --as scientist
+name = "heart-demo"
+task = "heart"
+data_schema = "heart/1"
+seed = {seed}
+
+[train]
+batch_size = 32
+learning_rate = 0.03
+momentum = 0.9
+weight_decay = 0.01
+epochs = 1
+
+[cohort]
+quorum = 4
+step_deadline_s = 120.0
+
+[[stages]]
+driver = "statistics"
+
+[[stages]]
+driver = "averaging"
+options = {{ rounds = {rounds} }}
+"""
+
+
+def say(text: str) -> None:
+    """A line for the person who watches."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def prepare(folder: Path) -> None:
+    """An empty folder of our own; another's is not touched."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        raise SystemExit(f"{folder} is not empty and not the demo's: choose another with --out")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
+
+
+def build(house: House, cache: Path) -> None:
+    """Root, server, four partners with their own rows and policies."""
+    from aimass.client.data_get import get
+    from aimass.proto.task import locate
+
+    say("1/6  data: heart disease, four hospitals (UCI, CC BY 4.0)")
+    data, _ = get("heart", cache)
+    say("2/6  root, server, operator; tokens, requests, one signature by the root for all")
+    house.found(PARTNERS)
+    say("3/6  four daemons, each beside its own rows, each with its own policy")
+    digest = locate("heart").digest
+    for partner in PARTNERS:
+        rows = house.folder / partner / "rows.parquet"
+        shutil.copyfile(data / f"{partner}.parquet", rows)
+        house.permit(partner, "heart", digest, ["auc"])
+        salt = hashlib.sha256(f"aimass demo {partner}".encode()).hexdigest()
+        house.run(
+            "client",
+            "data",
+            "add",
+            "heart",
+            "--dir",
+            partner,
+            "--schema",
+            "heart/1",
+            "--uri",
+            str(rows),
+            "--format",
+            "parquet",
+            "--salt",
+            salt,
+            "--held-out",
+            "0.3",
+        )
+        house.start_partner(partner)
+
+
+def train(house: House, rounds: int, seed: int, kills: bool):  # type: ignore[no-untyped-def]
+    """The federated run; returns its last view and who was killed."""
+    from aimass.proto.api import Federation
+    from aimass.proto.run_cli import describe
+
+    (house.folder / "plan.toml").write_text(PLAN.format(rounds=rounds, seed=seed))
+    say(f"4/6  federated: {rounds} rounds")
+    pending = {rounds // 3: PARTNERS[0], 2 * rounds // 3: "server"} if kills else {}
+    killed: list[str] = []
+    shown = -1
+    with Federation.open(house.folder / "scientist") as federation:
+        run = federation.submit(house.folder / "plan.toml")
+        for view in run.watch():
+            if view.summary.round != shown:
+                shown = view.summary.round
+                say(f"       {describe(view)}")
+            victim = pending.pop(view.summary.round, None)
+            if victim:
+                say(f"       kill -9 {victim}; starting it again")
+                house.kill(victim)
+                killed.append(victim)
+                house.start_server() if victim == "server" else house.start_partner(victim)
+        if run.view.summary.state != "finished":
+            raise CommandFailed(f"the run {run.view.summary.state}: {run.view.summary.reason}")
+        federation.export(run.view.summary.model, house.folder / "model.safetensors")
+        return run.view, killed
+
+
+def federated_way(view, rows: dict[str, int]) -> Way:  # type: ignore[no-untyped-def]
+    """The federated run's figures, from what the partners' policies released."""
+    by_round = [dict(step.metrics["auc"].by_partner) for step in view.steps if "auc" in step.metrics]
+    return Way(weighted(by_round[-1], rows), by_round[-1], tuple(weighted(auc, rows) for auc in by_round))
+
+
+def compare(house: House, view) -> dict[str, Way]:  # type: ignore[no-untyped-def]
+    """The three ways on the same held-out rows."""
+    from aimass.client.tasks.heart import task
+    from aimass.proto.storage import FileBlobs
+
+    say("5/6  the same code and budget: each hospital alone, and all rows pooled")
+    shards = read_shards(house.folder, PARTNERS, task)
+    blobs = FileBlobs(house.folder / "compare")
+    ways = {
+        "alone": alone(view.plan, task, shards, blobs),
+        "federated": federated_way(view, held_out_rows(shards)),
+        "pooled": pooled(view.plan, task, shards, blobs),
+    }
+    shutil.rmtree(house.folder / "compare")
+    return ways
+
+
+def table(ways: dict[str, Way]) -> None:
+    """AUC by hospital."""
+    say("\n       AUC on held-out rows" + "".join(f"{name:>12}" for name in ways))
+    for partner in PARTNERS:
+        cells = [f"{way.by_partner[partner]:.3f}" if partner in way.by_partner else "-" for way in ways.values()]
+        say(f"       {partner:<20}" + "".join(f"{cell:>12}" for cell in cells))
+    say(f"       {'weighted by rows':<20}" + "".join(f"{way.weighted:>12.3f}" for way in ways.values()))
+
+
+def arguments() -> argparse.Namespace:
+    """What can be chosen."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="example: ./scripts/demo --json demo.json")
+    parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for everything (./demo-output)")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--no-kills", action="store_true", help="the undisturbed run: same digest")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the demo; leaves a folder, and no process."""
+    args = arguments()
+    started = time.monotonic()
+    folder = args.out.resolve()
+    prepare(folder)
+    try:
+        with House(folder) as house:
+            build(house, folder / "cache")
+            view, killed = train(house, args.rounds, args.seed, not args.no_kills)
+        ways = compare(house, view)
+    except KeyboardInterrupt:
+        say("\nstopped; nothing is left running")
+        return 130
+    except CommandFailed as error:
+        sys.stderr.write(f"demo: {error}\n")
+        return 1
+    seconds = time.monotonic() - started
+    say("6/6  picture")
+    draw(ways, folder / "demo.png")
+    facts = {
+        "model": view.summary.model,
+        "rounds": str(view.summary.rounds),
+        "killed with -9": ", ".join(killed) or "nobody",
+    }
+    write_page(ways, folder / "demo.png", folder / "demo.html", facts)
+    table(ways)
+    say(f"\n       model {view.summary.model}\n       {seconds:.0f} s, killed: {', '.join(killed) or 'nobody'}")
+    say(f"       picture {folder / 'demo.png'}, page {folder / 'demo.html'}, model {folder / 'model.safetensors'}")
+    say("\n       next, in that folder:\n         aimass server start --dir server &   aimass run list --as scientist")
+    say(
+        "         aimass client journal --dir cleveland   # every byte that left Cleveland\n         aimass task new mytask"
+    )
+    if args.json:
+        write_json(args.json, ways, view, seconds, killed)
+    return 0
+
+
+def write_json(path: Path, ways: dict[str, Way], view, seconds: float, killed: list[str]) -> None:  # type: ignore[no-untyped-def]
+    """The figures for programs."""
+    auc = {name: {"weighted": way.weighted, "by_partner": way.by_partner} for name, way in ways.items()}
+    figures = {
+        "auc": auc,
+        "rounds": view.summary.rounds,
+        "model_digest": view.summary.model,
+        "seconds": seconds,
+        "killed": killed,
+    }
+    path.write_text(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""A run in one process: the same drivers and the partners' own trainer over shards that are all here.
+
+For comparing (each partner alone, all rows pooled) and for checking: over equal shards it ends in the same model, bit
+for bit, as the federated run of the same plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from aimass.client import trainer
+from aimass.client.shards import Shard
+from aimass.proto.contribution import Contribution, Metric
+from aimass.proto.plan import Plan
+from aimass.proto.rng import stream_seed
+from aimass.proto.step import Step, StepKind
+from aimass.proto.storage import Blobs
+from aimass.proto.task import Task
+from aimass.proto.tensors import Blob
+from aimass.server.aggregation.sums import ModelStore, SpooledSums, sum_metrics
+from aimass.server.drivers.base import Context, Done, StepResult, find_driver
+
+__all__ = ["Evaluated", "Simulated", "simulate"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Metrics of one evaluation: over all, and each participant's own."""
+
+    round: int
+    metrics: dict[str, Metric]
+    figures: dict[str, dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Simulated:
+    """The last model's digest and every evaluation."""
+
+    model: str
+    evaluations: tuple[Evaluated, ...]
+
+
+def simulate(
+    plan: Plan, task: Task, shards: Sequence[Shard], blobs: Blobs, progress: Callable[[Step], None] = lambda _: None
+) -> Simulated:
+    """Run `plan` over `shards`, whose participants' keys order the sums; the plan's first model is in `blobs`."""
+    ordered = sorted(shards, key=lambda shard: shard.participant.encode())
+    names = tuple(sorted(shard.participant for shard in ordered))
+    models, model, index = ModelStore(blobs), plan.model, 0
+    evaluations: list[Evaluated] = []
+    for stage in plan.stages:
+        driver = find_driver(stage.driver)
+        state = driver.start(Context(plan, stage, names, index), model)
+        while not isinstance(proposed := driver.next(state, Context(plan, stage, names, index)), Done):
+            for step in proposed:
+                progress(step)
+                made = [_contribution(plan, task, shard, step, blobs) for shard in ordered]
+                result = StepResult(step, names, sum_metrics(made), SpooledSums(made))
+                state = driver.receive(state, result, models, Context(plan, stage, names, index))
+                index = step.index + 1
+                if step.kind is StepKind.EVALUATE:
+                    figures = {shard.participant: dict(item.figures) for shard, item in zip(ordered, made, strict=True)}
+                    evaluations.append(Evaluated(step.round, dict(result.metrics), figures))
+        model = proposed.model
+    return Simulated(model, tuple(evaluations))
+
+
+def _contribution(plan: Plan, task: Task, shard: Shard, step: Step, blobs: Blobs) -> Contribution:
+    parameters = Blob(blobs.open(step.inputs_of(shard.participant)[0]))
+    match step.kind:
+        case StepKind.TRAIN:
+            seed = stream_seed(plan.seed, shard.participant, f"{step.kind}:{step.purpose}", step.round)
+            return trainer.train(task, shard, parameters, b"", seed, plan.train)[0]
+        case StepKind.EVALUATE:
+            return trainer.evaluate(task, shard, parameters, plan.evaluate)
+        case _:
+            return trainer.analyse(step.purpose, shard, parameters)
