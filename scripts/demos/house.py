@@ -78,6 +78,23 @@ class House:
             tail = (self.folder / f"{name}.log").read_text().strip().splitlines()[-1:]
             raise CommandFailed(f"{name} did not start: {' '.join(tail)}")
 
+    def life(self, name: str, launcher: Sequence[str], *arguments: str, seconds: float) -> int | None:
+        """Start a command that is expected to die, and wait for that; its exit code, or None where it lives on.
+
+        One that lives for so long is stopped: it has nothing left to do.
+        """
+        with (self.folder / f"{name}.log").open("a") as log:
+            process = subprocess.Popen(
+                [*launcher, *arguments], cwd=self.folder, stdout=subprocess.DEVNULL, stderr=log, text=True,
+                env=_environment(), start_new_session=True,
+            )  # fmt: skip
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait(20)
+            return None
+
     def kill(self, name: str) -> None:
         """kill -9: no chance to clean up."""
         process = self._processes.pop(name)
@@ -85,14 +102,6 @@ class House:
         process.wait()
         if process.stdout:
             process.stdout.close()
-
-    def wait(self, name: str, timeout_s: float) -> int:
-        """Wait for a process to end by itself; its exit code."""
-        process = self._processes.pop(name)
-        code = process.wait(timeout_s)
-        if process.stdout:
-            process.stdout.close()
-        return code
 
     def stop(self, name: str) -> None:
         """SIGTERM, and SIGKILL for one that does not end."""

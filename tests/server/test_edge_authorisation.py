@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.edge_federation import CONNECT, Edge, Members, raw, run, serving
 
 from aimass.privacy.pki import Role
 from aimass.proto.errors import AimassError
@@ -15,6 +14,7 @@ from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json
 from aimass.proto.wire import error_of
 from aimass.server.authorisation import TABLE
+from tests.support.edge_federation import CONNECT, Edge, Members, raw, run, serving
 
 HELLO = pb.FromPartner(hello=pb.Hello(protocol_min=1, protocol_max=1, nonce=bytes(32))).SerializeToString()
 CONTROL = (

@@ -1,0 +1,140 @@
+"""Real processes over mutual TLS: a run, the same run in one process, and the same run with a kill at every durable write."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aimass.client.tasks.heart import task
+from aimass.proto.api import Federation
+from aimass.proto.errors import BadInput
+from aimass.proto.plan import Plan
+from aimass.proto.storage import FileBlobs
+from aimass.proto.task import first_model, locate
+from aimass.proto.views import RunView
+from aimass.server.simulate import simulate
+from scripts.demos.house import House
+from scripts.demos.ways import read_shards
+from tests.support.datasets import dataset
+
+PARTNERS = ("cleveland", "long-beach")
+PLAN = """
+name = "kills"
+task = "heart"
+data_schema = "heart/1"
+seed = 3
+[train]
+batch_size = 32
+learning_rate = 0.03
+steps = 4
+[cohort]
+quorum = 2
+step_deadline_s = 300.0
+[[stages]]
+driver = "statistics"
+[[stages]]
+driver = "averaging"
+options = { rounds = 2 }
+"""
+KILLING = (sys.executable, str(Path(__file__).parents[1] / "support" / "killing.py"))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("federation")
+    rows = dataset("heart")
+    with House(folder) as house:
+        house.found(PARTNERS)
+        for partner in PARTNERS:
+            house.permit(partner, "heart", locate("heart").digest, ["auc"])
+            salt = hashlib.sha256(partner.encode()).hexdigest()
+            house.run(
+                "client", "data", "add", "heart", "--dir", partner, "--schema", "heart/1", "--uri",
+                str(rows / f"{partner}.parquet"), "--format", "parquet", "--salt", salt,
+            )  # fmt: skip
+            house.start_partner(partner)
+        (folder / "plan.toml").write_text(PLAN)
+        yield house
+
+
+def federated(house: House) -> RunView:
+    with Federation.open(house.folder / "scientist") as federation:
+        return federation.submit(house.folder / "plan.toml").wait()
+
+
+def simulated(house: House, plan: Plan) -> str:
+    blobs = FileBlobs(house.folder / "simulated")
+    blobs.put([first_model(task, plan.seed)])
+    return simulate(plan, task, read_shards(house.folder, PARTNERS, task), blobs).model
+
+
+def test_a_federated_run_ends_in_the_bits_of_the_same_run_in_one_process(house: House) -> None:
+    view = federated(house)
+    assert view.summary.state == "finished", view.summary.reason
+    assert view.summary.model == simulated(house, view.plan)
+    assert {slot for step in view.steps for slot in step.slots.values()} == {"counted"}
+    assert set(view.steps[-1].metrics["auc"].by_partner) == set(PARTNERS)
+    assert {p.confinement for p in view.participants} == {"files+network+process"}
+
+
+def test_every_receipt_is_kept_by_the_partner_and_every_release_journalled(house: House) -> None:
+    view = federated(house)
+    for partner in PARTNERS:
+        lines = [
+            line for line in house.run("client", "journal", "--dir", partner) if line["run_id"] == view.summary.run_id
+        ]
+        assert [line["step"] for line in lines] == [step.index for step in view.steps]
+        receipts = (house.folder / partner / "receipts.jsonl").read_text()
+        assert receipts.count(view.summary.run_id) == len(view.steps)
+
+
+def test_a_plan_outside_the_policy_is_refused_with_the_same_reason_on_both_sides(house: House) -> None:
+    (house.folder / "greedy.toml").write_text(PLAN.replace("learning_rate = 0.03", "learning_rate = 3.0"))
+    with Federation.open(house.folder / "scientist") as federation:
+        view = federation.submit(house.folder / "greedy.toml").wait()
+    assert view.summary.state == "failed"
+    assert all(p.reason.startswith("policy.learning_rate:") for p in view.participants)
+    assert "policy.learning_rate" in (house.folder / f"{PARTNERS[0]}.log").read_text()
+    assert "policy.learning_rate" in (house.folder / "server.log").read_text()
+
+
+def test_options_that_a_driver_does_not_know_are_refused_at_submission(house: House) -> None:
+    (house.folder / "odd.toml").write_text(PLAN.replace("rounds = 2", "rounds = 2, speed = 3"))
+    with Federation.open(house.folder / "scientist") as federation, pytest.raises(BadInput, match="speed"):
+        federation.submit(house.folder / "odd.toml")
+
+
+def lives_until_the_end(house: House, name: str, kind: str, run_id: str) -> int:
+    """Let `name` live for one or two durable effects at a time until the run has ended; how often it was killed.
+
+    A life reaches a point before each effect and one after it: killed at its second point it has done one effect,
+    killed at its third it was about to begin another.
+    """
+    kills = 0
+    while kills < 300 and (code := house.life(name, KILLING, kind, name, str(2 + kills % 2), seconds=15.0)) is not None:
+        assert code == -9, (house.folder / f"{name}.log").read_text()[-2000:]
+        kills += 1
+    return kills
+
+
+@pytest.mark.parametrize(("name", "kind"), [("server", "server"), ("cleveland", "client")])
+def test_a_kill_at_each_durable_write_changes_neither_the_model_nor_what_is_counted(
+    house: House, name: str, kind: str
+) -> None:
+    undisturbed = federated(house)
+    with Federation.open(house.folder / "scientist") as federation:
+        run = federation.submit(house.folder / "plan.toml")
+    house.stop(name)
+    kills = lives_until_the_end(house, name, kind, run.id)
+    house.start_server() if kind == "server" else house.start_partner(name)
+    with Federation.open(house.folder / "scientist") as federation:
+        disturbed = federation.run(run.id).wait()
+    assert kills >= 10, kills
+    assert disturbed.summary.state == "finished", disturbed.summary.reason
+    assert disturbed.summary.model == undisturbed.summary.model
+    assert disturbed.transcript_entries == undisturbed.transcript_entries
+    assert [step.slots for step in disturbed.steps] == [step.slots for step in undisturbed.steps]
