@@ -1,4 +1,4 @@
-"""Real processes over mutual TLS: a run, the same run in one process, and the same run with a kill at every durable write."""
+"""Real processes over mutual TLS: a run, the same in one process, the same with a kill at every durable write."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scripts.demos.house import House
+from scripts.demos.ways import read_shards
 
 from aimass.client.tasks.heart import task
 from aimass.proto.api import Federation
@@ -17,8 +19,6 @@ from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model, locate
 from aimass.proto.views import RunView
 from aimass.server.simulate import simulate
-from scripts.demos.house import House
-from scripts.demos.ways import read_shards
 from tests.support.datasets import dataset
 
 PARTNERS = ("cleveland", "long-beach")
@@ -121,7 +121,9 @@ def lives_until_the_end(house: House, name: str, kind: str, run_id: str) -> int:
     return kills
 
 
-@pytest.mark.parametrize(("name", "kind"), [("server", "server"), ("cleveland", "client")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("server", "server"), pytest.param("cleveland", "client", marks=pytest.mark.slow)]
+)
 def test_a_kill_at_each_durable_write_changes_neither_the_model_nor_what_is_counted(
     house: House, name: str, kind: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Start a real server or daemon that is killed with -9 at its Nth durable point: `killing.py server|client FOLDER N`."""
+"""Start a real server or daemon that dies by kill -9 at its Nth durable point: `killing.py server|client FOLDER N`."""
 
 from __future__ import annotations
 

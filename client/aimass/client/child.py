@@ -140,6 +140,7 @@ async def start_child(
         except (AimassError, TimeoutError, asyncio.CancelledError):
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            await process.wait()
             ours.close()
             shutil.rmtree(scratch, ignore_errors=True)
             raise

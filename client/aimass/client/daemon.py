@@ -37,7 +37,6 @@ log = logging.getLogger("aimass.client")
 _BACKOFF_FIRST_S: Final = 0.25
 _BACKOFF_MOST_S: Final = 30.0
 _CLOCK_SKEW_S: Final = 120.0
-_HEALTHY_S: Final = 30.0
 
 
 def backoff_s(failures: int, chance: float) -> float:
@@ -71,6 +70,7 @@ class Daemon:
         self._channel: grpc.aio.Channel | None = None
         self._online = asyncio.Event()
         self._last_error = ""
+        self._welcomed = False
         self._jitter = random.Random(secrets.randbits(64))  # noqa: S311  (spreads reconnections, protects nothing)
         for held in run_folders(folder / "state", durability):
             session = held.load()
@@ -116,7 +116,7 @@ class Daemon:
     async def _keep_connected(self, ready: Callable[[], None]) -> None:
         failures = 0
         while True:
-            started = self._clock.now()
+            self._welcomed = False
             try:
                 await self._connection(ready)
             except VersionRefused:
@@ -126,7 +126,7 @@ class Daemon:
                 if isinstance(error, VersionRefused):
                     raise error from raised
                 self._last_error = error.sentence()
-                failures = 0 if self._clock.now() - started > _HEALTHY_S else failures + 1
+                failures = 1 if self._welcomed else failures + 1
                 delay = backoff_s(failures, self._jitter.random())
                 log.warning("not connected: %s Next try in %.1f s.", error, delay)
                 await self._clock.sleep(delay)
@@ -144,6 +144,7 @@ class Daemon:
                 if not welcomed:
                     self._check_welcome(message, nonce)
                     self._outgoing, self._channel, welcomed = outgoing, channel, True
+                    self._welcomed = True
                     self._online.set()
                     self._last_error = ""
                     ready()

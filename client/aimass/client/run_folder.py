@@ -29,8 +29,11 @@ class RunFolder:
         write_file(self._folder / "session.json", canonical_json(session), self._durability, "client.session")
 
     def save_plan(self, plan: bytes) -> None:
-        """Keep the plan's exact bytes."""
-        write_file(self._folder / "plan.json", plan, self._durability, "client.plan")
+        """Keep the plan's exact bytes; what is kept already is not written again."""
+        path = self._folder / "plan.json"
+        if path.is_file() and path.read_bytes() == plan:
+            return
+        write_file(path, plan, self._durability, "client.plan")
 
     def plan(self) -> bytes:
         """The plan's exact bytes."""

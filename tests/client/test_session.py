@@ -1,0 +1,121 @@
+"""The session machine under any order of events: nothing leaves twice, nothing is kept that was not counted."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimass.client import session as machine
+from aimass.client.session import Phase, Session, Work, apply
+from aimass.privacy.transcript import Receipt
+from aimass.proto.step import Step, StepKind
+
+RUN = "ab" * 16
+
+
+def step(index: int, quorum: int = 1) -> Step:
+    return Step(
+        index=index,
+        kind=StepKind.TRAIN,
+        round=index,
+        participants=("north",),
+        inputs=("0" * 64,),
+        quorum=quorum,
+        deadline_s=9.0,
+    )
+
+
+def fresh(phase: Phase = Phase.JOINED) -> Session:
+    return Session(run_id=RUN, plan_digest="1" * 64, roster_digest="2" * 64, phase=phase)
+
+
+def receipt(index: int, outcome: str, digest: str) -> machine.GotReceipt:
+    return machine.GotReceipt(
+        receipt=Receipt(
+            run_id=RUN,
+            step=index,
+            partner="north",
+            contribution=digest,
+            outcome=outcome,
+            reason="",
+            entries=1,
+            head="3" * 64,
+        )  # type: ignore[arg-type]
+    )
+
+
+DIGESTS = ("a" * 64, "b" * 64)
+INDEX = st.integers(0, 3)
+EVENTS = st.one_of(
+    st.builds(lambda i: machine.Opened(step=step(i)), INDEX),
+    st.builds(lambda i, d: machine.Worked(index=i, digest=d), INDEX, st.sampled_from(DIGESTS)),
+    st.builds(lambda i, t: machine.StepFailed(index=i, reason="x: y", told=t), INDEX, st.booleans()),
+    st.builds(lambda i: machine.Acknowledged(index=i), INDEX),
+    st.builds(lambda i: machine.StepOver(index=i, reason="late"), INDEX),
+    st.builds(receipt, INDEX, st.sampled_from(["counted", "refused", "late"]), st.sampled_from(DIGESTS)),
+    st.just(machine.HistoryGrew(heads=("4" * 64,))),
+    st.just(machine.Forked(reason="transcript.forked: x")),
+    st.just(machine.Ended(state="finished", reason="")),
+    st.builds(lambda p: machine.Answer(phase=p), st.sampled_from([Phase.PENDING, Phase.JOINED, Phase.DECLINED])),
+)
+
+
+@given(st.lists(EVENTS, max_size=60))
+def test_no_order_of_events_breaks_the_rules_of_a_session(events: list[machine.Event]) -> None:
+    session = fresh(Phase.PENDING)
+    worked: dict[int, str] = {}
+    kept: set[int] = set()
+    for event in events:
+        before = session
+        session, actions = apply(session, event)
+        if before.phase in (Phase.LEFT, Phase.ENDED):
+            assert session == before
+            assert actions == ()
+        assert session.resolved >= before.resolved
+        for action in actions:
+            if isinstance(action, machine.Train):
+                assert session.phase is Phase.JOINED
+                assert action.step.index >= before.resolved
+            if isinstance(action, machine.Submit):
+                assert session.work in (Work.READY, Work.STORED)
+                assert worked.setdefault(action.step.index, action.digest) == action.digest
+            if isinstance(action, machine.KeepLocalState):
+                assert isinstance(event, machine.GotReceipt)
+                assert event.receipt.outcome == "counted"
+                assert event.receipt.contribution == before.digest
+                assert action.index not in kept
+                kept.add(action.index)
+
+
+def test_the_golden_transcript_of_a_step_with_two_reconnections() -> None:
+    session, names = fresh(), []
+    for event in (
+        machine.Opened(step=step(0)),
+        machine.Opened(step=step(0)),
+        machine.Worked(index=0, digest=DIGESTS[0]),
+        machine.Opened(step=step(0)),
+        machine.Acknowledged(index=0),
+        receipt(0, "counted", DIGESTS[0]),
+        machine.Opened(step=step(1)),
+    ):
+        session, actions = apply(session, event)
+        names.append([type(action).__name__ for action in actions])
+    assert names == [["Train"], ["Train"], ["Submit"], ["Submit"], [], ["KeepLocalState", "Release"], ["Train"]]
+
+
+def test_a_step_that_changes_after_it_was_opened_ends_the_partnership() -> None:
+    session, _ = apply(fresh(), machine.Opened(step=step(0)))
+    changed = Step(
+        index=0, kind=StepKind.TRAIN, round=5, participants=("north",), inputs=("f" * 64,), quorum=1, deadline_s=9.0
+    )
+    session, actions = apply(session, machine.Opened(step=changed))
+    assert session.phase is Phase.LEFT
+    assert isinstance(actions[-1], machine.LeaveRun)
+
+
+def test_an_older_step_is_never_worked_on_again_and_a_failure_is_told_again() -> None:
+    session, _ = apply(fresh(), machine.Opened(step=step(2)))
+    session, told = apply(session, machine.StepFailed(index=2, reason="child.died: x"))
+    assert [type(action) for action in told] == [machine.Release, machine.TellStepFailed]
+    assert apply(session, machine.Opened(step=step(1)))[1] == ()
+    assert apply(session, machine.Opened(step=step(2)))[1] == (machine.TellStepFailed(index=2, reason="child.died: x"),)

@@ -1,0 +1,119 @@
+"""Sums against plain numpy, and drivers against what the papers say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimass.proto.contribution import Contribution, Group, Metric, decode_contribution
+from aimass.proto.plan import Plan, Stage, TaskRef, TrainSettings
+from aimass.proto.storage import FileBlobs
+from aimass.proto.tensors import Blob, encode_numpy
+from aimass.server.aggregation.sums import ModelStore, SpooledSums, sum_metrics, summarise
+from aimass.server.drivers.averaging import AveragingState
+from aimass.server.drivers.averaging import driver as averaging
+from aimass.server.drivers.base import Context, Done, StepResult
+from aimass.server.drivers.statistics import StatisticsState
+from aimass.server.drivers.statistics import driver as statistics
+
+
+def plan(*stages: Stage) -> Plan:
+    return Plan(
+        name="test", task=TaskRef(name="heart", digest="0" * 64), data_schema="heart/1", seed=1, model="0" * 64,
+        stages=stages, train=TrainSettings(batch_size=1, learning_rate=0.1, epochs=1),
+    )  # fmt: skip
+
+
+def update(weight: float, **tensors: object) -> Contribution:
+    arrays = {name: np.asarray(value, dtype=np.float32) for name, value in tensors.items()}
+    made = Contribution({"update": Group(weight, arrays)}, {"loss": Metric(weight, 2.0)}, {})
+    return decode_contribution(Blob(made.encode()))
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(1, 100), st.lists(st.floats(-10, 10, width=32), min_size=3, max_size=3)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_sum_is_the_ordered_float64_sum_of_weight_times_tensor(parts: list[tuple[float, list[float]]]) -> None:
+    sums = SpooledSums([update(weight, a=values) for weight, values in parts])
+    oracle = np.zeros(3)
+    for weight, values in parts:
+        oracle = oracle + weight * np.asarray(values, dtype=np.float32).astype(np.float64)
+    assert sums.total("update", "a").tobytes() == oracle.tobytes()
+    assert sums.weight("update") == sum(weight for weight, _ in parts)
+
+
+def test_metrics_add_up_and_a_partner_without_one_adds_nothing() -> None:
+    both = sum_metrics([update(3.0, a=[0]), Contribution({}, {"loss": Metric(1.0, 1.0), "auc": Metric(2.0, 4.0)}, {})])
+    assert both == {"auc": Metric(2.0, 4.0), "loss": Metric(4.0, 3.0)}
+
+
+def test_averaging_moves_the_model_by_the_weighted_mean_times_the_server_rate(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path)
+    model = {
+        "w": np.array([1.0, 2.0], np.float32),
+        "steps": np.array([5], np.int64),
+        "preprocess.mean": np.array([9.0]),
+    }
+    start = blobs.put([encode_numpy(model)])
+    stage = Stage(driver="averaging", options={"rounds": 1, "server_learning_rate": 0.5})
+    context = Context(plan(stage), stage, ("a", "b"), 0)
+    (step,) = averaging.next(AveragingState(model=start), context)  # type: ignore[misc]
+    sums = SpooledSums([update(1.0, w=[1, 1]), update(3.0, w=[5, 9])])
+    state = averaging.receive(
+        averaging.start(context, start), StepResult(step, ("a", "b"), {}, sums), ModelStore(blobs), context
+    )
+    after = Blob(blobs.open(state.model)).arrays()
+    np.testing.assert_array_equal(after["w"], np.array([1 + 0.5 * 4, 2 + 0.5 * 7], np.float32))
+    np.testing.assert_array_equal(after["steps"], model["steps"])
+    np.testing.assert_array_equal(after["preprocess.mean"], model["preprocess.mean"])
+    assert state.phase == "evaluate"
+
+
+def test_statistics_give_mean_and_deviation_of_all_rows_together(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(0.2, 0.3, (n, 2)) for n in (5, 40)]
+    rows[0][:, 1] = np.nan
+    zero, one = np.zeros(2), np.ones(2)
+    blobs = FileBlobs(tmp_path)
+    start = blobs.put(
+        [
+            encode_numpy(
+                {"preprocess.shift": zero, "preprocess.span": one, "preprocess.mean": zero, "preprocess.scale": one}
+            )
+        ]
+    )
+    parts = []
+    for part in rows:
+        seen = ~np.isnan(part)
+        filled = np.where(seen, part, 0.0)
+        tensors = {"count": seen.sum(0).astype(float), "sum": filled.sum(0), "sum_of_squares": (filled**2).sum(0)}
+        parts.append(decode_contribution(Blob(Contribution({"statistics": Group(1.0, tensors)}, {}, {}).encode())))
+    stage = Stage(driver="statistics")
+    context = Context(plan(stage), stage, ("a", "b"), 0)
+    (step,) = statistics.next(StatisticsState(model=start), context)  # type: ignore[misc]
+    state = statistics.receive(
+        StatisticsState(model=start), StepResult(step, ("a", "b"), {}, SpooledSums(parts)), ModelStore(blobs), context
+    )
+    learnt = Blob(blobs.open(state.model))
+    pooled = np.concatenate(rows)
+    np.testing.assert_allclose(learnt.numpy("preprocess.mean"), np.nanmean(pooled, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(learnt.numpy("preprocess.scale"), np.nanstd(pooled, axis=0), rtol=1e-9)
+    assert isinstance(statistics.next(state, context), Done)
+
+
+def test_inner_products_of_sketches_estimate_those_of_updates() -> None:
+    rng = np.random.default_rng(1)
+    one = rng.normal(size=4000)
+    other = 0.8 * one + 0.6 * rng.normal(size=4000)
+    views = [summarise(SpooledSums([update(1.0, a=values)])) for values in (one, other)]
+    sketches = [np.array([view[f"sketch/{i:02d}"] for i in range(64)]) for view in views]
+    cosine = sketches[0] @ sketches[1] / np.linalg.norm(sketches[0]) / np.linalg.norm(sketches[1])
+    assert abs(cosine - 0.8) < 0.25
+    assert abs(views[0]["norm"] - np.linalg.norm(one.astype(np.float32))) < 1e-6 * views[0]["norm"]
