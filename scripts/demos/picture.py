@@ -26,6 +26,7 @@ def draw(ways: Mapping[str, Way], path: Path) -> None:
         width = 2.6 if name == "federated" else 1.6
         curves.plot(rounds, way.curve, color=COLOURS[name], linewidth=width, label=name)
     curves.set(xlabel="round", ylabel="AUC on held-out rows, weighted by rows", title="Learning")
+    curves.xaxis.get_major_locator().set_params(integer=True)
     curves.legend(frameon=False, loc="lower right")
     partners = sorted({partner for way in ways.values() for partner in way.by_partner})
     labels = ["all", *partners]

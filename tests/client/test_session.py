@@ -36,11 +36,11 @@ def receipt(index: int, outcome: str, digest: str) -> machine.GotReceipt:
             step=index,
             partner="north",
             contribution=digest,
-            outcome=outcome,
+            outcome=outcome,  # type: ignore[arg-type]
             reason="",
             entries=1,
             head="3" * 64,
-        )  # type: ignore[arg-type]
+        )
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aimass.proto.contribution import Contribution, Group, Metric, decode_contribution
 from aimass.proto.plan import Plan, Stage, TaskRef, TrainSettings
 from aimass.proto.storage import FileBlobs
-from aimass.proto.tensors import Blob, encode_numpy
+from aimass.proto.tensors import Array, Blob, encode_numpy
 from aimass.server.aggregation.sums import ModelStore, SpooledSums, sum_metrics, summarise
 from aimass.server.drivers.averaging import AveragingState
 from aimass.server.drivers.averaging import driver as averaging
@@ -56,7 +56,7 @@ def test_metrics_add_up_and_a_partner_without_one_adds_nothing() -> None:
 
 def test_averaging_moves_the_model_by_the_weighted_mean_times_the_server_rate(tmp_path: Path) -> None:
     blobs = FileBlobs(tmp_path)
-    model = {
+    model: dict[str, Array] = {
         "w": np.array([1.0, 2.0], np.float32),
         "steps": np.array([5], np.int64),
         "preprocess.mean": np.array([9.0]),

@@ -197,7 +197,7 @@ class Line:
         if message is grpc.aio.EOF:
             raise error_of(await broken(self.call))
         assert message.WhichOneof("body") == kind, message
-        return message
+        return message  # type: ignore[no-any-return]
 
     async def until(self, kind: str) -> pb.ToPartner:
         """The next message of `kind`."""
@@ -206,7 +206,7 @@ class Line:
             if message is grpc.aio.EOF:
                 raise error_of(await broken(self.call))
             if message.WhichOneof("body") == kind:
-                return message
+                return message  # type: ignore[no-any-return]
 
 
 async def broken(call: grpc.aio.StreamStreamCall) -> grpc.aio.AioRpcError:

@@ -85,8 +85,15 @@ class StepResult:
 class Driver(Protocol):
     """See the module. `state_type` is decoded from the JSON that was stored with the last commit."""
 
-    name: str
-    state_type: type[Value]
+    @property
+    def name(self) -> str:
+        """As plans name it."""
+        ...
+
+    @property
+    def state_type(self) -> type[Value]:
+        """The type of its state."""
+        ...
 
     def check(self, plan: Plan, stage: Stage) -> None:
         """Raise `BadInput` where the stage's options, or the plan, do not suit this driver."""
