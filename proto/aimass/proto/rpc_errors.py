@@ -9,7 +9,6 @@ from aimass.proto.errors import (
     AimassError,
     DeadlinePassed,
     InternalError,
-    Stopped,
     Unauthenticated,
     Unavailable,
     from_wire,
@@ -50,7 +49,8 @@ def error_of(error: grpc.aio.AioRpcError) -> AimassError:
     if code == grpc.StatusCode.UNAUTHENTICATED:
         return Unauthenticated(details or "not authenticated", code="wire.unauthenticated")
     if code == grpc.StatusCode.CANCELLED:
-        return Stopped("the call was cancelled", code="wire.cancelled")
+        # The channel was closed under the call, as happens when a connection ends: the same call may succeed later.
+        return Unavailable("the connection was closed", code="wire.cancelled")
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlinePassed("the server did not answer in time", code="wire.deadline")
     return InternalError(f"the call failed with {code.name}: {details}", code="wire.failed")

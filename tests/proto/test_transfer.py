@@ -1,0 +1,229 @@
+"""Fetch and Submit over a real gRPC server: cut anywhere they go on, and what is wrong is refused by name."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError, LimitExceeded, Refused, Unavailable
+from aimass.proto.grpc_env import grpc
+from aimass.proto.storage import FileBlobs, Spool, SpoolWriter, open_blobs
+from aimass.proto.transfer import (
+    FetchRequest,
+    Incoming,
+    SubmitHeader,
+    TransferLimits,
+    fetch,
+    submit,
+    transfer_handler,
+)
+from aimass.proto.values import canonical_json
+
+DATA = bytes(range(256)) * 12_000  # three chunks
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+class Side:
+    """The server's half: one blob to fetch, a spool to submit into."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder / "spool")
+        self.accepted: list[bytes] = []
+        self.refusal: AimassError | None = None
+
+    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> memoryview:
+        if request.digest != DIGEST:
+            raise Refused("not for you", code="fetch.refused")
+        return memoryview(DATA)
+
+    async def authorise_submit(self, context: grpc.aio.ServicerContext, header: SubmitHeader) -> Incoming:
+        return Upload(self, header)
+
+
+class Upload:
+    """One upload of a partner called north."""
+
+    peer = "north"
+    done = False
+
+    def __init__(self, side: Side, header: SubmitHeader) -> None:
+        self._side, self._header = side, header
+
+    def open(self) -> SpoolWriter:
+        return self._side.spool.begin("key", self._header.size, self._header.digest)
+
+    async def accept(self, path: Path) -> None:
+        if self._side.refusal is not None:
+            raise self._side.refusal
+        self._side.accepted.append(path.read_bytes())
+
+
+def over_the_wire(folder: Path, work: Callable[[Side, grpc.aio.Channel], Awaitable[None]]) -> None:
+    async def run() -> None:
+        side = Side(folder)
+        server = grpc.aio.server()
+        limits = TransferLimits(max_bytes=10 << 20, idle_s=5.0)
+        server.add_generic_rpc_handlers((transfer_handler(side, side, limits),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await work(side, channel)
+        await server.stop(0)
+
+    asyncio.run(run())
+
+
+def header(size: int = len(DATA), digest: str = DIGEST) -> SubmitHeader:
+    return SubmitHeader(kind="contribution", size=size, digest=digest)
+
+
+def test_what_is_fetched_and_submitted_arrives_whole(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        path = await fetch(channel, FetchRequest(digest=DIGEST), Spool(tmp_path / "cache"), 10 << 20)
+        assert path.read_bytes() == DATA
+        await submit(channel, header(), memoryview(DATA))
+        assert side.accepted == [DATA]
+
+    over_the_wire(tmp_path, work)
+
+
+@settings(max_examples=8)
+@given(held=st.integers(0, len(DATA)))
+def test_a_transfer_that_broke_off_anywhere_goes_on_to_the_same_digest(
+    tmp_path_factory: pytest.TempPathFactory, held: int
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("cut")
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        for spool, key, size in ((Spool(tmp_path / "cache"), DIGEST, 10 << 20), (side.spool, "key", len(DATA))):
+            writer = spool.begin(key, size, DIGEST)
+            writer.append(DATA[:held])
+            writer.close()
+        path = await fetch(channel, FetchRequest(digest=DIGEST), Spool(tmp_path / "cache"), 10 << 20)
+        assert path.read_bytes() == DATA
+        await submit(channel, header(), memoryview(DATA))
+        assert side.accepted == [DATA]
+
+    over_the_wire(tmp_path, work)
+
+
+def test_wrong_bytes_short_bytes_and_too_many_are_refused_and_the_next_upload_succeeds(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        with pytest.raises(IntegrityError):
+            await submit(channel, header(), memoryview(b"x" * len(DATA)))
+        with pytest.raises(LimitExceeded):
+            await submit(channel, header(size=10), memoryview(DATA[:20]))
+        with pytest.raises(Unavailable):
+            await submit(channel, header(), memoryview(DATA[:100]))
+        assert side.accepted == []
+        await submit(channel, header(), memoryview(DATA))
+        assert side.accepted == [DATA]
+
+    over_the_wire(tmp_path, work)
+
+
+def test_a_claim_of_ten_gigabytes_is_refused_before_a_byte_is_sent(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        with pytest.raises(LimitExceeded) as caught:
+            await submit(channel, header(size=10 << 30), memoryview(b""))
+        assert caught.value.code == "transfer.size"
+
+    over_the_wire(tmp_path, work)
+
+
+def test_a_refusal_reaches_the_sender_by_name(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        side.refusal = BadInput("NaN", code="contribution.not_finite", value="nan", limit="finite")
+        with pytest.raises(BadInput) as caught:
+            await submit(channel, header(), memoryview(DATA))
+        assert (caught.value.code, caught.value.value, caught.value.limit) == (
+            "contribution.not_finite",
+            "nan",
+            "finite",
+        )
+
+    over_the_wire(tmp_path, work)
+
+
+def test_an_offset_beyond_the_end_another_blob_and_a_request_that_is_none_are_refused(tmp_path: Path) -> None:
+    async def code(channel: grpc.aio.Channel, request: bytes) -> grpc.StatusCode:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in channel.unary_stream("/aimass.v1.Blobs/Fetch")(request):
+                pass
+        return caught.value.code()
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        invalid = grpc.StatusCode.INVALID_ARGUMENT
+        assert await code(channel, canonical_json(FetchRequest(digest=DIGEST, offset=len(DATA) + 1))) == invalid
+        assert await code(channel, b"\xff\xff") == invalid
+        assert await code(channel, canonical_json(FetchRequest(digest="0" * 64))) == grpc.StatusCode.PERMISSION_DENIED
+
+    over_the_wire(tmp_path, work)
+
+
+def test_a_blob_above_the_fetchers_limit_is_not_taken(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        with pytest.raises(LimitExceeded):
+            await fetch(channel, FetchRequest(digest=DIGEST), Spool(tmp_path / "cache"), 1000)
+
+    over_the_wire(tmp_path, work)
+
+
+def test_uploads_at_once_of_one_sender_are_limited(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        async def hold() -> AsyncIterator[bytes]:
+            yield canonical_json(header())
+            await asyncio.Event().wait()
+
+        held = [channel.stream_stream("/aimass.v1.Blobs/Submit")(hold()) for _ in range(4)]
+        for call in held:
+            await call.read()
+        with pytest.raises(LimitExceeded) as caught:
+            await submit(channel, header(), memoryview(DATA))
+        assert caught.value.code == "transfer.streams"
+        for call in held:
+            call.cancel()
+
+    over_the_wire(tmp_path, work)
+
+
+# ---------------------------------------------------------------- the stores behind it
+
+
+def test_a_blob_that_changed_on_the_disk_is_refused_by_a_new_process(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path)
+    digest = blobs.put([b"one", b"two"])
+    assert bytes(blobs.open(digest)) == b"onetwo"
+    (tmp_path / digest[:2] / digest).write_bytes(b"onetwX")
+    with pytest.raises(IntegrityError):
+        FileBlobs(tmp_path).open(digest)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a" * 63, "A" * 64, ""])
+def test_only_a_digest_names_a_blob(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput):
+        FileBlobs(tmp_path).open(name)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "file://host/x", "relative/path", "file:relative"])
+def test_a_url_without_a_store_is_refused_with_those_that_there_are(url: str) -> None:
+    with pytest.raises(BadInput, match="file://"):
+        open_blobs(url)
+
+
+def test_an_upload_of_other_bytes_under_the_same_key_starts_afresh(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    first = spool.begin("key", 10, "a" * 64)
+    first.append(b"12345")
+    first.close()
+    second = spool.begin("key", 10, "b" * 64)
+    assert second.offset == 0
+    with pytest.raises(Conflict):
+        second.finish()
+    second.close()
