@@ -217,6 +217,17 @@ def test_a_url_without_a_store_is_refused_with_those_that_there_are(url: str) ->
         open_blobs(url)
 
 
+def test_an_upload_that_was_finished_before_a_crash_is_not_sent_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for expected in (0, 5):
+        writer = spool.begin("key", 5, hashlib.sha256(b"12345").hexdigest())
+        assert writer.offset == expected
+        if writer.offset == 0:
+            writer.append(b"12345")
+        assert writer.finish().read_bytes() == b"12345"
+        writer.close()
+
+
 def test_an_upload_of_other_bytes_under_the_same_key_starts_afresh(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     first = spool.begin("key", 10, "a" * 64)

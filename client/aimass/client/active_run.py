@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from aimass.client import session as machine
 from aimass.client.child import Worker, start_child
@@ -45,6 +45,7 @@ from aimass.proto.wire import to_fault
 __all__ = ["ActiveRun", "StartWorker", "Uplink"]
 
 log = logging.getLogger("aimass.client")
+T = TypeVar("T")
 _RETRY_S: Final = 1.0
 _MAX_BLOB: Final = 8 << 30
 _ALL_LEVELS: Final = frozenset({"process", "files", "network"})
@@ -52,14 +53,14 @@ StartWorker = Callable[[TaskSource, ShardManifest, Partner], Awaitable[Worker]]
 
 
 class Uplink(Protocol):
-    """The way to the server: messages now or never, and a channel that comes back after every break."""
+    """The way to the server: messages now or never, and transfers over whatever connection there is."""
 
     def send(self, message: pb.FromPartner) -> None:
         """Queue a message for the current connection; dropped where there is none (the server asks again)."""
         ...
 
-    async def channel(self) -> grpc.aio.Channel:
-        """The current channel, as soon as there is one."""
+    async def transfer(self, use: Callable[[grpc.aio.Channel], Awaitable[T]]) -> T:
+        """Run `use` over the connection, as soon as there is one; raises `Unavailable` when that connection ends."""
         ...
 
 
@@ -330,7 +331,7 @@ class ActiveRun:
             raise WrongState("no training child for this run", code="session.no_child")
         name = self._partner.settings.name
         request = FetchRequest(digest=step.inputs_of(name)[0], run_id=self.run_id)
-        model = await fetch(await self._uplink.channel(), request, self._partner.cache, _MAX_BLOB)
+        model = await self._uplink.transfer(lambda channel: fetch(channel, request, self._partner.cache, _MAX_BLOB))
         purpose = f"{step.kind}:{step.purpose}"
         seed = stream_seed(plan.seed, self._manifest().participant, purpose, step.round)
         order = Order(kind=step.kind, purpose=step.purpose, seed=seed.hex(), train=plan.train, evaluate=plan.evaluate)
@@ -368,7 +369,7 @@ class ActiveRun:
         header = SubmitHeader(kind="contribution", size=len(data), digest=digest, run_id=self.run_id, step=step.index)
         while True:
             try:
-                await submit(await self._uplink.channel(), header, data)
+                await self._uplink.transfer(lambda channel: submit(channel, header, data))
                 break
             except (Unavailable, OutOfSpace) as error:
                 log.info("run %s step %d waits to send: %s", self.run_id[:8], step.index, error)

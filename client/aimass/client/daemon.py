@@ -11,9 +11,9 @@ import os
 import random
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aimass.client.active_run import ActiveRun, StartWorker, start_worker
 from aimass.client.partner import Partner, open_partner
@@ -24,7 +24,7 @@ from aimass.privacy.roster import Change
 from aimass.privacy.signing import Label, verify
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder
-from aimass.proto.errors import AimassError, IntegrityError, NotFound, VersionRefused
+from aimass.proto.errors import AimassError, IntegrityError, NotFound, Unavailable, VersionRefused
 from aimass.proto.grpc_env import grpc
 from aimass.proto.home import tls_identity
 from aimass.proto.v1 import federation_pb2 as pb
@@ -34,6 +34,7 @@ from aimass.proto.wire import PROTOCOL_MAX, PROTOCOL_MIN, connect, error_of
 __all__ = ["Daemon", "backoff_s", "control_path"]
 
 log = logging.getLogger("aimass.client")
+T = TypeVar("T")
 _BACKOFF_FIRST_S: Final = 0.25
 _BACKOFF_MOST_S: Final = 30.0
 _CLOCK_SKEW_S: Final = 120.0
@@ -66,9 +67,10 @@ class Daemon:
         shutil.rmtree(folder / "state" / "scratch", ignore_errors=True)
         self.partner: Partner = open_partner(folder, durability)
         self._runs: dict[str, ActiveRun] = {}
-        self._outgoing: asyncio.Queue[pb.FromPartner] | None = None
+        self._outgoing: asyncio.Queue[pb.FromPartner | None] | None = None
         self._channel: grpc.aio.Channel | None = None
         self._online = asyncio.Event()
+        self._lost = asyncio.Event()
         self._last_error = ""
         self._welcomed = False
         self._jitter = random.Random(secrets.randbits(64))  # noqa: S311  (spreads reconnections, protects nothing)
@@ -89,11 +91,25 @@ class Daemon:
         if self._outgoing is not None:
             self._outgoing.put_nowait(message)
 
-    async def channel(self) -> grpc.aio.Channel:
-        """The current channel, as soon as the server has been greeted on it."""
+    async def transfer(self, use: Callable[[grpc.aio.Channel], Awaitable[T]]) -> T:
+        """Run `use` over the connection, as soon as the server was greeted on it.
+
+        A call on a channel that was closed under it may wait for ever or be cancelled, so the end of the connection
+        ends the transfer here: `Unavailable`, and the caller goes on over the next one.
+        """
         await self._online.wait()
         assert self._channel is not None  # noqa: S101  (set before the event)
-        return self._channel
+        work = asyncio.ensure_future(use(self._channel))
+        lost = asyncio.ensure_future(self._lost.wait())
+        try:
+            await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() or work.cancelled():
+                raise Unavailable("the connection ended during a transfer", code="wire.connection_ended")
+            return work.result()
+        finally:
+            for task in (work, lost):
+                task.cancel()
+            await asyncio.gather(work, lost, return_exceptions=True)
 
     # ---------------------------------------------------------------- life
 
@@ -135,7 +151,7 @@ class Daemon:
         """One connection, from Hello to its end."""
         settings = self.partner.settings
         channel = connect(settings.server, tls_identity(self.folder))
-        outgoing: asyncio.Queue[pb.FromPartner] = asyncio.Queue()
+        outgoing: asyncio.Queue[pb.FromPartner | None] = asyncio.Queue()
         nonce = secrets.token_bytes(32)
         try:
             call = rpc.FederationStub(channel).Connect(self._outbound(outgoing, nonce))
@@ -145,6 +161,7 @@ class Daemon:
                     self._check_welcome(message, nonce)
                     self._outgoing, self._channel, welcomed = outgoing, channel, True
                     self._welcomed = True
+                    self._lost = asyncio.Event()
                     self._online.set()
                     self._last_error = ""
                     ready()
@@ -159,10 +176,14 @@ class Daemon:
                 )
         finally:
             self._online.clear()
+            self._lost.set()
             self._outgoing, self._channel = None, None
+            outgoing.put_nowait(None)
             await channel.close()
 
-    async def _outbound(self, outgoing: asyncio.Queue[pb.FromPartner], nonce: bytes) -> AsyncIterator[pb.FromPartner]:
+    async def _outbound(
+        self, outgoing: asyncio.Queue[pb.FromPartner | None], nonce: bytes
+    ) -> AsyncIterator[pb.FromPartner]:
         roster = self.partner.keeper.roster
         marks = [
             pb.RunMark(run_id=run.run_id, entries=run.session.chain.entries, head=run.session.chain.head)
@@ -181,8 +202,8 @@ class Daemon:
                 runs=marks,
             )
         )
-        while True:
-            yield await outgoing.get()
+        while (message := await outgoing.get()) is not None:
+            yield message
 
     def _check_welcome(self, message: pb.ToPartner, nonce: bytes) -> None:
         """Only the roster's server may go on: TLS proves a certificate, this proves the identity that signs runs."""

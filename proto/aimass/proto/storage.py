@@ -14,7 +14,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from aimass.proto.durable import UNINTERRUPTED, Durability, disk_errors, fsync_folder, make_folder
@@ -201,6 +201,11 @@ class SpoolWriter:
         self._part, self._path, self._size, self._digest = part, path, size, digest
         self._durability = durability
         self._hasher = hashlib.sha256()
+        if self._is_finished():
+            # Stored before a crash, and not recorded yet by whoever asked for it: nothing needs to be sent again.
+            self._file: IO[bytes] | None = None
+            self.offset = size
+            return
         self._file = part.open("ab")
         self.offset = self._file.tell()
         if self.offset > size:
@@ -221,12 +226,14 @@ class SpoolWriter:
                 limit=self._size,
             )
         with disk_errors("an upload"):
-            self._file.write(chunk)
+            self._open_file().write(chunk)
         self._hasher.update(chunk)
         self.offset += len(chunk)
 
     def finish(self) -> Path:
         """Check size and digest, flush to the disk and give the upload its final name; returns its path."""
+        if self._file is None:
+            return self._path
         if self.offset != self._size:
             raise Conflict(
                 "the upload ended early",
@@ -257,5 +264,16 @@ class SpoolWriter:
 
     def close(self) -> None:
         """Keep what is there for a resumption."""
-        if not self._file.closed:
+        if self._file is not None:
             self._file.close()
+
+    def _is_finished(self) -> bool:
+        if not self._path.is_file() or self._path.stat().st_size != self._size:
+            return False
+        with self._path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self._digest
+
+    def _open_file(self) -> IO[bytes]:
+        if self._file is None:
+            raise Conflict("this upload is finished", code="spool.finished", value=self._path.name)
+        return self._file

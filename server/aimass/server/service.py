@@ -119,6 +119,10 @@ class FederationService(rpc.FederationServicer):
                 await self._take(partner, message)
             except AimassError as error:
                 log.warning("%s sent a message that was refused: %s", partner, error)
+            except Exception:
+                log.exception("a message of %s failed; the connection ends and is made again", partner)
+                session.end(InternalError("the server failed; its log says where", code="internal.server"))
+                return
         session.hang_up()
 
     async def _take(self, partner: str, message: pb.FromPartner) -> None:
