@@ -109,13 +109,13 @@ def test_options_that_a_driver_does_not_know_are_refused_at_submission(house: Ho
 
 
 def lives_until_the_end(house: House, name: str, kind: str, run_id: str) -> int:
-    """Let `name` live for one or two durable effects at a time until the run has ended; how often it was killed.
+    """Let `name` live until its second, third, ... sixth durable point in turn; how often it was killed.
 
-    A life reaches a point before each effect and one after it: killed at its second point it has done one effect,
-    killed at its third it was about to begin another.
+    A process reaches a point before each durable effect and one after it. Lives of different lengths end before and
+    after every effect, and the longer ones get past what has to be done again from the start after a crash.
     """
     kills = 0
-    while kills < 300 and (code := house.life(name, KILLING, kind, name, str(2 + kills % 2), seconds=15.0)) is not None:
+    while kills < 300 and (code := house.life(name, KILLING, kind, name, str(2 + kills % 5), seconds=15.0)) is not None:
         assert code == -9, (house.folder / f"{name}.log").read_text()[-2000:]
         kills += 1
     return kills

@@ -20,7 +20,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.roster import Roster
-from aimass.privacy.transcript import Chain, Receipt, check_head_seen, entry_bytes, sign_head, sign_receipt
+from aimass.privacy.transcript import Chain, Receipt, check_head_seen, sign_head
 from aimass.proto.clock import Clock
 from aimass.proto.contribution import Contribution, Limits, check_contribution, decode_contribution
 from aimass.proto.durable import Durability
@@ -42,12 +42,12 @@ from aimass.proto.views import (
     RunView,
     SlotState,
 )
-from aimass.proto.wire import to_fault
-from aimass.server import runs, steps
+from aimass.server import messages, runs, steps
 from aimass.server.aggregation.sums import ModelStore, SpooledSums, sum_metrics, summarise
+from aimass.server.commits import created_entry, step_commit, with_change
 from aimass.server.drivers.base import Driver, StepResult, find_driver
-from aimass.server.run_views import model_view, open_step_view, run_summary, run_view, step_view
-from aimass.server.store import Commit, Entry, ModelRow, ReceiptRow, RunRow, Store
+from aimass.server.run_views import model_view, run_summary, run_view, step_view
+from aimass.server.store import Commit, ModelRow, RunRow, Store
 
 __all__ = ["SILENT", "Engine", "Outbox"]
 
@@ -226,15 +226,12 @@ class Engine:
             participants={name: runs.Participant() for name in sorted(names)},
         )
         row = RunRow(run_id, owner, self._clock.now(), None, plan_bytes, plan_digest(plan_bytes), roster.digest, run)
-        body = canonical_json(
-            {"event": "created", "plan": row.plan_digest, "roster": roster.digest, "model": plan.model, "owner": owner}
-        )
-        entry = self._entry(run_id, Chain(), body)
+        entry = created_entry(row)
         await self._on_disk(self._store.create, row, key, entry)
         live = self._runs[run_id] = _Live(row, entry.chain)
         log.info("run %s (%s) submitted by %s: %d partners invited", run_id[:8], plan.name, owner, len(names))
         for partner in names:
-            self._outbox.send(partner, self._invite(live))
+            self._outbox.send(partner, messages.invite(live.row))
         await self._send_history(live, names, 0)
         self._spawn(self._join_deadline(run_id))
         return await self.run_view(run_id)
@@ -355,16 +352,16 @@ class Engine:
     async def _catch_up(self, live: _Live, partner: str, seen: int) -> None:
         run = live.row.run
         if not run.state.final:
-            self._outbox.send(partner, self._invite(live))
+            self._outbox.send(partner, messages.invite(live.row))
         await self._send_history(live, [partner], seen)
         for row in await self._on_disk(self._store.receipts, run.run_id, partner, seen):
-            self._outbox.send(partner, pb.ToPartner(receipt=pb.Receipt(body=row.body, signature=row.signature)))
+            self._outbox.send(partner, messages.receipt(row))
         if run.state.final:
-            self._outbox.send(partner, _end_run(run))
+            self._outbox.send(partner, messages.end_run(run))
         for state in run.open.values():
             slot = state.slots.get(partner)
             if slot is not None and slot.state is SlotState.ASKED and state.counted is None:
-                await self._ask(live, state, [partner])
+                self._ask(live, state, [partner])
 
     async def joined(self, partner: str, message: pb.Joined) -> None:
         """A partner takes part; it must have read the plan that was submitted."""
@@ -382,7 +379,7 @@ class Engine:
 
     async def declined(self, partner: str, message: pb.Declined) -> None:
         """A partner does not take part, waits for a person, or leaves."""
-        reason = _reason(message.fault)
+        reason = messages.reason_of(message.fault)
         log.info("run %s: %s declines: %s", message.run_id[:8], partner, reason)
         live = self._live(message.run_id)
         member = live.row.run.participants.get(partner)
@@ -394,7 +391,7 @@ class Engine:
 
     async def step_failed(self, partner: str, message: pb.StepFailed) -> None:
         """A partner cannot do a step."""
-        reason = _reason(message.fault)
+        reason = messages.reason_of(message.fault)
         log.info("run %s step %d: %s failed: %s", message.run_id[:8], message.step, partner, reason)
         failed = steps.Failed(partner=partner, reason=reason)
         await self._apply(message.run_id, runs.InStep(index=message.step, event=failed))
@@ -502,39 +499,12 @@ class Engine:
         run, actions = runs.apply(before, event, self._drivers, self._clock.now())
         if run == before and not actions:
             return
-        change, chain, row = self._change(live, run, actions, extra)
+        change, chain, row = with_change(live.row, live.chain, run, actions, extra, self._clock.now())
         await self._patiently(f"run {run.run_id[:8]}", self._store.save, run, change)
         live.row, live.chain = row, chain
         await self._speak(live, actions, change)
         for watcher in live.watchers:
             watcher.set()
-
-    def _change(
-        self, live: _Live, run: runs.Run, actions: Sequence[runs.Action], extra: Commit
-    ) -> tuple[Commit, Chain, RunRow]:
-        """Everything that is stored with a change: step views, and the end's transcript entry."""
-        views = {view.index: view for view in extra.steps}
-        for index, state in run.open.items():
-            views.setdefault(int(index), open_step_view(state))
-        entries = list(extra.entries)
-        ended_at = None
-        for action in actions:
-            if isinstance(action, runs.End):
-                ended_at = self._clock.now()
-                body = canonical_json(
-                    {"event": "ended", "state": action.state, "reason": action.reason, "model": run.model}
-                )
-                entries.append(self._entry(run.run_id, entries[-1].chain if entries else live.chain, body))
-                for index, state in live.row.run.open.items():
-                    if int(index) not in views:
-                        views[int(index)] = open_step_view(state, ended=action.reason)
-        change = dataclasses.replace(extra, steps=tuple(views.values()), entries=tuple(entries), ended_at=ended_at)
-        row = dataclasses.replace(live.row, run=run, ended_at=ended_at or live.row.ended_at)
-        return change, entries[-1].chain if entries else live.chain, row
-
-    def _entry(self, run_id: str, chain: Chain, body: bytes) -> Entry:
-        data = entry_bytes(run_id, chain, body)
-        return Entry(data, body, chain.extended(data))
 
     async def _speak(self, live: _Live, actions: Sequence[runs.Action], change: Commit) -> None:
         run = live.row.run
@@ -542,56 +512,34 @@ class Engine:
             first = change.entries[0].chain.entries - 1
             await self._send_history(live, list(run.participants), first)
         for receipt in change.receipts:
-            message = pb.Receipt(body=receipt.body, signature=receipt.signature)
-            self._outbox.send(receipt.partner, pb.ToPartner(receipt=message))
+            self._outbox.send(receipt.partner, messages.receipt(receipt))
         for action in actions:
             match action:
                 case runs.Open():
                     state = run.open[str(action.step.index)]
                     self._spawn(self._step_deadline(run.run_id, action.step.index, state.deadline_at))
-                    await self._ask(live, state, list(action.step.participants))
+                    self._ask(live, state, list(action.step.participants))
                 case runs.Reduce():
                     self._spawn(self._reduce(run.run_id, action.index, action.counted))
                 case runs.TellClosed():
-                    code, _, what = action.reason.partition(": ")
-                    fault = pb.Fault(kind="deadline", code=code if what else "step.closed", what=what or action.reason)
-                    closed = pb.CloseStep(run_id=run.run_id, step=action.index, fault=fault)
-                    self._outbox.send(action.partner, pb.ToPartner(close_step=closed))
+                    self._outbox.send(action.partner, messages.close_step(run.run_id, action))
                 case runs.End():
                     log.info("run %s %s: %s", run.run_id[:8], action.state, action.reason)
                     for partner in run.participants:
-                        self._outbox.send(partner, _end_run(run))
+                        self._outbox.send(partner, messages.end_run(run))
                 case runs.Commit():
                     pass
 
-    def _invite(self, live: _Live) -> pb.ToPartner:
-        return pb.ToPartner(
-            invite=pb.Invite(run_id=live.row.run_id, plan=live.row.plan, roster_digest=live.row.roster_digest)
-        )
-
     async def _send_history(self, live: _Live, partners: Sequence[str], first: int) -> None:
-        run_id = live.row.run_id
-        entries = await self._on_disk(self._store.entries, run_id, first)
-        signature = sign_head(self._signer, run_id, live.chain)
-        message = pb.History(run_id=run_id, first=first, entries=entries, signature=signature)
+        entries = await self._on_disk(self._store.entries, live.row.run_id, first)
+        signature = sign_head(self._signer, live.row.run_id, live.chain)
+        message = messages.history(live.row.run_id, first, entries, signature)
         for partner in partners:
-            self._outbox.send(partner, pb.ToPartner(history=message))
+            self._outbox.send(partner, message)
 
-    async def _ask(self, live: _Live, state: steps.StepState, partners: Sequence[str]) -> None:
-        heads = [
-            pb.HeadSeen(
-                run_id=live.row.run_id, partner=who, entries=chain.entries, head=chain.head, signature=signature
-            )
-            for who, (chain, signature) in sorted(live.heads.items())
-        ]
+    def _ask(self, live: _Live, state: steps.StepState, partners: Sequence[str]) -> None:
         for partner in partners:
-            message = pb.OpenStep(
-                run_id=live.row.run_id,
-                step=canonical_json(state.step),
-                deadline_ms=int(state.deadline_at * 1000),
-                heads=[head for head in heads if head.partner != partner],
-            )
-            self._outbox.send(partner, pb.ToPartner(open_step=message))
+            self._outbox.send(partner, messages.open_step(live.row.run_id, state, partner, live.heads))
 
     # ---------------------------------------------------------------- time and sums
 
@@ -636,67 +584,11 @@ class Engine:
         view = step_view(
             state, self._clock.now(), model if model != run.model else "", metrics, figures, summarise(sums)
         )
-        return event, self._commit_of(live, state, view, model)
-
-    def _spooled(self, run_id: str, index: int, partner: str) -> Contribution:
-        return decode_contribution(Blob(map_file(self._spool.path(self._spool_key(run_id, index, partner)))))
-
-    def _commit_of(self, live: _Live, state: steps.StepState, view: Any, model: str) -> Commit:
-        run = live.row.run
-        body = canonical_json(
-            {
-                "event": "step",
-                "step": state.step,
-                "contributions": {
-                    name: slot.digest for name, slot in state.slots.items() if slot.state is SlotState.COUNTED
-                },
-                "others": {
-                    name: slot.state for name, slot in state.slots.items() if slot.state is not SlotState.COUNTED
-                },
-                "metrics": {name: metric.mean for name, metric in view.metrics.items()},
-                "model": model,
-            }
-        )
-        entry = self._entry(run.run_id, live.chain, body)
-        receipts = tuple(
-            self._receipt(run.run_id, state.step.index, name, slot, entry.chain)
-            for name, slot in sorted(state.slots.items())
-            if slot.digest or slot.state is SlotState.REFUSED
-        )
         made: tuple[ModelRow, ...] = ()
         if model != run.model:
             size = len(self._blobs.open(model))
             made = (ModelRow(run.run_id, state.step.index, model, state.step.round, size, self._clock.now()),)
-        view = msgspec.structs.replace(view, transcript_head=entry.chain.head)
-        return Commit(steps=(view,), entries=(entry,), receipts=receipts, models=made)
+        return event, step_commit(run, live.chain, state, view, made, self._signer)
 
-    def _receipt(self, run_id: str, step: int, partner: str, slot: steps.Slot, chain: Chain) -> ReceiptRow:
-        counted = slot.state is SlotState.COUNTED
-        receipt = Receipt(
-            run_id=run_id,
-            step=step,
-            partner=partner,
-            contribution=slot.digest or "0" * 64,
-            outcome="counted" if counted else "refused",
-            reason=slot.reason,
-            entries=chain.entries,
-            head=chain.head,
-        )
-        body, signature = sign_receipt(self._signer, receipt)
-        return ReceiptRow(step, partner, chain.entries, body, signature)
-
-
-def _end_run(run: runs.Run) -> pb.ToPartner:
-    end = pb.EndRun(run_id=run.run_id, state=run.state, model=run.model)
-    if run.state is not RunState.FINISHED:
-        end.fault.CopyFrom(to_fault(WrongState(run.reason, code=f"run.{run.state}")))
-    return pb.ToPartner(end_run=end)
-
-
-def _reason(fault: pb.Fault) -> str:
-    text = f"{fault.code}: {fault.what}"
-    if fault.value:
-        text += f"; got {fault.value}"
-    if fault.limit:
-        text += f"; allowed: {fault.limit}"
-    return text[:500]
+    def _spooled(self, run_id: str, index: int, partner: str) -> Contribution:
+        return decode_contribution(Blob(map_file(self._spool.path(self._spool_key(run_id, index, partner)))))

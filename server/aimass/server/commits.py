@@ -1,0 +1,102 @@
+"""What is written with a change of a run: step views, transcript entries, receipts. Pure but for the signing key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aimass.privacy.transcript import Chain, Receipt, entry_bytes, sign_receipt
+from aimass.proto.values import canonical_json
+from aimass.proto.views import SlotState, StepView
+from aimass.server import runs, steps
+from aimass.server.run_views import open_step_view
+from aimass.server.store import Commit, Entry, ModelRow, ReceiptRow, RunRow
+
+__all__ = ["created_entry", "next_entry", "step_commit", "with_change"]
+
+
+def next_entry(run_id: str, chain: Chain, body: bytes) -> Entry:
+    """The transcript entry that extends `chain` by `body`."""
+    data = entry_bytes(run_id, chain, body)
+    return Entry(data, body, chain.extended(data))
+
+
+def created_entry(row: RunRow) -> Entry:
+    """The first entry of a run: what was agreed before anything was computed."""
+    fields = {
+        "event": "created",
+        "plan": row.plan_digest,
+        "roster": row.roster_digest,
+        "model": row.run.plan.model,
+        "owner": row.owner,
+    }
+    return next_entry(row.run_id, Chain(), canonical_json(fields))
+
+
+def with_change(
+    row: RunRow, chain: Chain, run: runs.Run, actions: Sequence[runs.Action], extra: Commit, now: float
+) -> tuple[Commit, Chain, RunRow]:
+    """`extra` with the views of open steps and, where the run ends, the last entry; the chain and row after it."""
+    views = {view.index: view for view in extra.steps}
+    for index, state in run.open.items():
+        views.setdefault(int(index), open_step_view(state))
+    entries, ended_at = list(extra.entries), None
+    for action in actions:
+        if isinstance(action, runs.End):
+            ended_at = now
+            fields = {"event": "ended", "state": action.state, "reason": action.reason, "model": run.model}
+            entries.append(next_entry(run.run_id, entries[-1].chain if entries else chain, canonical_json(fields)))
+            for index, state in row.run.open.items():
+                views.setdefault(int(index), open_step_view(state, ended=action.reason))
+    change = dataclasses.replace(extra, steps=tuple(views.values()), entries=tuple(entries), ended_at=ended_at)
+    after = dataclasses.replace(row, run=run, ended_at=ended_at or row.ended_at)
+    return change, entries[-1].chain if entries else chain, after
+
+
+def step_commit(
+    run: runs.Run,
+    chain: Chain,
+    state: steps.StepState,
+    view: StepView,
+    made: tuple[ModelRow, ...],
+    key: Ed25519PrivateKey,
+) -> Commit:
+    """Everything that a committed step leaves: its view, its entry, a receipt for each who sent something."""
+    counted = {name: slot.digest for name, slot in state.slots.items() if slot.state is SlotState.COUNTED}
+    others = {name: slot.state for name, slot in state.slots.items() if slot.state is not SlotState.COUNTED}
+    fields = {
+        "event": "step",
+        "step": state.step,
+        "contributions": counted,
+        "others": others,
+        "metrics": {name: metric.mean for name, metric in view.metrics.items()},
+        "model": made[0].digest if made else run.model,
+    }
+    entry = next_entry(run.run_id, chain, canonical_json(fields))
+    receipts = tuple(
+        _receipt(run.run_id, state.step.index, name, slot, entry.chain, key)
+        for name, slot in sorted(state.slots.items())
+        if slot.digest or slot.state is SlotState.REFUSED
+    )
+    view = msgspec.structs.replace(view, transcript_head=entry.chain.head)
+    return Commit(steps=(view,), entries=(entry,), receipts=receipts, models=made)
+
+
+def _receipt(
+    run_id: str, step: int, partner: str, slot: steps.Slot, chain: Chain, key: Ed25519PrivateKey
+) -> ReceiptRow:
+    receipt = Receipt(
+        run_id=run_id,
+        step=step,
+        partner=partner,
+        contribution=slot.digest or "0" * 64,
+        outcome="counted" if slot.state is SlotState.COUNTED else "refused",
+        reason=slot.reason,
+        entries=chain.entries,
+        head=chain.head,
+    )
+    body, signature = sign_receipt(key, receipt)
+    return ReceiptRow(step, partner, chain.entries, body, signature)
