@@ -98,6 +98,7 @@ def test_a_partner_that_does_not_read_is_cut_off_with_a_named_reason_and_its_que
         sessions = Sessions()
         slow = Session(Peer(Role.PARTNER, "north", 1, b"", 0.0), 0.0, "", 0)
         sessions.open(slow)
+        slow.caught_up()
         for _ in range(10_000):
             sessions.send("north", pb.ToPartner())
         assert isinstance(slow.ended, LimitExceeded)

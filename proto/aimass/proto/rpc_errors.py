@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from aimass.proto.errors import (
     METADATA_KEY,
     AimassError,
     DeadlinePassed,
     InternalError,
+    LimitExceeded,
     Unauthenticated,
     Unavailable,
     from_wire,
@@ -18,6 +19,8 @@ from aimass.proto.errors import (
 from aimass.proto.grpc_env import grpc
 
 __all__ = ["abort", "error_of"]
+
+_HANDSHAKE: Final = ("CERTIFICATE_VERIFY_FAILED", "Ssl handshake failed", "SSL_ERROR", "Hostname Verification")
 
 
 async def abort(context: grpc.aio.ServicerContext, error: AimassError) -> NoReturn:
@@ -36,7 +39,7 @@ def error_of(error: grpc.aio.AioRpcError) -> AimassError:
     details = (error.details() or "").split("\n", maxsplit=1)[0][:300]
     code = error.code()
     if code == grpc.StatusCode.UNAVAILABLE:
-        if "CERTIFICATE_VERIFY_FAILED" in details or "Ssl handshake failed" in details or "SSL_ERROR" in details:
+        if any(sign in details for sign in _HANDSHAKE):
             return Unavailable(
                 f"the TLS handshake failed: {details}",
                 code="wire.handshake",
@@ -46,6 +49,8 @@ def error_of(error: grpc.aio.AioRpcError) -> AimassError:
     if code == grpc.StatusCode.INTERNAL and "from Core" in details:
         # What the library says of a stream whose connection broke under it.
         return Unavailable("the connection broke", code="wire.broken")
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+        return LimitExceeded(f"a message is too large: {details}", code="wire.message_size")
     if code == grpc.StatusCode.UNAUTHENTICATED:
         return Unauthenticated(details or "not authenticated", code="wire.unauthenticated")
     if code == grpc.StatusCode.CANCELLED:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -34,6 +35,8 @@ __all__ = [
     "transfer_handler",
 ]
 
+log = logging.getLogger("aimass.transfer")
+T = TypeVar("T")
 SERVICE: Final = "aimass.v1.Blobs"
 CHUNK_BYTES: Final = 1 << 20
 _FETCH: Final = f"/{SERVICE}/Fetch"
@@ -128,6 +131,7 @@ def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits)
             for start in range(wanted.offset, len(view), CHUNK_BYTES):
                 yield bytes(view[start : start + CHUNK_BYTES])
         except AimassError as error:
+            log.warning("a transfer was refused: %s", error)
             await abort(context, error)
 
     async def submit_handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
@@ -147,6 +151,7 @@ def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits)
                 async for reply in _receive(requests, header, incoming, limits):
                     yield reply
         except AimassError as error:
+            log.warning("a transfer was refused: %s", error)
             await abort(context, error)
 
     handlers = {
@@ -180,16 +185,26 @@ async def _receive(
         yield canonical_json(_Offset(offset=header.size))
         yield _STORED
         return
-    writer = await asyncio.to_thread(incoming.open)
+    writer = await _whole(incoming.open)
     try:
         yield canonical_json(_Offset(offset=writer.offset))
         while writer.offset < header.size:
-            await asyncio.to_thread(writer.append, await _next(requests, limits.idle_s))
-        path = await asyncio.to_thread(writer.finish)
+            await _whole(writer.append, await _next(requests, limits.idle_s))
+        path = await _whole(writer.finish)
     finally:
         writer.close()
     await incoming.accept(path)
     yield _STORED
+
+
+async def _whole(function: Callable[..., T], *args: object) -> T:
+    """In a thread and to its end, even where the stream is cut meanwhile: nobody writes after `close`."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
+        raise
 
 
 async def _next(requests: AsyncIterator[bytes], idle_s: float) -> bytes:

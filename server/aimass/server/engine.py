@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,7 @@ __all__ = ["SILENT", "Engine", "Outbox"]
 log = logging.getLogger("aimass.server")
 T = TypeVar("T")
 _RETRY_S: Final = 5.0
+_HEAD: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Outbox(Protocol):
@@ -112,7 +114,8 @@ class Engine:
         self._models = ModelStore(blobs)
         self._runs: dict[str, _Live] = {}
         self._drivers: dict[str, Driver] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._submitting = asyncio.Lock()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="aimass-store")
 
     # ---------------------------------------------------------------- life
@@ -202,9 +205,14 @@ class Engine:
 
         Raises `BadInput` for a plan or model that does not fit, `NotFound` for a driver or a model that is not here.
         """
-        held = await self._on_disk(self._store.run_of_key, key)
-        if held is not None:
-            return await self.run_view(held)
+        return await self._whole(self._submit(plan_bytes, key, owner))
+
+    async def _submit(self, plan_bytes: bytes, key: str, owner: str) -> RunView:
+        async with self._submitting:
+            held = await self._on_disk(self._store.run_of_key, key)
+            return await self.run_view(held or await self._create(plan_bytes, key, owner))
+
+    async def _create(self, plan_bytes: bytes, key: str, owner: str) -> str:
         plan = decode_plan(plan_bytes)
         self._check_plan(plan)
         roster = self._roster()
@@ -234,7 +242,7 @@ class Engine:
             self._outbox.send(partner, messages.invite(live.row))
         await self._send_history(live, names, 0)
         self._spawn(self._join_deadline(run_id))
-        return await self.run_view(run_id)
+        return run_id
 
     def _check_plan(self, plan: Plan) -> None:
         if not self._blobs.has(plan.model):
@@ -399,6 +407,8 @@ class Engine:
     async def head_seen(self, partner: str, message: pb.HeadSeen) -> None:
         """Keep a partner's signed word on the history, to be relayed to the others."""
         live = self._live(message.run_id)
+        if not _HEAD.fullmatch(message.head):
+            raise BadInput("not a transcript head", code="transcript.head", value=ascii(message.head))
         chain = Chain(message.entries, message.head)
         if partner in live.heads and live.heads[partner][0] == chain:
             return
@@ -412,9 +422,14 @@ class Engine:
     async def partners_removed(self, names: frozenset[str], reason: str) -> None:
         """Take revoked partners out of every run."""
         for live in list(self._runs.values()):
-            for name in names & set(live.row.run.participants):
+            for name in sorted(names & set(live.row.run.participants)):
                 if not live.row.run.state.final:
                     await self._apply(live.row.run_id, runs.Removed(partner=name, reason=reason))
+
+    async def partners_outside(self, members: frozenset[str], reason: str) -> None:
+        """Take everybody who is not one of `members` out of every run, whenever they were removed."""
+        held = {name for live in self._runs.values() for name in live.row.run.participants}
+        await self.partners_removed(frozenset(held) - members, reason)
 
     # ---------------------------------------------------------------- contributions
 
@@ -490,6 +505,16 @@ class Engine:
     # ---------------------------------------------------------------- events
 
     async def _apply(self, run_id: str, event: runs.Event) -> None:
+        await self._whole(self._apply_alone(run_id, event))
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """To its end, even where the call that asked for it is cut: memory and disk say the same."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _apply_alone(self, run_id: str, event: runs.Event) -> None:
         live = self._live(run_id)
         async with live.lock:
             await self._apply_locked(live, event, Commit())

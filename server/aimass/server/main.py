@@ -23,7 +23,8 @@ from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.wire import SERVER_OPTIONS, TlsIdentity, server_credentials
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk, EnrolmentService
-from aimass.server.service import ControlService, FederationService, Gate
+from aimass.server.gate import Gate
+from aimass.server.service import ControlService, FederationService
 from aimass.server.sessions import Sessions
 from aimass.server.settings import ServerSettings, load_settings
 from aimass.server.store import Store
@@ -34,6 +35,7 @@ __all__ = ["Started", "serve"]
 
 log = logging.getLogger("aimass.server")
 _GRACE_S: Final = 2.0
+_REMOVED: Final = "trust.revoked: removed from the roster"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,17 +67,18 @@ async def serve(
     sessions = Sessions()
     limits = Limits(weight=settings.limits.max_weight, norm=settings.limits.max_norm)
     engine = Engine(store, blobs, spool, keys.identity, lambda: trust.roster, sessions, clock, durability, limits)
+    gate = Gate(trust)
+    _on_new_trust(trust, gate, sessions, engine)
     desk = EnrolmentDesk(store, trust, clock)
-    _on_new_trust(trust, sessions, engine)
     try:
         resumed = await engine.start()
-        gate = Gate(trust)
+        await engine.partners_outside(frozenset(trust.roster.partners), _REMOVED)
         main = grpc.aio.server(options=list(SERVER_OPTIONS))
         rpc.add_FederationServicer_to_server(
-            FederationService(engine, sessions, trust, clock, keys.identity, settings.name), main
+            FederationService(engine, sessions, trust, gate, clock, keys.identity, settings.name), main
         )
         rpc.add_ControlServicer_to_server(
-            ControlService(engine, sessions, trust, desk, clock, settings.name, data), main
+            ControlService(engine, sessions, trust, desk, gate, clock, settings.name, data), main
         )
         transfers = Transfers(engine, blobs, spool, gate, settings.limits.max_model_bytes)
         main.add_generic_rpc_handlers((transfer_handler(transfers, transfers, _transfer_limits(settings)),))
@@ -123,23 +126,18 @@ def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCrede
     return port
 
 
-def _on_new_trust(trust: TrustHolder, sessions: Sessions, engine: Engine) -> None:
+def _on_new_trust(trust: TrustHolder, gate: Gate, sessions: Sessions, engine: Engine) -> None:
     """A newer bundle cuts the streams of who was removed, and is sent to everybody else."""
     tasks: set[asyncio.Task[None]] = set()
-    members = frozenset(trust.roster.partners)
 
     def installed(new: Trust) -> None:
-        nonlocal members
         current = frozenset(new.roster.partners)
-        removed, members = members - current, current
-        sessions.cut_revoked(new.revoked, current)
-        for partner in sessions.connected():
+        gate.cut()
+        for partner in sessions.connected() & current:
             sessions.send(partner, pb.ToPartner(trust=pb.TrustUpdate(bundle=new.data)))
-        if removed:
-            reason = "trust.revoked: removed from the roster"
-            task = asyncio.get_running_loop().create_task(engine.partners_removed(removed, reason))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        task = asyncio.get_running_loop().create_task(engine.partners_outside(current, _REMOVED))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         log.info("roster epoch %d installed: %d partners", new.roster.epoch, len(current))
 
     trust.listen(installed)

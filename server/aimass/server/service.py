@@ -14,7 +14,7 @@ from typing import Any, Final
 from aimass.privacy.pki import Peer, Role
 from aimass.privacy.signing import Label, sign
 from aimass.proto.clock import Clock
-from aimass.proto.errors import AimassError, BadInput, InternalError, Refused
+from aimass.proto.errors import AimassError, BadInput, DeadlinePassed, InternalError, Refused
 from aimass.proto.grpc_env import grpc
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
@@ -29,16 +29,18 @@ from aimass.proto.views import (
     RunView,
     ServerView,
 )
-from aimass.proto.wire import PROTOCOL_MAX, PROTOCOL_MIN, abort, negotiate, peer_certificate
-from aimass.server.authorisation import authorise
+from aimass.proto.wire import PROTOCOL_MAX, PROTOCOL_MIN, abort, negotiate
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk
+from aimass.server.gate import Gate
 from aimass.server.sessions import Session, Sessions
 from aimass.server.trust import TrustHolder
 
-__all__ = ["ControlService", "FederationService", "Gate", "welcome_body"]
+__all__ = ["ControlService", "FederationService", "welcome_body"]
 
 log = logging.getLogger("aimass.server")
+_HELLO_S: Final = 30.0
+_ALL: Final = 1_000_000
 SOFTWARE: Final = f"aimass {importlib.metadata.version('aimass')}"
 
 
@@ -47,27 +49,14 @@ def welcome_body(nonce: bytes, protocol: int) -> bytes:
     return nonce + protocol.to_bytes(4, "big")
 
 
-class Gate:
-    """Certificate, revocation and role of every caller."""
-
-    def __init__(self, trust: TrustHolder) -> None:
-        self._trust = trust
-
-    def admit(self, context: grpc.aio.ServicerContext, name: str) -> Peer:
-        """Who calls, if the table lets them; raises `Unauthenticated` or `Refused`."""
-        peer = self._trust.check(peer_certificate(context))
-        authorise(peer, name)
-        return peer
-
-
 class FederationService(rpc.FederationServicer):
     """One stream for each partner."""
 
     def __init__(
-        self, engine: Engine, sessions: Sessions, trust: TrustHolder, clock: Clock, signer: Any, name: str
+        self, engine: Engine, sessions: Sessions, trust: TrustHolder, gate: Gate, clock: Clock, signer: Any, name: str
     ) -> None:
         self._engine, self._sessions, self._trust, self._clock = engine, sessions, trust, clock
-        self._signer, self._name, self._gate = signer, name, Gate(trust)
+        self._signer, self._name, self._gate = signer, name, gate
 
     async def Connect(  # noqa: N802  (the schema's name)
         self, requests: AsyncIterator[pb.FromPartner], context: grpc.aio.ServicerContext
@@ -81,26 +70,33 @@ class FederationService(rpc.FederationServicer):
             log.warning("a connection was refused: %s", error)
             await abort(context, error)
         session = Session(peer, self._clock.now(), hello.software[:100], hello.roster_epoch)
+        session.cut = functools.partial(self._gate.end, asyncio.current_task())
         self._sessions.open(session)
         log.info("%s connected (%s)", peer.name, session.software)
         reader = asyncio.create_task(self._read(session, requests))
+        catching_up = asyncio.create_task(self._catch_up(session, hello))
         try:
             yield self._welcome(hello.nonce, protocol)
             yield pb.ToPartner(trust=pb.TrustUpdate(bundle=self._trust.trust.data))
-            catching_up = asyncio.create_task(self._engine.partner_connected(peer.name, hello.runs))
             while (message := await session.queue.get()) is not None:
                 yield message
-            await catching_up
             if session.ended is not None:
                 await abort(context, session.ended)
         finally:
             reader.cancel()
+            catching_up.cancel()
+            if session.timer is not None:
+                session.timer.cancel()
             if self._sessions.close(session):
                 log.info("%s disconnected", peer.name)
 
     @staticmethod
     async def _hello(requests: AsyncIterator[pb.FromPartner]) -> pb.Hello:
-        first = await anext(requests, None)
+        try:
+            async with asyncio.timeout(_HELLO_S):
+                first = await anext(requests, None)
+        except TimeoutError:
+            raise DeadlinePassed("no Hello came", code="session.hello_late", limit=f"{_HELLO_S} s") from None
         if first is None or first.WhichOneof("body") != "hello" or len(first.hello.nonce) != 32:
             raise BadInput("a connection must begin with Hello and a nonce of 32 bytes", code="session.hello")
         return first.hello
@@ -114,16 +110,26 @@ class FederationService(rpc.FederationServicer):
     async def _read(self, session: Session, requests: AsyncIterator[pb.FromPartner]) -> None:
         """Take the partner's messages; one that is refused is logged and ends nothing but itself."""
         partner = session.peer.name
-        async for message in requests:
-            try:
-                await self._take(partner, message)
-            except AimassError as error:
-                log.warning("%s sent a message that was refused: %s", partner, error)
-            except Exception:
-                log.exception("a message of %s failed; the connection ends and is made again", partner)
-                session.end(InternalError("the server failed; its log says where", code="internal.server"))
+        try:
+            async for message in requests:
+                try:
+                    await self._take(partner, message)
+                except AimassError as error:
+                    log.warning("%s sent a message that was refused: %s", partner, error)
+            session.hang_up()
+        except Exception:
+            if session.ended is not None:
                 return
-        session.hang_up()
+            log.exception("reading from %s failed", partner)
+            session.end(InternalError("a message could not be read", code="session.unreadable"))
+
+    async def _catch_up(self, session: Session, hello: pb.Hello) -> None:
+        try:
+            await self._engine.partner_connected(session.peer.name, hello.runs)
+            session.caught_up()
+        except Exception:
+            log.exception("bringing %s up to date failed", session.peer.name)
+            session.end(InternalError("the server failed; its log says where", code="internal.server"))
 
     async def _take(self, partner: str, message: pb.FromPartner) -> None:
         match message.WhichOneof("body"):
@@ -172,6 +178,7 @@ class ControlService(rpc.ControlServicer):
         sessions: Sessions,
         trust: TrustHolder,
         desk: EnrolmentDesk,
+        gate: Gate,
         clock: Clock,
         name: str,
         data: Path,
@@ -179,7 +186,7 @@ class ControlService(rpc.ControlServicer):
         self._engine, self._sessions, self._trust, self._desk = engine, sessions, trust, desk
         self._clock, self._name, self._data = clock, name, data
         self._started_at = clock.now()
-        self.gate = Gate(trust)
+        self.gate = gate
 
     async def _visible(self, peer: Peer, view: RunView) -> RunView:
         """Raise `Refused` where a scientist asks for another's run, or an analyst for one that has not finished."""
@@ -218,6 +225,7 @@ class ControlService(rpc.ControlServicer):
             async for view in self._engine.watch(request.run_id):
                 yield _document(view)
         except AimassError as error:
+            log.info("WatchRun refused: %s", error)
             await abort(context, error)
 
     @_guarded
@@ -232,8 +240,8 @@ class ControlService(rpc.ControlServicer):
         await self._visible(peer, await self._engine.run_view(request.run_id))
         return _document(await self._engine.receipts(request.run_id))
 
-    async def _models(self, peer: Peer, **query: Any) -> tuple[ModelView, ...]:
-        models = await self._engine.models(**query)
+    async def _models(self, peer: Peer, run_id: str = "", digest: str = "") -> tuple[ModelView, ...]:
+        models = await self._engine.models(run_id=run_id, digest=digest, limit=_ALL)
         if peer.role is Role.SCIENTIST:
             return tuple(model for model in models if self._engine.owner(model.run_id) == peer.name)
         if peer.role is Role.ANALYST:
@@ -244,12 +252,13 @@ class ControlService(rpc.ControlServicer):
     @_guarded
     async def ListModels(self, request: pb.ListRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Committed models."""
-        return _document(ModelList(models=await self._models(peer, run_id=request.run_id, limit=request.limit or 100)))
+        models = await self._models(peer, run_id=request.run_id)
+        return _document(ModelList(models=models[: request.limit or 100]))
 
     @_guarded
     async def ShowModel(self, request: pb.ModelRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """One model."""
-        models = await self._models(peer, digest=request.digest, limit=1)
+        models = await self._models(peer, digest=request.digest)
         if not models:
             raise Refused("no such model that you may see", code="model.unknown", value=request.digest)
         return _document(models[0])

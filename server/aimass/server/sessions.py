@@ -5,38 +5,57 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from aimass.privacy.pki import Peer
-from aimass.proto.errors import AimassError, LimitExceeded, Refused, Unavailable
+from aimass.proto.errors import AimassError, LimitExceeded, Unavailable
 from aimass.proto.v1 import federation_pb2 as pb
 
 __all__ = ["Session", "Sessions"]
 
 log = logging.getLogger("aimass.server")
 _QUEUE: Final = 256
+_LAST_WORD_S: Final = 0.5
 
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Session:
-    """One partner's open control stream. `ended` holds why it has to end."""
+    """One partner's open control stream. `ended` holds why it has to end, `cut` ends it by force.
+
+    What a partner missed comes at once and does not count against the queue's bound: `caught_up` sets the bound.
+    """
 
     peer: Peer
     since: float
     software: str
     roster_epoch: int
-    queue: asyncio.Queue[pb.ToPartner | None] = dataclasses.field(default_factory=lambda: asyncio.Queue(_QUEUE))
+    queue: asyncio.Queue[pb.ToPartner | None] = dataclasses.field(default_factory=asyncio.Queue)
     ended: AimassError | None = None
+    cut: Callable[[AimassError], None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    bound: int | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether more is queued than a partner that reads would leave."""
+        return self.bound is not None and self.queue.qsize() >= self.bound
+
+    def caught_up(self) -> None:
+        """From here on the queue is bounded."""
+        self.bound = self.queue.qsize() + _QUEUE
 
     def hang_up(self) -> None:
         """The partner has closed its side."""
-        if self.ended is None and not self.queue.full():
+        if self.ended is None:
             self.queue.put_nowait(None)
 
     def end(self, reason: AimassError) -> None:
         """Close the stream with `reason`; what is still queued is dropped."""
         if self.ended is None:
             self.ended = reason
+            if self.cut is not None:  # it may wait for a partner that never reads
+                self.timer = asyncio.get_running_loop().call_later(_LAST_WORD_S, self.cut, reason)
         while not self.queue.empty():
             self.queue.get_nowait()
         self.queue.put_nowait(None)
@@ -71,21 +90,15 @@ class Sessions:
         session = self._by_partner.get(partner)
         if session is None or session.ended is not None:
             return
-        try:
-            session.queue.put_nowait(message)
-        except asyncio.QueueFull:
+        if session.full:
             log.warning("%s does not read its messages: cut off", partner)
-            session.end(LimitExceeded("too many unread messages", code="session.slow", limit=_QUEUE))
+            session.end(LimitExceeded("too many unread messages", code="session.slow", limit=session.bound))
+        else:
+            session.queue.put_nowait(message)
 
     def connected(self) -> frozenset[str]:
         """Names of the partners that are here."""
         return frozenset(self._by_partner)
-
-    def cut_revoked(self, revoked: frozenset[int], members: frozenset[str]) -> None:
-        """End the streams of everybody who was revoked or has left the roster."""
-        for session in list(self._by_partner.values()):
-            if session.peer.serial in revoked or session.peer.name not in members:
-                session.end(Refused("this certificate was revoked", code="trust.revoked", value=session.peer.name))
 
     def end_all(self, reason: AimassError) -> None:
         """End every stream."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from aimass.privacy.pki import Peer, Role
-from aimass.proto.errors import LimitExceeded, NotFound, Refused
+from aimass.proto.errors import AimassError, LimitExceeded, NotFound, Refused, Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.storage import Blobs, Spool, SpoolWriter, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import FetchRequest, Incoming, SubmitHeader
 from aimass.server.engine import Engine
-from aimass.server.service import Gate
+from aimass.server.gate import Gate
 
 __all__ = ["Transfers"]
 
@@ -23,6 +24,7 @@ class Transfers:
     def __init__(self, engine: Engine, blobs: Blobs, spool: Spool, gate: Gate, max_model_bytes: int) -> None:
         self._engine, self._blobs, self._spool, self._gate = engine, blobs, spool, gate
         self._max_model_bytes = max_model_bytes
+        self._uploads: dict[str, asyncio.Task[Any]] = {}
 
     async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> memoryview:
         """Partners read the inputs of their open steps; people read models that they may see."""
@@ -57,8 +59,27 @@ class Transfers:
                 "larger than this server takes", code="submit.size", value=header.size, limit=self._max_model_bytes
             )
         if header.kind == "model":
-            return _Model(peer.name, header, self._blobs, self._spool)
-        return _Contribution(peer.name, header, self._engine, self._spool)
+            model = _Model(peer.name, header, self._blobs, self._spool)
+            if not model.done:
+                await self._alone(model.key)
+            return model
+        contribution = _Contribution(peer.name, header, self._engine, self._spool)
+        if not contribution.done:
+            await self._alone(contribution.key)
+        return contribution
+
+    async def _alone(self, key: str) -> None:
+        """End an older stream of the same upload: a link that broke may not have been noticed here yet."""
+        task = asyncio.current_task()
+        while (older := self._uploads.get(key)) is not None:
+            self._gate.end(older, Unavailable("a newer stream of this upload took over", code="transfer.replaced"))
+            await asyncio.wait({older})
+            if self._uploads.get(key) is older:
+                del self._uploads[key]
+        if task is None:
+            return
+        self._uploads[key] = task
+        task.add_done_callback(lambda done: self._uploads.pop(key) if self._uploads.get(key) is done else None)
 
 
 class _Contribution:
@@ -66,10 +87,10 @@ class _Contribution:
         self.peer = peer
         self._header, self._engine, self._spool = header, engine, spool
         self.done = engine.stored(peer, header)
-        self._key = "" if self.done else engine.spool_key(peer, header)
+        self.key = "" if self.done else engine.spool_key(peer, header)
 
     def open(self) -> SpoolWriter:
-        return self._spool.begin(self._key, self._header.size, self._header.digest)
+        return self._spool.begin(self.key, self._header.size, self._header.digest)
 
     async def accept(self, path: Path) -> None:
         await self._engine.accept(self.peer, self._header, path)
@@ -80,10 +101,15 @@ class _Model:
         self.peer = peer
         self._header, self._blobs, self._spool = header, blobs, spool
         self.done = blobs.has(header.digest)
+        self.key = f"model-{peer}-{header.digest}"
 
     def open(self) -> SpoolWriter:
-        return self._spool.begin(f"model-{self._header.digest}", self._header.size, self._header.digest)
+        return self._spool.begin(self.key, self._header.size, self._header.digest)
 
     async def accept(self, path: Path) -> None:
-        Blob(map_file(path))  # canonical, or refused by name
+        try:
+            Blob(map_file(path))  # canonical, or refused by name
+        except AimassError:
+            await asyncio.to_thread(self._spool.discard, self.key)
+            raise
         await asyncio.to_thread(self._blobs.adopt, path, self._header.digest)

@@ -15,7 +15,7 @@ from aimass.privacy.pki import Peer, Role, peer_of
 from aimass.privacy.roster import Roster, compare
 from aimass.privacy.trust_bundle import Root, Trust, open_bundle
 from aimass.proto.durable import Durability, write_file
-from aimass.proto.errors import NotFound, Refused, Unauthenticated
+from aimass.proto.errors import BadInput, NotFound, Refused, Unauthenticated
 
 __all__ = ["TrustHolder"]
 
@@ -57,6 +57,7 @@ class TrustHolder:
         compare(self.trust.roster, offered.roster)
         if offered.data == self.trust.data:
             return self.trust
+        _check_server(offered)
         write_file(self._path, data, self._durability, "server.trust", 0o644)
         self.trust = offered
         for listener in self._listeners:
@@ -65,7 +66,10 @@ class TrustHolder:
 
     def check(self, certificate_pem: bytes) -> Peer:
         """Who calls; raises `Refused` for a revoked member and `Unauthenticated` for one whom the roster lacks."""
-        peer = peer_of(certificate_pem)
+        return self.check_peer(peer_of(certificate_pem))
+
+    def check_peer(self, peer: Peer) -> Peer:
+        """The same for a caller whose certificate was read before."""
         if peer.serial in self.trust.revoked:
             raise Refused(
                 "this certificate was revoked", code="trust.revoked", value=peer.name, cure="Ask the root holder."
@@ -78,3 +82,18 @@ class TrustHolder:
         if peer.role in _IN_ROSTER and (member is None or member.tls_sha256 != peer.tls_sha256):
             raise Unauthenticated("this key is not in the roster", code="trust.not_in_roster", value=peer.name)
         return peer
+
+
+def _check_server(trust: Trust) -> None:
+    """A bundle under which this server could not start again is refused."""
+    pem = trust.certificates.get(f"server/{trust.roster.server.name}")
+    try:
+        good = pem is not None and peer_of(pem).tls_sha256 == trust.roster.server.tls_sha256
+    except Unauthenticated:
+        good = False
+    if not good:
+        raise BadInput(
+            "the bundle lacks the certificate of the roster's server",
+            code="trust.server_certificate",
+            cure="Install the file that `aimass pki roster sign` wrote, whole.",
+        )
