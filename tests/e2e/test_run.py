@@ -121,6 +121,7 @@ def lives_until_the_end(house: House, name: str, kind: str, run_id: str) -> int:
     return kills
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("name", "kind"), [("server", "server"), pytest.param("cleveland", "client", marks=pytest.mark.slow)]
 )
