@@ -21,13 +21,19 @@ from aimass.proto.transfer import TransferLimits, transfer_handler
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.wire import SERVER_OPTIONS, TlsIdentity, server_credentials
+from aimass.server.contributions import Contributions
+from aimass.server.control import ControlService
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk, EnrolmentService
 from aimass.server.gate import Gate
-from aimass.server.service import ControlService, FederationService
+from aimass.server.partner_desk import PartnerDesk
+from aimass.server.readings import Readings
+from aimass.server.service import FederationService
 from aimass.server.sessions import Sessions
 from aimass.server.settings import ServerSettings, load_settings
+from aimass.server.status import ServerStatus
 from aimass.server.store import Store
+from aimass.server.submission import Submission
 from aimass.server.transfers import Transfers
 from aimass.server.trust import TrustHolder
 
@@ -66,21 +72,24 @@ async def serve(
     store = await asyncio.to_thread(Store.open, data / "runs.sqlite", durability)
     sessions = Sessions()
     limits = Limits(weight=settings.limits.max_weight, norm=settings.limits.max_norm)
-    engine = Engine(store, blobs, spool, keys.identity, lambda: trust.roster, sessions, clock, durability, limits)
+    engine = Engine(store, blobs, spool, keys.identity, sessions, clock)
+    submission = Submission(engine, store, blobs, lambda: trust.roster)
+    readings = Readings(engine, store, sessions)
+    partners = PartnerDesk(engine, store, lambda: trust.roster, sessions)
+    contributions = Contributions(engine, blobs, spool, limits)
     gate = Gate(trust)
-    _on_new_trust(trust, gate, sessions, engine)
+    _on_new_trust(trust, gate, sessions, partners)
     desk = EnrolmentDesk(store, trust, clock)
+    status = ServerStatus(readings, sessions, trust, desk, clock, settings.name, data)
     try:
         resumed = await engine.start()
-        await engine.partners_outside(frozenset(trust.roster.partners), _REMOVED)
+        await partners.outside(frozenset(trust.roster.partners), _REMOVED)
         main = grpc.aio.server(options=list(SERVER_OPTIONS))
         rpc.add_FederationServicer_to_server(
-            FederationService(engine, sessions, trust, gate, clock, keys.identity, settings.name), main
+            FederationService(partners, sessions, trust, gate, clock, keys.identity, settings.name), main
         )
-        rpc.add_ControlServicer_to_server(
-            ControlService(engine, sessions, trust, desk, gate, clock, settings.name, data), main
-        )
-        transfers = Transfers(engine, blobs, spool, gate, settings.limits.max_model_bytes)
+        rpc.add_ControlServicer_to_server(ControlService(engine, submission, readings, trust, desk, gate, status), main)
+        transfers = Transfers(contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes)
         main.add_generic_rpc_handlers((transfer_handler(transfers, transfers, _transfer_limits(settings)),))
         enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
         rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock), enrol)
@@ -126,7 +135,7 @@ def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCrede
     return port
 
 
-def _on_new_trust(trust: TrustHolder, gate: Gate, sessions: Sessions, engine: Engine) -> None:
+def _on_new_trust(trust: TrustHolder, gate: Gate, sessions: Sessions, partners: PartnerDesk) -> None:
     """A newer bundle cuts the streams of who was removed, and is sent to everybody else."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -135,7 +144,7 @@ def _on_new_trust(trust: TrustHolder, gate: Gate, sessions: Sessions, engine: En
         gate.cut()
         for partner in sessions.connected() & current:
             sessions.send(partner, pb.ToPartner(trust=pb.TrustUpdate(bundle=new.data)))
-        task = asyncio.get_running_loop().create_task(engine.partners_outside(current, _REMOVED))
+        task = asyncio.get_running_loop().create_task(partners.outside(current, _REMOVED))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         log.info("roster epoch %d installed: %d partners", new.roster.epoch, len(current))

@@ -12,8 +12,9 @@ from aimass.proto.grpc_env import grpc
 from aimass.proto.storage import Blobs, Spool, SpoolWriter, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import FetchRequest, Incoming, SubmitHeader
-from aimass.server.engine import Engine
+from aimass.server.contributions import Contributions
 from aimass.server.gate import Gate
+from aimass.server.readings import Readings
 
 __all__ = ["Transfers"]
 
@@ -21,8 +22,17 @@ __all__ = ["Transfers"]
 class Transfers:
     """`Source` and `Receiver` of aimass.proto.transfer."""
 
-    def __init__(self, engine: Engine, blobs: Blobs, spool: Spool, gate: Gate, max_model_bytes: int) -> None:
-        self._engine, self._blobs, self._spool, self._gate = engine, blobs, spool, gate
+    def __init__(
+        self,
+        contributions: Contributions,
+        readings: Readings,
+        blobs: Blobs,
+        spool: Spool,
+        gate: Gate,
+        max_model_bytes: int,
+    ) -> None:
+        self._contributions, self._readings = contributions, readings
+        self._blobs, self._spool, self._gate = blobs, spool, gate
         self._max_model_bytes = max_model_bytes
         self._uploads: dict[str, asyncio.Task[Any]] = {}
 
@@ -30,7 +40,7 @@ class Transfers:
         """Partners read the inputs of their open steps; people read models that they may see."""
         peer = self._gate.admit(context, "Fetch")
         if peer.role is Role.PARTNER:
-            allowed = self._engine.may_fetch(peer.name, request.run_id, request.digest)
+            allowed = self._contributions.may_fetch(peer.name, request.run_id, request.digest)
         else:
             allowed = await self._may_read(peer, request.digest)
         if not allowed:
@@ -38,13 +48,13 @@ class Transfers:
         return await asyncio.to_thread(self._blobs.open, request.digest)
 
     async def _may_read(self, peer: Peer, digest: str) -> bool:
-        models = await self._engine.models(digest=digest)
+        models = await self._readings.models(digest=digest)
         if not models and peer.role is not Role.ANALYST:
             raise NotFound("no committed model has this digest", code="model.unknown", value=digest)
-        finished = {run.run_id for run in self._engine.summaries("finished", 1_000_000)}
+        finished = {run.run_id for run in self._readings.summaries("finished", 1_000_000)}
         return any(
             peer.role is Role.OPERATOR
-            or (peer.role is Role.SCIENTIST and self._engine.owner(model.run_id) == peer.name)
+            or (peer.role is Role.SCIENTIST and self._readings.owner(model.run_id) == peer.name)
             or (peer.role is Role.ANALYST and model.run_id in finished)
             for model in models
         )
@@ -63,7 +73,7 @@ class Transfers:
             if not model.done:
                 await self._alone(model.key)
             return model
-        contribution = _Contribution(peer.name, header, self._engine, self._spool)
+        contribution = _Contribution(peer.name, header, self._contributions, self._spool)
         if not contribution.done:
             await self._alone(contribution.key)
         return contribution
@@ -83,17 +93,17 @@ class Transfers:
 
 
 class _Contribution:
-    def __init__(self, peer: str, header: SubmitHeader, engine: Engine, spool: Spool) -> None:
+    def __init__(self, peer: str, header: SubmitHeader, contributions: Contributions, spool: Spool) -> None:
         self.peer = peer
-        self._header, self._engine, self._spool = header, engine, spool
-        self.done = engine.stored(peer, header)
-        self.key = "" if self.done else engine.spool_key(peer, header)
+        self._header, self._contributions, self._spool = header, contributions, spool
+        self.done = contributions.stored(peer, header)
+        self.key = "" if self.done else contributions.key(peer, header)
 
     def open(self) -> SpoolWriter:
         return self._spool.begin(self.key, self._header.size, self._header.digest)
 
     async def accept(self, path: Path) -> None:
-        await self._engine.accept(self.peer, self._header, path)
+        await self._contributions.accept(self.peer, self._header, path)
 
 
 class _Model:

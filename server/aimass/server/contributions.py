@@ -1,0 +1,93 @@
+"""Contributions as they arrive: who may send which bytes now, what they must hold, and when they are acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from aimass.proto.contribution import Limits, check_contribution, decode_contribution
+from aimass.proto.errors import AimassError, Conflict, Refused, WrongState
+from aimass.proto.step import Step
+from aimass.proto.storage import Blobs, Spool, map_file
+from aimass.proto.tensors import Blob
+from aimass.proto.transfer import SubmitHeader
+from aimass.proto.views import SlotState
+from aimass.server import runs, steps
+from aimass.server.engine import Engine, spool_key
+
+__all__ = ["Contributions"]
+
+log = logging.getLogger("aimass.server")
+
+
+class Contributions:
+    """The way of a contribution from the wire into its slot, and of a step's inputs out to its participants."""
+
+    def __init__(self, engine: Engine, blobs: Blobs, spool: Spool, limits: Limits) -> None:
+        self._engine, self._blobs, self._spool, self._limits = engine, blobs, spool, limits
+
+    def key(self, partner: str, header: SubmitHeader) -> str:
+        """Where a contribution's bytes go, if this partner may send it now.
+
+        Raises `NotFound`, `Refused`, or `WrongState` for a step that is not open or was answered.
+        """
+        run = self._engine.live(header.run_id).row.run
+        if partner not in run.participants:
+            raise Refused("not a participant of this run", code="submit.stranger", value=partner)
+        state = run.open.get(str(header.step))
+        if state is None or state.counted is not None or partner not in state.slots:
+            raise WrongState(
+                "the step is not open",
+                code="submit.step_closed",
+                value=header.step,
+                limit=", ".join(run.open) or "none",
+            )
+        slot = state.slots[partner]
+        if slot.state is SlotState.STORED and slot.digest != header.digest:
+            raise Conflict("another contribution is stored for this step", code="submit.twice", value=header.digest)
+        if slot.state not in (SlotState.ASKED, SlotState.STORED):
+            raise WrongState(
+                f"this step's contribution is {slot.state}: {slot.reason}", code="submit.resolved", value=header.step
+            )
+        return spool_key(header.run_id, header.step, partner)
+
+    def stored(self, partner: str, header: SubmitHeader) -> bool:
+        """Whether exactly this contribution was acknowledged before, also in a step that has closed since."""
+        live = self._engine.find(header.run_id)
+        state = live.row.run.open.get(str(header.step)) if live else None
+        slot = state.slots.get(partner) if state else None
+        return slot is not None and slot.digest == header.digest
+
+    async def accept(self, partner: str, header: SubmitHeader, path: Path) -> None:
+        """Check a spooled contribution and record it; then it may be acknowledged.
+
+        Raises the named reason for which it was refused; the refusal is recorded and the step goes on.
+        """
+        key = self.key(partner, header)
+        run = self._engine.live(header.run_id).row.run
+        step = run.open[str(header.step)].step
+        try:
+            await asyncio.to_thread(self._check, run, step, path)
+        except AimassError as error:
+            log.warning("run %s step %d: contribution of %s refused: %s", run.run_id[:8], step.index, partner, error)
+            refused = steps.Refused(partner=partner, reason=f"{error.code}: {error.sentence()}")
+            await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=refused))
+            await self._engine.on_disk(self._spool.discard, key)
+            raise
+        stored = steps.Stored(partner=partner, digest=header.digest)
+        await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=stored))
+        log.info("run %s step %d: %s stored, %d bytes", run.run_id[:8], step.index, partner, header.size)
+
+    def _check(self, run: runs.Run, step: Step, path: Path) -> None:
+        contribution = decode_contribution(Blob(map_file(path)))
+        driver = self._engine.drivers[run.plan.stages[run.stage].driver]
+        layout = Blob(self._blobs.open(step.inputs[0])).layout
+        check_contribution(contribution, driver.expects(step, layout), self._limits)
+
+    def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
+        """Whether a participant may read a blob: the inputs of the run's open steps."""
+        live = self._engine.find(run_id)
+        if live is None or partner not in live.row.run.participants:
+            return False
+        return any(digest in state.step.inputs_of(partner) for state in live.row.run.open.values())

@@ -1,0 +1,162 @@
+"""RPC to engine and back for people and their programs: the Control service."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+from aimass.privacy.pki import Peer, Role
+from aimass.proto.errors import AimassError, BadInput, InternalError, Refused
+from aimass.proto.grpc_env import grpc
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.values import canonical_json
+from aimass.proto.views import EnrolmentList, ModelList, ModelView, RunList, RunState, RunView
+from aimass.proto.wire import abort
+from aimass.server.engine import Engine
+from aimass.server.enrolment import EnrolmentDesk
+from aimass.server.gate import Gate
+from aimass.server.readings import Readings
+from aimass.server.status import ServerStatus
+from aimass.server.submission import Submission
+from aimass.server.trust import TrustHolder
+
+__all__ = ["ControlService"]
+
+log = logging.getLogger("aimass.server")
+_ALL: Final = 1_000_000
+Method = Callable[..., Awaitable[pb.Document]]
+
+
+def _guarded(method: Method) -> Method:
+    """Admit the caller by the table, and let named errors cross the wire as they are."""
+
+    @functools.wraps(method)
+    async def guarded(self: ControlService, request: Any, context: grpc.aio.ServicerContext) -> pb.Document:
+        try:
+            return await method(self, request, self.gate.admit(context, method.__name__))
+        except AimassError as error:
+            log.info("%s refused: %s", method.__name__, error)
+            await abort(context, error)
+        except Exception:
+            log.exception("%s failed", method.__name__)
+            await abort(context, InternalError("the server failed; its log says where", code="internal.server"))
+
+    return guarded
+
+
+def _document(value: object) -> pb.Document:
+    return pb.Document(json=canonical_json(value))
+
+
+class ControlService(rpc.ControlServicer):
+    """People and their programs."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        submission: Submission,
+        readings: Readings,
+        trust: TrustHolder,
+        desk: EnrolmentDesk,
+        gate: Gate,
+        status: ServerStatus,
+    ) -> None:
+        self._engine, self._submission, self._readings = engine, submission, readings
+        self._trust, self._desk, self._status = trust, desk, status
+        self.gate = gate
+
+    async def _visible(self, peer: Peer, view: RunView) -> RunView:
+        """Raise `Refused` where a scientist asks for another's run, or an analyst for one that has not finished."""
+        if peer.role is Role.SCIENTIST and view.summary.owner != peer.name:
+            raise Refused("this run belongs to somebody else", code="run.not_yours", value=view.summary.run_id)
+        if peer.role is Role.ANALYST and view.summary.state is not RunState.FINISHED:
+            raise Refused("this run has not finished", code="run.not_finished", value=view.summary.run_id)
+        return view
+
+    @_guarded
+    async def SubmitRun(self, request: pb.SubmitRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """A new run."""
+        if not 8 <= len(request.key) <= 128:
+            raise BadInput("an idempotency key has 8 to 128 characters", code="run.key", value=len(request.key))
+        run_id = await self._submission.submit(request.plan, f"{peer.name}:{request.key}", peer.name)
+        return _document(await self._readings.run_view(run_id))
+
+    @_guarded
+    async def ListRuns(self, request: pb.ListRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """Runs that the caller may see."""
+        state = RunState.FINISHED if peer.role is Role.ANALYST else request.state
+        owner = peer.name if peer.role is Role.SCIENTIST else None
+        return _document(RunList(runs=self._readings.summaries(state, request.limit, owner)))
+
+    @_guarded
+    async def ShowRun(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """A run in full."""
+        return _document(await self._visible(peer, await self._readings.run_view(request.run_id)))
+
+    async def WatchRun(  # noqa: N802
+        self, request: pb.RunRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.Document]:
+        """A run at each change."""
+        try:
+            peer = self.gate.admit(context, "WatchRun")
+            await self._visible(peer, await self._readings.run_view(request.run_id))
+            async for view in self._readings.watch(request.run_id):
+                yield _document(view)
+        except AimassError as error:
+            log.info("WatchRun refused: %s", error)
+            await abort(context, error)
+
+    @_guarded
+    async def ChangeRun(self, request: pb.ChangeRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """Pause, resume, stop."""
+        await self._visible(peer, await self._readings.run_view(request.run_id))
+        await self._engine.change(request.run_id, request.change, peer.name)
+        return _document(await self._readings.run_view(request.run_id))
+
+    @_guarded
+    async def ListReceipts(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """Receipts of a run."""
+        await self._visible(peer, await self._readings.run_view(request.run_id))
+        return _document(await self._readings.receipts(request.run_id))
+
+    async def _models(self, peer: Peer, run_id: str = "", digest: str = "") -> tuple[ModelView, ...]:
+        models = await self._readings.models(run_id=run_id, digest=digest, limit=_ALL)
+        if peer.role is Role.SCIENTIST:
+            return tuple(model for model in models if self._readings.owner(model.run_id) == peer.name)
+        if peer.role is Role.ANALYST:
+            finished = {run.run_id for run in self._readings.summaries(RunState.FINISHED, 1_000_000)}
+            return tuple(model for model in models if model.run_id in finished)
+        return models
+
+    @_guarded
+    async def ListModels(self, request: pb.ListRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """Committed models."""
+        models = await self._models(peer, run_id=request.run_id)
+        return _document(ModelList(models=models[: request.limit or 100]))
+
+    @_guarded
+    async def ShowModel(self, request: pb.ModelRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """One model."""
+        models = await self._models(peer, digest=request.digest)
+        if not models:
+            raise Refused("no such model that you may see", code="model.unknown", value=request.digest)
+        return _document(models[0])
+
+    @_guarded
+    async def Status(self, request: pb.StatusRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """The server at a glance."""
+        return _document(self._status.view())
+
+    @_guarded
+    async def ListEnrolments(self, request: pb.StatusRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """Requests that wait for the root holder."""
+        return _document(EnrolmentList(requests=self._desk.pending()))
+
+    @_guarded
+    async def InstallTrust(self, request: pb.InstallTrustRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """A bundle that the root signed."""
+        self._trust.install(request.bundle)
+        return _document(self._status.view())

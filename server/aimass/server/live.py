@@ -1,0 +1,36 @@
+"""What the engine and its desks share: a run in memory, and where messages to partners go."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Protocol
+
+from aimass.privacy.transcript import Chain
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.server.store import RunRow
+
+__all__ = ["Live", "Outbox"]
+
+
+class Outbox(Protocol):
+    """Where messages to partners go. Never blocks; a partner that is away gets everything when it connects."""
+
+    def send(self, partner: str, message: pb.ToPartner) -> None:
+        """Queue `message`."""
+        ...
+
+    def connected(self) -> frozenset[str]:
+        """Who is here now."""
+        ...
+
+
+@dataclasses.dataclass(slots=True)
+class Live:
+    """A run in memory: its row, its chain, its lock, who watches it, and what partners signed of its history."""
+
+    row: RunRow
+    chain: Chain
+    lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    watchers: set[asyncio.Event] = dataclasses.field(default_factory=set)
+    heads: dict[str, tuple[Chain, bytes]] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,109 @@
+"""What partners say on their control streams, turned into events of their runs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aimass.privacy.roster import Roster
+from aimass.privacy.transcript import Chain, check_head_seen
+from aimass.proto.errors import BadInput
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.views import ParticipantState, SlotState
+from aimass.server import messages, runs, steps
+from aimass.server.engine import Engine
+from aimass.server.live import Live, Outbox
+from aimass.server.store import Store
+
+__all__ = ["PartnerDesk"]
+
+log = logging.getLogger("aimass.server")
+_HEAD: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class PartnerDesk:
+    """One method for each message; strangers, repeats and latecomers change nothing."""
+
+    def __init__(self, engine: Engine, store: Store, roster: Callable[[], Roster], outbox: Outbox) -> None:
+        self._engine, self._store, self._roster, self._outbox = engine, store, roster, outbox
+
+    async def connected(self, partner: str, marks: Sequence[pb.RunMark]) -> None:
+        """Bring a partner that has just connected to where its runs stand."""
+        known = {mark.run_id: mark for mark in marks}
+        for live in self._engine.lives():
+            run = live.row.run
+            mark = known.get(run.run_id)
+            if partner not in run.participants or (run.state.final and mark is None):
+                continue
+            async with live.lock:
+                await self._catch_up(live, partner, mark.entries if mark else 0)
+
+    async def _catch_up(self, live: Live, partner: str, seen: int) -> None:
+        run = live.row.run
+        if not run.state.final:
+            self._outbox.send(partner, messages.invite(live.row))
+        await self._engine.send_history(live, [partner], seen)
+        for row in await self._engine.on_disk(self._store.receipts, run.run_id, partner, seen):
+            self._outbox.send(partner, messages.receipt(row))
+        if run.state.final:
+            self._outbox.send(partner, messages.end_run(run))
+        for state in run.open.values():
+            slot = state.slots.get(partner)
+            if slot is not None and slot.state is SlotState.ASKED and state.counted is None:
+                self._engine.ask(live, state, [partner])
+
+    async def joined(self, partner: str, message: pb.Joined) -> None:
+        """A partner takes part; it must have read the plan that was submitted."""
+        live = self._engine.live(message.run_id)
+        if message.plan_digest != live.row.plan_digest:
+            raise BadInput("the partner read another plan", code="run.plan_digest", value=message.plan_digest)
+        member = live.row.run.participants.get(partner)
+        if member is not None and member.state is ParticipantState.JOINED and member.key == message.participant:
+            return
+        event = runs.Joined(
+            partner=partner, key=message.participant, device=message.device[:100], confinement=message.confinement[:100]
+        )
+        await self._engine.apply(message.run_id, event)
+        log.info("run %s: %s takes part as %s on %s", message.run_id[:8], partner, message.participant, message.device)
+
+    async def declined(self, partner: str, message: pb.Declined) -> None:
+        """A partner does not take part, waits for a person, or leaves."""
+        reason = messages.reason_of(message.fault)
+        log.info("run %s: %s declines: %s", message.run_id[:8], partner, reason)
+        member = self._engine.live(message.run_id).row.run.participants.get(partner)
+        if member is not None and member.state is ParticipantState.JOINED:
+            await self._engine.apply(message.run_id, runs.Removed(partner=partner, reason=reason))
+        else:
+            pending = message.fault.code == "policy.approval_pending"
+            await self._engine.apply(message.run_id, runs.Declined(partner=partner, reason=reason, pending=pending))
+
+    async def step_failed(self, partner: str, message: pb.StepFailed) -> None:
+        """A partner cannot do a step."""
+        reason = messages.reason_of(message.fault)
+        log.info("run %s step %d: %s failed: %s", message.run_id[:8], message.step, partner, reason)
+        failed = steps.Failed(partner=partner, reason=reason)
+        await self._engine.apply(message.run_id, runs.InStep(index=message.step, event=failed))
+
+    async def head_seen(self, partner: str, message: pb.HeadSeen) -> None:
+        """Keep a partner's signed word on the history, to be relayed to the others."""
+        live = self._engine.live(message.run_id)
+        if not _HEAD.fullmatch(message.head):
+            raise BadInput("not a transcript head", code="transcript.head", value=ascii(message.head))
+        chain = Chain(message.entries, message.head)
+        if partner in live.heads and live.heads[partner][0] == chain:
+            return
+        member = self._roster().by_name.get(partner)
+        if member is None:
+            return
+        check_head_seen(message.run_id, chain, message.signature, member.identity, partner)
+        await self._engine.on_disk(self._store.save_head, message.run_id, partner, chain, message.signature)
+        live.heads[partner] = chain, message.signature
+
+    async def outside(self, members: frozenset[str], reason: str) -> None:
+        """Take everybody who is not one of `members` out of every run, whenever they were removed."""
+        for live in self._engine.lives():
+            for name in sorted(set(live.row.run.participants) - members):
+                if not live.row.run.state.final:
+                    await self._engine.apply(live.row.run_id, runs.Removed(partner=name, reason=reason))

@@ -1,0 +1,52 @@
+"""A closed step becomes a commit: contributions are summed, and the driver makes the next model. It blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aimass.privacy.transcript import Chain
+from aimass.proto.contribution import decode_contribution
+from aimass.proto.storage import Blobs, map_file
+from aimass.proto.tensors import Blob
+from aimass.proto.values import canonical_json
+from aimass.server import runs, steps
+from aimass.server.aggregation.sums import ModelStore, SpooledSums, sum_metrics, summarise
+from aimass.server.commits import step_commit
+from aimass.server.drivers.base import Driver, StepResult
+from aimass.server.run_views import step_view
+from aimass.server.store import Commit, ModelRow
+
+__all__ = ["reduce_step"]
+
+
+def reduce_step(
+    run: runs.Run,
+    chain: Chain,
+    state: steps.StepState,
+    paths: Mapping[str, Path],
+    driver: Driver,
+    blobs: Blobs,
+    signer: Ed25519PrivateKey,
+    now: float,
+) -> tuple[runs.Received, Commit]:
+    """Sum the contributions at `paths`, by partner, in the order of the participants' keys; what is to be stored.
+
+    Raises the named error of a contribution, model or driver that cannot be used: then the run cannot go on.
+    """
+    index, counted = state.step.index, tuple(paths)
+    ordered = sorted(counted, key=lambda name: run.participants[name].key.encode())
+    contributions = [decode_contribution(Blob(map_file(paths[name]))) for name in ordered]
+    sums, metrics = SpooledSums(contributions), sum_metrics(contributions)
+    result = StepResult(state.step, counted, metrics, sums)
+    after = driver.receive(runs.driver_state(run, driver), result, ModelStore(blobs), runs.context(run))
+    model = driver.model(after)
+    figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
+    view = step_view(state, now, model if model != run.model else "", metrics, figures, summarise(sums))
+    made: tuple[ModelRow, ...] = ()
+    if model != run.model:
+        made = (ModelRow(run.run_id, index, model, state.step.round, len(blobs.open(model)), now),)
+    received = runs.Received(index=index, driver=canonical_json(after).decode(), model=model)
+    return received, step_commit(run, chain, state, view, made, signer)

@@ -1,0 +1,107 @@
+"""How a run begins: the plan is checked against drivers, model and roster, recorded, and its partners are invited."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from aimass.privacy.roster import Roster
+from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.plan import Plan, decode_plan, plan_digest
+from aimass.proto.storage import Blobs
+from aimass.proto.tensors import Blob, Layout
+from aimass.proto.views import ParticipantState
+from aimass.server import runs
+from aimass.server.commits import created_entry
+from aimass.server.engine import Engine
+from aimass.server.live import Live
+from aimass.server.store import RunRow, Store
+
+__all__ = ["Submission"]
+
+log = logging.getLogger("aimass.server")
+
+
+class Submission:
+    """Takes plans. One at a time, so that an idempotency key that comes twice at once gives one run."""
+
+    def __init__(self, engine: Engine, store: Store, blobs: Blobs, roster: Callable[[], Roster]) -> None:
+        self._engine, self._store, self._blobs, self._roster = engine, store, blobs, roster
+        self._one_at_a_time = asyncio.Lock()
+
+    async def submit(self, plan_bytes: bytes, key: str, owner: str) -> str:
+        """Check and record a new run and invite its partners; its id. The same key gives the same run.
+
+        Raises `BadInput` for a plan or model that does not fit, `NotFound` for a driver or a model that is not here.
+        """
+        return await self._engine.whole(self._submit(plan_bytes, key, owner))
+
+    async def _submit(self, plan_bytes: bytes, key: str, owner: str) -> str:
+        async with self._one_at_a_time:
+            held = await self._engine.on_disk(self._store.run_of_key, key)
+            if held is not None:
+                return held
+            row = await self._row(plan_bytes, owner)
+            entry = created_entry(row)
+            await self._engine.on_disk(self._store.create, row, key, entry)
+            plan, names = row.run.plan, sorted(row.run.participants)
+            log.info("run %s (%s) submitted by %s: %d partners invited", row.run_id[:8], plan.name, owner, len(names))
+            await self._engine.begin(Live(row, entry.chain))
+            return row.run_id
+
+    async def _row(self, plan_bytes: bytes, owner: str) -> RunRow:
+        plan = decode_plan(plan_bytes)
+        if not await self._engine.on_disk(self._blobs.has, plan.model):
+            raise NotFound(
+                "the plan's first model is not here",
+                code="plan.model",
+                value=plan.model,
+                cure="Upload it first; `aimass run submit` does.",
+            )
+        layout = await self._engine.on_disk(lambda: Blob(self._blobs.open(plan.model)).layout)
+        _check_stages(plan, self._engine.drivers, layout)
+        roster = self._roster()
+        names = cohort(plan, roster)
+        run = runs.Run(
+            run_id=secrets.token_hex(16),
+            plan=plan,
+            model=plan.model,
+            participants={name: runs.Participant() for name in names},
+        )
+        now = self._engine.clock.now()
+        return RunRow(run.run_id, owner, now, None, plan_bytes, plan_digest(plan_bytes), roster.digest, run)
+
+
+def cohort(plan: Plan, roster: Roster) -> tuple[str, ...]:
+    """Who is invited, sorted: whom the plan names, or all partners. Raises `BadInput` where the roster lacks some."""
+    unknown = sorted(set(plan.cohort.partners) - set(roster.partners))
+    names = plan.cohort.partners or roster.partners
+    if unknown or not names or plan.cohort.quorum > len(names):
+        raise BadInput(
+            "the plan's cohort does not fit the roster",
+            code="plan.cohort",
+            value=", ".join(unknown) or plan.cohort.quorum,
+            limit=", ".join(roster.partners) or "no partners",
+            cure="Name enrolled partners and a quorum they can reach.",
+        )
+    return tuple(sorted(names))
+
+
+def _check_stages(plan: Plan, drivers: runs.Drivers, layout: Layout) -> None:
+    """Every driver accepts its stage, and the model has what the first steps of each expect."""
+    for index, stage in enumerate(plan.stages):
+        driver = drivers[stage.driver]
+        driver.check(plan, stage)
+        probe = runs.Run(
+            run_id="0" * 32,
+            plan=plan,
+            model=plan.model,
+            stage=index,
+            participants={"probe": runs.Participant(state=ParticipantState.JOINED, key="probe")},
+        )
+        context = runs.context(probe)
+        proposed = driver.next(driver.start(context, plan.model), context)
+        for step in proposed if isinstance(proposed, tuple) else ():
+            driver.expects(step, layout)
