@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from aimass.proto.errors import NotFound, Refused
 from aimass.proto.secret import Secret
+from aimass.proto.settings import read_settings
 from aimass.proto.tls import TlsIdentity
-from aimass.proto.values import Value, decode_toml
+from aimass.proto.values import Value
 
 __all__ = ["BUNDLE", "CERTIFICATE", "FILE", "ROOT", "HomeSettings", "load_home", "read_key_file", "tls_identity"]
 
 FILE: Final = "client.toml"
+PREFIX: Final = "AIMASS_CLIENT_"
 ROOT: Final = "trust/root.pem"
 BUNDLE: Final = "trust/bundle.json"
 CERTIFICATE: Final = "trust/certificate.pem"
@@ -29,12 +32,12 @@ class HomeSettings(Value, frozen=True):
     enrol: str
 
 
-def load_home(folder: Path) -> HomeSettings:
-    """Read a folder's settings; raises `NotFound`, or `BadInput` for an unknown key."""
+def load_home(folder: Path, environment: Mapping[str, str] = os.environ) -> HomeSettings:
+    """A folder's settings, `AIMASS_CLIENT_*` over them; raises `NotFound`, or `BadInput` for an unknown key."""
     path = folder / FILE
     if not path.is_file():
         raise NotFound("no client here", code="home.absent", value=folder, cure="aimass client init DIR makes one.")
-    return decode_toml(HomeSettings, path.read_text("utf-8"), str(path))
+    return read_settings(HomeSettings, path.read_text("utf-8"), str(path), PREFIX, environment)
 
 
 def read_key_file(path: Path) -> Secret:

@@ -1,19 +1,23 @@
-"""The server's settings: `server.toml` in its folder."""
+"""The server's settings: `server.toml` in its folder, `AIMASS_SERVER_*` over it."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 
 from aimass.proto.errors import NotFound
-from aimass.proto.values import Value, decode_toml
+from aimass.proto.settings import read_settings
+from aimass.proto.values import Value
 
 __all__ = ["Limits", "ServerSettings", "load_settings", "template"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 FILE: Final = "server.toml"
+PREFIX: Final = "AIMASS_SERVER_"
 
 
 class Limits(Value, frozen=True):
@@ -35,17 +39,18 @@ class ServerSettings(Value, frozen=True):
     limits: Limits = Limits()
 
 
-def load_settings(folder: Path) -> ServerSettings:
-    """Read `server.toml`; an unknown key is an error."""
+def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> ServerSettings:
+    """Read `server.toml`, with `AIMASS_SERVER_*` of the environment over it; an unknown key is an error."""
     path = folder / FILE
     if not path.is_file():
         raise NotFound("no server here", code="server.absent", value=folder, cure="aimass server init DIR makes one.")
-    return decode_toml(ServerSettings, path.read_text("utf-8"), str(path))
+    return read_settings(ServerSettings, path.read_text("utf-8"), str(path), PREFIX, environment)
 
 
 def template(name: str, listen: str, enrol_listen: str) -> str:
     """A first `server.toml` that teaches."""
     return f"""# AIMass aggregation server. An unknown key is an error.
+# AIMASS_SERVER_LISTEN, AIMASS_SERVER_LIMITS__IDLE_S and so on in the environment stand over this file.
 name = "{name}"
 listen = "{listen}"              # partners and people: mutual TLS 1.3
 enrol_listen = "{enrol_listen}"        # newcomers: enrolment requests and nothing else
