@@ -10,10 +10,10 @@ import platform
 import sys
 from pathlib import Path
 
-from scripts.benches import start
+from scripts.benches import idle, start
 from scripts.benches.row import Row
 
-BENCHES = {"start": start}
+BENCHES = {"idle": idle, "start": start}
 
 
 def machine() -> dict[str, str | int | None]:
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, for daily use")
     args = parser.parse_args()
-    rows: list[Row] = BENCHES[args.name].measure(3 if args.quick else 9)
+    rows: list[Row] = BENCHES[args.name].measure(quick=args.quick)
     for row in rows:
         met = "" if row.met is None else "met" if row.met else "NOT met"
         target = "" if row.target is None else f"target {row.target:g}"

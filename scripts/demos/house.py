@@ -118,6 +118,10 @@ class House:
         if process.stdout:
             process.stdout.close()
 
+    def pid(self, name: str) -> int:
+        """The process id of a long-lived command."""
+        return self._processes[name].pid
+
     def alive(self) -> list[str]:
         """Names of processes that run."""
         return [name for name, process in self._processes.items() if process.poll() is None]
