@@ -29,7 +29,7 @@ PLAN = Plan(
     train=TrainSettings(batch_size=8, learning_rate=0.1, epochs=1), cohort=Cohort(quorum=3),
 )  # fmt: skip
 MODEL = Blob(
-    encode_numpy({"w": np.zeros(3, np.float32), "preprocess.mean": np.zeros(2), "n": np.zeros(1, np.int64)})
+    encode_numpy({"w": np.zeros(3, np.float32), "preprocess.mean": np.zeros(2), "n": np.zeros(1, bool)})
 ).layout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from aimass.proto.contribution import Contribution, Group, Metric, decode_contri
 from aimass.proto.plan import Plan, Stage, TaskRef, TrainSettings
 from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Array, Blob, encode_numpy
-from aimass.server.aggregation.sums import ModelStore, SpooledSums, sum_metrics, summarise
+from aimass.server.aggregation.models import BLOCK, ModelStore
+from aimass.server.aggregation.sums import SpooledSums, sum_metrics
 from aimass.server.drivers.averaging import AveragingState
 from aimass.server.drivers.averaging import driver as averaging
 from aimass.server.drivers.base import Context, Done, StepResult
@@ -42,10 +44,11 @@ def update(weight: float, **tensors: object) -> Contribution:
 )
 def test_a_sum_is_the_ordered_float64_sum_of_weight_times_tensor(parts: list[tuple[float, list[float]]]) -> None:
     sums = SpooledSums([update(weight, a=values) for weight, values in parts])
-    oracle = np.zeros(3)
-    for weight, values in parts:
-        oracle = oracle + weight * np.asarray(values, dtype=np.float32).astype(np.float64)
+    terms = [weight * np.asarray(values, dtype=np.float32).astype(np.float64) for weight, values in parts]
+    oracle = functools.reduce(np.add, terms)
     assert sums.total("update", "a").tobytes() == oracle.tobytes()
+    for part in (slice(0, 1), slice(1, 3), slice(3, 3)):
+        assert sums.part("update", "a", part).tobytes() == oracle[part].tobytes()
     assert sums.weight("update") == sum(weight for weight, _ in parts)
 
 
@@ -58,20 +61,29 @@ def test_averaging_moves_the_model_by_the_weighted_mean_times_the_server_rate(tm
     blobs = FileBlobs(tmp_path)
     model: dict[str, Array] = {
         "w": np.array([1.0, 2.0], np.float32),
-        "steps": np.array([5], np.int64),
+        "steps": np.array(5, np.int64),
         "preprocess.mean": np.array([9.0]),
     }
     start = blobs.put([encode_numpy(model)])
     stage = Stage(driver="averaging", options={"rounds": 1, "server_learning_rate": 0.5})
     context = Context(plan(stage), stage, ("a", "b"), 0)
     (step,) = averaging.next(AveragingState(model=start), context)  # type: ignore[misc]
-    sums = SpooledSums([update(1.0, w=[1, 1]), update(3.0, w=[5, 9])])
+    counted: list[dict[str, Array]] = [
+        {"w": np.array([1, 1], np.float32), "steps": np.array(3)},
+        {"w": np.array([5, 9], np.float32), "steps": np.array(-2)},
+    ]
+    sums = SpooledSums(
+        [
+            decode_contribution(Blob(Contribution({"update": Group(weight, arrays)}, {}, {}).encode()))
+            for weight, arrays in zip((1.0, 3.0), counted, strict=True)
+        ]
+    )
     state = averaging.receive(
         averaging.start(context, start), StepResult(step, ("a", "b"), {}, sums), ModelStore(blobs), context
     )
     after = Blob(blobs.open(state.model)).arrays()
     np.testing.assert_array_equal(after["w"], np.array([1 + 0.5 * 4, 2 + 0.5 * 7], np.float32))
-    np.testing.assert_array_equal(after["steps"], model["steps"])
+    assert after["steps"] == 5 + round(0.5 * (3 - 6) / 4)
     np.testing.assert_array_equal(after["preprocess.mean"], model["preprocess.mean"])
     assert state.phase == "evaluate"
 
@@ -108,12 +120,21 @@ def test_statistics_give_mean_and_deviation_of_all_rows_together(tmp_path: Path)
     assert isinstance(statistics.next(state, context), Done)
 
 
-def test_inner_products_of_sketches_estimate_those_of_updates() -> None:
-    rng = np.random.default_rng(1)
-    one = rng.normal(size=4000)
-    other = 0.8 * one + 0.6 * rng.normal(size=4000)
-    views = [summarise(SpooledSums([update(1.0, a=values)])) for values in (one, other)]
-    sketches = [np.array([view[f"sketch/{i:02d}"] for i in range(64)]) for view in views]
-    cosine = sketches[0] @ sketches[1] / np.linalg.norm(sketches[0]) / np.linalg.norm(sketches[1])
-    assert abs(cosine - 0.8) < 0.25
-    assert abs(views[0]["norm"] - np.linalg.norm(one.astype(np.float32))) < 1e-6 * views[0]["norm"]
+def test_a_model_of_several_blocks_and_kinds_is_edited_in_place_of_each_element(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    model: dict[str, Array] = {
+        "wide": rng.normal(size=(3, BLOCK)).astype(np.float32),
+        "half": rng.normal(size=7).astype(np.float16),
+        "none": np.empty((0, 4), np.float32),
+        "scalar": np.array(2.0),
+        "kept": rng.integers(0, 9, BLOCK + 1),
+    }
+    blobs = FileBlobs(tmp_path)
+    start = blobs.put([encode_numpy(model)])
+    names = ("wide", "half", "none", "scalar")
+    moved = {name: rng.normal(size=model[name].size) for name in names}
+    made = ModelStore(blobs).edit(start, names, lambda name, part, old: old.astype(np.float64) + moved[name][part])
+    after = Blob(blobs.open(made)).arrays()
+    for name, held in model.items():
+        step = moved[name].reshape(held.shape) if name in names else 0
+        np.testing.assert_array_equal(after[name], (held.astype(np.float64) + step).astype(held.dtype))

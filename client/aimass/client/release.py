@@ -13,6 +13,7 @@ import numpy as np
 
 from aimass.client.policy import Policy
 from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, decode_contribution
+from aimass.proto.elements import update_shapes
 from aimass.proto.errors import Refused
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, Layout
@@ -20,7 +21,6 @@ from aimass.proto.tensors import Blob, Layout
 __all__ = ["Postprocessor", "Released", "release"]
 
 Postprocessor = Callable[[Contribution], Contribution]
-_FLOATS = ("F64", "F32", "F16")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,14 +86,9 @@ def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _expected(
     step: Step, contribution: Contribution, model: Layout
 ) -> Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] | None:
-    """What a training step may hold: an update for floating tensors of the model, nothing under `preprocess.`."""
+    """What a step may hold: in training an update of the model, nothing under `preprocess.`."""
     if step.kind is StepKind.TRAIN:
-        update = {
-            spec.name: (spec.dtype, spec.shape)
-            for spec in model.tensors
-            if spec.dtype in _FLOATS and not spec.name.startswith("preprocess.")
-        }
-        return {"update": update}
+        return {"update": update_shapes(model)}
     if step.kind is StepKind.EVALUATE:
         return {}
     # An analysis sends its one group, by its own name; its tensors are those of approved code.

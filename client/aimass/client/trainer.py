@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,18 +65,26 @@ def train(
     start = {name: value.detach().clone() for name, value in _contributed(model).items()}
     _optimise(task, model, shard, settings, seed, device)
     with torch.no_grad():
-        update = {name: (value - start[name]).cpu().numpy() for name, value in _contributed(model).items()}
+        update = {name: _difference(value, start[name]) for name, value in _contributed(model).items()}
     weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
     return Contribution({"update": Group(weight, update)}, {}, {}), local_state
 
 
 def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Floating tensors of the state dict but `preprocess.*`, which the federation learns in a step of its own."""
+    """All numbers of the state dict but `preprocess.*`, which the federation learns in a step of its own."""
     return {
         name: value
         for name, value in model.state_dict().items()
-        if value.is_floating_point() and not name.startswith("preprocess.")
+        if value.dtype != torch.bool and not name.startswith("preprocess.")
     }
+
+
+def _difference(new: torch.Tensor, old: torch.Tensor) -> np.ndarray[Any, Any]:
+    """New minus old as the contribution carries it: floats in their type, bfloat16 by its bits, integers in int64."""
+    if not new.is_floating_point():
+        return (new.long() - old.long()).cpu().numpy()
+    difference = (new - old).cpu()
+    return (difference.view(torch.uint16) if difference.dtype == torch.bfloat16 else difference).numpy()
 
 
 def _deterministic(seed: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from aimass.proto.elements import FLOATS, INTEGERS, as_float64, dtype_name
 from aimass.proto.errors import BadInput
 from aimass.proto.tensors import Array, Blob, encode_numpy
 
@@ -23,8 +24,7 @@ __all__ = ["Contribution", "Group", "Limits", "Metric", "check_contribution", "d
 _RESERVED: Final = frozenset({"weight", "metric", "figure"})
 _GROUP: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,126}")
-_FLOATS: Final = ("F64", "F32", "F16")
-_NORM_BLOCK: Final = 1 << 20
+_NORM_BLOCK: Final = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _check_layout(
             odd = sorted(set(found) ^ set(members))
             raise _bad(f"group {group!r} lacks tensors or holds others", "tensors", ", ".join(odd[:5]))
         for name, (dtype, shape) in members.items():
-            spec = _dtype(found[name]), found[name].shape
+            spec = dtype_name(found[name]), found[name].shape
             if spec != (dtype, shape):
                 raise _bad(
                     f"{group}/{name} has a wrong shape or dtype", "shape", f"{spec[0]}{spec[1]}", f"{dtype}{shape}"
@@ -155,17 +155,13 @@ def group_norm(group: Group) -> float:
     """L2 norm over all tensors of a group in float64, in blocks; NaN or infinity where an element is."""
     total = 0.0
     for name, array in group.tensors.items():
-        if _dtype(array) not in _FLOATS:
-            raise _bad(f"{name!r} is not floating", "dtype", array.dtype, ", ".join(_FLOATS))
+        if dtype_name(array) not in (*FLOATS, *INTEGERS):
+            raise _bad(f"{name!r} holds no numbers", "dtype", array.dtype, ", ".join((*FLOATS, *INTEGERS)))
         flat = array.reshape(-1)
         for start in range(0, len(flat), _NORM_BLOCK):
-            block = flat[start : start + _NORM_BLOCK].astype(np.float64)
+            block = as_float64(flat[start : start + _NORM_BLOCK])
             total += float(block @ block)
     return math.sqrt(total) if total >= 0 else math.nan
-
-
-def _dtype(array: Array) -> str:
-    return {"float64": "F64", "float32": "F32", "float16": "F16"}.get(array.dtype.name, array.dtype.name)
 
 
 def _check_name(pattern: re.Pattern[str], name: str, what: str, reserved: frozenset[str] = frozenset()) -> None:

@@ -68,7 +68,7 @@ _NUMPY: Final[Mapping[str, str]] = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
-_FROM_NUMPY: Final[Mapping[str, str]] = {text: name for name, text in _NUMPY.items() if name != "BF16"}
+_FROM_NUMPY: Final[Mapping[str, str]] = {text: name for name, text in _NUMPY.items()}
 
 MAX_HEADER_BYTES: Final = 16 << 20
 MAX_DIMENSIONS: Final = 32
@@ -317,23 +317,21 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def encode_numpy(arrays: Mapping[str, Array]) -> bytes:
-    """The canonical blob of `arrays`; raises `BadInput` for element types that it does not hold."""
-    return _assemble({name: (_dtype_name(array.dtype), np.asarray(array)) for name, array in arrays.items()})
+    """The canonical blob of `arrays`, uint16 being the bits of bfloat16; raises `BadInput` for other element types."""
+    layout = Layout.of(TensorSpec(name, _dtype_name(array.dtype), array.shape) for name, array in arrays.items())
+    ordered = (np.ascontiguousarray(arrays[spec.name], dtype=_NUMPY[spec.dtype]) for spec in layout.tensors)
+    return b"".join([layout.header, *(array.reshape(-1).view(np.uint8).data for array in ordered)])
 
 
 def encode_torch(tensors: Mapping[str, torch.Tensor]) -> bytes:
     """The canonical blob of `tensors` (a state dict), from any device; bfloat16 is kept bit for bit."""
     import torch  # noqa: PLC0415
 
-    arrays: dict[str, tuple[str, Array]] = {}
+    arrays: dict[str, Array] = {}
     for name, tensor in tensors.items():
         local = tensor.detach().to("cpu").contiguous()
-        if local.dtype == torch.bfloat16:
-            arrays[name] = "BF16", local.view(torch.int16).numpy().view(np.uint16)
-        else:
-            array = local.numpy()
-            arrays[name] = _dtype_name(array.dtype), array
-    return _assemble(arrays)
+        arrays[name] = local.view(torch.uint16).numpy() if local.dtype == torch.bfloat16 else local.numpy()
+    return encode_numpy(arrays)
 
 
 def _dtype_name(dtype: np.dtype[Any]) -> str:
@@ -341,9 +339,3 @@ def _dtype_name(dtype: np.dtype[Any]) -> str:
     if name is None:
         raise _bad("cannot hold this dtype", "dtype", dtype, ", ".join(DTYPE_BYTES))
     return name
-
-
-def _assemble(arrays: Mapping[str, tuple[str, Array]]) -> bytes:
-    layout = Layout.of(TensorSpec(name, dtype, array.shape) for name, (dtype, array) in arrays.items())
-    ordered = (np.ascontiguousarray(arrays[spec.name][1], dtype=_NUMPY[spec.dtype]) for spec in layout.tensors)
-    return b"".join([layout.header, *(array.reshape(-1).view(np.uint8).data for array in ordered)])

@@ -12,6 +12,7 @@ __all__ = [
     "ConnectedPartner",
     "EnrolmentList",
     "EnrolmentView",
+    "LayerSummary",
     "MetricView",
     "ModelList",
     "ModelView",
@@ -25,6 +26,7 @@ __all__ = [
     "RunView",
     "ServerView",
     "SlotState",
+    "StepSummary",
     "StepView",
 ]
 
@@ -86,6 +88,31 @@ class MetricView(Value, frozen=True):
     by_partner: dict[str, float] = {}
 
 
+class LayerSummary(Value, frozen=True):
+    """How a step changed one tensor: L2 norms of the change and of the way from the run's first model.
+
+    `similarity` is the cosine with the change before, `quantiles` are of the new values at 0, 5, 25, 50, 75, 95, 100 %.
+    """
+
+    norm: float
+    drift: float
+    similarity: float | None
+    quantiles: tuple[float, ...]
+
+
+class StepSummary(Value, frozen=True):
+    """The same over all tensors, by layer (the 128 largest), and a seeded sketch.
+
+    The inner product of two steps' sketches estimates that of their changes, whichever the two steps are.
+    """
+
+    norm: float
+    drift: float
+    similarity: float | None
+    layers: dict[str, LayerSummary]
+    sketch: tuple[float, ...]
+
+
 class StepView(Value, frozen=True):
     """One step; times are Unix seconds."""
 
@@ -101,7 +128,7 @@ class StepView(Value, frozen=True):
     committed_at: float | None = None
     model: str = ""
     metrics: dict[str, MetricView] = {}
-    summary: dict[str, float] = {}
+    summary: StepSummary | None = None
     transcript_head: str = ""
 
 

@@ -13,7 +13,9 @@ from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
 from aimass.server import runs, steps
-from aimass.server.aggregation.sums import ModelStore, SpooledSums, sum_metrics, summarise
+from aimass.server.aggregation.models import ModelStore
+from aimass.server.aggregation.summary import Summariser
+from aimass.server.aggregation.sums import SpooledSums, sum_metrics
 from aimass.server.commits import step_commit
 from aimass.server.drivers.base import Driver, StepResult
 from aimass.server.run_views import step_view
@@ -41,12 +43,22 @@ def reduce_step(
     contributions = [decode_contribution(Blob(map_file(paths[name]))) for name in ordered]
     sums, metrics = SpooledSums(contributions), sum_metrics(contributions)
     result = StepResult(state.step, counted, metrics, sums)
-    after = driver.receive(runs.driver_state(run, driver), result, ModelStore(blobs), runs.context(run))
+    summariser = _summariser(run, blobs)
+    models = ModelStore(blobs, summariser)
+    after = driver.receive(runs.driver_state(run, driver), result, models, runs.context(run))
     model = driver.model(after)
     figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
-    view = step_view(state, now, model if model != run.model else "", metrics, figures, summarise(sums))
+    view = step_view(state, now, model if model != run.model else "", metrics, figures, summariser.summary())
     made: tuple[ModelRow, ...] = ()
     if model != run.model:
         made = (ModelRow(run.run_id, index, model, state.step.round, len(blobs.open(model)), now),)
     received = runs.Received(index=index, driver=canonical_json(after).decode(), model=model)
     return received, step_commit(run, chain, state, view, made, signer)
+
+
+def _summariser(run: runs.Run, blobs: Blobs) -> Summariser:
+    """Drift is counted from the plan's model; the last change from the model before the present one, if it is kept."""
+    before = run.model_before
+    return Summariser(
+        Blob(blobs.open(run.plan.model)), Blob(blobs.open(before)) if before and blobs.has(before) else None
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from aimass.privacy.transcript import Chain
 from aimass.proto.contribution import Metric
 from aimass.proto.step import StepKind
-from aimass.proto.views import MetricView, ModelView, ParticipantView, RunSummary, RunView, StepView
+from aimass.proto.views import MetricView, ModelView, ParticipantView, RunSummary, RunView, StepSummary, StepView
 from aimass.server.drivers.base import Progress
 from aimass.server.steps import StepState
 from aimass.server.store import ModelRow, RunRow
@@ -36,7 +36,7 @@ def step_view(
     model: str,
     metrics: Mapping[str, Metric],
     figures: Mapping[str, Mapping[str, float]],
-    summary: dict[str, float],
+    summary: StepSummary | None,
 ) -> StepView:
     """A step that is being committed. Figures of single partners are those that their policies released."""
     names = sorted(set(metrics) | {name for released in figures.values() for name in released})

@@ -53,12 +53,16 @@ class Participant(Value, frozen=True):
 
 
 class Run(Value, frozen=True):
-    """Everything that decides how a run goes on. `driver` is the state of the stage's driver as JSON text."""
+    """Everything that decides how a run goes on. `driver` is the state of the stage's driver as JSON text.
+
+    `model_before` is the model that `model` was made from, for the summary of the next step alone.
+    """
 
     run_id: str
     plan: Plan
     participants: dict[str, Participant]
     model: str
+    model_before: str = ""
     state: RunState = RunState.WAITING
     reason: str = ""
     stage: int = 0
@@ -297,7 +301,8 @@ def _received(run: Run, event: Received, drivers: Drivers, now: float) -> tuple[
     if closed is None or closed.counted is None:
         return run, ()
     left = {index: state for index, state in run.open.items() if index != str(event.index)}
-    run = msgspec.structs.replace(run, open=left, driver=event.driver, model=event.model)
+    before = run.model if event.model != run.model else run.model_before
+    run = msgspec.structs.replace(run, open=left, driver=event.driver, model=event.model, model_before=before)
     run, actions = _advance(run, drivers, now)
     return run, (Commit(closed=closed, model=event.model), *actions)
 

@@ -18,7 +18,8 @@ from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Blobs
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
-from aimass.server.aggregation.sums import ModelStore, SpooledSums, sum_metrics
+from aimass.server.aggregation.models import ModelStore
+from aimass.server.aggregation.sums import SpooledSums, sum_metrics
 from aimass.server.drivers.base import Context, Done, StepResult, find_driver
 
 __all__ = ["Evaluated", "Simulated", "simulate"]

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from aimass.proto.elements import as_float64, update_shapes
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Step, StepKind
@@ -20,7 +21,6 @@ from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Pr
 __all__ = ["Averaging", "AveragingOptions", "AveragingState", "driver"]
 
 GROUP: Final = "update"
-_FLOATS: Final = ("F64", "F32", "F16")
 
 
 class AveragingOptions(Value, frozen=True):
@@ -86,28 +86,20 @@ class Averaging:
         )
 
     def expects(self, step: Step, layout: Layout) -> ExpectedGroups:
-        """Training: an update for every floating tensor but `preprocess.*`. Evaluation: metrics alone."""
+        """Training: an update of the model. Evaluation: metrics alone."""
         if step.kind is StepKind.EVALUATE:
             return {}
-        return {
-            GROUP: {
-                spec.name: (spec.dtype, spec.shape)
-                for spec in layout.tensors
-                if spec.dtype in _FLOATS and not spec.name.startswith("preprocess.")
-            }
-        }
+        return {GROUP: update_shapes(layout)}
 
     def receive(self, state: AveragingState, result: StepResult, models: Models, context: Context) -> AveragingState:
         """After training the averaged model; after evaluation, whether to stop early."""
         if result.step.kind is StepKind.EVALUATE:
             return _judge(msgspec.structs.replace(state, phase="train"), result, context.plan)
         eta = _options(context.stage).server_learning_rate
-        weight = result.sums.weight(GROUP)
+        sums, weight = result.sums, result.sums.weight(GROUP)
 
-        def change(name: str, old: Array) -> Array:
-            if old.dtype.kind != "f" or name.startswith("preprocess."):
-                return old
-            moved: Array = (old + eta * (result.sums.total(GROUP, name) / weight)).astype(old.dtype)
+        def change(name: str, part: slice, old: Array) -> Array:
+            moved: Array = as_float64(old) + eta * (sums.part(GROUP, name, part) / weight)
             return moved
 
         done = state.round + 1
@@ -115,7 +107,7 @@ class Averaging:
         evaluate = bool(every) and (done % every == 0 or done == _options(context.stage).rounds)
         return msgspec.structs.replace(
             state,
-            model=models.edit(state.model, change),
+            model=models.edit(state.model, sums.tensors(GROUP), change),
             round=done,
             phase="evaluate" if evaluate else "train",
         )

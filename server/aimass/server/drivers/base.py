@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from aimass.proto.contribution import Metric
@@ -55,20 +55,31 @@ class Sums(Protocol):
         """Sum of the weights of a group."""
         ...
 
+    def tensors(self, group: str) -> Collection[str]:
+        """Names of a group's tensors."""
+        ...
+
     def total(self, group: str, tensor: str) -> Array:
         """float64: the weighted sum of a tensor, in participant order."""
         ...
 
+    def part(self, group: str, tensor: str, part: slice) -> Array:
+        """float64 [part]: the same of some elements of the flattened tensor."""
+        ...
+
 
 class Models(Protocol):
-    """Models by digest, and new ones made from them tensor by tensor."""
+    """Models by digest, and new ones made from them block by block."""
 
     def tensor(self, digest: str, name: str) -> Array:
         """One tensor, read-only."""
         ...
 
-    def edit(self, digest: str, change: Callable[[str, Array], Array]) -> str:
-        """Store the model with every tensor passed through `change`, which keeps shape and dtype; its digest."""
+    def edit(self, digest: str, names: Collection[str], change: Callable[[str, slice, Array], Array]) -> str:
+        """Store the model with the tensors `names` changed; its digest.
+
+        `change(name, part, old)` gives float64 [part] for the stored elements `old` of the flattened tensor.
+        """
         ...
 
 

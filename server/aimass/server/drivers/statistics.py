@@ -88,10 +88,11 @@ class Statistics:
         scale = np.where((count > 0) & (deviation > _SMALLEST_SCALE), deviation, 1.0)
         learnt = {"preprocess.mean": mean, "preprocess.scale": scale}
 
-        def change(name: str, old: Array) -> Array:
-            return learnt[name].astype(old.dtype) if name in learnt else old
+        def change(name: str, part: slice, _: Array) -> Array:
+            values: Array = learnt[name][part]
+            return values
 
-        return msgspec.structs.replace(state, model=models.edit(state.model, change), phase="done")
+        return msgspec.structs.replace(state, model=models.edit(state.model, learnt, change), phase="done")
 
     def model(self, state: StatisticsState) -> str:
         """The model so far."""

@@ -1,0 +1,63 @@
+"""Elements of tensors as float64 and back, bfloat16 and integers included: what sums and norms compute with.
+
+numpy has no bfloat16, so its bits travel as uint16 (see `tensors`); a float64 that becomes one is rounded to float32
+and then to the nearest even, as torch does.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from aimass.proto.tensors import Array, Layout, numpy_dtype
+
+__all__ = ["FLOATS", "INTEGERS", "as_float64", "dtype_name", "from_float64", "update_shapes"]
+
+FLOATS: Final = ("F64", "F32", "F16", "BF16")
+INTEGERS: Final = ("I64", "I32", "I16", "I8", "U8")
+_NAMES: Final = {numpy_dtype(name): name for name in (*FLOATS, *INTEGERS, "BOOL")}
+
+
+def dtype_name(array: Array) -> str:
+    """The safetensors name of an array's element type, uint16 being bfloat16; numpy's name where there is none."""
+    return _NAMES.get(array.dtype, array.dtype.name)
+
+
+def as_float64(array: Array) -> Array:
+    """float64 of the same shape and, but for integers beyond 2^53, of the same values."""
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return array.astype(np.float64)
+
+
+def from_float64(values: Array, dtype: str) -> Array:
+    """`values` as elements of `dtype`: floats to the nearest, integers to the nearest even and kept in their range."""
+    if dtype == "BF16":
+        return _bfloat16_bits(values)
+    target = numpy_dtype(dtype)
+    if dtype in INTEGERS:
+        bounds = np.iinfo(target)
+        # The largest float64 that is not above the bound: casting what lies beyond it is undefined.
+        highest = np.nextafter(float(bounds.max), 0) if bounds.bits == 64 else float(bounds.max)
+        return np.clip(np.rint(values), float(bounds.min), highest).astype(target)
+    return values.astype(target)
+
+
+def _bfloat16_bits(values: Array) -> Array:
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    rounded = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16
+    return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype(np.uint16)
+
+
+def update_shapes(model: Layout) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Element type and shape by name of an update of `model`: new minus old of all that training may change.
+
+    Floating tensors keep their type and integers (counters of batches) are differences in I64. What the federation
+    learns in a step of its own, `preprocess.*`, and truth values are not trained.
+    """
+    return {
+        spec.name: (spec.dtype if spec.dtype in FLOATS else "I64", spec.shape)
+        for spec in model.tensors
+        if spec.dtype in (*FLOATS, *INTEGERS) and not spec.name.startswith("preprocess.")
+    }

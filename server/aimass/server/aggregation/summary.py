@@ -1,0 +1,130 @@
+"""A small view of how a step changed the model, for later sight: looking at a run never needs every round's model.
+
+Norms, drift and similarity are exact and cost one pass that the making of the model takes anyway; quantiles are of a
+fixed sample. The sketch is a count sketch (Charikar et al. 2002, section 3) of the change: inner products of two
+steps' sketches estimate those of their changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from aimass.proto.elements import as_float64
+from aimass.proto.tensors import Array, Blob, TensorSpec
+from aimass.proto.views import LayerSummary, StepSummary
+
+__all__ = ["Summariser"]
+
+SKETCH: Final = 128
+_SEED: Final = 0x41494D61
+_LAYERS: Final = 128
+_SAMPLE: Final = 4_096
+_QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+@dataclasses.dataclass(slots=True)
+class _Layer:
+    """Sums of squares and products over the elements seen so far, and a sample of the new values."""
+
+    change: float = 0.0
+    drift: float = 0.0
+    previous: float = 0.0
+    product: float = 0.0
+    sample: list[Array] = dataclasses.field(default_factory=list)
+
+
+class Summariser:
+    """Fed with each changed block. `first` is the run's first model, `before` the model before the last change."""
+
+    def __init__(self, first: Blob, before: Blob | None) -> None:
+        self._first = _flat(first)
+        self._before = _flat(before) if before is not None else {}
+        self._layers: dict[str, _Layer] = {}
+        self._elements: dict[str, int] = {}
+        self._sketch = np.zeros(SKETCH)
+        self._signs = np.random.Generator(np.random.PCG64(_SEED))
+        self._pattern: Array = np.empty(0)
+
+    def add(self, spec: TensorSpec, part: slice, old: Array, new: Array) -> None:
+        """Take in the stored elements `old` and `new` of a part of the flattened tensor."""
+        layer = self._layers.setdefault(spec.name, _Layer())
+        self._elements[spec.name] = spec.count
+        held, made = as_float64(old), as_float64(new)
+        layer.sample.append(_sampled(made, part.start, spec.count))
+        if spec.name in self._before:
+            previous = held - as_float64(self._before[spec.name][part])
+            layer.previous += float(previous @ previous)
+        else:
+            previous = None
+        change = np.subtract(made, held, out=held)
+        layer.change += float(change @ change)
+        if previous is not None:
+            layer.product += float(change @ previous)
+        self._add_to_sketch(change)
+        drift = np.subtract(made, as_float64(self._first[spec.name][part]), out=made)
+        layer.drift += float(drift @ drift)
+
+    def _add_to_sketch(self, change: Array) -> None:
+        """Element i of a block goes to bucket i mod 128 after a seeded turn, under a seeded sign."""
+        rows = -(-len(change) // SKETCH)
+        if len(self._pattern) < rows * SKETCH:
+            self._pattern = self._signs.integers(0, 2, rows * SKETCH) * 2.0 - 1.0
+        turn, sign = self._signs.integers(0, SKETCH), self._signs.integers(0, 2) * 2.0 - 1.0
+        signed = np.zeros(rows * SKETCH)
+        np.multiply(change, self._pattern[: len(change)], out=signed[: len(change)])
+        self._sketch += np.roll(signed.reshape(rows, SKETCH).sum(axis=0) * sign, int(turn))
+
+    def summary(self) -> StepSummary | None:
+        """What was seen; None where no model was made."""
+        if not self._layers:
+            return None
+        shown = set(sorted(self._layers, key=lambda name: -self._elements[name])[:_LAYERS])
+        whole = _pooled(self._layers)
+        return StepSummary(
+            norm=math.sqrt(whole.change),
+            drift=math.sqrt(whole.drift),
+            similarity=_similarity(whole),
+            layers={name: _described(layer) for name, layer in sorted(self._layers.items()) if name in shown},
+            sketch=tuple(float(bucket) for bucket in self._sketch),
+        )
+
+
+def _flat(model: Blob) -> dict[str, Array]:
+    return {name: array.reshape(-1) for name, array in model.arrays().items()}
+
+
+def _sampled(values: Array, start: int, count: int) -> Array:
+    """Every k-th element of the whole tensor, as far as it lies in this part."""
+    stride = -(-count // _SAMPLE)
+    return values[-start % stride :: stride].copy()
+
+
+def _similarity(layer: _Layer) -> float | None:
+    """Cosine of this change and the one before; None where either is zero or unknown."""
+    scale = math.sqrt(layer.change) * math.sqrt(layer.previous)
+    return layer.product / scale if scale > 0 else None
+
+
+def _described(layer: _Layer) -> LayerSummary:
+    values = np.concatenate(layer.sample)
+    return LayerSummary(
+        norm=math.sqrt(layer.change),
+        drift=math.sqrt(layer.drift),
+        similarity=_similarity(layer),
+        quantiles=tuple(float(value) for value in np.quantile(values, _QUANTILES)),
+    )
+
+
+def _pooled(layers: Mapping[str, _Layer]) -> _Layer:
+    whole = _Layer()
+    for layer in layers.values():
+        whole.change += layer.change
+        whole.drift += layer.drift
+        whole.previous += layer.previous
+        whole.product += layer.product
+    return whole
