@@ -5,59 +5,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from aimass.client.child import ChildFailed, start_child
-from aimass.client.worker_protocol import Order, seal, sealed_view
+from aimass.client.child import ChildDied, ChildFailed, start_child
+from aimass.client.worker_protocol import ChildFault, Order, seal, sealed_view
 from aimass.proto.contribution import decode_contribution
-from aimass.proto.errors import IntegrityError, LimitExceeded
+from aimass.proto.errors import BadInput, IntegrityError, LimitExceeded, Unavailable
+from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.step import StepKind
 from aimass.proto.task import first_model, load, locate
 from aimass.proto.tensors import Blob
+from aimass.proto.values import canonical_json, decode_json
 from tests.support.datasets import dataset
 
-PROBE = """
-import os, socket, sys
-from pathlib import Path
-from aimass.client.confinement import confine
-secret, other, scratch, port, inherited = sys.argv[1:6]
-levels = confine([], Path(scratch), Path(secret), os.getppid())
-def reads(path):
-    try:
-        Path(path).read_bytes()
-        return True
-    except OSError:
-        return False
-def connects():
-    try:
-        socket.create_connection(("127.0.0.1", int(port)), 2).close()
-        return True
-    except OSError:
-        return False
-def writes(path):
-    try:
-        Path(path).write_text("x")
-        return True
-    except OSError:
-        return False
-open_files = sorted(int(name) for name in os.listdir("/proc/self/fd"))
-print(sorted(levels), reads(secret), reads(other), reads(f"/proc/{os.getppid()}/environ"), connects(),
-      writes(Path(other).parent / "new"), writes(Path(scratch) / "new"), int(inherited) in open_files)
-"""
+BRIEF = TrainSettings(batch_size=32, learning_rate=0.1, epochs=1)
 
 
-def order(kind: StepKind, purpose: str = "") -> Order:
-    return Order(
-        kind=kind, purpose=purpose, seed="11" * 32, train=TrainSettings(batch_size=32, learning_rate=0.1, epochs=1),
-        evaluate=EvaluateSettings(),
-    )  # fmt: skip
+def order(kind: StepKind, purpose: str = "", train: TrainSettings = BRIEF) -> Order:
+    return Order(kind=kind, purpose=purpose, seed="11" * 32, train=train, evaluate=EvaluateSettings())
 
 
 def manifest() -> ShardManifest:
@@ -67,31 +36,6 @@ def manifest() -> ShardManifest:
     )  # fmt: skip
 
 
-def test_a_confined_process_reaches_no_key_no_other_partner_no_network(tmp_path: Path) -> None:
-    (tmp_path / "scratch").mkdir()
-    secret, other = tmp_path / "identity.key", tmp_path / "other.parquet"
-    secret.write_text("secret")
-    other.write_text("rows")
-    inherited = os.open(secret, os.O_RDONLY)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE, secret, other, tmp_path / "scratch", str(server.getsockname()[1]), str(inherited)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    os.close(inherited)
-    levels, *facts = done.stdout.strip().rsplit(maxsplit=7)
-    assert done.returncode == 0, done.stderr
-    read_secret, read_other, read_parent, connected, wrote_outside, wrote_scratch, has_descriptor = facts
-    # What is reported must hold; a machine that cannot do more reports less.
-    if "files" in levels:
-        assert (read_secret, read_other, read_parent, wrote_outside) == ("False",) * 4
-    if "network" in levels:
-        assert connected == "False"
-    assert "process" in levels
-    assert wrote_scratch == "True"
-    assert has_descriptor == "False"
-
-
 def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bit(tmp_path: Path) -> None:
     async def work() -> None:
         source = locate("heart")
@@ -99,27 +43,104 @@ def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bi
         secret.write_text("secret")
         model = tmp_path / "model.safetensors"
         model.write_bytes(first_model(load(source), 1))
+        state = tmp_path / "state"
+        state.touch()
         child = await start_child(source, manifest(), tmp_path, secret, tmp_path)
         try:
             first, second = [
-                hashlib.sha256(await child.work(order(StepKind.TRAIN), model, 1 << 20)).digest() for _ in "ab"
+                hashlib.sha256((await child.work(order(StepKind.TRAIN), model, state, 1 << 20)).contribution).digest()
+                for _ in "ab"
             ]
             assert first == second
-            evaluated = decode_contribution(Blob(await child.work(order(StepKind.EVALUATE), model, 1 << 20)))
+            evaluated = decode_contribution(
+                Blob((await child.work(order(StepKind.EVALUATE), model, state, 1 << 20)).contribution)
+            )
             assert evaluated.metrics["accuracy"].weight == child.opened.held_out_rows
-            counted = decode_contribution(Blob(await child.work(order(StepKind.ANALYSE, "statistics"), model, 1 << 20)))
+            counted = decode_contribution(
+                Blob((await child.work(order(StepKind.ANALYSE, "statistics"), model, state, 1 << 20)).contribution)
+            )
             assert counted.groups["statistics"].tensors["count"].max() == child.opened.training_rows
             with pytest.raises(ChildFailed) as caught:
-                await child.work(order(StepKind.ANALYSE, "unheard-of"), model, 1 << 20)
+                await child.work(order(StepKind.ANALYSE, "unheard-of"), model, state, 1 << 20)
             assert caught.value.code == "trainer.analysis"
-            assert hashlib.sha256(await child.work(order(StepKind.TRAIN), model, 1 << 20)).digest() == first
+            assert (
+                hashlib.sha256((await child.work(order(StepKind.TRAIN), model, state, 1 << 20)).contribution).digest()
+                == first
+            )
         finally:
             await child.stop()
-        assert [path.name for path in tmp_path.iterdir()] == ["identity.key", "model.safetensors"] or len(
-            list(tmp_path.iterdir())
-        ) == 2
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["identity.key", "model.safetensors", "state"]
 
     asyncio.run(work())
+
+
+def started(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A secret, a model and an empty local state."""
+    secret, model, state = (tmp_path / name for name in ("identity.key", "model.safetensors", "state"))
+    secret.write_text("secret")
+    model.write_bytes(first_model(load(locate("heart")), 1))
+    state.touch()
+    return secret, model, state
+
+
+LONG = order(StepKind.TRAIN, train=TrainSettings(batch_size=1, learning_rate=1e-6, epochs=1_000_000))
+
+
+def test_a_child_that_dies_in_the_middle_of_an_order_says_so_and_takes_no_more(tmp_path: Path) -> None:
+    async def work() -> None:
+        secret, model, state = started(tmp_path)
+        child = await start_child(locate("heart"), manifest(), tmp_path, secret, tmp_path)
+        working = asyncio.create_task(child.work(LONG, model, state, 1 << 20))
+        await asyncio.sleep(0)
+        child.kill()
+        with pytest.raises(ChildDied, match="SIGKILL") as caught:
+            await working
+        assert caught.value.code == "child.died"
+        assert not child.alive
+        await child.stop()
+
+    asyncio.run(work())
+
+
+def test_who_stops_waiting_for_a_child_ends_its_work(tmp_path: Path) -> None:
+    async def work() -> None:
+        secret, model, state = started(tmp_path)
+        child = await start_child(locate("heart"), manifest(), tmp_path, secret, tmp_path)
+        working = asyncio.create_task(child.work(LONG, model, state, 1 << 20))
+        await asyncio.sleep(0)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert not child.alive
+        await child.stop()
+
+    asyncio.run(work())
+
+
+def test_a_child_that_needs_more_memory_than_it_may_have_fails_alone(tmp_path: Path) -> None:
+    async def work() -> None:
+        secret, _, _ = started(tmp_path)
+        await start_child(locate("heart"), manifest(), tmp_path, secret, tmp_path, ChildLimits(memory_bytes=24 << 20))
+
+    with pytest.raises((ChildFailed, Unavailable)):
+        asyncio.run(work())
+
+
+def test_a_child_that_is_not_ready_in_time_is_given_up(tmp_path: Path) -> None:
+    async def work() -> None:
+        secret, _, _ = started(tmp_path)
+        await start_child(locate("heart"), manifest(), tmp_path, secret, tmp_path, ChildLimits(start_s=0.001))
+
+    with pytest.raises(ChildFailed) as caught:
+        asyncio.run(work())
+    assert caught.value.code == "child.start"
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("code", ["rows", "Mr Miller.x", "a.b1", "a." + "b" * 41, "a.b\n"])
+def test_a_code_that_could_carry_rows_is_no_code(code: str) -> None:
+    with pytest.raises(BadInput):
+        decode_json(ChildFault, canonical_json(ChildFault(code=code, place="a/b.py:1", detail="")), "a fault")
 
 
 def test_bad_rows_are_told_by_place_and_never_by_content(tmp_path: Path) -> None:

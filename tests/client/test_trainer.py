@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ from aimass.proto.plan import TrainSettings
 from aimass.proto.rng import stream_seed
 from aimass.proto.rows import Table, check, held_out_mask, read_table, require
 from aimass.proto.task import auc, digest_folder, first_model, locate
-from aimass.proto.tensors import Blob
+from aimass.proto.tensors import Blob, encode_numpy
 from tests.support.datasets import dataset
 
 SCHEMA = Schema(
@@ -145,6 +147,32 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_others() -> None:
     seeds = [stream_seed(1, who, "train:", 1) for who in ("a", "a", "b")]
     made = [trainer.train(task, shard, start, b"", seed, settings)[0].encode() for seed in seeds]
     assert made[0] == made[1] != made[2]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_kept_optimiser_goes_on_where_the_step_before_left_it(optimizer: Literal["adam", "sgd"]) -> None:
+    shard, start = heart(), Blob(first_model(plain_task, 1))
+    once = TrainSettings(batch_size=10_000, learning_rate=0.01, steps=2, optimizer=optimizer, momentum=0.5)
+    halves = msgspec.structs.replace(once, steps=1, keep_optimizer=True)
+    whole, nothing = trainer.train(plain_task, shard, start, b"", bytes(32), once)
+    first, state = trainer.train(plain_task, shard, start, b"", bytes(32), halves)
+    moved = {
+        name: start.numpy(name) + first.groups["update"].tensors.get(name, np.float32(0))
+        for name in start.layout.by_name
+    }
+    second, _ = trainer.train(plain_task, shard, Blob(encode_numpy(moved)), state, bytes(32), halves)
+    assert nothing == b""
+    for name, update in whole.groups["update"].tensors.items():
+        together = first.groups["update"].tensors[name] + second.groups["update"].tensors[name]
+        np.testing.assert_allclose(together, update, atol=1e-6)
+
+
+def test_an_optimiser_of_another_model_is_refused() -> None:
+    kept = encode_numpy({"0/exp_avg": np.zeros(3, np.float32)})
+    settings = TrainSettings(batch_size=8, learning_rate=0.01, steps=1, optimizer="adam", keep_optimizer=True)
+    with pytest.raises(BadInput) as caught:
+        trainer.train(plain_task, heart(), Blob(first_model(plain_task, 1)), kept, bytes(32), settings)
+    assert caught.value.code == "trainer.local_state"
 
 
 def test_training_that_diverges_is_named_and_not_sent() -> None:

@@ -5,84 +5,53 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, get_args
 
 from aimass.client import session as machine
-from aimass.client.child import Worker, start_child
-from aimass.client.journal import JournalLine
+from aimass.client.inbox import Handler, Inbox, patiently
 from aimass.client.partner import Partner
-from aimass.client.policy import Admit, Pending, Refuse, decide
-from aimass.client.release import Released, release
+from aimass.client.policy import Admit, Confinement, Pending, Refuse, decide
 from aimass.client.run_folder import RunFolder
 from aimass.client.session import Phase, Session
-from aimass.client.worker_protocol import Order
+from aimass.client.workbench import Product, StartWorker, Uplink, Workbench
 from aimass.privacy.transcript import Chain, check_head_seen, check_history, check_receipt, sign_head_seen
 from aimass.proto.clock import Clock
 from aimass.proto.durable import append_line_unless_held
-from aimass.proto.errors import (
-    AimassError,
-    IntegrityError,
-    OutOfSpace,
-    Refused,
-    Unauthenticated,
-    Unavailable,
-    WrongState,
-)
-from aimass.proto.grpc_env import grpc
-from aimass.proto.manifest import ShardManifest
-from aimass.proto.plan import Plan, decode_plan, plan_digest
-from aimass.proto.rng import stream_seed
+from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState
+from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
 from aimass.proto.step import Step
 from aimass.proto.storage import map_file
-from aimass.proto.task import TaskSource, locate
-from aimass.proto.tensors import Blob
-from aimass.proto.transfer import FetchRequest, SubmitHeader, fetch, submit
+from aimass.proto.transfer import SubmitHeader, submit
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import decode_canonical_json
 from aimass.proto.wire import to_fault
 
-__all__ = ["ActiveRun", "StartWorker", "Uplink"]
+__all__ = ["ActiveRun"]
 
 log = logging.getLogger("aimass.client")
-T = TypeVar("T")
-_RETRY_S: Final = 1.0
-_MAX_BLOB: Final = 8 << 30
-_ALL_LEVELS: Final = frozenset({"process", "files", "network"})
-StartWorker = Callable[[TaskSource, ShardManifest, Partner], Awaitable[Worker]]
-
-
-class Uplink(Protocol):
-    """The way to the server: messages now or never, and transfers over whatever connection there is."""
-
-    def send(self, message: pb.FromPartner) -> None:
-        """Queue a message for the current connection; dropped where there is none (the server asks again)."""
-        ...
-
-    async def transfer(self, use: Callable[[grpc.aio.Channel], Awaitable[T]]) -> T:
-        """Run `use` over the connection, as soon as there is one; raises `Unavailable` when that connection ends."""
-        ...
-
-
-async def start_worker(source: TaskSource, manifest: ShardManifest, partner: Partner) -> Worker:
-    """The real child."""
-    return await start_child(
-        source, manifest, partner.folder / "data", partner.secret_file, partner.folder / "state" / "scratch"
-    )
+_ALL_LEVELS: Final = frozenset(get_args(Confinement))
 
 
 class ActiveRun:
-    """One run at this partner. All events of a run are handled in order, by its owner, the daemon."""
+    """One run at this partner. Its messages are handled in order, and hold up no other run."""
 
     def __init__(
         self, run_id: str, partner: Partner, folder: RunFolder, uplink: Uplink, clock: Clock, start: StartWorker
     ) -> None:
         self.run_id = run_id
-        self._partner, self._folder, self._uplink, self._clock, self._start = partner, folder, uplink, clock, start
+        self._partner, self._folder, self._uplink, self._clock = partner, folder, uplink, clock
         self.session: Session | None = folder.load()
-        self._plan: Plan | None = decode_plan(folder.plan()) if self.session else None
-        self._worker: Worker | None = None
+        # A plan that was declined may be one that cannot be read here.
+        takes_part = self.session is not None and self.session.phase in (Phase.JOINED, Phase.PENDING)
+        self._plan: Plan | None = decode_plan(folder.plan()) if takes_part else None
+        self._bench = Workbench(run_id, partner, folder, uplink, clock, start)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._inbox = Inbox(f"run {run_id[:8]}", clock)
+
+    async def deliver(self, handler: Handler) -> None:
+        """Queue a message's handler: the methods below, in the order of the messages."""
+        await self._inbox.put(handler)
 
     # ---------------------------------------------------------------- the invitation
 
@@ -112,11 +81,11 @@ class ActiveRun:
             log.warning("run %s: %s: %s", self.run_id[:8], phase, reason)
             self._decline(error)
             return
-        self._join(digest)
+        await self._join(digest)
 
-    def _join(self, digest: str) -> None:
-        assert self._worker is not None  # noqa: S101  (decided just now)
-        opened = self._worker.opened
+    async def _join(self, digest: str) -> None:
+        assert self._plan is not None  # noqa: S101  (decided just now)
+        opened = (await self._bench.worker(self._plan)).opened
         log.info(
             "run %s: takes part on %s, confined: %s", self.run_id[:8], opened.device, ", ".join(opened.confinement)
         )
@@ -125,7 +94,7 @@ class ActiveRun:
                 joined=pb.Joined(
                     run_id=self.run_id,
                     plan_digest=digest,
-                    participant=self._manifest().participant,
+                    participant=self._bench.manifest(self._plan).participant,
                     device=opened.device,
                     confinement="+".join(opened.confinement),
                 )
@@ -147,20 +116,10 @@ class ActiveRun:
         first = self._judged(plan, participants, _ALL_LEVELS)
         if first is not None:
             return first
-        source = locate(plan.task.name)
-        if source.digest != plan.task.digest:
-            raise Refused(
-                "the installed task is not the plan's",
-                code="task.digest",
-                value=source.digest,
-                limit=plan.task.digest,
-                cure="Install the same version of the task's package on both sides.",
-            )
-        if self._worker is None:
-            self._worker = await self._start(source, self._manifest(), self._partner)
-        second = self._judged(plan, participants, frozenset(self._worker.opened.confinement))
+        worker = await self._bench.worker(plan)
+        second = self._judged(plan, participants, frozenset(worker.opened.confinement))
         if second is not None:
-            await self._stop_worker()
+            await self._bench.close()
             return second
         return Phase.JOINED, None
 
@@ -172,10 +131,6 @@ class ActiveRun:
                 return Phase.PENDING, WrongState(reason, code="policy.approval_pending", cure="aimass client pending.")
             case Refuse(code, reason, value, limit):
                 return Phase.DECLINED, Refused(reason, code=code, value=value, limit=limit)
-
-    def _manifest(self) -> ShardManifest:
-        assert self._plan is not None  # noqa: S101  (there is no run without a plan)
-        return self._partner.manifest(self._partner.policy.schemas[self._plan.data_schema])
 
     def _decline(self, error: AimassError) -> None:
         self._uplink.send(pb.FromPartner(declined=pb.Declined(run_id=self.run_id, fault=to_fault(error))))
@@ -195,7 +150,20 @@ class ActiveRun:
             raise WrongState("a step that does not name this partner", code="session.not_invited", value=step.index)
         if step.quorum < self._partner.policy.smallest_cohort:
             raise Refused("a step with too small a quorum", code="policy.quorum", value=step.quorum)
+        self._check_allowance(step)
         self._apply(machine.Opened(step=step))
+
+    def _check_allowance(self, step: Step) -> None:
+        """Raise `Refused` for a step that the plan has no room for, and leave the run: the plan is what was agreed."""
+        session, plan = self.session, self._plan
+        if session is None or plan is None or (session.step is not None and session.step.index == step.index):
+            return
+        allowed = planned_steps(plan, step.kind, step.purpose)
+        if session.phase is Phase.JOINED and session.worked.get(machine.task_of(step), 0) >= allowed:
+            self._apply(
+                machine.Forked(reason=f"session.not_planned: the plan has room for {allowed:g} steps of {step.kind}")
+            )
+            raise Refused("a step beyond the plan", code="session.not_planned", value=step.index, limit=f"{allowed:g}")
 
     def _contradicts(self, head: pb.HeadSeen) -> str | None:
         """Why another partner's signed head shows that the server tells two histories, if it does."""
@@ -263,11 +231,19 @@ class ActiveRun:
         if self.session is not None:
             self._apply(machine.Ended(state=message.state, reason=message.fault.what))
 
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended and nothing is left to do for it here."""
+        return self.session is not None and self.session.phase is Phase.ENDED
+
     # ---------------------------------------------------------------- the machine
 
     def _apply(self, event: machine.Event) -> None:
         assert self.session is not None  # noqa: S101  (callers have checked)
         after, actions = machine.apply(self.session, event)
+        for action in actions:
+            if isinstance(action, machine.KeepLocalState):  # before the step is forgotten: a crash repeats it
+                self._folder.keep_new_state(action.index)
         if after != self.session:
             self._folder.save(after)
             self.session = after
@@ -281,6 +257,8 @@ class ActiveRun:
             case machine.Submit():
                 self._once(f"submit-{action.step.index}", lambda: self._submit(action.step, action.digest))
             case machine.Release():
+                self._end(f"work-{action.index}")
+                self._end(f"submit-{action.index}")
                 self._folder.drop_contribution(action.index)
             case machine.TellStepFailed():
                 code, _, what = action.reason.partition(": ")
@@ -292,9 +270,9 @@ class ActiveRun:
                     log.error("run %s: left: %s", self.run_id[:8], action.reason)
                     code, _, what = action.reason.partition(": ")
                     self._decline(IntegrityError(what, code=code))
-                self._once("stop", self._stop_worker)
+                self._once("leave", self._bench.leave)
             case machine.KeepLocalState():
-                pass  # averaging keeps none; the place where a driver's local state replaces the one before
+                pass  # done before the step was forgotten
 
     def _once(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` unless it runs already: a reconnection repeats what the server asked for."""
@@ -302,6 +280,12 @@ class ActiveRun:
             return
         task = self._tasks[name] = asyncio.create_task(work())
         task.add_done_callback(lambda done: self._finished(name, done))
+
+    def _end(self, name: str) -> None:
+        """Stop what runs under `name`, unless it is what asks."""
+        task = self._tasks.get(name)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
 
     def _finished(self, name: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(name, None)
@@ -311,90 +295,53 @@ class ActiveRun:
     # ---------------------------------------------------------------- work
 
     async def _work(self, step: Step) -> None:
+        what = f"run {self.run_id[:8]} step {step.index}"
         try:
-            released = await self._patiently(lambda: self._computed(step))
+            if self._plan is None:
+                raise WrongState("no plan for this run", code="session.no_plan")
+            plan = self._plan
+            product = await patiently(what, self._clock, lambda: self._bench.compute(plan, step))
+            await patiently(what, self._clock, lambda: self._worked(step, product))
         except AimassError as error:
-            log.error("run %s step %d: %s", self.run_id[:8], step.index, error)
-            self._apply(machine.StepFailed(index=step.index, reason=f"{error.code}: {error.what}"))
-            return
-        digest = hashlib.sha256(released.data).hexdigest()
+            log.error("%s: %s", what, error)
+            await self._tell(machine.StepFailed(index=step.index, reason=f"{error.code}: {error.what}"))
+
+    async def _worked(self, step: Step, product: Product) -> None:
         current = self.session.step if self.session else None
-        if current is None or current.index != step.index:
-            return
-        self._folder.save_contribution(step.index, released.data)
-        self._partner.journal.record(self._journal_line(step, released, digest))
-        self._apply(machine.Worked(index=step.index, digest=digest))
+        if current is not None and current.index == step.index:
+            self._bench.keep(step, product)
+            self._apply(machine.Worked(index=step.index, digest=product.digest))
 
-    async def _computed(self, step: Step) -> Released:
-        plan = self._plan
-        if plan is None or self._worker is None:
-            raise WrongState("no training child for this run", code="session.no_child")
-        name = self._partner.settings.name
-        request = FetchRequest(digest=step.inputs_of(name)[0], run_id=self.run_id)
-        model = await self._uplink.transfer(lambda channel: fetch(channel, request, self._partner.cache, _MAX_BLOB))
-        purpose = f"{step.kind}:{step.purpose}"
-        seed = stream_seed(plan.seed, self._manifest().participant, purpose, step.round)
-        order = Order(kind=step.kind, purpose=step.purpose, seed=seed.hex(), train=plan.train, evaluate=plan.evaluate)
-        result = await self._worker.work(order, model, _MAX_BLOB)
-        layout = Blob(map_file(model)).layout
-        return await asyncio.to_thread(release, result, step, layout, self._partner.policy)
+    async def _tell(self, event: machine.Event) -> None:
+        """Apply an event from within a task; a full disk is waited for."""
 
-    async def _patiently(self, attempt: Callable[[], Awaitable[Released]]) -> Released:
-        """Try until it works or is refused: a broken link or a full disk is waited for."""
-        while True:
-            try:
-                return await attempt()
-            except (Unavailable, OutOfSpace) as error:
-                log.info("run %s waits: %s", self.run_id[:8], error)
-                await self._clock.sleep(_RETRY_S)
+        async def once() -> None:
+            self._apply(event)
 
-    def _journal_line(self, step: Step, released: Released, digest: str) -> JournalLine:
-        return JournalLine(
-            at=self._clock.now(),
-            server=self._partner.settings.server,
-            run_id=self.run_id,
-            step=step.index,
-            kind=f"{step.kind}:{step.purpose}".rstrip(":"),
-            digest=digest,
-            bytes=len(released.data),
-            tensors=released.tensors,
-            metrics=released.metrics,
-            figures=released.figures,
-            mechanisms=released.mechanisms,
-            previous=self._partner.journal.head,
-        )
+        await patiently(f"run {self.run_id[:8]}", self._clock, once)
 
     async def _submit(self, step: Step, digest: str) -> None:
+        what = f"run {self.run_id[:8]} step {step.index}"
         data = map_file(self._folder.contribution(step.index))
         header = SubmitHeader(kind="contribution", size=len(data), digest=digest, run_id=self.run_id, step=step.index)
-        while True:
-            try:
-                await self._uplink.transfer(lambda channel: submit(channel, header, data))
-                break
-            except (Unavailable, OutOfSpace) as error:
-                log.info("run %s step %d waits to send: %s", self.run_id[:8], step.index, error)
-                await self._clock.sleep(_RETRY_S)
-                if self.session is None or self.session.step is None or self.session.step.index != step.index:
-                    return
-            except WrongState as error:
-                log.info("run %s step %d: not wanted any more: %s", self.run_id[:8], step.index, error)
-                return
-            except AimassError as error:
-                log.error("run %s step %d: contribution refused: %s", self.run_id[:8], step.index, error)
-                reason = f"{error.code}: {error.sentence()}"
-                self._apply(machine.StepFailed(index=step.index, reason=reason, told=True))
-                return
-        self._apply(machine.Acknowledged(index=step.index))
-
-    async def _stop_worker(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            await worker.stop()
+        try:
+            await patiently(
+                what, self._clock, lambda: self._uplink.transfer(lambda channel: submit(channel, header, data))
+            )
+        except WrongState as error:
+            log.info("%s: not wanted any more: %s", what, error)
+        except AimassError as error:
+            log.error("%s: contribution refused: %s", what, error)
+            reason = f"{error.code}: {error.sentence()}"
+            await self._tell(machine.StepFailed(index=step.index, reason=reason, told=True))
+        else:
+            await self._tell(machine.Acknowledged(index=step.index))
 
     async def stop(self) -> None:
         """End all work here; what is stored stays for the next start."""
+        await self._inbox.close()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._stop_worker()
+        await self._bench.close()

@@ -7,30 +7,36 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from aimass.client.shards import resolve
 from aimass.client.worker_protocol import ChildFault, Open, Opened, Order, Result, receive, sealed_view, send
 from aimass.proto.errors import AimassError, InternalError
+from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.task import TaskSource
 from aimass.proto.values import Value, canonical_json, decode_json
 
-__all__ = ["Child", "ChildFailed", "Worker", "start_child"]
+__all__ = ["Child", "ChildDied", "ChildFailed", "Made", "Worker", "start_child"]
 
 log = logging.getLogger("aimass.client")
 V = TypeVar("V", bound=Value)
-_START_S: Final = 120.0
+_DEFAULT_LIMITS: Final = ChildLimits()
 
 
 class ChildFailed(InternalError):
     """The child could not do it. The message holds a code and a place, never a row; the rest is in the local log."""
 
     kind = "internal"
+
+
+class ChildDied(ChildFailed):
+    """The child is gone in the middle of an order; a new one may do better."""
 
 
 class Worker(Protocol):
@@ -41,13 +47,25 @@ class Worker(Protocol):
         """Device and confinement in force."""
         ...
 
-    async def work(self, order: Order, model: Path, max_bytes: int) -> memoryview:
-        """Do an order on the model in this file; the encoded contribution."""
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be given orders."""
+        ...
+
+    async def work(self, order: Order, model: Path, state: Path, max_bytes: int) -> Made:
+        """Do an order on the model and the local state in these files."""
         ...
 
     async def stop(self) -> None:
         """End it."""
         ...
+
+
+class Made(NamedTuple):
+    """What an order made: the encoded contribution, and the new local state."""
+
+    contribution: memoryview
+    state: memoryview
 
 
 class Child:
@@ -56,28 +74,73 @@ class Child:
     def __init__(self, process: asyncio.subprocess.Process, link: socket.socket, opened: Opened, scratch: Path) -> None:
         self._process, self._link, self._opened, self._scratch = process, link, opened, scratch
         self._busy = asyncio.Lock()
+        self._usable = True
 
     @property
     def opened(self) -> Opened:
         """Device and confinement in force."""
         return self._opened
 
-    async def work(self, order: Order, model: Path, max_bytes: int) -> memoryview:
-        """One order at a time; raises `ChildFailed`, or `Unavailable` where the child has died."""
+    @property
+    def alive(self) -> bool:
+        """False once it died, or was killed in the middle of an order."""
+        return self._usable and self._process.returncode is None
+
+    async def work(self, order: Order, model: Path, state: Path, max_bytes: int) -> Made:
+        """One order at a time. Raises `ChildFailed` for what the task raised, `ChildDied` where the child is gone.
+
+        Who stops waiting stops the work: a child cannot be interrupted, so it is killed.
+        """
         async with self._busy:
-            descriptor = os.open(model, os.O_RDONLY | os.O_CLOEXEC)
+            answer = asyncio.ensure_future(asyncio.to_thread(self._exchange, order, model, state))
             try:
-                await asyncio.to_thread(send, self._link, canonical_json(order), (descriptor,))
-            finally:
-                os.close(descriptor)
-            data, descriptors = await asyncio.to_thread(receive, self._link)
+                data, descriptors = await asyncio.shield(answer)
+            except (AimassError, OSError) as error:
+                self._usable = False
+                raise ChildDied(await self._ending(), code="child.died") from error
+            except asyncio.CancelledError:
+                self._usable = False
+                self.kill()
+                await asyncio.wait({answer})
+                answer.exception()
+                raise
+        try:
             _expect(data, b"R", Result)
-            return sealed_view(descriptors[0], max_bytes)
+            if len(descriptors) != 2:
+                raise ChildFailed("the training child gave an answer out of order", code="child.protocol")
+        except AimassError:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+        return Made(*(sealed_view(descriptor, max_bytes) for descriptor in descriptors))
+
+    def _exchange(self, order: Order, model: Path, state: Path) -> tuple[bytes, tuple[int, ...]]:
+        held = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (model, state)]
+        try:
+            send(self._link, canonical_json(order), tuple(held))
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+        return receive(self._link)
+
+    async def _ending(self) -> str:
+        """How it ended, in words."""
+        self.kill()
+        code = await self._process.wait()
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"the training child was ended by {name} (out of memory, or a crash in native code)"
+        return f"the training child ended with exit code {code}"
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     async def stop(self) -> None:
         """Kill it: it holds nothing that could be lost."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._usable = False
+        self.kill()
         await self._process.wait()
         self._link.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -94,7 +157,12 @@ def _expect(data: bytes, tag: bytes, kind: type[V]) -> V:
 
 
 async def start_child(
-    source: TaskSource, manifest: ShardManifest, manifest_folder: Path, forbidden: Path, scratch_parent: Path
+    source: TaskSource,
+    manifest: ShardManifest,
+    manifest_folder: Path,
+    forbidden: Path,
+    scratch_parent: Path,
+    limits: ChildLimits = _DEFAULT_LIMITS,
 ) -> Child:
     """Start a child on a task and a shard; `forbidden` is a file of the partner's that it must not reach;
     below `scratch_parent` it gets an empty folder of its own.
@@ -132,17 +200,25 @@ async def start_child(
             scratch=str(scratch),
             forbidden=str(forbidden),
             parent=os.getpid(),
+            limits=limits,
         )
         try:
             await asyncio.to_thread(send, ours, canonical_json(wanted), tuple(file.fileno() for file in files))
-            data, _ = await asyncio.wait_for(asyncio.to_thread(receive, ours), _START_S)
+            data, _ = await asyncio.wait_for(asyncio.to_thread(receive, ours), limits.start_s)
             return Child(process, ours, _expect(data, b"O", Opened), scratch)
-        except (AimassError, TimeoutError, asyncio.CancelledError):
+        except (AimassError, OSError, TimeoutError, asyncio.CancelledError) as error:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
             ours.close()
             shutil.rmtree(scratch, ignore_errors=True)
+            if isinstance(error, TimeoutError):
+                raise ChildFailed(
+                    "the training child did not get ready in time",
+                    code="child.start",
+                    limit=f"{limits.start_s:g} s",
+                    cure="Raise start_s in [child] of client.toml where reading the data takes longer.",
+                ) from error
             raise
     finally:
         theirs.close()

@@ -84,8 +84,9 @@ plain_sums = false
 secure_aggregation = false
 # Fewest partners in a run, and in a step's sum.
 smallest_cohort = 2
-# What the machine must enforce on the training child: "process", "files", "network".
-confinement = ["process", "files", "network"]
+# What the machine must enforce on the training child: "process" (no key, no environment), "files" (reads nothing of
+# yours but the rows it is handed), "network" (reaches none), "calls" (no sockets, processes or signals).
+confinement = ["process", "files", "network", "calls"]
 
 [bounds]
 rounds = 1000
@@ -251,7 +252,8 @@ def _local(args: argparse.Namespace, **request: str) -> dict[str, Any]:
         folder = os.open(args.dir, os.O_RDONLY | os.O_DIRECTORY)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.connect(f"/proc/self/fd/{folder}/control.sock")
-            link.sendall(json.dumps(request).encode() + b"\n")
+            token = (args.dir / "state" / "control.token").read_text("ascii")
+            link.sendall(json.dumps(request | {"token": token}).encode() + b"\n")
             with link.makefile("rb") as answer:
                 reply = json.loads(answer.readline())
     except (OSError, ValueError) as error:
@@ -356,8 +358,10 @@ def _policy_show(args: argparse.Namespace) -> int:
 
 
 def _policy_check(args: argparse.Namespace) -> int:
+    from typing import get_args
+
     from aimass.client.keeper import Keeper
-    from aimass.client.policy import rules
+    from aimass.client.policy import Confinement, rules
     from aimass.proto.durable import UNINTERRUPTED
     from aimass.proto.plan import read_plan_draft
     from aimass.proto.task import locate
@@ -365,7 +369,7 @@ def _policy_check(args: argparse.Namespace) -> int:
     draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
     plan = draft.complete(locate(draft.task).digest, "0" * 64)
     partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
-    checked = rules(_policy(args), plan, partners, frozenset({"process", "files", "network"}))
+    checked = rules(_policy(args), plan, partners, frozenset(get_args(Confinement)))
     emit(args, [{"rule": r.name, "holds": r.holds, "plan": r.value, "limit": r.limit} for r in checked])
     return 0 if all(rule.holds for rule in checked) else 3
 

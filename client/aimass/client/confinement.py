@@ -2,25 +2,32 @@
 
 Levels: `process` (a process of its own without inherited descriptors, environment or new privileges), `files`
 (Landlock: only Python, its packages and system libraries can be read, and one empty folder written), `network` (a
-network namespace of its own, without even the loopback of the host). A level is reported only after a probe from
-inside has failed to do what the level forbids.
+network namespace of its own, without even the loopback of the host), `calls` (seccomp: no sockets, no other processes,
+no signals to others; see `seccomp`). A level is reported only after a probe from inside has failed to do what the
+level forbids. Memory, files and core dumps are limited besides.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import signal
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from aimass.client.seccomp import install as install_filter
+from aimass.proto.home import ChildLimits
+
 __all__ = ["confine"]
 
+_NO_LIMITS: Final = ChildLimits()
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_DUMPABLE: Final = 4
@@ -55,7 +62,9 @@ _SYSTEM: Final = (
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def confine(readable: Iterable[Path], scratch: Path, forbidden: Path, parent: int) -> frozenset[str]:
+def confine(
+    readable: Iterable[Path], scratch: Path, forbidden: Path, parent: int, limits: ChildLimits = _NO_LIMITS
+) -> frozenset[str]:
     """Lock this process in; returns the levels that hold. Call it before any thread exists.
 
     `readable` are folders of code to keep, `scratch` an empty folder that may be written; `forbidden` is a file that
@@ -65,21 +74,39 @@ def confine(readable: Iterable[Path], scratch: Path, forbidden: Path, parent: in
     if os.getppid() != parent:
         os._exit(1)
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    levels = {"process"} if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 else set()
+    _limit(limits)
     _own_network()
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # after the namespaces, whose maps its owner alone may write
+    levels = {"process"} if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 else set()
     _landlock([Path(place) for place in _SYSTEM] + [*readable, *_python_places(), *_nvidia_devices()], scratch)
     if not _can_read(forbidden) and not _can_read(Path(f"/proc/{parent}/environ")):
         levels.add("files")
     if not _sees_interfaces():
         levels.add("network")
+    if install_filter(_libc) and not _may_open_sockets():
+        levels |= {"calls", "network"}  # who cannot open a socket reaches no network, whatever there is
     return frozenset(levels)
+
+
+def _limit(limits: ChildLimits) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
+    # What is allocated, not what is reserved: drivers of accelerators reserve more address space than there is memory.
+    memory = limits.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+
+
+def _may_open_sockets() -> bool:
+    try:
+        socket.socket(socket.AF_UNIX).close()
+    except OSError:
+        return False
+    return True
 
 
 def _python_places() -> list[Path]:
     places = {Path(place).resolve() for place in (sys.prefix, sys.base_prefix, *sys.path) if place}
-    return [place for place in places if place.exists() and place != Path("/")]
+    return [place for place in places if place != Path("/")]
 
 
 def _nvidia_devices() -> list[Path]:
@@ -92,9 +119,9 @@ def _own_network() -> None:
     if uid == 0:
         _libc.unshare(_CLONE_NEWNET | _CLONE_NEWIPC)
     elif _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC) == 0:
-        Path("/proc/self/setgroups").write_text("deny", "ascii")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", "ascii")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", "ascii")
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with contextlib.suppress(OSError):  # without a map the files that we own stay ours
+                Path(f"/proc/self/{name}").write_bytes(text.encode())
 
 
 def _landlock(readable: list[Path], scratch: Path) -> None:
@@ -111,8 +138,7 @@ def _landlock(readable: list[Path], scratch: Path) -> None:
     if ruleset < 0:
         return
     for place in readable:
-        device = str(place).startswith("/dev/")
-        _allow(ruleset, place, _READ_FILE | _WRITE_FILE if device else _READ if place.is_dir() else _READ_FILE)
+        _allow(ruleset, place, _READ)
     _allow(ruleset, scratch, handled & ~_EXECUTE & _BENEATH)
     _libc.syscall(_SYS_LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
@@ -122,7 +148,10 @@ def _allow(ruleset: int, place: Path, rights: int) -> None:
     try:
         descriptor = os.open(place, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return
+        return  # what cannot be opened needs no leave to be read
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISDIR(mode):
+        rights = _READ_FILE | _WRITE_FILE if stat.S_ISCHR(mode) else _READ_FILE
     rule = struct.pack("<Qi", rights, descriptor)
     _libc.syscall(_SYS_LANDLOCK_ADD_RULE, ruleset, 1, rule, 0)
     os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import importlib.metadata
 import json
 import logging
@@ -15,20 +16,31 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from aimass.client.active_run import ActiveRun, StartWorker, start_worker
+from aimass.client.active_run import ActiveRun
 from aimass.client.partner import Partner, open_partner
 from aimass.client.policy import AdmittedTask
 from aimass.client.run_folder import RunFolder, run_folders
 from aimass.client.session import Phase
+from aimass.client.workbench import StartWorker, start_worker
 from aimass.privacy.roster import Change
 from aimass.privacy.signing import Label, verify
+from aimass.privacy.transcript import Receipt
 from aimass.proto.clock import Clock, SystemClock
-from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder
-from aimass.proto.errors import AimassError, IntegrityError, NotFound, Unavailable, VersionRefused
+from aimass.proto.durable import UNINTERRUPTED, Durability, write_file
+from aimass.proto.errors import (
+    AimassError,
+    IntegrityError,
+    LimitExceeded,
+    NotFound,
+    Refused,
+    Unavailable,
+    VersionRefused,
+)
 from aimass.proto.grpc_env import grpc
 from aimass.proto.home import tls_identity
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.values import convert, decode_json
 from aimass.proto.wire import PROTOCOL_MAX, PROTOCOL_MIN, connect, error_of
 
 __all__ = ["Daemon", "backoff_s", "control_path"]
@@ -38,6 +50,8 @@ T = TypeVar("T")
 _BACKOFF_FIRST_S: Final = 0.25
 _BACKOFF_MOST_S: Final = 30.0
 _CLOCK_SKEW_S: Final = 120.0
+_MOST_RUNS: Final = 1_000
+TOKEN: Final = "state/control.token"  # noqa: S105  (a file's name)
 
 
 def backoff_s(failures: int, chance: float) -> float:
@@ -73,6 +87,7 @@ class Daemon:
         self._lost = asyncio.Event()
         self._last_error = ""
         self._welcomed = False
+        self._token = secrets.token_hex(32)
         self._jitter = random.Random(secrets.randbits(64))  # noqa: S311  (spreads reconnections, protects nothing)
         for held in run_folders(folder / "state", durability):
             session = held.load()
@@ -80,6 +95,8 @@ class Daemon:
                 held.remove()
             elif session.phase is not Phase.ENDED:
                 self._runs[session.run_id] = self._active(session.run_id, held)
+        open_steps = [run.session.step for run in self._runs.values() if run.session and run.session.step]
+        self.partner.cache.sweep({step.inputs_of(self.partner.settings.name)[0] for step in open_steps})
 
     def _active(self, run_id: str, folder: RunFolder) -> ActiveRun:
         return ActiveRun(run_id, self.partner, folder, self, self._clock, self._start)
@@ -224,30 +241,29 @@ class Daemon:
         """One message of the server; what is refused is logged by name and ends nothing but itself."""
         try:
             kind = message.WhichOneof("body")
-            if kind == "trust":
-                self._trust(message.trust)
-            elif kind == "invite":
-                await self._invited(message.invite)
-            elif kind == "receipt":
-                self._run(json.loads(message.receipt.body)["run_id"]).receipt(message.receipt)
-            elif kind is not None:
-                self._dispatch(kind, getattr(message, kind))
+            match kind:
+                case "trust":
+                    self._trust(message.trust)
+                case "invite":
+                    await self._invited(message.invite)
+                case "receipt":
+                    run_id = decode_json(Receipt, message.receipt.body, "a receipt").run_id
+                    run = self._run(run_id)
+                    await run.deliver(lambda: run.receipt(message.receipt))
+                case "open_step":
+                    run = self._run(message.open_step.run_id)
+                    await run.deliver(lambda: run.opened(message.open_step))
+                case "close_step":
+                    run = self._run(message.close_step.run_id)
+                    await run.deliver(lambda: run.closed(message.close_step))
+                case "history":
+                    run = self._run(message.history.run_id)
+                    await run.deliver(lambda: run.history(message.history))
+                case "end_run":
+                    run = self._run(message.end_run.run_id)
+                    await run.deliver(lambda: run.ended(message.end_run))
         except AimassError as error:
             log.error("the server's message was refused: %s", error)
-        except (ValueError, KeyError, TypeError) as error:
-            log.error("the server's message cannot be read: %s", type(error).__name__)
-
-    def _dispatch(self, kind: str, body: Any) -> None:
-        run = self._run(body.run_id)
-        match kind:
-            case "open_step":
-                run.opened(body)
-            case "close_step":
-                run.closed(body)
-            case "history":
-                run.history(body)
-            case "end_run":
-                run.ended(body)
 
     def _run(self, run_id: str) -> ActiveRun:
         run = self._runs.get(run_id)
@@ -260,9 +276,21 @@ class Daemon:
         if len(run_id) != 32 or not all(digit in "0123456789abcdef" for digit in run_id):
             raise IntegrityError("not a run id", code="session.run_id", value=run_id[:40])
         if run_id not in self._runs:
+            await self._forget_ended()
+            if len(self._runs) >= _MOST_RUNS:
+                raise LimitExceeded(
+                    "too many runs at once", code="session.too_many_runs", value=len(self._runs), limit=_MOST_RUNS
+                )
             folder = RunFolder(self.folder / "state" / "runs" / run_id, self._durability)
             self._runs[run_id] = self._active(run_id, folder)
-        await self._runs[run_id].invited(invite)
+        run = self._runs[run_id]
+        await run.deliver(lambda: run.invited(invite))
+
+    async def _forget_ended(self) -> None:
+        for run_id, run in list(self._runs.items()):
+            if run.over:
+                await run.stop()
+                del self._runs[run_id]
 
     def _trust(self, update: pb.TrustUpdate) -> None:
         change = self.partner.keeper.offer(update.bundle)
@@ -274,7 +302,7 @@ class Daemon:
     # ---------------------------------------------------------------- the owner's socket
 
     async def _listen_locally(self, stop: asyncio.Event) -> asyncio.Server:
-        make_folder(self.folder)
+        write_file(self.folder / TOKEN, self._token.encode(), UNINTERRUPTED, "client.token")
         control_path(self.folder).unlink(missing_ok=True)
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -292,6 +320,9 @@ class Daemon:
         with contextlib.suppress(ConnectionError):
             try:
                 request = json.loads(await reader.readline())
+                # A training child has our user id and could reach the socket; it cannot read the token.
+                if not hmac.compare_digest(str(request["token"]), self._token):
+                    raise Refused("not this daemon's owner", code="control.token", cure=f"See {TOKEN} of its folder.")
                 reply = await self._command(request, stop)
             except AimassError as error:
                 reply = {"error": {"kind": error.kind, "code": error.code, "what": error.sentence()}}
@@ -309,7 +340,8 @@ class Daemon:
                 stop.set()
                 return {"stopping": True}
             case "approve-task":
-                self.partner.approve_task(AdmittedTask(name=request["name"], digest=request["digest"]))
+                named = {"name": request["name"], "digest": request["digest"]}
+                self.partner.approve_task(convert(AdmittedTask, named, "the approval"))
             case "approve-roster":
                 self.partner.keeper.approve()
             case "reload":
@@ -324,7 +356,7 @@ class Daemon:
         for run in list(self._runs.values()):
             if run.session is not None and run.session.phase is Phase.PENDING:
                 plan = RunFolder(self.folder / "state" / "runs" / run.run_id, self._durability).plan()
-                await run.invited(pb.Invite(run_id=run.run_id, plan=plan, roster_digest=run.session.roster_digest))
+                await self._invited(pb.Invite(run_id=run.run_id, plan=plan, roster_digest=run.session.roster_digest))
 
     def status(self) -> dict[str, Any]:
         """What `aimass client status` shows."""

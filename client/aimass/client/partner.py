@@ -7,13 +7,13 @@ from pathlib import Path
 
 from aimass.client.journal import Journal
 from aimass.client.keeper import Keeper
+from aimass.client.model_cache import ModelCache
 from aimass.client.policy import AdmittedTask, Policy, read_policy
 from aimass.privacy.keys import KeyPair, load_keys
 from aimass.proto.durable import Durability, make_folder, write_file
 from aimass.proto.errors import NotFound
 from aimass.proto.home import HomeSettings, load_home
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
-from aimass.proto.storage import Spool
 from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = ["Partner", "open_partner"]
@@ -34,7 +34,7 @@ class Partner:
     keys: KeyPair
     keeper: Keeper
     journal: Journal
-    cache: Spool
+    cache: ModelCache
     durability: Durability
 
     @property
@@ -83,6 +83,6 @@ def open_partner(folder: Path, durability: Durability) -> Partner:
         load_keys(folder / "keys"),
         Keeper(folder, durability),
         Journal(folder / "journal.jsonl", durability),
-        Spool(folder / "cache", durability),
+        ModelCache(folder / "cache", durability),
         durability,
     )

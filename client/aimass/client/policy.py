@@ -8,12 +8,24 @@ from typing import Annotated, Literal
 import msgspec
 
 from aimass.proto.names import Digest, Name, SchemaName
-from aimass.proto.plan import Plan
+from aimass.proto.plan import Plan, planned_rounds
 from aimass.proto.values import Value, decode_toml
 
-__all__ = ["Admit", "Bounds", "Decision", "Pending", "Policy", "Refuse", "Rule", "decide", "read_policy", "rules"]
+__all__ = [
+    "Admit",
+    "Bounds",
+    "Confinement",
+    "Decision",
+    "Pending",
+    "Policy",
+    "Refuse",
+    "Rule",
+    "decide",
+    "read_policy",
+    "rules",
+]
 
-Confinement = Literal["process", "files", "network"]
+Confinement = Literal["process", "files", "network", "calls"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -124,13 +136,12 @@ def decide(policy: Policy, plan: Plan, participants: int, confinement: frozenset
 def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[str]) -> tuple[Rule, ...]:
     """Every rule with the plan's value beside its limit."""
     bounds, train = policy.bounds, plan.train
-    rounds = max((int(stage.options.get("rounds", 0)) for stage in plan.stages), default=0)
     known = [admitted for admitted in policy.tasks if admitted.name == plan.task.name]
     return (
         Rule("schema", plan.data_schema, ", ".join(policy.schemas) or "none", plan.data_schema in policy.schemas),
         Rule("secure_aggregation", "plain sums", "secure aggregation", not policy.secure_aggregation),
         Rule("plain_sums", "plain sums", "plain_sums = true", policy.plain_sums or policy.secure_aggregation),
-        _most("rounds", rounds, bounds.rounds),
+        _most("rounds", planned_rounds(plan), bounds.rounds),
         _most("epochs", train.epochs or 0, bounds.epochs),
         _most("steps", train.steps or 0, bounds.steps),
         Rule(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aimass.client.session import Session
-from aimass.proto.durable import Durability, make_folder, write_file
+from aimass.proto.durable import Durability, fsync_folder, make_folder, write_file
 from aimass.proto.values import canonical_json, decode_json
 
 __all__ = ["RunFolder", "run_folders"]
@@ -48,8 +48,29 @@ class RunFolder:
         write_file(self.contribution(index), data, self._durability, "client.contribution")
 
     def drop_contribution(self, index: int) -> None:
-        """Forget a step's contribution."""
+        """Forget a step's contribution, and the local state that was not kept."""
         self.contribution(index).unlink(missing_ok=True)
+        self._new_state(index).unlink(missing_ok=True)
+
+    @property
+    def local_state(self) -> Path:
+        """What this partner keeps between the run's steps; empty before the first that was counted."""
+        path = self._folder / "local-state.safetensors"
+        path.touch(mode=0o600)
+        return path
+
+    def _new_state(self, index: int) -> Path:
+        return self._folder / f"step-{index}.local-state"
+
+    def save_new_state(self, index: int, data: bytes) -> None:
+        """Set a step's new local state aside until its contribution is counted."""
+        write_file(self._new_state(index), data, self._durability, "client.local_state")
+
+    def keep_new_state(self, index: int) -> None:
+        """The step's contribution was counted: its local state replaces the one before. Repeating it does nothing."""
+        if self._new_state(index).is_file():
+            self._new_state(index).replace(self.local_state)
+            fsync_folder(self._folder)
 
     def remove(self) -> None:
         """Forget the run."""

@@ -37,6 +37,7 @@ __all__ = [
     "Work",
     "Worked",
     "apply",
+    "task_of",
 ]
 
 
@@ -59,7 +60,10 @@ class Work(enum.StrEnum):
 
 
 class Session(Value, frozen=True):
-    """What a partner knows of a run. `resolved` is the first step index that may still be worked on."""
+    """What a partner knows of a run. `resolved` is the first step index that may still be worked on.
+
+    `worked` counts the steps that were begun, by kind and purpose: a plan has room for so many and no more.
+    """
 
     run_id: str
     plan_digest: str
@@ -72,6 +76,7 @@ class Session(Value, frozen=True):
     work: Work = Work.WORKING
     digest: str = ""
     failed: str = ""
+    worked: dict[str, int] = {}
 
     @property
     def chain(self) -> Chain:
@@ -215,6 +220,11 @@ def apply(session: Session, event: Event) -> tuple[Session, tuple[Action, ...]]:
             return _in_step(session, event)
 
 
+def task_of(step: Step) -> str:
+    """A step's kind and purpose in one word."""
+    return f"{step.kind}:{step.purpose}"
+
+
 def _drop(session: Session) -> tuple[Action, ...]:
     return () if session.step is None else (Release(index=session.step.index),)
 
@@ -227,8 +237,9 @@ def _opened(session: Session, step: Step) -> tuple[Session, tuple[Action, ...]]:
         again = TellStepFailed(index=step.index, reason=session.failed)
         return session, (again,) if session.failed and step.index == session.resolved - 1 else ()
     if session.step is None or step.index > session.step.index:
+        worked = session.worked | {task_of(step): session.worked.get(task_of(step), 0) + 1}
         fresh = msgspec.structs.replace(
-            session, step=step, work=Work.WORKING, digest="", resolved=step.index, failed=""
+            session, step=step, work=Work.WORKING, digest="", resolved=step.index, failed="", worked=worked
         )
         return fresh, (*_drop(session), Train(step=step))
     if step != session.step:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aimass.client.optimizer_state import restore_optimizer, store_optimizer
 from aimass.client.shards import Shard
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.errors import BadInput, NotFound
@@ -54,20 +55,21 @@ def train(
 ) -> tuple[Contribution, bytes]:
     """Local training from `parameters`: the group `update` holds new minus old of every trained tensor.
 
-    `local_state` is what the participant keeps between steps and is returned for the next one (empty: plain
-    averaging keeps none). With `proximal_mu` the objective gains mu/2 ||w - w_global||^2 (FedProx, Li et al. 2020,
-    eq. 2). Raises `BadInput` where the loss is not finite or the settings do not fit the shard.
+    `local_state` is what the participant keeps between steps (empty at first, and always where the settings keep
+    nothing); what is returned replaces it once the contribution was counted. With `proximal_mu` the objective gains
+    mu/2 ||w - w_global||^2 (FedProx, Li et al. 2020, eq. 2). Raises `BadInput` where the loss is not finite or the
+    settings do not fit the shard.
     """
     _deterministic(seed)
     model = task.build()
     load_parameters(model, parameters)
     model.to(device).train()
     start = {name: value.detach().clone() for name, value in _contributed(model).items()}
-    _optimise(task, model, shard, settings, seed, device)
+    state = _optimise(task, model, shard, settings, seed, device, local_state)
     with torch.no_grad():
         update = {name: _difference(value, start[name]) for name, value in _contributed(model).items()}
     weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
-    return Contribution({"update": Group(weight, update)}, {}, {}), local_state
+    return Contribution({"update": Group(weight, update)}, {}, {}), state
 
 
 def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -95,13 +97,21 @@ def _deterministic(seed: bytes) -> None:
 
 
 def _optimise(
-    task: Task, model: torch.nn.Module, shard: Shard, settings: TrainSettings, seed: bytes, device: str
-) -> None:
+    task: Task,
+    model: torch.nn.Module,
+    shard: Shard,
+    settings: TrainSettings,
+    seed: bytes,
+    device: str,
+    local_state: bytes,
+) -> bytes:
     labels = torch.from_numpy(shard.train.labels).to(device)
     inputs = tuple(argument.to(device) for argument in task.inputs(shard.train))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     anchors = [parameter.detach().clone() for parameter in trained] if settings.proximal_mu else []
     optimizer = _optimizer(trained, settings)
+    if settings.keep_optimizer and local_state:
+        restore_optimizer(optimizer, Blob(local_state))
     for rows in _batches(len(labels), settings, seed):
         index = torch.from_numpy(rows).to(device)
         optimizer.zero_grad(set_to_none=True)
@@ -120,6 +130,7 @@ def _optimise(
             value=f"lr {settings.learning_rate}",
             cure="Lower the learning rate or clip gradients.",
         )
+    return store_optimizer(optimizer) if settings.keep_optimizer else b""
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+Work = Callable[[Order, int, int], tuple[bytes, bytes]]
+"""An order with descriptors of the model and of the local state; the contribution and the new local state."""
+
 
 def main() -> None:
     """Serve orders until the daemon closes the link."""
@@ -44,14 +47,17 @@ def main() -> None:
             return
         try:
             started = time.monotonic()
-            result = seal(work(decode_json(Order, data, "an order"), descriptors[0]))
-            send(link, b"R" + canonical_json(Result(seconds=time.monotonic() - started)), (result,))
-            os.close(result)
+            made = [seal(part) for part in work(decode_json(Order, data, "an order"), *descriptors)]
+            send(link, b"R" + canonical_json(Result(seconds=time.monotonic() - started)), tuple(made))
+            for descriptor in made:
+                os.close(descriptor)
         except Exception as error:  # noqa: BLE001  (as above)
             send(link, b"F" + canonical_json(_fault(error)))
 
 
-def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Callable[[Order, int], bytes], Opened]:
+def _open(
+    wanted: Open, descriptors: tuple[int, ...]
+) -> tuple[Callable[[Order, int, int], tuple[bytes, bytes]], Opened]:
     """Lock in first: importing a task runs it. Then check, import, read."""
     from aimass.proto.task import load, locate  # noqa: PLC0415
 
@@ -60,7 +66,7 @@ def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Callable[[Order, 
         raise IntegrityError(
             "the task's files have changed", code="task.changed", value=source.digest, limit=wanted.digest
         )
-    levels = confine([source.folder], Path(wanted.scratch), Path(wanted.forbidden), wanted.parent)
+    levels = confine([source.folder], Path(wanted.scratch), Path(wanted.forbidden), wanted.parent, wanted.limits)
     from aimass.client.shards import open_shard  # noqa: PLC0415
     from aimass.client.trainer import choose_device, warm_up  # noqa: PLC0415
 
@@ -80,33 +86,39 @@ def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Callable[[Order, 
     return _worker(task, shard, device.name), opened
 
 
-def _worker(task: Task, shard: Shard, device: str) -> Callable[[Order, int], bytes]:
+def _worker(task: Task, shard: Shard, device: str) -> Work:
     from aimass.client import trainer  # noqa: PLC0415  (torch loads after the child is locked in)
     from aimass.proto.step import StepKind  # noqa: PLC0415
     from aimass.proto.storage import map_descriptor  # noqa: PLC0415
     from aimass.proto.tensors import Blob  # noqa: PLC0415
 
-    def work(order: Order, descriptor: int) -> bytes:
-        model = Blob(map_descriptor(descriptor))
-        os.close(descriptor)
+    def work(order: Order, model_descriptor: int, state_descriptor: int) -> tuple[bytes, bytes]:
+        model, state = Blob(map_descriptor(model_descriptor)), bytes(map_descriptor(state_descriptor))
+        os.close(model_descriptor)
+        os.close(state_descriptor)
         match order.kind:
             case StepKind.TRAIN:
-                made, _ = trainer.train(task, shard, model, b"", bytes.fromhex(order.seed), order.train, device)
+                made, state = trainer.train(task, shard, model, state, bytes.fromhex(order.seed), order.train, device)
             case StepKind.EVALUATE:
                 made = trainer.evaluate(task, shard, model, order.evaluate, device)
             case _:
                 made = trainer.analyse(order.purpose, shard, model)
-        return made.encode()
+        return made.encode(), state
 
     return work
 
 
 def _fault(error: Exception) -> ChildFault:
     """Code and place without a word of the message: it may quote rows."""
-    code = error.code if isinstance(error, AimassError) else f"child.{type(error).__name__}"
+    code = error.code if isinstance(error, AimassError) else f"child.{_letters(type(error).__name__)}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.lineno}"
+    file = Path(frame.filename)
+    place = f"{_letters(file.parent.name)}/{_letters(file.stem)}.py:{frame.lineno}"
     return ChildFault(code=code, place=place, detail="".join(traceback.format_exception(error))[-20_000:])
+
+
+def _letters(name: str) -> str:
+    return "".join(letter if letter.isascii() and letter.isalpha() else "_" for letter in name)[:40] or "_"
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ import fcntl
 import os
 import socket
 import struct
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from aimass.proto.errors import IntegrityError, LimitExceeded, Unavailable
+from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.step import StepKind
@@ -37,6 +40,7 @@ class Open(Value, frozen=True):
     scratch: str
     forbidden: str
     parent: int
+    limits: ChildLimits
 
 
 class Opened(Value, frozen=True):
@@ -49,7 +53,7 @@ class Opened(Value, frozen=True):
 
 
 class Order(Value, frozen=True):
-    """Work of one step; a descriptor of the model comes with it."""
+    """Work of one step; descriptors of the model and of the local state that was kept come with it."""
 
     kind: StepKind
     purpose: str
@@ -59,16 +63,16 @@ class Order(Value, frozen=True):
 
 
 class Result(Value, frozen=True):
-    """Done; a sealed descriptor of the contribution comes with it."""
+    """Done; sealed descriptors of the contribution and of the new local state come with it."""
 
     seconds: float
 
 
 class ChildFault(Value, frozen=True):
-    """It failed. `code` and `place` may leave the partner, `detail` may quote rows and never does."""
+    """It failed. `code` and `place` may leave the partner, and so have no room for rows; `detail` never leaves."""
 
-    code: str
-    place: str
+    code: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]{1,40}\.[A-Za-z_]{1,40}\Z")]
+    place: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]{1,40}/[A-Za-z_]{1,40}\.py:[0-9]{1,6}\Z")]
     detail: str
 
 

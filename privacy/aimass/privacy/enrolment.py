@@ -40,8 +40,8 @@ __all__ = [
 ]
 
 _PREFIX = "aimass1."
-Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
-Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}\\Z")]
+Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
 class Token(Value, frozen=True):
@@ -66,11 +66,11 @@ class EnrolRequest(Value, frozen=True):
     name: Name
     role: Role
     identity: Hex32
-    tls_spki: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{2,1000}$")]
+    tls_spki: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{2,1000}\\Z")]
     hosts: tuple[str, ...]
     mac: Hex32
-    identity_proof: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
-    tls_proof: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16,200}$")]
+    identity_proof: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}\\Z")]
+    tls_proof: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16,200}\\Z")]
 
 
 def new_token(name: str, role: Role, root: Root, expires: float, hosts: tuple[str, ...] = ()) -> Token:

@@ -6,7 +6,9 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from aimass.proto.errors import NotFound, Refused
 from aimass.proto.secret import Secret
@@ -14,7 +16,17 @@ from aimass.proto.settings import read_settings
 from aimass.proto.tls import TlsIdentity
 from aimass.proto.values import Value
 
-__all__ = ["BUNDLE", "CERTIFICATE", "FILE", "ROOT", "HomeSettings", "load_home", "read_key_file", "tls_identity"]
+__all__ = [
+    "BUNDLE",
+    "CERTIFICATE",
+    "FILE",
+    "ROOT",
+    "ChildLimits",
+    "HomeSettings",
+    "load_home",
+    "read_key_file",
+    "tls_identity",
+]
 
 FILE: Final = "client.toml"
 PREFIX: Final = "AIMASS_CLIENT_"
@@ -24,12 +36,21 @@ CERTIFICATE: Final = "trust/certificate.pem"
 _END: Final = b"-----END CERTIFICATE-----\n"
 
 
+class ChildLimits(Value, frozen=True):
+    """What the training child may take. `memory_bytes` 0 is all that the machine has; `start_s` is for reading data."""
+
+    memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    file_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 16 << 30
+    start_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+
+
 class HomeSettings(Value, frozen=True):
-    """`client.toml`: a name, and the server's two addresses as HOST:PORT."""
+    """`client.toml`: a name, the server's two addresses as HOST:PORT, and a partner's limits of its training child."""
 
     name: str
     server: str
     enrol: str
+    child: ChildLimits = ChildLimits()
 
 
 def load_home(folder: Path, environment: Mapping[str, str] = os.environ) -> HomeSettings:

@@ -18,8 +18,8 @@ from aimass.proto.values import Value, canonical_json, decode_toml
 
 __all__ = ["Category", "Column", "Image", "Number", "Schema", "ShardManifest", "read_shard_manifest"]
 
-ColumnName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_ .-]{0,62}$")]
-Salt = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+ColumnName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_ .-]{0,62}\\Z")]
+Salt = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
 class Number(Value, frozen=True, tag="number", tag_field="kind"):

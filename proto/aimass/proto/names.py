@@ -8,14 +8,14 @@ import msgspec
 
 __all__ = ["Digest", "Name", "RunId", "SchemaName"]
 
-Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}\\Z")]
 """A partner, data set, task, driver or analysis: lower-case ASCII, so that no two names look alike."""
 
-SchemaName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}/[1-9][0-9]{0,3}$")]
+SchemaName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}/[1-9][0-9]{0,3}\\Z")]
 """A schema with its version, such as `heart/1`."""
 
-Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 """A SHA-256 in lower-case hexadecimal."""
 
-RunId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+RunId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}\\Z")]
 """Sixteen random bytes in lower-case hexadecimal."""

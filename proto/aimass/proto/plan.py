@@ -8,12 +8,14 @@ message: a server cannot raise the learning rate of one partner between two roun
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from aimass.proto.errors import BadInput
 from aimass.proto.names import Digest, Name, SchemaName
+from aimass.proto.step import StepKind
 from aimass.proto.values import Value, canonical_json, decode_canonical_json, decode_toml
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "decode_plan",
     "encode_plan",
     "plan_digest",
+    "planned_rounds",
+    "planned_steps",
     "read_plan_draft",
 ]
 
@@ -53,7 +57,7 @@ class TrainSettings(Value, frozen=True):
 
     Exactly one of `epochs` (passes over the training rows) and `steps` (optimiser steps) is given. `proximal_mu` is
     the FedProx coefficient (Li et al. 2020, eq. 2). `weight` is what a contribution counts for: its training rows, or
-    one.
+    one. `keep_optimizer` keeps the optimiser's moments at the partner from one counted step to the next.
     """
 
     batch_size: Count
@@ -66,6 +70,7 @@ class TrainSettings(Value, frozen=True):
     proximal_mu: NonNegative = 0.0
     gradient_clip: Rate | None = None
     weight: Literal["rows", "one"] = "rows"
+    keep_optimizer: bool = False
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -161,6 +166,27 @@ class PlanDraft(Value, frozen=True):
             early_stop=self.early_stop,
             cohort=self.cohort,
         )
+
+
+def planned_rounds(plan: Plan) -> float:
+    """Training rounds of all stages together; infinite where a stage's number cannot be read."""
+    return sum(_rounds(stage, without=0) for stage in plan.stages)
+
+
+def planned_steps(plan: Plan, kind: StepKind, purpose: str) -> float:
+    """How many steps of one kind and purpose the plan can lead to: a partner does no more.
+
+    Training and evaluation once a round; an analysis as often as the stages of its name say, once where they say
+    nothing.
+    """
+    if kind in (StepKind.TRAIN, StepKind.EVALUATE):
+        return planned_rounds(plan)
+    return sum(_rounds(stage, without=1) for stage in plan.stages if stage.driver == purpose)
+
+
+def _rounds(stage: Stage, without: int) -> float:
+    rounds = stage.options.get("rounds", without)
+    return rounds if isinstance(rounds, int) and not isinstance(rounds, bool) and rounds >= 0 else math.inf
 
 
 def read_plan_draft(text: str, what: str = "the plan") -> PlanDraft:

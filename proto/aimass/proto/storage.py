@@ -12,7 +12,7 @@ import mmap
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -24,6 +24,7 @@ __all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_bl
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _BLOCK: Final = 1 << 20
+_PART: Final = re.compile(r"\.[0-9a-f]{64}\.part\Z")
 
 
 class Blobs(Protocol):
@@ -189,9 +190,11 @@ class Spool:
         for part in self._folder.glob(f"{path.name}.*.part"):
             part.unlink(missing_ok=True)
 
-    def keys(self) -> Iterator[str]:
-        """Keys of finished uploads."""
-        return (path.name for path in self._folder.iterdir() if path.is_file() and not path.name.endswith(".part"))
+    def sweep(self, wanted: Callable[[str], bool]) -> None:
+        """Forget every upload, finished or not, whose key is not wanted any more."""
+        for path in list(self._folder.iterdir()):
+            if not wanted(_PART.sub("", path.name)):
+                path.unlink(missing_ok=True)
 
 
 class SpoolWriter:

@@ -27,11 +27,14 @@ from aimass.server.live import Live, Outbox
 from aimass.server.reduction import reduce_step
 from aimass.server.store import Commit, Store
 
-__all__ = ["Engine", "spool_key"]
+__all__ = ["MODEL_KEY", "Engine", "spool_key"]
 
 log = logging.getLogger("aimass.server")
 T = TypeVar("T")
 _RETRY_S: Final = 5.0
+
+
+MODEL_KEY: Final = "model-"
 
 
 def spool_key(run_id: str, step: int, partner: str) -> str:
@@ -101,16 +104,14 @@ class Engine:
                 self._spawn(self._step_deadline(run.run_id, state.step.index, state.deadline_at))
 
     def _sweep_spool(self) -> None:
-        """Delete spooled contributions of steps that are no longer open."""
+        """Forget contributions to steps that are no longer open; a first model may still be on its way."""
         wanted = {
             spool_key(live.row.run_id, state.step.index, partner)
             for live in self._runs.values()
             for state in live.row.run.open.values()
             for partner in state.slots
         }
-        for key in list(self._spool.keys()):
-            if key not in wanted:
-                self._spool.discard(key)
+        self._spool.sweep(lambda key: key in wanted or key.startswith(MODEL_KEY))
 
     async def stop(self) -> None:
         """End all tasks; what is stored stays as it is."""

@@ -50,13 +50,14 @@ def simulate(
     names = tuple(sorted(shard.participant for shard in ordered))
     models, model, index = ModelStore(blobs), plan.model, 0
     evaluations: list[Evaluated] = []
+    states: dict[str, bytes] = {}
     for stage in plan.stages:
         driver = find_driver(stage.driver)
         state = driver.start(Context(plan, stage, names, index), model)
         while not isinstance(proposed := driver.next(state, Context(plan, stage, names, index)), Done):
             for step in proposed:
                 progress(step)
-                made = [_contribution(plan, task, shard, step, blobs) for shard in ordered]
+                made = [_contribution(plan, task, shard, step, blobs, states) for shard in ordered]
                 result = StepResult(step, names, sum_metrics(made), SpooledSums(made))
                 state = driver.receive(state, result, models, Context(plan, stage, names, index))
                 index = step.index + 1
@@ -67,12 +68,16 @@ def simulate(
     return Simulated(model, tuple(evaluations))
 
 
-def _contribution(plan: Plan, task: Task, shard: Shard, step: Step, blobs: Blobs) -> Contribution:
+def _contribution(
+    plan: Plan, task: Task, shard: Shard, step: Step, blobs: Blobs, states: dict[str, bytes]
+) -> Contribution:
     parameters = Blob(blobs.open(step.inputs_of(shard.participant)[0]))
     match step.kind:
         case StepKind.TRAIN:
             seed = stream_seed(plan.seed, shard.participant, f"{step.kind}:{step.purpose}", step.round)
-            return trainer.train(task, shard, parameters, b"", seed, plan.train)[0]
+            state = states.get(shard.participant, b"")
+            made, states[shard.participant] = trainer.train(task, shard, parameters, state, seed, plan.train)
+            return made
         case StepKind.EVALUATE:
             return trainer.evaluate(task, shard, parameters, plan.evaluate)
         case _:

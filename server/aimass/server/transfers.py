@@ -13,6 +13,7 @@ from aimass.proto.storage import Blobs, Spool, SpoolWriter, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import FetchRequest, Incoming, SubmitHeader
 from aimass.server.contributions import Contributions
+from aimass.server.engine import MODEL_KEY
 from aimass.server.gate import Gate
 from aimass.server.readings import Readings
 
@@ -111,7 +112,7 @@ class _Model:
         self.peer = peer
         self._header, self._blobs, self._spool = header, blobs, spool
         self.done = blobs.has(header.digest)
-        self.key = f"model-{peer}-{header.digest}"
+        self.key = f"{MODEL_KEY}{peer}-{header.digest}"
 
     def open(self) -> SpoolWriter:
         return self._spool.begin(self.key, self._header.size, self._header.digest)

@@ -1,0 +1,72 @@
+"""Messages of one run, handled in order by a task of their own, so that a slow run holds up no other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from aimass.proto.clock import Clock
+from aimass.proto.errors import AimassError, OutOfSpace, Unavailable
+
+__all__ = ["Handler", "Inbox", "patiently"]
+
+log = logging.getLogger("aimass.client")
+T = TypeVar("T")
+_RETRY_S: Final = 1.0
+_MOST: Final = 1_000
+Handler = Callable[[], Awaitable[None] | None]
+
+
+async def patiently(what: str, clock: Clock, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try until it works or is refused: a broken link or a full disk is waited for."""
+    while True:
+        try:
+            return await attempt()
+        except (Unavailable, OutOfSpace) as error:
+            log.info("%s waits: %s", what, error)
+            await clock.sleep(_RETRY_S)
+
+
+class Inbox:
+    """A bounded queue of handlers. What one raises is told and ends nothing but itself; a full disk is waited for."""
+
+    def __init__(self, what: str, clock: Clock) -> None:
+        self._what, self._clock = what, clock
+        self._queue: asyncio.Queue[Handler] = asyncio.Queue(_MOST)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def put(self, handler: Handler) -> None:
+        """Queue a handler; waits where a thousand are queued already."""
+        if self._serving is None:
+            self._serving = asyncio.create_task(self._serve())
+        await self._queue.put(handler)
+
+    async def _serve(self) -> None:
+        while True:
+            handler = await self._queue.get()
+            try:
+                await self._handle(handler)
+            except AimassError as error:
+                log.error("%s: the server's message was refused: %s", self._what, error)
+            except Exception:
+                log.exception("%s: a message could not be handled", self._what)
+
+    async def _handle(self, handler: Handler) -> None:
+        while True:
+            try:
+                waiting = handler()
+                if waiting is not None:
+                    await waiting
+            except OutOfSpace as error:
+                log.warning("%s waits: %s", self._what, error)
+                await self._clock.sleep(_RETRY_S)
+            else:
+                return
+
+    async def close(self) -> None:
+        """Handle nothing more."""
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.gather(self._serving, return_exceptions=True)

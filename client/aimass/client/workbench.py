@@ -1,0 +1,163 @@
+"""What a run needs to do a step here: the model, the training child, the gate, and the files that survive a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+from aimass.client.child import ChildDied, Made, Worker, start_child
+from aimass.client.journal import JournalLine
+from aimass.client.partner import Partner
+from aimass.client.release import Released, release
+from aimass.client.run_folder import RunFolder
+from aimass.client.worker_protocol import Order
+from aimass.proto.clock import Clock
+from aimass.proto.errors import Refused, WrongState
+from aimass.proto.grpc_env import grpc
+from aimass.proto.manifest import ShardManifest
+from aimass.proto.plan import Plan
+from aimass.proto.rng import stream_seed
+from aimass.proto.step import Step, StepKind
+from aimass.proto.storage import map_file
+from aimass.proto.task import TaskSource, locate
+from aimass.proto.tensors import Blob
+from aimass.proto.transfer import FetchRequest, fetch
+from aimass.proto.v1 import federation_pb2 as pb
+
+__all__ = ["Product", "StartWorker", "Uplink", "Workbench", "start_worker"]
+
+log = logging.getLogger("aimass.client")
+T = TypeVar("T")
+_MAX_BLOB: Final = 8 << 30
+_TRIES: Final = 2
+StartWorker = Callable[[TaskSource, ShardManifest, Partner], Awaitable[Worker]]
+
+
+class Uplink(Protocol):
+    """The way to the server: messages now or never, and transfers over whatever connection there is."""
+
+    def send(self, message: pb.FromPartner) -> None:
+        """Queue a message for the current connection; dropped where there is none (the server asks again)."""
+        ...
+
+    async def transfer(self, use: Callable[[grpc.aio.Channel], Awaitable[T]]) -> T:
+        """Run `use` over the connection, as soon as there is one; raises `Unavailable` when that connection ends."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Product:
+    """What a step's work came to: what the gate lets leave, its digest, and the local state to keep if it counts."""
+
+    released: Released
+    digest: str
+    state: bytes
+
+
+async def start_worker(source: TaskSource, manifest: ShardManifest, partner: Partner) -> Worker:
+    """The real child."""
+    return await start_child(
+        source,
+        manifest,
+        partner.folder / "data",
+        partner.secret_file,
+        partner.folder / "state" / "scratch",
+        partner.settings.child,
+    )
+
+
+class Workbench:
+    """One run's. Its child is warm from the decision to take part until the run is left."""
+
+    def __init__(
+        self, run_id: str, partner: Partner, folder: RunFolder, uplink: Uplink, clock: Clock, start: StartWorker
+    ) -> None:
+        self._run_id, self._partner, self._folder = run_id, partner, folder
+        self._uplink, self._clock, self._start = uplink, clock, start
+        self._worker: Worker | None = None
+
+    def manifest(self, plan: Plan) -> ShardManifest:
+        """The data set that the policy maps the plan's schema to."""
+        return self._partner.manifest(self._partner.policy.schemas[plan.data_schema])
+
+    async def worker(self, plan: Plan) -> Worker:
+        """The child of this run; a new one where there is none, or where the last one died."""
+        if self._worker is not None and self._worker.alive:
+            return self._worker
+        await self.close()
+        source = locate(plan.task.name)
+        if source.digest != plan.task.digest:
+            raise Refused(
+                "the installed task is not the plan's",
+                code="task.digest",
+                value=source.digest,
+                limit=plan.task.digest,
+                cure="Install the same version of the task's package on both sides.",
+            )
+        worker = self._worker = await self._start(source, self.manifest(plan), self._partner)
+        return worker
+
+    async def compute(self, plan: Plan, step: Step) -> Product:
+        """Fetch, work, pass the gate. Raises `Unavailable` for a broken link; nothing has left then."""
+        request = FetchRequest(digest=step.inputs_of(self._partner.settings.name)[0], run_id=self._run_id)
+        cache = self._partner.cache
+        cache.hold(self._run_id, request.digest)
+        model = await self._uplink.transfer(lambda channel: fetch(channel, request, cache.spool, _MAX_BLOB))
+        purpose = f"{step.kind}:{step.purpose}"
+        seed = stream_seed(plan.seed, self.manifest(plan).participant, purpose, step.round)
+        order = Order(kind=step.kind, purpose=step.purpose, seed=seed.hex(), train=plan.train, evaluate=plan.evaluate)
+        made = await self._made(plan, order, model)
+        layout = Blob(map_file(model)).layout
+        released = await asyncio.to_thread(release, made.contribution, step, layout, self._partner.policy)
+        digest = await asyncio.to_thread(lambda: hashlib.sha256(released.data).hexdigest())
+        return Product(released, digest, bytes(made.state) if step.kind is StepKind.TRAIN else b"")
+
+    async def _made(self, plan: Plan, order: Order, model: Path) -> Made:
+        """The child's work; one that dies is replaced once."""
+        for left in reversed(range(_TRIES)):
+            worker = await self.worker(plan)
+            try:
+                return await worker.work(order, model, self._folder.local_state, _MAX_BLOB)
+            except ChildDied as error:
+                if not left:
+                    raise
+                log.warning("run %s: %s; a new one is started", self._run_id[:8], error)
+        raise WrongState("the work was never tried", code="session.no_try")
+
+    def keep(self, step: Step, product: Product) -> None:
+        """Make the contribution durable, then journal it; then it may leave."""
+        if product.state:
+            self._folder.save_new_state(step.index, product.state)
+        self._folder.save_contribution(step.index, product.released.data)
+        self._partner.journal.record(
+            JournalLine(
+                at=self._clock.now(),
+                server=self._partner.settings.server,
+                run_id=self._run_id,
+                step=step.index,
+                kind=f"{step.kind}:{step.purpose}".rstrip(":"),
+                digest=product.digest,
+                bytes=len(product.released.data),
+                tensors=product.released.tensors,
+                metrics=product.released.metrics,
+                figures=product.released.figures,
+                mechanisms=product.released.mechanisms,
+                previous=self._partner.journal.head,
+            )
+        )
+
+    async def leave(self) -> None:
+        """The run is over: end the child, forget the model."""
+        await self.close()
+        self._partner.cache.release(self._run_id)
+
+    async def close(self) -> None:
+        """End the child, if there is one."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.stop()

@@ -1,0 +1,148 @@
+"""What a confined process can do, as whoever runs the tests and as a user without rights."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aimass.client.seccomp import filter_program
+
+_PROBE = """
+import ctypes, encodings.idna, os, socket, subprocess, sys, threading
+from pathlib import Path
+from aimass.client.confinement import confine
+from aimass.proto.home import ChildLimits
+secret, other, scratch, port, user = sys.argv[1:6]
+if int(user) != os.getuid():
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(int(user), int(user), int(user))
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # what a change of user takes, and the start of a program gives
+limits = ChildLimits(memory_bytes=512 << 20, file_bytes=1 << 20)
+levels = confine([], Path(scratch), Path(secret), os.getppid(), limits)
+def does(action):
+    try:
+        action()
+        return True
+    except (OSError, MemoryError):
+        return False
+facts = {
+    "key": does(lambda: Path(secret).read_bytes()),
+    "other partner": does(lambda: Path(other).read_bytes()),
+    "environment": does(lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes()),
+    "writes outside": does(lambda: (Path(other).parent / "new").write_text("x")),
+    "connects": does(lambda: socket.socket().connect((b"127.0.0.1", int(port)))),
+    "socket": does(lambda: socket.socket(socket.AF_UNIX).close()),
+    "forks": does(lambda: os.fork() or os._exit(0)),
+    "runs a program": does(lambda: subprocess.run(["/bin/true"], check=True)),
+    "signals": does(lambda: os.kill(os.getppid(), 0)),
+    "fills memory": does(lambda: bytearray(1 << 30)),
+    "fills the disk": does(lambda: (Path(scratch) / "large").write_bytes(bytes(2 << 20))),
+    "writes scratch": does(lambda: (Path(scratch) / "small").write_bytes(b"x")),
+    "threads": does(lambda: threading.Thread(target=int).start()),
+}
+print(" ".join(sorted(levels)))
+print(",".join(name for name, did in facts.items() if did))
+"""
+_FILES = {"key", "other partner", "environment", "writes outside"}
+_CALLS = {"connects", "socket", "forks", "runs a program", "signals"}
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="aimass-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _run(folder: Path, user: int) -> tuple[set[str], set[str]]:
+    scratch, secret, other = folder / "scratch", folder / "identity.key", folder / "other.parquet"
+    scratch.mkdir()
+    for path in (secret, other):
+        path.write_text("secret")
+    for path in (folder, scratch, secret, other):
+        os.chown(path, user, -1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE, secret, other, scratch, str(server.getsockname()[1]), str(user)],
+            capture_output=True, text=True, check=False, cwd="/",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    levels, did = done.stdout.splitlines()
+    return set(levels.split()), set(did.split(","))
+
+
+def _another_user() -> int:
+    """Nobody, where whoever runs the tests may become nobody; else who runs them, who has no rights either."""
+    return pwd.getpwnam("nobody").pw_uid if os.getuid() == 0 else os.getuid()
+
+
+@pytest.mark.parametrize("user", [os.getuid(), _another_user()], ids=["own", "without-rights"])
+def test_what_is_reported_holds_and_what_a_task_needs_still_works(open_folder: Path, user: int) -> None:
+    levels, did = _run(open_folder, user)
+    assert "process" in levels
+    # A machine that cannot do more reports less; what it reports must hold.
+    if "files" in levels:
+        assert not did & _FILES
+    if "network" in levels:
+        assert "connects" not in did
+    if "calls" in levels:
+        assert not did & _CALLS
+    assert not did & {"fills memory", "fills the disk"}
+    assert {"writes scratch", "threads"} <= did
+
+
+def test_an_unknown_machine_has_no_filter_and_reports_so() -> None:
+    assert filter_program("vax", 1) is None
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_jump_of_the_filter_stays_inside_it_and_it_ends_by_allowing(machine: str) -> None:
+    program = filter_program(machine, 4242)
+    assert program is not None
+    steps = list(struct.iter_unpack("<HBBI", program))
+    for index, (code, if_true, if_false, _) in enumerate(steps):
+        if code & 0x07 == 0x05:
+            assert index + 1 + max(if_true, if_false) < len(steps)
+    assert steps[-1] == (0x06, 0, 0, 0x7FFF0000)
+
+
+@pytest.mark.parametrize(
+    ("number", "argument", "allowed"),
+    [(0, 0, True), (41, 0, False), (56, 0x10000 | 0x100, True), (56, 17, False), (234, 4242, True), (234, 1, False),
+     (435, 0, False), (0x40000000, 0, False), (425, 0, False), (9, 0, True)],
+)  # fmt: skip
+def test_the_filter_decides_as_it_says_when_it_is_interpreted(number: int, argument: int, *, allowed: bool) -> None:
+    program = filter_program("x86_64", 4242)
+    assert program is not None
+    data = struct.pack("<IIQQ", number, 0xC000003E, 0, argument)
+    assert (_interpreted(program, data) == 0x7FFF0000) == allowed
+    assert _interpreted(program, struct.pack("<IIQQ", 0, 0x40000003, 0, 0)) != 0x7FFF0000
+
+
+def _interpreted(program: bytes, data: bytes) -> int:
+    """Run a classic BPF program over `struct seccomp_data`, as the kernel's documentation describes it."""
+    steps, position, held = list(struct.iter_unpack("<HBBI", program)), 0, 0
+    while True:
+        code, if_true, if_false, value = steps[position]
+        position += 1
+        match code:
+            case 0x20:
+                held = int(struct.unpack_from("<I", data, value)[0])
+            case 0x15 | 0x35 | 0x45:
+                holds = {0x15: held == value, 0x35: held >= value, 0x45: bool(held & value)}[code]
+                position += if_true if holds else if_false
+            case 0x06:
+                return int(value)
