@@ -149,7 +149,8 @@ class Child:
 def _expect(data: bytes, tag: bytes, kind: type[V]) -> V:
     if data[:1] == b"F":
         fault = decode_json(ChildFault, data[1:], "a fault of the training child")
-        log.error("the training child failed:\n%s", fault.detail)
+        for line in fault.detail.splitlines():
+            log.error("training child: %s", line)
         raise ChildFailed(f"the training child failed at {fault.place}", code=fault.code)
     if data[:1] != tag:
         raise ChildFailed("the training child gave an answer out of order", code="child.protocol")

@@ -45,10 +45,12 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """What a receiver accepts: largest weight, largest L2 norm of a group, number of metrics and figures."""
+    """What a receiver accepts: largest weight, L2 norm of a group, size of a metric's total or a figure, and number
+    of both together."""
 
     weight: float = 1e9
     norm: float = 1e6
+    metric: float = 1e18
     labels: int = 1_000
 
 
@@ -114,11 +116,12 @@ def check_contribution(
     if len(contribution.metrics) + len(contribution.figures) > limits.labels:
         raise _bad("too many metrics and figures", "labels", len(contribution.metrics), limits.labels)
     for name, metric in contribution.metrics.items():
-        if not math.isfinite(metric.total) or not 0 < metric.weight <= limits.weight:
-            raise _bad(f"metric {name!r} is not finite, or its weight is not allowed", "metric", metric, limits.weight)
+        if not abs(metric.total) <= limits.metric or not 0 < metric.weight <= limits.weight:
+            allowed = f"total to {limits.metric:g}, weight to {limits.weight:g}"
+            raise _bad(f"metric {name!r} is not finite, or too large", "metric", metric, allowed)
     for name, figure in contribution.figures.items():
-        if not math.isfinite(figure):
-            raise _bad(f"figure {name!r} is not finite", "figure", figure)
+        if not abs(figure) <= limits.metric:
+            raise _bad(f"figure {name!r} is not finite, or too large", "figure", figure, limits.metric)
     if expected is not None:
         _check_layout(contribution, expected)
     for name, group in contribution.groups.items():

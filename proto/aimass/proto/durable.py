@@ -24,6 +24,7 @@ __all__ = [
     "disk_errors",
     "fsync_folder",
     "make_folder",
+    "write_all",
     "write_file",
 ]
 
@@ -86,7 +87,7 @@ def append_line(path: Path, line: bytes, durability: Durability, point: str) -> 
         try:
             size = os.fstat(descriptor).st_size
             try:
-                _write_all(descriptor, line + b"\n")
+                write_all(descriptor, line + b"\n")
                 os.fsync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, size)
@@ -98,7 +99,8 @@ def append_line(path: Path, line: bytes, durability: Durability, point: str) -> 
     durability.reached(f"{point}.written")
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of `data`, in as many calls as it takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

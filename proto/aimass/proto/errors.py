@@ -32,6 +32,7 @@ __all__ = [
     "WrongState",
     "from_parts",
     "from_wire",
+    "printable",
     "status_name",
     "to_wire",
 ]
@@ -39,7 +40,7 @@ __all__ = [
 METADATA_KEY: Final = "aimass-error-bin"
 """Trailing metadata under which an error crosses the wire, as the JSON of `to_wire`."""
 
-_MAX_WIRE_TEXT: Final = 2_000
+_MAX_WIRE_TEXT: Final = 500  # four texts, escaped, stay below the 8 KiB that gRPC allows for metadata
 
 
 class AimassError(Exception):
@@ -206,8 +207,8 @@ def from_wire(data: bytes) -> AimassError:
     """The error that the other side raised; bytes that are not one give an `InternalError` that says so."""
     try:
         fields = json.loads(data)
-        texts = {name: str(fields[name]) for name in ("kind", "code", "what", "cure")}
-    except (ValueError, KeyError, TypeError):
+        texts = {name: printable(str(fields[name]), _MAX_WIRE_TEXT) for name in ("kind", "code", "what", "cure")}
+    except (ValueError, KeyError, TypeError, RecursionError):
         return _unreadable()
     return from_parts(
         texts["kind"],
@@ -231,6 +232,11 @@ def _unreadable() -> InternalError:
     return InternalError("the other side sent an error that cannot be read", code="internal.unreadable_error")
 
 
+def printable(text: str, most: int = 100) -> str:
+    """Text of the other side as a log or a terminal may show it: no control characters, no more than `most`."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:most])
+
+
 def _short(value: object, limit: int = 200) -> str:
-    text = str(value)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    text = printable(str(value), limit + 1)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(str(value))} characters)"

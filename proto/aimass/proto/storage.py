@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
-from aimass.proto.durable import UNINTERRUPTED, Durability, disk_errors, fsync_folder, make_folder
+from aimass.proto.durable import UNINTERRUPTED, Durability, disk_errors, fsync_folder, make_folder, write_all
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound
 
 __all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_blobs"]
@@ -209,7 +209,7 @@ class SpoolWriter:
             self._file: IO[bytes] | None = None
             self.offset = size
             return
-        self._file = part.open("ab")
+        self._file = part.open("ab", buffering=0)  # nothing is left to be written when it is closed
         self.offset = self._file.tell()
         if self.offset > size:
             self._file.truncate(0)
@@ -229,7 +229,7 @@ class SpoolWriter:
                 limit=self._size,
             )
         with disk_errors("an upload"):
-            self._open_file().write(chunk)
+            write_all(self._open_file().fileno(), chunk)
         self._hasher.update(chunk)
         self.offset += len(chunk)
 
@@ -257,7 +257,6 @@ class SpoolWriter:
             )
         self._durability.reached("spool.write")
         with disk_errors("an upload"):
-            self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             self._part.replace(self._path)

@@ -76,7 +76,14 @@ class Contributions:
             await self._engine.on_disk(self._spool.discard, key)
             raise
         stored = steps.Stored(partner=partner, digest=header.digest)
-        await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=stored))
+        after = await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=stored))
+        state = after.open.get(str(header.step))
+        if state is None or state.slots[partner].digest != header.digest:
+            # The step closed while the last bytes were checked: an acknowledgement would be a lie.
+            await self._engine.on_disk(self._spool.discard, key)
+            raise WrongState(
+                "the step closed before this contribution was checked", code="submit.late", value=step.index
+            )
         log.info("run %s step %d: %s stored, %d bytes", run.run_id[:8], step.index, partner, header.size)
 
     def _check(self, run: runs.Run, step: Step, path: Path) -> None:

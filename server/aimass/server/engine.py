@@ -19,7 +19,7 @@ from aimass.privacy.transcript import sign_head
 from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Unavailable
 from aimass.proto.storage import Blobs, Spool
-from aimass.proto.views import RunState
+from aimass.proto.views import RunState, StepView
 from aimass.server import messages, runs, steps
 from aimass.server.commits import with_change
 from aimass.server.drivers.base import Driver, find_driver
@@ -27,11 +27,12 @@ from aimass.server.live import Live, Outbox
 from aimass.server.reduction import reduce_step
 from aimass.server.store import Commit, Store
 
-__all__ = ["MODEL_KEY", "Engine", "spool_key"]
+__all__ = ["MODEL_KEY", "Engine", "InstalledDrivers", "spool_key"]
 
 log = logging.getLogger("aimass.server")
 T = TypeVar("T")
 _RETRY_S: Final = 5.0
+_GRACE_S: Final = 120.0
 
 
 MODEL_KEY: Final = "model-"
@@ -42,7 +43,7 @@ def spool_key(run_id: str, step: int, partner: str) -> str:
     return f"{run_id}-{step}-{partner}"
 
 
-class _Drivers(Mapping[str, Driver]):
+class InstalledDrivers(Mapping[str, Driver]):
     """Installed drivers by name, each loaded when it is first asked for."""
 
     def __init__(self) -> None:
@@ -64,10 +65,17 @@ class Engine:
     """All runs of a server. Construct, `start`, feed, `stop`."""
 
     def __init__(
-        self, store: Store, blobs: Blobs, spool: Spool, signer: Ed25519PrivateKey, outbox: Outbox, clock: Clock
+        self,
+        store: Store,
+        blobs: Blobs,
+        spool: Spool,
+        signer: Ed25519PrivateKey,
+        outbox: Outbox,
+        clock: Clock,
+        drivers: Mapping[str, Driver] | None = None,
     ) -> None:
         self.clock = clock
-        self.drivers: Mapping[str, Driver] = _Drivers()
+        self.drivers: Mapping[str, Driver] = drivers or InstalledDrivers()
         self._store, self._blobs, self._spool = store, blobs, spool
         self._signer, self._outbox = signer, outbox
         self._runs: dict[str, Live] = {}
@@ -94,14 +102,19 @@ class Engine:
         return tuple(resumed)
 
     def _resume(self, live: Live) -> None:
+        """Go on with a run. A deadline that passed while the server was away is no partner's fault: there is grace."""
         run = live.row.run
         if run.state is RunState.WAITING:
-            self._spawn(self._join_deadline(run.run_id))
+            self._spawn(self._join_deadline(run.run_id, self._grace(run.plan.cohort.join_deadline_s)))
         for state in run.open.values():
             if state.counted is not None:
                 self._spawn(self._reduce(run.run_id, state.step.index, state.counted))
             else:
-                self._spawn(self._step_deadline(run.run_id, state.step.index, state.deadline_at))
+                deadline_at = max(state.deadline_at, self._grace(state.step.deadline_s))
+                self._spawn(self._step_deadline(run.run_id, state.step.index, deadline_at))
+
+    def _grace(self, deadline_s: float) -> float:
+        return self.clock.now() + min(deadline_s, _GRACE_S)
 
     def _sweep_spool(self) -> None:
         """Forget contributions to steps that are no longer open; a first model may still be on its way."""
@@ -176,18 +189,19 @@ class Engine:
 
     # ---------------------------------------------------------------- events
 
-    async def apply(self, run_id: str, event: runs.Event) -> None:
-        """Apply `event`, store what follows from it, then say it to whom it concerns."""
-        await self.whole(self._apply(run_id, event))
+    async def apply(self, run_id: str, event: runs.Event) -> runs.Run:
+        """Apply `event`, store what follows from it, then say it to whom it concerns; the run as it is then."""
+        return await self.whole(self._apply(run_id, event))
 
-    async def _apply(self, run_id: str, event: runs.Event) -> None:
+    async def _apply(self, run_id: str, event: runs.Event) -> runs.Run:
         live = self.live(run_id)
         async with live.lock:
             await self._apply_locked(live, event, Commit())
+            return live.row.run
 
     async def _apply_locked(self, live: Live, event: runs.Event, extra: Commit) -> None:
         before = live.row.run
-        run, actions = runs.apply(before, event, self.drivers, self.clock.now())
+        run, actions = self._next(before, event)
         if run == before and not actions:
             return
         change, chain, row = with_change(live.row, live.chain, run, actions, extra, self.clock.now())
@@ -196,6 +210,19 @@ class Engine:
         await self._speak(live, actions, change)
         for watcher in live.watchers:
             watcher.set()
+
+    def _next(self, run: runs.Run, event: runs.Event) -> tuple[runs.Run, tuple[runs.Action, ...]]:
+        """What the machine says; a driver that cannot say it ends its run, and no other."""
+        try:
+            return runs.apply(run, event, self.drivers, self.clock.now())
+        except AimassError:
+            if isinstance(event, runs.Change):
+                raise
+            log.exception("run %s cannot go on", run.run_id[:8])
+        except Exception:
+            log.exception("run %s cannot go on", run.run_id[:8])
+        reason = "driver.failed: the driver could not propose a step; the server's log says why"
+        return runs.apply(run, runs.Change(change="fail", reason=reason), self.drivers, self.clock.now())
 
     async def _patiently(self, what: str, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
         """Run in `pool`; a full disk or a locked store waits and tries again, and says so."""
@@ -229,6 +256,14 @@ class Engine:
                         self._outbox.send(partner, messages.end_run(run))
                 case runs.Commit():
                     pass
+        await self._discard_contributions(run, change.steps)
+
+    async def _discard_contributions(self, run: runs.Run, views: Sequence[StepView]) -> None:
+        """Delete what was sent for steps that are over, counted or not."""
+        for view in views:
+            if str(view.index) not in run.open:
+                for partner in view.slots:
+                    await self.on_disk(self._spool.discard, spool_key(run.run_id, view.index, partner))
 
     async def send_history(self, live: Live, partners: Sequence[str], first: int) -> None:
         """The transcript from entry `first`, with the server's signature over its head."""
@@ -245,9 +280,9 @@ class Engine:
 
     # ---------------------------------------------------------------- time and sums
 
-    async def _join_deadline(self, run_id: str) -> None:
+    async def _join_deadline(self, run_id: str, earliest: float = 0.0) -> None:
         live = self.live(run_id)
-        due = live.row.created_at + live.row.run.plan.cohort.join_deadline_s
+        due = max(earliest, live.row.created_at + live.row.run.plan.cohort.join_deadline_s)
         await self.clock.sleep(max(0.0, due - self.clock.now()))
         if live.row.run.state is RunState.WAITING:
             await self.apply(run_id, runs.JoinTimeUp())
@@ -272,6 +307,8 @@ class Engine:
             except AimassError as error:
                 log.error("run %s cannot go on: %s", run_id[:8], error)
                 event, extra = runs.Change(change="fail", reason=f"{error.code}: {error.sentence()}"), Commit()
+            except Exception:
+                log.exception("run %s cannot go on", run_id[:8])
+                reason = "driver.failed: the step could not be reduced; the server's log says why"
+                event, extra = runs.Change(change="fail", reason=reason), Commit()
             await self._apply_locked(live, event, extra)
-        for partner in counted:
-            await self.on_disk(self._spool.discard, spool_key(run_id, index, partner))

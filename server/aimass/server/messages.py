@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aimass.privacy.transcript import Chain
-from aimass.proto.errors import WrongState
+from aimass.proto.errors import WrongState, printable
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json
 from aimass.proto.views import RunState
@@ -74,4 +74,4 @@ def reason_of(fault: pb.Fault) -> str:
         text += f"; got {fault.value}"
     if fault.limit:
         text += f"; allowed: {fault.limit}"
-    return text[:500]
+    return printable(text, 500)

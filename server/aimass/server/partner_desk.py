@@ -9,8 +9,10 @@ from typing import Final
 
 from aimass.privacy.roster import Roster
 from aimass.privacy.transcript import Chain, check_head_seen
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import BadInput, printable
+from aimass.proto.names import Name
 from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.values import convert
 from aimass.proto.views import ParticipantState, SlotState
 from aimass.server import messages, runs, steps
 from aimass.server.engine import Engine
@@ -45,7 +47,8 @@ class PartnerDesk:
         if not run.state.final:
             self._outbox.send(partner, messages.invite(live.row))
         await self._engine.send_history(live, [partner], seen)
-        for row in await self._engine.on_disk(self._store.receipts, run.run_id, partner, seen):
+        # From the last entry that it has seen: it may have died between that entry and its receipt.
+        for row in await self._engine.on_disk(self._store.receipts, run.run_id, partner, seen - 1):
             self._outbox.send(partner, messages.receipt(row))
         if run.state.final:
             self._outbox.send(partner, messages.end_run(run))
@@ -59,14 +62,24 @@ class PartnerDesk:
         live = self._engine.live(message.run_id)
         if message.plan_digest != live.row.plan_digest:
             raise BadInput("the partner read another plan", code="run.plan_digest", value=message.plan_digest)
+        key = convert(Name, message.participant, "the participant key")
         member = live.row.run.participants.get(partner)
-        if member is not None and member.state is ParticipantState.JOINED and member.key == message.participant:
+        if member is not None and member.state is ParticipantState.JOINED:
+            if member.key != key:
+                reason = f"run.participant_key: {partner} took part as {member.key} and now comes as {key}"
+                await self._engine.apply(message.run_id, runs.Removed(partner=partner, reason=reason))
+                raise BadInput(
+                    "the participant key changed during the run",
+                    code="run.participant_key",
+                    value=key,
+                    limit=member.key,
+                )
             return
         event = runs.Joined(
-            partner=partner, key=message.participant, device=message.device[:100], confinement=message.confinement[:100]
+            partner=partner, key=key, device=printable(message.device), confinement=printable(message.confinement)
         )
         await self._engine.apply(message.run_id, event)
-        log.info("run %s: %s takes part as %s on %s", message.run_id[:8], partner, message.participant, message.device)
+        log.info("run %s: %s takes part as %s on %s", message.run_id[:8], partner, key, event.device)
 
     async def declined(self, partner: str, message: pb.Declined) -> None:
         """A partner does not take part, waits for a person, or leaves."""

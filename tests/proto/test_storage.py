@@ -1,0 +1,162 @@
+"""Blobs and spool: what is stored is what was sent, whatever breaks in between."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound, OutOfSpace
+from aimass.proto.storage import FileBlobs, Spool, open_blobs
+
+DATA = bytes(range(256)) * 20
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class CrashAt:
+    """Dies at the nth durable point."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def reached(self, _: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Crash
+
+
+@pytest.mark.parametrize("point", [1, 2, 3])
+def test_a_blob_is_there_whole_or_not_at_all_after_a_crash(tmp_path: Path, point: int) -> None:
+    with contextlib.suppress(Crash):
+        FileBlobs(tmp_path, CrashAt(point)).put([DATA[:100], DATA[100:]])
+    again = FileBlobs(tmp_path)
+    assert list(again.digests()) in ([], [DIGEST])
+    assert again.put([DATA]) == DIGEST
+    assert bytes(again.open(DIGEST)) == DATA
+
+
+def test_a_blob_that_changed_on_the_disk_is_not_handed_out(tmp_path: Path) -> None:
+    FileBlobs(tmp_path).put([DATA])
+    path = tmp_path / DIGEST[:2] / DIGEST
+    path.write_bytes(DATA[:-1] + b"\x00")
+    with pytest.raises(IntegrityError) as caught:
+        FileBlobs(tmp_path).open(DIGEST)
+    assert caught.value.code == "storage.changed"
+
+
+def test_a_deleted_blob_stays_readable_where_it_is_open(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path)
+    view = blobs.open(blobs.put([DATA]))
+    blobs.delete(DIGEST)
+    assert bytes(view) == DATA
+    assert not blobs.has(DIGEST)
+    with pytest.raises(NotFound):
+        blobs.open(DIGEST)
+
+
+@pytest.mark.parametrize("digest", ["../secret", "", "0" * 63, "0" * 64 + "\n", "A" * 64])
+def test_what_is_no_digest_names_no_file(tmp_path: Path, digest: str) -> None:
+    with pytest.raises(BadInput):
+        FileBlobs(tmp_path).open(digest)
+
+
+@pytest.mark.parametrize("key", ["../secret", "", ".hidden", "a/b", "a\n", "a" * 300])
+def test_what_is_no_key_names_no_upload(tmp_path: Path, key: str) -> None:
+    with pytest.raises(BadInput):
+        Spool(tmp_path).begin(key, 1, DIGEST)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, len(DATA)), max_size=6))
+def test_an_upload_that_breaks_at_any_byte_goes_on_there(
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int]
+) -> None:
+    spool = Spool(tmp_path_factory.mktemp("spool"))
+    for cut in sorted(cuts):
+        writer = spool.begin("key", len(DATA), DIGEST)
+        writer.append(DATA[writer.offset : cut])
+        writer.close()
+    writer = spool.begin("key", len(DATA), DIGEST)
+    assert writer.offset == max(cuts, default=0)
+    writer.append(DATA[writer.offset :])
+    assert writer.finish().read_bytes() == DATA
+    assert spool.begin("key", len(DATA), DIGEST).offset == len(DATA)
+
+
+def test_bytes_beyond_the_stated_size_and_an_early_end_are_refused(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    writer = spool.begin("key", 10, DIGEST)
+    with pytest.raises(LimitExceeded):
+        writer.append(b"0" * 11)
+    writer.append(b"0" * 9)
+    with pytest.raises(Conflict):
+        writer.finish()
+    writer.close()
+
+
+def test_other_bytes_than_the_digest_says_are_dropped_and_begun_afresh(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    writer = spool.begin("key", len(DATA), DIGEST)
+    writer.append(DATA[::-1])
+    with pytest.raises(IntegrityError):
+        writer.finish()
+    again = spool.begin("key", len(DATA), DIGEST)
+    assert again.offset == 0
+    again.close()
+
+
+def test_part_of_another_upload_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    other = spool.begin("key", 100, "0" * 64)
+    other.append(b"other")
+    other.close()
+    writer = spool.begin("key", len(DATA), DIGEST)
+    assert writer.offset == 0
+    writer.append(DATA)
+    assert writer.finish().read_bytes() == DATA
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_changed_file_between_two_parts_is_found_at_the_end(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    writer = spool.begin("key", len(DATA), DIGEST)
+    writer.append(DATA[:1000])
+    writer.close()
+    part = next(tmp_path.iterdir())
+    part.write_bytes(b"\xff" + part.read_bytes()[1:])
+    writer = spool.begin("key", len(DATA), DIGEST)
+    writer.append(DATA[1000:])
+    with pytest.raises(IntegrityError):
+        writer.finish()
+
+
+def test_a_disk_that_is_full_is_told_as_that_and_loses_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    (tmp_path / f"key.{DIGEST}.part").symlink_to("/dev/full")
+    writer = spool.begin("key", len(DATA), DIGEST)
+    with pytest.raises(OutOfSpace) as caught:
+        writer.append(DATA)
+    assert "Free space" in caught.value.cure
+    writer.close()
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "file://host/x", "file:relative", "/plain", "ftp://x/y"])
+def test_a_url_without_a_store_is_refused_with_what_there_is(url: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        open_blobs(url)
+    assert "file:///" in caught.value.sentence()
+
+
+def test_a_store_by_url_is_the_folder_that_it_names(tmp_path: Path) -> None:
+    folder = tmp_path / "with space"
+    url = f"file://{tmp_path}/with%20space"
+    digest = open_blobs(url).put([DATA])
+    assert (folder / digest[:2] / digest).is_file()

@@ -1,0 +1,160 @@
+"""An engine with its desks over a real store, blobs and spool in a folder, on a clock that a test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aimass.privacy.roster import Member, MemberRole, Roster
+from aimass.proto.contribution import Contribution, Group, Limits, Metric
+from aimass.proto.durable import UNINTERRUPTED, Durability
+from aimass.proto.plan import Cohort, EvaluateSettings, Plan, Stage, TaskRef, TrainSettings, encode_plan, plan_digest
+from aimass.proto.storage import FileBlobs, Spool
+from aimass.proto.tensors import Blob, encode_numpy
+from aimass.proto.transfer import SubmitHeader
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.server.contributions import Contributions
+from aimass.server.drivers.base import Driver
+from aimass.server.engine import Engine
+from aimass.server.partner_desk import PartnerDesk
+from aimass.server.readings import Readings
+from aimass.server.runs import Run
+from aimass.server.store import Store
+from aimass.server.submission import Submission
+from tests.support.clock import ManualClock
+
+MODEL = encode_numpy({"w": np.zeros(4, np.float32)})
+
+
+class Outbox:
+    """Everybody is here; what is said is kept."""
+
+    def __init__(self, partners: tuple[str, ...]) -> None:
+        self.said: list[tuple[str, pb.ToPartner]] = []
+        self._partners = frozenset(partners)
+
+    def send(self, partner: str, message: pb.ToPartner) -> None:
+        self.said.append((partner, message))
+
+    def connected(self) -> frozenset[str]:
+        return self._partners
+
+    def heard(self, partner: str) -> list[str]:
+        """Kinds of messages that a partner got."""
+        return [str(message.WhichOneof("body")) for name, message in self.said if name == partner]
+
+
+@dataclasses.dataclass
+class Bench:
+    """A running engine. `partners` are also their participant keys."""
+
+    folder: Path
+    engine: Engine
+    submission: Submission
+    desk: PartnerDesk
+    contributions: Contributions
+    readings: Readings
+    outbox: Outbox
+    clock: ManualClock
+    blobs: FileBlobs
+    spool: Spool
+    store: Store
+    partners: tuple[str, ...]
+
+    @staticmethod
+    async def start(
+        folder: Path,
+        clock: ManualClock,
+        partners: tuple[str, ...] = ("north", "south"),
+        durability: Durability = UNINTERRUPTED,
+        drivers: Mapping[str, Driver] | None = None,
+    ) -> Bench:
+        store = await asyncio.to_thread(Store.open, folder / "runs.sqlite", durability)
+        blobs, spool = FileBlobs(folder / "blobs", durability), Spool(folder / "spool", durability)
+        outbox = Outbox(partners)
+        engine = Engine(store, blobs, spool, _SIGNER, outbox, clock, drivers)
+        roster = _roster(partners)
+        bench = Bench(
+            folder, engine, Submission(engine, store, blobs, lambda: roster),
+            PartnerDesk(engine, store, lambda: roster, outbox), Contributions(engine, blobs, spool, Limits()),
+            Readings(engine, store, outbox), outbox, clock, blobs, spool, store, partners,
+        )  # fmt: skip
+        await engine.start()
+        return bench
+
+    async def stop(self) -> None:
+        await self.engine.stop()
+        self.store.close()
+
+    def plan(self, rounds: int = 1, quorum: int = 2, deadline_s: float = 100.0) -> bytes:
+        return encode_plan(
+            Plan(
+                name="p", task=TaskRef(name="heart", digest="0" * 64), data_schema="heart/1", seed=1,
+                model=Blob(MODEL).digest, stages=(Stage(driver="averaging", options={"rounds": rounds}),),
+                train=TrainSettings(batch_size=1, learning_rate=0.1, epochs=1), evaluate=EvaluateSettings(every=0),
+                cohort=Cohort(quorum=quorum, step_deadline_s=deadline_s, join_deadline_s=100.0),
+            )
+        )  # fmt: skip
+
+    async def submit(self, plan: bytes = b"") -> str:
+        await asyncio.to_thread(self.blobs.put, [MODEL])
+        return await self.submission.submit(plan or self.plan(), secrets.token_hex(8), "anna")
+
+    async def join(self, run_id: str, *partners: str) -> None:
+        digest = plan_digest(self.engine.live(run_id).row.plan)
+        for name in partners or self.partners:
+            await self.desk.joined(name, pb.Joined(run_id=run_id, plan_digest=digest, participant=name))
+
+    async def send(self, run_id: str, partner: str, step: int = 0, value: float = 1.0, weight: float = 1.0) -> None:
+        """Spool a contribution and have it accepted."""
+        data = update(value, weight)
+        header = SubmitHeader(kind="contribution", size=len(data), digest=Blob(data).digest, run_id=run_id, step=step)
+        writer = self.spool.begin(self.contributions.key(partner, header), len(data), header.digest)
+        try:
+            writer.append(data[writer.offset :])
+            path = writer.finish()
+        finally:
+            writer.close()
+        await self.contributions.accept(partner, header, path)
+
+    async def until(self, run_id: str, holds: Callable[[Run], bool]) -> Run:
+        """Wait for a change of the run after which something holds."""
+        live, changed = self.engine.live(run_id), asyncio.Event()
+        live.watchers.add(changed)
+        while not holds(live.row.run):
+            changed.clear()
+            await changed.wait()
+        return live.row.run
+
+    async def finished(self, run_id: str) -> Run:
+        """The run once it has ended."""
+        return await self.until(run_id, lambda run: run.state.final)
+
+
+def update(value: float, weight: float = 1.0) -> bytes:
+    """A contribution that moves every element by `value`."""
+    group = Group(weight, {"w": np.full(4, value, np.float32)})
+    return Contribution({"update": group}, {"loss": Metric(1.0, 1.0)}, {}).encode()
+
+
+_SIGNER = Ed25519PrivateKey.generate()
+
+
+def _roster(partners: tuple[str, ...]) -> Roster:
+    names = ("hub", *partners)
+    return Roster(
+        1,
+        tuple(
+            Member(
+                index, MemberRole.SERVER if index == 0 else MemberRole.PARTNER, name,
+                Ed25519PrivateKey.generate().public_key().public_bytes_raw(), bytes([index]) * 32,
+            )
+            for index, name in enumerate(names)
+        ),
+    )  # fmt: skip
