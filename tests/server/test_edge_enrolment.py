@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import msgspec
@@ -11,13 +12,15 @@ import pytest
 from aimass.privacy.enrolment import EnrolRequest, request_fingerprint
 from aimass.privacy.pki import Role
 from aimass.privacy.trust_bundle import open_bundle
-from aimass.proto.errors import AimassError
+from aimass.proto.errors import AimassError, LimitExceeded
 from aimass.proto.grpc_env import grpc
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import EnrolmentList
 from aimass.proto.wire import error_of
+from aimass.server.enrolment_limits import EnrolmentLimits, address_of
+from aimass.server.settings import EnrolmentSettings
 from tests.server.test_edge_authorisation import PROBES
 from tests.support.edge_federation import Edge, Members, ShiftedClock, failure, raw, run, serving
 
@@ -72,18 +75,74 @@ def test_a_request_survives_a_restart_and_the_same_again_is_kept_once(tmp_path: 
     run(scenario())
 
 
-def test_a_newcomer_with_other_keys_under_an_enrolled_name_gets_no_bundle(tmp_path: Path) -> None:
+def test_a_newcomer_with_other_keys_under_an_enrolled_name_is_told_so(tmp_path: Path) -> None:
     async def scenario() -> None:
-        members = Members.create(tmp_path)
-        async with serving(members) as edge:
-            forged = msgspec.structs.replace(members.request("west", Role.PARTNER), name="north")
-            call = enrol(edge, canonical_json(forged))
-            assert (await call.read()).WhichOneof("body") == "pending"
-            await edge.revoke("south")
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(call.read(), 0.3)
+        async with serving(Members.create(tmp_path)) as edge:
+            forged = msgspec.structs.replace(edge.members.request("west", Role.PARTNER), name="north")
+            assert (await refused(edge, canonical_json(forged))).code == "enrol.superseded"
+            assert (await pending(edge)).requests == ()
 
     run(scenario())
+
+
+def test_a_newcomer_that_waits_hears_that_its_name_went_to_another_key(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            first = edge.members.request("west", Role.PARTNER)
+            other = edge.members.request("west", Role.PARTNER)
+            call = enrol(edge, canonical_json(first))
+            assert (await call.read()).WhichOneof("body") == "pending"
+            await edge.install(edge.members.root.sign([other], time.time()))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+            assert error_of(caught.value).code == "enrol.superseded"
+            assert (await pending(edge)).requests == ()
+
+    run(scenario())
+
+
+def test_a_request_that_nobody_signed_is_forgotten_after_a_week(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ShiftedClock()
+        async with serving(Members.create(tmp_path), clock) as edge:
+            for name, day in (("west", 0), ("east", 8)):
+                clock.shift_s[0] = day * 86_400.0
+                await enrol(edge, canonical_json(edge.members.request(name, Role.PARTNER))).read()
+            assert [view.name for view in (await pending(edge)).requests] == ["east"]
+
+    run(scenario())
+
+
+def test_one_address_may_not_take_all_places() -> None:
+    limits = EnrolmentLimits(EnrolmentSettings(per_minute=5, per_address=2, waiting=3))
+    for _ in range(2):
+        limits.take("a", 0.0)
+    with pytest.raises(LimitExceeded, match="one address"):
+        limits.take("a", 59.0)
+    for who in "bcd":
+        limits.take(who, 59.0)
+    with pytest.raises(LimitExceeded, match="at once"):
+        limits.take("e", 59.5)
+    limits.take("a", 60.0)
+    with limits.waiting("a"), limits.waiting("a"):
+        with pytest.raises(LimitExceeded, match="one address"), limits.waiting("a"):
+            pass
+        with (
+            limits.waiting("b"),
+            pytest.raises(LimitExceeded, match="newcomers wait;"),
+            limits.waiting("c"),
+        ):
+            pass
+    with limits.waiting("a"), limits.waiting("b"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [("ipv4:10.0.0.1:4242", "ipv4:10.0.0.1"), ("ipv6:%5B::1%5D:4242", "ipv6:%5B::1%5D"), ("unix", "unix")],
+)
+def test_an_address_is_a_peer_without_its_port(peer: str, address: str) -> None:
+    assert address_of(peer) == address
 
 
 @pytest.mark.parametrize(
@@ -118,13 +177,13 @@ def test_an_oversized_request_is_refused_before_it_is_read(tmp_path: Path) -> No
     run(scenario())
 
 
-def test_more_than_sixty_requests_a_minute_are_refused_until_the_minute_is_over(tmp_path: Path) -> None:
+def test_more_requests_of_an_address_than_a_minute_allows_are_refused_until_the_minute_is_over(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = ShiftedClock()
         async with serving(Members.create(tmp_path), clock) as edge:
-            codes = [(await refused(edge, b"{}")).code for _ in range(61)]
-            assert codes[60] == "enrol.rate"
-            assert "enrol.rate" not in codes[:60]
+            codes = [(await refused(edge, b"{}")).code for _ in range(31)]
+            assert codes[30] == "enrol.rate"
+            assert "enrol.rate" not in codes[:30]
             clock.shift_s[0] = 61.0
             assert (await refused(edge, b"{}")).code != "enrol.rate"
 

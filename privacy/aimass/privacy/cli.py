@@ -101,14 +101,29 @@ def _sign(args: argparse.Namespace) -> int:
         for path in args.requests
         for view in decode_json(EnrolmentList, path.read_bytes(), str(path)).requests
     ]
-    requests = [decode_request(text.encode()) for text in texts]
-    for request in requests:
-        sys.stderr.write(f"{request.role} {request.name}: request {request_fingerprint(request)[:16]}\n")
-    if not args.yes and not ask(f"Sign {len(requests)} requests with root {store.root.fingerprint[:16]}?"):
+    now, good, refused = time.time(), [], []
+    for request in [decode_request(text.encode()) for text in texts]:
+        # Anybody can leave a request at the enrolment port: one that is refused must not hold up the others.
+        error = store.examine(request, now)
+        refused += [{"name": request.name, "role": str(request.role), "reason": error.sentence()}] if error else []
+        good += [] if error else [request]
+        verdict = f"REFUSED: {error}" if error else "made by who holds the token"
+        sys.stderr.write(f"{request.role} {request.name}: request {request_fingerprint(request)[:16]}: {verdict}\n")
+    if refused and not good:
+        raise Refused("no request can be signed", code="pki.all_refused", value=len(refused))
+    if not args.yes and not ask(f"Sign {len(good)} requests with root {store.root.fingerprint[:16]}?"):
         raise Refused("nothing was signed", code="pki.not_confirmed", cure="Answer y, or give --yes.")
-    bundle = store.sign(requests, time.time())
+    bundle = store.sign(good, now)
     write_output(args.out, bundle, 0o644)
-    emit(args, {"bundle": str(args.out), "epoch": store.state.epoch, "signed": [r.name for r in requests]})
+    emit(
+        args,
+        {
+            "bundle": str(args.out),
+            "epoch": store.state.epoch,
+            "signed": [request.name for request in good],
+            "refused": refused,
+        },
+    )
     return 0
 
 

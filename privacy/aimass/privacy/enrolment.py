@@ -152,8 +152,8 @@ def check_request(request: EnrolRequest, token: Token, now: float) -> None:
     verify(identity, Label.ENROL_POSSESSION, bound, bytes.fromhex(request.identity_proof), request.name)
     try:
         key = serialization.load_der_public_key(tls)
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise _refused("the TLS key is not ECDSA", "tls_key", request.name)
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise _refused("the TLS key is not ECDSA on P-256", "tls_key", request.name)
         key.verify(bytes.fromhex(request.tls_proof), Label.ENROL_POSSESSION.value + bound, ec.ECDSA(hashes.SHA256()))
     except (ValueError, InvalidSignature) as error:
         raise _refused("the request does not prove its TLS key", "tls_proof", request.name) from error

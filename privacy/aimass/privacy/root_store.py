@@ -26,7 +26,7 @@ from aimass.privacy.roster import NAME, Member, MemberRole, Roster
 from aimass.privacy.signing import Label, public_key, sign
 from aimass.privacy.trust_bundle import Root, TrustBundle, encode_bundle, revocation_bytes
 from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder, write_file
-from aimass.proto.errors import BadInput, Conflict, NotFound, Unauthenticated
+from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Unauthenticated
 from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = ["MemberRecord", "RootState", "RootStore"]
@@ -133,6 +133,14 @@ class RootStore:
             state = msgspec.structs.replace(state, epoch=state.epoch + 1)
             self._save(state)
         return self.bundle()
+
+    def examine(self, request: EnrolRequest, now: float) -> AimassError | None:
+        """Why `sign` would refuse a request, if it would. Changes nothing."""
+        try:
+            self._enrolled(self.state, request, now)
+        except AimassError as error:
+            return error
+        return None
 
     def _enrolled(self, state: RootState, request: EnrolRequest, now: float) -> RootState:
         record = next((record for record in state.tokens if record.token.id == request.token_id), None)

@@ -64,18 +64,20 @@ def load_home(folder: Path, environment: Mapping[str, str] = os.environ) -> Home
 def read_key_file(path: Path) -> Secret:
     """A private key file that its owner alone can read; raises `NotFound` or `Refused`."""
     try:
-        status = path.stat()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NotFound("no key here", code="keys.absent", value=path) from None
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid != os.geteuid():
-        raise Refused(
-            "others can read a private key",
-            code="keys.readable",
-            value=f"{path} {stat.filemode(status.st_mode)}",
-            limit="-rw------- and your own",
-            cure=f"chmod 600 {path}; if it was exposed, revoke it and enrol again.",
-        )
-    return Secret(path.read_bytes())
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)  # of what is read, whatever the name points to by then
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid != os.geteuid():
+            raise Refused(
+                "others can read a private key",
+                code="keys.readable",
+                value=f"{path} {stat.filemode(status.st_mode)}",
+                limit="-rw------- and your own",
+                cure=f"chmod 600 {path}; if it was exposed, revoke it and enrol again.",
+            )
+        return Secret(file.read())
 
 
 def tls_identity(folder: Path) -> TlsIdentity:

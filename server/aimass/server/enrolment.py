@@ -12,13 +12,15 @@ import sqlalchemy as sa
 from aimass.privacy.enrolment import EnrolRequest, decode_request, request_fingerprint
 from aimass.privacy.trust_bundle import Trust
 from aimass.proto.clock import Clock
-from aimass.proto.errors import AimassError, LimitExceeded
+from aimass.proto.errors import AimassError, Conflict, LimitExceeded
 from aimass.proto.grpc_env import grpc
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.views import EnrolmentView
 from aimass.proto.wire import abort
 from aimass.server import tables
+from aimass.server.enrolment_limits import EnrolmentLimits, address_of
+from aimass.server.settings import EnrolmentSettings
 from aimass.server.store import Store
 from aimass.server.trust import TrustHolder
 
@@ -26,16 +28,14 @@ __all__ = ["EnrolmentDesk", "EnrolmentService"]
 
 log = logging.getLogger("aimass.server")
 _MAX_REQUEST: Final = 4_096
-_MAX_PENDING: Final = 1_000
-_MAX_WAITING: Final = 200
-_PER_MINUTE: Final = 60
+_DAY_S: Final = 86_400.0
 
 
 class EnrolmentDesk:
     """Requests on the disk, and an event for those who wait for a bundle."""
 
-    def __init__(self, store: Store, trust: TrustHolder, clock: Clock) -> None:
-        self._store, self._trust, self._clock = store, trust, clock
+    def __init__(self, store: Store, trust: TrustHolder, clock: Clock, settings: EnrolmentSettings) -> None:
+        self._store, self._trust, self._clock, self._settings = store, trust, clock, settings
         self.changed = asyncio.Condition()
         trust.listen(self._installed)
         self._wakers: set[asyncio.Task[None]] = set()
@@ -75,10 +75,15 @@ class EnrolmentDesk:
         fingerprint = request_fingerprint(request)
         with self._store.engine.begin() as connection:
             table = tables.enrolments
+            oldest = self._clock.now() - self._settings.keep_days * _DAY_S
+            connection.execute(table.delete().where(table.c.received_at < oldest))
             if connection.execute(sa.select(table.c.name).where(table.c.fingerprint == fingerprint)).first():
                 return fingerprint
-            if (connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0) >= _MAX_PENDING:
-                raise LimitExceeded("too many enrolments wait", code="enrol.pending", limit=_MAX_PENDING)
+            held = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0
+            if held >= self._settings.pending:
+                raise LimitExceeded(
+                    "too many enrolments wait", code="enrol.pending", value=held, limit=self._settings.pending
+                )
             connection.execute(
                 table.insert().values(
                     fingerprint=fingerprint,
@@ -92,7 +97,10 @@ class EnrolmentDesk:
         return fingerprint
 
     def bundle_for(self, request: EnrolRequest) -> bytes | None:
-        """The current bundle, if it holds a certificate for exactly this request's TLS key."""
+        """The current bundle, if it holds a certificate for this request's TLS key; None while nobody has the name.
+
+        Raises `Conflict` where the name was given to another key: waiting would be in vain.
+        """
         from cryptography import x509  # noqa: PLC0415  (loaded with the first answer)
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
 
@@ -101,32 +109,29 @@ class EnrolmentDesk:
             return None
         key = x509.load_pem_x509_certificate(pem).public_key()
         same = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo).hex() == request.tls_spki
-        return self._trust.trust.data if same else None
+        if not same:
+            raise Conflict(
+                "this name was enrolled with another key",
+                code="enrol.superseded",
+                value=request.name,
+                cure="Ask the root holder: it has to revoke that one, and to give you a new token.",
+            )
+        return self._trust.trust.data
 
 
 class EnrolmentService(rpc.EnrolmentServicer):
     """The one RPC of the enrolment port."""
 
-    def __init__(self, desk: EnrolmentDesk, clock: Clock) -> None:
-        self._desk, self._clock = desk, clock
-        self._recent: list[float] = []
-        self._waiting = 0
-
-    def _limit_rate(self) -> None:
-        now = self._clock.now()
-        self._recent = [at for at in self._recent if now - at < 60]
-        if len(self._recent) >= _PER_MINUTE or self._waiting >= _MAX_WAITING:
-            raise LimitExceeded(
-                "too many enrolments at once", code="enrol.rate", limit=f"{_PER_MINUTE} a minute", cure="Wait a minute."
-            )
-        self._recent.append(now)
+    def __init__(self, desk: EnrolmentDesk, clock: Clock, settings: EnrolmentSettings) -> None:
+        self._desk, self._clock, self._limits = desk, clock, EnrolmentLimits(settings)
 
     async def Enrol(  # noqa: N802  (the schema's name)
         self, request: pb.EnrolRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.EnrolReply]:
         """Keep the request, say so, and answer with the bundle when it is there."""
+        address = address_of(context.peer())
         try:
-            self._limit_rate()
+            self._limits.take(address, self._clock.now())
             if len(request.request) > _MAX_REQUEST:
                 raise LimitExceeded(
                     "the request is too large", code="enrol.size", value=len(request.request), limit=_MAX_REQUEST
@@ -135,18 +140,16 @@ class EnrolmentService(rpc.EnrolmentServicer):
             bundle = self._desk.bundle_for(wanted)
             if bundle is None:
                 fingerprint = self._desk.add(wanted, request.request)
-                yield pb.EnrolReply(pending=pb.Pending(fingerprint=fingerprint))
-                bundle = await self._wait(wanted)
+                with self._limits.waiting(address):
+                    yield pb.EnrolReply(pending=pb.Pending(fingerprint=fingerprint))
+                    bundle = await self._wait(wanted)
             yield pb.EnrolReply(bundle=bundle)
         except AimassError as error:
+            log.warning("an enrolment from %s was refused: %s", address, error)
             await abort(context, error)
 
     async def _wait(self, wanted: EnrolRequest) -> bytes:
-        self._waiting += 1
-        try:
-            async with self._desk.changed:
-                while (bundle := self._desk.bundle_for(wanted)) is None:
-                    await self._desk.changed.wait()
-                return bundle
-        finally:
-            self._waiting -= 1
+        async with self._desk.changed:
+            while (bundle := self._desk.bundle_for(wanted)) is None:
+                await self._desk.changed.wait()
+            return bundle

@@ -79,7 +79,7 @@ async def serve(
     contributions = Contributions(engine, blobs, spool, limits)
     gate = Gate(trust)
     _on_new_trust(trust, gate, sessions, partners)
-    desk = EnrolmentDesk(store, trust, clock)
+    desk = EnrolmentDesk(store, trust, clock, settings.enrolment)
     status = ServerStatus(readings, sessions, trust, desk, clock, settings.name, data)
     try:
         resumed = await engine.start()
@@ -92,7 +92,7 @@ async def serve(
         transfers = Transfers(contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes)
         main.add_generic_rpc_handlers((transfer_handler(transfers, transfers, _transfer_limits(settings)),))
         enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
-        rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock), enrol)
+        rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock, settings.enrolment), enrol)
         identity = _identity(keys, trust, root)
         started = Started(
             _listen(main, settings.listen, server_credentials(identity)),

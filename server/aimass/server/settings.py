@@ -13,7 +13,7 @@ from aimass.proto.errors import NotFound
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value
 
-__all__ = ["Limits", "ServerSettings", "load_settings", "template"]
+__all__ = ["EnrolmentSettings", "Limits", "ServerSettings", "load_settings", "template"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 FILE: Final = "server.toml"
@@ -30,6 +30,16 @@ class Limits(Value, frozen=True):
     idle_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
 
 
+class EnrolmentSettings(Value, frozen=True):
+    """What strangers can ask of the enrolment port: requests a minute, streams that wait, requests that are kept."""
+
+    per_minute: Positive = 60
+    per_address: Positive = 30
+    waiting: Positive = 200
+    pending: Positive = 1_000
+    keep_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
+
+
 class ServerSettings(Value, frozen=True):
     """Addresses to listen on, as HOST:PORT, and limits."""
 
@@ -37,6 +47,7 @@ class ServerSettings(Value, frozen=True):
     listen: str
     enrol_listen: str
     limits: Limits = Limits()
+    enrolment: EnrolmentSettings = EnrolmentSettings()
 
 
 def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> ServerSettings:
@@ -61,4 +72,11 @@ max_weight = 1e9               # a contribution's weight
 max_norm = 1e6                 # L2 norm of a contribution
 streams_per_peer = 4           # uploads at once of one partner
 idle_s = 60.0                  # seconds without a byte before an upload is cut off
+
+[enrolment]
+per_minute = 60                # requests of all newcomers
+per_address = 30               # requests a minute, and streams that wait, of one address
+waiting = 200                  # streams that wait for the root holder's answer
+pending = 1000                 # requests that are kept
+keep_days = 7.0                # and for how long
 """

@@ -277,14 +277,12 @@ class EnrolRequest(_message.Message):
     def __init__(self, request: _Optional[bytes] = ...) -> None: ...
 
 class EnrolReply(_message.Message):
-    __slots__ = ("pending", "bundle", "refused")
+    __slots__ = ("pending", "bundle")
     PENDING_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
-    REFUSED_FIELD_NUMBER: _ClassVar[int]
     pending: Pending
     bundle: bytes
-    refused: Fault
-    def __init__(self, pending: _Optional[_Union[Pending, _Mapping]] = ..., bundle: _Optional[bytes] = ..., refused: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
+    def __init__(self, pending: _Optional[_Union[Pending, _Mapping]] = ..., bundle: _Optional[bytes] = ...) -> None: ...
 
 class Pending(_message.Message):
     __slots__ = ("fingerprint",)
