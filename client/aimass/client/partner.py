@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import msgspec
+
 from aimass.client.journal import Journal
 from aimass.client.keeper import Keeper
 from aimass.client.model_cache import ModelCache
@@ -16,7 +18,7 @@ from aimass.proto.home import HomeSettings, load_home
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
 from aimass.proto.values import Value, canonical_json, decode_json
 
-__all__ = ["Partner", "open_partner"]
+__all__ = ["Partner", "open_partner", "policy_in"]
 
 
 class Approvals(Value, frozen=True):
@@ -40,17 +42,11 @@ class Partner:
     @property
     def policy(self) -> Policy:
         """The policy as it stands in the file now, with what was approved."""
-        path = self.folder / "policy.toml"
-        policy = read_policy(path.read_text("utf-8"), str(path))
-        return _with_tasks(policy, self._approvals().tasks)
-
-    def _approvals(self) -> Approvals:
-        path = self.folder / "approvals.json"
-        return decode_json(Approvals, path.read_bytes(), str(path)) if path.is_file() else Approvals()
+        return policy_in(self.folder)
 
     def approve_task(self, task: AdmittedTask) -> None:
         """A person here admits code by name and digest."""
-        tasks = tuple({*self._approvals().tasks, task})
+        tasks = tuple({*_approvals(self.folder).tasks, task})
         write_file(
             self.folder / "approvals.json", canonical_json(Approvals(tasks=tasks)), self.durability, "client.approvals"
         )
@@ -68,10 +64,16 @@ class Partner:
         return self.folder / "keys" / "identity.key"
 
 
-def _with_tasks(policy: Policy, tasks: tuple[AdmittedTask, ...]) -> Policy:
-    import msgspec  # noqa: PLC0415
+def policy_in(folder: Path) -> Policy:
+    """The policy of a partner's folder: its file, and the task digests that a person there approved."""
+    path = folder / "policy.toml"
+    policy = read_policy(path.read_text("utf-8"), str(path))
+    return msgspec.structs.replace(policy, tasks=policy.tasks + _approvals(folder).tasks)
 
-    return msgspec.structs.replace(policy, tasks=policy.tasks + tasks)
+
+def _approvals(folder: Path) -> Approvals:
+    path = folder / "approvals.json"
+    return decode_json(Approvals, path.read_bytes(), str(path)) if path.is_file() else Approvals()
 
 
 def open_partner(folder: Path, durability: Durability) -> Partner:

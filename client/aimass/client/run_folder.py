@@ -39,6 +39,11 @@ class RunFolder:
         """The plan's exact bytes."""
         return (self._folder / "plan.json").read_bytes()
 
+    @property
+    def changed_at(self) -> float:
+        """When the session changed last, in Unix seconds."""
+        return (self._folder / "session.json").stat().st_mtime
+
     def contribution(self, index: int) -> Path:
         """Where the released contribution of a step stands."""
         return self._folder / f"step-{index}.safetensors"

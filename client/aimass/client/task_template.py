@@ -104,6 +104,29 @@ def test_training_lowers_the_loss() -> None:
 '''
 
 
+_PLAN: Final = """# Submit it: aimass run submit plan.toml --as YOUR-FOLDER
+name = "@NAME@-first"
+task = "@NAME@"
+data_schema = "@NAME@/1"
+seed = 1
+
+[train]
+batch_size = 32
+learning_rate = 0.05
+epochs = 1
+
+[cohort]
+quorum = 2                 # fewest partners in the run, and in each step's sum
+
+[[stages]]
+driver = "statistics"      # learns how to standardise, from sums
+
+[[stages]]
+driver = "averaging"
+options = { rounds = 10 }
+"""
+
+
 def write_task(name: str, parent: Path) -> Path:
     """Write the project for task `name` into `parent/name`; raises `Conflict` where that exists."""
     if not NAME.fullmatch(name) or not name[0].isalpha():
@@ -122,6 +145,7 @@ def write_task(name: str, parent: Path) -> Path:
         f"{module}/__init__.py": _MODULE,
         f"{module}/requirements.txt": "aimass>=0.1,<0.2\ntorch>=2.6,<3\n",
         "pyproject.toml": _PROJECT,
+        "plan.toml": _PLAN,
         f"tests/test_{module}.py": _TEST,
     }
     for path, text in files.items():

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import msgspec
 
-from aimass.proto.errors import Unavailable
+from aimass.proto.errors import NotFound, Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.home import HomeSettings, load_home, tls_identity
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
@@ -145,8 +145,13 @@ class Federation:
         return self._ask(self._control.ListRuns, pb.ListRequest(state=state, limit=limit), RunList).runs
 
     def run(self, run_id: str) -> Run:
-        """One run by its id, or by the first digits of it where they are enough."""
-        if len(run_id) < 32:
+        """One run by its id, by the first digits of it where they are enough, or `last` for the newest."""
+        if run_id == "last":
+            newest = self.runs(limit=1)
+            if not newest:
+                raise NotFound("there is no run yet", code="run.none", cure="aimass run submit PLAN starts one.")
+            run_id = newest[0].run_id
+        elif len(run_id) < 32:
             matches = [run.run_id for run in self.runs(limit=1_000_000) if run.run_id.startswith(run_id)]
             run_id = matches[0] if len(matches) == 1 else run_id
         return Run(self, self._ask(self._control.ShowRun, pb.RunRequest(run_id=run_id), RunView))
@@ -158,12 +163,21 @@ class Federation:
         return self._ask(self._control.ListModels, pb.ListRequest(run_id=run_id, limit=limit), ModelList).models
 
     def model(self, digest: str) -> ModelView:
-        """One committed model."""
-        return self._ask(self._control.ShowModel, pb.ModelRequest(digest=digest), ModelView)
+        """One committed model by its digest, by the first digits of it where they are enough, or `last`: the newest."""
+        return self._ask(self._control.ShowModel, pb.ModelRequest(digest=self._whole(digest)), ModelView)
+
+    def _whole(self, digest: str) -> str:
+        if digest == "last" or len(digest) < 64:
+            models = self.models(limit=1 if digest == "last" else 1_000_000)
+            found = {model.digest for model in models if digest == "last" or model.digest.startswith(digest)}
+            if not found and digest == "last":
+                raise NotFound("there is no model yet", code="model.none", cure="aimass run watch last shows why.")
+            return found.pop() if len(found) == 1 else digest
+        return digest
 
     def export(self, digest: str, path: str | Path) -> Path:
         """Fetch a model's safetensors file, verified; goes on where a broken fetch stopped."""
-        target = Path(path)
+        target, digest = Path(path), self._whole(digest)
         spool = Spool(target.parent / f".{target.name}.fetch")
 
         async def run() -> Path:

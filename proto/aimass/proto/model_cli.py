@@ -12,8 +12,9 @@ __all__ = ["add_arguments"]
 
 _EXAMPLE = """examples:
   aimass model list --as scientist
-  aimass model export DIGEST model.safetensors --as scientist
+  aimass model export last model.safetensors --as scientist
 """
+_DIGEST = "its SHA-256, the first digits of it, or `last`"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_home(listing)
     common(listing, _list)
     show = commands.add_parser("show", help="one model")
-    show.add_argument("digest")
+    show.add_argument("digest", help=_DIGEST)
     add_home(show)
     common(show, _show)
     export = commands.add_parser("export", help="fetch a model as a safetensors file")
-    export.add_argument("digest")
-    export.add_argument("path", type=Path)
+    export.add_argument("digest", help=_DIGEST)
+    export.add_argument("path", type=Path, help="file to write")
     add_home(export)
     common(export, _export)
 
@@ -73,5 +74,6 @@ def _export(args: argparse.Namespace) -> int:
 
     with Federation.open(args.home) as federation:
         path = federation.export(args.digest, args.path)
-    emit(args, {"written": str(path), "digest": args.digest, "bytes": path.stat().st_size})
+        digest = federation.model(args.digest).digest
+    emit(args, {"written": str(path), "digest": digest, "bytes": path.stat().st_size})
     return 0

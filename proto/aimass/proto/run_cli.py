@@ -17,7 +17,7 @@ __all__ = ["add_arguments", "add_home"]
 
 _EXAMPLE = """examples:
   aimass run submit plan.toml --as scientist
-  aimass run watch 3f2a --as scientist
+  aimass run watch last --as scientist
   aimass run show 3f2a --as scientist --json
   aimass run stop 3f2a --as scientist
 """
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("receipts", "what was counted of whom"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("run", help="its id, or the first digits of it")
+        command.add_argument("run", help="its id, the first digits of it, or `last`")
         add_home(command)
         common(command, {"show": _show, "watch": _watch, "receipts": _receipts}.get(name, _change))
         command.set_defaults(change=name)

@@ -1,0 +1,194 @@
+"""`aimass client init | enroll | roster`: who one is, and who else is in the federation."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from aimass.client.local_link import ask_daemon
+from aimass.proto.console import emit, say, write_output
+
+__all__ = ["enroll", "init", "roster_approve", "roster_show"]
+
+
+_POLICY = """# What this partner permits. An unknown key is an error. Check a plan: aimass client policy check PLAN
+
+# The server sees each contribution of a plain sum. Set to true to allow that.
+plain_sums = false
+# Demand secure aggregation; a run without it is refused.
+secure_aggregation = false
+# Fewest partners in a run, and in a step's sum.
+smallest_cohort = 2
+# What the machine must enforce on the training child: "process" (no key, no environment), "files" (reads nothing of
+# yours but the rows it is handed), "network" (reaches none), "calls" (no sockets, processes or signals).
+confinement = ["process", "files", "network", "calls"]
+
+[bounds]
+rounds = 1000
+epochs = 20
+learning_rate = 1.0
+
+[release]
+metrics = ["loss", "accuracy", "auc"]   # leave as sums
+figures = []                             # shown for this partner alone
+analyses = ["statistics"]
+
+# Schemas that plans may name, and the data set here that answers: `aimass client data add` writes them.
+[schemas]
+"""
+
+
+def init(args: argparse.Namespace) -> int:
+    """Make a folder with settings and a policy to edit."""
+    from aimass.privacy.roster import NAME
+    from aimass.proto.durable import make_folder
+    from aimass.proto.errors import BadInput, Conflict
+    from aimass.proto.wire import split_address
+
+    if not NAME.fullmatch(args.name):
+        raise BadInput("a name is lower-case letters, digits and dashes", code="client.name", value=args.name)
+    split_address(args.server)
+    split_address(args.enrol)
+    if (args.dir / "client.toml").exists():
+        raise Conflict("a client is here already", code="client.exists", value=args.dir)
+    make_folder(args.dir)
+    settings = (
+        f'name = "{args.name}"\nserver = "{args.server}"   # work: mutual TLS\nenrol = "{args.enrol}"    # enrolment\n'
+    )
+    write_output(args.dir / "client.toml", settings.encode())
+    write_output(args.dir / "policy.toml", _POLICY.encode())
+    emit(
+        args,
+        {
+            "folder": str(args.dir),
+            "next": f"edit {args.dir}/policy.toml, then: aimass client enroll --dir {args.dir} --token FILE",
+        },
+    )
+    return 0
+
+
+def enroll(args: argparse.Namespace) -> int:
+    """Make keys, bind them to the token, ask, and keep the certificate that comes back."""
+    import time
+
+    from aimass.privacy.enrolment import make_request, read_token, request_fingerprint
+    from aimass.privacy.keys import create_keys, load_keys
+    from aimass.privacy.trust_bundle import Root
+    from aimass.proto.durable import make_folder
+    from aimass.proto.errors import BadInput
+    from aimass.proto.home import ROOT, load_home
+    from aimass.proto.values import canonical_json
+    from aimass.proto.views import EnrolmentList, EnrolmentView
+
+    home = load_home(args.dir)
+    make_folder(args.dir / "trust")
+    if args.bundle is not None:
+        return _admitted(args, args.bundle.read_bytes())
+    if args.token is None:
+        raise BadInput("enrolment needs a token", code="enrol.no_token", cure="Ask the root holder; then --token FILE.")
+    token = read_token(args.token.read_text("ascii"))
+    if token.name != home.name:
+        raise BadInput("the token is for another name", code="enrol.name", value=token.name, limit=home.name)
+    held = args.dir / "keys" / "identity.key"
+    keys = load_keys(args.dir / "keys") if held.exists() else create_keys(args.dir / "keys")
+    write_output(args.dir / ROOT, token.root.encode())
+    root = Root.from_pem(token.root.encode())
+    request_file = args.dir / f"{home.name}.request"
+    if request_file.exists():
+        from aimass.proto.values import decode_json
+
+        text = decode_json(EnrolmentList, request_file.read_bytes(), str(request_file)).requests[0].request
+    else:
+        request = make_request(token, keys)
+        text = canonical_json(request).decode()
+        view = EnrolmentView(
+            name=home.name,
+            role=token.role,
+            fingerprint=request_fingerprint(request),
+            received_at=time.time(),
+            request=text,
+        )
+        write_output(request_file, canonical_json(EnrolmentList(requests=(view,))))
+    if args.offline:
+        emit(args, {"request": str(request_file), "root_fingerprint": root.fingerprint})
+        return 0
+    return _ask_server(args, home.enrol, root.certificate_pem, text)
+
+
+def _ask_server(args: argparse.Namespace, address: str, root_pem: bytes, text: str) -> int:
+    from aimass.proto.enrol_client import enrol
+
+    def pending(fingerprint: str) -> None:
+        say(args, f"request {fingerprint[:16]} waits for the root holder")
+
+    return _admitted(args, asyncio.run(enrol(address, root_pem, text.encode(), pending)))
+
+
+def _admitted(args: argparse.Namespace, data: bytes) -> int:
+    """Install a bundle that holds our own certificate."""
+    from aimass.privacy.keys import load_keys, spki
+    from aimass.privacy.pki import peer_of
+    from aimass.privacy.trust_bundle import Root, open_bundle
+    from aimass.proto.errors import Unauthenticated
+    from aimass.proto.home import BUNDLE, CERTIFICATE, ROOT, load_home
+
+    home = load_home(args.dir)
+    trust = open_bundle(data, Root.from_pem((args.dir / ROOT).read_bytes()))
+    own = [pem for subject, pem in trust.certificates.items() if subject.endswith(f"/{home.name}")]
+    import hashlib
+
+    digest = hashlib.sha256(spki(load_keys(args.dir / "keys").tls)).digest()
+    match = next((pem for pem in own if peer_of(pem).tls_sha256 == digest), None)
+    if match is None:
+        raise Unauthenticated(
+            "the bundle holds no certificate for this key", code="enrol.no_certificate", value=home.name
+        )
+    write_output(args.dir / BUNDLE, data)
+    write_output(args.dir / CERTIFICATE, match)
+    emit(
+        args,
+        {
+            "enrolled": home.name,
+            "role": str(peer_of(match).role),
+            "roster_epoch": trust.roster.epoch,
+            "partners": list(trust.roster.partners),
+        },
+    )
+    return 0
+
+
+def roster_show(args: argparse.Namespace) -> int:
+    """Members in force, and those of a roster that waits."""
+    from aimass.client.keeper import Keeper
+    from aimass.proto.durable import UNINTERRUPTED
+
+    keeper = Keeper(args.dir, UNINTERRUPTED)
+    members = [
+        {"id": m.id, "role": m.role.name.lower(), "name": m.name, "identity": m.identity.hex()}
+        for m in keeper.roster.members
+    ]
+    waiting = keeper.pending
+    emit(
+        args,
+        {
+            "epoch": keeper.roster.epoch,
+            "digest": keeper.roster.digest,
+            "root": keeper.root.fingerprint,
+            "members": members,
+            "waits": sorted(waiting.roster.by_name) if waiting else [],
+        },
+    )
+    return 0
+
+
+def roster_approve(args: argparse.Namespace) -> int:
+    """Accept the roster that waits, in the daemon where it runs."""
+    from aimass.client.keeper import Keeper
+    from aimass.proto.durable import UNINTERRUPTED
+    from aimass.proto.errors import Unavailable
+
+    try:
+        ask_daemon(args, command="approve-roster")
+    except Unavailable:
+        Keeper(args.dir, UNINTERRUPTED).approve()
+    return roster_show(args)

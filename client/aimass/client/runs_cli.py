@@ -1,0 +1,162 @@
+"""`aimass client status | pending | approve | show | journal | policy`: what runs here, and what is permitted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from aimass.client.local_link import ask_daemon
+from aimass.proto.console import emit
+
+__all__ = ["approve", "journal", "pending", "policy_check", "policy_show", "show", "status", "stop"]
+
+
+def status(args: argparse.Namespace) -> int:
+    """The running daemon at a glance."""
+    emit(args, ask_daemon(args, command="status"))
+    return 0
+
+
+def stop(args: argparse.Namespace) -> int:
+    """Stop the running daemon."""
+    emit(args, ask_daemon(args, command="stop"))
+    return 0
+
+
+def _waiting(args: argparse.Namespace) -> list[dict[str, str]]:
+    from aimass.client.run_folder import run_folders
+    from aimass.client.session import Phase
+    from aimass.proto.durable import UNINTERRUPTED
+    from aimass.proto.plan import decode_plan
+
+    waiting = []
+    for folder in run_folders(args.dir / "state", UNINTERRUPTED):
+        session = folder.load()
+        if session is not None and session.phase is Phase.PENDING:
+            plan = decode_plan(folder.plan())
+            waiting.append(
+                {
+                    "run": session.run_id[:8],
+                    "plan": plan.name,
+                    "task": plan.task.name,
+                    "digest": plan.task.digest,
+                    "reason": session.reason,
+                }
+            )
+    return waiting
+
+
+def pending(args: argparse.Namespace) -> int:
+    """What waits for a person here."""
+    from aimass.client.keeper import Keeper
+    from aimass.proto.durable import UNINTERRUPTED
+
+    roster = Keeper(args.dir, UNINTERRUPTED).pending
+    emit(args, {"runs": _waiting(args), "roster": f"epoch {roster.roster.epoch}" if roster else "none"})
+    return 0
+
+
+def approve(args: argparse.Namespace) -> int:
+    """Admit a task that waits, by its digest."""
+    from aimass.proto.task import locate
+
+    digest = args.digest or locate(args.task).digest
+    ask_daemon(args, command="approve-task", name=args.task, digest=digest)
+    emit(args, {"approved": args.task, "digest": digest})
+    return 0
+
+
+def journal(args: argparse.Namespace) -> int:
+    """Every release, the chain verified."""
+    from aimass.client.journal import read_journal
+
+    lines = read_journal(args.dir / "journal.jsonl")
+    if args.json:
+        emit(args, lines)
+    else:
+        emit(
+            args,
+            [
+                {
+                    "at": line.at,
+                    "run": line.run_id[:8],
+                    "step": line.step,
+                    "kind": line.kind,
+                    "bytes": line.bytes,
+                    "figures": ",".join(line.figures),
+                    "mechanisms": ",".join(line.mechanisms),
+                }
+                for line in lines
+            ],
+        )
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """One run as this partner saw it."""
+    from aimass.client.journal import read_journal
+    from aimass.client.run_folder import run_folders
+    from aimass.proto.durable import UNINTERRUPTED
+    from aimass.proto.errors import NotFound
+
+    found = [
+        (folder.changed_at, folder, session)
+        for folder in run_folders(args.dir / "state", UNINTERRUPTED)
+        if (session := folder.load()) is not None and (args.run == "last" or session.run_id.startswith(args.run))
+    ]
+    if not found or (args.run != "last" and len(found) > 1):
+        raise NotFound(
+            "no such run here, or more than one", code="client.run", value=args.run, limit=len(found),
+            cure="aimass client status lists the runs of this partner.",
+        )  # fmt: skip
+    _, folder, session = max(found, key=lambda entry: entry[0])
+    lines = [line for line in read_journal(args.dir / "journal.jsonl") if line.run_id == session.run_id]
+    emit(
+        args,
+        {
+            "run": session.run_id,
+            "phase": session.phase,
+            "reason": session.reason or None,
+            "plan_digest": session.plan_digest,
+            "roster_digest": session.roster_digest,
+            "step": session.step.index if session.step else None,
+            "begun": session.worked,
+            "history_entries": len(session.heads),
+            "history_head": session.heads[-1] if session.heads else None,
+            "released_bytes": sum(line.bytes for line in lines),
+            "releases": [{"step": line.step, "kind": line.kind, "bytes": line.bytes} for line in lines],
+            **({"plan": json.loads(folder.plan())} if args.json else {"plan": folder.plan().decode()}),
+        },
+    )
+    return 0
+
+
+def _policy(args: argparse.Namespace) -> Any:
+    from aimass.client.partner import policy_in
+
+    return policy_in(args.dir)
+
+
+def policy_show(args: argparse.Namespace) -> int:
+    """The policy in force."""
+    emit(args, _policy(args))
+    return 0
+
+
+def policy_check(args: argparse.Namespace) -> int:
+    """Each rule with the value of a plan and the limit; exit code 3 where one does not hold."""
+    from typing import get_args
+
+    from aimass.client.keeper import Keeper
+    from aimass.client.policy import Confinement, rules
+    from aimass.proto.durable import UNINTERRUPTED
+    from aimass.proto.plan import read_plan_draft
+    from aimass.proto.task import locate
+
+    draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
+    plan = draft.complete(locate(draft.task).digest, "0" * 64)
+    partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
+    checked = rules(_policy(args), plan, partners, frozenset(get_args(Confinement)))
+    emit(args, [{"rule": r.name, "holds": r.holds, "plan": r.value, "limit": r.limit} for r in checked])
+    return 0 if all(rule.holds for rule in checked) else 3
