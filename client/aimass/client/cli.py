@@ -80,6 +80,8 @@ def _command(commands: Any, name: str, text: str, handler: Any) -> argparse.Argu
 
 def _start(args: argparse.Namespace) -> int:
     from aimass.client.daemon import Daemon
+    from aimass.proto.durable import only_one
+    from aimass.proto.home import load_home
     from aimass.proto.logs import configure_logs
 
     configure_logs(quiet=args.quiet)
@@ -98,5 +100,7 @@ def _start(args: argparse.Namespace) -> int:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await Daemon(args.dir).serve(stop, ready)
 
-    asyncio.run(run())
+    load_home(args.dir)  # says what is missing before anything is made
+    with only_one(args.dir, "daemon"):
+        asyncio.run(run())
     return 0

@@ -6,13 +6,20 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from aimass.proto.console import ask, common, emit, group, write_output
 
+if TYPE_CHECKING:
+    from aimass.privacy.root_store import RootStore
+    from aimass.proto.secret import Secret
+
 __all__ = ["add_arguments"]
 
+_SHORTEST: Final = 12
+
 _EXAMPLE = """examples:
-  aimass pki init root --name heart-federation
+  aimass pki init root --name heart-federation --protect
   aimass pki token server --role server --host fed.example.org --root root --out server.token
   aimass pki token north --role partner --root root --out north.token
   aimass pki roster sign --root root --requests requests.json --out bundle.json
@@ -26,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init = commands.add_parser("init", help="make a root: keys that sign who is in the federation")
     init.add_argument("folder", type=Path)
     init.add_argument("--name", default="AIMass federation", help="name in the root certificate")
+    init.add_argument("--protect", action="store_true", help="ask for a passphrase that encrypts the root's keys")
+    _passphrase_file(init)
     common(init, _init)
     token = commands.add_parser("token", help="make a one-time token for a newcomer")
     token.add_argument("name")
@@ -43,11 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     signing.add_argument("--out", type=Path, required=True, help="file for the signed bundle")
     signing.add_argument("--yes", action="store_true", help="do not ask")
     _root(signing)
+    _passphrase_file(signing)
     common(signing, _sign)
     revoke = commands.add_parser("revoke", help="end somebody's membership and certificate")
     revoke.add_argument("name")
     revoke.add_argument("--out", type=Path, required=True, help="file for the signed bundle")
     _root(revoke)
+    _passphrase_file(revoke)
     common(revoke, _revoke)
     show = commands.add_parser("show", help="show the root, its members and tokens")
     _root(show)
@@ -58,10 +69,48 @@ def _root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path("root"), help="the root's folder (./root)")
 
 
+def _passphrase_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--passphrase-file", type=Path, help="file whose first line opens the root's keys")
+
+
+def _passphrase(args: argparse.Namespace, *, needed: bool, twice: bool = False) -> Secret | None:
+    """From the file that was named, else typed where it is needed; never from the command line."""
+    from getpass import getpass
+
+    from aimass.proto.errors import BadInput
+    from aimass.proto.home import read_key_file
+    from aimass.proto.secret import Secret
+
+    if args.passphrase_file is not None:
+        lines = read_key_file(args.passphrase_file).reveal().splitlines()
+        typed = lines[0] if lines else b""
+    elif needed:
+        typed = getpass("Passphrase of the root's keys: ").encode()
+        if twice and getpass("The same again: ").encode() != typed:
+            raise BadInput("the two passphrases differ", code="pki.passphrase_differs", cure="Try again.")
+    else:
+        return None
+    if len(typed) < _SHORTEST:
+        raise BadInput(
+            "the passphrase is too short", code="pki.passphrase_short", value=len(typed), limit=f"from {_SHORTEST}"
+        )
+    return Secret(typed)
+
+
+def _opened(args: argparse.Namespace) -> RootStore:
+    """The root's folder, its keys' passphrase asked for where they have one."""
+    from aimass.privacy.keys import is_encrypted
+    from aimass.privacy.root_store import RootStore
+
+    store = RootStore.open(args.root)
+    return RootStore.open(args.root, _passphrase(args, needed=is_encrypted(store.folder / "root.key")))
+
+
 def _init(args: argparse.Namespace) -> int:
     from aimass.privacy.root_store import RootStore
 
-    store = RootStore.create(args.folder, args.name, time.time())
+    passphrase = _passphrase(args, needed=args.protect, twice=True)
+    store = RootStore.create(args.folder, args.name, time.time(), passphrase)
     emit(args, {"folder": str(args.folder), "fingerprint": store.root.fingerprint})
     return 0
 
@@ -90,12 +139,11 @@ def _token(args: argparse.Namespace) -> int:
 
 def _sign(args: argparse.Namespace) -> int:
     from aimass.privacy.enrolment import decode_request, request_fingerprint
-    from aimass.privacy.root_store import RootStore
     from aimass.proto.errors import Refused
     from aimass.proto.values import decode_json
     from aimass.proto.views import EnrolmentList
 
-    store = RootStore.open(args.root)
+    store = _opened(args)
     texts = [
         view.request
         for path in args.requests
@@ -128,9 +176,7 @@ def _sign(args: argparse.Namespace) -> int:
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    from aimass.privacy.root_store import RootStore
-
-    store = RootStore.open(args.root)
+    store = _opened(args)
     write_output(args.out, store.revoke(args.name), 0o644)
     emit(args, {"revoked": args.name, "bundle": str(args.out), "epoch": store.state.epoch})
     return 0

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
-from aimass.proto.errors import BadInput, Conflict
+from aimass.proto.errors import BadInput, Conflict, Unauthenticated
 from aimass.proto.home import read_key_file
 from aimass.proto.secret import Secret
 
-__all__ = ["KeyPair", "create_keys", "load_keys", "read_private", "spki", "tls_key_pem"]
+__all__ = ["KeyPair", "create_keys", "is_encrypted", "load_keys", "read_private", "spki", "tls_key_pem"]
 
 _TLS: Final = "tls.key"
 _IDENTITY: Final = "identity.key"
@@ -39,13 +39,15 @@ def create_keys(folder: Path) -> KeyPair:
     return pair
 
 
-def write_private(path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> None:
-    """Write a private key as PKCS#8 PEM with mode 0600; never over another."""
+def write_private(
+    path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, passphrase: Secret | None = None
+) -> None:
+    """Write a private key as PKCS#8 PEM with mode 0600, encrypted where there is a passphrase; never over another."""
     if path.exists():
         raise Conflict(
             "a key is here already", code="keys.exists", value=path, cure="Keep it, or choose another folder."
         )
-    write_file(path, _pem(key), UNINTERRUPTED, "keys.private", 0o600)
+    write_file(path, _pem(key, passphrase), UNINTERRUPTED, "keys.private", 0o600)
 
 
 def load_keys(folder: Path) -> KeyPair:
@@ -56,12 +58,27 @@ def load_keys(folder: Path) -> KeyPair:
     return KeyPair(tls, identity)
 
 
-def read_private(path: Path) -> object:
-    """The private key in `path`, whose mode and owner are checked first."""
+def is_encrypted(path: Path) -> bool:
+    """Whether a private key file needs a passphrase."""
+    return b"ENCRYPTED" in read_key_file(path).reveal()[:60]
+
+
+def read_private(path: Path, passphrase: Secret | None = None) -> object:
+    """The private key in `path`, whose mode and owner are checked first.
+
+    Raises `Unauthenticated` without the right passphrase, `BadInput` for a file that holds no private key.
+    """
     data = read_key_file(path)
     try:
-        return serialization.load_pem_private_key(data.reveal(), password=None)
+        return serialization.load_pem_private_key(data.reveal(), passphrase.reveal() if passphrase else None)
     except (ValueError, TypeError) as error:
+        if b"ENCRYPTED" in data.reveal()[:60]:
+            raise Unauthenticated(
+                "this key needs its passphrase, and another or none was given",
+                code="keys.passphrase",
+                value=path,
+                cure="Give it with --passphrase-file, or type it where you are asked.",
+            ) from error
         raise BadInput("a key file is not a PEM private key", code="keys.format", value=path) from error
 
 
@@ -75,7 +92,8 @@ def tls_key_pem(key: ec.EllipticCurvePrivateKey) -> Secret:
     return Secret(_pem(key))
 
 
-def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, passphrase: Secret | None = None) -> bytes:
+    protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        protection = serialization.BestAvailableEncryption(passphrase.reveal())
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)

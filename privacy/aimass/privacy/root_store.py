@@ -27,6 +27,7 @@ from aimass.privacy.signing import Label, public_key, sign
 from aimass.privacy.trust_bundle import Root, TrustBundle, encode_bundle, revocation_bytes
 from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder, write_file
 from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Unauthenticated
+from aimass.proto.secret import Secret
 from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = ["MemberRecord", "RootState", "RootStore"]
@@ -70,30 +71,31 @@ class RootStore:
     folder: Path
     root: Root
     durability: Durability = UNINTERRUPTED
+    passphrase: Secret | None = None
 
     @staticmethod
-    def create(folder: Path, name: str, now: float) -> RootStore:
-        """Make root keys in a new folder; raises `Conflict` where there is a root already."""
+    def create(folder: Path, name: str, now: float, passphrase: Secret | None = None) -> RootStore:
+        """Make root keys in a new folder, encrypted under a passphrase; raises `Conflict` over another root."""
         make_folder(folder)
         folder.chmod(0o700)
         if (folder / "root.pem").exists():
             raise Conflict("a root is here already", code="pki.exists", value=folder)
         tls, signing = ec.generate_private_key(ec.SECP256R1()), Ed25519PrivateKey.generate()
-        write_private(folder / "root.key", tls)
-        write_private(folder / "root-sign.key", signing)
+        write_private(folder / "root.key", tls, passphrase)
+        write_private(folder / "root-sign.key", signing, passphrase)
         certificate = self_signed_root(tls, name, now).public_bytes(serialization.Encoding.PEM)
         root = Root(certificate, public_key(signing))
         write_file(folder / "root.pem", root.to_pem(), UNINTERRUPTED, "pki.root", 0o644)
-        store = RootStore(folder, root)
+        store = RootStore(folder, root, passphrase=passphrase)
         store._save(RootState())
         return store
 
     @staticmethod
-    def open(folder: Path) -> RootStore:
-        """Open an existing folder; raises `NotFound`."""
+    def open(folder: Path, passphrase: Secret | None = None) -> RootStore:
+        """Open an existing folder; raises `NotFound`. The passphrase is tried when a key is needed."""
         if not (folder / "root.pem").is_file():
             raise NotFound("no root here", code="pki.absent", value=folder, cure="aimass pki init DIR makes one.")
-        return RootStore(folder, Root.from_pem((folder / "root.pem").read_bytes()))
+        return RootStore(folder, Root.from_pem((folder / "root.pem").read_bytes()), passphrase=passphrase)
 
     @property
     def state(self) -> RootState:
@@ -157,7 +159,7 @@ class RootStore:
                 cure="If the newcomer did not use it, somebody else did: revoke this name and make a new token.",
             )
         check_request(request, record.token, now)
-        root_key = read_private(self.folder / "root.key")
+        root_key = read_private(self.folder / "root.key", self.passphrase)
         if not isinstance(root_key, ec.EllipticCurvePrivateKey):
             raise BadInput("root.key holds another kind of key", code="keys.kind")
         certificate = issue(
@@ -208,7 +210,7 @@ class RootStore:
             ],
         )
         revoked = tuple(sorted(member.serial for member in state.members if member.revoked))
-        key = read_private(self.folder / "root-sign.key")
+        key = read_private(self.folder / "root-sign.key", self.passphrase)
         if not isinstance(key, Ed25519PrivateKey):
             raise BadInput("root-sign.key holds another kind of key", code="keys.kind")
         return encode_bundle(

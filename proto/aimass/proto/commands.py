@@ -11,7 +11,16 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
-from aimass.proto.errors import EXIT_CODES, AimassError, NotInstalled
+from aimass.proto.errors import (
+    EXIT_CODES,
+    AimassError,
+    BadInput,
+    InternalError,
+    NotFound,
+    NotInstalled,
+    Refused,
+    Unavailable,
+)
 
 __all__ = ["main"]
 
@@ -51,6 +60,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (OSError, UnicodeDecodeError) as error:
+        named = _named(error)
+        _report(named, as_json)
+        return EXIT_CODES[named.kind]
+    except Exception as error:  # noqa: BLE001  (a person at a terminal gets a sentence, and the way to more)
+        _report(
+            InternalError(
+                f"the command failed with {type(error).__name__}: {error}",
+                code="command.failed",
+                cure="This is a fault of AIMass. AIMASS_DEBUG=1 shows where; please report it with that text.",
+            ),
+            as_json,
+        )
+        return 1
+
+
+def _named(error: OSError | UnicodeDecodeError) -> AimassError:
+    """A file that a command could not use, by its name."""
+    if isinstance(error, UnicodeDecodeError):
+        return BadInput("a file is not text in UTF-8", code="file.encoding", cure="Give the file that the help names.")
+    path = error.filename
+    match error:
+        case FileNotFoundError():
+            return NotFound("there is no such file", code="file.absent", value=path, cure="Check the path.")
+        case PermissionError():
+            return Refused("the file may not be used", code="file.permission", value=path, cure="Check who owns it.")
+        case IsADirectoryError() | NotADirectoryError():
+            return BadInput("a folder stands where a file belongs, or the other way", code="file.kind", value=path)
+        case _:
+            return Unavailable(f"the operating system refused: {error.strerror}", code="file.system", value=path)
 
 
 def _report(error: AimassError, as_json: bool) -> None:

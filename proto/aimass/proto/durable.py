@@ -7,6 +7,7 @@ or the new ones. `Durability` is the seam through which a test stops a real proc
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from aimass.proto.errors import OutOfSpace
+from aimass.proto.errors import Conflict, OutOfSpace
 
 __all__ = [
     "UNINTERRUPTED",
@@ -24,6 +25,7 @@ __all__ = [
     "disk_errors",
     "fsync_folder",
     "make_folder",
+    "only_one",
     "write_all",
     "write_file",
 ]
@@ -119,6 +121,28 @@ def make_folder(path: Path) -> Path:
     """Create `path` with its parents, readable by the owner alone, and return it."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
+
+
+@contextmanager
+def only_one(folder: Path, what: str) -> Iterator[None]:
+    """Hold `folder` for this process, however it ends; raises `Conflict` where another holds it."""
+    make_folder(folder)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(
+                f"another {what} works in this folder",
+                code="folder.held",
+                value=f"{folder}, process {os.read(descriptor, 20).decode('ascii', 'replace') or 'unknown'}",
+                cure="Stop it first, or give this one a folder of its own.",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def append_line_unless_held(path: Path, line: bytes, durability: Durability, point: str) -> None:

@@ -13,7 +13,7 @@ from aimass.privacy.keys import KeyPair, load_keys, tls_key_pem
 from aimass.privacy.trust_bundle import Root, Trust
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.contribution import Limits
-from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder
+from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder, only_one
 from aimass.proto.errors import Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.storage import FileBlobs, Spool
@@ -62,8 +62,19 @@ async def serve(
     durability: Durability = UNINTERRUPTED,
 ) -> None:
     """Run the server of `folder` until `stop` is set. Raises a named error where it cannot start."""
-    clock = clock or SystemClock()
     settings = load_settings(folder)
+    with only_one(folder, "server"):
+        await _serve(folder, settings, stop, ready, clock or SystemClock(), durability)
+
+
+async def _serve(
+    folder: Path,
+    settings: ServerSettings,
+    stop: asyncio.Event,
+    ready: Callable[[Started], None],
+    clock: Clock,
+    durability: Durability,
+) -> None:
     keys = load_keys(folder / "keys")
     root = Root.from_pem((folder / "root.pem").read_bytes())
     trust = TrustHolder(folder, root, durability, clock.now)

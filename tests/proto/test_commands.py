@@ -1,0 +1,200 @@
+"""Commands as a person types them: help that teaches, and a sentence with cause and cure for every wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aimass.proto.commands import main
+
+GROUPS = {
+    "pki": ["init", "token", "roster sign", "revoke", "show"],
+    "server": ["init", "admit", "start", "status", "enrolments"],
+    "client": [
+        "init", "enroll", "start", "status", "stop", "pending", "approve", "show", "journal", "policy show",
+        "policy check", "roster show", "roster approve", "data add", "data check",
+    ],
+    "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "receipts"],
+    "model": ["list", "show", "export"],
+    "task": ["list", "digest", "new"],
+    "data": ["list", "get"],
+}  # fmt: skip
+COMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a root, a server's token and a partner's."""
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        "pki init root",
+        "pki token hub --role server --host localhost --root root --out hub.token",
+        "pki token north --root root --out north.token",
+        "server init server --token hub.token",
+        "client init north --name north --server localhost:1 --enrol localhost:2",
+    ):
+        assert main(command.split()) == 0, command
+    return tmp_path
+
+
+def _failure(command: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
+    capsys.readouterr()
+    code = main([*command.split(), "--json"])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, json.loads(captured.err.strip().splitlines()[-1])["error"]
+
+
+@pytest.mark.parametrize("group", list(GROUPS))
+def test_the_help_of_a_group_shows_an_example_before_anything_else(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([group, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out.partition("\n\n")[2]
+    assert text.startswith("examples:\n  aimass ")
+    for line in re.findall(r"^  (aimass .*)$", text.partition("positional")[0], re.MULTILINE):
+        assert any(line.startswith(f"aimass {command}") for command in COMMANDS), line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    assert "usage: aimass" in capsys.readouterr().out
+
+
+def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from aimass.proto.commands import main\n"
+        "try: main(['client', '--help'])\nexcept SystemExit: pass\n"
+        "print(sorted(set(sys.modules) & {'torch', 'grpc', 'numpy', 'pyarrow', 'sqlalchemy', 'cryptography'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "code"),
+    [
+        ("pki init root", 6, "pki.exists"),
+        ("pki token North --root root --out t", 2, "pki.name"),
+        ("pki token north --role server --root root --out t", 2, "pki.hosts"),
+        ("pki token hub --role server --host bad_host! --root root --out t", 2, "pki.host"),
+        ("pki token x --root nowhere --out t", 4, "pki.absent"),
+        ("pki revoke nobody --root root --out b", 4, "pki.unknown"),
+        ("pki roster sign --root root --requests nothing.json --out b --yes", 4, "file.absent"),
+        ("pki roster sign --root root --requests north.token --out b --yes", 2, "value.invalid"),
+        ("server init other --token north.token", 2, "server.token"),
+        ("server init other --token north/client.toml", 2, "enrol.token"),
+        ("server init other --token absent", 4, "file.absent"),
+        ("server init other --token hub.token --listen nonsense", 2, "wire.address"),
+        ("server start --dir server", 4, "server.not_enrolled"),
+        ("server start --dir nowhere", 4, "server.absent"),
+        ("server admit north.token --dir server", 2, "value.invalid"),
+        ("client init north --name north --server a:1 --enrol a:2", 6, "client.exists"),
+        ("client init x --name North --server a:1 --enrol a:2", 2, "client.name"),
+        ("client init x --name x --server a:port --enrol a:2", 2, "wire.address"),
+        ("client enroll --dir nowhere --token north.token", 4, "home.absent"),
+        ("client enroll --dir north", 2, "enrol.no_token"),
+        ("client enroll --dir north --token hub.token", 2, "enrol.name"),
+        ("client enroll --dir north --token root", 2, "file.kind"),
+        ("client start --dir nowhere", 4, "home.absent"),
+        ("client status --dir north", 5, "client.not_running"),
+        ("client data add heart --dir north --schema heart/1 --uri no.csv --format csv", 4, "shard.file"),
+        ("client data add heart --dir north --schema Heart --uri hub.token --format csv", 2, "value.invalid"),
+        ("client data add heart --dir north --schema heart/1 --uri hub.token --format csv --held-out 2", 2, "value.invalid"),
+        ("client data check heart --dir north --task heart", 4, "file.absent"),
+        ("client show last --dir north", 4, "client.run"),
+        ("client policy check absent.toml --dir north", 4, "file.absent"),
+        ("run list --as nowhere", 4, "home.absent"),
+        ("run list --as north", 4, "home.not_enrolled"),
+        ("task digest nothing", 4, "task.unknown"),
+        ("task new Bad_Name", 2, "task.name"),
+        ("data get nothing", 4, "data.unknown"),
+    ],
+)  # fmt: skip
+def test_a_wrong_input_is_told_by_name_with_a_cure_and_the_documented_exit_code(
+    here: Path, capsys: pytest.CaptureFixture[str], command: str, exit_code: int, code: str
+) -> None:
+    found, error = _failure(command, capsys)
+    assert (found, error["code"]) == (exit_code, code)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("plain_sum = true", "plain_sum"), ("smallest_cohort = 0", "smallest_cohort"), ("x = [", "TOML"),
+     ('confinement = ["everything"]', "confinement")],
+)  # fmt: skip
+def test_a_slip_in_the_policy_is_an_error_with_its_place(
+    here: Path, capsys: pytest.CaptureFixture[str], text: str, word: str
+) -> None:
+    (here / "north" / "policy.toml").write_text(text)
+    code, error = _failure("client policy show --dir north", capsys)
+    assert code == 2
+    assert word in error["what"]
+    assert "policy.toml" in error["what"]
+
+
+def test_text_that_is_no_text_is_told_as_that(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "north" / "policy.toml").write_bytes(b"\xff\xfe\x00")
+    assert _failure("client policy show --dir north", capsys)[1]["code"] == "file.encoding"
+
+
+def test_a_used_or_damaged_token_never_appears_in_what_is_printed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = (here / "north.token").read_text().strip()
+    (here / "north.token").write_text(secret[:-8])
+    (here / "north.token").chmod(0o600)
+    capsys.readouterr()
+    assert main(["client", "enroll", "--dir", "north", "--token", "north.token"]) == 2
+    assert secret[10:40] not in "".join(capsys.readouterr())
+
+
+def test_tokens_keys_and_the_roots_state_are_for_their_owner_alone(here: Path) -> None:
+    private = ["root/root.key", "root/root-sign.key", "root/state.json", "north.token", "server/keys/identity.key"]
+    assert all(stat.S_IMODE((here / name).stat().st_mode) == 0o600 for name in private)
+
+
+def test_two_processes_do_not_work_in_one_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from aimass.proto.durable import only_one
+
+    with only_one(here / "north", "daemon"):
+        code, error = _failure("client start --dir north", capsys)
+        assert (code, error["code"]) == (6, "folder.held")
+        assert str(os.getpid()) in error["value"]
+    with only_one(here / "north", "daemon"):
+        pass
+
+
+def test_the_roots_keys_can_be_kept_under_a_passphrase(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in (("right", "correct horse battery\n"), ("wrong", "incorrect horse\n"), ("short", "x\n")):
+        (here / name).write_text(text)
+        (here / name).chmod(0o600)
+    assert main(["pki", "init", "safe", "--passphrase-file", "right"]) == 0
+    assert b"ENCRYPTED" in (here / "safe/root.key").read_bytes()
+    assert main(["pki", "token", "anna", "--role", "scientist", "--root", "safe", "--out", "anna.token"]) == 0
+    sign = "pki roster sign --root safe --out b --yes --passphrase-file"
+    assert _failure(f"{sign} wrong", capsys)[1]["code"] == "keys.passphrase"
+    assert _failure(f"{sign} short", capsys)[1]["code"] == "pki.passphrase_short"
+    (here / "right").chmod(0o644)
+    assert _failure(f"{sign} right", capsys)[1]["code"] == "keys.readable"
+
+
+def test_what_nobody_foresaw_is_one_sentence_and_the_way_to_more(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimass.privacy.root_store.RootStore.open", lambda *_: 1 // 0)
+    code, error = _failure("pki show --root root", capsys)
+    assert (code, error["code"]) == (1, "command.failed")
+    assert "AIMASS_DEBUG=1" in error["cure"]
