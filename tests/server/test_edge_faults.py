@@ -256,7 +256,7 @@ class _NothingMissed:
 
 
 def _service(members: Members, sessions: Sessions) -> FederationService:
-    trust = TrustHolder(members.folder / "hub", members.root.root, UNINTERRUPTED)
+    trust = TrustHolder(members.folder / "hub", UNINTERRUPTED)
     desk, signer = cast("PartnerDesk", _NothingMissed()), members.keys["hub"].identity
     return FederationService(desk, sessions, trust, Gate(trust), SystemClock(), signer, "hub")
 
@@ -266,7 +266,7 @@ def test_a_partner_that_does_not_read_is_disconnected_over_the_wire(tmp_path: Pa
         members, sessions = Members.create(tmp_path), Sessions()
         server = grpc.aio.server(options=list(SERVER_OPTIONS))
         rpc.add_FederationServicer_to_server(_service(members, sessions), server)
-        port = server.add_secure_port("127.0.0.1:0", server_credentials(members.identity("hub")))
+        port = server.add_secure_port("127.0.0.1:0", server_credentials(lambda: members.identity("hub")))
         await server.start()
         channel = connect(f"127.0.0.1:{port}", members.identity("north"))
         line = await Line.open(channel)

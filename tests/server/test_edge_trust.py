@@ -151,7 +151,7 @@ def test_a_partners_certificate_does_not_serve(tmp_path: Path) -> None:
     async def scenario() -> None:
         members = Members.create(tmp_path)
         impostor = grpc.aio.server()
-        port = impostor.add_secure_port("127.0.0.1:0", server_credentials(members.identity("north")))
+        port = impostor.add_secure_port("127.0.0.1:0", server_credentials(lambda: members.identity("north")))
         await impostor.start()
         async with serving(members) as edge:
             error = await refusal(edge.channel("olga", f"127.0.0.1:{port}"))

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 
 from aimass.client.local_link import ask_daemon
-from aimass.proto.console import emit, say, write_output
+from aimass.proto.console import ask, emit, say, write_output
 
 __all__ = ["enroll", "init", "roster_approve", "roster_show"]
 
@@ -145,11 +145,13 @@ def _admitted(args: argparse.Namespace, data: bytes) -> int:
         )
     write_output(args.dir / BUNDLE, data)
     write_output(args.dir / CERTIFICATE, match)
+    write_output(args.dir / ROOT, trust.root.to_pem())
     emit(
         args,
         {
             "enrolled": home.name,
             "role": str(peer_of(match).role),
+            "root_fingerprint": trust.root.fingerprint,
             "roster_epoch": trust.roster.epoch,
             "partners": list(trust.roster.partners),
         },
@@ -174,6 +176,7 @@ def roster_show(args: argparse.Namespace) -> int:
             "epoch": keeper.roster.epoch,
             "digest": keeper.roster.digest,
             "root": keeper.root.fingerprint,
+            "root_waits": waiting.root.fingerprint if waiting and waiting.root != keeper.root else None,
             "members": members,
             "waits": sorted(waiting.roster.by_name) if waiting else [],
         },
@@ -185,8 +188,14 @@ def roster_approve(args: argparse.Namespace) -> int:
     """Accept the roster that waits, in the daemon where it runs."""
     from aimass.client.keeper import Keeper
     from aimass.proto.durable import UNINTERRUPTED
-    from aimass.proto.errors import Unavailable
+    from aimass.proto.errors import Refused, Unavailable
 
+    keeper = Keeper(args.dir, UNINTERRUPTED)
+    waiting = keeper.pending
+    if waiting is not None and waiting.root != keeper.root and not args.yes:
+        say(args, f"The root itself changes.\n  from {keeper.root.fingerprint}\n  to   {waiting.root.fingerprint}")
+        if not ask("Did the root holder tell you this fingerprint by another way?"):
+            raise Refused("nothing was approved", code="roster.not_confirmed", cure="Answer y, or give --yes.")
     try:
         ask_daemon(args, command="approve-roster")
     except Unavailable:

@@ -60,6 +60,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _root(revoke)
     _passphrase_file(revoke)
     common(revoke, _revoke)
+    renew = commands.add_parser("renew", help="new certificates, over the same keys, for members whose end is near")
+    renew.add_argument("--days", type=float, default=90.0, help="for certificates that end within so many days (90)")
+    renew.add_argument("--out", type=Path, required=True, help="file for the signed bundle")
+    _root(renew)
+    _passphrase_file(renew)
+    common(renew, _renew)
+    succeed = commands.add_parser("succeed", help="put a new root in the place of this one, which signs it")
+    succeed.add_argument("--to", type=Path, required=True, help="folder for the new root")
+    succeed.add_argument("--name", required=True, help="name in the new root's certificate")
+    succeed.add_argument("--out", type=Path, required=True, help="file for the signed bundle")
+    succeed.add_argument("--protect", action="store_true", help="ask for a passphrase for the new root's keys")
+    _root(succeed)
+    _passphrase_file(succeed)
+    common(succeed, _succeed)
     show = commands.add_parser("show", help="show the root, its members and tokens")
     _root(show)
     common(show, _show)
@@ -179,6 +193,37 @@ def _revoke(args: argparse.Namespace) -> int:
     store = _opened(args)
     write_output(args.out, store.revoke(args.name), 0o644)
     emit(args, {"revoked": args.name, "bundle": str(args.out), "epoch": store.state.epoch})
+    return 0
+
+
+def _renew(args: argparse.Namespace) -> int:
+    from aimass.privacy.renewal import renew
+
+    store = _opened(args)
+    renewed = renew(store, time.time(), args.days * 86_400)
+    write_output(args.out, store.bundle(), 0o644)
+    emit(args, {"renewed": list(renewed), "bundle": str(args.out), "epoch": store.state.epoch})
+    return 0
+
+
+def _succeed(args: argparse.Namespace) -> int:
+    from aimass.privacy.renewal import succeed
+
+    old = _opened(args)
+    passphrase = _passphrase(argparse.Namespace(passphrase_file=None), needed=args.protect, twice=True)
+    new = succeed(old, args.to, args.name, time.time(), passphrase)
+    write_output(args.out, new.bundle(), 0o644)
+    emit(
+        args,
+        {
+            "root": str(args.to),
+            "fingerprint": new.root.fingerprint,
+            "old_fingerprint": old.root.fingerprint,
+            "bundle": str(args.out),
+            "epoch": new.state.epoch,
+            "next": "aimass server admit BUNDLE; partners compare the fingerprint and approve it",
+        },
+    )
     return 0
 
 

@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from aimass.privacy.roster import NAME
 from aimass.proto.errors import BadInput, Unauthenticated
 
-__all__ = ["Peer", "Role", "issue", "peer_of", "self_signed_root"]
+__all__ = ["Peer", "Role", "cross_certificate", "issue", "peer_of", "self_signed_root"]
 
 ROOT_DAYS: Final = 20 * 365
 MEMBER_DAYS: Final = 397
@@ -53,12 +53,33 @@ class Peer:
 
 
 def self_signed_root(key: ec.EllipticCurvePrivateKey, name: str, now: float) -> x509.Certificate:
-    """The federation's root certificate."""
+    """The federation's root certificate. One more authority may stand below it: the root that succeeds it."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = _builder(subject, subject, key.public_key(), now, ROOT_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+    builder = builder.add_extension(_usage(authority=True), critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    return builder.sign(key, hashes.SHA256())
+
+
+def cross_certificate(
+    old: x509.Certificate, old_key: ec.EllipticCurvePrivateKey, new: x509.Certificate, now: float
+) -> x509.Certificate:
+    """The new root's key under the old root: who knows the old one alone can check what the new one issued."""
+    key = new.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise BadInput("a root's key must be ECDSA P-256", code="pki.key_kind")
+    builder = _builder(new.subject, old.subject, key, now, ROOT_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(authority=True), critical=True)
-    return builder.sign(key, hashes.SHA256())
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    builder = builder.add_extension(_authority(old), critical=False)
+    return builder.sign(old_key, hashes.SHA256())
+
+
+def _authority(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
 def issue(
@@ -87,6 +108,7 @@ def issue(
     builder = builder.add_extension(_usage(authority=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=True)
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    builder = builder.add_extension(_authority(root), critical=False)
     return builder.sign(root_key, hashes.SHA256())
 
 

@@ -24,7 +24,7 @@ from aimass.privacy.keys import read_private, write_private
 from aimass.privacy.pki import Role, issue, self_signed_root
 from aimass.privacy.roster import NAME, Member, MemberRole, Roster
 from aimass.privacy.signing import Label, public_key, sign
-from aimass.privacy.trust_bundle import Root, TrustBundle, encode_bundle, revocation_bytes
+from aimass.privacy.trust_bundle import Root, Succession, TrustBundle, encode_bundle, revocation_bytes
 from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder, write_file
 from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Unauthenticated
 from aimass.proto.secret import Secret
@@ -43,7 +43,7 @@ class TokenRecord(Value, frozen=True):
 
 
 class MemberRecord(Value, frozen=True):
-    """Somebody who was enrolled: keys and certificate, and whether revoked."""
+    """Somebody who was enrolled: keys and certificate, and whether revoked; `earlier` are serials of the same key."""
 
     id: int
     name: str
@@ -53,15 +53,18 @@ class MemberRecord(Value, frozen=True):
     certificate: str
     serial: str
     revoked: bool = False
+    earlier: tuple[str, ...] = ()
 
 
 class RootState(Value, frozen=True):
-    """Everything that changes in the folder."""
+    """Everything that changes in the folder. `succeeded_by` is the fingerprint of the root that took its place."""
 
     epoch: int = 0
     next_id: int = 1
     tokens: tuple[TokenRecord, ...] = ()
     members: tuple[MemberRecord, ...] = ()
+    succession: Succession | None = None
+    succeeded_by: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class RootStore:
         root = Root(certificate, public_key(signing))
         write_file(folder / "root.pem", root.to_pem(), UNINTERRUPTED, "pki.root", 0o644)
         store = RootStore(folder, root, passphrase=passphrase)
-        store._save(RootState())
+        store.save(RootState())
         return store
 
     @staticmethod
@@ -102,7 +105,8 @@ class RootStore:
         """What the folder holds now."""
         return decode_json(RootState, (self.folder / "state.json").read_bytes(), "the root's state")
 
-    def _save(self, state: RootState) -> None:
+    def save(self, state: RootState) -> None:
+        """Keep a new state."""
         write_file(self.folder / "state.json", canonical_json(state), self.durability, "pki.state")
 
     def token(self, name: str, role: Role, hosts: tuple[str, ...], expires: float) -> Token:
@@ -113,13 +117,13 @@ class RootStore:
             raise BadInput("--host belongs to the server's token, and only there", code="pki.hosts", value=role)
         for host in hosts:
             _check_host(host)
-        state = self.state
+        state = self.in_office()
         if any(member.name == name and not member.revoked for member in state.members):
             raise Conflict(
                 "somebody of this name is enrolled", code="pki.name_taken", value=name, cure="Revoke it first."
             )
         token = new_token(name, role, self.root, expires, hosts)
-        self._save(msgspec.structs.replace(state, tokens=(*state.tokens, TokenRecord(token=token))))
+        self.save(msgspec.structs.replace(state, tokens=(*state.tokens, TokenRecord(token=token))))
         return token
 
     def sign(self, requests: Sequence[EnrolRequest], now: float) -> bytes:
@@ -128,12 +132,12 @@ class RootStore:
         Raises what `check_request` raises; then nothing has changed. A request that was signed before is not an
         error: it changes nothing.
         """
-        state = self.state
+        state = self.in_office()
         for request in requests:
             state = self._enrolled(state, request, now)
         if state != self.state:
             state = msgspec.structs.replace(state, epoch=state.epoch + 1)
-            self._save(state)
+            self.save(state)
         return self.bundle()
 
     def examine(self, request: EnrolRequest, now: float) -> AimassError | None:
@@ -159,12 +163,9 @@ class RootStore:
                 cure="If the newcomer did not use it, somebody else did: revoke this name and make a new token.",
             )
         check_request(request, record.token, now)
-        root_key = read_private(self.folder / "root.key", self.passphrase)
-        if not isinstance(root_key, ec.EllipticCurvePrivateKey):
-            raise BadInput("root.key holds another kind of key", code="keys.kind")
         certificate = issue(
             x509.load_pem_x509_certificate(self.root.certificate_pem),
-            root_key,
+            self.certificate_key(),
             request.role,
             request.name,
             bytes.fromhex(request.tls_spki),
@@ -188,13 +189,13 @@ class RootStore:
 
     def revoke(self, name: str) -> bytes:
         """Revoke whoever carries `name` now; returns the new bundle. Raises `NotFound`."""
-        state = self.state
+        state = self.in_office()
         if not any(member.name == name and not member.revoked for member in state.members):
             raise NotFound("nobody of this name is enrolled", code="pki.unknown", value=name)
         members = tuple(
             msgspec.structs.replace(member, revoked=True) if member.name == name else member for member in state.members
         )
-        self._save(msgspec.structs.replace(state, epoch=state.epoch + 1, members=members))
+        self.save(msgspec.structs.replace(state, epoch=state.epoch + 1, members=members))
         return self.bundle()
 
     def bundle(self) -> bytes:
@@ -209,10 +210,8 @@ class RootStore:
                 if m.role in _ROSTER_ROLES
             ],
         )
-        revoked = tuple(sorted(member.serial for member in state.members if member.revoked))
-        key = read_private(self.folder / "root-sign.key", self.passphrase)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise BadInput("root-sign.key holds another kind of key", code="keys.kind")
+        revoked = tuple(sorted(serial for m in state.members if m.revoked for serial in (m.serial, *m.earlier)))
+        key = self.signing_key()
         return encode_bundle(
             TrustBundle(
                 roster=base64.b64encode(roster.data).decode(),
@@ -222,8 +221,35 @@ class RootStore:
                     sign(key, Label.REVOCATIONS, revocation_bytes(state.epoch, revoked))
                 ).decode(),
                 certificates={f"{member.role}/{member.name}": member.certificate for member in current},
+                succession=state.succession,
             )
         )
+
+    def in_office(self) -> RootState:
+        """The state; raises `Conflict` where another root has taken this one's place."""
+        state = self.state
+        if state.succeeded_by:
+            raise Conflict(
+                "this root was succeeded and signs nothing more",
+                code="pki.succeeded",
+                value=state.succeeded_by[:16],
+                cure="Use the folder of the root that took its place.",
+            )
+        return state
+
+    def certificate_key(self) -> ec.EllipticCurvePrivateKey:
+        """The key that signs certificates; raises `Unauthenticated` without the right passphrase."""
+        key = read_private(self.folder / "root.key", self.passphrase)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise BadInput("root.key holds another kind of key", code="keys.kind")
+        return key
+
+    def signing_key(self) -> Ed25519PrivateKey:
+        """The key that signs rosters; raises `Unauthenticated` without the right passphrase."""
+        key = read_private(self.folder / "root-sign.key", self.passphrase)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise BadInput("root-sign.key holds another kind of key", code="keys.kind")
+        return key
 
 
 def _check_host(host: str) -> None:

@@ -22,6 +22,7 @@ class Label(enum.Enum):
 
     ROSTER = b"AIMass roster signature v1\0"
     REVOCATIONS = b"AIMass revocations signature v1\0"
+    SUCCESSION = b"AIMass root succession v1\0"
     ENROL = b"AIMass enrol v1\0"
     ENROL_POSSESSION = b"AIMass enrol possession v1\0"
     WELCOME = b"AIMass welcome v1\0"

@@ -11,16 +11,28 @@ import dataclasses
 import hashlib
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from aimass.privacy.pki import peer_of
 from aimass.privacy.roster import Roster, decode_roster
 from aimass.privacy.signing import Label, check_public_key, verify
 from aimass.proto.errors import BadInput
 from aimass.proto.values import Value, canonical_json, decode_canonical_json
 
-__all__ = ["Root", "Trust", "TrustBundle", "decode_bundle", "encode_bundle", "open_bundle", "revocation_bytes"]
+__all__ = [
+    "Root",
+    "Succession",
+    "Trust",
+    "TrustBundle",
+    "certificate_for",
+    "decode_bundle",
+    "encode_bundle",
+    "open_bundle",
+    "revocation_bytes",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,24 +70,42 @@ class Root:
         return Root(certificate.public_bytes(serialization.Encoding.PEM), check_public_key(key.public_bytes_raw()))
 
 
+class Succession(Value, frozen=True):
+    """A new root (as `Root.to_pem`), the old one's signature over it in base64, and its certificate under the old."""
+
+    root: str
+    signature: str
+    cross: str
+
+
 class TrustBundle(Value, frozen=True):
-    """The bundle as it travels; bytes in base64, certificates as PEM by `role/name`."""
+    """The bundle as it travels; bytes in base64, certificates as PEM by `role/name`.
+
+    `succession` is there for ever once a root has succeeded another: members that slept through it catch up by it.
+    """
 
     roster: str
     roster_signature: str
     revoked: tuple[str, ...]
     revoked_signature: str
     certificates: dict[str, str]
+    succession: Succession | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trust:
-    """A bundle that was verified: the roster, revoked serials, and certificates by `role/name`."""
+    """A bundle that was verified: the roster, revoked serials, and certificates by `role/name`.
+
+    `root` is the one that signed it: another than the holder's where that was succeeded. `cross` is its certificate
+    under the one before, empty where there was none.
+    """
 
     roster: Roster
     revoked: frozenset[int]
     certificates: dict[str, bytes]
     data: bytes
+    root: Root
+    cross: bytes = b""
 
 
 def revocation_bytes(epoch: int, serials: tuple[str, ...]) -> bytes:
@@ -94,11 +124,12 @@ def decode_bundle(data: bytes) -> TrustBundle:
 
 
 def open_bundle(data: bytes, root: Root) -> Trust:
-    """Decode a bundle and verify it against `root`.
+    """Decode a bundle and verify it against `root`, or against the root that `root` signed as its successor.
 
     Raises `Unauthenticated` where a signature does not hold, `BadInput` where a part cannot be read.
     """
     bundle = decode_bundle(data)
+    root, cross = _successor(bundle.succession, root)
     try:
         roster_bytes = base64.b64decode(bundle.roster, validate=True)
         roster_signature = base64.b64decode(bundle.roster_signature, validate=True)
@@ -111,4 +142,41 @@ def open_bundle(data: bytes, root: Root) -> Trust:
     revocations = revocation_bytes(roster.epoch, bundle.revoked)
     verify(root.signing_key, Label.REVOCATIONS, revocations, revoked_signature, "the root on the revocations")
     certificates = {name: pem.encode() for name, pem in bundle.certificates.items()}
-    return Trust(roster, serials, certificates, data)
+    return Trust(roster, serials, certificates, data, root, cross)
+
+
+def _successor(succession: Succession | None, held: Root) -> tuple[Root, bytes]:
+    if succession is None:
+        return held, b""
+    root = Root.from_pem(succession.root.encode())
+    if root != held:
+        try:
+            signature = base64.b64decode(succession.signature, validate=True)
+        except ValueError as error:
+            raise BadInput("the trust bundle cannot be read", code="trust.encoding") from error
+        verify(held.signing_key, Label.SUCCESSION, root.to_pem(), signature, "the old root on the new one")
+    return root, succession.cross.encode()
+
+
+def certificate_for(trust: Trust, own_pem: bytes) -> bytes | None:
+    """The bundle's certificate for the key, name and role of `own_pem`, where it is another that its root issued.
+
+    A certificate that does not last longer is no renewal, unless the root is another.
+    """
+    own = peer_of(own_pem)
+    offered = trust.certificates.get(f"{own.role}/{own.name}")
+    if offered is None or offered == own_pem:
+        return None
+    peer = peer_of(offered)
+    root = x509.load_pem_x509_certificate(trust.root.certificate_pem)
+    fits = (peer.role, peer.name, peer.tls_sha256) == (own.role, own.name, own.tls_sha256)
+    better = peer.not_after > own.not_after or not _issued_by(own_pem, root)
+    return offered if fits and better and _issued_by(offered, root) else None
+
+
+def _issued_by(certificate_pem: bytes, root: x509.Certificate) -> bool:
+    try:
+        x509.load_pem_x509_certificate(certificate_pem).verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True

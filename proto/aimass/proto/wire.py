@@ -6,6 +6,7 @@ newcomer reaches before it has a certificate, authenticates the server alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from aimass.proto.errors import AimassError, BadInput, Unauthenticated, VersionRefused, from_parts
@@ -66,13 +67,27 @@ _CHANNEL_OPTIONS: Final = (
 )
 
 
-def server_credentials(identity: TlsIdentity, *, require_client: bool = True) -> grpc.ServerCredentials:
-    """Credentials of a service; without `require_client` (the enrolment port alone) callers stay anonymous."""
-    return grpc.ssl_server_credentials(
-        [(identity.key_pem.reveal(), identity.certificate_pem)],
-        root_certificates=identity.root_pem if require_client else None,
-        require_client_auth=require_client,
-    )
+def server_credentials(identity: Callable[[], TlsIdentity], *, require_client: bool = True) -> grpc.ServerCredentials:
+    """Credentials of a service; without `require_client` (the enrolment port alone) callers stay anonymous.
+
+    `identity` is asked at each handshake, so that a renewed certificate needs no restart.
+    """
+    held = [identity()]
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(held[0].key_pem.reveal(), held[0].certificate_pem)],
+            root_certificates=held[0].root_pem if require_client else None,
+        )
+
+    def newer() -> grpc.ServerCertificateConfiguration | None:
+        current = identity()
+        if current == held[0]:
+            return None
+        held[0] = current
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), newer, require_client_authentication=require_client)
 
 
 def connect(address: str, identity: TlsIdentity | bytes) -> grpc.aio.Channel:

@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     target.add_argument("--dir", type=Path, help="the server's folder, while it is not running")
     target.add_argument("--as", dest="home", type=Path, help="the operator's folder, for a running server")
     common(admit, _admit)
+    retire = commands.add_parser("retire-root", help="after a succession: open no more links by the root before")
+    retire.add_argument("--dir", type=Path, default=Path("server"), help="the server's folder, while it is not running")
+    common(retire, _retire)
     start = commands.add_parser("start", help="run the server until SIGTERM or Ctrl-C")
     start.add_argument("--dir", type=Path, default=Path("server"))
     common(start, _start)
@@ -102,6 +105,20 @@ def _admit(args: argparse.Namespace) -> int:
         compare(open_bundle(held.read_bytes(), root).roster, offered.roster)
     write_output(held, data)
     emit(args, {"epoch": offered.roster.epoch, "partners": list(offered.roster.partners)})
+    return 0
+
+
+def _retire(args: argparse.Namespace) -> int:
+    from aimass.proto.durable import only_one
+    from aimass.proto.errors import NotFound
+    from aimass.server.trust import PREVIOUS
+
+    with only_one(args.dir, "server"):
+        path = args.dir / PREVIOUS
+        if not path.is_file():
+            raise NotFound("no root was succeeded here", code="server.no_previous_root", value=path)
+        path.unlink()
+    emit(args, {"retired": str(path), "next": f"aimass server start --dir {args.dir}"})
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from aimass.privacy.keys import KeyPair, load_keys, tls_key_pem
-from aimass.privacy.trust_bundle import Root, Trust
+from aimass.privacy.trust_bundle import Trust
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.contribution import Limits
 from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder, only_one
@@ -76,8 +76,7 @@ async def _serve(
     durability: Durability,
 ) -> None:
     keys = load_keys(folder / "keys")
-    root = Root.from_pem((folder / "root.pem").read_bytes())
-    trust = TrustHolder(folder, root, durability, clock.now)
+    trust = TrustHolder(folder, durability, clock.now)
     data = make_folder(folder / "data")
     blobs, spool = FileBlobs(data / "blobs", durability), Spool(data / "spool", durability)
     store = await asyncio.to_thread(Store.open, data / "runs.sqlite", durability)
@@ -104,10 +103,10 @@ async def _serve(
         main.add_generic_rpc_handlers((transfer_handler(transfers, transfers, _transfer_limits(settings)),))
         enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
         rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock, settings.enrolment), enrol)
-        identity = _identity(keys, trust, root)
+        links = _Links(keys, trust)
         started = Started(
-            _listen(main, settings.listen, server_credentials(identity)),
-            _listen(enrol, settings.enrol_listen, server_credentials(identity, require_client=False)),
+            _listen(main, settings.listen, links.credentials(require_client=True)),
+            _listen(enrol, settings.enrol_listen, links.credentials(require_client=False)),
             resumed,
         )
         await main.start()
@@ -122,10 +121,18 @@ async def _serve(
         store.close()
 
 
-def _identity(keys: KeyPair, trust: TrustHolder, root: Root) -> TlsIdentity:
-    server = trust.roster.server
-    certificate = trust.trust.certificates[f"server/{server.name}"]
-    return TlsIdentity(certificate, tls_key_pem(keys.tls), root.certificate_pem)
+class _Links:
+    """The server's side of TLS: a renewed certificate or another root holds from the next handshake on."""
+
+    def __init__(self, keys: KeyPair, trust: TrustHolder) -> None:
+        self._keys, self._trust = keys, trust
+
+    def _identity(self) -> TlsIdentity:
+        own, roots = self._trust.links
+        return TlsIdentity(own, tls_key_pem(self._keys.tls), roots)
+
+    def credentials(self, *, require_client: bool) -> grpc.ServerCredentials:
+        return server_credentials(self._identity, require_client=require_client)
 
 
 def _transfer_limits(settings: ServerSettings) -> TransferLimits:

@@ -17,17 +17,19 @@ from aimass.privacy.trust_bundle import Root, Trust, open_bundle
 from aimass.proto.durable import Durability, write_file
 from aimass.proto.errors import BadInput, NotFound, Refused, Unauthenticated
 
-__all__ = ["TrustHolder"]
+__all__ = ["PREVIOUS", "TrustHolder"]
 
+PREVIOUS: Final = "previous-root.pem"
 _IN_ROSTER: Final = frozenset({Role.PARTNER, Role.SERVER})
 
 
 class TrustHolder:
     """The current bundle, durable in the server's folder. Listeners hear of every newer one."""
 
-    def __init__(self, folder: Path, root: Root, durability: Durability, now: Callable[[], float] = time.time) -> None:
-        self._path = folder / "bundle.json"
-        self._root, self._durability, self._now = root, durability, now
+    def __init__(self, folder: Path, durability: Durability, now: Callable[[], float] = time.time) -> None:
+        self._folder, self._path = folder, folder / "bundle.json"
+        self._durability, self._now = durability, now
+        self._root = Root.from_pem((folder / "root.pem").read_bytes())
         self._listeners: list[Callable[[Trust], None]] = []
         if not self._path.is_file():
             raise NotFound(
@@ -36,7 +38,10 @@ class TrustHolder:
                 value=folder,
                 cure="Have the root holder sign server.request, then: aimass server admit BUNDLE.",
             )
-        self.trust = open_bundle(self._path.read_bytes(), root)
+        self.trust = open_bundle(self._path.read_bytes(), self._root)
+        self._take_root(self.trust)  # where a crash fell between the files of a succession
+        self.links = self._read_links()
+        """What links show and check: our own certificate with what leads to older roots; the roots of callers."""
 
     @property
     def roster(self) -> Roster:
@@ -59,10 +64,25 @@ class TrustHolder:
             return self.trust
         _check_server(offered)
         write_file(self._path, data, self._durability, "server.trust", 0o644)
+        self._take_root(offered)
         self.trust = offered
+        self.links = self._read_links()
         for listener in self._listeners:
             listener(offered)
         return offered
+
+    def _take_root(self, offered: Trust) -> None:
+        """A root that the one before has signed takes its place; certificates of that one still open links."""
+        if offered.root != self._root:
+            write_file(self._folder / PREVIOUS, self._root.to_pem(), self._durability, "server.root_before", 0o644)
+            write_file(self._folder / "root.pem", offered.root.to_pem(), self._durability, "server.root", 0o644)
+            self._root = offered.root
+
+    def _read_links(self) -> tuple[bytes, bytes]:
+        own = self.trust.certificates[f"server/{self.roster.server.name}"]
+        before = self._folder / PREVIOUS
+        previous = Root.from_pem(before.read_bytes()).certificate_pem if before.is_file() else b""
+        return own + self.trust.cross, self._root.certificate_pem + previous
 
     def check(self, certificate_pem: bytes) -> Peer:
         """Who calls; raises `Refused` for a revoked member and `Unauthenticated` for one whom the roster lacks."""
