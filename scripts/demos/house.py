@@ -30,8 +30,9 @@ def free_port() -> int:
 class House:
     """Root, server, operator, scientist and partners, each in a folder of its own below `folder`."""
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1", python: str = sys.executable) -> None:
         self.folder, self.host = folder, host
+        self._aimass = [python, "-m", "aimass.proto.commands"]
         self.port, self.enrol_port = free_port(), free_port()
         self._processes: dict[str, subprocess.Popen[str]] = {}
 
@@ -50,7 +51,7 @@ class House:
     def run(self, *arguments: str) -> Any:
         """Run `aimass ARGUMENTS --json` in the folder and return what it printed."""
         done = subprocess.run(
-            [*_AIMASS, *arguments, "--json"],
+            [*self._aimass, *arguments, "--json"],
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -65,7 +66,7 @@ class House:
         """Start a long-lived command and wait for its line `ready`; its log goes to `name.log`."""
         with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
-                [*(launcher or _AIMASS), *arguments],
+                [*(launcher or self._aimass), *arguments],
                 cwd=self.folder,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -149,7 +150,7 @@ class House:
         for name, role in newcomers:
             self._token(name, role)
             self._client(name)
-            command = [*_AIMASS, "client", "enroll", "--dir", name, "--token", f"{name}.token"]
+            command = [*self._aimass, "client", "enroll", "--dir", name, "--token", f"{name}.token"]
             log = (self.folder / f"{name}-enroll.log").open("w")
             waiting.append(
                 subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, text=True, env=_environment())
@@ -203,9 +204,6 @@ class House:
     def clear(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-_AIMASS = [sys.executable, "-m", "aimass.proto.commands"]
 
 
 def _environment() -> dict[str, str]:

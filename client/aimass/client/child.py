@@ -68,10 +68,42 @@ class Made(NamedTuple):
     state: memoryview
 
 
+class _Process:
+    """A child process that can be killed at any time.
+
+    Not by `Process.kill`: that looks whether the process has ended, and so may take its exit code from asyncio.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        try:
+            self._handle = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            self._handle = -1
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    def kill(self) -> None:
+        if self._handle >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+    async def end(self) -> int:
+        """Kill it and wait; its exit code, negative for a signal."""
+        self.kill()
+        code = await self._process.wait()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+        return code
+
+
 class Child:
     """A running child."""
 
-    def __init__(self, process: asyncio.subprocess.Process, link: socket.socket, opened: Opened, scratch: Path) -> None:
+    def __init__(self, process: _Process, link: socket.socket, opened: Opened, scratch: Path) -> None:
         self._process, self._link, self._opened, self._scratch = process, link, opened, scratch
         self._busy = asyncio.Lock()
         self._usable = True
@@ -84,7 +116,7 @@ class Child:
     @property
     def alive(self) -> bool:
         """False once it died, or was killed in the middle of an order."""
-        return self._usable and self._process.returncode is None
+        return self._usable and self._process.running
 
     async def work(self, order: Order, model: Path, state: Path, max_bytes: int) -> Made:
         """One order at a time. Raises `ChildFailed` for what the task raised, `ChildDied` where the child is gone.
@@ -125,8 +157,7 @@ class Child:
 
     async def _ending(self) -> str:
         """How it ended, in words."""
-        self.kill()
-        code = await self._process.wait()
+        code = await self._process.end()
         if code < 0:
             name = signal.Signals(-code).name
             return f"the training child was ended by {name} (out of memory, or a crash in native code)"
@@ -134,14 +165,12 @@ class Child:
 
     def kill(self) -> None:
         """End it at once, whatever it does."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
 
     async def stop(self) -> None:
         """Kill it: it holds nothing that could be lost."""
         self._usable = False
-        self.kill()
-        await self._process.wait()
+        await self._process.end()
         self._link.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -174,7 +203,7 @@ async def start_child(
     scratch = Path(tempfile.mkdtemp(dir=scratch_parent))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        process = await asyncio.create_subprocess_exec(
+        started = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
             "-m",
@@ -193,6 +222,7 @@ async def start_child(
             },
             cwd="/",
         )
+        process = _Process(started)
         theirs.close()
         wanted = Open(
             task=source.name,
@@ -208,9 +238,7 @@ async def start_child(
             data, _ = await asyncio.wait_for(asyncio.to_thread(receive, ours), limits.start_s)
             return Child(process, ours, _expect(data, b"O", Opened), scratch)
         except (AimassError, OSError, TimeoutError, asyncio.CancelledError) as error:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await process.end()
             ours.close()
             shutil.rmtree(scratch, ignore_errors=True)
             if isinstance(error, TimeoutError):

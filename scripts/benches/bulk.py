@@ -1,0 +1,129 @@
+"""A federation for measuring transport: a task of any size whose training costs next to nothing.
+
+The task is installed in an environment of its own, laid over the one that runs the benchmark, because what a partner
+runs is found by entry point and the training child takes no hints from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import site
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scripts.demos.house import House
+
+_TASK = '''"""A model of any size, of which a step trains a few numbers."""
+
+import torch
+
+from aimass.proto.manifest import Category, Number, Schema
+from aimass.proto.task import Task
+
+ELEMENTS = {elements}
+
+
+class Bulk(Task):
+    schema = Schema(
+        name="bulk/1",
+        columns=(Number(name="x", minimum=0, maximum=1),),
+        label=Category(name="y", values=("no", "yes"), required=True),
+    )
+
+    def build(self) -> torch.nn.Module:
+        return Network()
+
+
+class Network(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bulk = torch.nn.ParameterList([torch.zeros(n) for n in ELEMENTS])
+        self.output = torch.nn.Linear(1, 2)
+
+    def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        return self.output(numbers)
+
+
+task = Bulk()
+'''
+_PLAN = """name = "bulk"
+task = "bulk"
+data_schema = "bulk/1"
+seed = 1
+[train]
+batch_size = 100
+learning_rate = 0.001
+steps = 1
+[evaluate]
+every = 0
+[cohort]
+quorum = {quorum}
+[[stages]]
+driver = "averaging"
+options = {{ rounds = {rounds} }}
+"""
+_TENSORS = 8
+
+
+def _environment(folder: Path, bytes_of_model: int) -> str:
+    """An environment with the task in it; its Python."""
+    venv.create(folder, with_pip=False)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    (packages / "below.pth").write_text(
+        "\n".join(f"import site; site.addsitedir({p!r})" for p in site.getsitepackages())
+    )
+    elements = bytes_of_model // 4
+    sizes = [elements // _TENSORS] * (_TENSORS - 1)
+    sizes.append(elements - sum(sizes) - 4)
+    (packages / "bulk").mkdir()
+    (packages / "bulk" / "__init__.py").write_text(_TASK.format(elements=sizes))
+    facts = packages / "bulk-0.1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bulk\nVersion: 0.1\n")
+    (facts / "entry_points.txt").write_text("[aimass.tasks]\nbulk = bulk:task\n")
+    return str(folder / "bin" / "python")
+
+
+@contextlib.contextmanager
+def bulk_federation(folder: Path, bytes_of_model: int, partners: Sequence[str]) -> Iterator[House]:
+    """Server and partners that are ready to train a model of so many bytes."""
+    python = _environment(folder / "environment", bytes_of_model)
+    with House(folder / "house", python=python) as house:
+        house.found(partners)
+        digest = house.run("task", "digest", "bulk")["digest"]
+        (house.folder / "rows.csv").write_text(
+            "x,y\n" + "".join(f"0.{i:02},{'yes' if i % 2 else 'no'}\n" for i in range(40))
+        )
+        for partner in partners:
+            house.permit(partner, "bulk", digest)
+            house.run(
+                "client", "data", "add", "bulk", "--dir", partner, "--schema", "bulk/1", "--uri", "rows.csv",
+                "--format", "csv", "--salt", "00" * 32,
+            )  # fmt: skip
+            house.start_partner(partner)
+        yield house
+
+
+def round_seconds(house: House, rounds: int, quorum: int) -> list[float]:
+    """Submit a run and wait for it; seconds from commit to commit, without the first round."""
+    (house.folder / "plan.toml").write_text(_PLAN.format(rounds=rounds, quorum=quorum))
+    house.run("run", "submit", "plan.toml", "--as", "scientist", "--watch")
+    view = house.run("run", "show", "last", "--as", "scientist")
+    committed = [step["committed_at"] for step in view["steps"]]
+    return [after - before for before, after in itertools.pairwise(committed)]
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    size, count = int(float(sys.argv[1]) * 1e6), int(sys.argv[2])
+    with tempfile.TemporaryDirectory() as name, bulk_federation(Path(name), size, ["north", "south"]) as made:
+        sys.stdout.write(json.dumps(round_seconds(made, count, 2)) + "\n")
+        if len(sys.argv) > 3:
+            sys.stdout.write((made.folder / f"{sys.argv[3]}.log").read_text())
+        subprocess.run(["du", "-sh", str(made.folder)], check=False)
