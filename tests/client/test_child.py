@@ -167,5 +167,5 @@ def test_a_result_that_the_child_could_still_change_or_that_is_too_large_is_refu
     with pytest.raises(IntegrityError):
         sealed_view(loose, 100)
     with pytest.raises(LimitExceeded):
-        sealed_view(seal(b"0" * 101), 100)
-    assert bytes(sealed_view(seal(b"0" * 100), 100)) == b"0" * 100
+        sealed_view(seal([b"0" * 101]), 100)
+    assert bytes(sealed_view(seal([b"0" * 100]), 100)) == b"0" * 100

@@ -92,7 +92,7 @@ def test_a_misspelt_rule_is_an_error_and_not_a_missing_rule() -> None:
 
 
 def test_only_released_metrics_and_figures_leave() -> None:
-    released = decode_contribution(Blob(release(sent(), step(), MODEL, POLICY).data))
+    released = decode_contribution(Blob(b"".join(release(sent(), step(), MODEL, POLICY).parts)))
     assert set(released.metrics) == {"loss"}
     assert dict(released.figures) == {"auc": 0.9}
     np.testing.assert_array_equal(released.groups["update"].tensors["w"], np.array([1, 2, 3], np.float32))

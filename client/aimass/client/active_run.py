@@ -307,10 +307,14 @@ class ActiveRun:
             await self._tell(machine.StepFailed(index=step.index, reason=f"{error.code}: {error.what}"))
 
     async def _worked(self, step: Step, product: Product) -> None:
+        """Durable, journalled, and then known to be ready: in this order."""
+        digest = await asyncio.to_thread(self._bench.save, step, product)
         current = self.session.step if self.session else None
-        if current is not None and current.index == step.index:
-            self._bench.keep(step, product)
-            self._apply(machine.Worked(index=step.index, digest=product.digest))
+        if current is None or current.index != step.index:
+            self._folder.drop_contribution(step.index)
+            return
+        self._bench.journal(step, product, digest)
+        self._apply(machine.Worked(index=step.index, digest=digest))
 
     async def _tell(self, event: machine.Event) -> None:
         """Apply an event from within a task; a full disk is waited for."""

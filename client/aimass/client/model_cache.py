@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
 from aimass.proto.durable import Durability
-from aimass.proto.storage import Spool
+from aimass.proto.storage import Spool, map_file
 
 __all__ = ["ModelCache"]
 
@@ -15,12 +16,15 @@ class ModelCache:
     """The newest model of every run, each digest once. Sweep it at the start: an earlier life may have left some."""
 
     def __init__(self, folder: Path, durability: Durability) -> None:
-        self.spool = Spool(folder, durability)
+        self.spool = Spool(folder, durability, synced=False)
         self._held: dict[str, str] = {}
 
     def sweep(self, wanted: Collection[str]) -> None:
-        """Delete what is in no open step."""
+        """Delete what is in no open step, and what a crash has torn: what was fetched is not flushed to the disk."""
         self.spool.sweep(lambda digest: digest in wanted)
+        for digest in wanted:
+            if self.spool.has(digest) and hashlib.sha256(map_file(self.spool.path(digest))).hexdigest() != digest:
+                self.spool.discard(digest)
 
     def hold(self, run_id: str, digest: str) -> None:
         """A run works on this model now; the one before goes unless another run works on it."""

@@ -25,9 +25,9 @@ Postprocessor = Callable[[Contribution], Contribution]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Released:
-    """The bytes that may leave, and what the journal says of them."""
+    """The parts of the blob that may leave, and what the journal says of them."""
 
-    data: bytes
+    parts: list[bytes | memoryview]
     tensors: int
     metrics: tuple[str, ...]
     figures: tuple[str, ...]
@@ -71,7 +71,7 @@ def release(
         figures={name: value for name, value in contribution.figures.items() if name in policy.release.figures},
     )
     return Released(
-        kept.encode(),
+        kept.parts(),
         sum(len(group.tensors) for group in kept.groups.values()),
         tuple(kept.metrics),
         tuple(kept.figures),

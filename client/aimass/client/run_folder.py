@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from aimass.client.session import Session
-from aimass.proto.durable import Durability, fsync_folder, make_folder, write_file
+from aimass.proto.durable import Durability, fsync_folder, make_folder, write_file, write_parts
 from aimass.proto.values import canonical_json, decode_json
 
 __all__ = ["RunFolder", "run_folders"]
@@ -48,9 +48,9 @@ class RunFolder:
         """Where the released contribution of a step stands."""
         return self._folder / f"step-{index}.safetensors"
 
-    def save_contribution(self, index: int, data: bytes) -> None:
-        """Keep a contribution that may leave, before it does."""
-        write_file(self.contribution(index), data, self._durability, "client.contribution")
+    def save_contribution(self, index: int, parts: Iterable[bytes | memoryview]) -> str:
+        """Keep a contribution that may leave, before it does; its SHA-256."""
+        return write_parts(self.contribution(index), parts, self._durability, "client.contribution")
 
     def drop_contribution(self, index: int) -> None:
         """Forget a step's contribution, and the local state that was not kept."""

@@ -64,10 +64,9 @@ def train(
     model = task.build()
     load_parameters(model, parameters)
     model.to(device).train()
-    start = {name: value.detach().clone() for name, value in _contributed(model).items()}
     state = _optimise(task, model, shard, settings, seed, device, local_state)
     with torch.no_grad():
-        update = {name: _difference(value, start[name]) for name, value in _contributed(model).items()}
+        update = {name: _difference(value, parameters.torch(name)) for name, value in _contributed(model).items()}
     weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
     return Contribution({"update": Group(weight, update)}, {}, {}), state
 
@@ -83,9 +82,10 @@ def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def _difference(new: torch.Tensor, old: torch.Tensor) -> np.ndarray[Any, Any]:
     """New minus old as the contribution carries it: floats in their type, bfloat16 by its bits, integers in int64."""
-    if not new.is_floating_point():
-        return (new.long() - old.long()).cpu().numpy()
-    difference = (new - old).cpu()
+    local = new.cpu()
+    if not local.is_floating_point():
+        return (local.long() - old.long()).numpy()
+    difference = local - old
     return (difference.view(torch.uint16) if difference.dtype == torch.bfloat16 else difference).numpy()
 
 

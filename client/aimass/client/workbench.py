@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -52,10 +51,9 @@ class Uplink(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Product:
-    """What a step's work came to: what the gate lets leave, its digest, and the local state to keep if it counts."""
+    """What a step's work came to: what the gate lets leave, and the local state to keep if it counts."""
 
     released: Released
-    digest: str
     state: bytes
 
 
@@ -114,8 +112,7 @@ class Workbench:
         made = await self._made(plan, order, model)
         layout = Blob(map_file(model)).layout
         released = await asyncio.to_thread(release, made.contribution, step, layout, self._partner.policy)
-        digest = await asyncio.to_thread(lambda: hashlib.sha256(released.data).hexdigest())
-        return Product(released, digest, bytes(made.state) if step.kind is StepKind.TRAIN else b"")
+        return Product(released, bytes(made.state) if step.kind is StepKind.TRAIN else b"")
 
     async def _made(self, plan: Plan, order: Order, model: Path) -> Made:
         """The child's work; one that dies is replaced once."""
@@ -129,11 +126,14 @@ class Workbench:
                 log.warning("run %s: %s; a new one is started", self._run_id[:8], error)
         raise WrongState("the work was never tried", code="session.no_try")
 
-    def keep(self, step: Step, product: Product) -> None:
-        """Make the contribution durable, then journal it; then it may leave."""
+    def save(self, step: Step, product: Product) -> str:
+        """Make the contribution, and the local state beside it, durable; the contribution's digest. It blocks."""
         if product.state:
             self._folder.save_new_state(step.index, product.state)
-        self._folder.save_contribution(step.index, product.released.data)
+        return self._folder.save_contribution(step.index, product.released.parts)
+
+    def journal(self, step: Step, product: Product, digest: str) -> None:
+        """Say that a contribution may leave, before it does."""
         self._partner.journal.record(
             JournalLine(
                 at=self._clock.now(),
@@ -141,8 +141,8 @@ class Workbench:
                 run_id=self._run_id,
                 step=step.index,
                 kind=f"{step.kind}:{step.purpose}".rstrip(":"),
-                digest=product.digest,
-                bytes=len(product.released.data),
+                digest=digest,
+                bytes=sum(len(part) for part in product.released.parts),
                 tensors=product.released.tensors,
                 metrics=product.released.metrics,
                 figures=product.released.figures,

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-Work = Callable[[Order, int, int], tuple[bytes, bytes]]
+Parts = list[bytes | memoryview]
+Work = Callable[[Order, int, int], tuple[Parts, Parts]]
 """An order with descriptors of the model and of the local state; the contribution and the new local state."""
 
 
@@ -55,9 +56,7 @@ def main() -> None:
             send(link, b"F" + canonical_json(_fault(error)))
 
 
-def _open(
-    wanted: Open, descriptors: tuple[int, ...]
-) -> tuple[Callable[[Order, int, int], tuple[bytes, bytes]], Opened]:
+def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:
     """Lock in first: importing a task runs it. Then check, import, read."""
     from aimass.proto.task import load, locate  # noqa: PLC0415
 
@@ -92,7 +91,7 @@ def _worker(task: Task, shard: Shard, device: str) -> Work:
     from aimass.proto.storage import map_descriptor  # noqa: PLC0415
     from aimass.proto.tensors import Blob  # noqa: PLC0415
 
-    def work(order: Order, model_descriptor: int, state_descriptor: int) -> tuple[bytes, bytes]:
+    def work(order: Order, model_descriptor: int, state_descriptor: int) -> tuple[Parts, Parts]:
         model, state = Blob(map_descriptor(model_descriptor)), bytes(map_descriptor(state_descriptor))
         os.close(model_descriptor)
         os.close(state_descriptor)
@@ -103,7 +102,7 @@ def _worker(task: Task, shard: Shard, device: str) -> Work:
                 made = trainer.evaluate(task, shard, model, order.evaluate, device)
             case _:
                 made = trainer.analyse(order.purpose, shard, model)
-        return made.encode(), state
+        return made.parts(), [state]
 
     return work
 

@@ -11,10 +11,12 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Annotated, Final
 
 import msgspec
 
+from aimass.proto.durable import write_all
 from aimass.proto.errors import IntegrityError, LimitExceeded, Unavailable
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
@@ -108,12 +110,11 @@ def receive(link: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     return bytes(parts), tuple(descriptors)
 
 
-def seal(data: bytes) -> int:
-    """A sealed memory file with `data`."""
+def seal(parts: Iterable[bytes | memoryview]) -> int:
+    """A sealed memory file with `parts`, one after the other."""
     descriptor = os.memfd_create("aimass", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    for part in parts:
+        write_all(descriptor, part)
     fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
     return descriptor
 

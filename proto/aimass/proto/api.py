@@ -53,6 +53,9 @@ V = TypeVar("V", bound=Value)
 _RECONNECT_S = 0.5
 _MAX_MODEL = 1 << 36
 
+Progress = Callable[[int, int], None]
+"""Hears of bytes that moved, and of all."""
+
 
 class Federation:
     """A person's connection to a server; a context manager. Make it with `Federation.open`."""
@@ -114,11 +117,19 @@ class Federation:
 
     # ---------------------------------------------------------------- runs
 
-    def submit(self, plan: str | Path | PlanDraft | Plan, *, model: bytes | None = None, key: str = "") -> Run:
+    def submit(
+        self,
+        plan: str | Path | PlanDraft | Plan,
+        *,
+        model: bytes | None = None,
+        key: str = "",
+        progress: Progress | None = None,
+    ) -> Run:
         """Start a run from a plan: a TOML file, a draft, or a complete plan whose first model is given or uploaded.
 
         For a draft the task's digest is taken from what is installed here, and the first model is built from the
-        plan's seed. The same `key` gives the same run, so a submission can be repeated safely.
+        plan's seed. The same `key` gives the same run, so a submission can be repeated safely. `progress` hears of
+        the first model's bytes that are sent and of all.
         """
         if isinstance(plan, str | Path):
             plan = read_plan_draft(Path(plan).read_text("utf-8"), str(plan))
@@ -129,15 +140,15 @@ class Federation:
         else:
             complete, blob = plan, model or b""
         if blob:
-            self.upload(blob)
+            self.upload(blob, progress)
         request = pb.SubmitRunRequest(plan=encode_plan(complete), key=key or secrets.token_hex(16))
         return Run(self, self._ask(self._control.SubmitRun, request, RunView))
 
-    def upload(self, blob: bytes) -> str:
+    def upload(self, blob: bytes, progress: Progress | None = None) -> str:
         """Send a first model; returns its digest. Sent before, it is not sent again."""
         digest = hashlib.sha256(blob).hexdigest()
         header = SubmitHeader(kind="model", size=len(blob), digest=digest)
-        self._await(submit(self._channel, header, memoryview(blob)))
+        self._await(submit(self._channel, header, memoryview(blob), progress))
         return digest
 
     def runs(self, state: str = "", limit: int = 50) -> tuple[RunSummary, ...]:
@@ -175,7 +186,7 @@ class Federation:
             return found.pop() if len(found) == 1 else digest
         return digest
 
-    def export(self, digest: str, path: str | Path) -> Path:
+    def export(self, digest: str, path: str | Path, progress: Progress | None = None) -> Path:
         """Fetch a model's safetensors file, verified; goes on where a broken fetch stopped."""
         target, digest = Path(path), self._whole(digest)
         spool = Spool(target.parent / f".{target.name}.fetch")
@@ -183,7 +194,7 @@ class Federation:
         async def run() -> Path:
             while True:
                 try:
-                    return await fetch(self._channel, FetchRequest(digest=digest), spool, _MAX_MODEL)
+                    return await fetch(self._channel, FetchRequest(digest=digest), spool, _MAX_MODEL, progress)
                 except Unavailable:
                     await asyncio.sleep(_RECONNECT_S)
 

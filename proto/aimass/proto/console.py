@@ -7,15 +7,17 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Final
 
 import msgspec
 
 from aimass.proto.durable import UNINTERRUPTED, write_file
 
-__all__ = ["ask", "common", "emit", "group", "plain", "say", "table", "write_output"]
+__all__ = ["Bar", "ask", "common", "emit", "group", "plain", "say", "table", "write_output"]
 
 Handler = Callable[[argparse.Namespace], int]
+_BAR: Final = 30
 
 
 def group(parser: argparse.ArgumentParser, example: str) -> Any:
@@ -37,6 +39,33 @@ def say(args: argparse.Namespace, text: str) -> None:
     if not args.quiet and not args.json:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+class Bar:
+    """A progress bar on standard error, where that is a terminal and nobody asked for quiet."""
+
+    def __init__(self, args: argparse.Namespace, text: str) -> None:
+        self._text, self._shown = text, -1
+        self._stream = sys.stderr if sys.stderr.isatty() and not args.quiet and not args.json else None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __call__(self, done: int, of: int) -> None:
+        """Redraw it where it moved by a per cent."""
+        percent = 100 * done // of if of else 100
+        if self._stream is None or percent == self._shown:
+            return
+        self._shown = percent
+        filled = percent * _BAR // 100
+        self._stream.write(f"\r{self._text} [{'#' * filled}{'.' * (_BAR - filled)}] {percent:3} % of {of / 1e6:.1f} MB")
+        self._stream.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None and self._shown >= 0:
+            self._stream.write("\n")
 
 
 def plain(value: object) -> Any:

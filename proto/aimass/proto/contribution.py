@@ -17,7 +17,7 @@ import numpy as np
 
 from aimass.proto.elements import FLOATS, INTEGERS, as_float64, dtype_name
 from aimass.proto.errors import BadInput
-from aimass.proto.tensors import Array, Blob, encode_numpy
+from aimass.proto.tensors import Array, Blob, blob_parts
 
 __all__ = ["Contribution", "Group", "Limits", "Metric", "check_contribution", "decode_contribution", "group_norm"]
 
@@ -64,6 +64,10 @@ class Contribution:
 
     def encode(self) -> bytes:
         """The canonical blob; raises `BadInput` for names that it cannot hold."""
+        return b"".join(self.parts())
+
+    def parts(self) -> list[bytes | memoryview]:
+        """The same in parts, in order, over the arrays' own memory; raises as `encode` does."""
         arrays: dict[str, Array] = {}
         for name, group in self.groups.items():
             _check_name(_GROUP, name, "group", reserved=_RESERVED)
@@ -73,7 +77,7 @@ class Contribution:
             arrays[f"metric/{name}"] = np.array([metric.total, metric.weight], dtype=np.float64)
         for name, figure in self.figures.items():
             arrays[f"figure/{name}"] = np.array(figure, dtype=np.float64)
-        return encode_numpy(arrays)
+        return blob_parts(arrays)[1]
 
 
 def decode_contribution(blob: Blob) -> Contribution:
@@ -155,16 +159,25 @@ def _check_layout(
 
 
 def group_norm(group: Group) -> float:
-    """L2 norm over all tensors of a group in float64, in blocks; NaN or infinity where an element is."""
-    total = 0.0
+    """L2 norm over all tensors of a group, to six digits; NaN or infinity where an element is."""
     for name, array in group.tensors.items():
         if dtype_name(array) not in (*FLOATS, *INTEGERS):
             raise _bad(f"{name!r} holds no numbers", "dtype", array.dtype, ", ".join((*FLOATS, *INTEGERS)))
-        flat = array.reshape(-1)
-        for start in range(0, len(flat), _NORM_BLOCK):
-            block = as_float64(flat[start : start + _NORM_BLOCK])
-            total += float(block @ block)
+    arrays = [array.reshape(-1) for array in group.tensors.values()]
+    quick = sum(_square(array, exact=False) for array in arrays)
+    # What float32 cannot hold is computed again: a number that is too large has another name than NaN.
+    total = quick if math.isfinite(quick) else sum(_square(array, exact=True) for array in arrays)
     return math.sqrt(total) if total >= 0 else math.nan
+
+
+def _square(flat: Array, *, exact: bool) -> float:
+    """Sum of squares, each block in its own float32 where `exact` does not ask for more."""
+    total = 0.0
+    for start in range(0, len(flat), _NORM_BLOCK):
+        block = flat[start : start + _NORM_BLOCK]
+        values = block if block.dtype == np.float32 and not exact else as_float64(block)
+        total += float(values @ values)
+    return total
 
 
 def _check_name(pattern: re.Pattern[str], name: str, what: str, reserved: frozenset[str] = frozenset()) -> None:

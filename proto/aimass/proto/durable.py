@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
 from aimass.proto.errors import Conflict, OutOfSpace
+
+_PART: Final = 1 << 20  # small enough to be hashed while it is in the cache
 
 __all__ = [
     "UNINTERRUPTED",
@@ -28,6 +31,7 @@ __all__ = [
     "only_one",
     "write_all",
     "write_file",
+    "write_parts",
 ]
 
 
@@ -64,21 +68,34 @@ def disk_errors(what: str) -> Iterator[None]:
 
 def write_file(path: Path, data: bytes, durability: Durability, point: str, mode: int = 0o600) -> None:
     """Replace `path` by `data` so that a crash leaves the old content or the new, never a part."""
+    write_parts(path, (data,), durability, point, mode)
+
+
+def write_parts(
+    path: Path, parts: Iterable[bytes | memoryview], durability: Durability, point: str, mode: int = 0o600
+) -> str:
+    """Like `write_file` for content in parts; its SHA-256, computed as it is written."""
     durability.reached(f"{point}.write")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    hasher = hashlib.sha256()
     try:
         with disk_errors(path.name):
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            with os.fdopen(descriptor, "wb", buffering=0):
+                for part in parts:
+                    view = memoryview(part)
+                    for start in range(0, len(view), _PART):
+                        piece = view[start : start + _PART]
+                        write_all(descriptor, piece)
+                        hasher.update(piece)
+                os.fsync(descriptor)
             temporary.replace(path)
             fsync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     durability.reached(f"{point}.written")
+    return hasher.hexdigest()
 
 
 def append_line(path: Path, line: bytes, durability: Durability, point: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aimass.proto.console import common, emit, group
+from aimass.proto.console import Bar, common, emit, group
 from aimass.proto.run_cli import add_home
 
 __all__ = ["add_arguments"]
@@ -73,7 +73,8 @@ def _export(args: argparse.Namespace) -> int:
     from aimass.proto.api import Federation
 
     with Federation.open(args.home) as federation:
-        path = federation.export(args.digest, args.path)
+        with Bar(args, "model") as bar:
+            path = federation.export(args.digest, args.path, bar)
         digest = federation.model(args.digest).digest
     emit(args, {"written": str(path), "digest": digest, "bytes": path.stat().st_size})
     return 0

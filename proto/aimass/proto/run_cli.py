@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aimass.proto.console import common, emit, group, say
+from aimass.proto.console import Bar, common, emit, group, say
 
 if TYPE_CHECKING:
     from aimass.proto.views import RunView
@@ -69,7 +69,8 @@ def _submit(args: argparse.Namespace) -> int:
     from aimass.proto.api import Federation
 
     with Federation.open(args.home) as federation:
-        run = federation.submit(args.plan, key=args.key)
+        with Bar(args, "first model") as bar:
+            run = federation.submit(args.plan, key=args.key, progress=bar)
         if args.watch:
             return _follow(args, run)
         emit(args, run.view.summary)

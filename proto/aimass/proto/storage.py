@@ -24,6 +24,7 @@ __all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_bl
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _BLOCK: Final = 1 << 20
+_MAPS: Final = 64
 _PART: Final = re.compile(r"\.[0-9a-f]{64}\.part\Z")
 
 
@@ -89,6 +90,13 @@ class FileBlobs:
         self._durability = durability
         self._verified: dict[str, memoryview] = {}
 
+    def _remember(self, digest: str, view: memoryview) -> memoryview:
+        """Keep the newest maps: a store of many models must not use up the address space."""
+        self._verified[digest] = view
+        while len(self._verified) > _MAPS:
+            del self._verified[next(iter(self._verified))]
+        return view
+
     def _path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
             raise BadInput("not a SHA-256 in hexadecimal", code="storage.digest", value=digest)
@@ -106,10 +114,11 @@ class FileBlobs:
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-            self.adopt(temporary, hasher.hexdigest())
+            digest = hasher.hexdigest()
+            self.adopt(temporary, digest)
         finally:
             temporary.unlink(missing_ok=True)
-        return hasher.hexdigest()
+        return digest
 
     def adopt(self, path: Path, digest: str) -> None:
         """Move a flushed file of known digest to its place."""
@@ -118,6 +127,8 @@ class FileBlobs:
         path.replace(place)
         fsync_folder(place.parent)
         fsync_folder(self._folder)
+        # Its bytes were hashed on the way here: this process need not read them again before it hands them out.
+        self._remember(digest, map_file(place))
         self._durability.reached("blobs.written")
 
     def open(self, digest: str) -> memoryview:
@@ -137,8 +148,7 @@ class FileBlobs:
                 limit=digest,
                 cure=f"Restore {path.name} from a backup; it is not used.",
             )
-        self._verified[digest] = view
-        return view
+        return self._remember(digest, view)
 
     def has(self, digest: str) -> bool:
         """Whether the blob is here."""
@@ -160,9 +170,10 @@ class Spool:
     A key belongs to one upload of stated size and digest. Not safe for two writers of one key: the caller serialises.
     """
 
-    def __init__(self, folder: Path, durability: Durability = UNINTERRUPTED) -> None:
+    def __init__(self, folder: Path, durability: Durability = UNINTERRUPTED, *, synced: bool = True) -> None:
+        """Without `synced` a finished upload may be lost or torn by a crash: verify it before it is used after one."""
         self._folder = make_folder(folder)
-        self._durability = durability
+        self._durability, self._synced = durability, synced
 
     def path(self, key: str) -> Path:
         """Where the finished upload of `key` stands."""
@@ -170,14 +181,17 @@ class Spool:
             raise BadInput("not a spool key", code="spool.key", value=ascii(key))
         return self._folder / key
 
-    def begin(self, key: str, size: int, digest: str) -> SpoolWriter:
-        """Open the upload of `key` where it broke off; other bytes than were begun start afresh."""
+    def begin(self, key: str, size: int | None, digest: str) -> SpoolWriter:
+        """Open the upload of `key` where it broke off; other bytes than were begun start afresh.
+
+        A size that is not known yet is stated with `expect` before the first byte.
+        """
         path = self.path(key)
         part = path.with_name(f"{path.name}.{digest}.part")
         for other in self._folder.glob(f"{path.name}.*.part"):
             if other != part:
                 other.unlink(missing_ok=True)
-        return SpoolWriter(part, path, size, digest, self._durability)
+        return SpoolWriter(part, path, size, digest, self._durability, synced=self._synced)
 
     def has(self, key: str) -> bool:
         """Whether the upload of `key` is finished."""
@@ -200,24 +214,32 @@ class Spool:
 class SpoolWriter:
     """One upload: append chunks, then `finish`. Hashes while the bytes move; on resumption what is there is read."""
 
-    def __init__(self, part: Path, path: Path, size: int, digest: str, durability: Durability) -> None:
-        self._part, self._path, self._size, self._digest = part, path, size, digest
-        self._durability = durability
+    def __init__(
+        self, part: Path, path: Path, size: int | None, digest: str, durability: Durability, *, synced: bool
+    ) -> None:
+        self._part, self._path, self._size, self._digest = part, path, -1, digest
+        self._durability, self._synced = durability, synced
         self._hasher = hashlib.sha256()
-        if self._is_finished():
+        if size is not None and self._is_finished(size):
             # Stored before a crash, and not recorded yet by whoever asked for it: nothing needs to be sent again.
             self._file: IO[bytes] | None = None
             self.offset = size
             return
         self._file = part.open("ab", buffering=0)  # nothing is left to be written when it is closed
         self.offset = self._file.tell()
-        if self.offset > size:
-            self._file.truncate(0)
-            self.offset = 0
-        elif self.offset:
+        if self.offset:
             with part.open("rb") as held:
                 while block := held.read(_BLOCK):
                     self._hasher.update(block)
+        if size is not None:
+            self.expect(size)
+
+    def expect(self, size: int) -> None:
+        """State how many bytes the whole upload has; what is there and longer is begun afresh."""
+        self._size = size
+        if self.offset > size:
+            self._open_file().truncate(0)
+            self.offset, self._hasher = 0, hashlib.sha256()
 
     def append(self, chunk: bytes | memoryview) -> None:
         """Add the next bytes; raises `LimitExceeded` beyond the stated size."""
@@ -257,10 +279,12 @@ class SpoolWriter:
             )
         self._durability.reached("spool.write")
         with disk_errors("an upload"):
-            os.fsync(self._file.fileno())
+            if self._synced:
+                os.fsync(self._file.fileno())
             self._file.close()
             self._part.replace(self._path)
-            fsync_folder(self._path.parent)
+            if self._synced:
+                fsync_folder(self._path.parent)
         self._durability.reached("spool.written")
         return self._path
 
@@ -269,8 +293,8 @@ class SpoolWriter:
         if self._file is not None:
             self._file.close()
 
-    def _is_finished(self) -> bool:
-        if not self._path.is_file() or self._path.stat().st_size != self._size:
+    def _is_finished(self, size: int) -> bool:
+        if not self._path.is_file() or self._path.stat().st_size != size:
             return False
         with self._path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == self._digest

@@ -33,6 +33,7 @@ __all__ = [
     "Buffer",
     "Layout",
     "TensorSpec",
+    "blob_parts",
     "encode_numpy",
     "encode_torch",
     "numpy_dtype",
@@ -318,9 +319,14 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 def encode_numpy(arrays: Mapping[str, Array]) -> bytes:
     """The canonical blob of `arrays`, uint16 being the bits of bfloat16; raises `BadInput` for other element types."""
+    return b"".join(blob_parts(arrays)[1])
+
+
+def blob_parts(arrays: Mapping[str, Array]) -> tuple[Layout, list[bytes | memoryview]]:
+    """The same blob as its layout and its parts in order: header and tensors, none of them copied."""
     layout = Layout.of(TensorSpec(name, _dtype_name(array.dtype), array.shape) for name, array in arrays.items())
     ordered = (np.ascontiguousarray(arrays[spec.name], dtype=_NUMPY[spec.dtype]) for spec in layout.tensors)
-    return b"".join([layout.header, *(array.reshape(-1).view(np.uint8).data for array in ordered)])
+    return layout, [layout.header, *(array.reshape(-1).view(np.uint8).data for array in ordered)]
 
 
 def encode_torch(tensors: Mapping[str, torch.Tensor]) -> bytes:

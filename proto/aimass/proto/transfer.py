@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol, TypeVar
 
@@ -220,15 +220,22 @@ async def _next(requests: AsyncIterator[bytes], idle_s: float) -> bytes:
         raise DeadlinePassed("no byte came", code="transfer.idle", limit=f"{idle_s} s") from None
 
 
-async def fetch(channel: grpc.aio.Channel, request: FetchRequest, spool: Spool, max_bytes: int) -> Path:
+async def fetch(
+    channel: grpc.aio.Channel,
+    request: FetchRequest,
+    spool: Spool,
+    max_bytes: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Fetch a blob into `spool` under its digest, from where an earlier try stopped; verified before it is returned.
 
-    Raises the server's named error, `LimitExceeded` for a blob above `max_bytes`, `IntegrityError` for other bytes
-    than the digest's, and `Unavailable` for a broken link: call again to go on.
+    `progress` hears of bytes that are here and of all. Raises the server's named error, `LimitExceeded` for a blob
+    above `max_bytes`, `IntegrityError` for other bytes than the digest's, and `Unavailable` for a broken link: call
+    again to go on.
     """
     if spool.has(request.digest):
         return spool.path(request.digest)
-    writer = spool.begin(request.digest, max_bytes, request.digest)
+    writer = spool.begin(request.digest, None, request.digest)
     try:
         call = channel.unary_stream(_FETCH)(canonical_json(msgspec.structs.replace(request, offset=writer.offset)))
         metadata = await call.initial_metadata()
@@ -240,21 +247,16 @@ async def fetch(channel: grpc.aio.Channel, request: FetchRequest, spool: Spool, 
             raise LimitExceeded(
                 "the blob is larger than the limit here", code="transfer.size", value=size, limit=max_bytes
             )
+        writer.expect(size)
         async for chunk in call:
             await asyncio.to_thread(writer.append, chunk)
-    except grpc.aio.AioRpcError as error:
-        raise error_of(error) from error
-    finally:
-        writer.close()
-    return _finish(spool, request.digest, size)
-
-
-def _finish(spool: Spool, digest: str, size: int) -> Path:
-    writer = spool.begin(digest, size, digest)
-    try:
+            if progress is not None:
+                progress(writer.offset, size)
         if writer.offset != size:
             raise Unavailable("the transfer broke off", code="transfer.cut", value=writer.offset, limit=size)
-        return writer.finish()
+        return await asyncio.to_thread(writer.finish)
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from error
     finally:
         writer.close()
 
@@ -270,12 +272,12 @@ async def submit(
     channel: grpc.aio.Channel,
     header: SubmitHeader,
     data: memoryview,
-    progress: Callable[[int], Awaitable[None]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Send `data` as `header` states; returns when the receiver has stored and recorded it.
 
-    Goes on at the offset that the receiver holds. Raises the receiver's named refusal, or `Unavailable` for a broken
-    link: call again to go on.
+    `progress` hears of bytes that are sent and of all. Goes on at the offset that the receiver holds. Raises the
+    receiver's named refusal, or `Unavailable` for a broken link: call again to go on.
     """
     call = channel.stream_stream(_SUBMIT)()
     try:
@@ -287,7 +289,7 @@ async def submit(
         for start in range(offset, len(data), CHUNK_BYTES):
             await call.write(bytes(data[start : start + CHUNK_BYTES]))
             if progress is not None:
-                await progress(min(start + CHUNK_BYTES, len(data)))
+                progress(min(start + CHUNK_BYTES, len(data)), len(data))
         await call.done_writing()
         if await call.read() != _STORED:
             raise error_of(await _failure(call))
