@@ -54,6 +54,7 @@ EVENTS = st.one_of(
     st.builds(lambda i: machine.StepOver(index=i, reason="late"), INDEX),
     st.builds(receipt, INDEX, st.sampled_from(["counted", "refused", "late"]), st.sampled_from(DIGESTS)),
     st.just(machine.HistoryGrew(heads=("4" * 64,))),
+    st.just(machine.Lost()),
     st.just(machine.Forked(reason="transcript.forked: x")),
     st.just(machine.Ended(state="finished", reason="")),
     st.builds(lambda p: machine.Answer(phase=p), st.sampled_from([Phase.PENDING, Phase.JOINED, Phase.DECLINED])),

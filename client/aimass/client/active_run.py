@@ -16,7 +16,7 @@ from aimass.client.run_folder import RunFolder
 from aimass.client.session import Phase, Session
 from aimass.client.workbench import Product, StartWorker, Uplink, Workbench
 from aimass.privacy.transcript import Chain, check_head_seen, check_history, check_receipt, sign_head_seen
-from aimass.proto.clock import Clock
+from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.durable import append_line_unless_held
 from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
@@ -42,6 +42,8 @@ class ActiveRun:
         self.run_id = run_id
         self._partner, self._folder, self._uplink, self._clock = partner, folder, uplink, clock
         self.session: Session | None = folder.load()
+        if self.session is not None and not folder.whole(self.session):
+            self.session, _ = machine.apply(self.session, machine.Lost())
         # A plan that was declined may be one that cannot be read here.
         takes_part = self.session is not None and self.session.phase in (Phase.JOINED, Phase.PENDING)
         self._plan: Plan | None = decode_plan(folder.plan()) if takes_part else None
@@ -308,7 +310,10 @@ class ActiveRun:
 
     async def _worked(self, step: Step, product: Product) -> None:
         """Durable, journalled, and then known to be ready: in this order."""
+        watch = Stopwatch()
         digest = await asyncio.to_thread(self._bench.save, step, product)
+        watch.lap("saved")
+        log.info("run %s step %d: %s", self.run_id[:8], step.index, watch)
         current = self.session.step if self.session else None
         if current is None or current.index != step.index:
             self._folder.drop_contribution(step.index)
@@ -328,6 +333,7 @@ class ActiveRun:
         what = f"run {self.run_id[:8]} step {step.index}"
         data = map_file(self._folder.contribution(step.index))
         header = SubmitHeader(kind="contribution", size=len(data), digest=digest, run_id=self.run_id, step=step.index)
+        watch = Stopwatch()
         try:
             await patiently(
                 what, self._clock, lambda: self._uplink.transfer(lambda channel: submit(channel, header, data))
@@ -339,6 +345,8 @@ class ActiveRun:
             reason = f"{error.code}: {error.sentence()}"
             await self._tell(machine.StepFailed(index=step.index, reason=reason, told=True))
         else:
+            watch.lap("sent")
+            log.info("%s: %s, %d bytes", what, watch, len(data))
             await self._tell(machine.Acknowledged(index=step.index))
 
     async def stop(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from aimass.proto.tensors import Blob, Layout
 __all__ = ["Postprocessor", "Released", "release"]
 
 Postprocessor = Callable[[Contribution], Contribution]
+PLAIN: Final = "plain sum"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Released:
     metrics: tuple[str, ...]
     figures: tuple[str, ...]
     mechanisms: tuple[str, ...]
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same work gives the same bytes again: a plain sum does, private noise and masks do not."""
+        return self.mechanisms == (PLAIN,)
 
 
 def release(
@@ -75,7 +82,7 @@ def release(
         sum(len(group.tensors) for group in kept.groups.values()),
         tuple(kept.metrics),
         tuple(kept.figures),
-        tuple(applied) or ("plain sum",),
+        tuple(applied) or (PLAIN,),
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from aimass.client.session import Session
+from aimass.client.session import Session, Work
 from aimass.proto.durable import Durability, fsync_folder, make_folder, write_file, write_parts
+from aimass.proto.storage import map_file
 from aimass.proto.values import canonical_json, decode_json
 
 __all__ = ["RunFolder", "run_folders"]
@@ -48,9 +50,19 @@ class RunFolder:
         """Where the released contribution of a step stands."""
         return self._folder / f"step-{index}.safetensors"
 
-    def save_contribution(self, index: int, parts: Iterable[bytes | memoryview]) -> str:
-        """Keep a contribution that may leave, before it does; its SHA-256."""
-        return write_parts(self.contribution(index), parts, self._durability, "client.contribution")
+    def save_contribution(self, index: int, parts: Iterable[bytes | memoryview], *, synced: bool) -> str:
+        """Keep a contribution that may leave, before it does; its SHA-256.
+
+        Flushed to the disk where `synced`: what no second computation can repeat. The rest is computed again.
+        """
+        return write_parts(self.contribution(index), parts, self._durability, "client.contribution", synced=synced)
+
+    def whole(self, session: Session) -> bool:
+        """Whether the contribution that `session` says is ready is here as it was."""
+        if session.step is None or session.work is Work.WORKING:
+            return True
+        path = self.contribution(session.step.index)
+        return path.is_file() and hashlib.sha256(map_file(path)).hexdigest() == session.digest
 
     def drop_contribution(self, index: int) -> None:
         """Forget a step's contribution, and the local state that was not kept."""

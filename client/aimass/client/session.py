@@ -25,6 +25,7 @@ __all__ = [
     "HistoryGrew",
     "KeepLocalState",
     "LeaveRun",
+    "Lost",
     "Opened",
     "Phase",
     "Release",
@@ -104,6 +105,10 @@ class Worked(Value, frozen=True):
     digest: str
 
 
+class Lost(Value, frozen=True):
+    """The contribution of the open step is not whole on the disk: the machine went down before it was."""
+
+
 class StepFailed(Value, frozen=True):
     """A step cannot be done here, or its contribution was refused."""
 
@@ -150,7 +155,8 @@ class Ended(Value, frozen=True):
     reason: str
 
 
-Event = Answer | Opened | Worked | StepFailed | Acknowledged | StepOver | HistoryGrew | Forked | GotReceipt | Ended
+StepEvent = Opened | Worked | Lost | StepFailed | Acknowledged | StepOver
+Event = Answer | StepEvent | HistoryGrew | Forked | GotReceipt | Ended
 
 
 class Train(Value, frozen=True):
@@ -216,6 +222,8 @@ def apply(session: Session, event: Event) -> tuple[Session, tuple[Action, ...]]:
             return _receipt(session, event.receipt)
         case Opened():
             return _opened(session, event.step)
+        case Lost():
+            return msgspec.structs.replace(session, work=Work.WORKING, digest=""), ()
         case _:
             return _in_step(session, event)
 

@@ -7,6 +7,7 @@ whatever else is random start from `seed`, on one thread of torch.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from aimass.client.optimizer_state import restore_optimizer, store_optimizer
 from aimass.client.shards import Shard
-from aimass.proto.contribution import Contribution, Group
+from aimass.proto.contribution import Contribution, Group, group_norm
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.task import Task, load_parameters
@@ -68,7 +69,15 @@ def train(
     with torch.no_grad():
         update = {name: _difference(value, parameters.torch(name)) for name, value in _contributed(model).items()}
     weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
-    return Contribution({"update": Group(weight, update)}, {}, {}), state
+    group = Group(weight, update)
+    if not math.isfinite(group_norm(group)):
+        raise BadInput(
+            "training diverged: a parameter is not finite",
+            code="trainer.diverged",
+            value=f"lr {settings.learning_rate}",
+            cure="Lower the learning rate or clip gradients.",
+        )
+    return Contribution({"update": group}, {}, {}), state
 
 
 def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -123,13 +132,6 @@ def _optimise(
         if settings.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(trained, settings.gradient_clip)
         optimizer.step()
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in trained):
-        raise BadInput(
-            "training diverged: a parameter is not finite",
-            code="trainer.diverged",
-            value=f"lr {settings.learning_rate}",
-            cure="Lower the learning rate or clip gradients.",
-        )
     return store_optimizer(optimizer) if settings.keep_optimizer else b""
 
 

@@ -15,7 +15,7 @@ from aimass.client.partner import Partner
 from aimass.client.release import Released, release
 from aimass.client.run_folder import RunFolder
 from aimass.client.worker_protocol import Order
-from aimass.proto.clock import Clock
+from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import Refused, WrongState
 from aimass.proto.grpc_env import grpc
 from aimass.proto.manifest import ShardManifest
@@ -105,13 +105,18 @@ class Workbench:
         request = FetchRequest(digest=step.inputs_of(self._partner.settings.name)[0], run_id=self._run_id)
         cache = self._partner.cache
         cache.hold(self._run_id, request.digest)
+        watch = Stopwatch()
         model = await self._uplink.transfer(lambda channel: fetch(channel, request, cache.spool, _MAX_BLOB))
+        watch.lap("fetched")
         purpose = f"{step.kind}:{step.purpose}"
         seed = stream_seed(plan.seed, self.manifest(plan).participant, purpose, step.round)
         order = Order(kind=step.kind, purpose=step.purpose, seed=seed.hex(), train=plan.train, evaluate=plan.evaluate)
         made = await self._made(plan, order, model)
+        watch.lap("worked")
         layout = Blob(map_file(model)).layout
         released = await asyncio.to_thread(release, made.contribution, step, layout, self._partner.policy)
+        watch.lap("checked")
+        log.info("run %s step %d: %s", self._run_id[:8], step.index, watch)
         return Product(released, bytes(made.state) if step.kind is StepKind.TRAIN else b"")
 
     async def _made(self, plan: Plan, order: Order, model: Path) -> Made:
@@ -127,10 +132,12 @@ class Workbench:
         raise WrongState("the work was never tried", code="session.no_try")
 
     def save(self, step: Step, product: Product) -> str:
-        """Make the contribution, and the local state beside it, durable; the contribution's digest. It blocks."""
+        """Keep the contribution, and the local state beside it; the contribution's digest. It blocks."""
         if product.state:
             self._folder.save_new_state(step.index, product.state)
-        return self._folder.save_contribution(step.index, product.released.parts)
+        return self._folder.save_contribution(
+            step.index, product.released.parts, synced=not product.released.repeatable
+        )
 
     def journal(self, step: Step, product: Product, digest: str) -> None:
         """Say that a contribution may leave, before it does."""

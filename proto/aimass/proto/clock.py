@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "Stopwatch", "SystemClock"]
 
 
 class Clock(Protocol):
@@ -31,3 +31,20 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""
         await asyncio.sleep(seconds)
+
+
+class Stopwatch:
+    """How long the parts of a piece of work took, for the log: nothing is decided by it."""
+
+    def __init__(self) -> None:
+        self._laps: list[tuple[str, float]] = []
+        self._at = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End a part and begin the next."""
+        now = time.perf_counter()
+        self._laps.append((name, now - self._at))
+        self._at = now
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} in {seconds:.2f} s" for name, seconds in self._laps)

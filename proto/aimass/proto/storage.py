@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
-from aimass.proto.durable import UNINTERRUPTED, Durability, disk_errors, fsync_folder, make_folder, write_all
+from aimass.proto.durable import UNINTERRUPTED, Durability, Writeback, disk_errors, fsync_folder, make_folder, write_all
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound
 
 __all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_blobs"]
@@ -108,11 +108,12 @@ class FileBlobs:
         temporary = self._folder / f".{secrets.token_hex(8)}.part"
         hasher = hashlib.sha256()
         try:
-            with disk_errors("a model"), temporary.open("xb") as file:
+            with disk_errors("a model"), temporary.open("xb", buffering=0) as file:
+                writeback = Writeback(file.fileno())
                 for chunk in chunks:
                     hasher.update(chunk)
-                    file.write(chunk)
-                file.flush()
+                    write_all(file.fileno(), chunk)
+                    writeback.wrote(len(chunk))
                 os.fsync(file.fileno())
             digest = hasher.hexdigest()
             self.adopt(temporary, digest)
@@ -227,6 +228,7 @@ class SpoolWriter:
             return
         self._file = part.open("ab", buffering=0)  # nothing is left to be written when it is closed
         self.offset = self._file.tell()
+        self._writeback = Writeback(self._file.fileno(), self.offset) if synced else None
         if self.offset:
             with part.open("rb") as held:
                 while block := held.read(_BLOCK):
@@ -254,6 +256,8 @@ class SpoolWriter:
             write_all(self._open_file().fileno(), chunk)
         self._hasher.update(chunk)
         self.offset += len(chunk)
+        if self._writeback is not None:
+            self._writeback.wrote(len(chunk))
 
     def finish(self) -> Path:
         """Check size and digest, flush to the disk and give the upload its final name; returns its path."""

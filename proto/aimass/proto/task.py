@@ -26,7 +26,7 @@ from aimass.proto.contribution import Metric
 from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled
 from aimass.proto.manifest import Schema
 from aimass.proto.rows import Batch, Table, encode
-from aimass.proto.tensors import Blob, encode_torch
+from aimass.proto.tensors import Blob, encode_torch, torch_dtype_name
 
 if TYPE_CHECKING:
     import torch
@@ -286,7 +286,7 @@ def first_model(task: Task, seed: int) -> bytes:
 def load_parameters(model: torch.nn.Module, parameters: Blob) -> None:
     """Copy a blob's tensors into `model`; raises `BadInput` where names, shapes or dtypes differ."""
     state: Mapping[str, Any] = model.state_dict()
-    expected = Blob(encode_torch(state)).layout.shapes()
+    expected = {name: (torch_dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in state.items()}
     if parameters.layout.shapes() != expected:
         odd = sorted(
             name

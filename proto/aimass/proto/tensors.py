@@ -38,6 +38,7 @@ __all__ = [
     "encode_torch",
     "numpy_dtype",
     "read_layout",
+    "torch_dtype_name",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -70,6 +71,20 @@ _NUMPY: Final[Mapping[str, str]] = {
     "BOOL": "|b1",
 }
 _FROM_NUMPY: Final[Mapping[str, str]] = {text: name for name, text in _NUMPY.items()}
+
+_TORCH: Final[Mapping[str, str]] = {
+    "F64": "float64",
+    "I64": "int64",
+    "F32": "float32",
+    "I32": "int32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+_FROM_TORCH: Final[Mapping[str, str]] = {text: name for name, text in _TORCH.items()}
 
 MAX_HEADER_BYTES: Final = 16 << 20
 MAX_DIMENSIONS: Final = 32
@@ -295,21 +310,19 @@ class Blob:
         return flat.view(dtype).reshape(spec.shape)
 
 
+def torch_dtype_name(dtype: torch.dtype) -> str:
+    """The safetensors name of a torch element type; raises `BadInput` for one that a model may not hold."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in _FROM_TORCH:
+        raise _bad("cannot hold this dtype", "dtype", dtype, ", ".join(DTYPE_BYTES))
+    return _FROM_TORCH[name]
+
+
 def _torch_dtype(name: str) -> torch.dtype:
     import torch  # noqa: PLC0415
 
-    return {
-        "F64": torch.float64,
-        "F32": torch.float32,
-        "F16": torch.float16,
-        "BF16": torch.bfloat16,
-        "I64": torch.int64,
-        "I32": torch.int32,
-        "I16": torch.int16,
-        "I8": torch.int8,
-        "U8": torch.uint8,
-        "BOOL": torch.bool,
-    }[name]
+    dtype: torch.dtype = getattr(torch, _TORCH[name])
+    return dtype
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

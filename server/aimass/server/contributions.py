@@ -6,6 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+from aimass.proto.clock import Stopwatch
 from aimass.proto.contribution import Limits, check_contribution, decode_contribution
 from aimass.proto.errors import AimassError, Conflict, Refused, WrongState
 from aimass.proto.step import Step
@@ -67,6 +68,7 @@ class Contributions:
         key = self.key(partner, header)
         run = self._engine.live(header.run_id).row.run
         step = run.open[str(header.step)].step
+        watch = Stopwatch()
         try:
             await asyncio.to_thread(self._check, run, step, path)
         except AimassError as error:
@@ -84,7 +86,8 @@ class Contributions:
             raise WrongState(
                 "the step closed before this contribution was checked", code="submit.late", value=step.index
             )
-        log.info("run %s step %d: %s stored, %d bytes", run.run_id[:8], step.index, partner, header.size)
+        watch.lap("checked and stored")
+        log.info("run %s step %d: %s, %d bytes of %s", run.run_id[:8], step.index, watch, header.size, partner)
 
     def _check(self, run: runs.Run, step: Step, path: Path) -> None:
         contribution = decode_contribution(Blob(map_file(path)))

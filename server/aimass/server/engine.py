@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import sign_head
-from aimass.proto.clock import Clock
+from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Unavailable
 from aimass.proto.storage import Blobs, Spool
 from aimass.proto.views import RunState, StepView
@@ -302,8 +302,11 @@ class Engine:
             driver = self.drivers[run.plan.stages[run.stage].driver]
             reduce = partial(reduce_step, run, live.chain, state, paths, driver, self._blobs, self._signer)
             event: runs.Event
+            watch = Stopwatch()
             try:
                 event, extra = await self._patiently(f"run {run_id[:8]}", self._sums, lambda: reduce(self.clock.now()))
+                watch.lap("summed")
+                log.info("run %s step %d: %s %d contributions", run_id[:8], index, watch, len(counted))
             except AimassError as error:
                 log.error("run %s cannot go on: %s", run_id[:8], error)
                 event, extra = runs.Change(change="fail", reason=f"{error.code}: {error.sentence()}"), Commit()
