@@ -10,10 +10,12 @@ import platform
 import sys
 from pathlib import Path
 
-from scripts.benches import idle, start
+from scripts.benches import flower_peer, idle, start
+from scripts.benches import round as rounds
 from scripts.benches.row import Row
 
-BENCHES = {"idle": idle, "start": start}
+BENCHES = {"idle": idle, "round": rounds, "start": start}
+WITH_PEERS = {"round"}
 
 
 def machine() -> dict[str, str | int | None]:
@@ -35,8 +37,14 @@ def main() -> int:
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, for daily use")
+    parser.add_argument("--peers", action="store_true", help="measure peers too, in an environment of their own")
     args = parser.parse_args()
-    rows: list[Row] = BENCHES[args.name].measure(quick=args.quick)
+    if args.peers and args.name not in WITH_PEERS:
+        parser.error(f"{args.name} has no peers")
+    if args.peers:
+        flower_peer.install()
+    more = {"peers": True} if args.peers else {}
+    rows: list[Row] = BENCHES[args.name].measure(quick=args.quick, **more)
     for row in rows:
         met = "" if row.met is None else "met" if row.met else "NOT met"
         target = "" if row.target is None else f"target {row.target:g}"

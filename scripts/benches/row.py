@@ -33,3 +33,15 @@ class Row:
     ) -> Row:
         """The row of repeated measurements."""
         return Row(metric, statistics.median(values), unit, (min(values), max(values)), None, target, better)
+
+    @staticmethod
+    def ratio(
+        metric: str,
+        above: Sequence[float],
+        below: Sequence[float],
+        target: float | None,
+        better: Literal["higher", "lower"],
+    ) -> Row:
+        """Median over median; the range from the ends of both."""
+        value = statistics.median(above) / statistics.median(below)
+        return Row(metric, value, "x", (min(above) / max(below), max(above) / min(below)), None, target, better)
