@@ -52,7 +52,8 @@ class Timed(FedAvg):
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     elements = int(context.run_config["size"]) // 32
-    arrays = ArrayRecord([np.zeros(elements, np.float32) for _ in range(8)])
+    chance = np.random.default_rng(0)  # not zeros: Flower sends equal parts once
+    arrays = ArrayRecord([chance.random(elements, np.float32) for _ in range(8)])
     strategy = Timed(fraction_evaluate=0.0, min_train_nodes=2, min_available_nodes=2)
     strategy.start(grid=grid, initial_arrays=arrays, num_rounds=int(context.run_config["rounds"]))
 """

@@ -13,7 +13,7 @@ from scripts.demos.ways import read_shards
 
 from aimass.client.tasks.heart import task
 from aimass.proto.api import Federation
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import BadInput, OutOfSpace
 from aimass.proto.plan import Plan
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model, locate
@@ -141,3 +141,38 @@ def test_a_kill_at_each_durable_write_changes_neither_the_model_nor_what_is_coun
     assert disturbed.summary.model == undisturbed.summary.model
     assert disturbed.transcript_entries == undisturbed.transcript_entries
     assert [step.slots for step in disturbed.steps] == [step.slots for step in undisturbed.steps]
+
+
+def test_full_disks_on_both_sides_make_a_run_wait_and_change_nothing(house: House) -> None:
+    undisturbed = federated(house)
+    partner = PARTNERS[0]
+    house.stop(partner)
+    house.stop("server")
+    house.start("server", "server", "server", "full", launcher=KILLING)
+    house.start(partner, "client", partner, "full", launcher=KILLING)
+    with Federation.open(house.folder / "scientist") as federation:
+        run = federation.run(submitted(federation, house))
+        disturbed = run.wait()
+    assert disturbed.summary.state == "finished", disturbed.summary.reason
+    assert disturbed.summary.model == undisturbed.summary.model
+    assert [step.slots for step in disturbed.steps] == [step.slots for step in undisturbed.steps]
+    full = [(house.folder / f"{name}.log").read_text() for name in ("server", partner)]
+    assert all(point in full[0] for point in ("full at store.commit", "full at spool.write", "full at blobs.write"))
+    assert all(
+        point in full[1]
+        for point in ("full at client.session", "full at client.contribution", "full at client.journal")
+    )
+    house.stop(partner)
+    house.stop("server")
+    house.start_server()
+    house.start_partner(partner)
+
+
+def submitted(federation: Federation, house: House) -> str:
+    """Submit until the server's disk has room: a person is told, and tries again."""
+    for _ in range(20):
+        try:
+            return federation.submit(house.folder / "plan.toml", key="full-disks").id
+        except OutOfSpace:
+            continue
+    raise AssertionError("the disk never had room")

@@ -1,4 +1,5 @@
-"""Start a real server or daemon that dies by kill -9 at its Nth durable point: `killing.py server|client FOLDER N`."""
+"""A real server or daemon with a fault in its disk: `killing.py server|client FOLDER N` dies by kill -9 at its Nth
+durable point; with `full` in place of N each kind of write finds the disk full twice before it succeeds."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
+from aimass.proto.durable import Durability
+from aimass.proto.errors import OutOfSpace
 from aimass.proto.logs import configure_logs
 
 
@@ -28,8 +31,24 @@ class KillAt:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+class FullTwice:
+    """Each kind of durable effect fails twice for want of space."""
+
+    def __init__(self) -> None:
+        self._tries: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def reached(self, point: str) -> None:
+        with self._lock:
+            tries = self._tries[point] = self._tries.get(point, 0) + 1
+        if point.endswith(".write") and tries <= 2:
+            sys.stderr.write(f"full at {point}\n")
+            raise OutOfSpace("no space left", code="disk.full", cure="Wait: this disk gets free by itself.")
+
+
 def main() -> None:
-    kind, folder, last = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    kind, folder, fault = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    durability: Durability = FullTwice() if fault == "full" else KillAt(int(fault))
     configure_logs()
     stop = asyncio.Event()
 
@@ -42,11 +61,11 @@ def main() -> None:
         if kind == "server":
             from aimass.server.main import serve
 
-            await serve(folder, stop, ready, durability=KillAt(last))
+            await serve(folder, stop, ready, durability=durability)
         else:
             from aimass.client.daemon import Daemon
 
-            await Daemon(folder, durability=KillAt(last)).serve(stop, ready)
+            await Daemon(folder, durability=durability).serve(stop, ready)
 
     asyncio.run(run())
 
