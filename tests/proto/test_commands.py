@@ -16,12 +16,12 @@ from aimass.proto.commands import main
 
 GROUPS = {
     "pki": ["init", "token", "roster sign", "revoke", "renew", "succeed", "show"],
-    "server": ["init", "admit", "retire-root", "start", "status", "enrolments"],
+    "server": ["init", "admit", "retire-root", "gc", "start", "status", "enrolments"],
     "client": [
         "init", "enroll", "start", "status", "stop", "pending", "approve", "show", "journal", "policy show",
         "policy check", "roster show", "roster approve", "data add", "data check",
     ],
-    "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "receipts"],
+    "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "prune", "receipts"],
     "model": ["list", "show", "export"],
     "task": ["list", "digest", "new"],
     "data": ["list", "get"],
@@ -101,6 +101,7 @@ def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
         ("server start --dir server", 4, "server.not_enrolled"),
         ("server start --dir nowhere", 4, "server.absent"),
         ("server admit north.token --dir server", 2, "value.invalid"),
+        ("server gc --dir server", 4, "server.no_store"),
         ("server retire-root --dir server", 4, "server.no_previous_root"),
         ("client init north --name north --server a:1 --enrol a:2", 6, "client.exists"),
         ("client init x --name North --server a:1 --enrol a:2", 2, "client.name"),

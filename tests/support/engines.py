@@ -24,6 +24,7 @@ from aimass.server.drivers.base import Driver
 from aimass.server.engine import Engine
 from aimass.server.partner_desk import PartnerDesk
 from aimass.server.readings import Readings
+from aimass.server.retention import Housekeeping
 from aimass.server.runs import Run
 from aimass.server.store import Store
 from aimass.server.submission import Submission
@@ -66,6 +67,7 @@ class Bench:
     spool: Spool
     store: Store
     partners: tuple[str, ...]
+    housekeeping: Housekeeping
 
     @staticmethod
     async def start(
@@ -74,16 +76,21 @@ class Bench:
         partners: tuple[str, ...] = ("north", "south"),
         durability: Durability = UNINTERRUPTED,
         drivers: Mapping[str, Driver] | None = None,
+        keep: int = 0,
+        room: Callable[[], None] = lambda: None,
     ) -> Bench:
         store = await asyncio.to_thread(Store.open, folder / "runs.sqlite", durability)
         blobs, spool = FileBlobs(folder / "blobs", durability), Spool(folder / "spool", durability)
         outbox = Outbox(partners)
         engine = Engine(store, blobs, spool, _SIGNER, outbox, clock, drivers)
         roster = _roster(partners)
+        readings = Readings(engine, store, blobs, outbox)
+        housekeeping = Housekeeping(engine, readings, blobs, keep)
+        engine.after_commit = housekeeping.after_commit
         bench = Bench(
-            folder, engine, Submission(engine, store, blobs, lambda: roster),
+            folder, engine, Submission(engine, store, blobs, lambda: roster, room),
             PartnerDesk(engine, store, lambda: roster, outbox), Contributions(engine, blobs, spool, Limits()),
-            Readings(engine, store, outbox), outbox, clock, blobs, spool, store, partners,
+            readings, outbox, clock, blobs, spool, store, partners, housekeeping,
         )  # fmt: skip
         await engine.start()
         return bench

@@ -300,6 +300,10 @@ class Run:
         """End the run; what was committed stays."""
         return self._change("stop")
 
+    def prune(self) -> RunView:
+        """Keep the first, last and best model of a run that has ended, and free the rest."""
+        return self._change("prune")
+
     def receipts(self) -> ReceiptList:
         """What was counted of whom."""
         request = pb.RunRequest(run_id=self.id)

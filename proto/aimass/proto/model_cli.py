@@ -53,6 +53,7 @@ def _list(args: argparse.Namespace) -> int:
                     "run": m.run_id[:8],
                     "round": m.round,
                     "bytes": m.bytes,
+                    "kept": m.kept,
                     "metrics": {name: round(metric.mean, 4) for name, metric in m.metrics.items()},
                 }
                 for m in models

@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("pause", "open no new steps"),
         ("resume", "go on after a pause"),
         ("stop", "end a run; what was committed stays"),
+        ("prune", "keep the first, last and best model of a run that has ended"),
         ("receipts", "what was counted of whom"),
     ):
         command = commands.add_parser(name, help=text)
@@ -137,6 +138,7 @@ def _show(args: argparse.Namespace) -> int:
         emit(args, view)
         return 0
     emit(args, view.summary)
+    emit(args, {"disk_bytes": view.disk_bytes})
     emit(args, {"participants": list(view.participants)})
     emit(
         args,
@@ -169,7 +171,13 @@ def _change(args: argparse.Namespace) -> int:
 
     with Federation.open(args.home) as federation:
         run = federation.run(args.run)
-        emit(args, {"pause": run.pause, "resume": run.resume, "stop": run.stop}[args.change]().summary)
+        before = run.view.disk_bytes
+        changes = {"pause": run.pause, "resume": run.resume, "stop": run.stop, "prune": run.prune}
+        view = changes[args.change]()
+    if args.change == "prune":
+        emit(args, {"run": run.id, "freed_bytes": before - view.disk_bytes, "disk_bytes": view.disk_bytes})
+    else:
+        emit(args, view.summary)
     return 0
 
 

@@ -160,6 +160,10 @@ class FileBlobs:
         self._verified.pop(digest, None)
         self._path(digest).unlink(missing_ok=True)
 
+    def size(self, digest: str) -> int:
+        """Bytes of a blob that is here."""
+        return self._path(digest).stat().st_size
+
     def digests(self) -> Iterator[str]:
         """All blobs."""
         return (path.name for path in self._folder.glob("??/*") if _DIGEST.fullmatch(path.name))
@@ -204,6 +208,14 @@ class Spool:
         path.unlink(missing_ok=True)
         for part in self._folder.glob(f"{path.name}.*.part"):
             part.unlink(missing_ok=True)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every upload by key, finished or not."""
+        found: dict[str, int] = {}
+        for path in self._folder.iterdir():
+            key = _PART.sub("", path.name)
+            found[key] = found.get(key, 0) + path.stat().st_size
+        return found
 
     def sweep(self, wanted: Callable[[str], bool]) -> None:
         """Forget every upload, finished or not, whose key is not wanted any more."""

@@ -150,13 +150,14 @@ class RunSummary(Value, frozen=True):
 
 
 class RunView(Value, frozen=True):
-    """A run in full, as its owner and operators see it."""
+    """A run in full, as its owner and operators see it. `disk_bytes` is what its kept models take."""
 
     summary: RunSummary
     plan: Plan
     plan_digest: str
     participants: tuple[ParticipantView, ...]
     steps: tuple[StepView, ...]
+    disk_bytes: int
     transcript_entries: int
     transcript_head: str
 
@@ -186,7 +187,7 @@ class ReceiptList(Value, frozen=True):
 
 
 class ModelView(Value, frozen=True):
-    """A committed model: the blob's digest and where it comes from."""
+    """A committed model: the blob's digest and where it comes from; whether its bytes are still kept."""
 
     digest: str
     bytes: int
@@ -197,6 +198,7 @@ class ModelView(Value, frozen=True):
     round: int
     committed_at: float
     metrics: dict[str, MetricView] = {}
+    kept: bool = True
 
 
 class ModelList(Value, frozen=True):

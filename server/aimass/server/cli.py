@@ -40,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     retire = commands.add_parser("retire-root", help="after a succession: open no more links by the root before")
     retire.add_argument("--dir", type=Path, default=Path("server"), help="the server's folder, while it is not running")
     common(retire, _retire)
+    gc = commands.add_parser("gc", help="delete what no run keeps: models, and uploads that were given up")
+    gc.add_argument("--dir", type=Path, default=Path("server"), help="the server's folder, while it is not running")
+    gc.add_argument("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
+    common(gc, _gc)
     start = commands.add_parser("start", help="run the server until SIGTERM or Ctrl-C")
     start.add_argument("--dir", type=Path, default=Path("server"))
     common(start, _start)
@@ -119,6 +123,16 @@ def _retire(args: argparse.Namespace) -> int:
             raise NotFound("no root was succeeded here", code="server.no_previous_root", value=path)
         path.unlink()
     emit(args, {"retired": str(path), "next": f"aimass server start --dir {args.dir}"})
+    return 0
+
+
+def _gc(args: argparse.Namespace) -> int:
+    from aimass.proto.durable import only_one
+    from aimass.server.garbage import collect
+
+    with only_one(args.dir, "server"):
+        found = asyncio.run(collect(args.dir, dry_run=args.dry_run))
+    emit(args, {"deleted" if not args.dry_run else "would_delete": len(found), "bytes": sum(found.values())})
     return 0
 
 

@@ -19,6 +19,7 @@ from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk
 from aimass.server.gate import Gate
 from aimass.server.readings import Readings
+from aimass.server.retention import Housekeeping
 from aimass.server.status import ServerStatus
 from aimass.server.submission import Submission
 from aimass.server.trust import TrustHolder
@@ -59,12 +60,14 @@ class ControlService(rpc.ControlServicer):
         engine: Engine,
         submission: Submission,
         readings: Readings,
+        housekeeping: Housekeeping,
         trust: TrustHolder,
         desk: EnrolmentDesk,
         gate: Gate,
         status: ServerStatus,
     ) -> None:
         self._engine, self._submission, self._readings = engine, submission, readings
+        self._housekeeping = housekeeping
         self._trust, self._desk, self._status = trust, desk, status
         self.gate = gate
 
@@ -111,8 +114,11 @@ class ControlService(rpc.ControlServicer):
 
     @_guarded
     async def ChangeRun(self, request: pb.ChangeRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
-        """Pause, resume, stop."""
+        """Pause, resume, stop; or prune: keep the first, last and best model of a run that has ended."""
         await self._visible(peer, await self._readings.run_view(request.run_id))
+        if request.change == "prune":
+            await self._housekeeping.prune(request.run_id)
+            return _document(await self._readings.run_view(request.run_id))
         await self._engine.change(request.run_id, request.change, peer.name)
         return _document(await self._readings.run_view(request.run_id))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -75,6 +75,8 @@ class Engine:
         drivers: Mapping[str, Driver] | None = None,
     ) -> None:
         self.clock = clock
+        self.after_commit: Callable[[str], Awaitable[None]] | None = None
+        """Called with a run's id after each commit that made a model: housekeeping hangs here."""
         self.drivers: Mapping[str, Driver] = drivers or InstalledDrivers()
         self._store, self._blobs, self._spool = store, blobs, spool
         self._signer, self._outbox = signer, outbox
@@ -184,7 +186,7 @@ class Engine:
     async def change(self, run_id: str, change: str, who: str) -> None:
         """Pause, resume or stop; raises `WrongState` where the run's state does not allow it."""
         if change not in ("pause", "resume", "stop"):
-            raise BadInput("no such change", code="run.change", value=change, limit="pause, resume, stop")
+            raise BadInput("no such change", code="run.change", value=change, limit="pause, resume, stop, prune")
         await self.apply(run_id, runs.Change(change=change, reason=f"{change} by {who}"))
 
     # ---------------------------------------------------------------- events
@@ -315,3 +317,5 @@ class Engine:
                 reason = "driver.failed: the step could not be reduced; the server's log says why"
                 event, extra = runs.Change(change="fail", reason=reason), Commit()
             await self._apply_locked(live, event, extra)
+        if extra.models and self.after_commit is not None:
+            await self.after_commit(run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from aimass.server.enrolment import EnrolmentDesk, EnrolmentService
 from aimass.server.gate import Gate
 from aimass.server.partner_desk import PartnerDesk
 from aimass.server.readings import Readings
+from aimass.server.retention import Housekeeping, room_for_work
 from aimass.server.service import FederationService
 from aimass.server.sessions import Sessions
 from aimass.server.settings import ServerSettings, load_settings
@@ -83,8 +85,14 @@ async def _serve(
     sessions = Sessions()
     limits = Limits(weight=settings.limits.max_weight, norm=settings.limits.max_norm)
     engine = Engine(store, blobs, spool, keys.identity, sessions, clock)
-    submission = Submission(engine, store, blobs, lambda: trust.roster)
-    readings = Readings(engine, store, sessions)
+
+    def room() -> None:
+        room_for_work(shutil.disk_usage(data).free, settings.limits.min_free_bytes)
+
+    submission = Submission(engine, store, blobs, lambda: trust.roster, room)
+    readings = Readings(engine, store, blobs, sessions)
+    housekeeping = Housekeeping(engine, readings, blobs, settings.keep.models)
+    engine.after_commit = housekeeping.after_commit
     partners = PartnerDesk(engine, store, lambda: trust.roster, sessions)
     contributions = Contributions(engine, blobs, spool, limits)
     gate = Gate(trust)
@@ -98,8 +106,10 @@ async def _serve(
         rpc.add_FederationServicer_to_server(
             FederationService(partners, sessions, trust, gate, clock, keys.identity, settings.name), main
         )
-        rpc.add_ControlServicer_to_server(ControlService(engine, submission, readings, trust, desk, gate, status), main)
-        transfers = Transfers(contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes)
+        rpc.add_ControlServicer_to_server(
+            ControlService(engine, submission, readings, housekeeping, trust, desk, gate, status), main
+        )
+        transfers = Transfers(contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes, room)
         main.add_generic_rpc_handlers((transfer_handler(transfers, transfers, _transfer_limits(settings)),))
         enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
         rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock, settings.enrolment), enrol)

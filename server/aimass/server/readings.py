@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Final
 
 import msgspec
 
 from aimass.privacy.transcript import Receipt
+from aimass.proto.storage import Blobs
 from aimass.proto.values import canonical_json
 from aimass.proto.views import ModelView, ReceiptList, ReceiptView, RunSummary, RunView
 from aimass.server import runs
@@ -18,19 +20,26 @@ from aimass.server.store import Store
 
 __all__ = ["Readings"]
 
+_ALL: Final = 1_000_000
+
 
 class Readings:
     """The readers' side of the engine and its store."""
 
-    def __init__(self, engine: Engine, store: Store, outbox: Outbox) -> None:
-        self._engine, self._store, self._outbox = engine, store, outbox
+    def __init__(self, engine: Engine, store: Store, blobs: Blobs, outbox: Outbox) -> None:
+        self._engine, self._store, self._blobs, self._outbox = engine, store, blobs, outbox
 
     async def run_view(self, run_id: str) -> RunView:
         """A run in full."""
         live = self._engine.live(run_id)
         stored = await self._engine.on_disk(self._store.steps, run_id)
         progress = runs.progress(live.row.run, self._engine.drivers)
-        return run_view(live.row, live.chain, stored, self._outbox.connected(), progress)
+        disk_bytes = await self._engine.on_disk(self._disk_bytes, run_id)
+        return run_view(live.row, live.chain, stored, self._outbox.connected(), progress, disk_bytes)
+
+    def _disk_bytes(self, run_id: str) -> int:
+        models = {row.digest: row.bytes for row in self._store.models(run_id, limit=_ALL)}
+        return sum(size for digest, size in models.items() if self._blobs.has(digest))
 
     def summaries(self, state: str, limit: int, owner: str | None = None) -> tuple[RunSummary, ...]:
         """Runs newest first, of one owner where one is named."""
@@ -88,4 +97,8 @@ class Readings:
         """Committed models, newest first, with the metrics of the evaluation that followed."""
         rows = await self._engine.on_disk(self._store.models, run_id, digest, limit)
         stored = {name: await self._engine.on_disk(self._store.steps, name) for name in {row.run_id for row in rows}}
-        return tuple(model_view(row, self._engine.live(row.run_id).row, stored[row.run_id]) for row in rows)
+        here = {row.digest: await self._engine.on_disk(self._blobs.has, row.digest) for row in rows}
+        return tuple(
+            model_view(row, self._engine.live(row.run_id).row, stored[row.run_id], kept=here[row.digest])
+            for row in rows
+        )

@@ -87,7 +87,12 @@ def run_summary(row: RunRow, progress: Progress) -> RunSummary:
 
 
 def run_view(
-    row: RunRow, chain: Chain, stored: Sequence[StepView], connected: frozenset[str], progress: Progress
+    row: RunRow,
+    chain: Chain,
+    stored: Sequence[StepView],
+    connected: frozenset[str],
+    progress: Progress,
+    disk_bytes: int,
 ) -> RunView:
     """A run in full."""
     participants = tuple(
@@ -108,12 +113,13 @@ def run_view(
         plan_digest=row.plan_digest,
         participants=participants,
         steps=tuple(stored),
+        disk_bytes=disk_bytes,
         transcript_entries=chain.entries,
         transcript_head=chain.head,
     )
 
 
-def model_view(row: ModelRow, run: RunRow, stored: Sequence[StepView]) -> ModelView:
+def model_view(row: ModelRow, run: RunRow, stored: Sequence[StepView], *, kept: bool) -> ModelView:
     """A committed model with the metrics of the evaluation that followed it."""
     evaluated = next(
         (
@@ -133,4 +139,5 @@ def model_view(row: ModelRow, run: RunRow, stored: Sequence[StepView]) -> ModelV
         round=row.round,
         committed_at=row.committed_at,
         metrics=evaluated.metrics if evaluated else {},
+        kept=kept,
     )

@@ -13,7 +13,7 @@ from aimass.proto.errors import NotFound
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value
 
-__all__ = ["EnrolmentSettings", "Limits", "ServerSettings", "load_settings", "template"]
+__all__ = ["EnrolmentSettings", "KeepSettings", "Limits", "ServerSettings", "load_settings", "template"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 FILE: Final = "server.toml"
@@ -26,8 +26,15 @@ class Limits(Value, frozen=True):
     max_model_bytes: Positive = 8 << 30
     max_weight: Annotated[float, msgspec.Meta(gt=0)] = 1e9
     max_norm: Annotated[float, msgspec.Meta(gt=0)] = 1e6
+    min_free_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1 << 30
     streams_per_peer: Positive = 4
     idle_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+
+
+class KeepSettings(Value, frozen=True):
+    """What stays of a run beside its first and best model: its last models, 0 being all of them."""
+
+    models: Annotated[int, msgspec.Meta(ge=0)] = 5
 
 
 class EnrolmentSettings(Value, frozen=True):
@@ -48,6 +55,7 @@ class ServerSettings(Value, frozen=True):
     enrol_listen: str
     limits: Limits = Limits()
     enrolment: EnrolmentSettings = EnrolmentSettings()
+    keep: KeepSettings = KeepSettings()
 
 
 def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> ServerSettings:
@@ -70,6 +78,7 @@ enrol_listen = "{enrol_listen}"        # newcomers: enrolment requests and nothi
 max_model_bytes = {8 << 30}   # one model or contribution
 max_weight = 1e9               # a contribution's weight
 max_norm = 1e6                 # L2 norm of a contribution
+min_free_bytes = {1 << 30}    # with less free on the disk the server takes no new work
 streams_per_peer = 4           # uploads at once of one partner
 idle_s = 60.0                  # seconds without a byte before an upload is cut off
 
@@ -79,4 +88,7 @@ per_address = 30               # requests a minute, and streams that wait, of on
 waiting = 200                  # streams that wait for the root holder's answer
 pending = 1000                 # requests that are kept
 keep_days = 7.0                # and for how long
+
+[keep]
+models = 5                     # last models of a run, beside its first and best; 0 keeps all
 """

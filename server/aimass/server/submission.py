@@ -27,8 +27,11 @@ log = logging.getLogger("aimass.server")
 class Submission:
     """Takes plans. One at a time, so that an idempotency key that comes twice at once gives one run."""
 
-    def __init__(self, engine: Engine, store: Store, blobs: Blobs, roster: Callable[[], Roster]) -> None:
-        self._engine, self._store, self._blobs, self._roster = engine, store, blobs, roster
+    def __init__(
+        self, engine: Engine, store: Store, blobs: Blobs, roster: Callable[[], Roster], room: Callable[[], None]
+    ) -> None:
+        """`room` raises `OutOfSpace` where there is none for new work."""
+        self._engine, self._store, self._blobs, self._roster, self._room = engine, store, blobs, roster, room
         self._one_at_a_time = asyncio.Lock()
 
     async def submit(self, plan_bytes: bytes, key: str, owner: str) -> str:
@@ -43,6 +46,7 @@ class Submission:
             held = await self._engine.on_disk(self._store.run_of_key, key)
             if held is not None:
                 return held
+            self._room()
             row = await self._row(plan_bytes, owner)
             entry = created_entry(row)
             await self._engine.on_disk(self._store.create, row, key, entry)

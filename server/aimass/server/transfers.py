@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ class Transfers:
         spool: Spool,
         gate: Gate,
         max_model_bytes: int,
+        room: Callable[[], None],
     ) -> None:
+        self._room = room
         self._contributions, self._readings = contributions, readings
         self._blobs, self._spool, self._gate = blobs, spool, gate
         self._max_model_bytes = max_model_bytes
@@ -46,6 +49,13 @@ class Transfers:
             allowed = await self._may_read(peer, request.digest)
         if not allowed:
             raise Refused("this blob is not for you, or not now", code="fetch.refused", value=request.digest[:16])
+        if not await asyncio.to_thread(self._blobs.has, request.digest):
+            raise NotFound(
+                "this model is not kept any more",
+                code="model.not_kept",
+                value=request.digest[:16],
+                cure="Runs keep their first, best and last models; the operator's [keep] says how many.",
+            )
         return await asyncio.to_thread(self._blobs.open, request.digest)
 
     async def _may_read(self, peer: Peer, digest: str) -> bool:
@@ -69,6 +79,7 @@ class Transfers:
             raise LimitExceeded(
                 "larger than this server takes", code="submit.size", value=header.size, limit=self._max_model_bytes
             )
+        self._room()
         if header.kind == "model":
             model = _Model(peer.name, header, self._blobs, self._spool)
             if not model.done:

@@ -1,0 +1,119 @@
+"""Which models a server keeps: the first, the newest, the best, and what is in use. A pure rule, and who applies it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from aimass.proto.errors import OutOfSpace, WrongState
+from aimass.proto.plan import Plan
+from aimass.proto.storage import Blobs
+from aimass.proto.views import ModelView
+from aimass.server.engine import Engine
+from aimass.server.readings import Readings
+from aimass.server.runs import Run
+
+__all__ = ["Housekeeping", "in_use", "kept", "room_for_work", "unreferenced"]
+
+log = logging.getLogger("aimass.server")
+_ALL: Final = 1_000_000
+
+
+def kept(plan: Plan, models: Sequence[ModelView], last: int) -> frozenset[str]:
+    """Digests that a run keeps of its `models`, newest first: the plan's, the last `last` (0: all), and the best.
+
+    The best is by the plan's early-stopping metric, where it has one.
+    """
+    if last == 0:
+        return frozenset({plan.model, *(model.digest for model in models)})
+    chosen = {plan.model, *(model.digest for model in models[:last])}
+    rule = plan.early_stop
+    measured = [model for model in models if rule is not None and rule.metric in model.metrics]
+    if rule is not None and measured:
+        sign = 1.0 if rule.mode == "max" else -1.0
+        chosen.add(max(measured, key=lambda model: sign * model.metrics[rule.metric].mean).digest)
+    return frozenset(chosen)
+
+
+def in_use(run: Run) -> frozenset[str]:
+    """Models that a run works with now, or compares the next one with; of one that has ended, its first and last."""
+    if run.state.final:
+        return frozenset({run.plan.model, run.model})
+    inputs = {
+        digest
+        for state in run.open.values()
+        for partner in state.step.participants
+        for digest in state.step.inputs_of(partner)
+    }
+    return frozenset({run.plan.model, run.model, run.model_before, *inputs})
+
+
+def unreferenced(blobs: Iterable[str], referenced: Iterable[frozenset[str]]) -> tuple[str, ...]:
+    """Blobs that no run keeps, sorted."""
+    wanted = frozenset[str]().union(*referenced)
+    return tuple(sorted(digest for digest in blobs if digest not in wanted))
+
+
+def room_for_work(free_bytes: int, floor_bytes: int) -> None:
+    """Raise `OutOfSpace` where so little is free that new work would only fill the rest."""
+    if free_bytes < floor_bytes:
+        raise OutOfSpace(
+            "the server takes no new work: its disk is nearly full",
+            code="server.low_space",
+            value=f"{free_bytes} bytes free",
+            limit=f"from {floor_bytes}",
+            cure="Free space there, `aimass run prune` old runs, or lower limits.min_free_bytes.",
+        )
+
+
+class Housekeeping:
+    """Applies the rule: after a commit by itself, and where a person asks for more."""
+
+    def __init__(self, engine: Engine, readings: Readings, blobs: Blobs, last: int) -> None:
+        self._engine, self._readings, self._blobs, self._last = engine, readings, blobs, last
+
+    async def after_commit(self, run_id: str) -> None:
+        """Delete what the run's newest model has made superfluous."""
+        if self._last:
+            await self._delete(run_id, self._last)
+
+    async def prune(self, run_id: str) -> int:
+        """Keep of a run that has ended its first, its last and its best model; bytes that this freed.
+
+        Raises `NotFound`, or `WrongState` while the run goes on.
+        """
+        live = self._engine.live(run_id)
+        if not live.row.run.state.final:
+            raise WrongState(
+                f"a run that is {live.row.run.state} cannot be pruned",
+                code="run.state",
+                value=live.row.run.state,
+                cure="Wait for its end, or stop it.",
+            )
+        return await self._delete(run_id, 1)
+
+    async def _delete(self, run_id: str, last: int) -> int:
+        live = self._engine.live(run_id)
+        models = await self._readings.models(run_id=run_id, limit=_ALL)
+        keep = kept(live.row.run.plan, models, last)
+        freed = 0
+        for model in models:
+            if model.digest in keep or not model.kept or await self._wanted_elsewhere(run_id, model.digest):
+                continue
+            await self._engine.on_disk(self._blobs.delete, model.digest)
+            freed += model.bytes
+        if freed:
+            log.info("run %s: %d bytes of models that are not kept were deleted", run_id[:8], freed)
+        return freed
+
+    async def _wanted_elsewhere(self, run_id: str, digest: str) -> bool:
+        """Equal plans make equal models: another run may keep the same bytes, and any run may work with them."""
+        if any(digest in in_use(live.row.run) for live in self._engine.lives()):
+            return True
+        others = {model.run_id for model in await self._readings.models(digest=digest, limit=_ALL)} - {run_id}
+        for other in others:
+            models = await self._readings.models(run_id=other, limit=_ALL)
+            if digest in kept(self._engine.live(other).row.run.plan, models, self._last):
+                return True
+        return False

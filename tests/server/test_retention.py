@@ -1,0 +1,135 @@
+"""What a server keeps, what it deletes, and when it takes no new work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimass.proto.errors import OutOfSpace, WrongState
+from aimass.proto.plan import EarlyStop, Stage
+from aimass.proto.views import MetricView, ModelView
+from aimass.server.garbage import collect
+from aimass.server.retention import kept, room_for_work, unreferenced
+from aimass.server.settings import template
+from tests.server.test_aggregation import plan as new_plan
+from tests.support.clock import ManualClock
+from tests.support.engines import Bench
+
+
+def _run(scenario: Coroutine[object, object, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, 30))
+
+
+def _models(aucs: list[float]) -> list[ModelView]:
+    """Newest first."""
+    return [
+        ModelView(
+            digest=f"{index:064x}", bytes=1, run_id="r", run_name="r", task="t", step=index, round=index, committed_at=0.0,
+            metrics={"auc": MetricView(mean=auc, weight=1.0)},
+        )
+        for index, auc in reversed(list(enumerate(aucs)))
+    ]  # fmt: skip
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.integers(0, 6), st.sampled_from(["max", "min"]))
+def test_the_first_the_newest_and_the_best_are_kept(aucs: list[float], last: int, mode: str) -> None:
+    models = _models(aucs)
+    plan = msgspec.structs.replace(new_plan(Stage(driver="averaging")), early_stop=EarlyStop(metric="auc", mode=mode))  # type: ignore[arg-type]
+    keep = kept(plan, models, last)
+    assert plan.model in keep
+    assert {model.digest for model in models[: last or None]} <= keep
+    if aucs:
+        best = (max if mode == "max" else min)(aucs)
+        assert any(model.metrics["auc"].mean == best for model in models if model.digest in keep)
+    assert len(keep) <= (len(models) if last == 0 else last + 1) + 1
+
+
+def test_what_no_run_keeps_is_found() -> None:
+    assert unreferenced(["c", "a", "b"], [frozenset({"b"}), frozenset()]) == ("a", "c")
+
+
+def test_a_run_keeps_its_first_and_last_models_alone_and_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), keep=2)
+        other = await bench.submit(bench.plan(rounds=1))
+        run_id = await bench.submit(bench.plan(rounds=5))
+        await bench.join(run_id)
+        for step in range(5):
+            await bench.until(run_id, lambda run, step=step: str(step) in run.open)  # type: ignore[misc]
+            for partner in bench.partners:
+                await bench.send(run_id, partner, step, value=1.0)
+        run = await bench.finished(run_id)
+        await bench.housekeeping.after_commit(run_id)
+        models = await bench.readings.models(run_id=run_id)
+        assert [model.kept for model in models] == [True, True, False, False, False]
+        assert bench.blobs.has(run.plan.model)
+        assert (await bench.readings.run_view(run_id)).disk_bytes == 2 * models[0].bytes
+        with pytest.raises(WrongState):
+            await bench.housekeeping.prune(other)
+        assert await bench.housekeeping.prune(run_id) == models[0].bytes
+        assert [model.kept for model in await bench.readings.models(run_id=run_id)] == [True, *[False] * 4]
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_a_model_that_another_run_keeps_is_not_deleted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), keep=1)
+        for _ in range(2):
+            # Equal plans and contributions: the second run makes the first run's models again.
+            run_id = await bench.submit(bench.plan(rounds=2))
+            await bench.join(run_id)
+            for step in range(2):
+                await bench.until(run_id, lambda run, step=step: str(step) in run.open)  # type: ignore[misc]
+                for partner in bench.partners:
+                    await bench.send(run_id, partner, step)
+            await bench.finished(run_id)
+            await bench.housekeeping.after_commit(run_id)
+        first = bench.engine.lives()[0].row.run
+        assert bench.blobs.has(first.model)
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_garbage_is_shown_before_it_is_deleted_and_what_is_wanted_stays(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        data = tmp_path / "data"
+        data.mkdir()
+        (tmp_path / "server.toml").write_text(template("hub", "127.0.0.1:0", "127.0.0.1:0"))
+        bench = await Bench.start(data, ManualClock())
+        run_id = await bench.submit()
+        await bench.join(run_id)
+        await bench.send(run_id, "north")
+        stray = bench.blobs.put([b"stray"])
+        (data / "spool" / "model-anna").write_bytes(b"given up")
+        await bench.stop()
+        assert await collect(tmp_path, dry_run=True) == {stray: 5, "model-anna": 8}
+        assert await collect(tmp_path, dry_run=False) == {stray: 5, "model-anna": 8}
+        assert await collect(tmp_path, dry_run=True) == {}
+        again = await Bench.start(data, ManualClock())
+        await again.send(run_id, "south")
+        assert (await again.finished(run_id)).state == "finished"
+        await again.stop()
+
+    _run(scenario())
+
+
+def test_a_server_without_room_takes_no_new_run_and_says_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), room=lambda: room_for_work(10, 100))
+        with pytest.raises(OutOfSpace) as caught:
+            await bench.submit()
+        assert caught.value.code == "server.low_space"
+        assert bench.engine.lives() == []
+        await bench.stop()
+
+    _run(scenario())
+    room_for_work(100, 100)
