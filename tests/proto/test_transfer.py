@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError, LimitExceeded, Refused, Unavailable
 from aimass.proto.grpc_env import grpc
+from aimass.proto.rpc_errors import error_of
 from aimass.proto.storage import FileBlobs, Spool, SpoolWriter, open_blobs
 from aimass.proto.transfer import (
     FetchRequest,
     Incoming,
+    Outgoing,
     SubmitHeader,
     TransferLimits,
     fetch,
@@ -36,11 +39,12 @@ class Side:
         self.spool = Spool(folder / "spool")
         self.accepted: list[bytes] = []
         self.refusal: AimassError | None = None
+        self.data = DATA
 
-    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> memoryview:
+    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
         if request.digest != DIGEST:
             raise Refused("not for you", code="fetch.refused")
-        return memoryview(DATA)
+        return Outgoing("north", memoryview(self.data))
 
     async def authorise_submit(self, context: grpc.aio.ServicerContext, header: SubmitHeader) -> Incoming:
         return Upload(self, header)
@@ -64,11 +68,13 @@ class Upload:
         self._side.accepted.append(path.read_bytes())
 
 
-def over_the_wire(folder: Path, work: Callable[[Side, grpc.aio.Channel], Awaitable[None]]) -> None:
+def over_the_wire(
+    folder: Path, work: Callable[[Side, grpc.aio.Channel], Awaitable[None]], *, idle_s: float = 5.0
+) -> None:
     async def run() -> None:
         side = Side(folder)
         server = grpc.aio.server()
-        limits = TransferLimits(max_bytes=10 << 20, idle_s=5.0)
+        limits = TransferLimits(max_bytes=10 << 20, idle_s=idle_s)
         server.add_generic_rpc_handlers((transfer_handler(side, side, limits),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -238,3 +244,58 @@ def test_an_upload_of_other_bytes_under_the_same_key_starts_afresh(tmp_path: Pat
     with pytest.raises(Conflict):
         second.finish()
     second.close()
+
+
+async def _failed(call: grpc.aio.UnaryStreamCall) -> AimassError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    return error_of(caught.value)
+
+
+def _begun(channel: grpc.aio.Channel) -> grpc.aio.UnaryStreamCall:
+    return channel.unary_stream("/aimass.v1.Blobs/Fetch")(canonical_json(FetchRequest(digest=DIGEST)))
+
+
+def test_readers_that_stop_reading_are_cut_off_and_their_places_are_free(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        side.data = bytes(64 << 20)
+        held = [_begun(channel) for _ in range(4)]
+        for call in held:
+            await call.initial_metadata()
+        # Not a byte of theirs is read; what the links take in between is far from all.
+        while isinstance(await _admitted(_begun(channel)), LimitExceeded):
+            pass
+        codes = []
+        for call in held:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+            codes.append(await call.code())
+        assert {grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED} & set(codes)
+
+    over_the_wire(tmp_path, work, idle_s=0.3)
+
+
+async def _admitted(call: grpc.aio.UnaryStreamCall) -> AimassError | None:
+    """Why a download was not begun, if it was not."""
+    try:
+        if not await call.initial_metadata():
+            await call.read()
+    except grpc.aio.AioRpcError as error:
+        return error_of(error)
+    call.cancel()
+    return None
+
+
+def test_more_downloads_at_once_than_one_may_have_are_refused(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        side.data = bytes(64 << 20)
+        held = [_begun(channel) for _ in range(4)]
+        for call in held:
+            await call.initial_metadata()
+        assert (await _failed(_begun(channel))).code == "transfer.streams"
+        for call in held:
+            call.cancel()
+
+    over_the_wire(tmp_path, work)

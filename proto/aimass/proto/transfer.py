@@ -8,9 +8,10 @@ on from, and is acknowledged only when the receiver has stored, checked and reco
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol, TypeVar
 
@@ -26,6 +27,7 @@ from aimass.proto.values import Value, canonical_json, decode_json
 __all__ = [
     "CHUNK_BYTES",
     "FetchRequest",
+    "Outgoing",
     "Receiver",
     "Source",
     "SubmitHeader",
@@ -43,6 +45,7 @@ _FETCH: Final = f"/{SERVICE}/Fetch"
 _SUBMIT: Final = f"/{SERVICE}/Submit"
 _SIZE_KEY: Final = "aimass-size"
 _MAX_HEADER: Final = 4_096
+_LAST_WORD_S: Final = 0.5
 _STORED: Final = b'{"status":"stored"}'
 
 Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
@@ -80,11 +83,19 @@ class TransferLimits:
     idle_s: float = 60.0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One admitted download: who reads, and the blob's bytes, one map for all readers."""
+
+    peer: str
+    data: memoryview
+
+
 class Source(Protocol):
     """Who may read what."""
 
-    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> memoryview:
-        """The blob's bytes for this caller; raises `Refused` or `NotFound`."""
+    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
+        """The blob for this caller; raises `Refused` or `NotFound`."""
         ...
 
 
@@ -119,17 +130,23 @@ def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits)
     """The two RPCs of `aimass.v1.Blobs` for a grpc.aio server."""
     streams: dict[str, int] = {}
 
-    async def fetch_handler(request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+    async def fetch_handler(request: bytes, context: grpc.aio.ServicerContext) -> None:
         try:
             wanted = decode_json(FetchRequest, request[:_MAX_HEADER], "the fetch request")
-            view = await source.authorise_fetch(context, wanted)
+            outgoing = await source.authorise_fetch(context, wanted)
+            view = outgoing.data
             if wanted.offset > len(view):
                 raise BadInput(
                     "the offset lies beyond the end", code="transfer.offset", value=wanted.offset, limit=len(view)
                 )
-            await context.send_initial_metadata(((_SIZE_KEY, str(len(view))),))
-            for start in range(wanted.offset, len(view), CHUNK_BYTES):
-                yield bytes(view[start : start + CHUNK_BYTES])
+            with _counted(streams, outgoing.peer, limits.streams_per_peer):
+                await context.send_initial_metadata(((_SIZE_KEY, str(len(view))),))
+                for start in range(wanted.offset, len(view), CHUNK_BYTES):
+                    # It returns when there is room on the link: a reader that stops reading is not waited for.
+                    await _in_time(context.write(bytes(view[start : start + CHUNK_BYTES])), limits.idle_s)
+        except DeadlinePassed as error:
+            log.warning("a transfer was cut off: %s", error)
+            await _hang_up(context, error)
         except AimassError as error:
             log.warning("a transfer was refused: %s", error)
             await abort(context, error)
@@ -168,7 +185,7 @@ class _counted:  # noqa: N801  (reads as a verb in a `with`)
     def __enter__(self) -> None:
         if self._streams.get(self._peer, 0) >= self._limit:
             raise LimitExceeded(
-                "too many uploads at once", code="transfer.streams", value=self._peer, limit=self._limit
+                "too many transfers at once", code="transfer.streams", value=self._peer, limit=self._limit
             )
         self._streams[self._peer] = self._streams.get(self._peer, 0) + 1
 
@@ -207,17 +224,30 @@ async def _whole(function: Callable[..., T], *args: object) -> T:
         raise
 
 
+async def _hang_up(context: grpc.aio.ServicerContext, error: AimassError) -> None:
+    """Say why to a reader that reads, then end the stream: a status waits behind the bytes that nobody takes."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORD_S):
+            await abort(context, error)
+    raise asyncio.CancelledError
+
+
+async def _in_time(work: Awaitable[T], idle_s: float) -> T:
+    try:
+        return await asyncio.wait_for(work, idle_s)
+    except TimeoutError:
+        raise DeadlinePassed("no byte moved", code="transfer.idle", limit=f"{idle_s:g} s") from None
+
+
 async def _next(requests: AsyncIterator[bytes], idle_s: float) -> bytes:
     try:
-        return await asyncio.wait_for(anext(requests), idle_s)
+        return await _in_time(anext(requests), idle_s)
     except StopAsyncIteration:
         raise Unavailable(
             "the upload ended before its last byte",
             code="transfer.cut",
             cure="Send it again; it goes on where it stopped.",
         ) from None
-    except TimeoutError:
-        raise DeadlinePassed("no byte came", code="transfer.idle", limit=f"{idle_s} s") from None
 
 
 async def fetch(

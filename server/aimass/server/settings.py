@@ -79,8 +79,8 @@ max_model_bytes = {8 << 30}   # one model or contribution
 max_weight = 1e9               # a contribution's weight
 max_norm = 1e6                 # L2 norm of a contribution
 min_free_bytes = {1 << 30}    # with less free on the disk the server takes no new work
-streams_per_peer = 4           # uploads at once of one partner
-idle_s = 60.0                  # seconds without a byte before an upload is cut off
+streams_per_peer = 4           # transfers at once of one partner or person
+idle_s = 60.0                  # seconds without a byte before a transfer is cut off
 
 [enrolment]
 per_minute = 60                # requests of all newcomers

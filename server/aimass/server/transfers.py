@@ -12,7 +12,7 @@ from aimass.proto.errors import AimassError, LimitExceeded, NotFound, Refused, U
 from aimass.proto.grpc_env import grpc
 from aimass.proto.storage import Blobs, Spool, SpoolWriter, map_file
 from aimass.proto.tensors import Blob
-from aimass.proto.transfer import FetchRequest, Incoming, SubmitHeader
+from aimass.proto.transfer import FetchRequest, Incoming, Outgoing, SubmitHeader
 from aimass.server.contributions import Contributions
 from aimass.server.engine import MODEL_KEY
 from aimass.server.gate import Gate
@@ -40,7 +40,7 @@ class Transfers:
         self._max_model_bytes = max_model_bytes
         self._uploads: dict[str, asyncio.Task[Any]] = {}
 
-    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> memoryview:
+    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
         """Partners read the inputs of their open steps; people read models that they may see."""
         peer = self._gate.admit(context, "Fetch")
         if peer.role is Role.PARTNER:
@@ -56,7 +56,7 @@ class Transfers:
                 value=request.digest[:16],
                 cure="Runs keep their first, best and last models; the operator's [keep] says how many.",
             )
-        return await asyncio.to_thread(self._blobs.open, request.digest)
+        return Outgoing(peer.name, await asyncio.to_thread(self._blobs.open, request.digest))
 
     async def _may_read(self, peer: Peer, digest: str) -> bool:
         models = await self._readings.models(digest=digest)
