@@ -176,7 +176,8 @@ def _square(flat: Array, *, exact: bool) -> float:
     for start in range(0, len(flat), _NORM_BLOCK):
         block = flat[start : start + _NORM_BLOCK]
         values = block if block.dtype == np.float32 and not exact else as_float64(block)
-        total += float(values @ values)
+        with np.errstate(over="ignore", invalid="ignore"):  # the result says so, and the caller asks
+            total += float(values @ values)
     return total
 
 

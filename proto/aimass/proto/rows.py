@@ -90,7 +90,15 @@ def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str) -> Ta
 
     names = [column.name for column in (*schema.columns, schema.label)]
     parts = [_read_arrow(source, format_, names) for source in sources]
-    arrow = pa.concat_tables([part.select(names) for part in parts], promote_options="permissive")
+    try:
+        arrow = pa.concat_tables([part.select(names) for part in parts], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise BadInput(
+            "the files of a data set cannot be read together: a column has another type in each",
+            code="rows.types",
+            value=type(error).__name__,
+            cure="Write all files of the set with the same column types.",
+        ) from error
     findings: list[Finding] = []
     columns = {
         column.name: _convert(column, arrow.column(column.name), findings) for column in (*schema.columns, schema.label)
@@ -112,10 +120,15 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str]) -> Any:
                 quoted_strings_can_be_null=True,
             )
             table = csv.read_csv(io.BytesIO(source.read()), convert_options=options)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise BadInput(
             f"a data file is not readable as {format_}", code="rows.unreadable", value=type(error).__name__
         ) from error
+    twice = [name for name in names if table.column_names.count(name) > 1]
+    if twice:
+        raise BadInput(
+            "a data file has a column twice", code="rows.columns", value=", ".join(twice), cure="Remove one of them."
+        )
     absent = [name for name in names if name not in table.column_names]
     if absent:
         raise BadInput(
@@ -143,7 +156,7 @@ def _number(column: Number, row: int, cell: object, findings: list[Finding]) -> 
     if cell is None or cell == "":
         return _missing(column, row, findings)
     try:
-        value = float(cell)  # type: ignore[arg-type]
+        value = _as_float(cell)
     except (TypeError, ValueError):
         findings.append(Finding(row, column.name, "is not a number", str(cell)))
         return np.nan
@@ -153,6 +166,13 @@ def _number(column: Number, row: int, cell: object, findings: list[Finding]) -> 
         findings.append(Finding(row, column.name, f"lies outside {column.minimum:g} to {column.maximum:g}", str(cell)))
         return np.nan
     return value
+
+
+def _as_float(cell: object) -> float:
+    """A number as data has it; Python's own reading would take `1_0` and the digits of every script besides."""
+    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
+        raise ValueError
+    return float(cell)  # type: ignore[arg-type]
 
 
 def _missing(column: Number | Category, row: int, findings: list[Finding]) -> float:

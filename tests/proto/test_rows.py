@@ -1,0 +1,139 @@
+"""Rows from files that people really have: every cell fits, or is named by row and column and never by content."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from aimass.proto.errors import BadInput
+from aimass.proto.manifest import Category, Image, Number, Schema
+from aimass.proto.rows import Table, encode, held_out_mask, read_table, require
+
+SCHEMA = Schema(
+    name="small/1",
+    columns=(
+        Number(name="x", minimum=-5, maximum=10, missing_values=(9,)),
+        Category(name="c", values=("a", "true", "3")),
+    ),
+    label=Category(name="y", values=("no", "yes"), required=True),
+)
+
+
+def csv(text: str | bytes) -> Table:
+    return read_table(SCHEMA, [io.BytesIO(text.encode() if isinstance(text, str) else text)], "csv")
+
+
+def table_of(**columns: object) -> io.BytesIO:
+    sink = io.BytesIO()
+    parquet.write_table(pa.table(columns), sink)
+    sink.seek(0)
+    return sink
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x,c,y\n1,a,yes\n",
+        "x,c,y\r\n1,a,yes\r\n",
+        b"\xef\xbb\xbfx,c,y\n1,a,yes\n",
+        'x,c,y\n"1","a","yes"\n',
+        "more,y,x,c\nignored,yes,1,a\n",
+        "x,c,y\n1,a,yes",
+    ],
+    ids=["plain", "crlf", "byte-order mark", "quoted", "other columns and order", "no last newline"],
+)
+def test_the_same_row_is_read_from_every_way_of_writing_it(text: str | bytes) -> None:
+    table = require(csv(text))
+    assert (table.columns["x"][0], table.columns["c"][0], table.columns["y"][0]) == (1.0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"\n", b"\xff\xfe\x00\x01", b"x,c,y\n1,a\n", b"x,x,c,y\n1,1,a,yes\n", b"x,c,y\n\xff,a,yes\n", b"x,c\n1,a\n"],
+    ids=["empty", "only a newline", "utf-16", "a cell short", "a column twice", "no utf-8", "no label"],
+)
+def test_a_file_that_is_no_table_of_the_schema_is_refused_by_name(text: bytes) -> None:
+    with pytest.raises(BadInput) as caught:
+        require(csv(text))
+    assert caught.value.code.startswith("rows.")
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"), [("", np.nan), ("9", np.nan), ("nan", np.nan), ("-5", -5.0), (" 3 ", 3.0), ("1e0", 1.0)]
+)
+def test_numbers_and_their_ways_of_being_missing(cell: str, value: float) -> None:
+    table = csv(f"x,c,y\n{cell},a,yes\n")
+    assert table.findings == ()
+    np.testing.assert_equal(table.columns["x"][0], value)
+
+
+@pytest.mark.parametrize("cell", ["twelve", "10.01", "inf", "-inf", "1_0", "0x5", "1,5", "5 mmHg", "١"])
+def test_what_is_no_number_of_the_schema_is_found_and_its_text_stays_here(cell: str) -> None:
+    (finding,) = csv(f'x,c,y\n"{cell}",a,yes\n').findings
+    assert (finding.row, finding.column) == (0, "x")
+    assert cell not in repr(finding)
+    with pytest.raises(BadInput) as caught:
+        require(csv(f'x,c,y\n"{cell}",a,yes\n'))
+    assert cell not in f"{caught.value.value} {caught.value.limit} {caught.value.cure}"
+
+
+def test_parquet_gives_the_same_rows_as_csv_whatever_type_its_columns_have() -> None:
+    text = require(csv("x,c,y\n1,true,yes\n,3,no\n"))
+    typed = require(
+        read_table(SCHEMA, [table_of(x=pa.array([1, None], pa.int8()), c=["true", "3"], y=["yes", "no"])], "parquet")
+    )
+    flags = require(read_table(SCHEMA, [table_of(x=[1.0], c=[True], y=["yes"])], "parquet"))
+    numbers = require(read_table(SCHEMA, [table_of(x=[1.0], c=[3.0], y=["yes"])], "parquet"))
+    for name in ("x", "c", "y"):
+        np.testing.assert_array_equal(text.columns[name], typed.columns[name])
+    assert (flags.columns["c"][0], numbers.columns["c"][0]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"\xff"]), pa.array([10**9], pa.timestamp("s"))]
+)
+def test_a_parquet_column_of_another_kind_is_found_cell_by_cell(column: object) -> None:
+    table = read_table(SCHEMA, [table_of(x=column, c=["a"], y=["yes"])], "parquet")
+    assert [finding.column for finding in table.findings] == ["x"]
+
+
+def test_files_of_one_set_that_differ_in_type_are_read_together_or_refused_by_name() -> None:
+    one, other = table_of(x=[1], c=["a"], y=["yes"]), table_of(x=["1"], c=["a"], y=["yes"])
+    with pytest.raises(BadInput, match="together"):
+        read_table(SCHEMA, [one, other], "parquet")
+    assert (
+        read_table(SCHEMA, [table_of(x=[1], c=["a"], y=["no"]), table_of(x=[1.5], c=["a"], y=["no"])], "parquet").rows
+        == 2
+    )
+
+
+def test_images_of_another_size_are_found() -> None:
+    schema = Schema(name="i/1", columns=(Image(name="i", shape=(2, 2)),), label=SCHEMA.label)
+    table = read_table(schema, [table_of(i=[b"1234", b"123", None], y=["yes", "no", "no"])], "parquet")
+    assert [finding.row for finding in table.findings] == [1, 2]
+    assert encode(table).images.shape == (3, 2, 2)  # type: ignore[union-attr]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from("a3"), st.booleans()), min_size=1, max_size=40), st.randoms()
+)
+def test_equal_rows_are_told_apart_and_the_split_follows_the_rows_wherever_they_stand(
+    rows: list[tuple[int, str, bool]], chance: object
+) -> None:
+    def split(order: list[tuple[int, str, bool]]) -> list[tuple[int, str, bool]]:
+        text = "x,c,y\n" + "".join(f"{x},{c},{'yes' if y else 'no'}\n" for x, c, y in order)
+        mask = held_out_mask(csv(text), bytes(32), 0.3)
+        return sorted(row for row, held in zip(order, mask, strict=True) if held)
+
+    shuffled = list(rows)
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert split(rows) == split(shuffled)
+    for label in (True, False):
+        members = [row for row in rows if row[2] is label]
+        assert len([row for row in split(rows) if row[2] is label]) == int(0.3 * len(members) + 0.5)

@@ -1,0 +1,174 @@
+"""Values from outside, errors across the wire, and plans: one form, strictly read, and nothing that ends a process."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimass.proto import errors
+from aimass.proto.errors import AimassError, BadInput, InternalError, from_wire, printable, status_name, to_wire
+from aimass.proto.grpc_env import grpc
+from aimass.proto.plan import (
+    Cohort,
+    EarlyStop,
+    Plan,
+    PlanDraft,
+    Stage,
+    TaskRef,
+    TrainSettings,
+    decode_plan,
+    encode_plan,
+    plan_digest,
+    read_plan_draft,
+)
+from aimass.proto.values import canonical_json, convert, decode_canonical_json, decode_json, decode_toml
+
+PLAN = Plan(
+    name="test", task=TaskRef(name="heart", digest="1" * 64), data_schema="heart/1", seed=1, model="0" * 64,
+    stages=(Stage(driver="averaging", options={"rounds": 5}),),
+    train=TrainSettings(batch_size=8, learning_rate=0.1, epochs=1),
+)  # fmt: skip
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AimassError)]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def test_a_plan_has_one_form_and_one_digest() -> None:
+    data = encode_plan(PLAN)
+    assert decode_plan(data) == PLAN
+    assert encode_plan(decode_plan(data)) == data
+    loose = json.dumps(json.loads(data), indent=1).encode()
+    with pytest.raises(BadInput) as caught:
+        decode_plan(loose)
+    assert caught.value.code == "value.not_canonical"
+    assert plan_digest(data) != plan_digest(loose)
+
+
+@given(JSON)
+def test_json_that_is_no_plan_is_bad_input_and_nothing_else(value: object) -> None:
+    with pytest.raises(BadInput):
+        decode_plan(json.dumps(value).encode())
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_plan_are_bad_input_and_nothing_else(data: bytes) -> None:
+    with pytest.raises(BadInput):
+        decode_plan(data)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b"1" * 100_000, b'"' + b"\\u0000" * 10_000])
+def test_deep_and_huge_json_is_refused_and_the_process_lives(data: bytes) -> None:
+    with pytest.raises(BadInput):
+        decode_json(Plan, data, "a plan")
+
+
+def test_a_plan_that_is_too_large_is_refused_before_it_is_read() -> None:
+    with pytest.raises(BadInput) as caught:
+        decode_plan(b" " * (2 << 20))
+    assert caught.value.code == "plan.size"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", -1), ("seed", 2**63), ("seed", 1.5), ("name", "Big Name"), ("model", "xyz"), ("stages", ()),
+        ("data_schema", "heart"), ("format", 2), ("unknown", 1),
+    ],
+)  # fmt: skip
+def test_a_field_out_of_range_or_unknown_is_refused_with_its_name(field: str, value: object) -> None:
+    fields = msgspec.to_builtins(PLAN) | {field: value}
+    with pytest.raises(BadInput) as caught:
+        convert(Plan, fields, "the plan")
+    assert field in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "train", ["epochs = 1\nsteps = 1", "", "epochs = 0", "steps = 1\nlearning_rate = nan", "steps = 1\nmomentum = 1.0"]
+)
+def test_training_settings_that_contradict_themselves_are_refused(train: str) -> None:
+    text = f"""name = "t"
+task = "heart"
+data_schema = "heart/1"
+seed = 1
+[[stages]]
+driver = "averaging"
+[train]
+batch_size = 1
+{train}
+"""
+    if "learning_rate" not in train:
+        text = text.replace("batch_size = 1", "batch_size = 1\nlearning_rate = 0.1")
+    with pytest.raises(BadInput):
+        read_plan_draft(text)
+
+
+def test_a_cohort_names_nobody_twice_and_asks_for_no_more_than_it_names() -> None:
+    for bad in ({"partners": ["a", "a"]}, {"partners": ["a"], "quorum": 2}, {"quorum": 0}):
+        with pytest.raises(BadInput):
+            convert(Cohort, bad, "the cohort")
+
+
+def test_a_draft_becomes_the_plan_that_it_says() -> None:
+    fields = {
+        name: value for name, value in msgspec.to_builtins(PLAN).items() if name not in ("task", "model", "format")
+    }
+    draft = convert(PlanDraft, fields | {"task": "heart"}, "the draft")
+    assert draft.complete("1" * 64, "0" * 64) == PLAN
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=5))
+def test_equal_values_have_equal_canonical_bytes_whatever_the_order(fields: dict[str, object]) -> None:
+    backwards = dict(reversed(list(fields.items())))
+    assert canonical_json(fields) == canonical_json(backwards)
+
+
+def test_only_the_canonical_bytes_of_a_value_pass_for_it() -> None:
+    rule = EarlyStop(metric="auc")
+    data = canonical_json(rule)
+    assert decode_canonical_json(EarlyStop, data, "a rule") == rule
+    for other in (data + b" ", data.replace(b":", b": ", 1), b'{"metric":"auc"}'):
+        with pytest.raises(BadInput):
+            decode_canonical_json(EarlyStop, other, "a rule")
+
+
+@pytest.mark.parametrize("text", ["a = ", "a = 1\na = 2", "\x00", "[[[", "a = 1e"])
+def test_toml_that_is_none_says_so(text: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        decode_toml(EarlyStop, text, "rules.toml")
+    assert "rules.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not AimassError])
+def test_every_kind_of_error_crosses_the_wire_as_itself(kind: type[AimassError]) -> None:
+    sent = kind("what happened", code="some.code", value=7, limit="to 5", cure="Do this.")
+    got = from_wire(to_wire(sent))
+    assert type(got) is kind
+    assert (got.sentence(), got.code) == (sent.sentence(), sent.code)
+    assert hasattr(grpc.StatusCode, status_name(sent))
+    assert 0 < errors.EXIT_CODES[sent.kind] < 10
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 9_999, b'{"kind":"none","code":1,"what":2,"cure":3}']
+)
+def test_what_is_no_error_gives_an_error_that_says_so(data: bytes) -> None:
+    assert isinstance(from_wire(data), InternalError)
+
+
+def test_an_error_on_the_wire_fits_into_the_librarys_metadata() -> None:
+    huge = BadInput("\x00" * 9_999, code="c" * 9_999, value="v" * 9_999, limit="l" * 9_999, cure="\U0001f600" * 9_999)
+    assert len(to_wire(huge)) < 16 << 10
+
+
+@given(st.text())
+def test_what_the_other_side_says_is_printed_on_one_line(text: str) -> None:
+    shown = printable(text, 50)
+    assert len(shown) <= 50
+    assert shown.isprintable()
