@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hmac
 import importlib.metadata
-import json
 import logging
-import os
 import random
 import secrets
 import shutil
@@ -17,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from aimass.client.active_run import ActiveRun
+from aimass.client.owner_socket import OwnerSocket
 from aimass.client.partner import Partner, open_partner
 from aimass.client.policy import AdmittedTask
 from aimass.client.run_folder import RunFolder, run_folders
@@ -26,13 +23,12 @@ from aimass.privacy.roster import Change
 from aimass.privacy.signing import Label, verify
 from aimass.privacy.transcript import Receipt
 from aimass.proto.clock import Clock, SystemClock
-from aimass.proto.durable import UNINTERRUPTED, Durability, write_file
+from aimass.proto.durable import UNINTERRUPTED, Durability
 from aimass.proto.errors import (
     AimassError,
     IntegrityError,
     LimitExceeded,
     NotFound,
-    Refused,
     Unavailable,
     VersionRefused,
 )
@@ -43,7 +39,7 @@ from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.values import convert, decode_json
 from aimass.proto.wire import PROTOCOL_MAX, PROTOCOL_MIN, connect, error_of
 
-__all__ = ["Daemon", "backoff_s", "control_path"]
+__all__ = ["Daemon", "backoff_s"]
 
 log = logging.getLogger("aimass.client")
 T = TypeVar("T")
@@ -51,17 +47,11 @@ _BACKOFF_FIRST_S: Final = 0.25
 _BACKOFF_MOST_S: Final = 30.0
 _CLOCK_SKEW_S: Final = 120.0
 _MOST_RUNS: Final = 1_000
-TOKEN: Final = "state/control.token"  # noqa: S105  (a file's name)
 
 
 def backoff_s(failures: int, chance: float) -> float:
     """Seconds to wait after so many failures in a row: doubling, capped at 30, jittered by `chance` in [0, 1)."""
     return min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2.0 ** min(failures, 10)) * (0.5 + chance / 2)
-
-
-def control_path(folder: Path) -> Path:
-    """The local control socket of a partner's folder."""
-    return folder / "control.sock"
 
 
 class Daemon:
@@ -87,7 +77,6 @@ class Daemon:
         self._lost = asyncio.Event()
         self._last_error = ""
         self._welcomed = False
-        self._token = secrets.token_hex(32)
         self._jitter = random.Random(secrets.randbits(64))  # noqa: S311  (spreads reconnections, protects nothing)
         for held in run_folders(folder / "state", durability):
             session = held.load()
@@ -132,7 +121,8 @@ class Daemon:
 
     async def serve(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Connect, work, reconnect, until `stop` is set."""
-        control = await self._listen_locally(stop)
+        owner = OwnerSocket(self.folder, lambda request: self._command(request, stop))
+        await owner.listen()
         connecting = asyncio.create_task(self._keep_connected(ready))
         try:
             await asyncio.wait({connecting, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,8 +131,7 @@ class Daemon:
         finally:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
-            control.close()
-            control_path(self.folder).unlink(missing_ok=True)
+            owner.close()
             for run in self._runs.values():
                 await run.stop()
 
@@ -299,40 +288,10 @@ class Daemon:
         elif change is Change.ONLY_REMOVALS:
             log.warning("members were removed: roster epoch %d", self.partner.keeper.roster.epoch)
 
-    # ---------------------------------------------------------------- the owner's socket
-
-    async def _listen_locally(self, stop: asyncio.Event) -> asyncio.Server:
-        write_file(self.folder / TOKEN, self._token.encode(), UNINTERRUPTED, "client.token")
-        control_path(self.folder).unlink(missing_ok=True)
-        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            # Through the descriptor, because a socket's whole path may not be longer than 107 bytes.
-            old = os.umask(0o177)
-            server = await asyncio.start_unix_server(
-                lambda reader, writer: self._answer(reader, writer, stop), f"/proc/self/fd/{folder}/control.sock"
-            )
-            os.umask(old)
-            return server
-        finally:
-            os.close(folder)
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stop: asyncio.Event) -> None:
-        with contextlib.suppress(ConnectionError):
-            try:
-                request = json.loads(await reader.readline())
-                # A training child has our user id and could reach the socket; it cannot read the token.
-                if not hmac.compare_digest(str(request["token"]), self._token):
-                    raise Refused("not this daemon's owner", code="control.token", cure=f"See {TOKEN} of its folder.")
-                reply = await self._command(request, stop)
-            except AimassError as error:
-                reply = {"error": {"kind": error.kind, "code": error.code, "what": error.sentence()}}
-            except (ValueError, KeyError, TypeError):
-                reply = {"error": {"kind": "bad_input", "code": "control.request", "what": "not a request"}}
-            writer.write(json.dumps(reply).encode() + b"\n")
-            await writer.drain()
-            writer.close()
+    # ---------------------------------------------------------------- the owner
 
     async def _command(self, request: dict[str, str], stop: asyncio.Event) -> dict[str, Any]:
+        """What the owner asks for."""
         match request["command"]:
             case "status":
                 return self.status()

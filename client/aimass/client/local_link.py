@@ -8,6 +8,7 @@ import os
 import socket
 from typing import Any
 
+from aimass.client.owner_socket import SOCKET, TOKEN
 from aimass.proto.errors import InternalError, Unavailable, from_parts
 
 __all__ = ["ask_daemon"]
@@ -19,10 +20,10 @@ def ask_daemon(args: argparse.Namespace, **request: str) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             folder = os.open(args.dir, os.O_RDONLY | os.O_DIRECTORY)
             try:  # through the descriptor, because a socket's whole path may not be longer than 107 bytes
-                link.connect(f"/proc/self/fd/{folder}/control.sock")
+                link.connect(f"/proc/self/fd/{folder}/{SOCKET}")
             finally:
                 os.close(folder)
-            token = (args.dir / "state" / "control.token").read_text("ascii")
+            token = (args.dir / TOKEN).read_text("ascii")
             link.sendall(json.dumps(request | {"token": token}).encode() + b"\n")
             with link.makefile("rb") as answer:
                 reply = json.loads(answer.readline())
