@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from aimass.client.confinement import enforceable
+from aimass.client.policy import read_policy
 from aimass.client.seccomp import filter_program
+from aimass.proto.commands import main
 
 _PROBE = """
 import ctypes, encodings.idna, os, socket, subprocess, sys, threading
@@ -146,3 +149,14 @@ def _interpreted(program: bytes, data: bytes) -> int:
                 position += if_true if holds else if_false
             case 0x06:
                 return int(value)
+
+
+def test_a_new_partners_policy_demands_what_its_machine_can_enforce(tmp_path: Path) -> None:
+    levels = enforceable(tmp_path)
+    assert "process" in levels
+    assert list(tmp_path.iterdir()) == []
+    assert (
+        main(["client", "init", str(tmp_path / "north"), "--name", "north", "--server", "a:1", "--enrol", "a:2"]) == 0
+    )
+    policy = read_policy((tmp_path / "north" / "policy.toml").read_text(), "the policy")
+    assert policy.confinement == levels

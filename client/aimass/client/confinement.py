@@ -17,15 +17,18 @@ import signal
 import socket
 import stat
 import struct
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
+from aimass.client.policy import Confinement
 from aimass.client.seccomp import install as install_filter
 from aimass.proto.home import ChildLimits
 
-__all__ = ["confine"]
+__all__ = ["confine", "enforceable"]
 
 _NO_LIMITS: Final = ChildLimits()
 _PR_SET_PDEATHSIG: Final = 1
@@ -177,3 +180,20 @@ def _sees_interfaces() -> bool:
         except OSError:
             return False
     return True
+
+
+def enforceable(folder: Path) -> tuple[str, ...]:
+    """The levels that this machine can enforce, tried in a process of its own with files in `folder`."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        forbidden, scratch = Path(name) / "forbidden", Path(name) / "scratch"
+        forbidden.touch(mode=0o600)
+        scratch.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-I", "-m", "aimass.client.confinement", str(scratch), str(forbidden)],
+            capture_output=True, text=True, check=False, cwd="/",
+        )  # fmt: skip
+    return tuple(level for level in get_args(Confinement) if level in done.stdout.split())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(" ".join(confine([], Path(sys.argv[1]), Path(sys.argv[2]), os.getppid())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 
 from aimass.client.local_link import ask_daemon
 from aimass.proto.console import ask, emit, say, write_output
@@ -21,7 +22,8 @@ secure_aggregation = false
 smallest_cohort = 2
 # What the machine must enforce on the training child: "process" (no key, no environment), "files" (reads nothing of
 # yours but the rows it is handed), "network" (reaches none), "calls" (no sockets, processes or signals).
-confinement = ["process", "files", "network", "calls"]
+# `aimass client init` found that this machine can enforce what stands here; a run where it does not hold is refused.
+confinement = @CONFINEMENT@
 
 [bounds]
 rounds = 1000
@@ -40,6 +42,7 @@ analyses = ["statistics"]
 
 def init(args: argparse.Namespace) -> int:
     """Make a folder with settings and a policy to edit."""
+    from aimass.client.confinement import enforceable
     from aimass.privacy.roster import NAME
     from aimass.proto.durable import make_folder
     from aimass.proto.errors import BadInput, Conflict
@@ -56,11 +59,13 @@ def init(args: argparse.Namespace) -> int:
         f'name = "{args.name}"\nserver = "{args.server}"   # work: mutual TLS\nenrol = "{args.enrol}"    # enrolment\n'
     )
     write_output(args.dir / "client.toml", settings.encode())
-    write_output(args.dir / "policy.toml", _POLICY.encode())
+    levels = enforceable(args.dir)
+    write_output(args.dir / "policy.toml", _POLICY.replace("@CONFINEMENT@", json.dumps(list(levels))).encode())
     emit(
         args,
         {
             "folder": str(args.dir),
+            "confinement": list(levels),
             "next": f"edit {args.dir}/policy.toml, then: aimass client enroll --dir {args.dir} --token FILE",
         },
     )
