@@ -97,15 +97,23 @@ class Cohort(Value, frozen=True):
     """Who takes part. `partners` empty means every partner of the roster.
 
     A run starts when all have joined, or at `join_deadline_s` with at least `quorum`; a step closes when all have
-    answered, or at `step_deadline_s` with at least `quorum` contributions, and fails the run with fewer.
+    answered, or at `step_deadline_s` with at least `quorum` contributions, and fails the run with fewer. With `sample`
+    so many partners, chosen by the plan's seed, train in each round (0: all), and `spare` more are asked beside them:
+    such a step closes when `sample` have answered, whoever they are.
     """
 
     partners: tuple[Name, ...] = ()
     quorum: Count = 1
     join_deadline_s: Seconds = 3_600.0
     step_deadline_s: Seconds = 3_600.0
+    sample: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    spare: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
     def __post_init__(self) -> None:
+        if self.sample and self.quorum > self.sample:
+            raise ValueError(f"`quorum` {self.quorum} is more than the {self.sample} of `sample`")
+        if self.spare and not self.sample:
+            raise ValueError("`spare` needs a `sample`")
         if len(set(self.partners)) != len(self.partners):
             raise ValueError("`partners` names somebody twice")
         if self.partners and self.quorum > len(self.partners):

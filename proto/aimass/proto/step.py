@@ -39,6 +39,7 @@ class Step(Value, frozen=True):
     `index` counts the steps of a run from 0 and orders the transcript. `round` is the driver's own count and names
     the random stream. `purpose` is the analysis's name for ANALYSE and QUERY and empty otherwise. `inputs` are the
     digests of the blobs that every participant gets (the model first); `addressed` replaces them for single partners.
+    With `wanted` the step closes as soon as so many contributions are there; 0 waits for all that are asked.
     """
 
     index: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -51,12 +52,15 @@ class Step(Value, frozen=True):
     reduce: Reduce = Reduce.SUM
     purpose: str = ""
     addressed: dict[Name, tuple[Digest, ...]] = {}
+    wanted: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
         if list(self.participants) != sorted(set(self.participants)):
             raise ValueError("`participants` must be sorted and name nobody twice")
         if self.quorum > len(self.participants):
             raise ValueError(f"`quorum` {self.quorum} is more than {len(self.participants)} participants")
+        if self.wanted and not self.quorum <= self.wanted <= len(self.participants):
+            raise ValueError(f"`wanted` {self.wanted} lies outside {self.quorum} to {len(self.participants)}")
         if not set(self.addressed) <= set(self.participants):
             raise ValueError("`addressed` names somebody who does not take part")
         if bool(self.purpose) != (self.kind in (StepKind.ANALYSE, StepKind.QUERY)):

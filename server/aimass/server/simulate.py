@@ -57,12 +57,15 @@ def simulate(
         while not isinstance(proposed := driver.next(state, Context(plan, stage, names, index)), Done):
             for step in proposed:
                 progress(step)
-                made = [_contribution(plan, task, shard, step, blobs, states) for shard in ordered]
-                result = StepResult(step, names, sum_metrics(made), SpooledSums(made))
+                # Nobody is slow here: of more that are asked than are wanted, the first by name count.
+                counted = step.participants[: step.wanted or None]
+                chosen = [shard for shard in ordered if shard.participant in counted]
+                made = [_contribution(plan, task, shard, step, blobs, states) for shard in chosen]
+                result = StepResult(step, counted, sum_metrics(made), SpooledSums(made))
                 state = driver.receive(state, result, models, Context(plan, stage, names, index))
                 index = step.index + 1
                 if step.kind is StepKind.EVALUATE:
-                    figures = {shard.participant: dict(item.figures) for shard, item in zip(ordered, made, strict=True)}
+                    figures = {shard.participant: dict(item.figures) for shard, item in zip(chosen, made, strict=True)}
                     evaluations.append(Evaluated(step.round, dict(result.metrics), figures))
         model = proposed.model
     return Simulated(model, tuple(evaluations))

@@ -111,7 +111,7 @@ def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepActi
     if state.counted is not None:
         return state, ()
     if isinstance(event, TimeUp):
-        return _close(state, late=True)
+        return _close(state, _late(state))
     slot = state.slots.get(event.partner)
     if slot is None or slot.state is not SlotState.ASKED:
         return state, ()
@@ -121,15 +121,21 @@ def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepActi
         kind = SlotState.REFUSED if isinstance(event, Refused) else SlotState.FAILED
         slot = Slot(state=kind, reason=event.reason)
     state = msgspec.structs.replace(state, slots=state.slots | {event.partner: slot})
-    if any(other.state is SlotState.ASKED for other in state.slots.values()):
+    if state.step.wanted and _count(state, SlotState.STORED) >= state.step.wanted:
+        return _close(state, _enough(state))
+    if _count(state, SlotState.ASKED):
         return state, ()
-    return _close(state, late=False)
+    return _close(state, "")
 
 
-def _close(state: StepState, *, late: bool) -> tuple[StepState, tuple[StepAction, ...]]:
+def _count(state: StepState, kind: SlotState) -> int:
+    return sum(slot.state is kind for slot in state.slots.values())
+
+
+def _close(state: StepState, reason: str) -> tuple[StepState, tuple[StepAction, ...]]:
+    """Close with what is stored; `reason` is what those hear that are still at work."""
     counted = tuple(sorted(name for name, slot in state.slots.items() if slot.state is SlotState.STORED))
     waiting = sorted(name for name, slot in state.slots.items() if slot.state is SlotState.ASKED)
-    reason = _late(state) if late else ""
     slots = state.slots | {name: Slot(state=SlotState.LATE, reason=reason) for name in waiting}
     told = tuple(Closed(partner=name, reason=reason) for name in waiting)
     if len(counted) < state.step.quorum:
@@ -147,3 +153,7 @@ def _late(state: StepState) -> str:
         "the step closed before this contribution came", code="step.late", limit=f"{state.step.deadline_s:g} s"
     )
     return f"{error.code}: {error.what}"
+
+
+def _enough(state: StepState) -> str:
+    return f"step.enough: {state.step.wanted} contributions came earlier, and no more are wanted"

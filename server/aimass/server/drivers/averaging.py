@@ -16,6 +16,7 @@ from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Array, Layout
 from aimass.proto.values import Value, convert
+from aimass.server.cohort import ask
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
 
 __all__ = ["Averaging", "AveragingOptions", "AveragingState", "driver"]
@@ -73,14 +74,18 @@ class Averaging:
             return Done(state.model, f"{rounds} rounds")
         training = state.phase == "train"
         cohort = context.plan.cohort
+        participants, wanted = context.joined, 0
+        if training:
+            participants, wanted = ask(cohort, context.plan.seed, state.round + 1, context.joined)
         return (
             Step(
                 index=context.next_index,
                 kind=StepKind.TRAIN if training else StepKind.EVALUATE,
                 round=state.round + 1 if training else state.round,
-                participants=context.joined,
+                participants=participants,
                 inputs=(state.model,),
-                quorum=min(cohort.quorum, len(context.joined)),
+                quorum=min(cohort.quorum, len(participants)),
+                wanted=wanted,
                 deadline_s=cohort.step_deadline_s,
             ),
         )
