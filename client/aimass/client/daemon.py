@@ -47,6 +47,7 @@ _BACKOFF_FIRST_S: Final = 0.25
 _BACKOFF_MOST_S: Final = 30.0
 _CLOCK_SKEW_S: Final = 120.0
 _MOST_RUNS: Final = 1_000
+_REPLACED_S: Final = 60.0
 
 
 def backoff_s(failures: int, chance: float) -> float:
@@ -150,6 +151,10 @@ class Daemon:
                 self._last_error = error.sentence()
                 failures = 1 if self._welcomed else failures + 1
                 delay = backoff_s(failures, self._jitter.random())
+                if error.code == "session.replaced":
+                    # Somebody else is this partner. Two that take over from each other at once would never end.
+                    delay = _REPLACED_S * (0.5 + self._jitter.random())
+                    log.error("another daemon runs with this partner's keys: stop one of the two")
                 log.warning("not connected: %s Next try in %.1f s.", error, delay)
                 await self._clock.sleep(delay)
 
@@ -194,7 +199,7 @@ class Daemon:
         marks = [
             pb.RunMark(run_id=run.run_id, entries=run.session.chain.entries, head=run.session.chain.head)
             for run in self._runs.values()
-            if run.session is not None
+            if run.session is not None and run.session.phase not in (Phase.ENDED, Phase.LEFT)
         ]
         software = f"aimass {importlib.metadata.version('aimass')}"
         yield pb.FromPartner(
