@@ -88,6 +88,8 @@ class Transfers:
         contribution = _Contribution(peer.name, header, self._contributions, self._spool)
         if not contribution.done:
             await self._alone(contribution.key)
+            # The older stream may have been acknowledged meanwhile: what it stored is not written over.
+            contribution = _Contribution(peer.name, header, self._contributions, self._spool)
         return contribution
 
     async def _alone(self, key: str) -> None:

@@ -1,0 +1,83 @@
+"""The aggregation server under attack: each test is an order of events, a fault or a sender that once did harm."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aimass.privacy.pki import Peer, Role
+from aimass.proto.errors import Conflict
+from aimass.proto.tensors import Blob
+from aimass.proto.transfer import SubmitHeader
+from aimass.proto.views import RunState
+from aimass.server.transfers import Transfers
+from tests.support.clock import ManualClock
+from tests.support.engines import Bench, update
+
+
+def _run(scenario: Coroutine[object, object, None], seconds: float = 20.0) -> None:
+    asyncio.run(asyncio.wait_for(scenario, seconds))
+
+
+async def _running(folder: Path, clock: ManualClock | None = None, **options: object) -> tuple[Bench, str]:
+    """A bench with a run whose first step is open at everybody."""
+    bench = await Bench.start(folder, clock or ManualClock(), **options)  # type: ignore[arg-type]
+    run_id = await bench.submit()
+    await bench.join(run_id)
+    return bench, run_id
+
+
+class _NoGate:
+    """Admits the one partner, and ends the older stream only once its contribution is recorded."""
+
+    def admit(self, context: object, name: str) -> Peer:
+        return Peer(Role.PARTNER, "north", 1, b"", math.inf)
+
+    def end(self, task: object, reason: object) -> None:
+        return None
+
+
+def test_a_second_stream_cannot_overwrite_the_contribution_that_the_first_had_acknowledged(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench, run_id = await _running(tmp_path)
+        good, evil = update(1.0), update(float("nan"))
+        gate: Any = _NoGate()
+        room: Any = lambda: None  # noqa: E731
+        transfers = Transfers(bench.contributions, bench.readings, bench.blobs, bench.spool, gate, 1 << 20, room)
+        context: Any = None
+
+        def header(data: bytes) -> SubmitHeader:
+            return SubmitHeader(kind="contribution", size=len(data), digest=Blob(data).digest, run_id=run_id)
+
+        admitted, go = asyncio.Event(), asyncio.Event()
+
+        async def stream(data: bytes, wait: bool) -> None:
+            incoming = await transfers.authorise_submit(context, header(data))
+            if wait:
+                admitted.set()
+                await go.wait()
+            writer = incoming.open()
+            writer.append(data[writer.offset :])
+            await incoming.accept(writer.finish())
+
+        first = asyncio.create_task(stream(good, True))
+        await admitted.wait()
+        second = asyncio.create_task(stream(evil, False))  # admitted while nothing is stored, waits for the first
+        await asyncio.sleep(0)
+        go.set()
+        await first  # acknowledged
+        with pytest.raises(Conflict):
+            await second
+        await bench.send(run_id, "south", value=1.0)
+        run = await bench.finished(run_id)
+        assert run.state is RunState.FINISHED, run.reason
+        np.testing.assert_array_equal(Blob(bench.blobs.open(run.model)).numpy("w"), np.ones(4, np.float32))
+        await bench.stop()
+
+    _run(scenario())
