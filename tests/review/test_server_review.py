@@ -81,3 +81,27 @@ def test_a_second_stream_cannot_overwrite_the_contribution_that_the_first_had_ac
         await bench.stop()
 
     _run(scenario())
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_contribution_that_changed_in_the_spool_while_the_server_was_away_is_never_summed(
+    tmp_path: Path, damage: str
+) -> None:
+    async def scenario() -> None:
+        bench, run_id = await _running(tmp_path)
+        await bench.send(run_id, "north", value=1.0)
+        await bench.stop()
+        path = bench.spool.path(f"{run_id}-0-north")
+        if damage == "changed":
+            path.write_bytes(update(777.0))
+        else:
+            path.unlink()
+        again = await Bench.start(tmp_path, ManualClock())
+        await again.send(run_id, "south", value=1.0)
+        run = await again.finished(run_id)
+        assert run.state is RunState.FAILED
+        assert run.reason.startswith(f"contribution.{damage}")
+        assert "north" in run.reason
+        await again.stop()
+
+    _run(scenario())

@@ -81,6 +81,7 @@ class Engine:
         self._store, self._blobs, self._spool = store, blobs, spool
         self._signer, self._outbox = signer, outbox
         self._runs: dict[str, Live] = {}
+        self._inherited: frozenset[str] = frozenset()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="aimass-store")
         self._sums = ThreadPoolExecutor(1, thread_name_prefix="aimass-sums")
@@ -99,8 +100,9 @@ class Engine:
                 self.drivers[stage.driver]  # a driver that is not installed any more stops the start, by name
             if not row.run.state.final:
                 resumed.append(row.run_id)
-                self._resume(live)
         await self.on_disk(self._sweep_spool)
+        for run_id in resumed:
+            self._resume(self._runs[run_id])
         return tuple(resumed)
 
     def _resume(self, live: Live) -> None:
@@ -119,7 +121,10 @@ class Engine:
         return self.clock.now() + min(deadline_s, _GRACE_S)
 
     def _sweep_spool(self) -> None:
-        """Forget contributions to steps that are no longer open; a first model may still be on its way."""
+        """Forget contributions to steps that are no longer open; a first model may still be on its way.
+
+        What an earlier process took in may have changed on the disk since: it is verified before it is summed.
+        """
         wanted = {
             spool_key(live.row.run_id, state.step.index, partner)
             for live in self._runs.values()
@@ -127,6 +132,7 @@ class Engine:
             for partner in state.slots
         }
         self._spool.sweep(lambda key: key in wanted or key.startswith(MODEL_KEY))
+        self._inherited = frozenset(wanted)
 
     async def stop(self) -> None:
         """End all tasks; what is stored stays as it is."""
@@ -300,9 +306,11 @@ class Engine:
             state = run.open.get(str(index))
             if state is None:
                 return
-            paths = {name: self._spool.path(spool_key(run_id, index, name)) for name in counted}
+            keys = {name: spool_key(run_id, index, name) for name in counted}
+            paths = {name: self._spool.path(key) for name, key in keys.items()}
+            verify = frozenset(name for name, key in keys.items() if key in self._inherited)
             driver = self.drivers[run.plan.stages[run.stage].driver]
-            reduce = partial(reduce_step, run, live.chain, state, paths, driver, self._blobs, self._signer)
+            reduce = partial(reduce_step, run, live.chain, state, paths, verify, driver, self._blobs, self._signer)
             event: runs.Event
             watch = Stopwatch()
             try:

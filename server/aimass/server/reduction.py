@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import Chain
-from aimass.proto.contribution import decode_contribution
+from aimass.proto.contribution import Contribution, decode_contribution
+from aimass.proto.errors import IntegrityError, NotFound
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
@@ -29,6 +31,7 @@ def reduce_step(
     chain: Chain,
     state: steps.StepState,
     paths: Mapping[str, Path],
+    verify: Collection[str],
     driver: Driver,
     blobs: Blobs,
     signer: Ed25519PrivateKey,
@@ -36,11 +39,12 @@ def reduce_step(
 ) -> tuple[runs.Received, Commit]:
     """Sum the contributions at `paths`, by partner, in the order of the participants' keys; what is to be stored.
 
-    Raises the named error of a contribution, model or driver that cannot be used: then the run cannot go on.
+    The files of the partners in `verify` are compared with their digests first. Raises the named error of a
+    contribution, model or driver that cannot be used: then the run cannot go on.
     """
     index, counted = state.step.index, tuple(paths)
     ordered = sorted(counted, key=lambda name: run.participants[name].key.encode())
-    contributions = [decode_contribution(Blob(map_file(paths[name]))) for name in ordered]
+    contributions = [_spooled(paths[name], name, state.slots[name].digest, verify=name in verify) for name in ordered]
     sums, metrics = SpooledSums(contributions), sum_metrics(contributions)
     result = StepResult(state.step, counted, metrics, sums)
     summariser = _summariser(run, blobs)
@@ -54,6 +58,21 @@ def reduce_step(
         made = (ModelRow(run.run_id, index, model, state.step.round, len(blobs.open(model)), now),)
     received = runs.Received(index=index, driver=canonical_json(after).decode(), model=model)
     return received, step_commit(run, chain, state, view, made, signer)
+
+
+def _spooled(path: Path, partner: str, digest: str, *, verify: bool) -> Contribution:
+    if not path.is_file():
+        raise NotFound(f"the contribution of {partner} is gone from the spool", code="contribution.missing")
+    data = map_file(path)
+    if verify and (found := hashlib.sha256(data).hexdigest()) != digest:
+        raise IntegrityError(
+            f"the contribution of {partner} has changed in the spool",
+            code="contribution.changed",
+            value=found,
+            limit=digest,
+            cure="Look at this disk before the next run; nothing of this step was used.",
+        )
+    return decode_contribution(Blob(data))
 
 
 def _summariser(run: runs.Run, blobs: Blobs) -> Summariser:
