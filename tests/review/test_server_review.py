@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Coroutine
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from aimass.privacy.pki import Peer, Role
-from aimass.proto.errors import Conflict
+from aimass.proto.contribution import Contribution, Group, Metric
+from aimass.proto.errors import BadInput, Conflict
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.views import RunState
@@ -105,3 +107,26 @@ def test_a_contribution_that_changed_in_the_spool_while_the_server_was_away_is_n
         await again.stop()
 
     _run(scenario())
+
+
+def test_a_metric_whose_mean_overflows_is_refused_and_spoils_no_view(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench, run_id = await _running(tmp_path)
+        tiny = Contribution({"update": Group(1.0, {"w": np.zeros(4, np.float32)})}, {"loss": Metric(1.0, 1e-320)}, {})
+        with contextlib.suppress(BadInput):
+            await _send_bytes(bench, run_id, "north", tiny.encode())
+        with contextlib.suppress(BadInput):
+            await _send_bytes(bench, run_id, "south", tiny.encode())
+        await bench.finished(run_id)
+        await bench.readings.run_view(run_id)
+        await bench.readings.models()
+        await bench.stop()
+
+    _run(scenario())
+
+
+async def _send_bytes(bench: Bench, run_id: str, partner: str, data: bytes, step: int = 0) -> None:
+    header = SubmitHeader(kind="contribution", size=len(data), digest=Blob(data).digest, run_id=run_id, step=step)
+    writer = bench.spool.begin(bench.contributions.key(partner, header), len(data), header.digest)
+    writer.append(data)
+    await bench.contributions.accept(partner, header, writer.finish())

@@ -45,8 +45,8 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """What a receiver accepts: largest weight, L2 norm of a group, size of a metric's total or a figure, and number
-    of both together."""
+    """What a receiver accepts: largest weight, L2 norm of a group, size of a metric's total, its mean or a figure, and
+    number of both together."""
 
     weight: float = 1e9
     norm: float = 1e6
@@ -120,8 +120,12 @@ def check_contribution(
     if len(contribution.metrics) + len(contribution.figures) > limits.labels:
         raise _bad("too many metrics and figures", "labels", len(contribution.metrics), limits.labels)
     for name, metric in contribution.metrics.items():
-        if not abs(metric.total) <= limits.metric or not 0 < metric.weight <= limits.weight:
-            allowed = f"total to {limits.metric:g}, weight to {limits.weight:g}"
+        if (
+            not abs(metric.total) <= limits.metric
+            or not 0 < metric.weight <= limits.weight
+            or not abs(metric.total / metric.weight) <= limits.metric
+        ):
+            allowed = f"total and mean to {limits.metric:g}, weight to {limits.weight:g}"
             raise _bad(f"metric {name!r} is not finite, or too large", "metric", metric, allowed)
     for name, figure in contribution.figures.items():
         if not abs(figure) <= limits.metric:
