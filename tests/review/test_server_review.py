@@ -9,13 +9,15 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from aimass.privacy.pki import Peer, Role
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import BadInput, Conflict
-from aimass.proto.tensors import Blob
+from aimass.proto.plan import decode_plan, encode_plan
+from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.views import RunState
 from aimass.server.transfers import Transfers
@@ -130,3 +132,24 @@ async def _send_bytes(bench: Bench, run_id: str, partner: str, data: bytes, step
     writer = bench.spool.begin(bench.contributions.key(partner, header), len(data), header.digest)
     writer.append(data)
     await bench.contributions.accept(partner, header, writer.finish())
+
+
+def test_a_model_that_overflows_its_element_type_ends_the_run_with_a_reason_and_spoils_no_view(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        half = encode_numpy({"w": np.full(4, 60_000, np.float16)})
+        bench.blobs.put([half])
+        plan = msgspec.structs.replace(decode_plan(bench.plan()), model=Blob(half).digest)
+        run_id = await bench.submit(encode_plan(plan))
+        await bench.join(run_id)
+        group = Group(1.0, {"w": np.full(4, 60_000, np.float16)})
+        for name in bench.partners:
+            await _send_bytes(bench, run_id, name, Contribution({"update": group}, {}, {}).encode())
+        run = await bench.finished(run_id)
+        assert run.state is RunState.FAILED
+        assert run.reason.startswith("model.not_finite")
+        await bench.readings.run_view(run_id)
+        assert await bench.readings.models() == ()
+        await bench.stop()
+
+    _run(scenario())

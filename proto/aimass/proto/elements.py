@@ -32,7 +32,10 @@ def as_float64(array: Array) -> Array:
 
 
 def from_float64(values: Array, dtype: str) -> Array:
-    """`values` as elements of `dtype`: floats to the nearest, integers to the nearest even and kept in their range."""
+    """`values` as elements of `dtype`: floats to the nearest, integers to the nearest even and kept in their range.
+
+    A float beyond the range of its type becomes infinity, without a word.
+    """
     if dtype == "BF16":
         return _bfloat16_bits(values)
     target = numpy_dtype(dtype)
@@ -41,7 +44,8 @@ def from_float64(values: Array, dtype: str) -> Array:
         # The largest float64 that is not above the bound: casting what lies beyond it is undefined.
         highest = np.nextafter(float(bounds.max), 0) if bounds.bits == 64 else float(bounds.max)
         return np.clip(np.rint(values), float(bounds.min), highest).astype(target)
-    return values.astype(target)
+    with np.errstate(over="ignore"):
+        return values.astype(target)
 
 
 def _bfloat16_bits(values: Array) -> Array:

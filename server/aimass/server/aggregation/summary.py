@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from aimass.proto.elements import as_float64
+from aimass.proto.errors import BadInput
 from aimass.proto.tensors import Array, Blob, TensorSpec
 from aimass.proto.views import LayerSummary, StepSummary
 
@@ -77,9 +78,17 @@ class Summariser:
         self._sketch += np.roll(signed.reshape(rows, SKETCH).sum(axis=0) * sign, int(turn))
 
     def summary(self) -> StepSummary | None:
-        """What was seen; None where no model was made."""
+        """What was seen; None where no model was made. Raises `BadInput` for a model that is not finite."""
         if not self._layers:
             return None
+        spoilt = sorted(name for name, layer in self._layers.items() if not math.isfinite(layer.change + layer.drift))
+        if spoilt:
+            raise BadInput(
+                "the new model holds NaN or infinity",
+                code="model.not_finite",
+                value=", ".join(spoilt[:5]),
+                cure="Lower the learning rates, or train in an element type of wider range.",
+            )
         shown = set(sorted(self._layers, key=lambda name: -self._elements[name])[:_LAYERS])
         whole = _pooled(self._layers)
         return StepSummary(
