@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from alembic.operations import Operations
 
 from aimass.privacy.pki import Peer, Role
 from aimass.proto.contribution import Contribution, Group, Metric
@@ -20,6 +21,7 @@ from aimass.proto.plan import decode_plan, encode_plan
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.views import RunState
+from aimass.server.store import Store
 from aimass.server.transfers import Transfers
 from tests.support.clock import ManualClock
 from tests.support.engines import Bench, update
@@ -153,3 +155,24 @@ def test_a_model_that_overflows_its_element_type_ends_the_run_with_a_reason_and_
         await bench.stop()
 
     _run(scenario())
+
+
+@pytest.mark.parametrize("table", ["runs", "transcript", "enrolments"])
+def test_a_migration_that_a_crash_cuts_leaves_nothing_behind(
+    tmp_path: Path, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Operations.create_table
+
+    def dies(self: Operations, name: str, *columns: Any, **options: Any) -> Any:
+        made = create(self, name, *columns, **options)
+        if name == table:
+            raise KeyboardInterrupt("the machine dies here")
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operations, "create_table", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Store.open(tmp_path / "runs.sqlite")
+    store = Store.open(tmp_path / "runs.sqlite")
+    assert store.runs() == []
+    store.close()

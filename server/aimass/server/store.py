@@ -99,6 +99,7 @@ class Store:
             f"sqlite:///{path}", connect_args={"timeout": _LOCK_WAIT_S, "check_same_thread": False}
         )
         sa.event.listen(engine, "connect", _pragmas)
+        sa.event.listen(engine, "begin", _begin)
         store = Store(engine, durability)
         store._migrate()
         return store
@@ -258,7 +259,13 @@ def _run_row(row: Any) -> RunRow:
     return RunRow(**{name: row[name] for name in names}, run=run)
 
 
+def _begin(connection: sa.Connection) -> None:
+    """Begin as SQL says it: Python's module begins before inserts alone, so a change of tables was never one."""
+    connection.exec_driver_sql("BEGIN")
+
+
 def _pragmas(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
