@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import sqlite3
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from alembic.operations import Operations
 
 from aimass.privacy.pki import Peer, Role
@@ -176,3 +178,33 @@ def test_a_migration_that_a_crash_cuts_leaves_nothing_behind(
     store = Store.open(tmp_path / "runs.sqlite")
     assert store.runs() == []
     store.close()
+
+
+def test_a_read_that_fails_after_the_commit_leaves_no_run_standing(tmp_path: Path) -> None:
+    class Flaky(Store):
+        broken = False
+
+        def entries(self, run_id: str, first: int) -> list[bytes]:
+            if self.broken:
+                raise sa.exc.OperationalError("select", {}, sqlite3.OperationalError("disk I/O error"))
+            return super().entries(run_id, first)
+
+        def unbreak(self) -> None:
+            self.broken = False
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        bench.store.__class__ = Flaky
+        run_id = await bench.submit(bench.plan(rounds=2))
+        await bench.join(run_id)
+        bench.store.broken = True  # type: ignore[attr-defined]
+        await bench.send(run_id, "north", 0)
+        await bench.send(run_id, "south", 0)  # commits step 0, opens step 1
+        await bench.until(run_id, lambda run: "1" in run.open)
+        await bench.send(run_id, "north", 1)
+        bench.clock.advance(1_000)  # the second step's deadline: nobody else answers
+        await asyncio.wait_for(bench.finished(run_id), 3)
+        assert bench.outbox.heard("north").count("open_step") == 2
+        await bench.stop()
+
+    _run(scenario())

@@ -215,9 +215,12 @@ class Engine:
         change, chain, row = with_change(live.row, live.chain, run, actions, extra, self.clock.now())
         await self._patiently(f"run {run.run_id[:8]}", self._disk, self._store.save, run, change)
         live.row, live.chain = row, chain
-        await self._speak(live, actions, change)
-        for watcher in live.watchers:
-            watcher.set()
+        self._speak(live, actions, change)
+        try:
+            await self._discard_contributions(run, change.steps)
+        finally:
+            for watcher in live.watchers:
+                watcher.set()
 
     def _next(self, run: runs.Run, event: runs.Event) -> tuple[runs.Run, tuple[runs.Action, ...]]:
         """What the machine says; a driver that cannot say it ends its run, and no other."""
@@ -241,11 +244,12 @@ class Engine:
                 log.warning("%s waits: %s", what, error)
                 await self.clock.sleep(_RETRY_S)
 
-    async def _speak(self, live: Live, actions: Sequence[runs.Action], change: Commit) -> None:
+    def _speak(self, live: Live, actions: Sequence[runs.Action], change: Commit) -> None:
+        """Nothing here waits or reads: what was stored is said whole, and what it asks for is begun."""
         run = live.row.run
         if change.entries:
             first = change.entries[0].chain.entries - 1
-            await self.send_history(live, list(run.participants), first)
+            self._tell_history(live, list(run.participants), first, [entry.data for entry in change.entries])
         for receipt in change.receipts:
             self._outbox.send(receipt.partner, messages.receipt(receipt))
         for action in actions:
@@ -264,7 +268,6 @@ class Engine:
                         self._outbox.send(partner, messages.end_run(run))
                 case runs.Commit():
                     pass
-        await self._discard_contributions(run, change.steps)
 
     async def _discard_contributions(self, run: runs.Run, views: Sequence[StepView]) -> None:
         """Delete what was sent for steps that are over, counted or not."""
@@ -275,7 +278,9 @@ class Engine:
 
     async def send_history(self, live: Live, partners: Sequence[str], first: int) -> None:
         """The transcript from entry `first`, with the server's signature over its head."""
-        entries = await self.on_disk(self._store.entries, live.row.run_id, first)
+        self._tell_history(live, partners, first, await self.on_disk(self._store.entries, live.row.run_id, first))
+
+    def _tell_history(self, live: Live, partners: Sequence[str], first: int, entries: Sequence[bytes]) -> None:
         signature = sign_head(self._signer, live.row.run_id, live.chain)
         message = messages.history(live.row.run_id, first, entries, signature)
         for partner in partners:
