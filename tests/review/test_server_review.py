@@ -23,8 +23,10 @@ from aimass.proto.plan import decode_plan, encode_plan
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.views import RunState
+from aimass.server import runs, steps
 from aimass.server.store import Store
 from aimass.server.transfers import Transfers
+from tests.server.test_runs import NAMES, World, joined, new_run, stored
 from tests.support.clock import ManualClock
 from tests.support.engines import Bench, update
 
@@ -208,3 +210,29 @@ def test_a_read_that_fails_after_the_commit_leaves_no_run_standing(tmp_path: Pat
         await bench.stop()
 
     _run(scenario())
+
+
+def test_a_run_never_goes_on_under_the_quorum_of_its_plan(tmp_path: Path) -> None:
+    world = World(new_run(quorum=2))
+    for name in NAMES:
+        world.feed(joined(name))
+    for name in NAMES:
+        world.feed(stored(name, 0))
+    for name in ("east", "north"):
+        world.feed(runs.Removed(partner=name, reason="revoked"))
+        world.feed(runs.InStep(index=1, event=steps.TimeUp()))
+    for action in world.actions:
+        if isinstance(action, runs.Open):
+            assert action.step.quorum >= 2
+    paused = World(new_run(quorum=2))
+    for name in NAMES:
+        paused.feed(joined(name))
+    for name in NAMES[:-1]:
+        paused.feed(stored(name, 0))
+    paused.feed(runs.Change(change="pause", reason="lunch"))
+    paused.feed(stored(NAMES[-1], 0))
+    for name in ("east", "north"):
+        paused.feed(runs.Removed(partner=name, reason="revoked"))
+    paused.feed(runs.Change(change="resume", reason=""))
+    assert paused.run.state is RunState.FAILED
+    assert "1 of 2" in paused.run.reason

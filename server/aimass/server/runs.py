@@ -341,6 +341,10 @@ def _advance(run: Run, drivers: Drivers, now: float) -> tuple[Run, tuple[Action,
             return _end(run, RunState.FINISHED, proposed.reason)
         run = msgspec.structs.replace(run, stage=run.stage + 1)
         return _advance(_start_stage(run, drivers), drivers, now)
+    quorum = run.plan.cohort.quorum
+    if len(run.joined) < quorum:
+        # Partners admitted the plan for its quorum: with fewer left, nobody is asked for a smaller circle.
+        return _end(run, RunState.FAILED, f"{len(run.joined)} of {quorum} partners needed are left")
     opened = {str(step.index): steps.StepState.of(step, now) for step in proposed}
     run = msgspec.structs.replace(run, open=run.open | opened, next_index=max(step.index for step in proposed) + 1)
     return run, tuple(Open(step=step) for step in proposed)
