@@ -18,7 +18,7 @@ from alembic.operations import Operations
 
 from aimass.privacy.pki import Peer, Role
 from aimass.proto.contribution import Contribution, Group, Metric
-from aimass.proto.errors import BadInput, Conflict
+from aimass.proto.errors import BadInput, Conflict, OutOfSpace
 from aimass.proto.plan import decode_plan, encode_plan
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.transfer import SubmitHeader
@@ -236,3 +236,36 @@ def test_a_run_never_goes_on_under_the_quorum_of_its_plan(tmp_path: Path) -> Non
     paused.feed(runs.Change(change="resume", reason=""))
     assert paused.run.state is RunState.FAILED
     assert "1 of 2" in paused.run.reason
+
+
+class _FullBlobs:
+    """The disk is full for models alone until a test makes room."""
+
+    full = True
+
+    def reached(self, point: str) -> None:
+        if point == "blobs.write" and self.full:
+            raise OutOfSpace("no space left", code="disk.full")
+
+
+def test_a_run_that_waits_for_room_can_be_stopped_and_holds_up_no_partner(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        disk = _FullBlobs()
+        disk.full = False
+        bench, run_id = await _running(tmp_path, durability=disk)
+        disk.full = True
+        for name in bench.partners:
+            await bench.send(run_id, name)
+        await asyncio.sleep(0.2)  # it waits for room now
+        other = await bench.submission.submit(bench.plan(), "another key", "anna")
+        before = len(bench.outbox.said)
+        await asyncio.wait_for(bench.desk.connected("north", []), 3)
+        assert other in [m.invite.run_id for _, m in bench.outbox.said[before:] if m.WhichOneof("body") == "invite"]
+        await asyncio.wait_for(bench.desk.outside(frozenset({"north"}), "revoked"), 3)
+        await asyncio.wait_for(bench.engine.change(run_id, "stop", "olga"), 3)
+        bench.clock.advance(60)
+        await asyncio.sleep(0.2)
+        assert bench.engine.live(run_id).row.run.state is RunState.STOPPED
+        await bench.stop()
+
+    _run(scenario())

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import sign_head
 from aimass.proto.clock import Clock, Stopwatch
-from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Unavailable
+from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Stopped, Unavailable
 from aimass.proto.storage import Blobs, Spool
 from aimass.proto.views import RunState, StepView
 from aimass.server import messages, runs, steps
@@ -306,29 +306,42 @@ class Engine:
 
     async def _reduce(self, run_id: str, index: int, counted: Sequence[str]) -> None:
         live = self.live(run_id)
-        async with live.lock:
-            run = live.row.run
-            state = run.open.get(str(index))
-            if state is None:
-                return
-            keys = {name: spool_key(run_id, index, name) for name in counted}
-            paths = {name: self._spool.path(key) for name, key in keys.items()}
-            verify = frozenset(name for name, key in keys.items() if key in self._inherited)
-            driver = self.drivers[run.plan.stages[run.stage].driver]
-            reduce = partial(reduce_step, run, live.chain, state, paths, verify, driver, self._blobs, self._signer)
-            event: runs.Event
-            watch = Stopwatch()
-            try:
-                event, extra = await self._patiently(f"run {run_id[:8]}", self._sums, lambda: reduce(self.clock.now()))
-                watch.lap("summed")
-                log.info("run %s step %d: %s %d contributions", run_id[:8], index, watch, len(counted))
-            except AimassError as error:
-                log.error("run %s cannot go on: %s", run_id[:8], error)
-                event, extra = runs.Change(change="fail", reason=f"{error.code}: {error.sentence()}"), Commit()
-            except Exception:
-                log.exception("run %s cannot go on", run_id[:8])
-                reason = "driver.failed: the step could not be reduced; the server's log says why"
-                event, extra = runs.Change(change="fail", reason=reason), Commit()
-            await self._apply_locked(live, event, extra)
+        async with live.reducing:
+            event, extra = await self._reduced(live, index, counted)
+            async with live.lock:
+                if str(index) not in live.row.run.open:
+                    return  # the run ended meanwhile
+                await self._apply_locked(live, event, extra)
         if extra.models and self.after_commit is not None:
             await self.after_commit(run_id)
+
+    async def _reduced(self, live: Live, index: int, counted: Sequence[str]) -> tuple[runs.Event, Commit]:
+        """What a closed step comes to, or the end of its run; what it reads changes with the run's end alone."""
+        run = live.row.run
+        state = run.open.get(str(index))
+        keys = {name: spool_key(run.run_id, index, name) for name in counted}
+        paths = {name: self._spool.path(key) for name, key in keys.items()}
+        verify = frozenset(name for name, key in keys.items() if key in self._inherited)
+        driver = self.drivers[run.plan.stages[run.stage].driver]
+
+        def reduce() -> tuple[runs.Event, Commit]:
+            if state is None or str(index) not in live.row.run.open:
+                raise Stopped("the run ended while its step waited to be summed", code="run.ended")
+            return reduce_step(
+                run, live.chain, state, paths, verify, driver, self._blobs, self._signer, self.clock.now()
+            )
+
+        watch = Stopwatch()
+        try:
+            done = await self._patiently(f"run {run.run_id[:8]}", self._sums, reduce)
+            watch.lap("summed")
+            log.info("run %s step %d: %s %d contributions", run.run_id[:8], index, watch, len(counted))
+        except AimassError as error:
+            log.error("run %s cannot go on: %s", run.run_id[:8], error)
+            reason = f"{error.code}: {error.sentence()}"
+        except Exception:
+            log.exception("run %s cannot go on", run.run_id[:8])
+            reason = "driver.failed: the step could not be reduced; the server's log says why"
+        else:
+            return done
+        return runs.Change(change="fail", reason=reason), Commit()

@@ -27,10 +27,15 @@ class Outbox(Protocol):
 
 @dataclasses.dataclass(slots=True)
 class Live:
-    """A run in memory: its row, its chain, its lock, who watches it, and what partners signed of its history."""
+    """A run in memory: its row, its chain, its locks, who watches it, and what partners signed of its history.
+
+    Under `lock` the run changes. Under `reducing` a step is summed, which may take long or wait for room on the disk:
+    meanwhile people and partners are served.
+    """
 
     row: RunRow
     chain: Chain
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    reducing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     watchers: set[asyncio.Event] = dataclasses.field(default_factory=set)
     heads: dict[str, tuple[Chain, bytes]] = dataclasses.field(default_factory=dict)
