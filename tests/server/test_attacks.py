@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import sqlite3
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -241,22 +242,23 @@ def test_a_run_never_goes_on_under_the_quorum_of_its_plan(tmp_path: Path) -> Non
 class _FullBlobs:
     """The disk is full for models alone until a test makes room."""
 
-    full = True
+    def __init__(self) -> None:
+        self.full, self.tried = False, threading.Event()
 
     def reached(self, point: str) -> None:
         if point == "blobs.write" and self.full:
+            self.tried.set()
             raise OutOfSpace("no space left", code="disk.full")
 
 
 def test_a_run_that_waits_for_room_can_be_stopped_and_holds_up_no_partner(tmp_path: Path) -> None:
     async def scenario() -> None:
         disk = _FullBlobs()
-        disk.full = False
         bench, run_id = await _running(tmp_path, durability=disk)
         disk.full = True
         for name in bench.partners:
             await bench.send(run_id, name)
-        await asyncio.sleep(0.2)  # it waits for room now
+        await asyncio.to_thread(disk.tried.wait, 10)
         other = await bench.submission.submit(bench.plan(), "another key", "anna")
         before = len(bench.outbox.said)
         await asyncio.wait_for(bench.desk.connected("north", []), 3)
@@ -264,7 +266,6 @@ def test_a_run_that_waits_for_room_can_be_stopped_and_holds_up_no_partner(tmp_pa
         await asyncio.wait_for(bench.desk.outside(frozenset({"north"}), "revoked"), 3)
         await asyncio.wait_for(bench.engine.change(run_id, "stop", "olga"), 3)
         bench.clock.advance(60)
-        await asyncio.sleep(0.2)
         assert bench.engine.live(run_id).row.run.state is RunState.STOPPED
         await bench.stop()
 
