@@ -91,6 +91,11 @@ def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
         ("pki token north --role server --root root --out t", 2, "pki.hosts"),
         ("pki token hub --role server --host bad_host! --root root --out t", 2, "pki.host"),
         ("pki token x --root nowhere --out t", 4, "pki.absent"),
+        ("pki token x --root root --hours inf --out t", 2, "pki.hours"),
+        ("pki token x --root root --hours nan --out t", 2, "pki.hours"),
+        ("pki token x --root root --hours -1 --out t", 2, "pki.hours"),
+        ("pki token x --root root --out nowhere/t", 2, "pki.out"),
+        ("pki token x --root root --out north", 2, "pki.out"),
         ("pki revoke nobody --root root --out b", 4, "pki.unknown"),
         ("pki roster sign --root root --requests nothing.json --out b --yes", 4, "file.absent"),
         ("pki roster sign --root root --requests north.token --out b --yes", 2, "value.invalid"),
@@ -145,6 +150,19 @@ def test_a_slip_in_the_policy_is_an_error_with_its_place(
     assert code == 2
     assert word in error["what"]
     assert "policy.toml" in error["what"]
+
+
+def test_a_token_that_is_refused_leaves_the_root_as_it_was(here: Path) -> None:
+    before = (here / "root" / "state.json").read_bytes()
+    for words in ("--hours inf --out t", "--hours 1e300 --out t", "--out nowhere/t", "--out /"):
+        assert main(["pki", "token", "x", "--root", "root", *words.split()]) == 2
+    assert (here / "root" / "state.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65])
+def test_a_root_with_a_name_that_no_certificate_takes_leaves_nothing_behind(here: Path, name: str) -> None:
+    assert main(["pki", "init", "other", "--name", name]) == 2
+    assert not (here / "other").exists()
 
 
 def test_text_that_is_no_text_is_told_as_that(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ __all__ = ["add_arguments"]
 
 _SHORTEST: Final = 12
 
+_MOST_HOURS: Final = 8_760
 _EXAMPLE = """examples:
   aimass pki init root --name heart-federation --protect
   aimass pki token server --role server --host fed.example.org --root root --out server.token
@@ -133,8 +134,15 @@ def _token(args: argparse.Namespace) -> int:
     from aimass.privacy.enrolment import write_token
     from aimass.privacy.pki import Role
     from aimass.privacy.root_store import RootStore
+    from aimass.proto.errors import BadInput
 
+    if not 0 < args.hours <= _MOST_HOURS:
+        raise BadInput(
+            "a token is good for some hours", code="pki.hours", value=args.hours, limit=f"above 0, to {_MOST_HOURS}"
+        )
     store = RootStore.open(args.root)
+    if args.out.is_dir() or not args.out.parent.is_dir():  # before the token stands in the root's list
+        raise BadInput("the token cannot be written here", code="pki.out", value=args.out, cure="Name a file.")
     expires = time.time() + args.hours * 3600
     token = store.token(args.name, Role(args.role), tuple(args.host), expires)
     write_output(args.out, (write_token(token) + "\n").encode(), 0o600)

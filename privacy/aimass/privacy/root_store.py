@@ -9,6 +9,7 @@ import base64
 import dataclasses
 import hashlib
 import ipaddress
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,7 @@ from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = ["MemberRecord", "RootState", "RootStore"]
 
+_LONGEST_NAME: Final = 64
 _ROSTER_ROLES: Final = {Role.PARTNER: MemberRole.PARTNER, Role.SERVER: MemberRole.SERVER}
 
 
@@ -79,6 +81,13 @@ class RootStore:
     @staticmethod
     def create(folder: Path, name: str, now: float, passphrase: Secret | None = None) -> RootStore:
         """Make root keys in a new folder, encrypted under a passphrase; raises `Conflict` over another root."""
+        if not 1 <= len(name) <= _LONGEST_NAME:  # before any key: a half-made root would stand in the way of the next
+            raise BadInput(
+                "a root's name stands in its certificate",
+                code="pki.root_name",
+                value=f"{len(name)} characters",
+                limit=f"1 to {_LONGEST_NAME}",
+            )
         make_folder(folder)
         folder.chmod(0o700)
         if (folder / "root.pem").exists():
@@ -117,6 +126,8 @@ class RootStore:
             raise BadInput("--host belongs to the server's token, and only there", code="pki.hosts", value=role)
         for host in hosts:
             _check_host(host)
+        if not math.isfinite(expires):  # what JSON cannot hold would make the root's state unreadable
+            raise BadInput("a token's end is not a time", code="pki.expires", value=expires)
         state = self.in_office()
         if any(member.name == name and not member.revoked for member in state.members):
             raise Conflict(
