@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -18,6 +19,7 @@ __all__ = ["Bar", "ask", "common", "emit", "group", "plain", "say", "table", "wr
 
 Handler = Callable[[argparse.Namespace], int]
 _BAR: Final = 30
+_TIMES: Final = frozenset({"at", "expires", "since"})
 
 
 def group(parser: argparse.ArgumentParser, example: str) -> Any:
@@ -74,19 +76,19 @@ def plain(value: object) -> Any:
 
 
 def emit(args: argparse.Namespace, value: object) -> None:
-    """Print a result: JSON with `--json`, else names and values, lists of records as tables."""
+    """Print a result: JSON with `--json`, else names and values, lists of records as tables, times in UTC."""
     fields = plain(value)
     if args.json:
         sys.stdout.write(json.dumps(fields, indent=2) + "\n")
         return
     if isinstance(fields, Mapping):
         for name, item in fields.items():
-            if isinstance(item, list) and item and isinstance(item[0], Mapping):
+            if isinstance(item, list | tuple) and item and isinstance(item[0], Mapping):
                 sys.stdout.write(f"{name}:\n")
                 table(item)
             else:
-                sys.stdout.write(f"{name:<18} {_cell(item)}\n")
-    elif isinstance(fields, list) and fields and isinstance(fields[0], Mapping):
+                sys.stdout.write(f"{name:<18} {_cell(item, name)}\n")
+    elif isinstance(fields, list | tuple) and fields and isinstance(fields[0], Mapping):
         table(fields)
     else:
         sys.stdout.write(f"{_cell(fields)}\n")
@@ -95,24 +97,27 @@ def emit(args: argparse.Namespace, value: object) -> None:
 def table(records: Sequence[Mapping[str, Any]]) -> None:
     """Print records under one heading, as wide as they need."""
     names = list(records[0])
-    rows = [[_cell(record.get(name)) for name in names] for record in records]
+    rows = [[_cell(record.get(name), name) for name in names] for record in records]
     widths = [max(len(name), *(len(row[column]) for row in rows)) for column, name in enumerate(names)]
     for row in [names, *rows]:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         sys.stdout.write("  " + line.rstrip() + "\n")
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, name: str = "") -> str:
+    """One value for a person; seconds since 1970, known by their `name`, as a time."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and (name in _TIMES or name.endswith("_at")):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(_cell(item) for item in value) or "-"
     if isinstance(value, dict):
-        return ", ".join(f"{name}={_cell(item)}" for name, item in value.items()) or "-"
+        return ", ".join(f"{name}={_cell(item, name)}" for name, item in value.items()) or "-"
     return str(value)
 
 
