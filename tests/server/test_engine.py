@@ -253,3 +253,34 @@ def test_a_partner_that_saw_the_last_entry_still_gets_its_receipt(tmp_path: Path
         await bench.stop()
 
     _run(scenario())
+
+
+def test_a_view_whose_state_is_final_has_all_steps(tmp_path: Path) -> None:
+    """The run ends between the two reads of a view."""
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        run_id = await bench.submit()
+        await bench.join(run_id)
+        await bench.send(run_id, "north")
+        read, ended = asyncio.Event(), asyncio.Event()
+        on_disk = bench.engine.on_disk
+
+        async def slow(function: Callable[..., T], *args: object) -> T:
+            found = await on_disk(function, *args)
+            if not read.is_set():
+                read.set()
+                await ended.wait()
+            return found
+
+        bench.engine.on_disk = slow  # type: ignore[method-assign]
+        viewing = asyncio.create_task(bench.readings.run_view(run_id))
+        await read.wait()
+        await bench.send(run_id, "south")
+        await bench.finished(run_id)
+        ended.set()
+        view = await viewing
+        assert not view.summary.state.final or view.steps[-1].state == "committed"
+        await bench.stop()
+
+    _run(scenario())

@@ -112,14 +112,19 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str]) -> Any:
 
     try:
         if format_ == "parquet":
-            table = parquet.read_table(source)
+            table = parquet.read_table(source, use_threads=False)
         else:
             options = csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
             )
-            table = csv.read_csv(io.BytesIO(source.read()), convert_options=options)
+            # No pool of threads: one that is left at the end of a process can abort it.
+            table = csv.read_csv(
+                io.BytesIO(source.read()),
+                convert_options=options,
+                read_options=csv.ReadOptions(use_threads=False),
+            )
     except (pa.ArrowException, OSError) as error:
         raise BadInput(
             f"a data file is not readable as {format_}", code="rows.unreadable", value=type(error).__name__

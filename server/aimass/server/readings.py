@@ -32,10 +32,12 @@ class Readings:
     async def run_view(self, run_id: str) -> RunView:
         """A run in full."""
         live = self._engine.live(run_id)
+        # First the state, then the steps: a state that is final stands beside steps that are all there.
+        row, chain = live.row, live.chain
         stored = await self._engine.on_disk(self._store.steps, run_id)
-        progress = runs.progress(live.row.run, self._engine.drivers)
         disk_bytes = await self._engine.on_disk(self._disk_bytes, run_id)
-        return run_view(live.row, live.chain, stored, self._outbox.connected(), progress, disk_bytes)
+        progress = runs.progress(row.run, self._engine.drivers)
+        return run_view(row, chain, stored, self._outbox.connected(), progress, disk_bytes)
 
     def _disk_bytes(self, run_id: str) -> int:
         models = {row.digest: row.bytes for row in self._store.models(run_id, limit=_ALL)}
