@@ -20,15 +20,22 @@ from alembic.operations import Operations
 from aimass.privacy.pki import Peer, Role
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import BadInput, Conflict, OutOfSpace
+from aimass.proto.grpc_env import grpc
 from aimass.proto.plan import decode_plan, encode_plan
+from aimass.proto.step import StepKind
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.transfer import SubmitHeader
-from aimass.proto.views import RunState
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.views import LayerSummary, RunState, StepSummary, StepView
+from aimass.proto.wire import MAX_DOCUMENT_BYTES, connect
 from aimass.server import runs, steps
-from aimass.server.store import Store
+from aimass.server.store import Commit, Store
 from aimass.server.transfers import Transfers
 from tests.server.test_runs import NAMES, World, joined, new_run, stored
 from tests.support.clock import ManualClock
+from tests.support.edge_federation import Members, serving
+from tests.support.edge_runs import submit_run
 from tests.support.engines import Bench, update
 
 
@@ -270,3 +277,32 @@ def test_a_run_that_waits_for_room_can_be_stopped_and_holds_up_no_partner(tmp_pa
         await bench.stop()
 
     _run(scenario())
+
+
+def test_a_long_run_of_a_deep_model_can_be_shown(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        members = Members.create(tmp_path)
+        async with serving(members) as edge:
+            run_id = await submit_run(edge)
+            store = Store.open(tmp_path / "hub/data/runs.sqlite")
+            row = store.runs()[0]
+            layer = LayerSummary(norm=math.pi, drift=math.e, similarity=math.pi, quantiles=(math.pi,) * 7)
+            summary = StepSummary(
+                norm=1.0, drift=1.0, similarity=None, layers={f"layer.{i}.weight": layer for i in range(128)},
+                sketch=(math.pi,) * 128,
+            )  # fmt: skip
+            views = [
+                StepView(index=i, kind=StepKind.TRAIN, round=i, purpose="", state="committed", opened_at=0.0,
+                         deadline_at=0.0, slots={}, summary=summary)
+                for i in range(300)
+            ]  # fmt: skip
+            store.save(row.run, Commit(steps=tuple(views)))
+            store.close()
+            channel = connect(edge.address, members.identity("olga"), MAX_DOCUMENT_BYTES)
+            edge.channels.append(channel)
+            shown = await rpc.ControlStub(channel).ShowRun(pb.RunRequest(run_id=run_id))
+            assert len(shown.json) > 4 << 20
+            call = rpc.ControlStub(channel).WatchRun(pb.RunRequest(run_id=run_id))
+            assert await call.read() is not grpc.aio.EOF
+
+    _run(scenario(), 60)

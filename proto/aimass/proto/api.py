@@ -44,7 +44,7 @@ from aimass.proto.views import (
     ServerView,
     StepView,
 )
-from aimass.proto.wire import connect, error_of
+from aimass.proto.wire import MAX_DOCUMENT_BYTES, connect, error_of
 
 __all__ = ["Federation", "Run"]
 
@@ -70,7 +70,7 @@ class Federation:
         self._control = rpc.ControlStub(self._channel)
 
     async def _connected(self, identity: object) -> grpc.aio.Channel:
-        return connect(self.settings.server, identity)  # type: ignore[arg-type]
+        return connect(self.settings.server, identity, MAX_DOCUMENT_BYTES)  # type: ignore[arg-type]
 
     @staticmethod
     def open(home: str | Path) -> Federation:

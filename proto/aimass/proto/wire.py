@@ -16,6 +16,7 @@ from aimass.proto.tls import TlsIdentity
 from aimass.proto.v1 import federation_pb2 as pb
 
 __all__ = [
+    "MAX_DOCUMENT_BYTES",
     "MAX_MESSAGE_BYTES",
     "PROTOCOL_MAX",
     "PROTOCOL_MIN",
@@ -39,12 +40,13 @@ PROTOCOL_MAX: Final = 1
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """Largest single message; bulk data moves in smaller chunks."""
 
+MAX_DOCUMENT_BYTES: Final = 256 << 20
+"""Largest view that a person is shown: a run of a thousand rounds of a deep model has tens of megabytes."""
+
 _KEEPALIVE_MS: Final = 30_000
 _KEEPALIVE_TIMEOUT_MS: Final = 20_000
 
 _COMMON_OPTIONS: Final = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -53,6 +55,8 @@ _COMMON_OPTIONS: Final = (
 
 SERVER_OPTIONS: Final = (
     *_COMMON_OPTIONS,
+    ("grpc.max_send_message_length", MAX_DOCUMENT_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
 )
@@ -60,6 +64,7 @@ SERVER_OPTIONS: Final = (
 
 _CHANNEL_OPTIONS: Final = (
     *_COMMON_OPTIONS,
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Reconnection is the caller's decision (capped, jittered, on its clock), so the library's own must not wait longer.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -90,8 +95,8 @@ def server_credentials(identity: Callable[[], TlsIdentity], *, require_client: b
     return grpc.dynamic_ssl_server_credentials(configuration(), newer, require_client_authentication=require_client)
 
 
-def connect(address: str, identity: TlsIdentity | bytes) -> grpc.aio.Channel:
-    """A channel to `address` (host:port).
+def connect(address: str, identity: TlsIdentity | bytes, receive_bytes: int = MAX_MESSAGE_BYTES) -> grpc.aio.Channel:
+    """A channel to `address` (host:port) that takes single messages of at most `receive_bytes`.
 
     `identity` is the caller's own, or only the root's PEM where the caller has none yet (enrolment). The server's
     certificate must name the host. Honours `https_proxy` and `no_proxy`: a daemon works behind an HTTP CONNECT proxy.
@@ -105,7 +110,8 @@ def connect(address: str, identity: TlsIdentity | bytes) -> grpc.aio.Channel:
         )
     else:
         credentials = grpc.ssl_channel_credentials(root_certificates=identity)
-    return grpc.aio.secure_channel(_target(host, port), credentials, options=list(_CHANNEL_OPTIONS))
+    options = [*_CHANNEL_OPTIONS, ("grpc.max_receive_message_length", receive_bytes)]
+    return grpc.aio.secure_channel(_target(host, port), credentials, options=options)
 
 
 def split_address(address: str) -> tuple[str, int]:
