@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from alembic.operations import Operations
 
 from aimass.privacy.pki import Peer, Role
+from aimass.privacy.transcript import Chain, check_history
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import BadInput, Conflict, OutOfSpace
 from aimass.proto.grpc_env import grpc
@@ -28,8 +29,9 @@ from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.views import LayerSummary, RunState, StepSummary, StepView
-from aimass.proto.wire import MAX_DOCUMENT_BYTES, connect
+from aimass.proto.wire import MAX_DOCUMENT_BYTES, MAX_MESSAGE_BYTES, connect
 from aimass.server import runs, steps
+from aimass.server.commits import next_entry
 from aimass.server.store import Commit, Store
 from aimass.server.transfers import Transfers
 from tests.server.test_runs import NAMES, World, joined, new_run, stored
@@ -304,5 +306,29 @@ def test_a_long_run_of_a_deep_model_can_be_shown(tmp_path: Path) -> None:
             assert len(shown.json) > 4 << 20
             call = rpc.ControlStub(channel).WatchRun(pb.RunRequest(run_id=run_id))
             assert await call.read() is not grpc.aio.EOF
+
+    _run(scenario(), 60)
+
+
+def test_a_long_history_reaches_a_partner_in_messages_that_the_wire_takes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench, run_id = await _running(tmp_path)
+        live = bench.engine.live(run_id)
+        chain, made = live.chain, []
+        for index in range(50_000):
+            made.append(next_entry(run_id, chain, b"%d" % index))
+            chain = made[-1].chain
+        await bench.engine.on_disk(bench.store.save, live.row.run, Commit(entries=tuple(made)))
+        live.chain = chain
+        bench.outbox.said.clear()
+        await bench.desk.connected("north", [])
+        told = [m.history for _, m in bench.outbox.said if m.WhichOneof("body") == "history"]
+        assert max(message.ByteSize() for message in told) < MAX_MESSAGE_BYTES
+        held = Chain()
+        for message in told:
+            key = bench.engine._signer.public_key().public_bytes_raw()
+            held = check_history(run_id, held, message.first, message.entries, message.signature, key)
+        assert held == chain
+        await bench.stop()
 
     _run(scenario(), 60)

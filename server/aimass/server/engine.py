@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aimass.privacy.transcript import sign_head
+from aimass.privacy.transcript import Chain, sign_head
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Stopped, Unavailable
 from aimass.proto.storage import Blobs, Spool
@@ -33,6 +33,8 @@ log = logging.getLogger("aimass.server")
 T = TypeVar("T")
 _RETRY_S: Final = 5.0
 _GRACE_S: Final = 120.0
+_HISTORY: Final = 10_000
+"""Transcript entries of some hundred bytes in one message."""
 
 
 MODEL_KEY: Final = "model-"
@@ -281,10 +283,15 @@ class Engine:
         self._tell_history(live, partners, first, await self.on_disk(self._store.entries, live.row.run_id, first))
 
     def _tell_history(self, live: Live, partners: Sequence[str], first: int, entries: Sequence[bytes]) -> None:
-        signature = sign_head(self._signer, live.row.run_id, live.chain)
-        message = messages.history(live.row.run_id, first, entries, signature)
-        for partner in partners:
-            self._outbox.send(partner, message)
+        """In messages that the wire takes, each signed at the head after its last entry."""
+        run_id, held = live.row.run_id, len(entries)
+        for start in range(0, max(held, 1), _HISTORY):
+            part = entries[start : start + _HISTORY]
+            end = start + len(part)
+            at = live.chain if end == held else Chain(first + end - 1).extended(part[-1])
+            message = messages.history(run_id, first + start, part, sign_head(self._signer, run_id, at))
+            for partner in partners:
+                self._outbox.send(partner, message)
 
     def ask(self, live: Live, state: steps.StepState, partners: Sequence[str]) -> None:
         """An open step, to some of its participants."""
