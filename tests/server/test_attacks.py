@@ -332,3 +332,46 @@ def test_a_long_history_reaches_a_partner_in_messages_that_the_wire_takes(tmp_pa
         await bench.stop()
 
     _run(scenario(), 60)
+
+
+class _HeldCommit:
+    """Holds the write of a commit until a test lets it go."""
+
+    def __init__(self) -> None:
+        self.hold, self.reached_it, self.go = False, threading.Event(), threading.Event()
+
+    def reached(self, point: str) -> None:
+        if self.hold and point == "store.commit.write":
+            self.reached_it.set()
+            self.go.wait(10)
+
+
+def test_a_partner_that_connects_during_a_commit_hears_the_history_in_order(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        disk = _HeldCommit()
+        bench = await Bench.start(tmp_path, ManualClock(), durability=disk)
+        run_id = await bench.submit(bench.plan(rounds=3))
+        await bench.join(run_id)
+        for name in bench.partners:
+            await bench.send(run_id, name, 0)
+        await bench.until(run_id, lambda run: "1" in run.open)  # a commit that north does not hear of: it is away
+        disk.hold = True
+        for name in bench.partners:
+            await bench.send(run_id, name, 1)
+        await asyncio.to_thread(disk.reached_it.wait, 10)
+        bench.outbox.said.clear()
+        here = asyncio.create_task(bench.desk.connected("north", [pb.RunMark(run_id=run_id, entries=1)]))
+        await asyncio.sleep(0.05)
+        disk.go.set()
+        await here
+        await bench.until(run_id, lambda run: "2" in run.open)
+        said = [m for partner, m in bench.outbox.said if partner == "north"]
+        entries = await bench.engine.on_disk(bench.store.entries, run_id, 0)
+        chain, key = Chain().extended(entries[0]), bench.engine._signer.public_key().public_bytes_raw()
+        for told in (m.history for m in said if m.WhichOneof("body") == "history"):
+            chain = check_history(run_id, chain, told.first, told.entries, told.signature, key)
+        assert chain == bench.engine.live(run_id).chain
+        assert [m.open_step.deadline_ms > 0 for m in said if m.WhichOneof("body") == "open_step"] == [True]
+        await bench.stop()
+
+    _run(scenario())

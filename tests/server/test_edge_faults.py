@@ -251,6 +251,9 @@ def test_two_own_models_of_one_digest_are_both_shown(tmp_path: Path) -> None:
 
 
 class _NothingMissed:
+    def arrives(self, partner: str) -> None:
+        return None
+
     async def connected(self, partner: str, marks: object) -> None:
         pass
 

@@ -19,6 +19,7 @@ from aimass.privacy.transcript import Chain, sign_head
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Stopped, Unavailable
 from aimass.proto.storage import Blobs, Spool
+from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.views import RunState, StepView
 from aimass.server import messages, runs, steps
 from aimass.server.commits import with_change
@@ -253,7 +254,7 @@ class Engine:
             first = change.entries[0].chain.entries - 1
             self._tell_history(live, list(run.participants), first, [entry.data for entry in change.entries])
         for receipt in change.receipts:
-            self._outbox.send(receipt.partner, messages.receipt(receipt))
+            self._say(live, receipt.partner, messages.receipt(receipt))
         for action in actions:
             match action:
                 case runs.Open():
@@ -263,13 +264,17 @@ class Engine:
                 case runs.Reduce():
                     self._spawn(self._reduce(run.run_id, action.index, action.counted))
                 case runs.TellClosed():
-                    self._outbox.send(action.partner, messages.close_step(run.run_id, action))
+                    self._say(live, action.partner, messages.close_step(run.run_id, action))
                 case runs.End():
                     log.info("run %s %s: %s", run.run_id[:8], action.state, action.reason)
                     for partner in run.participants:
-                        self._outbox.send(partner, messages.end_run(run))
+                        self._say(live, partner, messages.end_run(run))
                 case runs.Commit():
                     pass
+
+    def _say(self, live: Live, partner: str, message: pb.ToPartner) -> None:
+        if partner not in live.behind:
+            self._outbox.send(partner, message)
 
     async def _discard_contributions(self, run: runs.Run, views: Sequence[StepView]) -> None:
         """Delete what was sent for steps that are over, counted or not."""
@@ -291,12 +296,12 @@ class Engine:
             at = live.chain if end == held else Chain(first + end - 1).extended(part[-1])
             message = messages.history(run_id, first + start, part, sign_head(self._signer, run_id, at))
             for partner in partners:
-                self._outbox.send(partner, message)
+                self._say(live, partner, message)
 
     def ask(self, live: Live, state: steps.StepState, partners: Sequence[str]) -> None:
         """An open step, to some of its participants."""
         for partner in partners:
-            self._outbox.send(partner, messages.open_step(live.row.run_id, state, partner, live.heads))
+            self._say(live, partner, messages.open_step(live.row.run_id, state, partner, live.heads))
 
     # ---------------------------------------------------------------- time and sums
 

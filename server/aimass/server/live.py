@@ -30,12 +30,14 @@ class Live:
     """A run in memory: its row, its chain, its locks, who watches it, and what partners signed of its history.
 
     Under `lock` the run changes. Under `reducing` a step is summed, which may take long or wait for room on the disk:
-    meanwhile people and partners are served.
+    meanwhile people and partners are served. Partners in `behind` have connected and are yet to be brought up to date:
+    until then they are told no news, which would come before what it follows on.
     """
 
     row: RunRow
     chain: Chain
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     reducing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    behind: set[str] = dataclasses.field(default_factory=set)
     watchers: set[asyncio.Event] = dataclasses.field(default_factory=set)
     heads: dict[str, tuple[Chain, bytes]] = dataclasses.field(default_factory=dict)

@@ -31,8 +31,15 @@ class PartnerDesk:
     def __init__(self, engine: Engine, store: Store, roster: Callable[[], Roster], outbox: Outbox) -> None:
         self._engine, self._store, self._roster, self._outbox = engine, store, roster, outbox
 
+    def arrives(self, partner: str) -> None:
+        """A partner can be spoken to from now on; its runs' news wait until it is brought up to date."""
+        for live in self._engine.lives():
+            if partner in live.row.run.participants:
+                live.behind.add(partner)
+
     async def connected(self, partner: str, marks: Sequence[pb.RunMark]) -> None:
         """Bring a partner that has just connected to where its runs stand."""
+        self.arrives(partner)
         known = {mark.run_id: mark for mark in marks}
         for live in self._engine.lives():
             run = live.row.run
@@ -44,6 +51,7 @@ class PartnerDesk:
 
     async def _catch_up(self, live: Live, partner: str, seen: int) -> None:
         run = live.row.run
+        live.behind.discard(partner)
         if not run.state.final:
             self._outbox.send(partner, messages.invite(live.row))
         await self._engine.send_history(live, [partner], seen)

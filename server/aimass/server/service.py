@@ -61,6 +61,7 @@ class FederationService(rpc.FederationServicer):
         session = Session(peer, self._clock.now(), hello.software[:100], hello.roster_epoch)
         session.cut = functools.partial(self._gate.end, asyncio.current_task())
         self._sessions.open(session)
+        self._desk.arrives(peer.name)
         log.info("%s connected (%s)", peer.name, session.software)
         reader = asyncio.create_task(self._read(session, requests))
         catching_up = asyncio.create_task(self._catch_up(session, hello))
