@@ -120,7 +120,7 @@ def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
         ("client data add heart --dir north --schema heart/1 --uri no.csv --format csv", 4, "shard.file"),
         ("client data add heart --dir north --schema Heart --uri hub.token --format csv", 2, "value.invalid"),
         ("client data add heart --dir north --schema heart/1 --uri hub.token --format csv --held-out 2", 2, "value.invalid"),
-        ("client data check heart --dir north --task heart", 4, "file.absent"),
+        ("client data check heart --dir north --task heart", 4, "data.absent"),
         ("client show last --dir north", 4, "client.run"),
         ("client policy check absent.toml --dir north", 4, "file.absent"),
         ("run list --as nowhere", 4, "home.absent"),
@@ -150,6 +150,28 @@ def test_a_slip_in_the_policy_is_an_error_with_its_place(
     assert code == 2
     assert word in error["what"]
     assert "policy.toml" in error["what"]
+
+
+HEART = "age,sex,cp,trestbps,chol,fbs,restecg,thalch,exang,oldpeak,slope,ca,thal,disease\n"
+
+
+@pytest.mark.parametrize(("schema", "code"), [("heart/1", "rows.empty"), ("heart/2", "shard.schema")])
+def test_what_the_daemon_would_refuse_is_refused_when_the_data_are_checked(
+    here: Path, capsys: pytest.CaptureFixture[str], schema: str, code: str
+) -> None:
+    (here / "rows.csv").write_text(HEART)
+    add = f"client data add heart --dir north --schema {schema} --uri rows.csv --format csv"
+    assert main(add.split()) == 0
+    assert _failure("client data check heart --dir north --task heart", capsys)[1]["code"] == code
+
+
+def test_a_data_set_keeps_its_salt_when_it_is_added_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "rows.csv").write_text(HEART)
+    add = "client data add heart --dir north --schema heart/1 --uri rows.csv --format csv"
+    assert main(add.split()) == 0
+    before = (here / "north" / "data" / "heart.toml").read_bytes()
+    assert _failure(add, capsys)[1]["code"] == "data.exists"
+    assert (here / "north" / "data" / "heart.toml").read_bytes() == before
 
 
 def test_a_token_that_is_refused_leaves_the_root_as_it_was(here: Path) -> None:

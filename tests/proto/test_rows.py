@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Image, Number, Schema
-from aimass.proto.rows import Table, encode, held_out_mask, read_table, require
+from aimass.proto.rows import Table, check, encode, held_out_mask, read_table, require
 
 SCHEMA = Schema(
     name="small/1",
@@ -51,6 +51,25 @@ def table_of(**columns: object) -> io.BytesIO:
 def test_the_same_row_is_read_from_every_way_of_writing_it(text: str | bytes) -> None:
     table = require(csv(text))
     assert (table.columns["x"][0], table.columns["c"][0], table.columns["y"][0]) == (1.0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"", "Empty CSV file"),
+        (b"x,c,y\n1,a,yes\n1,secret\n", "Row #3: Expected 3 columns, got 2"),
+        (b"x,c,y\n1,secret\xff,yes\n", "invalid UTF8 data"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_with_its_cause_and_none_of_its_cells(text: bytes, told: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        csv(text)
+    assert refused.value.value == told
+    assert "secret" not in refused.value.sentence()
+
+
+def test_a_table_of_names_alone_has_no_rows_and_can_be_looked_at() -> None:
+    assert check(csv("x,c,y\n")).rows == 0
 
 
 @pytest.mark.parametrize(

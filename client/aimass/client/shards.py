@@ -15,7 +15,7 @@ from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.manifest import Schema, ShardManifest
 from aimass.proto.rows import Batch, Report, Table, check, encode, held_out_mask, read_table, require
 
-__all__ = ["Shard", "make_shard", "open_shard", "resolve"]
+__all__ = ["Shard", "check_schema", "make_shard", "open_shard", "resolve"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,12 +36,17 @@ def resolve(manifest: ShardManifest, folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def open_shard(schema: Schema, manifest: ShardManifest, files: Sequence[IO[bytes]]) -> tuple[Shard, Report]:
-    """Read, check and split a shard; raises `BadInput` where a cell, a column or the schema does not fit."""
+def check_schema(manifest: ShardManifest, schema: Schema) -> None:
+    """Raise `BadInput` where a data set was declared under another schema than the task's."""
     if manifest.data_schema != schema.name:
         raise BadInput(
             "the data set has another schema", code="shard.schema", value=manifest.data_schema, limit=schema.name
         )
+
+
+def open_shard(schema: Schema, manifest: ShardManifest, files: Sequence[IO[bytes]]) -> tuple[Shard, Report]:
+    """Read, check and split a shard; raises `BadInput` where a cell, a column or the schema does not fit."""
+    check_schema(manifest, schema)
     table = read_table(schema, files, manifest.format)
     report = check(table)
     return make_shard(require(table), manifest), report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def data_add(args: argparse.Namespace) -> int:
     from aimass.client.policy import read_policy
     from aimass.client.shards import resolve
     from aimass.proto.durable import make_folder
+    from aimass.proto.errors import BadInput, Conflict
     from aimass.proto.home import load_home
     from aimass.proto.manifest import read_shard_manifest
 
@@ -29,31 +31,53 @@ def data_add(args: argparse.Namespace) -> int:
     )
     manifest = read_shard_manifest(text, "the data set")
     resolve(manifest, args.dir / "data")
-    make_folder(args.dir / "data")
+    held = args.dir / "data" / f"{args.name}.toml"
+    if held.exists():
+        raise Conflict(
+            "a data set of this name is here",
+            code="data.exists",
+            value=held,
+            cure="Its salt decides which rows are held out: edit the file, or choose another name.",
+        )
+    make_folder(held.parent)
     policy_file = args.dir / "policy.toml"
     policy = policy_file.read_text("utf-8")
     if args.schema not in read_policy(policy, str(policy_file)).schemas:
         policy = policy.replace("[schemas]\n", f'[schemas]\n"{args.schema}" = "{args.name}"\n', 1)
-        read_policy(policy, str(policy_file))
-    write_output(args.dir / "data" / f"{args.name}.toml", text.encode(), 0o600)
+    answers = read_policy(policy, str(policy_file)).schemas.get(args.schema)
+    if answers is None:
+        raise BadInput(
+            "the policy has no line [schemas] to write to",
+            code="data.no_schemas",
+            value=policy_file,
+            cure="Add it as a line of its own, at the end.",
+        )
+    write_output(held, text.encode(), 0o600)
     write_output(policy_file, policy.encode())
-    emit(args, {"data_set": args.name, "schema": args.schema, "participant": participant})
+    emit(args, {"data_set": args.name, "schema": args.schema, "participant": participant, "answers_plans": answers})
     return 0
 
 
 def data_check(args: argparse.Namespace) -> int:
     """Read a data set against its task's schema; exit code 2 where something does not fit."""
-    from aimass.client.shards import resolve
+    from aimass.client.shards import check_schema, resolve
+    from aimass.proto.errors import NotFound
     from aimass.proto.manifest import read_shard_manifest
-    from aimass.proto.rows import check, read_table
+    from aimass.proto.rows import check, read_table, require
     from aimass.proto.task import load, locate
 
     path = args.dir / "data" / f"{args.name}.toml"
+    if not path.is_file():
+        raise NotFound(
+            "no such data set here", code="data.absent", value=path, cure=f"aimass client data add --dir {args.dir}."
+        )
     manifest = read_shard_manifest(path.read_text("utf-8"), str(path))
-    files = [file.open("rb") for file in resolve(manifest, args.dir / "data")]
-    report = check(read_table(load(locate(args.task)).schema, files, manifest.format))
-    for file in files:
-        file.close()
+    schema = load(locate(args.task)).schema
+    check_schema(manifest, schema)
+    with contextlib.ExitStack() as open_files:
+        files = [open_files.enter_context(file.open("rb")) for file in resolve(manifest, args.dir / "data")]
+        table = read_table(schema, files, manifest.format)
+    report = check(table)
     emit(
         args,
         {
@@ -66,4 +90,7 @@ def data_check(args: argparse.Namespace) -> int:
             ],
         },
     )
-    return 0 if not report.findings else 2
+    if report.findings:
+        return 2
+    require(table)
+    return 0

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import hmac
 import io
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from typing import IO, Any, Final
@@ -26,6 +27,9 @@ __all__ = ["Batch", "Finding", "Report", "Table", "check", "encode", "held_out_m
 Array = npt.NDArray[Any]
 _MAX_FINDINGS: Final = 20
 _CODE: Final = "rows.schema"
+_SAFE_TO_SAY: Final = re.compile(
+    r"(Row #\d+: )?Expected \d+ columns, got \d+|Empty CSV file|invalid UTF8 data|Parquet magic bytes not found"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,15 +123,15 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str]) -> Any:
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
             )
-            # No pool of threads: one that is left at the end of a process can abort it.
-            table = csv.read_csv(
-                io.BytesIO(source.read()),
-                convert_options=options,
-                read_options=csv.ReadOptions(use_threads=False),
-            )
+            # Its readers' threads may outlive the table, and abort a process that ends at once.
+            reading = csv.ReadOptions(use_threads=False)
+            table = csv.read_csv(io.BytesIO(source.read()), read_options=reading, convert_options=options)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(
-            f"a data file is not readable as {format_}", code="rows.unreadable", value=type(error).__name__
+            f"a data file is not readable as {format_}",
+            code="rows.unreadable",
+            value=_without_cells(error),
+            cure="A CSV file is UTF-8 text with commas, one line of names, and as many cells in every line.",
         ) from error
     twice = [name for name in names if table.column_names.count(name) > 1]
     if twice:
@@ -140,9 +144,15 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str]) -> Any:
             "a data file lacks columns of the schema",
             code="rows.columns",
             value=", ".join(absent),
-            cure="Rename or add the columns; their names are case-sensitive.",
+            cure="Rename or add the columns; their names are case-sensitive, and commas stand between them.",
         )
     return table
+
+
+def _without_cells(error: Exception) -> str:
+    """What the reader says was wrong, as far as it quotes nothing of the file."""
+    said = _SAFE_TO_SAY.search(str(error))
+    return said.group() if said else type(error).__name__
 
 
 def _convert(column: Column, values: Any, findings: list[Finding]) -> Array:
@@ -290,12 +300,12 @@ def held_out_mask(table: Table, salt: bytes, fraction: float) -> npt.NDArray[np.
 
 
 def _row_hashes(table: Table) -> list[bytes]:
+    if table.rows == 0:
+        return []
     columns = [
         np.ascontiguousarray(_canonical(table.columns[column.name])).reshape(table.rows, -1).view(np.uint8)
         for column in (*table.schema.columns, table.schema.label)
     ]
-    if table.rows == 0:
-        return []
     rows = np.concatenate(columns, axis=1)
     return [hashlib.sha256(row.tobytes()).digest() for row in rows]
 
