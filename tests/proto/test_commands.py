@@ -117,6 +117,13 @@ def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
         ("client enroll --dir north --token root", 2, "file.kind"),
         ("client start --dir nowhere", 4, "home.absent"),
         ("client status --dir north", 5, "client.not_running"),
+        ("client status --dir nowhere", 4, "home.absent"),
+        ("client journal --dir nowhere", 4, "home.absent"),
+        ("client policy show --dir nowhere", 4, "home.absent"),
+        ("client start --dir north", 4, "home.not_enrolled"),
+        ("client pending --dir north", 4, "home.not_enrolled"),
+        ("client roster show --dir north", 4, "home.not_enrolled"),
+        ("client enroll --dir north --bundle north.token", 4, "home.not_enrolled"),
         ("client data add heart --dir north --schema heart/1 --uri no.csv --format csv", 4, "shard.file"),
         ("client data add heart --dir north --schema Heart --uri hub.token --format csv", 2, "value.invalid"),
         ("client data add heart --dir north --schema heart/1 --uri hub.token --format csv --held-out 2", 2, "value.invalid"),
@@ -174,6 +181,49 @@ def test_a_data_set_keeps_its_salt_when_it_is_added_again(here: Path, capsys: py
     assert (here / "north" / "data" / "heart.toml").read_bytes() == before
 
 
+def _enrolled(name: str, role: str) -> None:
+    """Enrol somebody by files, and the server with them."""
+    for command in (
+        f"client init {name} --name {name} --server localhost:1 --enrol localhost:2",
+        f"pki token {name} --role {role} --root root --out {name}.token",
+        f"client enroll --dir {name} --token {name}.token --offline",
+        f"pki roster sign --root root --requests server/server.request {name}/{name}.request --out b --yes",
+        f"client enroll --dir {name} --bundle b",
+    ):
+        assert main(command.split()) == 0, command
+
+
+def test_a_daemon_is_refused_to_who_is_no_partner(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _enrolled("olga", "operator")
+    assert _failure("client start --dir olga", capsys)[1]["code"] == "client.role"
+
+
+def test_a_daemon_does_not_start_under_a_policy_that_cannot_be_read(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _enrolled("south", "partner")
+    (here / "south" / "policy.toml").write_text("smallest_cohrt = 2")
+    assert "smallest_cohrt" in _failure("client start --dir south", capsys)[1]["what"]
+
+
+def test_a_new_token_makes_a_new_request_and_the_same_token_the_same(here: Path) -> None:
+    request = here / "north" / "north.request"
+    enroll = ["client", "enroll", "--dir", "north", "--offline", "--token"]
+    made = []
+    assert main(["pki", "token", "north", "--root", "root", "--out", "second.token"]) == 0
+    for token in ("north.token", "north.token", "second.token"):
+        assert main([*enroll, token]) == 0
+        made.append(request.read_bytes())
+    assert made[0] == made[1] != made[2]
+
+
+def test_a_token_that_has_expired_is_not_sent(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pki", "token", "north", "--root", "root", "--hours", "1e-9", "--out", "late.token"]) == 0
+    code, error = _failure("client enroll --dir north --token late.token", capsys)
+    assert (code, error["code"]) == (3, "enrol.expired")
+    assert not (here / "north" / "keys").exists()
+
+
 def test_a_token_that_is_refused_leaves_the_root_as_it_was(here: Path) -> None:
     before = (here / "root" / "state.json").read_bytes()
     for words in ("--hours inf --out t", "--hours 1e300 --out t", "--out nowhere/t", "--out /"):
@@ -211,11 +261,12 @@ def test_tokens_keys_and_the_roots_state_are_for_their_owner_alone(here: Path) -
 def test_two_processes_do_not_work_in_one_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from aimass.proto.durable import only_one
 
-    with only_one(here / "north", "daemon"):
-        code, error = _failure("client start --dir north", capsys)
+    _enrolled("south", "partner")
+    with only_one(here / "south", "daemon"):
+        code, error = _failure("client start --dir south", capsys)
         assert (code, error["code"]) == (6, "folder.held")
         assert str(os.getpid()) in error["value"]
-    with only_one(here / "north", "daemon"):
+    with only_one(here / "south", "daemon"):
         pass
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aimass.client import membership_cli, runs_cli, shards_cli
-from aimass.proto.console import common, group
+from aimass.proto.console import Handler, common, group
 
 __all__ = ["add_arguments"]
 
@@ -72,17 +72,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("--task", required=True)
 
 
-def _command(commands: Any, name: str, text: str, handler: Any) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, text: str, handler: Handler) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     parser.add_argument("--dir", type=Path, default=Path("client"), help="the partner's folder (./client)")
-    common(parser, handler)
+    common(parser, _at_home(handler))
     return parser
+
+
+def _at_home(handler: Handler) -> Handler:
+    """A folder that is none is told as that, whatever a command would have missed in it first."""
+
+    def run(args: argparse.Namespace) -> int:
+        from aimass.proto.home import load_home
+
+        load_home(args.dir)
+        return handler(args)
+
+    return run
 
 
 def _start(args: argparse.Namespace) -> int:
     from aimass.client.daemon import Daemon
+    from aimass.privacy.pki import Role, peer_of
     from aimass.proto.durable import only_one
-    from aimass.proto.home import load_home
+    from aimass.proto.errors import Refused
+    from aimass.proto.home import tls_identity
     from aimass.proto.logs import configure_logs
 
     configure_logs(quiet=args.quiet)
@@ -101,7 +115,9 @@ def _start(args: argparse.Namespace) -> int:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await Daemon(args.dir).serve(stop, ready)
 
-    load_home(args.dir)  # says what is missing before anything is made
+    member = peer_of(tls_identity(args.dir).certificate_pem)
+    if member.role is not Role.PARTNER:
+        raise Refused("only a partner runs a daemon", code="client.role", value=member.role, limit=Role.PARTNER)
     with only_one(args.dir, "daemon"):
         asyncio.run(run())
     return 0

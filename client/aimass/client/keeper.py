@@ -8,7 +8,7 @@ from aimass.privacy.roster import Change, Roster, compare
 from aimass.privacy.trust_bundle import Root, Trust, certificate_for, open_bundle
 from aimass.proto.durable import Durability, write_file
 from aimass.proto.errors import NotFound
-from aimass.proto.home import BUNDLE, CERTIFICATE, ROOT
+from aimass.proto.home import BUNDLE, CERTIFICATE, ROOT, not_enrolled
 
 __all__ = ["Keeper"]
 
@@ -22,6 +22,8 @@ class Keeper:
         self._path = folder / BUNDLE
         self._pending_path = folder / "trust" / "pending.json"
         self._durability = durability
+        if not self._path.is_file():
+            raise not_enrolled(folder)
         self.root = Root.from_pem((folder / ROOT).read_bytes())
         self.trust = open_bundle(self._path.read_bytes(), self.root)
         if self.trust.root != self.root:  # a crash fell between the files of an approved succession

@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aimass.client.local_link import ask_daemon
 from aimass.proto.console import ask, emit, say, write_output
+
+if TYPE_CHECKING:
+    from aimass.privacy.enrolment import EnrolRequest
 
 __all__ = ["enroll", "init", "roster_approve", "roster_show"]
 
@@ -80,7 +85,7 @@ def enroll(args: argparse.Namespace) -> int:
     from aimass.privacy.keys import create_keys, load_keys
     from aimass.privacy.trust_bundle import Root
     from aimass.proto.durable import make_folder
-    from aimass.proto.errors import BadInput
+    from aimass.proto.errors import BadInput, Unauthenticated
     from aimass.proto.home import ROOT, load_home
     from aimass.proto.values import canonical_json
     from aimass.proto.views import EnrolmentList, EnrolmentView
@@ -94,30 +99,50 @@ def enroll(args: argparse.Namespace) -> int:
     token = read_token(args.token.read_text("ascii"))
     if token.name != home.name:
         raise BadInput("the token is for another name", code="enrol.name", value=token.name, limit=home.name)
+    if token.expires < time.time():
+        raise Unauthenticated(
+            "the token has expired", code="enrol.expired", value=token.name, cure="Ask the root holder for a new one."
+        )
     held = args.dir / "keys" / "identity.key"
     keys = load_keys(args.dir / "keys") if held.exists() else create_keys(args.dir / "keys")
     write_output(args.dir / ROOT, token.root.encode())
     root = Root.from_pem(token.root.encode())
     request_file = args.dir / f"{home.name}.request"
-    if request_file.exists():
-        from aimass.proto.values import decode_json
-
-        text = decode_json(EnrolmentList, request_file.read_bytes(), str(request_file)).requests[0].request
-    else:
+    request = _kept_request(request_file)
+    if request is None or request.token_id != token.id:
         request = make_request(token, keys)
-        text = canonical_json(request).decode()
         view = EnrolmentView(
             name=home.name,
             role=token.role,
             fingerprint=request_fingerprint(request),
             received_at=time.time(),
-            request=text,
+            request=canonical_json(request).decode(),
         )
         write_output(request_file, canonical_json(EnrolmentList(requests=(view,))))
+    text = canonical_json(request).decode()
     if args.offline:
-        emit(args, {"request": str(request_file), "root_fingerprint": root.fingerprint})
+        emit(
+            args,
+            {
+                "request": str(request_file),
+                "fingerprint": request_fingerprint(request),
+                "root_fingerprint": root.fingerprint,
+            },
+        )
         return 0
     return _ask_server(args, home.enrol, root.certificate_pem, text)
+
+
+def _kept_request(path: Path) -> EnrolRequest | None:
+    """The request that was made before, where there is one: asking again with the same token asks the same."""
+    from aimass.privacy.enrolment import decode_request
+    from aimass.proto.values import decode_json
+    from aimass.proto.views import EnrolmentList
+
+    if not path.is_file():
+        return None
+    kept = decode_json(EnrolmentList, path.read_bytes(), str(path)).requests
+    return decode_request(kept[0].request.encode()) if kept else None
 
 
 def _ask_server(args: argparse.Namespace, address: str, root_pem: bytes, text: str) -> int:
@@ -135,9 +160,11 @@ def _admitted(args: argparse.Namespace, data: bytes) -> int:
     from aimass.privacy.pki import peer_of
     from aimass.privacy.trust_bundle import Root, open_bundle
     from aimass.proto.errors import Unauthenticated
-    from aimass.proto.home import BUNDLE, CERTIFICATE, ROOT, load_home
+    from aimass.proto.home import BUNDLE, CERTIFICATE, ROOT, load_home, not_enrolled
 
     home = load_home(args.dir)
+    if not (args.dir / ROOT).is_file():
+        raise not_enrolled(args.dir)
     trust = open_bundle(data, Root.from_pem((args.dir / ROOT).read_bytes()))
     own = [pem for subject, pem in trust.certificates.items() if subject.endswith(f"/{home.name}")]
     import hashlib

@@ -78,12 +78,14 @@ def _approvals(folder: Path) -> Approvals:
 
 def open_partner(folder: Path, durability: Durability) -> Partner:
     """Open a partner's folder; raises the named error of whatever part is wrong."""
+    settings, keeper = load_home(folder), Keeper(folder, durability)
+    policy_in(folder)  # one that cannot be read would decline every run
     make_folder(folder / "state" / "scratch")
     return Partner(
         folder,
-        load_home(folder),
+        settings,
         load_keys(folder / "keys"),
-        Keeper(folder, durability),
+        keeper,
         Journal(folder / "journal.jsonl", durability),
         ModelCache(folder / "cache", durability),
         durability,

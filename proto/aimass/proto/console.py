@@ -15,7 +15,7 @@ import msgspec
 
 from aimass.proto.durable import UNINTERRUPTED, write_file
 
-__all__ = ["Bar", "ask", "common", "emit", "group", "plain", "say", "table", "write_output"]
+__all__ = ["Bar", "Handler", "ask", "common", "emit", "group", "plain", "say", "table", "write_output"]
 
 Handler = Callable[[argparse.Namespace], int]
 _BAR: Final = 30

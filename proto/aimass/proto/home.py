@@ -24,6 +24,7 @@ __all__ = [
     "ChildLimits",
     "HomeSettings",
     "load_home",
+    "not_enrolled",
     "read_key_file",
     "tls_identity",
 ]
@@ -80,15 +81,20 @@ def read_key_file(path: Path) -> Secret:
         return Secret(file.read())
 
 
+def not_enrolled(folder: Path) -> NotFound:
+    """What a folder without a certificate or a roster is told."""
+    return NotFound(
+        "not enrolled yet",
+        code="home.not_enrolled",
+        value=folder,
+        cure=f"aimass client enroll --dir {folder} --token FILE.",
+    )
+
+
 def tls_identity(folder: Path) -> TlsIdentity:
     """The folder's own certificate and key, and the root's certificate; raises `NotFound` before enrolment."""
     if not (folder / CERTIFICATE).is_file():
-        raise NotFound(
-            "not enrolled yet",
-            code="home.not_enrolled",
-            value=folder,
-            cure="aimass client enroll --dir DIR --token FILE.",
-        )
+        raise not_enrolled(folder)
     pem = (folder / ROOT).read_bytes()
     root = pem[: pem.index(_END) + len(_END)]
     return TlsIdentity((folder / CERTIFICATE).read_bytes(), read_key_file(folder / "keys" / "tls.key"), root)

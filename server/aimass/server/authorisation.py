@@ -35,7 +35,7 @@ def authorise(peer: Peer, rpc: str) -> None:
     """Raise `Refused` unless the table lets `peer` call `rpc`."""
     if peer.role not in TABLE[rpc]:
         raise Refused(
-            f"a {peer.role} may not call {rpc}",
+            f"the role {peer.role} may not call {rpc}",
             code="role.refused",
             value=f"{peer.role} {peer.name}",
             limit=", ".join(sorted(TABLE[rpc])),

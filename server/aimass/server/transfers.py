@@ -74,7 +74,7 @@ class Transfers:
         """Partners send contributions; scientists and operators send first models."""
         peer = self._gate.admit(context, "Submit")
         if (header.kind == "contribution") != (peer.role is Role.PARTNER):
-            raise Refused(f"a {peer.role} does not send a {header.kind}", code="submit.kind", value=peer.name)
+            raise Refused(f"the role {peer.role} does not send a {header.kind}", code="submit.kind", value=peer.name)
         if header.size > self._max_model_bytes:
             raise LimitExceeded(
                 "larger than this server takes", code="submit.size", value=header.size, limit=self._max_model_bytes
