@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -106,6 +107,8 @@ def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
         ("server start --dir server", 4, "server.not_enrolled"),
         ("server start --dir nowhere", 4, "server.absent"),
         ("server admit north.token --dir server", 2, "value.invalid"),
+        ("server admit b --dir nowhere", 4, "file.absent"),
+        ("server admit north.token --dir nowhere", 4, "server.absent"),
         ("server gc --dir server", 4, "server.no_store"),
         ("server retire-root --dir server", 4, "server.no_previous_root"),
         ("client init north --name north --server a:1 --enrol a:2", 6, "client.exists"),
@@ -184,7 +187,11 @@ def test_a_data_set_keeps_its_salt_when_it_is_added_again(here: Path, capsys: py
 def _enrolled(name: str, role: str) -> None:
     """Enrol somebody by files, and the server with them."""
     for command in (
-        f"client init {name} --name {name} --server localhost:1 --enrol localhost:2",
+        *(
+            []
+            if Path(name).exists()
+            else [f"client init {name} --name {name} --server localhost:1 --enrol localhost:2"]
+        ),
         f"pki token {name} --role {role} --root root --out {name}.token",
         f"client enroll --dir {name} --token {name}.token --offline",
         f"pki roster sign --root root --requests server/server.request {name}/{name}.request --out b --yes",
@@ -204,6 +211,44 @@ def test_a_daemon_does_not_start_under_a_policy_that_cannot_be_read(
     _enrolled("south", "partner")
     (here / "south" / "policy.toml").write_text("smallest_cohrt = 2")
     assert "smallest_cohrt" in _failure("client start --dir south", capsys)[1]["what"]
+
+
+def test_a_server_takes_no_bundle_of_other_keys_than_its_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _enrolled("north", "partner")
+    assert main(["server", "init", "other", "--token", "hub.token"]) == 0
+    assert _failure("server admit b --dir other", capsys)[1]["code"] == "server.other_keys"
+    assert main(["server", "admit", "b", "--dir", "server"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("listen", "exit_code", "word"),
+    [
+        ("127.0.0.1", 2, "HOST:PORT"),
+        ("127.0.0.1:{held}", 5, "Address already in use"),
+        ("192.0.2.1:8443", 5, "Cannot assign requested address"),
+    ],
+)
+def test_an_address_that_cannot_be_served_is_told_with_the_systems_reason(
+    here: Path, capsys: pytest.CaptureFixture[str], listen: str, exit_code: int, word: str
+) -> None:
+    _enrolled("south", "partner")
+    assert main(["server", "admit", "b", "--dir", "server"]) == 0
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        settings = here / "server" / "server.toml"
+        address = listen.format(held=held.getsockname()[1])
+        settings.write_text(f'name = "hub"\nlisten = "{address}"\nenrol_listen = "127.0.0.1:0"\n')
+        code, error = _failure("server start --dir server", capsys)
+    assert (code, error["value"]) == (exit_code, address)
+    assert word in error["what"]
+
+
+def test_a_damaged_run_store_is_told_as_that(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _enrolled("south", "partner")
+    assert main(["server", "admit", "b", "--dir", "server"]) == 0
+    (here / "server" / "data").mkdir()
+    (here / "server" / "data" / "runs.sqlite").write_bytes(b"x" * 5_000)
+    code, error = _failure("server start --dir server", capsys)
+    assert (code, error["code"]) == (8, "store.damaged")
 
 
 def test_a_new_token_makes_a_new_request_and_the_same_token_the_same(here: Path) -> None:

@@ -10,6 +10,7 @@ from aimass.proto.errors import (
     DeadlinePassed,
     InternalError,
     LimitExceeded,
+    NotFound,
     Unauthenticated,
     Unavailable,
     from_wire,
@@ -45,7 +46,11 @@ def error_of(error: grpc.aio.AioRpcError) -> AimassError:
                 code="wire.handshake",
                 cure="Check the server's host name, both certificates' dates, and that both come from one root.",
             )
-        return Unavailable(f"the server cannot be reached: {details}", code="wire.unreachable")
+        return Unavailable(
+            f"the server cannot be reached: {details}",
+            code="wire.unreachable",
+            cure="Check the addresses in client.toml, one for work and one for enrolment, and that the server runs.",
+        )
     if code == grpc.StatusCode.INTERNAL and "from Core" in details:
         # What the library says of a stream whose connection broke under it.
         return Unavailable("the connection broke", code="wire.broken")
@@ -58,4 +63,10 @@ def error_of(error: grpc.aio.AioRpcError) -> AimassError:
         return Unavailable("the connection was closed", code="wire.cancelled")
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlinePassed("the server did not answer in time", code="wire.deadline")
+    if code == grpc.StatusCode.UNIMPLEMENTED:
+        return NotFound(
+            "what answers at this address does not serve this call",
+            code="wire.other_service",
+            cure="Check the addresses in client.toml: work and enrolment have a port each.",
+        )
     return InternalError(f"the call failed with {code.name}: {details}", code="wire.failed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import signal
 import sys
 from pathlib import Path
@@ -99,11 +100,22 @@ def _admit(args: argparse.Namespace) -> int:
         with Federation.open(args.home) as federation:
             emit(args, federation.install_trust(data))
         return 0
+    from aimass.privacy.keys import load_keys, spki
     from aimass.privacy.roster import compare
     from aimass.privacy.trust_bundle import Root, open_bundle
+    from aimass.proto.errors import BadInput
+    from aimass.server.settings import load_settings
 
+    load_settings(args.dir)
     root = Root.from_pem((args.dir / "root.pem").read_bytes())
     offered = open_bundle(data, root)
+    if offered.roster.server.tls_sha256 != hashlib.sha256(spki(load_keys(args.dir / "keys").tls)).digest():
+        raise BadInput(
+            "the bundle is for a server with other keys",
+            code="server.other_keys",
+            value=offered.roster.server.name,
+            cure=f"Have the root holder sign {args.dir}/server.request.",
+        )
     held = args.dir / "bundle.json"
     if held.is_file():
         compare(open_bundle(held.read_bytes(), root).roster, offered.roster)

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from aimass.proto.storage import FileBlobs, Spool
 from aimass.proto.transfer import TransferLimits, transfer_handler
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
-from aimass.proto.wire import SERVER_OPTIONS, TlsIdentity, server_credentials
+from aimass.proto.wire import SERVER_OPTIONS, TlsIdentity, server_credentials, split_address
 from aimass.server.contributions import Contributions
 from aimass.server.control import ControlService
 from aimass.server.engine import Engine
@@ -155,12 +156,26 @@ def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCrede
         port = int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
         raise Unavailable(
-            f"cannot listen on {address}",
+            f"cannot listen: {_obstacle(address)}",
             code="server.port",
             value=address,
-            cure="Another process may hold the port: choose another in server.toml.",
+            cure="Choose an address of this machine and a free port in server.toml.",
         ) from error
     return port
+
+
+def _obstacle(address: str) -> str:
+    """What the operating system has against an address; the library that listens does not tell."""
+    host, port = split_address(address)
+    try:
+        for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(where)
+                probe.listen()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return "the address is free, and the library refused it or the server's certificate"
 
 
 def _on_new_trust(trust: TrustHolder, gate: Gate, sessions: Sessions, partners: PartnerDesk) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from aimass.proto.errors import NotFound
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value
+from aimass.proto.wire import split_address
 
 __all__ = ["EnrolmentSettings", "KeepSettings", "Limits", "ServerSettings", "load_settings", "template"]
 
@@ -63,7 +64,10 @@ def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> 
     path = folder / FILE
     if not path.is_file():
         raise NotFound("no server here", code="server.absent", value=folder, cure="aimass server init DIR makes one.")
-    return read_settings(ServerSettings, path.read_text("utf-8"), str(path), PREFIX, environment)
+    settings = read_settings(ServerSettings, path.read_text("utf-8"), str(path), PREFIX, environment)
+    for address in (settings.listen, settings.enrol_listen):
+        split_address(address)  # without a port the library would listen on 443
+    return settings
 
 
 def template(name: str, listen: str, enrol_listen: str) -> str:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from aimass.privacy.transcript import Chain
 from aimass.proto.durable import UNINTERRUPTED, Durability
-from aimass.proto.errors import OutOfSpace, Unavailable
+from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import StepView
 from aimass.server import tables
@@ -101,7 +101,17 @@ class Store:
         sa.event.listen(engine, "connect", _pragmas)
         sa.event.listen(engine, "begin", _begin)
         store = Store(engine, durability)
-        store._migrate()
+        try:
+            store._migrate()
+        except sa.exc.OperationalError:
+            raise
+        except sa.exc.DatabaseError as error:
+            raise IntegrityError(
+                "the run store is no database, or a damaged one",
+                code="store.damaged",
+                value=path,
+                cure="Restore it from a copy; moved away, the server begins without runs.",
+            ) from error
         return store
 
     def _migrate(self) -> None:

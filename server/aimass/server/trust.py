@@ -36,7 +36,7 @@ class TrustHolder:
                 "this server is not enrolled yet",
                 code="server.not_enrolled",
                 value=folder,
-                cure="Have the root holder sign server.request, then: aimass server admit BUNDLE.",
+                cure="Have the root holder sign server.request, then: aimass server admit BUNDLE --dir DIR.",
             )
         self.trust = open_bundle(self._path.read_bytes(), self._root)
         self._take_root(self.trust)  # where a crash fell between the files of a succession
