@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import hashlib
 import math
 import sqlite3
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
@@ -19,11 +21,13 @@ from alembic.operations import Operations
 
 from aimass.privacy.pki import Peer, Role
 from aimass.privacy.transcript import Chain, check_history
+from aimass.proto import storage
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import BadInput, Conflict, OutOfSpace
 from aimass.proto.grpc_env import grpc
 from aimass.proto.plan import decode_plan, encode_plan
 from aimass.proto.step import StepKind
+from aimass.proto.storage import FileBlobs, Spool
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
@@ -375,3 +379,24 @@ def test_a_partner_that_connects_during_a_commit_hears_the_history_in_order(tmp_
         await bench.stop()
 
     _run(scenario())
+
+
+def _no_space(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_named_wherever_blobs_and_spool_meet_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs, spool = FileBlobs(tmp_path / "blobs"), Spool(tmp_path / "spool")
+    digest = hashlib.sha256(b"x").hexdigest()
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "make_folder", _no_space)  # a new folder for the first two digits
+        with pytest.raises(OutOfSpace):
+            blobs.put([b"x"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", _no_space)
+        with pytest.raises(OutOfSpace):
+            blobs.put([b"x"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", _no_space)  # no inode left for a new file
+        with pytest.raises(OutOfSpace):
+            spool.begin("key", 1, digest)

@@ -124,10 +124,11 @@ class FileBlobs:
     def adopt(self, path: Path, digest: str) -> None:
         """Move a flushed file of known digest to its place."""
         place = self._path(digest)
-        make_folder(place.parent)
-        path.replace(place)
-        fsync_folder(place.parent)
-        fsync_folder(self._folder)
+        with disk_errors("a model"):
+            make_folder(place.parent)
+            path.replace(place)
+            fsync_folder(place.parent)
+            fsync_folder(self._folder)
         # Its bytes were hashed on the way here: this process need not read them again before it hands them out.
         self._remember(digest, map_file(place))
         self._durability.reached("blobs.written")
@@ -238,7 +239,8 @@ class SpoolWriter:
             self._file: IO[bytes] | None = None
             self.offset = size
             return
-        self._file = part.open("ab", buffering=0)  # nothing is left to be written when it is closed
+        with disk_errors("an upload"):
+            self._file = part.open("ab", buffering=0)  # nothing is left to be written when it is closed
         self.offset = self._file.tell()
         self._writeback = Writeback(self._file.fileno(), self.offset) if synced else None
         if self.offset:
