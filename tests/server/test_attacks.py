@@ -23,7 +23,7 @@ from aimass.privacy.pki import Peer, Role
 from aimass.privacy.transcript import Chain, check_history
 from aimass.proto import storage
 from aimass.proto.contribution import Contribution, Group, Metric
-from aimass.proto.errors import BadInput, Conflict, OutOfSpace
+from aimass.proto.errors import BadInput, Conflict, OutOfSpace, WrongState
 from aimass.proto.grpc_env import grpc
 from aimass.proto.plan import decode_plan, encode_plan
 from aimass.proto.step import StepKind
@@ -400,3 +400,21 @@ def test_a_full_disk_is_named_wherever_blobs_and_spool_meet_it(tmp_path: Path, m
         patch.setattr(Path, "open", _no_space)  # no inode left for a new file
         with pytest.raises(OutOfSpace):
             spool.begin("key", 1, digest)
+
+
+def test_an_upload_whose_step_closes_before_its_last_byte_is_told_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench, run_id = await _running(tmp_path)
+        await bench.send(run_id, "north")
+        data = update(1.0)
+        header = SubmitHeader(kind="contribution", size=len(data), digest=Blob(data).digest, run_id=run_id)
+        writer = bench.spool.begin(bench.contributions.key("south", header), len(data), header.digest)
+        writer.append(data[:100])
+        await bench.engine.change(run_id, "stop", "olga")  # what was sent so far is discarded
+        writer.append(data[100:])
+        with pytest.raises(WrongState):
+            await bench.contributions.accept("south", header, writer.finish())
+        assert list((tmp_path / "spool").iterdir()) == []
+        await bench.stop()
+
+    _run(scenario())

@@ -18,7 +18,7 @@ from typing import IO, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from aimass.proto.durable import UNINTERRUPTED, Durability, Writeback, disk_errors, fsync_folder, make_folder, write_all
-from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound
+from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound, WrongState
 
 __all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_blobs"]
 
@@ -300,11 +300,19 @@ class SpoolWriter:
             if self._synced:
                 os.fsync(self._file.fileno())
             self._file.close()
-            self._part.replace(self._path)
+            self._rename()
             if self._synced:
                 fsync_folder(self._path.parent)
         self._durability.reached("spool.written")
         return self._path
+
+    def _rename(self) -> None:
+        try:
+            self._part.replace(self._path)
+        except FileNotFoundError:
+            raise WrongState(
+                "the upload was given up before its last byte", code="spool.discarded", value=self._path.name
+            ) from None
 
     def close(self) -> None:
         """Keep what is there for a resumption."""
