@@ -418,3 +418,18 @@ def test_an_upload_whose_step_closes_before_its_last_byte_is_told_so(tmp_path: P
         await bench.stop()
 
     _run(scenario())
+
+
+def test_a_clock_that_was_set_back_while_the_server_was_away_prolongs_no_deadline(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench, run_id = await _running(tmp_path)
+        await bench.stop()
+        back = ManualClock(bench.clock.now() - 30 * 86_400)
+        again = await Bench.start(tmp_path, back)
+        await asyncio.sleep(0)
+        back.advance(200)  # twice the step's deadline
+        run = await asyncio.wait_for(again.finished(run_id), 3)
+        assert run.state is RunState.FAILED
+        await again.stop()
+
+    _run(scenario())

@@ -112,16 +112,21 @@ class Engine:
         """Go on with a run. A deadline that passed while the server was away is no partner's fault: there is grace."""
         run = live.row.run
         if run.state is RunState.WAITING:
-            self._spawn(self._join_deadline(run.run_id, self._grace(run.plan.cohort.join_deadline_s)))
+            self._spawn(self._join_deadline(run.run_id, resumed=True))
         for state in run.open.values():
             if state.counted is not None:
                 self._spawn(self._reduce(run.run_id, state.step.index, state.counted))
             else:
-                deadline_at = max(state.deadline_at, self._grace(state.step.deadline_s))
+                deadline_at = self._resumed(state.deadline_at, state.step.deadline_s)
                 self._spawn(self._step_deadline(run.run_id, state.step.index, deadline_at))
 
-    def _grace(self, deadline_s: float) -> float:
-        return self.clock.now() + min(deadline_s, _GRACE_S)
+    def _resumed(self, deadline_at: float, deadline_s: float) -> float:
+        """When a deadline is due after a restart: after some grace, and no later than it would be if it began now.
+
+        The clock may have been set back while the server was away.
+        """
+        now = self.clock.now()
+        return min(max(deadline_at, now + min(deadline_s, _GRACE_S)), now + deadline_s)
 
     def _sweep_spool(self) -> None:
         """Forget contributions to steps that are no longer open; a first model may still be on its way.
@@ -305,9 +310,12 @@ class Engine:
 
     # ---------------------------------------------------------------- time and sums
 
-    async def _join_deadline(self, run_id: str, earliest: float = 0.0) -> None:
+    async def _join_deadline(self, run_id: str, *, resumed: bool = False) -> None:
         live = self.live(run_id)
-        due = max(earliest, live.row.created_at + live.row.run.plan.cohort.join_deadline_s)
+        deadline_s = live.row.run.plan.cohort.join_deadline_s
+        due = live.row.created_at + deadline_s
+        if resumed:
+            due = self._resumed(due, deadline_s)
         await self.clock.sleep(max(0.0, due - self.clock.now()))
         if live.row.run.state is RunState.WAITING:
             await self.apply(run_id, runs.JoinTimeUp())
