@@ -23,9 +23,9 @@ from aimass.privacy.pki import Peer, Role
 from aimass.privacy.transcript import Chain, check_history
 from aimass.proto import storage
 from aimass.proto.contribution import Contribution, Group, Metric
-from aimass.proto.errors import BadInput, Conflict, OutOfSpace, WrongState
+from aimass.proto.errors import BadInput, Conflict, OutOfSpace, Refused, WrongState
 from aimass.proto.grpc_env import grpc
-from aimass.proto.plan import decode_plan, encode_plan
+from aimass.proto.plan import Cohort, decode_plan, encode_plan
 from aimass.proto.step import StepKind
 from aimass.proto.storage import FileBlobs, Spool
 from aimass.proto.tensors import Blob, encode_numpy
@@ -431,5 +431,17 @@ def test_a_clock_that_was_set_back_while_the_server_was_away_prolongs_no_deadlin
         run = await asyncio.wait_for(again.finished(run_id), 3)
         assert run.state is RunState.FAILED
         await again.stop()
+
+    _run(scenario())
+
+
+def test_a_member_who_does_not_take_part_has_no_word_on_a_runs_history(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), partners=("north", "south", "west"))
+        plan = msgspec.structs.replace(decode_plan(bench.plan()), cohort=Cohort(partners=("north", "south"), quorum=2))
+        run_id = await bench.submit(encode_plan(plan))
+        with pytest.raises(Refused):
+            await bench.desk.head_seen("west", pb.HeadSeen(run_id=run_id, entries=1, head="f" * 64, signature=b"s"))
+        await bench.stop()
 
     _run(scenario())

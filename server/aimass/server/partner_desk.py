@@ -9,7 +9,7 @@ from typing import Final
 
 from aimass.privacy.roster import Roster
 from aimass.privacy.transcript import Chain, check_head_seen
-from aimass.proto.errors import BadInput, printable
+from aimass.proto.errors import BadInput, Refused, printable
 from aimass.proto.names import Name
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import convert
@@ -110,6 +110,8 @@ class PartnerDesk:
     async def head_seen(self, partner: str, message: pb.HeadSeen) -> None:
         """Keep a partner's signed word on the history, to be relayed to the others."""
         live = self._engine.live(message.run_id)
+        if partner not in live.row.run.participants:
+            raise Refused("not a participant of this run", code="transcript.stranger", value=partner)
         if not _HEAD.fullmatch(message.head):
             raise BadInput("not a transcript head", code="transcript.head", value=ascii(message.head))
         chain = Chain(message.entries, message.head)
