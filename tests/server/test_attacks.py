@@ -25,7 +25,7 @@ from aimass.proto import storage
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import BadInput, Conflict, OutOfSpace, Refused, WrongState
 from aimass.proto.grpc_env import grpc
-from aimass.proto.plan import Cohort, decode_plan, encode_plan
+from aimass.proto.plan import Cohort, Stage, decode_plan, encode_plan
 from aimass.proto.step import StepKind
 from aimass.proto.storage import FileBlobs, Spool
 from aimass.proto.tensors import Blob, encode_numpy
@@ -442,6 +442,30 @@ def test_a_member_who_does_not_take_part_has_no_word_on_a_runs_history(tmp_path:
         run_id = await bench.submit(encode_plan(plan))
         with pytest.raises(Refused):
             await bench.desk.head_seen("west", pb.HeadSeen(run_id=run_id, entries=1, head="f" * 64, signature=b"s"))
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_statistics_of_a_partner_with_many_rows_are_not_taken_for_an_attack(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        zero, one = np.zeros(10), np.ones(10)
+        parts = {"preprocess.shift": zero, "preprocess.span": one, "preprocess.mean": zero, "preprocess.scale": one}
+        blob = encode_numpy(parts)
+        bench.blobs.put([blob])
+        plan = msgspec.structs.replace(
+            decode_plan(bench.plan()), model=Blob(blob).digest, stages=(Stage(driver="statistics"),)
+        )
+        run_id = await bench.submit(encode_plan(plan))
+        await bench.join(run_id)
+        rows = np.full(10, 2_000_000.0)  # z lies in [-1, 1]: two million rows give at most that
+        data = Contribution(
+            {"statistics": Group(1.0, {"count": rows, "sum": rows / 2, "sum_of_squares": rows / 2})}, {}, {}
+        ).encode()
+        for name in bench.partners:
+            await _send_bytes(bench, run_id, name, data)
+        assert (await bench.finished(run_id)).state is RunState.FINISHED
         await bench.stop()
 
     _run(scenario())
