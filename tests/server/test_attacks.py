@@ -23,7 +23,7 @@ from aimass.privacy.pki import Peer, Role
 from aimass.privacy.transcript import Chain, check_history
 from aimass.proto import storage
 from aimass.proto.contribution import Contribution, Group, Metric
-from aimass.proto.errors import BadInput, Conflict, OutOfSpace, Refused, WrongState
+from aimass.proto.errors import BadInput, Conflict, NotFound, OutOfSpace, Refused, WrongState
 from aimass.proto.grpc_env import grpc
 from aimass.proto.plan import Cohort, Stage, decode_plan, encode_plan
 from aimass.proto.step import StepKind
@@ -467,5 +467,22 @@ def test_statistics_of_a_partner_with_many_rows_are_not_taken_for_an_attack(tmp_
             await _send_bytes(bench, run_id, name, data)
         assert (await bench.finished(run_id)).state is RunState.FINISHED
         await bench.stop()
+
+    _run(scenario())
+
+
+def test_a_run_that_has_ended_needs_its_driver_no_more(tmp_path: Path) -> None:
+    class Gone(dict[str, Any]):
+        def __missing__(self, name: str) -> NoReturn:
+            raise NotFound("no such driver", code="driver.unknown", value=name)
+
+    async def scenario() -> None:
+        bench, run_id = await _running(tmp_path)
+        await bench.engine.change(run_id, "stop", "olga")
+        await bench.stop()
+        again = await Bench.start(tmp_path, ManualClock(), drivers=Gone({"other": object()}))
+        assert (await again.readings.run_view(run_id)).summary.state is RunState.STOPPED
+        assert again.readings.summaries("", 10)
+        await again.stop()
 
     _run(scenario())

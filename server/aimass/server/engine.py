@@ -99,9 +99,9 @@ class Engine:
             for partner, chain, signature in await self.on_disk(self._store.heads, row.run_id):
                 live.heads[partner] = chain, signature
             self._runs[row.run_id] = live
-            for stage in row.run.plan.stages:
-                self.drivers[stage.driver]  # a driver that is not installed any more stops the start, by name
             if not row.run.state.final:
+                for stage in row.run.plan.stages:
+                    self.drivers[stage.driver]  # a driver that is not installed any more stops the start, by name
                 resumed.append(row.run_id)
         await self.on_disk(self._sweep_spool)
         for run_id in resumed:

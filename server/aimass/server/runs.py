@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from aimass.proto.errors import WrongState
+from aimass.proto.errors import NotFound, WrongState
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step
 from aimass.proto.values import Value, canonical_json, decode_json
@@ -181,9 +181,12 @@ def driver_state(run: Run, driver: Driver) -> Any:
 
 
 def progress(run: Run, drivers: Drivers) -> Progress:
-    """Rounds done and planned by the current stage."""
-    driver = drivers[run.plan.stages[run.stage].driver]
+    """Rounds done and planned by the current stage; none where the driver of a run that has ended is not installed."""
     if not run.driver:
+        return Progress(0, 0)
+    try:
+        driver = drivers[run.plan.stages[run.stage].driver]
+    except NotFound:
         return Progress(0, 0)
     return driver.progress(driver_state(run, driver), context(run))
 
