@@ -486,3 +486,15 @@ def test_a_run_that_has_ended_needs_its_driver_no_more(tmp_path: Path) -> None:
         await again.stop()
 
     _run(scenario())
+
+
+def test_a_model_that_a_crash_cut_is_gone_after_the_next_start(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        members = Members.create(tmp_path)
+        folder = tmp_path / "hub" / "data" / "blobs"
+        folder.mkdir(parents=True)
+        (folder / ".0011223344556677.part").write_bytes(b"half of a model")
+        async with serving(members):
+            assert [path for path in folder.iterdir() if path.is_file()] == []
+
+    _run(scenario(), 60)

@@ -161,6 +161,11 @@ class FileBlobs:
         self._verified.pop(digest, None)
         self._path(digest).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Forget what a crash cut; for the one process that writes here, before it writes."""
+        for path in self._folder.glob(".*.part"):
+            path.unlink(missing_ok=True)
+
     def size(self, digest: str) -> int:
         """Bytes of a blob that is here."""
         return self._path(digest).stat().st_size

@@ -82,6 +82,7 @@ async def _serve(
     trust = TrustHolder(folder, durability, clock.now)
     data = make_folder(folder / "data")
     blobs, spool = FileBlobs(data / "blobs", durability), Spool(data / "spool", durability)
+    blobs.sweep()
     store = await asyncio.to_thread(Store.open, data / "runs.sqlite", durability)
     sessions = Sessions()
     limits = Limits(weight=settings.limits.max_weight, norm=settings.limits.max_norm)
