@@ -105,7 +105,7 @@ class Bench:
                 name="p", task=TaskRef(name="heart", digest="0" * 64), data_schema="heart/1", seed=1,
                 model=Blob(MODEL).digest, stages=(Stage(driver="averaging", options={"rounds": rounds}),),
                 train=TrainSettings(batch_size=1, learning_rate=0.1, epochs=1), evaluate=EvaluateSettings(every=0),
-                cohort=Cohort(quorum=quorum, step_deadline_s=deadline_s, join_deadline_s=100.0),
+                cohort=Cohort(quorum=quorum, step_deadline_s=deadline_s, join_deadline_s=max(100.0, deadline_s)),
             )
         )  # fmt: skip
 
