@@ -498,3 +498,20 @@ def test_a_model_that_a_crash_cut_is_gone_after_the_next_start(tmp_path: Path) -
             assert [path for path in folder.iterdir() if path.is_file()] == []
 
     _run(scenario(), 60)
+
+
+def test_the_deadline_of_a_step_that_is_over_is_waited_for_no_more(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        run_id = await bench.submit(bench.plan(rounds=12, deadline_s=1e6))
+        await bench.join(run_id)
+        for step in range(12):
+            await bench.until(run_id, lambda run, step=step: str(step) in run.open)  # type: ignore[misc]
+            for name in bench.partners:
+                await bench.send(run_id, name, step)
+        await bench.finished(run_id)
+        await asyncio.sleep(0.05)
+        assert len(bench.engine._tasks) <= 2  # the time to join, at most
+        await bench.stop()
+
+    _run(scenario())

@@ -118,7 +118,9 @@ class Engine:
                 self._spawn(self._reduce(run.run_id, state.step.index, state.counted))
             else:
                 deadline_at = self._resumed(state.deadline_at, state.step.deadline_s)
-                self._spawn(self._step_deadline(run.run_id, state.step.index, deadline_at))
+                live.deadlines[state.step.index] = self._spawn(
+                    self._step_deadline(run.run_id, state.step.index, deadline_at)
+                )
 
     def _resumed(self, deadline_at: float, deadline_s: float) -> float:
         """When a deadline is due after a restart: after some grace, and no later than it would be if it began now.
@@ -150,10 +152,11 @@ class Engine:
         self._sums.shutdown(wait=True)
         self._disk.shutdown(wait=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -255,6 +258,8 @@ class Engine:
     def _speak(self, live: Live, actions: Sequence[runs.Action], change: Commit) -> None:
         """Nothing here waits or reads: what was stored is said whole, and what it asks for is begun."""
         run = live.row.run
+        for index in [index for index in live.deadlines if str(index) not in run.open]:
+            live.deadlines.pop(index).cancel()
         if change.entries:
             first = change.entries[0].chain.entries - 1
             self._tell_history(live, list(run.participants), first, [entry.data for entry in change.entries])
@@ -264,7 +269,9 @@ class Engine:
             match action:
                 case runs.Open():
                     state = run.open[str(action.step.index)]
-                    self._spawn(self._step_deadline(run.run_id, action.step.index, state.deadline_at))
+                    live.deadlines[action.step.index] = self._spawn(
+                        self._step_deadline(run.run_id, action.step.index, state.deadline_at)
+                    )
                     self.ask(live, state, list(action.step.participants))
                 case runs.Reduce():
                     self._spawn(self._reduce(run.run_id, action.index, action.counted))

@@ -31,7 +31,7 @@ class Live:
 
     Under `lock` the run changes. Under `reducing` a step is summed, which may take long or wait for room on the disk:
     meanwhile people and partners are served. Partners in `behind` have connected and are yet to be brought up to date:
-    until then they are told no news, which would come before what it follows on.
+    until then they are told no news, which would come before what it follows on. `deadlines` are waited for, by step.
     """
 
     row: RunRow
@@ -39,5 +39,6 @@ class Live:
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     reducing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     behind: set[str] = dataclasses.field(default_factory=set)
+    deadlines: dict[int, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
     watchers: set[asyncio.Event] = dataclasses.field(default_factory=set)
     heads: dict[str, tuple[Chain, bytes]] = dataclasses.field(default_factory=dict)
