@@ -13,7 +13,7 @@ from scripts.demos.ways import read_shards
 
 from aimass.client.tasks.heart import task
 from aimass.proto.api import Federation
-from aimass.proto.errors import BadInput, OutOfSpace
+from aimass.proto.errors import BadInput, NotFound, OutOfSpace
 from aimass.proto.plan import Plan
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model, locate
@@ -90,6 +90,22 @@ def test_every_receipt_is_kept_by_the_partner_and_every_release_journalled(house
         assert [line["step"] for line in lines] == [step.index for step in view.steps]
         receipts = (house.folder / partner / "receipts.jsonl").read_text()
         assert receipts.count(view.summary.run_id) == len(view.steps)
+
+
+def test_an_export_is_whole_and_alone_whatever_was_tried_before(house: House) -> None:
+    model = federated(house).summary.model
+    target, fetching = (house.folder / name for name in ("exported.safetensors", ".exported.safetensors.fetch"))
+    with Federation.open(house.folder / "scientist") as federation:
+        for digest in ("0" * 64, "nothing"):
+            with pytest.raises(NotFound):
+                federation.export(digest, target)
+            assert not fetching.exists()
+        fetching.mkdir()
+        (fetching / "other.part").write_bytes(b"begun and broken off")
+        federation.export(model[:12], target)
+        assert federation.model(model[:12]).digest == model
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == model
+    assert not fetching.exists()
 
 
 def test_a_plan_outside_the_policy_is_refused_with_the_same_reason_on_both_sides(house: House) -> None:

@@ -213,6 +213,17 @@ def test_a_daemon_does_not_start_under_a_policy_that_cannot_be_read(
     assert "smallest_cohrt" in _failure("client start --dir south", capsys)[1]["what"]
 
 
+@pytest.mark.parametrize("limit", ["0", "-3", "99999999999", "many"])
+@pytest.mark.parametrize("group", ["run", "model"])
+def test_a_list_of_no_length_is_refused_with_the_numbers_that_are_allowed(
+    capsys: pytest.CaptureFixture[str], group: str, limit: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([group, "list", "--as", "nobody", f"--limit={limit}"])
+    assert ended.value.code == 2
+    assert "1 to 1,000,000" in capsys.readouterr().err
+
+
 def test_a_server_takes_no_bundle_of_other_keys_than_its_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _enrolled("north", "partner")
     assert main(["server", "init", "other", "--token", "hub.token"]) == 0

@@ -12,9 +12,11 @@ waited for where nothing is lost by it (watching, fetching); a refusal raises th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import queue
 import secrets
+import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import TypeVar
 
 import msgspec
 
-from aimass.proto.errors import NotFound, Unavailable
+from aimass.proto.errors import BadInput, NotFound, Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.home import HomeSettings, load_home, tls_identity
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
@@ -162,7 +164,7 @@ class Federation:
             if not newest:
                 raise NotFound("there is no run yet", code="run.none", cure="aimass run submit PLAN starts one.")
             run_id = newest[0].run_id
-        elif len(run_id) < 32:
+        elif 0 < len(run_id) < 32:
             matches = [run.run_id for run in self.runs(limit=1_000_000) if run.run_id.startswith(run_id)]
             run_id = matches[0] if len(matches) == 1 else run_id
         return Run(self, self._ask(self._control.ShowRun, pb.RunRequest(run_id=run_id), RunView))
@@ -183,13 +185,24 @@ class Federation:
             found = {model.digest for model in models if digest == "last" or model.digest.startswith(digest)}
             if not found and digest == "last":
                 raise NotFound("there is no model yet", code="model.none", cure="aimass run watch last shows why.")
-            return found.pop() if len(found) == 1 else digest
+            if len(found) != 1:
+                raise NotFound(
+                    "no one model has a digest that begins so",
+                    code="model.unknown",
+                    value=digest,
+                    limit=f"{len(found)} found",
+                    cure="aimass model list shows all.",
+                )
+            return found.pop()
         return digest
 
     def export(self, digest: str, path: str | Path, progress: Progress | None = None) -> Path:
         """Fetch a model's safetensors file, verified; goes on where a broken fetch stopped."""
         target, digest = Path(path), self._whole(digest)
-        spool = Spool(target.parent / f".{target.name}.fetch")
+        if target.is_dir():
+            raise BadInput("a folder stands where the model would go", code="model.path", value=target)
+        folder = target.parent / f".{target.name}.fetch"
+        spool = Spool(folder)
 
         async def run() -> Path:
             while True:
@@ -198,8 +211,15 @@ class Federation:
                 except Unavailable:
                     await asyncio.sleep(_RECONNECT_S)
 
-        self._await(run()).replace(target)
-        (target.parent / f".{target.name}.fetch").rmdir()
+        try:
+            self._await(run()).replace(target)
+            shutil.rmtree(folder)  # with what broken fetches of other models left
+        except NotFound:
+            shutil.rmtree(folder)
+            raise
+        finally:
+            with contextlib.suppress(OSError):  # gone, or it holds what the next try goes on from
+                folder.rmdir()
         return target
 
     # ---------------------------------------------------------------- operators

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from aimass.proto.console import Bar, common, emit, group
-from aimass.proto.run_cli import add_home
+from aimass.proto.run_cli import MOST, add_home, count
 
 __all__ = ["add_arguments"]
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = group(parser, _EXAMPLE)
     listing = commands.add_parser("list", help="models, newest first")
     listing.add_argument("--run", default="", help="of one run")
-    listing.add_argument("--limit", type=int, default=50)
+    listing.add_argument("--limit", type=count, default=50, help=f"how many, to {MOST:,}")
     add_home(listing)
     common(listing, _list)
     show = commands.add_parser("show", help="one model")

@@ -6,14 +6,16 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aimass.proto.console import Bar, common, emit, group, say
 
 if TYPE_CHECKING:
     from aimass.proto.views import RunView
 
-__all__ = ["add_arguments", "add_home"]
+__all__ = ["MOST", "add_arguments", "add_home", "count"]
+
+MOST: Final = 1_000_000
 
 _EXAMPLE = """examples:
   aimass run submit plan.toml --as scientist
@@ -21,6 +23,13 @@ _EXAMPLE = """examples:
   aimass run show 3f2a --as scientist --json
   aimass run stop 3f2a --as scientist
 """
+
+
+def count(text: str) -> int:
+    """How many records to list."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 to {MOST:,}")
+    return int(text)
 
 
 def add_home(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common(submit, _submit)
     listing = commands.add_parser("list", help="runs, newest first")
     listing.add_argument("--state", default="")
-    listing.add_argument("--limit", type=int, default=50)
+    listing.add_argument("--limit", type=count, default=50, help=f"how many, to {MOST:,}")
     add_home(listing)
     common(listing, _list)
     for name, text in (
@@ -97,7 +106,7 @@ def describe(view: RunView) -> str:
         waiting = [f"{p.partner} ({p.reason or p.state})" for p in view.participants if p.state != "joined"]
         return f"{line}, waiting for {', '.join(waiting)}"
     for step in reversed(view.steps):
-        if step.metrics:
+        if step.metrics and step.round == summary.round:
             line += "  " + "  ".join(f"{name} {metric.mean:.4f}" for name, metric in step.metrics.items())
             break
     return line
