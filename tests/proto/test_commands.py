@@ -137,6 +137,10 @@ def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
         ("run list --as north", 4, "home.not_enrolled"),
         ("task digest nothing", 4, "task.unknown"),
         ("task new Bad_Name", 2, "task.name"),
+        ("task new 2ward", 2, "task.name"),
+        ("task new class", 6, "task.name_taken"),
+        ("task new heart", 6, "task.name_taken"),
+        ("task new json", 6, "task.name_taken"),
         ("data get nothing", 4, "data.unknown"),
     ],
 )  # fmt: skip

@@ -56,5 +56,5 @@ def _new(args: argparse.Namespace) -> int:
     from aimass.client.task_template import write_task
 
     folder = write_task(args.name, args.dir)
-    emit(args, {"folder": str(folder), "next": f"pip install -e {folder}, then: pytest {folder}"})
+    emit(args, {"folder": str(folder), "next": f"pip install -e '{folder}[test]', then: python -m pytest {folder}"})
     return 0

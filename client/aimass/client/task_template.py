@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import keyword
 from pathlib import Path
 from typing import Final
 
 from aimass.privacy.roster import NAME
 from aimass.proto.durable import make_folder
 from aimass.proto.errors import BadInput, Conflict
+from aimass.proto.task import installed_tasks
 
 __all__ = ["write_task"]
 
@@ -65,6 +68,9 @@ version = "0.1.0"
 requires-python = ">=3.11"
 dependencies = ["aimass[client]"]
 
+[project.optional-dependencies]
+test = ["pytest>=8"]
+
 [project.entry-points."aimass.tasks"]
 @NAME@ = "@MODULE@:task"
 
@@ -80,19 +86,32 @@ from @MODULE@ import task
 
 from aimass.client.shards import make_shard
 from aimass.client.trainer import evaluate, train
-from aimass.proto.manifest import ShardManifest
+from aimass.proto.manifest import Number, ShardManifest
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.rows import read_table, require
 from aimass.proto.task import first_model
 from aimass.proto.tensors import Blob, encode_numpy
 
 
+def rows(count: int) -> str:
+    """CSV of the task's own columns, whatever they are; each cell follows the label."""
+    label = task.schema.label
+    lines = [",".join(column.name for column in (*task.schema.columns, label))]
+    for row in range(count):
+        part = row % len(label.values) / len(label.values)
+        cells = [
+            f"{column.minimum + (column.maximum - column.minimum) * (0.2 + 0.6 * part)}"
+            if isinstance(column, Number)
+            else column.values[int(part * len(column.values))]
+            for column in task.schema.columns
+        ]
+        lines.append(",".join([*cells, label.values[row % len(label.values)]]))
+    return "\\n".join(lines) + "\\n"
+
+
 def test_training_lowers_the_loss() -> None:
-    rows = "age,temperature,ward,outcome\\n" + "".join(
-        f"{20 + i % 60},{36 + i % 5},{'abc'[i % 3]},{'yes' if i % 5 > 2 else 'no'}\\n" for i in range(300)
-    )
-    table = require(read_table(task.schema, [io.BytesIO(rows.encode())], "csv"))
-    manifest = ShardManifest(name="rows", data_schema="@NAME@/1", uris=("rows.csv",), format="csv",
+    table = require(read_table(task.schema, [io.BytesIO(rows(300).encode())], "csv"))
+    manifest = ShardManifest(name="rows", data_schema=task.schema.name, uris=("rows.csv",), format="csv",
                              participant="here", salt="00" * 32, held_out=0.2)
     shard = make_shard(table, manifest)
     start = Blob(first_model(task, seed=1))
@@ -130,10 +149,19 @@ options = { rounds = 10 }
 def write_task(name: str, parent: Path) -> Path:
     """Write the project for task `name` into `parent/name`; raises `Conflict` where that exists."""
     if not NAME.fullmatch(name) or not name[0].isalpha():
-        raise BadInput("a task's name is lower-case letters, digits and dashes", code="task.name", value=name)
+        raise BadInput(
+            "a task's name is lower-case letters, digits and dashes, a letter first", code="task.name", value=name
+        )
     folder, module = parent / name, name.replace("-", "_")
     if folder.exists():
         raise Conflict("this folder exists", code="task.exists", value=folder)
+    if keyword.iskeyword(module) or name in installed_tasks() or importlib.util.find_spec(module) is not None:
+        raise Conflict(
+            "this name is a word of Python, an installed task or an installed package",
+            code="task.name_taken",
+            value=name,
+            cure="Choose another: the task becomes a package of its name.",
+        )
     title = name.replace("-", " ").capitalize()
     names = {
         "@NAME@": name,
