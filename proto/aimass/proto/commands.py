@@ -86,7 +86,7 @@ def _named(error: OSError | UnicodeDecodeError) -> AimassError:
             return NotFound("there is no such file", code="file.absent", value=path, cure="Check the path.")
         case PermissionError():
             return Refused("the file may not be used", code="file.permission", value=path, cure="Check who owns it.")
-        case IsADirectoryError() | NotADirectoryError():
+        case IsADirectoryError() | NotADirectoryError() | FileExistsError():
             return BadInput("a folder stands where a file belongs, or the other way", code="file.kind", value=path)
         case _:
             return Unavailable(f"the operating system refused: {error.strerror}", code="file.system", value=path)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from aimass.proto.durable import UNINTERRUPTED, write_file
+from aimass.proto.errors import BadInput
 
 __all__ = ["Bar", "Handler", "ask", "common", "emit", "group", "plain", "say", "table", "write_output"]
 
@@ -131,5 +132,9 @@ def ask(question: str) -> bool:
 
 
 def write_output(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a command's output file whole or not at all."""
+    """Write a command's output file whole or not at all; raises `BadInput` where no file can stand."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise BadInput(
+            "no file can be written here", code="file.output", value=path, cure="Name a file in a folder that exists."
+        )
     write_file(path, data, UNINTERRUPTED, "output", mode)
