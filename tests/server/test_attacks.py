@@ -36,6 +36,8 @@ from aimass.proto.views import LayerSummary, RunState, StepSummary, StepView
 from aimass.proto.wire import MAX_DOCUMENT_BYTES, MAX_MESSAGE_BYTES, connect
 from aimass.server import runs, steps
 from aimass.server.commits import next_entry
+from aimass.server.drivers.averaging import Averaging, AveragingState
+from aimass.server.drivers.base import Context, Models, StepResult
 from aimass.server.store import Commit, Store
 from aimass.server.transfers import Transfers
 from tests.server.test_runs import NAMES, World, joined, new_run, stored
@@ -512,6 +514,45 @@ def test_the_deadline_of_a_step_that_is_over_is_waited_for_no_more(tmp_path: Pat
         await bench.finished(run_id)
         await asyncio.sleep(0.05)
         assert len(bench.engine._tasks) <= 2  # the time to join, at most
+        await bench.stop()
+
+    _run(scenario())
+
+
+class _HoldsItsResult(Averaging):
+    """A second run has made its model, and is yet to commit it."""
+
+    def __init__(self) -> None:
+        self.hold, self.made, self.go = False, threading.Event(), threading.Event()
+
+    def receive(self, state: AveragingState, result: StepResult, models: Models, context: Context) -> AveragingState:
+        after = super().receive(state, result, models, context)
+        if self.hold:
+            self.made.set()
+            self.go.wait(10)
+        return after
+
+
+def test_a_model_that_an_equal_run_has_just_made_is_not_deleted_under_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        driver = _HoldsItsResult()
+        bench = await Bench.start(tmp_path, ManualClock(), drivers={"averaging": driver}, keep=1)
+        first, second = [await bench.submit(bench.plan(rounds=4)) for _ in range(2)]
+        for run_id in (first, second):
+            await bench.join(run_id)
+        for step in range(3):
+            for name in bench.partners:
+                await bench.send(first, name, step)
+            await bench.until(first, lambda run, step=step: str(step + 1) in run.open)  # type: ignore[misc]
+        driver.hold = True
+        for name in bench.partners:
+            await bench.send(second, name, 0)  # makes the first run's first model again
+        await asyncio.to_thread(driver.made.wait, 10)
+        await bench.housekeeping.after_commit(first)
+        driver.go.set()
+        run = await bench.until(second, lambda run: run.state.final or "1" in run.open)
+        assert run.state is RunState.RUNNING, run.reason
+        assert bench.blobs.has(run.model)
         await bench.stop()
 
     _run(scenario())

@@ -108,12 +108,18 @@ class Housekeeping:
         return freed
 
     async def _wanted_elsewhere(self, run_id: str, digest: str) -> bool:
-        """Equal plans make equal models: another run may keep the same bytes, and any run may work with them."""
-        if any(digest in in_use(live.row.run) for live in self._engine.lives()):
-            return True
+        """Equal plans make equal models: another run may keep the same bytes, and any run may work with them.
+
+        One that began with the same model and is summing a step may have made these bytes a moment ago, and is yet to
+        say so: that is asked last.
+        """
         others = {model.run_id for model in await self._readings.models(digest=digest, limit=_ALL)} - {run_id}
         for other in others:
             models = await self._readings.models(run_id=other, limit=_ALL)
             if digest in kept(self._engine.live(other).row.run.plan, models, self._last):
                 return True
-        return False
+        first = self._engine.live(run_id).row.run.plan.model
+        return any(
+            digest in in_use(live.row.run) or (live.reducing.locked() and live.row.run.plan.model == first)
+            for live in self._engine.lives()
+        )
