@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from scripts.benches.bulk import bulk_federation, round_seconds
 from scripts.benches.floor import floor_seconds
 from scripts.benches.flower_peer import flower_seconds
 from scripts.benches.row import Row
+from scripts.demos.bulk import bulk_federation, round_seconds
 
 _SIZES_MB: Final = (1, 100, 400)
 _TIMES_FLOWER: Final = {1: 50.0, 100: 15.0, 400: 10.0}
