@@ -23,7 +23,7 @@ from aimass.privacy.pki import Role
 from aimass.privacy.root_store import RootStore
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
-from aimass.proto.errors import BadInput, Refused
+from aimass.proto.errors import BadInput, Refused, WrongState
 from aimass.proto.plan import Cohort, Plan, Stage, TaskRef, TrainSettings, encode_plan, planned_rounds, planned_steps
 from aimass.proto.step import Step, StepKind
 from aimass.proto.task import locate
@@ -180,3 +180,64 @@ def test_the_rounds_of_all_stages_count_together() -> None:
     assert planned_rounds(twice) == 4
     assert planned_steps(twice, StepKind.ANALYSE, "statistics") == 2
     assert planned_steps(twice, StepKind.ANALYSE, "other") == 0
+
+
+def test_a_partner_that_withdraws_says_so_again_to_a_server_that_asks_again(partner: Partner) -> None:
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = _run(partner, uplink)
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        run.opened(_open(0, StepKind.TRAIN))
+        run.withdraw()
+        assert uplink.sent[-1].declined.fault.code == "partner.withdrew"
+        with pytest.raises(WrongState):
+            run.withdraw()
+        await run.stop()
+        again = _run(partner, uplink)
+        await again.invited(_invite(partner, encode_plan(PLAN)))
+        again.opened(_open(1, StepKind.TRAIN))
+        assert uplink.sent[-1].declined.fault.code == "partner.withdrew"
+        assert not again.takes_part
+        await again.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_partner_that_has_withdrawn_declines_what_comes_until_it_returns(partner: Partner) -> None:
+    async def scenario() -> None:
+        uplink = _Uplink()
+        partner.withdraw()
+        run = _run(partner, uplink)
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        assert uplink.sent[-1].declined.fault.code == "partner.withdrawn"
+        partner.come_back()
+        partner.check_member()
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def _open_step(run: ActiveRun) -> int | None:
+    return run.session.step.index if run.session and run.session.step else None
+
+
+def test_work_that_is_late_and_carried_goes_on(partner: Partner) -> None:
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        run.opened(_open(0, StepKind.TRAIN))
+        run.closed(pb.CloseStep(run_id=RUN, step=0, fault=pb.Fault(code="step.carried", what="late")))
+        assert _open_step(run) == 0
+        run.closed(pb.CloseStep(run_id=RUN, step=0, fault=pb.Fault(code="step.late", what="late")))
+        assert _open_step(run) is None
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_the_owner_sees_that_the_server_asks_no_more_and_that_it_asks_again(partner: Partner) -> None:
+    run = _run(partner, _Uplink())
+    run.standing(pb.Standing(run_id=RUN, fault=pb.Fault(code="run.excluded", what="nothing in 3 steps in a row")))
+    assert run.excluded == "run.excluded: nothing in 3 steps in a row"
+    run.standing(pb.Standing(run_id=RUN))
+    assert run.excluded == ""

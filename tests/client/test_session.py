@@ -56,6 +56,7 @@ EVENTS = st.one_of(
     st.just(machine.HistoryGrew(heads=("4" * 64,))),
     st.just(machine.Lost()),
     st.just(machine.Forked(reason="transcript.forked: x")),
+    st.just(machine.Withdrew(reason="partner.withdrew: x")),
     st.just(machine.Ended(state="finished", reason="")),
     st.builds(lambda p: machine.Answer(phase=p), st.sampled_from([Phase.PENDING, Phase.JOINED, Phase.DECLINED])),
 )
@@ -72,6 +73,9 @@ def test_no_order_of_events_breaks_the_rules_of_a_session(events: list[machine.E
         if before.phase in (Phase.LEFT, Phase.ENDED):
             assert session == before
             assert actions == ()
+        if before.phase is Phase.WITHDRAWN:
+            assert session.step is None
+            assert all(isinstance(action, machine.LeaveRun) for action in actions)
         assert session.resolved >= before.resolved
         for action in actions:
             if isinstance(action, machine.Train):
@@ -120,3 +124,13 @@ def test_an_older_step_is_never_worked_on_again_and_a_failure_is_told_again() ->
     assert [type(action) for action in told] == [machine.Release, machine.TellStepFailed]
     assert apply(session, machine.Opened(step=step(1)))[1] == ()
     assert apply(session, machine.Opened(step=step(2)))[1] == (machine.TellStepFailed(index=2, reason="child.died: x"),)
+
+
+def test_who_withdraws_drops_the_work_at_hand_says_so_and_hears_the_history_on() -> None:
+    session, _ = apply(fresh(), machine.Opened(step=step(0)))
+    session, _ = apply(session, machine.Worked(index=0, digest=DIGESTS[0]))
+    session, actions = apply(session, machine.Withdrew(reason="partner.withdrew: x"))
+    assert actions == (machine.Release(index=0), machine.LeaveRun(reason="partner.withdrew: x"))
+    session, _ = apply(session, machine.HistoryGrew(heads=("4" * 64,)))
+    assert session.chain.entries == 1
+    assert apply(session, machine.Opened(step=step(1)))[1] == ()

@@ -40,7 +40,7 @@ from aimass.server.drivers.averaging import Averaging, AveragingState
 from aimass.server.drivers.base import Context, Models, StepResult
 from aimass.server.store import Commit, Store
 from aimass.server.transfers import Transfers
-from tests.server.test_runs import NAMES, World, joined, new_run, stored
+from tests.server.test_run_machine import NAMES, World, joined, new_run, stored
 from tests.support.clock import ManualClock
 from tests.support.edge_federation import Members, serving
 from tests.support.edge_runs import submit_run

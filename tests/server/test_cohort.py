@@ -16,7 +16,7 @@ from aimass.proto.errors import BadInput, WrongState
 from aimass.proto.plan import Cohort, decode_plan, encode_plan
 from aimass.proto.values import convert
 from aimass.proto.views import RunState, SlotState
-from aimass.server.cohort import ask, select
+from aimass.server.cohort import ask, candidates, select
 from tests.support.clock import ManualClock
 from tests.support.engines import Bench
 
@@ -102,3 +102,50 @@ def test_a_step_closes_when_enough_have_answered_and_the_slow_one_hears_why(tmp_
         await bench.stop()
 
     _run(scenario())
+
+
+def _drawn(weights: dict[str, float], count: int) -> Counter[frozenset[str]]:
+    """The oracle: chances of every set when names are drawn one after the other in proportion to what is left."""
+    chances = Counter[frozenset[str]]()
+
+    def draw(left: dict[str, float], taken: frozenset[str], chance: float) -> None:
+        if len(taken) == count:
+            chances[taken] += chance  # type: ignore[assignment]
+            return
+        for name, weight in left.items():
+            rest = {other: held for other, held in left.items() if other != name}
+            draw(rest, taken | {name}, chance * weight / sum(left.values()))
+
+    draw(weights, frozenset(), 1.0)
+    return chances
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_weighted_choice_has_the_chances_of_drawing_one_after_the_other(count: int) -> None:
+    weights = {"a": 1.0, "b": 2.0, "c": 5.0, "d": 0.5}
+    rounds = 20_000
+    found = Counter(frozenset(select(11, round_, sorted(weights), count, weights)) for round_ in range(rounds))
+    for names, chance in _drawn(weights, count).items():
+        assert abs(found[names] - rounds * chance) < 4.5 * (rounds * chance * (1 - chance)) ** 0.5 + 1
+
+
+def test_equal_weights_choose_as_no_weights_do() -> None:
+    for round_ in range(200):
+        assert select(3, round_, NAMES, 6, dict.fromkeys(NAMES, 1.0)) == select(3, round_, NAMES, 6)
+        assert select(3, round_, NAMES, 6, dict.fromkeys(NAMES, 4.0)) == select(3, round_, NAMES, 6)
+
+
+def test_only_who_is_here_is_asked_as_long_as_that_makes_a_quorum() -> None:
+    cohort = Cohort(quorum=2, connected=True)
+    assert candidates(cohort, ["c", "a", "b"], {"a", "c"}) == ("a", "c")
+    assert candidates(cohort, ["c", "a", "b"], {"a"}) == ("a", "b", "c")
+    assert candidates(cohort, ["c", "a", "b"], None) == ("a", "b", "c")
+    assert candidates(Cohort(quorum=2), ["c", "a", "b"], {"a", "c"}) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    "bad", [{"weights": {"a": 2.0}}, {"sample": 1, "weights": {"a": 0.0}}, {"readmit_after": 1}, {"late": "never"}]
+)
+def test_a_rule_that_cannot_be_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        convert(Cohort, bad, "the cohort")

@@ -12,7 +12,7 @@ from aimass.proto.errors import Unavailable
 from aimass.server import store as module
 from aimass.server import tables
 from aimass.server.store import Commit, Entry, ModelRow, RunRow, Store
-from tests.server.test_runs import new_run
+from tests.server.test_run_machine import new_run
 
 
 def row() -> RunRow:

@@ -25,12 +25,13 @@ from aimass.proto.storage import map_file
 from aimass.proto.transfer import SubmitHeader, submit
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import decode_canonical_json
-from aimass.proto.wire import to_fault
+from aimass.proto.wire import CARRIED, to_fault
 
 __all__ = ["ActiveRun"]
 
 log = logging.getLogger("aimass.client")
 _ALL_LEVELS: Final = frozenset(get_args(Confinement))
+WITHDREW: Final = "partner.withdrew"
 
 
 class ActiveRun:
@@ -48,6 +49,8 @@ class ActiveRun:
         takes_part = self.session is not None and self.session.phase in (Phase.JOINED, Phase.PENDING)
         self._plan: Plan | None = decode_plan(folder.plan()) if takes_part else None
         self._bench = Workbench(run_id, partner, folder, uplink, clock, start)
+        self.excluded = ""
+        """Why the server asks this partner no more, where it does not."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._inbox = Inbox(f"run {run_id[:8]}", clock)
 
@@ -61,7 +64,7 @@ class ActiveRun:
         """Decide, once; a repeated invitation repeats the answer. A plan that differs from the first one is refused."""
         digest = plan_digest(invite.plan)
         held = self.session
-        if held is not None and held.phase in (Phase.LEFT, Phase.ENDED, Phase.DECLINED):
+        if held is not None and held.phase in (Phase.LEFT, Phase.WITHDRAWN, Phase.ENDED, Phase.DECLINED):
             if held.phase is not Phase.ENDED:
                 self._decline(WrongState(held.reason, code=held.reason.partition(":")[0] or "session.left"))
             return
@@ -105,6 +108,7 @@ class ActiveRun:
 
     async def _decide(self, invite: pb.Invite) -> tuple[Phase, AimassError | None]:
         plan = self._plan = decode_plan(invite.plan)
+        self._partner.check_member()
         roster = self._partner.keeper.roster
         if invite.roster_digest != roster.digest and (self.session is None or self.session.phase is not Phase.JOINED):
             return Phase.PENDING, WrongState(
@@ -223,15 +227,43 @@ class ActiveRun:
 
     def closed(self, message: pb.CloseStep) -> None:
         """The server does not want a step's work any more."""
+        if message.fault.code == CARRIED:
+            log.warning("run %s step %d: %s", self.run_id[:8], message.step, message.fault.what)
+            return
         log.info("run %s step %d is closed: %s", self.run_id[:8], message.step, message.fault.what)
         if self.session is not None:
             self._apply(machine.StepOver(index=message.step, reason=message.fault.code))
+
+    def standing(self, message: pb.Standing) -> None:
+        """The server asks this partner no more, or again."""
+        if message.HasField("fault"):
+            self.excluded = f"{message.fault.code}: {message.fault.what}"
+            log.error("run %s: asked no more: %s %s", self.run_id[:8], self.excluded, message.fault.cure)
+        elif self.excluded:
+            log.info("run %s: asked again", self.run_id[:8])
+            self.excluded = ""
+
+    def withdraw(self) -> None:
+        """A person here takes this partner out: work that is not counted yet is deleted, here and at the server."""
+        if not self.takes_part:
+            raise WrongState(
+                "this partner takes no part in that run",
+                code="session.no_part",
+                value=self.session.phase if self.session else "unknown",
+            )
+        self._apply(machine.Withdrew(reason=f"{WITHDREW}: the partner withdrew from the run"))
+        self._folder.forget_state()
 
     def ended(self, message: pb.EndRun) -> None:
         """The run is over."""
         log.info("run %s %s %s", self.run_id[:8], message.state, message.fault.what)
         if self.session is not None:
             self._apply(machine.Ended(state=message.state, reason=message.fault.what))
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether this partner is in the run, or may come to be."""
+        return self.session is not None and self.session.phase in (Phase.JOINED, Phase.PENDING)
 
     @property
     def over(self) -> bool:
@@ -269,9 +301,14 @@ class ActiveRun:
                 self._uplink.send(pb.FromPartner(step_failed=failed))
             case machine.LeaveRun():
                 if action.reason:
-                    log.error("run %s: left: %s", self.run_id[:8], action.reason)
                     code, _, what = action.reason.partition(": ")
-                    self._decline(IntegrityError(what, code=code))
+                    log.log(
+                        logging.INFO if code == WITHDREW else logging.ERROR,
+                        "run %s: left: %s",
+                        self.run_id[:8],
+                        action.reason,
+                    )
+                    self._decline((WrongState if code == WITHDREW else IntegrityError)(what, code=code))
                 self._once("leave", self._bench.leave)
             case machine.KeepLocalState():
                 pass  # done before the step was forgotten

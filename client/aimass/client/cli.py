@@ -47,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     approve.add_argument("--digest", help="the digest that you checked (default: the one that is installed)")
     show = _command(commands, "show", "one run as this partner saw it: plan, steps, history, releases", runs_cli.show)
     show.add_argument("run", help="its id, the first digits of it, or `last`")
+    withdraw = _command(commands, "withdraw", "leave a run, or with --all the federation", runs_cli.withdraw)
+    withdraw.add_argument("run", nargs="?", help="its id, the first digits of it, or `last`")
+    withdraw.add_argument("--all", action="store_true", help="every run, and take part in no other until `return`")
+    _command(commands, "return", "take part again after `withdraw --all`", runs_cli.come_back)
     _command(commands, "journal", "every release, its chain verified", runs_cli.journal)
     policy = commands.add_parser("policy", help="show the policy, or check a plan against it").add_subparsers(
         required=True

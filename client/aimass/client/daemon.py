@@ -253,6 +253,9 @@ class Daemon:
                 case "history":
                     run = self._run(message.history.run_id)
                     await run.deliver(lambda: run.history(message.history))
+                case "standing":
+                    run = self._run(message.standing.run_id)
+                    await run.deliver(lambda: run.standing(message.standing))
                 case "end_run":
                     run = self._run(message.end_run.run_id)
                     await run.deliver(lambda: run.ended(message.end_run))
@@ -310,6 +313,17 @@ class Daemon:
                 self.partner.keeper.approve()
             case "reload":
                 _ = self.partner.policy
+            case "withdraw":
+                self._run(request["run"]).withdraw()
+                return {"withdrawn": request["run"]}
+            case "withdraw-all":
+                self.partner.withdraw()
+                parting = [run for run in self._runs.values() if run.takes_part]
+                for run in parting:
+                    run.withdraw()
+                return {"withdrawn": [run.run_id for run in parting]}
+            case "return":
+                self.partner.come_back()
             case other:
                 raise NotFound("no such command", code="control.command", value=other)
         await self._reconsider()
@@ -332,13 +346,14 @@ class Daemon:
             "last_error": self._last_error,
             "roster_epoch": roster.epoch,
             "roster_pending": self.partner.keeper.pending is not None,
+            "withdrawn": self.partner.withdrawn,
             "runs": [
                 {
                     "run": run.run_id,
                     "phase": run.session.phase,
                     "step": run.session.step.index if run.session.step else None,
                     "entries": len(run.session.heads),
-                    "reason": run.session.reason,
+                    "reason": run.session.reason or run.excluded,
                 }
                 for run in self._runs.values()
                 if run.session is not None

@@ -13,7 +13,7 @@ from aimass.client.model_cache import ModelCache
 from aimass.client.policy import AdmittedTask, Policy, read_policy
 from aimass.privacy.keys import KeyPair, load_keys
 from aimass.proto.durable import Durability, make_folder, write_file
-from aimass.proto.errors import NotFound
+from aimass.proto.errors import NotFound, Refused
 from aimass.proto.home import HomeSettings, load_home
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
 from aimass.proto.values import Value, canonical_json, decode_json
@@ -50,6 +50,34 @@ class Partner:
         write_file(
             self.folder / "approvals.json", canonical_json(Approvals(tasks=tasks)), self.durability, "client.approvals"
         )
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether a person here has taken this partner out of the federation."""
+        return self._mark.is_file()
+
+    @property
+    def _mark(self) -> Path:
+        return self.folder / "withdrawn"
+
+    def withdraw(self) -> None:
+        """Take part in nothing any more, across restarts, until `come_back`."""
+        write_file(
+            self._mark, b"aimass client return --dir DIR takes part again\n", self.durability, "client.withdrawn"
+        )
+
+    def come_back(self) -> None:
+        """Take part again."""
+        self._mark.unlink(missing_ok=True)
+
+    def check_member(self) -> None:
+        """Raise `Refused` after a withdrawal."""
+        if self.withdrawn:
+            raise Refused(
+                "this partner has withdrawn from the federation",
+                code="partner.withdrawn",
+                cure="Ask the root holder to revoke it; `aimass client return` there undoes it.",
+            )
 
     def manifest(self, name: str) -> ShardManifest:
         """The data set of this name; raises `NotFound`."""

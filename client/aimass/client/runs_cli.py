@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aimass.client.local_link import ask_daemon
 from aimass.proto.console import emit
 
-__all__ = ["approve", "journal", "pending", "policy_check", "policy_show", "show", "status", "stop"]
+if TYPE_CHECKING:
+    from aimass.client.run_folder import RunFolder
+    from aimass.client.session import Session
+
+__all__ = [
+    "approve",
+    "come_back",
+    "journal",
+    "pending",
+    "policy_check",
+    "policy_show",
+    "show",
+    "status",
+    "stop",
+    "withdraw",
+]
 
 
 def status(args: argparse.Namespace) -> int:
@@ -93,9 +108,46 @@ def journal(args: argparse.Namespace) -> int:
     return 0
 
 
-def show(args: argparse.Namespace) -> int:
-    """One run as this partner saw it."""
-    from aimass.client.journal import read_journal
+def withdraw(args: argparse.Namespace) -> int:
+    """Leave a run, or all; what was counted is listed."""
+    from aimass.client.withdrawal import withdrawals
+    from aimass.proto.errors import BadInput
+
+    if args.all == bool(args.run):
+        raise BadInput("name one run, or give --all", code="client.withdraw", cure="aimass client status lists them.")
+    if args.all:
+        left = ask_daemon(args, command="withdraw-all")["withdrawn"]
+    else:
+        left = [ask_daemon(args, command="withdraw", run=_found(args)[1].run_id)["withdrawn"]]
+    report = withdrawals(args.dir, left)
+    if args.json:
+        emit(args, report)
+        return 0
+    for item in report:
+        emit(
+            args,
+            {
+                "withdrawn_from": item.run_id,
+                "counted_in_models": len(item.counted),
+                "not_counted": f"{item.not_counted}, deleted at the server unless it is being summed right now",
+                "released_bytes": item.released_bytes,
+                "counted": [{"step": c.step, "contribution": c.contribution, "entry": c.entries} for c in item.counted],
+            },
+        )
+    if not report:
+        emit(args, {"withdrawn_from": "no run: this partner took part in none"})
+    return 0
+
+
+def come_back(args: argparse.Namespace) -> int:
+    """Take part in new runs again."""
+    ask_daemon(args, command="return")
+    emit(args, {"takes_part": True})
+    return 0
+
+
+def _found(args: argparse.Namespace) -> tuple[RunFolder, Session]:
+    """The run that was named."""
     from aimass.client.run_folder import run_folders
     from aimass.proto.durable import UNINTERRUPTED
     from aimass.proto.errors import NotFound
@@ -110,7 +162,16 @@ def show(args: argparse.Namespace) -> int:
             "no such run here, or more than one", code="client.run", value=args.run, limit=len(found),
             cure="aimass client status lists the runs of this partner.",
         )  # fmt: skip
-    _, folder, session = max(found, key=lambda entry: entry[0])
+    return max(found, key=lambda entry: entry[0])[1:]
+
+
+def show(args: argparse.Namespace) -> int:
+    """One run as this partner saw it."""
+    from aimass.client.journal import read_journal
+    from aimass.client.withdrawal import withdrawals
+
+    folder, session = _found(args)
+    (report,) = withdrawals(args.dir, [session.run_id])
     lines = [line for line in read_journal(args.dir / "journal.jsonl") if line.run_id == session.run_id]
     emit(
         args,
@@ -124,7 +185,8 @@ def show(args: argparse.Namespace) -> int:
             "begun": session.worked,
             "history_entries": len(session.heads),
             "history_head": session.heads[-1] if session.heads else None,
-            "released_bytes": sum(line.bytes for line in lines),
+            "released_bytes": report.released_bytes,
+            "counted": [c.step for c in report.counted],
             "releases": [{"step": line.step, "kind": line.kind, "bytes": line.bytes} for line in lines],
             **({"plan": json.loads(folder.plan())} if args.json else {"plan": folder.plan().decode()}),
         },

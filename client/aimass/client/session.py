@@ -35,6 +35,7 @@ __all__ = [
     "Submit",
     "TellStepFailed",
     "Train",
+    "Withdrew",
     "Work",
     "Worked",
     "apply",
@@ -49,6 +50,7 @@ class Phase(enum.StrEnum):
     JOINED = "joined"
     DECLINED = "declined"
     LEFT = "left"
+    WITHDRAWN = "withdrawn"
     ENDED = "ended"
 
 
@@ -148,6 +150,12 @@ class GotReceipt(Value, frozen=True):
     receipt: Receipt
 
 
+class Withdrew(Value, frozen=True):
+    """A person here takes this partner out of the run."""
+
+    reason: str
+
+
 class Ended(Value, frozen=True):
     """The run is over."""
 
@@ -156,7 +164,7 @@ class Ended(Value, frozen=True):
 
 
 StepEvent = Opened | Worked | Lost | StepFailed | Acknowledged | StepOver
-Event = Answer | StepEvent | HistoryGrew | Forked | GotReceipt | Ended
+Event = Answer | StepEvent | HistoryGrew | Forked | Withdrew | GotReceipt | Ended
 
 
 class Train(Value, frozen=True):
@@ -204,13 +212,16 @@ def apply(session: Session, event: Event) -> tuple[Session, tuple[Action, ...]]:
     """The next state and what is to be done. A run that was left or has ended takes no more work."""
     if session.phase in (Phase.LEFT, Phase.ENDED):
         return session, ()
+    if session.phase is Phase.WITHDRAWN and not isinstance(event, HistoryGrew | Ended | Forked):
+        return session, ()  # the history goes on: it says what was counted of this partner
     match event:
         case Answer():
             return msgspec.structs.replace(session, phase=event.phase, reason=event.reason), ()
         case HistoryGrew():
             return msgspec.structs.replace(session, heads=session.heads + event.heads), ()
-        case Forked():
-            left = msgspec.structs.replace(session, phase=Phase.LEFT, reason=event.reason, step=None)
+        case Forked() | Withdrew():
+            phase = Phase.LEFT if isinstance(event, Forked) else Phase.WITHDRAWN
+            left = msgspec.structs.replace(session, phase=phase, reason=event.reason, step=None)
             return left, (*_drop(session), LeaveRun(reason=event.reason))
         case Ended():
             reason = event.reason or event.state

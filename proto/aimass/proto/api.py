@@ -303,8 +303,8 @@ class Run:
             pass
         return self.view
 
-    def _change(self, change: str) -> RunView:
-        request = pb.ChangeRunRequest(run_id=self.id, change=change)
+    def _change(self, change: str, partner: str = "") -> RunView:
+        request = pb.ChangeRunRequest(run_id=self.id, change=change, partner=partner)
         self.view = self._federation._ask(self._federation._control.ChangeRun, request, RunView)
         return self.view
 
@@ -319,6 +319,10 @@ class Run:
     def stop(self) -> RunView:
         """End the run; what was committed stays."""
         return self._change("stop")
+
+    def readmit(self, partner: str) -> RunView:
+        """Ask a partner again that was excluded after failing too often."""
+        return self._change("readmit", partner)
 
     def prune(self) -> RunView:
         """Keep the first, last and best model of a run that has ended, and free the rest."""

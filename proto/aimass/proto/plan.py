@@ -99,7 +99,16 @@ class Cohort(Value, frozen=True):
     A run starts when all have joined, or at `join_deadline_s` with at least `quorum`; a step closes when all have
     answered, or at `step_deadline_s` with at least `quorum` contributions, and fails the run with fewer. With `sample`
     so many partners, chosen by the plan's seed, train in each round (0: all), and `spare` more are asked beside them:
-    such a step closes when `sample` have answered, whoever they are.
+    such a step closes when `sample` have answered, whoever they are. `weights` says how much likelier than others,
+    which count 1, a partner is to be chosen. With `connected` those alone are asked that are here when a step opens,
+    as long as they are a quorum.
+
+    At the deadline a step that lacks its quorum waits `grace_s` longer and closes with the contribution that makes it.
+    `late` says what becomes of work that comes after its step has closed: it is refused, or counted in the training
+    step that is next or open when it comes, at most `late_rounds` rounds later; no step waits for it.
+
+    A partner that brought nothing to `exclude_after` steps in a row is asked no more (0: always asked): for
+    `readmit_after` steps, or, with 0, until a person readmits it.
     """
 
     partners: tuple[Name, ...] = ()
@@ -108,12 +117,25 @@ class Cohort(Value, frozen=True):
     step_deadline_s: Seconds = 3_600.0
     sample: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     spare: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    weights: dict[Name, Annotated[float, msgspec.Meta(gt=0, le=1e6)]] = {}
+    connected: bool = False
+    grace_s: Annotated[float, msgspec.Meta(ge=0, le=30 * 86_400)] = 0.0
+    late: Literal["refuse", "next"] = "refuse"
+    late_rounds: Count = 1
+    exclude_after: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    readmit_after: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
     def __post_init__(self) -> None:
         if self.sample and self.quorum > self.sample:
             raise ValueError(f"`quorum` {self.quorum} is more than the {self.sample} of `sample`")
         if self.spare and not self.sample:
             raise ValueError("`spare` needs a `sample`")
+        if self.weights and not self.sample:
+            raise ValueError("`weights` needs a `sample`")
+        if self.readmit_after and not self.exclude_after:
+            raise ValueError("`readmit_after` needs an `exclude_after`")
+        if self.partners and not set(self.weights) <= set(self.partners):
+            raise ValueError("`weights` names somebody who is not among `partners`")
         if len(set(self.partners)) != len(self.partners):
             raise ValueError("`partners` names somebody twice")
         if self.partners and self.quorum > len(self.partners):

@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         common(command, {"show": _show, "watch": _watch, "receipts": _receipts}.get(name, _change))
         command.set_defaults(change=name)
 
+    readmit = commands.add_parser("readmit", help="ask a partner again that was excluded after failing too often")
+    readmit.add_argument("run", help="its id, the first digits of it, or `last`")
+    readmit.add_argument("partner")
+    add_home(readmit)
+    common(readmit, _readmit)
+
 
 def _submit(args: argparse.Namespace) -> int:
     from aimass.proto.api import Federation
@@ -187,6 +193,15 @@ def _change(args: argparse.Namespace) -> int:
         emit(args, {"run": run.id, "freed_bytes": before - view.disk_bytes, "disk_bytes": view.disk_bytes})
     else:
         emit(args, view.summary)
+    return 0
+
+
+def _readmit(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        view = federation.run(args.run).readmit(args.partner)
+    emit(args, {"participants": [p for p in view.participants if p.partner == args.partner]})
     return 0
 
 

@@ -39,7 +39,9 @@ class Step(Value, frozen=True):
     `index` counts the steps of a run from 0 and orders the transcript. `round` is the driver's own count and names
     the random stream. `purpose` is the analysis's name for ANALYSE and QUERY and empty otherwise. `inputs` are the
     digests of the blobs that every participant gets (the model first); `addressed` replaces them for single partners.
-    With `wanted` the step closes as soon as so many contributions are there; 0 waits for all that are asked.
+    With `wanted` the step closes as soon as so many contributions are there; 0 waits for all that are asked. At the
+    deadline a step without its quorum waits `grace_s` longer. `carried` are partners that are not asked because they
+    are late with an earlier step, whose index it gives: what they bring counts here.
     """
 
     index: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -53,6 +55,8 @@ class Step(Value, frozen=True):
     purpose: str = ""
     addressed: dict[Name, tuple[Digest, ...]] = {}
     wanted: Annotated[int, msgspec.Meta(ge=0)] = 0
+    grace_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    carried: dict[Name, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
 
     def __post_init__(self) -> None:
         if list(self.participants) != sorted(set(self.participants)):
@@ -61,6 +65,10 @@ class Step(Value, frozen=True):
             raise ValueError(f"`quorum` {self.quorum} is more than {len(self.participants)} participants")
         if self.wanted and not self.quorum <= self.wanted <= len(self.participants):
             raise ValueError(f"`wanted` {self.wanted} lies outside {self.quorum} to {len(self.participants)}")
+        if set(self.carried) & set(self.participants):
+            raise ValueError("`carried` names somebody who is asked as well")
+        if any(index >= self.index for index in self.carried.values()):
+            raise ValueError("`carried` names a step that is not an earlier one")
         if not set(self.addressed) <= set(self.participants):
             raise ValueError("`addressed` names somebody who does not take part")
         if bool(self.purpose) != (self.kind in (StepKind.ANALYSE, StepKind.QUERY)):

@@ -53,6 +53,7 @@ class ParticipantState(enum.StrEnum):
     INVITED = "invited"
     JOINED = "joined"
     DECLINED = "declined"
+    EXCLUDED = "excluded"
     REMOVED = "removed"
 
 
@@ -114,7 +115,7 @@ class StepSummary(Value, frozen=True):
 
 
 class StepView(Value, frozen=True):
-    """One step; times are Unix seconds."""
+    """One step; times are Unix seconds. `carried` are partners whose late work for an earlier step counts in it."""
 
     index: int
     kind: StepKind
@@ -125,6 +126,7 @@ class StepView(Value, frozen=True):
     deadline_at: float
     slots: dict[str, SlotState]
     reasons: dict[str, str] = {}
+    carried: dict[str, int] = {}
     committed_at: float | None = None
     model: str = ""
     metrics: dict[str, MetricView] = {}

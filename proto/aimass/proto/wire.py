@@ -16,6 +16,7 @@ from aimass.proto.tls import TlsIdentity
 from aimass.proto.v1 import federation_pb2 as pb
 
 __all__ = [
+    "CARRIED",
     "MAX_DOCUMENT_BYTES",
     "MAX_MESSAGE_BYTES",
     "PROTOCOL_MAX",
@@ -36,6 +37,9 @@ __all__ = [
 PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
 """Window of protocol versions that this release speaks."""
+
+CARRIED: Final = "step.carried"
+"""Code of a `CloseStep` that ends no work: a partner is late, and what it brings counts in the next training step."""
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """Largest single message; bulk data moves in smaller chunks."""

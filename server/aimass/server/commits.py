@@ -67,7 +67,7 @@ def step_commit(
     """Everything that a committed step leaves: its view, its entry, a receipt for each who sent something."""
     counted = {name: slot.digest for name, slot in state.slots.items() if slot.state is SlotState.COUNTED}
     others = {name: slot.state for name, slot in state.slots.items() if slot.state is not SlotState.COUNTED}
-    fields = {
+    fields: dict[str, object] = {
         "event": "step",
         "step": state.step,
         "contributions": counted,
@@ -75,9 +75,13 @@ def step_commit(
         "metrics": {name: metric.mean for name, metric in view.metrics.items()},
         "model": made[0].digest if made else run.model,
     }
+    if state.candidates:
+        fields["candidates"] = state.candidates
+    if state.excluded:
+        fields["excluded"] = state.excluded
     entry = next_entry(run.run_id, chain, canonical_json(fields))
     receipts = tuple(
-        _receipt(run.run_id, state.step.index, name, slot, entry.chain, key)
+        _receipt(run.run_id, state.origin(name).index, name, slot, entry.chain, key)
         for name, slot in sorted(state.slots.items())
         if slot.digest or slot.state is SlotState.REFUSED
     )

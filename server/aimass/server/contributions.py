@@ -37,15 +37,15 @@ class Contributions:
         run = self._engine.live(header.run_id).row.run
         if partner not in run.participants:
             raise Refused("not a participant of this run", code="submit.stranger", value=partner)
-        state = run.open.get(str(header.step))
-        if state is None or state.counted is not None or partner not in state.slots:
+        place = run.place(partner, header.step)
+        if place is None:
             raise WrongState(
                 "the step is not open",
                 code="submit.step_closed",
                 value=header.step,
                 limit=", ".join(run.open) or "none",
             )
-        slot = state.slots[partner]
+        _, slot = place
         if slot.state is SlotState.STORED and slot.digest != header.digest:
             raise Conflict("another contribution is stored for this step", code="submit.twice", value=header.digest)
         if slot.state not in (SlotState.ASKED, SlotState.STORED):
@@ -57,9 +57,7 @@ class Contributions:
     def stored(self, partner: str, header: SubmitHeader) -> bool:
         """Whether exactly this contribution was acknowledged before, also in a step that has closed since."""
         live = self._engine.find(header.run_id)
-        state = live.row.run.open.get(str(header.step)) if live else None
-        slot = state.slots.get(partner) if state else None
-        return slot is not None and slot.digest == header.digest
+        return live is not None and _holds(live.row.run, partner, header)
 
     async def accept(self, partner: str, header: SubmitHeader, path: Path) -> None:
         """Check a spooled contribution and record it; then it may be acknowledged.
@@ -68,7 +66,9 @@ class Contributions:
         """
         key = self.key(partner, header)
         run = self._engine.live(header.run_id).row.run
-        step = run.open[str(header.step)].step
+        place = run.place(partner, header.step)
+        assert place is not None  # noqa: S101  (`key` has asked, and nothing was awaited since)
+        step, _ = place
         watch = Stopwatch()
         try:
             await asyncio.to_thread(self._check, run, step, path)
@@ -80,8 +80,7 @@ class Contributions:
             raise
         stored = steps.Stored(partner=partner, digest=header.digest)
         after = await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=stored))
-        state = after.open.get(str(header.step))
-        if state is None or state.slots[partner].digest != header.digest:
+        if not _holds(after, partner, header):
             # The step closed while the last bytes were checked: an acknowledgement would be a lie.
             await self._engine.on_disk(self._spool.discard, key)
             raise WrongState(
@@ -99,8 +98,22 @@ class Contributions:
         check_contribution(contribution, driver.expects(step, layout), limits)
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
-        """Whether a participant may read a blob: the inputs of the run's open steps."""
+        """Whether a participant may read a blob: the inputs of the steps that it works on, or could look at."""
         live = self._engine.find(run_id)
         if live is None or partner not in live.row.run.participants:
             return False
-        return any(digest in state.step.inputs_of(partner) for state in live.row.run.open.values())
+        run = live.row.run
+        worked_on = {step.index: step for name, step, _, _ in run.places() if name == partner}
+        opened = {state.step.index: state.step for state in run.open.values()}
+        return any(digest in step.inputs_of(partner) for step in (worked_on | opened).values())
+
+
+def _holds(run: runs.Run, partner: str, header: SubmitHeader) -> bool:
+    """Whether exactly this contribution has its place, also in a step that is closing."""
+    closing = (
+        state.slots[partner]
+        for state in run.open.values()
+        if partner in state.slots and state.origin(partner).index == header.step
+    )
+    late = (held.slot for name, held in run.carried.items() if name == partner and held.step.index == header.step)
+    return any(slot.digest == header.digest for slot in (*late, *closing))

@@ -114,8 +114,11 @@ class ControlService(rpc.ControlServicer):
 
     @_guarded
     async def ChangeRun(self, request: pb.ChangeRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
-        """Pause, resume, stop; or prune: keep the first, last and best model of a run that has ended."""
+        """Pause, resume, stop; readmit a partner; or prune: keep the first, last and best model of an ended run."""
         await self._visible(peer, await self._readings.run_view(request.run_id))
+        if request.change == "readmit":
+            await self._engine.readmit(request.run_id, request.partner, peer.name)
+            return _document(await self._readings.run_view(request.run_id))
         if request.change == "prune":
             await self._housekeeping.prune(request.run_id)
             return _document(await self._readings.run_view(request.run_id))

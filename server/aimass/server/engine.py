@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aimass.privacy.transcript import Chain, sign_head
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Stopped, Unavailable
+from aimass.proto.step import Step
 from aimass.proto.storage import Blobs, Spool
 from aimass.proto.v1 import federation_pb2 as pb
-from aimass.proto.views import RunState, StepView
-from aimass.server import messages, runs, steps
+from aimass.proto.views import RunState
+from aimass.server import messages, run_machine, runs, steps
 from aimass.server.commits import with_change
 from aimass.server.drivers.base import Driver, find_driver
 from aimass.server.live import Live, Outbox
@@ -136,10 +137,9 @@ class Engine:
         What an earlier process took in may have changed on the disk since: it is verified before it is summed.
         """
         wanted = {
-            spool_key(live.row.run_id, state.step.index, partner)
+            spool_key(live.row.run_id, index, partner)
             for live in self._runs.values()
-            for state in live.row.run.open.values()
-            for partner in state.slots
+            for index, partner in live.row.run.contributions()
         }
         self._spool.sweep(lambda key: key in wanted or key.startswith(MODEL_KEY))
         self._inherited = frozenset(wanted)
@@ -206,6 +206,11 @@ class Engine:
             raise BadInput("no such change", code="run.change", value=change, limit="pause, resume, stop, prune")
         await self.apply(run_id, runs.Change(change=change, reason=f"{change} by {who}"))
 
+    async def readmit(self, run_id: str, partner: str, who: str) -> None:
+        """Ask a partner again that was excluded; raises `WrongState` where it is not."""
+        await self.apply(run_id, runs.Readmitted(partner=partner))
+        log.info("run %s: %s was readmitted by %s", run_id[:8], partner, who)
+
     # ---------------------------------------------------------------- events
 
     async def apply(self, run_id: str, event: runs.Event) -> runs.Run:
@@ -228,7 +233,7 @@ class Engine:
         live.row, live.chain = row, chain
         self._speak(live, actions, change)
         try:
-            await self._discard_contributions(run, change.steps)
+            await self._discard_contributions(run.run_id, before.contributions() - run.contributions())
         finally:
             for watcher in live.watchers:
                 watcher.set()
@@ -236,15 +241,16 @@ class Engine:
     def _next(self, run: runs.Run, event: runs.Event) -> tuple[runs.Run, tuple[runs.Action, ...]]:
         """What the machine says; a driver that cannot say it ends its run, and no other."""
         try:
-            return runs.apply(run, event, self.drivers, self.clock.now())
+            here = self._outbox.connected() if run.plan.cohort.connected else None
+            return run_machine.apply(run, event, self.drivers, self.clock.now(), here)
         except AimassError:
-            if isinstance(event, runs.Change):
+            if isinstance(event, runs.Change | runs.Readmitted):
                 raise
             log.exception("run %s cannot go on", run.run_id[:8])
         except Exception:
             log.exception("run %s cannot go on", run.run_id[:8])
         reason = "driver.failed: the driver could not propose a step; the server's log says why"
-        return runs.apply(run, runs.Change(change="fail", reason=reason), self.drivers, self.clock.now())
+        return run_machine.apply(run, runs.Change(change="fail", reason=reason), self.drivers, self.clock.now())
 
     async def _patiently(self, what: str, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
         """Run in `pool`; a full disk or a locked store waits and tries again, and says so."""
@@ -272,11 +278,21 @@ class Engine:
                     live.deadlines[action.step.index] = self._spawn(
                         self._step_deadline(run.run_id, action.step.index, state.deadline_at)
                     )
-                    self.ask(live, state, list(action.step.participants))
+                    self.ask(live, state.step, state.deadline_at, list(action.step.participants))
                 case runs.Reduce():
                     self._spawn(self._reduce(run.run_id, action.index, action.counted))
                 case runs.TellClosed():
                     self._say(live, action.partner, messages.close_step(run.run_id, action))
+                case runs.TellCarried():
+                    self._say(live, action.partner, messages.carried(run.run_id, action))
+                case runs.TellStanding():
+                    log.info("run %s: %s %s", run.run_id[:8], action.partner, action.reason or "takes part again")
+                    self._say(live, action.partner, messages.standing(run.run_id, action.reason))
+                case runs.Prolong():
+                    log.info("run %s step %d: waits longer for its quorum", run.run_id[:8], action.index)
+                    live.deadlines[action.index] = self._spawn(
+                        self._step_deadline(run.run_id, action.index, action.deadline_at)
+                    )
                 case runs.End():
                     log.info("run %s %s: %s", run.run_id[:8], action.state, action.reason)
                     for partner in run.participants:
@@ -288,12 +304,10 @@ class Engine:
         if partner not in live.behind:
             self._outbox.send(partner, message)
 
-    async def _discard_contributions(self, run: runs.Run, views: Sequence[StepView]) -> None:
-        """Delete what was sent for steps that are over, counted or not."""
-        for view in views:
-            if str(view.index) not in run.open:
-                for partner in view.slots:
-                    await self.on_disk(self._spool.discard, spool_key(run.run_id, view.index, partner))
+    async def _discard_contributions(self, run_id: str, gone: Collection[tuple[int, str]]) -> None:
+        """Delete what was sent and is wanted no more, counted or not."""
+        for index, partner in sorted(gone):
+            await self.on_disk(self._spool.discard, spool_key(run_id, index, partner))
 
     async def send_history(self, live: Live, partners: Sequence[str], first: int) -> None:
         """The transcript from entry `first`, with the server's signature over its head."""
@@ -310,10 +324,10 @@ class Engine:
             for partner in partners:
                 self._say(live, partner, message)
 
-    def ask(self, live: Live, state: steps.StepState, partners: Sequence[str]) -> None:
-        """An open step, to some of its participants."""
+    def ask(self, live: Live, step: Step, deadline_at: float, partners: Sequence[str]) -> None:
+        """An open step, or an earlier one whose late work is waited for, to some of its participants."""
         for partner in partners:
-            self._say(live, partner, messages.open_step(live.row.run_id, state, partner, live.heads))
+            self._say(live, partner, messages.open_step(live.row.run_id, step, deadline_at, partner, live.heads))
 
     # ---------------------------------------------------------------- time and sums
 
@@ -346,7 +360,7 @@ class Engine:
         """What a closed step comes to, or the end of its run; what it reads changes with the run's end alone."""
         run = live.row.run
         state = run.open.get(str(index))
-        keys = {name: spool_key(run.run_id, index, name) for name in counted}
+        keys = {name: spool_key(run.run_id, state.origin(name).index, name) for name in counted} if state else {}
         paths = {name: self._spool.path(key) for name, key in keys.items()}
         verify = frozenset(name for name, key in keys.items() if key in self._inherited)
         driver = self.drivers[run.plan.stages[run.stage].driver]

@@ -36,12 +36,7 @@ def _collect(store: Store, blobs: FileBlobs, spool: Spool, last: int, *, dry_run
     rows = store.runs()
     wanted = [in_use(row.run) | _kept(store, blobs, row, row.run.plan, last) for row in rows]
     found = {digest: blobs.size(digest) for digest in unreferenced(blobs.digests(), wanted)}
-    open_keys = {
-        spool_key(row.run_id, state.step.index, partner)
-        for row in rows
-        for state in row.run.open.values()
-        for partner in state.slots
-    }
+    open_keys = {spool_key(row.run_id, index, partner) for row in rows for index, partner in row.run.contributions()}
     given_up = {key: size for key, size in spool.sizes().items() if key not in open_keys}
     if not dry_run:
         for digest in found:

@@ -6,15 +6,26 @@ from collections.abc import Mapping, Sequence
 
 from aimass.privacy.transcript import Chain
 from aimass.proto.errors import WrongState, printable
+from aimass.proto.step import Step
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json
 from aimass.proto.views import RunState
-from aimass.proto.wire import to_fault
-from aimass.server.runs import Run, TellClosed
-from aimass.server.steps import StepState
+from aimass.proto.wire import CARRIED, to_fault
+from aimass.server.runs import Run, TellCarried, TellClosed
 from aimass.server.store import ReceiptRow, RunRow
 
-__all__ = ["Heads", "close_step", "end_run", "history", "invite", "open_step", "reason_of", "receipt"]
+__all__ = [
+    "Heads",
+    "carried",
+    "close_step",
+    "end_run",
+    "history",
+    "invite",
+    "open_step",
+    "reason_of",
+    "receipt",
+    "standing",
+]
 
 Heads = Mapping[str, tuple[Chain, bytes]]
 """Each partner's latest signed word on the history."""
@@ -30,7 +41,7 @@ def history(run_id: str, first: int, entries: Sequence[bytes], signature: bytes)
     return pb.ToPartner(history=pb.History(run_id=run_id, first=first, entries=entries, signature=signature))
 
 
-def open_step(run_id: str, state: StepState, partner: str, heads: Heads) -> pb.ToPartner:
+def open_step(run_id: str, step: Step, deadline_at: float, partner: str, heads: Heads) -> pb.ToPartner:
     """A step, with what the other partners signed of the history."""
     others = [
         pb.HeadSeen(run_id=run_id, partner=who, entries=chain.entries, head=chain.head, signature=signature)
@@ -40,8 +51,8 @@ def open_step(run_id: str, state: StepState, partner: str, heads: Heads) -> pb.T
     return pb.ToPartner(
         open_step=pb.OpenStep(
             run_id=run_id,
-            step=canonical_json(state.step),
-            deadline_ms=int(state.deadline_at * 1000),
+            step=canonical_json(step),
+            deadline_ms=int(deadline_at * 1000),
             heads=others,
         )
     )
@@ -52,6 +63,22 @@ def close_step(run_id: str, action: TellClosed) -> pb.ToPartner:
     code, _, what = action.reason.partition(": ")
     fault = pb.Fault(kind="deadline", code=code if what else "step.closed", what=what or action.reason)
     return pb.ToPartner(close_step=pb.CloseStep(run_id=run_id, step=action.index, fault=fault))
+
+
+def carried(run_id: str, action: TellCarried) -> pb.ToPartner:
+    """A partner is late, and goes on: its work counts in the next training step."""
+    fault = pb.Fault(kind="deadline", code=CARRIED, what="late: this work counts in the next training step")
+    return pb.ToPartner(close_step=pb.CloseStep(run_id=run_id, step=action.index, fault=fault))
+
+
+def standing(run_id: str, reason: str) -> pb.ToPartner:
+    """A partner is asked no more, and why; without a reason it is asked again."""
+    if not reason:
+        return pb.ToPartner(standing=pb.Standing(run_id=run_id))
+    code, _, what = reason.partition(": ")
+    cure = "Mend what the last reason names; then `aimass run readmit` on the scientist's side."
+    fault = pb.Fault(kind="refused", code=code, what=what, cure=cure)
+    return pb.ToPartner(standing=pb.Standing(run_id=run_id, fault=fault))
 
 
 def receipt(row: ReceiptRow) -> pb.ToPartner:

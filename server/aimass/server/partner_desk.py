@@ -60,10 +60,12 @@ class PartnerDesk:
             self._outbox.send(partner, messages.receipt(row))
         if run.state.final:
             self._outbox.send(partner, messages.end_run(run))
-        for state in run.open.values():
-            slot = state.slots.get(partner)
-            if slot is not None and slot.state is SlotState.ASKED and state.counted is None:
-                self._engine.ask(live, state, [partner])
+        member = run.participants[partner]
+        if member.state is ParticipantState.EXCLUDED:
+            self._outbox.send(partner, messages.standing(run.run_id, member.reason))
+        for name, step, slot, deadline_at in run.places():
+            if name == partner and slot.state is SlotState.ASKED:
+                self._engine.ask(live, step, deadline_at, [partner])
 
     async def joined(self, partner: str, message: pb.Joined) -> None:
         """A partner takes part; it must have read the plan that was submitted."""
@@ -94,7 +96,7 @@ class PartnerDesk:
         reason = messages.reason_of(message.fault)
         log.info("run %s: %s declines: %s", message.run_id[:8], partner, reason)
         member = self._engine.live(message.run_id).row.run.participants.get(partner)
-        if member is not None and member.state is ParticipantState.JOINED:
+        if member is not None and member.state in (ParticipantState.JOINED, ParticipantState.EXCLUDED):
             await self._engine.apply(message.run_id, runs.Removed(partner=partner, reason=reason))
         else:
             pending = message.fault.code == "policy.approval_pending"

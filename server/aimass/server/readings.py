@@ -12,7 +12,7 @@ from aimass.privacy.transcript import Receipt
 from aimass.proto.storage import Blobs
 from aimass.proto.values import canonical_json
 from aimass.proto.views import ModelView, ReceiptList, ReceiptView, RunSummary, RunView
-from aimass.server import runs
+from aimass.server import run_machine
 from aimass.server.engine import Engine
 from aimass.server.live import Outbox
 from aimass.server.run_views import model_view, run_summary, run_view
@@ -36,7 +36,7 @@ class Readings:
         row, chain = live.row, live.chain
         stored = await self._engine.on_disk(self._store.steps, run_id)
         disk_bytes = await self._engine.on_disk(self._disk_bytes, run_id)
-        progress = runs.progress(row.run, self._engine.drivers)
+        progress = run_machine.progress(row.run, self._engine.drivers)
         return run_view(row, chain, stored, self._outbox.connected(), progress, disk_bytes)
 
     def _disk_bytes(self, run_id: str) -> int:
@@ -50,7 +50,9 @@ class Readings:
             for live in reversed(self._engine.lives())
             if (not state or live.row.run.state == state) and owner in (None, live.row.owner)
         ]
-        return tuple(run_summary(row, runs.progress(row.run, self._engine.drivers)) for row in chosen[: limit or 100])
+        return tuple(
+            run_summary(row, run_machine.progress(row.run, self._engine.drivers)) for row in chosen[: limit or 100]
+        )
 
     def owner(self, run_id: str) -> str:
         """Who submitted a run."""

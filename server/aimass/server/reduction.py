@@ -14,7 +14,7 @@ from aimass.proto.errors import IntegrityError, NotFound
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
-from aimass.server import runs, steps
+from aimass.server import run_machine, runs, steps
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.summary import Summariser
 from aimass.server.aggregation.sums import SpooledSums, sum_metrics
@@ -49,7 +49,7 @@ def reduce_step(
     result = StepResult(state.step, counted, metrics, sums)
     summariser = _summariser(run, blobs)
     models = ModelStore(blobs, summariser)
-    after = driver.receive(runs.driver_state(run, driver), result, models, runs.context(run))
+    after = driver.receive(run_machine.driver_state(run, driver), result, models, run_machine.context(run))
     model = driver.model(after)
     figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
     view = step_view(state, now, model if model != run.model else "", metrics, figures, summariser.summary())

@@ -40,12 +40,9 @@ def in_use(run: Run) -> frozenset[str]:
     """Models that a run works with now, or compares the next one with; of one that has ended, its first and last."""
     if run.state.final:
         return frozenset({run.plan.model, run.model})
-    inputs = {
-        digest
-        for state in run.open.values()
-        for partner in state.step.participants
-        for digest in state.step.inputs_of(partner)
-    }
+    worked_on = [(state.origin(partner), partner) for state in run.open.values() for partner in state.slots]
+    worked_on += [(late.step, partner) for partner, late in run.carried.items()]
+    inputs = {digest for step, partner in worked_on for digest in step.inputs_of(partner)}
     return frozenset({run.plan.model, run.model, run.model_before, *inputs})
 
 

@@ -27,6 +27,7 @@ def open_step_view(state: StepState, ended: str = "") -> StepView:
         deadline_at=state.deadline_at,
         slots={name: slot.state for name, slot in state.slots.items()},
         reasons={name: slot.reason for name, slot in state.slots.items() if slot.reason},
+        carried=dict(state.step.carried),
     )
 
 
@@ -60,6 +61,7 @@ def step_view(
         deadline_at=opened.deadline_at,
         slots=opened.slots,
         reasons=opened.reasons,
+        carried=opened.carried,
         committed_at=committed_at,
         model=model,
         metrics=views,

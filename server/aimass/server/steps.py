@@ -6,6 +6,9 @@ come late, twice or from strangers; those change nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import msgspec
 
 from aimass.proto.errors import AimassError, DeadlinePassed
@@ -18,6 +21,8 @@ __all__ = [
     "Closed",
     "Fail",
     "Failed",
+    "Left",
+    "Prolong",
     "Refused",
     "Slot",
     "StepEvent",
@@ -26,6 +31,9 @@ __all__ = [
     "TimeUp",
     "apply",
 ]
+
+
+_ASKED: Final = (SlotState.ASKED,)
 
 
 class Slot(Value, frozen=True):
@@ -37,23 +45,45 @@ class Slot(Value, frozen=True):
 
 
 class StepState(Value, frozen=True):
-    """A step that is open, or closing: then `counted` is fixed, and only the commit is left to do."""
+    """A step that is open, or closing: then `counted` is fixed, and only the commit is left to do.
+
+    `carried` holds, by partner, the earlier step whose late work counts here. `candidates` are the partners among whom
+    this step's were chosen, where not all of them were, and `excluded` those that were not asked, with the reason.
+    """
 
     step: Step
     opened_at: float
     deadline_at: float
     slots: dict[str, Slot]
     counted: tuple[str, ...] | None = None
+    carried: dict[str, Step] = {}
+    candidates: tuple[str, ...] = ()
+    excluded: dict[str, str] = {}
+    graced: bool = False
 
     @staticmethod
-    def of(step: Step, now: float) -> StepState:
-        """A fresh step in which everybody has been asked."""
+    def of(
+        step: Step,
+        now: float,
+        carried: Mapping[str, tuple[Step, Slot]] | None = None,
+        candidates: tuple[str, ...] = (),
+        excluded: Mapping[str, str] | None = None,
+    ) -> StepState:
+        """A fresh step in which everybody has been asked; late work keeps the places that it has."""
+        late = carried or {}
         return StepState(
             step=step,
             opened_at=now,
             deadline_at=now + step.deadline_s,
-            slots={name: Slot() for name in step.participants},
+            slots={name: Slot() for name in step.participants} | {name: slot for name, (_, slot) in late.items()},
+            carried={name: origin for name, (origin, _) in late.items()},
+            candidates=candidates,
+            excluded=dict(excluded or {}),
         )
+
+    def origin(self, partner: str) -> Step:
+        """The step that `partner` works on: this one, or the earlier one that its late work belongs to."""
+        return self.carried.get(partner, self.step)
 
 
 class Stored(Value, frozen=True):
@@ -71,7 +101,14 @@ class Refused(Value, frozen=True):
 
 
 class Failed(Value, frozen=True):
-    """A partner cannot do this step, or left."""
+    """A partner cannot do this step."""
+
+    partner: str
+    reason: str
+
+
+class Left(Value, frozen=True):
+    """A partner is out of the run: what it sent counts no more, unless it is being summed."""
 
     partner: str
     reason: str
@@ -81,7 +118,7 @@ class TimeUp(Value, frozen=True):
     """The step's deadline has passed."""
 
 
-StepEvent = Stored | Refused | Failed | TimeUp
+StepEvent = Stored | Refused | Failed | Left | TimeUp
 
 
 class Close(Value, frozen=True):
@@ -103,7 +140,13 @@ class Closed(Value, frozen=True):
     reason: str
 
 
-StepAction = Close | Fail | Closed
+class Prolong(Value, frozen=True):
+    """The quorum is not there: wait until this time before the step closes."""
+
+    deadline_at: float
+
+
+StepAction = Close | Fail | Closed | Prolong
 
 
 def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepAction, ...]]:
@@ -111,9 +154,9 @@ def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepActi
     if state.counted is not None:
         return state, ()
     if isinstance(event, TimeUp):
-        return _close(state, _late(state))
+        return _time_up(state)
     slot = state.slots.get(event.partner)
-    if slot is None or slot.state is not SlotState.ASKED:
+    if slot is None or slot.state not in ((SlotState.ASKED, SlotState.STORED) if isinstance(event, Left) else _ASKED):
         return state, ()
     if isinstance(event, Stored):
         slot = Slot(state=SlotState.STORED, digest=event.digest)
@@ -123,9 +166,19 @@ def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepActi
     state = msgspec.structs.replace(state, slots=state.slots | {event.partner: slot})
     if state.step.wanted and _count(state, SlotState.STORED) >= state.step.wanted:
         return _close(state, _enough(state))
-    if _count(state, SlotState.ASKED):
-        return state, ()
-    return _close(state, "")
+    if not any(state.slots[name].state is SlotState.ASKED for name in state.step.participants):
+        return _close(state, _late(state))  # late work of earlier steps is not waited for
+    if state.graced and _count(state, SlotState.STORED) >= state.step.quorum:
+        return _close(state, _late(state))
+    return state, ()
+
+
+def _time_up(state: StepState) -> tuple[StepState, tuple[StepAction, ...]]:
+    """Close, or wait once more for the quorum where the step has grace."""
+    if state.graced or not state.step.grace_s or _count(state, SlotState.STORED) >= state.step.quorum:
+        return _close(state, _late(state))
+    until = state.deadline_at + state.step.grace_s
+    return msgspec.structs.replace(state, graced=True, deadline_at=until), (Prolong(deadline_at=until),)
 
 
 def _count(state: StepState, kind: SlotState) -> int:

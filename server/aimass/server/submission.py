@@ -13,7 +13,7 @@ from aimass.proto.plan import Plan, decode_plan, plan_digest
 from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.views import ParticipantState
-from aimass.server import runs
+from aimass.server import run_machine, runs
 from aimass.server.commits import created_entry
 from aimass.server.engine import Engine
 from aimass.server.live import Live
@@ -93,7 +93,7 @@ def cohort(plan: Plan, roster: Roster) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _check_stages(plan: Plan, drivers: runs.Drivers, layout: Layout) -> None:
+def _check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout) -> None:
     """Every driver accepts its stage, and the model has what the first steps of each expect."""
     for index, stage in enumerate(plan.stages):
         driver = drivers[stage.driver]
@@ -105,7 +105,7 @@ def _check_stages(plan: Plan, drivers: runs.Drivers, layout: Layout) -> None:
             stage=index,
             participants={"probe": runs.Participant(state=ParticipantState.JOINED, key="probe")},
         )
-        context = runs.context(probe)
+        context = run_machine.context(probe)
         proposed = driver.next(driver.start(context, plan.model), context)
         for step in proposed if isinstance(proposed, tuple) else ():
             driver.expects(step, layout)

@@ -21,7 +21,7 @@ class FromPartner(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., joined: _Optional[_Union[Joined, _Mapping]] = ..., declined: _Optional[_Union[Declined, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., head_seen: _Optional[_Union[HeadSeen, _Mapping]] = ...) -> None: ...
 
 class ToPartner(_message.Message):
-    __slots__ = ("welcome", "trust", "invite", "open_step", "close_step", "history", "receipt", "end_run")
+    __slots__ = ("welcome", "trust", "invite", "open_step", "close_step", "history", "receipt", "end_run", "standing")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     TRUST_FIELD_NUMBER: _ClassVar[int]
     INVITE_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class ToPartner(_message.Message):
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     END_RUN_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     trust: TrustUpdate
     invite: Invite
@@ -38,7 +39,8 @@ class ToPartner(_message.Message):
     history: History
     receipt: Receipt
     end_run: EndRun
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., trust: _Optional[_Union[TrustUpdate, _Mapping]] = ..., invite: _Optional[_Union[Invite, _Mapping]] = ..., open_step: _Optional[_Union[OpenStep, _Mapping]] = ..., close_step: _Optional[_Union[CloseStep, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., end_run: _Optional[_Union[EndRun, _Mapping]] = ...) -> None: ...
+    standing: Standing
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., trust: _Optional[_Union[TrustUpdate, _Mapping]] = ..., invite: _Optional[_Union[Invite, _Mapping]] = ..., open_step: _Optional[_Union[OpenStep, _Mapping]] = ..., close_step: _Optional[_Union[CloseStep, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., end_run: _Optional[_Union[EndRun, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_min", "protocol_max", "software", "nonce", "roster_epoch", "roster_digest", "runs")
@@ -200,6 +202,14 @@ class EndRun(_message.Message):
     model: str
     def __init__(self, run_id: _Optional[str] = ..., state: _Optional[str] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
 
+class Standing(_message.Message):
+    __slots__ = ("run_id", "fault")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    fault: Fault
+    def __init__(self, run_id: _Optional[str] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
+
 class Fault(_message.Message):
     __slots__ = ("kind", "code", "what", "value", "limit", "cure")
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -253,12 +263,14 @@ class ModelRequest(_message.Message):
     def __init__(self, digest: _Optional[str] = ...) -> None: ...
 
 class ChangeRunRequest(_message.Message):
-    __slots__ = ("run_id", "change")
+    __slots__ = ("run_id", "change", "partner")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
+    PARTNER_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     change: str
-    def __init__(self, run_id: _Optional[str] = ..., change: _Optional[str] = ...) -> None: ...
+    partner: str
+    def __init__(self, run_id: _Optional[str] = ..., change: _Optional[str] = ..., partner: _Optional[str] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()

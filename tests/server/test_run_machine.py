@@ -16,7 +16,7 @@ from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Layout
 from aimass.proto.values import Value, canonical_json
 from aimass.proto.views import ParticipantState, RunState, SlotState
-from aimass.server import runs, steps
+from aimass.server import run_machine, runs, steps
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Progress
 
 NAMES = ("east", "north", "west")
@@ -64,11 +64,20 @@ DRIVER = Counting()
 DRIVERS = {"counting": DRIVER}
 
 
-def new_run(quorum: int = 2) -> runs.Run:
+RULES = {
+    "plain": Cohort(partners=NAMES),
+    "late": Cohort(partners=NAMES, late="next"),
+    "patient": Cohort(partners=NAMES, late="next", late_rounds=2, grace_s=5.0),
+    "strict": Cohort(partners=NAMES, exclude_after=1, readmit_after=1, connected=True),
+    "all": Cohort(partners=NAMES, late="next", grace_s=1.0, exclude_after=2, readmit_after=2),
+}
+
+
+def new_run(quorum: int = 2, rule: str = "plain") -> runs.Run:
     plan = Plan(
         name="test", task=TaskRef(name="heart", digest="0" * 64), data_schema="heart/1", seed=1, model="0" * 64,
         stages=(Stage(driver="counting"),), train=TrainSettings(batch_size=1, learning_rate=0.1, epochs=1),
-        cohort=Cohort(partners=NAMES, quorum=quorum),
+        cohort=msgspec.structs.replace(RULES[rule], quorum=quorum),
     )  # fmt: skip
     return runs.Run(run_id="ab" * 16, plan=plan, model=plan.model, participants={n: runs.Participant() for n in NAMES})
 
@@ -88,13 +97,14 @@ class World:
     run: runs.Run
     actions: list[runs.Action] = dataclasses.field(default_factory=list)
     commits: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    counted: set[tuple[int, str]] = dataclasses.field(default_factory=set)
 
     def feed(self, event: runs.Event) -> None:
         before = self.run
         try:
-            self.run, actions = runs.apply(self.run, event, DRIVERS, 100.0)
+            self.run, actions = run_machine.apply(self.run, event, DRIVERS, 100.0)
         except WrongState:
-            assert isinstance(event, runs.Change)
+            assert isinstance(event, runs.Change | runs.Readmitted)
             return
         self.actions += actions
         if before.state.final:
@@ -107,11 +117,20 @@ class World:
                 assert action.closed.counted is not None
                 assert len(action.closed.counted) >= action.closed.step.quorum
                 self.commits.append(action.closed.counted)
+                work = {(action.closed.origin(name).index, name) for name in action.closed.counted}
+                assert not work & self.counted, "counted twice"
+                self.counted |= work
+                assert work & before.contributions() == work
+            if isinstance(action, runs.Open):
+                asked = set(action.step.participants)
+                assert not asked & set(action.step.carried)
+                assert not asked & set(self.run.excluded)
+                assert action.step.quorum <= len(asked)
         assert msgspec.json.decode(canonical_json(self.run), type=runs.Run) == self.run
 
     def reduce(self, action: runs.Reduce) -> None:
-        state = runs.driver_state(self.run, DRIVER)
-        after = DRIVER.receive(state, None, None, runs.context(self.run))
+        state = run_machine.driver_state(self.run, DRIVER)
+        after = DRIVER.receive(state, None, None, run_machine.context(self.run))
         self.feed(runs.Received(index=action.index, driver=canonical_json(after).decode(), model=DRIVER.model(after)))
 
 
@@ -119,6 +138,7 @@ EVENTS = st.one_of(
     st.builds(joined, st.sampled_from([*NAMES, "stranger"])),
     st.builds(lambda n, p: runs.Declined(partner=n, reason="no", pending=p), st.sampled_from(NAMES), st.booleans()),
     st.builds(lambda n: runs.Removed(partner=n, reason="revoked"), st.sampled_from([*NAMES, "stranger"])),
+    st.builds(lambda n: runs.Readmitted(partner=n), st.sampled_from([*NAMES, "stranger"])),
     st.just(runs.JoinTimeUp()),
     st.builds(stored, st.sampled_from([*NAMES, "stranger"]), st.integers(0, 4)),
     st.builds(
@@ -131,9 +151,9 @@ EVENTS = st.one_of(
 )  # fmt: skip
 
 
-@given(st.lists(EVENTS, max_size=60), st.integers(1, 3))
-def test_no_order_of_events_breaks_the_rules_of_a_run(events: list[runs.Event], quorum: int) -> None:
-    world = World(new_run(quorum))
+@given(st.lists(EVENTS, max_size=60), st.integers(1, 3), st.sampled_from(sorted(RULES)))
+def test_no_order_of_events_breaks_the_rules_of_a_run(events: list[runs.Event], quorum: int, rule: str) -> None:
+    world = World(new_run(quorum, rule))
     for event in events:
         world.feed(event)
     run = world.run
@@ -142,6 +162,7 @@ def test_no_order_of_events_breaks_the_rules_of_a_run(events: list[runs.Event], 
     assert sum(isinstance(action, runs.End) for action in world.actions) == int(run.state.final)
     if run.state is RunState.RUNNING:
         assert run.open or not run.joined
+    assert len({(index, name) for name, step, _, _ in run.places() for index in [step.index]}) == len([*run.places()])
     opened = [action.step.index for action in world.actions if isinstance(action, runs.Open)]
     assert opened == sorted(set(opened))
 
@@ -213,7 +234,7 @@ def test_a_change_that_the_state_does_not_allow_is_refused_by_name() -> None:
     run = new_run()
     for change in ("pause", "resume"):
         with pytest.raises(WrongState):
-            runs.apply(run, runs.Change(change=change, reason=""), DRIVERS, 0.0)
+            run_machine.apply(run, runs.Change(change=change, reason=""), DRIVERS, 0.0)
 
 
 def test_the_slots_of_a_step_that_is_stored_twice_count_once() -> None:

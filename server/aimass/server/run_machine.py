@@ -1,0 +1,353 @@
+"""A whole run as a pure machine around its driver: joining, steps, pausing, stopping, the end.
+
+The state is one frozen value that is stored with each change; whatever happens to the process, the run goes on from
+there. The driver's `receive` computes models and so runs in the shell, which returns its state as `Received`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from aimass.proto.errors import NotFound, WrongState
+from aimass.proto.step import Reduce as Reduction
+from aimass.proto.step import Step, StepKind
+from aimass.proto.values import canonical_json, decode_json
+from aimass.proto.views import ParticipantState, RunState, SlotState
+from aimass.server import standing, steps
+from aimass.server.cohort import candidates
+from aimass.server.drivers.base import Context, Done, Driver, Progress
+from aimass.server.runs import (
+    Action,
+    Carried,
+    Change,
+    Commit,
+    Declined,
+    End,
+    Event,
+    InStep,
+    Joined,
+    JoinTimeUp,
+    Open,
+    Participant,
+    Prolong,
+    Readmitted,
+    Received,
+    Reduce,
+    Removed,
+    Run,
+    TellCarried,
+    TellClosed,
+)
+
+__all__ = ["Drivers", "apply", "context", "driver_state", "progress"]
+
+Drivers = Mapping[str, Driver]
+
+
+def context(run: Run) -> Context:
+    """What the current stage's driver may know."""
+    return Context(run.plan, run.plan.stages[run.stage], run.joined, run.next_index)
+
+
+def driver_state(run: Run, driver: Driver) -> Any:
+    """The decoded state of the current stage's driver."""
+    return decode_json(driver.state_type, run.driver.encode(), f"the state of driver {driver.name}")
+
+
+def progress(run: Run, drivers: Drivers) -> Progress:
+    """Rounds done and planned by the current stage; none where the driver of a run that has ended is not installed."""
+    if not run.driver:
+        return Progress(0, 0)
+    try:
+        driver = drivers[run.plan.stages[run.stage].driver]
+    except NotFound:
+        return Progress(0, 0)
+    return driver.progress(driver_state(run, driver), context(run))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _World:
+    """What a decision may look at beside the run: the drivers, the time, and who is connected (None: everybody)."""
+
+    drivers: Drivers
+    now: float
+    here: Collection[str] | None
+
+
+def apply(
+    run: Run, event: Event, drivers: Drivers, now: float, here: Collection[str] | None = None
+) -> tuple[Run, tuple[Action, ...]]:
+    """The next state and what is to be done. A run that has ended takes no more events.
+
+    `here` are the partners that are connected, for plans that ask those alone. Raises `WrongState` for what a person
+    asked for and the state does not allow.
+    """
+    if run.state.final:
+        if isinstance(event, Change | Readmitted):
+            raise _wrong(run, event.change if isinstance(event, Change) else "readmit a partner")
+        return run, ()
+    world = _World(drivers, now, here)
+    match event:
+        case Joined() | Declined() | JoinTimeUp():
+            return _joining(run, event, world)
+        case Removed():
+            return _removed(run, event, world)
+        case Readmitted():
+            return _readmitted(run, event)
+        case InStep():
+            return _in_step(run, event)
+        case Received():
+            return _received(run, event, world)
+        case Change():
+            return _changed(run, event, world)
+
+
+def _wrong(run: Run, change: str) -> WrongState:
+    return WrongState(f"a run that is {run.state} cannot {change}", code="run.state", value=run.state, limit=change)
+
+
+def _with(run: Run, partner: str, member: Participant) -> Run:
+    return msgspec.structs.replace(run, participants=run.participants | {partner: member})
+
+
+def _joining(run: Run, event: Joined | Declined | JoinTimeUp, world: _World) -> tuple[Run, tuple[Action, ...]]:
+    if not isinstance(event, JoinTimeUp):
+        member = run.participants.get(event.partner)
+        if member is None or member.state in (ParticipantState.REMOVED, ParticipantState.EXCLUDED):
+            return run, ()
+        run = _answer(run, event)
+    undecided = [m for m in run.participants.values() if m.state is ParticipantState.INVITED]
+    if run.state is not RunState.WAITING or (undecided and not isinstance(event, JoinTimeUp)):
+        return run, ()
+    if len(run.joined) < run.plan.cohort.quorum:
+        missing = "; ".join(
+            f"{name}: {m.reason or m.state}"
+            for name, m in sorted(run.participants.items())
+            if m.state is not ParticipantState.JOINED
+        )
+        return _end(
+            run, RunState.FAILED, f"{len(run.joined)} of {run.plan.cohort.quorum} partners needed joined ({missing})"
+        )
+    run = msgspec.structs.replace(run, state=RunState.RUNNING)
+    return _advance(_start_stage(run, world.drivers), world)
+
+
+def _answer(run: Run, event: Joined | Declined) -> Run:
+    if isinstance(event, Declined):
+        state = ParticipantState.INVITED if event.pending else ParticipantState.DECLINED
+        return _with(run, event.partner, Participant(state=state, reason=event.reason))
+    twin = next((name for name, m in run.participants.items() if m.key == event.key and name != event.partner), None)
+    if twin is not None:
+        reason = f"run.participant_key: {twin} takes part under the same participant key {event.key!r}"
+        return _with(run, event.partner, Participant(state=ParticipantState.DECLINED, reason=reason))
+    member = Participant(
+        state=ParticipantState.JOINED, key=event.key, device=event.device, confinement=event.confinement
+    )
+    return _with(run, event.partner, member)
+
+
+def _removed(run: Run, event: Removed, world: _World) -> tuple[Run, tuple[Action, ...]]:
+    member = run.participants.get(event.partner)
+    if member is None or member.state is ParticipantState.REMOVED:
+        return run, ()
+    gone = msgspec.structs.replace(member, state=ParticipantState.REMOVED, reason=event.reason)
+    run = _with(run, event.partner, gone)
+    actions: tuple[Action, ...] = ()
+    for index in [step.index for partner, step, _, _ in run.places() if partner == event.partner]:
+        left = steps.Left(partner=event.partner, reason=event.reason)
+        run, more = _in_step(run, InStep(index=index, event=left))
+        actions += more
+        if run.state.final:
+            return run, actions
+    if run.state is RunState.WAITING and all(
+        m.state is not ParticipantState.INVITED for m in run.participants.values()
+    ):
+        run, more = _joining(run, JoinTimeUp(), world)
+        actions += more
+    return run, actions
+
+
+def _readmitted(run: Run, event: Readmitted) -> tuple[Run, tuple[Action, ...]]:
+    member = run.participants.get(event.partner)
+    if member is None or member.state is not ParticipantState.EXCLUDED:
+        raise WrongState(
+            "this partner is not excluded from the run",
+            code="run.not_excluded",
+            value=f"{event.partner}: {member.state if member else 'no participant'}",
+            limit=", ".join(run.excluded) or "nobody is",
+        )
+    return standing.readmit(run, event.partner)
+
+
+def _in_step(run: Run, event: InStep) -> tuple[Run, tuple[Action, ...]]:
+    """Where the event belongs: to late work, by the index of the step that it is for, or to the open step itself."""
+    partner = None if isinstance(event.event, steps.TimeUp) else event.event.partner
+    late = run.carried.get(partner) if partner else None
+    if partner and late is not None and late.step.index == event.index:
+        return _in_late_work(run, partner, late, event.event), ()
+    for held in run.open.values():
+        index = held.origin(partner).index if partner else held.step.index
+        if index == event.index:
+            return _in_open_step(run, held, event.event)
+    return run, ()
+
+
+def _in_late_work(run: Run, partner: str, late: Carried, event: steps.StepEvent) -> Run:
+    left = {name: held for name, held in run.carried.items() if name != partner}
+    if isinstance(event, steps.Stored):
+        if late.slot.state is not SlotState.ASKED:
+            return run
+        stored = steps.Slot(state=SlotState.STORED, digest=event.digest)
+        left[partner] = msgspec.structs.replace(late, slot=stored)
+    elif late.slot.state is not SlotState.ASKED and not isinstance(event, steps.Left):
+        return run
+    return msgspec.structs.replace(run, carried=left)
+
+
+def _in_open_step(run: Run, held: steps.StepState, event: steps.StepEvent) -> tuple[Run, tuple[Action, ...]]:
+    index = held.step.index
+    state, happened = steps.apply(held, event)
+    run = msgspec.structs.replace(run, open=run.open | {str(index): state})
+    going_on = not any(isinstance(action, steps.Fail) for action in happened)
+    actions: tuple[Action, ...] = ()
+    for action in happened:
+        match action:
+            case steps.Close():
+                actions += (Reduce(index=index, counted=action.counted),)
+            case steps.Closed():
+                run, told = _late(run, held, action, going_on=going_on)
+                actions += told
+            case steps.Prolong():
+                actions += (Prolong(index=index, deadline_at=action.deadline_at),)
+            case steps.Fail():
+                run, ended = _end(run, RunState.FAILED, action.reason)
+                actions += ended
+    return run, actions
+
+
+def _late(run: Run, held: steps.StepState, late: steps.Closed, *, going_on: bool) -> tuple[Run, tuple[Action, ...]]:
+    """A step closed without this partner: its work is carried into the next training step, or refused."""
+    step, cohort = held.origin(late.partner), run.plan.cohort
+    if (
+        going_on
+        and cohort.late == "next"
+        and held.step.kind is StepKind.TRAIN
+        and held.step.reduce is Reduction.SUM
+        and held.step.round - step.round < cohort.late_rounds
+    ):
+        run = msgspec.structs.replace(run, carried=run.carried | {late.partner: Carried(step=step)})
+        first = step.index == held.step.index
+        return run, (TellCarried(partner=late.partner, index=step.index),) if first else ()
+    return run, (TellClosed(partner=late.partner, index=step.index, reason=late.reason),)
+
+
+def _received(run: Run, event: Received, world: _World) -> tuple[Run, tuple[Action, ...]]:
+    closed = run.open.get(str(event.index))
+    if closed is None or closed.counted is None:
+        return run, ()
+    left = {index: state for index, state in run.open.items() if index != str(event.index)}
+    before = run.model if event.model != run.model else run.model_before
+    run = msgspec.structs.replace(run, open=left, driver=event.driver, model=event.model, model_before=before)
+    run, told = standing.after_step(run, closed)
+    run, actions = _advance(run, world)
+    return run, (Commit(closed=closed, model=event.model), *told, *actions)
+
+
+def _changed(run: Run, event: Change, world: _World) -> tuple[Run, tuple[Action, ...]]:
+    match event.change, run.state:
+        case "fail", _:
+            return _end(run, RunState.FAILED, event.reason)
+        case "stop", _:
+            return _end(run, RunState.STOPPED, event.reason)
+        case "pause", RunState.RUNNING:
+            return msgspec.structs.replace(run, state=RunState.PAUSED, reason=event.reason), ()
+        case "resume", RunState.PAUSED:
+            return _advance(msgspec.structs.replace(run, state=RunState.RUNNING, reason=""), world)
+        case _:
+            raise _wrong(run, event.change)
+
+
+def _start_stage(run: Run, drivers: Drivers) -> Run:
+    driver = drivers[run.plan.stages[run.stage].driver]
+    state = driver.start(context(run), run.model)
+    return msgspec.structs.replace(run, driver=canonical_json(state).decode())
+
+
+def _advance(run: Run, world: _World) -> tuple[Run, tuple[Action, ...]]:
+    """Open what the driver proposes; a stage that is done hands its model to the next."""
+    if run.state is not RunState.RUNNING or run.open:
+        return run, ()
+    run, back = standing.returned(run)
+    told: tuple[Action, ...] = back
+    if not run.joined:
+        run, ended = _end(run, RunState.FAILED, "no partner is left")
+        return run, (*told, *ended)
+    free = [name for name in run.joined if name not in run.carried]
+    if len(free) < run.plan.cohort.quorum:
+        # Nobody is asked for a smaller circle than the plan's: who is late gives up its old work and is asked again.
+        run, given_up = _without_late_work(run, "step.late: too few partners are left beside those that are late")
+        free, told = list(run.joined), (*told, *given_up)
+    chosen = candidates(run.plan.cohort, free, world.here)
+    driver = world.drivers[run.plan.stages[run.stage].driver]
+    proposed = driver.next(driver_state(run, driver), dataclasses.replace(context(run), joined=chosen))
+    if isinstance(proposed, Done):
+        run, done = _stage_done(run, proposed, world)
+        return run, (*told, *done)
+    quorum = run.plan.cohort.quorum
+    if len(run.joined) < quorum:
+        # Partners admitted the plan for its quorum: with fewer left, nobody is asked for a smaller circle.
+        run, ended = _end(run, RunState.FAILED, f"{len(run.joined)} of {quorum} partners needed are left")
+        return run, (*told, *ended)
+    run, opened = _open(run, proposed, chosen, world.now)
+    return run, (*told, *opened)
+
+
+def _stage_done(run: Run, done: Done, world: _World) -> tuple[Run, tuple[Action, ...]]:
+    run = msgspec.structs.replace(run, model=done.model)
+    if run.stage + 1 == len(run.plan.stages):
+        return _end(run, RunState.FINISHED, done.reason)
+    run, told = _without_late_work(run, "step.late: the stage is over")
+    run = msgspec.structs.replace(run, stage=run.stage + 1)
+    run, actions = _advance(_start_stage(run, world.drivers), world)
+    return run, (*told, *actions)
+
+
+def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: float) -> tuple[Run, tuple[Action, ...]]:
+    """Open steps as the plan has them; the first that trains takes the late work."""
+    opened: dict[str, steps.StepState] = {}
+    for step in proposed:
+        late: dict[str, Carried] = {}
+        if step.kind is StepKind.TRAIN and step.reduce is Reduction.SUM:
+            late, run = run.carried, msgspec.structs.replace(run, carried={})
+        carried = {name: held.step.index for name, held in late.items()}
+        opened[str(step.index)] = steps.StepState.of(
+            msgspec.structs.replace(step, grace_s=run.plan.cohort.grace_s, carried=carried),
+            now,
+            {name: (held.step, held.slot) for name, held in late.items()},
+            chosen if chosen != step.participants else (),
+            run.excluded,
+        )
+    run = msgspec.structs.replace(run, open=run.open | opened, next_index=max(step.index for step in proposed) + 1)
+    return run, tuple(Open(step=state.step) for state in opened.values())
+
+
+def _without_late_work(run: Run, reason: str) -> tuple[Run, tuple[Action, ...]]:
+    told = tuple(
+        TellClosed(partner=partner, index=late.step.index, reason=reason)
+        for partner, late in sorted(run.carried.items())
+    )
+    return msgspec.structs.replace(run, carried={}), told
+
+
+def _end(run: Run, state: RunState, reason: str) -> tuple[Run, tuple[Action, ...]]:
+    told = tuple(
+        TellClosed(partner=partner, index=step.index, reason=reason)
+        for partner, step, slot, _ in run.places()
+        if slot.state is SlotState.ASKED
+    )
+    run = msgspec.structs.replace(run, state=state, reason=reason, open={}, carried={})
+    return run, (*told, End(state=state, reason=reason))

@@ -1,0 +1,297 @@
+"""Late work: told so, carried into the next training step or refused, by the plan's rule, and counted once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from aimass.privacy.transcript import Receipt
+from aimass.proto.errors import WrongState
+from aimass.proto.plan import EvaluateSettings, decode_plan, encode_plan
+from aimass.proto.step import Step
+from aimass.proto.tensors import Blob
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.views import RunState, SlotState
+from aimass.server import runs, steps
+from tests.support.clock import ManualClock
+from tests.support.engines import Bench
+
+PARTNERS = ("east", "north", "west")
+
+
+def _run(scenario: Coroutine[object, object, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, 60))
+
+
+def _plan(bench: Bench, rounds: int, evaluate: int = 0, **cohort: Any) -> bytes:
+    plan = decode_plan(bench.plan(rounds=rounds, quorum=2))
+    rules = msgspec.structs.replace(plan.cohort, **({"late": "next"} | cohort))
+    return encode_plan(msgspec.structs.replace(plan, cohort=rules, evaluate=EvaluateSettings(every=evaluate)))
+
+
+async def _close(bench: Bench, run_id: str, index: int) -> None:
+    """The deadline of a step passes; wait for its commit."""
+    await bench.engine.apply(run_id, runs.InStep(index=index, event=steps.TimeUp()))
+    await bench.until(run_id, lambda run: str(index) not in run.open)
+
+
+def _model(bench: Bench, run: runs.Run) -> float:
+    return float(Blob(bench.blobs.open(run.model)).numpy("w")[0])
+
+
+def _said(bench: Bench, partner: str, kind: str) -> list[Any]:
+    return [getattr(message, kind) for name, message in bench.outbox.said
+            if name == partner and message.WhichOneof("body") == kind]  # fmt: skip
+
+
+def test_late_work_counts_once_in_the_next_training_step(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=2))
+        await bench.join(run_id)
+        await bench.send(run_id, "east", 0, value=1.0)
+        await bench.send(run_id, "north", 0, value=1.0)
+        await _close(bench, run_id, 0)
+        assert [close.fault.code for close in _said(bench, "west", "close_step")] == ["step.carried"]
+        run = bench.engine.live(run_id).row.run
+        assert run.open["1"].step.participants == ("east", "north")
+        assert run.open["1"].step.carried == {"west": 0}
+        await bench.send(run_id, "west", 0, value=7.0)
+        await bench.send(run_id, "east", 1, value=1.0)
+        await bench.send(run_id, "north", 1, value=1.0)
+        run = await bench.finished(run_id)
+        assert _model(bench, run) == 1.0 + (1.0 + 1.0 + 7.0) / 3
+        view = await bench.readings.run_view(run_id)
+        assert view.steps[0].slots["west"] is SlotState.LATE
+        assert view.steps[1].slots == dict.fromkeys(PARTNERS, SlotState.COUNTED)
+        assert view.steps[1].carried == {"west": 0}
+        (receipt,) = _said(bench, "west", "receipt")
+        body = msgspec.json.decode(receipt.body, type=Receipt)
+        assert (body.step, body.outcome, body.entries) == (0, "counted", 3)
+        await bench.stop()
+        assert list((tmp_path / "spool").iterdir()) == []
+
+    _run(scenario())
+
+
+def test_no_step_waits_for_late_work_and_too_late_is_told(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=3))
+        await bench.join(run_id)
+        for index in (0, 1):
+            await bench.send(run_id, "east", index)
+            await bench.send(run_id, "north", index)
+            if index == 0:
+                await _close(bench, run_id, 0)
+            await bench.until(run_id, lambda run, index=index: str(index + 1) in run.open)  # type: ignore[misc]
+        assert [c.fault.code for c in _said(bench, "west", "close_step")] == ["step.carried", "step.late"]
+        with pytest.raises(WrongState):
+            await bench.send(run_id, "west", 0)
+        assert bench.engine.live(run_id).row.run.open["2"].step.participants == PARTNERS
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_work_may_be_as_many_rounds_late_as_the_plan_says(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=3, late_rounds=2))
+        await bench.join(run_id)
+        for index in (0, 1, 2):
+            if index == 2:
+                await bench.send(run_id, "west", 0, value=5.0)
+            await bench.send(run_id, "east", index, value=2.0)
+            await bench.send(run_id, "north", index, value=2.0)
+            if index == 0:
+                await _close(bench, run_id, 0)
+            await bench.until(run_id, lambda run, index=index: str(index) not in run.open)  # type: ignore[misc]
+        run = await bench.finished(run_id)
+        assert _model(bench, run) == 2.0 + 2.0 + 3.0
+        assert [c.fault.code for c in _said(bench, "west", "close_step")] == ["step.carried"]
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_without_the_rule_late_work_is_refused_by_name(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=2, late="refuse"))
+        await bench.join(run_id)
+        await bench.send(run_id, "east")
+        await bench.send(run_id, "north")
+        await _close(bench, run_id, 0)
+        assert [c.fault.code for c in _said(bench, "west", "close_step")] == ["step.late"]
+        with pytest.raises(WrongState):
+            await bench.send(run_id, "west", 0)
+        assert bench.engine.live(run_id).row.run.open["1"].step.participants == PARTNERS
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_who_is_late_is_not_asked_to_evaluate_and_may_send_meanwhile(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=2, evaluate=1))
+        await bench.join(run_id)
+        await bench.send(run_id, "east", 0)
+        await bench.send(run_id, "north", 0)
+        await _close(bench, run_id, 0)
+        run = bench.engine.live(run_id).row.run
+        assert (run.open["1"].step.kind, run.open["1"].step.participants) == ("evaluate", ("east", "north"))
+        assert set(run.carried) == {"west"}
+        await bench.send(run_id, "west", 0)
+        run = bench.engine.live(run_id).row.run
+        assert run.carried["west"].slot.state is SlotState.STORED
+        await bench.engine.apply(run_id, runs.InStep(index=1, event=steps.Failed(partner="east", reason="x: y")))
+        await bench.engine.apply(run_id, runs.InStep(index=1, event=steps.Failed(partner="north", reason="x: y")))
+        assert bench.engine.live(run_id).row.run.state is RunState.FAILED
+        await bench.stop()
+        assert list((tmp_path / "spool").iterdir()) == []
+
+    _run(scenario())
+
+
+def test_a_late_partner_that_comes_back_is_asked_for_its_old_step_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        bench = await Bench.start(tmp_path, clock, PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=2))
+        await bench.join(run_id)
+        await bench.send(run_id, "east", 0)
+        await bench.send(run_id, "north", 0)
+        first = _said(bench, "west", "open_step")[0].step
+        await _close(bench, run_id, 0)
+        await bench.stop()
+        again = await Bench.start(tmp_path, clock, PARTNERS)
+        await again.desk.connected("west", [pb.RunMark(run_id=run_id, entries=2)])
+        (asked,) = _said(again, "west", "open_step")
+        assert asked.step == first, "the daemon leaves a run whose step has changed"
+        step = msgspec.json.decode(asked.step, type=Step)
+        assert again.contributions.may_fetch("west", run_id, step.inputs[0])
+        await again.send(run_id, "west", 0)
+        await again.send(run_id, "east", 1)
+        await again.send(run_id, "north", 1)
+        assert (await again.finished(run_id)).state is RunState.FINISHED
+        await again.stop()
+
+    _run(scenario())
+
+
+def test_too_few_beside_the_late_ones_ask_everybody_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=2))
+        await bench.join(run_id)
+        await bench.send(run_id, "east", 0)
+        await bench.send(run_id, "north", 0)
+        await bench.engine.change(run_id, "pause", "anna")
+        await _close(bench, run_id, 0)
+        await bench.engine.apply(run_id, runs.Removed(partner="north", reason="partner.withdrew: x"))
+        await bench.engine.change(run_id, "resume", "anna")
+        run = await bench.until(run_id, lambda run: "1" in run.open)
+        assert run.open["1"].step.participants == ("east", "west")
+        assert run.open["1"].step.carried == {}
+        assert [c.fault.code for c in _said(bench, "west", "close_step")] == ["step.carried", "step.late"]
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_the_same_counted_set_gives_the_same_bits_in_any_order_with_any_crash(tmp_path: Path) -> None:
+    """Every order of arrival, the late one before, between or after the others, a restart after any of them."""
+
+    async def outcome(folder: Path, order: tuple[str, ...], restart: int) -> str:
+        folder.mkdir()
+        clock = ManualClock()
+        bench = await Bench.start(folder, clock, PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=2))
+        await bench.join(run_id)
+        values = {"east": 0.1, "north": 4e5 + 0.7, "west": -3.3}
+        for name in ("north", "east"):
+            await bench.send(run_id, name, 0, value=values[name], weight=3.7)
+        await _close(bench, run_id, 0)
+        for count, name in enumerate(order):
+            if count == restart:
+                await bench.stop()
+                bench = await Bench.start(folder, clock, PARTNERS)
+            await bench.send(run_id, name, 0 if name == "west" else 1, value=values[name], weight=0.3)
+        run = await bench.finished(run_id)
+        await bench.stop()
+        return run.model
+
+    async def scenario() -> None:
+        orders = [order for order in itertools.permutations(PARTNERS) if order[-1] != "west"]
+        found = set()
+        for index, (order, restart) in enumerate(itertools.product(orders, range(3))):
+            found.add(await outcome(tmp_path / str(index), order, restart))
+        assert len(found) == 1
+
+    _run(scenario())
+
+
+def test_a_step_without_its_quorum_waits_for_its_grace_and_closes_with_who_makes_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        bench = await Bench.start(tmp_path, clock, PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=1, grace_s=30.0))
+        await bench.join(run_id)
+        await bench.send(run_id, "east", 0)
+        await bench.engine.apply(run_id, runs.InStep(index=0, event=steps.TimeUp()))
+        state = bench.engine.live(run_id).row.run.open["0"]
+        assert state.graced
+        assert state.deadline_at == state.opened_at + 130.0
+        await bench.send(run_id, "north", 0)
+        run = await bench.finished(run_id)
+        assert run.state is RunState.FINISHED
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_grace_ends_the_run_by_name_when_the_quorum_does_not_come(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        bench = await Bench.start(tmp_path, clock, PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=1, grace_s=30.0))
+        await bench.join(run_id)
+        await bench.send(run_id, "east", 0)
+        finished = asyncio.create_task(bench.finished(run_id))
+        while not finished.done():
+            clock.advance(10.0)
+            await asyncio.to_thread(int)
+        assert (await finished).reason.startswith("step 0 has 1 of 2 contributions needed")
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_what_a_partner_that_leaves_has_sent_is_deleted_and_not_counted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=1))
+        await bench.join(run_id)
+        await bench.send(run_id, "west", 0, value=100.0)
+        assert len(list((tmp_path / "spool").iterdir())) == 1
+        fault = pb.Fault(kind="wrong_state", code="partner.withdrew", what="the partner withdrew from the run")
+        await bench.desk.declined("west", pb.Declined(run_id=run_id, fault=fault))
+        assert list((tmp_path / "spool").iterdir()) == []
+        await bench.send(run_id, "east", 0)
+        await bench.send(run_id, "north", 0)
+        run = await bench.finished(run_id)
+        assert _model(bench, run) == 1.0
+        view = await bench.readings.run_view(run_id)
+        assert view.steps[0].slots["west"] is SlotState.FAILED
+        assert view.steps[0].reasons["west"].startswith("partner.withdrew")
+        await bench.stop()
+
+    _run(scenario())
