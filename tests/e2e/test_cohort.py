@@ -96,6 +96,10 @@ def test_work_of_a_partner_that_stood_still_counts_in_a_later_step(house: House)
         view = until(run, lambda view: view.steps[-1].index > carrying.index + 2)
         assert SLOW in view.steps[-2].slots, "it is asked again"
         assert run.stop().summary.state == "stopped"
+    audit = house.run("server", "audit", run.id[:8], "--dir", "server")
+    assert audit["faults"] == []
+    assert audit["choices_repeated"] == audit["steps"] > carrying.index
+    assert set(audit["heads_signed"]) == set(PARTNERS)
     assert "counts in the next training step" in (house.folder / f"{SLOW}.log").read_text()
 
 

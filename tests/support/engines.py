@@ -82,7 +82,7 @@ class Bench:
         store = await asyncio.to_thread(Store.open, folder / "runs.sqlite", durability)
         blobs, spool = FileBlobs(folder / "blobs", durability), Spool(folder / "spool", durability)
         outbox = Outbox(partners)
-        engine = Engine(store, blobs, spool, _SIGNER, outbox, clock, drivers)
+        engine = Engine(store, blobs, spool, SIGNER, outbox, clock, drivers)
         roster = _roster(partners)
         readings = Readings(engine, store, blobs, outbox)
         housekeeping = Housekeeping(engine, readings, blobs, keep)
@@ -150,7 +150,7 @@ def update(value: float, weight: float = 1.0) -> bytes:
     return Contribution({"update": group}, {"loss": Metric(1.0, 1.0)}, {}).encode()
 
 
-_SIGNER = Ed25519PrivateKey.generate()
+SIGNER = Ed25519PrivateKey.generate()
 
 
 def _roster(partners: tuple[str, ...]) -> Roster:

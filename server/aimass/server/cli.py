@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gc.add_argument("--dir", type=Path, default=Path("server"), help="the server's folder, while it is not running")
     gc.add_argument("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
     common(gc, _gc)
+    audit = commands.add_parser("audit", help="tell a run again from its transcript: exit code 3 where it does not fit")
+    audit.add_argument("run", help="its id, the first digits of it, or `last`")
+    audit.add_argument("--dir", type=Path, default=Path("server"), help="the server's folder, running or not")
+    common(audit, _audit)
     start = commands.add_parser("start", help="run the server until SIGTERM or Ctrl-C")
     start.add_argument("--dir", type=Path, default=Path("server"))
     common(start, _start)
@@ -146,6 +150,35 @@ def _gc(args: argparse.Namespace) -> int:
         found = asyncio.run(collect(args.dir, dry_run=args.dry_run))
     emit(args, {"deleted" if not args.dry_run else "would_delete": len(found), "bytes": sum(found.values())})
     return 0
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from aimass.privacy.trust_bundle import Root, open_bundle
+    from aimass.proto.errors import NotFound
+    from aimass.server.audit import audit_run, gather
+    from aimass.server.settings import load_settings
+    from aimass.server.store import Store
+
+    load_settings(args.dir)
+    path = args.dir / "data" / "runs.sqlite"
+    if not path.is_file():
+        raise NotFound("this server has not run yet", code="server.no_store", value=path)
+    roster = open_bundle((args.dir / "bundle.json").read_bytes(), Root.from_pem((args.dir / "root.pem").read_bytes()))
+    store = Store.open(path)
+    try:
+        rows = store.runs()
+        found = rows[-1:] if args.run == "last" else [row for row in rows if row.run_id.startswith(args.run)]
+        if len(found) != 1:
+            raise NotFound(
+                "no such run, or more than one", code="run.unknown", value=args.run, limit=f"{len(found)} found",
+                cure="aimass run list shows all.",
+            )  # fmt: skip
+        evidence = gather(store, found[0], roster.roster)
+    finally:
+        store.close()
+    audit = audit_run(evidence)
+    emit(args, audit)
+    return 3 if audit.faults else 0
 
 
 def _start(args: argparse.Namespace) -> int:

@@ -216,6 +216,13 @@ class Store:
         with self.engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
+    def transcript(self, run_id: str) -> list[Entry]:
+        """All transcript entries with their bodies."""
+        table = tables.transcript
+        query = table.select().where(table.c.run_id == run_id).order_by(table.c.entry)
+        with self.engine.connect() as connection:
+            return [Entry(row.data, row.body, Chain(row.entry + 1, row.head)) for row in connection.execute(query)]
+
     def receipts(self, run_id: str, partner: str | None = None, after_entries: int = 0) -> list[ReceiptRow]:
         """Receipts of a run by step, of one partner where it is named, beyond a transcript position."""
         table = tables.receipts
