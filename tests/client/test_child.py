@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,9 @@ def manifest() -> ShardManifest:
     )  # fmt: skip
 
 
-def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bit(tmp_path: Path) -> None:
+def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work() -> None:
         source = locate("heart")
         secret = tmp_path / "identity.key"
@@ -45,7 +48,8 @@ def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bi
         model.write_bytes(first_model(load(source), 1))
         state = tmp_path / "state"
         state.touch()
-        child = await start_child(source, manifest(), tmp_path, secret, tmp_path)
+        (tmp_path / "scratch").mkdir()
+        child = await start_child(source, manifest(), tmp_path, secret, tmp_path / "scratch")
         try:
             first, second = [
                 hashlib.sha256((await child.work(order(StepKind.TRAIN), model, state, 1 << 20)).contribution).digest()
@@ -63,13 +67,20 @@ def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bi
             with pytest.raises(ChildFailed) as caught:
                 await child.work(order(StepKind.ANALYSE, "unheard-of"), model, state, 1 << 20)
             assert caught.value.code == "trainer.analysis"
+            words = tmp_path / "child.log"
+            assert "Traceback" in words.read_text()
+            assert stat.S_IMODE(words.stat().st_mode) == 0o600
+            assert "Traceback" not in caplog.text
+            assert "trainer.py" in caplog.text
             assert (
                 hashlib.sha256((await child.work(order(StepKind.TRAIN), model, state, 1 << 20)).contribution).digest()
                 == first
             )
         finally:
             await child.stop()
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["identity.key", "model.safetensors", "state"]
+        left = ["child.log", "identity.key", "model.safetensors", "scratch", "state"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == left
+        assert not list((tmp_path / "scratch").iterdir())
 
     asyncio.run(work())
 

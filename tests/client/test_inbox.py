@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from aimass.client.inbox import Inbox, patiently
 from aimass.proto.errors import BadInput, OutOfSpace, Unavailable
+from aimass.proto.logs import about
 from tests.support.clock import ManualClock
+
+TOLD = about(logging.getLogger("aimass.client"), "a run")
 
 
 async def _settled() -> None:
@@ -16,7 +20,7 @@ async def _settled() -> None:
 
 def test_messages_are_handled_in_order_and_a_refused_or_broken_one_ends_nothing_but_itself() -> None:
     async def scenario() -> None:
-        inbox, done = Inbox("a run", ManualClock()), list[str]()
+        inbox, done = Inbox(TOLD, ManualClock()), list[str]()
 
         async def slow() -> None:
             await asyncio.sleep(0)
@@ -40,7 +44,7 @@ def test_messages_are_handled_in_order_and_a_refused_or_broken_one_ends_nothing_
 def test_a_full_disk_holds_up_the_messages_behind_it_and_loses_none() -> None:
     async def scenario() -> None:
         clock = ManualClock()
-        inbox, tries, done = Inbox("a run", clock), [], list[str]()
+        inbox, tries, done = Inbox(TOLD, clock), [], list[str]()
 
         def full_twice() -> None:
             tries.append(1)
@@ -70,7 +74,7 @@ def test_patience_waits_for_links_and_disks_alone() -> None:
                 raise raised.pop()
             return "done"
 
-        waiting = asyncio.create_task(patiently("it", clock, attempt))
+        waiting = asyncio.create_task(patiently(TOLD, clock, attempt))
         for _ in range(2):
             await _settled()
             clock.advance(1.0)

@@ -19,6 +19,7 @@ from aimass.privacy.transcript import Chain, check_head_seen, check_history, che
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.durable import append_line_unless_held
 from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState
+from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
 from aimass.proto.step import Step
 from aimass.proto.storage import map_file
@@ -52,7 +53,7 @@ class ActiveRun:
         self.excluded = ""
         """Why the server asks this partner no more, where it does not."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._inbox = Inbox(f"run {run_id[:8]}", clock)
+        self._inbox = Inbox(about(log, run_id), clock)
 
     async def deliver(self, handler: Handler) -> None:
         """Queue a message's handler: the methods below, in the order of the messages."""
@@ -83,7 +84,7 @@ class ActiveRun:
         )
         self._apply(machine.Answer(phase=phase, reason=reason))
         if error is not None:
-            log.warning("run %s: %s: %s", self.run_id[:8], phase, reason)
+            about(log, self.run_id, code=error.code).warning("%s: %s", phase, reason)
             self._decline(error)
             return
         await self._join(digest)
@@ -91,9 +92,7 @@ class ActiveRun:
     async def _join(self, digest: str) -> None:
         assert self._plan is not None  # noqa: S101  (decided just now)
         opened = (await self._bench.worker(self._plan)).opened
-        log.info(
-            "run %s: takes part on %s, confined: %s", self.run_id[:8], opened.device, ", ".join(opened.confinement)
-        )
+        about(log, self.run_id).info("takes part on %s, confined: %s", opened.device, ", ".join(opened.confinement))
         self._uplink.send(
             pb.FromPartner(
                 joined=pb.Joined(
@@ -222,25 +221,27 @@ class ActiveRun:
         append_line_unless_held(
             self._partner.folder / "receipts.jsonl", line, self._partner.durability, "client.receipt"
         )
-        log.info("run %s step %d: %s", self.run_id[:8], receipt.step, receipt.outcome)
+        about(log, self.run_id, receipt.step).info("%s", receipt.outcome)
         self._apply(machine.GotReceipt(receipt=receipt))
 
     def closed(self, message: pb.CloseStep) -> None:
         """The server does not want a step's work any more."""
+        step_log = about(log, self.run_id, message.step, code=message.fault.code)
         if message.fault.code == CARRIED:
-            log.warning("run %s step %d: %s", self.run_id[:8], message.step, message.fault.what)
+            step_log.warning("%s", message.fault.what)
             return
-        log.info("run %s step %d is closed: %s", self.run_id[:8], message.step, message.fault.what)
+        step_log.info("closed: %s", message.fault.what)
         if self.session is not None:
             self._apply(machine.StepOver(index=message.step, reason=message.fault.code))
 
     def standing(self, message: pb.Standing) -> None:
         """The server asks this partner no more, or again."""
+        run_log = about(log, self.run_id, code=message.fault.code)
         if message.HasField("fault"):
             self.excluded = f"{message.fault.code}: {message.fault.what}"
-            log.error("run %s: asked no more: %s %s", self.run_id[:8], self.excluded, message.fault.cure)
+            run_log.error("asked no more: %s %s", self.excluded, message.fault.cure)
         elif self.excluded:
-            log.info("run %s: asked again", self.run_id[:8])
+            run_log.info("asked again")
             self.excluded = ""
 
     def withdraw(self) -> None:
@@ -256,7 +257,7 @@ class ActiveRun:
 
     def ended(self, message: pb.EndRun) -> None:
         """The run is over."""
-        log.info("run %s %s %s", self.run_id[:8], message.state, message.fault.what)
+        about(log, self.run_id, code=message.fault.code).info("%s %s", message.state, message.fault.what)
         if self.session is not None:
             self._apply(machine.Ended(state=message.state, reason=message.fault.what))
 
@@ -302,12 +303,8 @@ class ActiveRun:
             case machine.LeaveRun():
                 if action.reason:
                     code, _, what = action.reason.partition(": ")
-                    log.log(
-                        logging.INFO if code == WITHDREW else logging.ERROR,
-                        "run %s: left: %s",
-                        self.run_id[:8],
-                        action.reason,
-                    )
+                    weight = logging.INFO if code == WITHDREW else logging.ERROR
+                    about(log, self.run_id, code=code).log(weight, "left: %s", action.reason)
                     self._decline((WrongState if code == WITHDREW else IntegrityError)(what, code=code))
                 self._once("leave", self._bench.leave)
             case machine.KeepLocalState():
@@ -329,20 +326,20 @@ class ActiveRun:
     def _finished(self, name: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(name, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("run %s: %s failed", self.run_id[:8], name, exc_info=error)
+            about(log, self.run_id).error("%s failed", name, exc_info=error)
 
     # ---------------------------------------------------------------- work
 
     async def _work(self, step: Step) -> None:
-        what = f"run {self.run_id[:8]} step {step.index}"
+        step_log = about(log, self.run_id, step.index)
         try:
             if self._plan is None:
                 raise WrongState("no plan for this run", code="session.no_plan")
             plan = self._plan
-            product = await patiently(what, self._clock, lambda: self._bench.compute(plan, step))
-            await patiently(what, self._clock, lambda: self._worked(step, product))
+            product = await patiently(step_log, self._clock, lambda: self._bench.compute(plan, step))
+            await patiently(step_log, self._clock, lambda: self._worked(step, product))
         except AimassError as error:
-            log.error("%s: %s", what, error)
+            step_log.error("%s", error)
             await self._tell(machine.StepFailed(index=step.index, reason=f"{error.code}: {error.what}"))
 
     async def _worked(self, step: Step, product: Product) -> None:
@@ -350,7 +347,7 @@ class ActiveRun:
         watch = Stopwatch()
         digest = await asyncio.to_thread(self._bench.save, step, product)
         watch.lap("saved")
-        log.info("run %s step %d: %s", self.run_id[:8], step.index, watch)
+        about(log, self.run_id, step.index).info("%s", watch)
         current = self.session.step if self.session else None
         if current is None or current.index != step.index:
             self._folder.drop_contribution(step.index)
@@ -364,26 +361,26 @@ class ActiveRun:
         async def once() -> None:
             self._apply(event)
 
-        await patiently(f"run {self.run_id[:8]}", self._clock, once)
+        await patiently(about(log, self.run_id), self._clock, once)
 
     async def _submit(self, step: Step, digest: str) -> None:
-        what = f"run {self.run_id[:8]} step {step.index}"
+        step_log = about(log, self.run_id, step.index)
         data = map_file(self._folder.contribution(step.index))
         header = SubmitHeader(kind="contribution", size=len(data), digest=digest, run_id=self.run_id, step=step.index)
         watch = Stopwatch()
         try:
             await patiently(
-                what, self._clock, lambda: self._uplink.transfer(lambda channel: submit(channel, header, data))
+                step_log, self._clock, lambda: self._uplink.transfer(lambda channel: submit(channel, header, data))
             )
         except WrongState as error:
-            log.info("%s: not wanted any more: %s", what, error)
+            step_log.info("not wanted any more: %s", error)
         except AimassError as error:
-            log.error("%s: contribution refused: %s", what, error)
+            step_log.error("contribution refused: %s", error)
             reason = f"{error.code}: {error.sentence()}"
             await self._tell(machine.StepFailed(index=step.index, reason=reason, told=True))
         else:
             watch.lap("sent")
-            log.info("%s: %s, %d bytes", what, watch, len(data))
+            step_log.info("%s, %d bytes", watch, len(data))
             await self._tell(machine.Acknowledged(index=step.index))
 
     async def stop(self) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -27,6 +28,8 @@ __all__ = ["Child", "ChildDied", "ChildFailed", "Made", "Worker", "start_child"]
 log = logging.getLogger("aimass.client")
 V = TypeVar("V", bound=Value)
 _DEFAULT_LIMITS: Final = ChildLimits()
+FAULTS: Final = "child.log"
+_FAULTS_BYTES: Final = 1 << 20
 
 
 class ChildFailed(InternalError):
@@ -105,6 +108,7 @@ class Child:
 
     def __init__(self, process: _Process, link: socket.socket, opened: Opened, scratch: Path) -> None:
         self._process, self._link, self._opened, self._scratch = process, link, opened, scratch
+        self._faults = _faults(scratch.parent)
         self._busy = asyncio.Lock()
         self._usable = True
 
@@ -137,7 +141,7 @@ class Child:
                 answer.exception()
                 raise
         try:
-            _expect(data, b"R", Result)
+            _expect(data, b"R", Result, self._faults)
             if len(descriptors) != 2:
                 raise ChildFailed("the training child gave an answer out of order", code="child.protocol")
         except AimassError:
@@ -175,11 +179,25 @@ class Child:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def _expect(data: bytes, tag: bytes, kind: type[V]) -> V:
+def _faults(scratch_parent: Path) -> Path:
+    """Where the child's own words go: they may quote rows, and logs are often sent elsewhere."""
+    return scratch_parent.with_name(FAULTS)
+
+
+def _keep(faults: Path, fault: ChildFault) -> None:
+    """Add the child's words to a file for the owner's eyes; one that grew large begins anew."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    with contextlib.suppress(OSError), os.fdopen(os.open(faults, flags, 0o600), "a", encoding="utf-8") as file:
+        if os.fstat(file.fileno()).st_size > _FAULTS_BYTES:
+            file.truncate(0)
+        file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {fault.code} at {fault.place}\n{fault.detail}\n")
+
+
+def _expect(data: bytes, tag: bytes, kind: type[V], faults: Path) -> V:
     if data[:1] == b"F":
         fault = decode_json(ChildFault, data[1:], "a fault of the training child")
-        for line in fault.detail.splitlines():
-            log.error("training child: %s", line)
+        _keep(faults, fault)
+        log.error("the training child failed at %s: state/%s has its words, which may quote rows", fault.place, FAULTS)
         raise ChildFailed(f"the training child failed at {fault.place}", code=fault.code)
     if data[:1] != tag:
         raise ChildFailed("the training child gave an answer out of order", code="child.protocol")
@@ -195,7 +213,7 @@ async def start_child(
     limits: ChildLimits = _DEFAULT_LIMITS,
 ) -> Child:
     """Start a child on a task and a shard; `forbidden` is a file of the partner's that it must not reach;
-    below `scratch_parent` it gets an empty folder of its own.
+    below `scratch_parent` it gets an empty folder of its own, and beside that lie the words of its faults.
 
     Raises `ChildFailed` with the task's or the data's error, `NotFound` for a data file that is not there.
     """
@@ -238,7 +256,7 @@ async def start_child(
         try:
             await asyncio.to_thread(send, ours, canonical_json(wanted), tuple(file.fileno() for file in files))
             data, _ = await asyncio.wait_for(asyncio.to_thread(receive, ours), limits.start_s)
-            return Child(process, ours, _expect(data, b"O", Opened), scratch)
+            return Child(process, ours, _expect(data, b"O", Opened, _faults(scratch_parent)), scratch)
         except (AimassError, OSError, TimeoutError, asyncio.CancelledError) as error:
             await process.end()
             ours.close()

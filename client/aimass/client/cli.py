@@ -100,10 +100,10 @@ def _start(args: argparse.Namespace) -> int:
     from aimass.privacy.pki import Role, peer_of
     from aimass.proto.durable import only_one
     from aimass.proto.errors import Refused
-    from aimass.proto.home import tls_identity
+    from aimass.proto.home import load_home, tls_identity
     from aimass.proto.logs import configure_logs
 
-    configure_logs(quiet=args.quiet)
+    configure_logs(load_home(args.dir).log, quiet=args.quiet)
     told = False
 
     def ready() -> None:

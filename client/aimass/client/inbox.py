@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, OutOfSpace, Unavailable
+from aimass.proto.logs import Log
 
 __all__ = ["Handler", "Inbox", "patiently"]
 
@@ -19,21 +20,21 @@ _MOST: Final = 1_000
 Handler = Callable[[], Awaitable[None] | None]
 
 
-async def patiently(what: str, clock: Clock, attempt: Callable[[], Awaitable[T]]) -> T:
+async def patiently(told: Log, clock: Clock, attempt: Callable[[], Awaitable[T]]) -> T:
     """Try until it works or is refused: a broken link or a full disk is waited for."""
     while True:
         try:
             return await attempt()
         except (Unavailable, OutOfSpace) as error:
-            log.info("%s waits: %s", what, error)
+            told.info("waits: %s", error)
             await clock.sleep(_RETRY_S)
 
 
 class Inbox:
     """A bounded queue of handlers. What one raises is told and ends nothing but itself; a full disk is waited for."""
 
-    def __init__(self, what: str, clock: Clock) -> None:
-        self._what, self._clock = what, clock
+    def __init__(self, told: Log, clock: Clock) -> None:
+        self._told, self._clock = told, clock
         self._queue: asyncio.Queue[Handler] = asyncio.Queue(_MOST)
         self._serving: asyncio.Task[None] | None = None
 
@@ -49,9 +50,9 @@ class Inbox:
             try:
                 await self._handle(handler)
             except AimassError as error:
-                log.error("%s: the server's message was refused: %s", self._what, error)
+                self._told.error("the server's message was refused: %s", error)
             except Exception:
-                log.exception("%s: a message could not be handled", self._what)
+                log.exception("a message could not be handled", extra=self._told.extra)
 
     async def _handle(self, handler: Handler) -> None:
         while True:
@@ -60,7 +61,7 @@ class Inbox:
                 if waiting is not None:
                     await waiting
             except OutOfSpace as error:
-                log.warning("%s waits: %s", self._what, error)
+                self._told.warning("waits: %s", error)
                 await self._clock.sleep(_RETRY_S)
             else:
                 return

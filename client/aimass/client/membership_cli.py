@@ -62,6 +62,7 @@ def init(args: argparse.Namespace) -> int:
     make_folder(args.dir)
     settings = (
         f'name = "{args.name}"\nserver = "{args.server}"   # work: mutual TLS\nenrol = "{args.enrol}"    # enrolment\n'
+        'log = "text"   # of the daemon; or "json": one object a line, for programs\n'
     )
     write_output(args.dir / "client.toml", settings.encode())
     levels = enforceable(args.dir)

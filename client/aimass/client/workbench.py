@@ -18,6 +18,7 @@ from aimass.client.worker_protocol import Order
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import Refused, WrongState
 from aimass.proto.grpc_env import grpc
+from aimass.proto.logs import about
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan
 from aimass.proto.rng import stream_seed
@@ -116,7 +117,7 @@ class Workbench:
         layout = Blob(map_file(model)).layout
         released = await asyncio.to_thread(release, made.contribution, step, layout, self._partner.policy)
         watch.lap("checked")
-        log.info("run %s step %d: %s", self._run_id[:8], step.index, watch)
+        about(log, self._run_id, step.index).info("%s", watch)
         return Product(released, bytes(made.state) if step.kind is StepKind.TRAIN else b"")
 
     async def _made(self, plan: Plan, order: Order, model: Path) -> Made:
@@ -128,7 +129,7 @@ class Workbench:
             except ChildDied as error:
                 if not left:
                     raise
-                log.warning("run %s: %s; a new one is started", self._run_id[:8], error)
+                about(log, self._run_id).warning("%s; a new one is started", error)
         raise WrongState("the work was never tried", code="session.no_try")
 
     def save(self, step: Step, product: Product) -> str:

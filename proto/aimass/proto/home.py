@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import msgspec
 
 from aimass.proto.errors import NotFound, Refused
+from aimass.proto.logs import LogForm
 from aimass.proto.secret import Secret
 from aimass.proto.settings import read_settings
 from aimass.proto.tls import TlsIdentity
@@ -46,11 +47,13 @@ class ChildLimits(Value, frozen=True):
 
 
 class HomeSettings(Value, frozen=True):
-    """`client.toml`: a name, the server's two addresses as HOST:PORT, and a partner's limits of its training child."""
+    """`client.toml`: a name, the server's two addresses as HOST:PORT; of a partner the form of its log, and the limits
+    of its training child."""
 
     name: str
     server: str
     enrol: str
+    log: LogForm = "text"
     child: ChildLimits = ChildLimits()
 
 

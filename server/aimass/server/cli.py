@@ -184,8 +184,9 @@ def _audit(args: argparse.Namespace) -> int:
 def _start(args: argparse.Namespace) -> int:
     from aimass.proto.logs import configure_logs
     from aimass.server.main import Started, serve
+    from aimass.server.settings import load_settings
 
-    configure_logs(quiet=args.quiet)
+    configure_logs(load_settings(args.dir).log, quiet=args.quiet)
 
     def ready(started: Started) -> None:
         for run_id in started.resumed:

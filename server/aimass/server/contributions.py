@@ -10,6 +10,7 @@ from pathlib import Path
 from aimass.proto.clock import Stopwatch
 from aimass.proto.contribution import Limits, check_contribution, decode_contribution
 from aimass.proto.errors import AimassError, Conflict, Refused, WrongState
+from aimass.proto.logs import about
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Blobs, Spool, map_file
 from aimass.proto.tensors import Blob
@@ -69,11 +70,11 @@ class Contributions:
         place = run.place(partner, header.step)
         assert place is not None  # noqa: S101  (`key` has asked, and nothing was awaited since)
         step, _ = place
-        watch = Stopwatch()
+        watch, step_log = Stopwatch(), about(log, run.run_id, step.index, partner)
         try:
             await asyncio.to_thread(self._check, run, step, path)
         except AimassError as error:
-            log.warning("run %s step %d: contribution of %s refused: %s", run.run_id[:8], step.index, partner, error)
+            step_log.warning("contribution refused: %s", error)
             refused = steps.Refused(partner=partner, reason=f"{error.code}: {error.sentence()}")
             await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=refused))
             await self._engine.on_disk(self._spool.discard, key)
@@ -87,7 +88,7 @@ class Contributions:
                 "the step closed before this contribution was checked", code="submit.late", value=step.index
             )
         watch.lap("checked and stored")
-        log.info("run %s step %d: %s, %d bytes of %s", run.run_id[:8], step.index, watch, header.size, partner)
+        step_log.info("contribution %s, %d bytes", watch, header.size)
 
     def _check(self, run: runs.Run, step: Step, path: Path) -> None:
         contribution = decode_contribution(Blob(map_file(path)))

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aimass.privacy.transcript import Chain, sign_head
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Stopped, Unavailable
+from aimass.proto.logs import about, subject
 from aimass.proto.step import Step
 from aimass.proto.storage import Blobs, Spool
 from aimass.proto.v1 import federation_pb2 as pb
@@ -209,7 +210,7 @@ class Engine:
     async def readmit(self, run_id: str, partner: str, who: str) -> None:
         """Ask a partner again that was excluded; raises `WrongState` where it is not."""
         await self.apply(run_id, runs.Readmitted(partner=partner))
-        log.info("run %s: %s was readmitted by %s", run_id[:8], partner, who)
+        about(log, run_id, partner=partner).info("readmitted by %s", who)
 
     # ---------------------------------------------------------------- events
 
@@ -229,7 +230,7 @@ class Engine:
         if run == before and not actions:
             return
         change, chain, row = with_change(live.row, live.chain, run, actions, extra, self.clock.now())
-        await self._patiently(f"run {run.run_id[:8]}", self._disk, self._store.save, run, change)
+        await self._patiently(run.run_id, self._disk, self._store.save, run, change)
         live.row, live.chain = row, chain
         self._speak(live, actions, change)
         try:
@@ -246,19 +247,19 @@ class Engine:
         except AimassError:
             if isinstance(event, runs.Change | runs.Readmitted):
                 raise
-            log.exception("run %s cannot go on", run.run_id[:8])
+            log.exception("cannot go on", extra=subject(run.run_id))
         except Exception:
-            log.exception("run %s cannot go on", run.run_id[:8])
+            log.exception("cannot go on", extra=subject(run.run_id))
         reason = "driver.failed: the driver could not propose a step; the server's log says why"
         return run_machine.apply(run, runs.Change(change="fail", reason=reason), self.drivers, self.clock.now())
 
-    async def _patiently(self, what: str, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
+    async def _patiently(self, run_id: str, pool: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
         """Run in `pool`; a full disk or a locked store waits and tries again, and says so."""
         while True:
             try:
                 return await asyncio.get_running_loop().run_in_executor(pool, partial(function, *args))
             except (OutOfSpace, Unavailable) as error:
-                log.warning("%s waits: %s", what, error)
+                about(log, run_id).warning("waits: %s", error)
                 await self.clock.sleep(_RETRY_S)
 
     def _speak(self, live: Live, actions: Sequence[runs.Action], change: Commit) -> None:
@@ -286,15 +287,16 @@ class Engine:
                 case runs.TellCarried():
                     self._say(live, action.partner, messages.carried(run.run_id, action))
                 case runs.TellStanding():
-                    log.info("run %s: %s %s", run.run_id[:8], action.partner, action.reason or "takes part again")
+                    standing_log = about(log, run.run_id, partner=action.partner)
+                    standing_log.info("%s", action.reason or "takes part again")
                     self._say(live, action.partner, messages.standing(run.run_id, action.reason))
                 case runs.Prolong():
-                    log.info("run %s step %d: waits longer for its quorum", run.run_id[:8], action.index)
+                    about(log, run.run_id, action.index).info("waits longer for its quorum")
                     live.deadlines[action.index] = self._spawn(
                         self._step_deadline(run.run_id, action.index, action.deadline_at)
                     )
                 case runs.End():
-                    log.info("run %s %s: %s", run.run_id[:8], action.state, action.reason)
+                    about(log, run.run_id).info("%s: %s", action.state, action.reason)
                     for partner in run.participants:
                         self._say(live, partner, messages.end_run(run))
                 case runs.Commit():
@@ -372,16 +374,16 @@ class Engine:
                 run, live.chain, state, paths, verify, driver, self._blobs, self._signer, self.clock.now()
             )
 
-        watch = Stopwatch()
+        watch, step_log = Stopwatch(), about(log, run.run_id, index)
         try:
-            done = await self._patiently(f"run {run.run_id[:8]}", self._sums, reduce)
+            done = await self._patiently(run.run_id, self._sums, reduce)
             watch.lap("summed")
-            log.info("run %s step %d: %s %d contributions", run.run_id[:8], index, watch, len(counted))
+            step_log.info("%s %d contributions", watch, len(counted))
         except AimassError as error:
-            log.error("run %s cannot go on: %s", run.run_id[:8], error)
+            step_log.error("cannot go on: %s", error)
             reason = f"{error.code}: {error.sentence()}"
         except Exception:
-            log.exception("run %s cannot go on", run.run_id[:8])
+            log.exception("cannot go on", extra=subject(run.run_id, index))
             reason = "driver.failed: the step could not be reduced; the server's log says why"
         else:
             return done

@@ -7,9 +7,10 @@ import dataclasses
 import logging
 from typing import Any, Final
 
-from aimass.privacy.pki import Peer
+from aimass.privacy.pki import Peer, Role
 from aimass.proto.errors import AimassError
 from aimass.proto.grpc_env import grpc
+from aimass.proto.logs import Log, about
 from aimass.proto.wire import abort, peer_certificate
 from aimass.server.authorisation import authorise
 from aimass.server.trust import TrustHolder
@@ -41,7 +42,7 @@ class Gate:
         try:
             authorise(peer, name)
         except AimassError as error:
-            log.warning("%s %s refused: %s", peer.role, peer.name, error)
+            _about(peer).warning("refused: %s", error)
             raise
         task = asyncio.current_task()
         if task is not None:
@@ -55,7 +56,7 @@ class Gate:
             try:
                 self._trust.check_peer(call.peer)
             except AimassError as error:
-                log.warning("%s of %s cut: %s", call.name, call.peer.name, error)
+                _about(call.peer).warning("%s cut: %s", call.name, error)
                 self.end(task, error)
 
     def end(self, task: asyncio.Task[Any] | None, reason: AimassError) -> None:
@@ -75,3 +76,8 @@ class Gate:
             pass
         finally:
             task.cancel()
+
+
+def _about(peer: Peer) -> Log:
+    """Lines about a caller; people are named by the error alone."""
+    return about(log, partner=peer.name if peer.role is Role.PARTNER else "")

@@ -10,6 +10,7 @@ from typing import Final
 from aimass.privacy.roster import Roster
 from aimass.privacy.transcript import Chain, check_head_seen
 from aimass.proto.errors import BadInput, Refused, printable
+from aimass.proto.logs import about
 from aimass.proto.names import Name
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import convert
@@ -89,12 +90,12 @@ class PartnerDesk:
             partner=partner, key=key, device=printable(message.device), confinement=printable(message.confinement)
         )
         await self._engine.apply(message.run_id, event)
-        log.info("run %s: %s takes part as %s on %s", message.run_id[:8], partner, key, event.device)
+        about(log, message.run_id, partner=partner).info("takes part as %s on %s", key, event.device)
 
     async def declined(self, partner: str, message: pb.Declined) -> None:
         """A partner does not take part, waits for a person, or leaves."""
         reason = messages.reason_of(message.fault)
-        log.info("run %s: %s declines: %s", message.run_id[:8], partner, reason)
+        about(log, message.run_id, partner=partner, code=message.fault.code).info("declines: %s", reason)
         member = self._engine.live(message.run_id).row.run.participants.get(partner)
         if member is not None and member.state in (ParticipantState.JOINED, ParticipantState.EXCLUDED):
             await self._engine.apply(message.run_id, runs.Removed(partner=partner, reason=reason))
@@ -105,7 +106,7 @@ class PartnerDesk:
     async def step_failed(self, partner: str, message: pb.StepFailed) -> None:
         """A partner cannot do a step."""
         reason = messages.reason_of(message.fault)
-        log.info("run %s step %d: %s failed: %s", message.run_id[:8], message.step, partner, reason)
+        about(log, message.run_id, message.step, partner, message.fault.code).info("cannot do it: %s", reason)
         failed = steps.Failed(partner=partner, reason=reason)
         await self._engine.apply(message.run_id, runs.InStep(index=message.step, event=failed))
 

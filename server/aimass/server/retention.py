@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from aimass.proto.errors import OutOfSpace, WrongState
+from aimass.proto.logs import about
 from aimass.proto.plan import Plan
 from aimass.proto.storage import Blobs
 from aimass.proto.views import ModelView
@@ -101,7 +102,7 @@ class Housekeeping:
             await self._engine.on_disk(self._blobs.delete, model.digest)
             freed += model.bytes
         if freed:
-            log.info("run %s: %d bytes of models that are not kept were deleted", run_id[:8], freed)
+            about(log, run_id).info("%d bytes of models that are not kept were deleted", freed)
         return freed
 
     async def _wanted_elsewhere(self, run_id: str, digest: str) -> bool:

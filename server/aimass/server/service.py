@@ -12,6 +12,7 @@ from aimass.privacy.signing import Label, sign
 from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, BadInput, DeadlinePassed, InternalError
 from aimass.proto.grpc_env import grpc
+from aimass.proto.logs import about, subject
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.wire import abort, negotiate
@@ -62,7 +63,7 @@ class FederationService(rpc.FederationServicer):
         session.cut = functools.partial(self._gate.end, asyncio.current_task())
         self._sessions.open(session)
         self._desk.arrives(peer.name)
-        log.info("%s connected (%s)", peer.name, session.software)
+        about(log, partner=peer.name).info("connected (%s)", session.software)
         reader = asyncio.create_task(self._read(session, requests))
         catching_up = asyncio.create_task(self._catch_up(session, hello))
         try:
@@ -78,7 +79,7 @@ class FederationService(rpc.FederationServicer):
             if session.timer is not None:
                 session.timer.cancel()
             if self._sessions.close(session):
-                log.info("%s disconnected", peer.name)
+                about(log, partner=peer.name).info("disconnected")
 
     @staticmethod
     async def _hello(requests: AsyncIterator[pb.FromPartner]) -> pb.Hello:
@@ -105,12 +106,12 @@ class FederationService(rpc.FederationServicer):
                 try:
                     await self._take(partner, message)
                 except AimassError as error:
-                    log.warning("%s sent a message that was refused: %s", partner, error)
+                    about(log, partner=partner).warning("sent a message that was refused: %s", error)
             session.hang_up()
         except Exception:
             if session.ended is not None:
                 return
-            log.exception("reading from %s failed", partner)
+            log.exception("reading its messages failed", extra=subject(partner=partner))
             session.end(InternalError("a message could not be read", code="session.unreadable"))
 
     async def _catch_up(self, session: Session, hello: pb.Hello) -> None:
@@ -118,7 +119,7 @@ class FederationService(rpc.FederationServicer):
             await self._desk.connected(session.peer.name, hello.runs)
             session.caught_up()
         except Exception:
-            log.exception("bringing %s up to date failed", session.peer.name)
+            log.exception("bringing it up to date failed", extra=subject(partner=session.peer.name))
             session.end(InternalError("the server failed; its log says where", code="internal.server"))
 
     async def _take(self, partner: str, message: pb.FromPartner) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from aimass.privacy.pki import Peer
 from aimass.proto.errors import AimassError, LimitExceeded, Unavailable
+from aimass.proto.logs import about
 from aimass.proto.v1 import federation_pb2 as pb
 
 __all__ = ["Session", "Sessions"]
@@ -91,7 +92,7 @@ class Sessions:
         if session is None or session.ended is not None:
             return
         if session.full:
-            log.warning("%s does not read its messages: cut off", partner)
+            about(log, partner=partner).warning("does not read its messages: cut off")
             session.end(LimitExceeded("too many unread messages", code="session.slow", limit=session.bound))
         else:
             session.queue.put_nowait(message)

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from aimass.proto.errors import NotFound
+from aimass.proto.logs import LogForm
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value
 from aimass.proto.wire import split_address
@@ -54,6 +55,7 @@ class ServerSettings(Value, frozen=True):
     name: str
     listen: str
     enrol_listen: str
+    log: LogForm = "text"
     limits: Limits = Limits()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     keep: KeepSettings = KeepSettings()
@@ -77,6 +79,7 @@ def template(name: str, listen: str, enrol_listen: str) -> str:
 name = "{name}"
 listen = "{listen}"              # partners and people: mutual TLS 1.3
 enrol_listen = "{enrol_listen}"        # newcomers: enrolment requests and nothing else
+log = "text"                   # or "json": one object a line, for programs
 
 [limits]
 max_model_bytes = {8 << 30}   # one model or contribution

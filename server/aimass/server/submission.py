@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from aimass.privacy.roster import Roster
 from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest
 from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Blob, Layout
@@ -51,7 +52,7 @@ class Submission:
             entry = created_entry(row)
             await self._engine.on_disk(self._store.create, row, key, entry)
             plan, names = row.run.plan, sorted(row.run.participants)
-            log.info("run %s (%s) submitted by %s: %d partners invited", row.run_id[:8], plan.name, owner, len(names))
+            about(log, row.run_id).info("%s, submitted by %s: %d partners invited", plan.name, owner, len(names))
             await self._engine.begin(Live(row, entry.chain))
             return row.run_id
 
