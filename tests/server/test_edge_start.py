@@ -53,7 +53,7 @@ def test_a_server_is_ready_quickly_and_stops_cleanly_with_an_open_stream(tmp_pat
     finally:
         process.kill()
         _, log = process.communicate()
-    assert "north connected" in log
+    assert "north: connected" in log
     assert "Traceback" not in log
     assert "PRIVATE" not in log
 

@@ -130,4 +130,6 @@ def configure_logs(form: LogForm = "text", *, quiet: bool = False) -> None:
     for held in [held for held in root.handlers if isinstance(held, _ToStandardError)]:
         root.removeHandler(held)
     root.addHandler(handler)
+    # It tells of every call that a stop cancels; what fails in a call of ours is told by us.
+    logging.getLogger("grpc").propagate = False
     logging.getLogger("aimass").setLevel(logging.WARNING if quiet else logging.INFO)
