@@ -161,6 +161,19 @@ def test_a_plan_that_cannot_be_read_is_declined_and_does_not_stop_the_next_start
     asyncio.run(scenario())
 
 
+def test_what_waits_for_approval_says_what_approves_it(partner: Partner) -> None:
+    async def scenario() -> None:
+        (partner.folder / "policy.toml").write_text(POLICY.partition("[[tasks]]")[0])
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        assert run.session is not None
+        assert run.session.phase is Phase.PENDING
+        assert "aimass client approve heart" in run.session.reason
+        assert "client pending" not in run.session.reason
+
+    asyncio.run(scenario())
+
+
 def test_an_approval_that_is_no_digest_is_refused_and_leaves_the_policy_readable(partner: Partner) -> None:
     from aimass.client.policy import AdmittedTask
 

@@ -137,6 +137,24 @@ def test_a_child_that_needs_more_memory_than_it_may_have_fails_alone(tmp_path: P
         asyncio.run(work())
 
 
+def test_a_task_that_the_daemon_alone_finds_is_told_with_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PYTHONPATH shows the daemon a task that its child, which has no environment, cannot see."""
+    package, about = tmp_path / "path" / "ghost", tmp_path / "path" / "ghost-1.dist-info"
+    package.mkdir(parents=True)
+    about.mkdir()
+    (package / "__init__.py").write_text("")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: ghost\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[aimass.tasks]\nghost = ghost:task\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+    secret, _, _ = started(tmp_path)
+    with pytest.raises(ChildFailed) as caught:
+        asyncio.run(start_child(locate("ghost"), manifest(), tmp_path, secret, tmp_path))
+    assert caught.value.code == "task.unknown"
+    assert "PYTHONPATH" in caught.value.cure
+
+
 def test_a_child_that_is_not_ready_in_time_is_given_up(tmp_path: Path) -> None:
     async def work() -> None:
         secret, _, _ = started(tmp_path)

@@ -212,6 +212,16 @@ def test_a_daemon_is_refused_to_who_is_no_partner(here: Path, capsys: pytest.Cap
     assert _failure("client start --dir olga", capsys)[1]["code"] == "client.role"
 
 
+@pytest.mark.parametrize(("name", "role", "edits"), [("south", "partner", True), ("olga", "operator", False)])
+def test_only_a_partner_is_told_to_edit_a_policy(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str, role: str, edits: bool
+) -> None:
+    _enrolled(name, role)
+    printed = capsys.readouterr().out
+    assert ("policy.toml" in printed) is edits
+    assert f"aimass client enroll --dir {name} --token FILE" in printed
+
+
 def test_a_daemon_does_not_start_under_a_policy_that_cannot_be_read(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound, OutOfSpace
-from aimass.proto.storage import FileBlobs, Spool, open_blobs
+from aimass.proto.storage import FileBlobs, Spool, map_file, open_blobs
 
 DATA = bytes(range(256)) * 20
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -160,3 +160,44 @@ def test_a_store_by_url_is_the_folder_that_it_names(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/with%20space"
     digest = open_blobs(url).put([DATA])
     assert (folder / digest[:2] / digest).is_file()
+
+
+def test_files_that_are_mapped_hold_no_descriptor_and_go_with_their_last_view(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(DATA)
+    held = len(list(Path("/proc/self/fd").iterdir()))
+    views = [map_file(path) for _ in range(50)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == held
+    part = views[0][100:200]
+    path.unlink()
+    views.clear()
+    assert part == DATA[100:200]
+    assert Path("/proc/self/maps").read_text().count(str(path)) == 1
+    del part
+    assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_an_empty_file_is_mapped_as_no_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert bytes(map_file(tmp_path / "a")) == b""
+
+
+class Noting:
+    """Keeps the names of the durable points."""
+
+    def __init__(self) -> None:
+        self.points: list[str] = []
+
+    def reached(self, point: str) -> None:
+        self.points.append(point)
+
+
+def test_an_upload_that_is_found_finished_is_flushed_before_it_is_acknowledged(tmp_path: Path) -> None:
+    """The process may have died between the upload's new name and the flush of the folder."""
+    noting = Noting()
+    for _ in range(2):
+        writer = Spool(tmp_path, noting).begin("key", len(DATA), DIGEST)
+        noting.points.clear()
+        writer.append(DATA[writer.offset :]) if writer.offset < len(DATA) else None
+        writer.finish()
+        assert noting.points[-1] == "spool.written"

@@ -284,3 +284,25 @@ def test_a_view_whose_state_is_final_has_all_steps(tmp_path: Path) -> None:
         await bench.stop()
 
     _run(scenario())
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_a_model_that_the_server_lost_ends_the_run_and_blames_no_partner(tmp_path: Path, damage: str) -> None:
+    async def scenario() -> None:
+        first = await Bench.start(tmp_path, ManualClock())
+        run_id = await first.submit()
+        await first.join(run_id)
+        await first.stop()
+        bench = await Bench.start(tmp_path, ManualClock())
+        model = next((tmp_path / "blobs").glob("??/*"))
+        model.unlink() if damage == "gone" else model.write_bytes(b"other bytes")
+        with pytest.raises(WrongState) as caught:
+            await bench.send(run_id, "north")
+        assert caught.value.code == "server.input"
+        run = await bench.finished(run_id)
+        assert (run.state, run.reason[:13]) == (RunState.FAILED, "server.input:")
+        view = await bench.readings.run_view(run_id)
+        assert "refused" not in {slot for step in view.steps for slot in step.slots.values()}
+        await bench.stop()
+
+    _run(scenario())

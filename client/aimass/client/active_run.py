@@ -133,7 +133,8 @@ class ActiveRun:
             case Admit():
                 return None
             case Pending(reason):
-                return Phase.PENDING, WrongState(reason, code="policy.approval_pending", cure="aimass client pending.")
+                cure = f"Read the code of the task, then: aimass client approve {plan.task.name}."
+                return Phase.PENDING, WrongState(reason, code="policy.approval_pending", cure=cure)
             case Refuse(code, reason, value, limit):
                 return Phase.DECLINED, Refused(reason, code=code, value=value, limit=limit)
 

@@ -30,6 +30,9 @@ V = TypeVar("V", bound=Value)
 _DEFAULT_LIMITS: Final = ChildLimits()
 FAULTS: Final = "child.log"
 _FAULTS_BYTES: Final = 1 << 20
+_INSTALL: Final = "The child sees no PYTHONPATH: install that package into the daemon's environment with pip."
+_CURES: Final = {"task.unknown": _INSTALL, "child.ModuleNotFoundError": _INSTALL}
+"""What a person can do about the faults that a child tells by their codes alone."""
 
 
 class ChildFailed(InternalError):
@@ -198,7 +201,8 @@ def _expect(data: bytes, tag: bytes, kind: type[V], faults: Path) -> V:
         fault = decode_json(ChildFault, data[1:], "a fault of the training child")
         _keep(faults, fault)
         log.error("the training child failed at %s: state/%s has its words, which may quote rows", fault.place, FAULTS)
-        raise ChildFailed(f"the training child failed at {fault.place}", code=fault.code)
+        cure = _CURES.get(fault.code, "")
+        raise ChildFailed(f"the training child failed at {fault.place}", code=fault.code, cure=cure)
     if data[:1] != tag:
         raise ChildFailed("the training child gave an answer out of order", code="child.protocol")
     return decode_json(kind, data[1:], "an answer of the training child")

@@ -26,7 +26,7 @@ _EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands of `aimass client`."""
     commands = group(parser, _EXAMPLE)
-    init = commands.add_parser("init", help="make a folder with settings and a policy to edit")
+    init = commands.add_parser("init", help="make a folder with settings, and the policy that a partner edits")
     init.add_argument("dir", type=Path)
     init.add_argument("--name", required=True)
     init.add_argument("--server", required=True, help="HOST:PORT for work")

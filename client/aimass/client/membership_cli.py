@@ -45,8 +45,19 @@ analyses = ["statistics"]
 """
 
 
+_NEXT = {
+    "partner": "edit {dir}/policy.toml, which says what may happen here, then: aimass client start --dir {dir}",
+    "operator": "aimass server status --as {dir}",
+    "scientist": "aimass run submit PLAN --as {dir}",
+    "analyst": "aimass model list --as {dir}",
+    "service": "start the service on this folder",
+    "server": "aimass server start",
+}
+"""What comes after enrolment, by role."""
+
+
 def init(args: argparse.Namespace) -> int:
-    """Make a folder with settings and a policy to edit."""
+    """Make a folder with settings, and the policy that a partner edits; who has another role never needs it."""
     from aimass.client.confinement import enforceable
     from aimass.privacy.roster import NAME
     from aimass.proto.durable import make_folder
@@ -72,7 +83,7 @@ def init(args: argparse.Namespace) -> int:
         {
             "folder": str(args.dir),
             "confinement": list(levels),
-            "next": f"edit {args.dir}/policy.toml, then: aimass client enroll --dir {args.dir} --token FILE",
+            "next": f"aimass client enroll --dir {args.dir} --token FILE",
         },
     )
     return 0
@@ -156,7 +167,7 @@ def _ask_server(args: argparse.Namespace, address: str, root_pem: bytes, text: s
 
 
 def _admitted(args: argparse.Namespace, data: bytes) -> int:
-    """Install a bundle that holds our own certificate."""
+    """Install a bundle that holds our own certificate, and say what this role does next."""
     from aimass.privacy.keys import load_keys, spki
     from aimass.privacy.pki import peer_of
     from aimass.privacy.trust_bundle import Root, open_bundle
@@ -179,14 +190,16 @@ def _admitted(args: argparse.Namespace, data: bytes) -> int:
     write_output(args.dir / BUNDLE, data)
     write_output(args.dir / CERTIFICATE, match)
     write_output(args.dir / ROOT, trust.root.to_pem())
+    role = str(peer_of(match).role)
     emit(
         args,
         {
             "enrolled": home.name,
-            "role": str(peer_of(match).role),
+            "role": role,
             "root_fingerprint": trust.root.fingerprint,
             "roster_epoch": trust.roster.epoch,
             "partners": list(trust.roster.partners),
+            "next": _NEXT[role].format(dir=args.dir),
         },
     )
     return 0

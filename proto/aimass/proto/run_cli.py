@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 from aimass.proto.console import Bar, common, emit, group, say
 
 if TYPE_CHECKING:
-    from aimass.proto.views import RunView
+    from collections.abc import Sequence
 
-__all__ = ["MOST", "add_arguments", "add_home", "count"]
+    from aimass.proto.views import RunView, StepView
+
+__all__ = ["MOST", "add_arguments", "add_home", "count", "slot_reasons"]
 
 MOST: Final = 1_000_000
 
@@ -171,7 +173,18 @@ def _show(args: argparse.Namespace) -> int:
             ]
         },
     )
+    if reasons := slot_reasons(view.steps):
+        emit(args, {"reasons": reasons})
     return 0
+
+
+def slot_reasons(steps: Sequence[StepView]) -> list[dict[str, object]]:
+    """Why slots were refused, failed or late, one line for each."""
+    return [
+        {"step": step.index, "partner": partner, "slot": str(step.slots.get(partner, "")), "reason": reason}
+        for step in steps
+        for partner, reason in step.reasons.items()
+    ]
 
 
 def _watch(args: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ that they go on where they stopped.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import re
 import secrets
@@ -19,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from aimass.proto.durable import UNINTERRUPTED, Durability, Writeback, disk_errors, fsync_folder, make_folder, write_all
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound, WrongState
+from aimass.proto.mapping import map_pages
 
 __all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_blobs"]
 
@@ -78,8 +78,7 @@ def map_file(path: Path) -> memoryview:
 
 def map_descriptor(descriptor: int) -> memoryview:
     """The bytes behind an open file, memory-mapped read-only; the descriptor may be closed afterwards."""
-    size = os.fstat(descriptor).st_size
-    return memoryview(b"" if size == 0 else mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
+    return map_pages(descriptor, os.fstat(descriptor).st_size)
 
 
 class FileBlobs:
@@ -281,6 +280,10 @@ class SpoolWriter:
     def finish(self) -> Path:
         """Check size and digest, flush to the disk and give the upload its final name; returns its path."""
         if self._file is None:
+            if self._synced:  # its bytes were flushed before it had its name; whether the name was, nobody knows
+                with disk_errors("an upload"):
+                    fsync_folder(self._path.parent)
+            self._durability.reached("spool.written")
             return self._path
         if self.offset != self._size:
             raise Conflict(

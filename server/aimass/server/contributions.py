@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from aimass.proto.tensors import Blob
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.views import SlotState
 from aimass.server import runs, steps
+from aimass.server.drivers.base import ExpectedGroups
 from aimass.server.engine import Engine, spool_key
 
 __all__ = ["Contributions"]
@@ -70,9 +72,10 @@ class Contributions:
         place = run.place(partner, header.step)
         assert place is not None  # noqa: S101  (`key` has asked, and nothing was awaited since)
         step, _ = place
+        expected = await self._expected(run, step)
         watch, step_log = Stopwatch(), about(log, run.run_id, step.index, partner)
         try:
-            await asyncio.to_thread(self._check, run, step, path)
+            await asyncio.to_thread(self._check, step, expected, path)
         except AimassError as error:
             step_log.warning("contribution refused: %s", error)
             refused = steps.Refused(partner=partner, reason=f"{error.code}: {error.sentence()}")
@@ -90,13 +93,30 @@ class Contributions:
         watch.lap("checked and stored")
         step_log.info("contribution %s, %d bytes", watch, header.size)
 
-    def _check(self, run: runs.Run, step: Step, path: Path) -> None:
+    async def _expected(self, run: runs.Run, step: Step) -> ExpectedGroups:
+        """What the step's contributions hold. Where this server cannot say it, the run ends, and no partner is blamed.
+
+        Raises `WrongState` then: the contribution is not wanted any more.
+        """
+
+        def expected() -> ExpectedGroups:
+            driver = self._engine.drivers[run.plan.stages[run.stage].driver]
+            return driver.expects(step, Blob(self._blobs.open(step.inputs[0])).layout)
+
+        try:
+            return await asyncio.to_thread(expected)
+        except AimassError as error:
+            about(log, run.run_id, step.index).error("the run cannot go on: the step's input: %s", error)
+            reason = f"server.input: the server cannot use the model of step {step.index}: {error.sentence()}"
+            with contextlib.suppress(WrongState):  # another contribution found it first
+                await self._engine.apply(run.run_id, runs.Change(change="fail", reason=reason))
+            raise WrongState("the run ended by a fault of the server", code="server.input", value=step.index) from error
+
+    def _check(self, step: Step, expected: ExpectedGroups, path: Path) -> None:
         contribution = decode_contribution(Blob(map_file(path)))
-        driver = self._engine.drivers[run.plan.stages[run.stage].driver]
-        layout = Blob(self._blobs.open(step.inputs[0])).layout
         # The norm's limit is for updates. Sums over rows are as large as a partner has rows.
         limits = self._limits if step.kind is StepKind.TRAIN else replace(self._limits, norm=self._limits.metric)
-        check_contribution(contribution, driver.expects(step, layout), limits)
+        check_contribution(contribution, expected, limits)
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
         """Whether a participant may read a blob: the inputs of the steps that it works on, or could look at."""

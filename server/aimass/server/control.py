@@ -52,6 +52,13 @@ def _document(value: object) -> pb.Document:
     return pb.Document(json=canonical_json(value))
 
 
+def _state(word: str) -> str:
+    """`word` as a run's state, or nothing for all; raises `BadInput` for any other."""
+    if word and word not in set(RunState):
+        raise BadInput("no run is ever in this state", code="run.state_word", value=word, limit=", ".join(RunState))
+    return word
+
+
 class ControlService(rpc.ControlServicer):
     """People and their programs."""
 
@@ -90,7 +97,7 @@ class ControlService(rpc.ControlServicer):
     @_guarded
     async def ListRuns(self, request: pb.ListRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Runs that the caller may see."""
-        state = RunState.FINISHED if peer.role is Role.ANALYST else request.state
+        state = RunState.FINISHED if peer.role is Role.ANALYST else _state(request.state)
         owner = peer.name if peer.role is Role.SCIENTIST else None
         return _document(RunList(runs=self._readings.summaries(state, request.limit, owner)))
 
@@ -151,7 +158,12 @@ class ControlService(rpc.ControlServicer):
         """One model."""
         models = await self._models(peer, digest=request.digest)
         if not models:
-            raise Refused("no such model that you may see", code="model.unknown", value=request.digest)
+            raise Refused(
+                "no such model that you may see",
+                code="model.unknown",
+                value=request.digest,
+                cure="aimass model list shows those that you may; others belong to runs of somebody else.",
+            )
         return _document(models[0])
 
     @_guarded

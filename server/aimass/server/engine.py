@@ -232,6 +232,7 @@ class Engine:
         change, chain, row = with_change(live.row, live.chain, run, actions, extra, self.clock.now())
         await self._patiently(run.run_id, self._disk, self._store.save, run, change)
         live.row, live.chain = row, chain
+        live.touch(view.index for view in change.steps)
         self._speak(live, actions, change)
         try:
             await self._discard_contributions(run.run_id, before.contributions() - run.contributions())

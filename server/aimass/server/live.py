@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
+from collections.abc import Iterable
 from typing import Protocol
 
 from aimass.privacy.transcript import Chain
@@ -42,3 +44,17 @@ class Live:
     deadlines: dict[int, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
     watchers: set[asyncio.Event] = dataclasses.field(default_factory=set)
     heads: dict[str, tuple[Chain, bytes]] = dataclasses.field(default_factory=dict)
+    changes: int = 0
+    changed: dict[int, int] = dataclasses.field(default_factory=dict)
+    """When each step changed last in this process, counted in `changes`; the latest stand last."""
+
+    def touch(self, steps: Iterable[int]) -> None:
+        """Note that these steps have just changed."""
+        self.changes += 1
+        for index in steps:
+            self.changed.pop(index, None)
+            self.changed[index] = self.changes
+
+    def since(self, change: int) -> list[int]:
+        """Steps that changed after `change`, in no time for those that did not."""
+        return sorted(itertools.takewhile(lambda index: self.changed[index] > change, reversed(self.changed)))

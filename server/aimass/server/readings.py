@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import msgspec
 
 from aimass.privacy.transcript import Receipt
 from aimass.proto.storage import Blobs
-from aimass.proto.values import canonical_json
 from aimass.proto.views import ModelView, ReceiptList, ReceiptView, RunSummary, RunView
 from aimass.server import run_machine
 from aimass.server.engine import Engine
-from aimass.server.live import Outbox
+from aimass.server.live import Live, Outbox
 from aimass.server.run_views import model_view, run_summary, run_view
 from aimass.server.store import Store
 
@@ -31,17 +30,24 @@ class Readings:
 
     async def run_view(self, run_id: str) -> RunView:
         """A run in full."""
-        live = self._engine.live(run_id)
+        return await self._view(self._engine.live(run_id), None, {})
+
+    async def _view(self, live: Live, only: Sequence[int] | None, models: dict[str, int]) -> RunView:
+        """A run with all its steps, or with `only` some; `models` becomes those that are on the disk, with their bytes.
+
+        Beside what it held before, models of the steps in question are looked for.
+        """
         # First the state, then the steps: a state that is final stands beside steps that are all there.
         row, chain = live.row, live.chain
-        stored = await self._engine.on_disk(self._store.steps, run_id)
-        disk_bytes = await self._engine.on_disk(self._disk_bytes, run_id)
+        stored = await self._engine.on_disk(self._store.steps, row.run_id, only)
+        await self._engine.on_disk(self._look, row.run_id, _ALL if only is None else len(only), models)
         progress = run_machine.progress(row.run, self._engine.drivers)
-        return run_view(row, chain, stored, self._outbox.connected(), progress, disk_bytes)
+        return run_view(row, chain, stored, self._outbox.connected(), progress, sum(models.values()))
 
-    def _disk_bytes(self, run_id: str) -> int:
-        models = {row.digest: row.bytes for row in self._store.models(run_id, limit=_ALL)}
-        return sum(size for digest, size in models.items() if self._blobs.has(digest))
+    def _look(self, run_id: str, newest: int, models: dict[str, int]) -> None:
+        models |= {row.digest: row.bytes for row in self._store.models(run_id, limit=newest)}
+        for digest in [digest for digest in models if not self._blobs.has(digest)]:
+            del models[digest]
 
     def summaries(self, state: str, limit: int, owner: str | None = None) -> tuple[RunSummary, ...]:
         """Runs newest first, of one owner where one is named."""
@@ -59,21 +65,25 @@ class Readings:
         return self._engine.live(run_id).row.owner
 
     async def watch(self, run_id: str) -> AsyncIterator[RunView]:
-        """The run now, then at each change with the steps that changed, until it has ended."""
+        """The run now, then at each change with the steps that changed, until it has ended.
+
+        A change costs what changed and what is kept, however many steps lie behind it.
+        """
         live = self._engine.live(run_id)
         changed = asyncio.Event()
         live.watchers.add(changed)
-        seen: dict[int, bytes] = {}
+        only: list[int] | None = None
+        models: dict[str, int] = {}
         try:
             while True:
                 changed.clear()
-                view = await self.run_view(run_id)
-                fresh = tuple(step for step in view.steps if seen.get(step.index) != canonical_json(step))
-                seen |= {step.index: canonical_json(step) for step in fresh}
-                yield msgspec.structs.replace(view, steps=fresh)
+                seen = live.changes
+                view = await self._view(live, only, models)
+                yield view
                 if view.summary.state.final:
                     return
                 await changed.wait()
+                only = live.since(seen)
         finally:
             live.watchers.discard(changed)
 
@@ -97,12 +107,21 @@ class Readings:
             ),
         )
 
-    async def models(self, run_id: str = "", digest: str = "", limit: int = 100) -> tuple[ModelView, ...]:
-        """Committed models, newest first, with the metrics of the evaluation that followed."""
-        rows = await self._engine.on_disk(self._store.models, run_id, digest, limit)
-        stored = {name: await self._engine.on_disk(self._store.steps, name) for name in {row.run_id for row in rows}}
-        here = {row.digest: await self._engine.on_disk(self._blobs.has, row.digest) for row in rows}
-        return tuple(
-            model_view(row, self._engine.live(row.run_id).row, stored[row.run_id], kept=here[row.digest])
-            for row in rows
-        )
+    async def models(
+        self, run_id: str = "", digest: str = "", limit: int = 100, *, metrics: bool = True
+    ) -> tuple[ModelView, ...]:
+        """Committed models, newest first, with the metrics of the evaluation that followed unless they are not asked.
+
+        Metrics cost the reading of every step of the models' runs.
+        """
+
+        def read() -> tuple[ModelView, ...]:
+            rows = self._store.models(run_id, digest, limit)
+            stored = {name: self._store.steps(name) if metrics else [] for name in {row.run_id for row in rows}}
+            here = {row.digest: self._blobs.has(row.digest) for row in rows}
+            return tuple(
+                model_view(row, self._engine.live(row.run_id).row, stored[row.run_id], kept=here[row.digest])
+                for row in rows
+            )
+
+        return await self._engine.on_disk(read)

@@ -93,7 +93,7 @@ class Housekeeping:
 
     async def _delete(self, run_id: str, last: int) -> int:
         live = self._engine.live(run_id)
-        models = await self._readings.models(run_id=run_id, limit=_ALL)
+        models = await self._models(live.row.run)
         keep = kept(live.row.run.plan, models, last)
         freed = 0
         for model in models:
@@ -105,16 +105,20 @@ class Housekeeping:
             about(log, run_id).info("%d bytes of models that are not kept were deleted", freed)
         return freed
 
+    async def _models(self, run: Run) -> tuple[ModelView, ...]:
+        """A run's models; their metrics only where they decide which is the best."""
+        return await self._readings.models(run_id=run.run_id, limit=_ALL, metrics=run.plan.early_stop is not None)
+
     async def _wanted_elsewhere(self, run_id: str, digest: str) -> bool:
         """Equal plans make equal models: another run may keep the same bytes, and any run may work with them.
 
         One that began with the same model and is summing a step may have made these bytes a moment ago, and is yet to
         say so: that is asked last.
         """
-        others = {model.run_id for model in await self._readings.models(digest=digest, limit=_ALL)} - {run_id}
-        for other in others:
-            models = await self._readings.models(run_id=other, limit=_ALL)
-            if digest in kept(self._engine.live(other).row.run.plan, models, self._last):
+        held = await self._readings.models(digest=digest, limit=_ALL, metrics=False)
+        for other in {model.run_id for model in held} - {run_id}:
+            run = self._engine.live(other).row.run
+            if digest in kept(run.plan, await self._models(run), self._last):
                 return True
         first = self._engine.live(run_id).row.run.plan.model
         return any(

@@ -195,9 +195,11 @@ class Store:
         with self.engine.connect() as connection:
             return connection.execute(sa.select(tables.runs.c.run_id).where(tables.runs.c.key == key)).scalar()
 
-    def steps(self, run_id: str) -> list[StepView]:
-        """Views of a run's steps in order."""
+    def steps(self, run_id: str, only: Sequence[int] | None = None) -> list[StepView]:
+        """Views of a run's steps in order: all, or those of the indices in `only`."""
         query = tables.steps.select().where(tables.steps.c.run_id == run_id).order_by(tables.steps.c.step)
+        if only is not None:
+            query = query.where(tables.steps.c.step.in_(only))
         with self.engine.connect() as connection:
             return [decode_json(StepView, row.view, "a stored step") for row in connection.execute(query)]
 

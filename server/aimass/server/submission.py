@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 
 from aimass.privacy.roster import Roster
-from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.errors import BadInput, Conflict, NotFound
 from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest
 from aimass.proto.storage import Blobs
@@ -38,7 +38,8 @@ class Submission:
     async def submit(self, plan_bytes: bytes, key: str, owner: str) -> str:
         """Check and record a new run and invite its partners; its id. The same key gives the same run.
 
-        Raises `BadInput` for a plan or model that does not fit, `NotFound` for a driver or a model that is not here.
+        Raises `Conflict` for a key under which another plan was submitted, `BadInput` for a plan or model that does not
+        fit, `NotFound` for a driver or a model that is not here.
         """
         return await self._engine.whole(self._submit(plan_bytes, key, owner))
 
@@ -46,6 +47,7 @@ class Submission:
         async with self._one_at_a_time:
             held = await self._engine.on_disk(self._store.run_of_key, key)
             if held is not None:
+                self._check_same(held, plan_bytes)
                 return held
             self._room()
             row = await self._row(plan_bytes, owner)
@@ -55,6 +57,17 @@ class Submission:
             about(log, row.run_id).info("%s, submitted by %s: %d partners invited", plan.name, owner, len(names))
             await self._engine.begin(Live(row, entry.chain))
             return row.run_id
+
+    def _check_same(self, run_id: str, plan_bytes: bytes) -> None:
+        held = self._engine.live(run_id).row.plan_digest
+        if held != plan_digest(plan_bytes):
+            raise Conflict(
+                f"another plan was submitted under this key, as run {run_id[:8]}",
+                code="run.key_reused",
+                value=plan_digest(plan_bytes)[:16],
+                limit=held[:16],
+                cure="Give this plan a key of its own, or none.",
+            )
 
     async def _row(self, plan_bytes: bytes, owner: str) -> RunRow:
         plan = decode_plan(plan_bytes)

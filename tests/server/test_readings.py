@@ -1,0 +1,112 @@
+"""What people read of runs: a watcher gets what changed, and pays for no more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from aimass.proto.errors import BadInput, Conflict, Refused
+from aimass.proto.grpc_env import grpc
+from aimass.proto.run_cli import slot_reasons
+from aimass.proto.step import StepKind
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.views import SlotState, StepView
+from aimass.proto.wire import error_of
+from aimass.server.live import Live
+from tests.support.clock import ManualClock
+from tests.support.edge_federation import Members, run, serving
+from tests.support.engines import Bench
+
+
+def _run(scenario: Coroutine[object, object, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, 30))
+
+
+def test_a_watcher_sees_every_step_as_it_ends_and_reads_only_what_changed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        run_id = await bench.submit(bench.plan(rounds=12))
+        await bench.join(run_id)
+        read: list[str] = []
+
+        def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+            if "FROM steps" in statement:
+                read.append(statement)
+
+        sa.event.listen(bench.store.engine, "before_cursor_execute", note)
+        steps: dict[int, StepView] = {}
+        most, last = 0, None
+        watching = bench.readings.watch(run_id)
+        async for view in watching:
+            most, last = max(most, len(view.steps)), view
+            steps |= {step.index: step for step in view.steps}
+            for index, state in bench.engine.live(run_id).row.run.open.items():
+                for partner, slot in state.slots.items():
+                    if slot.state is SlotState.ASKED:
+                        await bench.send(run_id, partner, int(index))
+        assert most <= 4
+        assert [" IN " in statement for statement in read] == [False] + [True] * (len(read) - 1)
+        whole = await bench.readings.run_view(run_id)
+        assert tuple(steps[index] for index in sorted(steps)) == whole.steps
+        assert last is not None
+        assert last.disk_bytes == whole.disk_bytes > 0
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_steps_since_a_change_are_those_and_no_others() -> None:
+    live = Live(None, None)  # type: ignore[arg-type]
+    for touched in ([0], [0, 1], [1], [2]):
+        live.touch(touched)
+    assert [live.since(change) for change in range(5)] == [[0, 1, 2], [0, 1, 2], [1, 2], [2], []]
+
+
+def test_one_key_with_another_plan_is_a_conflict_and_with_the_same_plan_the_same_run(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        await bench.submit()
+        plan, other = bench.plan(), bench.plan(rounds=2)
+        first = await bench.submission.submit(plan, "key", "anna")
+        assert await bench.submission.submit(plan, "key", "anna") == first
+        with pytest.raises(Conflict) as caught:
+            await bench.submission.submit(other, "key", "anna")
+        assert caught.value.code == "run.key_reused"
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_a_state_that_is_none_and_a_model_that_one_may_not_see_are_told_with_a_way_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            control = rpc.ControlStub(edge.channel("anna"))
+            assert (await control.ListRuns(pb.ListRequest(state="finished"))).json == b'{"runs":[]}'
+            found = []
+            for call in (
+                control.ListRuns(pb.ListRequest(state="foo")),
+                control.ShowModel(pb.ModelRequest(digest="0" * 64)),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call
+                found.append(error_of(caught.value))
+            assert isinstance(found[0], BadInput)
+            assert isinstance(found[1], Refused)
+            assert found[0].limit == "waiting, running, paused, finished, stopped, failed"
+            assert "aimass model list" in found[1].cure
+
+    run(scenario())
+
+
+def test_reasons_of_slots_are_shown_step_by_step() -> None:
+    step = StepView(
+        index=3, kind=StepKind.TRAIN, round=1, purpose="", state="committed", opened_at=0.0, deadline_at=1.0,
+        slots={"north": SlotState.COUNTED, "south": SlotState.LATE}, reasons={"south": "step.late: too late"},
+    )  # fmt: skip
+    assert slot_reasons([step]) == [{"step": 3, "partner": "south", "slot": "late", "reason": "step.late: too late"}]
