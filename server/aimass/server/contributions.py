@@ -72,10 +72,11 @@ class Contributions:
         place = run.place(partner, header.step)
         assert place is not None  # noqa: S101  (`key` has asked, and nothing was awaited since)
         step, _ = place
+        data = map_file(path)  # stays readable where the step closes, and its files go, while the model is opened
         expected = await self._expected(run, step)
         watch, step_log = Stopwatch(), about(log, run.run_id, step.index, partner)
         try:
-            await asyncio.to_thread(self._check, step, expected, path)
+            await asyncio.to_thread(self._check, step, expected, data)
         except AimassError as error:
             step_log.warning("contribution refused: %s", error)
             refused = steps.Refused(partner=partner, reason=f"{error.code}: {error.sentence()}")
@@ -112,8 +113,8 @@ class Contributions:
                 await self._engine.apply(run.run_id, runs.Change(change="fail", reason=reason))
             raise WrongState("the run ended by a fault of the server", code="server.input", value=step.index) from error
 
-    def _check(self, step: Step, expected: ExpectedGroups, path: Path) -> None:
-        contribution = decode_contribution(Blob(map_file(path)))
+    def _check(self, step: Step, expected: ExpectedGroups, data: memoryview) -> None:
+        contribution = decode_contribution(Blob(data))
         # The norm's limit is for updates. Sums over rows are as large as a partner has rows.
         limits = self._limits if step.kind is StepKind.TRAIN else replace(self._limits, norm=self._limits.metric)
         check_contribution(contribution, expected, limits)
