@@ -73,7 +73,7 @@ class Contributions:
         assert place is not None  # noqa: S101  (`key` has asked, and nothing was awaited since)
         step, _ = place
         data = map_file(path)  # stays readable where the step closes, and its files go, while the model is opened
-        expected = await self._expected(run, step)
+        expected = await self._expected(partner, header, run, step)
         watch, step_log = Stopwatch(), about(log, run.run_id, step.index, partner)
         try:
             await asyncio.to_thread(self._check, step, expected, data)
@@ -94,7 +94,7 @@ class Contributions:
         watch.lap("checked and stored")
         step_log.info("contribution %s, %d bytes", watch, header.size)
 
-    async def _expected(self, run: runs.Run, step: Step) -> ExpectedGroups:
+    async def _expected(self, partner: str, header: SubmitHeader, run: runs.Run, step: Step) -> ExpectedGroups:
         """What the step's contributions hold. Where this server cannot say it, the run ends, and no partner is blamed.
 
         Raises `WrongState` then: the contribution is not wanted any more.
@@ -107,6 +107,7 @@ class Contributions:
         try:
             return await asyncio.to_thread(expected)
         except AimassError as error:
+            self.key(partner, header)  # a step that is over needs its model no more
             about(log, run.run_id, step.index).error("the run cannot go on: the step's input: %s", error)
             reason = f"server.input: the server cannot use the model of step {step.index}: {error.sentence()}"
             with contextlib.suppress(WrongState):  # another contribution found it first
