@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import pytest
+
 from aimass.client.inbox import Inbox, patiently
-from aimass.proto.errors import BadInput, OutOfSpace, Unavailable
+from aimass.proto.errors import AimassError, BadInput, LimitExceeded, OutOfSpace, Unavailable
 from aimass.proto.logs import about
 from tests.support.clock import ManualClock
 
@@ -67,7 +69,12 @@ def test_a_full_disk_holds_up_the_messages_behind_it_and_loses_none() -> None:
 
 def test_patience_waits_for_links_and_disks_alone() -> None:
     async def scenario() -> None:
-        clock, raised = ManualClock(), [Unavailable("cut", code="a.b"), OutOfSpace("full", code="a.b")]
+        clock = ManualClock()
+        raised: list[AimassError] = [
+            Unavailable("cut", code="a.b"),
+            OutOfSpace("full", code="a.b"),
+            LimitExceeded("streams of a dead link still count", code="transfer.streams"),
+        ]
 
         async def attempt() -> str:
             if raised:
@@ -75,9 +82,12 @@ def test_patience_waits_for_links_and_disks_alone() -> None:
             return "done"
 
         waiting = asyncio.create_task(patiently(TOLD, clock, attempt))
-        for _ in range(2):
+        for _ in range(3):
             await _settled()
             clock.advance(1.0)
         assert await waiting == "done"
+        raised.append(LimitExceeded("too large", code="transfer.size"))
+        with pytest.raises(LimitExceeded):
+            await patiently(TOLD, clock, attempt)
 
     asyncio.run(scenario())

@@ -27,9 +27,12 @@ from aimass.proto.transfer import (
     transfer_handler,
 )
 from aimass.proto.values import canonical_json
+from tests.support.fault_proxy import Fault, FaultProxy, Faults, Kind, Way
 
 DATA = bytes(range(256)) * 12_000  # three chunks
 DIGEST = hashlib.sha256(DATA).hexdigest()
+LONG = DATA * 3  # more than a link takes before anybody reads
+LONG_DIGEST = hashlib.sha256(LONG).hexdigest()
 
 
 class Side:
@@ -39,6 +42,7 @@ class Side:
         self.spool = Spool(folder / "spool")
         self.accepted: list[bytes] = []
         self.refusal: AimassError | None = None
+        self.address = ""
         self.data = DATA
 
     async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
@@ -78,11 +82,17 @@ def over_the_wire(
         server.add_generic_rpc_handlers((transfer_handler(side, side, limits),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
+        side.address = f"127.0.0.1:{port}"
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             await work(side, channel)
         await server.stop(0)
 
     asyncio.run(run())
+
+
+def own_connection(address: str) -> grpc.aio.Channel:
+    """A channel that shares its connection with no other to the same address."""
+    return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
 def header(size: int = len(DATA), digest: str = DIGEST) -> SubmitHeader:
@@ -199,6 +209,38 @@ def test_uploads_at_once_of_one_sender_are_limited(tmp_path: Path) -> None:
     over_the_wire(tmp_path, work)
 
 
+@pytest.mark.parametrize(("transfer", "way"), [("fetch", Way.DOWN), ("fetch", Way.UP), ("submit", Way.UP)])
+def test_a_transfer_over_a_half_dead_link_ends_by_name_and_goes_on_over_the_next(
+    tmp_path: Path, transfer: str, way: Way
+) -> None:
+    """What is swallowed is the model, the request for it, or the update."""
+    at_byte = 20 if (transfer, way) == ("fetch", Way.UP) else 1_500_000
+
+    async def once(side: Side, address: str) -> None:
+        async with own_connection(address) as channel:
+            if transfer == "fetch":
+                path = await fetch(
+                    channel, FetchRequest(digest=DIGEST), Spool(tmp_path / "cache"), 64 << 20, idle_s=0.3
+                )
+                assert path.read_bytes() == side.data
+            else:
+                await submit(channel, header(len(LONG), LONG_DIGEST), memoryview(LONG), idle_s=0.3)
+                assert side.accepted == [LONG]
+
+    async def work(side: Side, address: str) -> None:
+        async with FaultProxy(
+            int(address.partition(":")[2]), Faults(given={0: Fault(Kind.HALF_OPEN, way, at_byte)})
+        ) as proxy:
+            with pytest.raises(Unavailable) as caught:
+                await once(side, proxy.address)
+            assert caught.value.code == "transfer.idle"
+            before = proxy.moved[way]
+            await once(side, proxy.address)
+            assert proxy.moved[way] - before < len(LONG if transfer == "submit" else DATA)
+
+    over_the_wire(tmp_path, lambda side, _: work(side, side.address))
+
+
 # ---------------------------------------------------------------- the stores behind it
 
 
@@ -244,6 +286,16 @@ def test_an_upload_of_other_bytes_under_the_same_key_starts_afresh(tmp_path: Pat
     with pytest.raises(Conflict):
         second.finish()
     second.close()
+
+
+def test_two_writers_of_one_upload_give_no_file_rather_than_a_mixed_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    first, second = (spool.begin("key", len(DATA), DIGEST) for _ in range(2))
+    first.append(DATA)
+    second.append(DATA)
+    with pytest.raises(IntegrityError):
+        second.finish()
+    first.close()
 
 
 async def _failed(call: grpc.aio.UnaryStreamCall) -> AimassError:

@@ -16,7 +16,7 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from aimass.proto.clock import Clock, SystemClock
 
@@ -89,7 +89,7 @@ class Faults:
     kinds: tuple[Kind, ...] = ()
     at_bytes: tuple[int, int] = (0, 1 << 22)
     ways: tuple[Way, ...] = (Way.UP, Way.DOWN)
-    given: dict[int, Fault | None] = dataclasses.field(default_factory=dict)
+    given: Mapping[int, Fault | None] = dataclasses.field(default_factory=dict)
     refused: frozenset[int] = frozenset()
     delay_s: float = 0.0
     bytes_per_s: float = 0.0

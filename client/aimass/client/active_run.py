@@ -19,6 +19,7 @@ from aimass.privacy.transcript import Chain, check_head_seen, check_history, che
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.durable import append_line_unless_held
 from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState
+from aimass.proto.grpc_env import grpc
 from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
 from aimass.proto.step import Step
@@ -368,11 +369,13 @@ class ActiveRun:
         step_log = about(log, self.run_id, step.index)
         data = map_file(self._folder.contribution(step.index))
         header = SubmitHeader(kind="contribution", size=len(data), digest=digest, run_id=self.run_id, step=step.index)
-        watch = Stopwatch()
+        idle_s, watch = self._partner.settings.link.idle_s, Stopwatch()
+
+        async def send(channel: grpc.aio.Channel) -> None:
+            await submit(channel, header, data, idle_s=idle_s)
+
         try:
-            await patiently(
-                step_log, self._clock, lambda: self._uplink.transfer(lambda channel: submit(channel, header, data))
-            )
+            await patiently(step_log, self._clock, lambda: self._uplink.transfer(send))
         except WrongState as error:
             step_log.info("not wanted any more: %s", error)
         except AimassError as error:

@@ -161,7 +161,7 @@ class Daemon:
     async def _connection(self, ready: Callable[[], None]) -> None:
         """One connection, from Hello to its end."""
         settings = self.partner.settings
-        channel = connect(settings.server, tls_identity(self.folder))
+        channel = connect(settings.server, tls_identity(self.folder), keepalive_s=settings.link.keepalive_s)
         outgoing: asyncio.Queue[pb.FromPartner | None] = asyncio.Queue()
         nonce = secrets.token_bytes(32)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -16,18 +17,28 @@ __all__ = ["Handler", "Inbox", "patiently"]
 log = logging.getLogger("aimass.client")
 T = TypeVar("T")
 _RETRY_S: Final = 1.0
+_SOON_S: Final = 0.1
+_PASSING: Final = frozenset({"transfer.streams"})
+"""What the server says where a link had died unnoticed: the streams over it end soon, and count till then."""
+
 _MOST: Final = 1_000
 Handler = Callable[[], Awaitable[None] | None]
 
 
 async def patiently(told: Log, clock: Clock, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Try until it works or is refused: a broken link or a full disk is waited for."""
-    while True:
+    """Try until it works or is refused: a broken link or a full disk is waited for.
+
+    Soon at first, since a link that broke is mostly back before long; from the fourth time on, once a second.
+    """
+    for failures in itertools.count():
         try:
             return await attempt()
-        except (Unavailable, OutOfSpace) as error:
+        except AimassError as error:
+            if not isinstance(error, Unavailable | OutOfSpace) and error.code not in _PASSING:
+                raise
             told.info("waits: %s", error)
-            await clock.sleep(_RETRY_S)
+            await clock.sleep(min(_RETRY_S, _SOON_S * 2.0 ** min(failures, 10)))
+    raise AssertionError("tries never end")
 
 
 class Inbox:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import weakref
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,6 +20,11 @@ class ModelCache:
     def __init__(self, folder: Path, durability: Durability) -> None:
         self.spool = Spool(folder, durability, synced=False)
         self._held: dict[str, str] = {}
+        self._fetching: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    def alone(self, digest: str) -> asyncio.Lock:
+        """One fetch of a model at a time: two runs that want the same one would write one file."""
+        return self._fetching.setdefault(digest, asyncio.Lock())
 
     def sweep(self, wanted: Collection[str]) -> None:
         """Delete what is in no open step, and what a crash has torn: what was fetched is not flushed to the disk."""

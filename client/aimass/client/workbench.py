@@ -104,10 +104,15 @@ class Workbench:
     async def compute(self, plan: Plan, step: Step) -> Product:
         """Fetch, work, pass the gate. Raises `Unavailable` for a broken link; nothing has left then."""
         request = FetchRequest(digest=step.inputs_of(self._partner.settings.name)[0], run_id=self._run_id)
-        cache = self._partner.cache
+        cache, idle_s = self._partner.cache, self._partner.settings.link.idle_s
         cache.hold(self._run_id, request.digest)
         watch = Stopwatch()
-        model = await self._uplink.transfer(lambda channel: fetch(channel, request, cache.spool, _MAX_BLOB))
+
+        async def get(channel: grpc.aio.Channel) -> Path:
+            return await fetch(channel, request, cache.spool, _MAX_BLOB, idle_s=idle_s)
+
+        async with cache.alone(request.digest):  # another run may want the same model now
+            model = await self._uplink.transfer(get)
         watch.lap("fetched")
         purpose = f"{step.kind}:{step.purpose}"
         seed = stream_seed(plan.seed, self.manifest(plan).participant, purpose, step.round)

@@ -24,6 +24,7 @@ __all__ = [
     "ROOT",
     "ChildLimits",
     "HomeSettings",
+    "LinkSettings",
     "load_home",
     "not_enrolled",
     "read_key_file",
@@ -46,15 +47,24 @@ class ChildLimits(Value, frozen=True):
     start_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
 
 
+class LinkSettings(Value, frozen=True):
+    """When a link that carries nothing is given up: after `keepalive_s` the server is asked whether it is there, and a
+    transfer over which no byte moves for `idle_s` begins again where it stopped."""
+
+    keepalive_s: Annotated[float, msgspec.Meta(ge=5.0)] = 30.0  # least and usual as in aimass.proto.wire
+    idle_s: Annotated[float, msgspec.Meta(ge=1.0)] = 60.0
+
+
 class HomeSettings(Value, frozen=True):
-    """`client.toml`: a name, the server's two addresses as HOST:PORT; of a partner the form of its log, and the limits
-    of its training child."""
+    """`client.toml`: a name, the server's two addresses as HOST:PORT, the link; of a partner the form of its log, and
+    the limits of its training child."""
 
     name: str
     server: str
     enrol: str
     log: LogForm = "text"
     child: ChildLimits = ChildLimits()
+    link: LinkSettings = LinkSettings()
 
 
 def load_home(folder: Path, environment: Mapping[str, str] = os.environ) -> HomeSettings:

@@ -293,7 +293,8 @@ class SpoolWriter:
                 limit=self._size,
                 cure="Send the rest from this offset.",
             )
-        if self._hasher.hexdigest() != self._digest:
+        # A second writer of this key would have hashed its own bytes well, and the file would hold both writers'.
+        if self._hasher.hexdigest() != self._digest or os.fstat(self._file.fileno()).st_size != self._size:
             self.close()
             self._part.unlink(missing_ok=True)
             raise IntegrityError(

@@ -26,6 +26,7 @@ from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = [
     "CHUNK_BYTES",
+    "IDLE_S",
     "FetchRequest",
     "Outgoing",
     "Receiver",
@@ -41,11 +42,13 @@ log = logging.getLogger("aimass.transfer")
 T = TypeVar("T")
 SERVICE: Final = "aimass.v1.Blobs"
 CHUNK_BYTES: Final = 1 << 20
+IDLE_S: Final = 60.0
 _FETCH: Final = f"/{SERVICE}/Fetch"
 _SUBMIT: Final = f"/{SERVICE}/Submit"
 _SIZE_KEY: Final = "aimass-size"
 _MAX_HEADER: Final = 4_096
 _LAST_WORD_S: Final = 0.5
+_IDLE: Final = "transfer.idle"
 _STORED: Final = b'{"status":"stored"}'
 
 Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
@@ -80,7 +83,7 @@ class TransferLimits:
 
     max_bytes: int = 8 << 30
     streams_per_peer: int = 4
-    idle_s: float = 60.0
+    idle_s: float = IDLE_S
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -236,7 +239,7 @@ async def _in_time(work: Awaitable[T], idle_s: float) -> T:
     try:
         return await asyncio.wait_for(work, idle_s)
     except TimeoutError:
-        raise DeadlinePassed("no byte moved", code="transfer.idle", limit=f"{idle_s:g} s") from None
+        raise DeadlinePassed("no byte moved", code=_IDLE, limit=f"{idle_s:g} s") from None
 
 
 async def _next(requests: AsyncIterator[bytes], idle_s: float) -> bytes:
@@ -250,44 +253,72 @@ async def _next(requests: AsyncIterator[bytes], idle_s: float) -> bytes:
         ) from None
 
 
+async def _moving(work: Awaitable[T], idle_s: float) -> T:
+    """`work`, which moves bytes: a link that is half dead takes and gives none, and says nothing."""
+    try:
+        return await _in_time(work, idle_s)
+    except DeadlinePassed as error:
+        raise _idle(error) from None
+
+
+def _idle(error: DeadlinePassed) -> Unavailable:
+    return Unavailable(
+        "no byte moved over the connection",
+        code=error.code,
+        limit=error.limit,
+        cure="It is tried again from where it stopped; see whether the link carries data both ways.",
+    )
+
+
+def _failed(error: grpc.aio.AioRpcError) -> AimassError:
+    """Why a transfer ended; one that the other side gave up for want of bytes may go on over a better link."""
+    named = error_of(error)
+    return _idle(named) if isinstance(named, DeadlinePassed) and named.code == _IDLE else named
+
+
 async def fetch(
     channel: grpc.aio.Channel,
     request: FetchRequest,
     spool: Spool,
     max_bytes: int,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    idle_s: float = IDLE_S,
 ) -> Path:
     """Fetch a blob into `spool` under its digest, from where an earlier try stopped; verified before it is returned.
 
     `progress` hears of bytes that are here and of all. Raises the server's named error, `LimitExceeded` for a blob
-    above `max_bytes`, `IntegrityError` for other bytes than the digest's, and `Unavailable` for a broken link: call
-    again to go on.
+    above `max_bytes`, `IntegrityError` for other bytes than the digest's, and `Unavailable` for a broken link or one
+    over which nothing comes for `idle_s`: call again to go on.
     """
     if spool.has(request.digest):
         return spool.path(request.digest)
     writer = spool.begin(request.digest, None, request.digest)
+    call: grpc.aio.UnaryStreamCall | None = None
     try:
         call = channel.unary_stream(_FETCH)(canonical_json(msgspec.structs.replace(request, offset=writer.offset)))
-        metadata = await call.initial_metadata()
+        metadata = await _moving(call.initial_metadata(), idle_s)
         if not metadata:
             # A call that failed before it began gives empty metadata; reading it raises what really happened.
-            await anext(aiter(call), None)
+            await _moving(call.read(), idle_s)
         size = _stated_size(metadata)
         if size > max_bytes:
             raise LimitExceeded(
                 "the blob is larger than the limit here", code="transfer.size", value=size, limit=max_bytes
             )
         writer.expect(size)
-        async for chunk in call:
-            await asyncio.to_thread(writer.append, chunk)
+        while (chunk := await _moving(call.read(), idle_s)) is not grpc.aio.EOF:
+            await _whole(writer.append, chunk)
             if progress is not None:
                 progress(writer.offset, size)
         if writer.offset != size:
             raise Unavailable("the transfer broke off", code="transfer.cut", value=writer.offset, limit=size)
-        return await asyncio.to_thread(writer.finish)
+        return await _whole(writer.finish)
     except grpc.aio.AioRpcError as error:
-        raise error_of(error) from error
+        raise _failed(error) from error
     finally:
+        if call is not None:
+            call.cancel()
         writer.close()
 
 
@@ -303,31 +334,34 @@ async def submit(
     header: SubmitHeader,
     data: memoryview,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    idle_s: float = IDLE_S,
 ) -> None:
     """Send `data` as `header` states; returns when the receiver has stored and recorded it.
 
     `progress` hears of bytes that are sent and of all. Goes on at the offset that the receiver holds. Raises the
-    receiver's named refusal, or `Unavailable` for a broken link: call again to go on.
+    receiver's named refusal, or `Unavailable` for a broken link or one that takes nothing for `idle_s`: call again to
+    go on. For the last word, while the receiver checks and records, it waits as long as the connection stands.
     """
     call = channel.stream_stream(_SUBMIT)()
     try:
-        await call.write(canonical_json(header))
-        reply = await call.read()
+        await _moving(call.write(canonical_json(header)), idle_s)
+        reply = await _moving(call.read(), idle_s)
         if reply is grpc.aio.EOF:
-            raise error_of(await _failure(call))
+            raise _failed(await _failure(call))
         offset = decode_json(_Offset, reply, "the server's answer").offset
         for start in range(offset, len(data), CHUNK_BYTES):
-            await call.write(bytes(data[start : start + CHUNK_BYTES]))
+            await _moving(call.write(bytes(data[start : start + CHUNK_BYTES])), idle_s)
             if progress is not None:
                 progress(min(start + CHUNK_BYTES, len(data)), len(data))
         await call.done_writing()
         if await call.read() != _STORED:
-            raise error_of(await _failure(call))
+            raise _failed(await _failure(call))
         await call.code()
     except asyncio.InvalidStateError as error:  # the call had ended while it was written to
-        raise error_of(await _failure(call)) from error
+        raise _failed(await _failure(call)) from error
     except grpc.aio.AioRpcError as error:
-        raise error_of(error) from error
+        raise _failed(error) from error
     finally:
         call.cancel()
 

@@ -17,6 +17,8 @@ from aimass.proto.v1 import federation_pb2 as pb
 
 __all__ = [
     "CARRIED",
+    "KEEPALIVE_LEAST_S",
+    "KEEPALIVE_S",
     "MAX_DOCUMENT_BYTES",
     "MAX_MESSAGE_BYTES",
     "PROTOCOL_MAX",
@@ -47,27 +49,37 @@ MAX_MESSAGE_BYTES: Final = 4 << 20
 MAX_DOCUMENT_BYTES: Final = 256 << 20
 """Largest view that a person is shown: a run of a thousand rounds of a deep model has tens of megabytes."""
 
-_KEEPALIVE_MS: Final = 30_000
-_KEEPALIVE_TIMEOUT_MS: Final = 20_000
+KEEPALIVE_S: Final = 30.0
+"""An idle connection is asked so often whether it stands, unless a partner's settings say otherwise."""
 
-_COMMON_OPTIONS: Final = (
-    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-)
+KEEPALIVE_LEAST_S: Final = 5.0
+"""Servers take more frequent questions for an attack."""
+
+_ANSWER_S: Final = 20.0
+
+
+def _keepalive(seconds: float) -> tuple[tuple[str, int], ...]:
+    answer_ms = int(1000 * min(seconds, _ANSWER_S))
+    return (
+        ("grpc.keepalive_time_ms", int(1000 * seconds)),
+        ("grpc.keepalive_timeout_ms", answer_ms),
+        # What measures the link's capacity pings too, and while such a ping is out no other goes.
+        ("grpc.http2.ping_timeout_ms", answer_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+
 
 SERVER_OPTIONS: Final = (
-    *_COMMON_OPTIONS,
+    *_keepalive(KEEPALIVE_S),
     ("grpc.max_send_message_length", MAX_DOCUMENT_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
+    ("grpc.http2.min_ping_interval_without_data_ms", int(800 * KEEPALIVE_LEAST_S)),
 )
 """Options of every server: two servers on one port are refused, and idle partners may ping."""
 
 _CHANNEL_OPTIONS: Final = (
-    *_COMMON_OPTIONS,
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Reconnection is the caller's decision (capped, jittered, on its clock), so the library's own must not wait longer.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -99,8 +111,16 @@ def server_credentials(identity: Callable[[], TlsIdentity], *, require_client: b
     return grpc.dynamic_ssl_server_credentials(configuration(), newer, require_client_authentication=require_client)
 
 
-def connect(address: str, identity: TlsIdentity | bytes, receive_bytes: int = MAX_MESSAGE_BYTES) -> grpc.aio.Channel:
+def connect(
+    address: str,
+    identity: TlsIdentity | bytes,
+    receive_bytes: int = MAX_MESSAGE_BYTES,
+    keepalive_s: float = KEEPALIVE_S,
+) -> grpc.aio.Channel:
     """A channel to `address` (host:port) that takes single messages of at most `receive_bytes`.
+
+    It asks after `keepalive_s` without a byte whether the other side is there, and breaks without an answer within as
+    long again, or 20 s: a link that is half dead is noticed so.
 
     `identity` is the caller's own, or only the root's PEM where the caller has none yet (enrolment). The server's
     certificate must name the host. Honours `https_proxy` and `no_proxy`: a daemon works behind an HTTP CONNECT proxy.
@@ -114,7 +134,7 @@ def connect(address: str, identity: TlsIdentity | bytes, receive_bytes: int = MA
         )
     else:
         credentials = grpc.ssl_channel_credentials(root_certificates=identity)
-    options = [*_CHANNEL_OPTIONS, ("grpc.max_receive_message_length", receive_bytes)]
+    options = [*_CHANNEL_OPTIONS, *_keepalive(keepalive_s), ("grpc.max_receive_message_length", receive_bytes)]
     return grpc.aio.secure_channel(_target(host, port), credentials, options=options)
 
 
