@@ -68,6 +68,7 @@ class Bench:
     store: Store
     partners: tuple[str, ...]
     housekeeping: Housekeeping
+    keys: Mapping[str, Ed25519PrivateKey]
 
     @staticmethod
     async def start(
@@ -83,14 +84,15 @@ class Bench:
         blobs, spool = FileBlobs(folder / "blobs", durability), Spool(folder / "spool", durability)
         outbox = Outbox(partners)
         engine = Engine(store, blobs, spool, SIGNER, outbox, clock, drivers)
-        roster = _roster(partners)
+        keys = {name: Ed25519PrivateKey.generate() for name in ("hub", *partners)}
+        roster = _roster(keys)
         readings = Readings(engine, store, blobs, outbox)
         housekeeping = Housekeeping(engine, readings, blobs, keep)
         engine.after_commit = housekeeping.after_commit
         bench = Bench(
             folder, engine, Submission(engine, store, blobs, lambda: roster, room),
             PartnerDesk(engine, store, lambda: roster, outbox), Contributions(engine, blobs, spool, Limits()),
-            readings, outbox, clock, blobs, spool, store, partners, housekeeping,
+            readings, outbox, clock, blobs, spool, store, partners, housekeeping, keys,
         )  # fmt: skip
         await engine.start()
         return bench
@@ -153,15 +155,14 @@ def update(value: float, weight: float = 1.0) -> bytes:
 SIGNER = Ed25519PrivateKey.generate()
 
 
-def _roster(partners: tuple[str, ...]) -> Roster:
-    names = ("hub", *partners)
+def _roster(keys: Mapping[str, Ed25519PrivateKey]) -> Roster:
     return Roster(
         1,
         tuple(
             Member(
                 index, MemberRole.SERVER if index == 0 else MemberRole.PARTNER, name,
-                Ed25519PrivateKey.generate().public_key().public_bytes_raw(), bytes([index]) * 32,
+                key.public_key().public_bytes_raw(), bytes([index]) * 32,
             )
-            for index, name in enumerate(names)
+            for index, (name, key) in enumerate(keys.items())
         ),
     )  # fmt: skip

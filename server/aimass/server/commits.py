@@ -1,9 +1,6 @@
-"""What is written with a change of a run: step views, transcript entries, receipts. Pure but for the signing key."""
+"""What is written with a change of a run: transcript entries, a committed step, receipts. Pure but for the key."""
 
 from __future__ import annotations
-
-import dataclasses
-from collections.abc import Sequence
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,10 +9,9 @@ from aimass.privacy.transcript import Chain, Receipt, entry_bytes, sign_receipt
 from aimass.proto.values import canonical_json
 from aimass.proto.views import SlotState, StepView
 from aimass.server import runs, steps
-from aimass.server.run_views import open_step_view
 from aimass.server.store import Commit, Entry, ModelRow, ReceiptRow, RunRow
 
-__all__ = ["created_entry", "next_entry", "step_commit", "with_change"]
+__all__ = ["created_entry", "next_entry", "step_commit"]
 
 
 def next_entry(run_id: str, chain: Chain, body: bytes) -> Entry:
@@ -34,26 +30,6 @@ def created_entry(row: RunRow) -> Entry:
         "owner": row.owner,
     }
     return next_entry(row.run_id, Chain(), canonical_json(fields))
-
-
-def with_change(
-    row: RunRow, chain: Chain, run: runs.Run, actions: Sequence[runs.Action], extra: Commit, now: float
-) -> tuple[Commit, Chain, RunRow]:
-    """`extra` with the views of open steps and, where the run ends, the last entry; the chain and row after it."""
-    views = {view.index: view for view in extra.steps}
-    for index, state in run.open.items():
-        views.setdefault(int(index), open_step_view(state))
-    entries, ended_at = list(extra.entries), None
-    for action in actions:
-        if isinstance(action, runs.End):
-            ended_at = now
-            fields = {"event": "ended", "state": action.state, "reason": action.reason, "model": run.model}
-            entries.append(next_entry(run.run_id, entries[-1].chain if entries else chain, canonical_json(fields)))
-            for index, state in row.run.open.items():
-                views.setdefault(int(index), open_step_view(state, ended=action.reason))
-    change = dataclasses.replace(extra, steps=tuple(views.values()), entries=tuple(entries), ended_at=ended_at)
-    after = dataclasses.replace(row, run=run, ended_at=ended_at or row.ended_at)
-    return change, entries[-1].chain if entries else chain, after
 
 
 def step_commit(

@@ -1,14 +1,16 @@
 """The shell around the run machines: it persists before it speaks, reduces in a thread, and goes on after a restart.
 
-Each run has a lock; an event is applied, its consequences are stored in one transaction, and only then are partners
-told. Whatever the process had not yet told when it died follows from the stored state when it starts again.
+Events of a run take turns: those that wait together are applied in order, their consequences are stored in one
+transaction, and only then are partners told. Whatever the process had not yet told when it died follows from the
+stored state when it starts again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -22,13 +24,14 @@ from aimass.proto.logs import about, subject
 from aimass.proto.step import Step
 from aimass.proto.storage import Blobs, Spool
 from aimass.proto.v1 import federation_pb2 as pb
-from aimass.proto.views import RunState
+from aimass.proto.views import RunState, SlotState
 from aimass.server import messages, run_machine, runs, steps
-from aimass.server.commits import with_change
+from aimass.server.committer import Committer
 from aimass.server.drivers.base import Driver, find_driver
 from aimass.server.live import Live, Outbox
 from aimass.server.reduction import reduce_step
-from aimass.server.store import Commit, Store
+from aimass.server.store import Commit, HeadRow, Store
+from aimass.server.turns import Group, Turn
 
 __all__ = ["MODEL_KEY", "Engine", "InstalledDrivers", "spool_key"]
 
@@ -88,6 +91,7 @@ class Engine:
         self._runs: dict[str, Live] = {}
         self._inherited: frozenset[str] = frozenset()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._committer = Committer(self._next, self._save, self._saved, clock, self._spawn)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="aimass-store")
         self._sums = ThreadPoolExecutor(1, thread_name_prefix="aimass-sums")
 
@@ -215,30 +219,37 @@ class Engine:
     # ---------------------------------------------------------------- events
 
     async def apply(self, run_id: str, event: runs.Event) -> runs.Run:
-        """Apply `event`, store what follows from it, then say it to whom it concerns; the run as it is then."""
-        return await self.whole(self._apply(run_id, event))
+        """Apply `event`, store what follows from it, then say it to whom it concerns; the run as it is then.
 
-    async def _apply(self, run_id: str, event: runs.Event) -> runs.Run:
-        live = self.live(run_id)
-        async with live.lock:
-            await self._apply_locked(live, event, Commit())
-            return live.row.run
+        Who stops waiting for it does not stop it.
+        """
+        return await self._committer.in_turn(self.live(run_id), Turn(event))
 
-    async def _apply_locked(self, live: Live, event: runs.Event, extra: Commit) -> None:
-        before = live.row.run
-        run, actions = self._next(before, event)
-        if run == before and not actions:
-            return
-        change, chain, row = with_change(live.row, live.chain, run, actions, extra, self.clock.now())
-        await self._patiently(run.run_id, self._disk, self._store.save, run, change)
-        live.row, live.chain = row, chain
-        live.touch(view.index for view in change.steps)
-        self._speak(live, actions, change)
+    async def _save(self, live: Live, done: Group) -> None:
+        """One transaction; what partners signed of the history lately goes with it."""
+        heads = tuple(HeadRow(partner, *live.heads[partner]) for partner in sorted(live.fresh_heads))
+        commit, run = dataclasses.replace(done.commit, heads=heads), done.row.run
+        await self._patiently(run.run_id, self._disk, self._store.save, run, commit)
+        live.fresh_heads -= {head.partner for head in heads if live.heads[head.partner][0] == head.chain}
+
+    async def _saved(self, live: Live, done: Group) -> None:
+        """It is the run's state from now on; partners are told, and what was sent and is wanted no more is deleted."""
+        gone = live.row.run.contributions() - done.row.run.contributions()
+        live.row, live.chain = done.row, done.chain
+        live.touch(view.index for view in done.commit.steps)
+        self._speak(live, done.actions, done.commit)
         try:
-            await self._discard_contributions(run.run_id, before.contributions() - run.contributions())
+            if gone:
+                await self.on_disk(self._discard, live.row.run_id, sorted(gone))
+        except OSError:
+            log.exception("what is not needed any more was not deleted", extra=subject(live.row.run_id))
         finally:
             for watcher in live.watchers:
                 watcher.set()
+
+    def _discard(self, run_id: str, gone: Sequence[tuple[int, str]]) -> None:
+        for index, partner in gone:
+            self._spool.discard(spool_key(run_id, index, partner))
 
     def _next(self, run: runs.Run, event: runs.Event) -> tuple[runs.Run, tuple[runs.Action, ...]]:
         """What the machine says; a driver that cannot say it ends its run, and no other."""
@@ -276,11 +287,7 @@ class Engine:
         for action in actions:
             match action:
                 case runs.Open():
-                    state = run.open[str(action.step.index)]
-                    live.deadlines[action.step.index] = self._spawn(
-                        self._step_deadline(run.run_id, action.step.index, state.deadline_at)
-                    )
-                    self.ask(live, state.step, state.deadline_at, list(action.step.participants))
+                    self._open(live, action.step.index)
                 case runs.Reduce():
                     self._spawn(self._reduce(run.run_id, action.index, action.counted))
                 case runs.TellClosed():
@@ -293,9 +300,7 @@ class Engine:
                     self._say(live, action.partner, messages.standing(run.run_id, action.reason))
                 case runs.Prolong():
                     about(log, run.run_id, action.index).info("waits longer for its quorum")
-                    live.deadlines[action.index] = self._spawn(
-                        self._step_deadline(run.run_id, action.index, action.deadline_at)
-                    )
+                    self._await_deadline(live, action.index)
                 case runs.End():
                     about(log, run.run_id).info("%s: %s", action.state, action.reason)
                     for partner in run.participants:
@@ -303,14 +308,26 @@ class Engine:
                 case runs.Commit():
                     pass
 
+    def _open(self, live: Live, index: int) -> None:
+        """Ask whoever is still to answer: a later event of the same commit may have closed the step."""
+        state = self._await_deadline(live, index)
+        if state is not None:
+            asked = [name for name in state.step.participants if state.slots[name].state is SlotState.ASKED]
+            self.ask(live, state.step, state.deadline_at, asked)
+
+    def _await_deadline(self, live: Live, index: int) -> steps.StepState | None:
+        """Wait for a step's deadline as it is now, and for no earlier one; the step, unless it is over."""
+        if (earlier := live.deadlines.pop(index, None)) is not None and earlier is not asyncio.current_task():
+            earlier.cancel()
+        state = live.row.run.open.get(str(index))
+        if state is None or state.counted is not None:
+            return None
+        live.deadlines[index] = self._spawn(self._step_deadline(live.row.run_id, index, state.deadline_at))
+        return state
+
     def _say(self, live: Live, partner: str, message: pb.ToPartner) -> None:
         if partner not in live.behind:
             self._outbox.send(partner, message)
-
-    async def _discard_contributions(self, run_id: str, gone: Collection[tuple[int, str]]) -> None:
-        """Delete what was sent and is wanted no more, counted or not."""
-        for index, partner in sorted(gone):
-            await self.on_disk(self._spool.discard, spool_key(run_id, index, partner))
 
     async def send_history(self, live: Live, partners: Sequence[str], first: int) -> None:
         """The transcript from entry `first`, with the server's signature over its head."""
@@ -352,10 +369,7 @@ class Engine:
         live = self.live(run_id)
         async with live.reducing:
             event, extra = await self._reduced(live, index, counted)
-            async with live.lock:
-                if str(index) not in live.row.run.open:
-                    return  # the run ended meanwhile
-                await self._apply_locked(live, event, extra)
+            await self._committer.in_turn(live, Turn(event, extra, of_step=index))
         if extra.models and self.after_commit is not None:
             await self.after_commit(run_id)
 

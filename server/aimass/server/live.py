@@ -10,9 +10,11 @@ from typing import Protocol
 
 from aimass.privacy.transcript import Chain
 from aimass.proto.v1 import federation_pb2 as pb
+from aimass.server.runs import Run
 from aimass.server.store import RunRow
+from aimass.server.turns import Turn
 
-__all__ = ["Live", "Outbox"]
+__all__ = ["Live", "Outbox", "Waiting"]
 
 
 class Outbox(Protocol):
@@ -27,23 +29,35 @@ class Outbox(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """An event that waits for its turn, and where its outcome goes; who stopped waiting for it does not stop it."""
+
+    turn: Turn
+    outcome: asyncio.Future[Run]
+
+
 @dataclasses.dataclass(slots=True)
 class Live:
     """A run in memory: its row, its chain, its locks, who watches it, and what partners signed of its history.
 
-    Under `lock` the run changes. Under `reducing` a step is summed, which may take long or wait for room on the disk:
-    meanwhile people and partners are served. Partners in `behind` have connected and are yet to be brought up to date:
-    until then they are told no news, which would come before what it follows on. `deadlines` are waited for, by step.
+    Under `lock` the run changes; events are `waiting` for it. Under `reducing` a step is summed, which may take long or
+    wait for room on the disk: meanwhile people and partners are served. Partners in `behind` have connected and are yet
+    to be brought up to date: until then they are told no news, which would come before what it follows on. `deadlines`
+    are waited for, by step. `heads` of partners in `fresh_heads` are stored with the next commit.
     """
 
     row: RunRow
     chain: Chain
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    waiting: list[Waiting] = dataclasses.field(default_factory=list)
+    committing: bool = False
     reducing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     behind: set[str] = dataclasses.field(default_factory=set)
     deadlines: dict[int, asyncio.Task[None]] = dataclasses.field(default_factory=dict)
     watchers: set[asyncio.Event] = dataclasses.field(default_factory=set)
     heads: dict[str, tuple[Chain, bytes]] = dataclasses.field(default_factory=dict)
+    fresh_heads: set[str] = dataclasses.field(default_factory=set)
     changes: int = 0
     changed: dict[int, int] = dataclasses.field(default_factory=dict)
     """When each step changed last in this process, counted in `changes`; the latest stand last."""

@@ -111,7 +111,11 @@ class PartnerDesk:
         await self._engine.apply(message.run_id, runs.InStep(index=message.step, event=failed))
 
     async def head_seen(self, partner: str, message: pb.HeadSeen) -> None:
-        """Keep a partner's signed word on the history, to be relayed to the others."""
+        """Keep a partner's signed word on the history, to be relayed to the others.
+
+        It is stored with the next commit: what a crash loses comes again, because whoever connects is told the
+        history, and answers.
+        """
         live = self._engine.live(message.run_id)
         if partner not in live.row.run.participants:
             raise Refused("not a participant of this run", code="transcript.stranger", value=partner)
@@ -124,8 +128,8 @@ class PartnerDesk:
         if member is None:
             return
         check_head_seen(message.run_id, chain, message.signature, member.identity, partner)
-        await self._engine.on_disk(self._store.save_head, message.run_id, partner, chain, message.signature)
         live.heads[partner] = chain, message.signature
+        live.fresh_heads.add(partner)
 
     async def outside(self, members: frozenset[str], reason: str) -> None:
         """Take everybody who is not one of `members` out of every run, whenever they were removed."""

@@ -23,7 +23,7 @@ from aimass.proto.views import StepView
 from aimass.server import tables
 from aimass.server.runs import Run
 
-__all__ = ["Commit", "Entry", "ModelRow", "ReceiptRow", "RunRow", "Store"]
+__all__ = ["Commit", "Entry", "HeadRow", "ModelRow", "ReceiptRow", "RunRow", "Store"]
 
 _LOCK_WAIT_S: Final = 10
 
@@ -75,6 +75,15 @@ class ModelRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class HeadRow:
+    """A partner's latest signed word on the history."""
+
+    partner: str
+    chain: Chain
+    signature: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Commit:
     """What belongs to one change beside the run itself; all of it is written or none."""
 
@@ -82,6 +91,7 @@ class Commit:
     entries: tuple[Entry, ...] = ()
     receipts: tuple[ReceiptRow, ...] = ()
     models: tuple[ModelRow, ...] = ()
+    heads: tuple[HeadRow, ...] = ()
     ended_at: float | None = None
 
 
@@ -166,10 +176,12 @@ class Store:
             for view in change.steps:
                 _upsert_step(connection, run.run_id, view)
             self._insert_entries(connection, run.run_id, change.entries)
-            for receipt in change.receipts:
-                connection.execute(tables.receipts.insert().values(run_id=run.run_id, **dataclasses.asdict(receipt)))
+            if change.receipts:
+                rows = [{"run_id": run.run_id} | dataclasses.asdict(receipt) for receipt in change.receipts]
+                connection.execute(tables.receipts.insert(), rows)
             for model in change.models:
                 connection.execute(tables.models.insert().values(dataclasses.asdict(model)))
+            _replace_heads(connection, run.run_id, change.heads)
 
     @staticmethod
     def _insert_entries(connection: sa.Connection, run_id: str, entries: Sequence[Entry]) -> None:
@@ -235,17 +247,6 @@ class Store:
             rows = connection.execute(query.order_by(table.c.step, table.c.partner))
             return [ReceiptRow(row.step, row.partner, row.entries, row.body, row.signature) for row in rows]
 
-    def save_head(self, run_id: str, partner: str, chain: Chain, signature: bytes) -> None:
-        """Keep a partner's latest word on the history."""
-        values = {"entries": chain.entries, "head": chain.head, "signature": signature}
-        table = tables.heads
-        with self._writing("store.head") as connection:
-            done = connection.execute(
-                table.update().where(table.c.run_id == run_id, table.c.partner == partner).values(values)
-            )
-            if done.rowcount == 0:
-                connection.execute(table.insert().values(run_id=run_id, partner=partner, **values))
-
     def heads(self, run_id: str) -> list[tuple[str, Chain, bytes]]:
         """Every partner's latest word."""
         with self.engine.connect() as connection:
@@ -270,6 +271,26 @@ def _upsert_step(connection: sa.Connection, run_id: str, view: StepView) -> None
     )
     if done.rowcount == 0:
         connection.execute(table.insert().values(run_id=run_id, step=view.index, view=data))
+
+
+def _replace_heads(connection: sa.Connection, run_id: str, heads: Sequence[HeadRow]) -> None:
+    """In two statements for all of them: after a step everybody sends one."""
+    if not heads:
+        return
+    table = tables.heads
+    mine = (table.c.run_id == run_id) & (table.c.partner == sa.bindparam("name"))
+    connection.execute(table.delete().where(mine), [{"name": head.partner} for head in heads])
+    rows = [
+        {
+            "run_id": run_id,
+            "partner": head.partner,
+            "entries": head.chain.entries,
+            "head": head.chain.head,
+            "signature": head.signature,
+        }
+        for head in heads
+    ]
+    connection.execute(table.insert(), rows)
 
 
 def _run_row(row: Any) -> RunRow:
