@@ -129,6 +129,30 @@ def test_a_transfer_that_broke_off_anywhere_goes_on_to_the_same_digest(
     over_the_wire(tmp_path, work)
 
 
+def test_a_fetch_with_nothing_left_to_come_ends_well_where_the_end_is_read_before_the_beginning(tmp_path: Path) -> None:
+    """A busy process finds the call over when it first looks: the library then gives no first metadata."""
+
+    async def ended(request: bytes, context: grpc.aio.ServicerContext) -> None:
+        context.set_trailing_metadata((("aimass-size", str(len(DATA))),))
+
+    async def run() -> None:
+        server = grpc.aio.server()
+        handlers = {"Fetch": grpc.unary_stream_rpc_method_handler(ended)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("aimass.v1.Blobs", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        cache = Spool(tmp_path / "cache")
+        writer = cache.begin(DIGEST, len(DATA), DIGEST)
+        writer.append(DATA)
+        writer.close()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            path = await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20)
+            assert path.read_bytes() == DATA
+        await server.stop(0)
+
+    asyncio.run(run())
+
+
 def test_wrong_bytes_short_bytes_and_too_many_are_refused_and_the_next_upload_succeeds(tmp_path: Path) -> None:
     async def work(side: Side, channel: grpc.aio.Channel) -> None:
         with pytest.raises(IntegrityError):

@@ -143,6 +143,7 @@ def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits)
                     "the offset lies beyond the end", code="transfer.offset", value=wanted.offset, limit=len(view)
                 )
             with _counted(streams, outgoing.peer, limits.streams_per_peer):
+                context.set_trailing_metadata(((_SIZE_KEY, str(len(view))),))
                 await context.send_initial_metadata(((_SIZE_KEY, str(len(view))),))
                 for start in range(wanted.offset, len(view), CHUNK_BYTES):
                     # It returns when there is room on the link: a reader that stops reading is not waited for.
@@ -301,6 +302,8 @@ async def fetch(
         if not metadata:
             # A call that failed before it began gives empty metadata; reading it raises what really happened.
             await _moving(call.read(), idle_s)
+            # One that had nothing left to send may have ended before they were read; its last ones say the same.
+            metadata = await call.trailing_metadata()
         size = _stated_size(metadata)
         if size > max_bytes:
             raise LimitExceeded(
