@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError, LimitExceeded, Refused, Unavailable
+from aimass.proto.errors import (
+    AimassError,
+    BadInput,
+    Conflict,
+    IntegrityError,
+    LimitExceeded,
+    Refused,
+    Unavailable,
+    WrongState,
+)
 from aimass.proto.grpc_env import grpc
 from aimass.proto.rpc_errors import error_of
 from aimass.proto.storage import FileBlobs, Spool, SpoolWriter, open_blobs
@@ -263,6 +272,50 @@ def test_a_transfer_over_a_half_dead_link_ends_by_name_and_goes_on_over_the_next
             assert proxy.moved[way] - before < len(LONG if transfer == "submit" else DATA)
 
     over_the_wire(tmp_path, lambda side, _: work(side, side.address))
+
+
+@pytest.mark.parametrize("held", [b"?" * 1_000, bytes(len(DATA) + 1)])
+def test_what_is_held_of_a_broken_transfer_and_has_changed_is_sent_again_from_the_start(
+    tmp_path: Path, held: bytes
+) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        cache = Spool(tmp_path / "cache")
+        for spool, key in ((cache, DIGEST), (side.spool, "key")):
+            (spool.path(key).parent / f"{key}.{DIGEST}.part").write_bytes(held)
+        with pytest.raises(Unavailable) as caught:
+            await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20)
+        assert caught.value.code == "transfer.changed"
+        assert (await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20)).read_bytes() == DATA
+        with contextlib.suppress(Unavailable):  # the receiver sees by itself that it holds more than there is
+            await submit(channel, header(), memoryview(DATA))
+            assert len(held) > len(DATA)
+        await submit(channel, header(), memoryview(DATA))
+        assert side.accepted[0] == DATA
+
+    over_the_wire(tmp_path, work)
+
+
+def test_bytes_that_never_had_the_digest_are_refused_by_name_and_not_sent_for_ever(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        with pytest.raises(IntegrityError) as caught:
+            await submit(channel, header(), memoryview(bytes(len(DATA))))
+        assert caught.value.code == "spool.digest"
+        side.data = bytes(len(DATA))
+        with pytest.raises(IntegrityError) as caught:
+            await fetch(channel, FetchRequest(digest=DIGEST), Spool(tmp_path / "cache"), 10 << 20)
+        assert caught.value.code == "spool.digest"
+
+    over_the_wire(tmp_path, work)
+
+
+def test_an_upload_that_was_given_up_takes_no_more_bytes(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    writer = spool.begin("key", len(DATA), DIGEST)
+    writer.append(DATA[:10])
+    spool.discard("key")
+    with pytest.raises(WrongState):
+        writer.append(DATA[10:20])
+    writer.close()
 
 
 # ---------------------------------------------------------------- the stores behind it

@@ -413,9 +413,10 @@ def test_an_upload_whose_step_closes_before_its_last_byte_is_told_so(tmp_path: P
         writer = bench.spool.begin(bench.contributions.key("south", header), len(data), header.digest)
         writer.append(data[:100])
         await bench.engine.change(run_id, "stop", "olga")  # what was sent so far is discarded
-        writer.append(data[100:])
         with pytest.raises(WrongState):
+            writer.append(data[100:])
             await bench.contributions.accept("south", header, writer.finish())
+        writer.close()
         assert list((tmp_path / "spool").iterdir()) == []
         await bench.stop()
 

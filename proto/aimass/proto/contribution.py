@@ -17,14 +17,24 @@ import numpy as np
 
 from aimass.proto.elements import FLOATS, INTEGERS, as_float64, dtype_name
 from aimass.proto.errors import BadInput
-from aimass.proto.tensors import Array, Blob, blob_parts
+from aimass.proto.tensors import Array, Blob, blob_parts, numpy_dtype
 
-__all__ = ["Contribution", "Group", "Limits", "Metric", "check_contribution", "decode_contribution", "group_norm"]
+__all__ = [
+    "Contribution",
+    "Group",
+    "Limits",
+    "Metric",
+    "check_contribution",
+    "decode_contribution",
+    "group_norm",
+    "most_bytes",
+]
 
 _RESERVED: Final = frozenset({"weight", "metric", "figure"})
 _GROUP: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,126}")
 _NORM_BLOCK: Final = 1 << 16
+_ENTRY_BYTES: Final = 512
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,6 +150,15 @@ def check_contribution(
             raise _bad(f"group {name!r} holds NaN or infinity", "not_finite", norm)
         if norm > limits.norm:
             raise _bad(f"the norm of {name!r} is too large", "norm", f"{norm:.6g}", limits.norm)
+
+
+def most_bytes(expected: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]], limits: Limits) -> int:
+    """Bytes that no contribution of these tensors exceeds, its header and every label that may stand in it included."""
+    tensors = [(group, name, *spec) for group, members in expected.items() for name, spec in members.items()]
+    elements = sum(math.prod(shape) * numpy_dtype(dtype).itemsize for _, _, dtype, shape in tensors)
+    # A name may be escaped; dtype, shape, offsets and punctuation of an entry have their own room.
+    entries = sum(6 * (len(group) + len(name)) + 24 * len(shape) for group, name, _, shape in tensors)
+    return elements + entries + _ENTRY_BYTES * (len(tensors) + 2 * len(expected) + limits.labels) + _ENTRY_BYTES
 
 
 def _check_layout(

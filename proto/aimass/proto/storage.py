@@ -262,7 +262,7 @@ class SpoolWriter:
             self.offset, self._hasher = 0, hashlib.sha256()
 
     def append(self, chunk: bytes | memoryview) -> None:
-        """Add the next bytes; raises `LimitExceeded` beyond the stated size."""
+        """Add the next bytes; raises `LimitExceeded` beyond the stated size, `WrongState` for an upload given up."""
         if self.offset + len(chunk) > self._size:
             raise LimitExceeded(
                 "more bytes than the upload's header states",
@@ -270,8 +270,11 @@ class SpoolWriter:
                 value=self.offset + len(chunk),
                 limit=self._size,
             )
+        descriptor = self._open_file().fileno()
+        if os.fstat(descriptor).st_nlink == 0:
+            raise self._given_up()  # what goes into a file without a name fills the disk, and serves nobody
         with disk_errors("an upload"):
-            write_all(self._open_file().fileno(), chunk)
+            write_all(descriptor, chunk)
         self._hasher.update(chunk)
         self.offset += len(chunk)
         if self._writeback is not None:
@@ -319,9 +322,10 @@ class SpoolWriter:
         try:
             self._part.replace(self._path)
         except FileNotFoundError:
-            raise WrongState(
-                "the upload was given up before its last byte", code="spool.discarded", value=self._path.name
-            ) from None
+            raise self._given_up() from None
+
+    def _given_up(self) -> WrongState:
+        return WrongState("the upload was given up before its last byte", code="spool.discarded", value=self._path.name)
 
     def close(self) -> None:
         """Keep what is there for a resumption."""

@@ -49,6 +49,8 @@ _SIZE_KEY: Final = "aimass-size"
 _MAX_HEADER: Final = 4_096
 _LAST_WORD_S: Final = 0.5
 _IDLE: Final = "transfer.idle"
+_TORN: Final = "transfer.changed"
+_CHANGED: Final = frozenset({"spool.digest", "transfer.offset"})
 _STORED: Final = b'{"status":"stored"}'
 
 Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
@@ -155,8 +157,11 @@ def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits)
             log.warning("a transfer was refused: %s", error)
             await abort(context, error)
 
-    async def submit_handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+    # No generator: one that waits in a `yield` when its stream is cut is left to the collector, with its file open.
+    async def submit_handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
         try:
+            # Before anybody may end this stream: an end that meets the first bytes on their way is never sent.
+            await context.send_initial_metadata(())
             header = decode_json(
                 SubmitHeader, (await _next(requests, limits.idle_s))[:_MAX_HEADER], "the submit header"
             )
@@ -169,8 +174,7 @@ def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits)
                 )
             incoming = await receiver.authorise_submit(context, header)
             with _counted(streams, incoming.peer, limits.streams_per_peer):
-                async for reply in _receive(requests, header, incoming, limits):
-                    yield reply
+                await _receive(requests, context.write, header, incoming, limits)
         except AimassError as error:
             log.warning("a transfer was refused: %s", error)
             await abort(context, error)
@@ -200,22 +204,41 @@ class _counted:  # noqa: N801  (reads as a verb in a `with`)
 
 
 async def _receive(
-    requests: AsyncIterator[bytes], header: SubmitHeader, incoming: Incoming, limits: TransferLimits
-) -> AsyncIterator[bytes]:
+    requests: AsyncIterator[bytes],
+    reply: Callable[[bytes], Awaitable[None]],
+    header: SubmitHeader,
+    incoming: Incoming,
+    limits: TransferLimits,
+) -> None:
     if incoming.done:
-        yield canonical_json(_Offset(offset=header.size))
-        yield _STORED
+        await reply(canonical_json(_Offset(offset=header.size)))
+        await reply(_STORED)
         return
-    writer = await _whole(incoming.open)
+    writer = await _opened(incoming)
     try:
-        yield canonical_json(_Offset(offset=writer.offset))
+        await reply(canonical_json(_Offset(offset=writer.offset)))
         while writer.offset < header.size:
             await _whole(writer.append, await _next(requests, limits.idle_s))
         path = await _whole(writer.finish)
     finally:
         writer.close()
     await incoming.accept(path)
-    yield _STORED
+    await reply(_STORED)
+
+
+async def _opened(incoming: Incoming) -> SpoolWriter:
+    """Where the bytes go; a stream that is cut while that is being opened leaves no file open."""
+    opening = asyncio.ensure_future(asyncio.to_thread(incoming.open))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_opened)
+        raise
+
+
+def _close_opened(opening: asyncio.Future[SpoolWriter]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 async def _whole(function: Callable[..., T], *args: object) -> T:
@@ -237,8 +260,10 @@ async def _hang_up(context: grpc.aio.ServicerContext, error: AimassError) -> Non
 
 
 async def _in_time(work: Awaitable[T], idle_s: float) -> T:
+    # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the byte.
     try:
-        return await asyncio.wait_for(work, idle_s)
+        async with asyncio.timeout(idle_s):
+            return await work
     except TimeoutError:
         raise DeadlinePassed("no byte moved", code=_IDLE, limit=f"{idle_s:g} s") from None
 
@@ -271,10 +296,12 @@ def _idle(error: DeadlinePassed) -> Unavailable:
     )
 
 
-def _failed(error: grpc.aio.AioRpcError) -> AimassError:
-    """Why a transfer ended; one that the other side gave up for want of bytes may go on over a better link."""
+def _failed(error: grpc.aio.AioRpcError, held: int = 0) -> AimassError:
+    """Why a transfer ended that had gone on from `held` bytes: what may go well when it is tried again says so."""
     named = error_of(error)
-    return _idle(named) if isinstance(named, DeadlinePassed) and named.code == _IDLE else named
+    if isinstance(named, DeadlinePassed) and named.code == _IDLE:
+        return _idle(named)
+    return _from_the_start(named) if held and named.code in _CHANGED else named
 
 
 async def fetch(
@@ -295,9 +322,9 @@ async def fetch(
     if spool.has(request.digest):
         return spool.path(request.digest)
     writer = spool.begin(request.digest, None, request.digest)
-    call: grpc.aio.UnaryStreamCall | None = None
+    held, call = writer.offset, None
     try:
-        call = channel.unary_stream(_FETCH)(canonical_json(msgspec.structs.replace(request, offset=writer.offset)))
+        call = channel.unary_stream(_FETCH)(canonical_json(msgspec.structs.replace(request, offset=held)))
         metadata = await _moving(call.initial_metadata(), idle_s)
         if not metadata:
             # A call that failed before it began gives empty metadata; reading it raises what really happened.
@@ -317,12 +344,30 @@ async def fetch(
         if writer.offset != size:
             raise Unavailable("the transfer broke off", code="transfer.cut", value=writer.offset, limit=size)
         return await _whole(writer.finish)
-    except grpc.aio.AioRpcError as error:
-        raise _failed(error) from error
+    except grpc.aio.AioRpcError as raised:
+        error = _failed(raised, held)
+        if error.code == _TORN:
+            spool.discard(request.digest)
+        raise error from raised
+    except IntegrityError as error:
+        if held and error.code in _CHANGED:
+            raise _from_the_start(error) from error
+        raise
     finally:
         if call is not None:
             call.cancel()
         writer.close()
+
+
+def _from_the_start(error: AimassError) -> Unavailable:
+    """What was held of a transfer that broke off is not what was sent then: a crash tore it, or the disk changed it."""
+    return Unavailable(
+        "what was held of a broken transfer had changed",
+        code=_TORN,
+        value=error.value,
+        limit=error.limit,
+        cure="It is sent again from the start.",
+    )
 
 
 def _stated_size(metadata: object) -> int:
@@ -346,25 +391,29 @@ async def submit(
     receiver's named refusal, or `Unavailable` for a broken link or one that takes nothing for `idle_s`: call again to
     go on. For the last word, while the receiver checks and records, it waits as long as the connection stands.
     """
-    call = channel.stream_stream(_SUBMIT)()
+    call, offset = channel.stream_stream(_SUBMIT)(), 0
     try:
         await _moving(call.write(canonical_json(header)), idle_s)
         reply = await _moving(call.read(), idle_s)
         if reply is grpc.aio.EOF:
-            raise _failed(await _failure(call))
+            raise _failed(await _failure(call), offset)
         offset = decode_json(_Offset, reply, "the server's answer").offset
+        if offset > len(data):
+            raise IntegrityError(
+                "the receiver holds more than there is", code="transfer.offset", value=offset, limit=len(data)
+            )
         for start in range(offset, len(data), CHUNK_BYTES):
             await _moving(call.write(bytes(data[start : start + CHUNK_BYTES])), idle_s)
             if progress is not None:
                 progress(min(start + CHUNK_BYTES, len(data)), len(data))
         await call.done_writing()
         if await call.read() != _STORED:
-            raise _failed(await _failure(call))
+            raise _failed(await _failure(call), offset)
         await call.code()
     except asyncio.InvalidStateError as error:  # the call had ended while it was written to
-        raise _failed(await _failure(call)) from error
+        raise _failed(await _failure(call), offset) from error
     except grpc.aio.AioRpcError as error:
-        raise _failed(error) from error
+        raise _failed(error, offset) from error
     finally:
         call.cancel()
 

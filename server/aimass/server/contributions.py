@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from aimass.proto.clock import Stopwatch
-from aimass.proto.contribution import Limits, check_contribution, decode_contribution
-from aimass.proto.errors import AimassError, Conflict, Refused, WrongState
+from aimass.proto.contribution import Limits, check_contribution, decode_contribution, most_bytes
+from aimass.proto.errors import AimassError, Conflict, LimitExceeded, Refused, WrongState
 from aimass.proto.logs import about
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Blobs, Spool, map_file
@@ -57,6 +57,26 @@ class Contributions:
             )
         return spool_key(header.run_id, header.step, partner)
 
+    async def check_size(self, partner: str, header: SubmitHeader) -> None:
+        """Refuse more bytes than a contribution to this step can have, before the first of them is taken."""
+        run = self._engine.live(header.run_id).row.run
+        place = run.place(partner, header.step)
+        if place is None:
+            return
+        expected = await self._expected(partner, header, run, place[0])
+        most = most_bytes(expected, self._limits)
+        if header.size > most:
+            error = LimitExceeded(
+                "more than a contribution to this step can have", code="submit.size", value=header.size, limit=most
+            )
+            await self._refuse(partner, header, error)
+            raise error
+
+    async def _refuse(self, partner: str, header: SubmitHeader, error: AimassError) -> None:
+        about(log, header.run_id, header.step, partner).warning("contribution refused: %s", error)
+        refused = steps.Refused(partner=partner, reason=f"{error.code}: {error.sentence()}")
+        await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=refused))
+
     def stored(self, partner: str, header: SubmitHeader) -> bool:
         """Whether exactly this contribution was acknowledged before, also in a step that has closed since."""
         live = self._engine.find(header.run_id)
@@ -78,9 +98,7 @@ class Contributions:
         try:
             await asyncio.to_thread(self._check, step, expected, data)
         except AimassError as error:
-            step_log.warning("contribution refused: %s", error)
-            refused = steps.Refused(partner=partner, reason=f"{error.code}: {error.sentence()}")
-            await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=refused))
+            await self._refuse(partner, header, error)
             await self._engine.on_disk(self._spool.discard, key)
             raise
         stored = steps.Stored(partner=partner, digest=header.digest)

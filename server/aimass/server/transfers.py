@@ -87,6 +87,7 @@ class Transfers:
             return model
         contribution = _Contribution(peer.name, header, self._contributions, self._spool)
         if not contribution.done:
+            await self._contributions.check_size(peer.name, header)
             await self._alone(contribution.key)
             # The older stream may have been acknowledged meanwhile: what it stored is not written over.
             contribution = _Contribution(peer.name, header, self._contributions, self._spool)
