@@ -12,15 +12,17 @@ import msgspec
 import pytest
 
 from aimass.privacy.transcript import Receipt
-from aimass.proto.errors import WrongState
+from aimass.proto.errors import Conflict, WrongState
 from aimass.proto.plan import EvaluateSettings, decode_plan, encode_plan
 from aimass.proto.step import Step
 from aimass.proto.tensors import Blob
+from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.views import RunState, SlotState
 from aimass.server import runs, steps
+from aimass.server.transfers import Upload
 from tests.support.clock import ManualClock
-from tests.support.engines import Bench
+from tests.support.engines import Bench, update
 
 PARTNERS = ("east", "north", "west")
 
@@ -292,6 +294,138 @@ def test_what_a_partner_that_leaves_has_sent_is_deleted_and_not_counted(tmp_path
         view = await bench.readings.run_view(run_id)
         assert view.steps[0].slots["west"] is SlotState.FAILED
         assert view.steps[0].reasons["west"].startswith("partner.withdrew")
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_late_work_does_not_take_the_place_of_those_that_a_step_asks(tmp_path: Path) -> None:
+    """Or a step would close with stale work alone, make its own asked late, and so each one after it."""
+
+    async def scenario() -> None:
+        names = ("a", "b", "c", "d", "e", "f")
+        bench = await Bench.start(tmp_path, ManualClock(), names)
+        run_id = await bench.submit(_plan(bench, rounds=3, sample=2, spare=2))
+        await bench.join(run_id)
+        first = bench.engine.live(run_id).row.run.open["0"].step.participants
+        for name in first[:2]:
+            await bench.send(run_id, name, 0)
+        run = await bench.until(run_id, lambda run: "1" in run.open)
+        assert set(run.open["1"].step.carried) == set(first[2:])
+        for name in first[2:]:
+            await bench.send(run_id, name, 0)
+        run = bench.engine.live(run_id).row.run
+        assert run.open["1"].counted is None
+        for name in run.open["1"].step.participants[:2]:
+            await bench.send(run_id, name, 1)
+        await bench.until(run_id, lambda run: "1" not in run.open)
+        view = await bench.readings.run_view(run_id)
+        assert sum(slot is SlotState.COUNTED for slot in view.steps[1].slots.values()) == 4
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_a_restart_during_grace_does_not_cut_it_short(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        bench = await Bench.start(tmp_path, clock, PARTNERS)
+        plan = decode_plan(_plan(bench, rounds=1, grace_s=3_000.0))
+        short = msgspec.structs.replace(plan.cohort, step_deadline_s=2.0)
+        run_id = await bench.submit(encode_plan(msgspec.structs.replace(plan, cohort=short)))
+        await bench.join(run_id)
+        await bench.send(run_id, "east", 0)
+        await bench.engine.apply(run_id, runs.InStep(index=0, event=steps.TimeUp()))
+        await bench.stop()
+        again = await Bench.start(tmp_path, clock, PARTNERS)
+        for _ in range(10):
+            clock.advance(200.0)
+            await asyncio.to_thread(int)
+        run = again.engine.live(run_id).row.run
+        assert run.state is RunState.RUNNING, run.reason
+        await again.send(run_id, "north", 0)
+        assert (await again.finished(run_id)).state is RunState.FINISHED
+        await again.stop()
+
+    _run(scenario())
+
+
+@pytest.mark.parametrize("kind", [steps.Failed, steps.Refused])
+def test_late_work_that_fails_between_two_training_steps_stands_in_the_next_one_as_failed(
+    tmp_path: Path, kind: type[steps.Failed] | type[steps.Refused]
+) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=3, exclude_after=1))
+        await bench.join(run_id)
+        await bench.send(run_id, "east", 0)
+        await bench.send(run_id, "north", 0)
+        await bench.engine.change(run_id, "pause", "anna")
+        await _close(bench, run_id, 0)
+        await bench.engine.apply(run_id, runs.InStep(index=0, event=kind(partner="west", reason="child.died: x")))
+        with pytest.raises(WrongState, match="this step's contribution is"):
+            await bench.send(run_id, "west", 0)
+        await bench.engine.change(run_id, "resume", "anna")
+        await bench.send(run_id, "east", 1)
+        await bench.send(run_id, "north", 1)
+        run = await bench.until(run_id, lambda run: "2" in run.open)
+        view = await bench.readings.run_view(run_id)
+        assert view.steps[1].slots["west"] is (SlotState.FAILED if kind is steps.Failed else SlotState.REFUSED)
+        assert run.excluded["west"].endswith("the last: child.died: x"), "nobody escapes the rule by being late first"
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_an_upload_that_begins_as_its_partner_leaves_does_not_stay_on_the_disk(tmp_path: Path) -> None:
+    """Between the leave to send and the file's opening the partner withdraws; later bytes find no place either."""
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=1))
+        await bench.join(run_id)
+        data = update(1.0)
+        header = SubmitHeader(kind="contribution", size=len(data), digest=Blob(data).digest, run_id=run_id, step=0)
+        upload = Upload("west", header, bench.contributions, bench.spool)
+        await bench.engine.apply(run_id, runs.Removed(partner="west", reason="partner.withdrew: x"))
+        with pytest.raises(WrongState):
+            upload.open()
+        assert list((tmp_path / "spool").iterdir()) == []
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_bytes_that_come_while_others_are_being_recorded_do_not_take_their_place(tmp_path: Path) -> None:
+    """A partner cuts its stream while what it sent is recorded, and sends something that was never checked."""
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=1))
+        await bench.join(run_id)
+        good, bad = update(1.0), update(float("nan"))
+
+        def upload(data: bytes) -> tuple[Upload, SubmitHeader]:
+            header = SubmitHeader(kind="contribution", size=len(data), digest=Blob(data).digest, run_id=run_id, step=0)
+            return Upload("west", header, bench.contributions, bench.spool), header
+
+        first, _ = upload(good)
+        writer = first.open()
+        writer.append(good)
+        recording = asyncio.create_task(first.accept(writer.finish()))
+        live = bench.engine.live(run_id)
+        async with live.lock:
+            await asyncio.sleep(0)
+            recording.cancel()
+            await asyncio.gather(recording, return_exceptions=True)
+            second, _ = upload(bad)
+            settled = asyncio.create_task(bench.contributions.settled(second.key))
+            await asyncio.sleep(0)
+            assert not settled.done()
+        await settled
+        with pytest.raises(Conflict):
+            upload(bad)
+        assert live.row.run.open["0"].slots["west"].digest == Blob(good).digest
         await bench.stop()
 
     _run(scenario())

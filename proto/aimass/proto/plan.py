@@ -99,9 +99,9 @@ class Cohort(Value, frozen=True):
     A run starts when all have joined, or at `join_deadline_s` with at least `quorum`; a step closes when all have
     answered, or at `step_deadline_s` with at least `quorum` contributions, and fails the run with fewer. With `sample`
     so many partners, chosen by the plan's seed, train in each round (0: all), and `spare` more are asked beside them:
-    such a step closes when `sample` have answered, whoever they are. `weights` says how much likelier than others,
-    which count 1, a partner is to be chosen. With `connected` those alone are asked that are here when a step opens,
-    as long as they are a quorum.
+    such a step closes when `sample` of those have answered, whoever they are. `weights` says how much likelier than
+    others, which count 1, a partner is to be chosen. With `connected` those alone are asked that are here when a step
+    opens, as long as they are a quorum.
 
     At the deadline a step that lacks its quorum waits `grace_s` longer and closes with the contribution that makes it.
     `late` says what becomes of work that comes after its step has closed: it is refused, or counted in the training

@@ -39,9 +39,9 @@ class Step(Value, frozen=True):
     `index` counts the steps of a run from 0 and orders the transcript. `round` is the driver's own count and names
     the random stream. `purpose` is the analysis's name for ANALYSE and QUERY and empty otherwise. `inputs` are the
     digests of the blobs that every participant gets (the model first); `addressed` replaces them for single partners.
-    With `wanted` the step closes as soon as so many contributions are there; 0 waits for all that are asked. At the
-    deadline a step without its quorum waits `grace_s` longer. `carried` are partners that are not asked because they
-    are late with an earlier step, whose index it gives: what they bring counts here.
+    With `wanted` the step closes as soon as so many of those that are asked have answered; 0 waits for all of them.
+    At the deadline a step without its quorum waits `grace_s` longer. `carried` are partners that are not asked because
+    they are late with an earlier step, whose index it gives: what they bring counts here.
     """
 
     index: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]

@@ -210,9 +210,9 @@ class Spool:
     def discard(self, key: str) -> None:
         """Forget the upload of `key`, finished or not."""
         path = self.path(key)
-        path.unlink(missing_ok=True)
-        for part in self._folder.glob(f"{path.name}.*.part"):
+        for part in self._folder.glob(f"{path.name}.*.part"):  # first: what is finished now has its last name after it
             part.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every upload by key, finished or not."""

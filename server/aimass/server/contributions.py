@@ -31,6 +31,7 @@ class Contributions:
 
     def __init__(self, engine: Engine, blobs: Blobs, spool: Spool, limits: Limits) -> None:
         self._engine, self._blobs, self._spool, self._limits = engine, blobs, spool, limits
+        self._accepting: dict[str, asyncio.Task[None]] = {}
 
     def key(self, partner: str, header: SubmitHeader) -> str:
         """Where a contribution's bytes go, if this partner may send it now.
@@ -83,14 +84,28 @@ class Contributions:
         return live is not None and _holds(live.row.run, partner, header)
 
     async def accept(self, partner: str, header: SubmitHeader, path: Path) -> None:
-        """Check a spooled contribution and record it; then it may be acknowledged.
+        """Check a spooled contribution and record it, to the end even where the stream that brought it is cut; then it
+        may be acknowledged.
 
         Raises the named reason for which it was refused; the refusal is recorded and the step goes on.
         """
         key = self.key(partner, header)
+        work = self._accepting[key] = asyncio.ensure_future(
+            self._engine.whole(self._accept(key, partner, header, path))
+        )
+        work.add_done_callback(lambda _: self._accepting.pop(key, None))
+        await asyncio.shield(work)
+
+    async def settled(self, key: str) -> None:
+        """What is being accepted under `key` is recorded or refused: until then nothing may be written over it."""
+        if (work := self._accepting.get(key)) is not None:
+            await asyncio.wait({work})
+
+    async def _accept(self, key: str, partner: str, header: SubmitHeader, path: Path) -> None:
         run = self._engine.live(header.run_id).row.run
         place = run.place(partner, header.step)
-        assert place is not None  # noqa: S101  (`key` has asked, and nothing was awaited since)
+        if place is None:
+            raise WrongState("the step is not open", code="submit.step_closed", value=header.step)
         step, _ = place
         data = map_file(path)  # stays readable where the step closes, and its files go, while the model is opened
         expected = await self._expected(partner, header, run, step)

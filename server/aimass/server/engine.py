@@ -123,7 +123,7 @@ class Engine:
             if state.counted is not None:
                 self._spawn(self._reduce(run.run_id, state.step.index, state.counted))
             else:
-                deadline_at = self._resumed(state.deadline_at, state.step.deadline_s)
+                deadline_at = self._resumed(state.deadline_at, state.patience_s)
                 live.deadlines[state.step.index] = self._spawn(
                     self._step_deadline(run.run_id, state.step.index, deadline_at)
                 )

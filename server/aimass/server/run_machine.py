@@ -197,14 +197,12 @@ def _in_step(run: Run, event: InStep) -> tuple[Run, tuple[Action, ...]]:
 
 
 def _in_late_work(run: Run, partner: str, late: Carried, event: steps.StepEvent) -> Run:
+    """What comes of late work while no step is open that counts it; a failure too is written down in the next one."""
     left = {name: held for name, held in run.carried.items() if name != partner}
-    if isinstance(event, steps.Stored):
+    if not isinstance(event, steps.Left | steps.TimeUp):
         if late.slot.state is not SlotState.ASKED:
             return run
-        stored = steps.Slot(state=SlotState.STORED, digest=event.digest)
-        left[partner] = msgspec.structs.replace(late, slot=stored)
-    elif late.slot.state is not SlotState.ASKED and not isinstance(event, steps.Left):
-        return run
+        left[partner] = msgspec.structs.replace(late, slot=steps.answered(event))
     return msgspec.structs.replace(run, carried=left)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "StepState",
     "Stored",
     "TimeUp",
+    "answered",
     "apply",
 ]
 
@@ -80,6 +81,11 @@ class StepState(Value, frozen=True):
             candidates=candidates,
             excluded=dict(excluded or {}),
         )
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that the present deadline gave when it was set."""
+        return self.step.grace_s if self.graced else self.step.deadline_s
 
     def origin(self, partner: str) -> Step:
         """The step that `partner` works on: this one, or the earlier one that its late work belongs to."""
@@ -158,19 +164,26 @@ def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepActi
     slot = state.slots.get(event.partner)
     if slot is None or slot.state not in ((SlotState.ASKED, SlotState.STORED) if isinstance(event, Left) else _ASKED):
         return state, ()
-    if isinstance(event, Stored):
-        slot = Slot(state=SlotState.STORED, digest=event.digest)
-    else:
-        kind = SlotState.REFUSED if isinstance(event, Refused) else SlotState.FAILED
-        slot = Slot(state=kind, reason=event.reason)
-    state = msgspec.structs.replace(state, slots=state.slots | {event.partner: slot})
-    if state.step.wanted and _count(state, SlotState.STORED) >= state.step.wanted:
+    state = msgspec.structs.replace(state, slots=state.slots | {event.partner: answered(event)})
+    if state.step.wanted and _answers(state) >= state.step.wanted:
         return _close(state, _enough(state))
     if not any(state.slots[name].state is SlotState.ASKED for name in state.step.participants):
         return _close(state, _late(state))  # late work of earlier steps is not waited for
     if state.graced and _count(state, SlotState.STORED) >= state.step.quorum:
         return _close(state, _late(state))
     return state, ()
+
+
+def answered(event: Stored | Refused | Failed | Left) -> Slot:
+    """The place of a partner after what it brought, or did not."""
+    if isinstance(event, Stored):
+        return Slot(state=SlotState.STORED, digest=event.digest)
+    return Slot(state=SlotState.REFUSED if isinstance(event, Refused) else SlotState.FAILED, reason=event.reason)
+
+
+def _answers(state: StepState) -> int:
+    """Contributions to this very step: if late work of earlier ones counted as well, it would make this step's late."""
+    return sum(state.slots[name].state is SlotState.STORED for name in state.step.participants)
 
 
 def _time_up(state: StepState) -> tuple[StepState, tuple[StepAction, ...]]:

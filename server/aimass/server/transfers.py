@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimass.privacy.pki import Peer, Role
-from aimass.proto.errors import AimassError, LimitExceeded, NotFound, Refused, Unavailable
+from aimass.proto.errors import AimassError, LimitExceeded, NotFound, Refused, Unavailable, WrongState
 from aimass.proto.grpc_env import grpc
 from aimass.proto.storage import Blobs, Spool, SpoolWriter, map_file
 from aimass.proto.tensors import Blob
@@ -18,7 +18,7 @@ from aimass.server.engine import MODEL_KEY
 from aimass.server.gate import Gate
 from aimass.server.readings import Readings
 
-__all__ = ["Transfers"]
+__all__ = ["Transfers", "Upload"]
 
 
 class Transfers:
@@ -85,12 +85,13 @@ class Transfers:
             if not model.done:
                 await self._alone(model.key)
             return model
-        contribution = _Contribution(peer.name, header, self._contributions, self._spool)
+        contribution = Upload(peer.name, header, self._contributions, self._spool)
         if not contribution.done:
             await self._contributions.check_size(peer.name, header)
             await self._alone(contribution.key)
+            await self._contributions.settled(contribution.key)
             # The older stream may have been acknowledged meanwhile: what it stored is not written over.
-            contribution = _Contribution(peer.name, header, self._contributions, self._spool)
+            contribution = Upload(peer.name, header, self._contributions, self._spool)
         return contribution
 
     async def _alone(self, key: str) -> None:
@@ -107,7 +108,9 @@ class Transfers:
         task.add_done_callback(lambda done: self._uploads.pop(key) if self._uploads.get(key) is done else None)
 
 
-class _Contribution:
+class Upload:
+    """A contribution that its partner may send; where it may not, making this raises what `Contributions.key` does."""
+
     def __init__(self, peer: str, header: SubmitHeader, contributions: Contributions, spool: Spool) -> None:
         self.peer = peer
         self._header, self._contributions, self._spool = header, contributions, spool
@@ -115,9 +118,19 @@ class _Contribution:
         self.key = "" if self.done else contributions.key(peer, header)
 
     def open(self) -> SpoolWriter:
-        return self._spool.begin(self.key, self._header.size, self._header.digest)
+        """Where its bytes go; raises `WrongState` where its place is gone by then."""
+        writer = self._spool.begin(self.key, self._header.size, self._header.digest)
+        try:
+            self._contributions.key(self.peer, self._header)
+        except WrongState:
+            # The place went, and its files, before this one was there: whoever withdrew has been told it is deleted.
+            writer.close()
+            self._spool.discard(self.key)
+            raise
+        return writer
 
     async def accept(self, path: Path) -> None:
+        """Check and record it."""
         await self._contributions.accept(self.peer, self._header, path)
 
 
