@@ -12,12 +12,12 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aimass.privacy.transcript import Chain, entry_bytes, sign_head_seen
+from aimass.privacy.transcript import Chain, Receipt, entry_bytes, sign_head_seen, sign_receipt
 from aimass.proto.plan import decode_plan, encode_plan
 from aimass.proto.values import canonical_json
 from aimass.server import runs, steps
 from aimass.server.audit import Evidence, audit_run
-from aimass.server.store import Entry
+from aimass.server.store import Entry, ReceiptRow
 from tests.support.clock import ManualClock
 from tests.support.engines import SIGNER, Bench
 
@@ -30,7 +30,7 @@ async def _evidence(folder: Path) -> Evidence:
     bench = await Bench.start(folder, ManualClock(), PARTNERS)
     plan = decode_plan(bench.plan(rounds=4, quorum=2))
     cohort = msgspec.structs.replace(
-        plan.cohort, sample=3, weights={"p1": 4.0}, late="next", late_rounds=4, exclude_after=1, connected=True
+        plan.cohort, sample=3, weights={"p1": 4.0}, late="next", late_rounds=1, exclude_after=1, connected=True
     )
     run_id = await bench.submit(encode_plan(msgspec.structs.replace(plan, cohort=cohort)))
     await bench.join(run_id)
@@ -163,3 +163,128 @@ def test_receipts_that_are_forged_or_gone_are_found(evidence: Evidence) -> None:
     forged = dataclasses.replace(first, body=first.body.replace(b'"counted"', b'"refused"'))
     faults = audit_run(msgspec.structs.replace(evidence, receipts=[forged, *rest])).faults
     assert any(fault.startswith(f"receipt of {first.partner}") for fault in faults)
+
+
+def _lie(evidence: Evidence, change: Callable[[int, dict[str, Any]], None]) -> tuple[str, ...]:
+    """Faults of a history that a server told everybody from the start: its receipts fit, and so does all it signed."""
+    entries = _told_again(evidence.entries, evidence.row.run_id, change)
+    receipts = []
+    for entry in entries:
+        body = msgspec.json.decode(entry.body)
+        for partner, digest in body.get("contributions", {}).items() if "step" in body else ():
+            index = body["step"]["carried"].get(partner, body["step"]["index"])
+            receipt = Receipt(
+                run_id=evidence.row.run_id, step=index, partner=partner, contribution=digest, outcome="counted",
+                reason="", entries=entry.chain.entries, head=entry.chain.head,
+            )  # fmt: skip
+            receipts.append(ReceiptRow(index, partner, entry.chain.entries, *sign_receipt(SIGNER, receipt)))
+    return audit_run(msgspec.structs.replace(evidence, entries=entries, receipts=receipts, heads=[])).faults
+
+
+def test_a_history_that_fits_has_no_fault_and_says_whose_signature_is_missing(evidence: Evidence) -> None:
+    assert _lie(evidence, lambda index, body: None) == ()
+    audit = audit_run(evidence)
+    assert "p0" not in audit.heads_missing
+    assert len(audit.heads_missing) > 1
+
+
+def _chosen_by_hand(index: int, body: dict[str, Any]) -> None:
+    if index == 1:
+        step = body["step"]
+        step["participants"] = sorted(body.pop("candidates"))[-3:]
+        body["contributions"], body["others"] = dict.fromkeys(step["participants"], "0" * 64), {}
+
+
+def _away_by_order(index: int, body: dict[str, Any]) -> None:
+    if index == 1:
+        _chosen_by_hand(index, body)
+        body["away"] = {name: "late" for name in PARTNERS if name not in body["step"]["participants"]}
+
+
+def _smaller_circle(index: int, body: dict[str, Any]) -> None:
+    if index == 4:
+        body["step"]["quorum"] = 1
+        first, *rest = sorted(body["contributions"])
+        body["contributions"] = {first: body["contributions"][first]}
+        body["others"] = dict.fromkeys(rest, "late")
+
+
+def _gone_and_back(index: int, body: dict[str, Any]) -> None:
+    if index in (1, 2):
+        name = next(name for name in body["candidates"] if name not in body["step"]["participants"])
+        body["candidates"].remove(name)
+        body["away"] = {name: "removed" if index == 1 else "declined"}
+
+
+def _shorter_deadline(index: int, body: dict[str, Any]) -> None:
+    if index == 1:
+        body["step"]["deadline_s"] = 0.001
+
+
+def _dropped_in_silence(index: int, body: dict[str, Any]) -> None:
+    if index == 4:
+        del body["contributions"][next(iter(body["contributions"]))]
+
+
+def _excluded_at_will(index: int, body: dict[str, Any]) -> None:
+    if index == 1:
+        name = next(name for name in body["candidates"] if name not in body["step"]["participants"])
+        body["candidates"].remove(name)
+        body["excluded"] = {name: "run.excluded: nothing in 3 steps in a row"}
+
+
+def _too_late(index: int, body: dict[str, Any]) -> None:
+    if index == 2:
+        body["step"]["round"] = 3
+
+
+def _other_input(index: int, body: dict[str, Any]) -> None:
+    if index == 3:
+        body["step"]["inputs"] = ["f" * 64]
+
+
+def _told_twice(index: int, body: dict[str, Any]) -> None:
+    if index == 4:
+        body["step"]["index"] = 1
+
+
+def _other_end(index: int, body: dict[str, Any]) -> None:
+    if index == 5:
+        body["model"] = "f" * 64
+
+
+def _unreadable(index: int, body: dict[str, Any]) -> None:
+    if index == 2:
+        del body["step"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_chosen_by_hand, "the history does not say once where"),
+        (_away_by_order, "is said to have been away (late), and that cannot be"),
+        (_gone_and_back, "had been removed from the run before"),
+        (_smaller_circle, "quorum"),
+        (_shorter_deadline, "deadline"),
+        (_dropped_in_silence, "what became of a partner that was asked is not told"),
+        (_excluded_at_will, "had not failed as often as the plan says"),
+        (_too_late, "the plan does not count the work"),
+        (_other_input, "it worked on another model"),
+        (_told_twice, "stands in the history twice"),
+        (_other_end, "the run ended with another model"),
+        (_unreadable, "entry 2: the body of entry 2 cannot be read"),
+    ],
+)
+def test_a_lie_that_was_told_from_the_start_contradicts_the_plan_or_itself(
+    evidence: Evidence, change: Callable[[int, dict[str, Any]], None], told: str
+) -> None:
+    faults = _lie(evidence, change)
+    assert any(told in fault for fault in faults), faults
+
+
+def test_a_record_that_says_another_model_or_state_than_the_history_is_found(evidence: Evidence) -> None:
+    for change, told in (({"model": "f" * 64}, "the run's model on record"), ({"state": "failed"}, "does not end so")):
+        run = msgspec.structs.replace(evidence.row.run, **change)
+        row = dataclasses.replace(evidence.row, run=msgspec.convert(msgspec.to_builtins(run), runs.Run))
+        faults = audit_run(msgspec.structs.replace(evidence, row=row)).faults
+        assert any(told in fault for fault in faults), faults

@@ -1,7 +1,8 @@
 """A run told again from its transcript, for an auditor: the chain, the choice of partners, what was counted of whom.
 
 It trusts the stored bytes of the plan and of the entries no further than their digests reach, and computes anew what
-follows from them. What partners signed of the history ties it to what they saw while it was made.
+follows from them. What partners signed of the history ties it to what they saw while it was made. Who was away when a
+step opened is the server's word: it stands in the history, so that whoever is named there can deny it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -17,20 +18,21 @@ from aimass.privacy.roster import Roster
 from aimass.privacy.transcript import Chain, check_head_seen, check_receipt, entry_bytes
 from aimass.proto.errors import AimassError
 from aimass.proto.plan import Plan, decode_plan
-from aimass.proto.step import Step, StepKind
-from aimass.proto.values import Value, convert
-from aimass.server.cohort import ask
+from aimass.proto.values import Value
+from aimass.server.audit_steps import Body, Created, Ended, Steps, choices, read_bodies, step_faults, steps_in
 from aimass.server.store import Entry, ModelRow, ReceiptRow, RunRow, Store
 
 __all__ = ["Audit", "Evidence", "audit_run", "gather"]
 
 _ALL: Final = 1_000_000
-_CHOOSING: Final = "averaging"
-"""The driver whose training cohorts follow `aimass.server.cohort.ask`."""
 
 
 class Audit(Value, frozen=True):
-    """What was looked at, by kind, and every fault that was found: none for a run that is what it says."""
+    """What was looked at, by kind, and every fault that was found: none for a run that is what it says.
+
+    `heads_signed` says how many entries each partner signed; of the partners in `heads_missing` something was counted,
+    and no signature that can be checked lies here: for them the history is the server's word alone.
+    """
 
     run_id: str
     entries: int
@@ -38,6 +40,7 @@ class Audit(Value, frozen=True):
     choices_repeated: int
     receipts: int
     heads_signed: dict[str, int]
+    heads_missing: tuple[str, ...]
     head: str
     faults: tuple[str, ...]
 
@@ -57,15 +60,15 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 def gather(store: Store, row: RunRow, roster: Roster) -> Evidence:
     """Everything that a store holds of a run as far as its transcript goes; the run may go on meanwhile."""
     heads, entries = store.heads(row.run_id), store.transcript(row.run_id)
-    committed = [
-        msgspec.json.decode(entry.body)["step"]["index"] for entry in entries if b'"event":"step"' in entry.body
-    ]
+    receipts, models = store.receipts(row.run_id), store.models(row.run_id, limit=_ALL)
+    # Models carry the index of their step, and steps follow one another: newer ones were committed meanwhile.
+    last = max((body.step.index for _, body in steps_in(read_bodies(entries, []))), default=-1)
     return Evidence(
         row=row,
         entries=entries,
-        receipts=[receipt for receipt in store.receipts(row.run_id) if receipt.entries <= len(entries)],
+        receipts=[receipt for receipt in receipts if receipt.entries <= len(entries)],
         heads=heads,
-        models=[model for model in store.models(row.run_id, limit=_ALL) if model.step in committed],
+        models=[model for model in models if row.run.state.final or model.step <= last],
         server=roster.server.identity,
         partners={member.name: member.identity for member in roster.members},
     )
@@ -73,27 +76,30 @@ def gather(store: Store, row: RunRow, roster: Roster) -> Evidence:
 
 def audit_run(evidence: Evidence) -> Audit:
     """Look at everything; nothing that is found stops the rest."""
-    row, chains = evidence.row, [Chain()]
+    chains = [Chain()]
     faults = list(_chain(evidence, chains))
-    bodies: list[dict[str, Any]] = [msgspec.json.decode(entry.body) for entry in evidence.entries]
-    steps = {body["step"]["index"]: body for body in bodies if body.get("event") == "step"}
+    bodies = read_bodies(evidence.entries, faults)
+    steps, repeated = steps_in(bodies), 0
     try:
-        plan = decode_plan(row.plan)
-        faults += _created(row, plan, bodies)
-        faults += _choices(plan, steps)
+        plan = decode_plan(evidence.row.plan)
     except AimassError as error:
         faults.append(f"plan: {error}")
-    faults += _late(steps)
-    faults += _models(evidence, bodies)
+    else:
+        faults += _created(evidence.row, plan, bodies)
+        faults += step_faults(plan, steps, frozenset(evidence.row.run.participants))
+        faults += _models(evidence, plan, bodies)
+        repeated, wrong_choices = choices(plan, steps)
+        faults += wrong_choices
     faults += _receipts(evidence, steps, chains)
     signed, wrong = _heads(evidence, chains)
     return Audit(
-        run_id=row.run_id,
-        entries=len(bodies),
+        run_id=evidence.row.run_id,
+        entries=len(evidence.entries),
         steps=len(steps),
-        choices_repeated=sum(body["step"]["kind"] == StepKind.TRAIN for body in steps.values()),
+        choices_repeated=repeated,
         receipts=len(evidence.receipts),
         heads_signed=signed,
+        heads_missing=tuple(sorted({name for _, body in steps for name in body.contributions} - set(signed))),
         head=chains[-1].head,
         faults=(*faults, *wrong),
     )
@@ -109,59 +115,52 @@ def _chain(evidence: Evidence, chains: list[Chain]) -> Iterator[str]:
             yield f"entry {index}: its head is not the one that was recorded"
 
 
-def _created(row: RunRow, plan: Plan, bodies: Sequence[dict[str, Any]]) -> Iterator[str]:
-    digest = hashlib.sha256(row.plan).hexdigest()
-    if not bodies or bodies[0].get("event") != "created":
+def _created(row: RunRow, plan: Plan, bodies: Sequence[Body | None]) -> Iterator[str]:
+    """The history begins with the plan, and ends once."""
+    first = bodies[0] if bodies else None
+    if not isinstance(first, Created):
         yield "entry 0: the run does not begin with its creation"
-    elif bodies[0]["plan"] != digest or bodies[0]["model"] != plan.model or bodies[0]["roster"] != row.roster_digest:
-        yield "entry 0: plan, roster or first model is not the one that the run began with"
+    elif (first.plan, first.model, first.roster, first.owner) != (
+        hashlib.sha256(row.plan).hexdigest(), plan.model, row.roster_digest, row.owner,
+    ):  # fmt: skip
+        yield "entry 0: plan, roster or first model, or the owner, is not the one that the run began with"
+    if plan.cohort.partners and set(plan.cohort.partners) != set(row.run.participants):
+        yield "the participants on record are not those of the plan"
     for index, body in enumerate(bodies):
-        if body.get("event") == "ended" and index + 1 != len(bodies):
+        if index and isinstance(body, Created):
+            yield f"entry {index}: the run begins a second time"
+        if isinstance(body, Ended) and index + 1 != len(bodies):
             yield f"entry {index}: the history goes on after the run's end"
+    last = bodies[-1] if bodies else None
+    if row.run.state.final and not (isinstance(last, Ended) and last.state is row.run.state):
+        yield f"the run is {row.run.state} on record, and its history does not end so"
 
 
-def _choices(plan: Plan, steps: Mapping[int, dict[str, Any]]) -> Iterator[str]:
-    """Whom the plan's seed chooses of the candidates is who was asked."""
-    for index, body in sorted(steps.items()):
-        step = convert(Step, body["step"], f"step {index}")
-        pool = tuple(body.get("candidates", step.participants))
-        if not set(step.participants) <= set(pool) or set(step.participants) & set(body.get("excluded", {})):
-            yield f"step {index}: somebody was asked who was no candidate"
-        if step.kind is StepKind.TRAIN and any(stage.driver == _CHOOSING for stage in plan.stages):
-            asked, wanted = ask(plan.cohort, plan.seed, step.round, pool)
-            if (asked, wanted) != (step.participants, step.wanted):
-                yield f"step {index}: the plan's seed chooses {', '.join(asked)}, and others were asked"
-        counted = set(body["contributions"])
-        if len(counted) < step.quorum or not counted <= {*step.participants, *step.carried}:
-            yield f"step {index}: fewer than the quorum were counted, or somebody who was not asked"
-
-
-def _late(steps: Mapping[int, dict[str, Any]]) -> Iterator[str]:
-    """Work that was carried from an earlier step was late there, and counted once."""
-    counted: set[tuple[int, str]] = set()
-    for index, body in sorted(steps.items()):
-        carried = body["step"]["carried"]
-        for partner, origin in carried.items():
-            if steps.get(origin, {}).get("others", {}).get(partner) != "late":
-                yield f"step {index}: {partner} was not late in step {origin}"
-        for partner in body["contributions"]:
-            work = carried.get(partner, index), partner
-            if work in counted:
-                yield f"step {index}: the work of {partner} for step {work[0]} counts twice"
-            counted.add(work)
-
-
-def _models(evidence: Evidence, bodies: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """The models on record are those that the entries name, in order."""
-    told = [evidence.row.run.plan.model, *(body["model"] for body in bodies if body.get("event") == "step")]
+def _models(evidence: Evidence, plan: Plan, bodies: Sequence[Body | None]) -> Iterator[str]:
+    """Each step works on the model before it; the models on record are those that the entries name, in order."""
+    told = [plan.model]
+    for _, body in steps_in(bodies):
+        if body.step.inputs[:1] != (told[-1],):
+            yield f"step {body.step.index}: it worked on another model than the one that the history had come to"
+        told.append(body.model)
     made = [after for before, after in itertools.pairwise(told) if after != before]
     if made != [model.digest for model in sorted(evidence.models, key=lambda model: model.step)]:
         yield "the models on record are not those of the transcript"
+    run, last = evidence.row.run, bodies[-1] if bodies else None
+    if run.model not in (told[-1:] if run.state.final else told):
+        yield "the run's model on record is not the one that its history came to"
+    if isinstance(last, Ended) and last.model != told[-1]:
+        yield "the run ended with another model than its last step made"
 
 
-def _receipts(evidence: Evidence, steps: Mapping[int, dict[str, Any]], chains: Sequence[Chain]) -> Iterator[str]:
+def _receipts(evidence: Evidence, steps: Steps, chains: Sequence[Chain]) -> Iterator[str]:
     """A receipt for everything that was counted, signed, and nothing counted that has none."""
-    told: set[tuple[int, str, str]] = set()
+    told: set[tuple[int, str, str, int]] = set()
+    counted = {
+        (body.origin(partner), partner, digest, entries)
+        for entries, body in steps
+        for partner, digest in body.contributions.items()
+    }
     for row in evidence.receipts:
         what = f"receipt of {row.partner} for step {row.step}"
         try:
@@ -169,17 +168,19 @@ def _receipts(evidence: Evidence, steps: Mapping[int, dict[str, Any]], chains: S
         except AimassError as error:
             yield f"{what}: {error}"
             continue
+        if (receipt.step, receipt.partner) != (row.step, row.partner):
+            yield f"{what}: it is that of {receipt.partner} for step {receipt.step}"
         if not 0 < receipt.entries < len(chains) or chains[receipt.entries].head != receipt.head:
             yield f"{what}: it speaks of another history"
         if receipt.outcome == "counted":
-            told.add((receipt.step, receipt.partner, receipt.contribution))
-    counted = {
-        (body["step"]["carried"].get(partner, index), partner, digest)
-        for index, body in steps.items()
-        for partner, digest in body["contributions"].items()
-    }
-    for index, partner, digest in sorted(told ^ counted):
-        yield f"step {index}: contribution {digest[:16]} of {partner} has a receipt or an entry, and not both"
+            told.add((receipt.step, receipt.partner, receipt.contribution, receipt.entries))
+        elif any(work[:2] == (receipt.step, receipt.partner) for work in counted):
+            yield f"{what}: it says {receipt.outcome} of work that was counted"
+    for index, partner, digest, entries in sorted(told ^ counted):
+        yield (
+            f"step {index}: contribution {digest[:16]} of {partner} has a receipt or an entry, and not both "
+            f"(the history's entry {entries - 1})"
+        )
 
 
 def _heads(evidence: Evidence, chains: Sequence[Chain]) -> tuple[dict[str, int], list[str]]:

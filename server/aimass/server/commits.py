@@ -50,6 +50,7 @@ def step_commit(
         "others": others,
         "metrics": {name: metric.mean for name, metric in view.metrics.items()},
         "model": made[0].digest if made else run.model,
+        "away": state.away,
     }
     if state.candidates:
         fields["candidates"] = state.candidates

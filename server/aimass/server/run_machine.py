@@ -317,6 +317,7 @@ def _stage_done(run: Run, done: Done, world: _World) -> tuple[Run, tuple[Action,
 def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: float) -> tuple[Run, tuple[Action, ...]]:
     """Open steps as the plan has them; the first that trains takes the late work."""
     opened: dict[str, steps.StepState] = {}
+    away = _away(run, chosen)
     for step in proposed:
         late: dict[str, Carried] = {}
         if step.kind is StepKind.TRAIN and step.reduce is Reduction.SUM:
@@ -328,9 +329,19 @@ def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: fl
             {name: (held.step, held.slot) for name, held in late.items()},
             chosen if chosen != step.participants else (),
             run.excluded,
+            {name: why for name, why in away.items() if name not in late},
         )
     run = msgspec.structs.replace(run, open=run.open | opened, next_index=max(step.index for step in proposed) + 1)
     return run, tuple(Open(step=state.step) for state in opened.values())
+
+
+def _away(run: Run, chosen: Collection[str]) -> dict[str, str]:
+    """Where everybody is that is neither a candidate nor excluded: nobody is left out of a step without a word."""
+    return {
+        name: "late" if name in run.carried else "not connected" if name in run.joined else str(member.state)
+        for name, member in sorted(run.participants.items())
+        if name not in chosen and member.state is not ParticipantState.EXCLUDED
+    }
 
 
 def _without_late_work(run: Run, reason: str) -> tuple[Run, tuple[Action, ...]]:

@@ -49,7 +49,8 @@ class StepState(Value, frozen=True):
     """A step that is open, or closing: then `counted` is fixed, and only the commit is left to do.
 
     `carried` holds, by partner, the earlier step whose late work counts here. `candidates` are the partners among whom
-    this step's were chosen, where not all of them were, and `excluded` those that were not asked, with the reason.
+    this step's were chosen, where not all of them were, `excluded` those that were not asked, with the reason, and
+    `away` all others that the run knows, with where they were.
     """
 
     step: Step
@@ -60,6 +61,7 @@ class StepState(Value, frozen=True):
     carried: dict[str, Step] = {}
     candidates: tuple[str, ...] = ()
     excluded: dict[str, str] = {}
+    away: dict[str, str] = {}
     graced: bool = False
 
     @staticmethod
@@ -69,6 +71,7 @@ class StepState(Value, frozen=True):
         carried: Mapping[str, tuple[Step, Slot]] | None = None,
         candidates: tuple[str, ...] = (),
         excluded: Mapping[str, str] | None = None,
+        away: Mapping[str, str] | None = None,
     ) -> StepState:
         """A fresh step in which everybody has been asked; late work keeps the places that it has."""
         late = carried or {}
@@ -80,6 +83,7 @@ class StepState(Value, frozen=True):
             carried={name: origin for name, (origin, _) in late.items()},
             candidates=candidates,
             excluded=dict(excluded or {}),
+            away=dict(away or {}),
         )
 
     @property

@@ -1,0 +1,190 @@
+"""What each committed step of a run must be, by the plan and by the steps before it: pure rules for an auditor.
+
+They read the bodies of the transcript as values; every fault is a line that names the step and the partner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from aimass.proto.errors import AimassError
+from aimass.proto.names import Digest, Name
+from aimass.proto.plan import Cohort, Plan
+from aimass.proto.step import Reduce, Step, StepKind
+from aimass.proto.values import Value, decode_json
+from aimass.proto.views import ParticipantState, RunState, SlotState
+from aimass.server.cohort import ask
+from aimass.server.store import Entry
+
+__all__ = ["Body", "Created", "Ended", "StepTold", "Steps", "choices", "read_bodies", "step_faults", "steps_in"]
+
+_CHOOSING: Final = "averaging"
+"""The driver whose training cohorts follow `aimass.server.cohort.ask`."""
+_NOT_YET: Final = (ParticipantState.INVITED, ParticipantState.DECLINED)
+
+
+class Created(Value, frozen=True, tag_field="event", tag="created"):
+    """What was agreed before anything was computed."""
+
+    plan: Digest
+    roster: Digest
+    model: Digest
+    owner: str
+
+
+class StepTold(Value, frozen=True, tag_field="event", tag="step"):
+    """A committed step, as `aimass.server.commits` writes it."""
+
+    step: Step
+    contributions: dict[Name, Digest]
+    others: dict[Name, SlotState]
+    metrics: dict[str, float | None]
+    model: Digest
+    away: dict[Name, str]
+    candidates: tuple[Name, ...] = ()
+    excluded: dict[Name, str] = {}
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """Among whom the partners were chosen: those alone that were asked, where no others are named."""
+        return self.candidates or self.step.participants
+
+    def origin(self, partner: str) -> int:
+        """The index of the step that a partner's work here is for."""
+        return self.step.carried.get(partner, self.step.index)
+
+
+class Ended(Value, frozen=True, tag_field="event", tag="ended"):
+    """How the run ended."""
+
+    state: RunState
+    reason: str
+    model: Digest
+
+
+Body = Created | StepTold | Ended
+Steps = Sequence[tuple[int, StepTold]]
+"""Committed steps, each after the number of entries that the history has with it."""
+
+
+def read_bodies(entries: Sequence[Entry], faults: list[str]) -> list[Body | None]:
+    """What the entries say, None for those that cannot be read."""
+    bodies: list[Body | None] = []
+    for index, entry in enumerate(entries):
+        try:
+            bodies.append(decode_json(Body, entry.body, f"the body of entry {index}"))  # type: ignore[arg-type]
+        except AimassError as error:
+            faults.append(f"entry {index}: {error}")
+            bodies.append(None)
+    return bodies
+
+
+def steps_in(bodies: Sequence[Body | None]) -> list[tuple[int, StepTold]]:
+    """The committed steps among `bodies`."""
+    return [(index + 1, body) for index, body in enumerate(bodies) if isinstance(body, StepTold)]
+
+
+def step_faults(plan: Plan, steps: Steps, invited: frozenset[str]) -> Iterator[str]:
+    """Everything but the choice that the plan's seed makes; `invited` are all partners of the run."""
+    yield from _asked(plan.cohort, steps, invited)
+    yield from _absences(plan.cohort, steps)
+    yield from _exclusions(plan.cohort, steps)
+    yield from _late(plan.cohort, steps)
+
+
+def choices(plan: Plan, steps: Steps) -> tuple[int, list[str]]:
+    """How many choices of training partners were repeated, and the faults: whom the seed chooses is who was asked."""
+    trained = [body for _, body in steps if body.step.kind is StepKind.TRAIN]
+    if all(stage.driver != _CHOOSING for stage in plan.stages):
+        return 0, []
+    return len(trained), [fault for body in trained for fault in _choice(plan, body)]
+
+
+def _asked(cohort: Cohort, steps: Steps, invited: frozenset[str]) -> Iterator[str]:
+    """Every partner is accounted for in every step, once, under the plan's terms."""
+    seen = set[int]()
+    for _, body in steps:
+        step, what = body.step, f"step {body.step.index}"
+        if step.index in seen:
+            yield f"{what}: it stands in the history twice"
+        seen.add(step.index)
+        if step.grace_s != cohort.grace_s or step.quorum < cohort.quorum:
+            yield f"{what}: its quorum or its grace is not the plan's"
+        places = [*body.pool, *step.carried, *body.excluded, *body.away]
+        if sorted(places) != sorted(invited):
+            odd = sorted(invited.symmetric_difference(places)) or sorted({n for n in places if places.count(n) > 1})
+            yield f"{what}: the history does not say once where {', '.join(odd)} was"
+        if not set(step.participants) <= set(body.pool):
+            yield f"{what}: somebody was asked who was no candidate"
+        if step.kind is not StepKind.TRAIN and step.participants != body.pool:
+            yield f"{what}: not all that were there were asked"
+        if sorted([*body.contributions, *body.others]) != sorted([*step.participants, *step.carried]):
+            yield f"{what}: what became of a partner that was asked is not told, or of one that was not asked is"
+        if len(body.contributions) < max(step.quorum, cohort.quorum):
+            yield f"{what}: fewer than the quorum were counted"
+
+
+def _absences(cohort: Cohort, steps: Steps) -> Iterator[str]:
+    """Nobody is said to be away for what the plan does not know or the history itself contradicts."""
+    last: dict[str, str] = {}
+    for _, body in steps:
+        for name, why in body.away.items():
+            if (
+                (why == "not connected" and not cohort.connected)
+                or (why == "late" and (body.step.kind is StepKind.TRAIN or last.get(name) != SlotState.LATE))
+                or (why in _NOT_YET and last.get(name, why) not in _NOT_YET)
+            ):
+                yield f"step {body.step.index}: {name} is said to have been away ({why}), and that cannot be"
+        for name in sorted(name for name, why in last.items() if why == ParticipantState.REMOVED):
+            if body.away.get(name) != ParticipantState.REMOVED:
+                yield f"step {body.step.index}: {name} had been removed from the run before"
+        last |= dict.fromkeys(body.contributions, SlotState.COUNTED) | body.others
+        last |= {name: why for name, why in body.away.items() if why != "late"}
+
+
+def _choice(plan: Plan, body: StepTold) -> Iterator[str]:
+    """Whom the plan's seed chooses of the candidates is who was asked."""
+    asked, wanted = ask(plan.cohort, plan.seed, body.step.round, body.pool)
+    if (asked, wanted) != (body.step.participants, body.step.wanted):
+        yield f"step {body.step.index}: the plan's seed chooses {', '.join(asked)}, and others were asked"
+    if body.step.deadline_s != plan.cohort.step_deadline_s:
+        yield f"step {body.step.index}: its deadline is not the plan's"
+
+
+def _exclusions(cohort: Cohort, steps: Steps) -> Iterator[str]:
+    """Who was excluded had failed as often as the plan says; after it came back, once is enough."""
+    failures: dict[str, int] = {}
+    out, ever = frozenset[str](), set[str]()
+    for _, body in steps:
+        for name in sorted(set(body.excluded) - out):
+            if not cohort.exclude_after or failures.get(name, 0) < (1 if name in ever else cohort.exclude_after):
+                yield f"step {body.step.index}: {name} was excluded and had not failed as often as the plan says"
+        out = frozenset(body.excluded)
+        ever |= out
+        failures |= dict.fromkeys(body.contributions, 0)
+        failures |= {name: failures.get(name, 0) + 1 for name in body.others}
+
+
+def _late(cohort: Cohort, steps: Steps) -> Iterator[str]:
+    """Work that was carried from an earlier step was late there, is as late as the plan allows, and counted once."""
+    counted: set[tuple[int, str]] = set()
+    earlier: dict[int, StepTold] = {}
+    for _, body in steps:
+        what = f"step {body.step.index}"
+        for partner, index in body.step.carried.items():
+            origin = earlier.get(index)
+            if origin is None or origin.others.get(partner) is not SlotState.LATE:
+                yield f"{what}: {partner} was not late in step {index}"
+            elif (
+                cohort.late != "next"
+                or not 0 < body.step.round - origin.step.round <= cohort.late_rounds
+                or {(b.step.kind, b.step.reduce) for b in (body, origin)} != {(StepKind.TRAIN, Reduce.SUM)}
+            ):
+                yield f"{what}: the plan does not count the work of {partner} for step {index} here"
+        for partner in body.contributions:
+            work = body.origin(partner), partner
+            if work in counted:
+                yield f"{what}: the work of {partner} for step {work[0]} counts twice"
+            counted.add(work)
+        earlier[body.step.index] = body
