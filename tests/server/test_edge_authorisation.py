@@ -21,21 +21,23 @@ CONTROL = (
     "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun", "ListReceipts",
     "ListModels", "ShowModel", "Status", "ListEnrolments", "InstallTrust",
 )  # fmt: skip
+HEALTH = ("Check", "Watch")
 PROBES = {
     CONNECT: HELLO,
     "/aimass.v1.Blobs/Fetch": canonical_json(FetchRequest(digest="0" * 64)),
     "/aimass.v1.Blobs/Submit": canonical_json(SubmitHeader(kind="model", size=1, digest="0" * 64)),
     **{f"/aimass.v1.Control/{name}": b"" for name in CONTROL},
+    **{f"/grpc.health.v1.Health/{name}": b"" for name in HEALTH},
 }
 MAY = {
-    "north": {"Connect", "Fetch", "Submit"},
-    "olga": {"Fetch", "Submit", *CONTROL},
+    "north": {"Connect", "Fetch", "Submit", *HEALTH},
+    "olga": {"Fetch", "Submit", *CONTROL, *HEALTH},
     "anna": {
         "Fetch", "Submit", "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun",
-        "ListReceipts", "ListModels", "ShowModel",
+        "ListReceipts", "ListModels", "ShowModel", *HEALTH,
     },
-    "cleo": {"Fetch", "ListRuns", "ShowRun", "WatchRun", "ListModels", "ShowModel"},
-    "grid": set(),
+    "cleo": {"Fetch", "ListRuns", "ShowRun", "WatchRun", "ListModels", "ShowModel", *HEALTH},
+    "grid": set(HEALTH),
     "hub": set(),
 }  # fmt: skip
 
@@ -74,9 +76,10 @@ def test_a_role_reaches_the_rpcs_of_its_row_and_no_other(tmp_path: Path, who: st
 def test_every_rpc_of_the_schema_stands_in_the_table() -> None:
     services = pb.DESCRIPTOR.services_by_name
     methods = {method.name for name in ("Federation", "Control") for method in services[name].methods}
-    assert set(TABLE) == methods | {"Fetch", "Submit"}
+    assert set(TABLE) == methods | {"Fetch", "Submit", *HEALTH}
     assert {path.rpartition("/")[2] for path in PROBES} == set(TABLE)
 
 
-def test_nobody_of_the_table_is_the_server_or_a_service() -> None:
-    assert not any({Role.SERVER, Role.SERVICE} & roles for roles in TABLE.values())
+def test_nobody_of_the_table_is_the_server_and_a_service_may_ask_for_health_alone() -> None:
+    assert not any(Role.SERVER in roles for roles in TABLE.values())
+    assert {name for name, roles in TABLE.items() if Role.SERVICE in roles} == set(HEALTH)

@@ -143,8 +143,11 @@ class Edge:
 
 
 @contextlib.asynccontextmanager
-async def serving(members: Members, clock: Clock | None = None) -> AsyncIterator[Edge]:
-    """The server of `members`, in this loop, until the block ends."""
+async def serving(members: Members, clock: Clock | None = None, settings: str = "") -> AsyncIterator[Edge]:
+    """The server of `members`, in this loop, until the block ends; `settings` stand before its other settings."""
+    if settings:
+        held = members.folder / "hub" / "server.toml"
+        held.write_text(f"{settings}\n{held.read_text()}")
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(members.folder / "hub", stop, ready.set_result, clock=clock))
     await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)

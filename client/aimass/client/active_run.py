@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 
 from aimass.client import session as machine
 from aimass.client.inbox import Handler, Inbox, patiently
+from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.policy import Admit, Confinement, Pending, Refuse, decide
 from aimass.client.run_folder import RunFolder
@@ -40,9 +41,17 @@ class ActiveRun:
     """One run at this partner. Its messages are handled in order, and hold up no other run."""
 
     def __init__(
-        self, run_id: str, partner: Partner, folder: RunFolder, uplink: Uplink, clock: Clock, start: StartWorker
+        self,
+        run_id: str,
+        partner: Partner,
+        folder: RunFolder,
+        uplink: Uplink,
+        clock: Clock,
+        start: StartWorker,
+        meters: DaemonMeters | None = None,
     ) -> None:
         self.run_id = run_id
+        self._meters = meters or DaemonMeters()
         self._partner, self._folder, self._uplink, self._clock = partner, folder, uplink, clock
         self.session: Session | None = folder.load()
         if self.session is not None and not folder.whole(self.session):
@@ -50,7 +59,7 @@ class ActiveRun:
         # A plan that was declined may be one that cannot be read here.
         takes_part = self.session is not None and self.session.phase in (Phase.JOINED, Phase.PENDING)
         self._plan: Plan | None = decode_plan(folder.plan()) if takes_part else None
-        self._bench = Workbench(run_id, partner, folder, uplink, clock, start)
+        self._bench = Workbench(run_id, partner, folder, self._meters, uplink, clock, start)
         self.excluded = ""
         """Why the server asks this partner no more, where it does not."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -137,6 +146,7 @@ class ActiveRun:
                 cure = f"Read the code of the task, then: aimass client approve {plan.task.name}."
                 return Phase.PENDING, WrongState(reason, code="policy.approval_pending", cure=cure)
             case Refuse(code, reason, value, limit):
+                self._meters.refusals.add(code)
                 return Phase.DECLINED, Refused(reason, code=code, value=value, limit=limit)
 
     def _decline(self, error: AimassError) -> None:
@@ -342,11 +352,12 @@ class ActiveRun:
             await patiently(step_log, self._clock, lambda: self._worked(step, product))
         except AimassError as error:
             step_log.error("%s", error)
+            self._meters.failed(step.kind, error)
             await self._tell(machine.StepFailed(index=step.index, reason=f"{error.code}: {error.what}"))
 
     async def _worked(self, step: Step, product: Product) -> None:
         """Durable, journalled, and then known to be ready: in this order."""
-        watch = Stopwatch()
+        watch = Stopwatch(self._meters.part_seconds)
         digest = await asyncio.to_thread(self._bench.save, step, product)
         watch.lap("saved")
         about(log, self.run_id, step.index).info("%s", watch)
@@ -369,7 +380,7 @@ class ActiveRun:
         step_log = about(log, self.run_id, step.index)
         data = map_file(self._folder.contribution(step.index))
         header = SubmitHeader(kind="contribution", size=len(data), digest=digest, run_id=self.run_id, step=step.index)
-        idle_s, watch = self._partner.settings.link.idle_s, Stopwatch()
+        idle_s, watch = self._partner.settings.link.idle_s, Stopwatch(self._meters.part_seconds)
 
         async def send(channel: grpc.aio.Channel) -> None:
             await submit(channel, header, data, idle_s=idle_s)
@@ -380,10 +391,13 @@ class ActiveRun:
             step_log.info("not wanted any more: %s", error)
         except AimassError as error:
             step_log.error("contribution refused: %s", error)
+            self._meters.steps.add(step.kind, "refused")
             reason = f"{error.code}: {error.sentence()}"
             await self._tell(machine.StepFailed(index=step.index, reason=reason, told=True))
         else:
             watch.lap("sent")
+            self._meters.steps.add(step.kind, "sent")
+            self._meters.bytes_moved.add("up", by=len(data))
             step_log.info("%s, %d bytes", watch, len(data))
             await self._tell(machine.Acknowledged(index=step.index))
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from aimass.client.active_run import ActiveRun
+from aimass.client.figures import DaemonFigures
+from aimass.client.meters import DaemonMeters
 from aimass.client.owner_socket import OwnerSocket
 from aimass.client.partner import Partner, open_partner
 from aimass.client.policy import AdmittedTask
@@ -37,6 +39,7 @@ from aimass.proto.home import tls_identity
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.values import convert, decode_json
+from aimass.proto.watch import watching
 from aimass.proto.wire import PROTOCOL_MAX, PROTOCOL_MIN, connect, error_of
 
 __all__ = ["Daemon", "backoff_s"]
@@ -65,10 +68,12 @@ class Daemon:
         clock: Clock | None = None,
         durability: Durability = UNINTERRUPTED,
         start: StartWorker = start_worker,
+        meters: DaemonMeters | None = None,
     ) -> None:
         self.folder = folder = folder.resolve()
         self._clock = clock or SystemClock()
         self._durability, self._start = durability, start
+        self._meters = meters or DaemonMeters()
         shutil.rmtree(folder / "state" / "scratch", ignore_errors=True)
         self.partner: Partner = open_partner(folder, durability)
         self._runs: dict[str, ActiveRun] = {}
@@ -89,7 +94,7 @@ class Daemon:
         self.partner.cache.sweep({step.inputs_of(self.partner.settings.name)[0] for step in open_steps})
 
     def _active(self, run_id: str, folder: RunFolder) -> ActiveRun:
-        return ActiveRun(run_id, self.partner, folder, self, self._clock, self._start)
+        return ActiveRun(run_id, self.partner, folder, self, self._clock, self._start, self._meters)
 
     # ---------------------------------------------------------------- uplink
 
@@ -121,7 +126,18 @@ class Daemon:
     # ---------------------------------------------------------------- life
 
     async def serve(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        """Connect, work, reconnect, until `stop` is set."""
+        """Connect, work, reconnect, until `stop` is set; who watches is shown how it goes."""
+        figures = DaemonFigures(
+            self.partner,
+            self._meters,
+            self._online.is_set,
+            lambda: (run.session.phase for run in self._runs.values() if run.session is not None),
+            self._clock,
+        )
+        async with watching(self.partner.settings.watch_listen, figures, self._meters.vitals):
+            await self._serve(stop, ready, figures)
+
+    async def _serve(self, stop: asyncio.Event, ready: Callable[[], None], figures: DaemonFigures) -> None:
         owner = OwnerSocket(self.folder, lambda request: self._command(request, stop))
         await owner.listen()
         connecting = asyncio.create_task(self._keep_connected(ready))
@@ -130,6 +146,7 @@ class Daemon:
             if connecting.done():
                 connecting.result()
         finally:
+            figures.stopping = True
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
             owner.close()
@@ -149,6 +166,7 @@ class Daemon:
                 if isinstance(error, VersionRefused):
                     raise error from raised
                 self._last_error = error.sentence()
+                self._meters.disconnections.add(error.code)
                 failures = 1 if self._welcomed else failures + 1
                 delay = backoff_s(failures, self._jitter.random())
                 if error.code == "session.replaced":
@@ -172,6 +190,7 @@ class Daemon:
                     self._check_welcome(message, nonce)
                     self._outgoing, self._channel, welcomed = outgoing, channel, True
                     self._welcomed = True
+                    self._meters.connections.add()
                     self._lost = asyncio.Event()
                     self._online.set()
                     self._last_error = ""

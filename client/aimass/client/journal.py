@@ -49,6 +49,10 @@ class Journal:
         self._released = {(line.run_id, line.step, line.digest) for line in _verified(whole)}
         self._head = hashlib.sha256(whole.splitlines()[-1]).hexdigest() if whole else _START
 
+    def __len__(self) -> int:
+        """Releases so far."""
+        return len(self._released)
+
     @property
     def head(self) -> str:
         """SHA-256 of the last line."""

@@ -74,6 +74,7 @@ def init(args: argparse.Namespace) -> int:
     settings = (
         f'name = "{args.name}"\nserver = "{args.server}"   # work: mutual TLS\nenrol = "{args.enrol}"    # enrolment\n'
         'log = "text"   # of the daemon; or "json": one object a line, for programs\n'
+        '# watch_listen = "127.0.0.1:9465"   # /healthz, /readyz, /metrics over plain HTTP: keep it on the loopback\n'
     )
     write_output(args.dir / "client.toml", settings.encode())
     levels = enforceable(args.dir)

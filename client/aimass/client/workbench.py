@@ -11,6 +11,7 @@ from typing import Final, Protocol, TypeVar
 
 from aimass.client.child import ChildDied, Made, Worker, start_child
 from aimass.client.journal import JournalLine
+from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.release import Released, release
 from aimass.client.run_folder import RunFolder
@@ -74,10 +75,18 @@ class Workbench:
     """One run's. Its child is warm from the decision to take part until the run is left."""
 
     def __init__(
-        self, run_id: str, partner: Partner, folder: RunFolder, uplink: Uplink, clock: Clock, start: StartWorker
+        self,
+        run_id: str,
+        partner: Partner,
+        folder: RunFolder,
+        meters: DaemonMeters,
+        uplink: Uplink,
+        clock: Clock,
+        start: StartWorker,
     ) -> None:
         self._run_id, self._partner, self._folder = run_id, partner, folder
         self._uplink, self._clock, self._start = uplink, clock, start
+        self._meters = meters
         self._worker: Worker | None = None
 
     def manifest(self, plan: Plan) -> ShardManifest:
@@ -98,6 +107,7 @@ class Workbench:
                 limit=plan.task.digest,
                 cure="Install the same version of the task's package on both sides.",
             )
+        self._meters.child_starts.add()
         worker = self._worker = await self._start(source, self.manifest(plan), self._partner)
         return worker
 
@@ -106,7 +116,7 @@ class Workbench:
         request = FetchRequest(digest=step.inputs_of(self._partner.settings.name)[0], run_id=self._run_id)
         cache, idle_s = self._partner.cache, self._partner.settings.link.idle_s
         cache.hold(self._run_id, request.digest)
-        watch = Stopwatch()
+        watch, held = Stopwatch(self._meters.part_seconds), cache.spool.has(request.digest)
 
         async def get(channel: grpc.aio.Channel) -> Path:
             return await fetch(channel, request, cache.spool, _MAX_BLOB, idle_s=idle_s)
@@ -114,6 +124,7 @@ class Workbench:
         async with cache.alone(request.digest):  # another run may want the same model now
             model = await self._uplink.transfer(get)
         watch.lap("fetched")
+        self._meters.bytes_moved.add("down", by=0 if held else model.stat().st_size)
         purpose = f"{step.kind}:{step.purpose}"
         seed = stream_seed(plan.seed, self.manifest(plan).participant, purpose, step.round)
         order = Order(kind=step.kind, purpose=step.purpose, seed=seed.hex(), train=plan.train, evaluate=plan.evaluate)
@@ -132,6 +143,7 @@ class Workbench:
             try:
                 return await worker.work(order, model, self._folder.local_state, _MAX_BLOB)
             except ChildDied as error:
+                self._meters.child_deaths.add()
                 if not left:
                     raise
                 about(log, self._run_id).warning("%s; a new one is started", error)

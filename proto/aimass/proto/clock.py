@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Protocol
 
+from aimass.proto.meters import Spread
+
 __all__ = ["Clock", "Stopwatch", "SystemClock"]
 
 
@@ -34,9 +36,10 @@ class SystemClock:
 
 
 class Stopwatch:
-    """How long the parts of a piece of work took, for the log: nothing is decided by it."""
+    """How long the parts of a piece of work took, for the log and for `meter`: nothing is decided by it."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Spread | None = None) -> None:
+        self._meter = meter
         self._laps: list[tuple[str, float]] = []
         self._at = time.perf_counter()
 
@@ -44,6 +47,8 @@ class Stopwatch:
         """End a part and begin the next."""
         now = time.perf_counter()
         self._laps.append((name, now - self._at))
+        if self._meter is not None:
+            self._meter.observe(now - self._at, name)
         self._at = now
 
     def __str__(self) -> str:

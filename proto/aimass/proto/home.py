@@ -56,13 +56,14 @@ class LinkSettings(Value, frozen=True):
 
 
 class HomeSettings(Value, frozen=True):
-    """`client.toml`: a name, the server's two addresses as HOST:PORT, the link; of a partner the form of its log, and
-    the limits of its training child."""
+    """`client.toml`: a name, the server's two addresses as HOST:PORT, the link; of a partner the form of its log, where
+    its daemon shows health and figures (nowhere by default), and the limits of its training child."""
 
     name: str
     server: str
     enrol: str
     log: LogForm = "text"
+    watch_listen: str = ""
     child: ChildLimits = ChildLimits()
     link: LinkSettings = LinkSettings()
 

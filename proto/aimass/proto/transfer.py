@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol, TypeVar
 
@@ -19,6 +19,8 @@ import msgspec
 
 from aimass.proto.errors import AimassError, BadInput, DeadlinePassed, IntegrityError, LimitExceeded, Unavailable
 from aimass.proto.grpc_env import grpc
+from aimass.proto.logs import about
+from aimass.proto.meters import Count, Spread
 from aimass.proto.names import Digest
 from aimass.proto.rpc_errors import abort, error_of
 from aimass.proto.storage import Spool, SpoolWriter
@@ -33,6 +35,7 @@ __all__ = [
     "Source",
     "SubmitHeader",
     "TransferLimits",
+    "TransferMeters",
     "fetch",
     "submit",
     "transfer_handler",
@@ -88,6 +91,33 @@ class TransferLimits:
     idle_s: float = IDLE_S
 
 
+class TransferMeters:
+    """What the serving side counts: `down` is to its callers, `up` from them."""
+
+    def __init__(self) -> None:
+        self.bytes_moved = Count("aimass_transfer_bytes", "Bytes of models and contributions that moved.", "direction")
+        self.open = Count("aimass_transfers_open", "Transfers that are under way.", "direction", kind="gauge")
+        self.resumed = Count(
+            "aimass_transfers_resumed", "Transfers that went on where an earlier one broke.", "direction"
+        )
+        self.refused = Count("aimass_transfers_refused", "Transfers that were refused or cut off, by code.", "code")
+        self.flush_seconds = Spread("aimass_spool_flush_seconds", "The last flush of an upload that is whole.")
+        self.accept_seconds = Spread(
+            "aimass_accept_seconds", "From a whole upload to its acknowledgement: checked and recorded."
+        )
+
+    @contextlib.contextmanager
+    def under_way(self, direction: str, offset: int) -> Iterator[None]:
+        """Count a transfer that begins at `offset`, until the block ends."""
+        if offset:
+            self.resumed.add(direction)
+        self.open.add(direction)
+        try:
+            yield
+        finally:
+            self.open.add(direction, by=-1)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outgoing:
     """One admitted download: who reads, and the blob's bytes, one map for all readers."""
@@ -131,40 +161,52 @@ class Incoming(Protocol):
         ...
 
 
-def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits) -> grpc.GenericRpcHandler:
+def transfer_handler(
+    source: Source, receiver: Receiver, limits: TransferLimits, meters: TransferMeters | None = None
+) -> grpc.GenericRpcHandler:
     """The two RPCs of `aimass.v1.Blobs` for a grpc.aio server."""
     streams: dict[str, int] = {}
+    meters = meters or TransferMeters()
 
     async def fetch_handler(request: bytes, context: grpc.aio.ServicerContext) -> None:
+        stream_log = about(log)
         try:
             wanted = decode_json(FetchRequest, request[:_MAX_HEADER], "the fetch request")
+            stream_log = about(log, wanted.run_id)
             outgoing = await source.authorise_fetch(context, wanted)
+            stream_log = about(log, wanted.run_id, partner=outgoing.peer)
             view = outgoing.data
             if wanted.offset > len(view):
                 raise BadInput(
                     "the offset lies beyond the end", code="transfer.offset", value=wanted.offset, limit=len(view)
                 )
-            with _counted(streams, outgoing.peer, limits.streams_per_peer):
+            with _counted(streams, outgoing.peer, limits.streams_per_peer), meters.under_way("down", wanted.offset):
                 context.set_trailing_metadata(((_SIZE_KEY, str(len(view))),))
                 await context.send_initial_metadata(((_SIZE_KEY, str(len(view))),))
                 for start in range(wanted.offset, len(view), CHUNK_BYTES):
                     # It returns when there is room on the link: a reader that stops reading is not waited for.
-                    await _in_time(context.write(bytes(view[start : start + CHUNK_BYTES])), limits.idle_s)
+                    chunk = bytes(view[start : start + CHUNK_BYTES])
+                    await _in_time(context.write(chunk), limits.idle_s)
+                    meters.bytes_moved.add("down", by=len(chunk))
         except DeadlinePassed as error:
-            log.warning("a transfer was cut off: %s", error)
+            stream_log.warning("a transfer was cut off: %s", error)
+            meters.refused.add(error.code)
             await _hang_up(context, error)
         except AimassError as error:
-            log.warning("a transfer was refused: %s", error)
+            stream_log.warning("a transfer was refused: %s", error)
+            meters.refused.add(error.code)
             await abort(context, error)
 
     # No generator: one that waits in a `yield` when its stream is cut is left to the collector, with its file open.
     async def submit_handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
+        stream_log = about(log)
         try:
             # Before anybody may end this stream: an end that meets the first bytes on their way is never sent.
             await context.send_initial_metadata(())
             header = decode_json(
                 SubmitHeader, (await _next(requests, limits.idle_s))[:_MAX_HEADER], "the submit header"
             )
+            stream_log = about(log, header.run_id, header.step if header.run_id else None)
             if header.size > limits.max_bytes:
                 raise LimitExceeded(
                     "the upload is larger than this server takes",
@@ -173,10 +215,13 @@ def transfer_handler(source: Source, receiver: Receiver, limits: TransferLimits)
                     limit=f"{limits.max_bytes} bytes",
                 )
             incoming = await receiver.authorise_submit(context, header)
+            if header.run_id:
+                stream_log = about(log, header.run_id, header.step, incoming.peer)
             with _counted(streams, incoming.peer, limits.streams_per_peer):
-                await _receive(requests, context.write, header, incoming, limits)
+                await _receive(requests, context.write, header, incoming, limits, meters)
         except AimassError as error:
-            log.warning("a transfer was refused: %s", error)
+            stream_log.warning("a transfer was refused: %s", error)
+            meters.refused.add(error.code)
             await abort(context, error)
 
     handlers = {
@@ -209,6 +254,7 @@ async def _receive(
     header: SubmitHeader,
     incoming: Incoming,
     limits: TransferLimits,
+    meters: TransferMeters,
 ) -> None:
     if incoming.done:
         await reply(canonical_json(_Offset(offset=header.size)))
@@ -216,13 +262,18 @@ async def _receive(
         return
     writer = await _opened(incoming)
     try:
-        await reply(canonical_json(_Offset(offset=writer.offset)))
-        while writer.offset < header.size:
-            await _whole(writer.append, await _next(requests, limits.idle_s))
-        path = await _whole(writer.finish)
+        with meters.under_way("up", writer.offset):
+            await reply(canonical_json(_Offset(offset=writer.offset)))
+            while writer.offset < header.size:
+                chunk = await _next(requests, limits.idle_s)
+                await _whole(writer.append, chunk)
+                meters.bytes_moved.add("up", by=len(chunk))
+            with meters.flush_seconds.timing():
+                path = await _whole(writer.finish)
     finally:
         writer.close()
-    await incoming.accept(path)
+    with meters.accept_seconds.timing():
+        await incoming.accept(path)
     await reply(_STORED)
 
 

@@ -10,7 +10,7 @@ from aimass.proto.errors import Refused
 
 __all__ = ["TABLE", "authorise"]
 
-_P, _O, _S, _A = Role.PARTNER, Role.OPERATOR, Role.SCIENTIST, Role.ANALYST
+_P, _O, _S, _A, _M = Role.PARTNER, Role.OPERATOR, Role.SCIENTIST, Role.ANALYST, Role.SERVICE
 
 TABLE: Final[Mapping[str, frozenset[Role]]] = {
     "Connect": frozenset({_P}),
@@ -27,8 +27,11 @@ TABLE: Final[Mapping[str, frozenset[Role]]] = {
     "Status": frozenset({_O}),
     "ListEnrolments": frozenset({_O}),
     "InstallTrust": frozenset({_O}),
+    "Check": frozenset({_P, _O, _S, _A, _M}),
+    "Watch": frozenset({_P, _O, _S, _A, _M}),
 }
-"""A scientist sees and changes only runs of their own; an analyst sees runs that have finished."""
+"""A scientist sees and changes only runs of their own; an analyst sees runs that have finished. `Check` and `Watch` are
+of the gRPC health protocol: whether the server serves, and nothing else. Monitoring gets a certificate of a service."""
 
 
 def authorise(peer: Peer, rpc: str) -> None:

@@ -120,11 +120,13 @@ class Contributions:
         after = await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=stored))
         if not _holds(after, partner, header):
             # The step closed while the last bytes were checked: an acknowledgement would be a lie.
+            self._engine.meters.contributions.add("late", "submit.late")
             await self._engine.on_disk(self._spool.discard, key)
             raise WrongState(
                 "the step closed before this contribution was checked", code="submit.late", value=step.index
             )
         watch.lap("checked and stored")
+        self._engine.meters.contributions.add("stored", "")
         step_log.info("contribution %s, %d bytes", watch, header.size)
 
     async def _expected(self, partner: str, header: SubmitHeader, run: runs.Run, step: Step) -> ExpectedGroups:

@@ -29,6 +29,7 @@ from aimass.server import messages, run_machine, runs, steps
 from aimass.server.committer import Committer
 from aimass.server.drivers.base import Driver, find_driver
 from aimass.server.live import Live, Outbox
+from aimass.server.meters import ServerMeters
 from aimass.server.reduction import reduce_step
 from aimass.server.store import Commit, HeadRow, Store
 from aimass.server.turns import Group, Turn
@@ -81,8 +82,10 @@ class Engine:
         outbox: Outbox,
         clock: Clock,
         drivers: Mapping[str, Driver] | None = None,
+        meters: ServerMeters | None = None,
     ) -> None:
         self.clock = clock
+        self.meters = meters or ServerMeters()
         self.after_commit: Callable[[str], Awaitable[None]] | None = None
         """Called with a run's id after each commit that made a model: housekeeping hangs here."""
         self.drivers: Mapping[str, Driver] = drivers or InstalledDrivers()
@@ -229,13 +232,14 @@ class Engine:
         """One transaction; what partners signed of the history lately goes with it."""
         heads = tuple(HeadRow(partner, *live.heads[partner]) for partner in sorted(live.fresh_heads))
         commit, run = dataclasses.replace(done.commit, heads=heads), done.row.run
-        await self._patiently(run.run_id, self._disk, self._store.save, run, commit)
+        await self._patiently(run.run_id, self._disk, self.meters.store_seconds.timed(self._store.save), run, commit)
         live.fresh_heads -= {head.partner for head in heads if live.heads[head.partner][0] == head.chain}
 
     async def _saved(self, live: Live, done: Group) -> None:
         """It is the run's state from now on; partners are told, and what was sent and is wanted no more is deleted."""
         gone = live.row.run.contributions() - done.row.run.contributions()
         live.row, live.chain = done.row, done.chain
+        self.meters.changed(done.row.run, done.actions, done.commit.steps)
         live.touch(view.index for view in done.commit.steps)
         self._speak(live, done.actions, done.commit)
         try:
@@ -391,7 +395,7 @@ class Engine:
 
         watch, step_log = Stopwatch(), about(log, run.run_id, index)
         try:
-            done = await self._patiently(run.run_id, self._sums, reduce)
+            done = await self._patiently(run.run_id, self._sums, self.meters.sum_seconds.timed(reduce))
             watch.lap("summed")
             step_log.info("%s %d contributions", watch, len(counted))
         except AimassError as error:

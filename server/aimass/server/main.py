@@ -28,6 +28,8 @@ from aimass.server.control import ControlService
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk, EnrolmentService
 from aimass.server.gate import Gate
+from aimass.server.health import health_rpc
+from aimass.server.lookout import Lookout
 from aimass.server.partner_desk import PartnerDesk
 from aimass.server.readings import Readings
 from aimass.server.retention import Housekeeping, room_for_work
@@ -49,11 +51,12 @@ _REMOVED: Final = "trust.revoked: removed from the roster"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Started:
-    """Where the server listens, and the runs that it goes on with."""
+    """Where the server listens, and the runs that it goes on with. `watch_port` is 0 where nobody watches."""
 
     port: int
     enrol_port: int
     resumed: tuple[str, ...]
+    watch_port: int = 0
 
 
 async def serve(
@@ -101,7 +104,9 @@ async def _serve(
     _on_new_trust(trust, gate, sessions, partners)
     desk = EnrolmentDesk(store, trust, clock, settings.enrolment)
     status = ServerStatus(readings, sessions, trust, desk, clock, settings.name, data)
+    lookout = Lookout(engine, store, sessions, trust, desk, gate, settings, data)
     try:
+        watch_port = await lookout.open()
         resumed = await engine.start()
         await partners.outside(frozenset(trust.roster.partners), _REMOVED)
         main = grpc.aio.server(options=list(SERVER_OPTIONS))
@@ -112,7 +117,10 @@ async def _serve(
             ControlService(engine, submission, readings, housekeeping, trust, desk, gate, status), main
         )
         transfers = Transfers(contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes, room)
-        main.add_generic_rpc_handlers((transfer_handler(transfers, transfers, _transfer_limits(settings)),))
+        main.add_generic_rpc_handlers(
+            (transfer_handler(transfers, transfers, _transfer_limits(settings), engine.meters.transfers),)
+        )
+        health_rpc.add_HealthServicer_to_server(lookout.health, main)
         enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
         rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock, settings.enrolment), enrol)
         links = _Links(keys, trust)
@@ -120,15 +128,19 @@ async def _serve(
             _listen(main, settings.listen, links.credentials(require_client=True)),
             _listen(enrol, settings.enrol_listen, links.credentials(require_client=False)),
             resumed,
+            watch_port,
         )
         await main.start()
         await enrol.start()
+        await lookout.serving()
         ready(started)
         await stop.wait()
+        lookout.stopping()
         log.info("stopping: runs go on at the next start")
         sessions.end_all(Unavailable("the server is stopping", code="server.stopping"))
         await asyncio.gather(main.stop(_GRACE_S), enrol.stop(0))
     finally:
+        await lookout.close()
         await engine.stop()
         store.close()
 

@@ -50,12 +50,13 @@ class EnrolmentSettings(Value, frozen=True):
 
 
 class ServerSettings(Value, frozen=True):
-    """Addresses to listen on, as HOST:PORT, and limits."""
+    """Addresses to listen on, as HOST:PORT, and limits. Without `watch_listen` nobody is shown health and figures."""
 
     name: str
     listen: str
     enrol_listen: str
     log: LogForm = "text"
+    watch_listen: str = ""
     limits: Limits = Limits()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     keep: KeepSettings = KeepSettings()
@@ -67,7 +68,7 @@ def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> 
     if not path.is_file():
         raise NotFound("no server here", code="server.absent", value=folder, cure="aimass server init DIR makes one.")
     settings = read_settings(ServerSettings, path.read_text("utf-8"), str(path), PREFIX, environment)
-    for address in (settings.listen, settings.enrol_listen):
+    for address in (settings.listen, settings.enrol_listen, *filter(None, [settings.watch_listen])):
         split_address(address)  # without a port the library would listen on 443
     return settings
 
@@ -80,6 +81,7 @@ name = "{name}"
 listen = "{listen}"              # partners and people: mutual TLS 1.3
 enrol_listen = "{enrol_listen}"        # newcomers: enrolment requests and nothing else
 log = "text"                   # or "json": one object a line, for programs
+# watch_listen = "127.0.0.1:9464"   # /healthz, /readyz and /metrics over plain HTTP: keep it on the loopback
 
 [limits]
 max_model_bytes = {8 << 30}   # one model or contribution

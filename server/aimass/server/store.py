@@ -148,6 +148,11 @@ class Store:
             raise _named(error) from error
         self._durability.reached(f"{point}.written")
 
+    def probe(self) -> None:
+        """Raise the named error for which nothing can be written now. It takes the lock and changes no row."""
+        with self._writing("store.probe") as connection:
+            connection.execute(tables.runs.update().where(sa.false()).values(state=""))
+
     def create(self, row: RunRow, key: str, entry: Entry) -> None:
         """Record a new run with its first transcript entry."""
         with self._writing("store.run") as connection:

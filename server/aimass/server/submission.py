@@ -55,6 +55,7 @@ class Submission:
             await self._engine.on_disk(self._store.create, row, key, entry)
             plan, names = row.run.plan, sorted(row.run.participants)
             about(log, row.run_id).info("%s, submitted by %s: %d partners invited", plan.name, owner, len(names))
+            self._engine.meters.runs_submitted.add()
             await self._engine.begin(Live(row, entry.chain))
             return row.run_id
 
