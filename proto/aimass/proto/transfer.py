@@ -174,7 +174,8 @@ def transfer_handler(
             wanted = decode_json(FetchRequest, request[:_MAX_HEADER], "the fetch request")
             stream_log = about(log, wanted.run_id)
             outgoing = await source.authorise_fetch(context, wanted)
-            stream_log = about(log, wanted.run_id, partner=outgoing.peer)
+            if wanted.run_id:
+                stream_log = about(log, wanted.run_id, partner=outgoing.peer)
             view = outgoing.data
             if wanted.offset > len(view):
                 raise BadInput(
