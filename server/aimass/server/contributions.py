@@ -75,6 +75,7 @@ class Contributions:
 
     async def _refuse(self, partner: str, header: SubmitHeader, error: AimassError) -> None:
         about(log, header.run_id, header.step, partner).warning("contribution refused: %s", error)
+        self._engine.meters.contributions.add("refused", error.code)
         refused = steps.Refused(partner=partner, reason=f"{error.code}: {error.sentence()}")
         await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=refused))
 
