@@ -150,8 +150,11 @@ class Store:
 
     def probe(self) -> None:
         """Raise the named error for which nothing can be written now. It takes the lock and changes no row."""
-        with self._writing("store.probe") as connection:
-            connection.execute(tables.runs.update().where(sa.false()).values(state=""))
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(tables.runs.update().where(sa.false()).values(state=""))
+        except sa.exc.OperationalError as error:
+            raise _named(error) from error
 
     def create(self, row: RunRow, key: str, entry: Entry) -> None:
         """Record a new run with its first transcript entry."""
