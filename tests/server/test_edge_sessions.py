@@ -16,7 +16,7 @@ from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.wire import error_of
 from aimass.server.service import welcome_body
-from aimass.server.sessions import Session, Sessions
+from aimass.server.sessions import Mailbox, Session, Sessions
 from tests.support.edge_federation import CONNECT, Line, Members, failure, raw, run, serving, welcomed
 
 NONCE = bytes(range(32))
@@ -105,6 +105,31 @@ def test_a_partner_that_does_not_read_is_cut_off_with_a_named_reason_and_its_que
         assert slow.ended.code == "session.slow"
         assert slow.queue.qsize() == 1
         assert await slow.queue.get() is None
+
+    run(scenario())
+
+
+def test_a_mailbox_gives_in_order_what_is_put_and_waits_while_it_is_empty() -> None:
+    async def scenario() -> None:
+        box = Mailbox()
+        reading = asyncio.create_task(box.get())
+        await asyncio.sleep(0)
+        assert not reading.done()
+        first, second = pb.ToPartner(), pb.ToPartner()
+        box.put_nowait(first)
+        box.put_nowait(second)
+        box.put_nowait(None)
+        assert await reading is first
+        assert (box.qsize(), await box.get(), await box.get()) == (2, second, None)
+        impatient = asyncio.create_task(box.get())
+        await asyncio.sleep(0)
+        impatient.cancel()
+        await asyncio.gather(impatient, return_exceptions=True)
+        box.put_nowait(first)
+        assert await box.get() is first
+        box.put_nowait(first)
+        box.clear()
+        assert box.qsize() == 0
 
     run(scenario())
 

@@ -188,9 +188,17 @@ class Line:
     call: grpc.aio.StreamStreamCall
 
     @staticmethod
-    async def open(channel: grpc.aio.Channel, lowest: int = 1, highest: int = 1, nonce: bytes = bytes(32)) -> Line:
+    async def open(
+        channel: grpc.aio.Channel,
+        lowest: int = 1,
+        highest: int = 1,
+        nonce: bytes = bytes(32),
+        roster_digest: str = "",
+    ) -> Line:
         line = Line(rpc.FederationStub(channel).Connect())
-        hello = pb.Hello(protocol_min=lowest, protocol_max=highest, software="a test", nonce=nonce)
+        hello = pb.Hello(
+            protocol_min=lowest, protocol_max=highest, software="a test", nonce=nonce, roster_digest=roster_digest
+        )
         await line.call.write(pb.FromPartner(hello=hello))
         return line
 

@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import hashlib
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -32,6 +33,7 @@ __all__ = [
     "encode_bundle",
     "open_bundle",
     "revocation_bytes",
+    "share_of",
 ]
 
 
@@ -143,6 +145,15 @@ def open_bundle(data: bytes, root: Root) -> Trust:
     verify(root.signing_key, Label.REVOCATIONS, revocations, revoked_signature, "the root on the revocations")
     certificates = {name: pem.encode() for name, pem in bundle.certificates.items()}
     return Trust(roster, serials, certificates, data, root, cross)
+
+
+def share_of(bundle: TrustBundle, subject: str) -> bytes:
+    """What the member `subject` (`role/name`) needs of a bundle: all but the certificates of the others.
+
+    Every part is signed for itself, so a share is verified as the whole is.
+    """
+    own = bundle.certificates.get(subject)
+    return encode_bundle(msgspec.structs.replace(bundle, certificates={} if own is None else {subject: own}))
 
 
 def _successor(succession: Succession | None, held: Root) -> tuple[Root, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import shutil
 import socket
@@ -20,7 +21,6 @@ from aimass.proto.errors import Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.storage import FileBlobs, Spool
 from aimass.proto.transfer import TransferLimits, transfer_handler
-from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.wire import SERVER_OPTIONS, TlsIdentity, server_credentials, split_address
 from aimass.server.contributions import Contributions
@@ -33,7 +33,7 @@ from aimass.server.lookout import Lookout
 from aimass.server.partner_desk import PartnerDesk
 from aimass.server.readings import Readings
 from aimass.server.retention import Housekeeping, room_for_work
-from aimass.server.service import FederationService
+from aimass.server.service import FederationService, trust_update
 from aimass.server.sessions import Sessions
 from aimass.server.settings import ServerSettings, load_settings
 from aimass.server.status import ServerStatus
@@ -199,7 +199,9 @@ def _on_new_trust(trust: TrustHolder, gate: Gate, sessions: Sessions, partners: 
         current = frozenset(new.roster.partners)
         gate.cut()
         for partner in sessions.connected() & current:
-            sessions.send(partner, pb.ToPartner(trust=pb.TrustUpdate(bundle=new.data)))
+            session = sessions.get(partner)
+            if session is not None:
+                sessions.send(partner, functools.partial(trust_update, trust, session.peer))
         task = asyncio.get_running_loop().create_task(partners.outside(current, _REMOVED))
         tasks.add(task)
         task.add_done_callback(tasks.discard)

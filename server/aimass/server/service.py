@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+from aimass.privacy.pki import Peer
 from aimass.privacy.signing import Label, sign
 from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, BadInput, DeadlinePassed, InternalError
@@ -21,7 +22,7 @@ from aimass.server.partner_desk import PartnerDesk
 from aimass.server.sessions import Session, Sessions
 from aimass.server.trust import TrustHolder
 
-__all__ = ["FederationService", "welcome_body"]
+__all__ = ["FederationService", "trust_update", "welcome_body"]
 
 log = logging.getLogger("aimass.server")
 _HELLO_S: Final = 30.0
@@ -30,6 +31,11 @@ _HELLO_S: Final = 30.0
 def welcome_body(nonce: bytes, protocol: int) -> bytes:
     """What the server signs to prove its identity key to a daemon."""
     return nonce + protocol.to_bytes(4, "big")
+
+
+def trust_update(trust: TrustHolder, peer: Peer) -> pb.ToPartner:
+    """What the root says now, as one partner is sent it."""
+    return pb.ToPartner(trust=pb.TrustUpdate(bundle=trust.share_of(peer)))
 
 
 class FederationService(rpc.FederationServicer):
@@ -50,8 +56,11 @@ class FederationService(rpc.FederationServicer):
 
     async def Connect(  # noqa: N802  (the schema's name)
         self, requests: AsyncIterator[pb.FromPartner], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.ToPartner]:
-        """Welcome, what the partner missed, then whatever comes, until either side ends."""
+    ) -> None:
+        """Welcome, what the partner missed, then whatever comes, until either side ends.
+
+        Written, not yielded: the library would hold what was yielded last for as long as nothing follows.
+        """
         try:
             peer = self._gate.admit(context, "Connect")
             hello = await self._hello(requests)
@@ -65,17 +74,21 @@ class FederationService(rpc.FederationServicer):
         self._desk.arrives(peer.name)
         about(log, partner=peer.name).info("connected (%s)", session.software)
         reader = asyncio.create_task(self._read(session, requests))
-        catching_up = asyncio.create_task(self._catch_up(session, hello))
+        session.catching_up = asyncio.create_task(self._catch_up(session, hello))
         try:
-            yield self._welcome(hello.nonce, protocol)
-            yield pb.ToPartner(trust=pb.TrustUpdate(bundle=self._trust.trust.data))
+            await context.write(self._welcome(hello.nonce, protocol))
+            if self._trust.is_news(peer, hello.roster_digest):
+                await context.write(trust_update(self._trust, peer))
+            del hello
             while (message := await session.queue.get()) is not None:
-                yield message
+                await context.write(message() if callable(message) else message)
+                del message  # it may be large, and the next one may be far
             if session.ended is not None:
                 await abort(context, session.ended)
         finally:
             reader.cancel()
-            catching_up.cancel()
+            if session.catching_up is not None:
+                session.catching_up.cancel()
             if session.timer is not None:
                 session.timer.cancel()
             if self._sessions.close(session):
@@ -108,6 +121,8 @@ class FederationService(rpc.FederationServicer):
                 except AimassError as error:
                     about(log, partner=partner).warning("sent a message that was refused: %s", error)
             session.hang_up()
+        except grpc.aio.AbortError:
+            return  # cut, and told why
         except Exception:
             if session.ended is not None:
                 return
@@ -121,6 +136,8 @@ class FederationService(rpc.FederationServicer):
         except Exception:
             log.exception("bringing it up to date failed", extra=subject(partner=session.peer.name))
             session.end(InternalError("the server failed; its log says where", code="internal.server"))
+        finally:
+            session.catching_up = None
 
     async def _take(self, partner: str, message: pb.FromPartner) -> None:
         match message.WhichOneof("body"):

@@ -13,7 +13,7 @@ from typing import Final
 
 from aimass.privacy.pki import Peer, Role, peer_of
 from aimass.privacy.roster import Roster, compare
-from aimass.privacy.trust_bundle import Root, Trust, open_bundle
+from aimass.privacy.trust_bundle import Root, Trust, decode_bundle, open_bundle, share_of
 from aimass.proto.durable import Durability, write_file
 from aimass.proto.errors import BadInput, NotFound, Refused, Unauthenticated
 
@@ -39,6 +39,7 @@ class TrustHolder:
                 cure="Have the root holder sign server.request, then: aimass server admit BUNDLE --dir DIR.",
             )
         self.trust = open_bundle(self._path.read_bytes(), self._root)
+        self._bundle = decode_bundle(self.trust.data)
         self._take_root(self.trust)  # where a crash fell between the files of a succession
         self.links = self._read_links()
         """What links show and check: our own certificate with what leads to older roots; the roots of callers."""
@@ -65,7 +66,7 @@ class TrustHolder:
         _check_server(offered)
         write_file(self._path, data, self._durability, "server.trust", 0o644)
         self._take_root(offered)
-        self.trust = offered
+        self.trust, self._bundle = offered, decode_bundle(offered.data)
         self.links = self._read_links()
         for listener in self._listeners:
             listener(offered)
@@ -83,6 +84,19 @@ class TrustHolder:
         before = self._folder / PREVIOUS
         previous = Root.from_pem(before.read_bytes()).certificate_pem if before.is_file() else b""
         return own + self.trust.cross, self._root.certificate_pem + previous
+
+    def share_of(self, peer: Peer) -> bytes:
+        """The bundle as one member is sent it; with everybody's certificates, a thousand would be sent a gigabyte."""
+        return share_of(self._bundle, f"{peer.role}/{peer.name}")
+
+    def is_news(self, peer: Peer, roster_digest: str) -> bool:
+        """Whether a member who holds the roster of that digest, and shows that certificate, learns from the bundle.
+
+        Revocations are of the roster's epoch. Where a root was succeeded, nobody knows here whom the member trusts.
+        """
+        own = self.trust.certificates.get(f"{peer.role}/{peer.name}")
+        current = own is not None and peer_of(own).serial == peer.serial
+        return self._bundle.succession is not None or roster_digest != self.roster.digest or not current
 
     def check(self, certificate_pem: bytes) -> Peer:
         """Who calls; raises `Refused` for a revoked member and `Unauthenticated` for one whom the roster lacks."""
