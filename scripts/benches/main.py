@@ -10,11 +10,11 @@ import platform
 import sys
 from pathlib import Path
 
-from scripts.benches import flower_peer, idle, start
+from scripts.benches import flower_peer, idle, scale, start
 from scripts.benches import round as rounds
 from scripts.benches.row import Row
 
-BENCHES = {"idle": idle, "round": rounds, "start": start}
+BENCHES = {"idle": idle, "round": rounds, "scale": scale, "start": start}
 WITH_PEERS = {"round"}
 
 

@@ -1,0 +1,217 @@
+"""A server with many partners connected: seconds and processor time of a round, memory of each that is idle.
+
+A real server, alone on one core; a thousand partners in a few processes on the others, each with its own certificate
+and TCP connection. They are scripted (see `crowd`): a thousand daemons would stand on a thousand machines, and on the
+rest of this one they would be what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from aimass.proto.plan import Cohort, EvaluateSettings, Plan, Stage, TaskRef, TrainSettings, encode_plan
+from aimass.proto.tensors import Blob
+from aimass.proto.transfer import SubmitHeader, submit
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.values import decode_json
+from aimass.proto.views import RunView
+from aimass.proto.wire import MAX_DOCUMENT_BYTES, connect
+from scripts.benches import crowd
+from scripts.benches.processes import cpu_seconds, resident_bytes
+from scripts.benches.row import Row
+from scripts.demos.house import free_port
+
+_MODEL_BYTES: Final = 100_000
+_ROUND_S: Final = 2.0
+_IDLE_KB: Final = 100.0
+_SETTLE_S: Final = 5.0
+_PROCESSES: Final = 2
+
+
+def measure(*, quick: bool) -> list[Row]:
+    """1,000 partners and a cohort of 200 (`quick`: 200 and 40), rounds with and without somebody who watches."""
+    count, cohort, rounds = (200, 40, 5) if quick else (1_000, 200, 11)
+    names = [f"p{index:04}" for index in range(count)]
+    with tempfile.TemporaryDirectory() as name:
+        folder, address = Path(name), f"127.0.0.1:{free_port()}"
+        sys.stderr.write(f"scale: keys and certificates of {count} partners\n")
+        crowd.found(folder, names, address)
+        with _server(folder) as server, _partners(folder, count, address) as partners:
+            before = resident_bytes([server.pid])
+            connecting = _all(partners, "connected", tell="go")
+            time.sleep(_SETTLE_S)
+            idle = (resident_bytes([server.pid]) - before) / 1000 / count
+            sys.stderr.write(f"scale: connected in {connecting:.1f} s\n")
+            plain = _rounds(folder, address, server, partners, cohort, rounds, watched=False)
+            watched = _rounds(folder, address, server, partners, cohort, rounds, watched=True)
+    aim_s, aim_kb = (None, None) if quick else (_ROUND_S, _IDLE_KB)
+    return [
+        Row.of(f"round, {cohort} of {count}", plain.seconds, "s", aim_s, "lower"),
+        Row.of("round, watched", watched.seconds, "s", aim_s, "lower"),
+        Row.of("server's processor, a round", plain.server, "s", None, "lower"),
+        Row.of("partners' processor, a round", plain.partners, "s", None, "lower"),
+        Row.of("everybody joined", [plain.joining_s], "s", None, "lower"),
+        Row.of("memory of an idle partner", [idle], "kB", aim_kb, "lower"),
+        Row.of("everybody connected", [connecting], "s", None, "lower"),
+    ]
+
+
+class _Rounds(msgspec.Struct, frozen=True):
+    seconds: list[float]
+    server: list[float]
+    partners: list[float]
+    joining_s: float
+
+
+@contextlib.contextmanager
+def _server(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A server on the first core."""
+    core = min(os.sched_getaffinity(0))
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aimass.proto.commands", "server", "start", "--dir", str(folder / "server")],
+            stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+    os.sched_setaffinity(process.pid, {core})
+    try:
+        assert process.stdout is not None
+        if not process.stdout.readline().startswith("ready"):
+            raise RuntimeError((folder / "server.log").read_text())
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def _partners(folder: Path, count: int, address: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """The crowd, in processes on the other cores."""
+    cores = os.sched_getaffinity(0) - {min(os.sched_getaffinity(0))} or os.sched_getaffinity(0)
+    bounds = [count * part // _PROCESSES for part in range(_PROCESSES + 1)]
+    processes = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "scripts.benches.crowd", str(folder), str(first), str(last), address,
+                str(_MODEL_BYTES),
+            ],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for first, last in itertools.pairwise(bounds)
+    ]  # fmt: skip
+    for process in processes:
+        os.sched_setaffinity(process.pid, cores)
+    try:
+        _all(processes, "ready")
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def _all(processes: Sequence[subprocess.Popen[str]], word: str, tell: str = "") -> float:
+    """Seconds until all have said `word`, from when they were told."""
+    started = time.perf_counter()
+    for process in processes:
+        if tell:
+            assert process.stdin is not None
+            process.stdin.write(f"{tell}\n")
+            process.stdin.flush()
+    for process in processes:
+        assert process.stdout is not None
+        if (said := process.stdout.readline().strip()) != word:
+            raise RuntimeError(f"a process of the crowd said {said!r} in place of {word!r}")
+    return time.perf_counter() - started
+
+
+class _Meter:
+    """Processor time of processes at any moment of the measurement."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pids, self._stop = pids, threading.Event()
+        self._samples: list[tuple[float, float]] = []
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            self._samples.append((time.time(), cpu_seconds(self._pids)))
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def at(self, moment: float) -> float:
+        return next((cpu for then, cpu in self._samples if then >= moment), self._samples[-1][1])
+
+
+def _rounds(
+    folder: Path,
+    address: str,
+    server: subprocess.Popen[str],
+    partners: Sequence[subprocess.Popen[str]],
+    cohort: int,
+    rounds: int,
+    *,
+    watched: bool,
+) -> _Rounds:
+    """One run; seconds and processor time from commit to commit, without the first."""
+    meters = _Meter(server.pid), _Meter(*(partner.pid for partner in partners))
+    try:
+        ending = threading.Thread(target=_all, args=(partners, "ended"))
+        ending.start()
+        view = asyncio.run(_run(folder, address, cohort, rounds, ending, watched=watched))
+    finally:
+        for meter in meters:
+            meter.stop()
+    if view.summary.state != "finished":
+        raise RuntimeError(view.summary.reason)
+    committed = [step.committed_at or 0.0 for step in view.steps]
+    sys.stderr.write(f"scale: {len(committed)} rounds{', watched' if watched else ''}\n")
+    pairs = list(itertools.pairwise(committed))
+    used = [[meter.at(after) - meter.at(before) for before, after in pairs] for meter in meters]
+    joining_s = view.steps[0].opened_at - view.summary.created_at
+    return _Rounds([after - before for before, after in pairs], used[0], used[1], joining_s)
+
+
+async def _run(
+    folder: Path, address: str, cohort: int, rounds: int, ending: threading.Thread, *, watched: bool
+) -> RunView:
+    """Submit as the scientist, wait for the end, and read what came of it."""
+    member, blob = msgspec.json.decode((folder / "members.json").read_bytes())["sam"], crowd.model(_MODEL_BYTES)
+    channel = connect(address, crowd.identity(member), MAX_DOCUMENT_BYTES)
+    control = rpc.ControlStub(channel)
+    header = SubmitHeader(kind="model", size=len(blob), digest=Blob(blob).digest)
+    await submit(channel, header, memoryview(blob))
+    plan = Plan(
+        name="scale", task=TaskRef(name="crowd", digest="0" * 64), data_schema="crowd/1", seed=1, model=header.digest,
+        stages=(Stage(driver="averaging", options={"rounds": rounds}),),
+        train=TrainSettings(batch_size=1, learning_rate=0.1, steps=1), evaluate=EvaluateSettings(every=0),
+        cohort=Cohort(quorum=cohort, sample=cohort, join_deadline_s=120.0, step_deadline_s=120.0),
+    )  # fmt: skip
+    key = f"scale-{watched}"
+    run = decode_json(
+        RunView, (await control.SubmitRun(pb.SubmitRunRequest(plan=encode_plan(plan), key=key))).json, "the run"
+    )
+    request = pb.RunRequest(run_id=run.summary.run_id)
+    if watched:
+        async for _ in control.WatchRun(request):
+            pass
+    await asyncio.to_thread(ending.join)
+    view = decode_json(RunView, (await control.ShowRun(request)).json, "the run")
+    await channel.close()
+    return view
