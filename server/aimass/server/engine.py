@@ -350,8 +350,8 @@ class Engine:
 
     def ask(self, live: Live, step: Step, deadline_at: float, partners: Sequence[str]) -> None:
         """An open step, or an earlier one whose late work is waited for, to some of its participants."""
-        for partner in partners:
-            self._say(live, partner, messages.open_step(live.row.run_id, step, deadline_at, partner, live.heads))
+        for partner, message in messages.open_steps(live.row.run_id, step, deadline_at, partners, live.heads):
+            self._say(live, partner, message)
 
     # ---------------------------------------------------------------- time and sums
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from aimass.privacy.transcript import Chain
 from aimass.proto.errors import WrongState, printable
@@ -13,6 +13,7 @@ from aimass.proto.views import RunState
 from aimass.proto.wire import CARRIED, to_fault
 from aimass.server.runs import Run, TellCarried, TellClosed
 from aimass.server.store import ReceiptRow, RunRow
+from aimass.server.witnesses import Circle
 
 __all__ = [
     "Heads",
@@ -21,7 +22,7 @@ __all__ = [
     "end_run",
     "history",
     "invite",
-    "open_step",
+    "open_steps",
     "reason_of",
     "receipt",
     "standing",
@@ -41,21 +42,24 @@ def history(run_id: str, first: int, entries: Sequence[bytes], signature: bytes)
     return pb.ToPartner(history=pb.History(run_id=run_id, first=first, entries=entries, signature=signature))
 
 
-def open_step(run_id: str, step: Step, deadline_at: float, partner: str, heads: Heads) -> pb.ToPartner:
-    """A step, with what the other partners signed of the history."""
-    others = [
-        pb.HeadSeen(run_id=run_id, partner=who, entries=chain.entries, head=chain.head, signature=signature)
-        for who, (chain, signature) in sorted(heads.items())
-        if who != partner
-    ]
-    return pb.ToPartner(
-        open_step=pb.OpenStep(
-            run_id=run_id,
-            step=canonical_json(step),
-            deadline_ms=int(deadline_at * 1000),
-            heads=others,
-        )
-    )
+def open_steps(
+    run_id: str, step: Step, deadline_at: float, partners: Sequence[str], heads: Heads
+) -> Iterator[tuple[str, pb.ToPartner]]:
+    """A step for each of `partners`, with what its witnesses signed of the history."""
+    data, circle = canonical_json(step), Circle(run_id, step.index, heads)
+    for partner in partners:
+        seen = [
+            pb.HeadSeen(
+                run_id=run_id,
+                partner=who,
+                entries=heads[who][0].entries,
+                head=heads[who][0].head,
+                signature=heads[who][1],
+            )
+            for who in circle.witnesses(partner)
+        ]
+        opened = pb.OpenStep(run_id=run_id, step=data, deadline_ms=int(deadline_at * 1000), heads=seen)
+        yield partner, pb.ToPartner(open_step=opened)
 
 
 def close_step(run_id: str, action: TellClosed) -> pb.ToPartner:
