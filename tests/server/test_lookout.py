@@ -9,8 +9,10 @@ import pytest
 
 from aimass.proto.errors import AimassError
 from aimass.proto.grpc_env import grpc
+from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.values import canonical_json
 from aimass.proto.wire import error_of
 from tests.support.edge_federation import Edge, Members, failure, raw, run, serving, welcomed
 from tests.support.http import get, samples
@@ -74,8 +76,9 @@ def test_a_server_that_stops_says_so_before_it_is_gone_and_ends_its_watches(tmp_
         async with serving(Members.create(tmp_path), settings=WATCHED) as edge:
             watch = health_rpc.HealthStub(edge.channel("grid")).Watch(schema.HealthCheckRequest())
             assert (await watch.read()).status == SERVING
-            upload = raw(edge.channel("north"), SUBMIT)
-            await upload.wait_for_connection()  # it sends nothing, and keeps the server in its grace
+            upload = raw(edge.channel("olga"), SUBMIT)
+            await upload.write(canonical_json(SubmitHeader(kind="model", size=1, digest="0" * 64)))
+            assert await upload.read() == b'{"offset":0}'  # its byte never comes, and the server waits in its grace
             edge.stop.set()
             assert (await watch.read()).status == NOT_SERVING
             assert await watch.read() is grpc.aio.EOF
