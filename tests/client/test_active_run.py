@@ -96,7 +96,7 @@ def partner(tmp_path: Path) -> Partner:
         f'name = "heart"\ndata_schema = "heart/1"\nuris = ["x.csv"]\nformat = "csv"\nparticipant = "north"\n'
         f'salt = "{"00" * 32}"\nheld_out = 0.2\n'
     )
-    return open_partner(north, UNINTERRUPTED)
+    return open_partner(north, UNINTERRUPTED, SystemClock())
 
 
 def _run(partner: Partner, uplink: _Uplink) -> ActiveRun:

@@ -44,7 +44,7 @@ def test_a_new_life_keeps_what_open_steps_need_finished_or_not(tmp_path: Path) -
         writer.append(b"a part")
         writer.close()
     wanted = hashlib.sha256(b"wanted").hexdigest()
-    ModelCache(tmp_path, UNINTERRUPTED).sweep({wanted})
+    ModelCache(tmp_path, UNINTERRUPTED).sweep({"a": wanted})
     assert [path.name for path in tmp_path.iterdir()] == [f"{wanted}.{wanted}.part"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.errors import (
     AimassError,
     BadInput,
@@ -36,9 +37,11 @@ from aimass.proto.transfer import (
     transfer_handler,
 )
 from aimass.proto.values import canonical_json
+from tests.support.clock import ManualClock
 from tests.support.fault_proxy import Fault, FaultProxy, Faults, Kind, Way
 
 DATA = bytes(range(256)) * 12_000  # three chunks
+RATE = 512 << 10
 DIGEST = hashlib.sha256(DATA).hexdigest()
 LONG = DATA * 3  # more than a link takes before anybody reads
 LONG_DIGEST = hashlib.sha256(LONG).hexdigest()
@@ -82,13 +85,18 @@ class Upload:
 
 
 def over_the_wire(
-    folder: Path, work: Callable[[Side, grpc.aio.Channel], Awaitable[None]], *, idle_s: float = 5.0
+    folder: Path,
+    work: Callable[[Side, grpc.aio.Channel], Awaitable[None]],
+    *,
+    idle_s: float = 5.0,
+    rate: int = 0,
+    clock: Clock | None = None,
 ) -> None:
     async def run() -> None:
         side = Side(folder)
         server = grpc.aio.server()
-        limits = TransferLimits(max_bytes=10 << 20, idle_s=idle_s)
-        server.add_generic_rpc_handlers((transfer_handler(side, side, limits),))
+        limits = TransferLimits(max_bytes=10 << 20, idle_s=idle_s, up_bytes_per_s=rate, down_bytes_per_s=rate)
+        server.add_generic_rpc_handlers((transfer_handler(side, side, limits, clock or SystemClock()),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         side.address = f"127.0.0.1:{port}"
@@ -160,6 +168,125 @@ def test_a_fetch_with_nothing_left_to_come_ends_well_where_the_end_is_read_befor
         await server.stop(0)
 
     asyncio.run(run())
+
+
+class _CutError(Exception):
+    """The link breaks here."""
+
+
+def _cut_at(byte: int) -> Callable[[int, int], None]:
+    def progress(here: int, _: int) -> None:
+        if here >= byte:
+            raise _CutError
+
+    return progress
+
+
+@settings(max_examples=10)
+@given(down=st.lists(st.integers(1, len(DATA)), max_size=4), up=st.lists(st.integers(1, len(DATA)), max_size=4))
+def test_links_that_are_cut_again_and_again_end_in_the_same_digest_both_ways(
+    tmp_path_factory: pytest.TempPathFactory, down: list[int], up: list[int]
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("cuts")
+    spool = Spool(tmp_path / "cache")
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        request = FetchRequest(digest=DIGEST)
+        for byte in down:
+            with contextlib.suppress(_CutError):
+                await fetch(channel, request, spool, 10 << 20, _cut_at(byte))
+        assert (await fetch(channel, request, spool, 10 << 20)).read_bytes() == DATA
+        for byte in up:
+            with contextlib.suppress(_CutError):
+                await submit(channel, header(), memoryview(DATA), _cut_at(byte))
+        await submit(channel, header(), memoryview(DATA))
+        assert set(side.accepted) == {DATA}
+
+    over_the_wire(tmp_path, work)
+
+
+@pytest.mark.parametrize("held", [DATA[:1000][::-1], DATA[:1_500_000][::-1]])
+def test_a_part_that_changed_between_two_tries_is_found_and_the_next_try_succeeds(tmp_path: Path, held: bytes) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        cache = Spool(tmp_path / "cache")
+        for spool, key, size in ((cache, DIGEST, 10 << 20), (side.spool, "key", len(DATA))):
+            writer = spool.begin(key, size, DIGEST)
+            writer.append(held)
+            writer.close()
+        with pytest.raises(Unavailable, match="had changed"):
+            await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20)
+        assert (await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20)).read_bytes() == DATA
+        with pytest.raises(Unavailable, match="had changed"):
+            await submit(channel, header(), memoryview(DATA))
+        assert side.accepted == []
+        await submit(channel, header(), memoryview(DATA))
+        assert side.accepted == [DATA]
+
+    over_the_wire(tmp_path, work)
+
+
+def test_a_file_that_its_sender_changed_between_two_tries_is_found_and_the_next_try_succeeds(tmp_path: Path) -> None:
+    other = DATA[::-1]
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        cache = Spool(tmp_path / "cache")
+        side.data = other
+        with pytest.raises(_CutError):
+            await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20, _cut_at(1 << 20))
+        side.data = DATA
+        with pytest.raises(Unavailable, match="had changed"):
+            await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20)
+        assert (await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20)).read_bytes() == DATA
+        writer = side.spool.begin("key", len(DATA), DIGEST)
+        writer.append(other[: 1 << 20])
+        writer.close()
+        with pytest.raises(Unavailable, match="had changed"):
+            await submit(channel, header(), memoryview(DATA))
+        await submit(channel, header(), memoryview(DATA))
+        assert side.accepted == [DATA]
+
+    over_the_wire(tmp_path, work)
+
+
+def test_more_than_the_whole_is_held_and_it_is_begun_afresh(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        cache = Spool(tmp_path / "cache")
+        for spool, key in ((cache, DIGEST), (side.spool, "key")):
+            writer = spool.begin(key, 10 << 20, DIGEST)
+            writer.append(DATA + b"more")
+            writer.close()
+        with pytest.raises(Unavailable) as caught:
+            await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20)
+        assert caught.value.code == "transfer.changed"
+        assert (await fetch(channel, FetchRequest(digest=DIGEST), cache, 10 << 20)).read_bytes() == DATA
+        await submit(channel, header(), memoryview(DATA))
+        assert side.accepted == [DATA]
+
+    over_the_wire(tmp_path, work)
+
+
+def test_a_peer_is_held_to_its_rate_both_ways(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    async def seconds(transfer: Awaitable[object]) -> int:
+        """How long it took on the clock that moves only when the transfer waits."""
+        task, taken = asyncio.ensure_future(transfer), 0
+        while not task.done():
+            if clock.sleepers:
+                clock.advance(1.0)
+                taken += 1
+            await asyncio.sleep(0)
+        await task
+        return taken
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        down = await seconds(fetch(channel, FetchRequest(digest=DIGEST), Spool(tmp_path / "cache"), 10 << 20))
+        up = await seconds(submit(channel, header(), memoryview(DATA)))
+        most = -(-len(DATA) // RATE)
+        assert most - 1 <= down <= most + 1
+        assert most - 1 <= up <= most + 1
+
+    over_the_wire(tmp_path, work, rate=RATE, clock=clock)
 
 
 def test_wrong_bytes_short_bytes_and_too_many_are_refused_and_the_next_upload_succeeds(tmp_path: Path) -> None:

@@ -378,15 +378,9 @@ class ActiveRun:
 
     async def _submit(self, step: Step, digest: str) -> None:
         step_log = about(log, self.run_id, step.index)
-        data = map_file(self._folder.contribution(step.index))
-        header = SubmitHeader(kind="contribution", size=len(data), digest=digest, run_id=self.run_id, step=step.index)
-        idle_s, watch = self._partner.settings.link.idle_s, Stopwatch(self._meters.part_seconds)
-
-        async def send(channel: grpc.aio.Channel) -> None:
-            await submit(channel, header, data, idle_s=idle_s)
-
+        watch = Stopwatch(self._meters.part_seconds)
         try:
-            await patiently(step_log, self._clock, lambda: self._uplink.transfer(send))
+            size = await patiently(step_log, self._clock, lambda: self._sent(step, digest))
         except WrongState as error:
             step_log.info("not wanted any more: %s", error)
         except AimassError as error:
@@ -397,9 +391,22 @@ class ActiveRun:
         else:
             watch.lap("sent")
             self._meters.steps.add(step.kind, "sent")
-            self._meters.bytes_moved.add("up", by=len(data))
-            step_log.info("%s, %d bytes", watch, len(data))
+            self._meters.bytes_moved.add("up", by=size)
+            step_log.info("%s, %d bytes", watch, size)
             await self._tell(machine.Acknowledged(index=step.index))
+
+    async def _sent(self, step: Step, digest: str) -> int:
+        """Bytes that the server has acknowledged. Nothing holds the file then: who deletes it waits for nobody."""
+        data = map_file(self._folder.contribution(step.index))
+        size = len(data)
+        header = SubmitHeader(kind="contribution", size=size, digest=digest, run_id=self.run_id, step=step.index)
+        idle_s = self._partner.settings.link.idle_s
+
+        async def send(channel: grpc.aio.Channel) -> None:
+            await submit(channel, header, data, pace=self._partner.up, idle_s=idle_s)
+
+        await self._uplink.transfer(send)
+        return size
 
     async def stop(self) -> None:
         """End all work here; what is stored stays for the next start."""

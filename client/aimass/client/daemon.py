@@ -75,7 +75,7 @@ class Daemon:
         self._durability, self._start = durability, start
         self._meters = meters or DaemonMeters()
         shutil.rmtree(folder / "state" / "scratch", ignore_errors=True)
-        self.partner: Partner = open_partner(folder, durability)
+        self.partner: Partner = open_partner(folder, durability, self._clock)
         self._runs: dict[str, ActiveRun] = {}
         self._outgoing: asyncio.Queue[pb.FromPartner | None] | None = None
         self._channel: grpc.aio.Channel | None = None
@@ -90,8 +90,9 @@ class Daemon:
                 held.remove()
             elif session.phase is not Phase.ENDED:
                 self._runs[session.run_id] = self._active(session.run_id, held)
-        open_steps = [run.session.step for run in self._runs.values() if run.session and run.session.step]
-        self.partner.cache.sweep({step.inputs_of(self.partner.settings.name)[0] for step in open_steps})
+        open_steps = {run.run_id: run.session.step for run in self._runs.values() if run.session and run.session.step}
+        name = self.partner.settings.name
+        self.partner.cache.sweep({run_id: step.inputs_of(name)[0] for run_id, step in open_steps.items()})
 
     def _active(self, run_id: str, folder: RunFolder) -> ActiveRun:
         return ActiveRun(run_id, self.partner, folder, self, self._clock, self._start, self._meters)

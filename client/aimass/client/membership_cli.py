@@ -75,6 +75,10 @@ def init(args: argparse.Namespace) -> int:
         f'name = "{args.name}"\nserver = "{args.server}"   # work: mutual TLS\nenrol = "{args.enrol}"    # enrolment\n'
         'log = "text"   # of the daemon; or "json": one object a line, for programs\n'
         '# watch_listen = "127.0.0.1:9465"   # /healthz, /readyz, /metrics over plain HTTP: keep it on the loopback\n'
+        "[limits]\n"
+        "up_bytes_per_s = 0     # to the server, all runs together; 0 is no limit\n"
+        "down_bytes_per_s = 0   # and from it\n"
+        f"min_free_bytes = {1 << 30}   # with less free on this disk no step is begun\n"
     )
     write_output(args.dir / "client.toml", settings.encode())
     levels = enforceable(args.dir)

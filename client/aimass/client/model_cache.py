@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import weakref
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from aimass.proto.durable import Durability
-from aimass.proto.storage import Spool, map_file
+from aimass.proto.hashing import file_digest
+from aimass.proto.storage import Spool
 
 __all__ = ["ModelCache"]
 
@@ -22,16 +22,22 @@ class ModelCache:
         self._held: dict[str, str] = {}
         self._fetching: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    def alone(self, digest: str) -> asyncio.Lock:
-        """One fetch of a model at a time: two runs that want the same one would write one file."""
-        return self._fetching.setdefault(digest, asyncio.Lock())
+    def sweep(self, held: Mapping[str, str]) -> None:
+        """Keep what runs work on, by run, and is whole: what was fetched is not flushed, and a crash may have torn it.
 
-    def sweep(self, wanted: Collection[str]) -> None:
-        """Delete what is in no open step, and what a crash has torn: what was fetched is not flushed to the disk."""
+        The rest is deleted; what is kept is not fetched again.
+        """
+        self._held = dict(held)
+        wanted = set(held.values())
         self.spool.sweep(lambda digest: digest in wanted)
         for digest in wanted:
-            if self.spool.has(digest) and hashlib.sha256(map_file(self.spool.path(digest))).hexdigest() != digest:
+            if self.spool.has(digest) and file_digest(self.spool.path(digest)) != digest:
                 self.spool.discard(digest)
+
+    async def fetched(self, digest: str, fetch: Callable[[], Awaitable[Path]]) -> Path:
+        """Where the model stands; `fetch` is asked only where it is not here yet, and by one run at a time."""
+        async with self._fetching.setdefault(digest, asyncio.Lock()):
+            return self.spool.path(digest) if self.spool.has(digest) else await fetch()
 
     def hold(self, run_id: str, digest: str) -> None:
         """A run works on this model now; the one before goes unless another run works on it."""

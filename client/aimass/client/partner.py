@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -12,10 +13,12 @@ from aimass.client.keeper import Keeper
 from aimass.client.model_cache import ModelCache
 from aimass.client.policy import AdmittedTask, Policy, read_policy
 from aimass.privacy.keys import KeyPair, load_keys
+from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability, make_folder, write_file
-from aimass.proto.errors import NotFound, Refused
+from aimass.proto.errors import NotFound, OutOfSpace, Refused
 from aimass.proto.home import HomeSettings, load_home
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
+from aimass.proto.pace import Pace
 from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = ["Partner", "open_partner", "policy_in"]
@@ -38,6 +41,20 @@ class Partner:
     journal: Journal
     cache: ModelCache
     durability: Durability
+    up: Pace
+    down: Pace
+
+    def check_room(self) -> None:
+        """Raise `OutOfSpace` where so little of the disk is free that new work would only fill the rest."""
+        free, floor = shutil.disk_usage(self.folder).free, self.settings.limits.min_free_bytes
+        if free < floor:
+            raise OutOfSpace(
+                "this partner begins no new work: its disk is nearly full",
+                code="client.low_space",
+                value=f"{free} bytes free",
+                limit=f"from {floor}",
+                cure="Free space on this disk, or lower limits.min_free_bytes; the work goes on by itself.",
+            )
 
     @property
     def policy(self) -> Policy:
@@ -104,7 +121,7 @@ def _approvals(folder: Path) -> Approvals:
     return decode_json(Approvals, path.read_bytes(), str(path)) if path.is_file() else Approvals()
 
 
-def open_partner(folder: Path, durability: Durability) -> Partner:
+def open_partner(folder: Path, durability: Durability, clock: Clock) -> Partner:
     """Open a partner's folder; raises the named error of whatever part is wrong."""
     settings, keeper = load_home(folder), Keeper(folder, durability)
     policy_in(folder)  # one that cannot be read would decline every run
@@ -117,4 +134,6 @@ def open_partner(folder: Path, durability: Durability) -> Partner:
         Journal(folder / "journal.jsonl", durability),
         ModelCache(folder / "cache", durability),
         durability,
+        Pace(settings.limits.up_bytes_per_s, clock),
+        Pace(settings.limits.down_bytes_per_s, clock),
     )

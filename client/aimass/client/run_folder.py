@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from aimass.client.session import Session, Work
-from aimass.proto.durable import Durability, fsync_folder, make_folder, write_file, write_parts
-from aimass.proto.storage import map_file
+from aimass.proto.durable import Durability, fsync_folder, make_folder, remove_file, write_file, write_parts
+from aimass.proto.hashing import file_digest
 from aimass.proto.values import canonical_json, decode_json
 
 __all__ = ["RunFolder", "run_folders"]
@@ -62,11 +61,11 @@ class RunFolder:
         if session.step is None or session.work is Work.WORKING:
             return True
         path = self.contribution(session.step.index)
-        return path.is_file() and hashlib.sha256(map_file(path)).hexdigest() == session.digest
+        return path.is_file() and file_digest(path) == session.digest
 
     def drop_contribution(self, index: int) -> None:
         """Forget a step's contribution, and the local state that was not kept."""
-        self.contribution(index).unlink(missing_ok=True)
+        remove_file(self.contribution(index))
         self._new_state(index).unlink(missing_ok=True)
 
     @property

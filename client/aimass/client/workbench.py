@@ -112,17 +112,18 @@ class Workbench:
         return worker
 
     async def compute(self, plan: Plan, step: Step) -> Product:
-        """Fetch, work, pass the gate. Raises `Unavailable` for a broken link; nothing has left then."""
+        """Fetch, work, pass the gate. Raises `Unavailable` for a broken link, `OutOfSpace` for a disk that is nearly
+        full; nothing has left then."""
+        self._partner.check_room()
         request = FetchRequest(digest=step.inputs_of(self._partner.settings.name)[0], run_id=self._run_id)
         cache, idle_s = self._partner.cache, self._partner.settings.link.idle_s
         cache.hold(self._run_id, request.digest)
         watch, held = Stopwatch(self._meters.part_seconds), cache.spool.has(request.digest)
 
         async def get(channel: grpc.aio.Channel) -> Path:
-            return await fetch(channel, request, cache.spool, _MAX_BLOB, idle_s=idle_s)
+            return await fetch(channel, request, cache.spool, _MAX_BLOB, pace=self._partner.down, idle_s=idle_s)
 
-        async with cache.alone(request.digest):  # another run may want the same model now
-            model = await self._uplink.transfer(get)
+        model = await cache.fetched(request.digest, lambda: self._uplink.transfer(get))
         watch.lap("fetched")
         self._meters.bytes_moved.add("down", by=0 if held else model.stat().st_size)
         purpose = f"{step.kind}:{step.purpose}"

@@ -9,18 +9,20 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
 from aimass.proto.errors import Conflict, OutOfSpace
+from aimass.proto.hashing import Hashing
 
 _PART: Final = 1 << 20  # small enough to be hashed while it is in the cache
 _WRITEBACK: Final = 8 << 20
+_LARGE: Final = 4 << 20
 _SYNC_RANGE: Final = getattr(ctypes.CDLL(None), "sync_file_range", None)
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "fsync_folder",
     "make_folder",
     "only_one",
+    "remove_file",
     "write_all",
     "write_file",
     "write_parts",
@@ -90,9 +93,8 @@ def write_parts(
     """
     durability.reached(f"{point}.write")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    hasher = hashlib.sha256()
     try:
-        with disk_errors(path.name):
+        with disk_errors(path.name), Hashing() as hashing:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(descriptor, "wb", buffering=0):
                 writeback = Writeback(descriptor)
@@ -100,12 +102,13 @@ def write_parts(
                     view = memoryview(part)
                     for start in range(0, len(view), _PART):
                         piece = view[start : start + _PART]
+                        hashing.update(piece)
                         write_all(descriptor, piece)
-                        hasher.update(piece)
                         if synced:
                             writeback.wrote(len(piece))
                 if synced:
                     os.fsync(descriptor)
+            digest = hashing.hexdigest()
             temporary.replace(path)
             if synced:
                 fsync_folder(path.parent)
@@ -113,7 +116,7 @@ def write_parts(
         temporary.unlink(missing_ok=True)
         raise
     durability.reached(f"{point}.written")
-    return hasher.hexdigest()
+    return digest
 
 
 def append_line(path: Path, line: bytes, durability: Durability, point: str) -> None:
@@ -159,6 +162,28 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def remove_file(path: Path) -> None:
+    """Delete `path` if it is there: its name is gone on return.
+
+    The space of a large file is given back behind, by a thread that ends with it: that takes a disk up to a tenth of a
+    second for some hundred megabytes, and a caller has others to serve.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        large = os.fstat(descriptor).st_size >= _LARGE
+        path.unlink(missing_ok=True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if large:
+        threading.Thread(target=os.close, args=(descriptor,), name="aimass-remove").start()
+    else:
+        os.close(descriptor)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from aimass.proto.tensors import Array, Layout, numpy_dtype
 
-__all__ = ["FLOATS", "INTEGERS", "as_float64", "dtype_name", "from_float64", "update_shapes"]
+__all__ = ["FLOATS", "INTEGERS", "as_float64", "dtype_name", "from_float64", "moved", "update_shapes"]
 
 FLOATS: Final = ("F64", "F32", "F16", "BF16")
 INTEGERS: Final = ("I64", "I32", "I16", "I8", "U8")
@@ -31,14 +31,31 @@ def as_float64(array: Array) -> Array:
     return array.astype(np.float64)
 
 
+def moved(stored: Array, change: Array) -> Array:
+    """Stored elements and a float64 change of them, as `from_float64` takes it.
+
+    Floats are added in float64, into the memory of `change`. Integers move by the nearest whole number and are int64,
+    kept in its range, so that what does not move stays as it is to the last bit, beyond 2^53 too.
+    """
+    if stored.dtype.kind not in "iu" or stored.dtype == np.uint16:
+        change += as_float64(stored)
+        return change
+    held, by = stored.astype(np.int64), from_float64(change, "I64")
+    whole = held + by
+    over = ((held ^ whole) & (by ^ whole)) < 0  # both have one sign, and their sum has the other
+    return np.where(over, np.where(by < 0, np.iinfo(np.int64).min, np.iinfo(np.int64).max), whole)
+
+
 def from_float64(values: Array, dtype: str) -> Array:
     """`values` as elements of `dtype`: floats to the nearest, integers to the nearest even and kept in their range.
 
-    A float beyond the range of its type becomes infinity, without a word.
+    A float beyond the range of its type becomes infinity, without a word. Integers may come as int64.
     """
     if dtype == "BF16":
         return _bfloat16_bits(values)
     target = numpy_dtype(dtype)
+    if dtype in INTEGERS and values.dtype == np.int64:
+        return np.clip(values, np.iinfo(target).min, np.iinfo(target).max).astype(target)
     if dtype in INTEGERS:
         bounds = np.iinfo(target)
         # The largest float64 that is not above the bound: casting what lies beyond it is undefined.

@@ -12,6 +12,7 @@ import msgspec
 
 from aimass.proto.errors import NotFound, Refused
 from aimass.proto.logs import LogForm
+from aimass.proto.pace import check_rate
 from aimass.proto.secret import Secret
 from aimass.proto.settings import read_settings
 from aimass.proto.tls import TlsIdentity
@@ -23,6 +24,7 @@ __all__ = [
     "FILE",
     "ROOT",
     "ChildLimits",
+    "HomeLimits",
     "HomeSettings",
     "LinkSettings",
     "load_home",
@@ -55,25 +57,39 @@ class LinkSettings(Value, frozen=True):
     idle_s: Annotated[float, msgspec.Meta(ge=1.0)] = 60.0
 
 
+class HomeLimits(Value, frozen=True):
+    """What a daemon takes of its machine: bytes per second to the server and from it, 0 being no limit, and the bytes
+    that must be free on the disk before it begins a step."""
+
+    up_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    down_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    min_free_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1 << 30
+
+
 class HomeSettings(Value, frozen=True):
     """`client.toml`: a name, the server's two addresses as HOST:PORT, the link; of a partner the form of its log, where
-    its daemon shows health and figures (nowhere by default), and the limits of its training child."""
+    its daemon shows health and figures (nowhere by default), its limits, and those of its training child."""
 
     name: str
     server: str
     enrol: str
     log: LogForm = "text"
     watch_listen: str = ""
+    limits: HomeLimits = HomeLimits()
     child: ChildLimits = ChildLimits()
     link: LinkSettings = LinkSettings()
 
 
 def load_home(folder: Path, environment: Mapping[str, str] = os.environ) -> HomeSettings:
-    """A folder's settings, `AIMASS_CLIENT_*` over them; raises `NotFound`, or `BadInput` for an unknown key."""
+    """A folder's settings, `AIMASS_CLIENT_*` over them; raises `NotFound`, or `BadInput` for an unknown key or
+    a rate that is too low to work with."""
     path = folder / FILE
     if not path.is_file():
         raise NotFound("no client here", code="home.absent", value=folder, cure="aimass client init DIR makes one.")
-    return read_settings(HomeSettings, path.read_text("utf-8"), str(path), PREFIX, environment)
+    settings = read_settings(HomeSettings, path.read_text("utf-8"), str(path), PREFIX, environment)
+    check_rate(settings.limits.up_bytes_per_s, "limits.up_bytes_per_s")
+    check_rate(settings.limits.down_bytes_per_s, "limits.down_bytes_per_s")
+    return settings
 
 
 def read_key_file(path: Path) -> Secret:

@@ -12,15 +12,30 @@ import os
 import weakref
 from typing import Final
 
-__all__ = ["map_pages"]
+__all__ = ["let_go", "map_pages"]
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64,
 ]  # fmt: skip
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _FAILED: Final = ctypes.c_void_p(-1).value
+
+
+_held: Final[weakref.WeakValueDictionary[int, ctypes.Array[ctypes.c_char]]] = weakref.WeakValueDictionary()
+"""Maps that live, by address: nothing else is ever let go."""
+
+
+def let_go(holder: object, start: int, size: int) -> None:
+    """Let go of the pages from address `start` if `holder` is a map of this module's; else do nothing.
+
+    They stay in the system's cache as long as it likes, count for no process, and are there again when they are read.
+    """
+    if isinstance(holder, ctypes.Array) and size and _held.get(ctypes.addressof(holder)) is holder:
+        first = start - start % mmap.PAGESIZE
+        _libc.madvise(first, start + size - first, mmap.MADV_DONTNEED)
 
 
 def map_pages(descriptor: int, size: int) -> memoryview:
@@ -35,5 +50,6 @@ def map_pages(descriptor: int, size: int) -> memoryview:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     pages = (ctypes.c_char * size).from_address(address)
+    _held[address] = pages
     weakref.finalize(pages, _libc.munmap, address, size).atexit = False  # views may outlive the interpreter's end
     return memoryview(pages).toreadonly().cast("B")

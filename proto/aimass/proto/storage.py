@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
-from aimass.proto.durable import UNINTERRUPTED, Durability, Writeback, disk_errors, fsync_folder, make_folder, write_all
+from aimass.proto.durable import (
+    UNINTERRUPTED,
+    Durability,
+    Writeback,
+    disk_errors,
+    fsync_folder,
+    make_folder,
+    remove_file,
+    write_all,
+)
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound, WrongState
+from aimass.proto.hashing import Hashing, file_digest
 from aimass.proto.mapping import map_pages
 
 __all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_blobs"]
@@ -105,16 +115,15 @@ class FileBlobs:
         """Store the concatenation of `chunks` durably; returns its digest."""
         self._durability.reached("blobs.write")
         temporary = self._folder / f".{secrets.token_hex(8)}.part"
-        hasher = hashlib.sha256()
         try:
-            with disk_errors("a model"), temporary.open("xb", buffering=0) as file:
+            with disk_errors("a model"), temporary.open("xb", buffering=0) as file, Hashing() as hashing:
                 writeback = Writeback(file.fileno())
                 for chunk in chunks:
-                    hasher.update(chunk)
+                    hashing.update(chunk)
                     write_all(file.fileno(), chunk)
                     writeback.wrote(len(chunk))
                 os.fsync(file.fileno())
-            digest = hasher.hexdigest()
+                digest = hashing.hexdigest()
             self.adopt(temporary, digest)
         finally:
             temporary.unlink(missing_ok=True)
@@ -139,9 +148,7 @@ class FileBlobs:
         path = self._path(digest)
         if not path.is_file():
             raise NotFound("no such blob", code="storage.unknown", value=digest)
-        view = map_file(path)
-        found = hashlib.sha256(view).hexdigest()
-        if found != digest:
+        if (found := file_digest(path)) != digest:
             raise IntegrityError(
                 "a stored blob has changed on the disk",
                 code="storage.changed",
@@ -149,7 +156,7 @@ class FileBlobs:
                 limit=digest,
                 cure=f"Restore {path.name} from a backup; it is not used.",
             )
-        return self._remember(digest, view)
+        return self._remember(digest, map_file(path))
 
     def has(self, digest: str) -> bool:
         """Whether the blob is here."""
@@ -158,7 +165,7 @@ class FileBlobs:
     def delete(self, digest: str) -> None:
         """Remove the blob if it is here; views that are open stay valid."""
         self._verified.pop(digest, None)
-        self._path(digest).unlink(missing_ok=True)
+        remove_file(self._path(digest))
 
     def sweep(self) -> None:
         """Forget what a crash cut; for the one process that writes here, before it writes."""
@@ -211,8 +218,8 @@ class Spool:
         """Forget the upload of `key`, finished or not."""
         path = self.path(key)
         for part in self._folder.glob(f"{path.name}.*.part"):  # first: what is finished now has its last name after it
-            part.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+            remove_file(part)
+        remove_file(path)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every upload by key, finished or not."""
@@ -335,8 +342,7 @@ class SpoolWriter:
     def _is_finished(self, size: int) -> bool:
         if not self._path.is_file() or self._path.stat().st_size != size:
             return False
-        with self._path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self._digest
+        return file_digest(self._path) == self._digest
 
     def _open_file(self) -> IO[bytes]:
         if self._file is None:

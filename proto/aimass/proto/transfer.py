@@ -11,17 +11,21 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol, TypeVar
 
 import msgspec
 
+from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, BadInput, DeadlinePassed, IntegrityError, LimitExceeded, Unavailable
 from aimass.proto.grpc_env import grpc
+from aimass.proto.intake import pour, whole
 from aimass.proto.logs import about
 from aimass.proto.meters import Count, Spread
 from aimass.proto.names import Digest
+from aimass.proto.pace import Pace
 from aimass.proto.rpc_errors import abort, error_of
 from aimass.proto.storage import Spool, SpoolWriter
 from aimass.proto.values import Value, canonical_json, decode_json
@@ -50,11 +54,16 @@ _FETCH: Final = f"/{SERVICE}/Fetch"
 _SUBMIT: Final = f"/{SERVICE}/Submit"
 _SIZE_KEY: Final = "aimass-size"
 _MAX_HEADER: Final = 4_096
+_OFFSET: Final = "transfer.offset"
 _LAST_WORD_S: Final = 0.5
 _IDLE: Final = "transfer.idle"
 _TORN: Final = "transfer.changed"
 _CHANGED: Final = frozenset({"spool.digest", "transfer.offset"})
 _STORED: Final = b'{"status":"stored"}'
+_AHEAD: Final = 4
+"""Chunks of one stream that may wait to be written."""
+_AHEAD_ALL: Final = 16
+"""The same of all streams of a server together, beyond the one that each may have."""
 
 Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
 
@@ -84,11 +93,14 @@ class _Offset(Value, frozen=True):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TransferLimits:
-    """Largest upload, streams at once per sender, and seconds without a byte after which a sender is cut off."""
+    """Largest upload, streams at once per peer, seconds without a byte after which a peer is cut off, and bytes per
+    second of one peer's streams together, up to the server and down from it; 0 is no limit."""
 
     max_bytes: int = 8 << 30
     streams_per_peer: int = 4
     idle_s: float = IDLE_S
+    up_bytes_per_s: int = 0
+    down_bytes_per_s: int = 0
 
 
 class TransferMeters:
@@ -162,10 +174,14 @@ class Incoming(Protocol):
 
 
 def transfer_handler(
-    source: Source, receiver: Receiver, limits: TransferLimits, meters: TransferMeters | None = None
+    source: Source,
+    receiver: Receiver,
+    limits: TransferLimits,
+    clock: Clock,
+    meters: TransferMeters | None = None,
 ) -> grpc.GenericRpcHandler:
     """The two RPCs of `aimass.v1.Blobs` for a grpc.aio server."""
-    streams: dict[str, int] = {}
+    traffic = _Traffic(limits, clock)
     meters = meters or TransferMeters()
 
     async def fetch_handler(request: bytes, context: grpc.aio.ServicerContext) -> None:
@@ -178,15 +194,14 @@ def transfer_handler(
                 stream_log = about(log, wanted.run_id, partner=outgoing.peer)
             view = outgoing.data
             if wanted.offset > len(view):
-                raise BadInput(
-                    "the offset lies beyond the end", code="transfer.offset", value=wanted.offset, limit=len(view)
-                )
-            with _counted(streams, outgoing.peer, limits.streams_per_peer), meters.under_way("down", wanted.offset):
+                raise BadInput("the offset lies beyond the end", code=_OFFSET, value=wanted.offset, limit=len(view))
+            with traffic.stream(outgoing.peer) as peer, meters.under_way("down", wanted.offset):
                 context.set_trailing_metadata(((_SIZE_KEY, str(len(view))),))
                 await context.send_initial_metadata(((_SIZE_KEY, str(len(view))),))
                 for start in range(wanted.offset, len(view), CHUNK_BYTES):
-                    # It returns when there is room on the link: a reader that stops reading is not waited for.
                     chunk = bytes(view[start : start + CHUNK_BYTES])
+                    await peer.down.spend(len(chunk))
+                    # It returns when there is room on the link: a reader that stops reading is not waited for.
                     await _in_time(context.write(chunk), limits.idle_s)
                     meters.bytes_moved.add("down", by=len(chunk))
         except DeadlinePassed as error:
@@ -218,8 +233,9 @@ def transfer_handler(
             incoming = await receiver.authorise_submit(context, header)
             if header.run_id:
                 stream_log = about(log, header.run_id, header.step, incoming.peer)
-            with _counted(streams, incoming.peer, limits.streams_per_peer):
-                await _receive(requests, context.write, header, incoming, limits, meters)
+            with traffic.stream(incoming.peer) as peer:
+                async with contextlib.aclosing(_paced(requests, peer.up, limits.idle_s, meters)) as chunks:
+                    await _receive(chunks, context.write, header, incoming, traffic.ahead, meters)
         except AimassError as error:
             stream_log.warning("a transfer was refused: %s", error)
             meters.refused.add(error.code)
@@ -232,45 +248,68 @@ def transfer_handler(
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
-class _counted:  # noqa: N801  (reads as a verb in a `with`)
-    def __init__(self, streams: dict[str, int], peer: str, limit: int) -> None:
-        self._streams, self._peer, self._limit = streams, peer, limit
+@dataclasses.dataclass(slots=True)
+class _Peer:
+    """One peer's streams, and the rates that they share."""
 
-    def __enter__(self) -> None:
-        if self._streams.get(self._peer, 0) >= self._limit:
+    up: Pace
+    down: Pace
+    streams: int = 0
+
+
+class _Traffic:
+    """Who moves bytes now."""
+
+    def __init__(self, limits: TransferLimits, clock: Clock) -> None:
+        self._limits, self._clock = limits, clock
+        self._peers: dict[str, _Peer] = {}
+        self._streams = 0
+
+    @property
+    def ahead(self) -> int:
+        """How many chunks of one stream may wait to be written: many streams have each other to wait for."""
+        return max(1, min(_AHEAD, _AHEAD_ALL // max(1, self._streams)))
+
+    @contextlib.contextmanager
+    def stream(self, name: str) -> Iterator[_Peer]:
+        """Count a stream of a peer while it lasts; raises `LimitExceeded` for one too many."""
+        limits = self._limits
+        # A peer is remembered as long as the server runs: its rate does not begin afresh with each stream.
+        peer = self._peers.setdefault(
+            name, _Peer(Pace(limits.up_bytes_per_s, self._clock), Pace(limits.down_bytes_per_s, self._clock))
+        )
+        if peer.streams >= limits.streams_per_peer:
             raise LimitExceeded(
-                "too many transfers at once", code="transfer.streams", value=self._peer, limit=self._limit
+                "too many transfers at once", code="transfer.streams", value=name, limit=limits.streams_per_peer
             )
-        self._streams[self._peer] = self._streams.get(self._peer, 0) + 1
-
-    def __exit__(self, *_: object) -> None:
-        self._streams[self._peer] -= 1
-        if not self._streams[self._peer]:
-            del self._streams[self._peer]
+        peer.streams += 1
+        self._streams += 1
+        try:
+            yield peer
+        finally:
+            peer.streams -= 1
+            self._streams -= 1
 
 
 async def _receive(
-    requests: AsyncIterator[bytes],
+    chunks: AsyncIterator[bytes],
     reply: Callable[[bytes], Awaitable[None]],
     header: SubmitHeader,
     incoming: Incoming,
-    limits: TransferLimits,
+    ahead: int,
     meters: TransferMeters,
 ) -> None:
     if incoming.done:
         await reply(canonical_json(_Offset(offset=header.size)))
         await reply(_STORED)
         return
-    writer = await _opened(incoming)
+    writer = await _opened(incoming.open)
     try:
         with meters.under_way("up", writer.offset):
             await reply(canonical_json(_Offset(offset=writer.offset)))
-            while writer.offset < header.size:
-                chunk = await _next(requests, limits.idle_s)
-                await _whole(writer.append, chunk)
-                meters.bytes_moved.add("up", by=len(chunk))
+            await pour(chunks, writer, header.size, ahead)
             with meters.flush_seconds.timing():
-                path = await _whole(writer.finish)
+                path = await whole(writer.finish)
     finally:
         writer.close()
     with meters.accept_seconds.timing():
@@ -278,9 +317,9 @@ async def _receive(
     await reply(_STORED)
 
 
-async def _opened(incoming: Incoming) -> SpoolWriter:
+async def _opened(opener: Callable[[], SpoolWriter]) -> SpoolWriter:
     """Where the bytes go; a stream that is cut while that is being opened leaves no file open."""
-    opening = asyncio.ensure_future(asyncio.to_thread(incoming.open))
+    opening = asyncio.ensure_future(asyncio.to_thread(opener))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
@@ -293,14 +332,15 @@ def _close_opened(opening: asyncio.Future[SpoolWriter]) -> None:
         opening.result().close()
 
 
-async def _whole(function: Callable[..., T], *args: object) -> T:
-    """In a thread and to its end, even where the stream is cut meanwhile: nobody writes after `close`."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait({work})
-        raise
+async def _paced(
+    requests: AsyncIterator[bytes], pace: Pace, idle_s: float, meters: TransferMeters
+) -> AsyncGenerator[bytes, None]:
+    """Chunks no faster than `pace`, each within `idle_s` of the one before was asked for; ends only by an error."""
+    while True:
+        chunk = await _next(requests, idle_s)
+        await pace.spend(len(chunk))
+        meters.bytes_moved.add("up", by=len(chunk))
+        yield chunk
 
 
 async def _hang_up(context: grpc.aio.ServicerContext, error: AimassError) -> None:
@@ -362,18 +402,19 @@ async def fetch(
     spool: Spool,
     max_bytes: int,
     progress: Callable[[int, int], None] | None = None,
+    pace: Pace | None = None,
     *,
     idle_s: float = IDLE_S,
 ) -> Path:
     """Fetch a blob into `spool` under its digest, from where an earlier try stopped; verified before it is returned.
 
-    `progress` hears of bytes that are here and of all. Raises the server's named error, `LimitExceeded` for a blob
-    above `max_bytes`, `IntegrityError` for other bytes than the digest's, and `Unavailable` for a broken link or one
-    over which nothing comes for `idle_s`: call again to go on.
+    `progress` hears of bytes that are here and of all; `pace` is how fast they may come. Raises the server's named
+    error, `LimitExceeded` for a blob above `max_bytes`, `IntegrityError` for other bytes than the digest's, and
+    `Unavailable` for a broken link or one over which nothing comes for `idle_s`: call again to go on.
     """
     if spool.has(request.digest):
         return spool.path(request.digest)
-    writer = spool.begin(request.digest, None, request.digest)
+    writer = await _opened(partial(spool.begin, request.digest, None, request.digest))
     held, call = writer.offset, None
     try:
         call = channel.unary_stream(_FETCH)(canonical_json(msgspec.structs.replace(request, offset=held)))
@@ -389,13 +430,12 @@ async def fetch(
                 "the blob is larger than the limit here", code="transfer.size", value=size, limit=max_bytes
             )
         writer.expect(size)
-        while (chunk := await _moving(call.read(), idle_s)) is not grpc.aio.EOF:
-            await _whole(writer.append, chunk)
-            if progress is not None:
-                progress(writer.offset, size)
+        told = None if progress is None else partial(_told, progress, size)
+        async with contextlib.aclosing(_coming(call, pace, idle_s)) as chunks:
+            await pour(chunks, writer, size, _AHEAD, told)
         if writer.offset != size:
             raise Unavailable("the transfer broke off", code="transfer.cut", value=writer.offset, limit=size)
-        return await _whole(writer.finish)
+        return await whole(writer.finish)
     except grpc.aio.AioRpcError as raised:
         error = _failed(raised, held)
         if error.code == _TORN:
@@ -422,6 +462,17 @@ def _from_the_start(error: AimassError) -> Unavailable:
     )
 
 
+def _told(progress: Callable[[int, int], None], size: int, here: int) -> None:
+    progress(here, size)
+
+
+async def _coming(call: grpc.aio.UnaryStreamCall, pace: Pace | None, idle_s: float) -> AsyncGenerator[bytes, None]:
+    while (chunk := await _moving(call.read(), idle_s)) is not grpc.aio.EOF:
+        if pace is not None:
+            await pace.spend(len(chunk))
+        yield chunk
+
+
 def _stated_size(metadata: object) -> int:
     for key, value in metadata or ():  # type: ignore[attr-defined]
         if key == _SIZE_KEY and str(value).isdigit():
@@ -434,14 +485,16 @@ async def submit(
     header: SubmitHeader,
     data: memoryview,
     progress: Callable[[int, int], None] | None = None,
+    pace: Pace | None = None,
     *,
     idle_s: float = IDLE_S,
 ) -> None:
     """Send `data` as `header` states; returns when the receiver has stored and recorded it.
 
-    `progress` hears of bytes that are sent and of all. Goes on at the offset that the receiver holds. Raises the
-    receiver's named refusal, or `Unavailable` for a broken link or one that takes nothing for `idle_s`: call again to
-    go on. For the last word, while the receiver checks and records, it waits as long as the connection stands.
+    `progress` hears of bytes that are sent and of all; `pace` is how fast they may go. Goes on at the offset that the
+    receiver holds. Raises the receiver's named refusal, or `Unavailable` for a broken link or one that takes nothing
+    for `idle_s`: call again to go on. For the last word, while the receiver checks and records, it waits as long as the
+    connection stands.
     """
     call, offset = channel.stream_stream(_SUBMIT)(), 0
     try:
@@ -455,7 +508,10 @@ async def submit(
                 "the receiver holds more than there is", code="transfer.offset", value=offset, limit=len(data)
             )
         for start in range(offset, len(data), CHUNK_BYTES):
-            await _moving(call.write(bytes(data[start : start + CHUNK_BYTES])), idle_s)
+            chunk = bytes(data[start : start + CHUNK_BYTES])
+            if pace is not None:
+                await pace.spend(len(chunk))
+            await _moving(call.write(chunk), idle_s)
             if progress is not None:
                 progress(min(start + CHUNK_BYTES, len(data)), len(data))
         await call.done_writing()

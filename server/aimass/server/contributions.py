@@ -12,6 +12,7 @@ from aimass.proto.clock import Stopwatch
 from aimass.proto.contribution import Limits, check_contribution, decode_contribution, most_bytes
 from aimass.proto.errors import AimassError, Conflict, LimitExceeded, Refused, WrongState
 from aimass.proto.logs import about
+from aimass.proto.pages import forget_behind
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Blobs, Spool, map_file
 from aimass.proto.tensors import Blob
@@ -154,7 +155,7 @@ class Contributions:
         contribution = decode_contribution(Blob(data))
         # The norm's limit is for updates. Sums over rows are as large as a partner has rows.
         limits = self._limits if step.kind is StepKind.TRAIN else replace(self._limits, norm=self._limits.metric)
-        check_contribution(contribution, expected, limits)
+        check_contribution(contribution, expected, limits, forget_behind)
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
         """Whether a participant may read a blob: the inputs of the steps that it works on, or could look at."""

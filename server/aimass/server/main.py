@@ -118,7 +118,7 @@ async def _serve(
         )
         transfers = Transfers(contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes, room)
         main.add_generic_rpc_handlers(
-            (transfer_handler(transfers, transfers, _transfer_limits(settings), engine.meters.transfers),)
+            (transfer_handler(transfers, transfers, _transfer_limits(settings), clock, engine.meters.transfers),)
         )
         health_rpc.add_HealthServicer_to_server(lookout.health, main)
         enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
@@ -161,7 +161,13 @@ class _Links:
 
 def _transfer_limits(settings: ServerSettings) -> TransferLimits:
     limits = settings.limits
-    return TransferLimits(limits.max_model_bytes, limits.streams_per_peer, limits.idle_s)
+    return TransferLimits(
+        limits.max_model_bytes,
+        limits.streams_per_peer,
+        limits.idle_s,
+        limits.up_bytes_per_s,
+        limits.down_bytes_per_s,
+    )
 
 
 def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aimass.privacy.transcript import Chain
 from aimass.proto.contribution import Contribution, decode_contribution
 from aimass.proto.errors import IntegrityError, NotFound
+from aimass.proto.hashing import file_digest
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
@@ -63,8 +63,7 @@ def reduce_step(
 def _spooled(path: Path, partner: str, digest: str, *, verify: bool) -> Contribution:
     if not path.is_file():
         raise NotFound(f"the contribution of {partner} is gone from the spool", code="contribution.missing")
-    data = map_file(path)
-    if verify and (found := hashlib.sha256(data).hexdigest()) != digest:
+    if verify and (found := file_digest(path)) != digest:
         raise IntegrityError(
             f"the contribution of {partner} has changed in the spool",
             code="contribution.changed",
@@ -72,7 +71,7 @@ def _spooled(path: Path, partner: str, digest: str, *, verify: bool) -> Contribu
             limit=digest,
             cure="Look at this disk before the next run; nothing of this step was used.",
         )
-    return decode_contribution(Blob(data))
+    return decode_contribution(Blob(map_file(path)))
 
 
 def _summariser(run: runs.Run, blobs: Blobs) -> Summariser:

@@ -11,6 +11,7 @@ import msgspec
 
 from aimass.proto.errors import NotFound
 from aimass.proto.logs import LogForm
+from aimass.proto.pace import check_rate
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value
 from aimass.proto.wire import split_address
@@ -31,6 +32,8 @@ class Limits(Value, frozen=True):
     min_free_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1 << 30
     streams_per_peer: Positive = 4
     idle_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    up_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    down_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class KeepSettings(Value, frozen=True):
@@ -70,6 +73,8 @@ def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> 
     settings = read_settings(ServerSettings, path.read_text("utf-8"), str(path), PREFIX, environment)
     for address in (settings.listen, settings.enrol_listen, *filter(None, [settings.watch_listen])):
         split_address(address)  # without a port the library would listen on 443
+    check_rate(settings.limits.up_bytes_per_s, "limits.up_bytes_per_s")
+    check_rate(settings.limits.down_bytes_per_s, "limits.down_bytes_per_s")
     return settings
 
 
@@ -90,6 +95,8 @@ max_norm = 1e6                 # L2 norm of a contribution
 min_free_bytes = {1 << 30}    # with less free on the disk the server takes no new work
 streams_per_peer = 4           # transfers at once of one partner or person
 idle_s = 60.0                  # seconds without a byte before a transfer is cut off
+up_bytes_per_s = 0             # all uploads of one partner or person together; 0 is no limit
+down_bytes_per_s = 0           # and all downloads
 
 [enrolment]
 per_minute = 60                # requests of all newcomers

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from aimass.proto.elements import from_float64
+from aimass.proto.pages import forget_behind
 from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Array, Blob, TensorSpec
 from aimass.server.aggregation.summary import Summariser
@@ -37,8 +38,8 @@ class ModelStore:
     def edit(self, digest: str, names: Collection[str], change: Callable[[str, slice, Array], Array]) -> str:
         """Store the model with the tensors `names` changed, and return its digest.
 
-        `change(name, part, old)` gives float64 [part] for the stored elements `old` of the flattened tensor, and is
-        rounded to the tensor's element type. It is called once for each part, from more than one thread.
+        `change(name, part, old)` gives float64 [part] for the stored elements `old` of the flattened tensor, or int64,
+        and is rounded to the tensor's element type. It is called once for each part, from more than one thread.
         """
         return self._blobs.put(self._chunks(Blob(self._blobs.open(digest)), frozenset(names), change))
 
@@ -64,6 +65,7 @@ class ModelStore:
         for part, new in _ahead(made, range(0, spec.count, BLOCK)):
             if self._summariser is not None:
                 self._summariser.add(spec, part, held[part], new)
+            forget_behind(held, part)
             yield new.view(np.uint8).data
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from aimass.proto.elements import as_float64
 from aimass.proto.errors import BadInput
+from aimass.proto.pages import forget_behind
 from aimass.proto.tensors import Array, Blob, TensorSpec
 from aimass.proto.views import LayerSummary, StepSummary
 
@@ -60,10 +61,14 @@ class Summariser:
         change = made - held
         layer.change += float(change @ change)
         if spec.name in self._before:
-            previous = held - _numbers(self._before[spec.name][part])
+            before = self._before[spec.name]
+            previous = held - _numbers(before[part])
+            forget_behind(before, part)
             layer.previous += float(previous @ previous)
             layer.product += float(change @ previous)
-        drift = made - _numbers(self._first[spec.name][part])
+        first = self._first[spec.name]
+        drift = made - _numbers(first[part])
+        forget_behind(first, part)
         layer.drift += float(drift @ drift)
         self._add_to_sketch(change)
 

@@ -1,18 +1,23 @@
 """Weighted sums over stored contributions, in blocks: memory grows neither with partners nor with the model.
 
 A sum is defined in the order of the participants' keys over float64, so it does not depend on who was faster, and is
-computed from memory-mapped files.
+computed from memory-mapped files, of which no page stays in memory once its elements were added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.elements import as_float64
+from aimass.proto.pages import forget_behind
 from aimass.proto.tensors import Array
 
 __all__ = ["SpooledSums", "sum_metrics"]
+
+_MAPPED: Final = 64 << 20
+"""Bytes of all contributions together that stay in memory while they are summed."""
 
 
 class SpooledSums:
@@ -20,6 +25,7 @@ class SpooledSums:
 
     def __init__(self, contributions: Sequence[Contribution]) -> None:
         self._contributions = contributions
+        self._window = _MAPPED // max(1, len(contributions))
 
     def weight(self, group: str) -> float:
         """Sum of weights in order."""
@@ -41,7 +47,9 @@ class SpooledSums:
         total: Array | None = None
         for contribution in self._contributions:
             held = contribution.groups[group]
-            elements = as_float64(held.tensors[tensor].reshape(-1)[part])
+            stored = held.tensors[tensor].reshape(-1)
+            elements = as_float64(stored[part])
+            forget_behind(stored, part, self._window)
             elements *= held.weight
             if total is None:
                 total = elements

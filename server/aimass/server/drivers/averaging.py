@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from aimass.proto.elements import as_float64, update_shapes
+from aimass.proto.elements import moved, update_shapes
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Step, StepKind
@@ -104,8 +104,10 @@ class Averaging:
         sums, weight = result.sums, result.sums.weight(GROUP)
 
         def change(name: str, part: slice, old: Array) -> Array:
-            moved: Array = as_float64(old) + eta * (sums.part(GROUP, name, part) / weight)
-            return moved
+            by = sums.part(GROUP, name, part)  # in place: a block is small enough to stay in the cache
+            by /= weight
+            by *= eta
+            return moved(old, by)
 
         done = state.round + 1
         every = context.plan.evaluate.every

@@ -78,7 +78,7 @@ class Models(Protocol):
     def edit(self, digest: str, names: Collection[str], change: Callable[[str, slice, Array], Array]) -> str:
         """Store the model with the tensors `names` changed; its digest.
 
-        `change(name, part, old)` gives float64 [part] for the stored elements `old` of the flattened tensor.
+        `change(name, part, old)` gives float64 [part] for the stored elements `old` of the flattened tensor, or int64.
         """
         ...
 

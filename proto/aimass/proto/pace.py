@@ -1,0 +1,43 @@
+"""How fast somebody may move bytes: a token bucket on an injected clock, for server and daemon alike."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aimass.proto.clock import Clock
+from aimass.proto.errors import BadInput
+
+__all__ = ["SLOWEST", "Pace", "check_rate"]
+
+SLOWEST: Final = 64 << 10
+"""Bytes per second; below it a chunk takes so long that the other side gives the link up for dead."""
+
+
+def check_rate(bytes_per_s: int, name: str) -> None:
+    """Raise `BadInput` for a rate that is neither 0, which is no limit, nor one that a transfer gets on with."""
+    if 0 < bytes_per_s < SLOWEST:
+        raise BadInput(
+            "so slow a transfer would be cut off",
+            code="settings.rate",
+            value=f"{name} = {bytes_per_s}",
+            limit=f"0 for none, or from {SLOWEST} bytes per second",
+        )
+
+
+class Pace:
+    """`bytes_per_s` for all who spend here together, saved up for at most a second; 0 lets everything pass."""
+
+    def __init__(self, bytes_per_s: int, clock: Clock) -> None:
+        self._rate, self._clock = bytes_per_s, clock
+        self._left, self._at = float(bytes_per_s), clock.now()
+
+    async def spend(self, size: int) -> None:
+        """Return when `size` more bytes are within the rate; who asks first is served first."""
+        if not self._rate:
+            return
+        now = self._clock.now()
+        # A clock that was set back adds nothing, and holds nobody up for longer than its own bytes.
+        self._left = min(self._rate, self._left + max(0.0, now - self._at) * self._rate) - size
+        self._at = now
+        if self._left < 0:
+            await self._clock.sleep(-self._left / self._rate)

@@ -1,0 +1,174 @@
+"""The way from a stream to a file: bounded, in order, and over when it is said to be."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimass.proto.errors import LimitExceeded, WrongState
+from aimass.proto.hashing import Hashing
+from aimass.proto.intake import pour, whole
+from aimass.proto.storage import Spool, SpoolWriter
+
+
+class _Gated(SpoolWriter):
+    """Writes nothing before it is let go, and says when it has begun."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        super().__init__(
+            folder / "part", folder / "whole", size, "0" * 64, Spool(folder / "spool")._durability, synced=False
+        )
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.written: list[bytes] = []
+
+    def append(self, chunk: bytes | memoryview) -> None:
+        self.begun.set()
+        assert self.go.wait(30)
+        super().append(chunk)
+        self.written.append(bytes(chunk))
+
+
+class _Stream:
+    """Chunks, and how many were asked for."""
+
+    def __init__(self, chunks: Sequence[bytes]) -> None:
+        self.chunks, self.asked = chunks, 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            self.asked += 1
+            yield chunk
+
+
+async def _turns() -> None:
+    """Let everything on the loop go as far as it can."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20), st.integers(1, 4))
+def test_what_is_poured_in_any_chunks_is_what_was_sent(
+    tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes], ahead: int
+) -> None:
+    data = b"".join(chunks)
+    digest = hashlib.sha256(data).hexdigest()
+    heard: list[int] = []
+
+    async def run() -> bytes:
+        writer = Spool(tmp_path_factory.mktemp("pour"), synced=False).begin("key", len(data), digest)
+        await pour(aiter(_Stream(chunks)), writer, len(data), ahead, heard.append)
+        return writer.finish().read_bytes()
+
+    assert asyncio.run(run()) == data
+    assert heard == sorted(heard)
+    assert (heard or [0])[-1] == len(data)
+
+
+def test_no_more_chunks_are_read_than_may_be_ahead_of_a_disk_that_is_slow(tmp_path: Path) -> None:
+    async def run() -> None:
+        stream, writer = _Stream([b"x" * 10] * 50), _Gated(tmp_path, 500)
+        pouring = asyncio.create_task(pour(aiter(stream), writer, 500, 4))
+        await asyncio.to_thread(writer.begun.wait, 30)
+        await _turns()
+        assert stream.asked == 1 + 4  # one is being written
+        writer.go.set()
+        await pouring
+        assert stream.asked == 50
+        writer.close()
+
+    asyncio.run(run())
+
+
+def test_nobody_writes_after_a_stream_that_was_cut_has_ended_however_often_it_is_cut(tmp_path: Path) -> None:
+    async def run() -> None:
+        stream, writer = _Stream([b"x" * 10] * 3), _Gated(tmp_path, 500)
+
+        async def endless() -> AsyncIterator[bytes]:
+            async for chunk in stream:
+                yield chunk
+            await asyncio.Event().wait()
+
+        pouring = asyncio.create_task(pour(aiter(endless()), writer, 500, 4))
+        await asyncio.to_thread(writer.begun.wait, 30)
+        for _ in range(3):
+            pouring.cancel()
+            await _turns()
+            assert not pouring.done()
+        writer.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await pouring
+        held = list(writer.written)
+        await _turns()
+        assert writer.written == held == [b"x" * 10]
+        writer.close()
+
+    asyncio.run(run())
+
+
+def test_what_the_writer_raises_ends_the_stream(tmp_path: Path) -> None:
+    async def run() -> None:
+        writer = Spool(tmp_path).begin("key", 10, "0" * 64)
+        with pytest.raises(LimitExceeded):
+            await pour(aiter(_Stream([b"x" * 6] * 9)), writer, 10, 2)
+        assert writer.offset == 6
+        writer.close()
+
+    asyncio.run(run())
+
+
+def test_what_runs_in_a_thread_is_waited_for_by_who_is_cancelled() -> None:
+    async def run() -> None:
+        begun, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+        def work() -> None:
+            begun.set()
+            assert go.wait(30)
+            ended.set()
+
+        task = asyncio.create_task(whole(work))
+        await asyncio.to_thread(begun.wait, 30)
+        for _ in range(2):
+            task.cancel()
+            await _turns()
+        assert not task.done()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended.is_set()
+
+    asyncio.run(run())
+
+
+@given(st.lists(st.sampled_from([0, 1, 1000, 65_535, 65_536, 200_000]), max_size=12))
+def test_a_digest_beside_the_writing_is_the_digest(sizes: list[int]) -> None:
+    oracle = hashlib.sha256()
+    with Hashing() as hashing:
+        for index, size in enumerate(sizes):
+            data = bytes([index]) * size
+            hashing.update(data)
+            oracle.update(data)
+        assert hashing.hexdigest() == oracle.hexdigest()
+
+
+def test_a_writer_that_fails_is_heard_at_once_and_not_with_the_next_chunk(tmp_path: Path) -> None:
+    async def run() -> None:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"1"
+            yield b"2"
+            await asyncio.Event().wait()
+
+        spool = Spool(tmp_path)
+        writer = spool.begin("key", 10, "0" * 64)
+        spool.discard("key")
+        with pytest.raises(WrongState):
+            await asyncio.wait_for(pour(chunks(), writer, 10, 4), 10)
+        writer.close()
+
+    asyncio.run(run())
