@@ -1,4 +1,5 @@
-"""`./scripts/bench NAME [--json FILE] [--quick]`: run one benchmark, print a table, write the same figures as JSON."""
+"""`./scripts/bench NAME [--json FILE] [--quick]`: run one benchmark, print a table, draw a picture; the same
+figures as JSON where they are asked for."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ import platform
 import sys
 from pathlib import Path
 
-from scripts.benches import flower_peer, idle, scale, start
+from scripts.benches import client, flower_peer, idle, memory, scale, start
 from scripts.benches import round as rounds
 from scripts.benches.row import Row
 
-BENCHES = {"idle": idle, "round": rounds, "scale": scale, "start": start}
+BENCHES = {"client": client, "idle": idle, "memory": memory, "round": rounds, "scale": scale, "start": start}
 WITH_PEERS = {"round"}
 
 
@@ -52,6 +53,11 @@ def main() -> int:
             f"{row.metric:<28} {row.value:>9.3f} {row.unit:<4} "
             f"[{row.range[0]:.3f}, {row.range[1]:.3f}]  {target} {met}\n"
         )
+    picture = Path("bench-output") / f"{args.name}.png"
+    from scripts.benches.picture import draw  # half a second that a wrong argument need not wait for
+
+    draw(args.name, rows, picture)
+    sys.stdout.write(f"picture: {picture}\n")
     if args.json:
         figures = {
             "bench": args.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -45,6 +46,32 @@ def peak_bytes(pid: int) -> int:
     """Largest resident memory of a process so far."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+class Peak:
+    """The most anonymous memory that a process has while the block runs, sampled: the kernel keeps no mark of it."""
+
+    _EVERY_S: Final = 0.01
+
+    def __init__(self, pid: int) -> None:
+        self.bytes = 0
+        self._pid, self._stop = pid, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        path = Path(f"/proc/{self._pid}/status")
+        while not self._stop.wait(self._EVERY_S):
+            lines = path.read_text().splitlines()
+            kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem")))
+            self.bytes = max(self.bytes, kilobytes * 1024)
 
 
 def _words(path: Path) -> list[str]:

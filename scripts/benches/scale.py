@@ -8,31 +8,23 @@ rest of this one they would be what is measured.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from aimass.proto.plan import Cohort, EvaluateSettings, Plan, Stage, TaskRef, TrainSettings, encode_plan
-from aimass.proto.tensors import Blob
-from aimass.proto.transfer import SubmitHeader, submit
-from aimass.proto.v1 import federation_pb2 as pb
-from aimass.proto.v1 import federation_pb2_grpc as rpc
-from aimass.proto.values import decode_json
-from aimass.proto.views import RunView
-from aimass.proto.wire import MAX_DOCUMENT_BYTES, connect
+from aimass.proto.plan import Cohort
 from scripts.benches import crowd
 from scripts.benches.processes import cpu_seconds, resident_bytes
 from scripts.benches.row import Row
+from scripts.benches.stage import all_say, crowded, one_run, served
 from scripts.demos.house import free_port
 
 _MODEL_BYTES: Final = 100_000
@@ -50,9 +42,9 @@ def measure(*, quick: bool) -> list[Row]:
         folder, address = Path(name), f"127.0.0.1:{free_port()}"
         sys.stderr.write(f"scale: keys and certificates of {count} partners\n")
         crowd.found(folder, names, address)
-        with _server(folder) as server, _partners(folder, count, address) as partners:
+        with served(folder) as server, crowded(folder, count, address, _MODEL_BYTES, _PROCESSES) as partners:
             before = resident_bytes([server.pid])
-            connecting = _all(partners, "connected", tell="go")
+            connecting = all_say(partners, "connected", tell="go")
             time.sleep(_SETTLE_S)
             idle = (resident_bytes([server.pid]) - before) / 1000 / count
             sys.stderr.write(f"scale: connected in {connecting:.1f} s\n")
@@ -75,67 +67,6 @@ class _Rounds(msgspec.Struct, frozen=True):
     server: list[float]
     partners: list[float]
     joining_s: float
-
-
-@contextlib.contextmanager
-def _server(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A server on the first core."""
-    core = min(os.sched_getaffinity(0))
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "aimass.proto.commands", "server", "start", "--dir", str(folder / "server")],
-            stdout=subprocess.PIPE, stderr=log, text=True,
-        )  # fmt: skip
-    os.sched_setaffinity(process.pid, {core})
-    try:
-        assert process.stdout is not None
-        if not process.stdout.readline().startswith("ready"):
-            raise RuntimeError((folder / "server.log").read_text())
-        yield process
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-@contextlib.contextmanager
-def _partners(folder: Path, count: int, address: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """The crowd, in processes on the other cores."""
-    cores = os.sched_getaffinity(0) - {min(os.sched_getaffinity(0))} or os.sched_getaffinity(0)
-    bounds = [count * part // _PROCESSES for part in range(_PROCESSES + 1)]
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable, "-m", "scripts.benches.crowd", str(folder), str(first), str(last), address,
-                str(_MODEL_BYTES),
-            ],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for first, last in itertools.pairwise(bounds)
-    ]  # fmt: skip
-    for process in processes:
-        os.sched_setaffinity(process.pid, cores)
-    try:
-        _all(processes, "ready")
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-def _all(processes: Sequence[subprocess.Popen[str]], word: str, tell: str = "") -> float:
-    """Seconds until all have said `word`, from when they were told."""
-    started = time.perf_counter()
-    for process in processes:
-        if tell:
-            assert process.stdin is not None
-            process.stdin.write(f"{tell}\n")
-            process.stdin.flush()
-    for process in processes:
-        assert process.stdout is not None
-        if (said := process.stdout.readline().strip()) != word:
-            raise RuntimeError(f"a process of the crowd said {said!r} in place of {word!r}")
-    return time.perf_counter() - started
 
 
 class _Meter:
@@ -172,9 +103,10 @@ def _rounds(
     """One run; seconds and processor time from commit to commit, without the first."""
     meters = _Meter(server.pid), _Meter(*(partner.pid for partner in partners))
     try:
-        ending = threading.Thread(target=_all, args=(partners, "ended"))
+        chosen = Cohort(quorum=cohort, sample=cohort, join_deadline_s=120.0, step_deadline_s=120.0)
+        ending = threading.Thread(target=all_say, args=(partners, "ended"))
         ending.start()
-        view = asyncio.run(_run(folder, address, cohort, rounds, ending, watched=watched))
+        view = asyncio.run(one_run(folder, address, _MODEL_BYTES, chosen, rounds, ending, watched=watched))
     finally:
         for meter in meters:
             meter.stop()
@@ -186,32 +118,3 @@ def _rounds(
     used = [[meter.at(after) - meter.at(before) for before, after in pairs] for meter in meters]
     joining_s = view.steps[0].opened_at - view.summary.created_at
     return _Rounds([after - before for before, after in pairs], used[0], used[1], joining_s)
-
-
-async def _run(
-    folder: Path, address: str, cohort: int, rounds: int, ending: threading.Thread, *, watched: bool
-) -> RunView:
-    """Submit as the scientist, wait for the end, and read what came of it."""
-    member, blob = msgspec.json.decode((folder / "members.json").read_bytes())["sam"], crowd.model(_MODEL_BYTES)
-    channel = connect(address, crowd.identity(member), MAX_DOCUMENT_BYTES)
-    control = rpc.ControlStub(channel)
-    header = SubmitHeader(kind="model", size=len(blob), digest=Blob(blob).digest)
-    await submit(channel, header, memoryview(blob))
-    plan = Plan(
-        name="scale", task=TaskRef(name="crowd", digest="0" * 64), data_schema="crowd/1", seed=1, model=header.digest,
-        stages=(Stage(driver="averaging", options={"rounds": rounds}),),
-        train=TrainSettings(batch_size=1, learning_rate=0.1, steps=1), evaluate=EvaluateSettings(every=0),
-        cohort=Cohort(quorum=cohort, sample=cohort, join_deadline_s=120.0, step_deadline_s=120.0),
-    )  # fmt: skip
-    key = f"scale-{watched}"
-    run = decode_json(
-        RunView, (await control.SubmitRun(pb.SubmitRunRequest(plan=encode_plan(plan), key=key))).json, "the run"
-    )
-    request = pb.RunRequest(run_id=run.summary.run_id)
-    if watched:
-        async for _ in control.WatchRun(request):
-            pass
-    await asyncio.to_thread(ending.join)
-    view = decode_json(RunView, (await control.ShowRun(request)).json, "the run")
-    await channel.close()
-    return view
