@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,9 +14,12 @@ import msgspec
 import pytest
 
 from aimass.client.active_run import ActiveRun
+from aimass.client.daemon import Daemon
 from aimass.client.partner import Partner, open_partner
+from aimass.client.release import Released
 from aimass.client.run_folder import RunFolder
 from aimass.client.session import Phase
+from aimass.client.workbench import Product, Workbench
 from aimass.client.worker_protocol import Opened
 from aimass.privacy.enrolment import make_request
 from aimass.privacy.keys import create_keys
@@ -254,3 +258,167 @@ def test_the_owner_sees_that_the_server_asks_no_more_and_that_it_asks_again(part
     assert run.excluded == "run.excluded: nothing in 3 steps in a row"
     run.standing(pb.Standing(run_id=RUN))
     assert run.excluded == ""
+
+
+class _Gated:
+    """Starts children when it is told to, and remembers which live."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+        self.started = 0
+        self.alive = 0
+
+    async def __call__(self, *_: object) -> Any:
+        self.asked.set()
+        await self.go.wait()
+        gate = self
+        gate.started, gate.alive = gate.started + 1, gate.alive + 1
+
+        class Living(_Worker):
+            async def stop(self) -> None:
+                gate.alive -= 1
+
+        return Living()
+
+
+def _gated_run(partner: Partner, uplink: _Uplink) -> tuple[ActiveRun, _Gated]:
+    gate = _Gated()
+    folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+    return ActiveRun(RUN, partner, folder, uplink, SystemClock(), gate), gate
+
+
+def test_who_leaves_the_federation_while_an_invitation_is_considered_does_not_join(partner: Partner) -> None:
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run, gate = _gated_run(partner, uplink)
+        invited = asyncio.create_task(run.invited(_invite(partner, encode_plan(PLAN))))
+        await gate.asked.wait()
+        partner.withdraw()
+        gate.go.set()
+        await invited
+        assert run.session is not None
+        assert run.session.phase is Phase.DECLINED
+        assert [message.WhichOneof("body") for message in uplink.sent] == ["declined"]
+        await run.settle()
+        assert (gate.started, gate.alive) == (1, 0)
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_was_left_while_its_child_started_has_none(partner: Partner) -> None:
+    async def scenario() -> None:
+        uplink = _Uplink()
+        first = _run(partner, uplink)
+        await first.invited(_invite(partner, encode_plan(PLAN)))
+        await first.stop()
+        run, gate = _gated_run(partner, uplink)
+        invited = asyncio.create_task(run.invited(_invite(partner, encode_plan(PLAN))))
+        await gate.asked.wait()
+        run.withdraw()
+        gate.go.set()
+        await asyncio.gather(invited, return_exceptions=True)
+        await run.settle()
+        assert (gate.started, gate.alive) == (1, 0)
+        assert uplink.sent[-1].declined.fault.code == "partner.withdrew"
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def _files(partner: Partner) -> set[str]:
+    return {path.name for path in (partner.folder / "state" / "runs" / RUN).iterdir()}
+
+
+def test_a_contribution_that_is_being_saved_when_a_person_withdraws_is_deleted(
+    partner: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that writes it cannot be stopped; what it has written goes when it is done."""
+
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        saving, go = threading.Event(), threading.Event()
+        save = Workbench.save
+
+        def slowly(bench: Workbench, step: Step, product: Product) -> str:
+            saving.set()
+            go.wait(10)
+            return save(bench, step, product)
+
+        async def computed(*_: object) -> Product:
+            return Product(Released([b"numbers"], 1, (), (), ("plain sum",)), b"moments")
+
+        monkeypatch.setattr(Workbench, "save", slowly)
+        monkeypatch.setattr(Workbench, "compute", computed)
+        run.opened(_open(0, StepKind.TRAIN))
+        await asyncio.to_thread(saving.wait, 10)
+        run.withdraw()
+        go.set()
+        await run.settle()
+        assert _files(partner) == {"session.json", "plan.json"}
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_a_crash_left_of_a_run_that_was_left_goes_at_the_next_start(partner: Partner) -> None:
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        run.opened(_open(0, StepKind.TRAIN))
+        run.withdraw()
+        await run.stop()
+        for name in ("step-0.safetensors", "step-0.local-state", "local-state.safetensors"):
+            (partner.folder / "state" / "runs" / RUN / name).write_bytes(b"x")
+        again = _run(partner, _Uplink())
+        assert _files(partner) == {"session.json", "plan.json"}
+        await again.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_that_allows_the_plan_no_more_ends_the_work_at_hand(partner: Partner) -> None:
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = _run(partner, uplink)
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        run.opened(_open(0, StepKind.TRAIN))
+        (partner.folder / "policy.toml").write_text(POLICY.replace("plain_sums = true", "plain_sums = false"))
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        assert uplink.sent[-1].declined.fault.code == "policy.plain_sums"
+        assert _open_step(run) is None
+        await run.settle()
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_standing_is_forgotten_at_the_next_connection_which_says_it_again_where_it_holds(partner: Partner) -> None:
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        run.standing(pb.Standing(run_id=RUN, fault=pb.Fault(code="run.excluded", what="nothing\x1b[2J in 3 steps")))
+        assert run.excluded.isprintable()
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        assert run.excluded == ""
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_daemon_that_was_killed_while_it_left_all_runs_leaves_the_rest_when_it_starts(partner: Partner) -> None:
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        run.opened(_open(0, StepKind.TRAIN))
+        await run.stop()
+        partner.withdraw()
+        stop = asyncio.Event()
+        stop.set()
+        await Daemon(partner.folder, start=_worker).serve(stop, lambda: None)
+        again = _run(partner, _Uplink())
+        assert again.session is not None
+        assert again.session.phase is Phase.WITHDRAWN
+
+    asyncio.run(scenario())

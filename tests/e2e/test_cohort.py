@@ -134,6 +134,7 @@ def test_a_partner_leaves_a_run_with_a_report_and_the_federation_until_it_return
         listed = set(house.run("client", "show", run.id[:8], "--dir", SLOW)["counted"])
         assert told <= listed == {step.index for step in view.steps if step.slots.get(SLOW) is SlotState.COUNTED}
         assert report["released_bytes"] > 0
+        assert report["server_told"]
         assert list((house.folder / SLOW / "state" / "runs" / run.id).glob("step-*")) == []
         run.stop()
 

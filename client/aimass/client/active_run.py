@@ -19,7 +19,7 @@ from aimass.client.workbench import Product, StartWorker, Uplink, Workbench
 from aimass.privacy.transcript import Chain, check_head_seen, check_history, check_receipt, sign_head_seen
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.durable import append_line_unless_held
-from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState
+from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState, printable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
@@ -57,8 +57,9 @@ class ActiveRun:
         if self.session is not None and not folder.whole(self.session):
             self.session, _ = machine.apply(self.session, machine.Lost())
         # A plan that was declined may be one that cannot be read here.
-        takes_part = self.session is not None and self.session.phase in (Phase.JOINED, Phase.PENDING)
-        self._plan: Plan | None = decode_plan(folder.plan()) if takes_part else None
+        self._plan: Plan | None = decode_plan(folder.plan()) if self.takes_part else None
+        if self.session is not None and not self.takes_part:
+            folder.forget_work()  # a crash may have come between the word and the deed
         self._bench = Workbench(run_id, partner, folder, self._meters, uplink, clock, start)
         self.excluded = ""
         """Why the server asks this partner no more, where it does not."""
@@ -74,7 +75,7 @@ class ActiveRun:
     async def invited(self, invite: pb.Invite) -> None:
         """Decide, once; a repeated invitation repeats the answer. A plan that differs from the first one is refused."""
         digest = plan_digest(invite.plan)
-        held = self.session
+        held, self.excluded = self.session, ""  # each connection begins so: what still holds is said again
         if held is not None and held.phase in (Phase.LEFT, Phase.WITHDRAWN, Phase.ENDED, Phase.DECLINED):
             if held.phase is not Phase.ENDED:
                 self._decline(WrongState(held.reason, code=held.reason.partition(":")[0] or "session.left"))
@@ -84,8 +85,11 @@ class ActiveRun:
             return
         try:
             phase, error = await self._decide(invite)
+            self._partner.check_member()  # a person may have withdrawn it while the child was started
         except AimassError as refusal:
             phase, error = Phase.DECLINED, refusal
+        if held is not None and not self.takes_part:
+            return  # it was left while this was considered, and the server was told
         if held is None:
             self._folder.save_plan(invite.plan)
         reason = f"{error.code}: {error.sentence()}" if error else ""
@@ -96,12 +100,12 @@ class ActiveRun:
         if error is not None:
             about(log, self.run_id, code=error.code).warning("%s: %s", phase, reason)
             self._decline(error)
-            return
-        await self._join(digest)
+        elif self.session.phase is Phase.JOINED:
+            await self._join(digest)
 
     async def _join(self, digest: str) -> None:
         assert self._plan is not None  # noqa: S101  (decided just now)
-        opened = (await self._bench.worker(self._plan)).opened
+        opened = (await self._bench.worker(self._plan)).opened  # raises where the run was left meanwhile
         about(log, self.run_id).info("takes part on %s, confined: %s", opened.device, ", ".join(opened.confinement))
         self._uplink.send(
             pb.FromPartner(
@@ -250,7 +254,7 @@ class ActiveRun:
         """The server asks this partner no more, or again."""
         run_log = about(log, self.run_id, code=message.fault.code)
         if message.HasField("fault"):
-            self.excluded = f"{message.fault.code}: {message.fault.what}"
+            self.excluded = printable(f"{message.fault.code}: {message.fault.what}", 500)
             run_log.error("asked no more: %s %s", self.excluded, message.fault.cure)
         elif self.excluded:
             run_log.info("asked again")
@@ -265,7 +269,7 @@ class ActiveRun:
                 value=self.session.phase if self.session else "unknown",
             )
         self._apply(machine.Withdrew(reason=f"{WITHDREW}: the partner withdrew from the run"))
-        self._folder.forget_state()
+        self._folder.forget_work()
 
     def ended(self, message: pb.EndRun) -> None:
         """The run is over."""
@@ -358,15 +362,27 @@ class ActiveRun:
     async def _worked(self, step: Step, product: Product) -> None:
         """Durable, journalled, and then known to be ready: in this order."""
         watch = Stopwatch(self._meters.part_seconds)
-        digest = await asyncio.to_thread(self._bench.save, step, product)
+        saving = asyncio.ensure_future(asyncio.to_thread(self._bench.save, step, product))
+        try:
+            digest = await asyncio.shield(saving)
+        except asyncio.CancelledError:
+            await asyncio.wait({saving})  # a thread goes on writing whatever happens here
+            self._dropped(step)
+            raise
         watch.lap("saved")
         about(log, self.run_id, step.index).info("%s", watch)
-        current = self.session.step if self.session else None
-        if current is None or current.index != step.index:
-            self._folder.drop_contribution(step.index)
+        if self._dropped(step):
             return
         self._bench.journal(step, product, digest)
         self._apply(machine.Worked(index=step.index, digest=digest))
+
+    def _dropped(self, step: Step) -> bool:
+        """Whether a step is over whose contribution was just saved; then its files are gone again."""
+        current = self.session.step if self.session else None
+        if current is not None and current.index == step.index:
+            return False
+        self._folder.drop_contribution(step.index)
+        return True
 
     async def _tell(self, event: machine.Event) -> None:
         """Apply an event from within a task; a full disk is waited for."""
@@ -408,11 +424,14 @@ class ActiveRun:
         await self._uplink.transfer(send)
         return size
 
+    async def settle(self) -> None:
+        """Wait for what was ended to be over."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
     async def stop(self) -> None:
         """End all work here; what is stored stays for the next start."""
         await self._inbox.close()
-        tasks = list(self._tasks.values())
-        for task in tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.settle()
         await self._bench.close()

@@ -88,7 +88,9 @@ class Daemon:
             session = held.load()
             if session is None:
                 held.remove()
-            elif session.phase is not Phase.ENDED:
+            elif session.phase is Phase.ENDED:
+                held.forget_work()
+            else:
                 self._runs[session.run_id] = self._active(session.run_id, held)
         open_steps = {run.run_id: run.session.step for run in self._runs.values() if run.session and run.session.step}
         name = self.partner.settings.name
@@ -141,6 +143,8 @@ class Daemon:
     async def _serve(self, stop: asyncio.Event, ready: Callable[[], None], figures: DaemonFigures) -> None:
         owner = OwnerSocket(self.folder, lambda request: self._command(request, stop))
         await owner.listen()
+        if self.partner.withdrawn:
+            self._leave_all()  # a crash may have come between the mark and the last run
         connecting = asyncio.create_task(self._keep_connected(ready))
         try:
             await asyncio.wait({connecting, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -335,19 +339,23 @@ class Daemon:
                 _ = self.partner.policy
             case "withdraw":
                 self._run(request["run"]).withdraw()
-                return {"withdrawn": request["run"]}
+                return {"withdrawn": [request["run"]], "server_told": self._online.is_set()}
             case "withdraw-all":
                 self.partner.withdraw()
-                parting = [run for run in self._runs.values() if run.takes_part]
-                for run in parting:
-                    run.withdraw()
-                return {"withdrawn": [run.run_id for run in parting]}
+                return {"withdrawn": self._leave_all(), "server_told": self._online.is_set()}
             case "return":
                 self.partner.come_back()
             case other:
                 raise NotFound("no such command", code="control.command", value=other)
         await self._reconsider()
         return {"done": True}
+
+    def _leave_all(self) -> list[str]:
+        """Leave every run that this partner takes part in; their ids."""
+        parting = [run for run in self._runs.values() if run.takes_part]
+        for run in parting:
+            run.withdraw()
+        return [run.run_id for run in parting]
 
     async def _reconsider(self) -> None:
         """Look again at invitations that waited for a person."""

@@ -88,9 +88,10 @@ class RunFolder:
             self._new_state(index).replace(self.local_state)
             fsync_folder(self._folder)
 
-    def forget_state(self) -> None:
-        """Delete what was kept between the run's steps."""
-        (self._folder / "local-state.safetensors").unlink(missing_ok=True)
+    def forget_work(self) -> None:
+        """Delete every contribution that waits, and what was kept between the run's steps."""
+        for path in (*self._folder.glob("step-*"), self._folder / "local-state.safetensors"):
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Forget the run."""

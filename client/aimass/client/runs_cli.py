@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from aimass.client.local_link import ask_daemon
-from aimass.proto.console import emit
+from aimass.proto.console import emit, plain
 
 if TYPE_CHECKING:
     from aimass.client.run_folder import RunFolder
@@ -116,20 +116,25 @@ def withdraw(args: argparse.Namespace) -> int:
     if args.all == bool(args.run):
         raise BadInput("name one run, or give --all", code="client.withdraw", cure="aimass client status lists them.")
     if args.all:
-        left = ask_daemon(args, command="withdraw-all")["withdrawn"]
+        left = ask_daemon(args, command="withdraw-all")
     else:
-        left = [ask_daemon(args, command="withdraw", run=_found(args)[1].run_id)["withdrawn"]]
-    report = withdrawals(args.dir, left)
+        left = ask_daemon(args, command="withdraw", run=_found(args)[1].run_id)
+    report, told = withdrawals(args.dir, left["withdrawn"]), left["server_told"]
     if args.json:
-        emit(args, report)
+        emit(args, [plain(item) | {"server_told": told} for item in report])
         return 0
+    there = (
+        "deleted at the server unless it is being summed right now"
+        if told
+        else "the server cannot be reached: it is told at the next connection, and may count what it holds until then"
+    )
     for item in report:
         emit(
             args,
             {
                 "withdrawn_from": item.run_id,
                 "counted_in_models": len(item.counted),
-                "not_counted": f"{item.not_counted}, deleted at the server unless it is being summed right now",
+                "not_counted": f"{item.not_counted}; {there}",
                 "released_bytes": item.released_bytes,
                 "counted": [{"step": c.step, "contribution": c.contribution, "entry": c.entries} for c in item.counted],
             },

@@ -216,7 +216,7 @@ def apply(session: Session, event: Event) -> tuple[Session, tuple[Action, ...]]:
         return session, ()  # the history goes on: it says what was counted of this partner
     match event:
         case Answer():
-            return msgspec.structs.replace(session, phase=event.phase, reason=event.reason), ()
+            return _answered(session, event)
         case HistoryGrew():
             return msgspec.structs.replace(session, heads=session.heads + event.heads), ()
         case Forked() | Withdrew():
@@ -242,6 +242,15 @@ def apply(session: Session, event: Event) -> tuple[Session, tuple[Action, ...]]:
 def task_of(step: Step) -> str:
     """A step's kind and purpose in one word."""
     return f"{step.kind}:{step.purpose}"
+
+
+def _answered(session: Session, answer: Answer) -> tuple[Session, tuple[Action, ...]]:
+    """A run that is not, or no longer, permitted has no work at hand; one that is declined has no child either."""
+    after = msgspec.structs.replace(session, phase=answer.phase, reason=answer.reason)
+    if answer.phase is Phase.JOINED:
+        return after, ()
+    leave = (LeaveRun(reason=""),) if answer.phase is Phase.DECLINED else ()
+    return msgspec.structs.replace(after, step=None), (*_drop(session), *leave)
 
 
 def _drop(session: Session) -> tuple[Action, ...]:

@@ -26,7 +26,8 @@ class Withdrawal(Value, frozen=True):
     """One run that was left. What was counted cannot be taken out of the models that were made since.
 
     `released_bytes` counts all that left this partner for the run, counted or not; what was not counted is deleted at
-    the server.
+    the server when it hears of the withdrawal. What it was summing then is counted still, and listed here once its
+    receipt has come.
     """
 
     run_id: RunId

@@ -88,16 +88,32 @@ class Workbench:
         self._uplink, self._clock, self._start = uplink, clock, start
         self._meters = meters
         self._worker: Worker | None = None
+        self._starting = asyncio.Lock()
+        self._left = False
 
     def manifest(self, plan: Plan) -> ShardManifest:
         """The data set that the policy maps the plan's schema to."""
         return self._partner.manifest(self._partner.policy.schemas[plan.data_schema])
 
     async def worker(self, plan: Plan) -> Worker:
-        """The child of this run; a new one where there is none, or where the last one died."""
-        if self._worker is not None and self._worker.alive:
-            return self._worker
-        await self.close()
+        """The child of this run; a new one where there is none, or where the last one died.
+
+        Raises `WrongState` where the run was left meanwhile: then there is none.
+        """
+        async with self._starting:
+            if self._worker is None or not self._worker.alive:
+                await self.close()
+                source = self._source(plan)
+                self._meters.child_starts.add()
+                self._worker = await self._start(source, self.manifest(plan), self._partner)
+            worker = self._worker
+            if self._left:
+                await self.close()
+                raise WrongState("the run was left while its child was started", code="session.left")
+            return worker
+
+    @staticmethod
+    def _source(plan: Plan) -> TaskSource:
         source = locate(plan.task.name)
         if source.digest != plan.task.digest:
             raise Refused(
@@ -107,9 +123,7 @@ class Workbench:
                 limit=plan.task.digest,
                 cure="Install the same version of the task's package on both sides.",
             )
-        self._meters.child_starts.add()
-        worker = self._worker = await self._start(source, self.manifest(plan), self._partner)
-        return worker
+        return source
 
     async def compute(self, plan: Plan, step: Step) -> Product:
         """Fetch, work, pass the gate. Raises `Unavailable` for a broken link, `OutOfSpace` for a disk that is nearly
@@ -178,7 +192,8 @@ class Workbench:
         )
 
     async def leave(self) -> None:
-        """The run is over: end the child, forget the model."""
+        """The run is over: end the child, also one that is being started, and forget the model."""
+        self._left = True
         await self.close()
         self._partner.cache.release(self._run_id)
 
