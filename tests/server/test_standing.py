@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from aimass.proto.errors import WrongState
-from aimass.proto.plan import decode_plan, encode_plan
+from aimass.proto.errors import BadInput, WrongState
+from aimass.proto.plan import decode_plan, encode_plan, plan_digest
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.views import ParticipantState
 from aimass.server import runs, steps
@@ -147,6 +147,41 @@ def test_who_was_merely_slower_than_enough_others_has_not_failed(tmp_path: Path)
                 await bench.send(run_id, name, index)
             run = await bench.until(run_id, lambda run, index=index: str(index) not in run.open)  # type: ignore[misc]
         assert run.excluded == {}
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_who_comes_back_under_another_key_while_it_is_excluded_is_out(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench, run_id = await _started(tmp_path)
+        await _step(bench, run_id, 0, absent=("west",))
+        await _step(bench, run_id, 1, absent=("west",))
+        digest = plan_digest(bench.engine.live(run_id).row.plan)
+        with pytest.raises(BadInput, match="participant key"):
+            await bench.desk.joined("west", pb.Joined(run_id=run_id, plan_digest=digest, participant="east"))
+        assert bench.engine.live(run_id).row.run.participants["west"].state is ParticipantState.REMOVED
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_a_weight_for_somebody_who_is_not_invited_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with pytest.raises(BadInput, match="weights"):
+            await _started(tmp_path, sample=2, weights={"wets": 3.0})
+
+    _run(scenario())
+
+
+def test_who_is_out_of_a_run_reads_its_models_no_more(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench, run_id = await _started(tmp_path)
+        model = bench.engine.live(run_id).row.run.model
+        assert bench.contributions.may_fetch("west", run_id, model)
+        await bench.engine.apply(run_id, runs.Removed(partner="west", reason="partner.withdrew: x"))
+        assert not bench.contributions.may_fetch("west", run_id, model)
+        assert bench.contributions.may_fetch("east", run_id, model)
         await bench.stop()
 
     _run(scenario())

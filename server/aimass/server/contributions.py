@@ -158,9 +158,9 @@ class Contributions:
         check_contribution(contribution, expected, limits, forget_behind)
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
-        """Whether a participant may read a blob: the inputs of the steps that it works on, or could look at."""
+        """Whether who takes part may read a blob: the inputs of the steps that it works on, or could look at."""
         live = self._engine.find(run_id)
-        if live is None or partner not in live.row.run.participants:
+        if live is None or partner not in live.row.run.joined:
             return False
         run = live.row.run
         worked_on = {step.index: step for name, step, _, _ in run.places() if name == partner}

@@ -75,7 +75,7 @@ class PartnerDesk:
             raise BadInput("the partner read another plan", code="run.plan_digest", value=message.plan_digest)
         key = convert(Name, message.participant, "the participant key")
         member = live.row.run.participants.get(partner)
-        if member is not None and member.state is ParticipantState.JOINED:
+        if member is not None and member.state in (ParticipantState.JOINED, ParticipantState.EXCLUDED):
             if member.key != key:
                 reason = f"run.participant_key: {partner} took part as {member.key} and now comes as {key}"
                 await self._engine.apply(message.run_id, runs.Removed(partner=partner, reason=reason))

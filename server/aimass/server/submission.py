@@ -94,7 +94,10 @@ class Submission:
 
 
 def cohort(plan: Plan, roster: Roster) -> tuple[str, ...]:
-    """Who is invited, sorted: whom the plan names, or all partners. Raises `BadInput` where the roster lacks some."""
+    """Who is invited, sorted: whom the plan names, or all partners.
+
+    Raises `BadInput` where the roster lacks some, or where weights are given to others.
+    """
     unknown = sorted(set(plan.cohort.partners) - set(roster.partners))
     names = plan.cohort.partners or roster.partners
     if unknown or not names or plan.cohort.quorum > len(names):
@@ -104,6 +107,14 @@ def cohort(plan: Plan, roster: Roster) -> tuple[str, ...]:
             value=", ".join(unknown) or plan.cohort.quorum,
             limit=", ".join(roster.partners) or "no partners",
             cure="Name enrolled partners and a quorum they can reach.",
+        )
+    if misnamed := sorted(set(plan.cohort.weights) - set(names)):
+        raise BadInput(
+            "the plan's weights name partners that are not invited",
+            code="plan.weights",
+            value=", ".join(misnamed),
+            limit=", ".join(names),
+            cure="Correct the names under `weights`.",
         )
     return tuple(sorted(names))
 
