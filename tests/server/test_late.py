@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -427,5 +428,85 @@ def test_bytes_that_come_while_others_are_being_recorded_do_not_take_their_place
             upload(bad)
         assert live.row.run.open["0"].slots["west"].digest == Blob(good).digest
         await bench.stop()
+
+    _run(scenario())
+
+
+class _Dead(Exception):
+    """The process is gone: nothing reaches the disk any more."""
+
+
+class _DiesAt:
+    """The server dies at its Nth durable point, before or after the effect, and stays dead."""
+
+    def __init__(self, last: int) -> None:
+        self._left, self._lock = last, threading.Lock()
+        self._loop, self.died = asyncio.get_running_loop(), asyncio.Event()
+
+    def reached(self, point: str) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left <= 0:
+                self._loop.call_soon_threadsafe(self.died.set)
+                raise _Dead(point)
+
+
+async def _drive(bench: Bench, run_id: str, died: asyncio.Event) -> runs.Run | None:
+    """Bring whatever is asked for until the run has ended, or the server died: west is late with its first step."""
+    live, changed = bench.engine.live(run_id), asyncio.Event()
+    live.watchers.add(changed)
+    while not (run := live.row.run).state.final:
+        changed.clear()
+        asked = [(name, step.index) for name, step, slot, _ in run.places() if slot.state is SlotState.ASKED]
+        first = run.open.get("0")
+        try:
+            if ("west", 0) in asked and first is None:
+                await bench.send(run_id, "west", 0, value=-3.3, weight=0.3)
+            elif present := [item for item in asked if item[0] != "west"]:
+                await bench.send(run_id, *present[0], value=0.1 * (2 + present[0][1]), weight=0.7)
+            elif first is not None and first.counted is None:
+                await bench.engine.apply(run_id, runs.InStep(index=0, event=steps.TimeUp()))
+            else:
+                news = [asyncio.ensure_future(event.wait()) for event in (changed, died)]
+                await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+                for waiting in news:
+                    waiting.cancel()
+        except _Dead:
+            return None
+        if died.is_set():
+            return None
+    return run
+
+
+def test_a_server_that_dies_at_any_instant_of_late_work_ends_in_the_same_bits(tmp_path: Path) -> None:
+    async def outcome(folder: Path, last: int) -> tuple[str, bool]:
+        folder.mkdir()
+        clock = ManualClock()
+        bench = await Bench.start(folder, clock, PARTNERS)
+        run_id = await bench.submit(_plan(bench, rounds=2))
+        await bench.join(run_id)
+        await bench.stop()
+        dying = _DiesAt(last)
+        bench = await Bench.start(folder, clock, PARTNERS, dying)
+        run = await _drive(bench, run_id, dying.died)
+        await bench.stop()
+        died = dying.died.is_set()
+        if run is None or died:
+            bench = await Bench.start(folder, clock, PARTNERS)
+            run = await _drive(bench, run_id, asyncio.Event())
+            await bench.stop()
+        assert run is not None
+        assert run.state is RunState.FINISHED, run.reason
+        assert list((folder / "spool").iterdir()) == []
+        return run.model, died
+
+    async def scenario() -> None:
+        found, last, died = set[str](), 0, True
+        while died:
+            last += 1
+            model, died = await outcome(tmp_path / str(last), last)
+            found.add(model)
+        assert last > 20
+        assert len(found) == 1
 
     _run(scenario())

@@ -126,7 +126,8 @@ class Bench:
         header = SubmitHeader(kind="contribution", size=len(data), digest=Blob(data).digest, run_id=run_id, step=step)
         writer = self.spool.begin(self.contributions.key(partner, header), len(data), header.digest)
         try:
-            writer.append(data[writer.offset :])
+            if writer.offset < len(data):
+                writer.append(data[writer.offset :])
             path = writer.finish()
         finally:
             writer.close()
