@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts.demos.house import House, free_port
+from scripts.demos.house import CommandFailed, House, free_port
 
 from aimass.proto.api import Federation
 from aimass.proto.task import locate
@@ -128,6 +128,14 @@ def test_every_line_of_the_logs_is_an_object_and_those_of_the_run_say_so(house: 
     assert set(PARTNERS) <= by_partner
 
 
+def test_the_doctor_finds_nothing_wrong_in_a_federation_that_works(house: WatchedHouse, view: RunView) -> None:
+    for name in ("server", "operator", "scientist", *PARTNERS):
+        told = house.run("doctor", "--dir", name)
+        assert told["sound"], (name, [each for each in told["findings"] if each["state"] == "fault"])
+    told = house.run("doctor", "--dir", PARTNERS[0])
+    assert {"clock", "data", "task", "confinement", "journal"} <= {each["check"] for each in told["findings"]}
+
+
 def test_a_daemon_whose_server_died_is_not_ready_and_is_again_when_it_comes_back(
     house: WatchedHouse, view: RunView
 ) -> None:
@@ -136,6 +144,8 @@ def test_a_daemon_whose_server_died_is_not_ready_and_is_again_when_it_comes_back
     while house.ready(partner)[0] == 200:
         pass
     assert house.ready(partner) == (503, ["daemon.not_connected"])
+    with pytest.raises(CommandFailed):
+        house.run("doctor", "--dir", partner)
     house.start_server()
     while house.ready(partner)[0] == 503:
         pass

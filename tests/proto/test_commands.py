@@ -145,6 +145,7 @@ def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
         ("task new heart", 6, "task.name_taken"),
         ("task new json", 6, "task.name_taken"),
         ("data get nothing", 4, "data.unknown"),
+        ("doctor --dir nowhere", 4, "doctor.folder"),
     ],
 )  # fmt: skip
 def test_a_wrong_input_is_told_by_name_with_a_cure_and_the_documented_exit_code(

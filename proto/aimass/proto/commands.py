@@ -31,6 +31,7 @@ _TABLE: Final = {
     "run": ("aimass.proto.run_cli", "submit, watch and steer runs", ""),
     "model": ("aimass.proto.model_cli", "list, show and export models", ""),
     "task": ("aimass.client.task_cli", "list, digest and write tasks", "client"),
+    "doctor": ("aimass.proto.doctor_cli", "find out why nothing happens, and what mends it", ""),
     "data": ("aimass.client.data_cli", "fetch public data sets", "client"),
 }
 """Sub-command: module, summary, extra that it needs."""

@@ -12,8 +12,10 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
+from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, LimitExceeded
 from aimass.proto.grpc_env import grpc
+from aimass.proto.probes import TIME_KEY
 from aimass.proto.transfer import SERVICE as TRANSFERS
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.wire import abort
@@ -35,8 +37,8 @@ _SERVICES: Final = frozenset(
 class HealthService(health_rpc.HealthServicer):  # type: ignore[misc]  # generated without types
     """Not serving until `tell(True)`; after `end` never again, and watches end."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate, clock: Clock) -> None:
+        self._gate, self._clock = gate, clock
         self._serving, self._over = False, False
         self._changed = asyncio.Event()
         self._watches: dict[str, int] = {}
@@ -65,11 +67,12 @@ class HealthService(health_rpc.HealthServicer):  # type: ignore[misc]  # generat
     async def Check(  # noqa: N802  (the schema's name)
         self, request: schema.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> schema.HealthCheckResponse:
-        """Now."""
+        """Now, and what this machine's clock says, so that a caller can compare its own."""
         await self._admit(context, "Check")
         status = self._status(request.service)
         if status == schema.HealthCheckResponse.SERVICE_UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        await context.send_initial_metadata(((TIME_KEY, str(int(self._clock.now() * 1000))),))
         return schema.HealthCheckResponse(status=status)
 
     async def Watch(  # noqa: N802

@@ -36,7 +36,7 @@ class Lookout:
         settings: ServerSettings,
         data: Path,
     ) -> None:
-        self.health = HealthService(gate)
+        self.health = HealthService(gate, engine.clock)
         self._readiness = Readiness(
             lambda: shutil.disk_usage(data).free,
             settings.limits.min_free_bytes,

@@ -1,0 +1,193 @@
+"""The doctor on what is a partner's own: policy, tasks, data, confinement, journal, devices.
+
+Of rows it tells how many there are and how many do not fit, never what stands in one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from aimass.client.confinement import enforceable
+from aimass.client.journal import read_journal
+from aimass.client.partner import policy_in
+from aimass.client.policy import AdmittedTask, Policy
+from aimass.client.shards import check_schema, resolve
+from aimass.proto.checks import Finding, fault, good, of_error, warning
+from aimass.proto.errors import AimassError, NotFound
+from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest
+from aimass.proto.task import TaskSource, load, locate
+
+__all__ = ["DataChecks"]
+
+
+class DataChecks:
+    """Nothing of this is looked for in a person's folder."""
+
+    def __init__(self, folder: Path, wanted: Callable[[], bool]) -> None:
+        self._folder, self._wanted = folder, wanted
+        self._policy: Policy | None = None
+        self._installed: dict[str, TaskSource] = {}
+
+    def policy(self) -> Iterator[Finding]:
+        """Whether it can be read, and what it lets through."""
+        if not self._wanted():
+            return
+        policy = self._policy = policy_in(self._folder)
+        file = f"{self._folder}/policy.toml"
+        if policy.secure_aggregation:
+            what = "it demands secure aggregation, and this release has none: every step is refused at the gate"
+            yield fault(
+                "policy", "policy.secure_aggregation", what, f"Set secure_aggregation = false in {file}, or wait."
+            )
+        elif not policy.plain_sums:
+            what = "it allows no plain sums: every plan is declined"
+            yield fault(
+                "policy", "policy.plain_sums", what, f"If the server may see contributions: plain_sums = true in {file}"
+            )
+        if not policy.schemas:
+            what = "it maps no schema to data here: every plan is declined"
+            yield fault(
+                "policy", "policy.no_schemas", what, f"aimass client data add NAME --dir {self._folder} --schema ..."
+            )
+        if not policy.tasks:
+            what = "it admits no task yet: each plan waits for a person here"
+            yield warning("policy", "policy.no_tasks", what, f"aimass client approve TASK --dir {self._folder}")
+        bounds = policy.bounds
+        yield good(
+            "policy",
+            f"schemas {', '.join(sorted(policy.schemas)) or 'none'}; tasks {_names(policy)}; "
+            f"up to {bounds.rounds} rounds, {bounds.epochs} epochs, learning rate {bounds.learning_rate:g}; "
+            f"cohorts from {policy.smallest_cohort}; "
+            f"leave as sums: {', '.join(policy.release.metrics) or 'no metrics'}",
+        )
+
+    def tasks(self) -> Iterator[Finding]:
+        """Whether what is admitted is what is installed."""
+        for name in sorted({task.name for task in self._policy.tasks}) if self._policy else []:
+            yield self._task(name, [task for task in self._admitted if task.name == name])
+
+    @property
+    def _admitted(self) -> tuple[AdmittedTask, ...]:
+        return self._policy.tasks if self._policy else ()
+
+    def _task(self, name: str, admitted: list[AdmittedTask]) -> Finding:
+        try:
+            source = locate(name)
+        except NotFound as error:
+            return of_error("task", error, f"Install the package of {name} here: task code never travels with a plan.")
+        if source.digest not in {task.digest for task in admitted}:
+            what = f"{name} is installed as {source.digest[:16]}, and the policy admits {admitted[-1].digest[:16]}"
+            approve = f"aimass client approve {name} --dir {self._folder}"
+            fix = f"Install the version that was admitted, or read this one and: {approve}"
+            return fault("task", "task.digest", what, fix)
+        self._installed[name] = source
+        return good("task", f"{name} {source.digest[:16]} is admitted and installed")
+
+    def data(self) -> Iterator[Finding]:
+        """Every data set that plans may ask for: its files, its rows against the schema of a task that is admitted."""
+        if self._policy is None:
+            return
+        schemas = self._schemas()
+        for schema_name, data_set in sorted(self._policy.schemas.items()):
+            try:
+                yield self._data_set(data_set, schema_name, schemas.get(schema_name))
+            except AimassError as error:
+                yield of_error(
+                    "data", error, f"{data_set}: {error.cure or 'correct'} See {self._folder}/data/{data_set}.toml."
+                )
+
+    def _schemas(self) -> dict[str, Schema]:
+        """By name, of tasks that are admitted as they are installed: no other code is loaded here."""
+        found = {}
+        for source in self._installed.values():
+            with contextlib.suppress(AimassError):
+                schema = load(source).schema
+                found[schema.name] = schema
+        return found
+
+    def _data_set(self, name: str, schema_name: str, schema: Schema | None) -> Finding:
+        path = self._folder / "data" / f"{name}.toml"
+        if not path.is_file():
+            fix = f"aimass client data add {name} --dir {self._folder} --schema {schema_name} --uri FILE --format csv"
+            return fault("data", "data.absent", f"{schema_name} is mapped to {name}, which was never added", fix)
+        manifest = read_shard_manifest(path.read_text("utf-8"), str(path))
+        files = resolve(manifest, path.parent)
+        if schema is None:
+            size = sum(file.stat().st_size for file in files)
+            what = (
+                f"{name}: {len(files)} files, {size / 1e6:.1f} MB; its rows are checked once a task for it is admitted"
+            )
+            return good("data", what)
+        check_schema(manifest, schema)
+        return self._rows(name, manifest, schema, files)
+
+    def _rows(self, name: str, manifest: ShardManifest, schema: Schema, files: tuple[Path, ...]) -> Finding:
+        from aimass.proto.rows import check, read_table  # noqa: PLC0415  (pyarrow is loaded where rows are read)
+
+        with contextlib.ExitStack() as opened:
+            table = read_table(schema, [opened.enter_context(file.open("rb")) for file in files], manifest.format)
+        report = check(table)
+        if report.findings:
+            columns = ", ".join(sorted({finding.column for finding in report.findings}))
+            what = f"{name}: {len(report.findings)} cells of {report.rows} rows do not fit {schema.name}, in {columns}"
+            fix = f"aimass client data check {name} --dir {self._folder} --task TASK shows each; correct the rows."
+            return fault("data", "data.rows", what, fix)
+        if not report.rows:
+            return fault(
+                "data", "rows.empty", f"{name} has no rows", f"Correct uris in {self._folder}/data/{name}.toml."
+            )
+        return good("data", f"{name}: {report.rows} rows fit {schema.name}")
+
+    def confinement(self) -> Iterator[Finding]:
+        """Whether this machine enforces what the policy demands of the training child."""
+        if self._policy is None:
+            return
+        levels = enforceable(self._folder)
+        lacking = [level for level in self._policy.confinement if level not in levels]
+        if lacking:
+            what = (
+                f"the policy demands {', '.join(lacking)}, and this machine enforces {', '.join(levels) or 'nothing'}"
+            )
+            fix = "Allow Landlock and user namespaces (a container's seccomp profile may forbid them), or demand less."
+            yield fault("confinement", "confinement.lacking", what, fix)
+        else:
+            yield good("confinement", f"enforced here: {', '.join(levels)}")
+
+    def journal(self) -> Iterator[Finding]:
+        """Whether the journal of releases is whole."""
+        if self._wanted():
+            yield good("journal", f"{len(read_journal(self._folder / 'journal.jsonl'))} releases, chain whole")
+
+    def torch(self) -> Iterator[Finding]:
+        """Whether training can run, and on what."""
+        if not self._wanted():
+            return
+        if importlib.util.find_spec("torch") is None:
+            yield fault(
+                "torch",
+                "torch.absent",
+                "torch is not installed: nothing can be trained",
+                "pip install 'aimass[client]'",
+            )
+            return
+        from aimass.client.trainer import choose_device  # noqa: PLC0415  (torch is loaded where it is asked for)
+
+        device, version = choose_device(), importlib.metadata.version("torch")
+        if device.name == "cpu" and Path("/dev/nvidia0").exists():
+            what = f"torch {version} sees no GPU, and this machine has one: training runs on the CPU"
+            yield warning(
+                "torch",
+                "torch.no_cuda",
+                what,
+                "Install torch's build for CUDA, and a driver that fits it (nvidia-smi).",
+            )
+        else:
+            yield good("torch", f"torch {version} on {device.described}")
+
+
+def _names(policy: Policy) -> str:
+    return ", ".join(sorted({task.name for task in policy.tasks})) or "none"
