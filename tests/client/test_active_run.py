@@ -22,9 +22,10 @@ from aimass.client.session import Phase
 from aimass.client.workbench import Product, Workbench
 from aimass.client.worker_protocol import Opened
 from aimass.privacy.enrolment import make_request
-from aimass.privacy.keys import create_keys
+from aimass.privacy.keys import create_keys, load_keys
 from aimass.privacy.pki import Role
 from aimass.privacy.root_store import RootStore
+from aimass.privacy.transcript import Chain, check_head, entry_bytes, sign_head
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput, Refused, WrongState
@@ -174,6 +175,32 @@ def test_what_waits_for_approval_says_what_approves_it(partner: Partner) -> None
         assert run.session.phase is Phase.PENDING
         assert "aimass client approve heart" in run.session.reason
         assert "client pending" not in run.session.reason
+
+    asyncio.run(scenario())
+
+
+def test_who_is_invited_again_to_a_run_that_has_ended_shows_what_the_server_signed(partner: Partner) -> None:
+    """Only a server that was restored from an older backup does that."""
+
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = _run(partner, uplink)
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        keys = partner.folder.parent / "hub" / "keys"
+        server = load_keys(keys).identity
+        entry = entry_bytes(RUN, Chain(), b"created")
+        chain = Chain().extended(entry)
+        run.history(pb.History(run_id=RUN, first=0, entries=[entry], signature=sign_head(server, RUN, chain)))
+        assert run.mark is not None
+        run.ended(pb.EndRun(run_id=RUN, state="finished"))
+        again = _run(partner, uplink)
+        await again.invited(_invite(partner, encode_plan(PLAN)))
+        declined = uplink.sent[-1].declined
+        assert declined.fault.code == "session.ended"
+        assert (declined.mark.entries, declined.mark.head) == (1, chain.head)
+        check_head(RUN, chain, declined.mark.signature, partner.keeper.roster.server.identity)
+        await run.stop()
+        await again.stop()
 
     asyncio.run(scenario())
 

@@ -16,10 +16,10 @@ from aimass.proto.api import Federation
 from aimass.proto.errors import BadInput, NotFound, OutOfSpace
 from aimass.proto.plan import Plan
 from aimass.proto.storage import FileBlobs
-from aimass.proto.task import first_model, locate
+from aimass.proto.task import first_model
 from aimass.proto.views import RunView
 from aimass.server.simulate import simulate
-from tests.support.datasets import dataset
+from tests.support.hospitals import open_hospitals
 
 PARTNERS = ("cleveland", "long-beach")
 PLAN = """
@@ -46,17 +46,8 @@ KILLING = (sys.executable, str(Path(__file__).parents[1] / "support" / "killing.
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("federation")
-    rows = dataset("heart")
     with House(folder) as house:
-        house.found(PARTNERS)
-        for partner in PARTNERS:
-            house.permit(partner, "heart", locate("heart").digest, ["auc"])
-            salt = hashlib.sha256(partner.encode()).hexdigest()
-            house.run(
-                "client", "data", "add", "heart", "--dir", partner, "--schema", "heart/1", "--uri",
-                str(rows / f"{partner}.parquet"), "--format", "parquet", "--salt", salt,
-            )  # fmt: skip
-            house.start_partner(partner)
+        open_hospitals(house, PARTNERS)
         (folder / "plan.toml").write_text(PLAN)
         yield house
 

@@ -17,7 +17,7 @@ from aimass.proto.commands import main
 
 GROUPS = {
     "pki": ["init", "token", "roster sign", "revoke", "renew", "succeed", "show"],
-    "server": ["init", "admit", "retire-root", "gc", "start", "status", "enrolments"],
+    "server": ["init", "admit", "retire-root", "gc", "backup", "backup verify", "restore", "audit", "start", "status", "enrolments"],
     "client": [
         "init", "enroll", "start", "status", "stop", "pending", "approve", "show", "journal", "policy show",
         "policy check", "roster show", "roster approve", "data add", "data check",

@@ -110,9 +110,7 @@ def test_a_second_stream_cannot_overwrite_the_contribution_that_the_first_had_ac
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])
-def test_a_contribution_that_changed_in_the_spool_while_the_server_was_away_is_never_summed(
-    tmp_path: Path, damage: str
-) -> None:
+def test_a_contribution_that_changed_or_went_in_the_spool_is_never_summed(tmp_path: Path, damage: str) -> None:
     async def scenario() -> None:
         bench, run_id = await _running(tmp_path)
         await bench.send(run_id, "north", value=1.0)
@@ -120,14 +118,33 @@ def test_a_contribution_that_changed_in_the_spool_while_the_server_was_away_is_n
         path = bench.spool.path(f"{run_id}-0-north")
         if damage == "changed":
             path.write_bytes(update(777.0))
-        else:
-            path.unlink()
         again = await Bench.start(tmp_path, ManualClock())
+        if damage == "missing":  # under the running server: one that starts asks for it again
+            path.unlink()
         await again.send(run_id, "south", value=1.0)
         run = await again.finished(run_id)
         assert run.state is RunState.FAILED
         assert run.reason.startswith(f"contribution.{damage}")
         assert "north" in run.reason
+        await again.stop()
+
+    _run(scenario())
+
+
+def test_a_contribution_that_is_gone_when_the_server_starts_is_asked_again_and_counts_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench, run_id = await _running(tmp_path)
+        await bench.send(run_id, "north", value=1.0)
+        await bench.stop()
+        bench.spool.path(f"{run_id}-0-north").unlink()
+        again = await Bench.start(tmp_path, ManualClock())
+        await again.send(run_id, "south", value=1.0)
+        await again.desk.connected("north", [])
+        assert "open_step" in again.outbox.heard("north")
+        await again.send(run_id, "north", value=1.0)
+        run = await again.finished(run_id)
+        assert run.state is RunState.FINISHED
+        np.testing.assert_array_equal(Blob(again.blobs.open(run.model)).numpy("w"), np.full(4, 1.0, np.float32))
         await again.stop()
 
     _run(scenario())

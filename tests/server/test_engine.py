@@ -248,7 +248,8 @@ def test_a_partner_that_saw_the_last_entry_still_gets_its_receipt(tmp_path: Path
         await bench.finished(run_id)
         bench.outbox.said.clear()
         # It died between the step's entry (the second) and its receipt.
-        await bench.desk.connected("north", [pb.RunMark(run_id=run_id, entries=2)])
+        head = bench.store.head(run_id, 2)
+        await bench.desk.connected("north", [pb.RunMark(run_id=run_id, entries=2, head=head)])
         assert "receipt" in bench.outbox.heard("north")
         await bench.stop()
 

@@ -77,7 +77,9 @@ class ActiveRun:
         digest = plan_digest(invite.plan)
         held, self.excluded = self.session, ""  # each connection begins so: what still holds is said again
         if held is not None and held.phase in (Phase.LEFT, Phase.WITHDRAWN, Phase.ENDED, Phase.DECLINED):
-            if held.phase is not Phase.ENDED:
+            if held.phase is Phase.ENDED:  # no server that knows what it signed asks again
+                self._decline(WrongState("the run has ended here", code="session.ended", value=held.reason))
+            else:
                 self._decline(WrongState(held.reason, code=held.reason.partition(":")[0] or "session.left"))
             return
         if held is not None and held.plan_digest != digest:
@@ -154,7 +156,17 @@ class ActiveRun:
                 return Phase.DECLINED, Refused(reason, code=code, value=value, limit=limit)
 
     def _decline(self, error: AimassError) -> None:
-        self._uplink.send(pb.FromPartner(declined=pb.Declined(run_id=self.run_id, fault=to_fault(error))))
+        declined = pb.Declined(run_id=self.run_id, fault=to_fault(error), mark=self.mark)
+        self._uplink.send(pb.FromPartner(declined=declined))
+
+    @property
+    def mark(self) -> pb.RunMark | None:
+        """What is held of the run's history, with the server's signature over it; None where nothing is."""
+        if self.session is None or not self.session.heads:
+            return None
+        chain = self.session.chain
+        signature = bytes.fromhex(self.session.head_signature)
+        return pb.RunMark(run_id=self.run_id, entries=chain.entries, head=chain.head, signature=signature)
 
     # ---------------------------------------------------------------- messages
 
@@ -209,8 +221,9 @@ class ActiveRun:
             self._apply(machine.Forked(reason=f"{error.code}: {error.sentence()}"))
             return
         fresh = message.entries[held.entries - message.first :]
-        if chain != held:
-            self._apply(machine.HistoryGrew(heads=tuple(hashlib.sha256(entry).hexdigest() for entry in fresh)))
+        if chain != held or not self.session.head_signature:
+            heads = tuple(hashlib.sha256(entry).hexdigest() for entry in fresh)
+            self._apply(machine.HistoryGrew(heads=heads, signature=message.signature.hex()))
         signature = sign_head_seen(self._partner.keys.identity, self.run_id, chain)
         self._uplink.send(
             pb.FromPartner(

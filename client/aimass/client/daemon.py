@@ -221,7 +221,7 @@ class Daemon:
     ) -> AsyncIterator[pb.FromPartner]:
         roster = self.partner.keeper.roster
         marks = [
-            pb.RunMark(run_id=run.run_id, entries=run.session.chain.entries, head=run.session.chain.head)
+            run.mark or pb.RunMark(run_id=run.run_id)
             for run in self._runs.values()
             if run.session is not None and run.session.phase not in (Phase.ENDED, Phase.LEFT)
         ]

@@ -66,6 +66,8 @@ class Session(Value, frozen=True):
     """What a partner knows of a run. `resolved` is the first step index that may still be worked on.
 
     `worked` counts the steps that were begun, by kind and purpose: a plan has room for so many and no more.
+    `head_signature` is the server's over the last of `heads`, in hexadecimal: it shows a server that was restored from
+    a backup what it signed since.
     """
 
     run_id: str
@@ -80,6 +82,7 @@ class Session(Value, frozen=True):
     digest: str = ""
     failed: str = ""
     worked: dict[str, int] = {}
+    head_signature: str = ""
 
     @property
     def chain(self) -> Chain:
@@ -133,9 +136,10 @@ class StepOver(Value, frozen=True):
 
 
 class HistoryGrew(Value, frozen=True):
-    """The transcript was extended and verified; the head after each new entry."""
+    """The transcript was extended and verified; the head after each new entry, the server's signature over the last."""
 
     heads: tuple[str, ...]
+    signature: str = ""
 
 
 class Forked(Value, frozen=True):
@@ -218,7 +222,8 @@ def apply(session: Session, event: Event) -> tuple[Session, tuple[Action, ...]]:
         case Answer():
             return _answered(session, event)
         case HistoryGrew():
-            return msgspec.structs.replace(session, heads=session.heads + event.heads), ()
+            signature = event.signature or session.head_signature
+            return msgspec.structs.replace(session, heads=session.heads + event.heads, head_signature=signature), ()
         case Forked() | Withdrew():
             phase = Phase.LEFT if isinstance(event, Forked) else Phase.WITHDRAWN
             left = msgspec.structs.replace(session, phase=phase, reason=event.reason, step=None)

@@ -23,6 +23,7 @@ __all__ = [
     "EMPTY_HEAD",
     "Chain",
     "Receipt",
+    "check_head",
     "check_head_seen",
     "check_history",
     "check_receipt",
@@ -61,6 +62,11 @@ def sign_head(server: Ed25519PrivateKey, run_id: str, chain: Chain) -> bytes:
     return sign(server, Label.TRANSCRIPT_HEAD, _position(run_id, chain))
 
 
+def check_head(run_id: str, chain: Chain, signature: bytes, server_key: bytes) -> None:
+    """Raise `Unauthenticated` unless the server signed this head."""
+    verify(server_key, Label.TRANSCRIPT_HEAD, _position(run_id, chain), signature, "the server on the transcript")
+
+
 def _position(run_id: str, chain: Chain) -> bytes:
     return bytes.fromhex(run_id) + chain.entries.to_bytes(4, "big") + bytes.fromhex(chain.head)
 
@@ -88,7 +94,7 @@ def check_history(
             chain = chain.extended(entry)
         elif index == chain.entries - 1 and hashlib.sha256(entry).hexdigest() != chain.head:
             raise _forked("the history differs from the one that is held", index)
-    verify(server_key, Label.TRANSCRIPT_HEAD, _position(run_id, chain), signature, "the server on the transcript")
+    check_head(run_id, chain, signature, server_key)
     return chain
 
 

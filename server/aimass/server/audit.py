@@ -133,7 +133,7 @@ def _created(row: RunRow, plan: Plan, bodies: Sequence[Body | None]) -> Iterator
             yield f"entry {index}: the history goes on after the run's end"
     last = bodies[-1] if bodies else None
     if row.run.state.final and not (isinstance(last, Ended) and last.state is row.run.state):
-        yield f"the run is {row.run.state} on record, and its history does not end so"
+        yield f"the run is {row.run.state} on record, and its history does not end so: {row.run.reason or 'no reason'}"
 
 
 def _models(evidence: Evidence, plan: Plan, bodies: Sequence[Body | None]) -> Iterator[str]:

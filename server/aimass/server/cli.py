@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from aimass.proto.console import common, emit, group, say, write_output
+from aimass.server.backup_cli import add_backup, add_restore
 
 __all__ = ["add_arguments"]
 
@@ -18,6 +19,7 @@ _EXAMPLE = """examples:
   aimass pki roster sign --root root --requests server/server.request --out bundle.json   (root holder)
   aimass server admit bundle.json --dir server
   aimass server start --dir server
+  aimass server backup --dir server --to /mnt/other/backup
   aimass server enrolments --as operator --out requests.json
   aimass server admit bundle.json --as operator
 """
@@ -45,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gc.add_argument("--dir", type=Path, default=Path("server"), help="the server's folder, while it is not running")
     gc.add_argument("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
     common(gc, _gc)
+    add_backup(commands)
+    add_restore(commands)
     audit = commands.add_parser("audit", help="tell a run again from its transcript: exit code 3 where it does not fit")
     audit.add_argument("run", help="its id, the first digits of it, or `last`")
     audit.add_argument("--dir", type=Path, default=Path("server"), help="the server's folder, running or not")

@@ -114,16 +114,30 @@ class Engine:
                 resumed.append(row.run_id)
         await self.on_disk(self._sweep_spool)
         for run_id in resumed:
+            await self._ask_for_lost(self._runs[run_id])
             self._resume(self._runs[run_id])
         return tuple(resumed)
+
+    async def _ask_for_lost(self, live: Live) -> None:
+        """Partners keep what they sent until it is counted: what this disk has lost, they send again."""
+        run_id = live.row.run.run_id
+        for index, partner in sorted(live.row.run.acknowledged()):
+            if not await self.on_disk(self._spool.has, spool_key(run_id, index, partner)):
+                about(log, run_id, index, partner).warning("the contribution is not on the disk: it is asked again")
+                await self.apply(run_id, runs.InStep(index=index, event=steps.Lost(partner=partner)))
 
     def _resume(self, live: Live) -> None:
         """Go on with a run. A deadline that passed while the server was away is no partner's fault: there is grace."""
         run = live.row.run
         if run.state is RunState.WAITING:
             self._spawn(self._join_deadline(run.run_id, resumed=True))
+        if run.unheard:
+            about(log, run.run_id).info("restored: goes on when all of these were heard: %s", ", ".join(run.unheard))
+            self._spawn(self._hearing_deadline(run.run_id))
         for state in run.open.values():
             if state.counted is not None:
+                if run.unheard:
+                    continue
                 self._spawn(self._reduce(run.run_id, state.step.index, state.counted))
             else:
                 deadline_at = self._resumed(state.deadline_at, state.patience_s)
@@ -179,6 +193,11 @@ class Engine:
         if live is None:
             raise NotFound("no such run", code="run.unknown", value=run_id, cure="aimass run list shows all.")
         return live
+
+    @property
+    def identity(self) -> bytes:
+        """The key that this server's signatures stand under."""
+        return self._signer.public_key().public_bytes_raw()
 
     def find(self, run_id: str) -> Live | None:
         """A run, if there is one."""
@@ -364,6 +383,15 @@ class Engine:
         await self.clock.sleep(max(0.0, due - self.clock.now()))
         if live.row.run.state is RunState.WAITING:
             await self.apply(run_id, runs.JoinTimeUp())
+
+    async def _hearing_deadline(self, run_id: str) -> None:
+        """A restored run ends where a partner stays away that may hold a newer history."""
+        live = self.live(run_id)
+        await self.clock.sleep(live.row.run.plan.cohort.step_deadline_s)
+        if live.row.run.unheard:
+            away = ", ".join(live.row.run.unheard)
+            reason = f"run.restored_unheard: not heard of since the restore, and may hold a newer history: {away}"
+            await self.apply(run_id, runs.Behind(reason=reason))
 
     async def _step_deadline(self, run_id: str, index: int, deadline_at: float) -> None:
         await self.clock.sleep(max(0.0, deadline_at - self.clock.now()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from aimass.privacy.transcript import Chain
-from aimass.proto.errors import WrongState, printable
+from aimass.proto.errors import NotFound, WrongState, printable
 from aimass.proto.step import Step
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json
@@ -26,6 +26,7 @@ __all__ = [
     "reason_of",
     "receipt",
     "standing",
+    "unknown_run",
 ]
 
 Heads = Mapping[str, tuple[Chain, bytes]]
@@ -96,6 +97,15 @@ def end_run(run: Run) -> pb.ToPartner:
     if run.state is not RunState.FINISHED:
         end.fault.CopyFrom(to_fault(WrongState(run.reason, code=f"run.{run.state}")))
     return pb.ToPartner(end_run=end)
+
+
+def unknown_run(run_id: str) -> pb.ToPartner:
+    """A run that this server has no word of is over: it was restored from a backup that is older."""
+    lost = NotFound(
+        "run.restored_behind: the server does not know this run: it was restored from an older backup",
+        code="run.restored_behind",
+    )
+    return pb.ToPartner(end_run=pb.EndRun(run_id=run_id, state=RunState.FAILED, fault=to_fault(lost)))
 
 
 def reason_of(fault: pb.Fault) -> str:

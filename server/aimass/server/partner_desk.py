@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from aimass.privacy.roster import Roster
-from aimass.privacy.transcript import Chain, check_head_seen
-from aimass.proto.errors import BadInput, Refused, printable
+from aimass.privacy.transcript import Chain, check_head, check_head_seen
+from aimass.proto.errors import BadInput, Refused, Unauthenticated, printable
 from aimass.proto.logs import about
 from aimass.proto.names import Name
 from aimass.proto.v1 import federation_pb2 as pb
@@ -23,6 +23,7 @@ from aimass.server.store import Store
 __all__ = ["PartnerDesk"]
 
 log = logging.getLogger("aimass.server")
+_MOST_RUNS: Final = 1_000
 _HEAD: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,11 +48,56 @@ class PartnerDesk:
             mark = known.get(run.run_id)
             if partner not in run.participants or (run.state.final and mark is None):
                 continue
+            fits = mark is None or await self._compare(live, partner, mark)
             async with live.lock:
-                await self._catch_up(live, partner, mark.entries if mark else 0)
+                await self._catch_up(live, partner, mark.entries if mark else 0, fits=fits)
+        for run_id in [run_id for run_id in known if self._engine.find(run_id) is None][:_MOST_RUNS]:
+            about(log, partner=partner).warning("takes part in a run that is not known here: %s", ascii(run_id[:32]))
+            self._outbox.send(partner, messages.unknown_run(run_id))
 
-    async def _catch_up(self, live: Live, partner: str, seen: int) -> None:
+    async def _compare(self, live: Live, partner: str, mark: pb.RunMark) -> bool:
+        """Whether what a partner holds of a run's history is part of what is held here.
+
+        It is, unless this server was restored. Then its own signature shows what it told later, and the run ends:
+        written on, its history would fork. A mark without that proof ends nothing; such a partner is told the history,
+        and leaves by itself.
+        """
+        run, seen = live.row.run, Chain(mark.entries, mark.head)
+        if not seen.entries:
+            return True
+        fits = await self._held(live, seen) == seen.head
+        if not fits and not run.state.final:
+            await self._behind(live, partner, seen, mark.signature)
+        elif partner in run.unheard:
+            await self._engine.apply(run.run_id, runs.Heard(partner=partner))
+        return fits
+
+    async def _held(self, live: Live, seen: Chain) -> str | None:
+        """The head here after as many entries as a partner has seen; None where there are fewer."""
+        if seen.entries == live.chain.entries:
+            return live.chain.head
+        return await self._engine.on_disk(self._store.head, live.row.run_id, seen.entries)
+
+    async def _behind(self, live: Live, partner: str, seen: Chain, signature: bytes) -> None:
+        run_id = live.row.run_id
+        try:
+            check_head(run_id, seen, signature, self._engine.identity)
+        except (Unauthenticated, ValueError):
+            about(log, run_id, partner=partner).warning("claims another history, and shows no signature of this server")
+            return
+        about(log, run_id, partner=partner).error("holds a history that this server signed and does not have any more")
+        reason = (
+            f"run.restored_behind: this server was restored, and {partner} holds a newer history: {seen.entries} "
+            f"entries to {seen.head[:16]}, and here {live.chain.entries} to {live.chain.head[:16]}"
+        )
+        await self._engine.apply(run_id, runs.Behind(reason=reason))
+
+    async def _catch_up(self, live: Live, partner: str, seen: int, *, fits: bool) -> None:
         run = live.row.run
+        if run.state.final and not fits:
+            live.behind.discard(partner)
+            self._outbox.send(partner, messages.end_run(run))  # it holds the true history, and keeps it
+            return
         live.behind.discard(partner)
         if not run.state.final:
             self._outbox.send(partner, messages.invite(live.row))
@@ -75,6 +121,8 @@ class PartnerDesk:
             raise BadInput("the partner read another plan", code="run.plan_digest", value=message.plan_digest)
         key = convert(Name, message.participant, "the participant key")
         member = live.row.run.participants.get(partner)
+        if partner in live.row.run.unheard:
+            await self._engine.apply(message.run_id, runs.Heard(partner=partner))
         if member is not None and member.state in (ParticipantState.JOINED, ParticipantState.EXCLUDED):
             if member.key != key:
                 reason = f"run.participant_key: {partner} took part as {member.key} and now comes as {key}"
@@ -96,12 +144,17 @@ class PartnerDesk:
         """A partner does not take part, waits for a person, or leaves."""
         reason = messages.reason_of(message.fault)
         about(log, message.run_id, partner=partner, code=message.fault.code).info("declines: %s", reason)
-        member = self._engine.live(message.run_id).row.run.participants.get(partner)
+        live = self._engine.live(message.run_id)
+        if message.HasField("mark") and partner in live.row.run.participants:
+            await self._compare(live, partner, message.mark)
+        member = live.row.run.participants.get(partner)
         if member is not None and member.state in (ParticipantState.JOINED, ParticipantState.EXCLUDED):
             await self._engine.apply(message.run_id, runs.Removed(partner=partner, reason=reason))
         else:
             pending = message.fault.code == "policy.approval_pending"
             await self._engine.apply(message.run_id, runs.Declined(partner=partner, reason=reason, pending=pending))
+        if partner in live.row.run.unheard:
+            await self._engine.apply(message.run_id, runs.Heard(partner=partner))
 
     async def step_failed(self, partner: str, message: pb.StepFailed) -> None:
         """A partner cannot do a step."""

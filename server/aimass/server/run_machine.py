@@ -22,12 +22,14 @@ from aimass.server.cohort import candidates
 from aimass.server.drivers.base import Context, Done, Driver, Progress
 from aimass.server.runs import (
     Action,
+    Behind,
     Carried,
     Change,
     Commit,
     Declined,
     End,
     Event,
+    Heard,
     InStep,
     Joined,
     JoinTimeUp,
@@ -104,6 +106,10 @@ def apply(
             return _received(run, event, world)
         case Change():
             return _changed(run, event, world)
+        case Heard():
+            return _heard(run, event.partner)
+        case Behind():
+            return _end(run, RunState.FAILED, event.reason, recorded=False)
 
 
 def _wrong(run: Run, change: str) -> WrongState:
@@ -155,8 +161,7 @@ def _removed(run: Run, event: Removed, world: _World) -> tuple[Run, tuple[Action
     if member is None or member.state is ParticipantState.REMOVED:
         return run, ()
     gone = msgspec.structs.replace(member, state=ParticipantState.REMOVED, reason=event.reason)
-    run = _with(run, event.partner, gone)
-    actions: tuple[Action, ...] = ()
+    run, actions = _heard(_with(run, event.partner, gone), event.partner)
     for index in [step.index for partner, step, _, _ in run.places() if partner == event.partner]:
         left = steps.Left(partner=event.partner, reason=event.reason)
         run, more = _in_step(run, InStep(index=index, event=left))
@@ -169,6 +174,17 @@ def _removed(run: Run, event: Removed, world: _World) -> tuple[Run, tuple[Action
         run, more = _joining(run, JoinTimeUp(), world)
         actions += more
     return run, actions
+
+
+def _heard(run: Run, partner: str) -> tuple[Run, tuple[Action, ...]]:
+    """After a restore; with the last word, steps that closed meanwhile are reduced."""
+    if partner not in run.unheard:
+        return run, ()
+    run = msgspec.structs.replace(run, unheard=tuple(name for name in run.unheard if name != partner))
+    if run.unheard:
+        return run, ()
+    closing = [state for state in run.open.values() if state.counted is not None]
+    return run, tuple(Reduce(index=state.step.index, counted=state.counted or ()) for state in closing)
 
 
 def _readmitted(run: Run, event: Readmitted) -> tuple[Run, tuple[Action, ...]]:
@@ -199,7 +215,9 @@ def _in_step(run: Run, event: InStep) -> tuple[Run, tuple[Action, ...]]:
 def _in_late_work(run: Run, partner: str, late: Carried, event: steps.StepEvent) -> Run:
     """What comes of late work while no step is open that counts it; a failure too is written down in the next one."""
     left = {name: held for name, held in run.carried.items() if name != partner}
-    if not isinstance(event, steps.Left | steps.TimeUp):
+    if isinstance(event, steps.Lost):
+        left[partner] = msgspec.structs.replace(late, slot=steps.Slot())
+    elif not isinstance(event, steps.Left | steps.TimeUp):
         if late.slot.state is not SlotState.ASKED:
             return run
         left[partner] = msgspec.structs.replace(late, slot=steps.answered(event))
@@ -215,7 +233,7 @@ def _in_open_step(run: Run, held: steps.StepState, event: steps.StepEvent) -> tu
     for action in happened:
         match action:
             case steps.Close():
-                actions += (Reduce(index=index, counted=action.counted),)
+                actions += () if run.unheard else (Reduce(index=index, counted=action.counted),)
             case steps.Closed():
                 run, told = _late(run, held, action, going_on=going_on)
                 actions += told
@@ -352,11 +370,11 @@ def _without_late_work(run: Run, reason: str) -> tuple[Run, tuple[Action, ...]]:
     return msgspec.structs.replace(run, carried={}), told
 
 
-def _end(run: Run, state: RunState, reason: str) -> tuple[Run, tuple[Action, ...]]:
+def _end(run: Run, state: RunState, reason: str, *, recorded: bool = True) -> tuple[Run, tuple[Action, ...]]:
     told = tuple(
         TellClosed(partner=partner, index=step.index, reason=reason)
         for partner, step, slot, _ in run.places()
         if slot.state is SlotState.ASKED
     )
-    run = msgspec.structs.replace(run, state=state, reason=reason, open={}, carried={})
-    return run, (*told, End(state=state, reason=reason))
+    end = End(state=state, reason=reason, recorded=recorded and not run.unheard)
+    return msgspec.structs.replace(run, state=state, reason=reason, open={}, carried={}, unheard=()), (*told, end)

@@ -12,12 +12,14 @@ from aimass.server import steps
 
 __all__ = [
     "Action",
+    "Behind",
     "Carried",
     "Change",
     "Commit",
     "Declined",
     "End",
     "Event",
+    "Heard",
     "InStep",
     "JoinTimeUp",
     "Joined",
@@ -62,7 +64,8 @@ class Run(Value, frozen=True):
     """Everything that decides how a run goes on. `driver` is the state of the stage's driver as JSON text.
 
     `model_before` is the model that `model` was made from, for the summary of the next step alone. `carried` is late
-    work by partner while no training step is open that counts it.
+    work by partner while no training step is open that counts it. `unheard` are, after a restore, the partners that are
+    yet to say how much of the run's history they hold: until then it is not written on.
     """
 
     run_id: str
@@ -77,6 +80,7 @@ class Run(Value, frozen=True):
     open: dict[str, steps.StepState] = {}
     next_index: int = 0
     carried: dict[str, Carried] = {}
+    unheard: tuple[str, ...] = ()
 
     @property
     def joined(self) -> tuple[str, ...]:
@@ -117,6 +121,18 @@ class Run(Value, frozen=True):
             if slot.state in wanted
         }
         return frozenset(closing | {(late.step.index, partner) for partner, late in self.carried.items()})
+
+    def acknowledged(self) -> dict[tuple[int, str], str]:
+        """Index, partner and digest of what was acknowledged and is not summed yet."""
+        held = {
+            (state.origin(partner).index, partner): slot.digest
+            for state in self.open.values()
+            for partner, slot in state.slots.items()
+            if slot.digest
+        }
+        return held | {
+            (late.step.index, name): late.slot.digest for name, late in self.carried.items() if late.slot.digest
+        }
 
 
 class Joined(Value, frozen=True):
@@ -175,7 +191,19 @@ class Change(Value, frozen=True):
     reason: str
 
 
-Event = Joined | Declined | Removed | Readmitted | JoinTimeUp | InStep | Received | Change
+class Heard(Value, frozen=True):
+    """After a restore: what this partner holds of the history is part of the server's."""
+
+    partner: str
+
+
+class Behind(Value, frozen=True):
+    """The server was restored, and a partner holds what it signed later: writing on would fork the history."""
+
+    reason: str
+
+
+Event = Joined | Declined | Removed | Readmitted | JoinTimeUp | InStep | Received | Change | Heard | Behind
 
 
 class Open(Value, frozen=True):
@@ -228,10 +256,11 @@ class Prolong(Value, frozen=True):
 
 
 class End(Value, frozen=True):
-    """The run is over; tell everybody."""
+    """The run is over; tell everybody. It is `recorded` unless a partner may hold other entries after the last here."""
 
     state: RunState
     reason: str
+    recorded: bool = True
 
 
 Action = Open | Reduce | Commit | TellClosed | TellCarried | TellStanding | Prolong | End

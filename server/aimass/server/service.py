@@ -72,6 +72,11 @@ class FederationService(rpc.FederationServicer):
         session.cut = functools.partial(self._gate.end, asyncio.current_task())
         self._sessions.open(session)
         self._desk.arrives(peer.name)
+        if hello.roster_epoch > self._trust.roster.epoch:
+            about(log, partner=peer.name).error(
+                "knows roster epoch %d, and this server holds %d: install the root holder's newest bundle",
+                hello.roster_epoch, self._trust.roster.epoch,
+            )  # fmt: skip
         about(log, partner=peer.name).info("connected (%s)", session.software)
         reader = asyncio.create_task(self._read(session, requests))
         session.catching_up = asyncio.create_task(self._catch_up(session, hello))

@@ -22,6 +22,7 @@ __all__ = [
     "Fail",
     "Failed",
     "Left",
+    "Lost",
     "Prolong",
     "Refused",
     "Slot",
@@ -124,11 +125,17 @@ class Left(Value, frozen=True):
     reason: str
 
 
+class Lost(Value, frozen=True):
+    """What a partner sent is not on the disk any more: it is asked again."""
+
+    partner: str
+
+
 class TimeUp(Value, frozen=True):
     """The step's deadline has passed."""
 
 
-StepEvent = Stored | Refused | Failed | Left | TimeUp
+StepEvent = Stored | Refused | Failed | Left | Lost | TimeUp
 
 
 class Close(Value, frozen=True):
@@ -161,6 +168,8 @@ StepAction = Close | Fail | Closed | Prolong
 
 def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepAction, ...]]:
     """The next state and what is to be done. A step that is closing takes no more events."""
+    if isinstance(event, Lost):
+        return _asked_again(state, event.partner), ()
     if state.counted is not None:
         return state, ()
     if isinstance(event, TimeUp):
@@ -188,6 +197,18 @@ def answered(event: Stored | Refused | Failed | Left) -> Slot:
 def _answers(state: StepState) -> int:
     """Contributions to this very step: if late work of earlier ones counted as well, it would make this step's late."""
     return sum(state.slots[name].state is SlotState.STORED for name in state.step.participants)
+
+
+def _asked_again(state: StepState, partner: str) -> StepState:
+    """Also of a step that is closing: nothing was committed, so nobody was told yet who is counted."""
+    slot = state.slots.get(partner)
+    if slot is None or not slot.digest:
+        return state
+    slots = {
+        name: msgspec.structs.replace(held, state=SlotState.STORED) if held.state is SlotState.COUNTED else held
+        for name, held in state.slots.items()
+    }
+    return msgspec.structs.replace(state, slots=slots | {partner: Slot()}, counted=None)
 
 
 def _time_up(state: StepState) -> tuple[StepState, tuple[StepAction, ...]]:

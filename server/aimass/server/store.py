@@ -23,7 +23,7 @@ from aimass.proto.views import StepView
 from aimass.server import tables
 from aimass.server.runs import Run
 
-__all__ = ["Commit", "Entry", "HeadRow", "ModelRow", "ReceiptRow", "RunRow", "Store"]
+__all__ = ["Commit", "Entry", "HeadRow", "ModelRow", "ReceiptRow", "RunRow", "Store", "known_schemas"]
 
 _LOCK_WAIT_S: Final = 10
 
@@ -93,6 +93,16 @@ class Commit:
     models: tuple[ModelRow, ...] = ()
     heads: tuple[HeadRow, ...] = ()
     ended_at: float | None = None
+
+
+def known_schemas() -> tuple[str, ...]:
+    """Revisions of the tables that this release can read, oldest first."""
+    from alembic.config import Config  # noqa: PLC0415  (as below)
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "aimass.server:migrations")
+    return tuple(reversed([script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]))
 
 
 class Store:
@@ -230,6 +240,13 @@ class Store:
         with self.engine.connect() as connection:
             row = connection.execute(query).first()
             return Chain() if row is None else Chain(row.entry + 1, row.head)
+
+    def head(self, run_id: str, entries: int) -> str | None:
+        """The head after so many transcript entries; None where there are fewer."""
+        table = tables.transcript
+        query = sa.select(table.c.head).where(table.c.run_id == run_id, table.c.entry == entries - 1)
+        with self.engine.connect() as connection:
+            return connection.execute(query).scalar()
 
     def entries(self, run_id: str, first: int) -> list[bytes]:
         """Transcript entries from index `first`."""

@@ -94,10 +94,11 @@ class _Taking:
             self._chain = entries[-1].chain
 
     def _end(self, before: runs.Run, end: runs.End, now: float) -> None:
-        """The last entry, and what the end makes of steps that are open."""
+        """The last entry, unless somebody holds others after those that are here; what the end makes of open steps."""
         self._ended_at = now
-        fields = {"event": "ended", "state": end.state, "reason": end.reason, "model": self._run.model}
-        self._enter((next_entry(before.run_id, self._chain, canonical_json(fields)),))
+        if end.recorded:
+            fields = {"event": "ended", "state": end.state, "reason": end.reason, "model": self._run.model}
+            self._enter((next_entry(before.run_id, self._chain, canonical_json(fields)),))
         for index, state in before.open.items():
             self._closed.setdefault(int(index), open_step_view(state, ended=end.reason))
 

@@ -61,14 +61,16 @@ class Hello(_message.Message):
     def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., software: _Optional[str] = ..., nonce: _Optional[bytes] = ..., roster_epoch: _Optional[int] = ..., roster_digest: _Optional[str] = ..., runs: _Optional[_Iterable[_Union[RunMark, _Mapping]]] = ...) -> None: ...
 
 class RunMark(_message.Message):
-    __slots__ = ("run_id", "entries", "head")
+    __slots__ = ("run_id", "entries", "head", "signature")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     entries: int
     head: str
-    def __init__(self, run_id: _Optional[str] = ..., entries: _Optional[int] = ..., head: _Optional[str] = ...) -> None: ...
+    signature: bytes
+    def __init__(self, run_id: _Optional[str] = ..., entries: _Optional[int] = ..., head: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol", "server", "proof", "time_ms")
@@ -113,12 +115,14 @@ class Joined(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., plan_digest: _Optional[str] = ..., participant: _Optional[str] = ..., device: _Optional[str] = ..., confinement: _Optional[str] = ...) -> None: ...
 
 class Declined(_message.Message):
-    __slots__ = ("run_id", "fault")
+    __slots__ = ("run_id", "fault", "mark")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
+    MARK_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     fault: Fault
-    def __init__(self, run_id: _Optional[str] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
+    mark: RunMark
+    def __init__(self, run_id: _Optional[str] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ..., mark: _Optional[_Union[RunMark, _Mapping]] = ...) -> None: ...
 
 class OpenStep(_message.Message):
     __slots__ = ("run_id", "step", "attempt", "deadline_ms", "heads")

@@ -1,0 +1,301 @@
+"""Backups: whole or not there, as of one moment, with everything that the moment needs; restores into a new place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError, NotFound, VersionRefused
+from aimass.proto.storage import FileBlobs
+from aimass.proto.values import canonical_json, decode_json
+from aimass.server.backup import back_up
+from aimass.server.backup_manifest import Manifest, read_manifest, verify
+from aimass.server.restore import restore
+from aimass.server.runs import Run
+from aimass.server.store_copy import copy_store, reading
+from tests.support.edge_federation import Members, run, serving
+from tests.support.edge_runs import PARTNERS, model, open_step, submit_run
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a server with one run whose first step is open; nobody changes it."""
+    folder = tmp_path_factory.mktemp("stopped")
+
+    async def scenario() -> None:
+        async with serving(Members.create(folder)) as edge:
+            _, lines = await open_step(edge, model())
+            for line in lines.values():
+                line.call.cancel()
+
+    run(scenario())
+    return folder / "hub"
+
+
+@pytest.fixture
+def server(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(stopped, tmp_path / "hub"))
+
+
+def _snapshots(store: Path) -> dict[str, Run]:
+    with reading(store) as copy:
+        return {row.run_id: row.run for row in copy.runs()}
+
+
+def _change(store: Path, change: Callable[[Run], Run]) -> None:
+    """Give every run of a store another state."""
+    with closing(sqlite3.connect(store)) as connection, connection:
+        for run_id, snapshot in connection.execute("SELECT run_id, snapshot FROM runs").fetchall():
+            changed = canonical_json(change(decode_json(Run, snapshot, "a run")))
+            connection.execute("UPDATE runs SET snapshot = ? WHERE run_id = ?", (changed, run_id))
+
+
+def test_a_running_server_is_backed_up_and_restored_with_its_open_run_waiting_for_its_partners(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            run_id, lines = await open_step(edge, model())
+            hub, to, new = tmp_path / "hub", tmp_path / "backup", tmp_path / "new"
+            manifest = await asyncio.to_thread(back_up, hub, to)
+            later = await submit_run(edge, key="another one")
+            for line in lines.values():
+                line.call.cancel()
+        verify(to, manifest)
+        assert (manifest.open_runs, manifest.keys, manifest.roster_epoch) == ((run_id,), False, 1)
+        done = restore(to, new)
+        assert done.open_runs == (run_id,)
+        assert not (new / "keys").exists()
+        assert (new / "server.toml").read_bytes() == (hub / "server.toml").read_bytes()
+        restored = _snapshots(new / "data" / "runs.sqlite")
+        assert later not in restored
+        assert restored[run_id].unheard == PARTNERS
+        assert FileBlobs(new / "data" / "blobs").has(restored[run_id].model)
+
+    run(scenario())
+
+
+def test_keys_go_along_only_where_it_is_said_and_for_their_owner_alone(server: Path, tmp_path: Path) -> None:
+    assert not any("key" in name for name in back_up(server, tmp_path / "without").files)
+    back_up(server, tmp_path / "with", with_keys=True)
+    assert restore(tmp_path / "with", tmp_path / "new").keys
+    for path in (tmp_path / "new" / "keys").iterdir():
+        assert path.stat().st_mode & 0o077 == 0
+        assert path.read_bytes() == (server / "keys" / path.name).read_bytes()
+    for path in (tmp_path / "with").rglob("*.key"):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_second_backup_copies_no_blob_again_and_leaves_no_state_but_its_own(server: Path, tmp_path: Path) -> None:
+    to = tmp_path / "backup"
+    first = back_up(server, to)
+    blobs = {path: path.stat().st_mtime_ns for path in to.glob("blobs/??/*")}
+    second = back_up(server, to)
+    assert {path: path.stat().st_mtime_ns for path in to.glob("blobs/??/*")} == blobs
+    assert first.state != second.state
+    assert [path.name for path in to.glob("*state-*")] == [second.state]
+    verify(to, second)
+
+
+def test_a_blob_that_no_run_keeps_any_more_goes_with_the_next_backup(server: Path, tmp_path: Path) -> None:
+    to = tmp_path / "backup"
+    back_up(server, to)
+    stray = to / "blobs" / "ab" / ("ab" * 32)
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(b"of a run that was pruned")
+    verify(to, back_up(server, to))
+    assert not stray.exists()
+
+
+@pytest.mark.parametrize("damage", ["changed", "longer", "gone", "a link"])
+def test_a_file_that_changed_is_found_named_and_never_restored(server: Path, tmp_path: Path, damage: str) -> None:
+    to = tmp_path / "backup"
+    manifest = back_up(server, to)
+    victim = next(to.glob("blobs/??/*"))
+    data = victim.read_bytes()
+    match damage:
+        case "changed":
+            victim.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+        case "longer":
+            victim.write_bytes(data + b"x")
+        case "gone":
+            victim.unlink()
+        case _:
+            victim.rename(tmp_path / "elsewhere")
+            victim.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(IntegrityError, match=victim.name):
+        verify(to, manifest)
+    with pytest.raises(IntegrityError):
+        restore(to, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir() if "new" in path.name] == []
+
+
+class _Cut(BaseException):
+    """Ctrl-C, or the end of the machine."""
+
+
+@dataclasses.dataclass
+class _CutAt:
+    left: int
+
+    def reached(self, _: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise _Cut
+
+
+@pytest.mark.parametrize("point", range(1, 9))
+def test_a_backup_that_is_cut_anywhere_leaves_the_one_before_whole(server: Path, tmp_path: Path, point: int) -> None:
+    to = tmp_path / "backup"
+    with contextlib.suppress(_Cut):
+        back_up(server, to, durability=_CutAt(point))
+    with contextlib.suppress(NotFound):
+        verify(to, read_manifest(to))
+    before = back_up(server, to)
+    with contextlib.suppress(_Cut):
+        back_up(server, to, durability=_CutAt(point))
+    held = read_manifest(to)
+    verify(to, held)
+    again = back_up(server, to)
+    verify(to, again)
+    assert before.runs == held.runs == again.runs
+    assert sorted(path.name for path in to.iterdir()) == [".lock", "blobs", "manifest.json", again.state]
+
+
+@dataclasses.dataclass
+class _AfterTheStore:
+    """Does something in the moment in which the store has been copied and the blobs have not."""
+
+    act: Callable[[], None]
+    acted: bool = False
+
+    def __call__(self, done: int, of: int) -> None:
+        if done == of and not self.acted:
+            self.acted = True
+            self.act()
+
+
+def test_a_model_that_a_newer_one_supersedes_meanwhile_makes_the_store_be_copied_again(
+    server: Path, tmp_path: Path
+) -> None:
+    blobs = FileBlobs(server / "data" / "blobs")
+    older, newer = blobs.put([b"an older model"]), blobs.put([b"a newer model"])
+    _change(server / "data" / "runs.sqlite", lambda run: msgspec.structs.replace(run, model=older))
+
+    def supersede() -> None:
+        _change(server / "data" / "runs.sqlite", lambda run: msgspec.structs.replace(run, model=newer))
+        blobs.delete(older)
+
+    manifest = back_up(server, tmp_path / "backup", progress=_AfterTheStore(supersede))
+    verify(tmp_path / "backup", manifest)
+    assert f"blobs/{newer[:2]}/{newer}" in manifest.files
+    restore(tmp_path / "backup", tmp_path / "new")
+    assert {run.model for run in _snapshots(tmp_path / "new" / "data" / "runs.sqlite").values()} == {newer}
+
+
+def test_a_model_that_an_open_run_needs_and_the_server_lost_is_told_and_not_passed_over(
+    server: Path, tmp_path: Path
+) -> None:
+    for path in (server / "data" / "blobs").glob("??/*"):
+        path.unlink()
+    with pytest.raises(IntegrityError) as caught:
+        back_up(server, tmp_path / "backup")
+    assert caught.value.code == "backup.model_lost"
+    with pytest.raises(NotFound):
+        read_manifest(tmp_path / "backup")
+
+
+def test_a_store_is_copied_as_it_was_when_the_copy_began_whatever_is_written_meanwhile(tmp_path: Path) -> None:
+    source = tmp_path / "store"
+    with closing(sqlite3.connect(source)) as live:
+        live.execute("PRAGMA journal_mode=WAL")
+        live.execute("CREATE TABLE t (n INTEGER, filler BLOB)")
+        live.executemany("INSERT INTO t VALUES (?, randomblob(4096))", [(n,) for n in range(3_000)])
+        live.commit()
+
+        def write(done: int, of: int) -> None:
+            live.execute("UPDATE t SET n = n + 1000000")
+            live.execute("INSERT INTO t VALUES (-1, randomblob(4096))")
+            live.commit()
+
+        copy_store(source, tmp_path / "copy", write)
+    with closing(sqlite3.connect(tmp_path / "copy")) as copy:
+        assert copy.execute("SELECT count(*), min(n), max(n) FROM t").fetchone() == (3_000, 0, 2_999)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("copy")] == ["copy"]
+
+
+def _edited(to: Path, **fields: object) -> None:
+    held = msgspec.json.decode((to / "manifest.json").read_bytes())
+    (to / "manifest.json").write_bytes(msgspec.json.encode(held | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "code"),
+    [
+        ({"format": 2}, VersionRefused, "backup.format"),
+        ({"schema": "9999"}, VersionRefused, "restore.schema"),
+        ({"files": {"../escape": {"sha256": "0" * 64, "bytes": 0}}}, BadInput, "backup.path"),
+        ({"files": {"/etc/passwd": {"sha256": "0" * 64, "bytes": 0}}}, BadInput, "backup.path"),
+        ({"state": "elsewhere"}, BadInput, "value.invalid"),
+        ({"more": 1}, BadInput, "value.invalid"),
+    ],
+)
+def test_a_manifest_of_another_form_is_refused_by_name(
+    server: Path, tmp_path: Path, fields: dict[str, object], kind: type[AimassError], code: str
+) -> None:
+    to = tmp_path / "backup"
+    back_up(server, to)
+    _edited(to, **fields)
+    with pytest.raises(kind) as caught:
+        restore(to, tmp_path / "new")
+    assert caught.value.code == code
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_restored_or_backed_up_over_anything_else(server: Path, tmp_path: Path) -> None:
+    to, full = tmp_path / "backup", tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.txt").write_text("all of it")
+    back_up(server, to)
+    for attempt in (lambda: restore(to, full), lambda: back_up(server, full)):
+        with pytest.raises(Conflict):
+            attempt()
+    for place in (server, server / "backup", tmp_path):
+        with pytest.raises((BadInput, Conflict)):
+            back_up(server, place)
+    (tmp_path / "empty").mkdir()
+    restore(to, tmp_path / "empty")
+    assert [path.name for path in full.iterdir()] == ["thesis.txt"]
+
+
+def test_two_servers_do_not_share_a_backups_folder(server: Path, tmp_path: Path) -> None:
+    to = tmp_path / "backup"
+    held = back_up(server, to)
+    other = Members.create(tmp_path / "other").folder / "hub"
+    shutil.copytree(server / "data", other / "data")
+    with pytest.raises(Conflict) as caught:
+        back_up(other, to)
+    assert caught.value.code == "backup.other_server"
+    assert read_manifest(to) == held
+
+
+def test_a_backup_of_no_server_and_of_one_that_never_ran_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as absent:
+        back_up(tmp_path / "nowhere", tmp_path / "backup")
+    with pytest.raises(NotFound) as fresh:
+        back_up(Members.create(tmp_path).folder / "hub", tmp_path / "backup")
+    assert (absent.value.code, fresh.value.code) == ("server.absent", "server.no_store")
+
+
+def test_a_manifest_comes_back_as_it_was_written(server: Path, tmp_path: Path) -> None:
+    manifest = back_up(server, tmp_path / "backup")
+    assert isinstance(manifest, Manifest)
+    assert read_manifest(tmp_path / "backup") == manifest

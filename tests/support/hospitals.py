@@ -1,0 +1,27 @@
+"""Hospitals of the heart disease data in a federation of real processes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from scripts.demos.house import House
+
+from aimass.proto.task import locate
+from tests.support.datasets import dataset
+
+__all__ = ["open_hospitals"]
+
+
+def open_hospitals(house: House, names: Sequence[str]) -> None:
+    """Found the federation; each hospital permits the task, adds its rows and starts its daemon."""
+    rows = dataset("heart")
+    house.found(names)
+    for name in names:
+        house.permit(name, "heart", locate("heart").digest, ["auc"])
+        salt = hashlib.sha256(name.encode()).hexdigest()
+        house.run(
+            "client", "data", "add", "heart", "--dir", name, "--schema", "heart/1", "--uri",
+            str(rows / f"{name}.parquet"), "--format", "parquet", "--salt", salt,
+        )  # fmt: skip
+        house.start_partner(name)
