@@ -66,7 +66,10 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise NotFound(
-            "no whole backup is here", code="backup.absent", value=folder, cure="aimass server backup --to makes one."
+            "no whole backup is here",
+            code="backup.absent",
+            value=folder,
+            cure="aimass server backup --to FOLDER makes one.",
         )
     data = path.read_bytes()
     _check_format(data)
