@@ -7,15 +7,19 @@ import heapq
 
 
 class ManualClock:
-    """Sleepers wake in order of their time when `advance` passes it."""
+    """Sleepers wake in order of their time when `advance` passes it; `set_by` moves what `now` says and wakes nobody."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
-        self._now = now
+        self._now, self._set_by_s = now, 0.0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._count = 0
 
     def now(self) -> float:
-        return self._now
+        return self._now + self._set_by_s
+
+    def set_by(self, seconds: float) -> None:
+        """Somebody sets the machine's clock: it is that much later, or earlier, and no time has passed."""
+        self._set_by_s += seconds
 
     @property
     def sleepers(self) -> int:

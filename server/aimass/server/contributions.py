@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aimass.proto.clock import Stopwatch
 from aimass.proto.contribution import Limits, check_contribution, decode_contribution, most_bytes
-from aimass.proto.errors import AimassError, Conflict, LimitExceeded, Refused, WrongState
+from aimass.proto.errors import AimassError, Conflict, LimitExceeded, NotFound, Refused, WrongState
 from aimass.proto.logs import about
 from aimass.proto.pages import forget_behind
 from aimass.proto.step import Step, StepKind
@@ -21,6 +21,7 @@ from aimass.proto.views import SlotState
 from aimass.server import runs, steps
 from aimass.server.drivers.base import ExpectedGroups
 from aimass.server.engine import Engine, spool_key
+from aimass.server.resumption import needed_models
 
 __all__ = ["Contributions"]
 
@@ -150,6 +151,18 @@ class Contributions:
             with contextlib.suppress(WrongState):  # another contribution found it first
                 await self._engine.apply(run.run_id, runs.Change(change="fail", reason=reason))
             raise WrongState("the run ended by a fault of the server", code="server.input", value=step.index) from error
+
+    async def input_gone(self, run_id: str, digest: str) -> None:
+        """A partner asks for a model that is not on this disk: where its run cannot go on without it, the run ends.
+
+        The partner would be blamed for a step that it cannot do.
+        """
+        live = self._engine.live(run_id)
+        if digest in needed_models(live.row.run):
+            error = NotFound(
+                "the model of an open step is gone from the server", code="server.input", value=digest[:16]
+            )
+            await self._engine.give_up(live, error)
 
     def _check(self, step: Step, expected: ExpectedGroups, data: memoryview) -> None:
         contribution = decode_contribution(Blob(data))

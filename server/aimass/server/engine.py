@@ -8,6 +8,7 @@ stored state when it starts again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import Chain, sign_head
 from aimass.proto.clock import Clock, Stopwatch
-from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Stopped, Unavailable
+from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Stopped, Unavailable, WrongState
 from aimass.proto.logs import about, subject
 from aimass.proto.step import Step
 from aimass.proto.storage import Blobs, Spool
@@ -31,6 +32,7 @@ from aimass.server.drivers.base import Driver, find_driver
 from aimass.server.live import Live, Outbox
 from aimass.server.meters import ServerMeters
 from aimass.server.reduction import reduce_step
+from aimass.server.resumption import hindrance
 from aimass.server.store import Commit, HeadRow, Store
 from aimass.server.turns import Group, Turn
 
@@ -88,7 +90,7 @@ class Engine:
         self.meters = meters or ServerMeters()
         self.after_commit: Callable[[str], Awaitable[None]] | None = None
         """Called with a run's id after each commit that made a model: housekeeping hangs here."""
-        self.drivers: Mapping[str, Driver] = drivers or InstalledDrivers()
+        self.drivers: Mapping[str, Driver] = InstalledDrivers() if drivers is None else drivers
         self._store, self._blobs, self._spool = store, blobs, spool
         self._signer, self._outbox = signer, outbox
         self._runs: dict[str, Live] = {}
@@ -101,22 +103,35 @@ class Engine:
     # ---------------------------------------------------------------- life
 
     async def start(self) -> tuple[str, ...]:
-        """Load every run and go on with those that have not ended; returns their ids."""
-        resumed = []
+        """Load every run and go on with those that have not ended; returns their ids.
+
+        One that cannot go on ends as failed, with the reason, and hinders no other.
+        """
+        going_on = []
         for row in await self.on_disk(self._store.runs):
             live = Live(row, await self.on_disk(self._store.chain, row.run_id))
             for partner, chain, signature in await self.on_disk(self._store.heads, row.run_id):
                 live.heads[partner] = chain, signature
             self._runs[row.run_id] = live
             if not row.run.state.final:
-                for stage in row.run.plan.stages:
-                    self.drivers[stage.driver]  # a driver that is not installed any more stops the start, by name
-                resumed.append(row.run_id)
+                going_on.append(live)
         await self.on_disk(self._sweep_spool)
-        for run_id in resumed:
-            await self._ask_for_lost(self._runs[run_id])
-            self._resume(self._runs[run_id])
+        resumed = []
+        for live in going_on:
+            if (hindered := await self.on_disk(hindrance, live.row.run, self.drivers, self._blobs.has)) is not None:
+                await self.give_up(live, hindered)
+                continue
+            await self._ask_for_lost(live)
+            self._resume(live)
+            resumed.append(live.row.run_id)
         return tuple(resumed)
+
+    async def give_up(self, live: Live, error: AimassError) -> None:
+        """End a run that cannot go on here, with the reason; one that has ended meanwhile stays as it is."""
+        about(log, live.row.run_id).error("cannot go on: %s", error, exc_info=error.__cause__)
+        with contextlib.suppress(WrongState):
+            change = runs.Change(change="fail", reason=f"{error.code}: {error.sentence()}")
+            await self.apply(live.row.run_id, change)
 
     async def _ask_for_lost(self, live: Live) -> None:
         """Partners keep what they sent until it is counted: what this disk has lost, they send again."""
@@ -395,7 +410,7 @@ class Engine:
 
     async def _step_deadline(self, run_id: str, index: int, deadline_at: float) -> None:
         await self.clock.sleep(max(0.0, deadline_at - self.clock.now()))
-        await self.apply(run_id, runs.InStep(index=index, event=steps.TimeUp()))
+        await self.apply(run_id, runs.InStep(index=index, event=steps.TimeUp(at=self.clock.now())))
 
     async def _reduce(self, run_id: str, index: int, counted: Sequence[str]) -> None:
         live = self.live(run_id)

@@ -132,7 +132,9 @@ class Lost(Value, frozen=True):
 
 
 class TimeUp(Value, frozen=True):
-    """The step's deadline has passed."""
+    """The step's deadline has passed. `at` is what the clock says then: it may have been set since the step opened."""
+
+    at: float | None = None
 
 
 StepEvent = Stored | Refused | Failed | Left | Lost | TimeUp
@@ -173,7 +175,7 @@ def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepActi
     if state.counted is not None:
         return state, ()
     if isinstance(event, TimeUp):
-        return _time_up(state)
+        return _time_up(state, state.deadline_at if event.at is None else event.at)
     slot = state.slots.get(event.partner)
     if slot is None or slot.state not in ((SlotState.ASKED, SlotState.STORED) if isinstance(event, Left) else _ASKED):
         return state, ()
@@ -211,11 +213,11 @@ def _asked_again(state: StepState, partner: str) -> StepState:
     return msgspec.structs.replace(state, slots=slots | {partner: Slot()}, counted=None)
 
 
-def _time_up(state: StepState) -> tuple[StepState, tuple[StepAction, ...]]:
+def _time_up(state: StepState, now: float) -> tuple[StepState, tuple[StepAction, ...]]:
     """Close, or wait once more for the quorum where the step has grace."""
     if state.graced or not state.step.grace_s or _count(state, SlotState.STORED) >= state.step.quorum:
         return _close(state, _late(state))
-    until = state.deadline_at + state.step.grace_s
+    until = now + state.step.grace_s
     return msgspec.structs.replace(state, graced=True, deadline_at=until), (Prolong(deadline_at=until),)
 
 

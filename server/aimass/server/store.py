@@ -279,8 +279,9 @@ class Store:
             return [(row.partner, Chain(row.entries, row.head), row.signature) for row in rows]
 
     def models(self, run_id: str = "", digest: str = "", limit: int = 100) -> list[ModelRow]:
-        """Committed models, newest first."""
-        query = tables.models.select().order_by(tables.models.c.committed_at.desc(), tables.models.c.step.desc())
+        """Committed models, newest first; those of one run by step, because the clock may have been set back in it."""
+        by_time = (tables.models.c.committed_at.desc(), tables.models.c.step.desc())
+        query = tables.models.select().order_by(*(by_time[1:] if run_id else by_time))
         if run_id:
             query = query.where(tables.models.c.run_id == run_id)
         if digest:

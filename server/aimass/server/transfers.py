@@ -50,6 +50,8 @@ class Transfers:
         if not allowed:
             raise Refused("this blob is not for you, or not now", code="fetch.refused", value=request.digest[:16])
         if not await asyncio.to_thread(self._blobs.has, request.digest):
+            if peer.role is Role.PARTNER:
+                await self._contributions.input_gone(request.run_id, request.digest)
             raise NotFound(
                 "this model is not kept any more",
                 code="model.not_kept",

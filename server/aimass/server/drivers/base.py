@@ -136,9 +136,17 @@ class Driver(Protocol):
 
 
 def find_driver(name: str) -> Driver:
-    """The installed driver of this name; raises `NotFound` that lists all."""
+    """The installed driver of this name; raises `NotFound` that lists all, or for one that cannot be imported."""
     entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="aimass.drivers")}
     if name not in entries:
         raise NotFound("no such driver", code="driver.unknown", value=name, limit=", ".join(sorted(entries)))
-    driver: Driver = entries[name].load()
+    try:
+        driver: Driver = entries[name].load()
+    except Exception as error:  # (its package may be broken in any way; the runs of other drivers go on)
+        raise NotFound(
+            f"the driver {name} cannot be imported",
+            code="driver.broken",
+            value=type(error).__name__,
+            cure="Install its package, and what that needs, again.",
+        ) from error
     return driver
