@@ -15,7 +15,7 @@ from aimass.proto.errors import Refused, Unavailable
 from aimass.proto.meters import meters_of
 from tests.client.test_daemon import partner_folder
 from tests.support.edge_federation import Members, run, serving
-from tests.support.http import get, samples
+from tests.support.figures import get, samples
 
 GOOD = {"connected": True, "stopping": False, "free_bytes": 1 << 40, "certificate_ends_at": 11.0, "now": 10.0}
 

@@ -15,7 +15,7 @@ from aimass.proto.task import locate
 from aimass.proto.views import RunView
 from tests.e2e.test_run import PARTNERS, PLAN
 from tests.support.datasets import dataset
-from tests.support.http import fetched, samples
+from tests.support.figures import fetched, samples
 
 
 class WatchedHouse(House):

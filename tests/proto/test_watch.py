@@ -16,7 +16,7 @@ from aimass.proto import watch as module
 from aimass.proto.errors import Unavailable
 from aimass.proto.vitals import Vitals
 from aimass.proto.watch import Reason, Watch, listen, watching
-from tests.support.http import get, raw_request
+from tests.support.figures import get, raw_request
 
 
 class Service:

@@ -15,7 +15,7 @@ from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.values import canonical_json
 from aimass.proto.wire import error_of
 from tests.support.edge_federation import Edge, Members, failure, raw, run, serving, welcomed
-from tests.support.http import get, samples
+from tests.support.figures import get, samples
 
 # isort: split
 from grpc_health.v1 import health_pb2 as schema
