@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from scripts.benches.processes import cpu_seconds, family, resident_bytes
 from scripts.benches.row import Row
 from scripts.demos.house import House
+from scripts.demos.processes import cpu_seconds, family, resident_bytes
 
 _PARTNERS: Final = ("north", "south", "east", "west")
 _WINDOWS: Final = 10

@@ -17,10 +17,10 @@ from typing import Final
 
 from aimass.proto.plan import Cohort
 from scripts.benches import crowd
-from scripts.benches.processes import Peak, peak_bytes
 from scripts.benches.row import Row
 from scripts.benches.stage import all_say, crowded, one_run, served
 from scripts.demos.house import free_port
+from scripts.demos.processes import Peak, peak_bytes
 
 _ROUNDS: Final = 2
 _WAIT_S: Final = 1_800.0

@@ -22,10 +22,10 @@ import msgspec
 
 from aimass.proto.plan import Cohort
 from scripts.benches import crowd
-from scripts.benches.processes import cpu_seconds, resident_bytes
 from scripts.benches.row import Row
 from scripts.benches.stage import all_say, crowded, one_run, served
 from scripts.demos.house import free_port
+from scripts.demos.processes import cpu_seconds, resident_bytes
 
 _MODEL_BYTES: Final = 100_000
 _ROUND_S: Final = 2.0

@@ -70,7 +70,7 @@ class Peak:
         path = Path(f"/proc/{self._pid}/status")
         while not self._stop.wait(self._EVERY_S):
             lines = path.read_text().splitlines()
-            kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem")))
+            kilobytes = next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
             self.bytes = max(self.bytes, kilobytes * 1024)
 
 

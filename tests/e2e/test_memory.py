@@ -1,0 +1,41 @@
+"""What a large model costs in memory: server and daemon hold blocks of it, and the rest is files that they map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from scripts.demos.bulk import bulk_federation, round_seconds
+from scripts.demos.house import House
+from scripts.demos.processes import Peak, peak_bytes
+
+PARTNERS = ("north", "south")
+MB = 1_000_000
+SERVER_MB = 200
+"""Beside 2.5 models: what a server has at all."""
+DAEMON_MB = 100
+"""What a daemon has at all; chunks on their way beside it are less than a copy of a model."""
+
+
+@pytest.fixture(params=[60, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def federation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[House, int]]:
+    with bulk_federation(tmp_path, request.param * MB, PARTNERS) as house:
+        yield house, request.param
+
+
+def test_rounds_of_a_large_model_copy_it_into_nobodys_memory(federation: tuple[House, int]) -> None:
+    house, megabytes = federation
+    pids = {name: house.pid(name) for name in ("server", *PARTNERS)}
+    with ExitStack() as watched:
+        own = {name: watched.enter_context(Peak(pid)) for name, pid in pids.items()}
+        round_seconds(house, 3, len(PARTNERS))
+    assert house.run("run", "show", "last", "--as", "scientist")["summary"]["state"] == "finished"
+    peaks = {name: peak_bytes(pid) / MB for name, pid in pids.items()}
+    assert peaks["server"] <= 2.5 * megabytes + SERVER_MB, peaks
+    for name in PARTNERS:
+        # The model, the child's sealed contribution and its file may be mapped at once.
+        assert peaks[name] <= 3 * megabytes + DAEMON_MB, peaks
+        assert own[name].bytes / MB <= 0.75 * megabytes + DAEMON_MB, own[name].bytes
+    assert own["server"].bytes / MB <= megabytes + SERVER_MB, own["server"].bytes
