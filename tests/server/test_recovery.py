@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -62,7 +62,7 @@ def _finished() -> World:
     return world
 
 
-STATES = {
+STATES: dict[str, Callable[[], World]] = {
     "waiting": _waiting, "running": _running, "closing": _closing, "paused": _paused, "finished": _finished,
     "failed": lambda: _ended("fail"), "stopped": lambda: _ended("stop"),
 }  # fmt: skip
