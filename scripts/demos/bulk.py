@@ -109,10 +109,15 @@ def bulk_federation(folder: Path, bytes_of_model: int, partners: Sequence[str]) 
         yield house
 
 
+def submit(house: House, rounds: int, quorum: int, *more: str) -> None:
+    """Submit a run of so many rounds; `more` are other arguments."""
+    (house.folder / "plan.toml").write_text(_PLAN.format(rounds=rounds, quorum=quorum))
+    house.run("run", "submit", "plan.toml", "--as", "scientist", *more)
+
+
 def round_seconds(house: House, rounds: int, quorum: int) -> list[float]:
     """Submit a run and wait for it; seconds from commit to commit, without the first round."""
-    (house.folder / "plan.toml").write_text(_PLAN.format(rounds=rounds, quorum=quorum))
-    house.run("run", "submit", "plan.toml", "--as", "scientist", "--watch")
+    submit(house, rounds, quorum, "--watch")
     view = house.run("run", "show", "last", "--as", "scientist")
     committed = [step["committed_at"] for step in view["steps"]]
     return [after - before for before, after in itertools.pairwise(committed)]
