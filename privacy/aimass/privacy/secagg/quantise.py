@@ -1,0 +1,157 @@
+"""Real numbers as lanes and back: clipped, scaled, rounded without bias, with weights in limbs and check lanes.
+
+Rounding draws from the partner's own secret stream: a rounding that the server could predict would tell it about the
+fraction. What noise mechanisms add comes between `quantise` and the masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.privacy.secagg.context import RoundContext
+from aimass.privacy.secagg.faults import Code, fail
+from aimass.privacy.secagg.labels import MASK_KEY_BYTES, Name, derive
+from aimass.privacy.secagg.masks import Lanes, cut, lane_type, stream
+
+__all__ = [
+    "CHECK_LANES",
+    "bits_needed",
+    "centred",
+    "check_lanes",
+    "check_sum",
+    "dequantise",
+    "from_limbs",
+    "largest_of",
+    "limb_bits",
+    "limbs_needed",
+    "quantise",
+    "to_lanes",
+    "to_limbs",
+]
+
+CHECK_LANES: Final = 2
+_CHUNK: Final = 1 << 18
+_WORDS: Final = np.dtype("<u4")
+
+
+def largest_of(quantisation_bits: int) -> int:
+    """Q: the largest |q| of so many bits with the sign."""
+    return (1 << quantisation_bits - 1) - 1
+
+
+def bits_needed(members: int, largest: int) -> int:
+    """b: lanes in which the sum of so many inputs cannot overflow."""
+    return 1 + (members * largest).bit_length()
+
+
+def quantise(values: npt.ArrayLike, scale: float, largest: int, key: bytes) -> npt.NDArray[np.int64]:
+    """q = floor(v) + [u < v - floor(v)] with v = clip(x scale, -Q, Q) and u from the secret key's stream.
+
+    The mean of q over u is v, to 2^-32. `key` serves one call. Raises `FaultError` E_NONFINITE.
+    """
+    flat = np.asarray(values).reshape(-1)
+    out = np.empty(len(flat), np.int64)
+    draws = stream(key, len(flat), _WORDS)
+    for start in range(0, len(flat), _CHUNK):
+        part = flat[start : start + _CHUNK].astype(np.float64)
+        if not np.isfinite(part).all():
+            raise fail(Code.NONFINITE, "an input holds NaN or infinity")
+        np.clip(part * scale, -largest, largest, out=part)
+        whole = np.floor(part)
+        fraction = (part - whole) * 2.0**32
+        out[start : start + _CHUNK] = whole.astype(np.int64) + (draws[start : start + _CHUNK] < fraction)
+    return out
+
+
+def to_lanes(values: npt.NDArray[np.int64], bits: int) -> Lanes:
+    """Signed values modulo 2^bits."""
+    lanes = values.astype(lane_type(bits))
+    cut(lanes, bits)
+    return lanes
+
+
+def centred(lanes: Lanes, bits: int) -> npt.NDArray[np.int64]:
+    """The signed values in [-2^(bits-1), 2^(bits-1)) of lanes modulo 2^bits."""
+    shift = np.uint64(64 - bits)
+    wide = lanes.astype(np.uint64) << shift
+    return wide.view(np.int64) >> np.int64(64 - bits)
+
+
+def dequantise(total: npt.NDArray[np.int64], scale: float) -> npt.NDArray[np.float64]:
+    """The sum of the clipped inputs, up to rounding."""
+    return total.astype(np.float64) / scale
+
+
+def limb_bits(bits: int, members: int) -> int:
+    """r: so many bits of a limb that the sum of all members' limbs stays below 2^bits."""
+    return bits - (members - 1).bit_length()
+
+
+def limbs_needed(most: int, bits: int, members: int) -> int:
+    """Lanes for an integer to `most`."""
+    width = limb_bits(bits, members)
+    if width < 1:
+        raise fail(Code.OVERFLOW, "lanes are too narrow for a limb of so many members", bits, members)
+    return -(-most.bit_length() // width)
+
+
+def to_limbs(value: int, bits: int, members: int, count: int) -> Lanes:
+    """An integer in `count` lanes, the lowest limb first."""
+    width = limb_bits(bits, members)
+    if value < 0 or value >> width * count:
+        raise fail(Code.OVERFLOW, "an integer does not fit its limbs", value.bit_length(), width * count)
+    limbs = [value >> width * position & (1 << width) - 1 for position in range(count)]
+    return np.array(limbs, lane_type(bits))
+
+
+def from_limbs(lanes: Sequence[int] | Lanes, bits: int, members: int) -> int:
+    """The sum that summed limbs stand for."""
+    width = limb_bits(bits, members)
+    return sum(int(limb) << width * position for position, limb in enumerate(lanes))
+
+
+def _factors(context: RoundContext, number: int, count: int) -> Lanes:
+    key = derive(context.ctx, b"", Name.SUM_CHECK, bytes((number,)), MASK_KEY_BYTES)
+    return stream(key, count, lane_type(context.bits))
+
+
+def _check(context: RoundContext, lanes: Lanes, number: int) -> Any:
+    factors = _factors(context, number, len(lanes))
+    total = lanes.dtype.type(0)
+    with np.errstate(over="ignore"):
+        for start in range(0, len(lanes), _CHUNK):
+            product = factors[start : start + _CHUNK] * lanes[start : start + _CHUNK]
+            total += np.add.reduce(product, dtype=lanes.dtype)
+    return total
+
+
+def check_lanes(context: RoundContext, lanes: Lanes) -> Lanes:
+    """A copy of `lanes` with the check lanes behind them: public linear functions, which a sum keeps.
+
+    They find storage that lied and masks that do not cancel, with probability 1 - 2^-2b; they prove nothing against a
+    server that lies. Raises E_ENCODING for another number of lanes than the context states.
+    """
+    if len(lanes) + CHECK_LANES != context.lanes or lanes.dtype != lane_type(context.bits):
+        raise fail(
+            Code.ENCODING, "the input has another length than the round", len(lanes), context.lanes - CHECK_LANES
+        )
+    whole = np.empty(context.lanes, lanes.dtype)
+    whole[:-CHECK_LANES] = lanes
+    for number in range(CHECK_LANES):
+        whole[len(lanes) + number] = _check(context, lanes, number)
+    cut(whole, context.bits)
+    return whole
+
+
+def check_sum(context: RoundContext, total: Lanes) -> Lanes:
+    """The data lanes of an unmasked sum; raises `FaultError` E_SUM_CHECK where its check lanes do not fit."""
+    lanes = total[:-CHECK_LANES]
+    found = np.array([_check(context, lanes, number) for number in range(CHECK_LANES)], total.dtype)
+    cut(found, context.bits)
+    if (found != total[-CHECK_LANES:]).any():
+        raise fail(Code.SUM_CHECK, "the sum does not fit its check lanes: what it was made of has changed")
+    return lanes
