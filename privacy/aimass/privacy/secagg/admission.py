@@ -30,7 +30,7 @@ from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.field import P
 from aimass.privacy.secagg.labels import DIGEST_BYTES, KEY_BYTES, Name, digest
 from aimass.privacy.secagg.messages import Abort, Advertise, RoundStart
-from aimass.privacy.secagg.parameters import COMPLETE_TO, Profile
+from aimass.privacy.secagg.parameters import COMPLETE_TO, MAX_ATTEMPTS, Profile
 
 __all__ = ["restarted", "start"]
 
@@ -47,7 +47,7 @@ def start(member: Member, expected: Expected, history: History, data: bytes, ran
         raise fail(
             Code.ROSTER, "the round pins another roster", context.roster_digest.hex(), member.roster_digest.hex()
         )
-    if member.id not in context.ids or not set(context.ids) <= set(member.identities):
+    if member.id not in context.members or not context.members <= member.identities.keys():
         raise fail(Code.ROSTER, "the round invites somebody whom the roster does not name, or not this partner")
     _check_expected(context, expected)
     _check_policy(context, member.limits)
@@ -92,6 +92,9 @@ def _check_policy(context: RoundContext, limits: Limits) -> None:
 
 def _check_history(context: RoundContext, history: History, limits: Limits) -> None:
     held = history.record
+    if context.attempt >= MAX_ATTEMPTS:
+        # A ring's seed is drawn anew in each: whoever may try often enough finds a graph that helps.
+        raise fail(Code.ROUND_CLOSED, "too many attempts of one round", context.attempt, f"below {MAX_ATTEMPTS}")
     if held is not None and (held.signed or held.attempt >= context.attempt):
         raise fail(
             Code.ROUND_CLOSED, "this partner has signed in this round, or begun this attempt before", context.attempt,

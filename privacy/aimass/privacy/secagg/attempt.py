@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from aimass.privacy.secagg.codec import u16, u32
+from aimass.privacy.secagg.codec import ids_bytes, u16, u32
 from aimass.privacy.secagg.context import RoundContext
 from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.field import encode_scalar
@@ -93,8 +93,7 @@ class Attempt:
 
     def set_digest(self, name: Name, members: Iterable[int]) -> bytes:
         """U1d or U2d: the digest of a set of members."""
-        ids = [self.ids[index] for index in sorted(members)]
-        return digest(name, self.sid, u32(len(ids)), *(u32(item) for item in ids))
+        return digest(name, self.sid, ids_bytes(self.ids[index] for index in sorted(members)))
 
     def self_commit(self, member: int, seed: int) -> bytes:
         """The commitment to a self-mask seed, by id."""
@@ -156,7 +155,7 @@ def check_ads(
     seen = {key: ad.id for ad in held for key in (ad.encryption_key, ad.mask_key)}
     for ad in ads:
         key = identities.get(ad.id)
-        if key is None or ad.id not in context.ids:
+        if key is None or ad.id not in context.members:
             raise fail(Code.ROSTER, "an advertisement of somebody who is not invited", ad.id)
         if not verify(key, Name.ADVERTISE, context.ctx + ad.body, ad.signature):
             raise fail(Code.ADV_SIG, "the signature of an advertisement does not hold", ad.id, blamed=(ad.id,))

@@ -62,9 +62,7 @@ def receive(state: ClientState, kind: Kind, data: bytes, random: Randomness) -> 
 
 def _take(state: ClientState, kind: Kind, data: bytes, random: Randomness) -> Outcome:
     if kind is Kind.ABORT:
-        about = messages.Abort.decode(data)
-        ended = Fault(about.code, "the server ended the attempt", blamed=about.blamed)
-        return dataclasses.replace(_erased(state), phase=Phase.ABORTED), (Ended(ended),)
+        return _told_to_end(state, messages.Abort.decode(data))
     if kind is Kind.SURVIVORS and state.record.signed:
         raise fail(Code.ALREADY_SIGNED, "this partner has signed another set of survivors")
     if any(answered is kind for answered, _ in state.answers):
@@ -84,12 +82,24 @@ def _take(state: ClientState, kind: Kind, data: bytes, random: Randomness) -> Ou
             raise fail(Code.STATE, f"a {kind} does not belong here", state.phase.name)
 
 
+def _told_to_end(state: ClientState, message: messages.Abort) -> Outcome:
+    """An abort names this attempt, by its ctx or its sid: one of an earlier attempt does not end this one unnamed."""
+    if message.about not in (state.context.ctx, state.attempt.sid if state.attempt is not None else None):
+        raise fail(Code.CTX_MISMATCH, "an abort of another attempt")
+    ended = Fault(message.code, "the server ended the attempt", blamed=message.blamed)
+    return _ended(state, ()), (Ended(ended),)
+
+
 def abort(state: ClientState, fault: Fault) -> Outcome:
     """End the attempt: say so, erase what was held, keep the record."""
     about = state.attempt.sid if state.attempt is not None else state.context.ctx
-    message = messages.Abort(about, fault.code, tuple(sorted(fault.blamed)))
-    ended = dataclasses.replace(_erased(state), phase=Phase.ABORTED)
-    return ended, (Send(Kind.ABORT, message.data), Ended(fault))
+    message = Send(Kind.ABORT, messages.Abort(about, fault.code, tuple(sorted(fault.blamed))).data)
+    return _ended(state, (message,)), (message, Ended(fault))
+
+
+def _ended(state: ClientState, last: tuple[Action, ...]) -> ClientState:
+    """Nothing is answered any more, so nothing is kept to answer with: neither payload nor shares."""
+    return dataclasses.replace(_erased(state), phase=Phase.ABORTED, answers={}, last=last)
 
 
 def _erased(state: ClientState) -> ClientState:

@@ -40,6 +40,7 @@ __all__ = [
     "Send",
     "SendInput",
     "answered",
+    "may_follow",
 ]
 
 
@@ -127,6 +128,19 @@ class Record:
     """U1d and U2d, once signed, or in the profile without signatures once unmasked."""
 
 
+def may_follow(record: Record, held: Record | None) -> bool:
+    """Whether `record` may be made durable over what is held of the same (run, round); a store refuses what may not.
+
+    It is the last guard of "one signed contribution of a round": should two attempts of one round ever live in one
+    process, the older one can persist nothing any more, so it sends and signs nothing.
+    """
+    if held is None:
+        return True
+    if record.attempt != held.attempt:
+        return record.attempt > held.attempt and not held.signed
+    return record.ctx == held.ctx and record.phase >= held.phase and held.signed in (b"", record.signed)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class History:
     """What the durable records say beside this attempt: that of the same (run, round), and counts of signed inputs."""
@@ -186,7 +200,7 @@ class ClientState:
     survivors: frozenset[int] = frozenset()
     lanes: Lanes | None = dataclasses.field(default=None, repr=False)
     answers: Mapping[tuple[Kind, bytes], tuple[Action, ...]] = dataclasses.field(default_factory=dict, repr=False)
-    last: tuple[Action, ...] = ()
+    last: tuple[Action, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def index(self) -> int:
@@ -213,7 +227,7 @@ class Send:
     """A message to the server."""
 
     kind: Kind
-    data: bytes
+    data: bytes = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ def u64(value: int) -> bytes:
 def ids_bytes(ids: Iterable[int]) -> bytes:
     """Count and ids, in the order given."""
     held = list(ids)
-    return u32(len(held)) + b"".join(u32(item) for item in held)
+    return struct.pack(f">I{len(held)}I", len(held), *held)
 
 
 def bitmap_bytes(n: int) -> int:

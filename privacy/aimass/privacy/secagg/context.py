@@ -81,6 +81,11 @@ class RoundContext:
         )
 
     @cached_property
+    def members(self) -> frozenset[int]:
+        """The invited ids."""
+        return frozenset(self.ids)
+
+    @cached_property
     def ctx(self) -> bytes:
         """The context's hash."""
         return digest(Name.CONTEXT, self.data)

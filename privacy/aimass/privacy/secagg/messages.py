@@ -7,11 +7,10 @@ Sets of members travel as bitmaps over the advertised members in the order of th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Final
 
-from aimass.privacy.secagg.codec import Reader, bitmap, in_order, u16, u32, u64
+from aimass.privacy.secagg.codec import Reader, bitmap, ids_bytes, in_order, u16, u32, u64
 from aimass.privacy.secagg.context import MAX_MEMBERS
 from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.labels import AD_BYTES, BOX_BYTES, DIGEST_BYTES, KEY_BYTES, SCALAR_BYTES, SIGNATURE_BYTES
@@ -132,7 +131,7 @@ class SeedReveal:
 
     ctx: bytes
     id: int
-    value: bytes
+    value: bytes = dataclasses.field(repr=False)
 
     @property
     def data(self) -> bytes:
@@ -375,7 +374,7 @@ class Revealed:
 
     dealer: int
     kind: int
-    share: bytes
+    share: bytes = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -420,7 +419,7 @@ class Abort:
     def data(self) -> bytes:
         """The canonical bytes."""
         name = self.code.encode("ascii")
-        return self.about + bytes((len(name),)) + name + _ids(self.blamed)
+        return self.about + bytes((len(name),)) + name + ids_bytes(self.blamed)
 
     @staticmethod
     def decode(data: bytes) -> Abort:
@@ -433,7 +432,3 @@ class Abort:
             return Abort(about, Code(name.decode("ascii")), blamed)
         except ValueError:
             raise fail(Code.ENCODING, "an abort names no fault of this protocol", ascii(name)) from None
-
-
-def _ids(ids: Sequence[int]) -> bytes:
-    return u32(len(ids)) + b"".join(u32(item) for item in ids)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 __all__ = [
     "COMPLETE_TO",
+    "MAX_ATTEMPTS",
     "Parameters",
     "Profile",
     "correct",
@@ -32,6 +33,8 @@ SECURITY_BITS: Final = 40
 CORRECTNESS_BITS: Final = 20
 COMPLETE_TO: Final = 128
 """Attempts of so many members use the complete graph, whose security rests on no condition of rings."""
+MAX_ATTEMPTS: Final = 8
+"""Of one round: a server that starts again draws another graph, which costs three bits of the forty."""
 _RING_WORTH: Final = 0.7
 _LN2: Final = log(2.0)
 
@@ -88,16 +91,23 @@ class _Tails:
         return -inf if x < self.low else 0.0 if x >= self.high else float(self.below[x - self.low])
 
 
+@lru_cache(maxsize=4)
+def _log_factorials(most: int) -> npt.NDArray[np.float64]:
+    return np.array([lgamma(value + 1.0) for value in range(most + 1)])
+
+
 @lru_cache(maxsize=64)
 def _tails(population: int, marked: int, draws: int) -> _Tails:
     low, high = max(0, draws - (population - marked)), min(marked, draws)
+    if low > high:  # more are marked than there are
+        return _Tails(low, high, np.empty(0), np.empty(0))
+    log = _log_factorials(population)
 
-    def choose(n: int, k: int) -> float:
-        return lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0)
+    def choose(n: int, k: npt.NDArray[np.int64] | int) -> npt.NDArray[np.float64]:
+        return np.asarray(log[n] - log[k] - log[n - k])
 
-    mass = np.array(
-        [choose(marked, j) + choose(population - marked, draws - j) for j in range(low, high + 1)]
-    ) - choose(population, draws)
+    found = np.arange(low, high + 1)
+    mass = choose(marked, found) + choose(population - marked, draws - found) - choose(population, draws)
     return _Tails(low, high, np.logaddexp.accumulate(mass[::-1])[::-1], np.logaddexp.accumulate(mass))
 
 
@@ -135,6 +145,7 @@ def correct(n: int, k: int, t: int, d: int, bits: int = CORRECTNESS_BITS) -> boo
     return bool(np.logaddexp(lost, kept) <= -bits * _LN2)
 
 
+@lru_cache(maxsize=256)
 def propose(n: int, gamma_ppm: int, delta_ppm: int, profile: Profile, bits: int = CORRECTNESS_BITS) -> Parameters:
     """The rule for n members: the complete graph to 128 or where no ring is worth it, else the smallest ring.
 

@@ -60,7 +60,8 @@ def quantise(values: npt.ArrayLike, scale: float, largest: int, key: bytes) -> n
         part = flat[start : start + _CHUNK].astype(np.float64)
         if not np.isfinite(part).all():
             raise fail(Code.NONFINITE, "an input holds NaN or infinity")
-        np.clip(part * scale, -largest, largest, out=part)
+        with np.errstate(over="ignore"):  # infinity is clipped as well
+            np.clip(part * scale, -largest, largest, out=part)
         whole = np.floor(part)
         fraction = (part - whole) * 2.0**32
         out[start : start + _CHUNK] = whole.astype(np.int64) + (draws[start : start + _CHUNK] < fraction)

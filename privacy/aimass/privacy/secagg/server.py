@@ -8,6 +8,7 @@ same attempt. A message that fails its check is refused by name and changes noth
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -93,7 +94,7 @@ def apply(state: ServerState, event: Event) -> Outcome:
 
 
 def _message(state: ServerState, event: From) -> Outcome:
-    if event.id not in state.context.ids:
+    if event.id not in state.context.members:
         raise fail(Code.ROSTER, "a message of somebody who is not invited", event.id)
     if event.kind is Kind.ABORT:
         return _left(state, event)
@@ -124,8 +125,12 @@ def _fresh(state: ServerState, phase: Phase, held: object, new: object, member: 
 
 
 def _left(state: ServerState, event: From) -> Outcome:
-    """A member gave up: nobody waits for it any more. What it sent before stays."""
-    Abort.decode(event.data)
+    """A member gave up this attempt: nobody waits for it any more. What it sent before stays."""
+    about = Abort.decode(event.data).about
+    if about not in (state.context.ctx, state.attempt.sid if state.attempt is not None else None):
+        raise fail(Code.CTX_MISMATCH, "an abort of another attempt", event.id)
+    if event.id in state.gone:
+        return state, ()
     return _settled(dataclasses.replace(state, gone=state.gone | {event.id}))
 
 
@@ -361,7 +366,8 @@ def _unmasked(state: ServerState, event: From) -> Outcome:
     state = dataclasses.replace(
         state,
         unmasked={**state.unmasked, event.id: message},
-        shares={**state.shares, **{dealer: {**state.shares.get(dealer, {}), index: good[dealer]} for dealer in good}},
+        shares={**state.shares, index: good},
+        counts={**state.counts, **{dealer: state.counts.get(dealer, 0) + 1 for dealer in good}},
         set_aside=state.set_aside + faults,
     )
     return _settled(state)
@@ -370,7 +376,7 @@ def _unmasked(state: ServerState, event: From) -> Outcome:
 def _close_unmask(state: ServerState) -> Outcome:
     attempt = state.attempt
     assert attempt is not None  # noqa: S101
-    if all(len(state.shares.get(dealer, ())) >= attempt.roster.t for dealer in state.sharers):
+    if all(state.counts.get(dealer, 0) >= attempt.roster.t for dealer in state.sharers):
         return _finish(state, attempt)
     survivors = [attempt.ids[index] for index in state.survivors]
     return _few(state, attempt) if _came(state, survivors, state.unmasked) else (state, ())
@@ -412,11 +418,11 @@ def _good_shares(
 
 def _place(attempt: Attempt, dealer: int, holder: int) -> int:
     """Where a holder's commitments stand among a dealer's."""
-    return sorted({dealer, *attempt.neighbours[dealer]}).index(holder)
+    return bisect_left(attempt.neighbours[dealer], holder) + (dealer < holder)
 
 
 def _few(state: ServerState, attempt: Attempt) -> Outcome:
-    short = tuple(attempt.ids[d] for d in sorted(state.sharers) if len(state.shares.get(d, ())) < attempt.roster.t)
+    short = tuple(attempt.ids[d] for d in sorted(state.sharers) if state.counts.get(d, 0) < attempt.roster.t)
     absent = tuple(attempt.ids[i] for i in sorted(state.survivors) if attempt.ids[i] not in state.unmasked)
     what = "too few shares came to rebuild every mask"
     blamed = tuple(sorted({member for fault in state.set_aside for member in fault.blamed}))
@@ -424,8 +430,12 @@ def _few(state: ServerState, attempt: Attempt) -> Outcome:
 
 
 def _finish(state: ServerState, attempt: Attempt) -> Outcome:
+    by_dealer: dict[int, dict[int, int]] = {dealer: {} for dealer in state.sharers}
+    for holder, good in state.shares.items():
+        for dealer, value in good.items():
+            by_dealer[dealer][holder] = value
     try:
-        plus, minus = rebuild(attempt, state.keys, state.sharers, state.survivors, state.shares)
+        plus, minus = rebuild(attempt, state.keys, state.sharers, state.survivors, by_dealer)
     except FaultError as error:
         return _abort(state, error.fault, ())
     survivors = tuple(attempt.ids[index] for index in sorted(state.survivors))

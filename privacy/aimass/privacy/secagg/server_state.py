@@ -52,7 +52,7 @@ class ServerState:
     start: bytes
     ads: Mapping[int, Advertise] = dataclasses.field(default_factory=dict)
     roster: RosterMessage | None = None
-    reveals: Mapping[int, bytes] = dataclasses.field(default_factory=dict)
+    reveals: Mapping[int, bytes] = dataclasses.field(default_factory=dict, repr=False)
     attempt: Attempt | None = None
     keys: Mapping[int, ShareKeys] = dataclasses.field(default_factory=dict)
     sharers: frozenset[int] = frozenset()
@@ -63,7 +63,9 @@ class ServerState:
     gone: frozenset[int] = frozenset()
     """Members that said that they are out: nobody waits for them any more."""
     shares: Mapping[int, Mapping[int, int]] = dataclasses.field(default_factory=dict, repr=False)
-    """Revealed shares that fit their commitments, by dealer and holder (indices)."""
+    """Revealed shares that fit their commitments, by holder and dealer (indices)."""
+    counts: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    """How many of them each dealer's seed has."""
     set_aside: tuple[Fault, ...] = ()
     """Shares that did not fit their commitments: dealer and holder are named, neither is proven guilty."""
     last: Mapping[int, tuple[Kind, bytes]] = dataclasses.field(default_factory=dict)
@@ -85,7 +87,7 @@ class From:
 
     id: int
     kind: Kind
-    data: bytes
+    data: bytes = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
