@@ -30,6 +30,7 @@ __all__ = [
     "mask_secret",
     "needs_reveal",
     "pair_mask_key",
+    "private_key",
     "public_bytes",
     "self_mask_key",
     "sign",
@@ -125,20 +126,25 @@ def verify(key: bytes, name: Name, body: bytes, signature: bytes) -> bool:
 
 def public_bytes(secret: bytes) -> bytes:
     """The X25519 public key of 32 secret bytes."""
-    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+    return private_key(secret).public_key().public_bytes_raw()
 
 
-def exchange(secret: bytes, public: bytes) -> bytes:
+def private_key(secret: bytes) -> X25519PrivateKey:
+    """The X25519 key of 32 secret bytes; made once for many exchanges, since it costs as much as one."""
+    return X25519PrivateKey.from_private_bytes(secret)
+
+
+def exchange(key: X25519PrivateKey, public: bytes) -> bytes:
     """The shared secret; raises E_PK_INVALID for a key that is not canonical, or of small order."""
     if len(public) != KEY_BYTES or int.from_bytes(public, "little") >= _CURVE:
         raise fail(Code.PK_INVALID, "a key agreement key is not in its one encoding", public.hex())
     try:
-        return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
+        return key.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         raise fail(Code.PK_INVALID, "a key agreement key is of small order", public.hex()) from None
 
 
-_PROBE: Final = bytes(range(1, 33))
+_PROBE: Final = X25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 """Any secret shows a key of small order: all of them give the neutral element."""
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aimass.privacy.secagg import attempt as shared
@@ -149,7 +150,7 @@ def _share(state: ClientState, kind: Kind, data: bytes, random: Randomness) -> O
     """Deal both seeds to the neighbours and to itself, box by box, with a commitment to each share."""
     attempt, secrets = state.attempt, _of(state)
     assert attempt is not None  # noqa: S101
-    me, holders = state.index, sorted(state.near)
+    me, holders, mine = state.index, sorted(state.near), shared.private_key(secrets.encryption)
     dealt = [
         Held(secret, own)
         for secret, own in zip(
@@ -160,7 +161,7 @@ def _share(state: ClientState, kind: Kind, data: bytes, random: Randomness) -> O
     ]
     ids = attempt.ids
     boxes = tuple(
-        (ids[holder], _seal(state, holder, held, random))
+        (ids[holder], _seal(state, mine, holder, held, random))
         for holder, held in zip(holders, dealt, strict=True)
         if holder != me
     )
@@ -178,19 +179,19 @@ def _share(state: ClientState, kind: Kind, data: bytes, random: Randomness) -> O
     return answered(state, kind, data, (Send(Kind.SHARES, signed.data),))
 
 
-def _box_key(state: ClientState, dealer: int, holder: int) -> tuple[AESGCM, bytes]:
+def _box_key(state: ClientState, mine: X25519PrivateKey, dealer: int, holder: int) -> tuple[AESGCM, bytes]:
     """The key and the bound data of the box that `dealer` makes for `holder` (indices), as either of them knows it."""
     attempt = state.attempt
     assert attempt is not None  # noqa: S101
     other = holder if dealer == state.index else dealer
-    agreed = shared.exchange(_of(state).encryption, attempt.roster.ads[other].encryption_key)
+    agreed = shared.exchange(mine, attempt.roster.ads[other].encryption_key)
     pair = u32(attempt.ids[dealer]) + u32(attempt.ids[holder])
     key = derive(agreed, attempt.sid, Name.SHARE_KEY, pair, KEY_BYTES)
     return AESGCM(key), label(Name.SHARE_DATA) + attempt.sid + pair
 
 
-def _seal(state: ClientState, holder: int, held: Held, random: Randomness) -> bytes:
-    cipher, bound = _box_key(state, state.index, holder)
+def _seal(state: ClientState, mine: X25519PrivateKey, holder: int, held: Held, random: Randomness) -> bytes:
+    cipher, bound = _box_key(state, mine, state.index, holder)
     nonce = random.token(NONCE_BYTES)
     return nonce + cipher.encrypt(nonce, encode_scalar(held.secret) + encode_scalar(held.own), bound)
 
@@ -211,9 +212,9 @@ def _delivered(state: ClientState, data: bytes) -> Outcome:
     dealers = [attempt.ids[index] for index in sorted(state.near & sharers - {me})]
     if [dealer for dealer, _ in message.boxes] != dealers:
         raise fail(Code.SHARE_SET, "the boxes are not those of the neighbours that shared")
-    held = dict(state.held)
+    held, mine = dict(state.held), shared.private_key(_of(state).encryption)
     for dealer, box in message.boxes:
-        held[attempt.index[dealer]] = _opened(state, dealer, box)
+        held[attempt.index[dealer]] = _opened(state, mine, dealer, box)
     state = dataclasses.replace(state, phase=Phase.DELIVERED, held=held, sharers=sharers)
     state, actions = answered(state, Kind.DELIVERY, data, ())
     if state.lanes is None:
@@ -221,10 +222,10 @@ def _delivered(state: ClientState, data: bytes) -> Outcome:
     return _mask(state)
 
 
-def _opened(state: ClientState, dealer: int, box: bytes) -> Held:
+def _opened(state: ClientState, mine: X25519PrivateKey, dealer: int, box: bytes) -> Held:
     attempt = state.attempt
     assert attempt is not None  # noqa: S101
-    cipher, bound = _box_key(state, attempt.index[dealer], state.index)
+    cipher, bound = _box_key(state, mine, attempt.index[dealer], state.index)
     try:
         plain = cipher.decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], bound)
     except InvalidTag:
@@ -279,10 +280,10 @@ def _payload(state: ClientState, lanes: Lanes) -> bytes:
     """
     attempt, context, secrets, me = state.attempt, state.context, _of(state), state.index
     assert attempt is not None  # noqa: S101
-    secret = shared.mask_secret(context, state.member.id, secrets.mask_seed)
+    mine = shared.private_key(shared.mask_secret(context, state.member.id, secrets.mask_seed))
     plus, minus = [shared.self_mask_key(attempt.sid, state.member.id, secrets.self_seed)], list[bytes]()
     for other in sorted(frozenset(attempt.neighbours[me]) & state.sharers):
-        agreed = shared.exchange(secret, attempt.roster.ads[other].mask_key)
+        agreed = shared.exchange(mine, attempt.roster.ads[other].mask_key)
         key = shared.pair_mask_key(attempt.sid, agreed, state.member.id, attempt.ids[other])
         (plus if me < other else minus).append(key)
     masks.add_masks(lanes, plus, minus)

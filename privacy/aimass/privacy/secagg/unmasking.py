@@ -44,8 +44,9 @@ def rebuild(
         secret = shared.mask_secret(attempt.context, member, seed)
         if shared.public_bytes(secret) != attempt.roster.ads[dealer].mask_key:
             raise _mismatch(member)
+        key_of_dealer = shared.private_key(secret)
         for other in sorted(frozenset(attempt.neighbours[dealer]) & survivors):
-            agreed = shared.exchange(secret, attempt.roster.ads[other].mask_key)
+            agreed = shared.exchange(key_of_dealer, attempt.roster.ads[other].mask_key)
             key = shared.pair_mask_key(attempt.sid, agreed, member, attempt.ids[other])
             (plus if other < dealer else minus).append(key)
     return plus, minus
