@@ -15,10 +15,10 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.secagg import admission, client, client_state, server, server_state
-from aimass.privacy.secagg.client_state import ClientState, Expected, History, Kind, Limits, Member
+from aimass.privacy.secagg.client_state import ClientState, Expected, History, Kind, Limits, Member, Record
 from aimass.privacy.secagg.context import RoundContext
-from aimass.privacy.secagg.faults import Fault, FaultError
-from aimass.privacy.secagg.masks import Lanes, cut, lane_type
+from aimass.privacy.secagg.faults import Code, Fault, FaultError
+from aimass.privacy.secagg.masks import Lanes, lane_type
 from aimass.privacy.secagg.packing import add_packed, check_packed
 from aimass.privacy.secagg.parameters import Profile
 from aimass.privacy.secagg.quantise import CHECK_LANES, bits_needed, centred, to_lanes
@@ -98,6 +98,9 @@ class Lab:
         """Why a member's attempt ended."""
         self.refused: list[tuple[int, Fault]] = []
         """What the server refused of whom."""
+        self.sent: list[tuple[int, Kind, bytes]] = []
+        """What members sent, as they sent it."""
+        self.records: dict[int, Record] = {}
         self.gone: set[int] = set()
         self.histories: dict[int, History] = {}
         self.ended: server_state.Ended | None = None
@@ -176,7 +179,11 @@ class Lab:
     def _act(self, member: int, actions: Iterable[client_state.Action]) -> None:
         for action in actions:
             match action:
+                case client_state.Persist(record):
+                    assert client_state.may_follow(record, self.records.get(member))
+                    self.records[member] = record
                 case client_state.Send(kind, data):
+                    self.sent.append((member, kind, data))
                     changed = self.up(member, kind, data)
                     if changed is not None:
                         self.feed(server_state.From(member, kind, changed))
@@ -187,8 +194,6 @@ class Lab:
                 case client_state.Ended(fault):
                     if fault is not None:
                         self.faults[member] = fault
-                case _:
-                    pass
 
     def send_input(self, member: int, header: bytes, payload: bytes) -> None:
         """What the transfer does: the payload's length, digest and padding are found while it moves."""
@@ -245,6 +250,22 @@ class Lab:
     def lose(self, *members: int) -> None:
         self.gone |= set(members)
 
+    def revealed(self, member: int) -> bool:
+        """Whether a member gave any share to unmask with."""
+        return any(kind is Kind.UNMASK for sender, kind, _ in self.sent if sender == member)
+
+    def code(self, member: int) -> Code:
+        """The name of what ended a member's attempt."""
+        return self.faults[member].code
+
+    def refusals(self) -> list[tuple[int, Code]]:
+        """Who was refused, and by which name."""
+        return [(member, fault.code) for member, fault in self.refused]
+
+    def exact(self) -> bool:
+        """Whether there is a sum, and it is that of the survivors' inputs."""
+        return self.result is not None and bool((self.result == self.expected_sum()).all())
+
     def expected_sum(self) -> npt.NDArray[np.int64]:
         """The oracle: integers, modulo nothing."""
         total = sum(self.inputs[index].astype(object) for index in self.survivors)
@@ -253,6 +274,13 @@ class Lab:
         return np.array([value - (1 << self.bits) if value >= half else value for value in wrapped], np.int64)
 
 
-def cut_to(lanes: Lanes, bits: int) -> Lanes:
-    cut(lanes, bits)
-    return lanes
+def only(member: int, kind: Kind, change: Callable[[bytes], bytes | None]) -> Change:
+    """Change one kind of one member's messages."""
+    return lambda whose, what, data: change(data) if (whose, what) == (member, kind) else data
+
+
+def flip(data: bytes, bit: int) -> bytes:
+    """The data with one bit changed."""
+    out = bytearray(data)
+    out[bit // 8] ^= 1 << bit % 8
+    return bytes(out)
