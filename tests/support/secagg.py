@@ -137,11 +137,11 @@ class Lab:
 
     # ---------------------------------------------------------------- moving
 
-    def run(self, until: server_state.Phase = server_state.Phase.DONE) -> None:
+    def run(self, until: server_state.Phase | None = None) -> None:
         """Deliver what is queued, and what follows, until nothing moves or the server is in this phase."""
         if not self.inputs:
             self.give()
-        while self.queue and self.server.phase < until:
+        while self.queue and (until is None or self.server.phase < until):
             self.deliver(self.queue.pop(0))
 
     def time_up(self) -> None:
@@ -245,7 +245,11 @@ class Lab:
             state, _ = server.apply(state, event)
         assert state == self.server
         self.server = state
-        self.queue = [server_state.Deliver(member, kind, data) for member, (kind, data) in sorted(state.last.items())]
+        self.queue = [
+            server_state.Deliver(member, kind, data)
+            for member, told in sorted(state.last.items())
+            for kind, data in told
+        ]
 
     def lose(self, *members: int) -> None:
         self.gone |= set(members)

@@ -59,6 +59,9 @@ from aimass.privacy.secagg.unmasking import rebuild
 
 __all__ = ["apply", "begin", "check_input"]
 
+_NO_LONGER_NEEDED = frozenset({Kind.SIGNATURE, Kind.UNMASK, Kind.ABORT})
+"""An honest member may send these after others' were enough: they are dropped, not refused."""
+
 
 # ------------------------------------------------------------------- phases
 
@@ -71,7 +74,8 @@ def begin(context: RoundContext, identities: Mapping[int, bytes], key: Ed25519Pr
 
 
 def _say(state: ServerState, messages: Mapping[int, tuple[Kind, bytes]], *before: Action) -> Outcome:
-    state = dataclasses.replace(state, last={**state.last, **messages})
+    told = {member: (message,) for member, message in messages.items()}
+    state = dataclasses.replace(state, last={**state.last, **told})
     return state, (*before, *(Deliver(member, kind, data) for member, (kind, data) in sorted(messages.items())))
 
 
@@ -81,7 +85,7 @@ def apply(state: ServerState, event: Event) -> Outcome:
     The same message again changes nothing: it was acknowledged before.
     """
     if state.phase in (Phase.DONE, Phase.ABORTED):
-        if isinstance(event, TimeUp):
+        if isinstance(event, TimeUp) or (isinstance(event, From) and event.kind in _NO_LONGER_NEEDED):
             return state, ()
         raise fail(Code.LATE, "this attempt is over", state.phase.name)
     match event:
@@ -347,8 +351,14 @@ def _close_signatures(state: ServerState) -> Outcome:
             return state, ()
         return _timed_out(state, state.signatures, "too many survivors left before they signed")
     request = UnmaskRequest(attempt.sid, tuple(sorted(state.signatures.items())))
-    state = dataclasses.replace(state, phase=Phase.UNMASK)
-    return _say(state, {attempt.ids[i]: (Kind.QUORUM, request.data) for i in state.survivors})
+    asked = state.last
+    survivors = {attempt.ids[index] for index in state.survivors}
+    state, actions = _say(
+        dataclasses.replace(state, phase=Phase.UNMASK), dict.fromkeys(survivors, (Kind.QUORUM, request.data))
+    )
+    # Who did not sign may not have seen the survivors yet: told again, it needs both, in order.
+    late = {member: (*asked[member], *state.last[member]) for member in survivors - state.signatures.keys()}
+    return dataclasses.replace(state, last={**state.last, **late}), actions
 
 
 # ------------------------------------------------------------------- unmasking

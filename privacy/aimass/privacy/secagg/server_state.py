@@ -68,8 +68,8 @@ class ServerState:
     """How many of them each dealer's seed has."""
     set_aside: tuple[Fault, ...] = ()
     """Shares that did not fit their commitments: dealer and holder are named, neither is proven guilty."""
-    last: Mapping[int, tuple[Kind, bytes]] = dataclasses.field(default_factory=dict)
-    """The last message to each member, for one that comes back."""
+    last: Mapping[int, tuple[tuple[Kind, bytes], ...]] = dataclasses.field(default_factory=dict, repr=False)
+    """What each member was told last and may not have seen, in order, for one that comes back."""
 
     @property
     def least(self) -> int:
