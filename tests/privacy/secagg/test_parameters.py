@@ -51,7 +51,7 @@ def correct_exactly(n: int, k: int, t: int, d: int, bits: int) -> bool:
     s = n - d
     lost = d * ways(n - 1, s, k, range(t)) if d else 0
     kept = s * ways(n - 1, s - 1, k, range(t - 1))
-    return (lost + kept) * 2**bits <= comb(n - 1, k)
+    return bool((lost + kept) * 2**bits <= comb(n - 1, k))
 
 
 def rule(n: int, gamma: int, delta: int, profile: Profile, bits: int = 20) -> tuple[int, int]:
