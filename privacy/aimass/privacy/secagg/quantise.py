@@ -116,8 +116,13 @@ def from_limbs(lanes: Sequence[int] | Lanes, bits: int, members: int) -> int:
 
 
 def _factors(context: RoundContext, number: int, count: int) -> Lanes:
+    """Public factors from the context: odd ones for check lane 0, any for the others.
+
+    Modulo 2^b an even factor hides an error in a lane's highest bits; an odd one is a unit and hides none.
+    """
     key = derive(context.ctx, b"", Name.SUM_CHECK, bytes((number,)), MASK_KEY_BYTES)
-    return stream(key, count, lane_type(context.bits))
+    factors = stream(key, count, lane_type(context.bits))
+    return factors if number else factors | factors.dtype.type(1)
 
 
 def _check(context: RoundContext, lanes: Lanes, number: int) -> Any:
@@ -133,8 +138,9 @@ def _check(context: RoundContext, lanes: Lanes, number: int) -> Any:
 def check_lanes(context: RoundContext, lanes: Lanes) -> Lanes:
     """A copy of `lanes` with the check lanes behind them: public linear functions, which a sum keeps.
 
-    They find storage that lied and masks that do not cancel, with probability 1 - 2^-2b; they prove nothing against a
-    server that lies. Raises E_ENCODING for another number of lanes than the context states.
+    They find every error in one lane, and masks that do not cancel with probability 1 - 2^-2b. Errors of several lanes
+    that are all multiples of 2^m are missed with probability 2^-(b - m) at most. They prove nothing against a server
+    that lies. Raises E_ENCODING for another number of lanes than the context states.
     """
     if len(lanes) + CHECK_LANES != context.lanes or lanes.dtype != lane_type(context.bits):
         raise fail(
