@@ -157,7 +157,7 @@ class Lab:
 
     def tell(self, member: int, kind: Kind, data: bytes) -> None:
         """A message to a member; what it answers goes to the server."""
-        if kind is Kind.START:
+        if kind is Kind.START and member not in self.members:  # told again, the machine that lives answers
             try:
                 history = self.histories.get(member, History())
                 state, actions = admission.start(
