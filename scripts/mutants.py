@@ -1,0 +1,155 @@
+"""Are the checks of secure aggregation held by tests? Take each away, one at a time, and see which test fails.
+
+`python -m scripts.mutants [--markdown FILE] [--only TEXT]` prints a line for each check; 1 if any can go unnoticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path("privacy/aimass/privacy/secagg")
+MODULES = (
+    "admission", "attempt", "client", "client_state", "codec", "context", "field", "messages", "packing", "parameters",
+    "quantise", "server", "unmasking",
+)  # fmt: skip
+TESTS = ("admission", "attacks_start", "attacks_sums", "codecs", "vectors", "arithmetic", "parameters", "fuzz")
+
+EQUIVALENT = {
+    "client._of: state.secrets is None": "an answer to a type checker: a state without secrets has ended",
+}
+"""What may go without a test failing, and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """A module's source without one check."""
+
+    name: str
+    module: str
+    source: str
+
+
+def refuses(node: ast.If) -> bool:
+    """Whether a condition ends in a refusal."""
+    last = node.body[-1]
+    return isinstance(last, ast.Raise) or (
+        isinstance(last, ast.Return) and isinstance(last.value, ast.Constant) and last.value.value is False
+    )
+
+
+def mutants(module: str) -> Iterator[Mutant]:
+    """Each refusal's condition as False, and without each of its alternatives; each lone `return` of a condition as True."""
+    tree = ast.parse((ROOT / PACKAGE / f"{module}.py").read_text())
+    for path, node in walk(tree):
+        where = ".".join((module, *path))
+        if isinstance(node, ast.If) and refuses(node):
+            text = shorten(ast.unparse(node.test))
+            yield Mutant(f"{where}: {text}", module, replaced(tree, node.test, ast.Constant(value=False)))
+            if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.Or):
+                for place, part in enumerate(node.test.values):
+                    rest = node.test.values[:place] + node.test.values[place + 1 :]
+                    left = rest[0] if len(rest) == 1 else ast.BoolOp(op=ast.Or(), values=rest)
+                    name = f"{where}: {shorten(ast.unparse(part))} [of {text}]"
+                    yield Mutant(name, module, replaced(tree, node.test, left))
+        elif isinstance(node, ast.ExceptHandler) and isinstance(node.body[-1], ast.Return):
+            yield Mutant(f"{where}: a failed verification", module, replaced(tree, node.body[-1], ast.parse("return True").body[0]))  # fmt: skip
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and re.match(
+            r"(shared\.|reader\.)?_?(check|end|in_order)", ast.unparse(node.value)
+        ):  # fmt: skip
+            name = f"{where}: {shorten(ast.unparse(node.value))}"
+            yield Mutant(name, module, replaced(tree, node, ast.Pass()))
+
+
+def walk(tree: ast.AST, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], ast.AST]]:
+    """Every node with the names of the functions and classes around it."""
+    for node in ast.iter_child_nodes(tree):
+        inner = path
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            inner = (*path, node.name)
+        yield inner, node
+        yield from walk(node, inner)
+
+
+def replaced(tree: ast.Module, old: ast.AST, new: ast.AST) -> str:
+    """The source with one node in another's place."""
+    found = {id(node): place for place, node in enumerate(ast.walk(tree))}
+    twin = copy.deepcopy(tree)
+    target = list(ast.walk(twin))[found[id(old)]]
+    for parent in ast.walk(twin):
+        for field, value in ast.iter_fields(parent):
+            if value is target:
+                setattr(parent, field, new)
+            elif isinstance(value, list) and any(item is target for item in value):
+                setattr(parent, field, [new if item is target else item for item in value])
+    return ast.unparse(ast.fix_missing_locations(twin))
+
+
+def shorten(text: str) -> str:
+    return text if len(text) <= 90 else text[:87] + "..."
+
+
+def caught_by(mutant: Mutant, folder: Path) -> str | None:
+    """The first test that fails with the mutant in the package's place; None where all pass."""
+    target = folder / "aimass/privacy/secagg" / f"{mutant.module}.py"
+    before = target.read_text()
+    target.write_text(mutant.source)
+    try:
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--no-header",
+                "--tb=no", *(f"tests/privacy/secagg/test_{name}.py" for name in TESTS),
+            ],
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+    finally:
+        target.write_text(before)
+    if done.returncode == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?/test_(\w+)\.py(?:::(\w+))?", done.stdout, re.MULTILINE)
+    return (
+        f"{failed[1]}: {(failed[2] or 'does not load').removeprefix('test_')}" if failed else "the tests do not start"
+    )
+
+
+def main() -> int:
+    """Run every mutant."""
+    parser = argparse.ArgumentParser(description="take each check away and see which test fails")
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--only", default="")
+    args = parser.parse_args()
+    rows, missed = [], 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "privacy"
+        shutil.copytree(ROOT / "privacy", folder, ignore=shutil.ignore_patterns("__pycache__"))
+        for module in MODULES:
+            for mutant in mutants(module):
+                if args.only not in mutant.name:
+                    continue
+                found = caught_by(mutant, folder) or EQUIVALENT.get(mutant.name)
+                missed += found is None
+                rows.append((mutant.name, found or "NOTHING"))
+                sys.stdout.write(f"{mutant.name} | {rows[-1][1]}\n")
+                sys.stdout.flush()
+    sys.stdout.write(f"{len(rows)} checks, {missed} that no test holds\n")
+    if args.markdown:
+        lines = ["| check that was taken away | what failed |", "| --- | --- |"]
+        lines += [f"| `{check.replace('|', '∣')}` | {found.replace('_', ' ')} |" for check, found in rows]
+        args.markdown.write_text("\n".join(lines) + "\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
