@@ -34,6 +34,7 @@ def test_a_start_that_the_server_did_not_sign_is_refused() -> None:
         with pytest.raises(FaultError) as caught:
             admission.start(attempt.member(0), attempt.expected(), History(), data, attempt.random[0])
         assert caught.value.fault.code in (Code.SERVER_SIG, Code.ENCODING)
+    assert started(attempt, dataclasses.replace(attempt.context, server_key=attempt.keys[1])) is Code.SERVER_SIG
     other = dataclasses.replace(attempt.context, server_key=attempt.keys[1])
     signature = shared.sign(attempt.identities[1], Name.CONTEXT, other.ctx)
     with pytest.raises(FaultError) as caught:
