@@ -50,7 +50,7 @@ def refuses(node: ast.If) -> bool:
 
 
 def mutants(module: str) -> Iterator[Mutant]:
-    """Each refusal's condition as False, and without each of its alternatives; each failed verification as a success."""
+    """Each refusal's condition as False, or without one of its alternatives; each failed verification as a success."""
     tree = ast.parse((ROOT / PACKAGE / f"{module}.py").read_text())
     for path, node in walk(tree):
         where = ".".join((module, *path))

@@ -11,11 +11,19 @@ import platform
 import sys
 from pathlib import Path
 
-from scripts.benches import client, flower_peer, idle, memory, scale, start
+from scripts.benches import client, flower_peer, idle, memory, scale, secagg, start
 from scripts.benches import round as rounds
 from scripts.benches.row import Row
 
-BENCHES = {"client": client, "idle": idle, "memory": memory, "round": rounds, "scale": scale, "start": start}
+BENCHES = {
+    "client": client,
+    "idle": idle,
+    "memory": memory,
+    "round": rounds,
+    "scale": scale,
+    "secagg": secagg,
+    "start": start,
+}
 WITH_PEERS = {"round"}
 
 
