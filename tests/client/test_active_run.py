@@ -34,6 +34,7 @@ from aimass.proto.step import Step, StepKind
 from aimass.proto.task import locate
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json, convert
+from tests.support.clock import ManualClock
 
 T = TypeVar("T")
 RUN = "ab" * 16
@@ -138,6 +139,55 @@ def test_a_server_gets_no_more_steps_than_the_plan_has_room_for(partner: Partner
         await run.stop()
 
     asyncio.run(scenario())
+
+
+@dataclasses.dataclass
+class _Asked(_Uplink):
+    """Says when a transfer is wanted."""
+
+    wanted: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+    async def transfer(self, use: Callable[[Any], Awaitable[T]]) -> T:
+        self.wanted.set()
+        return await super().transfer(use)
+
+
+class _Clock(ManualClock):
+    """Says when somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_for = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.waited_for.set()
+        await super().sleep(seconds)
+
+
+def test_a_partner_whose_disk_is_nearly_full_begins_no_step_says_so_and_goes_on_when_there_is_room(
+    partner: Partner, caplog: pytest.LogCaptureFixture
+) -> None:
+    def floor(bytes_free: int) -> None:
+        limits = msgspec.structs.replace(partner.settings.limits, min_free_bytes=bytes_free)
+        partner.settings = msgspec.structs.replace(partner.settings, limits=limits)
+
+    async def scenario() -> None:
+        clock, uplink = _Clock(), _Asked()
+        folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+        run = ActiveRun(RUN, partner, folder, uplink, clock, _worker)
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        floor(1 << 60)
+        run.opened(_open(0, StepKind.TRAIN))
+        await asyncio.wait_for(clock.waited_for.wait(), 30)
+        assert not uplink.wanted.is_set()
+        floor(0)
+        clock.advance(1.0)
+        await asyncio.wait_for(uplink.wanted.wait(), 30)
+        await run.stop()
+
+    with caplog.at_level("INFO"):
+        asyncio.run(scenario())
+    assert "nearly full" in caplog.text
 
 
 def test_an_analysis_that_is_not_in_the_plan_is_not_begun_and_a_repeated_step_counts_once(partner: Partner) -> None:

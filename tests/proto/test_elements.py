@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimass.proto.elements import INTEGERS, as_float64, dtype_name, from_float64, update_shapes
+from aimass.proto.elements import INTEGERS, as_float64, dtype_name, from_float64, moved, update_shapes
 from aimass.proto.tensors import Array, Blob, encode_numpy, numpy_dtype
 
 
@@ -46,3 +46,24 @@ def test_an_update_has_floats_in_their_type_integers_as_differences_and_nothing_
     assert update_shapes(Blob(encode_numpy(model)).layout) == {
         "w": ("F32", (2, 3)), "b": ("BF16", (2,)), "steps": ("I64", ()),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8, np.int8])
+def test_integers_move_by_whole_numbers_and_what_does_not_move_stays_to_the_last_bit(kind: type) -> None:
+    bounds = np.iinfo(kind)
+    held: Array = np.array([bounds.max, bounds.max - 1, bounds.min, 5, 5, 5], kind)
+    by = np.array([0.0, 0.4, 0.0, 0.6, -2.5, 1.5])
+    made = from_float64(moved(held, by), dtype_name(held))
+    assert made.dtype == kind
+    assert made.tolist() == [bounds.max, bounds.max - 1, bounds.min, 6, 3, 7]
+    beyond = from_float64(moved(held, np.array([1e9, 1e30, -1e30, 0, 0, 0])), dtype_name(held))
+    assert beyond[:3].tolist() == [bounds.max, bounds.max, bounds.min]
+
+
+def test_floats_move_in_float64_into_the_memory_of_the_change() -> None:
+    held, by = np.array([1, 2], np.float32), np.array([1e-12, 0.5])
+    made = moved(held, by)
+    assert made is by
+    assert made.tolist() == [1 + 1e-12, 2.5]
+    bits = np.array([0x3F80], np.uint16)  # 1 in bfloat16
+    assert moved(bits, np.array([0.25])).tolist() == [1.25]

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.proto.errors import LimitExceeded, WrongState
-from aimass.proto.hashing import Hashing
 from aimass.proto.intake import pour, whole
 from aimass.proto.storage import Spool, SpoolWriter
 
@@ -144,17 +143,6 @@ def test_what_runs_in_a_thread_is_waited_for_by_who_is_cancelled() -> None:
         assert ended.is_set()
 
     asyncio.run(run())
-
-
-@given(st.lists(st.sampled_from([0, 1, 1000, 65_535, 65_536, 200_000]), max_size=12))
-def test_a_digest_beside_the_writing_is_the_digest(sizes: list[int]) -> None:
-    oracle = hashlib.sha256()
-    with Hashing() as hashing:
-        for index, size in enumerate(sizes):
-            data = bytes([index]) * size
-            hashing.update(data)
-            oracle.update(data)
-        assert hashing.hexdigest() == oracle.hexdigest()
 
 
 def test_a_writer_that_fails_is_heard_at_once_and_not_with_the_next_chunk(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from aimass.proto.errors import BadInput
+from aimass.proto.home import load_home
 from aimass.proto.settings import read_settings
-from aimass.server.settings import ServerSettings, template
+from aimass.server.settings import ServerSettings, load_settings, template
 
 _PREFIX = "AIMASS_SERVER_"
 _TEXT = template("hub", "0.0.0.0:8443", "0.0.0.0:8444")
@@ -49,6 +52,21 @@ def test_an_unknown_variable_or_a_value_out_of_range_is_refused_with_what_there_
     with pytest.raises(BadInput) as caught:
         _read(**{variable: value})
     assert word in str(caught.value).replace(variable, "", 1)
+
+
+def test_rates_that_no_transfer_gets_on_with_are_refused_on_both_sides(tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_text(_TEXT)
+    (tmp_path / "client.toml").write_text(
+        'name = "north"\nserver = "a:1"\nenrol = "a:2"\n[limits]\nup_bytes_per_s = 0\n'
+    )
+    assert load_settings(tmp_path, {}).limits.up_bytes_per_s == 0
+    assert load_home(tmp_path, {"AIMASS_CLIENT_LIMITS__DOWN_BYTES_PER_S": "65536"}).limits.down_bytes_per_s == 65536
+    for way in ("UP", "DOWN"):
+        with pytest.raises(BadInput) as server:
+            load_settings(tmp_path, {f"AIMASS_SERVER_LIMITS__{way}_BYTES_PER_S": "65535"})
+        with pytest.raises(BadInput) as partner:
+            load_home(tmp_path, {f"AIMASS_CLIENT_LIMITS__{way}_BYTES_PER_S": "65535"})
+        assert server.value.code == partner.value.code == "settings.rate"
 
 
 def test_a_key_that_is_no_setting_is_refused_in_the_file_too() -> None:

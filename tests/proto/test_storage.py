@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aimass.proto.durable import remove_file
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound, OutOfSpace
 from aimass.proto.storage import FileBlobs, Spool, map_file, open_blobs
 
@@ -201,3 +202,14 @@ def test_an_upload_that_is_found_finished_is_flushed_before_it_is_acknowledged(t
         writer.append(DATA[writer.offset :]) if writer.offset < len(DATA) else None
         writer.finish()
         assert noting.points[-1] == "spool.written"
+
+
+@pytest.mark.parametrize("size", [10, 5 << 20])
+def test_a_file_that_is_removed_has_lost_its_name_at_once_and_who_reads_it_reads_on(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * size)
+    view = map_file(path)
+    remove_file(path)
+    assert list(tmp_path.iterdir()) == []
+    assert bytes(view[-5:]) == b"xxxxx"
+    remove_file(path)

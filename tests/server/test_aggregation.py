@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.proto.contribution import Contribution, Group, Metric, decode_contribution
+from aimass.proto.elements import as_float64
 from aimass.proto.plan import Plan, Stage, TaskRef, TrainSettings
 from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Array, Blob, encode_numpy
@@ -50,6 +51,31 @@ def test_a_sum_is_the_ordered_float64_sum_of_weight_times_tensor(parts: list[tup
     for part in (slice(0, 1), slice(1, 3), slice(3, 3)):
         assert sums.part("update", "a", part).tobytes() == oracle[part].tobytes()
     assert sums.weight("update") == sum(weight for weight, _ in parts)
+
+
+@given(st.permutations(("north", "south", "east", "west")), st.integers(1, 7))
+def test_a_sum_has_the_same_bits_in_whatever_parts_and_order_of_arrival_and_for_all_element_types(
+    arrival: list[str], part: int
+) -> None:
+    rng = np.random.default_rng(3)
+    kinds: dict[str, Array] = {
+        "f64": rng.normal(size=20), "f32": rng.normal(size=20).astype(np.float32),
+        "f16": rng.normal(size=20).astype(np.float16), "bf16": (rng.normal(size=20).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16),
+        "i64": rng.integers(-9, 9, 20), "grid": rng.normal(size=(4, 5)).astype(np.float32),
+    }  # fmt: skip
+    weights = {"east": 0.1, "north": 7.3, "south": 1e-7, "west": 41.0}
+    stored = {
+        name: decode_contribution(Blob(Contribution({"update": Group(weight, kinds)}, {}, {}).encode()))
+        for name, weight in weights.items()
+    }
+    arrived = {name: stored[name] for name in arrival}
+    sums = SpooledSums([arrived[name] for name in sorted(arrived)])
+    for name, values in kinds.items():
+        terms = [weights[key] * as_float64(values).reshape(-1) for key in sorted(weights)]
+        oracle = functools.reduce(np.add, terms)
+        cut = [sums.part("update", name, slice(start, start + part)) for start in range(0, 20, part)]
+        assert np.concatenate(cut).tobytes() == oracle.tobytes()
+        assert sums.total("update", name).tobytes() == oracle.tobytes()
 
 
 def test_metrics_add_up_and_a_partner_without_one_adds_nothing() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import threading
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from aimass.proto.errors import Conflict, OutOfSpace
-from aimass.proto.hashing import Hashing
 
 _PART: Final = 1 << 20  # small enough to be hashed while it is in the cache
 _WRITEBACK: Final = 8 << 20
@@ -93,8 +93,9 @@ def write_parts(
     """
     durability.reached(f"{point}.write")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    hasher = hashlib.sha256()
     try:
-        with disk_errors(path.name), Hashing() as hashing:
+        with disk_errors(path.name):
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(descriptor, "wb", buffering=0):
                 writeback = Writeback(descriptor)
@@ -102,13 +103,12 @@ def write_parts(
                     view = memoryview(part)
                     for start in range(0, len(view), _PART):
                         piece = view[start : start + _PART]
-                        hashing.update(piece)
                         write_all(descriptor, piece)
+                        hasher.update(piece)
                         if synced:
                             writeback.wrote(len(piece))
                 if synced:
                     os.fsync(descriptor)
-            digest = hashing.hexdigest()
             temporary.replace(path)
             if synced:
                 fsync_folder(path.parent)
@@ -116,7 +116,7 @@ def write_parts(
         temporary.unlink(missing_ok=True)
         raise
     durability.reached(f"{point}.written")
-    return digest
+    return hasher.hexdigest()
 
 
 def append_line(path: Path, line: bytes, durability: Durability, point: str) -> None:

@@ -27,7 +27,7 @@ from aimass.proto.durable import (
     write_all,
 )
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound, WrongState
-from aimass.proto.hashing import Hashing, file_digest
+from aimass.proto.hashing import file_digest
 from aimass.proto.mapping import map_pages
 
 __all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_blobs"]
@@ -115,15 +115,16 @@ class FileBlobs:
         """Store the concatenation of `chunks` durably; returns its digest."""
         self._durability.reached("blobs.write")
         temporary = self._folder / f".{secrets.token_hex(8)}.part"
+        hasher = hashlib.sha256()
         try:
-            with disk_errors("a model"), temporary.open("xb", buffering=0) as file, Hashing() as hashing:
+            with disk_errors("a model"), temporary.open("xb", buffering=0) as file:
                 writeback = Writeback(file.fileno())
                 for chunk in chunks:
-                    hashing.update(chunk)
+                    hasher.update(chunk)
                     write_all(file.fileno(), chunk)
                     writeback.wrote(len(chunk))
                 os.fsync(file.fileno())
-                digest = hashing.hexdigest()
+            digest = hasher.hexdigest()
             self.adopt(temporary, digest)
         finally:
             temporary.unlink(missing_ok=True)

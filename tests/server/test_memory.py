@@ -1,0 +1,84 @@
+"""What a sum keeps in memory, measured in a process of its own: all that is resident, mapped files too."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aimass.proto.contribution import Contribution, Group
+from aimass.proto.durable import UNINTERRUPTED, write_parts
+from aimass.proto.storage import FileBlobs
+from aimass.proto.tensors import blob_parts
+
+_MEGABYTES = 64
+_REDUCE = """
+import json, sys
+from pathlib import Path
+from aimass.proto.contribution import Limits, check_contribution, decode_contribution
+from aimass.proto.elements import moved
+from aimass.proto.pages import forget_behind
+from aimass.proto.storage import FileBlobs, map_file
+from aimass.proto.tensors import Blob
+from aimass.server.aggregation.models import ModelStore
+from aimass.server.aggregation.sums import SpooledSums
+from aimass.server.aggregation.summary import Summariser
+
+def peak():
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+folder, model, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+blobs, before = FileBlobs(folder / "blobs"), peak()
+held = [decode_contribution(Blob(map_file(folder / f"spool-{index}"))) for index in range(count)]
+for contribution in held:
+    check_contribution(contribution, None, Limits(), forget_behind)
+sums = SpooledSums(held)
+
+def change(name, part, old):
+    by = sums.part("update", name, part)
+    by /= sums.weight("update")
+    return moved(old, by)
+
+first = Blob(blobs.open(model))
+made = ModelStore(blobs, Summariser(first, first)).edit(model, sums.tensors("update"), change)
+print(json.dumps([made, peak() - before]))
+"""
+
+
+@pytest.fixture(scope="module")
+def spooled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A model of 64 MB and eight contributions to it."""
+    folder = tmp_path_factory.mktemp("sum")
+    elements = _MEGABYTES * 1_000_000 // 4
+    held = {"w": np.ones(elements - 1000, np.float32), "b": np.ones(1000, np.float32)}
+    model = FileBlobs(folder / "blobs").put(blob_parts(held)[1])
+    for index in range(8):
+        made = Contribution({"update": Group(1.0 + index, held)}, {}, {})
+        write_parts(folder / f"spool-{index}", made.parts(), UNINTERRUPTED, "test", synced=False)
+    return folder, model
+
+
+def _peak(spooled: tuple[Path, str], count: int) -> float:
+    """Most MB that summing so many contributions added to what the process had before."""
+    folder, model = spooled
+    done = subprocess.run(
+        [sys.executable, "-c", _REDUCE, str(folder), model, str(count)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made, peak = json.loads(done.stdout)
+    after = FileBlobs(folder / "blobs").open(made)
+    np.testing.assert_array_equal(np.frombuffer(after[-4000:], np.float32), 2.0)
+    return float(peak) / 1e6
+
+
+def test_a_sum_of_many_large_contributions_takes_less_than_two_models_and_no_more_than_one_of_two(
+    spooled: tuple[Path, str],
+) -> None:
+    two, eight = _peak(spooled, 2), _peak(spooled, 8)
+    assert eight < 2 * _MEGABYTES + 64  # 8 contributions, the model thrice and the new one are 768 MB
+    assert eight < two + _MEGABYTES / 2
