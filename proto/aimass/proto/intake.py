@@ -71,9 +71,9 @@ async def _coming(chunks: AsyncIterator[bytes], writing: asyncio.Future[None] | 
             writing.result()
         return await reading
     finally:
-        if not reading.done():
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+        # A stream that is cut may have ended by itself in the same moment: nobody asks the reading then.
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 def _begun(writer: SpoolWriter, chunks: Sequence[bytes]) -> asyncio.Future[None]:
