@@ -186,8 +186,8 @@ class Engine:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._sums.shutdown(wait=True)
-        self._disk.shutdown(wait=True)
+        for pool in (self._sums, self._disk):  # a disk that is slow now must not stop the loop that others end on
+            await asyncio.to_thread(pool.shutdown, wait=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
