@@ -349,7 +349,8 @@ def _close_signatures(state: ServerState) -> Outcome:
         to_come = {attempt.ids[index] for index in state.survivors} - state.gone - set(state.signatures)
         if len(state.signatures) + len(to_come) >= attempt.roster.T:
             return state, ()
-        return _timed_out(state, state.signatures, "too many survivors left before they signed")
+        # Who has not signed yet, and is still here, was not waited for in vain.
+        return _timed_out(state, "too many survivors left before they signed", state.gone)
     request = UnmaskRequest(attempt.sid, tuple(sorted(state.signatures.items())))
     asked = state.last
     survivors = {attempt.ids[index] for index in state.survivors}
@@ -466,18 +467,19 @@ def _time_up(state: ServerState) -> Outcome:
         case Phase.INPUT:
             return _close_inputs(state)
         case Phase.SIGN:
-            return _timed_out(state, state.signatures, "too few survivors signed in time")
+            return _timed_out(state, "too few survivors signed in time", state.context.members)
         case _:
             attempt = state.attempt
             assert attempt is not None  # noqa: S101
             return _few(state, attempt)
 
 
-def _timed_out(state: ServerState, came: Mapping[int, bytes], what: str) -> Outcome:
+def _timed_out(state: ServerState, what: str, among: frozenset[int]) -> Outcome:
+    """No quorum: absent are the survivors of `among` that did not sign."""
     attempt = state.attempt
     assert attempt is not None  # noqa: S101
-    absent = tuple(attempt.ids[index] for index in sorted(state.survivors) if attempt.ids[index] not in came)
-    return _abort(state, Fault(Code.TIMEOUT, what, len(came), attempt.roster.T), absent)
+    unsigned = among & {attempt.ids[index] for index in state.survivors} - state.signatures.keys()
+    return _abort(state, Fault(Code.TIMEOUT, what, len(state.signatures), attempt.roster.T), sorted(unsigned))
 
 
 def _abort(state: ServerState, fault: Fault, absent: Sequence[int]) -> Outcome:
