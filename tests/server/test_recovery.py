@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aimass.proto.errors import WrongState
-from aimass.proto.views import RunState, SlotState
+from aimass.proto.views import ParticipantState, RunState, SlotState
 from aimass.server import run_machine, runs, steps
 from aimass.server.drivers.averaging import Averaging, AveragingState
 from aimass.server.drivers.base import Context, Models, StepResult
@@ -111,6 +111,69 @@ def test_the_deadline_in_each_state_closes_what_is_open_and_nothing_else(state: 
         assert "0 of 2 contributions" in after.reason
     else:
         assert after == run
+
+
+def _without(world: World, *gone: str) -> runs.Run:
+    for name in gone:
+        world.feed(runs.Removed(partner=name, reason="revoked"))
+    return world.run
+
+
+@pytest.mark.parametrize("gone", [("north",), ("north", "west")], ids=len)
+@pytest.mark.parametrize("state", list(STATES))
+def test_a_partner_that_is_removed_is_waited_for_in_no_state_and_what_is_being_summed_stays(
+    state: str, gone: tuple[str, ...]
+) -> None:
+    before = STATES[state]().run
+    run = _without(STATES[state](), *gone)
+    assert run.state is before.state
+    if before.state.final:
+        assert run == before
+        return
+    assert all(run.participants[name].state is ParticipantState.REMOVED for name in gone)
+    if state == "closing":
+        assert run.open == before.open
+    for held in run.open.values():
+        asked = [name for name, slot in held.slots.items() if slot.state is SlotState.ASKED]
+        assert not set(asked) & set(gone)
+
+
+@pytest.mark.parametrize("state", ["waiting", "running", "paused"])
+def test_a_run_that_loses_all_its_partners_fails_by_name_in_each_state(state: str) -> None:
+    run = _without(STATES[state](), *NAMES)
+    assert run.state is RunState.FAILED
+    assert "revoked" in run.reason
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["paused", "resumed"])
+@pytest.mark.parametrize("event", ["deadline", "removal"])
+def test_a_deadline_and_a_removal_close_the_step_of_a_paused_run_and_the_next_one_waits_for_a_person(
+    tmp_path: Path, event: str, *, resumed: bool
+) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        run_id = await bench.submit(bench.plan(rounds=2, quorum=1))
+        await bench.join(run_id)
+        await bench.send(run_id, "north")
+        await bench.engine.change(run_id, "pause", "olga")
+        if resumed:
+            await bench.engine.change(run_id, "resume", "olga")
+        if event == "deadline":
+            bench.clock.advance(101.0)
+        else:
+            await bench.desk.outside(frozenset({"north"}), "revoked")
+        run = await bench.until(run_id, lambda run: "0" not in run.open)
+        assert (run.state, list(run.open)) == ((RunState.RUNNING, ["1"]) if resumed else (RunState.PAUSED, []))
+        if not resumed:
+            await bench.engine.change(run_id, "resume", "olga")
+        run = bench.engine.live(run_id).row.run
+        assert set(run.open["1"].slots) == ({"north", "south"} if event == "deadline" else {"north"})
+        await bench.send(run_id, "north", 1)
+        bench.clock.advance(101.0)
+        assert (await bench.finished(run_id)).state is RunState.FINISHED
+        await bench.stop()
+
+    _run(scenario())
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "paused"])
