@@ -43,16 +43,27 @@ def pause_after(house: House, steps: int) -> int:
     return committed(view)
 
 
-def test_a_partner_restored_from_a_backup_goes_on_and_no_work_counts_twice(house: House, tmp_path: Path) -> None:
+def copied(house: House, backup: Path) -> None:
+    """A backup of a partner that is stopped for it."""
+    house.stop("north")
+    shutil.copytree(house.folder / "north", backup)
+    house.start_partner("north")
+
+
+@pytest.mark.parametrize("knows_the_run", [True, False], ids=["of the run", "of before the run"])
+def test_a_partner_restored_from_a_backup_goes_on_and_no_work_counts_twice(
+    house: House, tmp_path: Path, *, knows_the_run: bool
+) -> None:
     submit(house, ROUNDS, len(PARTNERS), "--watch")
     undisturbed = shown(house)
 
+    backup = tmp_path / "backup"
+    if not knows_the_run:
+        copied(house, backup)
     submit(house, ROUNDS, len(PARTNERS))
     early = pause_after(house, 3)
-    house.stop("north")
-    backup = tmp_path / "backup"
-    shutil.copytree(house.folder / "north", backup)
-    house.start_partner("north")
+    if knows_the_run:
+        copied(house, backup)
     house.run("run", "resume", "last", "--as", "scientist")
     assert pause_after(house, early + 3) > early
     house.stop("north")

@@ -44,6 +44,19 @@ def test_part_by_part_no_more_than_a_window_stays(tmp_path: Path) -> None:
     assert most <= 6 << 20
 
 
+def test_what_a_late_thread_reads_behind_a_window_stays_no_longer_than_the_next_ones(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(SIZE))
+    array = np.frombuffer(map_file(path), np.uint8)
+    before, block = resident_bytes(), 1 << 20
+    for start in range(0, SIZE, block):
+        part = slice(start, start + block)
+        assert not array[part].any()
+        forget_behind(array, part, window=block)
+        assert not array[max(0, start - 2 * block) : start].any()  # another one is two blocks behind
+    assert resident_bytes() - before <= 12 << 20
+
+
 def test_memory_that_is_no_map_of_a_file_is_left_alone() -> None:
     own = np.ones(1 << 20, np.uint8)
     view = np.frombuffer(memoryview(bytearray(b"x" * (1 << 20))), np.uint8)

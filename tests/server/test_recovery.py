@@ -11,7 +11,7 @@ import pytest
 
 from aimass.proto.errors import WrongState
 from aimass.proto.views import ParticipantState, RunState, SlotState
-from aimass.server import run_machine, runs, steps
+from aimass.server import run_machine, runs, steps, store
 from aimass.server.drivers.averaging import Averaging, AveragingState
 from aimass.server.drivers.base import Context, Models, StepResult
 from tests.server.test_run_machine import DRIVERS, NAMES, World, finish, joined, new_run, stored
@@ -299,17 +299,20 @@ def test_a_clock_that_is_set_back_while_the_server_runs_prolongs_no_deadline(tmp
     _run(scenario())
 
 
+class Telling(ManualClock):
+    """Says when somebody waits for as long as the engine does before it tries again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds == 5.0:
+            self.waits.set()
+        await super().sleep(seconds)
+
+
 def test_a_store_that_another_process_has_locked_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
-    class Telling(ManualClock):
-        """Says when somebody waits for as long as the engine does before it tries again."""
-
-        waits = asyncio.Event()
-
-        async def sleep(self, seconds: float) -> None:
-            if seconds == 5.0:
-                self.waits.set()
-            await super().sleep(seconds)
-
     async def scenario() -> None:
         bench = await Bench.start(tmp_path, clock := Telling())
         with bench.store.engine.connect() as connection:  # the wait of a real one is ten seconds
@@ -330,5 +333,32 @@ def test_a_store_that_another_process_has_locked_is_waited_for_and_nothing_is_lo
         await sending
         assert (await bench.finished(run_id)).state is RunState.FINISHED
         await bench.stop()
+
+    _run(scenario())
+
+
+def test_a_server_that_starts_while_its_store_is_locked_goes_on_when_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_LOCK_WAIT_S", 0)
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        run_id = await bench.submit()
+        await bench.join(run_id)
+        await bench.send(run_id, "north")
+        await bench.stop()
+        other = sqlite3.connect(tmp_path / "runs.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        again = await Bench.start(tmp_path, clock := Telling())
+        sending = asyncio.create_task(again.send(run_id, "south"))
+        await clock.waits.wait()
+        assert not sending.done()
+        other.execute("ROLLBACK")
+        other.close()
+        again.clock.advance(5.0)
+        await sending
+        assert (await again.finished(run_id)).state is RunState.FINISHED
+        await again.stop()
 
     _run(scenario())

@@ -12,6 +12,8 @@ from aimass.proto.tensors import Array
 __all__ = ["forget_behind", "forget_pages"]
 
 _WINDOW: Final = 16 << 20
+_LATE: Final = 8 << 20
+"""Bytes before a window that are let go with it: a thread that is some blocks behind the others maps them again."""
 
 
 def forget_pages(array: Array) -> None:
@@ -33,4 +35,4 @@ def forget_behind(flat: Array, part: slice, window: int = _WINDOW) -> None:
     each = max(1, window // flat.itemsize)
     first = start // each
     if stop == len(flat) or stop // each > first:
-        forget_pages(flat[first * each : stop])
+        forget_pages(flat[max(0, first * each - _LATE // flat.itemsize) : stop])
