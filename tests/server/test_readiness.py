@@ -99,6 +99,21 @@ def test_a_store_that_does_not_answer_is_a_reason_and_is_asked_once(monkeypatch:
     run(scenario())
 
 
+def test_whoever_asks_while_a_probe_ends_has_an_answer_of_that_probe_or_the_next() -> None:
+    async def scenario() -> None:
+        readiness = Machine().readiness()
+
+        async def asking(offset: int) -> None:
+            for _ in range(20):
+                for _ in range(offset):
+                    await asyncio.sleep(0)
+                assert await codes(readiness) == []
+
+        await asyncio.gather(*(asking(offset) for offset in range(8)))
+
+    run(scenario())
+
+
 def test_it_is_looked_at_every_few_seconds_though_nobody_asks() -> None:
     async def scenario() -> None:
         machine, told = Machine(), asyncio.Queue[bool]()

@@ -96,8 +96,9 @@ class Readiness:
         """One probe at a time, however many ask; one that takes long is an answer too."""
         if self._probing is None or self._probing.done():
             self._probing = asyncio.create_task(self._probed())
-        done, _ = await asyncio.wait({self._probing}, timeout=_PATIENCE_S)
-        return self._probing.result() if done else "store.slow"
+        probing = self._probing  # whoever asks next may put another in its place before this one is read
+        done, _ = await asyncio.wait({probing}, timeout=_PATIENCE_S)
+        return probing.result() if done else "store.slow"
 
     async def _probed(self) -> str:
         try:
