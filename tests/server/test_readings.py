@@ -14,11 +14,13 @@ from aimass.proto.errors import BadInput, Conflict, Refused
 from aimass.proto.grpc_env import grpc
 from aimass.proto.run_cli import slot_reasons
 from aimass.proto.step import StepKind
+from aimass.proto.storage import FileBlobs
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.views import SlotState, StepView
 from aimass.proto.wire import error_of
 from aimass.server.live import Live
+from aimass.server.readings import Readings
 from tests.support.clock import ManualClock
 from tests.support.edge_federation import Members, run, serving
 from tests.support.engines import Bench
@@ -56,6 +58,43 @@ def test_a_watcher_sees_every_step_as_it_ends_and_reads_only_what_changed(tmp_pa
         assert tuple(steps[index] for index in sorted(steps)) == whole.steps
         assert last is not None
         assert last.disk_bytes == whole.disk_bytes > 0
+        await bench.stop()
+
+    _run(scenario())
+
+
+class _CountedBlobs(FileBlobs):
+    """Counts how often it is asked whether a blob is here."""
+
+    asked = 0
+
+    def has(self, digest: str) -> bool:
+        self.asked += 1
+        return super().has(digest)
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_a_watcher_looks_for_models_that_are_new_and_for_the_others_when_some_were_deleted(
+    tmp_path: Path, keep: int
+) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), keep=keep)
+        run_id = await bench.submit(bench.plan(rounds=20))
+        await bench.join(run_id)
+        blobs = _CountedBlobs(tmp_path / "blobs")
+        readings = Readings(bench.engine, bench.store, blobs, bench.outbox, lambda: bench.housekeeping.deletions)
+        most, last = 0, 0
+        async for view in readings.watch(run_id):
+            most, blobs.asked = max(most, blobs.asked), 0
+            last = view.disk_bytes
+            for index, state in bench.engine.live(run_id).row.run.open.items():
+                for partner, slot in state.slots.items():
+                    if slot.state is SlotState.ASKED:
+                        await bench.send(run_id, partner, int(index), value=1.0 + int(index))
+        model = (await bench.readings.models(run_id=run_id))[0].bytes
+        assert most <= 6
+        # The last commit's models are deleted after its change was told.
+        assert last in ({20 * model} if keep == 0 else {2 * model, 3 * model})
         await bench.stop()
 
     _run(scenario())

@@ -86,9 +86,9 @@ class Bench:
         engine = Engine(store, blobs, spool, SIGNER, outbox, clock, drivers)
         keys = {name: Ed25519PrivateKey.generate() for name in ("hub", *partners)}
         roster = _roster(keys)
-        readings = Readings(engine, store, blobs, outbox)
-        housekeeping = Housekeeping(engine, readings, blobs, keep)
+        housekeeping = Housekeeping(engine, store, blobs, keep)
         engine.after_commit = housekeeping.after_commit
+        readings = Readings(engine, store, blobs, outbox, lambda: housekeeping.deletions)
         bench = Bench(
             folder, engine, Submission(engine, store, blobs, lambda: roster, room),
             PartnerDesk(engine, store, lambda: roster, outbox), Contributions(engine, blobs, spool, Limits()),
@@ -122,7 +122,10 @@ class Bench:
 
     async def send(self, run_id: str, partner: str, step: int = 0, value: float = 1.0, weight: float = 1.0) -> None:
         """Spool a contribution and have it accepted."""
-        data = update(value, weight)
+        await self.send_bytes(run_id, partner, step, update(value, weight))
+
+    async def send_bytes(self, run_id: str, partner: str, step: int, data: bytes) -> None:
+        """Spool these bytes as a contribution, whatever they are, and have them accepted."""
         header = SubmitHeader(kind="contribution", size=len(data), digest=Blob(data).digest, run_id=run_id, step=step)
         writer = self.spool.begin(self.contributions.key(partner, header), len(data), header.digest)
         try:

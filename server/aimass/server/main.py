@@ -95,9 +95,9 @@ async def _serve(
         room_for_work(shutil.disk_usage(data).free, settings.limits.min_free_bytes)
 
     submission = Submission(engine, store, blobs, lambda: trust.roster, room)
-    readings = Readings(engine, store, blobs, sessions)
-    housekeeping = Housekeeping(engine, readings, blobs, settings.keep.models)
+    housekeeping = Housekeeping(engine, store, blobs, settings.keep.models)
     engine.after_commit = housekeeping.after_commit
+    readings = Readings(engine, store, blobs, sessions, lambda: housekeeping.deletions)
     partners = PartnerDesk(engine, store, lambda: trust.roster, sessions)
     contributions = Contributions(engine, blobs, spool, limits)
     gate = Gate(trust)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -15,39 +16,56 @@ from aimass.server import run_machine
 from aimass.server.engine import Engine
 from aimass.server.live import Live, Outbox
 from aimass.server.run_views import model_view, run_summary, run_view
-from aimass.server.store import Store
+from aimass.server.store import ModelRow, Store
 
 __all__ = ["Readings"]
 
 _ALL: Final = 1_000_000
 
 
+@dataclasses.dataclass(slots=True)
+class _OnDisk:
+    """A run's models that were seen on the disk, with their bytes and the sum of these, after so many deletions."""
+
+    models: dict[str, int] = dataclasses.field(default_factory=dict)
+    total: int = 0
+    deletions: int = 0
+
+    def look(self, rows: Sequence[ModelRow], has: Callable[[str], bool], deletions: int) -> None:
+        """Look for models that are new; for all again where any was deleted since."""
+        found = {row.digest: row.bytes for row in rows if row.digest not in self.models}
+        if deletions != self.deletions:
+            found, self.models, self.total, self.deletions = self.models | found, {}, 0, deletions
+        here = {digest: size for digest, size in found.items() if has(digest)}
+        self.models |= here
+        self.total += sum(here.values())
+
+
 class Readings:
     """The readers' side of the engine and its store."""
 
-    def __init__(self, engine: Engine, store: Store, blobs: Blobs, outbox: Outbox) -> None:
+    def __init__(
+        self, engine: Engine, store: Store, blobs: Blobs, outbox: Outbox, deletions: Callable[[], int]
+    ) -> None:
+        """`deletions` says how many models this process has deleted."""
         self._engine, self._store, self._blobs, self._outbox = engine, store, blobs, outbox
+        self._deletions = deletions
 
     async def run_view(self, run_id: str) -> RunView:
         """A run in full."""
-        return await self._view(self._engine.live(run_id), None, {})
+        return await self._view(self._engine.live(run_id), None, _OnDisk())
 
-    async def _view(self, live: Live, only: Sequence[int] | None, models: dict[str, int]) -> RunView:
-        """A run with all its steps, or with `only` some; `models` becomes those that are on the disk, with their bytes.
-
-        Beside what it held before, models of the steps in question are looked for.
-        """
+    async def _view(self, live: Live, only: Sequence[int] | None, models: _OnDisk) -> RunView:
+        """A run with all its steps, or with `only` some; `models` of the steps in question are looked for."""
         # First the state, then the steps: a state that is final stands beside steps that are all there.
         row, chain = live.row, live.chain
         stored = await self._engine.on_disk(self._store.steps, row.run_id, only)
         await self._engine.on_disk(self._look, row.run_id, _ALL if only is None else len(only), models)
         progress = run_machine.progress(row.run, self._engine.drivers)
-        return run_view(row, chain, stored, self._outbox.connected(), progress, sum(models.values()))
+        return run_view(row, chain, stored, self._outbox.connected(), progress, models.total)
 
-    def _look(self, run_id: str, newest: int, models: dict[str, int]) -> None:
-        models |= {row.digest: row.bytes for row in self._store.models(run_id, limit=newest)}
-        for digest in [digest for digest in models if not self._blobs.has(digest)]:
-            del models[digest]
+    def _look(self, run_id: str, newest: int, models: _OnDisk) -> None:
+        models.look(self._store.models(run_id, limit=newest), self._blobs.has, self._deletions())
 
     def summaries(self, state: str, limit: int, owner: str | None = None) -> tuple[RunSummary, ...]:
         """Runs newest first, of one owner where one is named."""
@@ -73,7 +91,7 @@ class Readings:
         changed = asyncio.Event()
         live.watchers.add(changed)
         only: list[int] | None = None
-        models: dict[str, int] = {}
+        models = _OnDisk()
         try:
             while True:
                 changed.clear()
@@ -107,17 +125,15 @@ class Readings:
             ),
         )
 
-    async def models(
-        self, run_id: str = "", digest: str = "", limit: int = 100, *, metrics: bool = True
-    ) -> tuple[ModelView, ...]:
-        """Committed models, newest first, with the metrics of the evaluation that followed unless they are not asked.
+    async def models(self, run_id: str = "", digest: str = "", limit: int = 100) -> tuple[ModelView, ...]:
+        """Committed models, newest first, with the metrics of the evaluation that followed.
 
-        Metrics cost the reading of every step of the models' runs.
+        They cost the reading of every step of the models' runs.
         """
 
         def read() -> tuple[ModelView, ...]:
             rows = self._store.models(run_id, digest, limit)
-            stored = {name: self._store.steps(name) if metrics else [] for name in {row.run_id for row in rows}}
+            stored = {name: self._store.steps(name) for name in {row.run_id for row in rows}}
             here = {row.digest: self._blobs.has(row.digest) for row in rows}
             return tuple(
                 model_view(row, self._engine.live(row.run_id).row, stored[row.run_id], kept=here[row.digest])

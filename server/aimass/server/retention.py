@@ -12,8 +12,9 @@ from aimass.proto.plan import Plan
 from aimass.proto.storage import Blobs
 from aimass.proto.views import ModelView
 from aimass.server.engine import Engine
-from aimass.server.readings import Readings
 from aimass.server.runs import Run
+from aimass.server.shelf import Shelf
+from aimass.server.store import Store
 
 __all__ = ["Housekeeping", "in_use", "kept", "room_for_work", "unreferenced"]
 
@@ -66,13 +67,19 @@ def room_for_work(free_bytes: int, floor_bytes: int) -> None:
 
 
 class Housekeeping:
-    """Applies the rule: after a commit by itself, and where a person asks for more."""
+    """Applies the rule: after a commit by itself, and where a person asks for more.
 
-    def __init__(self, engine: Engine, readings: Readings, blobs: Blobs, last: int) -> None:
-        self._engine, self._readings, self._blobs, self._last = engine, readings, blobs, last
+    Shelves are changed in the engine's disk thread alone.
+    """
+
+    def __init__(self, engine: Engine, store: Store, blobs: Blobs, last: int) -> None:
+        self._engine, self._store, self._blobs, self._last = engine, store, blobs, last
+        self._shelves: dict[str, Shelf] = {}
+        self.deletions = 0
+        """Models deleted in this process: while it stays, what was on the disk still is."""
 
     async def after_commit(self, run_id: str) -> None:
-        """Delete what the run's newest model has made superfluous."""
+        """Delete what the run's newest model has made superfluous; it costs what the commit changed."""
         if self._last:
             await self._delete(run_id, self._last)
 
@@ -92,22 +99,42 @@ class Housekeeping:
         return await self._delete(run_id, 1)
 
     async def _delete(self, run_id: str, last: int) -> int:
-        live = self._engine.live(run_id)
-        models = await self._models(live.row.run)
-        keep = kept(live.row.run.plan, models, last)
-        freed = 0
-        for model in models:
-            if model.digest in keep or not model.kept or await self._wanted_elsewhere(run_id, model.digest):
+        shelf = await self._shelf(run_id)
+        keep, freed = shelf.keep(last), 0
+        for step, model in list(shelf.here.items()):
+            if model.digest in keep or await self._wanted_elsewhere(run_id, model.digest):
                 continue
-            await self._engine.on_disk(self._blobs.delete, model.digest)
-            freed += model.bytes
+            freed += await self._engine.on_disk(self._take_off, shelf, step)
         if freed:
             about(log, run_id).info("%d bytes of models that are not kept were deleted", freed)
         return freed
 
-    async def _models(self, run: Run) -> tuple[ModelView, ...]:
-        """A run's models; their metrics only where they decide which is the best."""
-        return await self._readings.models(run_id=run.run_id, limit=_ALL, metrics=run.plan.early_stop is not None)
+    def _take_off(self, shelf: Shelf, step: int) -> int:
+        """Bytes that this frees: none where another has done it meanwhile."""
+        model = shelf.here.pop(step, None)
+        if model is None or not self._blobs.has(model.digest):
+            return 0
+        self.deletions += 1
+        self._blobs.delete(model.digest)
+        return model.bytes
+
+    async def _shelf(self, run_id: str) -> Shelf:
+        """What there is to know of a run's models now."""
+        run = self._engine.live(run_id).row.run
+        return await self._engine.on_disk(self._brought_up, run)
+
+    def _brought_up(self, run: Run) -> Shelf:
+        """Steps before the first that is open do not change any more; the store may be ahead of `run`."""
+        shelf = self._shelves.get(run.run_id) or Shelf(run.plan, self._last)
+        measured = run.plan.early_stop is not None
+        models = self._store.models(run.run_id, limit=_ALL, first_step=shelf.settled)
+        steps = self._store.steps(run.run_id, first=shelf.settled) if measured else []
+        settled = min((state.step.index for state in run.open.values()), default=run.next_index)
+        shelf.take(models, steps, settled)
+        if run.run_id not in self._shelves:
+            shelf.here = {step: row for step, row in shelf.here.items() if self._blobs.has(row.digest)}
+            self._shelves[run.run_id] = shelf
+        return shelf
 
     async def _wanted_elsewhere(self, run_id: str, digest: str) -> bool:
         """Equal plans make equal models: another run may keep the same bytes, and any run may work with them.
@@ -115,10 +142,9 @@ class Housekeeping:
         One that began with the same model and is summing a step may have made these bytes a moment ago, and is yet to
         say so: that is asked last.
         """
-        held = await self._readings.models(digest=digest, limit=_ALL, metrics=False)
+        held = await self._engine.on_disk(self._store.models, "", digest, _ALL)
         for other in {model.run_id for model in held} - {run_id}:
-            run = self._engine.live(other).row.run
-            if digest in kept(run.plan, await self._models(run), self._last):
+            if not self._last or digest in (await self._shelf(other)).keep(self._last):
                 return True
         first = self._engine.live(run_id).row.run.plan.model
         return any(

@@ -225,9 +225,10 @@ class Store:
         with self.engine.connect() as connection:
             return connection.execute(sa.select(tables.runs.c.run_id).where(tables.runs.c.key == key)).scalar()
 
-    def steps(self, run_id: str, only: Sequence[int] | None = None) -> list[StepView]:
-        """Views of a run's steps in order: all, or those of the indices in `only`."""
-        query = tables.steps.select().where(tables.steps.c.run_id == run_id).order_by(tables.steps.c.step)
+    def steps(self, run_id: str, only: Sequence[int] | None = None, *, first: int = 0) -> list[StepView]:
+        """Views of a run's steps in order, from the index `first` on: all, or those of the indices in `only`."""
+        mine = (tables.steps.c.run_id == run_id) & (tables.steps.c.step >= first)
+        query = tables.steps.select().where(mine).order_by(tables.steps.c.step)
         if only is not None:
             query = query.where(tables.steps.c.step.in_(only))
         with self.engine.connect() as connection:
@@ -278,14 +279,19 @@ class Store:
             rows = connection.execute(tables.heads.select().where(tables.heads.c.run_id == run_id))
             return [(row.partner, Chain(row.entries, row.head), row.signature) for row in rows]
 
-    def models(self, run_id: str = "", digest: str = "", limit: int = 100) -> list[ModelRow]:
-        """Committed models, newest first; those of one run by step, because the clock may have been set back in it."""
+    def models(self, run_id: str = "", digest: str = "", limit: int = 100, *, first_step: int = 0) -> list[ModelRow]:
+        """Committed models, newest first; those of one run by step, because the clock may have been set back in it.
+
+        Of steps before `first_step` none.
+        """
         by_time = (tables.models.c.committed_at.desc(), tables.models.c.step.desc())
         query = tables.models.select().order_by(*(by_time[1:] if run_id else by_time))
         if run_id:
             query = query.where(tables.models.c.run_id == run_id)
         if digest:
             query = query.where(tables.models.c.digest == digest)
+        if first_step:
+            query = query.where(tables.models.c.step >= first_step)
         with self.engine.connect() as connection:
             return [ModelRow(**row) for row in connection.execute(query.limit(limit)).mappings()]
 
