@@ -111,9 +111,9 @@ def test_garbage_is_shown_before_it_is_deleted_and_what_is_wanted_stays(tmp_path
         stray = bench.blobs.put([b"stray"])
         (data / "spool" / "model-anna").write_bytes(b"given up")
         await bench.stop()
-        assert await collect(tmp_path, dry_run=True) == {stray: 5, "model-anna": 8}
-        assert await collect(tmp_path, dry_run=False) == {stray: 5, "model-anna": 8}
-        assert await collect(tmp_path, dry_run=True) == {}
+        assert collect(tmp_path, dry_run=True) == {stray: 5, "model-anna": 8}
+        assert collect(tmp_path, dry_run=False) == {stray: 5, "model-anna": 8}
+        assert collect(tmp_path, dry_run=True) == {}
         again = await Bench.start(data, ManualClock())
         await again.send(run_id, "south")
         assert (await again.finished(run_id)).state == "finished"

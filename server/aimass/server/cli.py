@@ -151,7 +151,7 @@ def _gc(args: argparse.Namespace) -> int:
     from aimass.server.garbage import collect
 
     with only_one(args.dir, "server"):
-        found = asyncio.run(collect(args.dir, dry_run=args.dry_run))
+        found = collect(args.dir, dry_run=args.dry_run)
     emit(args, {"deleted" if not args.dry_run else "would_delete": len(found), "bytes": sum(found.values())})
     return 0
 
@@ -161,15 +161,14 @@ def _audit(args: argparse.Namespace) -> int:
     from aimass.proto.errors import NotFound
     from aimass.server.audit import audit_run, gather
     from aimass.server.settings import load_settings
-    from aimass.server.store import Store
+    from aimass.server.store_copy import inspecting
 
     load_settings(args.dir)
     path = args.dir / "data" / "runs.sqlite"
     if not path.is_file():
         raise NotFound("this server has not run yet", code="server.no_store", value=path)
     roster = open_bundle((args.dir / "bundle.json").read_bytes(), Root.from_pem((args.dir / "root.pem").read_bytes()))
-    store = Store.open(path)
-    try:
+    with inspecting(path) as store:
         rows = store.runs()
         found = rows[-1:] if args.run == "last" else [row for row in rows if row.run_id.startswith(args.run)]
         if len(found) != 1:
@@ -178,8 +177,6 @@ def _audit(args: argparse.Namespace) -> int:
                 cure="aimass run list shows all.",
             )  # fmt: skip
         evidence = gather(store, found[0], roster.roster)
-    finally:
-        store.close()
     audit = audit_run(evidence)
     emit(args, audit)
     return 3 if audit.faults else 0

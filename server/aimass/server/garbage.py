@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from aimass.proto.errors import NotFound
@@ -13,23 +12,21 @@ from aimass.server.retention import in_use, kept, unreferenced
 from aimass.server.run_views import model_view
 from aimass.server.settings import load_settings
 from aimass.server.store import RunRow, Store
+from aimass.server.store_copy import inspecting
 
 __all__ = ["collect"]
 
 _ALL = 1_000_000
 
 
-async def collect(folder: Path, *, dry_run: bool) -> dict[str, int]:
+def collect(folder: Path, *, dry_run: bool) -> dict[str, int]:
     """Blobs that no run keeps, and spooled uploads of no open step, with their bytes; deleted unless `dry_run`."""
     settings = load_settings(folder)
     data = folder / "data"
     if not (data / "runs.sqlite").is_file():
         raise NotFound("this server has not run yet", code="server.no_store", value=data)
-    store = await asyncio.to_thread(Store.open, data / "runs.sqlite")
-    try:
+    with inspecting(data / "runs.sqlite") as store:
         return _collect(store, FileBlobs(data / "blobs"), Spool(data / "spool"), settings.keep.models, dry_run=dry_run)
-    finally:
-        store.close()
 
 
 def _collect(store: Store, blobs: FileBlobs, spool: Spool, last: int, *, dry_run: bool) -> dict[str, int]:

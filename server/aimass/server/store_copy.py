@@ -1,10 +1,10 @@
-"""A consistent copy of a run store that a server may be writing, and the reading of such a copy."""
+"""A consistent copy of a run store that a server may be writing, and the reading of a store without changing it."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -13,11 +13,11 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from aimass.proto.durable import UNINTERRUPTED
-from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable
+from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable, WrongState
 from aimass.server.backup_manifest import NoProgress, Progress
-from aimass.server.store import Store
+from aimass.server.store import Store, known_schemas
 
-__all__ = ["copy_store", "reading", "schema_of"]
+__all__ = ["copy_store", "inspecting", "reading", "schema_of"]
 
 _PAGES: Final = 2_000
 _LOCK_WAIT_S: Final = 10.0
@@ -65,14 +65,55 @@ def reading(path: Path) -> Iterator[Store]:
         engine.dispose()
 
 
+@contextmanager
+def inspecting(path: Path) -> Iterator[Store]:
+    """The store of a server, running or not, read as it lies there.
+
+    Raises `WrongState` where its tables are not those of this release, and leaves them so; `IntegrityError` for what is
+    no store, `Unavailable` where it cannot be read now.
+    """
+    try:
+        found, known = schema_of(path), known_schemas()
+        if found != known[-1]:
+            raise _of_another_release(found, known)
+        with reading(path) as store:
+            yield store
+    except (sqlite3.OperationalError, sa.exc.OperationalError) as error:
+        raise Unavailable(
+            f"the run store cannot be read: {getattr(error, 'orig', error)}",
+            code="store.unreadable",
+            value=path,
+            cure="Look at the rights of this file and its folder; of a store that was never written, start the server.",
+        ) from error
+    except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
+        raise IntegrityError(
+            "the run store is no database, or a damaged one",
+            code="store.damaged",
+            value=path,
+            cure="Restore it from a copy; moved away, the server begins without runs.",
+        ) from error
+
+
 def schema_of(path: Path) -> str:
-    """The revision of a copied store's tables."""
+    """The revision of a store's tables."""
     with closing(sqlite3.connect(_uri(path, "ro"), uri=True)) as connection:
         return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
 
 
 def _uri(path: Path, mode: str) -> str:
     return f"file:{quote(str(path.resolve()))}?mode={mode}"
+
+
+def _of_another_release(found: str, known: Sequence[str]) -> WrongState:
+    if found in known:
+        age, cure = (
+            "older",
+            "Start the server of this release once: it brings the store up to date. Or use the older one.",
+        )
+    else:
+        age, cure = "newer", "Use the release that wrote it, or a later one."
+    what = f"the run store is that of {'an' if age == 'older' else 'a'} {age} release"
+    return WrongState(what, code=f"store.{age}", value=found, limit=known[-1], cure=cure)
 
 
 def _damaged(path: Path, found: str) -> IntegrityError:
