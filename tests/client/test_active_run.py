@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from aimass.client.daemon import Daemon
 from aimass.client.partner import Partner, open_partner
 from aimass.client.release import Released
 from aimass.client.run_folder import RunFolder
-from aimass.client.session import Phase
+from aimass.client.session import Phase, Session
 from aimass.client.workbench import Product, Workbench
 from aimass.client.worker_protocol import Opened
 from aimass.privacy.enrolment import make_request
@@ -29,12 +30,23 @@ from aimass.privacy.transcript import Chain, check_head, entry_bytes, sign_head
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput, Refused, WrongState
-from aimass.proto.plan import Cohort, Plan, Stage, TaskRef, TrainSettings, encode_plan, planned_rounds, planned_steps
+from aimass.proto.plan import (
+    Cohort,
+    Plan,
+    Stage,
+    TaskRef,
+    TrainSettings,
+    encode_plan,
+    plan_digest,
+    planned_rounds,
+    planned_steps,
+)
 from aimass.proto.step import Step, StepKind
 from aimass.proto.task import locate
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json, convert
 from tests.support.clock import ManualClock
+from tests.support.older import older_plan
 
 T = TypeVar("T")
 RUN = "ab" * 16
@@ -136,6 +148,32 @@ def test_a_server_gets_no_more_steps_than_the_plan_has_room_for(partner: Partner
         assert run.session is not None
         assert run.session.phase is Phase.LEFT
         assert uplink.sent[-1].declined.fault.code == "session.not_planned"
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_was_joined_under_an_older_release_goes_on_after_an_upgrade(partner: Partner) -> None:
+    plan = older_plan(1, "0" * 64, PLAN.task.digest)
+    assert encode_plan(convert(Plan, json.loads(plan), "the plan")) != plan, "this release writes it otherwise"
+    folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+    folder.save_plan(plan)
+    folder.save(
+        Session(
+            run_id=RUN, plan_digest=plan_digest(plan), roster_digest=partner.keeper.roster.digest, phase=Phase.JOINED
+        )
+    )
+
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = _run(partner, uplink)
+        await run.invited(_invite(partner, plan))
+        assert run.session is not None
+        assert (run.session.phase, run.session.reason) == (Phase.JOINED, "")
+        assert uplink.sent[-1].joined.plan_digest == plan_digest(plan)
+        run.opened(_open(0, StepKind.TRAIN))
+        assert run.session.step is not None
+        assert folder.plan() == plan
         await run.stop()
 
     asyncio.run(scenario())

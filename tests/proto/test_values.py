@@ -133,9 +133,27 @@ def test_only_the_canonical_bytes_of_a_value_pass_for_it() -> None:
     rule = EarlyStop(metric="auc")
     data = canonical_json(rule)
     assert decode_canonical_json(EarlyStop, data, "a rule") == rule
-    for other in (data + b" ", data.replace(b":", b": ", 1), b'{"metric":"auc"}'):
+    for other in (
+        data + b" ", data.replace(b":", b": ", 1), b'{"metric":"auc","metric":"auc"}', b'{"metric":"\\u0061uc"}',
+        b'{"patience":5,"metric":"auc"}', b'{"metric":"auc","min_delta":0}', b'{"metric":"auc", "patience":5}',
+    ):  # fmt: skip
         with pytest.raises(BadInput):
             decode_canonical_json(EarlyStop, other, "a rule")
+
+
+@given(st.lists(st.integers(0, 200), max_size=8))
+def test_the_bytes_of_a_release_that_knew_fewer_fields_pass_as_they_are(chosen: list[int]) -> None:
+    whole = json.loads(encode_plan(PLAN))
+    for number in chosen:
+        part = (whole, whole["train"], whole.get("cohort", {}), whole.get("evaluate", {}))[number % 4]
+        optional = sorted(set(part) - {"name", "task", "data_schema", "seed", "model", "stages", "train"}
+                          - {"batch_size", "learning_rate", "epochs"})  # fmt: skip
+        if optional:
+            del part[optional[number % len(optional)]]
+    older = canonical_json(whole)
+    assert decode_plan(older) == PLAN
+    with pytest.raises(BadInput):
+        decode_plan(older.replace(b",", b", ", 1))
 
 
 @pytest.mark.parametrize("text", ["a = ", "a = 1\na = 2", "\x00", "[[[", "a = 1e"])

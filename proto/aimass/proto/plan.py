@@ -3,6 +3,9 @@
 A plan is frozen and validated; its canonical JSON bytes are stored and signed over as they are, so both sides mean
 the same thing by its SHA-256. Partners take every number that shapes their work from the plan, never from a later
 message: a server cannot raise the learning rate of one partner between two rounds.
+
+A plan outlives releases: it is stored and joined as the bytes that it came in, and its digest is over those. A field
+that is added has a default that means what a plan without it meant.
 """
 
 from __future__ import annotations
@@ -230,7 +233,10 @@ def encode_plan(plan: Plan) -> bytes:
 
 
 def decode_plan(data: bytes) -> Plan:
-    """Strictly decode a plan's bytes; raises `BadInput` for anything but their one canonical form."""
+    """Strictly decode a plan's bytes; raises `BadInput` for anything but canonical JSON.
+
+    Fields with defaults may be missing, as in the plans of earlier releases; the digest stays that of the bytes.
+    """
     if len(data) > MAX_PLAN_BYTES:
         raise BadInput("the plan is too large", code="plan.size", value=len(data), limit=f"{MAX_PLAN_BYTES} bytes")
     return decode_canonical_json(Plan, data, "the plan")

@@ -1,8 +1,10 @@
 """Frozen values that are read from outside: one strict decoder and one canonical encoding for all of them.
 
 Plans, manifests, policies and settings are `Value`s. An unknown key, a wrong type or a number outside its range is a
-named error with its path; the canonical JSON (sorted keys, no white space) is what
-is hashed and signed.
+named error with its path; the canonical JSON (sorted keys, no white space) is what is hashed and signed.
+
+A digest or signature is always over the bytes as they were written. Who reads them never encodes them again to compare:
+a release that knows one field more would write it. So a new field has a default that means what was meant without it.
 """
 
 from __future__ import annotations
@@ -38,11 +40,27 @@ def decode_json(kind: type[V], data: bytes, what: str) -> V:
 
 
 def decode_canonical_json(kind: type[V], data: bytes, what: str) -> V:
-    """Like `decode_json`, and refuses bytes that are not the canonical encoding of their value."""
+    """Like `decode_json`, and refuses bytes that are not the canonical encoding of what they say.
+
+    A field with a default may be missing: an earlier release, which did not know it, wrote the bytes.
+    """
     value = decode_json(kind, data, what)
     if canonical_json(value) != data:
-        raise BadInput(f"{what} is not in canonical form", code="value.not_canonical", cure="Send the bytes unchanged.")
+        said = _said(msgspec.to_builtins(value, str_keys=True), msgspec.json.decode(data))
+        if canonical_json(said) != data:
+            raise BadInput(
+                f"{what} is not in canonical form", code="value.not_canonical", cure="Send the bytes unchanged."
+            )
     return value
+
+
+def _said(whole: Any, written: Any) -> Any:
+    """`whole` without the fields that are not `written`, which were filled in when it was read."""
+    if isinstance(whole, dict) and isinstance(written, dict):
+        return {key: _said(whole[key], written[key]) for key in whole if key in written}
+    if isinstance(whole, list) and isinstance(written, list):
+        return [_said(one, other) for one, other in zip(whole, written, strict=True)]
+    return whole
 
 
 def decode_toml(kind: type[V], text: str, what: str) -> V:
