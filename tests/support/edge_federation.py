@@ -96,6 +96,17 @@ class Members:
             certificates[f"{role}/{name}"], tls_key_pem(self.keys[name].tls), self.root.root.certificate_pem
         )
 
+    def home(self, name: str, address: str) -> Path:
+        """The folder of a person who looks for the server at `address`."""
+        identity, folder = self.identity(name), self.folder / name / "home"
+        (folder / "trust").mkdir(parents=True)
+        (folder / "client.toml").write_text(f'name = "{name}"\nserver = "{address}"\nenrol = "{address}"\n')
+        (folder / "trust" / "root.pem").write_bytes(self.root.root.to_pem())
+        (folder / "trust" / "certificate.pem").write_bytes(identity.certificate_pem)
+        (keys,) = (self.folder / name).glob("keys*")
+        (folder / "keys").symlink_to(keys)
+        return folder
+
     def issued(
         self, name: str, role: Role, *, now: float, key: ec.EllipticCurvePrivateKey | None = None
     ) -> TlsIdentity:

@@ -6,7 +6,8 @@
             print(view.summary.round, view.summary.state)
 
 Calls block; the network runs on a thread of its own, so they work inside a notebook's event loop too. A broken link is
-waited for where nothing is lost by it (watching, fetching); a refusal raises the server's named error.
+waited for where nothing is lost by it (watching, fetching), and for a while where something is sent; a refusal raises
+the server's named error.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from typing import TypeVar
 
 import msgspec
 
+from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.errors import BadInput, NotFound, Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.home import HomeSettings, load_home, tls_identity
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
+from aimass.proto.resuming import Progress, resumed
 from aimass.proto.storage import Spool
 from aimass.proto.task import first_model, load, locate
 from aimass.proto.transfer import FetchRequest, SubmitHeader, fetch, submit
@@ -55,15 +58,12 @@ V = TypeVar("V", bound=Value)
 _RECONNECT_S = 0.5
 _MAX_MODEL = 1 << 36
 
-Progress = Callable[[int, int], None]
-"""Hears of bytes that moved, and of all."""
-
 
 class Federation:
     """A person's connection to a server; a context manager. Make it with `Federation.open`."""
 
-    def __init__(self, settings: HomeSettings, folder: Path) -> None:
-        self.settings, self._folder = settings, folder
+    def __init__(self, settings: HomeSettings, folder: Path, clock: Clock | None = None) -> None:
+        self.settings, self._folder, self._clock = settings, folder, clock or SystemClock()
         identity = tls_identity(folder)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="aimass-api", daemon=True)
@@ -99,10 +99,8 @@ class Federation:
 
     def _await(self, work: Awaitable[T]) -> T:
         async def run() -> T:
-            try:
+            with _named():
                 return await work
-            except grpc.aio.AioRpcError as error:
-                raise error_of(error) from None
 
         future = asyncio.run_coroutine_threadsafe(run(), self._loop)
         try:
@@ -144,13 +142,29 @@ class Federation:
         if blob:
             self.upload(blob, progress)
         request = pb.SubmitRunRequest(plan=encode_plan(complete), key=key or secrets.token_hex(16))
-        return Run(self, self._ask(self._control.SubmitRun, request, RunView))
+
+        async def ask(_: Progress) -> pb.Document:
+            with _named():
+                document: pb.Document = await self._control.SubmitRun(request)
+            return document
+
+        # It may have been taken although no answer came: with its key it is the same run.
+        document = self._await(resumed(ask, self._clock, "the plan was not sent", reached=bool(blob)))
+        return Run(self, decode_json(RunView, document.json, "the server's answer"))
 
     def upload(self, blob: bytes, progress: Progress | None = None) -> str:
-        """Send a first model; returns its digest. Sent before, it is not sent again."""
+        """Send a first model; returns its digest. Sent before, it is not sent again.
+
+        Goes on where a broken link stopped it, unless nothing moves on for two minutes: `Unavailable` says so then.
+        """
         digest = hashlib.sha256(blob).hexdigest()
         header = SubmitHeader(kind="model", size=len(blob), digest=digest)
-        self._await(submit(self._channel, header, memoryview(blob), progress))
+
+        async def send(heard: Progress) -> None:
+            idle_s = self.settings.link.idle_s
+            await submit(self._channel, header, memoryview(blob), heard, idle_s=idle_s)
+
+        self._await(resumed(send, self._clock, "the first model was not sent", progress=progress))
         return digest
 
     def runs(self, state: str = "", limit: int = 50) -> tuple[RunSummary, ...]:
@@ -235,6 +249,15 @@ class Federation:
     def install_trust(self, bundle: bytes) -> ServerView:
         """Install a bundle that the root signed."""
         return self._ask(self._control.InstallTrust, pb.InstallTrustRequest(bundle=bundle), ServerView)
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """What the server said instead of what gRPC says."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from None
 
 
 class Run:
