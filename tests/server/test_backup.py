@@ -16,14 +16,20 @@ import pytest
 
 from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError, NotFound, VersionRefused
 from aimass.proto.storage import FileBlobs
+from aimass.proto.tensors import Blob
+from aimass.proto.transfer import SubmitHeader, submit
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.values import canonical_json, decode_json
 from aimass.server.backup import back_up
 from aimass.server.backup_manifest import Manifest, read_manifest, verify
 from aimass.server.restore import restore
 from aimass.server.runs import Run
 from aimass.server.store_copy import copy_store, reading
-from tests.support.edge_federation import Members, run, serving
+from tests.support.edge_federation import Members, raw, run, serving
 from tests.support.edge_runs import PARTNERS, model, open_step, submit_run
+
+SUBMIT = "/aimass.v1.Blobs/Submit"
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,44 @@ def test_a_running_server_is_backed_up_and_restored_with_its_open_run_waiting_fo
         assert FileBlobs(new / "data" / "blobs").has(restored[run_id].model)
 
     run(scenario())
+
+
+def test_a_restored_server_lacks_no_first_model_of_a_run_and_one_that_was_on_its_way_is_sent_again(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        members = Members.create(tmp_path)
+        blobs = [model(elements) for elements in (4, 5, 6, 70_000)]
+        async with serving(members) as edge:
+            run_id, lines = await open_step(edge, blobs[0])
+            ended = await submit_run(edge, blob=blobs[1], key="another one")
+            await rpc.ControlStub(edge.channel("olga")).ChangeRun(pb.ChangeRunRequest(run_id=ended, change="stop"))
+            await submit(edge.channel("anna"), _header(blobs[2]), memoryview(blobs[2]))  # and no plan yet
+            begun = raw(edge.channel("anna"), SUBMIT)  # some bytes of it are here
+            await begun.write(canonical_json(_header(blobs[3])))
+            await begun.read()
+            await begun.write(blobs[3][:100])
+            await asyncio.to_thread(back_up, tmp_path / "hub", tmp_path / "backup", with_keys=True)
+            for call in (begun, *(line.call for line in lines.values())):
+                call.cancel()
+        restore(tmp_path / "backup", tmp_path / "new")
+        shutil.rmtree(tmp_path / "hub")
+        (tmp_path / "new").rename(tmp_path / "hub")
+        restored = _snapshots(tmp_path / "hub" / "data" / "runs.sqlite")
+        assert set(restored) == {run_id, ended}
+        held = FileBlobs(tmp_path / "hub" / "data" / "blobs")
+        for again in restored.values():
+            assert held.has(again.plan.model)
+            assert held.has(again.model)
+        async with serving(members) as edge:
+            for number, blob in enumerate(blobs):
+                assert await submit_run(edge, blob=blob, key=f"after the restore {number}")
+
+    run(scenario())
+
+
+def _header(blob: bytes) -> SubmitHeader:
+    return SubmitHeader(kind="model", size=len(blob), digest=Blob(blob).digest)
 
 
 def test_keys_go_along_only_where_it_is_said_and_for_their_owner_alone(server: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from aimass.proto.errors import BadInput, OutOfSpace, WrongState
 from aimass.proto.step import Step
@@ -251,6 +252,34 @@ def test_a_partner_that_saw_the_last_entry_still_gets_its_receipt(tmp_path: Path
         head = bench.store.head(run_id, 2)
         await bench.desk.connected("north", [pb.RunMark(run_id=run_id, entries=2, head=head)])
         assert "receipt" in bench.outbox.heard("north")
+        await bench.stop()
+
+    _run(scenario())
+
+
+@pytest.mark.parametrize("missed", [0, 1, 2])
+def test_who_comes_back_is_brought_up_to_date_by_one_reading_of_the_store(tmp_path: Path, missed: int) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        run_id = await bench.submit(bench.plan(rounds=5))
+        await bench.join(run_id)
+        for step in range(3):
+            await bench.until(run_id, lambda run, step=step: str(step) in run.open)  # type: ignore[misc]
+            for partner in bench.partners:
+                await bench.send(run_id, partner, step)
+        await bench.until(run_id, lambda run: "3" in run.open)
+        whole = bench.store.transcript(run_id)
+        seen = whole[-1 - missed].chain
+        reads: list[object] = []
+        sa.event.listen(bench.store.engine, "checkout", lambda *_: reads.append(_))
+        bench.outbox.said.clear()
+        await bench.desk.connected("north", [pb.RunMark(run_id=run_id, entries=seen.entries, head=seen.head)])
+        assert len(reads) == 1
+        told = [message for name, message in bench.outbox.said if name == "north"]
+        (history,) = [message.history for message in told if message.WhichOneof("body") == "history"]
+        assert list(history.entries) == [entry.data for entry in whole[seen.entries :]]
+        assert bench.outbox.heard("north").count("receipt") == missed + 1
+        assert bench.outbox.heard("north")[-1] == "open_step"
         await bench.stop()
 
     _run(scenario())

@@ -239,7 +239,7 @@ class Engine:
         names = list(live.row.run.participants)
         for partner in names:
             self._outbox.send(partner, messages.invite(live.row))
-        await self.send_history(live, names, 0)
+        self.tell_history(live, names, 0, await self.on_disk(self._store.entries, live.row.run_id, 0))
         self._spawn(self._join_deadline(live.row.run_id))
 
     async def change(self, run_id: str, change: str, who: str) -> None:
@@ -319,7 +319,7 @@ class Engine:
             live.deadlines.pop(index).cancel()
         if change.entries:
             first = change.entries[0].chain.entries - 1
-            self._tell_history(live, list(run.participants), first, [entry.data for entry in change.entries])
+            self.tell_history(live, list(run.participants), first, [entry.data for entry in change.entries])
         for receipt in change.receipts:
             self._say(live, receipt.partner, messages.receipt(receipt))
         for action in actions:
@@ -367,12 +367,8 @@ class Engine:
         if partner not in live.behind:
             self._outbox.send(partner, message)
 
-    async def send_history(self, live: Live, partners: Sequence[str], first: int) -> None:
-        """The transcript from entry `first`, with the server's signature over its head."""
-        self._tell_history(live, partners, first, await self.on_disk(self._store.entries, live.row.run_id, first))
-
-    def _tell_history(self, live: Live, partners: Sequence[str], first: int, entries: Sequence[bytes]) -> None:
-        """In messages that the wire takes, each signed at the head after its last entry."""
+    def tell_history(self, live: Live, partners: Sequence[str], first: int, entries: Sequence[bytes]) -> None:
+        """The transcript from entry `first`, in messages that the wire takes, each signed at the head after it."""
         run_id, held = live.row.run_id, len(entries)
         for start in range(0, max(held, 1), _HISTORY):
             part = entries[start : start + _HISTORY]

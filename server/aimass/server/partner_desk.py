@@ -18,7 +18,7 @@ from aimass.proto.views import ParticipantState, SlotState
 from aimass.server import messages, runs, steps
 from aimass.server.engine import Engine
 from aimass.server.live import Live, Outbox
-from aimass.server.store import Store
+from aimass.server.store import News, Store
 
 __all__ = ["PartnerDesk"]
 
@@ -48,15 +48,19 @@ class PartnerDesk:
             mark = known.get(run.run_id)
             if partner not in run.participants or (run.state.final and mark is None):
                 continue
-            fits = mark is None or await self._compare(live, partner, mark)
+            seen = mark.entries if mark else 0
+            news = await self._engine.on_disk(self._store.news, run.run_id, partner, seen)
+            fits = mark is None or await self._compare(live, partner, mark, news.head)
             async with live.lock:
-                await self._catch_up(live, partner, mark.entries if mark else 0, fits=fits)
+                if seen + len(news.entries) != live.chain.entries:  # there is more of it meanwhile
+                    news = await self._engine.on_disk(self._store.news, run.run_id, partner, seen)
+                self._catch_up(live, partner, seen, news, fits=fits)
         for run_id in [run_id for run_id in known if self._engine.find(run_id) is None][:_MOST_RUNS]:
             about(log, partner=partner).warning("takes part in a run that is not known here: %s", ascii(run_id[:32]))
             self._outbox.send(partner, messages.unknown_run(run_id))
 
-    async def _compare(self, live: Live, partner: str, mark: pb.RunMark) -> bool:
-        """Whether what a partner holds of a run's history is part of what is held here.
+    async def _compare(self, live: Live, partner: str, mark: pb.RunMark, here: str | None) -> bool:
+        """Whether what a partner holds of a run's history is part of what is held; `here` is the head after as many.
 
         It is, unless this server was restored. Then its own signature shows what it told later, and the run ends:
         written on, its history would fork. A mark without that proof ends nothing; such a partner is told the history,
@@ -65,18 +69,12 @@ class PartnerDesk:
         run, seen = live.row.run, Chain(mark.entries, mark.head)
         if not seen.entries:
             return True
-        fits = await self._held(live, seen) == seen.head
+        fits = here == seen.head
         if not fits and not run.state.final:
             await self._behind(live, partner, seen, mark.signature)
         elif partner in run.unheard:
             await self._engine.apply(run.run_id, runs.Heard(partner=partner))
         return fits
-
-    async def _held(self, live: Live, seen: Chain) -> str | None:
-        """The head here after as many entries as a partner has seen; None where there are fewer."""
-        if seen.entries == live.chain.entries:
-            return live.chain.head
-        return await self._engine.on_disk(self._store.head, live.row.run_id, seen.entries)
 
     async def _behind(self, live: Live, partner: str, seen: Chain, signature: bytes) -> None:
         run_id = live.row.run_id
@@ -92,7 +90,7 @@ class PartnerDesk:
         )
         await self._engine.apply(run_id, runs.Behind(reason=reason))
 
-    async def _catch_up(self, live: Live, partner: str, seen: int, *, fits: bool) -> None:
+    def _catch_up(self, live: Live, partner: str, seen: int, news: News, *, fits: bool) -> None:
         run = live.row.run
         if run.state.final and not fits:
             live.behind.discard(partner)
@@ -101,9 +99,8 @@ class PartnerDesk:
         live.behind.discard(partner)
         if not run.state.final:
             self._outbox.send(partner, messages.invite(live.row))
-        await self._engine.send_history(live, [partner], seen)
-        # From the last entry that it has seen: it may have died between that entry and its receipt.
-        for row in await self._engine.on_disk(self._store.receipts, run.run_id, partner, seen - 1):
+        self._engine.tell_history(live, [partner], seen, news.entries)
+        for row in news.receipts:
             self._outbox.send(partner, messages.receipt(row))
         if run.state.final:
             self._outbox.send(partner, messages.end_run(run))
@@ -146,7 +143,8 @@ class PartnerDesk:
         about(log, message.run_id, partner=partner, code=message.fault.code).info("declines: %s", reason)
         live = self._engine.live(message.run_id)
         if message.HasField("mark") and partner in live.row.run.participants:
-            await self._compare(live, partner, message.mark)
+            here = await self._engine.on_disk(self._store.head, message.run_id, message.mark.entries)
+            await self._compare(live, partner, message.mark, here)
         member = live.row.run.participants.get(partner)
         if member is not None and member.state in (ParticipantState.JOINED, ParticipantState.EXCLUDED):
             await self._engine.apply(message.run_id, runs.Removed(partner=partner, reason=reason))

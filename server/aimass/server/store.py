@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from aimass.privacy.transcript import Chain
+from aimass.privacy.transcript import EMPTY_HEAD, Chain
 from aimass.proto.durable import UNINTERRUPTED, Durability
 from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable
 from aimass.proto.values import canonical_json, decode_json
@@ -23,7 +23,7 @@ from aimass.proto.views import StepView
 from aimass.server import tables
 from aimass.server.runs import Run
 
-__all__ = ["Commit", "Entry", "HeadRow", "ModelRow", "ReceiptRow", "RunRow", "Store", "known_schemas"]
+__all__ = ["Commit", "Entry", "HeadRow", "ModelRow", "News", "ReceiptRow", "RunRow", "Store", "known_schemas"]
 
 _LOCK_WAIT_S: Final = 10
 
@@ -81,6 +81,15 @@ class HeadRow:
     partner: str
     chain: Chain
     signature: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class News:
+    """The head after the entries that somebody has seen, None where there are fewer; further entries; receipts."""
+
+    head: str | None
+    entries: Sequence[bytes]
+    receipts: Sequence[ReceiptRow]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -244,17 +253,25 @@ class Store:
 
     def head(self, run_id: str, entries: int) -> str | None:
         """The head after so many transcript entries; None where there are fewer."""
-        table = tables.transcript
-        query = sa.select(table.c.head).where(table.c.run_id == run_id, table.c.entry == entries - 1)
         with self.engine.connect() as connection:
-            return connection.execute(query).scalar()
+            return connection.execute(_head(run_id, entries)).scalar()
 
     def entries(self, run_id: str, first: int) -> list[bytes]:
         """Transcript entries from index `first`."""
-        table = tables.transcript
-        query = sa.select(table.c.data).where(table.c.run_id == run_id, table.c.entry >= first).order_by(table.c.entry)
         with self.engine.connect() as connection:
-            return list(connection.execute(query).scalars())
+            return list(connection.execute(_entries(run_id, first)).scalars())
+
+    def news(self, run_id: str, partner: str, seen: int) -> News:
+        """What a partner that says to have seen so many entries lacks, in one reading.
+
+        Receipts from the last entry that it has seen: it may have died between that entry and its receipt.
+        """
+        with self.engine.connect() as connection:
+            return News(
+                head=EMPTY_HEAD if not seen else connection.execute(_head(run_id, seen)).scalar(),
+                entries=list(connection.execute(_entries(run_id, seen)).scalars()),
+                receipts=[_receipt(row) for row in connection.execute(_receipts(run_id, partner, seen - 1))],
+            )
 
     def transcript(self, run_id: str) -> list[Entry]:
         """All transcript entries with their bodies."""
@@ -263,15 +280,10 @@ class Store:
         with self.engine.connect() as connection:
             return [Entry(row.data, row.body, Chain(row.entry + 1, row.head)) for row in connection.execute(query)]
 
-    def receipts(self, run_id: str, partner: str | None = None, after_entries: int = 0) -> list[ReceiptRow]:
-        """Receipts of a run by step, of one partner where it is named, beyond a transcript position."""
-        table = tables.receipts
-        query = table.select().where(table.c.run_id == run_id, table.c.entries > after_entries)
-        if partner is not None:
-            query = query.where(table.c.partner == partner)
+    def receipts(self, run_id: str) -> list[ReceiptRow]:
+        """All receipts of a run, by step."""
         with self.engine.connect() as connection:
-            rows = connection.execute(query.order_by(table.c.step, table.c.partner))
-            return [ReceiptRow(row.step, row.partner, row.entries, row.body, row.signature) for row in rows]
+            return [_receipt(row) for row in connection.execute(_receipts(run_id))]
 
     def heads(self, run_id: str) -> list[tuple[str, Chain, bytes]]:
         """Every partner's latest word."""
@@ -294,6 +306,29 @@ class Store:
             query = query.where(tables.models.c.step >= first_step)
         with self.engine.connect() as connection:
             return [ModelRow(**row) for row in connection.execute(query.limit(limit)).mappings()]
+
+
+def _head(run_id: str, entries: int) -> sa.Select[Any]:
+    table = tables.transcript
+    return sa.select(table.c.head).where(table.c.run_id == run_id, table.c.entry == entries - 1)
+
+
+def _entries(run_id: str, first: int) -> sa.Select[Any]:
+    table = tables.transcript
+    return sa.select(table.c.data).where(table.c.run_id == run_id, table.c.entry >= first).order_by(table.c.entry)
+
+
+def _receipts(run_id: str, partner: str | None = None, after_entries: int = 0) -> sa.Select[Any]:
+    """Receipts by step, of one partner where it is named, beyond a transcript position."""
+    table = tables.receipts
+    query = table.select().where(table.c.run_id == run_id, table.c.entries > after_entries)
+    if partner is not None:
+        query = query.where(table.c.partner == partner)
+    return query.order_by(table.c.step, table.c.partner)
+
+
+def _receipt(row: Any) -> ReceiptRow:
+    return ReceiptRow(row.step, row.partner, row.entries, row.body, row.signature)
 
 
 def _upsert_step(connection: sa.Connection, run_id: str, view: StepView) -> None:
