@@ -20,6 +20,7 @@ from aimass.privacy.secagg.labels import Name, derive, digest, label
 from aimass.privacy.secagg.parameters import Profile, propose
 from aimass.privacy.secagg.quantise import check_lanes
 from tests.support import secagg_v7
+from tests.support.secagg_lanes import lanes_vector
 
 Vector = dict[str, Any]
 
@@ -255,6 +256,7 @@ FILES: dict[str, Callable[[], Vector]] = {
     "graphs": graphs,
     "parameters": parameter_table,
     "layouts": layouts,
+    "lanes": lanes_vector,
     "attempt": attempt,
     "must_fail": must_fail,
 }

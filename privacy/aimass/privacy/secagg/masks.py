@@ -5,14 +5,14 @@ The cipher runs in constant time in the library (AES instructions); what is adde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
-__all__ = ["Lanes", "add_masks", "cut", "lane_type", "stream", "stream_words"]
+__all__ = ["Lanes", "add_masks", "cut", "lane_type", "stream", "stream_parts", "stream_words"]
 
 Lanes = npt.NDArray[Any]
 """1-D unsigned lanes of type `lane_type(b)`; sums wrap at the type's width, which is at least b bits."""
@@ -39,6 +39,12 @@ def stream(key: bytes, count: int, dtype: np.dtype[Any]) -> Lanes:
     """The first `count` lanes of a key's stream."""
     data = _keystream(key).update(bytes(count * dtype.itemsize))
     return np.frombuffer(data, dtype)
+
+
+def stream_parts(key: bytes, dtype: np.dtype[Any]) -> Callable[[int], Lanes]:
+    """The same stream in parts: each call gives its next so many lanes."""
+    context = _keystream(key)
+    return lambda count: np.frombuffer(context.update(bytes(count * dtype.itemsize)), dtype)
 
 
 def stream_words(key: bytes) -> Iterator[int]:

@@ -6,7 +6,7 @@ fraction. What noise mechanisms add comes between `quantise` and the masks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aimass.privacy.secagg.context import RoundContext
 from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES, Name, derive
-from aimass.privacy.secagg.masks import Lanes, cut, lane_type, stream
+from aimass.privacy.secagg.masks import Lanes, cut, lane_type, stream, stream_parts
 
 __all__ = [
     "CHECK_LANES",
@@ -29,6 +29,8 @@ __all__ = [
     "limb_bits",
     "limbs_needed",
     "quantise",
+    "quantise_block",
+    "rounding_draws",
     "to_lanes",
     "to_limbs",
 ]
@@ -55,17 +57,32 @@ def quantise(values: npt.ArrayLike, scale: float, largest: int, key: bytes) -> n
     """
     flat = np.asarray(values).reshape(-1)
     out = np.empty(len(flat), np.int64)
-    draws = stream(key, len(flat), _WORDS)
+    draws = rounding_draws(key)
     for start in range(0, len(flat), _CHUNK):
         part = flat[start : start + _CHUNK].astype(np.float64)
-        if not np.isfinite(part).all():
-            raise fail(Code.NONFINITE, "an input holds NaN or infinity")
-        with np.errstate(over="ignore"):  # infinity is clipped as well
-            np.clip(part * scale, -largest, largest, out=part)
-        whole = np.floor(part)
-        fraction = (part - whole) * 2.0**32
-        out[start : start + _CHUNK] = whole.astype(np.int64) + (draws[start : start + _CHUNK] < fraction)
+        out[start : start + _CHUNK] = quantise_block(part, scale, largest, draws)
     return out
+
+
+def rounding_draws(key: bytes) -> Callable[[int], Lanes]:
+    """What `quantise_block` draws from, block after block. `key` serves one vector."""
+    return stream_parts(key, _WORDS)
+
+
+def quantise_block(
+    values: npt.NDArray[np.float64], scale: float, largest: int, draws: Callable[[int], Lanes]
+) -> npt.NDArray[np.int64]:
+    """`quantise` of the next float64 [n] of a vector, whose memory it uses for itself. Raises as `quantise` does."""
+    if not np.isfinite(values).all():
+        raise fail(Code.NONFINITE, "an input holds NaN or infinity")
+    with np.errstate(over="ignore"):  # infinity is clipped as well
+        values *= scale
+    np.clip(values, -largest, largest, out=values)
+    whole = np.floor(values)
+    values -= whole
+    values *= 2.0**32
+    whole += draws(len(values)) < values
+    return whole.astype(np.int64)
 
 
 def to_lanes(values: npt.NDArray[np.int64], bits: int) -> Lanes:
