@@ -36,7 +36,7 @@ from aimass.proto.transfer import (
     submit,
     transfer_handler,
 )
-from aimass.proto.values import canonical_json
+from aimass.proto.values import canonical_json, decode_json
 from tests.support.clock import ManualClock
 from tests.support.fault_proxy import Fault, FaultProxy, Faults, Kind, Way
 
@@ -84,16 +84,35 @@ class Upload:
         self._side.accepted.append(path.read_bytes())
 
 
+class OneAtATime(Side):
+    """As the real server: a newer stream of an upload ends the older one, and opens the spool once that has ended."""
+
+    writing: asyncio.Task[object] | None = None
+    ended = 0
+
+    async def authorise_submit(self, context: grpc.aio.ServicerContext, header: SubmitHeader) -> Incoming:
+        task = asyncio.current_task()
+        while (older := self.writing) is not None and older is not task:
+            self.ended += not older.done()
+            older.cancel()
+            await asyncio.wait({older})
+            if self.writing is older:
+                self.writing = None
+        self.writing = task
+        return await super().authorise_submit(context, header)
+
+
 def over_the_wire(
     folder: Path,
     work: Callable[[Side, grpc.aio.Channel], Awaitable[None]],
     *,
+    make: Callable[[Path], Side] = Side,
     idle_s: float = 5.0,
     rate: int = 0,
     clock: Clock | None = None,
 ) -> None:
     async def run() -> None:
-        side = Side(folder)
+        side = make(folder)
         server = grpc.aio.server()
         limits = TransferLimits(max_bytes=10 << 20, idle_s=idle_s, up_bytes_per_s=rate, down_bytes_per_s=rate)
         server.add_generic_rpc_handlers((transfer_handler(side, side, limits, clock or SystemClock()),))
@@ -183,9 +202,9 @@ def _cut_at(byte: int) -> Callable[[int, int], None]:
 
 
 @settings(max_examples=10)
-@given(down=st.lists(st.integers(1, len(DATA)), max_size=4))
-def test_downloads_that_are_cut_again_and_again_end_in_the_same_digest(
-    tmp_path_factory: pytest.TempPathFactory, down: list[int]
+@given(down=st.lists(st.integers(1, len(DATA)), max_size=4), up=st.lists(st.integers(1, len(DATA)), max_size=4))
+def test_links_that_are_cut_again_and_again_end_in_the_same_digest_both_ways(
+    tmp_path_factory: pytest.TempPathFactory, down: list[int], up: list[int]
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("cuts")
     spool = Spool(tmp_path / "cache")
@@ -196,8 +215,32 @@ def test_downloads_that_are_cut_again_and_again_end_in_the_same_digest(
             with contextlib.suppress(_CutError):
                 await fetch(channel, request, spool, 10 << 20, _cut_at(byte))
         assert (await fetch(channel, request, spool, 10 << 20)).read_bytes() == DATA
+        for byte in up:
+            with contextlib.suppress(_CutError):
+                await submit(channel, header(), memoryview(DATA), _cut_at(byte))
+        await submit(channel, header(), memoryview(DATA))
+        assert set(side.accepted) == {DATA}
 
-    over_the_wire(tmp_path, work)
+    over_the_wire(tmp_path, work, make=OneAtATime)
+
+
+def test_a_newer_stream_of_an_upload_writes_on_where_the_one_that_it_ends_had_come_to(tmp_path: Path) -> None:
+    """The older one's link died and nobody noticed: it is still there, with bytes in its hands."""
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        assert isinstance(side, OneAtATime)
+        olds = []
+        for kept in (400_000, 900_000, 2_000_000):
+            olds.append(channel.stream_stream("/aimass.v1.Blobs/Submit")())
+            await olds[-1].write(canonical_json(header()))
+            offset = int(decode_json(dict[str, int], await olds[-1].read(), "an offset")["offset"])
+            assert offset == 0 or len(olds) > 1
+            await olds[-1].write(DATA[offset:kept])
+        await submit(channel, header(), memoryview(DATA))
+        assert side.accepted == [DATA]
+        assert side.ended == len(olds)
+
+    over_the_wire(tmp_path, work, make=OneAtATime)
 
 
 @pytest.mark.parametrize("held", [DATA[:1000][::-1], DATA[:1_500_000][::-1]])
