@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aimass.privacy.secagg.lanes import Groups, LanePlan, Quantisation, encode, plan_lanes, to_bytes
+from aimass.privacy.secagg.lanes import Groups, LanePlan, Quantisation, decode, encode, plan_lanes, to_bytes
 from aimass.privacy.secagg.masks import Lanes, lane_type, stream
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.elements import as_float64, from_float64
@@ -179,6 +179,7 @@ def lanes_vector() -> dict[str, Any]:
 
 
 def _described(plan: LanePlan, lanes: Lanes) -> dict[str, Any]:
+    sums = decode(plan, summed(plan, [lanes] * 3), 3)
     return {
         "specs": [[s.name, s.kind.name.lower(), list(s.shape), s.offset, s.limbs, s.clip, s.scale] for s in plan.specs],
         "layout_digest": plan.digest.hex(),
@@ -187,4 +188,13 @@ def _described(plan: LanePlan, lanes: Lanes) -> dict[str, Any]:
         "data_lanes": plan.count,
         "lanes": lanes.tolist(),
         "packed": to_bytes(plan, lanes).hex(),
+        "sum_of_three": {
+            "tensors": {
+                f"{group}/{name}": sums.total(group, name).reshape(-1).tolist()
+                for group in plan.groups
+                for name in sums.tensors(group)
+            },
+            "weights": {group: sums.weight(group) for group in plan.groups},
+            "metrics": {name: [metric.total, metric.weight] for name, metric in sums.metrics().items()},
+        },
     }

@@ -22,6 +22,7 @@ from aimass.privacy.secagg.lanes import (
     LaneSums,
     Quantisation,
     clamped,
+    clipped,
     decode,
     encode,
     from_bytes,
@@ -99,6 +100,26 @@ def test_sums_of_extremes_come_back(members: int, q: int, most: int, data: st.Da
     error = members * float(step_of(quantisation)) / 2 + bound * members * 2.0**-52
     assert abs(metric.total - sign * members * bound) <= error
     assert abs(metric.weight - members * bound) <= error
+
+
+@given(st.floats(1e-30, 1e30), st.integers(2, 53))
+def test_the_step_of_reals_is_the_finest_power_of_two_that_their_bits_allow(bound: float, bits: int) -> None:
+    quantisation = dataclasses.replace(PLAIN, real_bound=bound, real_bits=bits)
+    assert Fraction(quantisation.real_scale) * step_of(quantisation) == 1
+
+
+@pytest.mark.parametrize("q", [2, 7, 15, 16, 17, 31, 32])
+@pytest.mark.parametrize("members", [1 << 11, 40_000, 65_535])
+def test_sums_of_the_largest_cohorts_are_rounded_once(q: int, members: int) -> None:
+    quantisation = Quantisation(members, q, 1.0, 1, 1.99, 53)
+    plan = plan_lanes(one("F64", (5,)), [], quantisation, updates=False)
+    values = [1.99, -1.99, 0.7, -1e-15, 3 * 2.0**-52]
+    lanes = encode(plan, given_once(plan, x=values), keys(1)).tolist()
+    total = np.array([lane * members for lane in lanes], lane_type(plan.bits))
+    assert max(lanes) * members < 2**plan.bits
+    step = step_of(quantisation)
+    wanted = [float(round(Fraction(value) / step) * members * step) for value in values]
+    assert decode(plan, total, members).total("g", "x").tolist() == wanted
 
 
 def test_a_plan_does_not_depend_on_the_order_of_names() -> None:
@@ -306,7 +327,17 @@ def test_a_weight_beyond_the_largest_counts_with_that_and_is_told() -> None:
     sums = decode(plan, encode(plan, held, keys(1)), 1)
     assert sums.weight("g") == 1000
     assert sums.total("g", "x").tolist() == [2000.0, -1000.0]
-    assert clamped(plan, given_once(plan, x=[1.0, 1.0])) == {}
+    held = dataclasses.replace(held, groups={"g": Group(1000.0, held.groups["g"].tensors)})
+    assert clamped(plan, held) == {}
+
+
+def test_clipped_elements_are_counted() -> None:
+    """At w / w_max = 1 / 2 what lies beyond twice the clip of 0.5."""
+    plan = plan_lanes({"g": {"x": ("BF16", (5,)), "n": ("I64", ())}}, [], PLAIN, updates=True)
+    tensors = {"x": from_float64(np.array([1.0, -1.0, 1.125, -9.0, 0.0]), "BF16"), "n": np.array(4)}
+    assert clipped(plan, Contribution({"g": Group(500.0, tensors)}, {}, {})) == 2
+    assert clipped(plan, Contribution({"g": Group(1000.0, tensors)}, {}, {})) == 4
+    assert clipped(plan, Contribution({"g": Group(1.0, tensors)}, {}, {})) == 0
 
 
 @pytest.mark.parametrize(
@@ -358,6 +389,7 @@ def test_what_is_not_finite_is_refused(updates: bool, value: float, dtype: str, 
     with pytest.raises(FaultError) as caught:
         encode(plan, given_once(plan, x=array), keys(1))
     assert code_of(caught) is Code.NONFINITE
+    assert "g/x" in caught.value.fault.what
 
 
 @pytest.mark.parametrize(("weight", "value"), [(1.0, 1.0000001e9), (3.0, -4e8), (2.0, 1.7e308)])

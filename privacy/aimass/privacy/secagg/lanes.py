@@ -38,6 +38,7 @@ __all__ = [
     "LaneSums",
     "Quantisation",
     "clamped",
+    "clipped",
     "decode",
     "encode",
     "from_bytes",
@@ -58,6 +59,23 @@ def clamped(plan: LanePlan, contribution: Contribution) -> dict[str, float]:
     """The weight of each group that counts with w_max instead, for the log: of the partner's own, it never leaves."""
     most = plan.quantisation.max_weight
     return {name: group.weight for name, group in contribution.groups.items() if group.weight > most}
+
+
+def clipped(plan: LanePlan, contribution: Contribution) -> int:
+    """How many elements of updates lie beyond what a lane holds, and are clipped: for the log, as `clamped` is.
+
+    Raises as `encode` does, but for numbers that are not finite.
+    """
+    _check_form(plan, contribution)
+    count = 0
+    for spec in plan.specs:
+        if spec.kind is LaneKind.UPDATE:
+            group, _, name = spec.name.partition("/")
+            held = contribution.groups[group]
+            most = plan.largest / _factor(plan, _weight(plan, group, held.weight))
+            for _, values in _blocks(held.tensors[name].reshape(-1)):
+                count += int(np.count_nonzero(np.abs(values) > most))
+    return count
 
 
 def encode(plan: LanePlan, contribution: Contribution, key: Callable[[], bytes]) -> Lanes:
@@ -131,10 +149,14 @@ def _blocks(flat: Array) -> Iterator[tuple[slice, Array]]:
 def _put_update(plan: LanePlan, spec: LaneSpec, flat: Array, weight: int, key: bytes, into: Lanes) -> None:
     if len(key) != MASK_KEY_BYTES:
         raise ValueError(f"a rounding's key has {MASK_KEY_BYTES} bytes")
-    factor = spec.scale * (weight / plan.quantisation.max_weight)
-    draws = rounding_draws(key)
+    factor, draws = _factor(plan, weight), rounding_draws(key)
     for part, values in _blocks(flat):
-        into[part] = to_lanes(quantise_block(values, factor, plan.largest, draws), plan.bits)
+        into[part] = to_lanes(quantise_block(values, factor, plan.largest, draws, spec.name), plan.bits)
+
+
+def _factor(plan: LanePlan, weight: int) -> float:
+    """Steps to one of an update's element that counts with `weight`."""
+    return plan.scale * (weight / plan.quantisation.max_weight)
 
 
 def _put_reals(plan: LanePlan, spec: LaneSpec, flat: Array, weight: int, into: Lanes) -> None:
@@ -252,8 +274,8 @@ class LaneSums:
         words = np.empty((2, len(columns)), np.int64)
         words[0], words[1] = -self._members * low, -self._members * high
         for limb in range(spec.limbs):
-            word, place = divmod(limb, low_limbs) if limb < low_limbs else (1, limb - low_limbs)
-            words[word] += columns[:, limb].astype(np.int64) << width * place
+            word = int(limb >= low_limbs)
+            words[word] += columns[:, limb].astype(np.int64) << width * (limb - word * low_limbs)
         values: Array = words[1].astype(np.float64)
         values *= math.ldexp(1.0, base)
         values += words[0]

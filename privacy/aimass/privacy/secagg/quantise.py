@@ -70,11 +70,11 @@ def rounding_draws(key: bytes) -> Callable[[int], Lanes]:
 
 
 def quantise_block(
-    values: npt.NDArray[np.float64], scale: float, largest: int, draws: Callable[[int], Lanes]
+    values: npt.NDArray[np.float64], scale: float, largest: int, draws: Callable[[int], Lanes], what: str = "an input"
 ) -> npt.NDArray[np.int64]:
     """`quantise` of the next float64 [n] of a vector, whose memory it uses for itself. Raises as `quantise` does."""
     if not np.isfinite(values).all():
-        raise fail(Code.NONFINITE, "an input holds NaN or infinity")
+        raise fail(Code.NONFINITE, f"{what} holds NaN or infinity")
     with np.errstate(over="ignore"):  # infinity is clipped as well
         values *= scale
     np.clip(values, -largest, largest, out=values)
