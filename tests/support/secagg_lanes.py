@@ -33,6 +33,20 @@ COUNTED: Groups = {
 METRICS = ("loss", "accuracy", "auc")
 
 
+PLAIN = Quantisation(members=5, bits=20, clip=0.5, max_weight=1000, real_bound=1e9)
+"""Of five partners."""
+
+
+def given_once(plan: LanePlan, **tensors: Any) -> Contribution:
+    """A contribution to the one group of a plan, with weight 1."""
+    (group,) = plan.groups
+    return Contribution({group: Group(1.0, {name: np.array(array) for name, array in tensors.items()})}, {}, {})
+
+
+def one(dtype: str = "F64", shape: tuple[int, ...] = (2,)) -> Groups:
+    return {"g": {"x": (dtype, shape)}}
+
+
 def keys(*seed: int) -> Callable[[], bytes]:
     """A fresh key at each call, the same ones for the same seed."""
     count = iter(range(1 << 16))
