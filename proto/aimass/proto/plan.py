@@ -28,6 +28,7 @@ __all__ = [
     "EvaluateSettings",
     "Plan",
     "PlanDraft",
+    "SecureSettings",
     "Stage",
     "TaskRef",
     "TrainSettings",
@@ -145,6 +146,37 @@ class Cohort(Value, frozen=True):
             raise ValueError(f"`quorum` {self.quorum} is more than the {len(self.partners)} partners named")
 
 
+Share = Annotated[float, msgspec.Meta(ge=0, lt=0.5)]
+
+
+class SecureSettings(Value, frozen=True):
+    """Secure aggregation: the server learns the sum of a step and no partner's part of it.
+
+    `profile` says what the server may do: follow the protocol and look ("hbc", honest but curious), or lie
+    ("malicious"). A sum is of `min_cohort` partners at least; `colluders` is the share of partners that may work
+    together with the server, and `dropouts` of those that may vanish. An update is clipped to +-`clip` in each
+    coordinate and quantised to `bits` with its sign, a weight to `max_weight`; of all other numbers (`metrics` by
+    name, statistics) none may be larger than `real_bound`. Each phase takes `phase_s` at most, and a step that cannot
+    be summed is tried in `attempts`.
+    """
+
+    profile: Literal["malicious", "hbc"] = "malicious"
+    min_cohort: Annotated[int, msgspec.Meta(ge=3, le=65_535)] = 3
+    colluders: Share = 0.1
+    dropouts: Share = 0.1
+    clip: Rate = 1.0
+    bits: Annotated[int, msgspec.Meta(ge=2, le=32)] = 20
+    max_weight: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] = 1 << 20
+    real_bound: Annotated[float, msgspec.Meta(gt=0, le=1e18)] = 1e12
+    metrics: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=127)], ...] = ("accuracy", "auc", "loss")
+    phase_s: Seconds = 60.0
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=8)] = 4
+
+    def __post_init__(self) -> None:
+        if list(self.metrics) != sorted(set(self.metrics)):
+            raise ValueError("`metrics` must be sorted and name nothing twice")
+
+
 class Stage(Value, frozen=True):
     """One driver of the run with its options; the driver checks its own options when the plan is submitted."""
 
@@ -169,7 +201,11 @@ class Plan(Value, frozen=True):
     evaluate: EvaluateSettings = EvaluateSettings()
     early_stop: EarlyStop | None = None
     cohort: Cohort = Cohort()
+    secure: SecureSettings | None = None
     format: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        _check_secure(self)
 
 
 class PlanDraft(Value, frozen=True):
@@ -184,6 +220,10 @@ class PlanDraft(Value, frozen=True):
     evaluate: EvaluateSettings = EvaluateSettings()
     early_stop: EarlyStop | None = None
     cohort: Cohort = Cohort()
+    secure: SecureSettings | None = None
+
+    def __post_init__(self) -> None:
+        _check_secure(self)
 
     def complete(self, task_digest: str, model_digest: str) -> Plan:
         """The plan that this draft becomes with the task's digest and the first model's."""
@@ -198,7 +238,21 @@ class PlanDraft(Value, frozen=True):
             evaluate=self.evaluate,
             early_stop=self.early_stop,
             cohort=self.cohort,
+            secure=self.secure,
         )
+
+
+def _check_secure(plan: Plan | PlanDraft) -> None:
+    """Raise `ValueError` where a plan asks for secure sums and for what they cannot give."""
+    secure, cohort = plan.secure, plan.cohort
+    if secure is None:
+        return
+    if cohort.quorum < secure.min_cohort:
+        raise ValueError(f"`quorum` {cohort.quorum} is less than the {secure.min_cohort} of `secure.min_cohort`")
+    if cohort.late != "refuse":
+        raise ValueError('`late = "next"` is for plain sums: a masked input fits the sum that it was masked for')
+    if plan.early_stop is not None and plan.early_stop.metric not in secure.metrics:
+        raise ValueError("`early_stop` watches a metric that is not among `secure.metrics`")
 
 
 def planned_rounds(plan: Plan) -> float:

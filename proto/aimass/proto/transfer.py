@@ -85,6 +85,8 @@ class SubmitHeader(Value, frozen=True):
     run_id: str = ""
     step: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
     attempt: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)] = 0
+    masked: Annotated[str, msgspec.Meta(max_length=1_024)] = ""
+    """Of a masked input its signed header, in hexadecimal."""
 
 
 class _Offset(Value, frozen=True):

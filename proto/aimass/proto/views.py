@@ -62,6 +62,7 @@ class SlotState(enum.StrEnum):
 
     WAITING = "waiting"
     ASKED = "asked"
+    READY = "ready"
     STORED = "stored"
     COUNTED = "counted"
     REFUSED = "refused"
@@ -115,7 +116,10 @@ class StepSummary(Value, frozen=True):
 
 
 class StepView(Value, frozen=True):
-    """One step; times are Unix seconds. `carried` are partners whose late work for an earlier step counts in it."""
+    """One step; times are Unix seconds. `carried` are partners whose late work for an earlier step counts in it.
+
+    `attempts` says how often a secure sum was tried.
+    """
 
     index: int
     kind: StepKind
@@ -127,6 +131,7 @@ class StepView(Value, frozen=True):
     slots: dict[str, SlotState]
     reasons: dict[str, str] = {}
     carried: dict[str, int] = {}
+    attempts: int = 0
     committed_at: float | None = None
     model: str = ""
     metrics: dict[str, MetricView] = {}

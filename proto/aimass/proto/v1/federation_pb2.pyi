@@ -7,21 +7,25 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FromPartner(_message.Message):
-    __slots__ = ("hello", "joined", "declined", "step_failed", "head_seen")
+    __slots__ = ("hello", "joined", "declined", "step_failed", "head_seen", "ready", "secagg")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     JOINED_FIELD_NUMBER: _ClassVar[int]
     DECLINED_FIELD_NUMBER: _ClassVar[int]
     STEP_FAILED_FIELD_NUMBER: _ClassVar[int]
     HEAD_SEEN_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    SECAGG_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     joined: Joined
     declined: Declined
     step_failed: StepFailed
     head_seen: HeadSeen
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., joined: _Optional[_Union[Joined, _Mapping]] = ..., declined: _Optional[_Union[Declined, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., head_seen: _Optional[_Union[HeadSeen, _Mapping]] = ...) -> None: ...
+    ready: Ready
+    secagg: SecAgg
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., joined: _Optional[_Union[Joined, _Mapping]] = ..., declined: _Optional[_Union[Declined, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., head_seen: _Optional[_Union[HeadSeen, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., secagg: _Optional[_Union[SecAgg, _Mapping]] = ...) -> None: ...
 
 class ToPartner(_message.Message):
-    __slots__ = ("welcome", "trust", "invite", "open_step", "close_step", "history", "receipt", "end_run", "standing")
+    __slots__ = ("welcome", "trust", "invite", "open_step", "close_step", "history", "receipt", "end_run", "standing", "secagg")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     TRUST_FIELD_NUMBER: _ClassVar[int]
     INVITE_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +35,7 @@ class ToPartner(_message.Message):
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     END_RUN_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
+    SECAGG_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     trust: TrustUpdate
     invite: Invite
@@ -40,7 +45,8 @@ class ToPartner(_message.Message):
     receipt: Receipt
     end_run: EndRun
     standing: Standing
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., trust: _Optional[_Union[TrustUpdate, _Mapping]] = ..., invite: _Optional[_Union[Invite, _Mapping]] = ..., open_step: _Optional[_Union[OpenStep, _Mapping]] = ..., close_step: _Optional[_Union[CloseStep, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., end_run: _Optional[_Union[EndRun, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ...) -> None: ...
+    secagg: SecAgg
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., trust: _Optional[_Union[TrustUpdate, _Mapping]] = ..., invite: _Optional[_Union[Invite, _Mapping]] = ..., open_step: _Optional[_Union[OpenStep, _Mapping]] = ..., close_step: _Optional[_Union[CloseStep, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., end_run: _Optional[_Union[EndRun, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., secagg: _Optional[_Union[SecAgg, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_min", "protocol_max", "software", "nonce", "roster_epoch", "roster_digest", "runs")
@@ -137,6 +143,30 @@ class OpenStep(_message.Message):
     deadline_ms: int
     heads: _containers.RepeatedCompositeFieldContainer[HeadSeen]
     def __init__(self, run_id: _Optional[str] = ..., step: _Optional[bytes] = ..., attempt: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., heads: _Optional[_Iterable[_Union[HeadSeen, _Mapping]]] = ...) -> None: ...
+
+class Ready(_message.Message):
+    __slots__ = ("run_id", "step", "figures")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    step: int
+    figures: bytes
+    def __init__(self, run_id: _Optional[str] = ..., step: _Optional[int] = ..., figures: _Optional[bytes] = ...) -> None: ...
+
+class SecAgg(_message.Message):
+    __slots__ = ("run_id", "step", "attempt", "kind", "data")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    step: int
+    attempt: int
+    kind: str
+    data: bytes
+    def __init__(self, run_id: _Optional[str] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., kind: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class CloseStep(_message.Message):
     __slots__ = ("run_id", "step", "fault")

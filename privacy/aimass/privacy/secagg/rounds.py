@@ -1,0 +1,112 @@
+"""A step of a plan as a round of secure aggregation: what both sides compute themselves, from plan, step and model.
+
+Whatever the server says of a round must equal this, so nothing in it is taken from a message but the members.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from aimass.privacy.secagg.client_state import Expected
+from aimass.privacy.secagg.context import NO_DIGEST, RoundContext, purpose_id
+from aimass.privacy.secagg.lanes import Groups, LanePlan, Quantisation, plan_lanes
+from aimass.privacy.secagg.parameters import Profile
+from aimass.proto.plan import Plan, SecureSettings
+from aimass.proto.step import Step, StepKind
+from aimass.proto.values import canonical_json
+
+__all__ = ["context_of", "expected_of", "lanes_of", "ppm", "profile_of", "purpose_of"]
+
+
+def profile_of(settings: SecureSettings) -> Profile:
+    """What the plan says that the server may do."""
+    return Profile.MALICIOUS if settings.profile == "malicious" else Profile.HBC
+
+
+def ppm(share: float) -> int:
+    """A share in parts per million."""
+    return round(share * 1_000_000)
+
+
+def purpose_of(plan: Plan, step: Step) -> str:
+    """Why a model is summed over: rounds of different purposes are sequences of their own.
+
+    An analysis is named with the digest of its options, so another analysis of the same name is another purpose.
+    """
+    if step.kind in (StepKind.TRAIN, StepKind.EVALUATE):
+        return str(step.kind)
+    stages = [stage for stage in plan.stages if stage.driver == step.purpose]
+    about = canonical_json({"kind": step.kind, "purpose": step.purpose, "stages": stages})
+    return f"analyse:{hashlib.sha256(about).hexdigest()}"
+
+
+def lanes_of(plan: Plan, step: Step, groups: Groups) -> LanePlan:
+    """The lanes of the step's contributions, whose tensors are `groups`.
+
+    Their width is for all who are asked, so what a partner has encoded fits every attempt of the step.
+    """
+    assert plan.secure is not None  # noqa: S101  (asked of secure plans alone)
+    quantisation = Quantisation(
+        members=len(step.participants),
+        bits=plan.secure.bits,
+        clip=plan.secure.clip,
+        max_weight=plan.secure.max_weight,
+        real_bound=plan.secure.real_bound,
+    )
+    return plan_lanes(groups, plan.secure.metrics, quantisation, updates=step.kind is StepKind.TRAIN)
+
+
+def _model_digest(step: Step) -> bytes:
+    """The model's own digest, or that of the digests of all inputs in order."""
+    digests = [bytes.fromhex(digest) for digest in step.inputs]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
+
+
+def context_of(
+    plan: Plan,
+    plan_digest: str,
+    run_id: str,
+    step: Step,
+    attempt: int,
+    ids: Sequence[int],
+    roster_digest: str,
+    server_key: bytes,
+    lanes: LanePlan,
+) -> RoundContext:
+    """The context of one attempt, as the server signs it."""
+    secure = plan.secure
+    assert secure is not None  # noqa: S101  (asked of secure plans alone)
+    return RoundContext(
+        run_id=purpose_id(bytes.fromhex(run_id), purpose_of(plan, step)),
+        round=step.index,
+        attempt=attempt,
+        model_digest=_model_digest(step),
+        plan_digest=bytes.fromhex(plan_digest),
+        layout_digest=lanes.digest,
+        roster_digest=bytes.fromhex(roster_digest),
+        server_key=server_key,
+        profile=profile_of(secure),
+        gamma_ppm=ppm(secure.colluders),
+        delta_ppm=ppm(secure.dropouts),
+        min_cohort=secure.min_cohort,
+        bits=lanes.bits,
+        lanes=lanes.lanes,
+        clip=secure.clip,
+        scale=lanes.scale,
+        ids=tuple(sorted(ids)),
+    )
+
+
+def expected_of(plan: Plan, plan_digest: str, run_id: str, step: Step, lanes: LanePlan) -> Expected:
+    """What a partner holds the server's context against."""
+    return Expected(
+        run_id=purpose_id(bytes.fromhex(run_id), purpose_of(plan, step)),
+        round=step.index,
+        model_digest=_model_digest(step),
+        plan_digest=bytes.fromhex(plan_digest),
+        layout_digest=lanes.digest,
+        dp_digest=NO_DIGEST,
+        lanes=lanes.lanes,
+        largest=lanes.largest,
+    )
