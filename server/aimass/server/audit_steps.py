@@ -17,7 +17,7 @@ from aimass.proto.views import ParticipantState, RunState, SlotState
 from aimass.server.cohort import ask
 from aimass.server.store import Entry
 
-__all__ = ["Body", "Created", "Ended", "StepTold", "Steps", "choices", "read_bodies", "step_faults", "steps_in"]
+__all__ = ["Body", "Created", "Ended", "StepTold", "Steps", "Void", "choices", "read_bodies", "step_faults", "steps_in"]
 
 _CHOOSING: Final = "averaging"
 """The driver whose training cohorts follow `aimass.server.cohort.ask`."""
@@ -55,6 +55,17 @@ class StepTold(Value, frozen=True, tag_field="event", tag="step"):
         return self.step.carried.get(partner, self.step.index)
 
 
+class Void(Value, frozen=True, tag_field="event", tag="void"):
+    """A step that ended without a result, as `aimass.server.turns` writes it."""
+
+    step: Step
+    others: dict[Name, SlotState]
+    away: dict[Name, str]
+    reason: str
+    candidates: tuple[Name, ...] = ()
+    excluded: dict[Name, str] = {}
+
+
 class Ended(Value, frozen=True, tag_field="event", tag="ended"):
     """How the run ended."""
 
@@ -63,7 +74,7 @@ class Ended(Value, frozen=True, tag_field="event", tag="ended"):
     model: Digest
 
 
-Body = Created | StepTold | Ended
+Body = Created | StepTold | Void | Ended
 Steps = Sequence[tuple[int, StepTold]]
 """Committed steps, each after the number of entries that the history has with it."""
 

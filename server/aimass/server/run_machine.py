@@ -17,11 +17,12 @@ from aimass.proto.step import Reduce as Reduction
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import ParticipantState, RunState, SlotState
-from aimass.server import standing, steps
+from aimass.server import attempts, standing, steps
 from aimass.server.cohort import candidates
 from aimass.server.drivers.base import Context, Done, Driver, Progress
 from aimass.server.runs import (
     Action,
+    Ask,
     Behind,
     Carried,
     Change,
@@ -29,6 +30,8 @@ from aimass.server.runs import (
     Declined,
     End,
     Event,
+    Form,
+    Gone,
     Heard,
     InStep,
     Joined,
@@ -43,6 +46,7 @@ from aimass.server.runs import (
     Run,
     TellCarried,
     TellClosed,
+    Void,
 )
 
 __all__ = ["Drivers", "apply", "context", "driver_state", "progress"]
@@ -101,7 +105,7 @@ def apply(
         case Readmitted():
             return _readmitted(run, event)
         case InStep():
-            return _in_step(run, event)
+            return _in_step(run, event, world)
         case Received():
             return _received(run, event, world)
         case Change():
@@ -164,7 +168,7 @@ def _removed(run: Run, event: Removed, world: _World) -> tuple[Run, tuple[Action
     run, actions = _heard(_with(run, event.partner, gone), event.partner)
     for index in [step.index for partner, step, _, _ in run.places() if partner == event.partner]:
         left = steps.Left(partner=event.partner, reason=event.reason)
-        run, more = _in_step(run, InStep(index=index, event=left))
+        run, more = _in_step(run, InStep(index=index, event=left), world)
         actions += more
         if run.state.final:
             return run, actions
@@ -199,16 +203,17 @@ def _readmitted(run: Run, event: Readmitted) -> tuple[Run, tuple[Action, ...]]:
     return standing.readmit(run, event.partner)
 
 
-def _in_step(run: Run, event: InStep) -> tuple[Run, tuple[Action, ...]]:
+def _in_step(run: Run, event: InStep, world: _World) -> tuple[Run, tuple[Action, ...]]:
     """Where the event belongs: to late work, by the index of the step that it is for, or to the open step itself."""
-    partner = None if isinstance(event.event, steps.TimeUp) else event.event.partner
+    happened = event.event
+    partner = None if isinstance(happened, steps.TimeUp | steps.AttemptEnded | steps.Summed) else happened.partner
     late = run.carried.get(partner) if partner else None
     if partner and late is not None and late.step.index == event.index:
         return _in_late_work(run, partner, late, event.event), ()
     for held in run.open.values():
         index = held.origin(partner).index if partner else held.step.index
         if index == event.index:
-            return _in_open_step(run, held, event.event)
+            return _in_open_step(run, held, event.event, world)
     return run, ()
 
 
@@ -217,16 +222,18 @@ def _in_late_work(run: Run, partner: str, late: Carried, event: steps.StepEvent)
     left = {name: held for name, held in run.carried.items() if name != partner}
     if isinstance(event, steps.Lost):
         left[partner] = msgspec.structs.replace(late, slot=steps.Slot())
-    elif not isinstance(event, steps.Left | steps.TimeUp):
+    elif isinstance(event, steps.Stored | steps.Refused | steps.Failed):
         if late.slot.state is not SlotState.ASKED:
             return run
         left[partner] = msgspec.structs.replace(late, slot=steps.answered(event))
     return msgspec.structs.replace(run, carried=left)
 
 
-def _in_open_step(run: Run, held: steps.StepState, event: steps.StepEvent) -> tuple[Run, tuple[Action, ...]]:
+def _in_open_step(
+    run: Run, held: steps.StepState, event: steps.StepEvent, world: _World
+) -> tuple[Run, tuple[Action, ...]]:
     index = held.step.index
-    state, happened = steps.apply(held, event)
+    state, happened = steps.apply(held, event) if held.attempts is None else attempts.apply(held, event)
     run = msgspec.structs.replace(run, open=run.open | {str(index): state})
     going_on = not any(isinstance(action, steps.Fail) for action in happened)
     actions: tuple[Action, ...] = ()
@@ -242,7 +249,23 @@ def _in_open_step(run: Run, held: steps.StepState, event: steps.StepEvent) -> tu
             case steps.Fail():
                 run, ended = _end(run, RunState.FAILED, action.reason)
                 actions += ended
+            case steps.Form():
+                actions += (Form(index=index, number=action.number, members=action.members),)
+            case steps.Ask():
+                actions += (Ask(index=index, partners=action.partners),)
+            case steps.Gone():
+                actions += (Gone(index=index, number=action.number, partner=action.partner, left=action.left),)
+            case steps.Void():
+                run, more = _void(run, state, action.reason, world)
+                actions += more
     return run, actions
+
+
+def _void(run: Run, closed: steps.StepState, reason: str, world: _World) -> tuple[Run, tuple[Action, ...]]:
+    """The driver's state is as it was, so it proposes the same again, as a step of its own."""
+    left = {index: state for index, state in run.open.items() if index != str(closed.step.index)}
+    run, actions = _advance(msgspec.structs.replace(run, open=left), world)
+    return run, (Void(closed=closed, reason=reason), *actions)
 
 
 def _late(run: Run, held: steps.StepState, late: steps.Closed, *, going_on: bool) -> tuple[Run, tuple[Action, ...]]:
@@ -335,8 +358,11 @@ def _stage_done(run: Run, done: Done, world: _World) -> tuple[Run, tuple[Action,
 def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: float) -> tuple[Run, tuple[Action, ...]]:
     """Open steps as the plan has them; the first that trains takes the late work."""
     opened: dict[str, steps.StepState] = {}
-    away = _away(run, chosen)
+    away, secure = _away(run, chosen), run.plan.secure
     for step in proposed:
+        if secure is not None and (step.reduce is not Reduction.SUM or step.addressed):
+            reason = f"secure.step: step {step.index} is not one sum over one model, and the plan allows no other"
+            return _end(run, RunState.FAILED, reason)
         late: dict[str, Carried] = {}
         if step.kind is StepKind.TRAIN and step.reduce is Reduction.SUM:
             late, run = run.carried, msgspec.structs.replace(run, carried={})
@@ -348,6 +374,7 @@ def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: fl
             chosen if chosen != step.participants else (),
             run.excluded,
             {name: why for name, why in away.items() if name not in late},
+            steps.Attempts(most=secure.attempts, wait_s=secure.phase_s) if secure is not None else None,
         )
     run = msgspec.structs.replace(run, open=run.open | opened, next_index=max(step.index for step in proposed) + 1)
     return run, tuple(Open(step=state.step) for state in opened.values())

@@ -28,6 +28,7 @@ def open_step_view(state: StepState, ended: str = "") -> StepView:
         slots={name: slot.state for name, slot in state.slots.items()},
         reasons={name: slot.reason for name, slot in state.slots.items() if slot.reason},
         carried=dict(state.step.carried),
+        attempts=state.attempts.begun if state.attempts is not None else 0,
     )
 
 
@@ -62,6 +63,7 @@ def step_view(
         slots=opened.slots,
         reasons=opened.reasons,
         carried=opened.carried,
+        attempts=opened.attempts,
         committed_at=committed_at,
         model=model,
         metrics=views,

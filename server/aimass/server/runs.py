@@ -12,6 +12,7 @@ from aimass.server import steps
 
 __all__ = [
     "Action",
+    "Ask",
     "Behind",
     "Carried",
     "Change",
@@ -19,6 +20,8 @@ __all__ = [
     "Declined",
     "End",
     "Event",
+    "Form",
+    "Gone",
     "Heard",
     "InStep",
     "JoinTimeUp",
@@ -34,6 +37,7 @@ __all__ = [
     "TellCarried",
     "TellClosed",
     "TellStanding",
+    "Void",
 ]
 
 
@@ -113,7 +117,7 @@ class Run(Value, frozen=True):
 
     def contributions(self) -> frozenset[tuple[int, str]]:
         """Index and partner of everything that was sent, or may be, and is not summed yet: what the spool keeps."""
-        wanted = (SlotState.ASKED, SlotState.STORED, SlotState.COUNTED)
+        wanted = (SlotState.ASKED, SlotState.READY, SlotState.STORED, SlotState.COUNTED)
         closing = {
             (state.origin(partner).index, partner)
             for state in self.open.values()
@@ -255,6 +259,37 @@ class Prolong(Value, frozen=True):
     deadline_at: float
 
 
+class Form(Value, frozen=True):
+    """Begin an attempt at a step's secure sum."""
+
+    index: int
+    number: int
+    members: tuple[str, ...]
+
+
+class Ask(Value, frozen=True):
+    """Ask some of a step's participants again."""
+
+    index: int
+    partners: tuple[str, ...]
+
+
+class Gone(Value, frozen=True):
+    """A partner is out of the attempt at a step's secure sum, and with `left` out of the run."""
+
+    index: int
+    number: int
+    partner: str
+    left: bool
+
+
+class Void(Value, frozen=True):
+    """A step ended without a result; the run goes on from where it was."""
+
+    closed: steps.StepState
+    reason: str
+
+
 class End(Value, frozen=True):
     """The run is over; tell everybody. It is `recorded` unless a partner may hold other entries after the last here."""
 
@@ -263,4 +298,4 @@ class End(Value, frozen=True):
     recorded: bool = True
 
 
-Action = Open | Reduce | Commit | TellClosed | TellCarried | TellStanding | Prolong | End
+Action = Open | Reduce | Commit | TellClosed | TellCarried | TellStanding | Prolong | Form | Ask | Gone | Void | End

@@ -17,19 +17,28 @@ from aimass.proto.values import Value
 from aimass.proto.views import SlotState
 
 __all__ = [
+    "Ask",
+    "AttemptEnded",
+    "Attempts",
     "Close",
     "Closed",
     "Fail",
     "Failed",
+    "Form",
+    "Gone",
     "Left",
     "Lost",
     "Prolong",
+    "Ready",
     "Refused",
     "Slot",
+    "StepAction",
     "StepEvent",
     "StepState",
     "Stored",
+    "Summed",
     "TimeUp",
+    "Void",
     "answered",
     "apply",
 ]
@@ -39,11 +48,27 @@ _ASKED: Final = (SlotState.ASKED,)
 
 
 class Slot(Value, frozen=True):
-    """One participant's place in a step. `digest` is of the contribution that was stored."""
+    """One participant's place in a step. `digest` is of the contribution that was stored.
+
+    `figures` are those of this partner alone that its policy releases beside a secure sum.
+    """
 
     state: SlotState = SlotState.ASKED
     digest: str = ""
     reason: str = ""
+    figures: dict[str, float] = {}
+
+
+class Attempts(Value, frozen=True):
+    """Of a step that is summed in secret: how often that was begun, and who takes part in the attempt under way.
+
+    At most `most` are begun; for who is missing after one, the next waits `wait_s`.
+    """
+
+    most: int
+    wait_s: float
+    begun: int = 0
+    members: tuple[str, ...] = ()
 
 
 class StepState(Value, frozen=True):
@@ -51,7 +76,8 @@ class StepState(Value, frozen=True):
 
     `carried` holds, by partner, the earlier step whose late work counts here. `candidates` are the partners among whom
     this step's were chosen, where not all of them were, `excluded` those that were not asked, with the reason, and
-    `away` all others that the run knows, with where they were.
+    `away` all others that the run knows, with where they were. With `attempts` it is summed in secret: then
+    `aimass.server.attempts` says how it goes on.
     """
 
     step: Step
@@ -64,6 +90,7 @@ class StepState(Value, frozen=True):
     excluded: dict[str, str] = {}
     away: dict[str, str] = {}
     graced: bool = False
+    attempts: Attempts | None = None
 
     @staticmethod
     def of(
@@ -73,6 +100,7 @@ class StepState(Value, frozen=True):
         candidates: tuple[str, ...] = (),
         excluded: Mapping[str, str] | None = None,
         away: Mapping[str, str] | None = None,
+        attempts: Attempts | None = None,
     ) -> StepState:
         """A fresh step in which everybody has been asked; late work keeps the places that it has."""
         late = carried or {}
@@ -85,6 +113,7 @@ class StepState(Value, frozen=True):
             candidates=candidates,
             excluded=dict(excluded or {}),
             away=dict(away or {}),
+            attempts=attempts,
         )
 
     @property
@@ -137,7 +166,36 @@ class TimeUp(Value, frozen=True):
     at: float | None = None
 
 
-StepEvent = Stored | Refused | Failed | Left | Lost | TimeUp
+class Ready(Value, frozen=True):
+    """A partner's input to a secure sum is encoded and durable there."""
+
+    partner: str
+    figures: dict[str, float] = {}
+
+
+class AttemptEnded(Value, frozen=True):
+    """An attempt at a secure sum, the `number`th, has ended without one at the time `at`.
+
+    `absent` were waited for in vain; those of them in `withheld` kept back what the others had to have. With `burnt`
+    somebody may have signed: no other attempt of this step is taken part in.
+    """
+
+    number: int
+    reason: str
+    at: float
+    absent: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    burnt: bool = False
+
+
+class Summed(Value, frozen=True):
+    """An attempt has come to a sum of these partners' inputs, given by the digests of what they sent."""
+
+    number: int
+    digests: dict[str, str]
+
+
+StepEvent = Stored | Refused | Failed | Left | Lost | TimeUp | Ready | AttemptEnded | Summed
 
 
 class Close(Value, frozen=True):
@@ -165,7 +223,34 @@ class Prolong(Value, frozen=True):
     deadline_at: float
 
 
-StepAction = Close | Fail | Closed | Prolong
+class Form(Value, frozen=True):
+    """Begin an attempt at a secure sum with these partners."""
+
+    number: int
+    members: tuple[str, ...]
+
+
+class Ask(Value, frozen=True):
+    """Ask these partners once more what they have for the step."""
+
+    partners: tuple[str, ...]
+
+
+class Gone(Value, frozen=True):
+    """Nobody waits any more in this attempt for a partner that cannot go on, or (`left`) that is out of the run."""
+
+    number: int
+    partner: str
+    left: bool
+
+
+class Void(Value, frozen=True):
+    """The step ends without a result and is not tried again: the run goes on from where it was."""
+
+    reason: str
+
+
+StepAction = Close | Fail | Closed | Prolong | Form | Ask | Gone | Void
 
 
 def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepAction, ...]]:
@@ -176,6 +261,8 @@ def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepActi
         return state, ()
     if isinstance(event, TimeUp):
         return _time_up(state, state.deadline_at if event.at is None else event.at)
+    if isinstance(event, Ready | AttemptEnded | Summed):
+        return state, ()  # of steps that are summed in secret alone
     slot = state.slots.get(event.partner)
     if slot is None or slot.state not in ((SlotState.ASKED, SlotState.STORED) if isinstance(event, Left) else _ASKED):
         return state, ()

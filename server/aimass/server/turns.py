@@ -85,6 +85,8 @@ class _Taking:
         self._closed |= {view.index: view for view in turn.extra.steps}
         self._enter(turn.extra.entries)
         for action in actions:
+            if isinstance(action, runs.Void):
+                self._void(before.run_id, action)
             if isinstance(action, runs.End):
                 self._end(before, action, now)
 
@@ -92,6 +94,23 @@ class _Taking:
         self._entries += entries
         if entries:
             self._chain = entries[-1].chain
+
+    def _void(self, run_id: str, void: runs.Void) -> None:
+        """A step without a result stands in the history too: partners count what they signed."""
+        closed = void.closed
+        fields: dict[str, object] = {
+            "event": "void",
+            "step": closed.step,
+            "others": {name: slot.state for name, slot in closed.slots.items()},
+            "away": closed.away,
+            "reason": void.reason,
+        }
+        if closed.candidates:
+            fields["candidates"] = closed.candidates
+        if closed.excluded:
+            fields["excluded"] = closed.excluded
+        self._enter((next_entry(run_id, self._chain, canonical_json(fields)),))
+        self._closed[closed.step.index] = open_step_view(closed, ended=void.reason)
 
     def _end(self, before: runs.Run, end: runs.End, now: float) -> None:
         """The last entry, unless somebody holds others after those that are here; what the end makes of open steps."""
