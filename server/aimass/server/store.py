@@ -158,7 +158,8 @@ class Store:
         self.engine.dispose()
 
     @contextmanager
-    def _writing(self, point: str) -> Iterator[sa.Connection]:
+    def writing(self, point: str) -> Iterator[sa.Connection]:
+        """A transaction under a point's name; what cannot be written has a named error."""
         self._durability.reached(f"{point}.write")
         try:
             with self.engine.begin() as connection:
@@ -177,7 +178,7 @@ class Store:
 
     def create(self, row: RunRow, key: str, entry: Entry) -> None:
         """Record a new run with its first transcript entry."""
-        with self._writing("store.run") as connection:
+        with self.writing("store.run") as connection:
             connection.execute(
                 tables.runs.insert().values(
                     run_id=row.run_id,
@@ -195,7 +196,7 @@ class Store:
 
     def save(self, run: Run, change: Commit) -> None:
         """Record a run's new state with everything that belongs to the change."""
-        with self._writing("store.commit" if change.entries else "store.save") as connection:
+        with self.writing("store.commit" if change.entries else "store.save") as connection:
             values: dict[str, Any] = {"state": run.state, "snapshot": canonical_json(run)}
             if change.ended_at is not None:
                 values["ended_at"] = change.ended_at

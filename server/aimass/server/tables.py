@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-__all__ = ["enrolments", "heads", "metadata", "models", "receipts", "runs", "steps", "transcript"]
+__all__ = ["attempts", "enrolments", "heads", "metadata", "models", "receipts", "runs", "steps", "transcript"]
 
 metadata = MetaData()
 
@@ -67,6 +67,17 @@ models = Table(
     Column("bytes", Integer, nullable=False),
     Column("committed_at", Float, nullable=False),
     Index("models_by_digest", "digest"),
+)
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("entry", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("member", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
 )
 enrolments = Table(
     "enrolments",

@@ -49,6 +49,7 @@ from aimass.privacy.secagg.server_state import (
     Finish,
     Freeze,
     From,
+    GiveUp,
     Input,
     Outcome,
     Phase,
@@ -85,12 +86,14 @@ def apply(state: ServerState, event: Event) -> Outcome:
     The same message again changes nothing: it was acknowledged before.
     """
     if state.phase in (Phase.DONE, Phase.ABORTED):
-        if isinstance(event, TimeUp) or (isinstance(event, From) and event.kind in _NO_LONGER_NEEDED):
+        if isinstance(event, TimeUp | GiveUp) or (isinstance(event, From) and event.kind in _NO_LONGER_NEEDED):
             return state, ()
         raise fail(Code.LATE, "this attempt is over", state.phase.name)
     match event:
         case TimeUp():
             return _time_up(state)
+        case GiveUp():
+            return _abort(state, Fault(Code.STATE, event.what), ())
         case Input():
             return _input(state, event)
         case From():

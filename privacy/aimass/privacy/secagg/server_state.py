@@ -21,6 +21,7 @@ __all__ = [
     "Finish",
     "Freeze",
     "From",
+    "GiveUp",
     "Input",
     "Outcome",
     "Phase",
@@ -107,7 +108,14 @@ class TimeUp:
     """The phase's deadline has passed."""
 
 
-Event = From | Input | TimeUp
+@dataclasses.dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The attempt cannot come to a sum that may be used: whoever runs the machine says why."""
+
+    what: str
+
+
+Event = From | Input | TimeUp | GiveUp
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,193 @@
+"""One attempt at a secure sum while it lives: events in, each durable before what follows from it is said.
+
+What waits together is taken together: a flush to the disk costs the same for one message as for a hundred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from aimass.privacy.secagg import server as machine
+from aimass.privacy.secagg.client_state import Kind
+from aimass.privacy.secagg.faults import Code, FaultError
+from aimass.privacy.secagg.messages import Abort
+from aimass.privacy.secagg.server_state import (
+    Action,
+    Deliver,
+    Ended,
+    Event,
+    Finish,
+    From,
+    Outcome,
+    Phase,
+    ServerState,
+    TimeUp,
+)
+from aimass.proto.clock import Clock
+from aimass.server.secure_log import AttemptKey
+
+__all__ = ["Attempt", "replayed"]
+
+_OVER: Final = (Phase.DONE, Phase.ABORTED)
+Append = Callable[[AttemptKey, int, Sequence[Event]], Awaitable[None]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Waiting:
+    event: Event
+    outcome: asyncio.Future[None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Taken:
+    """What a batch comes to: the state after it, the events that count, what follows, and who was refused why."""
+
+    state: ServerState
+    accepted: list[Event]
+    actions: list[Action]
+    refused: list[FaultError | None]
+
+
+def replayed(begun: Outcome, events: Sequence[Event]) -> Outcome:
+    """The state after recorded events, and the end that they came to, if they did."""
+    state, actions = begun
+    for event in events:
+        state, actions = machine.apply(state, event)
+    return state, tuple(action for action in actions if isinstance(action, Finish | Ended))
+
+
+def _take(state: ServerState, events: Sequence[Event]) -> _Taken:
+    """Apply in order; one that is refused changes nothing and hinders none of the others."""
+    taken = _Taken(state, [], [], [])
+    for event in events:
+        try:
+            after, actions = machine.apply(state, event)
+        except FaultError as error:
+            taken.refused.append(error)
+            continue
+        taken.refused.append(None)
+        if after is not state or actions:
+            state = after
+            taken.accepted.append(event)
+            taken.actions.extend(actions)
+    return dataclasses.replace(taken, state=state)
+
+
+class Attempt:
+    """`say` sends a message to a member by name; `over` hears once how it ended."""
+
+    def __init__(
+        self,
+        key: AttemptKey,
+        names: dict[int, str],
+        outcome: Outcome,
+        recorded: int,
+        append: Append,
+        say: Callable[[str, Kind, bytes], None],
+        over: Callable[[Attempt, Finish | Ended], None],
+        clock: Clock,
+        phase_s: float,
+    ) -> None:
+        self.key, self.names = key, names
+        self.ids = {name: member for member, name in names.items()}
+        self.state, self._begun = outcome
+        self.reasons: dict[str, str] = {}
+        """Why members gave up, as they said it."""
+        self._recorded, self._append, self._say, self._over = recorded, append, say, over
+        self._clock, self._phase_s = clock, phase_s
+        self._waiting: list[_Waiting] = []
+        self._working: asyncio.Task[None] | None = None
+        self._timer: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Say what the beginning says, or, of a recorded attempt, perform the end that it had come to."""
+        actions, self._begun = self._begun, ()
+        self._perform(actions)
+        self._watch()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.state.phase in _OVER
+
+    async def feed(self, event: Event) -> None:
+        """Take an event to its end: durable, and what follows from it is said. Raises `FaultError` where refused."""
+        waiting = _Waiting(event, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        await waiting.outcome
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                taken = await asyncio.to_thread(_take, self.state, [one.event for one in batch])
+                if taken.accepted:
+                    await self._append(self.key, self._recorded, taken.accepted)
+            except BaseException as error:
+                for one in batch:
+                    if not one.outcome.done():
+                        one.outcome.set_exception(error) if isinstance(error, Exception) else one.outcome.cancel()
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            before, self.state = self.state.phase, taken.state
+            self._recorded += len(taken.accepted)
+            self._perform(taken.actions)
+            if self.state.phase is not before:
+                self._watch()
+            for one, refused in zip(batch, taken.refused, strict=True):
+                if one.outcome.done():
+                    continue
+                if refused is None:
+                    one.outcome.set_result(None)
+                else:
+                    one.outcome.set_exception(refused)
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Deliver():
+                    self._say(self.names[action.id], action.kind, action.data)
+                case Finish() | Ended():
+                    self._over(self, action)
+                case _:
+                    pass  # a frozen set of survivors is durable with the event that froze it
+
+    def _watch(self) -> None:
+        """A deadline for the phase that it is in now."""
+        if self._timer is not None and self._timer is not asyncio.current_task():
+            self._timer.cancel()
+        self._timer = None if self.over else asyncio.create_task(self._time_up(self.state.phase))
+
+    async def _time_up(self, phase: Phase) -> None:
+        await self._clock.sleep(self._phase_s)
+        if self.state.phase is phase:
+            await self.feed(TimeUp())
+
+    def tell_again(self, name: str) -> None:
+        """To a member that comes back: what it was told last."""
+        for kind, data in self.state.last.get(self.ids[name], ()) if name in self.ids else ():
+            self._say(name, kind, data)
+
+    async def gave_up(self, name: str) -> None:
+        """Nobody waits for a member any more that cannot go on: as if it had said so itself."""
+        about = self.state.attempt.sid if self.state.attempt is not None else self.state.context.ctx
+        await self.feed(From(self.ids[name], Kind.ABORT, Abort(about, Code.STATE).data))
+
+    @property
+    def burnt(self) -> bool:
+        """Whether a member may have signed, or given shares: the survivors were named."""
+        return bool(self.state.survivors)
+
+    def stop(self) -> None:
+        """Take no more; what is recorded stays."""
+        for task in (self._timer, self._working):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        for one in self._waiting:
+            one.outcome.cancel()
