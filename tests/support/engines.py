@@ -26,6 +26,7 @@ from aimass.server.partner_desk import PartnerDesk
 from aimass.server.readings import Readings
 from aimass.server.retention import Housekeeping
 from aimass.server.runs import Run
+from aimass.server.secure_desk import SecureDesk
 from aimass.server.store import Store
 from aimass.server.submission import Submission
 from tests.support.clock import ManualClock
@@ -69,6 +70,7 @@ class Bench:
     partners: tuple[str, ...]
     housekeeping: Housekeeping
     keys: Mapping[str, Ed25519PrivateKey]
+    roster: Roster
 
     @staticmethod
     async def start(
@@ -79,20 +81,24 @@ class Bench:
         drivers: Mapping[str, Driver] | None = None,
         keep: int = 0,
         room: Callable[[], None] = lambda: None,
+        keys: Mapping[str, Ed25519PrivateKey] | None = None,
     ) -> Bench:
         store = await asyncio.to_thread(Store.open, folder / "runs.sqlite", durability)
         blobs, spool = FileBlobs(folder / "blobs", durability), Spool(folder / "spool", durability)
         outbox = Outbox(partners)
         engine = Engine(store, blobs, spool, SIGNER, outbox, clock, drivers)
-        keys = {name: Ed25519PrivateKey.generate() for name in ("hub", *partners)}
+        keys = keys or {name: Ed25519PrivateKey.generate() for name in ("hub", *partners)}
         roster = _roster(keys)
         housekeeping = Housekeeping(engine, store, blobs, keep)
         engine.after_commit = housekeeping.after_commit
         readings = Readings(engine, store, blobs, outbox, lambda: housekeeping.deletions)
+        secure = SecureDesk(engine, store, blobs, spool, lambda: roster, SIGNER)
+        engine.secret = secure
         bench = Bench(
             folder, engine, Submission(engine, store, blobs, lambda: roster, room),
-            PartnerDesk(engine, store, lambda: roster, outbox), Contributions(engine, blobs, spool, Limits()),
-            readings, outbox, clock, blobs, spool, store, partners, housekeeping, keys,
+            PartnerDesk(engine, store, lambda: roster, outbox, secure),
+            Contributions(engine, blobs, spool, Limits(), secure),
+            readings, outbox, clock, blobs, spool, store, partners, housekeeping, keys, roster,
         )  # fmt: skip
         await engine.start()
         return bench

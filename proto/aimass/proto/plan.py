@@ -158,6 +158,9 @@ class SecureSettings(Value, frozen=True):
     coordinate and quantised to `bits` with its sign, a weight to `max_weight`; of all other numbers (`metrics` by
     name, statistics) none may be larger than `real_bound`. Each phase takes `phase_s` at most, and a step that cannot
     be summed is tried in `attempts`.
+
+    A partner of more rows than `max_weight` counts with so many; a mean's coordinate is off by about
+    clip max_weight / (2^bits w sqrt(n)) for n partners of w rows, so a bound far above the rows costs precision.
     """
 
     profile: Literal["malicious", "hbc"] = "malicious"
@@ -166,8 +169,8 @@ class SecureSettings(Value, frozen=True):
     dropouts: Share = 0.1
     clip: Rate = 1.0
     bits: Annotated[int, msgspec.Meta(ge=2, le=32)] = 20
-    max_weight: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] = 1 << 20
-    real_bound: Annotated[float, msgspec.Meta(gt=0, le=1e18)] = 1e12
+    max_weight: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] = 10_000
+    real_bound: Annotated[float, msgspec.Meta(gt=0, le=1e18)] = 1e9
     metrics: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=127)], ...] = ("accuracy", "auc", "loss")
     phase_s: Seconds = 60.0
     attempts: Annotated[int, msgspec.Meta(ge=1, le=8)] = 4

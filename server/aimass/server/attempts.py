@@ -140,11 +140,13 @@ def _ended(state: StepState, event: AttemptEnded) -> Outcome:
     missing = [name for name in event.absent if state.slots[name].state is SlotState.READY]
     out = Slot(state=SlotState.FAILED, reason=f"secure.withheld: {event.reason}")
     state = _with(state, {name: out if name in event.withheld else Slot() for name in missing})
-    state = msgspec.structs.replace(state, attempts=msgspec.structs.replace(held, members=()))
+    state = msgspec.structs.replace(state, attempts=msgspec.structs.replace(held, members=(), last=event.reason))
     if event.burnt:
-        return _voided(state, f"secure.burnt: {event.reason}; somebody may have signed, so the round is not tried again")
+        return _voided(
+            state, f"secure.burnt: {event.reason}; somebody may have signed, so the round is not tried again"
+        )
     if held.begun >= held.most:
-        return _failed(state, f"{held.begun} attempts at a secure sum failed, the last: {event.reason}")
+        return _failed(state, f"{held.begun} attempts at a secure sum failed")
     again = tuple(name for name in missing if name not in event.withheld)
     asked: tuple[StepAction, ...] = (Ask(partners=again),) if again else ()
     if len(_those(state, SlotState.READY)) >= state.step.quorum:
@@ -152,7 +154,7 @@ def _ended(state: StepState, event: AttemptEnded) -> Outcome:
     elif _those(state, SlotState.ASKED):
         state, actions = _waiting(state, event.at + held.wait_s)
     else:
-        state, actions = _failed(state, f"too few partners are left for a secure sum: {event.reason}")
+        state, actions = _failed(state, "too few partners are left for a secure sum")
     return state, (*asked, *actions)
 
 
@@ -183,6 +185,13 @@ def _voided(state: StepState, reason: str) -> Outcome:
 
 
 def _failed(state: StepState, why: str) -> Outcome:
+    last = _attempts(state).last
+    why = f"{why}; the last attempt: {last}" if last else why
+    missing = "; ".join(
+        f"{name}: {slot.reason or slot.state}"
+        for name, slot in sorted(state.slots.items())
+        if slot.state is not SlotState.READY
+    )
     state, told = _closed(state, f"step.secure: {why}")
-    missing = "; ".join(f"{name}: {slot.reason}" for name, slot in sorted(state.slots.items()) if slot.reason)
-    return msgspec.structs.replace(state, counted=()), (*told, Fail(reason=f"step {state.step.index}: {why} ({missing})"))
+    reason = f"step {state.step.index}: {why}{f' ({missing})' if missing else ''}"
+    return msgspec.structs.replace(state, counted=()), (*told, Fail(reason=reason))

@@ -10,10 +10,11 @@ from typing import Final
 
 from aimass.proto.errors import AimassError
 from aimass.proto.names import Digest, Name
-from aimass.proto.plan import Cohort, Plan
+from aimass.proto.plan import Cohort, Plan, SecureSettings
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.values import Value, decode_json
 from aimass.proto.views import ParticipantState, RunState, SlotState
+from aimass.server.aggregation.secure_sums import SecureTold
 from aimass.server.cohort import ask
 from aimass.server.store import Entry
 
@@ -44,6 +45,7 @@ class StepTold(Value, frozen=True, tag_field="event", tag="step"):
     away: dict[Name, str]
     candidates: tuple[Name, ...] = ()
     excluded: dict[Name, str] = {}
+    secure: SecureTold | None = None
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -102,6 +104,7 @@ def step_faults(plan: Plan, steps: Steps, invited: frozenset[str]) -> Iterator[s
     yield from _absences(plan.cohort, steps)
     yield from _exclusions(plan.cohort, steps)
     yield from _late(plan.cohort, steps)
+    yield from _secret(plan.secure, steps)
 
 
 def choices(plan: Plan, steps: Steps) -> tuple[int, list[str]]:
@@ -199,3 +202,21 @@ def _late(cohort: Cohort, steps: Steps) -> Iterator[str]:
                 yield f"{what}: the work of {partner} for step {work[0]} counts twice"
             counted.add(work)
         earlier[body.step.index] = body
+
+
+def _secret(secure: SecureSettings | None, steps: Steps) -> Iterator[str]:
+    """A sum is made in secret where the plan says so, and nowhere else, over enough partners that all took part."""
+    for _, body in steps:
+        what, told = f"step {body.step.index}", body.secure
+        if (told is None) != (secure is None):
+            yield f"{what}: it was {'not ' if told is None else ''}summed in secret, and the plan says otherwise"
+        if told is None or secure is None:
+            continue
+        if not set(body.contributions) <= set(told.members) <= set(body.step.participants):
+            yield f"{what}: somebody was counted in the secure sum who was no member of its attempt, or was not asked"
+        if not set(told.signers) <= set(body.contributions):
+            yield f"{what}: somebody signed for the secure sum who is not in it"
+        if len(body.contributions) < secure.min_cohort or told.attempt >= secure.attempts:
+            yield f"{what}: the secure sum has fewer members than the plan allows, or came after too many attempts"
+        if (secure.profile == "malicious") != bool(told.signers):
+            yield f"{what}: the secure sum was made in another profile than the plan's"

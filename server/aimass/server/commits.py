@@ -9,6 +9,7 @@ from aimass.privacy.transcript import Chain, Receipt, entry_bytes, sign_receipt
 from aimass.proto.values import canonical_json
 from aimass.proto.views import SlotState, StepView
 from aimass.server import runs, steps
+from aimass.server.aggregation.secure_sums import SecureTold
 from aimass.server.store import Commit, Entry, ModelRow, ReceiptRow, RunRow
 
 __all__ = ["created_entry", "next_entry", "step_commit"]
@@ -39,8 +40,12 @@ def step_commit(
     view: StepView,
     made: tuple[ModelRow, ...],
     key: Ed25519PrivateKey,
+    secure: SecureTold | None = None,
 ) -> Commit:
-    """Everything that a committed step leaves: its view, its entry, a receipt for each who sent something."""
+    """Everything that a committed step leaves: its view, its entry, a receipt for each who sent something.
+
+    `secure` is what is to be told of a sum that was made in secret.
+    """
     counted = {name: slot.digest for name, slot in state.slots.items() if slot.state is SlotState.COUNTED}
     others = {name: slot.state for name, slot in state.slots.items() if slot.state is not SlotState.COUNTED}
     fields: dict[str, object] = {
@@ -56,6 +61,8 @@ def step_commit(
         fields["candidates"] = state.candidates
     if state.excluded:
         fields["excluded"] = state.excluded
+    if secure is not None:
+        fields["secure"] = secure
     entry = next_entry(run.run_id, chain, canonical_json(fields))
     receipts = tuple(
         _receipt(run.run_id, state.origin(name).index, name, slot, entry.chain, key)

@@ -22,6 +22,7 @@ from aimass.server import runs, steps
 from aimass.server.drivers.base import ExpectedGroups
 from aimass.server.engine import Engine, spool_key
 from aimass.server.resumption import needed_models
+from aimass.server.secure_desk import SecureDesk
 
 __all__ = ["Contributions"]
 
@@ -31,8 +32,9 @@ log = logging.getLogger("aimass.server")
 class Contributions:
     """The way of a contribution from the wire into its slot, and of a step's inputs out to its participants."""
 
-    def __init__(self, engine: Engine, blobs: Blobs, spool: Spool, limits: Limits) -> None:
+    def __init__(self, engine: Engine, blobs: Blobs, spool: Spool, limits: Limits, secure: SecureDesk) -> None:
         self._engine, self._blobs, self._spool, self._limits = engine, blobs, spool, limits
+        self._secure = secure
         self._accepting: dict[str, asyncio.Task[None]] = {}
 
     def key(self, partner: str, header: SubmitHeader) -> str:
@@ -43,6 +45,11 @@ class Contributions:
         run = self._engine.live(header.run_id).row.run
         if partner not in run.participants:
             raise Refused("not a participant of this run", code="submit.stranger", value=partner)
+        if (run.plan.secure is not None) != bool(header.masked):
+            wanted = "masked inputs" if run.plan.secure is not None else "plain contributions"
+            raise Refused(f"the plan's sums are made of {wanted}", code="submit.masked", value=header.step)
+        if header.masked:
+            return self._secure.key(partner, header)
         place = run.place(partner, header.step)
         if place is None:
             raise WrongState(
@@ -64,7 +71,7 @@ class Contributions:
         """Refuse more bytes than a contribution to this step can have, before the first of them is taken."""
         run = self._engine.live(header.run_id).row.run
         place = run.place(partner, header.step)
-        if place is None:
+        if place is None or header.masked:  # a masked input has the one size of its attempt, which its key has checked
             return
         expected = await self._expected(partner, header, run, place[0])
         most = most_bytes(expected, self._limits)
@@ -84,7 +91,9 @@ class Contributions:
     def stored(self, partner: str, header: SubmitHeader) -> bool:
         """Whether exactly this contribution was acknowledged before, also in a step that has closed since."""
         live = self._engine.find(header.run_id)
-        return live is not None and _holds(live.row.run, partner, header)
+        return live is not None and (
+            _holds(live.row.run, partner, header) or (bool(header.masked) and self._secure.stored(partner, header))
+        )
 
     async def accept(self, partner: str, header: SubmitHeader, path: Path) -> None:
         """Check a spooled contribution and record it, to the end even where the stream that brought it is cut; then it
@@ -105,6 +114,9 @@ class Contributions:
             await asyncio.wait({work})
 
     async def _accept(self, key: str, partner: str, header: SubmitHeader, path: Path) -> None:
+        if header.masked:
+            await self._secure.accept(partner, header, path)
+            return
         run = self._engine.live(header.run_id).row.run
         place = run.place(partner, header.step)
         if place is None:

@@ -18,23 +18,21 @@ from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aimass.privacy.transcript import Chain, sign_head
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Stopped, Unavailable, WrongState
 from aimass.proto.logs import about, subject
-from aimass.proto.step import Step
 from aimass.proto.storage import Blobs, Spool
-from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.views import RunState, SlotState
 from aimass.server import messages, run_machine, runs, steps
 from aimass.server.committer import Committer
 from aimass.server.drivers.base import Driver, find_driver
-from aimass.server.live import Live, Outbox
+from aimass.server.live import Live, Outbox, SecretSums
 from aimass.server.meters import ServerMeters
 from aimass.server.reduction import reduce_step
 from aimass.server.resumption import hindrance
 from aimass.server.store import Commit, HeadRow, Store
 from aimass.server.turns import Group, Turn
+from aimass.server.voice import Voice
 
 __all__ = ["MODEL_KEY", "Engine", "InstalledDrivers", "spool_key"]
 
@@ -42,8 +40,6 @@ log = logging.getLogger("aimass.server")
 T = TypeVar("T")
 _RETRY_S: Final = 5.0
 _GRACE_S: Final = 120.0
-_HISTORY: Final = 10_000
-"""Transcript entries of some hundred bytes in one message."""
 
 
 MODEL_KEY: Final = "model-"
@@ -90,13 +86,16 @@ class Engine:
         self.meters = meters or ServerMeters()
         self.after_commit: Callable[[str], Awaitable[None]] | None = None
         """Called with a run's id after each commit that made a model: housekeeping hangs here."""
+        self.secret: SecretSums | None = None
+        """Who makes sums in secret; set before `start`."""
         self.drivers: Mapping[str, Driver] = InstalledDrivers() if drivers is None else drivers
         self._store, self._blobs, self._spool = store, blobs, spool
         self._signer, self._outbox = signer, outbox
+        self.voice = Voice(outbox, signer)
         self._runs: dict[str, Live] = {}
         self._inherited: frozenset[str] = frozenset()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._committer = Committer(self._next, self._save, self._saved, clock, self._spawn)
+        self._committer = Committer(self._next, self._save, self._saved, clock, self.spawn)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="aimass-store")
         self._sums = ThreadPoolExecutor(1, thread_name_prefix="aimass-sums")
 
@@ -116,6 +115,8 @@ class Engine:
             if not row.run.state.final:
                 going_on.append(live)
         await self.on_disk(self._sweep_spool)
+        if self.secret is not None:
+            await self.secret.sweep()
         resumed = []
         for live in going_on:
             if (hindered := await self.on_disk(hindrance, live.row.run, self.drivers, self._blobs.has)) is not None:
@@ -145,20 +146,22 @@ class Engine:
         """Go on with a run. A deadline that passed while the server was away is no partner's fault: there is grace."""
         run = live.row.run
         if run.state is RunState.WAITING:
-            self._spawn(self._join_deadline(run.run_id, resumed=True))
+            self.spawn(self._join_deadline(run.run_id, resumed=True))
         if run.unheard:
             about(log, run.run_id).info("restored: goes on when all of these were heard: %s", ", ".join(run.unheard))
-            self._spawn(self._hearing_deadline(run.run_id))
+            self.spawn(self._hearing_deadline(run.run_id))
         for state in run.open.values():
             if state.counted is not None:
                 if run.unheard:
                     continue
-                self._spawn(self._reduce(run.run_id, state.step.index, state.counted))
+                self.spawn(self._reduce(run.run_id, state.step.index, state.counted))
             else:
                 deadline_at = self._resumed(state.deadline_at, state.patience_s)
-                live.deadlines[state.step.index] = self._spawn(
+                live.deadlines[state.step.index] = self.spawn(
                     self._step_deadline(run.run_id, state.step.index, deadline_at)
                 )
+                if self.secret is not None and state.attempts is not None and state.attempts.members:
+                    self.spawn(self.secret.form(live, state.step.index, state.attempts.begun))
 
     def _resumed(self, deadline_at: float, deadline_s: float) -> float:
         """When a deadline is due after a restart: after some grace, and no later than it would be if it began now.
@@ -183,13 +186,16 @@ class Engine:
 
     async def stop(self) -> None:
         """End all tasks; what is stored stays as it is."""
+        if self.secret is not None:
+            self.secret.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for pool in (self._sums, self._disk):  # a disk that is slow now must not stop the loop that others end on
             await asyncio.to_thread(pool.shutdown, wait=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin `work`, which ends with the engine; its failure is logged."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -226,6 +232,10 @@ class Engine:
         """Call `function` in the one thread that has the store: what is asked first is done first."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, partial(function, *args))
 
+    async def patiently(self, run_id: str, function: Callable[..., T], *args: object) -> T:
+        """`on_disk`, again and again while the disk is full or the store is locked; it says that it waits."""
+        return await self._patiently(run_id, self._disk, function, *args)
+
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:
         """To its end, even where the call that asked for it is cut: memory and disk say the same."""
         task = asyncio.create_task(work)
@@ -239,8 +249,8 @@ class Engine:
         names = list(live.row.run.participants)
         for partner in names:
             self._outbox.send(partner, messages.invite(live.row))
-        self.tell_history(live, names, 0, await self.on_disk(self._store.entries, live.row.run_id, 0))
-        self._spawn(self._join_deadline(live.row.run_id))
+        self.voice.history(live, names, 0, await self.on_disk(self._store.entries, live.row.run_id, 0))
+        self.spawn(self._join_deadline(live.row.run_id))
 
     async def change(self, run_id: str, change: str, who: str) -> None:
         """Pause, resume or stop; raises `WrongState` where the run's state does not allow it."""
@@ -317,41 +327,48 @@ class Engine:
         run = live.row.run
         for index in [index for index in live.deadlines if str(index) not in run.open]:
             live.deadlines.pop(index).cancel()
-        if change.entries:
-            first = change.entries[0].chain.entries - 1
-            self.tell_history(live, list(run.participants), first, [entry.data for entry in change.entries])
-        for receipt in change.receipts:
-            self._say(live, receipt.partner, messages.receipt(receipt))
+        if self.secret is not None and (ending := self.secret.closed(run.run_id, run.open)) is not None:
+            self.spawn(ending)
+        self.voice.changed(live, change)
         for action in actions:
             match action:
                 case runs.Open():
                     self._open(live, action.step.index)
                 case runs.Reduce():
-                    self._spawn(self._reduce(run.run_id, action.index, action.counted))
-                case runs.TellClosed():
-                    self._say(live, action.partner, messages.close_step(run.run_id, action))
-                case runs.TellCarried():
-                    self._say(live, action.partner, messages.carried(run.run_id, action))
-                case runs.TellStanding():
-                    standing_log = about(log, run.run_id, partner=action.partner)
-                    standing_log.info("%s", action.reason or "takes part again")
-                    self._say(live, action.partner, messages.standing(run.run_id, action.reason))
+                    self.spawn(self._reduce(run.run_id, action.index, action.counted))
+                case runs.TellClosed() | runs.TellCarried() | runs.TellStanding():
+                    self.voice.tell(live, action)
                 case runs.Prolong():
                     about(log, run.run_id, action.index).info("waits longer for its quorum")
                     self._await_deadline(live, action.index)
+                case runs.Form() | runs.Ask() | runs.Gone():
+                    self._in_secret(live, action)
+                case runs.Void():
+                    about(log, run.run_id, action.closed.step.index).warning("no result: %s", action.reason)
                 case runs.End():
                     about(log, run.run_id).info("%s: %s", action.state, action.reason)
-                    for partner in run.participants:
-                        self._say(live, partner, messages.end_run(run))
+                    self.voice.ended(live)
                 case runs.Commit():
                     pass
+
+    def _in_secret(self, live: Live, action: runs.Form | runs.Ask | runs.Gone) -> None:
+        assert self.secret is not None  # noqa: S101  (no run with such steps is taken without it)
+        state = live.row.run.open.get(str(action.index))
+        match action:
+            case runs.Form():
+                self.spawn(self.secret.form(live, action.index, action.number))
+            case runs.Gone():
+                self.spawn(self.secret.gone(live.row.run_id, action))
+            case runs.Ask():
+                if state is not None:
+                    self.voice.ask(live, state.step, state.deadline_at, action.partners)
 
     def _open(self, live: Live, index: int) -> None:
         """Ask whoever is still to answer: a later event of the same commit may have closed the step."""
         state = self._await_deadline(live, index)
         if state is not None:
             asked = [name for name in state.step.participants if state.slots[name].state is SlotState.ASKED]
-            self.ask(live, state.step, state.deadline_at, asked)
+            self.voice.ask(live, state.step, state.deadline_at, asked)
 
     def _await_deadline(self, live: Live, index: int) -> steps.StepState | None:
         """Wait for a step's deadline as it is now, and for no earlier one; the step, unless it is over."""
@@ -360,28 +377,8 @@ class Engine:
         state = live.row.run.open.get(str(index))
         if state is None or state.counted is not None:
             return None
-        live.deadlines[index] = self._spawn(self._step_deadline(live.row.run_id, index, state.deadline_at))
+        live.deadlines[index] = self.spawn(self._step_deadline(live.row.run_id, index, state.deadline_at))
         return state
-
-    def _say(self, live: Live, partner: str, message: pb.ToPartner) -> None:
-        if partner not in live.behind:
-            self._outbox.send(partner, message)
-
-    def tell_history(self, live: Live, partners: Sequence[str], first: int, entries: Sequence[bytes]) -> None:
-        """The transcript from entry `first`, in messages that the wire takes, each signed at the head after it."""
-        run_id, held = live.row.run_id, len(entries)
-        for start in range(0, max(held, 1), _HISTORY):
-            part = entries[start : start + _HISTORY]
-            end = start + len(part)
-            at = live.chain if end == held else Chain(first + end - 1).extended(part[-1])
-            message = messages.history(run_id, first + start, part, sign_head(self._signer, run_id, at))
-            for partner in partners:
-                self._say(live, partner, message)
-
-    def ask(self, live: Live, step: Step, deadline_at: float, partners: Sequence[str]) -> None:
-        """An open step, or an earlier one whose late work is waited for, to some of its participants."""
-        for partner, message in messages.open_steps(live.row.run_id, step, deadline_at, partners, live.heads):
-            self._say(live, partner, message)
 
     # ---------------------------------------------------------------- time and sums
 
@@ -429,11 +426,14 @@ class Engine:
             if state is None or str(index) not in live.row.run.open:
                 raise Stopped("the run ended while its step waited to be summed", code="run.ended")
             return reduce_step(
-                run, live.chain, state, paths, verify, driver, self._blobs, self._signer, self.clock.now()
+                run, live.chain, state, paths, verify, driver, self._blobs, self._signer, self.clock.now(), secure
             )
 
         watch, step_log = Stopwatch(), about(log, run.run_id, index)
         try:
+            secure = None
+            if self.secret is not None and state is not None and state.attempts is not None:
+                secure = await self.secret.inputs(live, state)
             done = await self._patiently(run.run_id, self._sums, self.meters.sum_seconds.timed(reduce))
             watch.lap("summed")
             step_log.info("%s %d contributions", watch, len(counted))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Collection, Coroutine, Iterable
+from typing import Any, Protocol
 
 from aimass.privacy.transcript import Chain
 from aimass.proto.v1 import federation_pb2 as pb
-from aimass.server.runs import Run
+from aimass.server import steps
+from aimass.server.aggregation.secure_sums import SecureInputs
+from aimass.server.runs import Gone, Run
 from aimass.server.store import RunRow
 from aimass.server.turns import Turn
 
-__all__ = ["Live", "Outbox", "Waiting"]
+__all__ = ["Live", "Outbox", "SecretSums", "Waiting"]
 
 
 class Outbox(Protocol):
@@ -26,6 +28,34 @@ class Outbox(Protocol):
 
     def connected(self) -> frozenset[str]:
         """Who is here now."""
+        ...
+
+
+class SecretSums(Protocol):
+    """Who makes the sums of steps that are summed in secret. What it gives is to be spawned."""
+
+    async def sweep(self) -> None:
+        """At the start: forget what belongs to steps that are over."""
+        ...
+
+    def form(self, live: Live, index: int, number: int) -> Coroutine[Any, Any, None]:
+        """Begin the attempt that a step's state speaks of, or go on with it."""
+        ...
+
+    def gone(self, run_id: str, action: Gone) -> Coroutine[Any, Any, None]:
+        """A member is out of its attempt."""
+        ...
+
+    def closed(self, run_id: str, left: Collection[str]) -> Coroutine[Any, Any, None] | None:
+        """All steps of a run are over but those that are `left`."""
+        ...
+
+    async def inputs(self, live: Live, state: steps.StepState) -> SecureInputs:
+        """What a closed step's sum is made of."""
+        ...
+
+    def stop(self) -> None:
+        """End all tasks."""
         ...
 
 

@@ -33,6 +33,7 @@ from aimass.server.lookout import Lookout
 from aimass.server.partner_desk import PartnerDesk
 from aimass.server.readings import Readings
 from aimass.server.retention import Housekeeping, room_for_work
+from aimass.server.secure_desk import SecureDesk
 from aimass.server.service import FederationService, trust_update
 from aimass.server.sessions import Sessions
 from aimass.server.settings import ServerSettings, load_settings
@@ -88,7 +89,6 @@ async def _serve(
     blobs.sweep()
     store = await asyncio.to_thread(Store.open, data / "runs.sqlite", durability)
     sessions = Sessions()
-    limits = Limits(weight=settings.limits.max_weight, norm=settings.limits.max_norm)
     engine = Engine(store, blobs, spool, keys.identity, sessions, clock)
 
     def room() -> None:
@@ -98,8 +98,9 @@ async def _serve(
     housekeeping = Housekeeping(engine, store, blobs, settings.keep.models)
     engine.after_commit = housekeeping.after_commit
     readings = Readings(engine, store, blobs, sessions, lambda: housekeeping.deletions)
-    partners = PartnerDesk(engine, store, lambda: trust.roster, sessions)
-    contributions = Contributions(engine, blobs, spool, limits)
+    engine.secret = secure = SecureDesk(engine, store, blobs, spool, lambda: trust.roster, keys.identity)
+    partners = PartnerDesk(engine, store, lambda: trust.roster, sessions, secure)
+    contributions = Contributions(engine, blobs, spool, _contribution_limits(settings), secure)
     gate = Gate(trust)
     _on_new_trust(trust, gate, sessions, partners)
     desk = EnrolmentDesk(store, trust, clock, settings.enrolment)
@@ -143,6 +144,10 @@ async def _serve(
         await lookout.close()
         await engine.stop()
         store.close()
+
+
+def _contribution_limits(settings: ServerSettings) -> Limits:
+    return Limits(weight=settings.limits.max_weight, norm=settings.limits.max_norm)
 
 
 class _Links:

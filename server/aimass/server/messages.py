@@ -25,6 +25,7 @@ __all__ = [
     "open_steps",
     "reason_of",
     "receipt",
+    "secagg",
     "standing",
     "unknown_run",
 ]
@@ -89,6 +90,11 @@ def standing(run_id: str, reason: str) -> pb.ToPartner:
 def receipt(row: ReceiptRow) -> pb.ToPartner:
     """A signed receipt."""
     return pb.ToPartner(receipt=pb.Receipt(body=row.body, signature=row.signature))
+
+
+def secagg(run_id: str, step: int, attempt: int, kind: str, data: bytes) -> pb.ToPartner:
+    """A message of an attempt at a step's secure sum."""
+    return pb.ToPartner(secagg=pb.SecAgg(run_id=run_id, step=step, attempt=attempt, kind=kind, data=data))
 
 
 def end_run(run: Run) -> pb.ToPartner:

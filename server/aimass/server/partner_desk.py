@@ -18,6 +18,7 @@ from aimass.proto.views import ParticipantState, SlotState
 from aimass.server import messages, runs, steps
 from aimass.server.engine import Engine
 from aimass.server.live import Live, Outbox
+from aimass.server.secure_desk import SecureDesk
 from aimass.server.store import News, Store
 
 __all__ = ["PartnerDesk"]
@@ -30,8 +31,11 @@ _HEAD: Final = re.compile(r"[0-9a-f]{64}")
 class PartnerDesk:
     """One method for each message; strangers, repeats and latecomers change nothing."""
 
-    def __init__(self, engine: Engine, store: Store, roster: Callable[[], Roster], outbox: Outbox) -> None:
+    def __init__(
+        self, engine: Engine, store: Store, roster: Callable[[], Roster], outbox: Outbox, secure: SecureDesk
+    ) -> None:
         self._engine, self._store, self._roster, self._outbox = engine, store, roster, outbox
+        self._secure = secure
 
     def arrives(self, partner: str) -> None:
         """A partner can be spoken to from now on; its runs' news wait until it is brought up to date."""
@@ -99,7 +103,7 @@ class PartnerDesk:
         live.behind.discard(partner)
         if not run.state.final:
             self._outbox.send(partner, messages.invite(live.row))
-        self._engine.tell_history(live, [partner], seen, news.entries)
+        self._engine.voice.history(live, [partner], seen, news.entries)
         for row in news.receipts:
             self._outbox.send(partner, messages.receipt(row))
         if run.state.final:
@@ -109,7 +113,9 @@ class PartnerDesk:
             self._outbox.send(partner, messages.standing(run.run_id, member.reason))
         for name, step, slot, deadline_at in run.places():
             if name == partner and slot.state is SlotState.ASKED:
-                self._engine.ask(live, step, deadline_at, [partner])
+                self._engine.voice.ask(live, step, deadline_at, [partner])
+            elif name == partner and slot.state is SlotState.READY:
+                self._secure.tell_again(run.run_id, step.index, partner)
 
     async def joined(self, partner: str, message: pb.Joined) -> None:
         """A partner takes part; it must have read the plan that was submitted."""
@@ -160,6 +166,14 @@ class PartnerDesk:
         about(log, message.run_id, message.step, partner, message.fault.code).info("cannot do it: %s", reason)
         failed = steps.Failed(partner=partner, reason=reason)
         await self._engine.apply(message.run_id, runs.InStep(index=message.step, event=failed))
+
+    async def ready(self, partner: str, message: pb.Ready) -> None:
+        """A partner has encoded its input to a secure sum."""
+        await self._secure.ready(partner, message)
+
+    async def secagg(self, partner: str, message: pb.SecAgg) -> None:
+        """A message of secure aggregation."""
+        await self._secure.message(partner, message)
 
     async def head_seen(self, partner: str, message: pb.HeadSeen) -> None:
         """Keep a partner's signed word on the history, to be relayed to the others.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import Chain
-from aimass.proto.contribution import Contribution, decode_contribution
+from aimass.proto.contribution import Contribution, Metric, decode_contribution
 from aimass.proto.errors import IntegrityError, NotFound
 from aimass.proto.hashing import file_digest
 from aimass.proto.storage import Blobs, map_file
@@ -16,10 +17,11 @@ from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
 from aimass.server import run_machine, runs, steps
 from aimass.server.aggregation.models import ModelStore
+from aimass.server.aggregation.secure_sums import SecureInputs, SecureTold, secure_sum
 from aimass.server.aggregation.summary import Summariser
 from aimass.server.aggregation.sums import SpooledSums, sum_metrics
 from aimass.server.commits import step_commit
-from aimass.server.drivers.base import Driver, StepResult
+from aimass.server.drivers.base import Driver, StepResult, Sums
 from aimass.server.run_views import step_view
 from aimass.server.store import Commit, ModelRow
 
@@ -36,28 +38,53 @@ def reduce_step(
     blobs: Blobs,
     signer: Ed25519PrivateKey,
     now: float,
+    secure: SecureInputs | None = None,
 ) -> tuple[runs.Received, Commit]:
     """Sum the contributions at `paths`, by partner, in the order of the participants' keys; what is to be stored.
 
-    The files of the partners in `verify` are compared with their digests first. Raises the named error of a
-    contribution, model or driver that cannot be used: then the run cannot go on.
+    With `secure` they are masked inputs, of which the sum alone can be read. The files of the partners in `verify` are
+    compared with their digests first. Raises the named error of a contribution, model or driver that cannot be used:
+    then the run cannot go on.
     """
     index, counted = state.step.index, tuple(paths)
-    ordered = sorted(counted, key=lambda name: run.participants[name].key.encode())
-    contributions = [_spooled(paths[name], name, state.slots[name].digest, verify=name in verify) for name in ordered]
-    sums, metrics = SpooledSums(contributions), sum_metrics(contributions)
-    result = StepResult(state.step, counted, metrics, sums)
+    reduced = _plain(run, state, paths, verify) if secure is None else _secure(secure, state, paths, verify)
+    result = StepResult(state.step, counted, reduced.metrics, reduced.sums)
     summariser = _summariser(run, blobs)
     models = ModelStore(blobs, summariser)
     after = driver.receive(run_machine.driver_state(run, driver), result, models, run_machine.context(run))
     model = driver.model(after)
-    figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
-    view = step_view(state, now, model if model != run.model else "", metrics, figures, summariser.summary())
+    view = step_view(
+        state, now, model if model != run.model else "", reduced.metrics, reduced.figures, summariser.summary()
+    )
     made: tuple[ModelRow, ...] = ()
     if model != run.model:
         made = (ModelRow(run.run_id, index, model, state.step.round, len(blobs.open(model)), now),)
     received = runs.Received(index=index, driver=canonical_json(after).decode(), model=model)
-    return received, step_commit(run, chain, state, view, made, signer)
+    return received, step_commit(run, chain, state, view, made, signer, reduced.told)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reduced:
+    """A step's sums and metrics, and the figures of single partners that their policies released."""
+
+    sums: Sums
+    metrics: Mapping[str, Metric]
+    figures: Mapping[str, Mapping[str, float]]
+    told: SecureTold | None = None
+
+
+def _plain(run: runs.Run, state: steps.StepState, paths: Mapping[str, Path], verify: Collection[str]) -> _Reduced:
+    ordered = sorted(paths, key=lambda name: run.participants[name].key.encode())
+    contributions = [_spooled(paths[name], name, state.slots[name].digest, verify=name in verify) for name in ordered]
+    figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
+    return _Reduced(SpooledSums(contributions), sum_metrics(contributions), figures)
+
+
+def _secure(
+    inputs: SecureInputs, state: steps.StepState, paths: Mapping[str, Path], verify: Collection[str]
+) -> _Reduced:
+    sums, told = secure_sum(inputs, paths, verify)
+    return _Reduced(sums, sums.metrics(), {name: state.slots[name].figures for name in sorted(paths)}, told)
 
 
 def _spooled(path: Path, partner: str, digest: str, *, verify: bool) -> Contribution:

@@ -17,7 +17,7 @@ from aimass.proto.values import Value, canonical_json, decode_json
 from aimass.server import tables
 from aimass.server.store import Store
 
-__all__ = ["AttemptKey", "Begun", "SecureLog"]
+__all__ = ["AttemptKey", "Begun", "BegunMember", "SecureLog"]
 
 _BEGUN: Final = "begun"
 _INPUT: Final = "input"
@@ -35,12 +35,29 @@ class AttemptKey:
     number: int
 
 
+class BegunMember(Value, frozen=True):
+    """A member by its roster id; its identity key in hexadecimal."""
+
+    id: int
+    name: str
+    identity: str
+
+
 class Begun(Value, frozen=True):
-    """How an attempt began: the round context's bytes in hexadecimal, names and identity keys by roster id."""
+    """How an attempt began: the round context's bytes in hexadecimal, and its members."""
 
     context: str
-    names: dict[int, str]
-    identities: dict[int, str]
+    members: tuple[BegunMember, ...]
+
+    @property
+    def names(self) -> dict[int, str]:
+        """By roster id."""
+        return {member.id: member.name for member in self.members}
+
+    @property
+    def identities(self) -> dict[int, bytes]:
+        """Identity keys by roster id."""
+        return {member.id: bytes.fromhex(member.identity) for member in self.members}
 
 
 class _Input(Value, frozen=True):

@@ -154,5 +154,9 @@ class FederationService(rpc.FederationServicer):
                 await self._desk.step_failed(partner, message.step_failed)
             case "head_seen":
                 await self._desk.head_seen(partner, message.head_seen)
+            case "ready":
+                await self._desk.ready(partner, message.ready)
+            case "secagg":
+                await self._desk.secagg(partner, message.secagg)
             case other:
                 raise BadInput("not a message of this protocol", code="session.message", value=other)

@@ -62,13 +62,14 @@ class Slot(Value, frozen=True):
 class Attempts(Value, frozen=True):
     """Of a step that is summed in secret: how often that was begun, and who takes part in the attempt under way.
 
-    At most `most` are begun; for who is missing after one, the next waits `wait_s`.
+    At most `most` are begun; for who is missing after one, the next waits `wait_s`. `last` is why the last one ended.
     """
 
     most: int
     wait_s: float
     begun: int = 0
     members: tuple[str, ...] = ()
+    last: str = ""
 
 
 class StepState(Value, frozen=True):

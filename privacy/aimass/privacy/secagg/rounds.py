@@ -47,14 +47,15 @@ def lanes_of(plan: Plan, step: Step, groups: Groups) -> LanePlan:
     Their width is for all who are asked, so what a partner has encoded fits every attempt of the step.
     """
     assert plan.secure is not None  # noqa: S101  (asked of secure plans alone)
+    updates = step.kind is StepKind.TRAIN
     quantisation = Quantisation(
         members=len(step.participants),
         bits=plan.secure.bits,
         clip=plan.secure.clip,
-        max_weight=plan.secure.max_weight,
+        max_weight=1 if plan.train.weight == "one" and updates else plan.secure.max_weight,
         real_bound=plan.secure.real_bound,
     )
-    return plan_lanes(groups, plan.secure.metrics, quantisation, updates=step.kind is StepKind.TRAIN)
+    return plan_lanes(groups, plan.secure.metrics, quantisation, updates=updates)
 
 
 def _model_digest(step: Step) -> bytes:

@@ -1,0 +1,100 @@
+"""The sum of masked inputs, and what it shows once the masks are off: a step's sums, and nobody's part in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from aimass.privacy.secagg.faults import FaultError
+from aimass.privacy.secagg.labels import Name
+from aimass.privacy.secagg.lanes import LanePlan, LaneSums, decode
+from aimass.privacy.secagg.masks import Lanes, lane_type
+from aimass.privacy.secagg.packing import add_packed
+from aimass.privacy.secagg.server_state import Finish, ServerState
+from aimass.privacy.secagg.unmasking import unmask
+from aimass.proto.errors import IntegrityError, NotFound
+from aimass.proto.hashing import file_digest
+from aimass.proto.names import Digest
+from aimass.proto.names import Name as PartnerName
+from aimass.proto.storage import map_file
+from aimass.proto.values import Value
+
+__all__ = ["SecureInputs", "SecureTold", "secure_sum"]
+
+
+class SecureTold(Value, frozen=True):
+    """What the history says of a secure sum: the attempt by its digests, who signed for it, and the sum's own digest.
+
+    With the messages that a partner holds it can show what it took part in; nothing here says what anybody sent.
+    """
+
+    attempt: int
+    ctx: Digest
+    sid: Digest
+    members: tuple[PartnerName, ...]
+    sharers: Digest
+    survivors: Digest
+    signers: tuple[PartnerName, ...]
+    sum: Digest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SecureInputs:
+    """An attempt that has come to its end: the machine's last state, the mask keys, the lanes, names by roster id."""
+
+    state: ServerState
+    finish: Finish
+    lanes: LanePlan
+    names: Mapping[int, str]
+
+
+def secure_sum(inputs: SecureInputs, paths: Mapping[str, Path], verify: Collection[str]) -> tuple[LaneSums, SecureTold]:
+    """Add the payloads at `paths`, by partner, take the masks off, and check the sum's own check lanes.
+
+    Holds one accumulator and blocks. Raises the named error of a payload that is gone or changed, or E_SUM_CHECK.
+    """
+    context = inputs.state.context
+    total: Lanes = np.zeros(context.lanes, lane_type(context.bits))
+    for member in inputs.finish.survivors:
+        name = inputs.names[member]
+        add_packed(total, _payload(paths[name], name, inputs.state, member, verify=name in verify), context.bits)
+    try:
+        lanes = unmask(context, total, list(inputs.finish.plus), list(inputs.finish.minus))
+    except FaultError as error:
+        raise error.fault.error() from error
+    return decode(inputs.lanes, lanes, len(inputs.finish.survivors)), _told(inputs, lanes)
+
+
+def _payload(path: Path, name: str, state: ServerState, member: int, *, verify: bool) -> memoryview:
+    if not path.is_file():
+        raise NotFound(f"the masked input of {name} is gone from the spool", code="contribution.missing")
+    wanted = state.inputs[member].payload_digest.hex()
+    if verify and (found := file_digest(path)) != wanted:
+        raise IntegrityError(
+            f"the masked input of {name} has changed in the spool",
+            code="contribution.changed",
+            value=found,
+            limit=wanted,
+            cure="Look at this disk before the next run; nothing of this step was used.",
+        )
+    return map_file(path)
+
+
+def _told(inputs: SecureInputs, lanes: Lanes) -> SecureTold:
+    state = inputs.state
+    attempt = state.attempt
+    assert attempt is not None  # noqa: S101  (an attempt with a sum has its members)
+    return SecureTold(
+        attempt=state.context.attempt,
+        ctx=state.context.ctx.hex(),
+        sid=attempt.sid.hex(),
+        members=tuple(sorted(inputs.names.values())),
+        sharers=attempt.set_digest(Name.SHARERS, state.sharers).hex(),
+        survivors=attempt.set_digest(Name.SURVIVORS, state.survivors).hex(),
+        signers=tuple(sorted(inputs.names[member] for member in state.signatures)),
+        sum=hashlib.sha256(np.ascontiguousarray(lanes).tobytes()).hexdigest(),
+    )

@@ -1,0 +1,354 @@
+"""Secure sums at the server: attempts begun and resumed, members' messages and masked inputs, and how each ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aimass.privacy.roster import Roster
+from aimass.privacy.secagg import server as machine
+from aimass.privacy.secagg.client_state import Kind
+from aimass.privacy.secagg.context import decode_context
+from aimass.privacy.secagg.faults import Code, Fault, FaultError
+from aimass.privacy.secagg.lanes import LanePlan
+from aimass.privacy.secagg.messages import Abort
+from aimass.privacy.secagg.packing import check_packed
+from aimass.privacy.secagg.rounds import context_of, lanes_of
+from aimass.privacy.secagg.server_state import Ended, Finish, From, GiveUp, Input, Phase
+from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Refused, WrongState
+from aimass.proto.logs import about, subject
+from aimass.proto.step import Step
+from aimass.proto.storage import Blobs, Spool, map_file
+from aimass.proto.tensors import Blob
+from aimass.proto.transfer import SubmitHeader
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.values import decode_json
+from aimass.server import messages, runs, steps
+from aimass.server.aggregation.secure_sums import SecureInputs
+from aimass.server.engine import Engine, spool_key
+from aimass.server.live import Live
+from aimass.server.secure_attempt import Attempt, replayed
+from aimass.server.secure_log import AttemptKey, Begun, BegunMember, SecureLog
+from aimass.server.store import Store
+
+__all__ = ["SecureDesk"]
+
+log = logging.getLogger("aimass.server")
+_MOST_FIGURES: Final = 1_000
+
+
+class SecureDesk:
+    """All attempts of a server, one at most for each step."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        blobs: Blobs,
+        spool: Spool,
+        roster: Callable[[], Roster],
+        signer: Ed25519PrivateKey,
+    ) -> None:
+        self._engine, self._log, self._blobs, self._spool = engine, SecureLog(store), blobs, spool
+        self._roster, self._signer = roster, signer
+        self._attempts: dict[tuple[str, int], Attempt] = {}
+        self._ends: dict[tuple[str, int], tuple[Attempt, Finish]] = {}
+        self._recorded: set[tuple[str, int]] = set()
+
+    # ---------------------------------------------------------------- from the engine
+
+    async def sweep(self) -> None:
+        """Forget what belongs to steps that are over."""
+        self._recorded = set(await self._engine.on_disk(self._log.held))
+        for run_id, index in sorted(self._recorded):
+            live = self._engine.find(run_id)
+            if live is None or str(index) not in live.row.run.open:
+                await self._forget(run_id, index)
+
+    def form(self, live: Live, index: int, number: int) -> Coroutine[Any, Any, None]:
+        """Begin an attempt, or go on with it where it has begun; the members are those of the step's state."""
+        return self._formed(live, index, number)
+
+    def gone(self, run_id: str, action: runs.Gone) -> Coroutine[Any, Any, None]:
+        """A member is out: what it sent and is not being summed yet counts no more if it left the run."""
+        return self._gone(run_id, action)
+
+    def closed(self, run_id: str, left: Collection[str]) -> Coroutine[Any, Any, None] | None:
+        """End the attempts of a run's steps that are not among those that are `left`; None where there are none."""
+        over = [index for run, index in self._recorded if run == run_id and str(index) not in left]
+        for index in over:
+            if (attempt := self._attempts.pop((run_id, index), None)) is not None:
+                attempt.stop()
+            self._ends.pop((run_id, index), None)
+        return self._forget_all(run_id, over) if over else None
+
+    def tell_again(self, run_id: str, index: int, partner: str) -> None:
+        """To a partner that is back: what the attempt at a step told it last."""
+        if (attempt := self._attempts.get((run_id, index))) is not None and not attempt.over:
+            attempt.tell_again(partner)
+
+    async def inputs(self, live: Live, state: steps.StepState) -> SecureInputs:
+        """What a closed step's sum is made of; after a restart from what was recorded."""
+        place = live.row.run_id, state.step.index
+        if place not in self._ends and state.attempts is not None:
+            await self._formed(live, state.step.index, state.attempts.begun)
+        if place not in self._ends:
+            raise IntegrityError(
+                "what was recorded of an attempt does not come to its sum",
+                code="secure.record",
+                value=state.step.index,
+                cure="Look at this disk before the next run; nothing of this step was used.",
+            )
+        attempt, finish = self._ends[place]
+        lanes = await asyncio.to_thread(self._lanes, live, state.step)
+        return SecureInputs(attempt.state, finish, lanes, attempt.names)
+
+    def stop(self) -> None:
+        """End all tasks."""
+        for attempt in self._attempts.values():
+            attempt.stop()
+
+    # ---------------------------------------------------------------- beginning and ending
+
+    def _lanes(self, live: Live, step: Step) -> LanePlan:
+        plan = live.row.run.plan
+        driver = self._engine.drivers[plan.stages[live.row.run.stage].driver]
+        return lanes_of(plan, step, driver.expects(step, Blob(self._blobs.open(step.inputs[0])).layout))
+
+    async def _formed(self, live: Live, index: int, number: int) -> None:
+        key = AttemptKey(live.row.run_id, index, number)
+        state = live.row.run.open.get(str(index))
+        if state is None or state.attempts is None or state.attempts.begun != number:
+            return
+        try:
+            held = await self._engine.on_disk(self._log.load, key)
+            begun, events = held or (await self._begun(live, key, state), [])
+            context = decode_context(bytes.fromhex(begun.context))
+            first = machine.begin(context, begun.identities, self._signer)
+            outcome = await asyncio.to_thread(replayed, first, events) if events else first
+            self._recorded.add((key.run_id, key.step))
+            if held is None:
+                await self._engine.patiently(key.run_id, self._log.begin, key, begun)
+                await self._engine.on_disk(self._log.forget, key.run_id, [index], {index: number})
+        except AimassError as error:
+            await self._engine.give_up(live, error)
+            return
+        except FaultError as error:
+            await self._engine.give_up(live, error.fault.error())
+            return
+        except Exception as error:
+            log.exception("an attempt could not begin", extra=subject(key.run_id, index))
+            what = "an attempt at a secure sum could not begin; the server's log says why"
+            await self._engine.give_up(live, InternalError(what, code="secure.failed", value=type(error).__name__))
+            return
+        if str(index) not in live.row.run.open:
+            return
+        assert live.row.run.plan.secure is not None  # noqa: S101  (its steps have attempts)
+        attempt = Attempt(
+            key, begun.names, outcome, len(events), self._append, self._said(key), self._over, self._engine.clock,
+            live.row.run.plan.secure.phase_s,
+        )  # fmt: skip
+        if (older := self._attempts.get((key.run_id, index))) is not None:
+            older.stop()
+        self._attempts[key.run_id, index] = attempt
+        about(log, key.run_id, index).info(
+            "attempt %d at a secure sum of %d partners%s", number, len(begun.names), ", resumed" if held else ""
+        )
+        attempt.start()
+        for name in attempt.ids if held else ():  # who came back before it was read from the store
+            self.tell_again(key.run_id, index, name)
+
+    async def _begun(self, live: Live, key: AttemptKey, state: steps.StepState) -> Begun:
+        roster, run = self._roster(), live.row.run
+        assert state.attempts is not None  # noqa: S101  (asked of an attempt that was formed)
+        found = [roster.by_name[name] for name in state.attempts.members if name in roster.by_name]
+        lanes = await asyncio.to_thread(self._lanes, live, state.step)
+        context = context_of(
+            run.plan, live.row.plan_digest, key.run_id, state.step, key.number - 1, [member.id for member in found],
+            roster.digest, self._engine.identity, lanes,
+        )  # fmt: skip
+        return Begun(
+            context=context.data.hex(),
+            members=tuple(BegunMember(id=m.id, name=m.name, identity=m.identity.hex()) for m in found),
+        )
+
+    async def _append(self, key: AttemptKey, first: int, events: Any) -> None:
+        await self._engine.patiently(key.run_id, self._log.append, key, first, events)
+
+    def _said(self, key: AttemptKey) -> Callable[[str, Kind, bytes], None]:
+        def say(partner: str, kind: Kind, data: bytes) -> None:
+            if (live := self._engine.find(key.run_id)) is not None:
+                self._engine.voice.say(live, partner, messages.secagg(key.run_id, key.step, key.number, kind, data))
+
+        return say
+
+    def _over(self, attempt: Attempt, end: Finish | Ended) -> None:
+        key = attempt.key
+        if isinstance(end, Finish):
+            self._ends[key.run_id, key.step] = attempt, end
+            digests = {
+                attempt.names[member]: attempt.state.inputs[member].payload_digest.hex() for member in end.survivors
+            }
+            event: steps.StepEvent = steps.Summed(number=key.number, digests=digests)
+        else:
+            event = self._ended(attempt, end)
+        self._engine.spawn(self._applied(key, event))
+
+    async def _applied(self, key: AttemptKey, event: steps.StepEvent) -> None:
+        await self._engine.apply(key.run_id, runs.InStep(index=key.step, event=event))
+
+    def _ended(self, attempt: Attempt, end: Ended) -> steps.AttemptEnded:
+        key = attempt.key
+        absent = tuple(sorted(attempt.names[member] for member in end.absent if member in attempt.names))
+        reason = _reason(attempt, end.fault, absent)
+        about(log, key.run_id, key.step, code=end.fault.error().code).warning("attempt %d: %s", key.number, reason)
+        return steps.AttemptEnded(
+            number=key.number,
+            reason=reason,
+            at=self._engine.clock.now(),
+            absent=absent,
+            withheld=absent if end.fault.code is Code.SEED_INCOMPLETE else (),
+            burnt=attempt.burnt,
+        )
+
+    async def _gone(self, run_id: str, action: runs.Gone) -> None:
+        attempt = self._attempts.get((run_id, action.index))
+        if attempt is None or attempt.key.number != action.number or attempt.over:
+            return
+        member = attempt.ids.get(action.partner)
+        if member is None:
+            return
+        try:
+            if action.left and attempt.state.phase <= Phase.INPUT and member in attempt.state.inputs:
+                await attempt.feed(GiveUp(f"{action.partner} left the run, and its input is not summed"))
+            else:
+                await attempt.gave_up(action.partner)
+        except FaultError:
+            pass  # the attempt ended meanwhile
+
+    async def _forget(self, run_id: str, index: int) -> None:
+        await self._forget_all(run_id, [index])
+
+    async def _forget_all(self, run_id: str, indices: list[int]) -> None:
+        await self._engine.patiently(run_id, self._log.forget, run_id, indices)
+        self._recorded -= {(run_id, index) for index in indices}
+
+    # ---------------------------------------------------------------- from partners
+
+    async def ready(self, partner: str, message: pb.Ready) -> None:
+        """A partner's input is encoded."""
+        run = self._engine.live(message.run_id).row.run
+        if partner not in run.participants:
+            raise Refused("not a participant of this run", code="secure.stranger", value=partner)
+        figures = decode_json(dict[str, float], message.figures or b"{}", "released figures")
+        if len(figures) > _MOST_FIGURES:
+            raise BadInput("too many figures", code="secure.figures", value=len(figures), limit=_MOST_FIGURES)
+        event = steps.Ready(partner=partner, figures=figures)
+        await self._engine.apply(message.run_id, runs.InStep(index=message.step, event=event))
+
+    async def message(self, partner: str, message: pb.SecAgg) -> None:
+        """A member's message; raises the named error of one that is refused, and the attempt goes on."""
+        attempt = self._of(message.run_id, message.step, message.attempt)
+        if attempt is None:
+            about(log, message.run_id, message.step, partner).info("a message of an attempt that is over: dropped")
+            return
+        member = _member(attempt, partner)
+        try:
+            kind = Kind(message.kind)
+        except ValueError:
+            raise BadInput("no message of this protocol", code="secagg.kind", value=ascii(message.kind[:32])) from None
+        if kind is Kind.ABORT:
+            self._told_why(attempt, partner, message.data)
+        try:
+            await attempt.feed(From(member, kind, message.data))
+        except FaultError as error:
+            raise error.fault.error() from error
+
+    def _told_why(self, attempt: Attempt, partner: str, data: bytes) -> None:
+        try:
+            abort = Abort.decode(data)
+        except FaultError:
+            return
+        attempt.reasons[partner] = abort.code
+        blamed = ", ".join(attempt.names.get(member, str(member)) for member in abort.blamed)
+        about(log, attempt.key.run_id, attempt.key.step, partner, f"secagg.{abort.code}").warning(
+            "gave up attempt %d: %s%s", attempt.key.number, abort.code, f", blames {blamed}" if blamed else ""
+        )
+
+    def _of(self, run_id: str, index: int, number: int) -> Attempt | None:
+        attempt = self._attempts.get((run_id, index))
+        return attempt if attempt is not None and attempt.key.number == number else None
+
+    # ---------------------------------------------------------------- masked inputs
+
+    def key(self, partner: str, header: SubmitHeader) -> str:
+        """Where a masked input goes, if it may come now: from its signed header, before a byte of it is read."""
+        attempt = self._of(header.run_id, header.step, header.attempt)
+        if attempt is None:
+            raise WrongState("no such attempt is open", code="secure.attempt", value=header.attempt)
+        try:
+            found = machine.check_input(attempt.state, _member(attempt, partner), _signed(header))
+        except FaultError as error:
+            raise error.fault.error() from error
+        if (found.length, found.payload_digest.hex()) != (header.size, header.digest):
+            raise BadInput("not the input that its header speaks of", code="secure.header", value=header.digest[:16])
+        return spool_key(header.run_id, header.step, partner)
+
+    def stored(self, partner: str, header: SubmitHeader) -> bool:
+        """Whether exactly this input was acknowledged in this attempt."""
+        attempt = self._of(header.run_id, header.step, header.attempt)
+        held = attempt.state.inputs.get(attempt.ids.get(partner, -1)) if attempt is not None else None
+        return held is not None and held.payload_digest.hex() == header.digest
+
+    async def accept(self, partner: str, header: SubmitHeader, path: Path) -> None:
+        """Record an input that is whole, as its digest shows; then it may be acknowledged."""
+        attempt = self._of(header.run_id, header.step, header.attempt)
+        if attempt is None:
+            raise WrongState("the attempt ended before this input was whole", code="secure.late", value=header.attempt)
+        context, member = attempt.state.context, _member(attempt, partner)
+        try:
+            check_packed(map_file(path), context.lanes, context.bits)
+            padded = True
+        except ValueError:
+            padded = False
+        event = Input(member, _signed(header), header.size, bytes.fromhex(header.digest), padded)
+        try:
+            await attempt.feed(event)
+        except FaultError as error:
+            self._engine.meters.contributions.add("refused", error.fault.error().code)
+            about(log, header.run_id, header.step, partner).warning("masked input refused: %s", error)
+            raise error.fault.error() from error
+        self._engine.meters.contributions.add("stored", "")
+        about(log, header.run_id, header.step, partner).info("masked input stored, %d bytes", header.size)
+
+
+def _member(attempt: Attempt, partner: str) -> int:
+    member = attempt.ids.get(partner)
+    if member is None:
+        raise Refused("not a member of this attempt", code="secure.member", value=partner)
+    return member
+
+
+def _signed(header: SubmitHeader) -> bytes:
+    try:
+        return bytes.fromhex(header.masked)
+    except ValueError:
+        raise BadInput("a header that is not hexadecimal", code="secure.header") from None
+
+
+def _reason(attempt: Attempt, fault: Fault, absent: tuple[str, ...]) -> str:
+    """One line: the fault, who was waited for in vain, what members said themselves, who is blamed."""
+    parts = [f"{fault.code}: {fault.error().sentence()}"]
+    if absent:
+        parts.append(f"missing: {', '.join(absent)}")
+    if attempt.reasons:
+        said = ", ".join(f"{name} {code}" for name, code in sorted(attempt.reasons.items()))
+        parts.append(f"gave up: {said}")
+    if fault.blamed:
+        parts.append(f"blamed: {', '.join(attempt.names.get(member, str(member)) for member in fault.blamed)}")
+    return "; ".join(parts)

@@ -1,0 +1,276 @@
+"""Secure sums at the server: exact sums of those that stayed, whoever vanishes and whenever the server dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from aimass.privacy.secagg.client_state import Kind, Limits
+from aimass.privacy.secagg.faults import Code
+from aimass.privacy.secagg.parameters import Profile
+from aimass.proto.plan import Plan, SecureSettings, decode_plan, encode_plan
+from aimass.proto.tensors import Blob
+from aimass.proto.views import RunState, SlotState
+from aimass.server.audit import audit_run, gather
+from aimass.server.secure_log import SecureLog
+from tests.support.clock import ManualClock
+from tests.support.engines import Bench
+from tests.support.secure_members import SecurePartner, settled
+
+NAMES = ("east", "north", "south", "west")
+VALUES = {"east": (0.5, 10.0), "north": (-0.25, 30.0), "south": (0.125, 20.0), "west": (1.0, 40.0)}
+
+
+def run(scenario: Coroutine[object, object, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, 60))
+
+
+def secure_plan(bench: Bench, rounds: int = 1, quorum: int = 3, **settings: object) -> bytes:
+    plan: Plan = decode_plan(bench.plan(rounds=rounds, quorum=quorum))
+    secure = SecureSettings(clip=4.0, max_weight=64, **settings)  # type: ignore[arg-type]
+    return encode_plan(msgspec.structs.replace(plan, secure=secure))
+
+
+async def begun(
+    bench: Bench, rounds: int = 1, quorum: int = 3, **settings: object
+) -> tuple[str, dict[str, SecurePartner]]:
+    run_id = await bench.submit(secure_plan(bench, rounds, quorum, **settings))
+    partners = {name: SecurePartner(bench, run_id, name, *VALUES[name]) for name in NAMES}
+    await bench.join(run_id)
+    return run_id, partners
+
+
+def final(bench: Bench, run_id: str) -> bool:
+    return bench.engine.live(run_id).row.run.state.final
+
+
+def mean(*names: str) -> float:
+    weight = sum(VALUES[name][1] for name in names)
+    return sum(value * w for value, w in (VALUES[name] for name in names)) / weight
+
+
+def model(bench: Bench, run_id: str) -> np.ndarray:
+    return Blob(bench.blobs.open(bench.engine.live(run_id).row.run.model)).numpy("w")
+
+
+async def stopped(bench: Bench, run_id: str) -> None:
+    """The bench at its end: nothing of what was kept for the sum is left, and the history is what the rules say."""
+    for _ in range(200):
+        if not SecureLog(bench.store).held():
+            break
+        await asyncio.sleep(0.01)
+    assert SecureLog(bench.store).held() == []
+    await bench.stop()
+    assert_sound(bench, run_id)
+
+
+def assert_sound(bench: Bench, run_id: str) -> None:
+    evidence = gather(bench.store, bench.engine.live(run_id).row, bench.roster)
+    assert audit_run(msgspec.structs.replace(evidence, server=bench.engine.identity)).faults == ()
+
+
+@pytest.mark.parametrize("profile", ["malicious", "hbc"])
+def test_a_run_of_two_rounds_ends_in_the_weighted_means(tmp_path: Path, profile: str) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench, rounds=2, profile=profile)
+        await settled(partners, lambda: final(bench, run_id))
+        run = await bench.finished(run_id)
+        assert run.state is RunState.FINISHED
+        np.testing.assert_allclose(model(bench, run_id), 2 * mean(*NAMES), atol=1e-4)
+        step = bench.store.steps(run_id)[0]
+        assert step.attempts == 1
+        assert step.metrics["loss"].mean == pytest.approx(mean(*NAMES), abs=1e-6)
+        assert set(step.slots.values()) == {SlotState.COUNTED}
+        await stopped(bench, run_id)
+        assert list((tmp_path / "spool").iterdir()) == []
+
+    run(scenario())
+
+
+def test_a_partner_that_vanishes_after_it_has_shared_is_left_out_of_the_sum_exactly(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        bench = await Bench.start(tmp_path, clock, NAMES)
+        run_id, partners = await begun(bench)
+        partners["west"].silent_on = frozenset({Kind.INPUT})
+        await settled(partners, lambda: [p.sent.count(Kind.INPUT) for p in partners.values()] == [1, 1, 1, 0])
+        clock.advance(61)
+        await settled(partners, lambda: final(bench, run_id))
+        np.testing.assert_allclose(model(bench, run_id), mean("east", "north", "south"), atol=1e-4)
+        step = bench.store.steps(run_id)[0]
+        assert step.slots["west"] is SlotState.LATE
+        assert step.reasons["west"].startswith("step.not_in_sum")
+        await stopped(bench, run_id)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("profile", ["malicious", "hbc"])
+@pytest.mark.parametrize("kind", [Kind.ADVERTISE, Kind.SHARES, Kind.INPUT, Kind.SIGNATURE, Kind.UNMASK])
+def test_a_server_killed_in_any_phase_goes_on_in_the_same_attempt(tmp_path: Path, kind: Kind, profile: str) -> None:
+    """Killed when half of the messages of a phase have come: what it acknowledged is there, the rest is sent again."""
+    if (profile, kind) == ("hbc", Kind.SIGNATURE):
+        pytest.skip("the profile has no signatures")
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench, profile=profile)
+        for name in ("south", "west"):
+            partners[name].silent_on = frozenset({kind})
+        await settled(
+            partners,
+            lambda: sum(kind in partner.sent for partner in partners.values()) == 2 or final(bench, run_id),
+        )
+        done = final(bench, run_id)  # two shares of each may have been enough
+        await bench.stop()
+        again = await Bench.start(tmp_path, ManualClock(), NAMES, keys=bench.keys)
+        for partner in partners.values():
+            partner.bench, partner.read, partner.silent_on = again, 0, frozenset()
+        for name in NAMES:
+            await again.desk.connected(name, [])
+        await settled(partners, lambda: final(again, run_id))
+        np.testing.assert_allclose(model(again, run_id), mean(*NAMES), atol=1e-4)
+        assert again.store.steps(run_id)[0].attempts == 1
+        assert done or {record.attempt for partner in partners.values() for record in partner.records.values()} == {0}
+        await stopped(again, run_id)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", [Kind.ADVERTISE, Kind.SHARES, Kind.INPUT])
+def test_a_daemon_killed_before_it_signs_costs_its_part_of_the_attempt_or_joins_the_next(
+    tmp_path: Path, kind: Kind
+) -> None:
+    """With a quorum of four the attempt without it fails, and the next is of all: the input that it kept is in it."""
+
+    async def scenario() -> None:
+        clock = ManualClock()
+        bench = await Bench.start(tmp_path, clock, NAMES)
+        run_id, partners = await begun(bench, quorum=4, min_cohort=4)
+        west = partners["west"]
+        west.silent_on = frozenset({kind})
+        await settled(partners, lambda: all(kind in p.sent for n, p in partners.items() if n != "west"))
+        kept = west.lanes[0].copy()
+        west.restart()
+        west.silent_on = frozenset()
+        bench.desk.arrives("west")
+        await bench.desk.connected("west", [])
+        await settled(partners, lambda: final(bench, run_id))
+        assert bench.engine.live(run_id).row.run.state is RunState.FINISHED
+        np.testing.assert_allclose(model(bench, run_id), mean(*NAMES), atol=1e-4)
+        np.testing.assert_array_equal(west.lanes[0], kept)
+        assert bench.store.steps(run_id)[0].attempts == 2
+        await stopped(bench, run_id)
+
+    run(scenario())
+
+
+def test_a_round_in_which_somebody_signed_is_burnt_and_the_run_goes_on_with_the_next(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        bench = await Bench.start(tmp_path, clock, NAMES)
+        run_id, partners = await begun(bench)
+        for name in ("south", "west"):
+            partners[name].silent_on = frozenset({Kind.SIGNATURE})
+        await settled(partners, lambda: sum(Kind.SIGNATURE in p.sent for p in partners.values()) == 2)
+        for partner in partners.values():
+            partner.silent_on = frozenset()
+        clock.advance(61)
+        await settled(partners, lambda: final(bench, run_id))
+        first, second = bench.store.steps(run_id)
+        assert (first.state, second.state) == ("cancelled", "committed")
+        assert (first.round, second.round) == (1, 1)
+        np.testing.assert_allclose(model(bench, run_id), mean(*NAMES), atol=1e-4)
+        await stopped(bench, run_id)
+
+    run(scenario())
+
+
+def test_attempts_that_never_come_to_a_sum_end_the_run_by_name(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        bench = await Bench.start(tmp_path, clock, NAMES)
+        run_id, partners = await begun(bench, attempts=2)
+        for name in ("south", "west"):
+            partners[name].silent_on = frozenset({Kind.SHARES})
+
+        await settled(partners, lambda: final(bench, run_id), push=lambda: clock.advance(61))
+        ended = bench.engine.live(run_id).row.run
+        assert ended.state is RunState.FAILED
+        assert Code.TOO_FEW in ended.reason
+        assert "south" in ended.reason
+        await bench.stop()
+
+    run(scenario())
+
+
+def test_a_partner_that_leaves_after_its_input_came_is_not_summed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench)
+        partners["south"].silent_on = frozenset({Kind.INPUT})
+        await settled(partners, lambda: Kind.INPUT in partners["west"].sent)
+        await bench.desk.outside(frozenset(NAMES) - {"west"}, "trust.revoked: removed")
+        partners["west"].deaf = True
+        partners["south"].silent_on = frozenset()
+        await settled(partners, lambda: final(bench, run_id))
+        np.testing.assert_allclose(model(bench, run_id), mean("east", "north", "south"), atol=1e-4)
+        assert bench.store.steps(run_id)[0].attempts == 2
+        await stopped(bench, run_id)
+
+    run(scenario())
+
+
+def test_a_payload_that_changed_on_the_disk_ends_the_run_and_nothing_of_it_is_used(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench)
+        partners["west"].silent_on = frozenset({Kind.UNMASK})
+        partners["south"].silent_on = frozenset({Kind.UNMASK})
+        await settled(partners, lambda: sum(Kind.UNMASK in p.sent for p in partners.values()) == 2)
+        (path,) = [path for path in (tmp_path / "spool").rglob("*east*") if path.is_file() and path.stat().st_size > 40]
+        data = bytearray(path.read_bytes())
+        data[3] ^= 4
+        path.write_bytes(data)
+        partners["west"].silent_on = frozenset()
+        bench.desk.arrives("west")
+        await bench.desk.connected("west", [])
+        await settled(partners, lambda: final(bench, run_id))
+        ended = bench.engine.live(run_id).row.run
+        assert ended.state is RunState.FAILED
+        assert Code.SUM_CHECK in ended.reason
+        await bench.stop()
+
+    run(scenario())
+
+
+def test_partners_whose_policy_wants_more_than_the_plan_gives_take_part_in_no_attempt(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        _, partners = await begun(bench, profile="hbc")
+        for name in ("north", "west"):
+            partners[name].limits = Limits(profile=Profile.MALICIOUS)
+        await settled(partners, lambda: all(partners[name].faults for name in ("north", "west")))
+        assert {partners[name].code() for name in ("north", "west")} == {Code.POLICY}
+        assert Kind.ADVERTISE not in partners["west"].sent
+        await bench.stop()
+
+    run(scenario())
+
+
+def test_figures_that_policies_release_are_shown_and_travel_beside_the_sum(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench)
+        partners["east"].figures = {"loss": 0.75}
+        await settled(partners, lambda: final(bench, run_id))
+        assert bench.store.steps(run_id)[0].metrics["loss"].by_partner == {"east": 0.75}
+        await bench.stop()
+
+    run(scenario())
