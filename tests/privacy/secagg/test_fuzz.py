@@ -18,7 +18,7 @@ from aimass.privacy.secagg.client_state import ClientState, Kind, Phase, Send, S
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.messages import SECRET, SELF, MaskedInput, Unmask
 from aimass.privacy.secagg.parameters import Profile
-from aimass.privacy.secagg.server_state import Deliver, From, Input, TimeUp
+from aimass.privacy.secagg.server_state import Deliver, Event, From, Input
 from aimass.privacy.secagg.server_state import Phase as ServerPhase
 from tests.support.secagg import Lab, flip
 
@@ -215,9 +215,9 @@ def test_a_client_told_anything_in_any_order_keeps_its_promises(seed: int) -> No
 
 
 @cache
-def accepted() -> list[Input | From | TimeUp]:
+def accepted() -> list[Event]:
     """Everything that members sent in three attempts."""
-    found: list[Input | From | TimeUp] = []
+    found: list[Event] = []
     for lost in (None, Kind.INPUT, Kind.SHARES):
         lab = Lab(4, gamma_ppm=0, delta_ppm=250_000)
         lab.up = lambda member, kind, data, lost=lost: None if (member, kind) == (3, lost) else data  # type: ignore[misc]
