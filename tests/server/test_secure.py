@@ -15,8 +15,10 @@ from aimass.privacy.secagg.faults import Code
 from aimass.privacy.secagg.parameters import Profile
 from aimass.proto.plan import Plan, SecureSettings, decode_plan, encode_plan
 from aimass.proto.tensors import Blob
+from aimass.proto.values import decode_json
 from aimass.proto.views import RunState, SlotState
 from aimass.server.audit import audit_run, gather
+from aimass.server.audit_steps import StepTold
 from aimass.server.secure_log import SecureLog
 from tests.support.clock import ManualClock
 from tests.support.engines import Bench
@@ -208,6 +210,34 @@ def test_attempts_that_never_come_to_a_sum_end_the_run_by_name(tmp_path: Path) -
         await bench.stop()
 
     run(scenario())
+
+
+def test_liars_in_a_circle_move_the_median_of_three_no_further_than_the_honest_circles(tmp_path: Path) -> None:
+    """One lies about its update as far as the lanes go, in another run one spoils its circle's sum: both runs end."""
+    names = tuple(f"p{number}" for number in range(9))
+
+    async def scenario(spoilt: bool) -> None:
+        bench = await Bench.start(tmp_path / str(spoilt), ManualClock(), names)
+        plan = secure_plan(bench, quorum=9, groups=3, tolerated=1, rule="median")
+        run_id = await bench.submit(plan)
+        partners = {name: SecurePartner(bench, run_id, name, 0.1 * number, 10.0) for number, name in enumerate(names)}
+        partners["p8"].value, partners["p8"].spoils = 4.0, spoilt
+        await bench.join(run_id)
+        await settled(partners, lambda: final(bench, run_id))
+        run = bench.engine.live(run_id).row.run
+        assert run.state is RunState.FINISHED, run.reason
+        told = decode_json(StepTold, bench.store.transcript(run_id)[1].body, "the step")
+        assert [bool(one.fault) for one in told.secure].count(True) == spoilt
+        means = sorted(np.mean([0.1 * names.index(name) for name in one.counted]) for one in told.secure)
+        found = model(bench, run_id)
+        assert (found <= 0.7 + 1e-3).all()  # the largest mean that three honest partners can have
+        assert (found >= 0.1 - 1e-3).all()
+        assert len(means) == 3
+        await stopped(bench, run_id)
+
+    for spoilt in (False, True):
+        (tmp_path / str(spoilt)).mkdir()
+        run(scenario(spoilt))
 
 
 def test_a_partner_that_leaves_after_its_input_came_is_not_summed(tmp_path: Path) -> None:

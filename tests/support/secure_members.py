@@ -55,6 +55,8 @@ class SecurePartner:
         self.deaf = False
         self.silent_on: frozenset[Kind] = frozenset()
         self.figures: dict[str, float] = {}
+        self.spoils = False
+        """Whether its input is what no encoding gives, masked and signed as it should be."""
         self.limits = Limits(profile=Profile.HBC)
 
     @property
@@ -107,6 +109,11 @@ class SecurePartner:
         self.attempts[place] = state
         await self._act(place, actions)
 
+    def _noise(self, lanes: Lanes) -> Lanes:
+        """Lanes that no encoding gives: a weight beyond every limb."""
+        spoilt: Lanes = np.full_like(lanes, np.iinfo(lanes.dtype).max)
+        return spoilt
+
     async def _begin(self, place: tuple[int, int], kind: Kind, data: bytes) -> None:
         row, step = self.bench.engine.live(self.run_id).row, self.steps[place[0]]
         held = [record for (_, index), record in self.records.items() if index == step.index]
@@ -124,7 +131,8 @@ class SecurePartner:
             return
         self.attempts[place] = state
         await self._act(place, actions)
-        self.attempts[place], actions = client.encoded(self.attempts[place], self.lanes[step.index].copy())
+        lanes = self._noise(self.lanes[step.index]) if self.spoils else self.lanes[step.index].copy()
+        self.attempts[place], actions = client.encoded(self.attempts[place], lanes)
         await self._act(place, actions)
 
     async def _act(self, place: tuple[int, int], actions: tuple[client_state.Action, ...]) -> None:

@@ -159,6 +159,12 @@ class SecureSettings(Value, frozen=True):
     name, statistics) none may be larger than `real_bound`. Each phase takes `phase_s` at most, and a step that cannot
     be summed is tried in `attempts`.
 
+    With `groups` the partners of a step are dealt at random into so many circles, each summed by itself: the server
+    sees that many sums, each of `min_cohort` partners at least, and takes of their means what `rule` says, coordinate
+    by coordinate: the mean weighted by the rows, the median, the mean without the `tolerated` largest and smallest, or
+    the mean of updates that are clipped to the median of their norms. As long as no more than `tolerated` partners
+    lie, most groups have none of them.
+
     A partner of more rows than `max_weight` counts with so many; a mean's coordinate is off by about
     clip max_weight / (2^bits w sqrt(n)) for n partners of w rows, so a bound far above the rows costs precision.
     """
@@ -174,8 +180,17 @@ class SecureSettings(Value, frozen=True):
     metrics: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=127)], ...] = ("accuracy", "auc", "loss")
     phase_s: Seconds = 60.0
     attempts: Annotated[int, msgspec.Meta(ge=1, le=8)] = 4
+    groups: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+    rule: Literal["mean", "median", "trimmed", "clipped"] = "mean"
+    tolerated: Annotated[int, msgspec.Meta(ge=0, le=499)] = 0
 
     def __post_init__(self) -> None:
+        if (self.rule == "mean") != (self.tolerated == 0):
+            raise ValueError(
+                '`tolerated` partners that lie need a `rule` other than "mean", and such a rule needs them'
+            )
+        if self.groups < 2 * self.tolerated + 1:
+            raise ValueError(f"`groups` {self.groups} is less than the {2 * self.tolerated + 1} that `tolerated` needs")
         if list(self.metrics) != sorted(set(self.metrics)):
             raise ValueError("`metrics` must be sorted and name nothing twice")
 
@@ -250,8 +265,10 @@ def _check_secure(plan: Plan | PlanDraft) -> None:
     secure, cohort = plan.secure, plan.cohort
     if secure is None:
         return
-    if cohort.quorum < secure.min_cohort:
-        raise ValueError(f"`quorum` {cohort.quorum} is less than the {secure.min_cohort} of `secure.min_cohort`")
+    if cohort.quorum < secure.groups * secure.min_cohort:
+        raise ValueError(
+            f"`quorum` {cohort.quorum} is less than {secure.groups} groups of {secure.min_cohort} (`secure.min_cohort`)"
+        )
     if cohort.late != "refuse":
         raise ValueError('`late = "next"` is for plain sums: a masked input fits the sum that it was masked for')
     if plan.early_stop is not None and plan.early_stop.metric not in secure.metrics:

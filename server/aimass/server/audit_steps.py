@@ -45,7 +45,7 @@ class StepTold(Value, frozen=True, tag_field="event", tag="step"):
     away: dict[Name, str]
     candidates: tuple[Name, ...] = ()
     excluded: dict[Name, str] = {}
-    secure: SecureTold | None = None
+    secure: tuple[SecureTold, ...] = ()
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -205,18 +205,34 @@ def _late(cohort: Cohort, steps: Steps) -> Iterator[str]:
 
 
 def _secret(secure: SecureSettings | None, steps: Steps) -> Iterator[str]:
-    """A sum is made in secret where the plan says so, and nowhere else, over enough partners that all took part."""
+    """Sums are made in secret where the plan says so, and nowhere else, over enough partners, each in one of them."""
     for _, body in steps:
-        what, told = f"step {body.step.index}", body.secure
-        if (told is None) != (secure is None):
-            yield f"{what}: it was {'not ' if told is None else ''}summed in secret, and the plan says otherwise"
-        if told is None or secure is None:
+        what = f"step {body.step.index}"
+        if bool(body.secure) != (secure is not None):
+            yield f"{what}: it was {'' if body.secure else 'not '}summed in secret, and the plan says otherwise"
+        if secure is None or not body.secure:
             continue
-        if not set(body.contributions) <= set(told.members) <= set(body.step.participants):
-            yield f"{what}: somebody was counted in the secure sum who was no member of its attempt, or was not asked"
-        if not set(told.signers) <= set(body.contributions):
-            yield f"{what}: somebody signed for the secure sum who is not in it"
-        if len(body.contributions) < secure.min_cohort or told.attempt >= secure.attempts:
-            yield f"{what}: the secure sum has fewer members than the plan allows, or came after too many attempts"
-        if (secure.profile == "malicious") != bool(told.signers):
-            yield f"{what}: the secure sum was made in another profile than the plan's"
+        members = [name for told in body.secure for name in told.members]
+        if len(set(members)) != len(members) or not set(members) <= set(body.step.participants):
+            yield f"{what}: somebody was a member of two secure sums, or was not asked"
+        counted = [name for told in body.secure for name in told.counted]
+        if sorted(counted) != sorted(body.contributions):
+            yield f"{what}: what was counted is not what the secure sums are of"
+        used = sum(not told.fault for told in body.secure)
+        if (
+            not secure.tolerated < used
+            or len(body.secure) - used > secure.tolerated
+            or len(body.secure) > secure.groups
+        ):
+            yield f"{what}: it has more or fewer secure sums than the plan's rule takes"
+        for told in body.secure:
+            yield from (f"{what}: {fault}" for fault in _sum_faults(secure, told))
+
+
+def _sum_faults(secure: SecureSettings, told: SecureTold) -> Iterator[str]:
+    if not set(told.signers) <= set(told.counted) <= set(told.members):
+        yield "somebody was counted in a secure sum who was no member of its attempt, or signed and is not in it"
+    if len(told.counted) < secure.min_cohort or told.attempt >= secure.attempts:
+        yield "a secure sum has fewer partners than the plan allows, or came after too many attempts"
+    if (secure.profile == "malicious") != bool(told.signers):
+        yield "a secure sum was made in another profile than the plan's"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -40,11 +42,11 @@ def step_commit(
     view: StepView,
     made: tuple[ModelRow, ...],
     key: Ed25519PrivateKey,
-    secure: SecureTold | None = None,
+    secure: Sequence[SecureTold] = (),
 ) -> Commit:
     """Everything that a committed step leaves: its view, its entry, a receipt for each who sent something.
 
-    `secure` is what is to be told of a sum that was made in secret.
+    `secure` is what is to be told of sums that were made in secret.
     """
     counted = {name: slot.digest for name, slot in state.slots.items() if slot.state is SlotState.COUNTED}
     others = {name: slot.state for name, slot in state.slots.items() if slot.state is not SlotState.COUNTED}
@@ -61,7 +63,7 @@ def step_commit(
         fields["candidates"] = state.candidates
     if state.excluded:
         fields["excluded"] = state.excluded
-    if secure is not None:
+    if secure:
         fields["secure"] = secure
     entry = next_entry(run.run_id, chain, canonical_json(fields))
     receipts = tuple(

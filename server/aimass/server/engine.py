@@ -160,8 +160,10 @@ class Engine:
                 live.deadlines[state.step.index] = self.spawn(
                     self._step_deadline(run.run_id, state.step.index, deadline_at)
                 )
-                if self.secret is not None and state.attempts is not None and state.attempts.members:
-                    self.spawn(self.secret.form(live, state.step.index, state.attempts.begun))
+                if self.secret is not None and state.attempts is not None:
+                    for circle in state.attempts.circles:
+                        if circle.members:
+                            self.spawn(self.secret.form(live, state.step.index, circle.number))
 
     def _resumed(self, deadline_at: float, deadline_s: float) -> float:
         """When a deadline is due after a restart: after some grace, and no later than it would be if it began now.

@@ -50,8 +50,8 @@ class SecretSums(Protocol):
         """All steps of a run are over but those that are `left`."""
         ...
 
-    async def inputs(self, live: Live, state: steps.StepState) -> SecureInputs:
-        """What a closed step's sum is made of."""
+    async def inputs(self, live: Live, state: steps.StepState) -> tuple[SecureInputs, ...]:
+        """What a closed step's sums are made of, one for each circle that came to one."""
         ...
 
     def stop(self) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import Chain
 from aimass.proto.contribution import Contribution, Metric, decode_contribution
-from aimass.proto.errors import IntegrityError, NotFound
+from aimass.proto.errors import AimassError, IntegrityError, NotFound
 from aimass.proto.hashing import file_digest
+from aimass.proto.logs import about
+from aimass.proto.step import StepKind
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
 from aimass.server import run_machine, runs, steps
+from aimass.server.aggregation.circles import CircleSums, RobustSums, circle_metrics
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.secure_sums import SecureInputs, SecureTold, secure_sum
 from aimass.server.aggregation.summary import Summariser
@@ -26,6 +30,8 @@ from aimass.server.run_views import step_view
 from aimass.server.store import Commit, ModelRow
 
 __all__ = ["reduce_step"]
+
+log = logging.getLogger("aimass.server")
 
 
 def reduce_step(
@@ -38,16 +44,16 @@ def reduce_step(
     blobs: Blobs,
     signer: Ed25519PrivateKey,
     now: float,
-    secure: SecureInputs | None = None,
+    secure: Sequence[SecureInputs] | None = None,
 ) -> tuple[runs.Received, Commit]:
     """Sum the contributions at `paths`, by partner, in the order of the participants' keys; what is to be stored.
 
-    With `secure` they are masked inputs, of which the sum alone can be read. The files of the partners in `verify` are
-    compared with their digests first. Raises the named error of a contribution, model or driver that cannot be used:
-    then the run cannot go on.
+    With `secure` they are masked inputs, of which the sums of circles alone can be read. The files of the partners in
+    `verify` are compared with their digests first. Raises the named error of a contribution, model or driver that
+    cannot be used: then the run cannot go on.
     """
     index, counted = state.step.index, tuple(paths)
-    reduced = _plain(run, state, paths, verify) if secure is None else _secure(secure, state, paths, verify)
+    reduced = _plain(run, state, paths, verify) if secure is None else _secure(run, secure, state, paths, verify)
     result = StepResult(state.step, counted, reduced.metrics, reduced.sums)
     summariser = _summariser(run, blobs)
     models = ModelStore(blobs, summariser)
@@ -70,7 +76,7 @@ class _Reduced:
     sums: Sums
     metrics: Mapping[str, Metric]
     figures: Mapping[str, Mapping[str, float]]
-    told: SecureTold | None = None
+    told: tuple[SecureTold, ...] = ()
 
 
 def _plain(run: runs.Run, state: steps.StepState, paths: Mapping[str, Path], verify: Collection[str]) -> _Reduced:
@@ -81,10 +87,25 @@ def _plain(run: runs.Run, state: steps.StepState, paths: Mapping[str, Path], ver
 
 
 def _secure(
-    inputs: SecureInputs, state: steps.StepState, paths: Mapping[str, Path], verify: Collection[str]
+    run: runs.Run,
+    inputs: Sequence[SecureInputs],
+    state: steps.StepState,
+    paths: Mapping[str, Path],
+    verify: Collection[str],
 ) -> _Reduced:
-    sums, told = secure_sum(inputs, paths, verify)
-    return _Reduced(sums, sums.metrics(), {name: state.slots[name].figures for name in sorted(paths)}, told)
+    assert run.plan.secure is not None  # noqa: S101  (its steps have attempts)
+    done = [secure_sum(circle, paths, verify) for circle in inputs]
+    circles = [sums for sums, _ in done if not isinstance(sums, AimassError)]
+    for sums, told in done:
+        if isinstance(sums, AimassError):
+            # A partner can spoil its circle's sum. Nobody but all of its members can be blamed.
+            about(log, run.run_id, state.step.index).error("a secure sum of %s: %s", ", ".join(told.counted), sums)
+            if len(done) - len(circles) > run.plan.secure.tolerated:
+                raise sums
+    robust = run.plan.secure.tolerated and state.step.kind is StepKind.TRAIN
+    combined: Sums = RobustSums(circles, run.plan.secure) if robust else CircleSums(circles)
+    figures = {name: state.slots[name].figures for name in sorted(paths)}
+    return _Reduced(combined, circle_metrics(circles), figures, tuple(told for _, told in done))
 
 
 def _spooled(path: Path, partner: str, digest: str, *, verify: bool) -> Contribution:

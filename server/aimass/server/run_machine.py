@@ -374,7 +374,7 @@ def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: fl
             chosen if chosen != step.participants else (),
             run.excluded,
             {name: why for name, why in away.items() if name not in late},
-            steps.Attempts(most=secure.attempts, wait_s=secure.phase_s) if secure is not None else None,
+            attempts.of(secure) if secure is not None else None,
         )
     run = msgspec.structs.replace(run, open=run.open | opened, next_index=max(step.index for step in proposed) + 1)
     return run, tuple(Open(step=state.step) for state in opened.values())

@@ -43,7 +43,7 @@ _MOST_FIGURES: Final = 1_000
 
 
 class SecureDesk:
-    """All attempts of a server, one at most for each step."""
+    """All attempts of a server, by run, step and number: one at a time for each circle of a step."""
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class SecureDesk:
     ) -> None:
         self._engine, self._log, self._blobs, self._spool = engine, SecureLog(store), blobs, spool
         self._roster, self._signer = roster, signer
-        self._attempts: dict[tuple[str, int], Attempt] = {}
-        self._ends: dict[tuple[str, int], tuple[Attempt, Finish]] = {}
+        self._attempts: dict[tuple[str, int], dict[int, Attempt]] = {}
+        self._ends: dict[AttemptKey, Finish] = {}
         self._recorded: set[tuple[str, int]] = set()
 
     # ---------------------------------------------------------------- from the engine
@@ -82,36 +82,44 @@ class SecureDesk:
         """End the attempts of a run's steps that are not among those that are `left`; None where there are none."""
         over = [index for run, index in self._recorded if run == run_id and str(index) not in left]
         for index in over:
-            if (attempt := self._attempts.pop((run_id, index), None)) is not None:
+            for attempt in self._attempts.pop((run_id, index), {}).values():
                 attempt.stop()
-            self._ends.pop((run_id, index), None)
+                self._ends.pop(attempt.key, None)
         return self._forget_all(run_id, over) if over else None
 
     def tell_again(self, run_id: str, index: int, partner: str) -> None:
         """To a partner that is back: what the attempt at a step told it last."""
-        if (attempt := self._attempts.get((run_id, index))) is not None and not attempt.over:
-            attempt.tell_again(partner)
+        for attempt in self._attempts.get((run_id, index), {}).values():
+            if not attempt.over:
+                attempt.tell_again(partner)
 
-    async def inputs(self, live: Live, state: steps.StepState) -> SecureInputs:
-        """What a closed step's sum is made of; after a restart from what was recorded."""
-        place = live.row.run_id, state.step.index
-        if place not in self._ends and state.attempts is not None:
-            await self._formed(live, state.step.index, state.attempts.begun)
-        if place not in self._ends:
-            raise IntegrityError(
-                "what was recorded of an attempt does not come to its sum",
-                code="secure.record",
-                value=state.step.index,
-                cure="Look at this disk before the next run; nothing of this step was used.",
-            )
-        attempt, finish = self._ends[place]
+    async def inputs(self, live: Live, state: steps.StepState) -> tuple[SecureInputs, ...]:
+        """What a closed step's sums are made of; after a restart from what was recorded."""
+        assert state.attempts is not None  # noqa: S101  (asked of such steps alone)
         lanes = await asyncio.to_thread(self._lanes, live, state.step)
-        return SecureInputs(attempt.state, finish, lanes, attempt.names)
+        found = []
+        for circle in state.attempts.circles:
+            if not circle.digests:
+                continue
+            key = AttemptKey(live.row.run_id, state.step.index, circle.number)
+            if key not in self._ends:
+                await self._formed(live, key.step, key.number)
+            if key not in self._ends:
+                raise IntegrityError(
+                    "what was recorded of an attempt does not come to its sum",
+                    code="secure.record",
+                    value=state.step.index,
+                    cure="Look at this disk before the next run; nothing of this step was used.",
+                )
+            attempt = self._attempts[key.run_id, key.step][key.number]
+            found.append(SecureInputs(attempt.state, self._ends[key], lanes, attempt.names))
+        return tuple(found)
 
     def stop(self) -> None:
         """End all tasks."""
-        for attempt in self._attempts.values():
-            attempt.stop()
+        for attempts in self._attempts.values():
+            for attempt in attempts.values():
+                attempt.stop()
 
     # ---------------------------------------------------------------- beginning and ending
 
@@ -123,18 +131,18 @@ class SecureDesk:
     async def _formed(self, live: Live, index: int, number: int) -> None:
         key = AttemptKey(live.row.run_id, index, number)
         state = live.row.run.open.get(str(index))
-        if state is None or state.attempts is None or state.attempts.begun != number:
+        circle = _circle(state, number)
+        if state is None or circle is None:
             return
         try:
             held = await self._engine.on_disk(self._log.load, key)
-            begun, events = held or (await self._begun(live, key, state), [])
+            begun, events = held or (await self._begun(live, key, state, circle), [])
             context = decode_context(bytes.fromhex(begun.context))
             first = machine.begin(context, begun.identities, self._signer)
             outcome = await asyncio.to_thread(replayed, first, events) if events else first
             self._recorded.add((key.run_id, key.step))
             if held is None:
                 await self._engine.patiently(key.run_id, self._log.begin, key, begun)
-                await self._engine.on_disk(self._log.forget, key.run_id, [index], {index: number})
         except AimassError as error:
             await self._engine.give_up(live, error)
             return
@@ -153,9 +161,7 @@ class SecureDesk:
             key, begun.names, outcome, len(events), self._append, self._said(key), self._over, self._engine.clock,
             live.row.run.plan.secure.phase_s,
         )  # fmt: skip
-        if (older := self._attempts.get((key.run_id, index))) is not None:
-            older.stop()
-        self._attempts[key.run_id, index] = attempt
+        self._attempts.setdefault((key.run_id, index), {})[number] = attempt
         about(log, key.run_id, index).info(
             "attempt %d at a secure sum of %d partners%s", number, len(begun.names), ", resumed" if held else ""
         )
@@ -163,13 +169,12 @@ class SecureDesk:
         for name in attempt.ids if held else ():  # who came back before it was read from the store
             self.tell_again(key.run_id, index, name)
 
-    async def _begun(self, live: Live, key: AttemptKey, state: steps.StepState) -> Begun:
+    async def _begun(self, live: Live, key: AttemptKey, state: steps.StepState, circle: steps.Circle) -> Begun:
         roster, run = self._roster(), live.row.run
-        assert state.attempts is not None  # noqa: S101  (asked of an attempt that was formed)
-        found = [roster.by_name[name] for name in state.attempts.members if name in roster.by_name]
+        found = [roster.by_name[name] for name in circle.members if name in roster.by_name]
         lanes = await asyncio.to_thread(self._lanes, live, state.step)
         context = context_of(
-            run.plan, live.row.plan_digest, key.run_id, state.step, key.number - 1, [member.id for member in found],
+            run.plan, live.row.plan_digest, key.run_id, state.step, circle.tries - 1, [member.id for member in found],
             roster.digest, self._engine.identity, lanes,
         )  # fmt: skip
         return Begun(
@@ -190,7 +195,7 @@ class SecureDesk:
     def _over(self, attempt: Attempt, end: Finish | Ended) -> None:
         key = attempt.key
         if isinstance(end, Finish):
-            self._ends[key.run_id, key.step] = attempt, end
+            self._ends[key] = end
             digests = {
                 attempt.names[member]: attempt.state.inputs[member].payload_digest.hex() for member in end.survivors
             }
@@ -217,8 +222,8 @@ class SecureDesk:
         )
 
     async def _gone(self, run_id: str, action: runs.Gone) -> None:
-        attempt = self._attempts.get((run_id, action.index))
-        if attempt is None or attempt.key.number != action.number or attempt.over:
+        attempt = self._of(run_id, action.index, action.number)
+        if attempt is None or attempt.over:
             return
         member = attempt.ids.get(action.partner)
         if member is None:
@@ -281,8 +286,7 @@ class SecureDesk:
         )
 
     def _of(self, run_id: str, index: int, number: int) -> Attempt | None:
-        attempt = self._attempts.get((run_id, index))
-        return attempt if attempt is not None and attempt.key.number == number else None
+        return self._attempts.get((run_id, index), {}).get(number)
 
     # ---------------------------------------------------------------- masked inputs
 
@@ -325,6 +329,12 @@ class SecureDesk:
             raise error.fault.error() from error
         self._engine.meters.contributions.add("stored", "")
         about(log, header.run_id, header.step, partner).info("masked input stored, %d bytes", header.size)
+
+
+def _circle(state: steps.StepState | None, number: int) -> steps.Circle | None:
+    """The circle whose newest attempt has this number."""
+    circles = state.attempts.circles if state is not None and state.attempts is not None else ()
+    return next((circle for circle in circles if circle.number == number and not circle.out), None)
 
 
 def _member(attempt: Attempt, partner: str) -> int:

@@ -6,7 +6,7 @@ The rows of a step live until it is over. Nothing in them is secret from this se
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -97,13 +97,11 @@ class SecureLog:
         begun = decode_json(Begun, rows[0].data, "a stored attempt")
         return begun, [_read(row.kind, row.member, row.data) for row in rows[1:]]
 
-    def forget(self, run_id: str, steps: Sequence[int], keep: Mapping[int, int] | None = None) -> None:
-        """Delete the attempts at these steps, but for those numbers that `keep` has by step."""
-        table, kept = tables.attempts, keep or {}
+    def forget(self, run_id: str, steps: Sequence[int]) -> None:
+        """Delete all attempts at these steps."""
+        table = tables.attempts
         with self._store.writing("store.attempt") as connection:
-            for step in steps:
-                mine = (table.c.run_id == run_id) & (table.c.step == step)
-                connection.execute(table.delete().where(mine & (table.c.number != kept.get(step, 0))))
+            connection.execute(table.delete().where(table.c.run_id == run_id, table.c.step.in_(steps)))
 
     def held(self) -> list[tuple[str, int]]:
         """Run and step of everything that is recorded."""

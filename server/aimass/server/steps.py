@@ -20,6 +20,7 @@ __all__ = [
     "Ask",
     "AttemptEnded",
     "Attempts",
+    "Circle",
     "Close",
     "Closed",
     "Fail",
@@ -59,17 +60,41 @@ class Slot(Value, frozen=True):
     figures: dict[str, float] = {}
 
 
-class Attempts(Value, frozen=True):
-    """Of a step that is summed in secret: how often that was begun, and who takes part in the attempt under way.
+class Circle(Value, frozen=True):
+    """Partners that are summed together, in secret. `members` take part in the attempt that is under way, the step's
+    `number`th; `tries` is how many this circle has begun, `last` why its last one ended.
 
-    At most `most` are begun; for who is missing after one, the next waits `wait_s`. `last` is why the last one ended.
+    It is over with the `digests` of the inputs that were summed, or, `out`, without a sum.
+    """
+
+    partners: tuple[str, ...]
+    members: tuple[str, ...] = ()
+    number: int = 0
+    tries: int = 0
+    last: str = ""
+    digests: dict[str, str] = {}
+    out: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.out or bool(self.digests)
+
+
+class Attempts(Value, frozen=True):
+    """Of a step that is summed in secret: in how many circles, and what came of each once they are formed.
+
+    A circle has `least` partners at least, and is tried `most` times; for who is missing after an attempt the next
+    waits `wait_s`. `enough` circles must come to a sum. `begun` counts the attempts of all.
     """
 
     most: int
     wait_s: float
+    least: int
+    wanted: int = 1
+    enough: int = 1
     begun: int = 0
-    members: tuple[str, ...] = ()
-    last: str = ""
+    circles: tuple[Circle, ...] = ()
 
 
 class StepState(Value, frozen=True):

@@ -16,7 +16,7 @@ from aimass.privacy.secagg.masks import Lanes, lane_type
 from aimass.privacy.secagg.packing import add_packed
 from aimass.privacy.secagg.server_state import Finish, ServerState
 from aimass.privacy.secagg.unmasking import unmask
-from aimass.proto.errors import IntegrityError, NotFound
+from aimass.proto.errors import AimassError, IntegrityError, NotFound
 from aimass.proto.hashing import file_digest
 from aimass.proto.names import Digest
 from aimass.proto.names import Name as PartnerName
@@ -29,17 +29,20 @@ __all__ = ["SecureInputs", "SecureTold", "secure_sum"]
 class SecureTold(Value, frozen=True):
     """What the history says of a secure sum: the attempt by its digests, who signed for it, and the sum's own digest.
 
-    With the messages that a partner holds it can show what it took part in; nothing here says what anybody sent.
+    With the messages that a partner holds it can show what it took part in; nothing here says what anybody sent. A sum
+    that does not hold together, as one is to which somebody sent what is no input, has a `fault` and is not used.
     """
 
     attempt: int
     ctx: Digest
     sid: Digest
     members: tuple[PartnerName, ...]
+    counted: tuple[PartnerName, ...]
     sharers: Digest
     survivors: Digest
     signers: tuple[PartnerName, ...]
     sum: Digest
+    fault: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,10 +55,13 @@ class SecureInputs:
     names: Mapping[int, str]
 
 
-def secure_sum(inputs: SecureInputs, paths: Mapping[str, Path], verify: Collection[str]) -> tuple[LaneSums, SecureTold]:
+def secure_sum(
+    inputs: SecureInputs, paths: Mapping[str, Path], verify: Collection[str]
+) -> tuple[LaneSums | AimassError, SecureTold]:
     """Add the payloads at `paths`, by partner, take the masks off, and check the sum's own check lanes.
 
-    Holds one accumulator and blocks. Raises the named error of a payload that is gone or changed, or E_SUM_CHECK.
+    Holds one accumulator and blocks. A sum that does not hold together is its error. Raises the named error of a
+    payload that is gone or changed on this disk.
     """
     context = inputs.state.context
     total: Lanes = np.zeros(context.lanes, lane_type(context.bits))
@@ -64,9 +70,9 @@ def secure_sum(inputs: SecureInputs, paths: Mapping[str, Path], verify: Collecti
         add_packed(total, _payload(paths[name], name, inputs.state, member, verify=name in verify), context.bits)
     try:
         lanes = unmask(context, total, list(inputs.finish.plus), list(inputs.finish.minus))
+        return decode(inputs.lanes, lanes, len(inputs.finish.survivors)), _told(inputs, lanes)
     except FaultError as error:
-        raise error.fault.error() from error
-    return decode(inputs.lanes, lanes, len(inputs.finish.survivors)), _told(inputs, lanes)
+        return error.fault.error(), _told(inputs, total, error.fault.code)
 
 
 def _payload(path: Path, name: str, state: ServerState, member: int, *, verify: bool) -> memoryview:
@@ -84,7 +90,7 @@ def _payload(path: Path, name: str, state: ServerState, member: int, *, verify: 
     return map_file(path)
 
 
-def _told(inputs: SecureInputs, lanes: Lanes) -> SecureTold:
+def _told(inputs: SecureInputs, lanes: Lanes, fault: str = "") -> SecureTold:
     state = inputs.state
     attempt = state.attempt
     assert attempt is not None  # noqa: S101  (an attempt with a sum has its members)
@@ -93,8 +99,10 @@ def _told(inputs: SecureInputs, lanes: Lanes) -> SecureTold:
         ctx=state.context.ctx.hex(),
         sid=attempt.sid.hex(),
         members=tuple(sorted(inputs.names.values())),
+        counted=tuple(sorted(inputs.names[member] for member in inputs.finish.survivors)),
         sharers=attempt.set_digest(Name.SHARERS, state.sharers).hex(),
         survivors=attempt.set_digest(Name.SURVIVORS, state.survivors).hex(),
         signers=tuple(sorted(inputs.names[member] for member in state.signatures)),
         sum=hashlib.sha256(np.ascontiguousarray(lanes).tobytes()).hexdigest(),
+        fault=fault,
     )
