@@ -13,7 +13,8 @@ import pytest
 from aimass.privacy.secagg.client_state import Kind, Limits
 from aimass.privacy.secagg.faults import Code
 from aimass.privacy.secagg.parameters import Profile
-from aimass.proto.plan import Plan, SecureSettings, decode_plan, encode_plan
+from aimass.proto.errors import BadInput
+from aimass.proto.plan import Cohort, Plan, SecureSettings, decode_plan, encode_plan
 from aimass.proto.tensors import Blob
 from aimass.proto.values import decode_json
 from aimass.proto.views import RunState, SlotState
@@ -289,6 +290,18 @@ def test_partners_whose_policy_wants_more_than_the_plan_gives_take_part_in_no_at
         await settled(partners, lambda: all(partners[name].faults for name in ("north", "west")))
         assert {partners[name].code() for name in ("north", "west")} == {Code.POLICY}
         assert Kind.ADVERTISE not in partners["west"].sent
+        await bench.stop()
+
+    run(scenario())
+
+
+def test_a_plan_whose_sums_cannot_be_made_is_refused_when_it_is_submitted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        plan = msgspec.structs.replace(decode_plan(secure_plan(bench)), secure=SecureSettings(clip=1e-200))
+        with pytest.raises(BadInput, match="secure sums cannot be made") as refused:
+            await bench.submit(encode_plan(msgspec.structs.replace(plan, cohort=Cohort(quorum=4))))
+        assert refused.value.code == "plan.secure"
         await bench.stop()
 
     run(scenario())

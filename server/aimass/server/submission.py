@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aimass.privacy.roster import Roster
+from aimass.privacy.secagg.faults import FaultError
+from aimass.privacy.secagg.rounds import lanes_of
 from aimass.proto.errors import BadInput, Conflict, NotFound
 from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest
+from aimass.proto.step import Step
 from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.views import ParticipantState
 from aimass.server import run_machine, runs
 from aimass.server.commits import created_entry
+from aimass.server.drivers.base import ExpectedGroups
 from aimass.server.engine import Engine
 from aimass.server.live import Live
 from aimass.server.store import RunRow, Store
@@ -80,9 +84,9 @@ class Submission:
                 cure="Upload it first; `aimass run submit` does.",
             )
         layout = await self._engine.on_disk(lambda: Blob(self._blobs.open(plan.model)).layout)
-        _check_stages(plan, self._engine.drivers, layout)
         roster = self._roster()
         names = cohort(plan, roster)
+        _check_stages(plan, self._engine.drivers, layout, names)
         run = runs.Run(
             run_id=secrets.token_hex(16),
             plan=plan,
@@ -119,8 +123,8 @@ def cohort(plan: Plan, roster: Roster) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout) -> None:
-    """Every driver accepts its stage, and the model has what the first steps of each expect."""
+def _check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout, names: Sequence[str]) -> None:
+    """Every driver accepts its stage, and the model has what the first steps of each expect, in secret if need be."""
     for index, stage in enumerate(plan.stages):
         driver = drivers[stage.driver]
         driver.check(plan, stage)
@@ -129,9 +133,24 @@ def _check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout) -> N
             plan=plan,
             model=plan.model,
             stage=index,
-            participants={"probe": runs.Participant(state=ParticipantState.JOINED, key="probe")},
+            participants={name: runs.Participant(state=ParticipantState.JOINED, key=name) for name in names},
         )
         context = run_machine.context(probe)
         proposed = driver.next(driver.start(context, plan.model), context)
         for step in proposed if isinstance(proposed, tuple) else ():
-            driver.expects(step, layout)
+            groups = driver.expects(step, layout)
+            if plan.secure is not None:
+                _check_lanes(plan, step, groups)
+
+
+def _check_lanes(plan: Plan, step: Step, groups: ExpectedGroups) -> None:
+    try:
+        lanes_of(plan, step, groups)
+    except FaultError as error:
+        raise BadInput(
+            f"the plan's secure sums cannot be made: {error.fault.what}",
+            code="plan.secure",
+            value=error.fault.value,
+            limit=error.fault.limit,
+            cure="Change the numbers of [secure].",
+        ) from error
