@@ -16,17 +16,18 @@ import pytest
 
 from aimass.client.active_run import ActiveRun
 from aimass.client.daemon import Daemon
+from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner, open_partner
 from aimass.client.release import Released
 from aimass.client.run_folder import RunFolder
-from aimass.client.session import Phase, Session
+from aimass.client.session import Phase, Session, Work
 from aimass.client.workbench import Product, Workbench
 from aimass.client.worker_protocol import Opened
 from aimass.privacy.enrolment import make_request
 from aimass.privacy.keys import create_keys, load_keys
 from aimass.privacy.pki import Role
 from aimass.privacy.root_store import RootStore
-from aimass.privacy.transcript import Chain, check_head, entry_bytes, sign_head
+from aimass.privacy.transcript import Chain, Receipt, check_head, entry_bytes, sign_head, sign_receipt
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput, Refused, WrongState
@@ -44,7 +45,7 @@ from aimass.proto.plan import (
 from aimass.proto.step import Step, StepKind
 from aimass.proto.task import locate
 from aimass.proto.v1 import federation_pb2 as pb
-from aimass.proto.values import canonical_json, convert
+from aimass.proto.values import canonical_json, convert, decode_json
 from tests.support.clock import ManualClock
 from tests.support.older import older_plan
 
@@ -373,6 +374,41 @@ def test_the_owner_sees_that_the_server_asks_no_more_and_that_it_asks_again(part
     assert run.excluded == "run.excluded: nothing in 3 steps in a row"
     run.standing(pb.Standing(run_id=RUN))
     assert run.excluded == ""
+
+
+@pytest.mark.parametrize(("outcome", "sent"), [("counted", 1), ("refused", 0)])
+def test_work_whose_receipt_overtakes_its_acknowledgement_counts_as_sent(
+    partner: Partner, tmp_path: Path, outcome: str, sent: int
+) -> None:
+    message = _open(0, StepKind.TRAIN)
+    folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+    digest = folder.save_contribution(0, [b"released"], synced=True)
+    folder.save_plan(encode_plan(PLAN))
+    folder.save(
+        Session(
+            run_id=RUN, plan_digest=plan_digest(encode_plan(PLAN)), roster_digest=partner.keeper.roster.digest,
+            phase=Phase.JOINED, heads=("cd" * 32,), step=decode_json(Step, message.step, "the step"), work=Work.READY,
+            digest=digest,
+        )
+    )  # fmt: skip
+    receipt = Receipt(
+        run_id=RUN, step=0, partner="north", contribution=digest, outcome=outcome, reason="", entries=1,  # type: ignore[arg-type]
+        head="cd" * 32,
+    )  # fmt: skip
+    body, signature = sign_receipt(load_keys(tmp_path / "hub" / "keys").identity, receipt)
+
+    async def scenario() -> None:
+        uplink, meters = _Asked(), DaemonMeters()
+        run = ActiveRun(RUN, partner, folder, uplink, SystemClock(), _worker, meters)
+        run.opened(message)
+        await uplink.wanted.wait()
+        run.receipt(pb.Receipt(body=body, signature=signature))
+        await run.settle()
+        assert meters.steps.read().get(("train", "sent"), 0) == sent
+        assert meters.bytes_moved.read().get(("up",), 0) == sent * len(b"released")
+        await run.stop()
+
+    asyncio.run(scenario())
 
 
 class _Gated:

@@ -63,6 +63,7 @@ class ActiveRun:
         self._bench = Workbench(run_id, partner, folder, self._meters, uplink, clock, start)
         self.excluded = ""
         """Why the server asks this partner no more, where it does not."""
+        self._received = -1
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._inbox = Inbox(about(log, run_id), clock)
 
@@ -251,6 +252,7 @@ class ActiveRun:
             self._partner.folder / "receipts.jsonl", line, self._partner.durability, "client.receipt"
         )
         about(log, self.run_id, receipt.step).info("%s", receipt.outcome)
+        self._received = receipt.step if receipt.outcome == "counted" else self._received
         self._apply(machine.GotReceipt(receipt=receipt))
 
     def closed(self, message: pb.CloseStep) -> None:
@@ -407,9 +409,13 @@ class ActiveRun:
 
     async def _submit(self, step: Step, digest: str) -> None:
         step_log = about(log, self.run_id, step.index)
-        watch = Stopwatch(self._meters.part_seconds)
+        watch, size = Stopwatch(self._meters.part_seconds), self._folder.contribution(step.index).stat().st_size
         try:
-            size = await patiently(step_log, self._clock, lambda: self._sent(step, digest))
+            await patiently(step_log, self._clock, lambda: self._sent(step, digest))
+        except asyncio.CancelledError:
+            if self._received == step.index:  # its receipt came on another stream, before the acknowledgement on this
+                self._count_sent(step, size)
+            raise
         except WrongState as error:
             step_log.info("not wanted any more: %s", error)
         except AimassError as error:
@@ -419,23 +425,24 @@ class ActiveRun:
             await self._tell(machine.StepFailed(index=step.index, reason=reason, told=True))
         else:
             watch.lap("sent")
-            self._meters.steps.add(step.kind, "sent")
-            self._meters.bytes_moved.add("up", by=size)
+            self._count_sent(step, size)
             step_log.info("%s, %d bytes", watch, size)
             await self._tell(machine.Acknowledged(index=step.index))
 
-    async def _sent(self, step: Step, digest: str) -> int:
-        """Bytes that the server has acknowledged. Nothing holds the file then: who deletes it waits for nobody."""
+    def _count_sent(self, step: Step, size: int) -> None:
+        self._meters.steps.add(step.kind, "sent")
+        self._meters.bytes_moved.add("up", by=size)
+
+    async def _sent(self, step: Step, digest: str) -> None:
+        """Returns when the server has acknowledged. Nothing holds the file then: who deletes it waits for nobody."""
         data = map_file(self._folder.contribution(step.index))
-        size = len(data)
-        header = SubmitHeader(kind="contribution", size=size, digest=digest, run_id=self.run_id, step=step.index)
+        header = SubmitHeader(kind="contribution", size=len(data), digest=digest, run_id=self.run_id, step=step.index)
         idle_s = self._partner.settings.link.idle_s
 
         async def send(channel: grpc.aio.Channel) -> None:
             await submit(channel, header, data, pace=self._partner.up, idle_s=idle_s)
 
         await self._uplink.transfer(send)
-        return size
 
     async def settle(self) -> None:
         """Wait for what was ended to be over."""
