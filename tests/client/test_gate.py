@@ -92,7 +92,7 @@ def test_a_misspelt_rule_is_an_error_and_not_a_missing_rule() -> None:
 
 
 def test_only_released_metrics_and_figures_leave() -> None:
-    released = decode_contribution(Blob(b"".join(release(sent(), step(), MODEL, POLICY).parts)))
+    released = decode_contribution(Blob(b"".join(release(sent(), PLAN, step(), MODEL, POLICY).parts)))
     assert set(released.metrics) == {"loss"}
     assert dict(released.figures) == {"auc": 0.9}
     np.testing.assert_array_equal(released.groups["update"].tensors["w"], np.array([1, 2, 3], np.float32))
@@ -114,19 +114,19 @@ def test_only_released_metrics_and_figures_leave() -> None:
 )
 def test_what_does_not_fit_the_step_does_not_leave(child: memoryview, code: str) -> None:
     with pytest.raises(BadInput) as caught:
-        release(child, step(), MODEL, POLICY)
+        release(child, PLAN, step(), MODEL, POLICY)
     assert caught.value.code == code
 
 
 def test_a_demanded_mechanism_that_is_missing_is_an_error() -> None:
     demanding = msgspec.structs.replace(POLICY, secure_aggregation=True)
     with pytest.raises(Refused, match="secure aggregation"):
-        release(sent(), step(), MODEL, demanding)
+        release(sent(), PLAN, step(), MODEL, demanding)
 
 
 def test_an_analysis_that_the_policy_does_not_name_does_not_leave() -> None:
     with pytest.raises(Refused) as caught:
-        release(sent(), step(StepKind.ANALYSE, "histogram"), MODEL, POLICY)
+        release(sent(), PLAN, step(StepKind.ANALYSE, "histogram"), MODEL, POLICY)
     assert caught.value.code == "release.analysis"
 
 

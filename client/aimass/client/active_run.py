@@ -8,24 +8,27 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, get_args
 
+import msgspec
+
 from aimass.client import session as machine
 from aimass.client.inbox import Handler, Inbox, patiently
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.policy import Admit, Confinement, Pending, Refuse, decide
 from aimass.client.run_folder import RunFolder
-from aimass.client.session import Phase, Session
+from aimass.client.secure import Due, SecureSums
+from aimass.client.session import Phase, Session, Work
+from aimass.client.upload import Uploads
 from aimass.client.workbench import Product, StartWorker, Uplink, Workbench
 from aimass.privacy.transcript import Chain, check_head_seen, check_history, check_receipt, sign_head_seen
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.durable import append_line_unless_held
 from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState, printable
-from aimass.proto.grpc_env import grpc
 from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
-from aimass.proto.step import Step
+from aimass.proto.step import Reduce, Step
 from aimass.proto.storage import map_file
-from aimass.proto.transfer import SubmitHeader, submit
+from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import decode_canonical_json
 from aimass.proto.wire import CARRIED, to_fault
@@ -61,6 +64,8 @@ class ActiveRun:
         if self.session is not None and not self.takes_part:
             folder.forget_work()  # a crash may have come between the word and the deed
         self._bench = Workbench(run_id, partner, folder, self._meters, uplink, clock, start)
+        self._uploads = Uploads(partner, uplink, clock, self._meters, lambda index: self._received == index)
+        self._sums = SecureSums(run_id, partner, folder, self._uploads, self._due, self._sends)
         self.excluded = ""
         """Why the server asks this partner no more, where it does not."""
         self._received = -1
@@ -76,6 +81,7 @@ class ActiveRun:
     async def invited(self, invite: pb.Invite) -> None:
         """Decide, once; a repeated invitation repeats the answer. A plan that differs from the first one is refused."""
         digest = plan_digest(invite.plan)
+        self._sums.linked()
         held, self.excluded = self.session, ""  # each connection begins so: what still holds is said again
         if held is not None and held.phase in (Phase.LEFT, Phase.WITHDRAWN, Phase.ENDED, Phase.DECLINED):
             if held.phase is Phase.ENDED:  # no server that knows what it signed asks again
@@ -96,15 +102,22 @@ class ActiveRun:
         if held is None:
             self._folder.save_plan(invite.plan)
         reason = f"{error.code}: {error.sentence()}" if error else ""
-        self.session = self.session or Session(
-            run_id=self.run_id, plan_digest=digest, roster_digest=invite.roster_digest, phase=Phase.PENDING
-        )
+        if self.session is None or self.session.phase is not Phase.JOINED:
+            self.session = self._session_of(invite, digest)
         self._apply(machine.Answer(phase=phase, reason=reason))
         if error is not None:
             about(log, self.run_id, code=error.code).warning("%s: %s", phase, reason)
             self._decline(error)
         elif self.session.phase is Phase.JOINED:
             await self._join(digest)
+
+    def _session_of(self, invite: pb.Invite, digest: str) -> Session:
+        """The session of an invitation that is not joined yet: it pins the roster that was compared just now."""
+        session = self.session or Session(
+            run_id=self.run_id, plan_digest=digest, roster_digest=invite.roster_digest, phase=Phase.PENDING
+        )
+        secure = self._plan is not None and self._plan.secure is not None
+        return msgspec.structs.replace(session, roster_digest=invite.roster_digest, secure=secure)
 
     async def _join(self, digest: str) -> None:
         assert self._plan is not None  # noqa: S101  (decided just now)
@@ -184,8 +197,22 @@ class ActiveRun:
             raise WrongState("a step that does not name this partner", code="session.not_invited", value=step.index)
         if step.quorum < self._partner.policy.smallest_cohort:
             raise Refused("a step with too small a quorum", code="policy.quorum", value=step.quorum)
+        self._check_sum(step)
         self._check_allowance(step)
         self._apply(machine.Opened(step=step))
+
+    def _check_sum(self, step: Step) -> None:
+        """Raise `Refused` for a step of a secure run that is no sum of all on one model.
+
+        Masks are bound to the inputs that the step states for everybody: who were addressed singly could be given a
+        model on which the sum tells of them alone.
+        """
+        if self._plan is None or self._plan.secure is None:
+            return
+        if step.reduce is not Reduce.SUM or step.addressed:
+            raise Refused(
+                "a secure run has sums on the same inputs for all", code="session.not_summed", value=step.index
+            )
 
     def _check_allowance(self, step: Step) -> None:
         """Raise `Refused` for a step that the plan has no room for, and leave the run: the plan is what was agreed."""
@@ -193,6 +220,8 @@ class ActiveRun:
         if session is None or plan is None or (session.step is not None and session.step.index == step.index):
             return
         allowed = planned_steps(plan, step.kind, step.purpose)
+        if plan.secure is not None:  # a round that ended after a signature is asked for again, as a step of its own
+            allowed *= self._partner.policy.secure.contributions_per_model
         if session.phase is Phase.JOINED and session.worked.get(machine.task_of(step), 0) >= allowed:
             self._apply(
                 machine.Forked(reason=f"session.not_planned: the plan has room for {allowed:g} steps of {step.kind}")
@@ -254,6 +283,24 @@ class ActiveRun:
         about(log, self.run_id, receipt.step).info("%s", receipt.outcome)
         self._received = receipt.step if receipt.outcome == "counted" else self._received
         self._apply(machine.GotReceipt(receipt=receipt))
+
+    async def summed(self, message: pb.SecAgg) -> None:
+        """One message of a secure sum."""
+        if self._plan is None or self._plan.secure is None:
+            raise WrongState("the plan of this run has no secure sums", code="session.not_secure")
+        await self._sums.message(message)
+
+    def _due(self, index: int) -> Due | None:
+        """The step of this index, where its lanes wait to be summed."""
+        session, plan = self.session, self._plan
+        if session is None or plan is None or session.phase is not Phase.JOINED or not session.secure:
+            return None
+        if session.step is None or session.step.index != index or session.work is Work.WORKING:
+            return None
+        return Due(plan, session.plan_digest, session.roster_digest, session.step)
+
+    async def _sends(self, index: int, digest: str) -> None:
+        await self._tell(machine.Sent(index=index, digest=digest))
 
     def closed(self, message: pb.CloseStep) -> None:
         """The server does not want a step's work any more."""
@@ -322,7 +369,10 @@ class ActiveRun:
                 self._once(f"work-{action.step.index}", lambda: self._work(action.step))
             case machine.Submit():
                 self._once(f"submit-{action.step.index}", lambda: self._submit(action.step, action.digest))
+            case machine.TellReady():
+                self._sums.ready(action.index)
             case machine.Release():
+                self._sums.forget(action.index)
                 self._end(f"work-{action.index}")
                 self._end(f"submit-{action.index}")
                 self._folder.drop_contribution(action.index)
@@ -408,41 +458,17 @@ class ActiveRun:
         await patiently(about(log, self.run_id), self._clock, once)
 
     async def _submit(self, step: Step, digest: str) -> None:
-        step_log = about(log, self.run_id, step.index)
-        watch, size = Stopwatch(self._meters.part_seconds), self._folder.contribution(step.index).stat().st_size
+        path = self._folder.contribution(step.index)
+        size = path.stat().st_size
+        header = SubmitHeader(kind="contribution", size=size, digest=digest, run_id=self.run_id, step=step.index)
         try:
-            await patiently(step_log, self._clock, lambda: self._sent(step, digest))
-        except asyncio.CancelledError:
-            if self._received == step.index:  # its receipt came on another stream, before the acknowledgement on this
-                self._count_sent(step, size)
-            raise
-        except WrongState as error:
-            step_log.info("not wanted any more: %s", error)
+            acknowledged = await self._uploads.bring(step.kind, header, lambda: map_file(path))
         except AimassError as error:
-            step_log.error("contribution refused: %s", error)
-            self._meters.steps.add(step.kind, "refused")
             reason = f"{error.code}: {error.sentence()}"
             await self._tell(machine.StepFailed(index=step.index, reason=reason, told=True))
         else:
-            watch.lap("sent")
-            self._count_sent(step, size)
-            step_log.info("%s, %d bytes", watch, size)
-            await self._tell(machine.Acknowledged(index=step.index))
-
-    def _count_sent(self, step: Step, size: int) -> None:
-        self._meters.steps.add(step.kind, "sent")
-        self._meters.bytes_moved.add("up", by=size)
-
-    async def _sent(self, step: Step, digest: str) -> None:
-        """Returns when the server has acknowledged. Nothing holds the file then: who deletes it waits for nobody."""
-        data = map_file(self._folder.contribution(step.index))
-        header = SubmitHeader(kind="contribution", size=len(data), digest=digest, run_id=self.run_id, step=step.index)
-        idle_s = self._partner.settings.link.idle_s
-
-        async def send(channel: grpc.aio.Channel) -> None:
-            await submit(channel, header, data, pace=self._partner.up, idle_s=idle_s)
-
-        await self._uplink.transfer(send)
+            if acknowledged:
+                await self._tell(machine.Acknowledged(index=step.index))
 
     async def settle(self) -> None:
         """Wait for what was ended to be over."""
@@ -451,6 +477,7 @@ class ActiveRun:
     async def stop(self) -> None:
         """End all work here; what is stored stays for the next start."""
         await self._inbox.close()
+        await self._sums.stop()
         for task in self._tasks.values():
             task.cancel()
         await self.settle()

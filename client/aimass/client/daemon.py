@@ -274,6 +274,9 @@ class Daemon:
                 case "close_step":
                     run = self._run(message.close_step.run_id)
                     await run.deliver(lambda: run.closed(message.close_step))
+                case "secagg":
+                    run = self._run(message.secagg.run_id)
+                    await run.deliver(lambda: run.summed(message.secagg))
                 case "history":
                     run = self._run(message.history.run_id)
                     await run.deliver(lambda: run.history(message.history))

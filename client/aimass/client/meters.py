@@ -33,6 +33,11 @@ class DaemonMeters:
         self.refusals = Count(
             "aimass_daemon_refusals", "Plans and releases that were refused here, by the rule's code.", "code"
         )
+        self.sums = Count(
+            "aimass_daemon_secure_sums",
+            "Attempts of secure sums, by how they ended here: done, or the fault.",
+            "outcome",
+        )
         self.child_starts = Count("aimass_daemon_child_starts", "Training children that were started.")
         self.child_deaths = Count("aimass_daemon_child_deaths", "Training children that died in the middle of a step.")
         self.vitals = Vitals()

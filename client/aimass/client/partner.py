@@ -12,6 +12,7 @@ from aimass.client.journal import Journal
 from aimass.client.keeper import Keeper
 from aimass.client.model_cache import ModelCache
 from aimass.client.policy import AdmittedTask, Policy, read_policy
+from aimass.client.secure_records import SumRecords
 from aimass.privacy.keys import KeyPair, load_keys
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability, make_folder, write_file
@@ -40,6 +41,7 @@ class Partner:
     keeper: Keeper
     journal: Journal
     cache: ModelCache
+    sums: SumRecords
     durability: Durability
     up: Pace
     down: Pace
@@ -133,6 +135,7 @@ def open_partner(folder: Path, durability: Durability, clock: Clock) -> Partner:
         keeper,
         Journal(folder / "journal.jsonl", durability),
         ModelCache(folder / "cache", durability),
+        SumRecords(folder / "state" / "secagg.jsonl", durability),
         durability,
         Pace(settings.limits.up_bytes_per_s, clock),
         Pace(settings.limits.down_bytes_per_s, clock),

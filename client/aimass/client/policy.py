@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from aimass.proto.names import Digest, Name, SchemaName
-from aimass.proto.plan import Plan, planned_rounds
+from aimass.proto.plan import Plan, SecureSettings, planned_rounds
 from aimass.proto.values import Value, decode_toml
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "Policy",
     "Refuse",
     "Rule",
+    "Secure",
     "decide",
+    "mechanism",
     "read_policy",
     "rules",
 ]
@@ -49,18 +51,39 @@ class Bounds(Value, frozen=True):
 
 
 class Release(Value, frozen=True):
-    """What may leave beside the sum: names of metrics that are summed, of figures shown for this partner alone."""
+    """What may leave beside the sum: names of metrics that are summed, of figures shown for this partner alone.
+
+    A figure is no part of any sum: the server sees this partner's own number, under secure aggregation too.
+    """
 
     metrics: tuple[str, ...] = ("loss", "accuracy", "auc")
     figures: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ("statistics",)
 
 
+class Secure(Value, frozen=True):
+    """The least that a plan with secure aggregation must promise, and the most that this partner gives.
+
+    `profile`: "malicious" holds against a server that lies; "hbc" also lets in plans that hold only against one that
+    follows the protocol. A sum is of `min_cohort` partners at least, and of `smallest_cohort`; a plan must withstand a
+    share of `colluders` among the partners. In one run this partner signs `contributions_per_model` inputs on one model
+    at most (the second, so that a round that failed at its end has a way out), and over all runs and servers
+    `contributions_per_data` on one model from one data set for one purpose.
+    """
+
+    profile: Literal["malicious", "hbc"] = "malicious"
+    min_cohort: Annotated[int, msgspec.Meta(ge=3, le=65_535)] = 3
+    colluders: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.0
+    contributions_per_model: Positive = 2
+    contributions_per_data: Positive = 100
+
+
 class Policy(Value, frozen=True):
     """`policy.toml`.
 
     `schemas` maps the schema that a plan names to the data set here. `plain_sums` allows contributions that the
-    server can read one by one; `secure_aggregation` demands that it cannot, and refuses what cannot do it.
+    server can read one by one; `secure_aggregation` demands that it cannot, and refuses what cannot do it. `secure`
+    holds for every plan with secure aggregation, demanded or not.
     """
 
     schemas: dict[SchemaName, Name] = {}
@@ -71,6 +94,12 @@ class Policy(Value, frozen=True):
     confinement: tuple[Confinement, ...] = ("process",)
     plain_sums: bool = False
     secure_aggregation: bool = False
+    secure: Secure = Secure()
+
+    @property
+    def smallest_sum(self) -> int:
+        """Fewest partners in a secure sum."""
+        return max(self.secure.min_cohort, self.smallest_cohort)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -139,8 +168,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
     known = [admitted for admitted in policy.tasks if admitted.name == plan.task.name]
     return (
         Rule("schema", plan.data_schema, ", ".join(policy.schemas) or "none", plan.data_schema in policy.schemas),
-        Rule("secure_aggregation", "plain sums", "secure aggregation", not policy.secure_aggregation),
-        Rule("plain_sums", "plain sums", "plain_sums = true", policy.plain_sums or policy.secure_aggregation),
+        *_sums(policy, plan),
         _most("rounds", planned_rounds(plan), bounds.rounds),
         _most("epochs", train.epochs or 0, bounds.epochs),
         _most("steps", train.steps or 0, bounds.steps),
@@ -173,6 +201,32 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
             pending=True,
         ),
     )
+
+
+def mechanism(secure: SecureSettings) -> str:
+    """What a plan's sums are, in words: as rules, journal and log say it."""
+    return f"secure aggregation ({secure.profile}, {secure.bits} bits)"
+
+
+def _sums(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
+    """How a plan's contributions are summed, against what is demanded here."""
+    secure, least = plan.secure, policy.secure
+    if secure is None:
+        return (
+            Rule("secure_aggregation", "plain sums", "secure aggregation", not policy.secure_aggregation),
+            Rule("plain_sums", "plain sums", "plain_sums = true", policy.plain_sums or policy.secure_aggregation),
+        )
+    profiles = ("malicious",) if least.profile == "malicious" else ("malicious", "hbc")
+    return (
+        Rule("secure_aggregation", mechanism(secure), "secure aggregation", holds=True),
+        Rule("secure_profile", secure.profile, " or ".join(profiles), secure.profile in profiles),
+        _least("secure_min_cohort", secure.min_cohort, policy.smallest_sum),
+        _least("secure_colluders", secure.colluders, least.colluders),
+    )
+
+
+def _least(name: str, value: float, limit: float) -> Rule:
+    return Rule(name, f"{value:g}", f"from {limit:g}", value >= limit)
 
 
 def _most(name: str, value: float, limit: float) -> Rule:

@@ -1,60 +1,87 @@
 """The gate: what leaves this partner, after which mechanisms. It runs in the daemon, never in the training child.
 
 The child's bytes are decoded strictly, checked against the model that the step trains, passed through the
-postprocessors in order, stripped of what the policy does not release, and encoded again: nothing else leaves.
+postprocessors in order, stripped of what the policy does not release, and encoded again: nothing else leaves. For a
+plan with secure aggregation they are encoded as lanes, rounded in secret, which leave under masks alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
 
-from aimass.client.policy import Policy
+from aimass.client.policy import Policy, mechanism
+from aimass.privacy.secagg.faults import FaultError
+from aimass.privacy.secagg.labels import MASK_KEY_BYTES
+from aimass.privacy.secagg.lanes import encode, to_bytes
+from aimass.privacy.secagg.rounds import lanes_of
 from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import Refused
+from aimass.proto.plan import Plan, SecureSettings
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, Layout
+from aimass.proto.values import Value
 
-__all__ = ["Postprocessor", "Released", "release"]
+__all__ = ["Beside", "Postprocessor", "Released", "release"]
 
 Postprocessor = Callable[[Contribution], Contribution]
+Shapes = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
 PLAIN: Final = "plain sum"
+
+
+class Beside(Value, frozen=True):
+    """What is kept beside a contribution's lanes: what they are lanes of, and the figures that the policy releases.
+
+    A figure is this partner's own number, in no sum: the server sees it as it is.
+    """
+
+    groups: dict[str, dict[str, tuple[str, tuple[int, ...]]]]
+    figures: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Released:
-    """The parts of the blob that may leave, and what the journal says of them."""
+    """The parts of the blob that may leave, and what the journal says of them.
+
+    With `beside` the parts are the lanes of a secure sum: they may leave under masks. `clamped` names what counts for
+    less than its weight, which is more than the plan allows.
+    """
 
     parts: list[bytes | memoryview]
     tensors: int
     metrics: tuple[str, ...]
     figures: tuple[str, ...]
     mechanisms: tuple[str, ...]
+    beside: Beside | None = None
+    clamped: tuple[str, ...] = ()
 
     @property
     def repeatable(self) -> bool:
-        """Whether the same work gives the same bytes again: a plain sum does, private noise and masks do not."""
+        """Whether the same work gives the same bytes again: a plain sum does, private noise and rounding do not."""
         return self.mechanisms == (PLAIN,)
 
 
 def release(
     child_bytes: memoryview,
+    plan: Plan,
     step: Step,
     model: Layout,
     policy: Policy,
     postprocessors: Mapping[str, Postprocessor] | None = None,
+    draw: Callable[[int], bytes] = secrets.token_bytes,
 ) -> Released:
-    """Decide what of a child's contribution leaves.
+    """Decide what of a child's contribution leaves. `draw` gives secret bytes, for a rounding that nobody can predict.
 
-    Raises `Refused` where the policy demands a mechanism that is not among `postprocessors`, or does not allow the
-    step's analysis; `BadInput` for a contribution that does not fit the step.
+    Raises `Refused` where the policy demands secure aggregation and the plan has none, or does not allow the step's
+    analysis; `BadInput` for a contribution that does not fit the step.
     """
     applied = postprocessors or {}
-    if policy.secure_aggregation and "secure_aggregation" not in applied:
+    if policy.secure_aggregation and plan.secure is None:
         raise Refused(
             "the policy demands secure aggregation and the run has none",
             code="release.mechanism",
@@ -69,30 +96,55 @@ def release(
             limit=", ".join(policy.release.analyses) or "none",
         )
     contribution = decode_contribution(Blob(child_bytes))
-    check_contribution(contribution, _expected(step, contribution, model), Limits(norm=policy.bounds.norm))
+    expected = _expected(step, contribution, model)
+    check_contribution(contribution, expected, Limits(norm=policy.bounds.norm))
     for process in applied.values():
         contribution = process(contribution)
+    metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)
     kept = Contribution(
         groups={name: Group(group.weight, _own(group.tensors)) for name, group in contribution.groups.items()},
-        metrics={name: metric for name, metric in contribution.metrics.items() if name in policy.release.metrics},
+        metrics={name: metric for name, metric in contribution.metrics.items() if name in metrics},
         figures={name: value for name, value in contribution.figures.items() if name in policy.release.figures},
     )
-    return Released(
-        kept.parts(),
+    released = Released(
+        [],
         sum(len(group.tensors) for group in kept.groups.values()),
         tuple(kept.metrics),
         tuple(kept.figures),
         tuple(applied) or (PLAIN,),
     )
+    if plan.secure is None:
+        return dataclasses.replace(released, parts=kept.parts())
+    lanes = _lanes(plan, step, expected, dataclasses.replace(kept, figures={}), draw)
+    return dataclasses.replace(
+        released,
+        parts=[lanes],
+        mechanisms=(*applied, mechanism(plan.secure)),
+        beside=Beside(groups={name: dict(members) for name, members in expected.items()}, figures=dict(kept.figures)),
+        clamped=_clamped(plan.secure, kept),
+    )
+
+
+def _lanes(plan: Plan, step: Step, shapes: Shapes, kept: Contribution, draw: Callable[[int], bytes]) -> bytes:
+    """The packed lanes of a contribution."""
+    lane_plan = lanes_of(plan, step, shapes)
+    try:
+        return to_bytes(lane_plan, encode(lane_plan, kept, draw(MASK_KEY_BYTES)))
+    except FaultError as error:
+        raise error.fault.error() from error
+
+
+def _clamped(secure: SecureSettings, kept: Contribution) -> tuple[str, ...]:
+    weights = {name: group.weight for name, group in kept.groups.items()}
+    weights |= {name: metric.weight for name, metric in kept.metrics.items()}
+    return tuple(name for name, weight in weights.items() if weight > secure.max_weight)
 
 
 def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.asarray(array) for name, array in tensors.items()}
 
 
-def _expected(
-    step: Step, contribution: Contribution, model: Layout
-) -> Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] | None:
+def _expected(step: Step, contribution: Contribution, model: Layout) -> Shapes:
     """What a step may hold: in training an update of the model, nothing under `preprocess.`."""
     if step.kind is StepKind.TRAIN:
         return {"update": update_shapes(model)}

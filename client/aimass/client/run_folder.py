@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from aimass.client.release import Beside
 from aimass.client.session import Session, Work
 from aimass.proto.durable import Durability, fsync_folder, make_folder, remove_file, write_file, write_parts
 from aimass.proto.hashing import file_digest
@@ -46,7 +47,7 @@ class RunFolder:
         return (self._folder / "session.json").stat().st_mtime
 
     def contribution(self, index: int) -> Path:
-        """Where the released contribution of a step stands."""
+        """Where the released contribution of a step stands: a plain blob, or the packed lanes of a secure sum."""
         return self._folder / f"step-{index}.safetensors"
 
     def save_contribution(self, index: int, parts: Iterable[bytes | memoryview], *, synced: bool) -> str:
@@ -56,16 +57,31 @@ class RunFolder:
         """
         return write_parts(self.contribution(index), parts, self._durability, "client.contribution", synced=synced)
 
+    def _beside(self, index: int) -> Path:
+        return self._folder / f"step-{index}.beside.json"
+
+    def save_beside(self, index: int, beside: Beside) -> None:
+        """Keep what belongs to the lanes of a step's contribution; before them, so that they are never without it."""
+        write_file(self._beside(index), canonical_json(beside), self._durability, "client.beside")
+
+    def beside(self, index: int) -> Beside:
+        """What was kept beside the lanes of a step's contribution."""
+        path = self._beside(index)
+        return decode_json(Beside, path.read_bytes(), str(path))
+
     def whole(self, session: Session) -> bool:
         """Whether the contribution that `session` says is ready is here as it was."""
         if session.step is None or session.work is Work.WORKING:
             return True
-        path = self.contribution(session.step.index)
-        return path.is_file() and file_digest(path) == session.digest
+        index = session.step.index
+        path = self.contribution(index)
+        beside = not session.secure or self._beside(index).is_file()
+        return beside and path.is_file() and file_digest(path) == session.digest
 
     def drop_contribution(self, index: int) -> None:
-        """Forget a step's contribution, and the local state that was not kept."""
+        """Forget a step's contribution with what was kept beside it, and the local state that was not kept."""
         remove_file(self.contribution(index))
+        self._beside(index).unlink(missing_ok=True)
         self._new_state(index).unlink(missing_ok=True)
 
     @property

@@ -29,10 +29,12 @@ __all__ = [
     "Opened",
     "Phase",
     "Release",
+    "Sent",
     "Session",
     "StepFailed",
     "StepOver",
     "Submit",
+    "TellReady",
     "TellStepFailed",
     "Train",
     "Withdrew",
@@ -67,7 +69,8 @@ class Session(Value, frozen=True):
 
     `worked` counts the steps that were begun, by kind and purpose: a plan has room for so many and no more.
     `head_signature` is the server's over the last of `heads`, in hexadecimal: it shows a server that was restored from
-    a backup what it signed since.
+    a backup what it signed since. In a `secure` run the contribution (its encoded lanes, of which `digest` is) never
+    leaves: `sent` is the SHA-256 of the masked input that was last sent in its place.
     """
 
     run_id: str
@@ -83,6 +86,8 @@ class Session(Value, frozen=True):
     failed: str = ""
     worked: dict[str, int] = {}
     head_signature: str = ""
+    secure: bool = False
+    sent: str = ""
 
     @property
     def chain(self) -> Chain:
@@ -128,6 +133,13 @@ class Acknowledged(Value, frozen=True):
     index: int
 
 
+class Sent(Value, frozen=True):
+    """A masked input of this digest is about to be sent: known before it leaves, since a receipt may name it."""
+
+    index: int
+    digest: str
+
+
 class StepOver(Value, frozen=True):
     """The server does not want a step's work any more."""
 
@@ -167,7 +179,7 @@ class Ended(Value, frozen=True):
     reason: str
 
 
-StepEvent = Opened | Worked | Lost | StepFailed | Acknowledged | StepOver
+StepEvent = Opened | Worked | Lost | StepFailed | Acknowledged | Sent | StepOver
 Event = Answer | StepEvent | HistoryGrew | Forked | Withdrew | GotReceipt | Ended
 
 
@@ -182,6 +194,12 @@ class Submit(Value, frozen=True):
 
     step: Step
     digest: str
+
+
+class TellReady(Value, frozen=True):
+    """The contribution is durable: say that it waits to be summed in secret."""
+
+    index: int
 
 
 class Release(Value, frozen=True):
@@ -209,7 +227,7 @@ class LeaveRun(Value, frozen=True):
     reason: str
 
 
-Action = Train | Submit | Release | KeepLocalState | TellStepFailed | LeaveRun
+Action = Train | Submit | TellReady | Release | KeepLocalState | TellStepFailed | LeaveRun
 
 
 def apply(session: Session, event: Event) -> tuple[Session, tuple[Action, ...]]:
@@ -272,7 +290,7 @@ def _opened(session: Session, step: Step) -> tuple[Session, tuple[Action, ...]]:
     if session.step is None or step.index > session.step.index:
         worked = session.worked | {task_of(step): session.worked.get(task_of(step), 0) + 1}
         fresh = msgspec.structs.replace(
-            session, step=step, work=Work.WORKING, digest="", resolved=step.index, failed="", worked=worked
+            session, step=step, work=Work.WORKING, digest="", sent="", resolved=step.index, failed="", worked=worked
         )
         return fresh, (*_drop(session), Train(step=step))
     if step != session.step:
@@ -280,11 +298,16 @@ def _opened(session: Session, step: Step) -> tuple[Session, tuple[Action, ...]]:
         return apply(session, Forked(reason=reason))
     if session.work is Work.WORKING:
         return session, (Train(step=step),)
-    return session, (Submit(step=step, digest=session.digest),)
+    return session, (_bring(session, step),)
+
+
+def _bring(session: Session, step: Step) -> Action:
+    """How a contribution that is durable comes to count."""
+    return TellReady(index=step.index) if session.secure else Submit(step=step, digest=session.digest)
 
 
 def _in_step(
-    session: Session, event: Worked | StepFailed | Acknowledged | StepOver
+    session: Session, event: Worked | StepFailed | Acknowledged | Sent | StepOver
 ) -> tuple[Session, tuple[Action, ...]]:
     step = session.step
     if step is None or step.index != event.index:
@@ -294,9 +317,11 @@ def _in_step(
             if session.work is not Work.WORKING:
                 return session, ()
             ready = msgspec.structs.replace(session, work=Work.READY, digest=event.digest)
-            return ready, (Submit(step=step, digest=event.digest),)
+            return ready, (_bring(ready, step),)
         case Acknowledged():
             return msgspec.structs.replace(session, work=Work.STORED), ()
+        case Sent():
+            return msgspec.structs.replace(session, sent=event.digest), ()
         case StepFailed():
             over = msgspec.structs.replace(session, step=None, resolved=step.index + 1, failed=event.reason)
             told = () if event.told else (TellStepFailed(index=step.index, reason=event.reason),)
@@ -310,6 +335,6 @@ def _receipt(session: Session, receipt: Receipt) -> tuple[Session, tuple[Action,
     if step is None or step.index != receipt.step:
         return session, ()
     over = msgspec.structs.replace(session, step=None, resolved=step.index + 1)
-    counted = receipt.outcome == "counted" and receipt.contribution == session.digest
+    counted = receipt.outcome == "counted" and receipt.contribution in {session.digest, session.sent} - {""}
     keep = (KeepLocalState(index=step.index),) if counted else ()
     return over, (*keep, Release(index=step.index))

@@ -146,9 +146,12 @@ class Workbench:
         made = await self._made(plan, order, model)
         watch.lap("worked")
         layout = Blob(map_file(model)).layout
-        released = await asyncio.to_thread(release, made.contribution, step, layout, self._partner.policy)
+        released = await asyncio.to_thread(release, made.contribution, plan, step, layout, self._partner.policy)
         watch.lap("checked")
-        about(log, self._run_id, step.index).info("%s", watch)
+        step_log = about(log, self._run_id, step.index)
+        step_log.info("%s", watch)
+        if released.clamped:
+            step_log.warning("weights beyond the plan's `max_weight` count as that: %s", ", ".join(released.clamped))
         return Product(released, bytes(made.state) if step.kind is StepKind.TRAIN else b"")
 
     async def _made(self, plan: Plan, order: Order, model: Path) -> Made:
@@ -168,6 +171,8 @@ class Workbench:
         """Keep the contribution, and the local state beside it; the contribution's digest. It blocks."""
         if product.state:
             self._folder.save_new_state(step.index, product.state)
+        if product.released.beside is not None:
+            self._folder.save_beside(step.index, product.released.beside)
         return self._folder.save_contribution(
             step.index, product.released.parts, synced=not product.released.repeatable
         )
