@@ -17,12 +17,12 @@ import numpy as np
 from aimass.client.policy import Policy, mechanism
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
-from aimass.privacy.secagg.lanes import encode, to_bytes
+from aimass.privacy.secagg.lanes import clamped, encode, to_bytes
 from aimass.privacy.secagg.rounds import lanes_of
 from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import Refused
-from aimass.proto.plan import Plan, SecureSettings
+from aimass.proto.plan import Plan
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.values import Value
@@ -115,29 +115,26 @@ def release(
     )
     if plan.secure is None:
         return dataclasses.replace(released, parts=kept.parts())
-    lanes = _lanes(plan, step, expected, dataclasses.replace(kept, figures={}), draw)
+    lanes, clamped_groups = _lanes(plan, step, expected, dataclasses.replace(kept, figures={}), draw)
     return dataclasses.replace(
         released,
         parts=[lanes],
         mechanisms=(*applied, mechanism(plan.secure)),
         beside=Beside(groups={name: dict(members) for name, members in expected.items()}, figures=dict(kept.figures)),
-        clamped=_clamped(plan.secure, kept),
+        clamped=clamped_groups,
     )
 
 
-def _lanes(plan: Plan, step: Step, shapes: Shapes, kept: Contribution, draw: Callable[[int], bytes]) -> bytes:
-    """The packed lanes of a contribution."""
-    lane_plan = lanes_of(plan, step, shapes)
+def _lanes(
+    plan: Plan, step: Step, shapes: Shapes, kept: Contribution, draw: Callable[[int], bytes]
+) -> tuple[bytes, tuple[str, ...]]:
+    """The packed lanes of a contribution, and the groups that count for less than their weight in them."""
     try:
-        return to_bytes(lane_plan, encode(lane_plan, kept, draw(MASK_KEY_BYTES)))
+        lane_plan = lanes_of(plan, step, shapes)
+        lanes = encode(lane_plan, kept, lambda: draw(MASK_KEY_BYTES))
     except FaultError as error:
         raise error.fault.error() from error
-
-
-def _clamped(secure: SecureSettings, kept: Contribution) -> tuple[str, ...]:
-    weights = {name: group.weight for name, group in kept.groups.items()}
-    weights |= {name: metric.weight for name, metric in kept.metrics.items()}
-    return tuple(name for name, weight in weights.items() if weight > secure.max_weight)
+    return to_bytes(lane_plan, lanes), tuple(clamped(lane_plan, kept))
 
 
 def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

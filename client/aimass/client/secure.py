@@ -223,6 +223,7 @@ class SecureSums:
         counted, limits = Counted(data_set, purpose_of(due.plan, due.step)), _limits(policy)
         history = self._partner.sums.history(expected.run_id, expected.round, expected.model_digest, counted)
         state, actions = admission.start(self._member(due, limits), expected, history, message.data, self._random)
+        lanes.check_context(context)
         if history.signed_on_model:
             self._log(due.step.index).warning(
                 "the server asks for another input on one model: %d signed before", history.signed_on_model
@@ -273,8 +274,6 @@ class SecureSums:
             state, more = client.encoded(state, lanes)
         except FaultError as error:
             return client.abort(state, error.fault)
-        except (OSError, ValueError) as error:
-            return client.abort(state, Fault(Code.STATE, f"the lanes that were kept cannot be read: {error}"))
         return state, (*actions, *more)
 
     async def _advance(self, live: _Live, take: Callable[[], Outcome]) -> None:
