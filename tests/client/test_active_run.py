@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import json
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,16 +16,13 @@ import pytest
 from aimass.client.active_run import ActiveRun
 from aimass.client.daemon import Daemon
 from aimass.client.meters import DaemonMeters
-from aimass.client.partner import Partner, open_partner
+from aimass.client.partner import Partner
 from aimass.client.release import Released
 from aimass.client.run_folder import RunFolder
 from aimass.client.session import Phase, Session, Work
 from aimass.client.workbench import Product, Workbench
 from aimass.client.worker_protocol import Opened
-from aimass.privacy.enrolment import make_request
-from aimass.privacy.keys import create_keys, load_keys
-from aimass.privacy.pki import Role
-from aimass.privacy.root_store import RootStore
+from aimass.privacy.keys import load_keys
 from aimass.privacy.transcript import Chain, Receipt, check_head, entry_bytes, sign_head, sign_receipt
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
@@ -48,6 +44,7 @@ from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json, convert, decode_json
 from tests.support.clock import ManualClock
 from tests.support.older import older_plan
+from tests.support.partners import enrolled, opened
 
 T = TypeVar("T")
 RUN = "ab" * 16
@@ -98,24 +95,8 @@ async def _worker(*_: object) -> _Worker:
 @pytest.fixture
 def partner(tmp_path: Path) -> Partner:
     """An enrolled partner whose policy admits the plan."""
-    store = RootStore.create(tmp_path / "root", "test", time.time())
-    north = tmp_path / "north"
-    requests = []
-    for name, role, hosts in (("hub", Role.SERVER, ("localhost",)), ("north", Role.PARTNER, ())):
-        keys = create_keys(tmp_path / name / "keys")
-        requests.append(make_request(store.token(name, role, hosts, time.time() + 60), keys))
-    bundle = store.sign(requests, time.time())
-    (north / "trust").mkdir()
-    (north / "data").mkdir()
-    (north / "trust" / "bundle.json").write_bytes(bundle)
-    (north / "trust" / "root.pem").write_bytes(store.root.to_pem())
-    (north / "client.toml").write_text('name = "north"\nserver = "localhost:1"\nenrol = "localhost:2"\n')
-    (north / "policy.toml").write_text(POLICY)
-    (north / "data" / "heart.toml").write_text(
-        f'name = "heart"\ndata_schema = "heart/1"\nuris = ["x.csv"]\nformat = "csv"\nparticipant = "north"\n'
-        f'salt = "{"00" * 32}"\nheld_out = 0.2\n'
-    )
-    return open_partner(north, UNINTERRUPTED, SystemClock())
+    enrolled(tmp_path, ["north"], POLICY)
+    return opened(tmp_path / "north")
 
 
 def _run(partner: Partner, uplink: _Uplink) -> ActiveRun:
