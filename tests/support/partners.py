@@ -12,7 +12,7 @@ from aimass.privacy.keys import create_keys
 from aimass.privacy.pki import Role
 from aimass.privacy.root_store import RootStore
 from aimass.proto.clock import SystemClock
-from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.durable import UNINTERRUPTED, Durability
 
 __all__ = ["enrolled", "opened"]
 
@@ -40,6 +40,6 @@ def enrolled(folder: Path, names: Sequence[str], policy: str) -> RootStore:
     return store
 
 
-def opened(folder: Path) -> Partner:
+def opened(folder: Path, durability: Durability = UNINTERRUPTED) -> Partner:
     """A partner as its daemon opens it."""
-    return open_partner(folder, UNINTERRUPTED, SystemClock())
+    return open_partner(folder, durability, SystemClock())

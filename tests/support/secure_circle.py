@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +19,8 @@ import numpy as np
 
 from aimass.client.active_run import ActiveRun
 from aimass.client.child import Made
+from aimass.client.inbox import Handler
 from aimass.client.run_folder import RunFolder
-from aimass.client.session import Work
 from aimass.client.worker_protocol import Opened
 from aimass.privacy.keys import load_keys
 from aimass.privacy.secagg import server, server_state
@@ -36,18 +36,19 @@ from aimass.privacy.secagg.unmasking import unmask
 from aimass.privacy.transcript import Chain, Receipt, entry_bytes, sign_head, sign_receipt
 from aimass.proto.clock import SystemClock
 from aimass.proto.contribution import Contribution, Group, Metric
-from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.durable import UNINTERRUPTED, Durability
 from aimass.proto.elements import update_shapes
-from aimass.proto.errors import Unavailable
+from aimass.proto.errors import OutOfSpace, Unavailable
 from aimass.proto.plan import Cohort, Plan, SecureSettings, Stage, TaskRef, TrainSettings, encode_plan, plan_digest
 from aimass.proto.step import Step, StepKind
+from aimass.proto.storage import Spool
 from aimass.proto.task import locate
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json
 from tests.support.partners import enrolled, opened
 
-__all__ = ["MODEL", "NAMES", "PLAN", "POLICY", "RUN", "Circle", "Shell", "step"]
+__all__ = ["MODEL", "NAMES", "PLAN", "POLICY", "RUN", "Circle", "Shell", "circle", "step"]
 
 T = TypeVar("T")
 RUN = "ab" * 16
@@ -140,14 +141,22 @@ class _Worker:
         pass
 
 
+class Instant(SystemClock):
+    """Nobody waits: who tries again does so at once, after everybody else."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
 class Shell:
     """One partner: its folder outlives `restart`, its memory does not. It is its own uplink."""
 
-    def __init__(self, folder: Path, hub: Circle, number: int) -> None:
-        self.name, self.folder, self.hub = folder.name, folder, hub
+    def __init__(self, folder: Path, hub: Circle, number: int, durability: Durability) -> None:
+        self.name, self.folder, self.hub, self.durability = folder.name, folder, hub, durability
         self.update = np.linspace(-1, 1, 1000, dtype=np.float32) * (number + 1) / 8
         self.weight = 10.0 * (number + 1)
-        self.online = True
+        self.cut = False
+        """Whether the link is cut that messages go by, and nobody has noticed yet."""
         self.breaks = 0
         """Uploads that break from now on."""
         self.uploadable = asyncio.Event()
@@ -155,21 +164,19 @@ class Shell:
         self.uploadable.set()
         self.sent: list[pb.FromPartner] = []
         self.uploads: list[tuple[dict[str, Any], bytes]] = []
-        self.partner = opened(folder)
-        spool = self.partner.cache.spool
-        digest = hashlib.sha256(MODEL).hexdigest()
-        if not spool.has(digest):
-            writer = spool.begin(digest, len(MODEL), digest)
-            writer.append(MODEL)
-            writer.finish()
+        self.partner = opened(folder, durability)
+        spool, digest = Spool(folder / "cache", synced=False), hashlib.sha256(MODEL).hexdigest()
+        writer = spool.begin(digest, len(MODEL), digest)
+        writer.append(MODEL)
+        writer.finish()
         self.run = self._active()
 
     def _active(self) -> ActiveRun:
         async def start(*_: object) -> Any:
             return _Worker(self.contribution.encode())
 
-        folder = RunFolder(self.folder / "state" / "runs" / RUN, UNINTERRUPTED)
-        return ActiveRun(RUN, self.partner, folder, self, SystemClock(), start)
+        folder = RunFolder(self.folder / "state" / "runs" / RUN, self.durability)
+        return ActiveRun(RUN, self.partner, folder, self, Instant(), start)
 
     @property
     def contribution(self) -> Contribution:
@@ -179,7 +186,7 @@ class Shell:
         return Contribution({"update": Group(self.weight, tensors)}, metrics, {"auc": 0.5, "rows": 212.0})
 
     def send(self, message: pb.FromPartner) -> None:
-        if self.online:
+        if not self.cut:
             self.sent.append(message)
             self.hub.heard(self.name, message)
 
@@ -189,16 +196,28 @@ class Shell:
     async def restart(self) -> None:
         """The process ends and another begins: only what is on the disk is left."""
         await self.run.stop()
-        self.partner = opened(self.folder)
+        self.partner = opened(self.folder, self.durability)
         self.run = self._active()
 
     async def connect(self) -> None:
         """What a server says to who comes."""
-        self.online = True
         digest = self.partner.keeper.roster.digest
-        await self.run.invited(pb.Invite(run_id=RUN, plan=self.hub.plan_bytes, roster_digest=digest))
+        invite = pb.Invite(run_id=RUN, plan=self.hub.plan_bytes, roster_digest=digest)
+        await self._taken(lambda: self.run.invited(invite))
         if self.hub.step is not None:
-            self.run.opened(pb.OpenStep(run_id=RUN, step=canonical_json(self.hub.step), deadline_ms=0))
+            opened_step = pb.OpenStep(run_id=RUN, step=canonical_json(self.hub.step), deadline_ms=0)
+            await self._taken(lambda: self.run.opened(opened_step))
+
+    async def _taken(self, handler: Handler) -> None:
+        """Handled as the inbox does it: a full disk is waited for."""
+        while True:
+            try:
+                waiting = handler()
+                if waiting is not None:
+                    await waiting
+            except OutOfSpace:
+                continue
+            return
 
     @property
     def lanes_file(self) -> Path:
@@ -219,11 +238,6 @@ class Shell:
         """How often it said that it is ready, and with which figures."""
         return [message.ready for message in self.sent if message.HasField("ready")]
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether its contribution is durable."""
-        return self.run.session is not None and self.run.session.work is not Work.WORKING
-
 
 Change = Callable[[str, pb.SecAgg], Iterable[pb.SecAgg]]
 
@@ -231,12 +245,12 @@ Change = Callable[[str, pb.SecAgg], Iterable[pb.SecAgg]]
 class Circle:
     """The hub: it forms attempts of those that are ready, and sums."""
 
-    def __init__(self, folder: Path, plan: Plan = PLAN, policy: str = POLICY) -> None:
+    def __init__(self, folder: Path, plan: Plan, policy: str, durability: Durability) -> None:
         self.plan, self.plan_bytes = plan, encode_plan(plan)
         enrolled(folder, NAMES, policy)
         self.identity = load_keys(folder / "hub" / "keys").identity
         self.step: Step | None = None
-        self.shells = {name: Shell(folder / name, self, number) for number, name in enumerate(NAMES)}
+        self.shells = {name: Shell(folder / name, self, number, durability) for number, name in enumerate(NAMES)}
         self.roster = self.shells["north"].partner.keeper.roster
         self.attempt = -1
         self.waiting: set[str] = set()
@@ -244,6 +258,8 @@ class Circle:
         self.moved = asyncio.Event()
         self.down: Change = lambda _, message: [message]
         """What becomes of a message on its way to a partner."""
+        self.look: Callable[[str, pb.FromPartner], None] = lambda *_: None
+        """Sees each message of a partner as it leaves."""
         self.context: RoundContext | None = None
         self.state: server_state.ServerState | None = None
         self.total: Lanes | None = None
@@ -275,10 +291,11 @@ class Circle:
                 self.moved.clear()
 
     async def _deliver(self, name: str, message: pb.SecAgg) -> None:
-        shell = self.shells[name]
+        shell = self.shells.get(name)
+        if shell is None:
+            return
         for changed in self.down(name, message):
-            if shell.online:
-                await shell.run.summed(changed)
+            await shell.run.summed(changed)
 
     async def drain(self) -> None:
         """Deliver all that is queued now, and what follows without an upload."""
@@ -297,22 +314,18 @@ class Circle:
         assert self.step is not None
         return lanes_of(self.plan, self.step, {"update": update_shapes(Blob(MODEL).layout)})
 
-    def context_for(self, names: Iterable[str], attempt: int, **changes: Any) -> RoundContext:
-        """The context of an attempt of these partners, with changes that a liar makes."""
+    def context_for(self, names: Iterable[str], attempt: int) -> RoundContext:
+        """The context of an attempt of these partners."""
         assert self.step is not None
-        ids = [self.roster.by_name[name].id for name in names]
-        key = self.roster.server.identity
-        digest = plan_digest(self.plan_bytes)
-        context = context_of(
-            self.plan, digest, RUN, self.step, attempt, ids, self.roster.digest, key, self.lane_plan
-        )  # fmt: skip
-        return dataclasses.replace(context, **changes)
+        ids, digest = [self.roster.by_name[name].id for name in names], plan_digest(self.plan_bytes)
+        key, pinned = self.roster.server.identity, self.roster.digest
+        return context_of(self.plan, digest, RUN, self.step, attempt, ids, pinned, key, self.lane_plan)
 
     def form(self, names: Iterable[str] | None = None, **changes: Any) -> None:
-        """Begin the next attempt with those that are ready."""
+        """Begin the next attempt with those that are ready; a liar's context has `changes`."""
         members = sorted(self.waiting if names is None else names)
         self.attempt += 1
-        self.context = self.context_for(members, self.attempt, **changes)
+        self.context = dataclasses.replace(self.context_for(members, self.attempt), **changes)
         self.total = np.zeros(self.context.lanes, lane_type(self.context.bits))
         self.payloads = {}
         self.waiting -= set(members)
@@ -342,7 +355,9 @@ class Circle:
     def heard(self, name: str, message: pb.FromPartner) -> None:
         """A message of a partner."""
         self.moved.set()
+        self.look(name, message)
         if message.HasField("ready"):
+            assert json.loads(message.ready.figures) == {"auc": 0.5}
             self.waiting.add(name)
         if message.HasField("secagg") and message.secagg.attempt == self.attempt:
             told = message.secagg
@@ -404,7 +419,7 @@ class Circle:
 
     def _queue(self, member: int, kind: Kind, data: bytes) -> None:
         assert self.step is not None
-        name = next(entry.name for entry in self.roster.members if entry.id == member)
+        name = next((entry.name for entry in self.roster.members if entry.id == member), "")
         told = pb.SecAgg(run_id=RUN, step=self.step.index, attempt=self.attempt, kind=kind, data=data)
         self.queue.append((name, told))
         self.moved.set()
@@ -440,9 +455,11 @@ class Circle:
 
 
 @contextlib.asynccontextmanager
-async def circle(folder: Path, plan: Plan = PLAN, policy: str = POLICY) -> Any:
+async def circle(
+    folder: Path, plan: Plan = PLAN, policy: str = POLICY, durability: Durability = UNINTERRUPTED
+) -> AsyncIterator[Circle]:
     """A circle that ends with the test."""
-    made = Circle(folder, plan, policy)
+    made = Circle(folder, plan, policy, durability)
     try:
         yield made
     finally:
