@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from aimass.client.model_cache import ModelCache
+from aimass.client.release import Beside
 from aimass.client.run_folder import RunFolder
+from aimass.client.session import Phase, Session, Work
 from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Spool
 
 
@@ -68,3 +71,24 @@ def test_sweeping_a_spool_goes_by_the_key_and_not_by_the_files_name(tmp_path: Pa
     assert (tmp_path / name).exists()
     Spool(tmp_path).sweep(lambda _: False)
     assert not (tmp_path / name).exists()
+
+
+def test_lanes_are_whole_with_what_was_kept_beside_them_and_go_with_it(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, UNINTERRUPTED)
+    beside = Beside(groups={"update": {"w": ("F32", (2, 3))}, "empty": {}}, figures={"auc": 0.1 + 0.2})
+    folder.save_beside(3, beside)
+    digest = folder.save_contribution(3, [b"lanes"], synced=True)
+    step = Step(
+        index=3, kind=StepKind.TRAIN, round=1, participants=("north",), inputs=("0" * 64,), quorum=1, deadline_s=9.0
+    )
+    session = Session(
+        run_id="ab" * 16, plan_digest="1" * 64, roster_digest="2" * 64, phase=Phase.JOINED, step=step, work=Work.READY,
+        digest=digest, secure=True,
+    )  # fmt: skip
+    assert RunFolder(tmp_path, UNINTERRUPTED).beside(3) == beside
+    assert folder.whole(session)
+    (tmp_path / "step-3.beside.json").unlink()
+    assert not folder.whole(session)
+    folder.save_beside(3, beside)
+    folder.drop_contribution(3)
+    assert list(tmp_path.iterdir()) == []

@@ -25,8 +25,8 @@ def step(index: int, quorum: int = 1) -> Step:
     )
 
 
-def fresh(phase: Phase = Phase.JOINED) -> Session:
-    return Session(run_id=RUN, plan_digest="1" * 64, roster_digest="2" * 64, phase=phase)
+def fresh(phase: Phase = Phase.JOINED, *, secure: bool = False) -> Session:
+    return Session(run_id=RUN, plan_digest="1" * 64, roster_digest="2" * 64, phase=phase, secure=secure)
 
 
 def receipt(index: int, outcome: str, digest: str) -> machine.GotReceipt:
@@ -45,14 +45,16 @@ def receipt(index: int, outcome: str, digest: str) -> machine.GotReceipt:
 
 
 DIGESTS = ("a" * 64, "b" * 64)
+PAYLOADS = ("c" * 64, "d" * 64)
 INDEX = st.integers(0, 3)
 EVENTS = st.one_of(
     st.builds(lambda i: machine.Opened(step=step(i)), INDEX),
     st.builds(lambda i, d: machine.Worked(index=i, digest=d), INDEX, st.sampled_from(DIGESTS)),
     st.builds(lambda i, t: machine.StepFailed(index=i, reason="x: y", told=t), INDEX, st.booleans()),
     st.builds(lambda i: machine.Acknowledged(index=i), INDEX),
+    st.builds(lambda i, d: machine.Sent(index=i, digest=d), INDEX, st.sampled_from(PAYLOADS)),
     st.builds(lambda i: machine.StepOver(index=i, reason="late"), INDEX),
-    st.builds(receipt, INDEX, st.sampled_from(["counted", "refused", "late"]), st.sampled_from(DIGESTS)),
+    st.builds(receipt, INDEX, st.sampled_from(["counted", "refused", "late"]), st.sampled_from(DIGESTS + PAYLOADS)),
     st.just(machine.HistoryGrew(heads=("4" * 64,))),
     st.just(machine.Lost()),
     st.just(machine.Forked(reason="transcript.forked: x")),
@@ -62,9 +64,9 @@ EVENTS = st.one_of(
 )
 
 
-@given(st.lists(EVENTS, max_size=60))
-def test_no_order_of_events_breaks_the_rules_of_a_session(events: list[machine.Event]) -> None:
-    session = fresh(Phase.PENDING)
+@given(st.lists(EVENTS, max_size=60), st.booleans())
+def test_no_order_of_events_breaks_the_rules_of_a_session(events: list[machine.Event], secure: bool) -> None:
+    session = fresh(Phase.PENDING, secure=secure)
     worked: dict[int, str] = {}
     kept: set[int] = set()
     for event in events:
@@ -81,13 +83,18 @@ def test_no_order_of_events_breaks_the_rules_of_a_session(events: list[machine.E
             if isinstance(action, machine.Train):
                 assert session.phase is Phase.JOINED
                 assert action.step.index >= before.resolved
+            assert not isinstance(action, machine.Submit if secure else machine.TellReady)
+            if isinstance(action, machine.TellReady):
+                assert session.work in (Work.READY, Work.STORED)
+                assert session.step is not None
+                assert action.index == session.step.index
             if isinstance(action, machine.Submit):
                 assert session.work in (Work.READY, Work.STORED)
                 assert worked.setdefault(action.step.index, action.digest) == action.digest
             if isinstance(action, machine.KeepLocalState):
                 assert isinstance(event, machine.GotReceipt)
                 assert event.receipt.outcome == "counted"
-                assert event.receipt.contribution == before.digest
+                assert event.receipt.contribution in (before.digest, before.sent)
                 assert action.index not in kept
                 kept.add(action.index)
 
@@ -134,3 +141,33 @@ def test_who_withdraws_drops_the_work_at_hand_says_so_and_hears_the_history_on()
     session, _ = apply(session, machine.HistoryGrew(heads=("4" * 64,)))
     assert session.chain.entries == 1
     assert apply(session, machine.Opened(step=step(1)))[1] == ()
+
+
+def test_the_golden_transcript_of_a_secure_step_with_a_reconnection_and_a_second_attempt() -> None:
+    session, names = fresh(secure=True), []
+    for event in (
+        machine.Opened(step=step(0)),
+        machine.Worked(index=0, digest=DIGESTS[0]),
+        machine.Opened(step=step(0)),
+        machine.Sent(index=0, digest=PAYLOADS[0]),
+        machine.Opened(step=step(0)),
+        machine.Sent(index=0, digest=PAYLOADS[1]),
+        receipt(0, "counted", PAYLOADS[1]),
+        machine.Opened(step=step(1)),
+    ):
+        session, actions = apply(session, event)
+        names.append([type(action).__name__ for action in actions])
+    ready = ["TellReady"]
+    assert names == [["Train"], ready, ready, [], ready, [], ["KeepLocalState", "Release"], ["Train"]]
+    assert session.sent == ""
+
+
+def test_a_receipt_for_an_input_that_was_not_the_last_one_sent_keeps_no_local_state() -> None:
+    session, _ = apply(fresh(secure=True), machine.Opened(step=step(0)))
+    session, _ = apply(session, machine.Worked(index=0, digest=DIGESTS[0]))
+    assert apply(session, receipt(0, "counted", ""))[1] == (machine.Release(index=0),)
+    for payload in PAYLOADS:
+        session, _ = apply(session, machine.Sent(index=0, digest=payload))
+    assert apply(session, receipt(0, "counted", PAYLOADS[0]))[1] == (machine.Release(index=0),)
+    assert apply(session, receipt(0, "refused", PAYLOADS[1]))[1] == (machine.Release(index=0),)
+    assert machine.KeepLocalState(index=0) in apply(session, receipt(0, "counted", PAYLOADS[1]))[1]

@@ -17,7 +17,7 @@ import numpy as np
 from aimass.client.policy import Policy, mechanism
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
-from aimass.privacy.secagg.lanes import clamped, encode, to_bytes
+from aimass.privacy.secagg.lanes import clamped, clipped, encode, to_bytes
 from aimass.privacy.secagg.rounds import lanes_of
 from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.elements import update_shapes
@@ -48,8 +48,8 @@ class Beside(Value, frozen=True):
 class Released:
     """The parts of the blob that may leave, and what the journal says of them.
 
-    With `beside` the parts are the lanes of a secure sum: they may leave under masks. `clamped` names what counts for
-    less than its weight, which is more than the plan allows.
+    With `beside` the parts are the lanes of a secure sum: they may leave under masks. `lost` says in words what of the
+    contribution lies beyond the plan's lanes, for the log.
     """
 
     parts: list[bytes | memoryview]
@@ -58,7 +58,7 @@ class Released:
     figures: tuple[str, ...]
     mechanisms: tuple[str, ...]
     beside: Beside | None = None
-    clamped: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def repeatable(self) -> bool:
@@ -115,26 +115,30 @@ def release(
     )
     if plan.secure is None:
         return dataclasses.replace(released, parts=kept.parts())
-    lanes, clamped_groups = _lanes(plan, step, expected, dataclasses.replace(kept, figures={}), draw)
+    lanes, lost = _lanes(plan, step, expected, dataclasses.replace(kept, figures={}), draw)
     return dataclasses.replace(
         released,
         parts=[lanes],
         mechanisms=(*applied, mechanism(plan.secure)),
         beside=Beside(groups={name: dict(members) for name, members in expected.items()}, figures=dict(kept.figures)),
-        clamped=clamped_groups,
+        lost=lost,
     )
 
 
 def _lanes(
     plan: Plan, step: Step, shapes: Shapes, kept: Contribution, draw: Callable[[int], bytes]
 ) -> tuple[bytes, tuple[str, ...]]:
-    """The packed lanes of a contribution, and the groups that count for less than their weight in them."""
+    """The packed lanes of a contribution, and what of it they do not hold."""
     try:
         lane_plan = lanes_of(plan, step, shapes)
         lanes = encode(lane_plan, kept, lambda: draw(MASK_KEY_BYTES))
+        cut = clipped(lane_plan, kept)
     except FaultError as error:
         raise error.fault.error() from error
-    return to_bytes(lane_plan, lanes), tuple(clamped(lane_plan, kept))
+    most = lane_plan.quantisation.max_weight
+    lost = [f"{group} counts with {most} instead of {weight:g}" for group, weight in clamped(lane_plan, kept).items()]
+    lost += [f"{cut} elements of the update were clipped"] if cut else []
+    return to_bytes(lane_plan, lanes), tuple(lost)
 
 
 def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

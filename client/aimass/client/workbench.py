@@ -150,8 +150,8 @@ class Workbench:
         watch.lap("checked")
         step_log = about(log, self._run_id, step.index)
         step_log.info("%s", watch)
-        if released.clamped:
-            step_log.warning("weights beyond the plan's `max_weight` count as that: %s", ", ".join(released.clamped))
+        if released.lost:
+            step_log.warning("beyond the lanes that the plan has: %s", "; ".join(released.lost))
         return Product(released, bytes(made.state) if step.kind is StepKind.TRAIN else b"")
 
     async def _made(self, plan: Plan, order: Order, model: Path) -> Made:
