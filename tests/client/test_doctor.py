@@ -59,6 +59,11 @@ def journal_that_was_edited(folder: Path) -> None:
     (folder / "journal.jsonl").write_text("{}\n")
 
 
+def records_that_were_edited(folder: Path) -> None:
+    (folder / "state").mkdir(exist_ok=True)
+    (folder / "state" / "secagg.jsonl").write_text("{}\n")
+
+
 FAULTS: dict[str, Callable[[Path], None]] = {
     "value.invalid": edited("client.toml", "name =", "nme ="),
     "keys.readable": lambda folder: (folder / "keys" / "tls.key").chmod(0o644),
@@ -67,7 +72,7 @@ FAULTS: dict[str, Callable[[Path], None]] = {
     "certificate.other_name": edited("client.toml", '"north"', '"south"'),
     "name.unknown": edited("client.toml", "127.0.0.1", "no-such-host.invalid"),
     "policy.plain_sums": edited("policy.toml", "plain_sums = true", "plain_sums = false"),
-    "policy.secure_aggregation": edited("policy.toml", "plain_sums = true", "secure_aggregation = true"),
+    "secagg.records_edited": records_that_were_edited,
     "policy.no_schemas": edited("policy.toml", '"heart/1" = "heart"', ""),
     "task.digest": edited("policy.toml", locate("heart").digest, "0" * 64),
     "task.unknown": edited("policy.toml", 'name = "heart"', 'name = "lungs"'),
@@ -110,6 +115,19 @@ def test_a_folder_in_which_all_is_well_has_no_fault_and_its_daemon_is_seen(tmp_p
             assert any("304 rows fit heart/1" in finding.what for finding in found)
             stop.set()
             await serving_it
+
+    run(scenario())
+
+
+def test_a_policy_that_demands_secure_aggregation_is_well_and_said_in_words(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            folder = ward(edge)
+            edited("policy.toml", "plain_sums = true", "secure_aggregation = true")(folder)
+            found = await examine(folder)
+            assert [finding.code for finding in found if finding.check == "policy"] == [""]
+            (policy,) = [finding.what for finding in found if finding.check == "policy"]
+            assert "secure sums alone, secure against a server that lies, of 3 partners or more, 0% colluding" in policy
 
     run(scenario())
 

@@ -9,15 +9,32 @@ import numpy as np
 import pytest
 
 from aimass.client.journal import Journal, JournalLine, read_journal
-from aimass.client.policy import Admit, AdmittedTask, Bounds, Pending, Policy, Refuse, Release, decide, read_policy
-from aimass.client.release import release
+from aimass.client.policy import (
+    Admit,
+    AdmittedTask,
+    Bounds,
+    Pending,
+    Policy,
+    Refuse,
+    Release,
+    Secure,
+    decide,
+    read_policy,
+    rules,
+)
+from aimass.client.release import Beside, release
+from aimass.privacy.secagg.lanes import decode, from_bytes
+from aimass.privacy.secagg.packing import packed_bytes
+from aimass.privacy.secagg.rounds import lanes_of
 from aimass.proto.contribution import Contribution, Group, Metric, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput, IntegrityError, Refused
-from aimass.proto.plan import Cohort, Plan, Stage, TaskRef, TrainSettings
+from aimass.proto.plan import Cohort, Plan, SecureSettings, Stage, TaskRef, TrainSettings
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy
 
+SECURE = SecureSettings(colluders=0.1, max_weight=100, metrics=("accuracy", "loss"))
 ALL = frozenset({"process", "files", "network"})
 TASK = AdmittedTask(name="heart", digest="1" * 64)
 POLICY = Policy(
@@ -31,6 +48,9 @@ PLAN = Plan(
 MODEL = Blob(
     encode_numpy({"w": np.zeros(3, np.float32), "preprocess.mean": np.zeros(2), "n": np.zeros(1, bool)})
 ).layout
+
+
+SECURED = msgspec.structs.replace(PLAN, secure=SECURE)
 
 
 def step(kind: StepKind = StepKind.TRAIN, purpose: str = "") -> Step:
@@ -68,6 +88,11 @@ def test_a_plan_inside_the_policy_is_admitted_on_the_data_set_that_the_policy_na
         ({"smallest_cohort": 4}, {}, 3, ALL, "policy.cohort"),
         ({"smallest_cohort": 4}, {}, 9, ALL, "policy.quorum"),
         ({"confinement": ("files",)}, {}, 3, frozenset({"process"}), "policy.confinement"),
+        ({}, {"secure": SecureSettings(profile="hbc")}, 3, ALL, "policy.secure_profile"),
+        ({"secure": Secure(min_cohort=4)}, {"secure": SECURE}, 9, ALL, "policy.secure_min_cohort"),
+        ({"smallest_cohort": 4}, {"secure": SECURE, "cohort": Cohort(quorum=4)}, 9, ALL, "policy.secure_min_cohort"),
+        ({"secure": Secure(colluders=0.2)}, {"secure": SECURE}, 9, ALL, "policy.secure_colluders"),
+        ({"secure_aggregation": True, "plain_sums": False}, {}, 3, ALL, "policy.secure_aggregation"),
     ],
 )
 def test_a_plan_outside_the_policy_is_refused_by_the_rule_that_it_breaks(
@@ -78,6 +103,43 @@ def test_a_plan_outside_the_policy_is_refused_by_the_rule_that_it_breaks(
     )
     assert isinstance(decision, Refuse)
     assert decision.code == code
+
+
+@pytest.mark.parametrize("demanded", [False, True])
+def test_a_plan_with_secure_aggregation_needs_no_leave_for_plain_sums(demanded: bool) -> None:
+    policy = msgspec.structs.replace(POLICY, plain_sums=False, secure_aggregation=demanded)
+    assert isinstance(decide(policy, PLAN, 3, ALL), Refuse)
+    assert decide(policy, SECURED, 3, ALL) == Admit("heart")
+
+
+def test_a_policy_that_trusts_the_server_lets_in_both_profiles() -> None:
+    policy = msgspec.structs.replace(POLICY, secure=Secure(profile="hbc"))
+    for profile in ("hbc", "malicious"):
+        plan = msgspec.structs.replace(PLAN, secure=msgspec.structs.replace(SECURE, profile=profile))
+        assert decide(policy, plan, 3, ALL) == Admit("heart")
+
+
+def test_rules_say_in_words_how_a_plan_sums_and_what_is_demanded() -> None:
+    told = {rule.name: (rule.value, rule.limit) for rule in rules(POLICY, SECURED, 3, ALL)}
+    assert told["secure_aggregation"] == ("secure aggregation (malicious, 20 bits)", "secure aggregation")
+    assert told["secure_profile"] == ("malicious", "malicious")
+    assert told["secure_min_cohort"] == ("3", "from 3")
+    assert told["secure_colluders"] == ("0.1", "from 0")
+    assert "plain_sums" not in told
+
+
+def test_what_a_policy_demands_of_secure_sums_is_read_strictly() -> None:
+    policy = read_policy('[secure]\nprofile = "hbc"\ncontributions_per_data = 7', "policy.toml")
+    assert policy.secure == Secure(profile="hbc", contributions_per_data=7)
+    for text in (
+        "min_cohort = 2",
+        "colluders = 0.5",
+        "contributions_per_model = 0",
+        'profile = "kind"',
+        "demand = true",
+    ):
+        with pytest.raises(BadInput):
+            read_policy(f"[secure]\n{text}", "policy.toml")
 
 
 def test_an_unknown_digest_waits_for_a_person_unless_another_rule_is_broken() -> None:
@@ -122,6 +184,71 @@ def test_a_demanded_mechanism_that_is_missing_is_an_error() -> None:
     demanding = msgspec.structs.replace(POLICY, secure_aggregation=True)
     with pytest.raises(Refused, match="secure aggregation"):
         release(sent(), PLAN, step(), MODEL, demanding)
+
+
+def drawn(size: int) -> bytes:
+    return b"k" * size
+
+
+def test_the_gate_of_a_secure_plan_lets_out_lanes_and_nothing_plain() -> None:
+    released = release(sent([0.1, 0.2, 0.3], weight=8.0), SECURED, step(), MODEL, POLICY, draw=drawn)
+    (lanes,) = released.parts
+    plan = lanes_of(SECURED, step(), {"update": update_shapes(MODEL)})
+    assert len(lanes) == packed_bytes(plan.count, plan.bits)
+    sums = decode(plan, from_bytes(plan, lanes), 1)
+    np.testing.assert_allclose(sums.total("update", "w") / 8.0, [0.1, 0.2, 0.3], atol=1e-4)
+    assert sums.weight("update") == 8.0
+    assert sums.metrics() == {"loss": Metric(1.0, 2.0)}
+    assert np.array([0.1, 0.2, 0.3], np.float32).tobytes() not in lanes
+    assert released.beside == Beside(groups={"update": {"w": ("F32", (3,))}}, figures={"auc": 0.9})
+    assert (released.metrics, released.figures) == (("loss",), ("auc",))
+    assert released.mechanisms == ("secure aggregation (malicious, 20 bits)",)
+    assert not released.repeatable
+    assert released.lost == ()
+
+
+def test_a_metric_that_policy_or_plan_does_not_name_adds_nothing_to_the_lanes() -> None:
+    plan = msgspec.structs.replace(PLAN, secure=msgspec.structs.replace(SECURE, metrics=("loss", "secret")))
+    unnamed = msgspec.structs.replace(PLAN, secure=msgspec.structs.replace(SECURE, metrics=("accuracy",)))
+    for secured, found in ((plan, {"loss": Metric(1.0, 2.0)}), (unnamed, {})):
+        lanes = lanes_of(secured, step(), {"update": update_shapes(MODEL)})
+        (data,) = release(sent(), secured, step(), MODEL, POLICY, draw=drawn).parts
+        assert decode(lanes, from_bytes(lanes, data), 1).metrics() == found
+
+
+def test_the_same_work_is_rounded_anew_each_time_so_its_lanes_are_kept() -> None:
+    first, second = (release(sent(), SECURED, step(), MODEL, POLICY).parts for _ in range(2))
+    assert first != second
+
+
+def test_what_lies_beyond_the_lanes_is_told_here() -> None:
+    released = release(sent([0, 0, 0], weight=250.0), SECURED, step(), MODEL, POLICY)
+    assert released.lost == ("update counts with 100 instead of 250",)
+    assert release(sent([4, 0.5, -7], weight=100.0), SECURED, step(), MODEL, POLICY).lost == (
+        "2 elements of the update were clipped",
+    )
+
+
+def test_an_evaluation_and_an_analysis_become_lanes_of_their_own() -> None:
+    evaluated = Contribution({}, {"loss": Metric(1.5, 3.0)}, {"auc": 0.9})
+    released = release(memoryview(evaluated.encode()), SECURED, step(StepKind.EVALUATE), MODEL, POLICY)
+    assert released.beside == Beside(groups={}, figures={"auc": 0.9})
+    counts = Contribution({"statistics": Group(1.0, {"sum": np.array([[1.5, 2.0]])})}, {}, {})
+    analysis = step(StepKind.ANALYSE, "statistics")
+    released = release(memoryview(counts.encode()), SECURED, analysis, MODEL, POLICY)
+    groups: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {"statistics": {"sum": ("F64", (1, 2))}}
+    assert released.beside == Beside(groups=groups, figures={})
+    plan = lanes_of(SECURED, analysis, groups)
+    (lanes,) = released.parts
+    assert decode(plan, from_bytes(plan, lanes), 1).total("statistics", "sum").tolist() == [[1.5, 2.0]]
+
+
+def test_a_number_that_no_lane_holds_is_refused_by_name() -> None:
+    huge = Contribution({"statistics": Group(1.0, {"sum": np.array([1e13])})}, {}, {})
+    policy = msgspec.structs.replace(POLICY, bounds=Bounds(norm=1e18))
+    with pytest.raises(Refused) as caught:
+        release(memoryview(huge.encode()), SECURED, step(StepKind.ANALYSE, "statistics"), MODEL, policy)
+    assert caught.value.code == "secagg.E_OVERFLOW"
 
 
 def test_an_analysis_that_the_policy_does_not_name_does_not_leave() -> None:

@@ -18,6 +18,7 @@ from aimass.client.session import Phase
 from aimass.privacy.secagg.messages import Abort
 from aimass.privacy.secagg.parameters import Profile
 from aimass.privacy.secagg.server_state import Phase as ServerPhase
+from aimass.proto.commands import main
 from aimass.proto.contribution import Metric
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.plan import Cohort, SecureSettings
@@ -70,6 +71,22 @@ def test_a_step_of_four_partners_is_summed_exactly_and_nothing_plain_is_sent(tmp
                 assert (line.metrics, line.figures) == (("loss",), ("auc",))
 
     asyncio.run(scenario())
+
+
+def test_the_owner_sees_how_far_a_run_went_in_secure_sums(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def scenario() -> str:
+        async with circle(tmp_path) as hub:
+            await hub.open()
+            hub.form()
+            await hub.summed()
+            assert [line["phase"] for line in records(hub, "south")] == ["advertised", "masked", "signed"]
+            return hub.payloads["south"]
+
+    sent = asyncio.run(scenario())
+    assert main(["client", "show", "last", "--dir", str(tmp_path / "south"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["secure_sums"] == [{"step": 0, "attempt": 0, "went_to": "signed", "input": sent}]
+    assert [line["mechanisms"] for line in shown["releases"]] == ["secure aggregation (malicious, 20 bits)"]
 
 
 def test_a_record_is_on_the_disk_before_what_follows_from_it_is_said(tmp_path: Path) -> None:

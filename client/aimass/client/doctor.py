@@ -51,6 +51,7 @@ def checks(folder: Path) -> Sequence[Check]:
         data.data,
         data.confinement,
         data.journal,
+        data.secure_sums,
         data.torch,
         home.disk,
     )

@@ -15,6 +15,7 @@ from aimass.client.confinement import enforceable
 from aimass.client.journal import read_journal
 from aimass.client.partner import policy_in
 from aimass.client.policy import AdmittedTask, Policy
+from aimass.client.secure_records import read_records
 from aimass.client.shards import check_schema, resolve
 from aimass.proto.checks import Finding, fault, good, of_error, warning
 from aimass.proto.errors import AimassError, NotFound
@@ -38,16 +39,12 @@ class DataChecks:
             return
         policy = self._policy = policy_in(self._folder)
         file = f"{self._folder}/policy.toml"
-        if policy.secure_aggregation:
-            what = "it demands secure aggregation, and this release has none: every step is refused at the gate"
-            yield fault(
-                "policy", "policy.secure_aggregation", what, f"Set secure_aggregation = false in {file}, or wait."
+        if not policy.plain_sums and not policy.secure_aggregation:
+            what = "it allows no plain sums: only plans with secure aggregation run here"
+            fix = (
+                f"In {file}: plain_sums = true if the server may see contributions, secure_aggregation = true if never."
             )
-        elif not policy.plain_sums:
-            what = "it allows no plain sums: every plan is declined"
-            yield fault(
-                "policy", "policy.plain_sums", what, f"If the server may see contributions: plain_sums = true in {file}"
-            )
+            yield warning("policy", "policy.plain_sums", what, fix)
         if not policy.schemas:
             what = "it maps no schema to data here: every plan is declined"
             yield fault(
@@ -61,7 +58,7 @@ class DataChecks:
             "policy",
             f"schemas {', '.join(sorted(policy.schemas)) or 'none'}; tasks {_names(policy)}; "
             f"up to {bounds.rounds} rounds, {bounds.epochs} epochs, learning rate {bounds.learning_rate:g}; "
-            f"cohorts from {policy.smallest_cohort}; "
+            f"cohorts from {policy.smallest_cohort}; {_sums(policy)}; "
             f"leave as sums: {', '.join(policy.release.metrics) or 'no metrics'}",
         )
 
@@ -162,6 +159,13 @@ class DataChecks:
         if self._wanted():
             yield good("journal", f"{len(read_journal(self._folder / 'journal.jsonl'))} releases, chain whole")
 
+    def secure_sums(self) -> Iterator[Finding]:
+        """Whether the records of secure sums are whole."""
+        path = self._folder / "state" / "secagg.jsonl"
+        if self._wanted() and path.is_file():
+            signed = {(record.run_id, record.round) for record, _ in read_records(path) if record.signed}
+            yield good("secure_sums", f"{len(signed)} inputs signed, records whole")
+
     def torch(self) -> Iterator[Finding]:
         """Whether training can run, and on what."""
         if not self._wanted():
@@ -187,6 +191,15 @@ class DataChecks:
             )
         else:
             yield good("torch", f"torch {version} on {device.described}")
+
+
+def _sums(policy: Policy) -> str:
+    secure = policy.secure
+    profile = "a server that lies" if secure.profile == "malicious" else "a server that follows the protocol"
+    return (
+        f"{'secure sums alone' if policy.secure_aggregation or not policy.plain_sums else 'plain and secure sums'}, "
+        f"secure against {profile}, of {policy.smallest_sum} partners or more, {secure.colluders:.0%} colluding"
+    )
 
 
 def _names(policy: Policy) -> str:

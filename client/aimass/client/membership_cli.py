@@ -21,7 +21,7 @@ _POLICY = """# What this partner permits. An unknown key is an error. Check a pl
 
 # The server sees each contribution of a plain sum. Set to true to allow that.
 plain_sums = false
-# Demand secure aggregation; a run without it is refused.
+# Demand secure aggregation; a run without it is refused. What it has to promise stands under [secure].
 secure_aggregation = false
 # Fewest partners in a run, and in a step's sum.
 smallest_cohort = 2
@@ -37,8 +37,18 @@ learning_rate = 1.0
 
 [release]
 metrics = ["loss", "accuracy", "auc"]   # leave as sums
-figures = []                             # shown for this partner alone
+figures = []                             # shown for this partner alone, under secure aggregation too
 analyses = ["statistics"]
+
+# The least that a plan with secure aggregation promises: it holds against a server that lies ("malicious"), or only
+# against one that follows the protocol ("hbc"); fewest partners in a sum; the share of them that may work together with
+# the server. And the most inputs that this partner signs on one model: in a run, and for a data set over all runs.
+[secure]
+profile = "malicious"
+min_cohort = 3
+colluders = 0.0
+contributions_per_model = 2
+contributions_per_data = 100
 
 # Schemas that plans may name, and the data set here that answers: `aimass client data add` writes them.
 [schemas]

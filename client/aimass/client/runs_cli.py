@@ -177,6 +177,7 @@ def show(args: argparse.Namespace) -> int:
 
     folder, session = _found(args)
     (report,) = withdrawals(args.dir, [session.run_id])
+    inputs = _inputs(args, session)
     lines = [line for line in read_journal(args.dir / "journal.jsonl") if line.run_id == session.run_id]
     emit(
         args,
@@ -192,11 +193,32 @@ def show(args: argparse.Namespace) -> int:
             "history_head": session.heads[-1] if session.heads else None,
             "released_bytes": report.released_bytes,
             "counted": [c.step for c in report.counted],
-            "releases": [{"step": line.step, "kind": line.kind, "bytes": line.bytes} for line in lines],
+            "releases": [
+                {"step": line.step, "kind": line.kind, "bytes": line.bytes, "mechanisms": ",".join(line.mechanisms)}
+                for line in lines
+            ],
+            **({"secure_sums": inputs} if session.secure else {}),
             **({"plan": json.loads(folder.plan())} if args.json else {"plan": folder.plan().decode()}),
         },
     )
     return 0
+
+
+def _inputs(args: argparse.Namespace, session: Session) -> list[dict[str, str | int]]:
+    """How far this partner went in the secure sums of a run, by round and attempt; receipts name the input's digest."""
+    from aimass.client.secure_records import read_records
+    from aimass.privacy.secagg.context import purpose_id
+
+    run = bytes.fromhex(session.run_id)
+    last = {
+        (record.round, record.attempt): record
+        for record, counted in read_records(args.dir / "state" / "secagg.jsonl")
+        if record.run_id == purpose_id(run, counted.purpose)
+    }
+    return [
+        {"step": step, "attempt": attempt, "went_to": record.phase.name.lower(), "input": record.payload_digest.hex()}
+        for (step, attempt), record in sorted(last.items())
+    ]
 
 
 def _policy(args: argparse.Namespace) -> Any:

@@ -19,7 +19,7 @@ from aimass.proto.errors import BadInput, IntegrityError
 from aimass.proto.names import Digest, Name, RunId
 from aimass.proto.values import Value, canonical_json, decode_canonical_json
 
-__all__ = ["Counted", "SumRecords"]
+__all__ = ["Counted", "SumRecords", "read_records"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,13 +54,13 @@ class SumRecords:
         self._held: dict[tuple[bytes, int], Record] = {}
         self._on_model: Counter[tuple[bytes, bytes]] = Counter()
         self._on_data: Counter[tuple[Counted, bytes]] = Counter()
-        data = path.read_bytes() if path.is_file() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:
+        for number, (record, counted) in enumerate(read_records(path), start=1):
+            if not may_follow(record, self.held(record.run_id, record.round)):
+                raise _edited(number)
+            self._take(record, counted)
+        if path.is_file() and (whole := len(_whole(path))) != path.stat().st_size:
             with path.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.splitlines(), start=1):
-            self._read(line, number)
+                file.truncate(whole)
 
     def held(self, run_id: bytes, round_: int) -> Record | None:
         """The record of a round; `run_id` is that of its context."""
@@ -106,15 +106,24 @@ class SumRecords:
             self._on_model[record.run_id, record.model_digest] += 1
             self._on_data[counted, record.model_digest] += 1
 
-    def _read(self, text: bytes, number: int) -> None:
-        try:
-            line = decode_canonical_json(_Line, text, f"line {number} of the records of secure sums")
-            record = _record(line)
-        except (BadInput, ValueError, KeyError) as error:
-            raise _edited(number) from error
-        if not may_follow(record, self.held(record.run_id, record.round)):
-            raise _edited(number)
-        self._take(record, Counted(line.data_set, line.purpose))
+
+def read_records(path: Path) -> tuple[tuple[Record, Counted], ...]:
+    """Every record, in order, and what it is counted for; a torn last line is passed over, and nothing is changed."""
+    return tuple(_decoded(line, number) for number, line in enumerate(_whole(path).splitlines(), start=1))
+
+
+def _whole(path: Path) -> bytes:
+    """The lines that are whole."""
+    data = path.read_bytes() if path.is_file() else b""
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _decoded(text: bytes, number: int) -> tuple[Record, Counted]:
+    try:
+        line = decode_canonical_json(_Line, text, f"line {number} of the records of secure sums")
+        return _record(line), Counted(line.data_set, line.purpose)
+    except (BadInput, ValueError, KeyError) as error:
+        raise _edited(number) from error
 
 
 def _line(record: Record, counted: Counted) -> _Line:
