@@ -62,7 +62,7 @@ def test_a_step_of_four_partners_is_summed_exactly_and_nothing_plain_is_sent(tmp
                 lanes = shell.lanes_file.read_bytes()
                 assert len(payload) == pytest.approx(len(lanes), abs=8)
                 assert payload[: len(lanes)] != lanes
-                assert header["attempt"] == 0
+                assert header["attempt"] == 1
                 plain = shell.update.tobytes()
                 folder = shell.lanes_file.parent
                 assert all(plain[:64] not in path.read_bytes() for path in folder.iterdir())
@@ -85,7 +85,7 @@ def test_the_owner_sees_how_far_a_run_went_in_secure_sums(tmp_path: Path, capsys
     sent = asyncio.run(scenario())
     assert main(["client", "show", "last", "--dir", str(tmp_path / "south"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["secure_sums"] == [{"step": 0, "attempt": 0, "went_to": "signed", "input": sent}]
+    assert shown["secure_sums"] == [{"step": 0, "attempt": 1, "went_to": "signed", "input": sent}]
     assert [line["mechanisms"] for line in shown["releases"]] == ["secure aggregation (malicious, 20 bits)"]
 
 
@@ -292,7 +292,7 @@ def test_what_a_cut_link_swallowed_is_said_again(tmp_path: Path) -> None:
             assert south.told("advertise") == []
             hub.replay("south")
             await hub.until(lambda: bool(south.told("advertise")))
-            bad = pb.SecAgg(run_id=RUN, step=0, attempt=0, kind="roster", data=b"junk")
+            bad = pb.SecAgg(run_id=RUN, step=0, attempt=1, kind="roster", data=b"junk")
             south.cut = True
             await south.run.summed(bad)
             south.cut = False
@@ -334,6 +334,7 @@ LIES: dict[str, tuple[Callable[[Circle], dict[str, Any]], str]] = {
     "wider lanes": (lambda _: {"bits": 24}, "E_PLAN"),
     "lanes that overflow": (lambda _: {"bits": 20}, "E_OVERFLOW"),
     "another scale": (lambda _: {"scale": 1.0}, "E_PLAN"),
+    "the attempt before the first": (lambda _: {"attempt": 0xFFFF}, "E_CTX_MISMATCH"),
     "another attempt than the message says": (lambda _: {"attempt": 1}, "E_CTX_MISMATCH"),
 }  # fmt: skip
 
@@ -535,7 +536,7 @@ def test_an_abort_of_the_server_makes_a_partner_ready_for_the_next_attempt(tmp_p
             for name in NAMES:
                 abort = Abort(hub.state.attempt.sid, Abort.decode(bytes(32) + b"\x09E_TIMEOUT" + bytes(4)).code)
                 await hub.shells[name].run.summed(
-                    pb.SecAgg(run_id=RUN, step=0, attempt=0, kind="abort", data=abort.data)
+                    pb.SecAgg(run_id=RUN, step=0, attempt=1, kind="abort", data=abort.data)
                 )
             hub.queue = []
             assert hub.waiting == set(NAMES)
@@ -567,7 +568,7 @@ def test_a_kind_that_no_secure_sum_has_is_refused(tmp_path: Path) -> None:
         async with circle(tmp_path) as hub:
             await hub.open()
             with pytest.raises(BadInput):
-                await hub.shells["north"].run.summed(pb.SecAgg(run_id=RUN, step=0, attempt=0, kind="gift", data=b""))
+                await hub.shells["north"].run.summed(pb.SecAgg(run_id=RUN, step=0, attempt=1, kind="gift", data=b""))
 
     asyncio.run(scenario())
 

@@ -31,7 +31,7 @@ from aimass.privacy.secagg.lanes import LanePlan, LaneSums, decode, from_bytes
 from aimass.privacy.secagg.masks import Lanes, lane_type
 from aimass.privacy.secagg.messages import Abort
 from aimass.privacy.secagg.packing import add_packed, check_packed
-from aimass.privacy.secagg.rounds import context_of, lanes_of
+from aimass.privacy.secagg.rounds import context_of, lanes_of, number_of
 from aimass.privacy.secagg.unmasking import unmask
 from aimass.privacy.transcript import Chain, Receipt, entry_bytes, sign_head, sign_receipt
 from aimass.proto.clock import SystemClock
@@ -359,7 +359,7 @@ class Circle:
         if message.HasField("ready"):
             assert json.loads(message.ready.figures) == {"auc": 0.5}
             self.waiting.add(name)
-        if message.HasField("secagg") and message.secagg.attempt == self.attempt:
+        if message.HasField("secagg") and message.secagg.attempt == number_of(self.attempt):
             told = message.secagg
             self._feed(name, server_state.From(self.roster.by_name[name].id, Kind(told.kind), told.data))
 
@@ -370,7 +370,7 @@ class Circle:
         assert self.context is not None
         assert self.state is not None
         assert hashlib.sha256(payload).hexdigest() == header["digest"]
-        if header["attempt"] != self.attempt:
+        if header["attempt"] != number_of(self.attempt):
             return
         padded = True
         try:
@@ -420,7 +420,7 @@ class Circle:
     def _queue(self, member: int, kind: Kind, data: bytes) -> None:
         assert self.step is not None
         name = next((entry.name for entry in self.roster.members if entry.id == member), "")
-        told = pb.SecAgg(run_id=RUN, step=self.step.index, attempt=self.attempt, kind=kind, data=data)
+        told = pb.SecAgg(run_id=RUN, step=self.step.index, attempt=number_of(self.attempt), kind=kind, data=data)
         self.queue.append((name, told))
         self.moved.set()
 

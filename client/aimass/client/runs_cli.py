@@ -208,6 +208,7 @@ def _inputs(args: argparse.Namespace, session: Session) -> list[dict[str, str | 
     """How far this partner went in the secure sums of a run, by round and attempt; receipts name the input's digest."""
     from aimass.client.secure_records import read_records
     from aimass.privacy.secagg.context import purpose_id
+    from aimass.privacy.secagg.rounds import number_of
 
     run = bytes.fromhex(session.run_id)
     last = {
@@ -216,7 +217,12 @@ def _inputs(args: argparse.Namespace, session: Session) -> list[dict[str, str | 
         if record.run_id == purpose_id(run, counted.purpose)
     }
     return [
-        {"step": step, "attempt": attempt, "went_to": record.phase.name.lower(), "input": record.payload_digest.hex()}
+        {
+            "step": step,
+            "attempt": number_of(attempt),
+            "went_to": record.phase.name.lower(),
+            "input": record.payload_digest.hex(),
+        }
         for (step, attempt), record in sorted(last.items())
     ]
 

@@ -44,7 +44,7 @@ from aimass.privacy.secagg.faults import Code, Fault, FaultError, fail
 from aimass.privacy.secagg.lanes import LanePlan, from_bytes
 from aimass.privacy.secagg.messages import Abort, MaskedInput, RoundStart
 from aimass.privacy.secagg.parameters import Profile
-from aimass.privacy.secagg.rounds import expected_of, lanes_of, ppm, purpose_of
+from aimass.privacy.secagg.rounds import expected_of, lanes_of, number_of, ppm, purpose_of
 from aimass.proto.errors import AimassError, BadInput
 from aimass.proto.logs import Log, about
 from aimass.proto.plan import Plan
@@ -92,7 +92,7 @@ class Due:
 
 @dataclasses.dataclass(slots=True)
 class _Live:
-    """The attempt that this process is in."""
+    """The attempt that this process is in, by its number."""
 
     step: Step
     attempt: int
@@ -164,7 +164,7 @@ class SecureSums:
             await self._advance(live, lambda: self._answer(live, kind, message.data))
             return
         record = self._record(due)
-        if record is not None and record.attempt == message.attempt:
+        if record is not None and number_of(record.attempt) == message.attempt:
             self._restarted(message, record, told=kind is not Kind.ABORT)
         elif kind is Kind.START:
             await self._start(message, due)
@@ -208,8 +208,8 @@ class SecureSums:
         if due is None:
             raise fail(Code.STATE, "no contribution waits here to be summed in this step", message.step)
         context = _context(message.data)
-        if context.attempt != message.attempt:
-            raise fail(Code.CTX_MISMATCH, "the start of another attempt", context.attempt, message.attempt)
+        if number_of(context.attempt) != message.attempt:
+            raise fail(Code.CTX_MISMATCH, "the start of another attempt", number_of(context.attempt), message.attempt)
         try:
             policy = self._partner.policy
         except AimassError as error:
@@ -222,7 +222,9 @@ class SecureSums:
         expected = expected_of(due.plan, due.plan_digest, self._run_id, due.step, lanes)
         counted, limits = Counted(data_set, purpose_of(due.plan, due.step)), _limits(policy)
         history = self._partner.sums.history(expected.run_id, expected.round, expected.model_digest, counted)
-        state, actions = admission.start(self._member(due, limits), expected, history, message.data, self._random)
+        state, actions = admission.start(
+            self._member(due, context, limits), expected, history, message.data, self._random
+        )
         lanes.check_context(context)
         if history.signed_on_model:
             self._log(due.step.index).warning(
@@ -237,14 +239,17 @@ class SecureSums:
         if not context.members <= asked:
             raise fail(Code.ROSTER, "the round invites somebody whom the step does not ask, or who was removed")
 
-    def _member(self, due: Due, limits: Limits) -> Member:
+    def _member(self, due: Due, context: RoundContext, limits: Limits) -> Member:
+        """This partner, by the roster in force here. The run's own roster, approved when it was joined, names a round
+        as well; who was removed since is in neither."""
         roster = self._partner.keeper.roster
+        pinned = due.roster_digest if context.roster_digest.hex() == due.roster_digest else roster.digest
         identities = {member.id: member.identity for member in roster.members if member.role is MemberRole.PARTNER}
         return Member(
             id=roster.by_name[self._partner.settings.name].id,
             identity=self._partner.keys.identity,
             identities=identities,
-            roster_digest=bytes.fromhex(due.roster_digest),
+            roster_digest=bytes.fromhex(pinned),
             server_key=roster.server.identity,
             limits=limits,
         )

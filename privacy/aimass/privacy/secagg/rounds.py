@@ -16,7 +16,7 @@ from aimass.proto.plan import Plan, SecureSettings
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import canonical_json
 
-__all__ = ["context_of", "expected_of", "lanes_of", "ppm", "profile_of", "purpose_of"]
+__all__ = ["context_of", "expected_of", "lanes_of", "number_of", "ppm", "profile_of", "purpose_of"]
 
 
 def profile_of(settings: SecureSettings) -> Profile:
@@ -56,6 +56,11 @@ def lanes_of(plan: Plan, step: Step, groups: Groups) -> LanePlan:
         real_bound=plan.secure.real_bound,
     )
     return plan_lanes(groups, plan.secure.metrics, quantisation, updates=updates)
+
+
+def number_of(attempt: int) -> int:
+    """An attempt as steps, messages, uploads and people count it, from one; contexts and records count from zero."""
+    return attempt + 1
 
 
 def _model_digest(step: Step) -> bytes:
