@@ -18,7 +18,7 @@ from aimass.privacy.secagg.faults import Code, Fault, FaultError
 from aimass.privacy.secagg.lanes import LanePlan
 from aimass.privacy.secagg.messages import Abort
 from aimass.privacy.secagg.packing import check_packed
-from aimass.privacy.secagg.rounds import context_of, lanes_of
+from aimass.privacy.secagg.rounds import context_of, lanes_of, number_of
 from aimass.privacy.secagg.server_state import Ended, Finish, From, GiveUp, Input, Phase
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Refused, WrongState
 from aimass.proto.logs import about, subject
@@ -158,7 +158,8 @@ class SecureDesk:
             return
         assert live.row.run.plan.secure is not None  # noqa: S101  (its steps have attempts)
         attempt = Attempt(
-            key, begun.names, outcome, len(events), self._append, self._said(key), self._over, self._engine.clock,
+            key, begun.names, outcome, len(events), self._append,
+            self._said(key, number_of(context.attempt)), self._over, self._engine.clock,
             live.row.run.plan.secure.phase_s,
         )  # fmt: skip
         self._attempts.setdefault((key.run_id, index), {})[number] = attempt
@@ -185,10 +186,10 @@ class SecureDesk:
     async def _append(self, key: AttemptKey, first: int, events: Any) -> None:
         await self._engine.patiently(key.run_id, self._log.append, key, first, events)
 
-    def _said(self, key: AttemptKey) -> Callable[[str, Kind, bytes], None]:
+    def _said(self, key: AttemptKey, told: int) -> Callable[[str, Kind, bytes], None]:
         def say(partner: str, kind: Kind, data: bytes) -> None:
             if (live := self._engine.find(key.run_id)) is not None:
-                self._engine.voice.say(live, partner, messages.secagg(key.run_id, key.step, key.number, kind, data))
+                self._engine.voice.say(live, partner, messages.secagg(key.run_id, key.step, told, kind, data))
 
         return say
 
@@ -222,7 +223,7 @@ class SecureDesk:
         )
 
     async def _gone(self, run_id: str, action: runs.Gone) -> None:
-        attempt = self._of(run_id, action.index, action.number)
+        attempt = self._attempts.get((run_id, action.index), {}).get(action.number)
         if attempt is None or attempt.over:
             return
         member = attempt.ids.get(action.partner)
@@ -258,7 +259,7 @@ class SecureDesk:
 
     async def message(self, partner: str, message: pb.SecAgg) -> None:
         """A member's message; raises the named error of one that is refused, and the attempt goes on."""
-        attempt = self._of(message.run_id, message.step, message.attempt)
+        attempt = self._of(partner, message.run_id, message.step, message.attempt)
         if attempt is None:
             about(log, message.run_id, message.step, partner).info("a message of an attempt that is over: dropped")
             return
@@ -285,14 +286,17 @@ class SecureDesk:
             "gave up attempt %d: %s%s", attempt.key.number, abort.code, f", blames {blamed}" if blamed else ""
         )
 
-    def _of(self, run_id: str, index: int, number: int) -> Attempt | None:
-        return self._attempts.get((run_id, index), {}).get(number)
+    def _of(self, partner: str, run_id: str, index: int, told: int) -> Attempt | None:
+        """A partner is in one circle of a step; it counts that circle's attempts."""
+        attempts = self._attempts.get((run_id, index), {}).values()
+        mine = (one for one in attempts if partner in one.ids and number_of(one.state.context.attempt) == told)
+        return next(mine, None)
 
     # ---------------------------------------------------------------- masked inputs
 
     def key(self, partner: str, header: SubmitHeader) -> str:
         """Where a masked input goes, if it may come now: from its signed header, before a byte of it is read."""
-        attempt = self._of(header.run_id, header.step, header.attempt)
+        attempt = self._of(partner, header.run_id, header.step, header.attempt)
         if attempt is None:
             raise WrongState("no such attempt is open", code="secure.attempt", value=header.attempt)
         try:
@@ -305,13 +309,13 @@ class SecureDesk:
 
     def stored(self, partner: str, header: SubmitHeader) -> bool:
         """Whether exactly this input was acknowledged in this attempt."""
-        attempt = self._of(header.run_id, header.step, header.attempt)
+        attempt = self._of(partner, header.run_id, header.step, header.attempt)
         held = attempt.state.inputs.get(attempt.ids.get(partner, -1)) if attempt is not None else None
         return held is not None and held.payload_digest.hex() == header.digest
 
     async def accept(self, partner: str, header: SubmitHeader, path: Path) -> None:
         """Record an input that is whole, as its digest shows; then it may be acknowledged."""
-        attempt = self._of(header.run_id, header.step, header.attempt)
+        attempt = self._of(partner, header.run_id, header.step, header.attempt)
         if attempt is None:
             raise WrongState("the attempt ended before this input was whole", code="secure.late", value=header.attempt)
         context, member = attempt.state.context, _member(attempt, partner)
