@@ -12,6 +12,7 @@ from aimass.proto.console import emit, plain
 if TYPE_CHECKING:
     from aimass.client.run_folder import RunFolder
     from aimass.client.session import Session
+    from aimass.proto.plan import Plan
 
 __all__ = [
     "approve",
@@ -57,9 +58,19 @@ def _waiting(args: argparse.Namespace) -> list[dict[str, str]]:
                     "task": plan.task.name,
                     "digest": plan.task.digest,
                     "reason": session.reason,
+                    "sums": _sums(plan),
                 }
             )
     return waiting
+
+
+def _sums(plan: Plan) -> str:
+    """What the server sees of a step, in a few words."""
+    secure = plan.secure
+    if secure is None:
+        return "each partner's contribution"
+    many = "1 sum" if secure.groups == 1 else f"{secure.groups} sums"
+    return f"{many} of {secure.min_cohort} partners or more ({secure.profile})"
 
 
 def pending(args: argparse.Namespace) -> int:
@@ -197,11 +208,28 @@ def show(args: argparse.Namespace) -> int:
                 {"step": line.step, "kind": line.kind, "bytes": line.bytes, "mechanisms": ",".join(line.mechanisms)}
                 for line in lines
             ],
+            **_learnt(args, folder),
             **({"secure_sums": inputs} if session.secure else {}),
             **({"plan": json.loads(folder.plan())} if args.json else {"plan": folder.plan().decode()}),
         },
     )
     return 0
+
+
+def _learnt(args: argparse.Namespace, folder: RunFolder) -> dict[str, Any]:
+    """What the server could learn, under the policy of now; nothing of a plan that cannot be read here."""
+    from aimass.client.keeper import Keeper
+    from aimass.client.learning import learning
+    from aimass.proto.durable import UNINTERRUPTED
+    from aimass.proto.errors import AimassError
+    from aimass.proto.plan import decode_plan
+
+    try:
+        plan = decode_plan(folder.plan())
+        partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
+        return {"server": plain(learning(plan, _policy(args), partners))}
+    except AimassError as error:
+        return {"server": f"not known: {error}"}
 
 
 def _inputs(args: argparse.Namespace, session: Session) -> list[dict[str, str | int]]:
@@ -240,10 +268,12 @@ def policy_show(args: argparse.Namespace) -> int:
 
 
 def policy_check(args: argparse.Namespace) -> int:
-    """Each rule with the value of a plan and the limit; exit code 3 where one does not hold."""
+    """Each rule with the value of a plan and the limit, and what the server could learn; exit code 3 where a rule does
+    not hold."""
     from typing import get_args
 
     from aimass.client.keeper import Keeper
+    from aimass.client.learning import learning
     from aimass.client.policy import Confinement, rules
     from aimass.proto.durable import UNINTERRUPTED
     from aimass.proto.plan import read_plan_draft
@@ -253,5 +283,11 @@ def policy_check(args: argparse.Namespace) -> int:
     plan = draft.complete(locate(draft.task).digest, "0" * 64)
     partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
     checked = rules(_policy(args), plan, partners, frozenset(get_args(Confinement)))
-    emit(args, [{"rule": r.name, "holds": r.holds, "plan": r.value, "limit": r.limit} for r in checked])
+    found = [{"rule": r.name, "holds": r.holds, "plan": r.value, "limit": r.limit} for r in checked]
+    learnt = plain(learning(plan, _policy(args), partners))
+    if args.json:
+        emit(args, {"rules": found, "server": learnt})
+    else:
+        emit(args, found)
+        emit(args, {"server": learnt})
     return 0 if all(rule.holds for rule in checked) else 3

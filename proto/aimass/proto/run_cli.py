@@ -175,6 +175,8 @@ def _show(args: argparse.Namespace) -> int:
     )
     if reasons := slot_reasons(view.steps):
         emit(args, {"reasons": reasons})
+    if failed := [{"step": step.index, "no_sum": why} for step in view.steps for why in step.failed_attempts]:
+        emit(args, {"secure_sums": failed})
     return 0
 
 

@@ -118,7 +118,7 @@ class StepSummary(Value, frozen=True):
 class StepView(Value, frozen=True):
     """One step; times are Unix seconds. `carried` are partners whose late work for an earlier step counts in it.
 
-    `attempts` says how often a secure sum was tried.
+    `attempts` says how often a secure sum was tried, `failed_attempts` why some came to none, and who was missing.
     """
 
     index: int
@@ -132,6 +132,7 @@ class StepView(Value, frozen=True):
     reasons: dict[str, str] = {}
     carried: dict[str, int] = {}
     attempts: int = 0
+    failed_attempts: tuple[str, ...] = ()
     committed_at: float | None = None
     model: str = ""
     metrics: dict[str, MetricView] = {}

@@ -238,6 +238,8 @@ def _ended(state: StepState, event: AttemptEnded) -> Outcome:
     out = Slot(state=SlotState.FAILED, reason=f"secure.withheld: {event.reason}")
     state = _with(state, {name: out if name in event.withheld else Slot() for name in missing})
     state = _with_circle(state, place, circle)
+    failed = (*held.failed, f"attempt {event.number}: {event.reason}")
+    state = msgspec.structs.replace(state, attempts=msgspec.structs.replace(_attempts(state), failed=failed))
     actions: tuple[StepAction, ...] = ()
     if event.burnt:
         why = f"{_BURNT}: {event.reason}; somebody may have signed, so it is not tried again"

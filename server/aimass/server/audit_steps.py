@@ -46,6 +46,7 @@ class StepTold(Value, frozen=True, tag_field="event", tag="step"):
     candidates: tuple[Name, ...] = ()
     excluded: dict[Name, str] = {}
     secure: tuple[SecureTold, ...] = ()
+    failed_attempts: tuple[str, ...] = ()
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -64,6 +65,7 @@ class Void(Value, frozen=True, tag_field="event", tag="void"):
     others: dict[Name, SlotState]
     away: dict[Name, str]
     reason: str
+    failed_attempts: tuple[str, ...] = ()
     candidates: tuple[Name, ...] = ()
     excluded: dict[Name, str] = {}
 

@@ -65,6 +65,8 @@ def step_commit(
         fields["excluded"] = state.excluded
     if secure:
         fields["secure"] = secure
+    if state.attempts is not None and state.attempts.failed:
+        fields["failed_attempts"] = state.attempts.failed
     entry = next_entry(run.run_id, chain, canonical_json(fields))
     receipts = tuple(
         _receipt(run.run_id, state.origin(name).index, name, slot, entry.chain, key)

@@ -29,6 +29,7 @@ def open_step_view(state: StepState, ended: str = "") -> StepView:
         reasons={name: slot.reason for name, slot in state.slots.items() if slot.reason},
         carried=dict(state.step.carried),
         attempts=state.attempts.begun if state.attempts is not None else 0,
+        failed_attempts=state.attempts.failed if state.attempts is not None else (),
     )
 
 
@@ -64,6 +65,7 @@ def step_view(
         reasons=opened.reasons,
         carried=opened.carried,
         attempts=opened.attempts,
+        failed_attempts=opened.failed_attempts,
         committed_at=committed_at,
         model=model,
         metrics=views,

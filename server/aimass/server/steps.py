@@ -85,7 +85,8 @@ class Attempts(Value, frozen=True):
     """Of a step that is summed in secret: in how many circles, and what came of each once they are formed.
 
     A circle has `least` partners at least, and is tried `most` times; for who is missing after an attempt the next
-    waits `wait_s`. `enough` circles must come to a sum. `begun` counts the attempts of all.
+    waits `wait_s`. `enough` circles must come to a sum. `begun` counts the attempts of all, `failed` are the reasons of
+    those that ended without one.
     """
 
     most: int
@@ -95,6 +96,7 @@ class Attempts(Value, frozen=True):
     enough: int = 1
     begun: int = 0
     circles: tuple[Circle, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 class StepState(Value, frozen=True):

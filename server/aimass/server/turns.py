@@ -104,6 +104,7 @@ class _Taking:
             "others": {name: slot.state for name, slot in closed.slots.items()},
             "away": closed.away,
             "reason": void.reason,
+            "failed_attempts": closed.attempts.failed if closed.attempts is not None else (),
         }
         if closed.candidates:
             fields["candidates"] = closed.candidates

@@ -1,0 +1,96 @@
+"""What the server of a run could learn about this partner, said in plain words: pure, from the plan and the policy.
+
+It is shown before a partner joins, and afterwards with what it did. Nobody has to know the protocol to read it.
+"""
+
+from __future__ import annotations
+
+from aimass.client.policy import Policy
+from aimass.privacy.secagg.parameters import corrupted, quorum
+from aimass.privacy.secagg.rounds import ppm
+from aimass.proto.plan import Plan, SecureSettings
+from aimass.proto.values import Value
+
+__all__ = ["Learning", "learning"]
+
+
+class Learning(Value, frozen=True):
+    """What it could learn, as long as what holds, and what it could not; each a sentence.
+
+    `sums_in_a_step` is how many sums of partners it sees, 0 where it sees each partner's own contribution.
+    """
+
+    sums_in_a_step: int
+    could_learn: tuple[str, ...]
+    as_long_as: tuple[str, ...]
+    could_not_learn: tuple[str, ...]
+
+
+def learning(plan: Plan, policy: Policy, participants: int) -> Learning:
+    """For a run to which so many partners are invited."""
+    own = sorted(set(policy.release.figures))
+    figures = f"this partner's own {', '.join(own)} (policy: release.figures)" if own else ""
+    if plan.secure is None:
+        could = (
+            "this partner's update of the model in every round that it takes part in, as it was computed",
+            "how many rows it trained on" if plan.train.weight == "rows" else "that it took part",
+            f"its {_listed(policy.release.metrics)}, where the task measures them (policy: release.metrics)",
+        )
+        could_not = ("rows, which stay here; but an update can tell a lot about rows to whoever tries",)
+        return Learning(0, (*could, *((figures,) if figures else ())), (), could_not)
+    return _secret(plan, plan.secure, policy, participants, figures)
+
+
+def _secret(plan: Plan, secure: SecureSettings, policy: Policy, participants: int, figures: str) -> Learning:
+    circle = max(secure.min_cohort, participants // secure.groups)
+    measured = sorted(set(secure.metrics) & set(policy.release.metrics))
+    rows = "the rows that they trained on, " if plan.train.weight == "rows" else ""
+    sums = "one sum" if secure.groups == 1 else f"{secure.groups} sums, each over another circle of partners"
+    could = [
+        (
+            f"in each step {sums}, of {secure.min_cohort} partners at least: their updates, {rows}their "
+            f"{_listed(measured)}, all added up, rounded, and nothing of a single partner"
+        ),
+        "who took part in which step, and when",
+        "from many such sums, what partners have in common: a sum carries no noise, so it is no promise about rows",
+    ]
+    if figures:
+        could.append(f"beside the sums {figures}")
+    clipped = f"no coordinate of an update counts for more than {secure.clip:g}, and no partner for more than "
+    weight = 1 if plan.train.weight == "one" else secure.max_weight
+    could_not = (
+        "this partner's own update, its number of rows or its metrics, nor whether a part of the sum is its own",
+        (
+            "more by stopping and starting again: an input is summed once in a round, and "
+            f"{policy.secure.contributions_per_model} times at most on one model of the run"
+        ),
+        f"{clipped}{weight} {'row' if weight == 1 else 'rows'}: what lies beyond never leaves",
+    )
+    return Learning(secure.groups, tuple(could), tuple(_assumptions(secure, circle)), could_not)
+
+
+def _assumptions(secure: SecureSettings, circle: int) -> list[str]:
+    """As the profile has them, with the numbers of a circle that everybody joined."""
+    colluders = corrupted(circle, ppm(secure.colluders))
+    of = f"of the {circle} partners of a {'sum' if secure.groups == 1 else 'circle'}"
+    found = []
+    if colluders == 0:
+        found.append(f"nobody {of} works together with the server")
+    else:
+        found.append(f"no more than {colluders} {of} work together with the server (a share of {secure.colluders:g})")
+    if secure.profile == "malicious":
+        least = quorum(circle, colluders)
+        found.append(
+            f"the server may lie: {least} partners must sign for one list of who is in the sum before masks come off"
+        )
+    else:
+        found.append(
+            "the server follows the protocol: one that tells partners different lists of who dropped out could see "
+            "this partner's own input"
+        )
+    found.append("the keys in the roster that was approved here are those of the partners")
+    return found
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names) if names else "metrics (none are released here)"
