@@ -199,11 +199,12 @@ class House:
         path = self.folder / name / "client.toml"
         path.write_text(re.sub(r'(?m)^server = "[^"]*"', f'server = "{self.host}:{port}"', path.read_text()))
 
-    def permit(self, name: str, task: str, digest: str, figures: Sequence[str] = ()) -> None:
-        """Edit a partner's policy as its owner would: plain sums, one task, released figures."""
+    def permit(self, name: str, task: str, digest: str, figures: Sequence[str] = (), *, secure: bool = False) -> None:
+        """Edit a partner's policy as its owner would: one task, released figures, and plain sums, or none but secure
+        ones."""
         path = self.folder / name / "policy.toml"
-        text = path.read_text()
-        text = text.replace("plain_sums = false", "plain_sums = true")
+        text, sums = path.read_text(), "secure_aggregation" if secure else "plain_sums"
+        text = text.replace(f"\n{sums} = false", f"\n{sums} = true")
         text = text.replace("figures = []", f"figures = {json.dumps(list(figures))}")
         path.write_text(f'{text}\n[[tasks]]\nname = "{task}"\ndigest = "{digest}"\n')
 

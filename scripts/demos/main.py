@@ -1,15 +1,18 @@
-"""`./scripts/demo`: a federation of four hospitals on this machine, with a kill of a daemon and one of the server."""
+"""`./scripts/demo`: a federation of four hospitals on this machine, whose server sees sums alone; three are killed."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import sys
 import time
 from pathlib import Path
 
+from scripts.demos.deaths import Deaths
+from scripts.demos.glimpse import Glimpse, draw_glimpse
 from scripts.demos.house import CommandFailed, House
 from scripts.demos.picture import draw, write_page
 from scripts.demos.ways import Way, alone, held_out_rows, pooled, read_shards, weighted
@@ -35,6 +38,10 @@ epochs = 1
 quorum = 4
 step_deadline_s = 120.0
 
+[secure]
+min_cohort = 3
+max_weight = 256
+
 [[stages]]
 driver = "statistics"
 
@@ -59,7 +66,7 @@ def prepare(folder: Path) -> None:
     (folder / MARKER).touch()
 
 
-def build(house: House, cache: Path) -> None:
+def build(house: House, cache: Path, *, secure: bool) -> None:
     """Root, server, four partners with their own rows and policies."""
     from aimass.client.data_get import get
     from aimass.proto.task import locate
@@ -73,7 +80,7 @@ def build(house: House, cache: Path) -> None:
     for partner in PARTNERS:
         rows = house.folder / partner / "rows.parquet"
         shutil.copyfile(data / f"{partner}.parquet", rows)
-        house.permit(partner, "heart", digest, ["auc"])
+        house.permit(partner, "heart", digest, ["auc"], secure=secure)
         salt = hashlib.sha256(f"{SPLIT}{partner}".encode()).hexdigest()
         house.run(
             "client",
@@ -96,32 +103,28 @@ def build(house: House, cache: Path) -> None:
         house.start_partner(partner)
 
 
-def train(house: House, rounds: int, seed: int, kills: bool):  # type: ignore[no-untyped-def]
-    """The federated run; returns its last view and who was killed."""
+def train(house: House, rounds: int, seed: int, *, kills: bool, secure: bool):  # type: ignore[no-untyped-def]
+    """The federated run; returns its last view, who was killed, and a glimpse of a masked input."""
     from aimass.proto.api import Federation
     from aimass.proto.run_cli import describe
 
-    (house.folder / "plan.toml").write_text(PLAN.format(rounds=rounds, seed=seed))
-    say(f"4/6  federated: {rounds} rounds")
-    pending = {rounds // 3: PARTNERS[0], 2 * rounds // 3: "server"} if kills else {}
-    killed: list[str] = []
+    plan = PLAN.format(rounds=rounds, seed=seed)
+    (house.folder / "plan.toml").write_text(plan if secure else re.sub(r"(?s)\[secure\].*?\n\n", "", plan))
+    say(f"4/6  federated: {rounds} rounds, {'summed in secret' if secure else 'in plain sums'}")
     shown = -1
     with Federation.open(house.folder / "scientist") as federation:
         run = federation.submit(house.folder / "plan.toml")
+        deaths = Deaths(house, rounds if kills else 0, say, PARTNERS[:2], secure=secure)
         for view in run.watch():
             if view.summary.round != shown:
                 shown = view.summary.round
                 say(f"       {describe(view)}")
-            victim = pending.pop(view.summary.round, None)
-            if victim:
-                say(f"       kill -9 {victim}; starting it again")
-                house.kill(victim)
-                killed.append(victim)
-                house.start_server() if victim == "server" else house.start_partner(victim)
+            deaths.at(view)
+        deaths.over()
         if run.view.summary.state != "finished":
             raise CommandFailed(f"the run {run.view.summary.state}: {run.view.summary.reason}")
         federation.export(run.view.summary.model, house.folder / "model.safetensors")
-        return run.view, killed
+        return run.view, deaths
 
 
 def federated_way(view, rows: dict[str, int]) -> Way:  # type: ignore[no-untyped-def]
@@ -156,6 +159,13 @@ def table(ways: dict[str, Way]) -> None:
     say(f"       {'weighted by rows':<20}" + "".join(f"{way.weighted:>12.3f}" for way in ways.values()))
 
 
+def masked(glimpse: Glimpse) -> None:
+    """What the server held of one update: the first lanes beside each other."""
+    say(f"\n       {glimpse.partner}, step {glimpse.step}: what it had, and what the server held of it")
+    for number, (own, held) in enumerate(glimpse.entries()):
+        say(f"         lane {number}{own:>12}{held:>12}")
+
+
 def arguments() -> argparse.Namespace:
     """What can be chosen."""
     parser = argparse.ArgumentParser(prog="scripts/demo", description="example: ./scripts/demo --json demo.json")
@@ -163,6 +173,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--no-kills", action="store_true", help="the undisturbed run: same digest")
+    parser.add_argument("--plain", action="store_true", help="plain sums: the server sees each hospital's update")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     return parser.parse_args()
 
@@ -175,8 +186,9 @@ def main() -> int:
     prepare(folder)
     try:
         with House(folder) as house:
-            build(house, folder / "cache")
-            view, killed = train(house, args.rounds, args.seed, not args.no_kills)
+            build(house, folder / "cache", secure=not args.plain)
+            view, deaths = train(house, args.rounds, args.seed, kills=not args.no_kills, secure=not args.plain)
+        killed = deaths.killed
         ways = compare(house, view)
     except KeyboardInterrupt:
         say("\nstopped; nothing is left running")
@@ -187,13 +199,19 @@ def main() -> int:
     seconds = time.monotonic() - started
     say("6/6  picture")
     draw(ways, folder / "demo.png")
+    glimpse = deaths.glimpse
+    if glimpse is not None:
+        draw_glimpse(glimpse, folder / "masked.png")
     facts = {
         "model": view.summary.model,
         "rounds": str(view.summary.rounds),
         "killed with -9": ", ".join(killed) or "nobody",
     }
-    write_page(ways, folder / "demo.png", folder / "demo.html", facts)
+    masks = folder / "masked.png" if glimpse is not None else None
+    write_page(ways, folder / "demo.png", folder / "demo.html", facts, masks)
     table(ways)
+    if glimpse is not None:
+        masked(glimpse)
     say(f"\n       model {view.summary.model}\n       {seconds:.0f} s, killed: {', '.join(killed) or 'nobody'}")
     say(f"       picture {folder / 'demo.png'}, page {folder / 'demo.html'}, model {folder / 'model.safetensors'}")
     say("\n       next, in that folder:\n         aimass server start --dir server &   aimass run list --as scientist")

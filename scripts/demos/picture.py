@@ -42,9 +42,16 @@ def draw(ways: Mapping[str, Way], path: Path) -> None:
     plt.close(figure)
 
 
-def write_page(ways: Mapping[str, Way], picture: Path, page: Path, facts: Mapping[str, str]) -> None:
-    """Write a page that opens without a network."""
-    image = base64.b64encode(picture.read_bytes()).decode()
+def write_page(
+    ways: Mapping[str, Way], picture: Path, page: Path, facts: Mapping[str, str], masks: Path | None = None
+) -> None:
+    """Write a page that opens without a network; `masks` is the picture of a masked input."""
+    secret = ""
+    if masks is not None:
+        secret = (
+            "<h2>What the server held of one update</h2>"
+            f"{_image(masks, 'histograms of an update, and of the masked input that hides it')}"
+        )
     partners = sorted({partner for way in ways.values() for partner in way.by_partner})
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ways)
     rows = _row("all hospitals", [way.weighted for way in ways.values()])
@@ -55,10 +62,15 @@ def write_page(ways: Mapping[str, Way], picture: Path, page: Path, facts: Mappin
         "<style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:62rem;padding:0 1rem}img{max-width:100%}"
         "td,th{padding:.2rem .8rem;text-align:right}td:first-child{text-align:left}</style>"
         "<h1>Four hospitals, one model, no rows moved</h1>"
-        f'<img alt="learning curves and AUC by hospital" src="data:image/png;base64,{image}">'
-        f"<table><tr><th></th>{head}</tr>{rows}</table><ul>{notes}</ul>",
+        f"{_image(picture, 'learning curves and AUC by hospital')}"
+        f"<table><tr><th></th>{head}</tr>{rows}</table>{secret}<ul>{notes}</ul>",
         "utf-8",
     )
+
+
+def _image(path: Path, words: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{data}">'
 
 
 def _row(label: str, values: Sequence[float | None]) -> str:

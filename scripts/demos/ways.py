@@ -67,7 +67,7 @@ def pooled(plan: Plan, task: Task, shards: Sequence[Shard], blobs: FileBlobs) ->
 
 def _run(plan: Plan, task: Task, shards: Sequence[Shard], blobs: FileBlobs) -> Simulated:
     blobs.put([first_model(task, plan.seed)])
-    solo = msgspec.structs.replace(plan, cohort=Cohort(quorum=1))
+    solo = msgspec.structs.replace(plan, cohort=Cohort(quorum=1), secure=None)
     return simulate(solo, task, shards, blobs)
 
 
