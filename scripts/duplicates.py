@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections import defaultdict
@@ -13,12 +14,19 @@ LINES = 8
 
 def significant(path: Path) -> list[tuple[int, str]]:
     """Numbered lines that count, stripped."""
-    kept = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    kept, source = [], path.read_text("utf-8")
+    imports = _imports(source)
+    for number, line in enumerate(source.splitlines(), start=1):
         text = line.strip()
-        if len(text) > 3 and not text.startswith(("#", "import ", "from ", '"""')):
+        if len(text) > 3 and number not in imports and not text.startswith(("#", '"""')):
             kept.append((number, text))
     return kept
+
+
+def _imports(source: str) -> set[int]:
+    """The lines of imports, however many names they bring."""
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return {number for node in found for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
 
 
 def repeated(paths: list[Path]) -> Iterator[str]:
