@@ -110,11 +110,12 @@ def over_the_wire(
     idle_s: float = 5.0,
     rate: int = 0,
     clock: Clock | None = None,
+    streams: int = 4,
 ) -> None:
     async def run() -> None:
         side = make(folder)
         server = grpc.aio.server()
-        limits = TransferLimits(max_bytes=10 << 20, idle_s=idle_s, up_bytes_per_s=rate, down_bytes_per_s=rate)
+        limits = TransferLimits(10 << 20, streams, idle_s=idle_s, up_bytes_per_s=rate, down_bytes_per_s=rate)
         server.add_generic_rpc_handlers((transfer_handler(side, side, limits, clock or SystemClock()),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -580,6 +581,23 @@ async def _admitted(call: grpc.aio.UnaryStreamCall) -> AimassError | None:
         return error_of(error)
     call.cancel()
     return None
+
+
+def test_many_downloads_at_once_come_in_smaller_chunks(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        side.data = bytes(64 << 20)
+        alone = _begun(channel)
+        sizes = [len(await alone.read())]
+        many = [_begun(channel) for _ in range(46)]
+        for call in many:
+            await call.initial_metadata()
+        last = _begun(channel)
+        sizes += [len(await last.read()) for _ in range(4)]
+        assert sizes == [1 << 20, *[512 << 10] * 4]
+        for call in (alone, last, *many):
+            call.cancel()
+
+    over_the_wire(tmp_path, work, streams=100)
 
 
 def test_more_downloads_at_once_than_one_may_have_are_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import json, sys
 from pathlib import Path
 from aimass.proto.contribution import Limits, check_contribution, decode_contribution
 from aimass.proto.elements import moved
-from aimass.proto.pages import forget_behind
+from aimass.proto.pages import PartReader
 from aimass.proto.storage import FileBlobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.server.aggregation.models import ModelStore
@@ -34,9 +34,9 @@ def peak():
 
 folder, model, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 blobs, before = FileBlobs(folder / "blobs"), peak()
-held = [decode_contribution(Blob(map_file(folder / f"spool-{index}"))) for index in range(count)]
+held = [decode_contribution(Blob(map_file(folder / f"spool-{index}", keep_file=True))) for index in range(count)]
 for contribution in held:
-    check_contribution(contribution, None, Limits(), forget_behind)
+    check_contribution(contribution, None, Limits(), PartReader())
 sums = SpooledSums(held)
 
 def change(name, part, old):

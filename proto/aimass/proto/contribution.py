@@ -37,6 +37,10 @@ _NORM_BLOCK: Final = 1 << 16
 _ENTRY_BYTES: Final = 512
 
 
+def _sliced(flat: Array, part: slice) -> Array:
+    return flat[part]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Metric:
     """An additive pair: the weighted total of a measure and its weight; the mean is their quotient."""
@@ -121,13 +125,13 @@ def check_contribution(
     contribution: Contribution,
     expected: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] | None,
     limits: Limits,
-    done: Callable[[Array, slice], None] | None = None,
+    read: Callable[[Array, slice], Array] = _sliced,
 ) -> None:
     """Refuse numbers that would spoil a sum: NaN, infinity, wrong shape or dtype, absurd weight or norm.
 
-    `expected` gives dtype name and shape of each tensor by group and name; None accepts any floating tensors. `done`
-    hears of each array and the part of it that was read. Raises `BadInput` with code `contribution.*` and the value and
-    limit.
+    `expected` gives dtype name and shape of each tensor by group and name; None accepts any floating tensors. `read`
+    gives a part of a flat array, which is used before the next is asked for. Raises `BadInput` with code
+    `contribution.*` and the value and limit.
     """
     if len(contribution.metrics) + len(contribution.figures) > limits.labels:
         raise _bad("too many metrics and figures", "labels", len(contribution.metrics), limits.labels)
@@ -147,7 +151,7 @@ def check_contribution(
     for name, group in contribution.groups.items():
         if not (math.isfinite(group.weight) and 0 < group.weight <= limits.weight):
             raise _bad(f"the weight of {name!r} is not allowed", "weight", group.weight, f"above 0, to {limits.weight}")
-        norm = group_norm(group, done)
+        norm = group_norm(group, read)
         if not math.isfinite(norm):
             raise _bad(f"group {name!r} holds NaN or infinity", "not_finite", norm)
         if norm > limits.norm:
@@ -183,29 +187,26 @@ def _check_layout(
                 )
 
 
-def group_norm(group: Group, done: Callable[[Array, slice], None] | None = None) -> float:
+def group_norm(group: Group, read: Callable[[Array, slice], Array] = _sliced) -> float:
     """L2 norm over all tensors of a group, to six digits; NaN or infinity where an element is."""
     for name, array in group.tensors.items():
         if dtype_name(array) not in (*FLOATS, *INTEGERS):
             raise _bad(f"{name!r} holds no numbers", "dtype", array.dtype, ", ".join((*FLOATS, *INTEGERS)))
     arrays = [array.reshape(-1) for array in group.tensors.values()]
-    quick = sum(_square(array, done, exact=False) for array in arrays)
+    quick = sum(_square(array, read, exact=False) for array in arrays)
     # What float32 cannot hold is computed again: a number that is too large has another name than NaN.
-    total = quick if math.isfinite(quick) else sum(_square(array, done, exact=True) for array in arrays)
+    total = quick if math.isfinite(quick) else sum(_square(array, read, exact=True) for array in arrays)
     return math.sqrt(total) if total >= 0 else math.nan
 
 
-def _square(flat: Array, done: Callable[[Array, slice], None] | None, *, exact: bool) -> float:
+def _square(flat: Array, read: Callable[[Array, slice], Array], *, exact: bool) -> float:
     """Sum of squares, each block in its own float32 where `exact` does not ask for more."""
     total = 0.0
     for start in range(0, len(flat), _NORM_BLOCK):
-        part = slice(start, start + _NORM_BLOCK)
-        block = flat[part]
+        block = read(flat, slice(start, start + _NORM_BLOCK))
         values = block if block.dtype == np.float32 and not exact else as_float64(block)
         with np.errstate(over="ignore", invalid="ignore"):  # the result says so, and the caller asks
             total += float(values @ values)
-        if done is not None:
-            done(flat, part)
     return total
 
 

@@ -24,11 +24,13 @@ def dtype_name(array: Array) -> str:
     return _NAMES.get(array.dtype, array.dtype.name)
 
 
-def as_float64(array: Array) -> Array:
-    """float64 of the same shape and, but for integers beyond 2^53, of the same values."""
-    if array.dtype == np.uint16:
-        return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return array.astype(np.float64)
+def as_float64(array: Array, into: Array | None = None) -> Array:
+    """float64 of the same shape and, but for integers beyond 2^53, of the same values; in `into` if that is given."""
+    values = (array.astype(np.uint32) << 16).view(np.float32) if array.dtype == np.uint16 else array
+    if into is None:
+        return values.astype(np.float64)
+    np.copyto(into, values)
+    return into
 
 
 def moved(stored: Array, change: Array) -> Array:

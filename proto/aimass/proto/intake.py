@@ -1,15 +1,18 @@
 """The way of chunks from a stream to a file: what comes next is read while what came is hashed and written.
 
-Memory is bounded by the chunks that may be ahead, and a stream that is cut leaves nobody writing.
+Memory is bounded by the room for chunks, which many streams share, and a stream that is cut leaves nobody writing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, TypeVar
 
+from aimass.proto.room import Place, Room
 from aimass.proto.storage import SpoolWriter
 
 __all__ = ["pour", "whole"]
@@ -21,46 +24,54 @@ async def pour(
     chunks: AsyncIterator[bytes],
     writer: SpoolWriter,
     size: int,
-    ahead: int,
+    room: Room,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Append `chunks` until the writer holds `size` bytes or they end; on return, or raise, nothing is being written.
 
-    At most `ahead` chunks wait while as many are written. `progress` hears how many bytes are here. Raises what the
-    writer raises, `LimitExceeded` for bytes beyond `size` among it, and what `chunks` raises.
+    One chunk is read while the one before is written, each in a place of `room`, which other streams may share; all
+    places are given back. `progress` hears how many bytes are here. Raises what the writer raises, `LimitExceeded` for
+    bytes beyond `size` among it, and what `chunks` raises.
     """
     here = writer.offset
-    waiting: list[bytes] = []
     writing: asyncio.Future[None] | None = None
+    places: deque[Place] = deque()
     try:
         while here < size:
-            chunk = await _coming(chunks, writing)
+            chunk = await _coming(chunks, writing, room, places)
             if chunk is None:
                 break
             here += len(chunk)
-            waiting.append(chunk)
-            if writing is None or writing.done() or len(waiting) >= ahead:
-                if writing is not None:
-                    await asyncio.shield(writing)
-                writing, waiting = _begun(writer, waiting), []
+            if writing is not None:
+                await asyncio.shield(writing)
+            writing = asyncio.ensure_future(asyncio.to_thread(writer.append, chunk))
+            writing.add_done_callback(partial(_written, places[-1]))
+            del chunk  # the thread alone holds it, and lets it go before the next is written
             if progress is not None:
                 progress(here)
         if writing is not None:
             await asyncio.shield(writing)
-        if waiting:
-            writing = _begun(writer, waiting)
-            await asyncio.shield(writing)
     finally:
         if writing is not None:
             await _settled(writing)
+        for place in places:
+            place.give_back()
 
 
-async def _coming(chunks: AsyncIterator[bytes], writing: asyncio.Future[None] | None) -> bytes | None:
-    """The next chunk; raises what writing raises at once, whenever the next chunk comes."""
+async def _coming(
+    chunks: AsyncIterator[bytes], writing: asyncio.Future[None] | None, room: Room, places: deque[Place]
+) -> bytes | None:
+    """The next chunk, its place the last of `places`; raises what writing raises at once, whenever the chunk comes."""
 
     async def read() -> bytes | None:
-        return await anext(chunks, None)
+        # Kept before anything else happens: who is cancelled meanwhile finds it there to give it back.
+        places.append(await room.place())
+        chunk = await anext(chunks, None)
+        places[-1].filled()
+        return chunk
 
+    while len(places) > 1:
+        places.popleft()  # of a chunk that was written before the last one
     if writing is None or writing.done():
         return await read()
     reading = asyncio.ensure_future(read())
@@ -76,12 +87,8 @@ async def _coming(chunks: AsyncIterator[bytes], writing: asyncio.Future[None] | 
         await asyncio.gather(reading, return_exceptions=True)
 
 
-def _begun(writer: SpoolWriter, chunks: Sequence[bytes]) -> asyncio.Future[None]:
-    def append() -> None:
-        for chunk in chunks:
-            writer.append(chunk)
-
-    return asyncio.ensure_future(asyncio.to_thread(append))
+def _written(place: Place, _: asyncio.Future[None]) -> None:
+    place.give_back()
 
 
 async def whole(function: Callable[..., T], *args: object) -> T:

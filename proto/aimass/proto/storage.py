@@ -80,10 +80,13 @@ def open_blobs(url: str, durability: Durability = UNINTERRUPTED) -> Blobs:
     return FileBlobs(Path(unquote(parts.path)), durability)
 
 
-def map_file(path: Path) -> memoryview:
-    """The bytes of `path`, memory-mapped read-only; they stay readable while the view lives, even if it is deleted."""
+def map_file(path: Path, *, keep_file: bool = False) -> memoryview:
+    """The bytes of `path`, memory-mapped read-only; they stay readable while the view lives, even if it is deleted.
+
+    `keep_file` is for who reads them once, part by part (`pages.PartReader`).
+    """
     with path.open("rb") as file:
-        return map_descriptor(file.fileno())
+        return map_pages(file.fileno(), os.fstat(file.fileno()).st_size, keep_file=keep_file)
 
 
 def map_descriptor(descriptor: int) -> memoryview:

@@ -26,6 +26,7 @@ from aimass.proto.logs import about
 from aimass.proto.meters import Count, Spread
 from aimass.proto.names import Digest
 from aimass.proto.pace import Pace
+from aimass.proto.room import Room
 from aimass.proto.rpc_errors import abort, error_of
 from aimass.proto.storage import Spool, SpoolWriter
 from aimass.proto.values import Value, canonical_json, decode_json
@@ -60,10 +61,13 @@ _IDLE: Final = "transfer.idle"
 _TORN: Final = "transfer.changed"
 _CHANGED: Final = frozenset({"spool.digest", "transfer.offset"})
 _STORED: Final = b'{"status":"stored"}'
-_AHEAD: Final = 4
-"""Chunks of one stream that may wait to be written."""
-_AHEAD_ALL: Final = 16
-"""The same of all streams of a server together, beyond the one that each may have."""
+_OWN: Final = 2
+"""Chunks of who fetches alone: one comes while one is written."""
+_ALL: Final = 16
+"""Chunks of all uploads to a server together that are being read or written."""
+_DOWN_BYTES: Final = 24 << 20
+"""Bytes of all downloads from a server together that are being written to their links."""
+_LEAST_BYTES: Final = 64 << 10
 
 Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
 
@@ -197,15 +201,10 @@ def transfer_handler(
             view = outgoing.data
             if wanted.offset > len(view):
                 raise BadInput("the offset lies beyond the end", code=_OFFSET, value=wanted.offset, limit=len(view))
-            with traffic.stream(outgoing.peer) as peer, meters.under_way("down", wanted.offset):
+            with traffic.stream(outgoing.peer, "down") as peer, meters.under_way("down", wanted.offset):
                 context.set_trailing_metadata(((_SIZE_KEY, str(len(view))),))
                 await context.send_initial_metadata(((_SIZE_KEY, str(len(view))),))
-                for start in range(wanted.offset, len(view), CHUNK_BYTES):
-                    chunk = bytes(view[start : start + CHUNK_BYTES])
-                    await peer.down.spend(len(chunk))
-                    # It returns when there is room on the link: a reader that stops reading is not waited for.
-                    await _in_time(context.write(chunk), limits.idle_s)
-                    meters.bytes_moved.add("down", by=len(chunk))
+                await _send(view[wanted.offset :], context, traffic, peer.down, limits.idle_s, meters)
         except DeadlinePassed as error:
             stream_log.warning("a transfer was cut off: %s", error)
             meters.refused.add(error.code)
@@ -235,9 +234,9 @@ def transfer_handler(
             incoming = await receiver.authorise_submit(context, header)
             if header.run_id:
                 stream_log = about(log, header.run_id, header.step, incoming.peer)
-            with traffic.stream(incoming.peer) as peer:
+            with traffic.stream(incoming.peer, "up") as peer:
                 async with contextlib.aclosing(_paced(requests, peer.up, limits.idle_s, meters)) as chunks:
-                    await _receive(chunks, context.write, header, incoming, traffic.ahead, meters)
+                    await _receive(chunks, context.write, header, incoming, traffic.up, meters)
         except AimassError as error:
             stream_log.warning("a transfer was refused: %s", error)
             meters.refused.add(error.code)
@@ -265,15 +264,16 @@ class _Traffic:
     def __init__(self, limits: TransferLimits, clock: Clock) -> None:
         self._limits, self._clock = limits, clock
         self._peers: dict[str, _Peer] = {}
-        self._streams = 0
+        self._streams = {"up": 0, "down": 0}
+        self.up = Room(_ALL)
 
     @property
-    def ahead(self) -> int:
-        """How many chunks of one stream may wait to be written: many streams have each other to wait for."""
-        return max(1, min(_AHEAD, _AHEAD_ALL // max(1, self._streams)))
+    def down_bytes(self) -> int:
+        """Bytes of a download's next chunk. A slow reader keeps its own for long, so there is no waiting in line."""
+        return max(_LEAST_BYTES, min(CHUNK_BYTES, _DOWN_BYTES // max(1, self._streams["down"])))
 
     @contextlib.contextmanager
-    def stream(self, name: str) -> Iterator[_Peer]:
+    def stream(self, name: str, direction: Literal["up", "down"]) -> Iterator[_Peer]:
         """Count a stream of a peer while it lasts; raises `LimitExceeded` for one too many."""
         limits = self._limits
         # A peer is remembered as long as the server runs: its rate does not begin afresh with each stream.
@@ -285,12 +285,30 @@ class _Traffic:
                 "too many transfers at once", code="transfer.streams", value=name, limit=limits.streams_per_peer
             )
         peer.streams += 1
-        self._streams += 1
+        self._streams[direction] += 1
         try:
             yield peer
         finally:
             peer.streams -= 1
-            self._streams -= 1
+            self._streams[direction] -= 1
+
+
+async def _send(
+    view: memoryview,
+    context: grpc.aio.ServicerContext,
+    traffic: _Traffic,
+    pace: Pace,
+    idle_s: float,
+    meters: TransferMeters,
+) -> None:
+    start = 0
+    while start < len(view):
+        chunk = bytes(view[start : start + traffic.down_bytes])
+        start += len(chunk)
+        await pace.spend(len(chunk))
+        # It returns when there is room on the link: a reader that stops reading is not waited for.
+        await _in_time(context.write(chunk), idle_s)
+        meters.bytes_moved.add("down", by=len(chunk))
 
 
 async def _receive(
@@ -298,7 +316,7 @@ async def _receive(
     reply: Callable[[bytes], Awaitable[None]],
     header: SubmitHeader,
     incoming: Incoming,
-    ahead: int,
+    room: Room,
     meters: TransferMeters,
 ) -> None:
     if incoming.done:
@@ -309,7 +327,7 @@ async def _receive(
     try:
         with meters.under_way("up", writer.offset):
             await reply(canonical_json(_Offset(offset=writer.offset)))
-            await pour(chunks, writer, header.size, ahead)
+            await pour(chunks, writer, header.size, room)
             with meters.flush_seconds.timing():
                 path = await whole(writer.finish)
     finally:
@@ -434,7 +452,7 @@ async def fetch(
         writer.expect(size)
         told = None if progress is None else partial(_told, progress, size)
         async with contextlib.aclosing(_coming(call, pace, idle_s)) as chunks:
-            await pour(chunks, writer, size, _AHEAD, told)
+            await pour(chunks, writer, size, Room(_OWN), told)
         if writer.offset != size:
             raise Unavailable("the transfer broke off", code="transfer.cut", value=writer.offset, limit=size)
         return await whole(writer.finish)

@@ -56,7 +56,7 @@ KEEPALIVE_LEAST_S: Final = 5.0
 """Servers take more frequent questions for an attack."""
 
 _ANSWER_S: Final = 20.0
-_LOOKAHEAD_BYTES: Final = 2 << 20
+_LOOKAHEAD_BYTES: Final = 512 << 10
 
 
 def _keepalive(seconds: float) -> tuple[tuple[str, int], ...]:
@@ -76,7 +76,8 @@ SERVER_OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_DOCUMENT_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
-    # What is on its way of one upload. The library would let it grow with the rate, and fifty uploads with it.
+    # What comes of an upload before its next chunk has a place (see `room`). The library would let it grow with the
+    # rate, and fifty uploads with it.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", int(800 * KEEPALIVE_LEAST_S)),

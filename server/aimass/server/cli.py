@@ -184,9 +184,11 @@ def _audit(args: argparse.Namespace) -> int:
 
 def _start(args: argparse.Namespace) -> int:
     from aimass.proto.logs import configure_logs
+    from aimass.server.allocator import one_arena
     from aimass.server.main import Started, serve
     from aimass.server.settings import load_settings
 
+    one_arena()
     configure_logs(load_settings(args.dir).log, quiet=args.quiet)
 
     def ready(started: Started) -> None:

@@ -12,7 +12,7 @@ from aimass.proto.clock import Stopwatch
 from aimass.proto.contribution import Limits, check_contribution, decode_contribution, most_bytes
 from aimass.proto.errors import AimassError, Conflict, LimitExceeded, NotFound, Refused, WrongState
 from aimass.proto.logs import about
-from aimass.proto.pages import forget_behind
+from aimass.proto.pages import PartReader
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Blobs, Spool, map_file
 from aimass.proto.tensors import Blob
@@ -122,7 +122,8 @@ class Contributions:
         if place is None:
             raise WrongState("the step is not open", code="submit.step_closed", value=header.step)
         step, _ = place
-        data = map_file(path)  # stays readable where the step closes, and its files go, while the model is opened
+        # Stays readable where the step closes, and its files go, while the model is opened.
+        data = map_file(path, keep_file=True)
         expected = await self._expected(partner, header, run, step)
         watch, step_log = Stopwatch(), about(log, run.run_id, step.index, partner)
         try:
@@ -131,6 +132,7 @@ class Contributions:
             await self._refuse(partner, header, error)
             await self._engine.on_disk(self._spool.discard, key)
             raise
+        del data  # around its header the kernel has mapped more, and many may wait for the same transaction
         stored = steps.Stored(partner=partner, digest=header.digest)
         after = await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=stored))
         if not _holds(after, partner, header):
@@ -180,7 +182,7 @@ class Contributions:
         contribution = decode_contribution(Blob(data))
         # The norm's limit is for updates. Sums over rows are as large as a partner has rows.
         limits = self._limits if step.kind is StepKind.TRAIN else replace(self._limits, norm=self._limits.metric)
-        check_contribution(contribution, expected, limits, forget_behind)
+        check_contribution(contribution, expected, limits, PartReader())
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
         """Whether who takes part may read a blob: the inputs of the steps that it works on, or could look at."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import Chain
@@ -14,6 +15,7 @@ from aimass.proto.contribution import Contribution, Metric, decode_contribution
 from aimass.proto.errors import AimassError, IntegrityError, NotFound
 from aimass.proto.hashing import file_digest
 from aimass.proto.logs import about
+from aimass.proto.pages import forget_pages
 from aimass.proto.step import StepKind
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
@@ -119,7 +121,10 @@ def _spooled(path: Path, partner: str, digest: str, *, verify: bool) -> Contribu
             limit=digest,
             cure="Look at this disk before the next run; nothing of this step was used.",
         )
-    return decode_contribution(Blob(map_file(path)))
+    data = map_file(path, keep_file=True)
+    contribution = decode_contribution(Blob(data))
+    forget_pages(np.frombuffer(data, np.uint8))  # around its header and figures the kernel has mapped some of the rest
+    return contribution
 
 
 def _summariser(run: runs.Run, blobs: Blobs) -> Summariser:

@@ -1,23 +1,28 @@
 """Weighted sums over stored contributions, in blocks: memory grows neither with partners nor with the model.
 
 A sum is defined in the order of the participants' keys over float64, so it does not depend on who was faster, and is
-computed from memory-mapped files, of which no page stays in memory once its elements were added.
+computed from files that are read block by block, of which nothing stays in memory once its elements were added.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.elements import as_float64
-from aimass.proto.pages import forget_behind
+from aimass.proto.pages import PartReader
 from aimass.proto.tensors import Array
 
 __all__ = ["SpooledSums", "sum_metrics"]
 
 _MAPPED: Final = 64 << 20
-"""Bytes of all contributions together that stay in memory while they are summed."""
+"""Bytes of all contributions together that stay in memory where their maps could not keep their files."""
+_STRETCH: Final = 1 << 15
+"""Elements that all contributions are added to before the next: with what is read of them they stay in the cache."""
 
 
 class SpooledSums:
@@ -26,6 +31,7 @@ class SpooledSums:
     def __init__(self, contributions: Sequence[Contribution]) -> None:
         self._contributions = contributions
         self._window = _MAPPED // max(1, len(contributions))
+        self._threads = threading.local()
 
     def weight(self, group: str) -> float:
         """Sum of weights in order."""
@@ -44,20 +50,28 @@ class SpooledSums:
 
     def part(self, group: str, tensor: str, part: slice) -> Array:
         """float64 [part]: the sum over some elements of the flattened tensor; equal to that part of `total`."""
-        total: Array | None = None
-        for contribution in self._contributions:
-            held = contribution.groups[group]
-            stored = held.tensors[tensor].reshape(-1)
-            elements = as_float64(stored[part])
-            forget_behind(stored, part, self._window)
-            elements *= held.weight
-            if total is None:
-                total = elements
-            else:
-                total += elements
-        if total is None:
+        if not self._contributions:
             raise ValueError("a sum needs a contribution")
+        held = [contribution.groups[group] for contribution in self._contributions]
+        terms = [(item.tensors[tensor].reshape(-1), item.weight) for item in held]
+        start, stop, _ = part.indices(len(terms[0][0]))
+        total = np.empty(stop - start)
+        for first in range(start, stop, _STRETCH):
+            stretch = slice(first, min(first + _STRETCH, stop))
+            self._add(terms, stretch, total[first - start : stretch.stop - start])
         return total
+
+    def _add(self, terms: Sequence[tuple[Array, float]], stretch: slice, into: Array) -> None:
+        if not hasattr(self._threads, "read"):
+            self._threads.read, self._threads.weighted = PartReader(self._window), np.empty(_STRETCH)
+        read, weighted = self._threads.read, self._threads.weighted[: len(into)]
+        (first, weight), *others = terms
+        as_float64(read(first, stretch), into)
+        into *= weight
+        for flat, weight in others:
+            as_float64(read(flat, stretch), weighted)
+            weighted *= weight
+            into += weighted
 
 
 def sum_metrics(contributions: Sequence[Contribution]) -> dict[str, Metric]:
