@@ -55,7 +55,10 @@ class Attempt:
             delta_ppm=100_000, min_cohort=3, bits=self.bits, lanes=lanes + CHECK_LANES, clip=1.0, scale=float(LARGEST),
             ids=tuple(range(n)),
         )  # fmt: skip
-        expected = Expected(bytes(16), 0, digest, digest, digest, digest, lanes + CHECK_LANES, LARGEST)
+        expected = Expected(
+            bytes(16), 0, digest, digest, digest, digest, lanes + CHECK_LANES, LARGEST, Profile.MALICIOUS, 100_000,
+            100_000, 3,
+        )  # fmt: skip
         self.random = _Random()
         self.server_s, self.mask_s, self.bytes_up = 0.0, list[float](), dict.fromkeys(range(n), 0)
         drawn = np.frombuffer(secrets.token_bytes(4 * lanes), "<i4").astype(np.int64) % (2 * LARGEST + 1) - LARGEST

@@ -56,7 +56,8 @@ def test_what_was_kept_is_what_the_next_process_reads(tmp_path: Path) -> None:
         again = at(tmp_path)
         assert again.held(RUN, 4) == record
         assert again.history(RUN, 5, MODEL, HEART) == records.history(RUN, 5, MODEL, HEART)
-    assert again.history(RUN, 4, MODEL, HEART) == History(signed(FIRST), 1, 1)
+    assert again.history(RUN, 4, MODEL, HEART) == History(signed(FIRST), 0, 0)
+    assert again.history(RUN, 5, MODEL, HEART) == History(None, 1, 1)
     assert again.held(RUN, 5) is None
 
 
@@ -130,24 +131,48 @@ def test_a_data_set_is_signed_for_so_often_on_a_model_for_one_purpose_over_all_r
 
 
 def refused_at_last(records: SumRecords, counted: Counted) -> Code:
-    """Everything but the signature may be kept: another run may have signed since this one was admitted."""
+    """An input may not leave that is one too many: another run may have gone further since this one was admitted."""
     first = Record(b"z" * 16, 0, 0, Phase.ADVERTISED, b"c" * 32, MODEL)
     records.keep(first, counted, LIMITS)
-    records.keep(masked(first), counted, LIMITS)
-    code = refused(records, signed(first), counted)
-    assert records.held(b"z" * 16, 0) == masked(first)
+    code = refused(records, masked(first), counted)
+    assert records.held(b"z" * 16, 0) == first
     return code
 
 
-def test_two_attempts_that_were_admitted_side_by_side_do_not_both_sign_the_last_input(tmp_path: Path) -> None:
+def test_an_input_counts_once_it_may_leave_since_others_can_sum_it_without_this_partners_signature(
+    tmp_path: Path,
+) -> None:
+    """T of U2 sign, not all of them: a server that never asks this partner to sign has its input all the same."""
+    records = at(tmp_path)
+    for number in range(2):
+        first = dataclasses.replace(FIRST, round=number)
+        records.keep(first, HEART, LIMITS)
+        records.keep(masked(first), HEART, LIMITS)
+    third = dataclasses.replace(FIRST, round=2)
+    assert at(tmp_path).history(RUN, 2, MODEL, HEART) == History(None, 2, 2)
+    records.keep(third, HEART, LIMITS)
+    assert refused(records, masked(third)) is Code.REPEAT_MODEL
+
+
+def test_attempts_of_one_round_count_once(tmp_path: Path) -> None:
+    limits = dataclasses.replace(LIMITS, contributions_per_model=1)
+    records = at(tmp_path)
+    for number in range(3):
+        assert records.history(RUN, 4, MODEL, HEART).signed_on_model == 0
+        records.keep(attempt(number), HEART, limits)
+        records.keep(masked(attempt(number)), HEART, limits)
+    records.keep(signed(attempt(2)), HEART, limits)
+    assert at(tmp_path).history(RUN, 5, MODEL, HEART) == History(None, 1, 1)
+
+
+def test_two_attempts_that_were_admitted_side_by_side_do_not_both_give_the_last_input(tmp_path: Path) -> None:
     records, runs = at(tmp_path), [bytes([number] * 16) for number in range(4)]
     firsts = [Record(run, 0, 0, Phase.ADVERTISED, b"c" * 32, MODEL) for run in runs]
     for first in firsts:
         records.keep(first, HEART, LIMITS)
-        records.keep(masked(first), HEART, LIMITS)
     for first in firsts[:3]:
-        records.keep(signed(first), HEART, LIMITS)
-    assert refused(records, signed(firsts[3])) is Code.REPEAT_MODEL
+        records.keep(masked(first), HEART, LIMITS)
+    assert refused(records, masked(firsts[3])) is Code.REPEAT_MODEL
 
 
 def test_a_record_that_finds_no_room_is_not_held_either(tmp_path: Path) -> None:

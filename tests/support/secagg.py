@@ -124,7 +124,7 @@ class Lab:
     def expected(self) -> Expected:
         return Expected(
             bytes(range(16)), self.round, sha("model"), sha("plan"), sha("layout"), bytes(32), self.context.lanes,
-            self.largest,
+            self.largest, self.profile, self.gamma_ppm, self.delta_ppm, self.min_cohort,
         )  # fmt: skip
 
     def give(self, inputs: Mapping[int, Sequence[int]] | None = None) -> None:

@@ -3,6 +3,8 @@
 One append-only file over all runs and servers, a canonical JSON line for each step forward, flushed before what
 follows it is sent. A partner that forgot it could sign twice in a round, so it outlives the runs. A torn last line,
 from a crash in the middle of writing, is cut off: nothing followed it.
+
+A round counts as soon as a masked input of it may leave: a quorum of others can sum it without this partner's word.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ class SumRecords:
         self._path, self._durability = path, durability
         self._lock = threading.Lock()
         self._held: dict[tuple[bytes, int], Record] = {}
+        self._given: dict[tuple[bytes, int], tuple[bytes, Counted]] = {}
+        """The rounds of which a masked input may have left, each with what it is counted for."""
         self._on_model: Counter[tuple[bytes, bytes]] = Counter()
         self._on_data: Counter[tuple[Counted, bytes]] = Counter()
         for number, (record, counted) in enumerate(read_records(path), start=1):
@@ -67,18 +71,19 @@ class SumRecords:
         return self._held.get((run_id, round_))
 
     def history(self, run_id: bytes, round_: int, model: bytes, counted: Counted) -> History:
-        """What an attempt of this round on this model is admitted or refused by."""
+        """What an attempt of this round on this model is admitted or refused by: the counts are of other rounds."""
         with self._lock:
+            own = int(self._given.get((run_id, round_)) == (model, counted))
             return History(
                 record=self._held.get((run_id, round_)),
-                signed_on_model=self._on_model[run_id, model],
-                signed_on_data=self._on_data[counted, model],
+                signed_on_model=self._on_model[run_id, model] - own,
+                signed_on_data=self._on_data[counted, model] - own,
             )
 
     def keep(self, record: Record, counted: Counted, limits: Limits) -> None:
         """Make a record durable. It blocks.
 
-        Raises `FaultError` where it may not follow what is held, or would sign once more than `limits` allow: another
+        Raises `FaultError` where it may not follow what is held, or would give one input more than `limits` allow: another
         attempt or another run may have gone further since this one was admitted. Raises `OutOfSpace`; nothing is kept
         then.
         """
@@ -86,7 +91,7 @@ class SumRecords:
             held = self._held.get((record.run_id, record.round))
             if not may_follow(record, held):
                 raise fail(Code.ROUND_CLOSED, "another attempt of this round has gone further", record.attempt)
-            if record.signed and not (held is not None and held.signed):
+            if record.payload_digest and (record.run_id, record.round) not in self._given:
                 self._check_counts(record, counted, limits)
             append_line(self._path, canonical_json(_line(record, counted)), self._durability, "client.sums")
             self._take(record, counted)
@@ -101,8 +106,9 @@ class SumRecords:
 
     def _take(self, record: Record, counted: Counted) -> None:
         place = record.run_id, record.round
-        before, self._held[place] = self._held.get(place), record
-        if record.signed and not (before is not None and before.signed):
+        self._held[place] = record
+        if record.payload_digest and place not in self._given:
+            self._given[place] = record.model_digest, counted
             self._on_model[record.run_id, record.model_digest] += 1
             self._on_data[counted, record.model_digest] += 1
 

@@ -49,8 +49,8 @@ def start(member: Member, expected: Expected, history: History, data: bytes, ran
         )
     if member.id not in context.members or not context.members <= member.identities.keys():
         raise fail(Code.ROSTER, "the round invites somebody whom the roster does not name, or not this partner")
-    _check_expected(context, expected)
     _check_policy(context, member.limits)
+    _check_expected(context, expected)
     _check_history(context, history, member.limits)
     secrets = Secrets(
         random.token(KEY_BYTES),
@@ -70,7 +70,10 @@ def _check_expected(context: RoundContext, expected: Expected) -> None:
             Code.MODEL_DIGEST, "the round is on another model than this partner loaded", context.model_digest.hex(),
             expected.model_digest.hex(),
         )  # fmt: skip
-    for name in ("run_id", "round", "plan_digest", "layout_digest", "dp_digest", "lanes"):
+    for name in (
+        "run_id", "round", "plan_digest", "layout_digest", "dp_digest", "lanes", "profile", "gamma_ppm", "delta_ppm",
+        "min_cohort",
+    ):  # fmt: skip
         if getattr(context, name) != getattr(expected, name):
             raise fail(Code.PLAN, f"the round's {name} is not what this partner computed")
     if len(context.ids) * expected.largest > (1 << context.bits - 1) - 1:

@@ -100,6 +100,11 @@ class Expected:
     lanes: int
     largest: int
     """The largest |q| of a signed lane: n times it must fit below half of 2^b."""
+    profile: Profile
+    gamma_ppm: int
+    delta_ppm: int
+    min_cohort: int
+    """What the plan promises: a partner that agreed to more than its policy's least is owed it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,7 +148,8 @@ def may_follow(record: Record, held: Record | None) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class History:
-    """What the durable records say beside this attempt: that of the same (run, round), and counts of signed inputs."""
+    """What the durable records say beside this attempt: that of the same (run, round), and in how many other rounds an
+    input was signed that may be in a sum."""
 
     record: Record | None = None
     signed_on_model: int = 0

@@ -106,6 +106,7 @@ def context_of(
 
 def expected_of(plan: Plan, plan_digest: str, run_id: str, step: Step, lanes: LanePlan) -> Expected:
     """What a partner holds the server's context against."""
+    assert plan.secure is not None  # noqa: S101  (asked of secure plans alone)
     return Expected(
         run_id=purpose_id(bytes.fromhex(run_id), purpose_of(plan, step)),
         round=step.index,
@@ -115,4 +116,8 @@ def expected_of(plan: Plan, plan_digest: str, run_id: str, step: Step, lanes: La
         dp_digest=NO_DIGEST,
         lanes=lanes.lanes,
         largest=lanes.largest,
+        profile=profile_of(plan.secure),
+        gamma_ppm=ppm(plan.secure.colluders),
+        delta_ppm=ppm(plan.secure.dropouts),
+        min_cohort=plan.secure.min_cohort,
     )
