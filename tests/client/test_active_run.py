@@ -296,6 +296,15 @@ def test_the_rounds_of_all_stages_count_together() -> None:
     assert planned_steps(twice, StepKind.ANALYSE, "other") == 0
 
 
+@pytest.mark.parametrize(("rounds", "every", "wanted"), [(4, 1, 4), (5, 2, 3), (4, 2, 2), (3, 7, 1), (4, 0, 0)])
+def test_evaluations_have_as_much_room_as_the_plan_says(rounds: int, every: int, wanted: int) -> None:
+    stage = Stage(driver="averaging", options={"rounds": rounds})
+    plan = msgspec.structs.replace(PLAN, stages=(stage,), evaluate=msgspec.structs.replace(PLAN.evaluate, every=every))
+    assert planned_steps(plan, StepKind.EVALUATE, "") == wanted
+    endless = msgspec.structs.replace(plan, stages=(Stage(driver="averaging", options={"rounds": "many"}),))
+    assert planned_steps(endless, StepKind.EVALUATE, "") == (float("inf") if every else 0)
+
+
 def test_a_partner_that_withdraws_says_so_again_to_a_server_that_asks_again(partner: Partner) -> None:
     async def scenario() -> None:
         uplink = _Uplink()

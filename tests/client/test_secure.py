@@ -566,6 +566,29 @@ def test_a_secure_run_has_no_step_that_collects_or_gives_one_partner_a_model_of_
     asyncio.run(scenario())
 
 
+def test_a_repeated_round_has_room_beside_the_plans_own_rounds_and_new_work_has_none(tmp_path: Path) -> None:
+    """What was agreed to are three rounds: a server cannot turn the room for burnt ones into rounds of its own."""
+
+    async def scenario() -> None:
+        async with circle(tmp_path) as hub:
+            north = hub.shells["north"]
+            await north.connect()
+
+            def ask(index: int, round_: int) -> None:
+                asked = msgspec.structs.replace(step(index), round=round_)
+                north.run.opened(pb.OpenStep(run_id=RUN, step=canonical_json(asked), deadline_ms=0))
+
+            for index, round_ in enumerate((1, 1, 2, 3, 3)):
+                ask(index, round_)
+            assert north.run.session is not None
+            assert (north.run.session.worked, north.run.session.repeated) == ({"train:": 3}, {"train:": 2})
+            with pytest.raises(Refused) as caught:
+                ask(5, 4)
+            assert caught.value.code == "session.not_planned"
+
+    asyncio.run(scenario())
+
+
 def test_a_kind_that_no_secure_sum_has_is_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with circle(tmp_path) as hub:

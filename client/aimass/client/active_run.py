@@ -219,10 +219,10 @@ class ActiveRun:
         session, plan = self.session, self._plan
         if session is None or plan is None or (session.step is not None and session.step.index == step.index):
             return
-        allowed = planned_steps(plan, step.kind, step.purpose)
-        if plan.secure is not None:  # a round that ended after a signature is asked for again, as a step of its own
-            allowed *= self._partner.policy.secure.contributions_per_model
-        if session.phase is Phase.JOINED and session.worked.get(machine.task_of(step), 0) >= allowed:
+        allowed, begun = planned_steps(plan, step.kind, step.purpose), session.worked
+        if machine.repeats(session, step):  # a round that ended after a signature is asked for again, on the same model
+            allowed, begun = allowed * (self._partner.policy.secure.contributions_per_model - 1), session.repeated
+        if session.phase is Phase.JOINED and begun.get(machine.task_of(step), 0) >= allowed:
             self._apply(
                 machine.Forked(reason=f"session.not_planned: the plan has room for {allowed:g} steps of {step.kind}")
             )

@@ -88,7 +88,7 @@ def release(
             value="plain sums",
             limit="secure aggregation",
         )
-    if step.kind is StepKind.ANALYSE and step.purpose not in policy.release.analyses:
+    if step.kind not in (StepKind.TRAIN, StepKind.EVALUATE) and step.purpose not in policy.release.analyses:
         raise Refused(
             "the policy does not release this analysis",
             code="release.analysis",

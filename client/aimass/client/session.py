@@ -41,6 +41,7 @@ __all__ = [
     "Work",
     "Worked",
     "apply",
+    "repeats",
     "task_of",
 ]
 
@@ -67,7 +68,9 @@ class Work(enum.StrEnum):
 class Session(Value, frozen=True):
     """What a partner knows of a run. `resolved` is the first step index that may still be worked on.
 
-    `worked` counts the steps that were begun, by kind and purpose: a plan has room for so many and no more.
+    `worked` counts the steps that were begun, by kind and purpose: a plan has room for so many and no more. In a
+    `secure` run a step that asks for the same work as the one before, which came to no sum, counts in `repeated`
+    instead; `asked` is that work, by kind and purpose.
     `head_signature` is the server's over the last of `heads`, in hexadecimal: it shows a server that was restored from
     a backup what it signed since. In a `secure` run the contribution (its encoded lanes, of which `digest` is) never
     leaves: `sent` is the SHA-256 of the masked input that was last sent in its place.
@@ -85,6 +88,8 @@ class Session(Value, frozen=True):
     digest: str = ""
     failed: str = ""
     worked: dict[str, int] = {}
+    repeated: dict[str, int] = {}
+    asked: dict[str, str] = {}
     head_signature: str = ""
     secure: bool = False
     sent: str = ""
@@ -267,6 +272,15 @@ def task_of(step: Step) -> str:
     return f"{step.kind}:{step.purpose}"
 
 
+def repeats(session: Session, step: Step) -> bool:
+    """Whether a step of a secure run asks for the work of the last one of its kind and purpose once more."""
+    return session.secure and session.asked.get(task_of(step)) == _work_of(step)
+
+
+def _work_of(step: Step) -> str:
+    return f"{step.round} {' '.join(step.inputs)}"
+
+
 def _answered(session: Session, answer: Answer) -> tuple[Session, tuple[Action, ...]]:
     """A run that is not, or no longer, permitted has no work at hand; one that is declined has no child either."""
     after = msgspec.structs.replace(session, phase=answer.phase, reason=answer.reason)
@@ -288,9 +302,8 @@ def _opened(session: Session, step: Step) -> tuple[Session, tuple[Action, ...]]:
         again = TellStepFailed(index=step.index, reason=session.failed)
         return session, (again,) if session.failed and step.index == session.resolved - 1 else ()
     if session.step is None or step.index > session.step.index:
-        worked = session.worked | {task_of(step): session.worked.get(task_of(step), 0) + 1}
         fresh = msgspec.structs.replace(
-            session, step=step, work=Work.WORKING, digest="", sent="", resolved=step.index, failed="", worked=worked
+            _begun(session, step), step=step, work=Work.WORKING, digest="", sent="", resolved=step.index, failed=""
         )
         return fresh, (*_drop(session), Train(step=step))
     if step != session.step:
@@ -299,6 +312,18 @@ def _opened(session: Session, step: Step) -> tuple[Session, tuple[Action, ...]]:
     if session.work is Work.WORKING:
         return session, (Train(step=step),)
     return session, (_bring(session, step),)
+
+
+def _begun(session: Session, step: Step) -> Session:
+    """The step is counted."""
+    task = task_of(step)
+    if repeats(session, step):
+        return msgspec.structs.replace(session, repeated=session.repeated | {task: session.repeated.get(task, 0) + 1})
+    return msgspec.structs.replace(
+        session,
+        worked=session.worked | {task: session.worked.get(task, 0) + 1},
+        asked=session.asked | {task: _work_of(step)},
+    )
 
 
 def _bring(session: Session, step: Step) -> Action:

@@ -283,12 +283,20 @@ def planned_rounds(plan: Plan) -> float:
 def planned_steps(plan: Plan, kind: StepKind, purpose: str) -> float:
     """How many steps of one kind and purpose the plan can lead to: a partner does no more.
 
-    Training and evaluation once a round; an analysis as often as the stages of its name say, once where they say
-    nothing.
+    Training once a round; evaluation after every so many rounds and after the last of a stage; an analysis as often as
+    the stages of its name say, once where they say nothing.
     """
-    if kind in (StepKind.TRAIN, StepKind.EVALUATE):
+    if kind is StepKind.TRAIN:
         return planned_rounds(plan)
+    if kind is StepKind.EVALUATE:
+        return sum(_evaluations(_rounds(stage, without=0), plan.evaluate.every) for stage in plan.stages)
     return sum(_rounds(stage, without=1) for stage in plan.stages if stage.driver == purpose)
+
+
+def _evaluations(rounds: float, every: int) -> float:
+    if not every:
+        return 0
+    return math.ceil(rounds / every) if math.isfinite(rounds) else rounds
 
 
 def _rounds(stage: Stage, without: int) -> float:
