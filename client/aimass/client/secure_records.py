@@ -83,9 +83,9 @@ class SumRecords:
     def keep(self, record: Record, counted: Counted, limits: Limits) -> None:
         """Make a record durable. It blocks.
 
-        Raises `FaultError` where it may not follow what is held, or would give one input more than `limits` allow: another
-        attempt or another run may have gone further since this one was admitted. Raises `OutOfSpace`; nothing is kept
-        then.
+        Raises `FaultError` where it may not follow what is held, or would give one input more than `limits` allow:
+        another attempt or another run may have gone further since this one was admitted. Raises `OutOfSpace`; nothing
+        is kept then.
         """
         with self._lock:
             held = self._held.get((record.run_id, record.round))
