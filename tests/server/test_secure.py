@@ -16,7 +16,8 @@ from aimass.privacy.secagg.parameters import Profile
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Cohort, Plan, SecureSettings, decode_plan, encode_plan
 from aimass.proto.tensors import Blob
-from aimass.proto.values import decode_json
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import RunState, SlotState
 from aimass.server.audit import audit_run, gather
 from aimass.server.audit_steps import StepTold
@@ -302,6 +303,47 @@ def test_a_plan_whose_sums_cannot_be_made_is_refused_when_it_is_submitted(tmp_pa
         with pytest.raises(BadInput, match="secure sums cannot be made") as refused:
             await bench.submit(encode_plan(msgspec.structs.replace(plan, cohort=Cohort(quorum=4))))
         assert refused.value.code == "plan.secure"
+        await bench.stop()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", [Kind.INPUT, Kind.SIGNATURE])
+def test_a_restored_server_that_lacks_an_input_ends_the_attempt_and_makes_another_or_the_next_round(
+    tmp_path: Path, kind: Kind
+) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench)
+        for name in ("south", "west"):
+            partners[name].silent_on = frozenset({kind})
+        await settled(partners, lambda: sum(kind in partner.sent for partner in partners.values()) == 2)
+        await bench.stop()
+        (tmp_path / "spool" / f"{run_id}-0-east").unlink()
+        again = await Bench.start(tmp_path, ManualClock(), NAMES, keys=bench.keys)
+        for partner in partners.values():
+            partner.bench, partner.read, partner.silent_on = again, 0, frozenset()
+        for name in NAMES:
+            await again.desk.connected(name, [])
+        await settled(partners, lambda: final(again, run_id))
+        assert again.engine.live(run_id).row.run.state is RunState.FINISHED
+        np.testing.assert_allclose(model(again, run_id), mean(*NAMES), atol=1e-4)
+        first = again.store.steps(run_id)[0]
+        assert "secure.lost" in first.failed_attempts[0]
+        assert first.state == ("cancelled" if kind is Kind.SIGNATURE else "committed")
+        await stopped(again, run_id)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("figures", [{"auc": 1e19}, {f"m{n}": 0.0 for n in range(1_001)}])
+def test_figures_that_no_partner_has_are_refused(tmp_path: Path, figures: dict[str, float]) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, _ = await begun(bench)
+        ready = pb.Ready(run_id=run_id, step=0, figures=canonical_json(figures))
+        with pytest.raises(BadInput, match="figure"):
+            await bench.desk.ready("east", ready)
         await bench.stop()
 
     run(scenario())

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,6 +20,7 @@ from aimass.privacy.secagg.messages import Abort
 from aimass.privacy.secagg.packing import check_packed
 from aimass.privacy.secagg.rounds import context_of, lanes_of, number_of
 from aimass.privacy.secagg.server_state import Ended, Finish, From, GiveUp, Input, Phase
+from aimass.proto.contribution import Contribution, Limits, check_contribution
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Refused, WrongState
 from aimass.proto.logs import about, subject
 from aimass.proto.step import Step
@@ -39,7 +40,6 @@ from aimass.server.store import Store
 __all__ = ["SecureDesk"]
 
 log = logging.getLogger("aimass.server")
-_MOST_FIGURES: Final = 1_000
 
 
 class SecureDesk:
@@ -162,6 +162,9 @@ class SecureDesk:
             self._said(key, number_of(context.attempt)), self._over, self._engine.clock,
             live.row.run.plan.secure.phase_s,
         )  # fmt: skip
+        if held and not circle.digests and (lost := await self._engine.on_disk(self._lost, attempt)):
+            self._give_up(attempt, f"secure.lost: not on the server's disk any more: the input of {', '.join(lost)}")
+            return  # known to nobody, it takes no message
         self._attempts.setdefault((key.run_id, index), {})[number] = attempt
         about(log, key.run_id, index).info(
             "attempt %d at a secure sum of %d partners%s", number, len(begun.names), ", resumed" if held else ""
@@ -169,6 +172,19 @@ class SecureDesk:
         attempt.start()
         for name in attempt.ids if held else ():  # who came back before it was read from the store
             self.tell_again(key.run_id, index, name)
+
+    def _lost(self, attempt: Attempt) -> list[str]:
+        """Whose input was acknowledged and is not on the disk, as after a restore: the attempt has no sum then."""
+        names = [attempt.names[member] for member in sorted(attempt.state.inputs)]
+        return [name for name in names if not self._spool.has(spool_key(attempt.key.run_id, attempt.key.step, name))]
+
+    def _give_up(self, attempt: Attempt, reason: str) -> None:
+        """End an attempt that no message can save. Its members hear of the next one."""
+        key = attempt.key
+        about(log, key.run_id, key.step).error("attempt %d: %s", key.number, reason)
+        now = self._engine.clock.now()
+        ended = steps.AttemptEnded(number=key.number, reason=reason, at=now, burnt=attempt.burnt)
+        self._engine.spawn(self._applied(key, ended))
 
     async def _begun(self, live: Live, key: AttemptKey, state: steps.StepState, circle: steps.Circle) -> Begun:
         roster, run = self._roster(), live.row.run
@@ -252,8 +268,7 @@ class SecureDesk:
         if partner not in run.participants:
             raise Refused("not a participant of this run", code="secure.stranger", value=partner)
         figures = decode_json(dict[str, float], message.figures or b"{}", "released figures")
-        if len(figures) > _MOST_FIGURES:
-            raise BadInput("too many figures", code="secure.figures", value=len(figures), limit=_MOST_FIGURES)
+        check_contribution(Contribution({}, {}, figures), None, Limits())  # their number and size
         event = steps.Ready(partner=partner, figures=figures)
         await self._engine.apply(message.run_id, runs.InStep(index=message.step, event=event))
 
