@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -344,6 +345,33 @@ def test_figures_that_no_partner_has_are_refused(tmp_path: Path, figures: dict[s
         ready = pb.Ready(run_id=run_id, step=0, figures=canonical_json(figures))
         with pytest.raises(BadInput, match="figure"):
             await bench.desk.ready("east", ready)
+        await bench.stop()
+
+    run(scenario())
+
+
+def test_an_auditor_sees_sets_and_signatures_of_a_sum_that_were_changed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench)
+        await settled(partners, lambda: final(bench, run_id))
+        evidence = gather(bench.store, bench.engine.live(run_id).row, bench.roster)
+        entry = evidence.entries[1]
+        told = decode_json(StepTold, entry.body, "the step")
+        (one,) = told.secure
+        assert set(one.signatures) <= set(NAMES)
+        assert len(one.signatures) >= 3
+        for changed in (
+            msgspec.structs.replace(one, sharers=one.sharers[1:], counted=one.counted[1:]),
+            msgspec.structs.replace(one, signatures=one.signatures | {"east": "00" * 64}),
+            msgspec.structs.replace(one, signatures=dict(list(one.signatures.items())[:2])),
+        ):
+            body = canonical_json(
+                {"event": "step"} | msgspec.to_builtins(msgspec.structs.replace(told, secure=(changed,)))
+            )
+            entries = [evidence.entries[0], dataclasses.replace(entry, body=body), *evidence.entries[2:]]
+            faults = audit_run(msgspec.structs.replace(evidence, entries=entries, server=bench.engine.identity)).faults
+            assert any("secure sum" in fault for fault in faults), faults
         await bench.stop()
 
     run(scenario())

@@ -15,6 +15,10 @@ from typing import Final
 import msgspec
 
 from aimass.privacy.roster import Roster
+from aimass.privacy.secagg.attempt import verify
+from aimass.privacy.secagg.codec import ids_bytes
+from aimass.privacy.secagg.labels import Name, digest
+from aimass.privacy.secagg.messages import SurvivorSignature
 from aimass.privacy.transcript import Chain, check_head_seen, check_receipt, entry_bytes
 from aimass.proto.errors import AimassError
 from aimass.proto.plan import Plan, decode_plan
@@ -46,7 +50,7 @@ class Audit(Value, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a store holds of a run, and the identity keys of server and partners."""
+    """All that a store holds of a run, and the identity keys and roster ids of server and partners."""
 
     row: RunRow
     entries: Sequence[Entry]
@@ -55,6 +59,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     models: Sequence[ModelRow]
     server: bytes
     partners: Mapping[str, bytes]
+    ids: Mapping[str, int] = {}
 
 
 def gather(store: Store, row: RunRow, roster: Roster) -> Evidence:
@@ -71,6 +76,7 @@ def gather(store: Store, row: RunRow, roster: Roster) -> Evidence:
         models=[model for model in models if row.run.state.final or model.step <= last],
         server=roster.server.identity,
         partners={member.name: member.identity for member in roster.members},
+        ids={member.name: member.id for member in roster.members},
     )
 
 
@@ -91,6 +97,7 @@ def audit_run(evidence: Evidence) -> Audit:
         repeated, wrong_choices = choices(plan, steps)
         faults += wrong_choices
     faults += _receipts(evidence, steps, chains)
+    faults += _signatures(evidence, steps)
     signed, wrong = _heads(evidence, chains)
     return Audit(
         run_id=evidence.row.run_id,
@@ -176,11 +183,28 @@ def _receipts(evidence: Evidence, steps: Steps, chains: Sequence[Chain]) -> Iter
             told.add((receipt.step, receipt.partner, receipt.contribution, receipt.entries))
         elif any(work[:2] == (receipt.step, receipt.partner) for work in counted):
             yield f"{what}: it says {receipt.outcome} of work that was counted"
-    for index, partner, digest, entries in sorted(told ^ counted):
+    for index, partner, sent, entries in sorted(told ^ counted):
         yield (
-            f"step {index}: contribution {digest[:16]} of {partner} has a receipt or an entry, and not both "
+            f"step {index}: contribution {sent[:16]} of {partner} has a receipt or an entry, and not both "
             f"(the history's entry {entries - 1})"
         )
+
+
+def _signatures(evidence: Evidence, steps: Steps) -> Iterator[str]:
+    """What survivors of secure sums signed: the sets that the history names, under the keys of the roster of now."""
+    for _, body in steps:
+        for told in body.secure:
+            if not {*told.sharers, *told.counted} <= evidence.ids.keys():
+                continue  # no members any more: neither their ids nor their keys are in the roster of now
+            sid = bytes.fromhex(told.sid)
+            sharers, survivors = (
+                digest(name, sid, ids_bytes(sorted(evidence.ids[partner] for partner in names)))
+                for name, names in ((Name.SHARERS, told.sharers), (Name.SURVIVORS, told.counted))
+            )
+            signed = SurvivorSignature.signed(sid, sharers, survivors)
+            for partner, signature in told.signatures.items():
+                if not verify(evidence.partners[partner], Name.SURVIVORS_SIGNED, signed, bytes.fromhex(signature)):
+                    yield f"step {body.step.index}: the signature of {partner} does not hold for the secure sum's sets"
 
 
 def _heads(evidence: Evidence, chains: Sequence[Chain]) -> tuple[dict[str, int], list[str]]:

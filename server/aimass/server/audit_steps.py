@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from aimass.privacy.secagg.parameters import corrupted, quorum
+from aimass.privacy.secagg.rounds import ppm
 from aimass.proto.errors import AimassError
 from aimass.proto.names import Digest, Name
 from aimass.proto.plan import Cohort, Plan, SecureSettings
@@ -232,9 +234,12 @@ def _secret(secure: SecureSettings | None, steps: Steps) -> Iterator[str]:
 
 
 def _sum_faults(secure: SecureSettings, told: SecureTold) -> Iterator[str]:
-    if not set(told.signers) <= set(told.counted) <= set(told.members):
-        yield "somebody was counted in a secure sum who was no member of its attempt, or signed and is not in it"
-    if len(told.counted) < secure.min_cohort or told.attempt >= secure.attempts:
+    if not set(told.signatures) <= set(told.counted) <= set(told.sharers) <= set(told.members):
+        yield "somebody was counted in a secure sum who did not share in it, or signed and is not in it"
+    colluders = corrupted(len(told.members), ppm(secure.colluders))
+    malicious = secure.profile == "malicious"
+    enough = quorum(len(told.members), colluders) if malicious else 0
+    if len(told.counted) < max(secure.min_cohort, enough) or told.attempt >= secure.attempts:
         yield "a secure sum has fewer partners than the plan allows, or came after too many attempts"
-    if (secure.profile == "malicious") != bool(told.signers):
-        yield "a secure sum was made in another profile than the plan's"
+    if (malicious and len(told.signatures) < enough) or (not malicious and told.signatures):
+        yield "a secure sum has not as many signatures as the plan's profile asks for"

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from aimass.privacy.secagg.faults import FaultError
-from aimass.privacy.secagg.labels import Name
 from aimass.privacy.secagg.lanes import LanePlan, LaneSums, decode
 from aimass.privacy.secagg.masks import Lanes, lane_type
 from aimass.privacy.secagg.packing import add_packed
@@ -27,20 +26,20 @@ __all__ = ["SecureInputs", "SecureTold", "secure_sum"]
 
 
 class SecureTold(Value, frozen=True):
-    """What the history says of a secure sum: the attempt by its digests, who signed for it, and the sum's own digest.
+    """What the history says of a secure sum, so that a third party can check it: who advertised, who dealt shares (U1),
+    who was counted (U2), what survivors signed over both sets, in hexadecimal, and the digest of the sum's lanes.
 
-    With the messages that a partner holds it can show what it took part in; nothing here says what anybody sent. A sum
-    that does not hold together, as one is to which somebody sent what is no input, has a `fault` and is not used.
+    Nothing here says what anybody sent. A sum that does not hold together, as one is to which somebody sent what is no
+    input, has a `fault` and is not used.
     """
 
     attempt: int
     ctx: Digest
     sid: Digest
     members: tuple[PartnerName, ...]
+    sharers: tuple[PartnerName, ...]
     counted: tuple[PartnerName, ...]
-    sharers: Digest
-    survivors: Digest
-    signers: tuple[PartnerName, ...]
+    signatures: dict[PartnerName, str]
     sum: Digest
     fault: str = ""
 
@@ -94,15 +93,15 @@ def _told(inputs: SecureInputs, lanes: Lanes, fault: str = "") -> SecureTold:
     state = inputs.state
     attempt = state.attempt
     assert attempt is not None  # noqa: S101  (an attempt with a sum has its members)
+    names = inputs.names
     return SecureTold(
         attempt=state.context.attempt,
         ctx=state.context.ctx.hex(),
         sid=attempt.sid.hex(),
-        members=tuple(sorted(inputs.names.values())),
-        counted=tuple(sorted(inputs.names[member] for member in inputs.finish.survivors)),
-        sharers=attempt.set_digest(Name.SHARERS, state.sharers).hex(),
-        survivors=attempt.set_digest(Name.SURVIVORS, state.survivors).hex(),
-        signers=tuple(sorted(inputs.names[member] for member in state.signatures)),
+        members=tuple(sorted(names[member] for member in attempt.ids)),
+        sharers=tuple(sorted(names[attempt.ids[index]] for index in state.sharers)),
+        counted=tuple(sorted(names[member] for member in inputs.finish.survivors)),
+        signatures={names[member]: signature.hex() for member, signature in sorted(state.signatures.items())},
         sum=hashlib.sha256(np.ascontiguousarray(lanes).tobytes()).hexdigest(),
         fault=fault,
     )
