@@ -25,6 +25,16 @@ class Learning(Value, frozen=True):
     as_long_as: tuple[str, ...]
     could_not_learn: tuple[str, ...]
 
+    @property
+    def lines(self) -> list[dict[str, str]]:
+        """A row for each sentence."""
+        parts = (
+            ("could learn", self.could_learn),
+            ("as long as", self.as_long_as),
+            ("could not learn", self.could_not_learn),
+        )
+        return [{"the server": part, "what": sentence} for part, sentences in parts for sentence in sentences]
+
 
 def learning(plan: Plan, policy: Policy, participants: int) -> Learning:
     """For a run to which so many partners are invited."""

@@ -227,7 +227,8 @@ def _learnt(args: argparse.Namespace, folder: RunFolder) -> dict[str, Any]:
     try:
         plan = decode_plan(folder.plan())
         partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
-        return {"server": plain(learning(plan, _policy(args), partners))}
+        learnt = learning(plan, _policy(args), partners)
+        return {"server": plain(learnt) if args.json else learnt.lines}
     except AimassError as error:
         return {"server": f"not known: {error}"}
 
@@ -284,10 +285,10 @@ def policy_check(args: argparse.Namespace) -> int:
     partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
     checked = rules(_policy(args), plan, partners, frozenset(get_args(Confinement)))
     found = [{"rule": r.name, "holds": r.holds, "plan": r.value, "limit": r.limit} for r in checked]
-    learnt = plain(learning(plan, _policy(args), partners))
+    learnt = learning(plan, _policy(args), partners)
     if args.json:
-        emit(args, {"rules": found, "server": learnt})
+        emit(args, {"rules": found, "server": plain(learnt)})
     else:
         emit(args, found)
-        emit(args, {"server": learnt})
+        emit(args, learnt.lines)
     return 0 if all(rule.holds for rule in checked) else 3
