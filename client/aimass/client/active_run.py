@@ -221,7 +221,7 @@ class ActiveRun:
             return
         allowed, begun = planned_steps(plan, step.kind, step.purpose), session.worked
         if machine.repeats(session, step):  # a round that ended after a signature is asked for again, on the same model
-            allowed, begun = allowed * (self._partner.policy.secure.contributions_per_model - 1), session.repeated
+            allowed, begun = allowed * self._partner.policy.secure.contributions_per_model, session.repeated
         if session.phase is Phase.JOINED and begun.get(machine.task_of(step), 0) >= allowed:
             self._apply(
                 machine.Forked(reason=f"session.not_planned: the plan has room for {allowed:g} steps of {step.kind}")

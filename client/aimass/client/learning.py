@@ -52,46 +52,64 @@ def learning(plan: Plan, policy: Policy, participants: int) -> Learning:
 
 
 def _secret(plan: Plan, secure: SecureSettings, policy: Policy, participants: int, figures: str) -> Learning:
-    circle = max(secure.min_cohort, participants // secure.groups)
+    least = secure.min_cohort
+    circle = max(least, -(-participants // secure.groups))
     measured = sorted(set(secure.metrics) & set(policy.release.metrics))
-    rows = "the rows that they trained on, " if plan.train.weight == "rows" else ""
+    by_rows = plan.train.weight == "rows"
+    rows = "the rows that they trained on, " if by_rows else ""
     sums = "one sum" if secure.groups == 1 else f"{secure.groups} sums, each over another circle of partners"
     could = [
         (
-            f"in each step {sums}, of {secure.min_cohort} partners at least: their updates, {rows}their "
-            f"{_listed(measured)}, all added up, rounded, and nothing of a single partner"
+            f"in each step {sums}, of {least} to {circle} partners: their updates, {rows}their "
+            f"{_listed(measured)}, all added up and rounded"
         ),
-        "who took part in which step, and when",
-        "from many such sums, what partners have in common: a sum carries no noise, so it is no promise about rows",
+        (
+            "from two sums of which one lacks a few partners, what those few gave: nearly, where the model has hardly "
+            f"moved, and exactly what is the same in every step{', as rows are' if by_rows else ''}. No sum carries "
+            "noise, so this holds for one partner too"
+        ),
+        (
+            "who took part in which step, how long it took, and whether it failed; a model can be made so that a "
+            "partner's rows decide over both"
+        ),
+        "from many such sums, what partners have in common: a sum is no promise about rows",
     ]
+    if measured:
+        could.append("of a metric that few of them measure or release, the sum of those few, down to one")
+    if secure.profile == "malicious":
+        could.append(f"if it lies, more and smaller sums in a step, each of {least} partners at least, whom it chooses")
     if figures:
         could.append(f"beside the sums {figures}")
     clipped = f"no coordinate of an update counts for more than {secure.clip:g}, and no partner for more than "
-    weight = 1 if plan.train.weight == "one" else secure.max_weight
+    weight = 1 if not by_rows else secure.max_weight
     could_not = (
-        "this partner's own update, its number of rows or its metrics, nor whether a part of the sum is its own",
+        "from one sum this partner's own update, rows or metrics, nor which part of the sum is its own",
         (
-            "more by stopping and starting again: an input is summed once in a round, and "
-            f"{policy.secure.contributions_per_model} times at most on one model of the run"
+            "more by trying a step again: whose word a sum came from is in no other of that step, and one model of the "
+            f"run gets {policy.secure.contributions_per_model} inputs for one purpose; but a model that differs by a "
+            "bit is another model"
         ),
         f"{clipped}{weight} {'row' if weight == 1 else 'rows'}: what lies beyond never leaves",
     )
-    return Learning(secure.groups, tuple(could), tuple(_assumptions(secure, circle)), could_not)
+    return Learning(secure.groups, tuple(could), tuple(_assumptions(secure)), could_not)
 
 
-def _assumptions(secure: SecureSettings, circle: int) -> list[str]:
-    """As the profile has them, with the numbers of a circle that everybody joined."""
-    colluders = corrupted(circle, ppm(secure.colluders))
-    of = f"of the {circle} partners of a {'sum' if secure.groups == 1 else 'circle'}"
+def _assumptions(secure: SecureSettings) -> list[str]:
+    """As the profile has them, with the numbers of the smallest sum: who is in one is for the server to choose."""
+    least = secure.min_cohort
+    colluders = corrupted(least, ppm(secure.colluders))
     found = []
     if colluders == 0:
-        found.append(f"nobody {of} works together with the server")
+        found.append("nobody whom the server takes into a sum works together with it")
     else:
-        found.append(f"no more than {colluders} {of} work together with the server (a share of {secure.colluders:g})")
-    if secure.profile == "malicious":
-        least = quorum(circle, colluders)
         found.append(
-            f"the server may lie: {least} partners must sign for one list of who is in the sum before masks come off"
+            f"no more than {colluders} of {least} partners that the server takes into a sum work together with it (a "
+            f"share of {secure.colluders:g}, and at least one)"
+        )
+    if secure.profile == "malicious":
+        found.append(
+            f"the server may lie: more than half of those whom it invites to a sum, {quorum(least, colluders)} of "
+            f"{least} in the smallest, must sign for one list of who is in it before masks come off"
         )
     else:
         found.append(
