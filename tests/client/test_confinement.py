@@ -160,3 +160,19 @@ def test_a_new_partners_policy_demands_what_its_machine_can_enforce(tmp_path: Pa
     )
     policy = read_policy((tmp_path / "north" / "policy.toml").read_text(), "the policy")
     assert policy.confinement == levels
+
+
+@pytest.mark.parametrize(("hard", "wanted"), [("-1", "1 1"), ("5000", "1 1"), ("0", "0 0")])
+def test_a_process_with_keys_leaves_its_memory_to_no_core_file_and_to_no_handler(hard: str, wanted: str) -> None:
+    probe = """
+import resource, sys
+hard = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+from aimass.client.confinement import forbid_core_files
+forbid_core_files()
+print(*resource.getrlimit(resource.RLIMIT_CORE))
+"""
+    done = subprocess.run([sys.executable, "-c", probe, hard], capture_output=True, text=True, check=False)
+    if "not allowed to raise maximum limit" in done.stderr:
+        pytest.skip("the limit here is lower, and may not be raised")
+    assert done.stdout.strip() == wanted, done.stderr

@@ -126,6 +126,17 @@ def test_who_withheld_is_out_of_the_step() -> None:
     assert play.ready("p3") == []
 
 
+def test_who_pushed_the_others_out_is_out_of_the_step_and_they_are_asked_again() -> None:
+    """A dealer whose boxes open for nobody has its own input there, and would be in the next attempt as well."""
+    play = Play(opened())
+    play.ready(*NAMES[:4])
+    actions = play.feed(ended(1, "p0", "p1", "p2", withheld=("p3",)))
+    assert actions[0] == steps.Ask(partners=("p0", "p1", "p2"))
+    assert play.states()["p3"] == "failed"
+    assert play.ready("p3") == []
+    assert formed(play.ready("p0", "p1", "p2")) == [steps.Form(number=2, members=("p0", "p1", "p2"))]
+
+
 def test_a_burnt_round_ends_without_a_result_and_nobody_is_asked_for_another_attempt() -> None:
     play = Play(opened())
     play.ready(*NAMES[:4])

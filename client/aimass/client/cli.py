@@ -96,6 +96,7 @@ def _at_home(handler: Handler) -> Handler:
 
 
 def _start(args: argparse.Namespace) -> int:
+    from aimass.client.confinement import forbid_core_files
     from aimass.client.daemon import Daemon
     from aimass.privacy.pki import Role, peer_of
     from aimass.proto.durable import only_one
@@ -104,6 +105,7 @@ def _start(args: argparse.Namespace) -> int:
     from aimass.proto.logs import configure_logs
 
     configure_logs(load_home(args.dir).log, quiet=args.quiet)
+    forbid_core_files()
     told = False
 
     def ready() -> None:

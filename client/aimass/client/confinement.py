@@ -28,7 +28,7 @@ from aimass.client.policy import Confinement
 from aimass.client.seccomp import install as install_filter
 from aimass.proto.home import ChildLimits
 
-__all__ = ["confine", "enforceable"]
+__all__ = ["confine", "enforceable", "forbid_core_files"]
 
 _NO_LIMITS: Final = ChildLimits()
 _PR_SET_PDEATHSIG: Final = 1
@@ -91,8 +91,18 @@ def confine(
     return frozenset(levels)
 
 
+def forbid_core_files() -> None:
+    """This process's memory, keys and plain numbers in it, goes into no core file, and to no program that takes them.
+
+    A limit of 0 stops files alone; with 1, less than any core file, Linux does not start a handler either.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    least = 1 if hard == resource.RLIM_INFINITY else min(1, hard)
+    resource.setrlimit(resource.RLIMIT_CORE, (least, least))
+
+
 def _limit(limits: ChildLimits) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    forbid_core_files()
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
     # What is allocated, not what is reserved: drivers of accelerators reserve more address space than there is memory.
     memory = limits.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

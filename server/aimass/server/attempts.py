@@ -234,7 +234,8 @@ def _ended(state: StepState, event: AttemptEnded) -> Outcome:
     if place is None:
         return state, ()
     circle = msgspec.structs.replace(held.circles[place], members=(), last=event.reason)
-    missing = [name for name in event.absent if state.slots[name].state is SlotState.READY]
+    lost = sorted({*event.absent, *event.withheld})
+    missing = [name for name in lost if state.slots[name].state is SlotState.READY]
     out = Slot(state=SlotState.FAILED, reason=f"secure.withheld: {event.reason}")
     state = _with(state, {name: out if name in event.withheld else Slot() for name in missing})
     state = _with_circle(state, place, circle)

@@ -227,6 +227,7 @@ class SecureDesk:
     def _ended(self, attempt: Attempt, end: Ended) -> steps.AttemptEnded:
         key = attempt.key
         absent = tuple(sorted(attempt.names[member] for member in end.absent if member in attempt.names))
+        guilty = tuple(attempt.names[member] for member in attempt.state.guilty if member in attempt.names)
         reason = _reason(attempt, end.fault, absent)
         about(log, key.run_id, key.step, code=end.fault.error().code).warning("attempt %d: %s", key.number, reason)
         return steps.AttemptEnded(
@@ -234,7 +235,7 @@ class SecureDesk:
             reason=reason,
             at=self._engine.clock.now(),
             absent=absent,
-            withheld=absent if end.fault.code is Code.SEED_INCOMPLETE else (),
+            withheld=(*(absent if end.fault.code is Code.SEED_INCOMPLETE else ()), *guilty),
             burnt=attempt.burnt,
         )
 
@@ -378,6 +379,6 @@ def _reason(attempt: Attempt, fault: Fault, absent: tuple[str, ...]) -> str:
     if attempt.reasons:
         said = ", ".join(f"{name} {code}" for name, code in sorted(attempt.reasons.items()))
         parts.append(f"gave up: {said}")
-    if fault.blamed:
-        parts.append(f"blamed: {', '.join(attempt.names.get(member, str(member)) for member in fault.blamed)}")
+    if blamed := sorted({*fault.blamed, *attempt.state.guilty}):
+        parts.append(f"blamed: {', '.join(attempt.names.get(member, str(member)) for member in blamed)}")
     return "; ".join(parts)

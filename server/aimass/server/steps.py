@@ -204,7 +204,7 @@ class Ready(Value, frozen=True):
 class AttemptEnded(Value, frozen=True):
     """An attempt at a secure sum, the `number`th, has ended without one at the time `at`.
 
-    `absent` were waited for in vain; those of them in `withheld` kept back what the others had to have. With `burnt`
+    `absent` were waited for in vain; those in `withheld` kept back what the others had to have. With `burnt`
     somebody may have signed: no other attempt of this step is taken part in.
     """
 

@@ -462,3 +462,27 @@ def test_row_23_in_a_ring_a_member_wants_t_of_its_neighbours_among_sharers_and_s
     masked = dataclasses.replace(state, phase=Phase.MASKED, sharers=frozenset(range(129)))
     request = messages.SurvivorRequest(attempt.sid, tuple(sorted(few)), (), 129)
     assert code(masked, Kind.SURVIVORS, request.data, ring) is Code.NEIGHBOURS
+
+
+def _unopenable(attempt: Lab, *holders: int) -> Callable[[ShareKeys], ShareKeys]:
+    def change(keys: ShareKeys) -> ShareKeys:
+        boxes = tuple((holder, flip(box, 300) if holder in holders else box) for holder, box in keys.boxes)
+        return dataclasses.replace(keys, boxes=boxes)
+
+    return change
+
+
+def test_a_dealer_whom_more_blame_than_may_lie_is_guilty_and_one_accuser_proves_nothing() -> None:
+    """c is 1: of two accusers one is honest. A dealer can fail every attempt so, and is not missing from any."""
+    attempt = lab()
+    dealt(attempt, 0, _unopenable(attempt, 1, 2, 3, 4)).run()
+    while attempt.server.phase < ServerPhase.DONE:
+        attempt.time_up()
+        attempt.run()
+    assert attempt.ended is not None
+    assert 0 not in attempt.ended.absent
+    assert attempt.server.guilty == (0,)
+    single = lab()
+    dealt(single, 0, _unopenable(single, 1)).run()
+    assert single.server.accused == {0: frozenset({1})}
+    assert single.server.guilty == ()

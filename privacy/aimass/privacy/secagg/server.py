@@ -133,12 +133,13 @@ def _fresh(state: ServerState, phase: Phase, held: object, new: object, member: 
 
 def _left(state: ServerState, event: From) -> Outcome:
     """A member gave up this attempt: nobody waits for it any more. What it sent before stays."""
-    about = Abort.decode(event.data).about
-    if about not in (state.context.ctx, state.attempt.sid if state.attempt is not None else None):
+    said = Abort.decode(event.data)
+    if said.about not in (state.context.ctx, state.attempt.sid if state.attempt is not None else None):
         raise fail(Code.CTX_MISMATCH, "an abort of another attempt", event.id)
     if event.id in state.gone:
         return state, ()
-    return _settled(dataclasses.replace(state, gone=state.gone | {event.id}))
+    accused = {member: state.accused.get(member, frozenset()) | {event.id} for member in said.blamed}
+    return _settled(dataclasses.replace(state, gone=state.gone | {event.id}, accused={**state.accused, **accused}))
 
 
 def _settled(state: ServerState) -> Outcome:

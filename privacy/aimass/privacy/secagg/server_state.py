@@ -63,6 +63,8 @@ class ServerState:
     unmasked: Mapping[int, Unmask] = dataclasses.field(default_factory=dict)
     gone: frozenset[int] = frozenset()
     """Members that said that they are out: nobody waits for them any more."""
+    accused: Mapping[int, frozenset[int]] = dataclasses.field(default_factory=dict)
+    """Whom members blamed as they left, by whom."""
     shares: Mapping[int, Mapping[int, int]] = dataclasses.field(default_factory=dict, repr=False)
     """Revealed shares that fit their commitments, by holder and dealer (indices)."""
     counts: Mapping[int, int] = dataclasses.field(default_factory=dict)
@@ -71,6 +73,15 @@ class ServerState:
     """Shares that did not fit their commitments: dealer and holder are named, neither is proven guilty."""
     last: Mapping[int, tuple[tuple[Kind, bytes], ...]] = dataclasses.field(default_factory=dict, repr=False)
     """What each member was told last and may not have seen, in order, for one that comes back."""
+
+    @property
+    def guilty(self) -> tuple[int, ...]:
+        """Members whom more others blame than the colluders that are tolerated, and more than one: not all of them lie.
+
+        A dealer can send each holder a box that does not open, and push all of them out of one attempt after another.
+        """
+        liars = max(1, self.roster.c if self.roster is not None else 0)
+        return tuple(sorted(member for member, by in self.accused.items() if len(by - {member}) > liars))
 
     @property
     def least(self) -> int:
