@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from aimass.privacy.secagg import server as machine
 from aimass.privacy.secagg.client_state import Kind
-from aimass.privacy.secagg.faults import Code, FaultError
+from aimass.privacy.secagg.faults import Code, Fault, FaultError, fail
 from aimass.privacy.secagg.messages import Abort
 from aimass.privacy.secagg.server_state import (
     Action,
@@ -27,10 +28,12 @@ from aimass.privacy.secagg.server_state import (
     TimeUp,
 )
 from aimass.proto.clock import Clock
+from aimass.proto.logs import about
 from aimass.server.secure_log import AttemptKey
 
 __all__ = ["Attempt", "replayed"]
 
+log = logging.getLogger("aimass.server")
 _OVER: Final = (Phase.DONE, Phase.ABORTED)
 Append = Callable[[AttemptKey, int, Sequence[Event]], Awaitable[None]]
 
@@ -74,6 +77,13 @@ def _take(state: ServerState, events: Sequence[Event]) -> _Taken:
             taken.accepted.append(event)
             taken.actions.extend(actions)
     return dataclasses.replace(taken, state=state)
+
+
+def _over_for(waiting: Sequence[_Waiting]) -> None:
+    """Told, not cancelled: a cancellation would end whatever waits, and with it the reading of a partner's stream."""
+    for one in waiting:
+        if not one.outcome.done():
+            one.outcome.set_exception(fail(Code.LATE, "this attempt is over"))
 
 
 class Attempt:
@@ -128,15 +138,17 @@ class Attempt:
                 taken = await asyncio.to_thread(_take, self.state, [one.event for one in batch])
                 if taken.accepted:
                     await self._append(self.key, self._recorded, taken.accepted)
-            except BaseException as error:
+            except asyncio.CancelledError:
+                _over_for(batch)
+                raise
+            except Exception as error:  # noqa: BLE001  (it is each sender's to hear)
                 for one in batch:
                     if not one.outcome.done():
-                        one.outcome.set_exception(error) if isinstance(error, Exception) else one.outcome.cancel()
-                if not isinstance(error, Exception):
-                    raise
+                        one.outcome.set_exception(error)
                 continue
-            before, self.state = self.state.phase, taken.state
+            before, aside, self.state = self.state.phase, len(self.state.set_aside), taken.state
             self._recorded += len(taken.accepted)
+            self._tell_of(self.state.set_aside[aside:])
             self._perform(taken.actions)
             if self.state.phase is not before:
                 self._watch()
@@ -147,6 +159,14 @@ class Attempt:
                     one.outcome.set_result(None)
                 else:
                     one.outcome.set_exception(refused)
+
+    def _tell_of(self, faults: Sequence[Fault]) -> None:
+        """Shares that were set aside: the sum may come all the same, and both who may have lied are named."""
+        for fault in faults:
+            dealer, holder = (self.names.get(member, str(member)) for member in fault.blamed)
+            about(log, self.key.run_id, self.key.step, code=fault.error().code).warning(
+                "attempt %d: %s; dealt by %s, given by %s", self.key.number, fault.what, dealer, holder
+            )
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -185,9 +205,8 @@ class Attempt:
         return bool(self.state.survivors)
 
     def stop(self) -> None:
-        """Take no more; what is recorded stays."""
+        """Take no more; what is recorded stays. Who waits hears that it is over."""
         for task in (self._timer, self._working):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-        for one in self._waiting:
-            one.outcome.cancel()
+        _over_for(self._waiting)
