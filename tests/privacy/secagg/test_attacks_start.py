@@ -302,6 +302,15 @@ def test_row_14_a_server_aborts_where_one_seed_is_missing_and_names_who_withheld
     assert actions[-1].absent == (128,)  # type: ignore[union-attr]
 
 
+def test_row_14_who_has_not_revealed_yet_when_another_leaves_is_not_taken_for_one_that_withholds(ring: Lab) -> None:
+    """Or one partner that leaves at once would have put out everybody that is slower."""
+    attempt, _ = server.apply(ring.server, From(0, Kind.SEED, SeedReveal(ring.context.ctx, 0, seeds(ring)[0]).data))
+    left, actions = server.apply(attempt, From(7, Kind.ABORT, messages.Abort(ring.context.ctx, Code.STATE).data))
+    assert left.phase is ServerPhase.ABORTED
+    assert actions[-1].fault.code is Code.SEED_INCOMPLETE  # type: ignore[union-attr]
+    assert actions[-1].absent == (7,)  # type: ignore[union-attr]
+
+
 def test_row_15_a_server_refuses_a_reveal_that_does_not_open_its_commitment(ring: Lab) -> None:
     for message, wanted in (
         (SeedReveal(ring.context.ctx, 3, sha("late")), Code.SEED_REVEAL),

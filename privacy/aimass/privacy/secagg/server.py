@@ -149,8 +149,9 @@ def _settled(state: ServerState) -> Outcome:
         case Phase.ADVERTISE:
             return _close_advertise(state) if _came(state, state.context.ids, state.ads) else (state, ())
         case Phase.REVEAL:
-            lost = frozenset(state.ads) & state.gone - frozenset(state.reveals)
-            return _close_reveal(state) if lost or len(state.reveals) == len(state.ads) else (state, ())
+            if lost := frozenset(state.ads) & state.gone - frozenset(state.reveals):
+                return _incomplete(state, lost)  # who has not revealed yet, and is still here, withheld nothing
+            return _close_reveal(state) if len(state.reveals) == len(state.ads) else (state, ())
         case _:
             assert attempt is not None  # noqa: S101  (later phases have one)
     match state.phase:
@@ -213,15 +214,18 @@ def _revealed(state: ServerState, event: From) -> Outcome:
 
 
 def _close_reveal(state: ServerState) -> Outcome:
-    absent = tuple(sorted(set(state.ads) - set(state.reveals)))
-    if absent:
-        # No subset: who withholds its part would choose among graphs.
-        return _abort(state, Fault(Code.SEED_INCOMPLETE, "not every member revealed its seed"), absent)
+    if absent := set(state.ads) - set(state.reveals):
+        return _incomplete(state, absent)
     assert state.roster is not None  # noqa: S101  (the phase says so)
     seeds = SeedSet(state.context.ctx, tuple(value for _, value in sorted(state.reveals.items())))
     attempt = Attempt(state.context, state.roster, seeds.values)
     state = dataclasses.replace(state, phase=Phase.SHARE, attempt=attempt)
     return _say(state, dict.fromkeys(state.ads, (Kind.SEEDS, seeds.data)))
+
+
+def _incomplete(state: ServerState, absent: Iterable[int]) -> Outcome:
+    """No subset: who withholds its part would choose among graphs."""
+    return _abort(state, Fault(Code.SEED_INCOMPLETE, "not every member revealed its seed"), sorted(absent))
 
 
 def _in(state: ServerState, member: int) -> tuple[Attempt, int]:
