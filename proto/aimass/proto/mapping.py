@@ -17,7 +17,7 @@ import resource
 import weakref
 from typing import Final
 
-__all__ = ["is_map", "let_go", "map_pages", "read_past"]
+__all__ = ["is_map", "keeps_file", "let_go", "map_pages", "read_past"]
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -52,24 +52,23 @@ def let_go(holder: object, start: int, size: int) -> None:
         _libc.madvise(first, start + size - first, mmap.MADV_DONTNEED)
 
 
-def read_past(holder: object, start: int, into: memoryview) -> bool:
+def keeps_file(holder: object) -> bool:
+    """Whether `holder` is a map of this module's that keeps its file."""
+    return is_map(holder) and ctypes.addressof(holder) in _files  # type: ignore[arg-type]
+
+
+def read_past(holder: object, start: int, into: memoryview) -> None:
     """Fill `into` with what stands at address `start` of a map that keeps its file, without touching the map.
 
-    False where `holder` is no such map: then nothing was read. Raises `OSError`.
+    Raises `OSError`.
     """
-    if not is_map(holder):
-        return False
     address = ctypes.addressof(holder)  # type: ignore[arg-type]
-    descriptor = _files.get(address)
-    if descriptor is None:
-        return False
     offset = start - address
     while into:
-        read = os.preadv(descriptor, (into,), offset)
+        read = os.preadv(_files[address], (into,), offset)
         if read == 0:
             raise OSError(errno.EIO, "a mapped file became shorter")
         into, offset = into[read:], offset + read
-    return True
 
 
 def map_pages(descriptor: int, size: int, *, keep_file: bool = False) -> memoryview:

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from aimass.proto.mapping import is_map, let_go, read_past
+from aimass.proto.mapping import is_map, keeps_file, let_go, read_past
 from aimass.proto.tensors import Array
 
 __all__ = ["PartReader", "forget_behind", "forget_pages"]
@@ -54,21 +54,26 @@ class PartReader:
     """
 
     def __init__(self, window: int = _WINDOW) -> None:
-        """`window`: bytes of an array that may stay resident where its map could not keep the file."""
+        """`window`: bytes of an array that may stay resident where its map keeps no file."""
         self._window = window
         self._scratch: Array = np.empty(0, np.uint8)
+        self._used: tuple[Array, slice] | None = None
 
     def __call__(self, flat: Array, part: slice) -> Array:
         """`flat[part]` of a contiguous array of one dimension; raises `OSError` where its file cannot be read."""
+        if self._used is not None:
+            forget_behind(*self._used, self._window)
+            self._used = None
         wanted = flat[part]
         holder = _holder(flat)
         if not wanted.nbytes or not is_map(holder):
             return wanted
-        here = self._room(wanted.nbytes).view(wanted.dtype)
-        if not read_past(holder, _address(wanted), here.view(np.uint8).data):
-            here[:] = wanted
-            forget_behind(flat, part, self._window)
-        return here
+        if not keeps_file(holder):
+            self._used = flat, part
+            return wanted
+        here = self._room(wanted.nbytes)
+        read_past(holder, _address(wanted), here.data)
+        return here.view(wanted.dtype)
 
     def _room(self, size: int) -> Array:
         if size > _SCRATCH:  # not kept: who asks for so much at once asks seldom

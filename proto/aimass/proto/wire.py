@@ -57,6 +57,7 @@ KEEPALIVE_LEAST_S: Final = 5.0
 
 _ANSWER_S: Final = 20.0
 _LOOKAHEAD_BYTES: Final = 512 << 10
+_READ_BYTES: Final = 128 << 10
 
 
 def _keepalive(seconds: float) -> tuple[tuple[str, int], ...]:
@@ -80,6 +81,8 @@ SERVER_OPTIONS: Final = (
     # rate, and fifty uploads with it.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
+    # The library keeps a buffer of up to 4 MiB for what each connection may bring next.
+    ("grpc.experimental.tcp_max_read_chunk_size", _READ_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", int(800 * KEEPALIVE_LEAST_S)),
 )
 """Options of every server: two servers on one port are refused, and idle partners may ping."""

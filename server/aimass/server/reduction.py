@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,6 +35,8 @@ from aimass.server.store import Commit, ModelRow
 __all__ = ["reduce_step"]
 
 log = logging.getLogger("aimass.server")
+_FEW: Final = 8
+"""Contributions that are summed from their maps, in two threads at once; of more, the kernel would map too much."""
 
 
 def reduce_step(
@@ -83,7 +86,10 @@ class _Reduced:
 
 def _plain(run: runs.Run, state: steps.StepState, paths: Mapping[str, Path], verify: Collection[str]) -> _Reduced:
     ordered = sorted(paths, key=lambda name: run.participants[name].key.encode())
-    contributions = [_spooled(paths[name], name, state.slots[name].digest, verify=name in verify) for name in ordered]
+    many = len(ordered) > _FEW
+    contributions = [
+        _spooled(paths[name], name, state.slots[name].digest, verify=name in verify, keep_file=many) for name in ordered
+    ]
     figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
     return _Reduced(SpooledSums(contributions), sum_metrics(contributions), figures)
 
@@ -110,7 +116,7 @@ def _secure(
     return _Reduced(combined, circle_metrics(circles), figures, tuple(told for _, told in done))
 
 
-def _spooled(path: Path, partner: str, digest: str, *, verify: bool) -> Contribution:
+def _spooled(path: Path, partner: str, digest: str, *, verify: bool, keep_file: bool) -> Contribution:
     if not path.is_file():
         raise NotFound(f"the contribution of {partner} is gone from the spool", code="contribution.missing")
     if verify and (found := file_digest(path)) != digest:
@@ -121,7 +127,7 @@ def _spooled(path: Path, partner: str, digest: str, *, verify: bool) -> Contribu
             limit=digest,
             cure="Look at this disk before the next run; nothing of this step was used.",
         )
-    data = map_file(path, keep_file=True)
+    data = map_file(path, keep_file=keep_file)
     contribution = decode_contribution(Blob(data))
     forget_pages(np.frombuffer(data, np.uint8))  # around its header and figures the kernel has mapped some of the rest
     return contribution

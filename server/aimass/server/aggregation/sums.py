@@ -20,9 +20,10 @@ from aimass.proto.tensors import Array
 __all__ = ["SpooledSums", "sum_metrics"]
 
 _MAPPED: Final = 64 << 20
-"""Bytes of all contributions together that stay in memory where their maps could not keep their files."""
-_STRETCH: Final = 1 << 15
-"""Elements that all contributions are added to before the next: with what is read of them they stay in the cache."""
+"""Bytes of all contributions together that stay in memory where their maps keep no files."""
+_STRETCH: Final = 1 << 16
+"""Elements of all contributions that are added before the next: with what is read of them they stay in the cache, and
+of half as many two threads wait for each other."""
 
 
 class SpooledSums:
