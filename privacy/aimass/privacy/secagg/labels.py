@@ -68,6 +68,7 @@ class Name(enum.StrEnum):
     SURVIVORS_SIGNED = "sur"
     SUM_CHECK = "sum-check"
     ROTATION = "rotation"
+    NOISE = "noise"
 
 
 def label(name: Name) -> bytes:
