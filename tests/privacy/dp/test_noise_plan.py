@@ -17,6 +17,7 @@ from tests.support.noise_plans import (
     HUNDRED,
     TEN,
     THOUSAND,
+    Golden,
     epsilon_of,
     gaussian_curve,
     setting,
@@ -24,41 +25,22 @@ from tests.support.noise_plans import (
 )
 
 
-@pytest.mark.parametrize(("circle", "log_size", "rounds", "epsilon", "bits", "z", "s", "deviation", "ratio"), GOLDEN)
-def test_the_golden_table(
-    circle: Circle,
-    log_size: int,
-    rounds: int,
-    epsilon: float,
-    bits: int,
-    z: float,
-    s: float,
-    deviation: float,
-    ratio: float,
-) -> None:
-    plan = solve_multiplier(setting(circle, log_size, bits), epsilon_of(rounds, gaussian_curve), epsilon)
-    assert plan.multiplier == pytest.approx(z, abs=5.01e-5)
-    assert plan.scale == pytest.approx(s, abs=5.01e-3)
-    assert plan.deviation == pytest.approx(deviation, abs=5.01e-3)
-    assert plan.norm / plan.scale == pytest.approx(ratio, abs=5.01e-5)
+@pytest.mark.parametrize("row", GOLDEN, ids=str)
+def test_the_golden_table(row: Golden) -> None:
+    plan = solve_multiplier(row.setting, epsilon_of(row.rounds, gaussian_curve), row.epsilon)
+    assert plan.multiplier == pytest.approx(row.multiplier, abs=5.01e-5)
+    assert plan.scale == pytest.approx(row.scale, abs=5.01e-3)
+    assert plan.deviation == pytest.approx(row.deviation, abs=5.01e-3)
+    assert plan.norm / plan.scale == pytest.approx(row.ratio, abs=5.01e-5)
     assert plan.xi < 1e-50
-    assert plan.setting.block == plan.setting.size == 1 << log_size
+    assert plan.setting.block == plan.setting.size == plan.setting.count
 
 
-@pytest.mark.parametrize(("circle", "log_size", "rounds", "epsilon", "bits", "z", "s", "deviation", "ratio"), GOLDEN)
-def test_skellam_costs_three_thousandths_more_at_most(
-    circle: Circle,
-    log_size: int,
-    rounds: int,
-    epsilon: float,
-    bits: int,
-    z: float,
-    s: float,
-    deviation: float,
-    ratio: float,
-) -> None:
-    plan = plan_noise(setting(circle, log_size, bits), z)
-    assert epsilon_of(rounds, skellam_curve)(plan) == pytest.approx(epsilon_of(rounds, gaussian_curve)(plan), rel=3e-3)
+@pytest.mark.parametrize("row", GOLDEN, ids=str)
+def test_skellam_costs_three_thousandths_more_at_most(row: Golden) -> None:
+    plan = plan_noise(row.setting, row.multiplier)
+    found = epsilon_of(row.rounds, skellam_curve)(plan)
+    assert found == pytest.approx(epsilon_of(row.rounds, gaussian_curve)(plan), rel=3e-3)
 
 
 def test_solving_gives_no_more_than_the_epsilon_and_hardly_less() -> None:
