@@ -589,6 +589,21 @@ def test_a_repeated_round_has_room_beside_the_plans_own_rounds_and_new_work_has_
     asyncio.run(scenario())
 
 
+def test_lanes_without_masks_do_not_leave_whatever_the_session_on_the_disk_says(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with circle(tmp_path) as hub:
+            await hub.open()
+            north = hub.shells["north"].run
+            assert north.session is not None
+            north.session = msgspec.structs.replace(north.session, secure=False)
+            opened = pb.OpenStep(run_id=RUN, step=canonical_json(hub.step), deadline_ms=0)
+            north.opened(opened)  # asked again, it brings what it has
+            await north.settle()
+            assert north.session.failed.startswith("session.unmasked")
+
+    asyncio.run(scenario())
+
+
 def test_a_kind_that_no_secure_sum_has_is_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with circle(tmp_path) as hub:

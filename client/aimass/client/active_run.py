@@ -462,6 +462,8 @@ class ActiveRun:
         size = path.stat().st_size
         header = SubmitHeader(kind="contribution", size=size, digest=digest, run_id=self.run_id, step=step.index)
         try:
+            if self._plan is None or self._plan.secure is not None:  # a session that says otherwise is not believed
+                raise WrongState("lanes of a secure sum leave under masks alone", code="session.unmasked")
             acknowledged = await self._uploads.bring(step.kind, header, lambda: map_file(path))
         except AimassError as error:
             reason = f"{error.code}: {error.sentence()}"
