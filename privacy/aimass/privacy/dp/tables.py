@@ -62,7 +62,7 @@ def exp_of_minus(x: Fraction, bits: int) -> int:
     return total >> work - bits
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def gaussian_table(variance: Fraction) -> Table:
     """The discrete Gaussian on the integers: P[X = x] proportional to exp(-x^2 / (2 variance)); symmetric exactly.
 
@@ -89,7 +89,7 @@ def _gaussian_weights(variance: Fraction) -> Iterator[int]:
     yield weight
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def poisson_table(mean: Fraction) -> Table:
     """Poisson's distribution, its weights by ratios from the mode to both sides."""
     if mean <= 0:
