@@ -146,6 +146,8 @@ class LaneKind(enum.IntEnum):
     COUNT = 2
     METRIC = 3
     CHECK = 4
+    NOISED = 5
+    """All floating tensors of an update in one row, clipped together, rotated and with noise."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
-from aimass.privacy.secagg.context import MAX_MEMBERS, LaneKind, LaneSpec, RoundContext, layout_digest
+from aimass.privacy.dp.noise_plan import NoisePlan
+from aimass.privacy.secagg.context import MAX_MEMBERS, NO_DIGEST, LaneKind, LaneSpec, RoundContext, layout_digest
 from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.quantise import CHECK_LANES, largest_of, limbs_needed
 from aimass.proto.elements import FLOATS, INTEGERS
@@ -76,6 +77,8 @@ class LanePlan:
     `specs` are by offset: tensors `GROUP/TENSOR`, then `weight/GROUP`, then `metric/NAME` (total and
     weight), each in the order of names, and the check lanes at last; `digest` is their layout digest. No sum of
     `quantisation.members` inputs overflows the `bits` of a lane: signed lanes hold `largest` at most, limbs q bits.
+
+    With `noise` all tensors are one row of lanes, `noised`, in the same order; they hold what `NoisePlan` says.
     """
 
     specs: tuple[LaneSpec, ...]
@@ -90,6 +93,17 @@ class LanePlan:
     quantisation: Quantisation
     groups: Groups
     metrics: tuple[str, ...]
+    noise: NoisePlan | None = None
+
+    @property
+    def clip(self) -> float:
+        """Of the update: of each element, or, with noise, of its L2 norm."""
+        return self.noise.setting.clip if self.noise else self.quantisation.clip
+
+    @property
+    def noise_digest(self) -> bytes:
+        """The context's `dp_digest`."""
+        return self.noise.digest if self.noise else NO_DIGEST
 
     @property
     def lanes(self) -> int:
@@ -100,6 +114,15 @@ class LanePlan:
     def by_name(self) -> Mapping[str, LaneSpec]:
         """Specs by name."""
         return {spec.name: spec for spec in self.specs}
+
+    @cached_property
+    def places(self) -> Mapping[str, slice]:
+        """With noise: where each tensor's elements stand among those of all, by `GROUP/TENSOR`."""
+        found, start = {}, 0
+        for name, _, shape in _tensors(self.groups):
+            found[name] = slice(start, start + math.prod(shape))
+            start += math.prod(shape)
+        return found
 
     def check_members(self, members: int) -> None:
         """Raise `FaultError` E_OVERFLOW for none, or for more than limbs and signed lanes have room for."""
@@ -112,34 +135,47 @@ class LanePlan:
 
         The layout's digest says nothing of the width: under another one, sums of signed lanes would be other numbers.
         """
-        update = self.quantisation.clip, self.scale
+        update = self.clip, self.scale
         for name, found, wanted in (
             ("lanes", context.lanes, self.lanes),
             ("bits", context.bits, self.bits),
             ("layout", context.layout_digest.hex(), self.digest.hex()),
             ("clip and scale", (context.clip, context.scale), update),
+            ("noise", context.dp_digest.hex(), self.noise_digest.hex()),
         ):
             if found != wanted:
                 raise fail(Code.PLAN, f"the round's {name} are not what this partner computed", found, wanted)
         self.check_members(len(context.ids))
 
 
-def plan_lanes(groups: Groups, metrics: Sequence[str], quantisation: Quantisation, *, updates: bool) -> LanePlan:
+def plan_lanes(
+    groups: Groups,
+    metrics: Sequence[str],
+    quantisation: Quantisation,
+    *,
+    updates: bool,
+    noise: NoisePlan | None = None,
+) -> LanePlan:
     """The lanes of a step's contributions, the same whatever the order of names.
 
     With `updates` floating tensors are clipped and take one lane an element; integers, and every tensor of a step that
     trains nothing, are exact sums that must not be clipped. b = q + ceil(log2 members) holds the members' sum of q-bit
     limbs, and so of signed values to Q. Raises `FaultError` E_PLAN, or E_OVERFLOW, for what cannot be planned.
+
+    With `noise`, which is for updates of floating tensors alone, every weight is one, and b and the members are the
+    noise plan's. Metrics are summed exactly: whoever plans them decides that they may be.
     """
     quantisation.check()
     ordered = {group: dict(sorted(members.items())) for group, members in sorted(groups.items())}
     labels = tuple(sorted(metrics))
     bits, largest = quantisation.bits + (quantisation.members - 1).bit_length(), largest_of(quantisation.bits)
+    _check_noise(ordered, quantisation, noise, bits, updates)
+    update_scale = noise.scale if noise else largest / quantisation.clip
     specs: list[LaneSpec] = []
     offset = 0
-    for name, kind, shape, clip, scale in _entries(ordered, labels, quantisation, largest / quantisation.clip, updates):
+    for name, kind, shape, clip, scale in _entries(ordered, labels, quantisation, update_scale, updates, noise):
         limbs = 1
-        if kind is not LaneKind.UPDATE:
+        if kind not in (LaneKind.UPDATE, LaneKind.NOISED):
             most = quantisation.max_weight if kind is LaneKind.WEIGHT else 2 * offset_of(clip, scale)
             limbs = limbs_needed(most, bits, quantisation.members)
         specs.append(LaneSpec(name, kind, shape, offset, limbs, clip, scale))
@@ -152,27 +188,55 @@ def plan_lanes(groups: Groups, metrics: Sequence[str], quantisation: Quantisatio
         bits=bits,
         count=offset,
         digest=layout_digest(specs),
-        scale=largest / quantisation.clip,
+        scale=update_scale,
         largest=largest,
         quantisation=quantisation,
         groups=ordered,
         metrics=labels,
+        noise=noise,
     )
 
 
+def _tensors(groups: Groups) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Name, element type and shape of every tensor, in order."""
+    for group, members in groups.items():
+        for name, (dtype, shape) in members.items():
+            yield f"{group}/{name}", dtype, shape
+
+
+def _check_noise(groups: Groups, quantisation: Quantisation, noise: NoisePlan | None, bits: int, updates: bool) -> None:
+    if noise is None:
+        return
+    if odd := [name for name, dtype, _ in _tensors(groups) if dtype not in FLOATS]:
+        raise fail(Code.PLAN, "noise is for floating tensors alone", ", ".join(odd[:5]))
+    count = sum(math.prod(shape) for _, _, shape in _tensors(groups))
+    found = updates, quantisation.max_weight, quantisation.members, bits, count
+    wanted = True, 1, noise.setting.circle.members, noise.setting.bits, noise.setting.count
+    if found != wanted:
+        raise fail(
+            Code.PLAN, "the noise was planned for other updates, weights, members, bits or elements", found, wanted
+        )
+
+
 def _entries(
-    groups: Groups, metrics: Sequence[str], quantisation: Quantisation, scale: float, updates: bool
+    groups: Groups,
+    metrics: Sequence[str],
+    quantisation: Quantisation,
+    scale: float,
+    updates: bool,
+    noise: NoisePlan | None,
 ) -> Iterator[tuple[str, LaneKind, tuple[int, ...], float, float]]:
     """Name, kind, shape, clip and scale of everything, in order."""
     real = quantisation.real_bound, quantisation.real_scale
-    for group, members in groups.items():
-        for name, (dtype, shape) in members.items():
-            if dtype not in (*FLOATS, *INTEGERS):
-                raise fail(Code.PLAN, f"{group}/{name} holds no numbers", dtype, ", ".join((*FLOATS, *INTEGERS)))
-            if updates and dtype in FLOATS:
-                yield f"{group}/{name}", LaneKind.UPDATE, shape, quantisation.clip, scale
-            else:
-                yield f"{group}/{name}", LaneKind.COUNT, shape, *real
+    if noise:
+        yield "noised", LaneKind.NOISED, (noise.setting.size,), noise.setting.clip, scale
+    for name, dtype, shape in () if noise else _tensors(groups):
+        if dtype not in (*FLOATS, *INTEGERS):
+            raise fail(Code.PLAN, f"{name} holds no numbers", dtype, ", ".join((*FLOATS, *INTEGERS)))
+        if updates and dtype in FLOATS:
+            yield name, LaneKind.UPDATE, shape, quantisation.clip, scale
+        else:
+            yield name, LaneKind.COUNT, shape, *real
     for group in groups:
         yield f"weight/{group}", LaneKind.WEIGHT, (), float(quantisation.max_weight), 1.0
     for name in metrics:

@@ -14,6 +14,8 @@ from typing import Final
 
 import numpy as np
 
+from aimass.privacy.dp import distributed
+from aimass.privacy.dp.streams import NoiseStream
 from aimass.privacy.secagg.context import LaneKind, LaneSpec
 from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
@@ -78,12 +80,15 @@ def clipped(plan: LanePlan, contribution: Contribution) -> int:
     return count
 
 
-def encode(plan: LanePlan, contribution: Contribution, key: Callable[[], bytes]) -> Lanes:
+def encode(plan: LanePlan, contribution: Contribution, key: Callable[[], bytes], rotation: bytes = b"") -> Lanes:
     """The `plan.count` lanes modulo 2^b of w x, weights and metrics; figures take another way and are left out.
 
     w = min(weight, w_max), a whole number from 1. `key` gives a fresh secret of 16 bytes for the rounding of each
     tensor: encode once and keep the lanes, since what two roundings of one contribution differ in tells of it. Memory
     is that of the lanes and of some blocks.
+
+    Where the plan has noise, all tensors are one noised vector and `rotation` is the round's key (`dp.rotation`).
+    Memory is then that of some vectors of 8 bytes an element, and E_ROUNDING is raised as well.
 
     Raises `FaultError` E_NONFINITE; E_OVERFLOW for a real beyond its bound; E_ENCODING for other groups, tensors or
     metrics than the plan's, or a weight that does not count. A metric of the plan may be missing: it adds nothing. No
@@ -91,9 +96,11 @@ def encode(plan: LanePlan, contribution: Contribution, key: Callable[[], bytes])
     """
     _check_form(plan, contribution)
     lanes: Lanes = np.empty(plan.count, lane_type(plan.bits))
+    if plan.noise is not None:
+        _put_noised(plan, contribution, key, rotation, lanes)
     for group, members in plan.groups.items():
         weight = _weight(plan, group, contribution.groups[group].weight)
-        for name in members:
+        for name in members if plan.noise is None else ():
             spec = plan.by_name[f"{group}/{name}"]
             flat = contribution.groups[group].tensors[name].reshape(-1)
             if spec.kind is LaneKind.UPDATE:
@@ -154,6 +161,20 @@ def _put_update(plan: LanePlan, spec: LaneSpec, flat: Array, weight: int, key: b
         into[part] = to_lanes(quantise_block(values, factor, plan.largest, draws, spec.name), plan.bits)
 
 
+def _put_noised(
+    plan: LanePlan, contribution: Contribution, key: Callable[[], bytes], rotation: bytes, into: Lanes
+) -> None:
+    assert plan.noise is not None  # noqa: S101  (asked of plans with noise alone)
+    values = np.empty(plan.noise.setting.count)
+    for group, members in plan.groups.items():
+        for name in members:
+            place = plan.places[f"{group}/{name}"]
+            for part, block in _blocks(contribution.groups[group].tensors[name].reshape(-1)):
+                values[place][part] = block
+    stream = NoiseStream(lambda _: key())
+    _of(plan.by_name["noised"], into)[:] = distributed.encode(plan.noise, values, rotation, stream)
+
+
 def _factor(plan: LanePlan, weight: int) -> float:
     """Steps to one of an update's element that counts with `weight`."""
     return plan.scale * (weight / plan.quantisation.max_weight)
@@ -190,8 +211,10 @@ def from_bytes(plan: LanePlan, data: bytes | bytearray | memoryview) -> Lanes:
 # ------------------------------------------------------------------- the sum's lanes to sums
 
 
-def decode(plan: LanePlan, total: Lanes, members: int) -> LaneSums:
+def decode(plan: LanePlan, total: Lanes, members: int, rotation: bytes = b"") -> LaneSums:
     """The sums that `total` stands for: the `plan.count` data lanes, modulo 2^b, of `members` inputs (|U2|).
+
+    `rotation` is the round's key where the plan has noise.
 
     Raises `FaultError` E_OVERFLOW where a weight or a metric lies beyond what so many members may add: one of them, or
     a fault, added something else. Tensors are not judged here.
@@ -199,7 +222,8 @@ def decode(plan: LanePlan, total: Lanes, members: int) -> LaneSums:
     plan.check_members(members)
     if len(total) != plan.count or total.dtype != lane_type(plan.bits):
         raise fail(Code.ENCODING, "the sum has other lanes than the plan", len(total), plan.count)
-    sums = LaneSums(plan, total, members)
+    noised = distributed.decode(plan.noise, _of(plan.by_name["noised"], total), rotation) if plan.noise else None
+    sums = LaneSums(plan, total, members, noised)
     for group in plan.groups:
         if not members <= sums.weight(group) <= members * plan.quantisation.max_weight:
             limit = f"{members} to {members * plan.quantisation.max_weight}"
@@ -221,12 +245,13 @@ class LaneSums:
     mean by that over the sum of weights. Any other real is wrong by n / (2 real_scale) at most, that is about
     n real_bound / 2^(real_bits - 1), and by the rounding of each w x and of the sum to float64; multiples of
     1 / real_scale, as whole numbers are where real_bound is to 2^(real_bits - 1) - 1, are exact to 2^53. Weights are
-    exact.
+    exact. Where the plan has noise, an update's elements have it instead: `NoisePlan` says how much.
     """
 
     _plan: LanePlan
     _total: Lanes
     _members: int
+    _noised: Array | None = None
 
     def weight(self, group: str) -> float:
         """Sum of the weights of a group."""
@@ -243,6 +268,9 @@ class LaneSums:
 
     def part(self, group: str, tensor: str, part: slice) -> Array:
         """float64 [part], the caller's own: the sum over some elements of the flattened tensor."""
+        if self._noised is not None:
+            own: Array = self._noised[self._plan.places[f"{group}/{tensor}"]][part].copy()
+            return own
         spec = self._plan.by_name[f"{group}/{tensor}"]
         if spec.kind is not LaneKind.UPDATE:
             return self._reals(spec, part)

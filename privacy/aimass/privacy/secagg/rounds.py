@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 
 from aimass.privacy.secagg.client_state import Expected
-from aimass.privacy.secagg.context import NO_DIGEST, RoundContext, purpose_id
+from aimass.privacy.secagg.context import RoundContext, purpose_id
 from aimass.privacy.secagg.lanes import Groups, LanePlan, Quantisation, plan_lanes
 from aimass.privacy.secagg.parameters import Profile
 from aimass.proto.plan import Plan, SecureSettings
@@ -98,8 +98,9 @@ def context_of(
         min_cohort=secure.min_cohort,
         bits=lanes.bits,
         lanes=lanes.lanes,
-        clip=secure.clip,
+        clip=lanes.clip,
         scale=lanes.scale,
+        dp_digest=lanes.noise_digest,
         ids=tuple(sorted(ids)),
     )
 
@@ -113,7 +114,7 @@ def expected_of(plan: Plan, plan_digest: str, run_id: str, step: Step, lanes: La
         model_digest=_model_digest(step),
         plan_digest=bytes.fromhex(plan_digest),
         layout_digest=lanes.digest,
-        dp_digest=NO_DIGEST,
+        dp_digest=lanes.noise_digest,
         lanes=lanes.lanes,
         largest=lanes.largest,
         profile=profile_of(plan.secure),
