@@ -223,6 +223,24 @@ def test_an_analysis_that_is_not_in_the_plan_is_not_begun_and_a_repeated_step_co
     asyncio.run(scenario())
 
 
+def test_a_partner_whose_records_of_secure_sums_were_lost_leaves_a_run_in_which_it_sent_something(
+    partner: Partner,
+) -> None:
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = _run(partner, uplink)
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        assert run.session is not None
+        assert run.session.phase is Phase.JOINED
+        run.session = msgspec.structs.replace(run.session, secure=True, sent="5" * 64)
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        assert run.session.phase is Phase.LEFT
+        assert next(m.declined.fault.code for m in uplink.sent if m.HasField("declined")) == "secure.records_lost"
+        await run.stop()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
 def test_a_plan_that_cannot_be_read_is_declined_and_does_not_stop_the_next_start(partner: Partner) -> None:
     async def scenario() -> None:
         uplink = _Uplink()

@@ -197,6 +197,32 @@ def test_a_round_in_which_somebody_signed_is_burnt_and_the_run_goes_on_with_the_
     run(scenario())
 
 
+def test_who_lets_rounds_burn_is_asked_no_more_and_the_run_ends_without_it(tmp_path: Path) -> None:
+    """It withholds its signature, and another one vanishes each time: without exclusion no round would end."""
+
+    async def scenario() -> None:
+        clock = ManualClock()
+        bench = await Bench.start(tmp_path, clock, NAMES)
+        plan = decode_plan(secure_plan(bench))
+        cohort = msgspec.structs.replace(plan.cohort, exclude_after=1)
+        run_id = await bench.submit(encode_plan(msgspec.structs.replace(plan, cohort=cohort)))
+        partners = {name: SecurePartner(bench, run_id, name, *VALUES[name]) for name in NAMES}
+        await bench.join(run_id)
+        for name in ("south", "west"):
+            partners[name].silent_on = frozenset({Kind.SIGNATURE})
+        await settled(partners, lambda: sum(Kind.SIGNATURE in p.sent for p in partners.values()) == 2)
+        clock.advance(61)
+        partners["west"].silent_on = frozenset()
+        await settled(partners, lambda: final(bench, run_id), push=lambda: clock.advance(61))
+        run = bench.engine.live(run_id).row.run
+        assert run.state is RunState.FINISHED, run.reason
+        assert "secure.absent" in run.excluded["south"]
+        np.testing.assert_allclose(model(bench, run_id), mean("east", "north", "west"), atol=1e-4)
+        await stopped(bench, run_id)
+
+    run(scenario())
+
+
 def test_attempts_that_never_come_to_a_sum_end_the_run_by_name(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = ManualClock()

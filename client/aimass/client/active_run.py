@@ -82,6 +82,9 @@ class ActiveRun:
         """Decide, once; a repeated invitation repeats the answer. A plan that differs from the first one is refused."""
         digest = plan_digest(invite.plan)
         self._sums.linked()
+        if self.takes_part and self.session is not None and self.session.sent and not self._knows(self.session.sent):
+            reason = "the records of secure sums were lost or are older than this run: it could sign twice in a round"
+            self._apply(machine.Forked(reason=f"secure.records_lost: {reason}"))
         held, self.excluded = self.session, ""  # each connection begins so: what still holds is said again
         if held is not None and held.phase in (Phase.LEFT, Phase.WITHDRAWN, Phase.ENDED, Phase.DECLINED):
             if held.phase is Phase.ENDED:  # no server that knows what it signed asks again
@@ -118,6 +121,9 @@ class ActiveRun:
         )
         secure = self._plan is not None and self._plan.secure is not None
         return msgspec.structs.replace(session, roster_digest=invite.roster_digest, secure=secure)
+
+    def _knows(self, payload_digest: str) -> bool:
+        return self._partner.sums.know(payload_digest)
 
     async def _join(self, digest: str) -> None:
         assert self._plan is not None  # noqa: S101  (decided just now)

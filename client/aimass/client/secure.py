@@ -243,6 +243,8 @@ class SecureSums:
         """This partner, by the roster in force here. The run's own roster, approved when it was joined, names a round
         as well; who was removed since is in neither."""
         roster = self._partner.keeper.roster
+        if self._partner.settings.name not in roster.by_name:
+            raise fail(Code.ROSTER, "this partner is not in the roster any more")
         pinned = due.roster_digest if context.roster_digest.hex() == due.roster_digest else roster.digest
         identities = {member.id: member.identity for member in roster.members if member.role is MemberRole.PARTNER}
         return Member(

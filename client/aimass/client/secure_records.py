@@ -56,6 +56,7 @@ class SumRecords:
         self._held: dict[tuple[bytes, int], Record] = {}
         self._given: dict[tuple[bytes, int], tuple[bytes, Counted]] = {}
         """The rounds of which a masked input may have left, each with what it is counted for."""
+        self._payloads: set[bytes] = set()
         self._on_model: Counter[tuple[bytes, bytes]] = Counter()
         self._on_data: Counter[tuple[Counted, bytes]] = Counter()
         for number, (record, counted) in enumerate(read_records(path), start=1):
@@ -65,6 +66,10 @@ class SumRecords:
         if path.is_file() and (whole := len(_whole(path))) != path.stat().st_size:
             with path.open("r+b") as file:
                 file.truncate(whole)
+
+    def know(self, payload_digest: str) -> bool:
+        """Whether a masked input of this SHA-256 was recorded: what was sent always is, unless records were lost."""
+        return bytes.fromhex(payload_digest) in self._payloads
 
     def held(self, run_id: bytes, round_: int) -> Record | None:
         """The record of a round; `run_id` is that of its context."""
@@ -107,6 +112,7 @@ class SumRecords:
     def _take(self, record: Record, counted: Counted) -> None:
         place = record.run_id, record.round
         self._held[place] = record
+        self._payloads |= {record.payload_digest} - {b""}
         if record.payload_digest and place not in self._given:
             self._given[place] = record.model_digest, counted
             self._on_model[record.run_id, record.model_digest] += 1

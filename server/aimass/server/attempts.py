@@ -177,8 +177,9 @@ def _dealt(state: StepState) -> Outcome:
     held, ready = _attempts(state), _those(state, SlotState.READY)
     if len(ready) < state.step.quorum:
         return _failed(state, f"{len(ready)} of {state.step.quorum} partners needed are ready for a secure sum")
-    # Of what nobody can choose beforehand: the model is the last step's, and the index this one's.
-    circles = deal(ready, held.wanted, f"{state.step.inputs[0]} {state.step.index}")
+    # Of what nobody can choose beforehand. A round that is asked for again is dealt as it was: sums over other circles
+    # of one model would differ by few partners.
+    circles = deal(ready, held.wanted, f"{state.step.kind} {state.step.round} {state.step.inputs[0]}")
     held = msgspec.structs.replace(held, circles=tuple(Circle(partners=partners) for partners in circles))
     state = msgspec.structs.replace(state, attempts=held)
     late = "step.late: the partners of this step's secure sum were dealt before this one was ready"
@@ -205,7 +206,12 @@ def _circle_out(state: StepState, place: int, reason: str) -> Outcome:
     circle = msgspec.structs.replace(_attempts(state).circles[place], members=(), out=True, last=reason)
     state = _with_circle(state, place, circle)
     others = [name for name in state.slots if name not in circle.partners]
-    return _closed(state, reason if reason.startswith(_BURNT) else f"secure.no_sum: {reason}", keep=others)
+    missing = _those(state, SlotState.ASKED, circle.partners)
+    absent = f"secure.absent: {reason}"
+    state = _with(state, dict.fromkeys(missing, Slot(state=SlotState.FAILED, reason=absent)))
+    told: tuple[StepAction, ...] = tuple(Closed(partner=name, reason=absent) for name in missing)
+    state, more = _closed(state, reason if reason.startswith(_BURNT) else f"secure.no_sum: {reason}", keep=others)
+    return state, (*told, *more)
 
 
 def _time_up(state: StepState, now: float) -> Outcome:

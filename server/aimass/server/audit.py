@@ -23,7 +23,7 @@ from aimass.privacy.transcript import Chain, check_head_seen, check_receipt, ent
 from aimass.proto.errors import AimassError
 from aimass.proto.plan import Plan, decode_plan
 from aimass.proto.values import Value
-from aimass.server.audit_steps import Body, Created, Ended, Steps, choices, read_bodies, step_faults, steps_in
+from aimass.server.audit_steps import Body, Created, Ended, Steps, choices, read_bodies, step_faults, steps_in, voids_in
 from aimass.server.store import Entry, ModelRow, ReceiptRow, RunRow, Store
 
 __all__ = ["Audit", "Evidence", "audit_run", "gather"]
@@ -92,7 +92,7 @@ def audit_run(evidence: Evidence) -> Audit:
         faults.append(f"plan: {error}")
     else:
         faults += _created(evidence.row, plan, bodies)
-        faults += step_faults(plan, steps, frozenset(evidence.row.run.participants))
+        faults += step_faults(plan, steps, frozenset(evidence.row.run.participants), voids_in(bodies))
         faults += _models(evidence, plan, bodies)
         repeated, wrong_choices = choices(plan, steps)
         faults += wrong_choices

@@ -20,7 +20,19 @@ from aimass.server.aggregation.secure_sums import SecureTold
 from aimass.server.cohort import ask
 from aimass.server.store import Entry
 
-__all__ = ["Body", "Created", "Ended", "StepTold", "Steps", "Void", "choices", "read_bodies", "step_faults", "steps_in"]
+__all__ = [
+    "Body",
+    "Created",
+    "Ended",
+    "StepTold",
+    "Steps",
+    "Void",
+    "choices",
+    "read_bodies",
+    "step_faults",
+    "steps_in",
+    "voids_in",
+]
 
 _CHOOSING: Final = "averaging"
 """The driver whose training cohorts follow `aimass.server.cohort.ask`."""
@@ -102,11 +114,16 @@ def steps_in(bodies: Sequence[Body | None]) -> list[tuple[int, StepTold]]:
     return [(index + 1, body) for index, body in enumerate(bodies) if isinstance(body, StepTold)]
 
 
-def step_faults(plan: Plan, steps: Steps, invited: frozenset[str]) -> Iterator[str]:
+def voids_in(bodies: Sequence[Body | None]) -> list[Void]:
+    """The steps without a result among `bodies`."""
+    return [body for body in bodies if isinstance(body, Void)]
+
+
+def step_faults(plan: Plan, steps: Steps, invited: frozenset[str], voids: Sequence[Void] = ()) -> Iterator[str]:
     """Everything but the choice that the plan's seed makes; `invited` are all partners of the run."""
     yield from _asked(plan.cohort, steps, invited)
     yield from _absences(plan.cohort, steps)
-    yield from _exclusions(plan.cohort, steps)
+    yield from _exclusions(plan.cohort, steps, voids)
     yield from _late(plan.cohort, steps)
     yield from _secret(plan.secure, steps)
 
@@ -170,18 +187,24 @@ def _choice(plan: Plan, body: StepTold) -> Iterator[str]:
         yield f"step {body.step.index}: its deadline is not the plan's"
 
 
-def _exclusions(cohort: Cohort, steps: Steps) -> Iterator[str]:
-    """Who was excluded had failed as often as the plan says; after it came back, once is enough."""
+def _exclusions(cohort: Cohort, steps: Steps, voids: Sequence[Void]) -> Iterator[str]:
+    """Who was excluded had failed as often as the plan says; after it came back, once is enough.
+
+    In a step without a result those have failed that are said to; nobody else brought nothing by its own fault.
+    """
     failures: dict[str, int] = {}
     out, ever = frozenset[str](), set[str]()
-    for _, body in steps:
+    told: list[StepTold | Void] = sorted([body for _, body in steps] + list(voids), key=lambda body: body.step.index)
+    for body in told:
         for name in sorted(set(body.excluded) - out):
             if not cohort.exclude_after or failures.get(name, 0) < (1 if name in ever else cohort.exclude_after):
                 yield f"step {body.step.index}: {name} was excluded and had not failed as often as the plan says"
         out = frozenset(body.excluded)
         ever |= out
-        failures |= dict.fromkeys(body.contributions, 0)
-        failures |= {name: failures.get(name, 0) + 1 for name in body.others}
+        if isinstance(body, StepTold):
+            failures |= dict.fromkeys(body.contributions, 0)
+        at_fault = (SlotState.FAILED, SlotState.REFUSED) if isinstance(body, Void) else tuple(SlotState)
+        failures |= {name: failures.get(name, 0) + 1 for name, state in body.others.items() if state in at_fault}
 
 
 def _late(cohort: Cohort, steps: Steps) -> Iterator[str]:

@@ -262,10 +262,11 @@ def _in_open_step(
 
 
 def _void(run: Run, closed: steps.StepState, reason: str, world: _World) -> tuple[Run, tuple[Action, ...]]:
-    """The driver's state is as it was, so it proposes the same again, as a step of its own."""
+    """The driver's state is as it was, so it proposes the same again, as another step. Who was absent has failed."""
     left = {index: state for index, state in run.open.items() if index != str(closed.step.index)}
-    run, actions = _advance(msgspec.structs.replace(run, open=left), world)
-    return run, (Void(closed=closed, reason=reason), *actions)
+    run, told = standing.after_step(msgspec.structs.replace(run, open=left), closed)
+    run, actions = _advance(run, world)
+    return run, (Void(closed=closed, reason=reason), *told, *actions)
 
 
 def _late(run: Run, held: steps.StepState, late: steps.Closed, *, going_on: bool) -> tuple[Run, tuple[Action, ...]]:

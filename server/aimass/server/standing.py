@@ -11,13 +11,15 @@ from aimass.server.steps import Slot, StepState
 __all__ = ["after_step", "readmit", "returned"]
 
 _FAILURES = (SlotState.FAILED, SlotState.REFUSED, SlotState.LATE)
+_SPARED = ("step.enough:", "secure.no_sum:", "secure.burnt:", "secure.void:")
+"""Reasons of those who were ready, or would have been, and whose work was not wanted."""
 
 
 def after_step(run: Run, closed: StepState) -> tuple[Run, tuple[TellStanding, ...]]:
     """Count who brought something to `closed` and who did not; exclude whoever has failed too often in a row.
 
-    Whose late work is still to count has not failed, nor has who was told that enough others were faster. As many
-    partners as the quorum needs always stay.
+    Whose late work is still to count has not failed, nor has who was told that enough others were faster, or that the
+    secure sum failed without its fault. As many partners as the quorum needs always stay.
     """
     members = dict(run.participants)
     for name, slot in closed.slots.items():
@@ -32,7 +34,7 @@ def after_step(run: Run, closed: StepState) -> tuple[Run, tuple[TellStanding, ..
 
 
 def _failed(run: Run, name: str, slot: Slot) -> bool:
-    return slot.state in _FAILURES and name not in run.carried and not slot.reason.startswith("step.enough:")
+    return slot.state in _FAILURES and name not in run.carried and not slot.reason.startswith(_SPARED)
 
 
 def _excluding(run: Run, closed: StepState) -> tuple[Run, tuple[TellStanding, ...]]:
