@@ -28,6 +28,7 @@ __all__ = [
     "EvaluateSettings",
     "Plan",
     "PlanDraft",
+    "PrivacySettings",
     "SecureSettings",
     "Stage",
     "TaskRef",
@@ -195,6 +196,40 @@ class SecureSettings(Value, frozen=True):
             raise ValueError("`metrics` must be sorted and name nothing twice")
 
 
+class PrivacySettings(Value, frozen=True):
+    """Differential privacy for each training row (`unit` "example"): DP-SGD at the partner (Abadi et al. 2016).
+
+    In each of `train.steps` steps of a round every training row is drawn by itself with probability `sampling_rate`;
+    each drawn row's gradient is clipped to an L2 norm of `clip`; Gaussian noise of `noise_multiplier` times `clip` is
+    added to each coordinate of their sum, and the sum is divided by `divisor`. `train.batch_size` only says how many
+    rows are held in memory at once. `delta` is what the round's epsilon is stated at; a partner refuses one above
+    1/rows.
+
+    `divisor` is public and the same for all, about the sampling rate times the rows of a typical partner. A partner's
+    own expected batch would stand in the scale of its noise, where everybody could read its number of rows: neighbours
+    of the add-or-remove kind differ in just that, and no accountant sees it. So who has more rows moves the model
+    more, and a partner's own rows appear in nothing that leaves but the noised sum.
+
+    With `cap_deviations` a batch is cut at random to so many standard deviations above its mean, for hardware that
+    needs an upper bound; 5 and more cost nothing. Without it nothing is cut: memory is bounded by `train.batch_size`.
+    """
+
+    noise_multiplier: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+    clip: Rate
+    sampling_rate: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    divisor: Annotated[float, msgspec.Meta(gt=0, le=1e12)]
+    unit: Literal["example"] = "example"
+    cap_deviations: Annotated[float, msgspec.Meta(ge=5, le=1_000)] | None = None
+
+    def cap(self, rows: int) -> int | None:
+        """Most rows of a batch at a partner of so many rows; `None` where batches are not cut."""
+        if self.cap_deviations is None:
+            return None
+        mean = self.sampling_rate * rows
+        return min(rows, math.ceil(mean + self.cap_deviations * math.sqrt(mean * (1 - self.sampling_rate))))
+
+
 class Stage(Value, frozen=True):
     """One driver of the run with its options; the driver checks its own options when the plan is submitted."""
 
@@ -220,10 +255,12 @@ class Plan(Value, frozen=True):
     early_stop: EarlyStop | None = None
     cohort: Cohort = Cohort()
     secure: SecureSettings | None = None
+    privacy: PrivacySettings | None = None
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:
         _check_secure(self)
+        _check_privacy(self)
 
 
 class PlanDraft(Value, frozen=True):
@@ -239,9 +276,11 @@ class PlanDraft(Value, frozen=True):
     early_stop: EarlyStop | None = None
     cohort: Cohort = Cohort()
     secure: SecureSettings | None = None
+    privacy: PrivacySettings | None = None
 
     def __post_init__(self) -> None:
         _check_secure(self)
+        _check_privacy(self)
 
     def complete(self, task_digest: str, model_digest: str) -> Plan:
         """The plan that this draft becomes with the task's digest and the first model's."""
@@ -257,6 +296,7 @@ class PlanDraft(Value, frozen=True):
             early_stop=self.early_stop,
             cohort=self.cohort,
             secure=self.secure,
+            privacy=self.privacy,
         )
 
 
@@ -273,6 +313,22 @@ def _check_secure(plan: Plan | PlanDraft) -> None:
         raise ValueError('`late = "next"` is for plain sums: a masked input fits the sum that it was masked for')
     if plan.early_stop is not None and plan.early_stop.metric not in secure.metrics:
         raise ValueError("`early_stop` watches a metric that is not among `secure.metrics`")
+
+
+def _check_privacy(plan: Plan | PlanDraft) -> None:
+    """Raise `ValueError` where a plan asks for differential privacy and for what would break its promise.
+
+    A kept optimiser is welcome: its moments are made from noised gradients alone, and cost nothing more.
+    """
+    privacy, train = plan.privacy, plan.train
+    if privacy is None:
+        return
+    if train.steps is None:
+        raise ValueError("`privacy` needs `train.steps`: steps are what is accounted, and epochs would tell the rows")
+    if train.weight != "one":
+        raise ValueError('`privacy` needs `train.weight = "one"`: the number of rows is private too')
+    if train.gradient_clip is not None:
+        raise ValueError("`train.gradient_clip` stands beside `privacy.clip`, which clips each row's gradient: drop it")
 
 
 def planned_rounds(plan: Plan) -> float:

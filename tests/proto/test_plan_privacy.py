@@ -1,0 +1,68 @@
+"""A plan's promise of differential privacy: what it must say, and what it may not say beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from aimass.proto.errors import BadInput
+from aimass.proto.plan import PrivacySettings, decode_plan, encode_plan, read_plan_draft
+
+PRIVACY = {"noise_multiplier": "1.1", "clip": "1.0", "sampling_rate": "0.01", "delta": "1e-5", "divisor": "60"}
+TRAIN = {"batch_size": "32", "learning_rate": "0.1", "steps": "20", "weight": '"one"'}
+
+
+def draft(privacy: dict[str, str], train: dict[str, str]) -> str:
+    lines = [
+        'name = "t"',
+        'task = "heart"',
+        'data_schema = "heart/1"',
+        "seed = 1",
+        "[[stages]]",
+        'driver = "averaging"',
+    ]
+    for table, fields in (("privacy", privacy), ("train", train)):
+        lines += [f"[{table}]", *(f"{name} = {value}" for name, value in fields.items())]
+    return "\n".join(lines)
+
+
+def test_a_private_plan_keeps_its_settings_on_the_way_from_toml_to_bytes() -> None:
+    plan = read_plan_draft(draft(PRIVACY | {"cap_deviations": "6"}, TRAIN)).complete("1" * 64, "0" * 64)
+    assert decode_plan(encode_plan(plan)).privacy == PrivacySettings(
+        noise_multiplier=1.1, clip=1.0, sampling_rate=0.01, delta=1e-5, divisor=60.0, cap_deviations=6.0
+    )
+
+
+@pytest.mark.parametrize("name", ["noise_multiplier", "clip", "sampling_rate", "delta", "divisor"])
+@pytest.mark.parametrize("value", ["0.0", "-1.0", "nan", "inf", '"much"'])
+def test_a_number_that_promises_nothing_is_refused_with_its_name(name: str, value: str) -> None:
+    with pytest.raises(BadInput, match=name):
+        read_plan_draft(draft(PRIVACY | {name: value}, TRAIN))
+
+
+@pytest.mark.parametrize(
+    ("train", "what"),
+    [
+        ({"weight": '"rows"'}, "weight"),
+        ({"gradient_clip": "1.0"}, "gradient_clip"),
+        ({"steps": None, "epochs": "1"}, "steps"),
+    ],
+)
+def test_settings_that_would_break_the_promise_are_refused(train: dict[str, str | None], what: str) -> None:
+    fields = {name: value for name, value in (TRAIN | train).items() if value is not None}
+    with pytest.raises(BadInput, match=what):
+        read_plan_draft(draft(PRIVACY, fields))
+
+
+@pytest.mark.parametrize(
+    "extra", [{"sampling_rate": "1.01"}, {"delta": "1.0"}, {"cap_deviations": "4.9"}, {"unit": '"person"'}]
+)
+def test_rates_deltas_caps_and_units_out_of_range_are_refused(extra: dict[str, str]) -> None:
+    with pytest.raises(BadInput, match=next(iter(extra))):
+        read_plan_draft(draft(PRIVACY | extra, TRAIN))
+
+
+def test_the_cap_lies_the_stated_deviations_above_the_mean_and_never_above_the_rows() -> None:
+    settings = PrivacySettings(noise_multiplier=1, clip=1, sampling_rate=0.01, delta=1e-5, divisor=1, cap_deviations=5)
+    assert settings.cap(60_000) == 600 + 122  # sqrt(600 * 0.99) = 24.37
+    assert settings.cap(10) == 2
+    assert settings.cap(1) == 1
