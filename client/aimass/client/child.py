@@ -31,7 +31,20 @@ _DEFAULT_LIMITS: Final = ChildLimits()
 FAULTS: Final = "child.log"
 _FAULTS_BYTES: Final = 1 << 20
 _INSTALL: Final = "The child sees no PYTHONPATH: install that package into the daemon's environment with pip."
-_CURES: Final = {"task.unknown": _INSTALL, "child.ModuleNotFoundError": _INSTALL}
+_CHECK: Final = (
+    "`aimass task check NAME` says what in the task's model stands in the way, and what to put in its place."
+)
+_CURES: Final = {
+    "task.unknown": _INSTALL,
+    "child.ModuleNotFoundError": _INSTALL,
+    **dict.fromkeys(
+        (
+            f"private.{what}"
+            for what in ("buffers", "dtype", "gradients", "inplace", "layer", "mixed", "nothing", "rows")
+        ),
+        _CHECK,
+    ),
+}
 """What a person can do about the faults that a child tells by their codes alone."""
 
 
@@ -68,10 +81,11 @@ class Worker(Protocol):
 
 
 class Made(NamedTuple):
-    """What an order made: the encoded contribution, and the new local state."""
+    """What an order made: the encoded contribution, the new local state, and how many private steps were done."""
 
     contribution: memoryview
     state: memoryview
+    private_steps: int = 0
 
 
 class _Process:
@@ -144,14 +158,15 @@ class Child:
                 answer.exception()
                 raise
         try:
-            _expect(data, b"R", Result, self._faults)
+            result = _expect(data, b"R", Result, self._faults)
             if len(descriptors) != 2:
                 raise ChildFailed("the training child gave an answer out of order", code="child.protocol")
         except AimassError:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise
-        return Made(*(sealed_view(descriptor, max_bytes) for descriptor in descriptors))
+        contribution, new_state = (sealed_view(descriptor, max_bytes) for descriptor in descriptors)
+        return Made(contribution, new_state, result.private_steps)
 
     def _exchange(self, order: Order, model: Path, state: Path) -> tuple[bytes, tuple[int, ...]]:
         held = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (model, state)]

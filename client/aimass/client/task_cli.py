@@ -12,6 +12,7 @@ __all__ = ["add_arguments"]
 _EXAMPLE = """examples:
   aimass task list
   aimass task digest heart
+  aimass task check heart
   aimass task new ward --dir .
 """
 
@@ -23,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     digest = commands.add_parser("digest", help="what a partner's policy admits: SHA-256 of a task's files")
     digest.add_argument("name")
     common(digest, _digest)
+    check = commands.add_parser(
+        "check", help="whether a task can be trained with differential privacy for each row, and what would help"
+    )
+    check.add_argument("name")
+    common(check, _check)
     new = commands.add_parser("new", help="write a working task with its test")
     new.add_argument("name")
     new.add_argument("--dir", type=Path, default=Path())
@@ -50,6 +56,21 @@ def _digest(args: argparse.Namespace) -> int:
         },
     )
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    """It runs the task's code here, unconfined, as training on one's own machine does."""
+    from aimass.client.private_checks import private_findings, replacement
+    from aimass.proto.checks import sound
+    from aimass.proto.task import load, locate
+
+    task = load(locate(args.name))
+    found = list(private_findings(task))
+    shown: dict[str, object] = {"findings": found}
+    if not sound(found) and (difference := replacement(task)):
+        shown["replacement"] = difference.splitlines() if args.json else "\n" + difference
+    emit(args, shown)
+    return 0 if sound(found) else 1
 
 
 def _new(args: argparse.Namespace) -> int:

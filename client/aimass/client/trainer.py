@@ -22,7 +22,17 @@ from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.task import Task, load_parameters
 from aimass.proto.tensors import Blob
 
-__all__ = ["Device", "analyse", "choose_device", "evaluate", "train", "warm_up"]
+__all__ = [
+    "Device",
+    "analyse",
+    "choose_device",
+    "evaluate",
+    "on_one_thread",
+    "optimizer_of",
+    "train",
+    "update_of",
+    "warm_up",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,9 +76,14 @@ def train(
     load_parameters(model, parameters)
     model.to(device).train()
     state = _optimise(task, model, shard, settings, seed, device, local_state)
+    weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
+    return update_of(model, parameters, weight, settings), state
+
+
+def update_of(model: torch.nn.Module, parameters: Blob, weight: float, settings: TrainSettings) -> Contribution:
+    """What training did: new minus old. Raises `BadInput` where a parameter is not finite."""
     with torch.no_grad():
         update = {name: _difference(value, parameters.torch(name)) for name, value in _contributed(model).items()}
-    weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
     group = Group(weight, update)
     if not math.isfinite(group_norm(group)):
         raise BadInput(
@@ -77,7 +92,7 @@ def train(
             value=f"lr {settings.learning_rate}",
             cure="Lower the learning rate or clip gradients.",
         )
-    return Contribution({"update": group}, {}, {}), state
+    return Contribution({"update": group}, {}, {})
 
 
 def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -98,10 +113,15 @@ def _difference(new: torch.Tensor, old: torch.Tensor) -> np.ndarray[Any, Any]:
     return (difference.view(torch.uint16) if difference.dtype == torch.bfloat16 else difference).numpy()
 
 
-def _deterministic(seed: bytes) -> None:
+def on_one_thread(*, deterministic: bool) -> None:
+    """How torch computes from here on; what is deterministic is slower on accelerators."""
     torch.set_num_threads(1)
     # The same switch as use_deterministic_algorithms, without its import of the compiler (seconds, and a cache folder).
-    torch.set_deterministic_debug_mode("error")
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
+
+
+def _deterministic(seed: bytes) -> None:
+    on_one_thread(deterministic=True)
     torch.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
 
 
@@ -118,7 +138,7 @@ def _optimise(
     inputs = tuple(argument.to(device) for argument in task.inputs(shard.train))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     anchors = [parameter.detach().clone() for parameter in trained] if settings.proximal_mu else []
-    optimizer = _optimizer(trained, settings)
+    optimizer = optimizer_of(trained, settings)
     if settings.keep_optimizer and local_state:
         restore_optimizer(optimizer, Blob(local_state))
     for rows in _batches(len(labels), settings, seed):
@@ -135,7 +155,8 @@ def _optimise(
     return store_optimizer(optimizer) if settings.keep_optimizer else b""
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+def optimizer_of(parameters: list[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimiser that the settings name."""
     if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     return torch.optim.SGD(

@@ -142,7 +142,14 @@ class Workbench:
         self._meters.bytes_moved.add("down", by=0 if held else model.stat().st_size)
         purpose = f"{step.kind}:{step.purpose}"
         seed = stream_seed(plan.seed, self.manifest(plan).participant, purpose, step.round)
-        order = Order(kind=step.kind, purpose=step.purpose, seed=seed.hex(), train=plan.train, evaluate=plan.evaluate)
+        order = Order(
+            kind=step.kind,
+            purpose=step.purpose,
+            seed=seed.hex(),
+            train=plan.train,
+            evaluate=plan.evaluate,
+            privacy=plan.privacy,
+        )
         made = await self._made(plan, order, model)
         watch.lap("worked")
         layout = Blob(map_file(model)).layout

@@ -20,14 +20,19 @@ from aimass.proto.errors import AimassError, IntegrityError
 from aimass.proto.values import canonical_json, decode_json
 
 if TYPE_CHECKING:
+    from aimass.client.private_trainer import PrivateTrainer
     from aimass.client.shards import Shard
+    from aimass.proto.contribution import Contribution
+    from aimass.proto.plan import PrivacySettings
     from aimass.proto.task import Task
+    from aimass.proto.tensors import Blob
 
 __all__ = ["main"]
 
 Parts = list[bytes | memoryview]
-Work = Callable[[Order, int, int], tuple[Parts, Parts]]
-"""An order with descriptors of the model and of the local state; the contribution and the new local state."""
+Work = Callable[[Order, int, int], tuple[Parts, Parts, int]]
+"""An order with descriptors of the model and of the local state; the contribution, the new local state, and how many
+private steps were done."""
 
 
 def main() -> None:
@@ -48,8 +53,10 @@ def main() -> None:
             return
         try:
             started = time.monotonic()
-            made = [seal(part) for part in work(decode_json(Order, data, "an order"), *descriptors)]
-            send(link, b"R" + canonical_json(Result(seconds=time.monotonic() - started)), tuple(made))
+            *parts, steps = work(decode_json(Order, data, "an order"), *descriptors)
+            made = [seal(part) for part in parts]
+            result = Result(seconds=time.monotonic() - started, private_steps=steps)
+            send(link, b"R" + canonical_json(result), tuple(made))
             for descriptor in made:
                 os.close(descriptor)
         except Exception as error:  # noqa: BLE001  (as above)
@@ -91,18 +98,31 @@ def _worker(task: Task, shard: Shard, device: str) -> Work:
     from aimass.proto.storage import map_descriptor  # noqa: PLC0415
     from aimass.proto.tensors import Blob  # noqa: PLC0415
 
-    def work(order: Order, model_descriptor: int, state_descriptor: int) -> tuple[Parts, Parts]:
+    private: PrivateTrainer | None = None
+
+    def privately(order: Order, privacy: PrivacySettings, model: Blob, state: bytes) -> tuple[Contribution, bytes, int]:
+        from aimass.client.private_trainer import PrivateTrainer  # noqa: PLC0415  (Opacus: seconds, for who needs it)
+
+        nonlocal private
+        private = private or PrivateTrainer(task, device)
+        made = private.train(shard, model, state, order.train, privacy)
+        return made.contribution, made.state, made.steps
+
+    def work(order: Order, model_descriptor: int, state_descriptor: int) -> tuple[Parts, Parts, int]:
+        steps = 0
         model, state = Blob(map_descriptor(model_descriptor)), bytes(map_descriptor(state_descriptor))
         os.close(model_descriptor)
         os.close(state_descriptor)
         match order.kind:
+            case StepKind.TRAIN if order.privacy is not None:
+                made, state, steps = privately(order, order.privacy, model, state)
             case StepKind.TRAIN:
                 made, state = trainer.train(task, shard, model, state, bytes.fromhex(order.seed), order.train, device)
             case StepKind.EVALUATE:
                 made = trainer.evaluate(task, shard, model, order.evaluate, device)
             case _:
                 made = trainer.analyse(order.purpose, shard, model)
-        return made.parts(), [state]
+        return made.parts(), [state], steps
 
     return work
 

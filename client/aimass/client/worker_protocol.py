@@ -20,7 +20,7 @@ from aimass.proto.durable import write_all
 from aimass.proto.errors import IntegrityError, LimitExceeded, Unavailable
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
-from aimass.proto.plan import EvaluateSettings, TrainSettings
+from aimass.proto.plan import EvaluateSettings, PrivacySettings, TrainSettings
 from aimass.proto.step import StepKind
 from aimass.proto.values import Value
 
@@ -55,19 +55,27 @@ class Opened(Value, frozen=True):
 
 
 class Order(Value, frozen=True):
-    """Work of one step; descriptors of the model and of the local state that was kept come with it."""
+    """Work of one step; descriptors of the model and of the local state that was kept come with it.
+
+    With `privacy` training is private for each row; the seed, which the server knows, serves for nothing then.
+    """
 
     kind: StepKind
     purpose: str
     seed: str
     train: TrainSettings
     evaluate: EvaluateSettings
+    privacy: PrivacySettings | None = None
 
 
 class Result(Value, frozen=True):
-    """Done; sealed descriptors of the contribution and of the new local state come with it."""
+    """Done; sealed descriptors of the contribution and of the new local state come with it.
+
+    `private_steps` is how many steps of the order's privacy were really done, 0 without: what a ledger commits.
+    """
 
     seconds: float
+    private_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class ChildFault(Value, frozen=True):

@@ -1,13 +1,14 @@
 """A run in one process: the same drivers and the partners' own trainer over shards that are all here.
 
 For comparing (each partner alone, all rows pooled) and for checking: over equal shards it ends in the same model, bit
-for bit, as the federated run of the same plan.
+for bit, as the federated run of the same plan, unless that has differential privacy, whose noise never repeats.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from aimass.client import trainer
 from aimass.client.shards import Shard
@@ -21,6 +22,9 @@ from aimass.proto.tensors import Blob
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.sums import SpooledSums, sum_metrics
 from aimass.server.drivers.base import Context, Done, StepResult, find_driver
+
+if TYPE_CHECKING:
+    from aimass.client.private_trainer import PrivateTrainer
 
 __all__ = ["Evaluated", "Simulated", "simulate"]
 
@@ -51,6 +55,7 @@ def simulate(
     models, model, index = ModelStore(blobs), plan.model, 0
     evaluations: list[Evaluated] = []
     states: dict[str, bytes] = {}
+    private = _private(plan, task)
     for stage in plan.stages:
         driver = find_driver(stage.driver)
         state = driver.start(Context(plan, stage, names, index), model)
@@ -60,7 +65,7 @@ def simulate(
                 # Nobody is slow here: of more that are asked than are wanted, the first by name count.
                 counted = step.participants[: step.wanted or None]
                 chosen = [shard for shard in ordered if shard.participant in counted]
-                made = [_contribution(plan, task, shard, step, blobs, states) for shard in chosen]
+                made = [_contribution(plan, task, shard, step, blobs, states, private) for shard in chosen]
                 result = StepResult(step, counted, sum_metrics(made), SpooledSums(made))
                 state = driver.receive(state, result, models, Context(plan, stage, names, index))
                 index = step.index + 1
@@ -71,11 +76,31 @@ def simulate(
     return Simulated(model, tuple(evaluations))
 
 
+def _private(plan: Plan, task: Task) -> PrivateTrainer | None:
+    """Without a ledger: who simulates holds all rows anyway."""
+    if plan.privacy is None:
+        return None
+    from aimass.client.private_trainer import PrivateTrainer  # noqa: PLC0415  (Opacus: seconds, for who needs it)
+
+    return PrivateTrainer(task)
+
+
 def _contribution(
-    plan: Plan, task: Task, shard: Shard, step: Step, blobs: Blobs, states: dict[str, bytes]
+    plan: Plan,
+    task: Task,
+    shard: Shard,
+    step: Step,
+    blobs: Blobs,
+    states: dict[str, bytes],
+    private: PrivateTrainer | None,
 ) -> Contribution:
     parameters = Blob(blobs.open(step.inputs_of(shard.participant)[0]))
     match step.kind:
+        case StepKind.TRAIN if plan.privacy is not None and private is not None:
+            state = states.get(shard.participant, b"")
+            done = private.train(shard, parameters, state, plan.train, plan.privacy)
+            states[shard.participant] = done.state
+            return done.contribution
         case StepKind.TRAIN:
             seed = stream_seed(plan.seed, shard.participant, f"{step.kind}:{step.purpose}", step.round)
             state = states.get(shard.participant, b"")

@@ -1,0 +1,250 @@
+"""Sums of clipped per-row gradients for DP-SGD: each row's gradient bounded in L2 norm before it meets another's.
+
+One forward pass, one backward pass to the outputs of the layers, and no gradient of a weight but the clipped sum. What
+a layer's output gets back and what went in give each row's gradient by Opacus's rule for the layer, or its norm alone
+where that takes less memory (ghost clipping: Goodfellow 2015; Li et al. 2022, section 4; the second backward pass is
+saved as in Bu et al. 2023, "book-keeping"). Norms and sum are made from the same numbers: what a hook did not see is in
+neither, so a sum is of vectors no longer than the bound whatever the model does with its parameters, as long as a row's
+outputs are its own. `private_checks` tries that, and that nothing was missed.
+
+float32 rounds: a vector may be longer than the bound, and a sum may be off, by about 1e-6 of it; an accountant is told
+more (`private_terms.ROUNDING`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, cast
+
+import torch
+from opacus.grad_sample import GradSampleHooks, GradSampleHooksFastGradientClipping
+from opacus.grad_sample.functorch import ft_compute_per_sample_gradient, prepare_layer
+from opacus.layers.dp_rnn import DPGRU, DPLSTM, DPRNN
+
+from aimass.proto.errors import Refused
+from aimass.proto.task import Task
+
+__all__ = ["ClippedSums", "row_losses", "trained"]
+
+Parameter = torch.nn.Parameter
+Sampler = Callable[[torch.nn.Module, list[torch.Tensor], torch.Tensor], Mapping[Parameter, torch.Tensor]]
+_CONTAINERS: Final = (DPRNN, DPLSTM, DPGRU)
+
+
+def trained(model: torch.nn.Module) -> dict[str, Parameter]:
+    """The parameters that training changes, by name: the only thing that differential privacy here is about."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def row_losses(task: Task, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """[n]: the loss of each row alone, so that no loss can tie one row's gradient to another's."""
+    if type(task).loss is Task.loss:
+        return torch.nn.functional.cross_entropy(outputs, labels, reduction="none")
+    return torch.stack([task.loss(outputs[row : row + 1], labels[row : row + 1]) for row in range(len(labels))])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pass:
+    """One call of a layer: what went in, and where in the graph its output is."""
+
+    layer: torch.nn.Module
+    inputs: tuple[torch.Tensor, ...]
+    versions: tuple[int, ...]
+    edge: Any
+
+
+class ClippedSums:
+    """Adds up clipped gradients of one model's rows, in float64, parameter by parameter in the model's order.
+
+    The model must be in training mode when it is called. Its hooks stay until `close`.
+    """
+
+    def __init__(self, model: torch.nn.Module, clip: float) -> None:
+        self._clip = clip
+        self._parameters = tuple(trained(model).values())
+        starts = [0]
+        for parameter in self._parameters:
+            starts.append(starts[-1] + parameter.numel())
+        self.count = starts[-1]
+        self._places = {
+            parameter: slice(start, end)
+            for parameter, start, end in zip(self._parameters, starts, starts[1:], strict=False)
+        }
+        self._passes: list[_Pass] = []
+        layers = [layer for layer in _layers(model) if not isinstance(layer, _CONTAINERS)]
+        for layer in layers:  # copies are made for some: before there is a hook to copy
+            if type(layer) not in GradSampleHooks.GRAD_SAMPLERS:
+                prepare_layer(layer)
+        self._hooks = [layer.register_forward_hook(self._capture) for layer in layers]
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def zeros(self) -> torch.Tensor:
+        """A sum of no rows: float64 [count] on the parameters' device."""
+        return torch.zeros(self.count, dtype=torch.float64, device=self._parameters[0].device)
+
+    def parts(self, total: torch.Tensor) -> Iterator[tuple[Parameter, torch.Tensor]]:
+        """Each parameter with its part of a sum, in its shape."""
+        for parameter, place in self._places.items():
+            yield parameter, total[place].view_as(parameter)
+
+    @torch.no_grad()
+    def add(self, total: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+        """Add each row's gradient, clipped, to `total`; the norms [n] that they had before, which are data.
+
+        `losses` [n] come from one call of the model. A row whose gradient is not finite counts as none.
+        """
+        gradients = self._gradients(losses)
+        norms = torch.stack([part.norms().double() for part in gradients]).norm(dim=0) if gradients else losses * 0
+        finite = norms.isfinite()
+        if not finite.all():
+            for part in gradients:
+                part.drop(~finite)
+        factors = torch.where(finite, (self._clip / norms).clamp(max=1), 0).to(losses.dtype)
+        for part in gradients:
+            for parameter, value in part.summed(factors):
+                total[self._places[parameter]] += value.reshape(-1)
+        return norms
+
+    def _capture(self, layer: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if not torch.is_grad_enabled() or not isinstance(output, torch.Tensor) or not output.requires_grad:
+            return
+        # The edge, not the tensor: what changes the output in place afterwards is another node of the graph.
+        held = tuple(value.detach() for value in inputs if isinstance(value, torch.Tensor))
+        self._passes.append(_Pass(layer, held, _versions(held), torch.autograd.graph.get_gradient_edge(output)))
+
+    def _gradients(self, losses: torch.Tensor) -> list[_Ghost | _Whole]:
+        """What each parameter of each layer gets from the rows."""
+        passes, self._passes = self._passes, []
+        if not passes:
+            return []
+        backs = torch.autograd.grad(losses, [one.edge for one in passes], torch.ones_like(losses), allow_unused=True)
+        used = [(one, back) for one, back in zip(passes, backs, strict=True) if back is not None]
+        uses = Counter(parameter for one, _ in used for parameter in _own(one.layer))
+        found: list[_Ghost | _Whole] = []
+        whole: dict[Parameter, torch.Tensor] = {}
+        for one, back in used:
+            if _versions(one.inputs) != one.versions:
+                raise _changed(one.layer)
+            if back.shape[0] != len(losses) or one.inputs[0].shape[0] != len(losses):
+                raise _rows(one.layer)
+            back = _unpadded(one, back)  # noqa: PLW2901  (the same gradient, where it is one)
+            if all(uses[parameter] == 1 for parameter in _own(one.layer)) and _ghostly(one.layer, one.inputs[0], back):
+                found.append(_Ghost(one.layer, one.inputs[0], back))
+                continue
+            for parameter, value in _sampler(one.layer)(one.layer, list(one.inputs), back).items():
+                if parameter.requires_grad:  # of a layer that was called before, or a parameter that two layers share
+                    whole[parameter] = whole[parameter] + value if parameter in whole else value
+        return [*found, *(_Whole(parameter, value) for parameter, value in whole.items())]
+
+
+class _Whole:
+    """Every row's gradient of a parameter: [n, *shape]."""
+
+    def __init__(self, parameter: Parameter, values: torch.Tensor) -> None:
+        self._parameter, self._values = parameter, values.flatten(1)
+
+    def norms(self) -> torch.Tensor:
+        norms: torch.Tensor = torch.linalg.vector_norm(self._values, dim=1)
+        return norms
+
+    def drop(self, rows: torch.Tensor) -> None:
+        self._values[rows] = 0
+
+    def summed(self, factors: torch.Tensor) -> Iterator[tuple[Parameter, torch.Tensor]]:
+        yield self._parameter, factors @ self._values
+
+
+class _Ghost:
+    """Input and gradient of the output of a layer, whose product is each row's gradient: it is never made."""
+
+    def __init__(self, layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor) -> None:
+        self._layer, self._inputs, self._back = layer, inputs, back
+
+    def norms(self) -> torch.Tensor:
+        sampler = GradSampleHooksFastGradientClipping.NORM_SAMPLERS[type(self._layer)]
+        found = sampler(self._layer, [self._inputs], self._back)
+        norms: torch.Tensor = torch.stack([found[parameter] for parameter in _own(self._layer)]).norm(dim=0)
+        return norms
+
+    def drop(self, rows: torch.Tensor) -> None:
+        self._back = self._back.clone()
+        self._back[rows] = 0
+        if self._inputs.is_floating_point():
+            self._inputs = self._inputs.clone()
+            self._inputs[rows] = 0
+
+    def summed(self, factors: torch.Tensor) -> Iterator[tuple[Parameter, torch.Tensor]]:
+        back = self._back * factors.view(-1, *[1] * (self._back.dim() - 1))
+        back = back.reshape(-1, back.shape[-1])
+        if isinstance(self._layer, torch.nn.Embedding):
+            weight = cast("Parameter", self._layer.weight)
+            yield weight, torch.zeros_like(weight).index_add_(0, self._inputs.reshape(-1), back)
+            return
+        layer = cast("torch.nn.Linear", self._layer)
+        if layer.weight.requires_grad:
+            yield layer.weight, back.T @ self._inputs.reshape(-1, self._inputs.shape[-1]).to(back.dtype)
+        if layer.bias is not None and layer.bias.requires_grad:
+            yield layer.bias, back.sum(0)
+
+
+def _layers(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """What Opacus computes by itself: layers with trained parameters, whole where it has no rule for them."""
+    own = bool(_own(module, recurse=False))
+    if own:
+        yield module
+    if own and type(module) not in GradSampleHooks.GRAD_SAMPLERS and not isinstance(module, _CONTAINERS):
+        return
+    for child in module.children():
+        yield from _layers(child)
+
+
+def _own(layer: torch.nn.Module, *, recurse: bool = True) -> list[Parameter]:
+    return [parameter for parameter in layer.parameters(recurse) if parameter.requires_grad]
+
+
+def _versions(values: tuple[torch.Tensor, ...]) -> tuple[int, ...]:
+    """How often each was written to; torch has no public name for what its own backward pass checks by."""
+    return tuple(value._version for value in values)  # noqa: SLF001
+
+
+def _unpadded(one: _Pass, back: torch.Tensor) -> torch.Tensor:
+    """Without what an embedding's padding got, which torch trains no row by, and Opacus does."""
+    if isinstance(one.layer, torch.nn.Embedding) and one.layer.padding_idx is not None:
+        return back.masked_fill((one.inputs[0] == one.layer.padding_idx).unsqueeze(-1), 0)
+    return back
+
+
+def _sampler(layer: torch.nn.Module) -> Sampler:
+    return cast("Sampler", GradSampleHooks.GRAD_SAMPLERS.get(type(layer), ft_compute_per_sample_gradient))
+
+
+def _ghostly(layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor) -> bool:
+    """Whether a layer's norms are better found without its gradients: of n positions those take n^2 products."""
+    if type(layer) not in (torch.nn.Linear, torch.nn.Embedding) or back.dim() not in (2, 3):
+        return False  # Opacus's rule for Linear knows no other, and says nothing
+    positions = back.shape[1] if back.dim() == 3 else 1
+    return type(layer) is torch.nn.Embedding or 2 * positions**2 <= back.shape[-1] * inputs.shape[-1]
+
+
+def _changed(layer: torch.nn.Module) -> Refused:
+    return Refused(
+        "the input of a layer is changed in place after the layer has read it: its gradients cannot be had row by row",
+        code="private.inplace",
+        value=type(layer).__name__,
+        cure="Use the form that makes a new tensor (x + y for x += y).",
+    )
+
+
+def _rows(layer: torch.nn.Module) -> Refused:
+    return Refused(
+        "a layer does not keep the rows of a batch apart in its first dimension",
+        code="private.rows",
+        value=type(layer).__name__,
+        cure="Keep the batch first, one row of the batch to one row of every layer.",
+    )

@@ -1,0 +1,166 @@
+"""Training with differential privacy for each row: DP-SGD (Abadi et al. 2016, algorithm 1) on a participant's shard.
+
+`(task, shard, model, state, settings, privacy) -> contribution`: in each step a Poisson sample of the rows, each row's
+gradient clipped, their sum with noise, divided by a public number, and the optimiser's step on that. Sampling, noise
+and dropout come from secret randomness that is made for one training and never repeats: equal inputs, other bytes.
+
+What leaves is made from the noised sums alone: the optimiser's moments, weight decay and the proximal term are
+post-processing. How long the work takes, and whether it fails, is not covered.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aimass.client.optimizer_state import restore_optimizer, store_optimizer
+from aimass.client.private_checks import require_private
+from aimass.client.private_gradients import ClippedSums, row_losses, trained
+from aimass.client.private_sampling import poisson_sample
+from aimass.client.private_terms import grid_noise
+from aimass.client.shards import Shard
+from aimass.client.trainer import on_one_thread, optimizer_of, update_of
+from aimass.privacy.dp.gaussian import GridNoise, noised
+from aimass.privacy.dp.streams import NoiseStream, Token
+from aimass.proto.contribution import Contribution
+from aimass.proto.errors import BadInput, Refused
+from aimass.proto.plan import PrivacySettings, TrainSettings
+from aimass.proto.task import Task, load_parameters
+from aimass.proto.tensors import Blob
+
+__all__ = ["PrivateTrainer", "PrivatelyTrained", "fresh_noise"]
+
+Noise = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+"""A clipped sum in, the sum with noise out; every call draws anew."""
+
+
+def fresh_noise(noise: GridNoise) -> Noise:
+    """Noise from a stream of its own, whose key nobody else has."""
+    stream = NoiseStream()
+    return lambda values: noised(noise, values, stream)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PrivatelyTrained:
+    """The contribution, the new local state, and how many steps were really done: what a ledger commits."""
+
+    contribution: Contribution
+    state: bytes
+    steps: int
+
+
+class PrivateTrainer:
+    """Trains one task's model privately, after it has looked whether that can be done; it looks once.
+
+    `token` gives secret bytes, `noise` makes the noise of one training; both are for tests to replace.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        device: str = "cpu",
+        token: Token = secrets.token_bytes,
+        noise: Callable[[GridNoise], Noise] = fresh_noise,
+    ) -> None:
+        self._task, self._device, self._token, self._noise = task, device, token, noise
+        self._looked = False
+
+    def train(
+        self,
+        shard: Shard,
+        parameters: Blob,
+        local_state: bytes,
+        settings: TrainSettings,
+        privacy: PrivacySettings,
+    ) -> PrivatelyTrained:
+        """`settings.steps` steps from `parameters`.
+
+        Raises `Refused` for a model whose rows cannot be kept apart, and `BadInput` where training diverges or the
+        settings are no private plan's.
+        """
+        if settings.steps is None:
+            raise BadInput("a private step counts its steps", code="private.steps", cure="Give `train.steps`.")
+        if not self._looked:
+            require_private(self._task)
+            self._looked = True
+        # Nothing here repeats, so nothing is gained by slower kernels. Torch's own randomness is for dropout: a mask
+        # falls on a place in the batch, and which row has that place depends on who else was drawn; only masks that
+        # nobody knows are the same to every row. A server knows the plan's seed.
+        on_one_thread(deterministic=False)
+        torch.manual_seed(int.from_bytes(self._token(8), "little", signed=True))
+        model = self._task.build()
+        load_parameters(model, parameters)
+        model.to(self._device).train()
+        state = self._optimise(model, shard, local_state, settings, privacy)
+        _keep_the_rest(model, parameters)
+        return PrivatelyTrained(update_of(model, parameters, 1.0, settings), state, settings.steps)
+
+    def _optimise(
+        self,
+        model: torch.nn.Module,
+        shard: Shard,
+        local_state: bytes,
+        settings: TrainSettings,
+        privacy: PrivacySettings,
+    ) -> bytes:
+        parameters = list(trained(model).values())
+        anchors = [parameter.detach().clone() for parameter in parameters] if settings.proximal_mu else None
+        optimizer = optimizer_of(parameters, settings)
+        if settings.keep_optimizer and local_state:
+            restore_optimizer(optimizer, Blob(local_state))
+        rows = _Rows(self._task, shard, self._device)
+        sums = ClippedSums(model, privacy.clip)
+        noise = self._noise(grid_noise(privacy, sums.count))
+        cap = privacy.cap(len(rows.labels))
+        for _ in range(settings.steps or 0):
+            drawn = poisson_sample(len(rows.labels), privacy.sampling_rate, cap, self._token)
+            total = sums.zeros()
+            for start in range(0, len(drawn), settings.batch_size):  # an empty sample is a step of noise alone
+                inputs, labels = rows.at(drawn[start : start + settings.batch_size])
+                sums.add(total, row_losses(self._task, model(*inputs), labels))
+            # Divided by the plan's number, never by the rate times the rows here: the scale of the noise would tell
+            # the rows, and a neighbour has one more.
+            noisy = torch.from_numpy(noise(total.cpu().numpy()) / privacy.divisor).to(self._device)
+            for place, (parameter, part) in enumerate(sums.parts(noisy)):
+                parameter.grad = part.to(parameter.dtype)
+                if anchors is not None:
+                    parameter.grad.add_(parameter.detach() - anchors[place], alpha=settings.proximal_mu)
+            optimizer.step()
+        sums.close()
+        return store_optimizer(optimizer) if settings.keep_optimizer else b""
+
+
+class _Rows:
+    """A shard's training rows as the model takes them."""
+
+    def __init__(self, task: Task, shard: Shard, device: str) -> None:
+        self._device = device
+        self._inputs = tuple(argument.to(device) for argument in task.inputs(shard.train))
+        self.labels = torch.from_numpy(shard.train.labels).to(device)
+
+    def at(self, positions: npt.NDArray[np.intp]) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        index = torch.from_numpy(positions).to(self._device)
+        return tuple(argument[index] for argument in self._inputs), self.labels[index]
+
+
+def _keep_the_rest(model: torch.nn.Module, parameters: Blob) -> None:
+    """Raise `Refused` where anything but a trained parameter has changed: it saw rows, and had no noise."""
+    own = trained(model)
+    for name, value in model.state_dict().items():
+        # By their bits: a NaN that stays is no change.
+        if name not in own and not torch.equal(*(_bits(each.cpu()) for each in (value, parameters.torch(name)))):
+            raise Refused(
+                "training changed a buffer: it saw rows, and differential privacy covers trained parameters alone",
+                code="private.buffers",
+                value=name,
+                cure="Take out layers that keep statistics; `aimass task check` names them.",
+            )
+
+
+def _bits(value: torch.Tensor) -> torch.Tensor:
+    return value.contiguous().reshape(-1).view(torch.uint8)
