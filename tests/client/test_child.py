@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aimass.client.child import ChildDied, ChildFailed, start_child
@@ -16,7 +17,7 @@ from aimass.proto.contribution import decode_contribution
 from aimass.proto.errors import BadInput, IntegrityError, LimitExceeded, Unavailable
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
-from aimass.proto.plan import EvaluateSettings, TrainSettings
+from aimass.proto.plan import EvaluateSettings, PrivacySettings, TrainSettings
 from aimass.proto.step import StepKind
 from aimass.proto.task import first_model, load, locate
 from aimass.proto.tensors import Blob
@@ -81,6 +82,32 @@ def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bi
         left = ["child.log", "identity.key", "model.safetensors", "scratch", "state"]
         assert sorted(path.name for path in tmp_path.iterdir()) == left
         assert not list((tmp_path / "scratch").iterdir())
+
+    asyncio.run(work())
+
+
+def test_a_confined_child_trains_privately_says_its_steps_and_never_repeats_itself(tmp_path: Path) -> None:
+    async def work() -> None:
+        secret, model, state = started(tmp_path)
+        (tmp_path / "scratch").mkdir()
+        privacy = PrivacySettings(noise_multiplier=1.0, clip=1.0, sampling_rate=0.2, delta=1e-5, divisor=40.0)
+        steps = TrainSettings(batch_size=32, learning_rate=0.1, steps=3, weight="one")
+        child = await start_child(locate("heart"), manifest(), tmp_path, secret, tmp_path / "scratch")
+        try:
+            made = [
+                await child.work(
+                    msgspec.structs.replace(order(StepKind.TRAIN, train=steps), privacy=privacy), model, state, 1 << 20
+                )
+                for _ in "ab"
+            ]
+            assert [each.private_steps for each in made] == [3, 3]
+            assert bytes(made[0].contribution) != bytes(made[1].contribution)
+            assert decode_contribution(Blob(made[0].contribution)).groups["update"].weight == 1.0
+            public = [await child.work(order(StepKind.TRAIN, train=steps), model, state, 1 << 20) for _ in "ab"]
+            assert bytes(public[0].contribution) == bytes(public[1].contribution)
+            assert public[0].private_steps == 0
+        finally:
+            await child.stop()
 
     asyncio.run(work())
 

@@ -156,6 +156,7 @@ def test_a_clipped_sum_is_that_of_a_loop_over_the_rows(name: str, share: float) 
     assert float((total - expected).norm() / expected.norm()) < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook")
 def test_the_sum_is_opacus_own_where_opacus_is_asked_directly() -> None:
     torch.manual_seed(5)
     build, rows = MODELS["convolutions"]

@@ -188,7 +188,10 @@ class _Ghost:
             return
         layer = cast("torch.nn.Linear", self._layer)
         if layer.weight.requires_grad:
-            yield layer.weight, back.T @ self._inputs.reshape(-1, self._inputs.shape[-1]).to(back.dtype)
+            yield (
+                cast("Parameter", layer.weight),
+                back.T @ self._inputs.reshape(-1, self._inputs.shape[-1]).to(back.dtype),
+            )
         if layer.bias is not None and layer.bias.requires_grad:
             yield layer.bias, back.sum(0)
 
