@@ -89,6 +89,12 @@ def test_results_are_multiples_of_the_step_whatever_the_values(
     assert (steps - zero == steps_of(noise, np.array(values, np.float64))).all()
 
 
+def test_values_go_to_the_nearest_step() -> None:
+    noise = GridNoise(1.0, 2.0**29, 4)
+    assert noise.step == 1.0
+    assert steps_of(noise, np.array([0.6, -0.6, 1.4, 1e9 + 0.9])).tolist() == [1, -1, 1, 10**9 + 1]
+
+
 @given(st.data())
 def test_neighbours_are_no_farther_apart_than_what_is_accounted(data: st.DataObject) -> None:
     """In whole numbers: |steps(a) - steps(b)| <= sensitivity of `accounted`, for |a - b| <= clip."""

@@ -150,6 +150,19 @@ def test_impossible_plans_are_refused(changes: dict[str, Any], z: float) -> None
     assert code_of(dataclasses.replace(setting(), **changes), z) is Code.PLAN
 
 
+def test_a_rounds_circle_has_the_honest_shares_that_were_counted_on() -> None:
+    assert Circle.of(100, 100_000, 90) == HUNDRED
+    assert Circle.of(10, 1, 9) == TEN
+    assert Circle.of(10, 0, 9).colluders == 0
+    HUNDRED.check_round(100, 100_000, 90)
+    HUNDRED.check_round(95, 100_000, 95)
+    HUNDRED.check_round(20, 500_000, 90)
+    for members, gamma, least in ((100, 100_000, 89), (100, 110_000, 90), (20, 600_000, 90)):
+        with pytest.raises(FaultError) as caught:
+            HUNDRED.check_round(members, gamma, least)
+        assert caught.value.fault.code is Code.POLICY
+
+
 # ------------------------------------------------------------------- what both parties hash
 
 

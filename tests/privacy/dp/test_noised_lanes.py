@@ -62,6 +62,8 @@ def context_of(plan: LanePlan) -> RoundContext:
         scale=plan.scale,
         layout_digest=plan.digest,
         dp_digest=plan.noise_digest,
+        min_cohort=9,
+        gamma_ppm=100_000,
     )
 
 
@@ -162,6 +164,15 @@ def test_a_context_of_other_noise_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FaultError) as caught:
         plan.check_context(dataclasses.replace(context, **change))
     assert caught.value.fault.code is Code.PLAN
+
+
+@pytest.mark.parametrize("change", [{"min_cohort": 8}, {"gamma_ppm": 700_000}])
+def test_a_round_with_less_noise_than_was_counted_on_is_refused(change: dict[str, Any]) -> None:
+    """Row 46: a lower least cohort, or more colluders, than the noise was made for."""
+    plan = planned()
+    with pytest.raises(FaultError) as caught:
+        plan.check_context(dataclasses.replace(context_of(plan), **change))
+    assert caught.value.fault.code is Code.POLICY
 
 
 @pytest.mark.parametrize(

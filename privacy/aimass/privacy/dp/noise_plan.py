@@ -3,6 +3,10 @@
 Distributed discrete Gaussian: Kairouz, Liu and Steinke 2021, with the noise calibrated to the worst cohort that is
 accepted, so that the stated noise is there whatever drops out and even if the tolerated colluders add none. Skellam
 noise (Agarwal, Kairouz and Liu 2021) takes the same constants.
+
+What is hidden is what a partner contributed, not that it took part: who is in a sum is public, and a partner who stays
+away takes a share of the noise along. The neighbour of a cohort is the same one in which a partner's contribution is
+zero ("replace-special"); figures under "add or remove one" are that, with presence known.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from aimass.privacy.secagg.codec import u16, u64
 from aimass.privacy.secagg.context import MAX_LANES, MAX_MEMBERS
 from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.labels import Name, digest
+from aimass.privacy.secagg.parameters import corrupted, quorum
 
 __all__ = ["LEAST_DEVIATION", "Circle", "NoiseKind", "NoisePlan", "Setting", "plan_noise", "solve_multiplier"]
 
@@ -54,7 +59,7 @@ class Circle:
         """Raise `FaultError` E_POLICY where sums of fewer than a majority with the colluders could be opened."""
         if not 1 <= self.members <= MAX_MEMBERS or not 0 <= self.colluders < self.members:
             raise fail(Code.PLAN, "the circle of distributed noise is impossible", self.members, MAX_MEMBERS)
-        least = (self.members + self.colluders) // 2 + 1
+        least = quorum(self.members, self.colluders)
         if not least <= self.quorum <= self.members:
             raise fail(
                 Code.POLICY,
@@ -62,6 +67,18 @@ class Circle:
                 self.quorum,
                 f"{least} to {self.members}",
             )
+
+    @classmethod
+    def of(cls, members: int, gamma_ppm: int, min_cohort: int) -> Circle:
+        """The circle of a plan's largest cohort."""
+        return cls(members, corrupted(members, gamma_ppm), min_cohort)
+
+    def check_round(self, members: int, gamma_ppm: int, min_cohort: int) -> None:
+        """Raise `FaultError` E_POLICY for a round whose sums may hold fewer honest shares than were counted on."""
+        if min_cohort < self.quorum:
+            raise fail(Code.POLICY, "the round's least cohort has too little noise", min_cohort, self.quorum)
+        if (found := corrupted(members, gamma_ppm)) > self.colluders:
+            raise fail(Code.POLICY, "the round tolerates more colluders than its noise does", found, self.colluders)
 
     @property
     def shares(self) -> int:

@@ -54,5 +54,3 @@ class NoiseStream:
 
     def __reduce_ex__(self, protocol: object = None) -> NoReturn:
         raise TypeError("a noise stream is neither copied nor pickled: its noise would be used twice")
-
-    __copy__ = __deepcopy__ = __reduce_ex__

@@ -74,8 +74,15 @@ def gaussian_table(variance: Fraction) -> Table:
     weights = list(_gaussian_weights(variance))
     below = list(accumulate(reversed(weights[1:])))
     high, low = _words(_entries(below, 2 * below[-1] + weights[0]))
-    mirrored_high = ~high[::-1] + (low[::-1] == 0)  # 2^128 - entry
-    return _table(-len(high), np.concatenate((high, mirrored_high)), np.concatenate((low, -low[::-1])))
+    high_too, low_too = _mirrored(high, low)
+    return _table(-len(high), np.concatenate((high, high_too)), np.concatenate((low, low_too)))
+
+
+def _mirrored(
+    high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """2^128 - entry of each, the last first."""
+    return ~high[::-1] + (low[::-1] == 0), -low[::-1]
 
 
 def _gaussian_weights(variance: Fraction) -> Iterator[int]:

@@ -133,6 +133,8 @@ class LanePlan:
     def check_context(self, context: RoundContext) -> None:
         """Raise `FaultError` where a round's sizes are not these: E_PLAN, and E_OVERFLOW for too many members.
 
+        With noise E_POLICY too, for a round of which a sum may hold less of it than was counted on.
+
         The layout's digest says nothing of the width: under another one, sums of signed lanes would be other numbers.
         """
         update = self.clip, self.scale
@@ -146,6 +148,8 @@ class LanePlan:
             if found != wanted:
                 raise fail(Code.PLAN, f"the round's {name} are not what this partner computed", found, wanted)
         self.check_members(len(context.ids))
+        if self.noise:
+            self.noise.setting.circle.check_round(len(context.ids), context.gamma_ppm, context.min_cohort)
 
 
 def plan_lanes(
