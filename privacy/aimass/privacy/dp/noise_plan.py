@@ -32,8 +32,8 @@ LEAST_DEVIATION: Final = 4.0
 """Of a discrete Gaussian share: from here on, sums of shares are a discrete Gaussian's to 10^-50."""
 _KAPPA: Final = 7.0
 """Standard deviations of a sum's coordinate that its lane holds."""
-_MISS: Final = math.exp(-0.5)
-"""beta: how often a rounding may miss the bound of its norm."""
+_TAIL: Final = 1.0
+"""sqrt(2 ln(1 / beta)) for beta = e^(-1/2): how often a rounding may miss the bound of its norm."""
 _MOST_SQUARE: Final = 1 << 62
 _LEAST_MULTIPLIER: Final = 1e-3
 _MOST_MULTIPLIER: Final = 1e5
@@ -112,7 +112,10 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NoisePlan:
-    """The constants that follow; `deviation` and `norm_squared` are in steps of a lane, `scale` steps to one."""
+    """The constants that follow; `deviation` and `norm_squared` are in steps of a lane, `scale` steps to one.
+
+    They are made by operations that IEEE 754 rounds correctly alone, so all parties have the same bits of them.
+    """
 
     setting: Setting
     multiplier: float
@@ -203,15 +206,14 @@ def plan_noise(setting: Setting, multiplier: float) -> NoisePlan:
 def _derived(setting: Setting, multiplier: float) -> NoisePlan:
     _check(setting, multiplier)
     circle, bits = setting.circle, setting.bits
-    room = 4.0**bits - circle.members * _KAPPA**2
+    room = float(1 << 2 * bits) - circle.members * _KAPPA**2
     if room <= 0:
         raise fail(Code.PLAN, "lanes are too narrow for the rounding of so many members", bits)
     signal, noise = circle.members / math.sqrt(setting.block), multiplier * math.sqrt(circle.members / circle.shares)
-    scaled = math.sqrt(room) / (2 * _KAPPA * math.hypot(signal, noise))
+    scaled = math.sqrt(room) / (2 * _KAPPA * math.sqrt(signal * signal + noise * noise))
     deviation = scaled * multiplier / math.sqrt(circle.shares)
     root = math.sqrt(setting.size)
-    tries = math.sqrt(-2 * math.log(_MISS))
-    square = min((scaled + root) ** 2, scaled**2 + root**2 / 4 + tries * (scaled + root / 2))
+    square = min((scaled + root) * (scaled + root), scaled * scaled + setting.size / 4 + _TAIL * (scaled + root / 2))
     if square >= _MOST_SQUARE or deviation > MOST_DEVIATION:
         raise fail(Code.PLAN, "lanes are wider than noise can be made for", bits)
     return NoisePlan(setting, multiplier, scaled / setting.clip, deviation, math.floor(square))
