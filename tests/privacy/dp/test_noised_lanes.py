@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aimass.privacy.dp.noise_plan import Circle, NoisePlan, Setting, plan_noise
+from aimass.privacy.dp.adaptive import Adaptive
+from aimass.privacy.dp.noise_plan import Circle, NoiseKind, NoisePlan, Setting, plan_noise
 from aimass.privacy.secagg.context import NO_DIGEST, LaneKind, RoundContext
 from aimass.privacy.secagg.faults import Code, FaultError
 from aimass.privacy.secagg.lanes import Groups, LanePlan, clipped, decode, encode, from_bytes, plan_lanes, to_bytes
@@ -164,6 +165,48 @@ def test_a_context_of_other_noise_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FaultError) as caught:
         plan.check_context(dataclasses.replace(context, **change))
     assert caught.value.fault.code is Code.PLAN
+
+
+# ------------------------------------------------------------------- votes on the clip
+
+
+MANY = plan_noise(Setting(Circle(100, 10, 90), COUNT, 20, 2.0), 0.5)
+RULE = Adaptive(MANY.setting.circle, 2.0)
+
+
+def voting(noise: NoisePlan | None = MANY, rule: Adaptive | None = RULE) -> LanePlan:
+    sizes = dataclasses.replace(SIZES, members=100, bits=13)
+    return plan_lanes(GROUPS, (), sizes, updates=True, noise=noise, adaptive=rule)
+
+
+def test_votes_stand_in_a_lane_of_their_own_and_their_share_comes_back() -> None:
+    plan = voting()
+    assert [spec.name for spec in plan.specs] == ["noised", "vote", "weight/a", "weight/b", "check"]
+    assert plan.noise_digest not in {MANY.digest, voting(rule=None).noise_digest}
+    assert plan.noise_digest != voting(rule=dataclasses.replace(RULE, quantile=0.6)).noise_digest
+    for within in (0, 40, 100):
+        lanes = [encode(plan, given(i, 1.9 if i < within else 2.1), keys(i), KEY) for i in range(100)]
+        found = decode(plan, summed(plan, lanes), 100, KEY).within()
+        assert found == pytest.approx(within / 100, abs=5 * 0.05 * math.sqrt(100 / 80))
+
+
+def test_without_votes_there_is_no_share() -> None:
+    plan = voting(rule=None)
+    assert decode(plan, encode(plan, given(1, 1.0), keys(1), KEY), 1, KEY).within() is None
+
+
+def test_votes_of_another_circle_or_without_noise_are_refused() -> None:
+    other = Adaptive(Circle(100, 10, 91), 2.0)
+    narrow = plan_noise(Setting(Circle(4096, 1000, 2549), COUNT, 14, 2.0, NoiseKind.SKELLAM), 0.5)
+    sizes = dataclasses.replace(SIZES, members=4096, bits=2)
+    wide = Adaptive(narrow.setting.circle, 2.0)
+    for call in (
+        lambda: voting(noise=None),
+        lambda: voting(rule=other),
+        lambda: plan_lanes(GROUPS, (), sizes, updates=True, noise=narrow, adaptive=wide),
+    ):
+        with pytest.raises(FaultError, match="votes"):
+            call()
 
 
 @pytest.mark.parametrize("change", [{"min_cohort": 8}, {"gamma_ppm": 700_000}])

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import struct
 from fractions import Fraction
 from typing import Final
 
 from aimass.privacy.dp.noise_plan import LEAST_DEVIATION, Circle
 from aimass.privacy.dp.sampler import discrete_gaussian
 from aimass.privacy.dp.streams import NoiseStream
+from aimass.privacy.secagg.codec import u32
 from aimass.proto.errors import BadInput
 
 __all__ = ["Adaptive", "next_clip", "share_within", "update_multiplier", "vote"]
@@ -57,6 +59,17 @@ class Adaptive:
     def deviation(self) -> float:
         """Of a partner's share of the noise, in steps."""
         return self.steps * self.bit_deviation / math.sqrt(self.circle.shares)
+
+    @property
+    def largest(self) -> float:
+        """What a sum of all votes stays below, in steps: seven deviations of the noise above all halves."""
+        spread = 7 * self.steps * self.bit_deviation * math.sqrt(self.circle.members / self.circle.shares)
+        return self.circle.members * self.steps / 2 + spread
+
+    @property
+    def data(self) -> bytes:
+        """The constants in bytes, for the round context."""
+        return u32(self.steps) + struct.pack(">ddd", self.first, self.quantile, self.rate)
 
     @property
     def rho(self) -> float:

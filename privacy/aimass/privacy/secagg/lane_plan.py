@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
+from aimass.privacy.dp.adaptive import Adaptive
 from aimass.privacy.dp.noise_plan import NoisePlan
 from aimass.privacy.secagg.context import MAX_MEMBERS, NO_DIGEST, LaneKind, LaneSpec, RoundContext, layout_digest
 from aimass.privacy.secagg.faults import Code, fail
+from aimass.privacy.secagg.labels import Name, digest
 from aimass.privacy.secagg.quantise import CHECK_LANES, largest_of, limbs_needed
 from aimass.proto.elements import FLOATS, INTEGERS
 
@@ -78,7 +80,8 @@ class LanePlan:
     weight), each in the order of names, and the check lanes at last; `digest` is their layout digest. No sum of
     `quantisation.members` inputs overflows the `bits` of a lane: signed lanes hold `largest` at most, limbs q bits.
 
-    With `noise` all tensors are one row of lanes, `noised`, in the same order; they hold what `NoisePlan` says.
+    With `noise` all tensors are one row of lanes, `noised`, in the same order; they hold what `NoisePlan` says. With
+    `adaptive` a lane `vote` follows them, whether the update was within the clip.
     """
 
     specs: tuple[LaneSpec, ...]
@@ -94,6 +97,7 @@ class LanePlan:
     groups: Groups
     metrics: tuple[str, ...]
     noise: NoisePlan | None = None
+    adaptive: Adaptive | None = None
 
     @property
     def clip(self) -> float:
@@ -103,6 +107,8 @@ class LanePlan:
     @property
     def noise_digest(self) -> bytes:
         """The context's `dp_digest`."""
+        if self.noise and self.adaptive:
+            return digest(Name.NOISE, self.noise.digest, self.adaptive.data)
         return self.noise.digest if self.noise else NO_DIGEST
 
     @property
@@ -159,6 +165,7 @@ def plan_lanes(
     *,
     updates: bool,
     noise: NoisePlan | None = None,
+    adaptive: Adaptive | None = None,
 ) -> LanePlan:
     """The lanes of a step's contributions, the same whatever the order of names.
 
@@ -174,10 +181,13 @@ def plan_lanes(
     labels = tuple(sorted(metrics))
     bits, largest = quantisation.bits + (quantisation.members - 1).bit_length(), largest_of(quantisation.bits)
     _check_noise(ordered, quantisation, noise, bits, updates)
+    _check_adaptive(noise, adaptive, bits)
     update_scale = noise.scale if noise else largest / quantisation.clip
     specs: list[LaneSpec] = []
     offset = 0
-    for name, kind, shape, clip, scale in _entries(ordered, labels, quantisation, update_scale, updates, noise):
+    for name, kind, shape, clip, scale in _entries(
+        ordered, labels, quantisation, update_scale, updates, noise, adaptive
+    ):
         limbs = 1
         if kind not in (LaneKind.UPDATE, LaneKind.NOISED):
             most = quantisation.max_weight if kind is LaneKind.WEIGHT else 2 * offset_of(clip, scale)
@@ -198,6 +208,7 @@ def plan_lanes(
         groups=ordered,
         metrics=labels,
         noise=noise,
+        adaptive=adaptive,
     )
 
 
@@ -222,6 +233,15 @@ def _check_noise(groups: Groups, quantisation: Quantisation, noise: NoisePlan | 
         )
 
 
+def _check_adaptive(noise: NoisePlan | None, adaptive: Adaptive | None, bits: int) -> None:
+    if adaptive is None:
+        return
+    if noise is None or noise.setting.circle != adaptive.circle:
+        raise fail(Code.PLAN, "votes on the clip go with distributed noise of the same circle")
+    if adaptive.largest >= 1 << bits - 1:
+        raise fail(Code.PLAN, "lanes are too narrow for the votes on the clip", adaptive.largest, 1 << bits - 1)
+
+
 def _entries(
     groups: Groups,
     metrics: Sequence[str],
@@ -229,11 +249,14 @@ def _entries(
     scale: float,
     updates: bool,
     noise: NoisePlan | None,
+    adaptive: Adaptive | None,
 ) -> Iterator[tuple[str, LaneKind, tuple[int, ...], float, float]]:
     """Name, kind, shape, clip and scale of everything, in order."""
     real = quantisation.real_bound, quantisation.real_scale
     if noise:
         yield "noised", LaneKind.NOISED, (noise.setting.size,), noise.setting.clip, scale
+    if adaptive:
+        yield "vote", LaneKind.NOISED, (1,), 0.5, float(adaptive.steps)
     for name, dtype, shape in () if noise else _tensors(groups):
         if dtype not in (*FLOATS, *INTEGERS):
             raise fail(Code.PLAN, f"{name} holds no numbers", dtype, ", ".join((*FLOATS, *INTEGERS)))

@@ -15,6 +15,8 @@ from typing import Final
 import numpy as np
 
 from aimass.privacy.dp import distributed
+from aimass.privacy.dp.adaptive import share_within, vote
+from aimass.privacy.dp.clipping import l2_norm
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.privacy.secagg.context import LaneKind, LaneSpec
 from aimass.privacy.secagg.faults import Code, fail
@@ -172,6 +174,9 @@ def _put_noised(
             for part, block in _blocks(contribution.groups[group].tensors[name].reshape(-1)):
                 values[place][part] = block
     stream = NoiseStream(lambda _: key())
+    if (rule := plan.adaptive) is not None:
+        own = vote(rule, l2_norm([values]), plan.noise.setting.clip, NoiseStream(lambda _: key()))
+        _of(plan.by_name["vote"], into)[:] = to_lanes(np.array([own]), plan.bits)
     _of(plan.by_name["noised"], into)[:] = distributed.encode(plan.noise, values, rotation, stream)
 
 
@@ -257,6 +262,13 @@ class LaneSums:
         """Sum of the weights of a group."""
         lanes = _of(self._plan.by_name[f"weight/{group}"], self._total)
         return float(from_limbs(lanes, self._plan.bits, self._plan.quantisation.members))
+
+    def within(self) -> float | None:
+        """The noised share of members whose update was within the clip, where they voted on it."""
+        if (rule := self._plan.adaptive) is None:
+            return None
+        total = centred(_of(self._plan.by_name["vote"], self._total), self._plan.bits)
+        return share_within(rule, int(total[0]), self._members)
 
     def tensors(self, group: str) -> tuple[str, ...]:
         """Names of a group's tensors."""
