@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -200,11 +200,12 @@ def test_votes_of_another_circle_or_without_noise_are_refused() -> None:
     narrow = plan_noise(Setting(Circle(4096, 1000, 2549), COUNT, 14, 2.0, NoiseKind.SKELLAM), 0.5)
     sizes = dataclasses.replace(SIZES, members=4096, bits=2)
     wide = Adaptive(narrow.setting.circle, 2.0)
-    for call in (
+    calls: list[Callable[[], LanePlan]] = [
         lambda: voting(noise=None),
         lambda: voting(rule=other),
         lambda: plan_lanes(GROUPS, (), sizes, updates=True, noise=narrow, adaptive=wide),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(FaultError, match="votes"):
             call()
 
