@@ -29,6 +29,7 @@ class Label(enum.Enum):
     TRANSCRIPT_HEAD = b"AIMass transcript head v1\0"
     RECEIPT = b"AIMass receipt v1\0"
     HEAD_SEEN = b"AIMass head seen v1\0"
+    LEDGER_HEAD = b"AIMass ledger head v1\0"
 
 
 _P: Final = 2**255 - 19

@@ -1,0 +1,280 @@
+"""The rules by which a data set's privacy is spent, as pure decisions; `ledger_file` makes them durable.
+
+One ledger belongs to one data set, as its partner names it, over all runs, tasks and servers. What may be spent is
+reserved before any data is touched, and counts in full from then on. Only two things give back: a cancellation before
+the training started, in the same process, and a training that took fewer steps than it reserved. What a crash leaves
+open is spent. Time is kept for people to read and decides nothing.
+
+A function here either returns the line to write, or raises what forbids it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from aimass.privacy.dp.accounting import Accountant, Figure, unbounded
+from aimass.privacy.dp.events import Budget, Event, events_of, tally
+from aimass.privacy.dp.ledger_lines import (
+    Committed,
+    EntryState,
+    Released,
+    Reserved,
+    Spent,
+    Started,
+    StudyClosed,
+    StudyOpened,
+)
+from aimass.privacy.dp.ledger_state import Entry, Ledger, Study, beyond
+from aimass.proto.errors import NotFound, Refused, WrongState
+
+__all__ = [
+    "Refusal",
+    "Standing",
+    "cancel",
+    "check_resend",
+    "close_study",
+    "commit",
+    "open_study",
+    "refused",
+    "reserve",
+    "restart",
+    "standing",
+    "start",
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """One budget: the figure of what is settled, that of what is reserved too, and what is left of epsilon."""
+
+    budget: Budget
+    settled: Figure
+    whole: Figure
+
+    @property
+    def left(self) -> float:
+        """What may be added to epsilon; events add less than they cost alone, so this is no price."""
+        return max(0.0, self.budget.epsilon - self.whole.epsilon)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a debit is not made: how much it would add, how much is left, since when, and what has no bound."""
+
+    standing: Standing
+    after: Figure
+    since: float
+    without_bound: tuple[Event, ...]
+
+    @property
+    def asked(self) -> float:
+        """What the debit would add to epsilon."""
+        return self.after.epsilon - self.standing.whole.epsilon if math.isfinite(self.after.epsilon) else math.inf
+
+    def error(self) -> Refused:
+        """The refusal as an error."""
+        budget, unit = self.standing.budget, self.standing.budget.terms.unit
+        if self.without_bound:
+            return Refused(
+                f"this data set has a budget for each {unit}, and an event says nothing of a whole {unit}",
+                code="ledger.no_bound",
+                value=", ".join(
+                    f"{type(each.mechanism).__name__} for one {each.unit}" for each in self.without_bound[:3]
+                ),
+                limit=f"mechanisms with a bound for one {unit}",
+                cure=f"Use a mechanism that protects a {unit}, or take the budget for it back.",
+            )
+        return Refused(
+            "the privacy budget of this data set is too small",
+            code="ledger.E_BUDGET",
+            value=f"{self.asked:.4f} more, {self.after.sentence()}",
+            limit=f"{self.standing.left:.4f} left of {budget.epsilon:g} since {_moment(self.since)}",
+            cure="Plan fewer rounds or more noise, or ask the partner to raise the budget of this data set.",
+        )
+
+
+def reserve(
+    ledger: Ledger,
+    accountant: Accountant,
+    *,
+    run_id: str,
+    round_: int,
+    purpose: str,
+    events: Iterable[Event],
+    at: float,
+    study: int | None = None,
+) -> Reserved:
+    """The reservation of one step. Raises `Refused` where it does not fit every budget, or its study."""
+    _check_trusted(ledger)
+    asked = _merged(events)
+    if study is not None:
+        _check_inside(ledger, _study(ledger, study), asked)
+    elif refusal := refused(ledger, accountant, asked):
+        raise refusal.error()
+    return Reserved(
+        number=ledger.next_number, run_id=run_id, round=round_, purpose=purpose, events=asked, at=at, study=study
+    )
+
+
+def open_study(ledger: Ledger, accountant: Accountant, *, name: str, events: Iterable[Event], at: float) -> StudyOpened:
+    """The reservation of a whole study. Raises `Refused` where it does not fit every budget."""
+    _check_trusted(ledger)
+    asked = _merged(events)
+    if refusal := refused(ledger, accountant, asked):
+        raise refusal.error()
+    return StudyOpened(number=ledger.next_number, name=name, events=asked, at=at)
+
+
+def refused(ledger: Ledger, accountant: Accountant, asked: tuple[Event, ...]) -> Refusal | None:
+    """Why these events may not be reserved on top of all that counts, by the first budget that they break."""
+    if not ledger.budgets:
+        raise Refused(
+            "this data set has no privacy budget",
+            code="ledger.no_budget",
+            value=ledger.data_set,
+            cure="State one in the policy before anything is debited.",
+        )
+    for stand in standing(ledger, accountant):
+        terms, before = stand.budget.terms, Counter(ledger.pending())
+        before.update(tally(asked))
+        after = accountant.figure(terms, ledger.settled(), before)
+        if after.epsilon > stand.budget.epsilon or not math.isfinite(after.epsilon):
+            without = unbounded(tally(asked), terms) or unbounded(ledger.settled(), terms)
+            return Refusal(stand, after, ledger.changed_at, without or unbounded(ledger.pending(), terms))
+    return None
+
+
+def standing(ledger: Ledger, accountant: Accountant) -> tuple[Standing, ...]:
+    """Each budget with what stands against it."""
+    settled, pending = ledger.settled(), ledger.pending()
+    return tuple(
+        Standing(
+            budget,
+            accountant.figure(budget.terms, settled),
+            accountant.figure(budget.terms, settled, pending),
+        )
+        for budget in ledger.budgets
+    )
+
+
+def start(ledger: Ledger, number: int, at: float) -> Started:
+    """The training begins: to be written before data is touched."""
+    _in_state(ledger, number, EntryState.RESERVED, "start")
+    _check_trusted(ledger)
+    return Started(number=number, at=at)
+
+
+def cancel(ledger: Ledger, number: int, at: float) -> Released:
+    """Give back a reservation that never started. Whoever restarts has spent it: call it in the same process alone."""
+    _in_state(ledger, number, EntryState.RESERVED, "cancel")
+    return Released(number=number, at=at)
+
+
+def commit(ledger: Ledger, number: int, events: Iterable[Event], result: str, at: float) -> Committed:
+    """The training ended and its encoded update has the digest `result`: as many steps as reserved, or fewer."""
+    entry = _in_state(ledger, number, EntryState.TRAINING, "commit")
+    spent = events_of(tally(events))
+    if over := beyond(tally(spent), tally(entry.reserved)):
+        raise Refused(
+            "more was spent than was reserved",
+            code="ledger.E_LEDGER",
+            value=_told(over),
+            limit=_told(entry.reserved),
+            cure="This is a fault of the software: the entry is counted in full, and its update must not leave.",
+        )
+    return Committed(number=number, events=spent, result=result, at=at)
+
+
+def check_resend(ledger: Ledger, number: int, result: str) -> None:
+    """Let the same encoded update go out again without a debit; raises `WrongState` for any other."""
+    entry = _in_state(ledger, number, EntryState.COMMITTED, "send again")
+    if entry.result != result:
+        raise WrongState(
+            "this is another update than the one that was debited",
+            code="ledger.other_update",
+            value=result,
+            limit=entry.result,
+            cure="Reserve anew: new training or new noise is a new debit.",
+        )
+
+
+def close_study(ledger: Ledger, number: int, at: float) -> StudyClosed:
+    """Give back what the trials did not reserve. Raises `WrongState` while one is open."""
+    study = _study(ledger, number)
+    if waiting := [entry.number for entry in ledger.entries.values() if entry.study == study.number and entry.open]:
+        raise WrongState(
+            "a study is closed when its trials are done",
+            code="ledger.study_open",
+            value=f"entries {waiting}",
+            cure="Finish or cancel them first.",
+        )
+    return StudyClosed(number=number, at=at)
+
+
+def restart(ledger: Ledger, at: float) -> tuple[Spent, ...]:
+    """What a new process finds open is spent: nobody can know what became of it. Studies go on."""
+    return tuple(Spent(number=entry.number, at=at) for entry in ledger.entries.values() if entry.open)
+
+
+def _check_inside(ledger: Ledger, study: Study, asked: tuple[Event, ...]) -> None:
+    wanted = Counter(ledger.drawn(study.number))
+    wanted.update(tally(asked))
+    if over := beyond(wanted, tally(study.events)):
+        raise Refused(
+            "a trial asks for more than is left of its study",
+            code="ledger.E_BUDGET",
+            value=_told(over),
+            limit=_told(study.events),
+            cure="Close the study and open one that reserves more.",
+        )
+
+
+def _check_trusted(ledger: Ledger) -> None:
+    if ledger.doubts:
+        raise Refused(
+            "this copy of the ledger is older than one that this partner signed: an old backup came back",
+            code="ledger.E_LEDGER_ROLLBACK",
+            value=f"line {ledger.doubts[0].lines}",
+            limit="the newest copy",
+            cure="Restore the newest copy, or say with `aimass client budget accept` which one is to be gone on with.",
+        )
+
+
+def _in_state(ledger: Ledger, number: int, state: EntryState, what: str) -> Entry:
+    entry = ledger.entries.get(number)
+    if entry is None:
+        raise NotFound("the ledger has no such entry", code="ledger.entry", value=number)
+    if entry.state is not state:
+        raise WrongState(
+            f"an entry that is {entry.state} cannot {what}", code="ledger.state", value=number, limit=state.value
+        )
+    return entry
+
+
+def _study(ledger: Ledger, number: int) -> Study:
+    study = ledger.studies.get(number)
+    if study is None or not study.open:
+        raise NotFound("the ledger has no such open study", code="ledger.study", value=number)
+    return study
+
+
+def _merged(events: Iterable[Event]) -> tuple[Event, ...]:
+    asked = events_of(tally(events))
+    if not asked:
+        raise Refused("a debit names no event", code="ledger.empty", cure="Name what is to be spent.")
+    return asked
+
+
+def _told(events: Iterable[Event]) -> str:
+    return ", ".join(f"{each.times} x {type(each.mechanism).__name__} for one {each.unit}" for each in events)
+
+
+def _moment(at: float) -> str:
+    try:
+        return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):  # a clock that is beyond all calendars
+        return f"second {at:g}"

@@ -1,0 +1,159 @@
+"""Ledgers read and verified without holding them: for the daemon's start, for display, for whoever audits an export."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aimass.privacy.dp.ledger_lines import START, Head, Line
+from aimass.privacy.dp.ledger_state import EMPTY, Ledger, replay
+from aimass.privacy.signing import Label, sign, verify
+from aimass.proto.errors import BadInput, IntegrityError, Refused
+from aimass.proto.values import Value, canonical_json, decode_canonical_json
+
+__all__ = ["Reading", "decoded_head", "export_ledger", "read_lines", "rolled_back", "verified", "verify_export"]
+
+_NO_LEDGER = "0" * 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """What a file of lines says: its ledger, the hash of each line, the bytes of whole lines, whether more is torn."""
+
+    ledger: Ledger = EMPTY
+    heads: tuple[str, ...] = ()
+    size: int = 0
+    torn: bool = False
+    inode: int = 0
+
+    @property
+    def last(self) -> str:
+        """What the next line is chained to."""
+        return self.heads[-1] if self.heads else START
+
+    @property
+    def head(self) -> Head:
+        """How far the lines go."""
+        return Head(ledger=self.ledger.ledger or _NO_LEDGER, lines=len(self.heads), head=self.last)
+
+    def leads_to(self, head: Head) -> bool:
+        """Whether these lines begin with those that `head` stands for."""
+        if head.ledger != self.ledger.ledger or not 0 < head.lines <= len(self.heads):
+            return False
+        return self.heads[head.lines - 1] == head.head
+
+    def older_than(self, head: Head | None) -> bool:
+        """Whether a newer copy wrote `head` beside these lines; raises `IntegrityError` where a line was edited."""
+        if head is None:
+            return len(self.heads) > 1  # the first line's is written before anything is reserved
+        if self.leads_to(head) or head in self.ledger.accepted:
+            return False
+        if head.ledger == self.ledger.ledger and head.lines <= len(self.heads):
+            raise _edited(head.lines)
+        return True
+
+    def extended(self, line: bytes) -> Reading:
+        """After one more line, whose ledger the caller puts in."""
+        digest = hashlib.sha256(line).hexdigest()
+        return dataclasses.replace(self, heads=(*self.heads, digest), size=self.size + len(line) + 1, torn=False)
+
+
+class _Export(Value, frozen=True):
+    """A ledger to hand to somebody: its lines as they stand, its head, and the partner's signature over the head."""
+
+    format: str
+    head: Head
+    key: str
+    signature: str
+    lines: tuple[str, ...]
+
+
+def read_lines(path: Path) -> Reading:
+    """The ledger in `path`, every link of the chain verified; empty where there is none.
+
+    Raises `IntegrityError` that names the first line that was edited.
+    """
+    if not path.is_file():
+        return Reading()
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    return dataclasses.replace(verified(whole), torn=whole != data, inode=path.stat().st_ino)
+
+
+def verified(data: bytes) -> Reading:
+    """The ledger in whole lines."""
+    previous, heads, bodies = START, [], []
+    for place, text in enumerate(data.split(b"\n")[:-1], start=1):
+        try:
+            line = decode_canonical_json(Line, text, f"line {place} of the ledger")
+        except BadInput as error:
+            raise _edited(place) from error
+        if line.place != place or line.previous != previous:
+            raise _edited(place)
+        previous = hashlib.sha256(text).hexdigest()
+        heads.append(previous)
+        bodies.append(line.body)
+    return Reading(replay(bodies), tuple(heads), len(data))
+
+
+def decoded_head(path: Path) -> Head | None:
+    """The head that was noted beside a ledger."""
+    return decode_canonical_json(Head, path.read_bytes(), "the ledger's head.json") if path.is_file() else None
+
+
+def export_ledger(path: Path, identity: Ed25519PrivateKey) -> bytes:
+    """The ledger in `path` as one signed document. Rows are in it as keyed hashes alone."""
+    reading = read_lines(path)
+    lines = path.read_bytes()[: reading.size].decode().split("\n")[:-1]
+    head = canonical_json(reading.head)
+    return canonical_json(
+        _Export(
+            format="AIMass ledger v1",
+            head=reading.head,
+            key=identity.public_key().public_bytes_raw().hex(),
+            signature=sign(identity, Label.LEDGER_HEAD, head).hex(),
+            lines=tuple(lines),
+        )
+    )
+
+
+def verify_export(data: bytes, key: bytes) -> Ledger:
+    """What an exported ledger says, its chain, head and signature verified with the partner's public key.
+
+    Raises `BadInput`, `Unauthenticated` for another's signature, `IntegrityError` for lines that were edited.
+    """
+    export = decode_canonical_json(_Export, data, "an exported ledger")
+    reading = verified("".join(f"{line}\n" for line in export.lines).encode())
+    try:
+        signature = bytes.fromhex(export.signature)
+    except ValueError as error:
+        raise BadInput("a signature is not hexadecimal", code="ledger.export") from error
+    verify(key, Label.LEDGER_HEAD, canonical_json(export.head), signature, "the partner")
+    if reading.head != export.head:
+        raise _edited(len(export.lines))
+    return reading.ledger
+
+
+def rolled_back(head: Head | None, ledger: str) -> Refused:
+    """The refusal of an older copy."""
+    other = head is not None and head.ledger != ledger
+    return Refused(
+        "another ledger stood here before" if other else "this copy of the ledger is not the newest that there was",
+        code="ledger.E_LEDGER_ROLLBACK",
+        value="a ledger without its head.json" if head is None else f"lines that do not lead to line {head.lines}",
+        limit="the newest copy",
+        cure="Restore the newest copy, or say with `aimass client budget accept` that this one is to be gone on with, "
+        "and what was spent beyond it.",
+    )
+
+
+def _edited(place: int) -> IntegrityError:
+    return IntegrityError(
+        "the ledger was edited",
+        code="ledger.edited",
+        value=f"line {place}",
+        cure="Restore it from its newest copy; nothing is debited until it is whole.",
+    )
