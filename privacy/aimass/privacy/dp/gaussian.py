@@ -34,6 +34,7 @@ GRID_DEVIATION: Final = 1 << 29
 """Steps of the grid in a standard deviation: one pair of tables serves every noise."""
 _LARGEST: Final = 1 << 50
 """Steps of a value: the division by the step is then wrong by an eighth of a step at most."""
+_BLOCK: Final = 1 << 16
 _ROUNDING: Final = 1.25
 """By how many steps the rounding and the division may part two values that differ by less: 2 (1/2 + 1/8)."""
 
@@ -85,13 +86,23 @@ def noised(noise: GridNoise, values: npt.NDArray[Any], stream: NoiseStream) -> n
 
     Raises `BadInput` for another number of values, for values that are not finite, or beyond 2^50 steps.
     """
-    steps = steps_of(noise, values)
-    steps += discrete_gaussian(Fraction(GRID_DEVIATION**2), noise.count, stream)
-    return (steps * noise.step).reshape(values.shape).astype(values.dtype)
+    _check_shape(noise, values)
+    out = np.empty(values.size, values.dtype)
+    flat = values.reshape(-1)
+    for start in range(0, len(flat), _BLOCK):
+        steps = _steps(noise, flat[start : start + _BLOCK])
+        steps += discrete_gaussian(Fraction(GRID_DEVIATION**2), len(steps), stream)
+        out[start : start + _BLOCK] = steps * noise.step
+    return out.reshape(values.shape)
 
 
 def steps_of(noise: GridNoise, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """int64 [count]: the values in whole steps, the nearest; raises as `noised` does."""
+    _check_shape(noise, values)
+    return _steps(noise, values.reshape(-1))
+
+
+def _check_shape(noise: GridNoise, values: npt.NDArray[Any]) -> None:
     if values.dtype not in (np.float32, np.float64) or values.size != noise.count:
         raise BadInput(
             "noise was made for another vector",
@@ -99,7 +110,10 @@ def steps_of(noise: GridNoise, values: npt.NDArray[Any]) -> npt.NDArray[np.int64
             value=f"{values.size} {values.dtype}",
             limit=f"{noise.count} of float32 or float64",
         )
-    steps = values.reshape(-1).astype(np.float64)
+
+
+def _steps(noise: GridNoise, flat: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    steps = flat.astype(np.float64)
     with np.errstate(over="ignore"):  # infinity is refused as well
         steps /= noise.step
     if not (np.abs(steps) <= _LARGEST).all():  # NaN is not either

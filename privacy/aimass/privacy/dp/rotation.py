@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.privacy.secagg.labels import DIGEST_BYTES, MASK_KEY_BYTES, Name, derive
-from aimass.privacy.secagg.masks import stream
+from aimass.privacy.secagg.masks import stream_parts
 
 __all__ = ["LARGEST_BLOCK", "block_for", "hadamard", "padded", "rotate", "rotation_key", "unrotate"]
 
@@ -71,10 +71,12 @@ def unrotate(values: Vector, block: int, key: bytes) -> None:
 
 def _flip(values: Vector, key: bytes) -> None:
     """Change the sign where the key's stream has a one: bit i, the lowest of each byte first, is that of element i."""
-    drawn = stream(key, -(-len(values) // 8), np.dtype(np.uint8))
-    signs = np.unpackbits(drawn, count=len(values), bitorder="little").astype(np.uint64)
-    signs <<= np.uint64(63)
-    values.view(np.uint64)[:] ^= signs
+    draw = stream_parts(key, np.dtype(np.uint8))
+    for start in range(0, len(values), _CACHED):
+        part = values[start : start + _CACHED].view(np.uint64)
+        signs = np.unpackbits(draw(-(-len(part) // 8)), count=len(part), bitorder="little").astype(np.uint64)
+        signs <<= np.uint64(63)
+        part ^= signs
 
 
 def hadamard(values: Vector, block: int) -> None:
