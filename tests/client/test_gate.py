@@ -30,7 +30,7 @@ from aimass.proto.contribution import Contribution, Group, Metric, decode_contri
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput, IntegrityError, Refused
-from aimass.proto.plan import Cohort, Plan, SecureSettings, Stage, TaskRef, TrainSettings
+from aimass.proto.plan import Cohort, Plan, PrivacySettings, SecureSettings, Stage, TaskRef, TrainSettings
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy
 
@@ -292,3 +292,26 @@ def test_a_torn_last_line_is_cut_off_and_an_edited_or_missing_line_is_refused(tm
         path.write_bytes(damaged)
         with pytest.raises(IntegrityError):
             Journal(path, UNINTERRUPTED)
+
+
+PRIVATE = msgspec.structs.replace(
+    PLAN,
+    train=TrainSettings(batch_size=8, learning_rate=0.1, steps=20, weight="one"),
+    privacy=PrivacySettings(noise_multiplier=1.1, clip=1.0, sampling_rate=0.01, delta=1e-5, divisor=8.0),
+)
+
+
+@pytest.mark.parametrize("secure", [None, SECURE])
+def test_what_was_trained_privately_says_so_and_is_no_work_to_be_done_again(secure: SecureSettings | None) -> None:
+    plan = msgspec.structs.replace(PRIVATE, secure=secure)
+    released = release(sent(), plan, step(), MODEL, POLICY, draw=drawn, private_steps=20)
+    assert released.mechanisms[0] == "DP-SGD (noise 1.1, clip 1, rate 0.01, 20 steps)"
+    assert released.mechanisms[1] == ("plain sum" if secure is None else "secure aggregation (malicious, 20 bits)")
+    assert not released.repeatable
+
+
+@pytest.mark.parametrize("steps", [0, 19, 21])
+def test_training_that_was_less_private_than_the_plan_does_not_leave(steps: int) -> None:
+    with pytest.raises(Refused) as caught:
+        release(sent(), PRIVATE, step(), MODEL, POLICY, private_steps=steps)
+    assert caught.value.code == "release.private"

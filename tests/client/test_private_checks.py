@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +17,7 @@ from aimass.client.tasks.heart import task as heart
 from aimass.client.tasks.mnist import Mnist
 from aimass.client.tasks.mnist import task as mnist
 from aimass.proto.checks import State, sound
+from aimass.proto.commands import main
 from aimass.proto.errors import Refused
 from aimass.proto.task import Task
 
@@ -157,3 +159,16 @@ def test_looking_leaves_torchs_randomness_as_it_was() -> None:
     torch.manual_seed(3)
     list(private_findings(heart))
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_the_command_says_what_is_wrong_and_shows_what_would_be_right(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["task", "check", "heart"]) == 0
+    assert "each row's gradient is its own" in capsys.readouterr().out
+    build, _, _ = BAD["batch norm"]
+    monkeypatch.setattr("aimass.proto.task.load", lambda _: of(build))
+    assert main(["task", "check", "heart", "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert [finding["code"] for finding in shown["findings"]] == ["private.layer"]
+    assert any("GroupNorm" in line for line in shown["replacement"])

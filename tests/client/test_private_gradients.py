@@ -182,6 +182,33 @@ def test_no_row_adds_more_than_the_clip_and_rounding_stays_far_below_what_is_acc
         assert float((whole - less).norm()) <= 0.5 * (1 + 1e-5)
 
 
+def test_positions_that_cancel_are_not_clipped_too_little() -> None:
+    """Two positions whose shares of a row's gradient are ten thousand times the gradient itself."""
+
+    class Cancelling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 64, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.layer(x)
+            out: torch.Tensor = 1e4 * (y[:, 0] - y[:, 1])
+            return out
+
+    torch.manual_seed(5)
+    model = Cancelling().train()
+    near = torch.randn(ROWS, 1, 64)
+    inputs, labels = torch.cat([near, near + 1e-4 * torch.randn(ROWS, 1, 64)], dim=1), torch.randint(0, 64, (ROWS,))
+    _, norms = by_loop(model.double(), inputs.double(), labels, 0.01)
+    total, found = summed(model.float(), inputs, labels, 0.01)
+    assert float(((found - norms) / norms).abs().max()) < 1e-3
+    for row in range(ROWS):
+        alone, _ = summed(model, inputs[row : row + 1], labels[row : row + 1], 0.01)
+        rest, _ = summed(model, inputs[torch.arange(ROWS) != row], labels[torch.arange(ROWS) != row], 0.01)
+        assert float(alone.norm()) <= 0.01
+        assert float((total - rest).norm()) <= 0.01 * (1 + 1e-3)
+
+
 def test_a_row_whose_gradient_is_not_finite_counts_as_none() -> None:
     torch.manual_seed(5)
     for name in ("linear", "convolutions", "bare parameter"):

@@ -28,6 +28,10 @@ from aimass.proto.task import Task
 
 __all__ = ["ClippedSums", "row_losses", "trained"]
 
+_SPREAD: Final = 1e3
+"""A row whose positions cancel to less than this part of themselves is scaled down further: in a float32 sum over all
+positions, what they leave is rounding, in proportion to them and not to the row's gradient."""
+
 Parameter = torch.nn.Parameter
 Sampler = Callable[[torch.nn.Module, list[torch.Tensor], torch.Tensor], Mapping[Parameter, torch.Tensor]]
 _CONTAINERS: Final = (DPRNN, DPLSTM, DPGRU)
@@ -105,7 +109,8 @@ class ClippedSums:
         if not finite.all():
             for part in gradients:
                 part.drop(~finite)
-        factors = torch.where(finite, (self._clip / norms).clamp(max=1), 0).to(losses.dtype)
+        longest = torch.maximum(norms, sum((part.spread() for part in gradients), norms * 0) / _SPREAD)
+        factors = torch.where(finite, (self._clip / longest).clamp(max=1), 0).to(losses.dtype)
         for part in gradients:
             for parameter, value in part.summed(factors):
                 total[self._places[parameter]] += value.reshape(-1)
@@ -153,6 +158,9 @@ class _Whole:
         norms: torch.Tensor = torch.linalg.vector_norm(self._values, dim=1)
         return norms
 
+    def spread(self) -> torch.Tensor:
+        return torch.zeros(len(self._values), dtype=torch.float64, device=self._values.device)
+
     def drop(self, rows: torch.Tensor) -> None:
         self._values[rows] = 0
 
@@ -168,9 +176,23 @@ class _Ghost:
 
     def norms(self) -> torch.Tensor:
         sampler = GradSampleHooksFastGradientClipping.NORM_SAMPLERS[type(self._layer)]
-        found = sampler(self._layer, [self._inputs], self._back)
+        inputs, back = self._inputs, self._back
+        if back.dim() == 3:
+            # Positions may cancel: the square of the norm is then a small difference of large numbers, which float32
+            # would find too small, and clip too little.
+            inputs, back = inputs.double() if inputs.is_floating_point() else inputs, back.double()
+        found = sampler(self._layer, [inputs], back)
         norms: torch.Tensor = torch.stack([found[parameter] for parameter in _own(self._layer)]).norm(dim=0)
         return norms
+
+    def spread(self) -> torch.Tensor:
+        """[n]: the norms of what each position adds to a row's gradient, added up."""
+        if self._back.dim() == 2:
+            return torch.zeros(len(self._back), dtype=torch.float64, device=self._back.device)
+        sizes: torch.Tensor = torch.linalg.vector_norm(self._back, dim=2, dtype=torch.float64)
+        if self._inputs.is_floating_point():
+            sizes *= torch.linalg.vector_norm(self._inputs, dim=2, dtype=torch.float64)
+        return sizes.sum(1)
 
     def drop(self, rows: torch.Tensor) -> None:
         self._back = self._back.clone()

@@ -74,11 +74,14 @@ def release(
     policy: Policy,
     postprocessors: Mapping[str, Postprocessor] | None = None,
     draw: Callable[[int], bytes] = secrets.token_bytes,
+    private_steps: int = 0,
 ) -> Released:
-    """Decide what of a child's contribution leaves. `draw` gives secret bytes, for a rounding that nobody can predict.
+    """Decide what of a child's contribution leaves. `draw` gives secret bytes, for a rounding that nobody can predict;
+    `private_steps` is how many private steps the child says it did.
 
     Raises `Refused` where the policy demands secure aggregation and the plan has none, or does not allow the step's
-    analysis; `BadInput` for a contribution that does not fit the step.
+    analysis, or where training was not as private as the plan; `BadInput` for a contribution that does not fit the
+    step.
     """
     applied = postprocessors or {}
     if policy.secure_aggregation and plan.secure is None:
@@ -95,6 +98,7 @@ def release(
             value=step.purpose,
             limit=", ".join(policy.release.analyses) or "none",
         )
+    private = _private(plan, step, private_steps)
     contribution = decode_contribution(Blob(child_bytes))
     expected = _expected(step, contribution, model)
     check_contribution(contribution, expected, Limits(norm=policy.bounds.norm))
@@ -111,7 +115,7 @@ def release(
         sum(len(group.tensors) for group in kept.groups.values()),
         tuple(kept.metrics),
         tuple(kept.figures),
-        tuple(applied) or (PLAIN,),
+        (*private, *applied) if applied else (*private, PLAIN),
     )
     if plan.secure is None:
         return dataclasses.replace(released, parts=kept.parts())
@@ -119,10 +123,29 @@ def release(
     return dataclasses.replace(
         released,
         parts=[lanes],
-        mechanisms=(*applied, mechanism(plan.secure)),
+        mechanisms=(*private, *applied, mechanism(plan.secure)),
         beside=Beside(groups={name: dict(members) for name, members in expected.items()}, figures=dict(kept.figures)),
         lost=lost,
     )
+
+
+def _private(plan: Plan, step: Step, done: int) -> tuple[str, ...]:
+    """What the child did before, in words; raises `Refused` where it did not do what the plan says.
+
+    It is the child's word, which is worth what the approved task's code is worth.
+    """
+    privacy = plan.privacy
+    if privacy is None or step.kind is not StepKind.TRAIN:
+        return ()
+    if done != plan.train.steps:
+        raise Refused(
+            "training did not do the private steps of the plan: nothing of it leaves",
+            code="release.private",
+            value=done,
+            limit=plan.train.steps,
+        )
+    noise, clip, rate = privacy.noise_multiplier, privacy.clip, privacy.sampling_rate
+    return (f"DP-SGD (noise {noise:g}, clip {clip:g}, rate {rate:g}, {done} steps)",)
 
 
 def _lanes(

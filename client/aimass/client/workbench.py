@@ -153,7 +153,15 @@ class Workbench:
         made = await self._made(plan, order, model)
         watch.lap("worked")
         layout = Blob(map_file(model)).layout
-        released = await asyncio.to_thread(release, made.contribution, plan, step, layout, self._partner.policy)
+        released = await asyncio.to_thread(
+            release,
+            made.contribution,
+            plan,
+            step,
+            layout,
+            self._partner.policy,
+            private_steps=made.private_steps,
+        )
         watch.lap("checked")
         step_log = about(log, self._run_id, step.index)
         step_log.info("%s", watch)
