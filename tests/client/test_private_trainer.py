@@ -149,6 +149,20 @@ def test_how_many_rows_are_held_at_once_changes_nothing(size: int) -> None:
         np.testing.assert_allclose(value, whole[name], atol=1e-6)
 
 
+def test_no_more_rows_are_held_at_once_than_the_plan_says() -> None:
+    held: list[int] = []
+
+    class Counted(Plain):
+        def build(self) -> torch.nn.Module:
+            model = super().build()
+            model.register_forward_pre_hook(lambda _, inputs: held.append(len(inputs[0])))
+            return model
+
+    update(privacy=msgspec.structs.replace(PRIVACY, sampling_rate=1.0), task=Counted())
+    assert held[-4:] == [16, 16, 16, 12]
+    assert max(held) == 16
+
+
 def strange(values: Vector, deviation: float) -> bool:
     """Whether values are not independent draws of N(0, deviation^2), by mean, variance and fourth moment, 5 deviations."""
     z, count = values / deviation, len(values)
@@ -277,6 +291,13 @@ def test_dropout_comes_from_secret_randomness_and_never_from_a_seed_that_repeats
     assert not np.array_equal(first, other)
     made = [
         PrivateTrainer(heart, noise=silent).train(SHARD, START, b"", TRAIN, every).contribution.encode() for _ in "ab"
+    ]
+    assert made[0] != made[1]
+
+
+def test_samples_come_from_the_operating_system_and_not_from_the_plan() -> None:
+    made = [
+        PrivateTrainer(plain, noise=silent).train(SHARD, START, b"", TRAIN, OPEN).contribution.encode() for _ in "ab"
     ]
     assert made[0] != made[1]
 

@@ -150,6 +150,8 @@ class Workbench:
             evaluate=plan.evaluate,
             privacy=plan.privacy,
         )
+        # Nothing above reads a row for this step: what a private step costs is debited here, before the child is asked,
+        # and committed with `made.private_steps` once the gate has let it out (`private_terms` has the numbers).
         made = await self._made(plan, order, model)
         watch.lap("worked")
         layout = Blob(map_file(model)).layout
