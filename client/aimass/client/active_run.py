@@ -26,7 +26,7 @@ from aimass.proto.durable import append_line_unless_held
 from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState, printable
 from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
-from aimass.proto.step import Reduce, Step
+from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import map_file
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
@@ -162,6 +162,8 @@ class ActiveRun:
         if second is not None:
             await self._bench.close()
             return second
+        worked = self.session.worked if self.session is not None else {}
+        await self._bench.check_budget(plan, worked.get(f"{StepKind.TRAIN}:", 0))
         return Phase.JOINED, None
 
     def _judged(self, plan: Plan, participants: int, levels: frozenset[str]) -> tuple[Phase, AimassError] | None:
@@ -444,6 +446,7 @@ class ActiveRun:
         about(log, self.run_id, step.index).info("%s", watch)
         if self._dropped(step):
             return
+        await self._bench.settle(product, digest)
         self._bench.journal(step, product, digest)
         self._apply(machine.Worked(index=step.index, digest=digest))
 

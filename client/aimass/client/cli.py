@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from aimass.client import membership_cli, runs_cli, shards_cli
+from aimass.client import budget_cli, membership_cli, runs_cli, shards_cli
 from aimass.proto.console import Handler, common, group
 
 __all__ = ["add_arguments"]
@@ -52,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     withdraw.add_argument("--all", action="store_true", help="every run, and take part in no other until `return`")
     _command(commands, "return", "take part again after `withdraw --all`", runs_cli.come_back)
     _command(commands, "journal", "every release, its chain verified", runs_cli.journal)
+    budget = _command(commands, "budget", "privacy budgets: spent, left, and a plan's price", budget_cli.budget)
+    budget.add_argument("data_set", nargs="?", default="", help="one data set (default: all that have a budget)")
+    budget.add_argument("--plan", type=Path, help="what one more round of this plan costs, and how many fit")
+    budget.add_argument("--rows", type=int, default=1_000_000, help="training rows, for plans that cut batches")
     policy = commands.add_parser("policy", help="show the policy, or check a plan against it").add_subparsers(
         required=True
     )

@@ -157,6 +157,7 @@ class Daemon:
             owner.close()
             for run in self._runs.values():
                 await run.stop()
+            await asyncio.to_thread(self.partner.budgets.close)
 
     async def _keep_connected(self, ready: Callable[[], None]) -> None:
         failures = 0

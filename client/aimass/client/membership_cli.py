@@ -39,6 +39,14 @@ learning_rate = 1.0
 metrics = ["loss", "accuracy", "auc"]   # leave as sums
 figures = []                             # shown for this partner alone, under secure aggregation too
 analyses = ["statistics"]
+unprotected = false                      # whether these may leave of a data set with a privacy budget, without noise
+
+# The most privacy that a data set may ever spend, over all runs, tasks and servers: then a plan needs differential
+# privacy, and what it spends is written down before its training starts. See: aimass client budget.
+# [[budgets]]
+# data_set = "heart"
+# epsilon = 8.0
+# delta = 1e-5           # well below one in the number of rows
 
 # The least that a plan with secure aggregation promises: it holds against a server that lies ("malicious"), or only
 # against one that follows the protocol ("hbc"); fewest partners in a sum; the share of them that may work together with

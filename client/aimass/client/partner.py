@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from aimass.client.budget import Budgets
 from aimass.client.journal import Journal
 from aimass.client.keeper import Keeper
 from aimass.client.model_cache import ModelCache
@@ -42,6 +43,7 @@ class Partner:
     journal: Journal
     cache: ModelCache
     sums: SumRecords
+    budgets: Budgets
     durability: Durability
     up: Pace
     down: Pace
@@ -136,6 +138,7 @@ def open_partner(folder: Path, durability: Durability, clock: Clock) -> Partner:
         Journal(folder / "journal.jsonl", durability),
         ModelCache(folder / "cache", durability),
         SumRecords(folder / "state" / "secagg.jsonl", durability),
+        Budgets(folder / "state" / "ledgers", durability, clock),
         durability,
         Pace(settings.limits.up_bytes_per_s, clock),
         Pace(settings.limits.down_bytes_per_s, clock),

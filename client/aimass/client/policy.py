@@ -53,12 +53,28 @@ class Bounds(Value, frozen=True):
 class Release(Value, frozen=True):
     """What may leave beside the sum: names of metrics that are summed, of figures shown for this partner alone.
 
-    A figure is no part of any sum: the server sees this partner's own number, under secure aggregation too.
+    A figure is no part of any sum: the server sees this partner's own number, under secure aggregation too. Metrics,
+    figures and analyses of a data set with a privacy budget stay here, since they are data without noise, unless they
+    may leave `unprotected`, beside the budget.
     """
 
     metrics: tuple[str, ...] = ("loss", "accuracy", "auc")
     figures: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ("statistics",)
+    unprotected: bool = False
+
+
+class DataBudget(Value, frozen=True):
+    """The most privacy that a data set may ever spend towards each `unit`, over all runs, tasks and servers.
+
+    Stated for a neighbour that has one more or one less of them, at `delta`, which should be well below one in their
+    number. What was spent stands in the data set's ledger, and a larger budget is a decision of this file alone.
+    """
+
+    data_set: Name
+    epsilon: Annotated[float, msgspec.Meta(gt=0, le=50)]
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    unit: Literal["example"] = "example"
 
 
 class Secure(Value, frozen=True):
@@ -95,6 +111,20 @@ class Policy(Value, frozen=True):
     plain_sums: bool = False
     secure_aggregation: bool = False
     secure: Secure = Secure()
+    budgets: tuple[DataBudget, ...] = ()
+
+    def __post_init__(self) -> None:
+        kinds = [(budget.data_set, budget.unit) for budget in self.budgets]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("`budgets` has two for one data set and unit")
+
+    def budgeted(self, data_set: str) -> bool:
+        """Whether a data set has a privacy budget."""
+        return any(budget.data_set == data_set for budget in self.budgets)
+
+    def protected(self, data_set: str) -> bool:
+        """Whether nothing of a data set leaves but what its budget accounts for."""
+        return self.budgeted(data_set) and not self.release.unprotected
 
     @property
     def smallest_sum(self) -> int:
@@ -169,6 +199,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
     return (
         Rule("schema", plan.data_schema, ", ".join(policy.schemas) or "none", plan.data_schema in policy.schemas),
         *_sums(policy, plan),
+        *_privacy(policy, plan),
         _most("rounds", planned_rounds(plan), bounds.rounds),
         _most("epochs", train.epochs or 0, bounds.epochs),
         _most("steps", train.steps or 0, bounds.steps),
@@ -227,6 +258,21 @@ def _sums(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
 
 def _least(name: str, value: float, limit: float) -> Rule:
     return Rule(name, f"{value:g}", f"from {limit:g}", value >= limit)
+
+
+def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
+    """What a data set with a budget asks of a plan; whether the budget is large enough its ledger says."""
+    data_set = policy.schemas.get(plan.data_schema, "")
+    if not policy.budgeted(data_set):
+        return ()
+    privacy = plan.privacy
+    told = "none" if privacy is None else f"each {privacy.unit}, noise {privacy.noise_multiplier:g}"
+    rules = [Rule("privacy", told, "differential privacy for each example", privacy is not None)]
+    if policy.protected(data_set):
+        asked = sorted({stage.driver for stage in plan.stages} & set(policy.release.analyses))
+        limit = "none without noise (release.unprotected)"
+        rules.append(Rule("privacy_analyses", ", ".join(asked) or "none", limit, not asked))
+    return tuple(rules)
 
 
 def _most(name: str, value: float, limit: float) -> Rule:

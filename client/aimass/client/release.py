@@ -75,9 +75,13 @@ def release(
     postprocessors: Mapping[str, Postprocessor] | None = None,
     draw: Callable[[int], bytes] = secrets.token_bytes,
     private_steps: int = 0,
+    *,
+    accounted: bool = False,
 ) -> Released:
     """Decide what of a child's contribution leaves. `draw` gives secret bytes, for a rounding that nobody can predict;
     `private_steps` is how many private steps the child says it did.
+
+    With `accounted` nothing leaves but a noised update, which a privacy ledger accounts for.
 
     Raises `Refused` where the policy demands secure aggregation and the plan has none, or does not allow the step's
     analysis, or where training was not as private as the plan; `BadInput` for a contribution that does not fit the
@@ -98,6 +102,13 @@ def release(
             value=step.purpose,
             limit=", ".join(policy.release.analyses) or "none",
         )
+    if accounted and step.kind not in (StepKind.TRAIN, StepKind.EVALUATE):
+        raise Refused(
+            "this data set has a privacy budget, and an analysis carries no noise",
+            code="release.budget",
+            value=step.purpose,
+            limit="release.unprotected in the policy",
+        )
     private = _private(plan, step, private_steps)
     contribution = decode_contribution(Blob(child_bytes))
     expected = _expected(step, contribution, model)
@@ -105,10 +116,11 @@ def release(
     for process in applied.values():
         contribution = process(contribution)
     metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)
+    names, figures = (frozenset[str](), frozenset[str]()) if accounted else (metrics, frozenset(policy.release.figures))
     kept = Contribution(
         groups={name: Group(group.weight, _own(group.tensors)) for name, group in contribution.groups.items()},
-        metrics={name: metric for name, metric in contribution.metrics.items() if name in metrics},
-        figures={name: value for name, value in contribution.figures.items() if name in policy.release.figures},
+        metrics={name: metric for name, metric in contribution.metrics.items() if name in names},
+        figures={name: value for name, value in contribution.figures.items() if name in figures},
     )
     released = Released(
         [],

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from aimass.client.budget import Debit
 from aimass.client.child import ChildDied, Made, Worker, start_child
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
@@ -26,7 +27,7 @@ from aimass.proto.rng import stream_seed
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import map_file
 from aimass.proto.task import TaskSource, locate
-from aimass.proto.tensors import Blob
+from aimass.proto.tensors import Blob, Layout
 from aimass.proto.transfer import FetchRequest, fetch
 from aimass.proto.v1 import federation_pb2 as pb
 
@@ -53,10 +54,13 @@ class Uplink(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Product:
-    """What a step's work came to: what the gate lets leave, and the local state to keep if it counts."""
+    """What a step's work came to: what the gate lets leave, the local state to keep if it counts, and, where a privacy
+    ledger accounts for it, the debit and how many private steps were done."""
 
     released: Released
     state: bytes
+    debit: Debit | None = None
+    steps: int = 0
 
 
 async def start_worker(source: TaskSource, manifest: ShardManifest, partner: Partner) -> Worker:
@@ -150,26 +154,45 @@ class Workbench:
             evaluate=plan.evaluate,
             privacy=plan.privacy,
         )
-        # Nothing above reads a row for this step: what a private step costs is debited here, before the child is asked,
-        # and committed with `made.private_steps` once the gate has let it out (`private_terms` has the numbers).
+        debit = await self._debited(plan, step)
         made = await self._made(plan, order, model)
         watch.lap("worked")
         layout = Blob(map_file(model)).layout
-        released = await asyncio.to_thread(
-            release,
-            made.contribution,
-            plan,
-            step,
-            layout,
-            self._partner.policy,
-            private_steps=made.private_steps,
-        )
+        released = await asyncio.to_thread(self._released, made, plan, step, layout)
         watch.lap("checked")
         step_log = about(log, self._run_id, step.index)
         step_log.info("%s", watch)
         if released.lost:
             step_log.warning("beyond the lanes that the plan has: %s", "; ".join(released.lost))
-        return Product(released, bytes(made.state) if step.kind is StepKind.TRAIN else b"")
+        state = bytes(made.state) if step.kind is StepKind.TRAIN else b""
+        return Product(released, state, debit, made.private_steps)
+
+    def _released(self, made: Made, plan: Plan, step: Step, layout: Layout) -> Released:
+        policy = self._partner.policy
+        accounted = policy.protected(policy.schemas[plan.data_schema])
+        return release(
+            made.contribution, plan, step, layout, policy, private_steps=made.private_steps, accounted=accounted
+        )
+
+    async def check_budget(self, plan: Plan, begun: int) -> None:
+        """Raise `Refused` for a plan that does not fit what is left of the data set's privacy budget, but for the
+        training steps that were `begun`."""
+        policy, rows = self._partner.policy, (await self.worker(plan)).opened.training_rows
+        data_set = policy.schemas[plan.data_schema]
+        await asyncio.to_thread(self._partner.budgets.check, policy, data_set, plan, rows, begun)
+
+    async def _debited(self, plan: Plan, step: Step) -> Debit | None:
+        """The debit of a training step, on the disk before the child gets its order; None where none is kept."""
+        if step.kind is not StepKind.TRAIN:
+            return None
+        policy, rows = self._partner.policy, (await self.worker(plan)).opened.training_rows
+        data_set = policy.schemas[plan.data_schema]
+        return await asyncio.to_thread(self._partner.budgets.debit, policy, data_set, plan, self._run_id, step, rows)
+
+    async def settle(self, product: Product, digest: str) -> None:
+        """What was really spent, and what came of it, before that leaves. Raises `Refused` where it may not."""
+        if product.debit is not None:
+            await asyncio.to_thread(product.debit.settle, product.steps, digest)
 
     async def _made(self, plan: Plan, order: Order, model: Path) -> Made:
         """The child's work; one that dies is replaced once."""

@@ -331,7 +331,7 @@ def _check_privacy(plan: Plan | PlanDraft) -> None:
         raise ValueError("`train.gradient_clip` stands beside `privacy.clip`, which clips each row's gradient: drop it")
 
 
-def planned_rounds(plan: Plan) -> float:
+def planned_rounds(plan: Plan | PlanDraft) -> float:
     """Training rounds of all stages together; infinite where a stage's number cannot be read."""
     return sum(_rounds(stage, without=0) for stage in plan.stages)
 

@@ -1,0 +1,160 @@
+"""The privacy ledgers of this partner's data sets, and the debit of each training step: before data is touched.
+
+A data set that has a budget in the policy has a ledger below `state/ledgers`, whatever run, task or server it serves.
+The daemon holds it from the first debit on until it stops.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aimass.client.policy import DataBudget, Policy
+from aimass.privacy.dp.events import (
+    Budget,
+    Event,
+    Mechanism,
+    PoissonGaussian,
+    Relation,
+    Terms,
+    TruncatedPoissonGaussian,
+    Unit,
+    check_delta,
+)
+from aimass.proto.clock import Clock
+from aimass.proto.durable import Durability
+from aimass.proto.errors import IntegrityError, Refused
+from aimass.proto.plan import Plan, PrivacySettings, planned_rounds
+from aimass.proto.step import Step
+
+if TYPE_CHECKING:
+    from aimass.privacy.dp.ledger_file import LedgerFile
+
+__all__ = ["Budgets", "Debit", "budgets_of", "event_of"]
+
+_MOST_STEPS: Final = 1_000_000_000
+
+
+def budgets_of(policy: Policy, data_set: str) -> tuple[Budget, ...]:
+    """The budgets of a data set, as its ledger keeps them."""
+    return tuple(_budget(one) for one in policy.budgets if one.data_set == data_set)
+
+
+def _budget(one: DataBudget) -> Budget:
+    terms = Terms(unit=Unit(one.unit), relation=Relation.ADD_OR_REMOVE_ONE, delta=one.delta)
+    return Budget(terms=terms, epsilon=one.epsilon)
+
+
+def event_of(privacy: PrivacySettings, steps: int, rows: int) -> Event:
+    """What so many steps of a plan's privacy spend at a partner of so many rows."""
+    mechanism: Mechanism
+    cap = privacy.cap(rows)
+    if cap is None:
+        mechanism = PoissonGaussian(q=privacy.sampling_rate, sigma=privacy.noise_multiplier)
+    else:
+        mechanism = TruncatedPoissonGaussian(
+            q=privacy.sampling_rate, sigma=privacy.noise_multiplier, records=rows, cap=cap
+        )
+    return Event(mechanism=mechanism, unit=Unit(privacy.unit), times=steps)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Debit:
+    """A step's reservation whose training has started: it counts in full until it is settled, and for ever without."""
+
+    ledger: LedgerFile
+    number: int
+    privacy: PrivacySettings
+    rows: int
+
+    def settle(self, steps: int, result: str) -> None:
+        """Record the steps that were really done, and the digest of what they came to, before it leaves. It blocks.
+
+        Raises `Refused` where they are more than were reserved, or none: then nothing may leave.
+        """
+        if steps < 1:
+            raise IntegrityError(
+                "the training child says that it did no private step",
+                code="budget.no_steps",
+                value=steps,
+                cure="The installed software differs between daemon and child: install it again.",
+            )
+        self.ledger.commit(self.number, [event_of(self.privacy, steps, self.rows)], result)
+
+
+class Budgets:
+    """Of one partner. All methods block; threads may share it."""
+
+    def __init__(self, root: Path, durability: Durability, clock: Clock) -> None:
+        self._root, self._durability, self._clock = root, durability, clock
+        self._lock = threading.Lock()
+        self._open: dict[str, LedgerFile] = {}
+        self._held = ExitStack()
+
+    def ledger(self, policy: Policy, data_set: str) -> LedgerFile | None:
+        """The ledger of a data set that has a budget, with the budgets of the policy as it is now."""
+        budgets = budgets_of(policy, data_set)
+        if not budgets:
+            return None
+        from aimass.privacy.dp.ledger_file import open_ledger  # noqa: PLC0415  (accounting loads where it is needed)
+
+        with self._lock:
+            if data_set not in self._open:
+                ledger = open_ledger(self._root, data_set, self._durability, self._clock)
+                self._open[data_set] = self._held.enter_context(ledger)
+            held = self._open[data_set]
+        held.set_budgets(budgets)
+        return held
+
+    def check(self, policy: Policy, data_set: str, plan: Plan, rows: int, begun: int) -> None:
+        """Raise `Refused` for a plan whose rounds do not fit what is left of the data set's budget: all together but
+        those that were `begun`, which are debited already."""
+        ledger = self.ledger(policy, data_set)
+        if ledger is None or plan.privacy is None:
+            return
+        check_delta(plan.privacy.delta, rows)
+        steps = (plan.train.steps or 0) * max(0, planned_rounds(plan) - begun)
+        if steps < 1:
+            return
+        if steps > _MOST_STEPS:
+            raise Refused(
+                "a plan of so many private steps has no price", code="ledger.E_BUDGET", value=steps, limit=_MOST_STEPS
+            )
+        from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (as above)
+        from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
+
+        asked = (event_of(plan.privacy, int(steps), rows),)
+        if refusal := rules.refused(ledger.state, Accountant(), asked):
+            raise refusal.error()
+
+    def debit(self, policy: Policy, data_set: str, plan: Plan, run_id: str, step: Step, rows: int) -> Debit | None:
+        """Reserve a training step and mark it as started; None where nothing is accounted for.
+
+        Raises `Refused` where it does not fit the budget: then the child must not be given the order.
+        """
+        ledger = self.ledger(policy, data_set)
+        if ledger is None:
+            return None
+        if plan.privacy is None or plan.train.steps is None:
+            raise Refused(
+                "this data set has a privacy budget, and the plan has no differential privacy",
+                code="policy.privacy",
+                value=data_set,
+            )
+        entry = ledger.reserve(
+            run_id=run_id,
+            round_=step.round,
+            purpose=str(step.kind),
+            events=[event_of(plan.privacy, plan.train.steps, rows)],
+        )
+        ledger.start(entry.number)
+        return Debit(ledger, entry.number, plan.privacy, rows)
+
+    def close(self) -> None:
+        """Let the ledgers go; what is open in them is spent from the next start on."""
+        with self._lock:
+            self._open.clear()
+            self._held.close()

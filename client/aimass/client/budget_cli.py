@@ -1,0 +1,112 @@
+"""`aimass client budget`: what a data set may spend, has spent, and what a plan would cost."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from aimass.proto.console import emit
+
+if TYPE_CHECKING:
+    from aimass.client.policy import Policy
+    from aimass.privacy.dp.ledger_state import Ledger
+
+__all__ = ["budget"]
+
+
+def budget(args: argparse.Namespace) -> int:
+    """Every budget with what is spent, reserved and left; by run; and the price of a plan."""
+    from aimass.client.partner import policy_in
+    from aimass.privacy.dp.ledger_file import LINES
+    from aimass.privacy.dp.ledger_reading import read_lines
+    from aimass.proto.errors import NotFound
+
+    policy = policy_in(args.dir)
+    names = sorted({one.data_set for one in policy.budgets if args.data_set in ("", one.data_set)})
+    if not names:
+        raise NotFound(
+            "no data set here has a privacy budget", code="budget.none", value=args.data_set or None,
+            cure="State one under [[budgets]] in policy.toml.",
+        )  # fmt: skip
+    found = []
+    for name in names:
+        # Read as it stands: the daemon may hold it. What is open in it may yet be given back in part.
+        ledger = read_lines(args.dir / "state" / "ledgers" / name / LINES).ledger
+        found.append({"data_set": name, **_told(args, policy, name, ledger)})
+    if args.json:
+        emit(args, found)
+        return 0
+    emit(args, [{"data_set": one["data_set"], **row} for one in found for row in one["budgets"]])
+    for key in ("runs", "plan"):
+        rows = [{"data_set": one["data_set"], **row} for one in found for row in one.get(key, [])]
+        if rows:
+            emit(args, {key: rows})
+    return 0
+
+
+def _told(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -> dict[str, Any]:
+    import dataclasses
+
+    from aimass.client.budget import budgets_of
+    from aimass.privacy.dp import ledger as rules
+    from aimass.privacy.dp.accounting import Accountant
+
+    accountant, budgets = Accountant(), budgets_of(policy, name)
+    stated = dataclasses.replace(ledger, budgets=budgets)
+    standing = rules.standing(stated, accountant)
+    told: dict[str, Any] = {
+        "budgets": [
+            {
+                "each": str(one.budget.terms.unit),
+                "epsilon": one.budget.epsilon,
+                "delta": one.budget.terms.delta,
+                "spent": round(one.settled.epsilon, 4),
+                "with_reserved": round(one.whole.epsilon, 4),
+                "left": round(one.left, 4),
+                "by": one.whole.accountant,
+            }
+            for one in standing
+        ],
+        "runs": [
+            {
+                "run": run_id[:8],
+                "steps": sum(counts.values()),
+                "epsilon_alone": round(accountant.figure(budgets[0].terms, counts).epsilon, 4),
+            }
+            for run_id, counts in ledger.runs().items()
+        ],
+    }
+    if args.plan is not None:
+        told["plan"] = _price(args, stated, accountant)
+    return told
+
+
+def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[dict[str, Any]]:
+    """One more round of a plan: the figure with it, and how many rounds fit."""
+    from collections import Counter
+
+    from aimass.client.budget import event_of
+    from aimass.privacy.dp.calibrate import rounds_left
+    from aimass.privacy.dp.events import tally
+    from aimass.proto.errors import BadInput
+    from aimass.proto.plan import planned_rounds, read_plan_draft
+
+    plan = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
+    if plan.privacy is None or plan.train.steps is None:
+        raise BadInput("the plan has no [privacy]", code="budget.plan", value=plan.name)
+    one = event_of(plan.privacy, plan.train.steps, args.rows)
+    counted = Counter(ledger.settled())
+    counted.update(ledger.pending())
+    rows = []
+    for budget in ledger.budgets:
+        after = Counter(counted)
+        after.update(tally([one]))
+        rows.append(
+            {
+                "each": str(budget.terms.unit),
+                "epsilon_after_one_round": round(accountant.figure(budget.terms, after).epsilon, 4),
+                "rounds_planned": planned_rounds(plan),
+                "rounds_that_fit": rounds_left(budget, [one], counted),
+            }
+        )
+    return rows

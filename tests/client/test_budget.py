@@ -1,0 +1,201 @@
+"""A data set's budget at the daemon: debited before the child works, settled before anything leaves, never overspent."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aimass.client.budget import Budgets, budgets_of, event_of
+from aimass.client.policy import Admit, DataBudget, Policy, Refuse, Release, decide
+from aimass.privacy.dp.accounting import Accountant
+from aimass.privacy.dp.events import PoissonGaussian, TruncatedPoissonGaussian
+from aimass.privacy.dp.ledger_lines import EntryState
+from aimass.proto.clock import SystemClock
+from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.errors import AimassError, BadInput, IntegrityError, Refused
+from aimass.proto.plan import Plan, PrivacySettings, Stage, TrainSettings
+from aimass.proto.step import Step, StepKind
+from tests.client.test_active_run import PLAN
+
+RUN = "ab" * 16
+POLICY = Policy(
+    schemas={PLAN.data_schema: "heart"}, plain_sums=True, smallest_cohort=1,
+    budgets=(DataBudget(data_set="heart", epsilon=2.0, delta=1e-5),),
+)  # fmt: skip
+
+
+def plan(rounds: int = 3, steps: int = 20, noise: float = 3.0) -> Plan:
+    return msgspec.structs.replace(
+        PLAN,
+        stages=(Stage(driver="averaging", options={"rounds": rounds}),),
+        train=TrainSettings(batch_size=64, learning_rate=0.1, steps=steps, weight="one"),
+        privacy=PrivacySettings(noise_multiplier=noise, clip=1.0, sampling_rate=0.05, delta=1e-5, divisor=50.0),
+    )
+
+
+def step(round_: int = 1) -> Step:
+    return Step(
+        index=round_, kind=StepKind.TRAIN, round=round_, participants=("north",), inputs=("0" * 64,), quorum=1,
+        deadline_s=9.0,
+    )  # fmt: skip
+
+
+def opened(folder: Path) -> Budgets:
+    return Budgets(folder / "ledgers", UNINTERRUPTED, SystemClock())
+
+
+def test_a_step_is_debited_before_it_runs_and_settled_by_what_was_done(tmp_path: Path) -> None:
+    budgets = opened(tmp_path)
+    debit = budgets.debit(POLICY, "heart", plan(), RUN, step(), 1_000)
+    assert debit is not None
+    (entry,) = debit.ledger.state.entries.values()
+    assert entry.state is EntryState.TRAINING
+    assert entry.run_id == RUN
+    assert entry.events[0].times == 20
+    debit.settle(18, "5" * 64)
+    (entry,) = debit.ledger.state.entries.values()
+    assert (entry.state, entry.result, entry.events[0].times) == (EntryState.COMMITTED, "5" * 64, 18)
+    budgets.close()
+
+
+def test_what_a_crash_leaves_open_is_spent_in_full_at_the_next_start(tmp_path: Path) -> None:
+    budgets = opened(tmp_path)
+    assert budgets.debit(POLICY, "heart", plan(), RUN, step(), 1_000) is not None
+    budgets.close()
+    again = opened(tmp_path)
+    ledger = again.ledger(POLICY, "heart")
+    assert ledger is not None
+    (entry,) = ledger.state.entries.values()
+    assert entry.state is EntryState.SPENT
+    again.close()
+
+
+def test_rounds_end_at_the_budget_and_the_figure_is_that_of_an_independent_computation(tmp_path: Path) -> None:
+    budgets, done = opened(tmp_path), 0
+    with pytest.raises(Refused) as refused:
+        for number in range(1, 200):
+            debit = budgets.debit(POLICY, "heart", plan(), RUN, step(number), 1_000)
+            assert debit is not None
+            debit.settle(20, f"{number:064x}")
+            done = number
+    assert refused.value.code == "ledger.E_BUDGET"
+    (budget,) = budgets_of(POLICY, "heart")
+    accountant = Accountant()
+    spent = accountant.figure(budget.terms, [event_of(plan().privacy, 20 * done, 1_000)]).epsilon  # type: ignore[arg-type]
+    more = accountant.figure(budget.terms, [event_of(plan().privacy, 20 * (done + 1), 1_000)]).epsilon  # type: ignore[arg-type]
+    assert spent <= 2.0 < more
+    ledger = budgets.ledger(POLICY, "heart")
+    assert ledger is not None
+    assert ledger.standing()[0].settled.epsilon == pytest.approx(spent, abs=1e-6)
+    budgets.close()
+
+
+def test_nothing_leaves_without_a_step_or_with_more_than_were_reserved(tmp_path: Path) -> None:
+    budgets = opened(tmp_path)
+    for steps, error, code in ((0, IntegrityError, "budget.no_steps"), (21, Refused, "ledger.E_LEDGER")):
+        debit = budgets.debit(POLICY, "heart", plan(), RUN, step(), 1_000)
+        assert debit is not None
+        with pytest.raises(error) as refused:
+            debit.settle(steps, "5" * 64)
+        assert refused.value.code == code
+        assert debit.ledger.state.entries[debit.number].state is EntryState.TRAINING  # and counts in full
+    budgets.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (plan(rounds=100, steps=1_000), "ledger.E_BUDGET"),
+        (
+            msgspec.structs.replace(plan(), stages=(Stage(driver="averaging", options={"rounds": "all"}),)),
+            "ledger.E_BUDGET",
+        ),
+        (plan(noise=0.3), "ledger.E_BUDGET"),
+    ],
+)
+def test_a_plan_that_does_not_fit_as_a_whole_is_refused_before_it_begins(
+    tmp_path: Path, asked: Plan, code: str
+) -> None:
+    budgets = opened(tmp_path)
+    budgets.check(POLICY, "heart", plan(), 1_000, 0)
+    with pytest.raises(Refused) as refused:
+        budgets.check(POLICY, "heart", asked, 1_000, 0)
+    assert refused.value.code == code
+    budgets.close()
+
+
+def test_rounds_that_were_begun_are_not_asked_for_twice(tmp_path: Path) -> None:
+    budgets = opened(tmp_path)
+    rounds = 0
+    while True:
+        try:
+            budgets.check(POLICY, "heart", plan(rounds=rounds + 1), 1_000, 0)
+        except Refused:
+            break
+        rounds += 1
+    assert 1 < rounds < 200
+    for number in range(1, rounds):
+        debit = budgets.debit(POLICY, "heart", plan(rounds=rounds), RUN, step(number), 1_000)
+        assert debit is not None
+        debit.settle(20, f"{number:064x}")
+    budgets.check(POLICY, "heart", plan(rounds=rounds), 1_000, rounds - 1)
+    with pytest.raises(Refused):
+        budgets.check(POLICY, "heart", plan(rounds=rounds), 1_000, 0)
+    budgets.close()
+
+
+def test_a_delta_above_one_in_the_number_of_rows_is_refused(tmp_path: Path) -> None:
+    budgets = opened(tmp_path)
+    with pytest.raises(BadInput) as refused:
+        budgets.check(POLICY, "heart", plan(), 200_000, 0)
+    assert refused.value.code == "dp.delta"
+    budgets.close()
+
+
+def test_a_data_set_without_a_budget_has_no_ledger(tmp_path: Path) -> None:
+    budgets = opened(tmp_path)
+    assert budgets.debit(Policy(), "heart", plan(), RUN, step(), 1_000) is None
+    assert not (tmp_path / "ledgers").exists()
+
+
+def test_two_daemons_cannot_hold_one_ledger(tmp_path: Path) -> None:
+    first, second = opened(tmp_path), opened(tmp_path)
+    first.ledger(POLICY, "heart")
+    with pytest.raises(AimassError):
+        second.ledger(POLICY, "heart")
+    first.close()
+    assert second.ledger(POLICY, "heart") is not None
+    second.close()
+
+
+def test_what_is_spent_is_what_the_loader_used() -> None:
+    privacy = plan().privacy
+    assert privacy is not None
+    assert event_of(privacy, 7, 1_000).mechanism == PoissonGaussian(q=0.05, sigma=3.0)
+    cut = event_of(msgspec.structs.replace(privacy, cap_deviations=6.0), 7, 1_000)
+    most = math.ceil(50 + 6 * math.sqrt(50 * 0.95))
+    assert cut.mechanism == TruncatedPoissonGaussian(q=0.05, sigma=3.0, records=1_000, cap=most)
+    assert cut.times == 7
+
+
+def test_a_policy_with_a_budget_lets_in_private_plans_alone_and_no_analysis_beside_it() -> None:
+    def code(policy: Policy, asked: Plan) -> str:
+        found = decide(policy, asked, 3, frozenset({"process"}))
+        return found.code if isinstance(found, Refuse) else type(found).__name__
+
+    ready = msgspec.structs.replace(POLICY, tasks=(*_tasks(),))
+    assert code(ready, plan()) == Admit.__name__
+    assert code(ready, msgspec.structs.replace(plan(), privacy=None)) == "policy.privacy"
+    statistics = msgspec.structs.replace(plan(), stages=(Stage(driver="statistics"), *plan().stages))
+    assert code(ready, statistics) == "policy.privacy_analyses"
+    open_ = msgspec.structs.replace(ready, release=Release(unprotected=True))
+    assert code(open_, statistics) == Admit.__name__
+
+
+def _tasks():  # type: ignore[no-untyped-def]
+    from aimass.client.policy import AdmittedTask
+
+    return (AdmittedTask(name=PLAN.task.name, digest=PLAN.task.digest),)
