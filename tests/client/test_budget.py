@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from aimass.client.budget import Budgets, budgets_of, event_of
-from aimass.client.policy import Admit, DataBudget, Policy, Refuse, Release, decide
+from aimass.client.policy import Admit, AdmittedTask, DataBudget, Policy, Refuse, Release, decide
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import PoissonGaussian, TruncatedPoissonGaussian
 from aimass.privacy.dp.ledger_lines import EntryState
@@ -186,16 +186,10 @@ def test_a_policy_with_a_budget_lets_in_private_plans_alone_and_no_analysis_besi
         found = decide(policy, asked, 3, frozenset({"process"}))
         return found.code if isinstance(found, Refuse) else type(found).__name__
 
-    ready = msgspec.structs.replace(POLICY, tasks=(*_tasks(),))
+    ready = msgspec.structs.replace(POLICY, tasks=(AdmittedTask(name=PLAN.task.name, digest=PLAN.task.digest),))
     assert code(ready, plan()) == Admit.__name__
     assert code(ready, msgspec.structs.replace(plan(), privacy=None)) == "policy.privacy"
     statistics = msgspec.structs.replace(plan(), stages=(Stage(driver="statistics"), *plan().stages))
     assert code(ready, statistics) == "policy.privacy_analyses"
     open_ = msgspec.structs.replace(ready, release=Release(unprotected=True))
     assert code(open_, statistics) == Admit.__name__
-
-
-def _tasks():  # type: ignore[no-untyped-def]
-    from aimass.client.policy import AdmittedTask
-
-    return (AdmittedTask(name=PLAN.task.name, digest=PLAN.task.digest),)
