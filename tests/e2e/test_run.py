@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from scripts.demos.house import House
@@ -20,6 +18,7 @@ from aimass.proto.task import first_model
 from aimass.proto.views import RunView
 from aimass.server.simulate import simulate
 from tests.support.hospitals import open_hospitals
+from tests.support.lives import KILLING, lives_until_the_end
 
 PARTNERS = ("cleveland", "long-beach")
 PLAN = """
@@ -40,7 +39,6 @@ driver = "statistics"
 driver = "averaging"
 options = { rounds = 2 }
 """
-KILLING = (sys.executable, str(Path(__file__).parents[1] / "support" / "killing.py"))
 
 
 @pytest.fixture(scope="module")
@@ -115,19 +113,6 @@ def test_options_that_a_driver_does_not_know_are_refused_at_submission(house: Ho
         federation.submit(house.folder / "odd.toml")
 
 
-def lives_until_the_end(house: House, name: str, kind: str, run_id: str) -> int:
-    """Let `name` live until its second, third, ... sixth durable point in turn; how often it was killed.
-
-    A process reaches a point before each durable effect and one after it. Lives of different lengths end before and
-    after every effect, and the longer ones get past what has to be done again from the start after a crash.
-    """
-    kills = 0
-    while kills < 300 and (code := house.life(name, KILLING, kind, name, str(2 + kills % 5), seconds=15.0)) is not None:
-        assert code == -9, (house.folder / f"{name}.log").read_text()[-2000:]
-        kills += 1
-    return kills
-
-
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("name", "kind"), [("server", "server"), pytest.param("cleveland", "client", marks=pytest.mark.slow)]
@@ -139,7 +124,7 @@ def test_a_kill_at_each_durable_write_changes_neither_the_model_nor_what_is_coun
     with Federation.open(house.folder / "scientist") as federation:
         run = federation.submit(house.folder / "plan.toml")
     house.stop(name)
-    kills = lives_until_the_end(house, name, kind, run.id)
+    kills = lives_until_the_end(house, name, kind)
     house.start_server() if kind == "server" else house.start_partner(name)
     with Federation.open(house.folder / "scientist") as federation:
         disturbed = federation.run(run.id).wait()

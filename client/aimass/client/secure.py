@@ -180,10 +180,10 @@ class SecureSums:
 
     def _restarted(self, message: pb.SecAgg, record: Record, *, told: bool) -> None:
         """The records know an attempt that this process does not: its secrets went with another process."""
+        cure = _CURES[Code.ROUND_CLOSED if record.signed else Code.RESTARTED]
         self._log(message.step, Code.RESTARTED).warning(
-            "attempt %d was begun before this start: it goes on without this partner. %s",
-            message.attempt, _CURES[Code.RESTARTED] if not record.signed else _CURES[Code.ROUND_CLOSED],
-        )  # fmt: skip
+            "attempt %d ended: %s: it was begun before this start. %s", message.attempt, Code.RESTARTED, cure
+        )
         self._meters.sums.add(Code.RESTARTED)
         if told:
             self._send(message.step, message.attempt, Kind.ABORT, admission.restarted(record).data)
@@ -259,7 +259,7 @@ class SecureSums:
     def _refuse(self, message: pb.SecAgg, fault: Fault) -> None:
         """Say why this partner is in no attempt like this one. It does not offer itself again by itself."""
         error = _named(fault)
-        self._log(message.step).error("attempt %d was refused: %s", message.attempt, error)
+        self._log(message.step).error("attempt %d was refused: %s: %s", message.attempt, fault.code, error)
         self._meters.refusals.add(error.code)
         try:
             context = _context(message.data)
@@ -325,7 +325,8 @@ class SecureSums:
         self._meters.sums.add(fault.code)
         names = {member.id: member.name for member in self._partner.keeper.roster.members}
         blamed = ", ".join(names.get(member, str(member)) for member in fault.blamed)
-        step_log.warning("attempt %d ended: %s%s", live.attempt, error, f" Laid to {blamed}." if blamed else "")
+        laid = f" Laid to {blamed}." if blamed else ""
+        step_log.warning("attempt %d ended: %s: %s%s", live.attempt, fault.code, error, laid)
         if not live.state.record.signed:
             self.ready(live.step.index)
 
