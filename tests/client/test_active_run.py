@@ -30,6 +30,7 @@ from aimass.proto.errors import BadInput, Refused, WrongState
 from aimass.proto.plan import (
     Cohort,
     Plan,
+    SecureSettings,
     Stage,
     TaskRef,
     TrainSettings,
@@ -156,6 +157,50 @@ def test_a_run_that_was_joined_under_an_older_release_goes_on_after_an_upgrade(p
         run.opened(_open(0, StepKind.TRAIN))
         assert run.session.step is not None
         assert folder.plan() == plan
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_secure_run_has_room_for_rounds_that_were_burnt_and_no_more(partner: Partner) -> None:
+    """Two rounds, each on two models at most as the policy has it."""
+    plan = msgspec.structs.replace(PLAN, secure=SecureSettings(), cohort=Cohort(quorum=3))
+
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(plan)))
+        for index in range(4):
+            run.opened(_open(index, StepKind.TRAIN))
+        with pytest.raises(Refused) as caught:
+            run.opened(_open(4, StepKind.TRAIN))
+        assert (caught.value.code, caught.value.limit) == ("session.not_planned", "4")
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_run_pins_the_roster_that_was_compared_when_it_was_joined(partner: Partner) -> None:
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(pb.Invite(run_id=RUN, plan=encode_plan(PLAN), roster_digest="0" * 64))
+        assert run.session is not None
+        assert (run.session.phase, run.session.roster_digest) == (Phase.PENDING, "0" * 64)
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        pinned = partner.keeper.roster.digest
+        assert (run.session.phase, run.session.roster_digest) == (Phase.JOINED, pinned)
+        await run.invited(pb.Invite(run_id=RUN, plan=encode_plan(PLAN), roster_digest="1" * 64))
+        assert (run.session.phase, run.session.roster_digest) == (Phase.JOINED, pinned)
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_run_of_plain_sums_has_no_secure_ones(partner: Partner) -> None:
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        with pytest.raises(WrongState):
+            await run.summed(pb.SecAgg(run_id=RUN, step=0, attempt=1, kind="start", data=b""))
         await run.stop()
 
     asyncio.run(scenario())

@@ -159,6 +159,8 @@ def test_who_is_killed_before_its_input_says_so_and_is_in_the_next_attempt_with_
             before = south.lanes_file.read_bytes()
             await hub.until(lambda: bool(hub.faults) and hub.waiting == set(NAMES) and not hub.queue)
             assert south.aborts() == ["E_RESTARTED"]
+            (place,) = [i for i, sent in enumerate(south.sent) if sent.secagg.kind == "abort"]
+            assert south.sent[place + 1].HasField("ready")
             assert [fault.code for fault in hub.faults] == ["E_TOO_FEW"]
             hub.form()
             await hub.summed()
@@ -328,6 +330,10 @@ LIES: dict[str, tuple[Callable[[Circle], dict[str, Any]], str]] = {
     "another run": (lambda _: {"run_id": bytes(16)}, "E_PLAN"),
     "another round": (lambda _: {"round": 9}, "E_PLAN"),
     "another roster": (_other("roster_digest"), "E_ROSTER"),
+    "a partner whom the step does not ask": (
+        lambda hub: {"ids": tuple(sorted(hub.roster.by_name[name].id for name in (*NAMES[:3], "guest")))},
+        "E_ROSTER",
+    ),
     "a partner whom the roster does not name": (lambda hub: {"ids": (*hub.context_for(NAMES, 0).ids, 99)}, "E_ROSTER"),
     "a smaller cohort than the policy's": (lambda _: {"min_cohort": 2}, "E_POLICY"),
     "a profile that trusts the server": (lambda _: {"profile": Profile.HBC}, "E_POLICY"),
@@ -353,10 +359,12 @@ def test_a_start_that_is_not_what_plan_step_and_policy_say_is_refused_by_name_an
                 hub.attempt = -1
                 hub.form(NAMES, **changes(hub))
                 await hub.drain()
+                assert hub.context is not None
                 for name, shell in hub.shells.items():
+                    if hub.roster.by_name[name].id not in hub.context.ids:
+                        continue
                     ready, aborts = before[name]
                     assert shell.aborts()[aborts:] == [code], lie
-                    assert hub.context is not None
                     assert Abort.decode(shell.told("abort")[-1].data).about == hub.context.ctx
                     assert (shell.told("advertise"), records(hub, name), len(shell.ready)) == ([], [], ready), lie
             hub.attempt = -1
@@ -455,6 +463,37 @@ def test_a_burnt_round_has_a_way_out_once_and_not_again(tmp_path: Path) -> None:
             await hub.drain()
             assert [shell.aborts() for shell in hub.shells.values()] == [["E_REPEAT_MODEL"]] * 4
             assert signed(hub, "south") == [(0, 0), (1, 0)]
+
+    asyncio.run(scenario())
+
+
+def test_a_data_set_signs_so_often_on_a_model_as_the_policy_says(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with circle(tmp_path, policy=f"{POLICY}[secure]\ncontributions_per_data = 1\n") as hub:
+            await _burn(hub, step(0))
+            await hub.open(step(1))
+            hub.attempt = -1
+            hub.form()
+            await hub.drain()
+            assert "E_REPEAT_MODEL" in hub.shells["east"].aborts()
+
+    asyncio.run(scenario())
+
+
+def test_a_newer_attempt_ends_what_still_goes_up_for_the_one_before(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with circle(tmp_path) as hub:
+            await hub.open()
+            south = hub.shells["south"]
+            south.uploadable.clear()
+            hub.form()
+            await hub.until(lambda: len(hub.payloads) == 3 and len(records(hub, "south")) == 2)
+            hub.form(NAMES)
+            await hub.drain()
+            south.uploadable.set()
+            await hub.summed()
+            assert [header["attempt"] for header, _ in south.uploads] == [2]
+            assert hub.exact()
 
     asyncio.run(scenario())
 

@@ -120,6 +120,14 @@ def test_a_run_signs_so_often_on_a_model_and_another_run_or_model_has_counts_of_
     assert at(tmp_path).history(OTHER, 1, MODEL, HEART) == History(None, 1, 3)
 
 
+def test_a_signature_that_is_kept_twice_counts_once(tmp_path: Path) -> None:
+    records = at(tmp_path)
+    for _ in range(3):
+        records.keep(signed(FIRST), HEART, LIMITS)
+    assert records.history(RUN, 5, MODEL, HEART) == History(None, 1, 1)
+    assert at(tmp_path).history(RUN, 5, MODEL, HEART) == History(None, 1, 1)
+
+
 def test_a_data_set_is_signed_for_so_often_on_a_model_for_one_purpose_over_all_runs(tmp_path: Path) -> None:
     records = at(tmp_path)
     for number in range(3):

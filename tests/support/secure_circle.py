@@ -247,7 +247,7 @@ class Circle:
 
     def __init__(self, folder: Path, plan: Plan, policy: str, durability: Durability) -> None:
         self.plan, self.plan_bytes = plan, encode_plan(plan)
-        enrolled(folder, NAMES, policy)
+        enrolled(folder, (*NAMES, "guest"), policy)  # the guest is a partner, and in no step
         self.identity = load_keys(folder / "hub" / "keys").identity
         self.step: Step | None = None
         self.shells = {name: Shell(folder / name, self, number, durability) for number, name in enumerate(NAMES)}

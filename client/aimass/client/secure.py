@@ -165,7 +165,7 @@ class SecureSums:
             return
         record = self._record(due)
         if record is not None and number_of(record.attempt) == message.attempt:
-            self._restarted(message, record, told=kind is not Kind.ABORT)
+            self._restarted(message, record, kind)
         elif kind is Kind.START:
             await self._start(message, due)
         else:
@@ -178,14 +178,14 @@ class SecureSums:
         run_id = purpose_id(bytes.fromhex(self._run_id), purpose_of(due.plan, due.step))
         return self._partner.sums.held(run_id, due.step.index)
 
-    def _restarted(self, message: pb.SecAgg, record: Record, *, told: bool) -> None:
+    def _restarted(self, message: pb.SecAgg, record: Record, kind: Kind) -> None:
         """The records know an attempt that this process does not: its secrets went with another process."""
-        cure = _CURES[Code.ROUND_CLOSED if record.signed else Code.RESTARTED]
-        self._log(message.step, Code.RESTARTED).warning(
-            "attempt %d ended: %s: it was begun before this start. %s", message.attempt, Code.RESTARTED, cure
-        )
-        self._meters.sums.add(Code.RESTARTED)
-        if told:
+        if kind is not Kind.ABORT:  # of which the server knows
+            cure = _CURES[Code.ROUND_CLOSED if record.signed else Code.RESTARTED]
+            self._log(message.step, Code.RESTARTED).warning(
+                "attempt %d ended: %s: it was begun before this start. %s", message.attempt, Code.RESTARTED, cure
+            )
+            self._meters.sums.add(Code.RESTARTED)
             self._send(message.step, message.attempt, Kind.ABORT, admission.restarted(record).data)
         if not record.signed:
             self.ready(message.step)
