@@ -30,7 +30,6 @@ from aimass.proto.errors import BadInput, Refused, WrongState
 from aimass.proto.plan import (
     Cohort,
     Plan,
-    SecureSettings,
     Stage,
     TaskRef,
     TrainSettings,
@@ -157,23 +156,6 @@ def test_a_run_that_was_joined_under_an_older_release_goes_on_after_an_upgrade(p
         run.opened(_open(0, StepKind.TRAIN))
         assert run.session.step is not None
         assert folder.plan() == plan
-        await run.stop()
-
-    asyncio.run(scenario())
-
-
-def test_a_secure_run_has_room_for_rounds_that_were_burnt_and_no_more(partner: Partner) -> None:
-    """Two rounds, each on two models at most as the policy has it."""
-    plan = msgspec.structs.replace(PLAN, secure=SecureSettings(), cohort=Cohort(quorum=3))
-
-    async def scenario() -> None:
-        run = _run(partner, _Uplink())
-        await run.invited(_invite(partner, encode_plan(plan)))
-        for index in range(4):
-            run.opened(_open(index, StepKind.TRAIN))
-        with pytest.raises(Refused) as caught:
-            run.opened(_open(4, StepKind.TRAIN))
-        assert (caught.value.code, caught.value.limit) == ("session.not_planned", "4")
         await run.stop()
 
     asyncio.run(scenario())
