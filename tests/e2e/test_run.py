@@ -17,28 +17,11 @@ from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
 from aimass.proto.views import RunView
 from aimass.server.simulate import simulate
-from tests.support.hospitals import open_hospitals
+from tests.support.hospitals import heart_plan, open_hospitals
 from tests.support.lives import KILLING, lives_until_the_end
 
 PARTNERS = ("cleveland", "long-beach")
-PLAN = """
-name = "kills"
-task = "heart"
-data_schema = "heart/1"
-seed = 3
-[train]
-batch_size = 32
-learning_rate = 0.03
-steps = 4
-[cohort]
-quorum = 2
-step_deadline_s = 300.0
-[[stages]]
-driver = "statistics"
-[[stages]]
-driver = "averaging"
-options = { rounds = 2 }
-"""
+PLAN = heart_plan("kills", quorum=2)
 
 
 @pytest.fixture(scope="module")

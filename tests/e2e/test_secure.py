@@ -12,28 +12,11 @@ from scripts.demos.house import House
 from aimass.proto.api import Federation
 from aimass.proto.tensors import Blob
 from aimass.proto.views import RunView
-from tests.support.hospitals import open_hospitals
+from tests.support.hospitals import heart_plan, open_hospitals
 from tests.support.lives import lives_until_the_end
 
 PARTNERS = ("cleveland", "hungarian", "long-beach", "switzerland")
-PLAN = """
-name = "secret"
-task = "heart"
-data_schema = "heart/1"
-seed = 3
-[train]
-batch_size = 32
-learning_rate = 0.03
-steps = 4
-[cohort]
-quorum = 3
-step_deadline_s = 60.0
-[[stages]]
-driver = "statistics"
-[[stages]]
-driver = "averaging"
-options = { rounds = 2 }
-"""
+PLAN = heart_plan("secret", quorum=3, step_deadline_s=60.0)
 SECURE = """
 [secure]
 colluders = 0.0

@@ -10,7 +10,7 @@ from scripts.demos.house import House
 from aimass.proto.task import locate
 from tests.support.datasets import dataset
 
-__all__ = ["open_hospitals"]
+__all__ = ["heart_plan", "open_hospitals"]
 
 
 def open_hospitals(house: House, names: Sequence[str]) -> None:
@@ -25,3 +25,25 @@ def open_hospitals(house: House, names: Sequence[str]) -> None:
             str(rows / f"{name}.parquet"), "--format", "parquet", "--salt", salt,
         )  # fmt: skip
         house.start_partner(name)
+
+
+def heart_plan(name: str, quorum: int, step_deadline_s: float = 300.0) -> str:
+    """Statistics and two short rounds, as a person writes it."""
+    return f"""
+name = "{name}"
+task = "heart"
+data_schema = "heart/1"
+seed = 3
+[train]
+batch_size = 32
+learning_rate = 0.03
+steps = 4
+[cohort]
+quorum = {quorum}
+step_deadline_s = {step_deadline_s}
+[[stages]]
+driver = "statistics"
+[[stages]]
+driver = "averaging"
+options = {{ rounds = 2 }}
+"""
