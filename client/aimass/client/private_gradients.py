@@ -7,8 +7,8 @@ saved as in Bu et al. 2023, "book-keeping"). Norms and sum are made from the sam
 neither, so a sum is of vectors no longer than the bound whatever the model does with its parameters, as long as a row's
 outputs are its own. `private_checks` tries that, and that nothing was missed.
 
-float32 rounds: a vector may be longer than the bound, and a sum may be off, by about 1e-6 of it; an accountant is told
-more (`private_terms.ROUNDING`).
+Norms and sums are float64, and right to 1e-9 of the bound for what went into them. What does is float32, and a kernel
+may round one row's part otherwise beside other rows: an accountant is told of that (`private_terms.ROUNDING`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from aimass.proto.task import Task
 
 __all__ = ["ClippedSums", "row_losses", "trained"]
 
-_SPREAD: Final = 1e3
-"""A row whose positions cancel to less than this part of themselves is scaled down further: in a float32 sum over all
-positions, what they leave is rounding, in proportion to them and not to the row's gradient."""
+_SPREAD: Final = 1e6
+"""A row whose positions cancel to less than one in so many of themselves is scaled down further: even float64 finds the
+square of such a norm from large numbers, right to 1e-4 at this bound and to nothing beyond."""
 
 Parameter = torch.nn.Parameter
 Sampler = Callable[[torch.nn.Module, list[torch.Tensor], torch.Tensor], Mapping[Parameter, torch.Tensor]]
@@ -110,7 +110,7 @@ class ClippedSums:
             for part in gradients:
                 part.drop(~finite)
         longest = torch.maximum(norms, sum((part.spread() for part in gradients), norms * 0) / _SPREAD)
-        factors = torch.where(finite, (self._clip / longest).clamp(max=1), 0).to(losses.dtype)
+        factors = torch.where(finite, (self._clip / longest).clamp(max=1), 0)
         for part in gradients:
             for parameter, value in part.summed(factors):
                 total[self._places[parameter]] += value.reshape(-1)
@@ -155,7 +155,7 @@ class _Whole:
         self._parameter, self._values = parameter, values.flatten(1)
 
     def norms(self) -> torch.Tensor:
-        norms: torch.Tensor = torch.linalg.vector_norm(self._values, dim=1)
+        norms: torch.Tensor = torch.linalg.vector_norm(self._values, dim=1, dtype=torch.float64)
         return norms
 
     def spread(self) -> torch.Tensor:
@@ -165,23 +165,21 @@ class _Whole:
         self._values[rows] = 0
 
     def summed(self, factors: torch.Tensor) -> Iterator[tuple[Parameter, torch.Tensor]]:
-        yield self._parameter, factors @ self._values
+        yield self._parameter, factors @ self._values.double()
 
 
 class _Ghost:
     """Input and gradient of the output of a layer, whose product is each row's gradient: it is never made."""
 
     def __init__(self, layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor) -> None:
-        self._layer, self._inputs, self._back = layer, inputs, back
+        self._layer, self._back = layer, back.double()
+        self._inputs = inputs.double() if inputs.is_floating_point() else inputs
 
     def norms(self) -> torch.Tensor:
         sampler = GradSampleHooksFastGradientClipping.NORM_SAMPLERS[type(self._layer)]
-        inputs, back = self._inputs, self._back
-        if back.dim() == 3:
-            # Positions may cancel: the square of the norm is then a small difference of large numbers, which float32
-            # would find too small, and clip too little.
-            inputs, back = inputs.double() if inputs.is_floating_point() else inputs, back.double()
-        found = sampler(self._layer, [inputs], back)
+        # In float64: positions may cancel, and the square of the norm is then a small difference of large numbers,
+        # which float32 finds too small, or zero.
+        found = sampler(self._layer, [self._inputs], self._back)
         norms: torch.Tensor = torch.stack([found[parameter] for parameter in _own(self._layer)]).norm(dim=0)
         return norms
 
@@ -189,16 +187,14 @@ class _Ghost:
         """[n]: the norms of what each position adds to a row's gradient, added up."""
         if self._back.dim() == 2:
             return torch.zeros(len(self._back), dtype=torch.float64, device=self._back.device)
-        sizes: torch.Tensor = torch.linalg.vector_norm(self._back, dim=2, dtype=torch.float64)
+        sizes: torch.Tensor = torch.linalg.vector_norm(self._back, dim=2)
         if self._inputs.is_floating_point():
-            sizes *= torch.linalg.vector_norm(self._inputs, dim=2, dtype=torch.float64)
+            sizes *= torch.linalg.vector_norm(self._inputs, dim=2)
         return sizes.sum(1)
 
     def drop(self, rows: torch.Tensor) -> None:
-        self._back = self._back.clone()
         self._back[rows] = 0
         if self._inputs.is_floating_point():
-            self._inputs = self._inputs.clone()
             self._inputs[rows] = 0
 
     def summed(self, factors: torch.Tensor) -> Iterator[tuple[Parameter, torch.Tensor]]:
@@ -206,13 +202,13 @@ class _Ghost:
         back = back.reshape(-1, back.shape[-1])
         if isinstance(self._layer, torch.nn.Embedding):
             weight = cast("Parameter", self._layer.weight)
-            yield weight, torch.zeros_like(weight).index_add_(0, self._inputs.reshape(-1), back)
+            yield weight, torch.zeros_like(weight, dtype=back.dtype).index_add_(0, self._inputs.reshape(-1), back)
             return
         layer = cast("torch.nn.Linear", self._layer)
         if layer.weight.requires_grad:
             yield (
                 cast("Parameter", layer.weight),
-                back.T @ self._inputs.reshape(-1, self._inputs.shape[-1]).to(back.dtype),
+                back.T @ self._inputs.reshape(-1, self._inputs.shape[-1]),
             )
         if layer.bias is not None and layer.bias.requires_grad:
             yield layer.bias, back.sum(0)
