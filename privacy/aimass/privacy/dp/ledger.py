@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from aimass.privacy.dp.accounting import Accountant, Figure, unbounded
-from aimass.privacy.dp.events import Budget, Event, events_of, tally
+from aimass.privacy.dp.events import Budget, Event, Tally, events_of, tally
 from aimass.privacy.dp.ledger_lines import (
     Committed,
     EntryState,
@@ -138,26 +138,33 @@ def refused(ledger: Ledger, accountant: Accountant, asked: tuple[Event, ...]) ->
             value=ledger.data_set,
             cure="State one in the policy before anything is debited.",
         )
-    for stand in standing(ledger, accountant):
-        terms, before = stand.budget.terms, Counter(ledger.pending())
-        before.update(tally(asked))
-        after = accountant.figure(terms, ledger.settled(), before)
+    settled, pending, more = ledger.settled(), ledger.pending(), tally(asked)
+    whole = Counter(pending)
+    whole.update(more)
+    for stand in _standing(ledger.budgets, settled, pending, accountant):
+        terms = stand.budget.terms
+        after = accountant.figure(terms, settled, whole)
         if after.epsilon > stand.budget.epsilon or not math.isfinite(after.epsilon):
-            without = unbounded(tally(asked), terms) or unbounded(ledger.settled(), terms)
-            return Refusal(stand, after, ledger.changed_at, without or unbounded(ledger.pending(), terms))
+            without = unbounded(more, terms) or unbounded(settled, terms) or unbounded(pending, terms)
+            return Refusal(stand, after, ledger.changed_at, without)
     return None
 
 
 def standing(ledger: Ledger, accountant: Accountant) -> tuple[Standing, ...]:
     """Each budget with what stands against it."""
-    settled, pending = ledger.settled(), ledger.pending()
+    return _standing(ledger.budgets, ledger.settled(), ledger.pending(), accountant)
+
+
+def _standing(
+    budgets: tuple[Budget, ...], settled: Tally, pending: Tally, accountant: Accountant
+) -> tuple[Standing, ...]:
     return tuple(
         Standing(
             budget,
             accountant.figure(budget.terms, settled),
             accountant.figure(budget.terms, settled, pending),
         )
-        for budget in ledger.budgets
+        for budget in budgets
     )
 
 
