@@ -236,13 +236,13 @@ def _has_pld(mechanism: Mechanism, doubled: bool) -> bool:
     return isinstance(mechanism, Gaussian)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # each may be megabytes
 def _self_composed(mechanism: Mechanism, doubled: bool, times: int) -> Any:
     base = _distribution(mechanism, doubled)
     return base if times == 1 else base.self_compose(times)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _distribution(mechanism: Mechanism, doubled: bool) -> Any:
     relation = NeighboringRelation.REPLACE_ONE if doubled else NeighboringRelation.ADD_OR_REMOVE_ONE
     if isinstance(mechanism, TruncatedPoissonGaussian):
