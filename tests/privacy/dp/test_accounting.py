@@ -141,6 +141,23 @@ def test_a_partner_level_event_bounds_an_example_at_twice_its_sensitivity() -> N
     assert one.epsilon == other.epsilon
 
 
+@pytest.mark.parametrize("mechanism", [DiscreteGaussian(rho=0.01, xi=0), Skellam(mu=1e6, l2=100, l1=1e4)])
+def test_a_partner_that_is_absent_takes_its_share_of_distributed_noise_along(mechanism: DiscreteGaussian) -> None:
+    """So there is no bound for adding or removing a partner; its contribution, its persons and rows are hidden."""
+    event = Event(mechanism=mechanism, unit=Unit.PARTNER)
+    found = {
+        (unit, relation): Accountant().figure(terms(unit=unit, relation=relation), [event]).epsilon
+        for unit in Unit
+        for relation in Relation
+    }
+    assert found.pop((Unit.PARTNER, Relation.ADD_OR_REMOVE_ONE)) == math.inf
+    once = found.pop((Unit.PARTNER, Relation.REPLACE_SPECIAL))
+    assert len(set(found.values())) == 1
+    assert once < min(found.values()) < math.inf
+    inside = Event(mechanism=mechanism, unit=Unit.EXAMPLE)
+    assert Accountant().figure(terms(), [inside]).epsilon == once
+
+
 def test_an_example_level_event_says_nothing_of_persons_and_partners() -> None:
     for unit in (Unit.PERSON, Unit.PARTNER):
         assert unbounded(tally(ROUNDS), terms(unit=unit)) == tuple(ROUNDS)
@@ -170,9 +187,9 @@ def test_skellam_lies_within_a_third_of_a_percent_of_the_discrete_gaussian() -> 
     mu = honest * local**2
     skellam = Skellam(mu=mu, l2=norm, l1=norm * min(math.sqrt(dimension), norm))
     discrete = DiscreteGaussian(rho=norm**2 / (2 * mu), xi=0)
+    place = terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL)
     one, other = (
-        Accountant().figure(terms(unit=Unit.PARTNER), [Event(mechanism=kind, unit=Unit.PARTNER)]).epsilon
-        for kind in (skellam, discrete)
+        Accountant().figure(place, [Event(mechanism=kind, unit=Unit.PARTNER)]).epsilon for kind in (skellam, discrete)
     )
     assert other < one < other * 1.003
 

@@ -20,7 +20,8 @@ from tests.support.noise_plans import GOLDEN, HUNDRED, Golden, epsilon_of, gauss
 
 
 def budget(epsilon: float, unit: Unit = Unit.EXAMPLE, delta: float = 1e-5) -> Budget:
-    return Budget(terms=Terms(unit=unit, relation=Relation.ADD_OR_REMOVE_ONE, delta=delta), epsilon=epsilon)
+    relation = Relation.REPLACE_SPECIAL if unit is Unit.PARTNER else Relation.ADD_OR_REMOVE_ONE
+    return Budget(terms=Terms(unit=unit, relation=relation, delta=delta), epsilon=epsilon)
 
 
 @pytest.mark.parametrize(("epsilon", "sigma"), [(1, 3.73063), (3, 1.39059), (8, 0.60023)])

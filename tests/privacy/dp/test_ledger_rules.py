@@ -162,15 +162,23 @@ def test_an_event_without_a_bound_at_a_unit_with_a_budget_is_refused() -> None:
     event = Event(mechanism=PoissonGaussian(q=0.01, sigma=2.0), unit=Unit.EXAMPLE)
     reserved(opened(budget(Unit.EXAMPLE, 1.0)), event)
     ledger = opened(budget(Unit.EXAMPLE, 1.0), budget(Unit.PERSON, 8.0))
-    with pytest.raises(Refused, match="says nothing of a whole person") as refused:
+    with pytest.raises(Refused, match="a budget for each person, and an event has no bound") as refused:
         reserved(ledger, event)
     assert refused.value.code == "ledger.no_bound"
+
+
+def test_noise_inside_a_secure_sum_is_refused_under_a_budget_for_adding_or_removing_a_partner() -> None:
+    with pytest.raises(Refused, match="bound for replace-special") as refused:
+        reserved(opened(budget(Unit.PARTNER, 8.0)), steps(1, unit=Unit.PARTNER))
+    assert refused.value.code == "ledger.no_bound"
+    terms = Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=1e-5)
+    reserved(opened(Budget(terms=terms, epsilon=8.0)), steps(1, unit=Unit.PARTNER))
 
 
 def test_a_budget_for_a_unit_that_the_past_says_nothing_of_admits_nothing() -> None:
     ledger = reserved(opened(), steps(1))
     ledger = apply(ledger, Budgeted(budgets=(budget(Unit.PERSON, 8.0),), at=AT))
-    with pytest.raises(Refused, match="says nothing of a whole person"):
+    with pytest.raises(Refused, match="a budget for each person, and an event has no bound"):
         reserved(ledger, steps(1, unit=Unit.PERSON))
     (stand,) = rules.standing(ledger, ACCOUNTANT)
     assert stand.left == 0

@@ -192,7 +192,14 @@ def _seen(mechanism: Mechanism, unit: Unit, terms: Terms) -> bool | None:
     if unit.size < terms.unit.size:
         return None
     doubled = unit.size > terms.unit.size or terms.relation is Relation.REPLACE_ONE
-    return None if isinstance(mechanism, FixedSizeGaussian) and not doubled else doubled
+    if doubled:
+        return True
+    if isinstance(mechanism, FixedSizeGaussian):
+        return None
+    if isinstance(mechanism, DiscreteGaussian | Skellam) and unit is Unit.PARTNER:
+        # A partner that is not there takes its share of the noise along, and that is seen.
+        return None if terms.relation is Relation.ADD_OR_REMOVE_ONE else False
+    return False
 
 
 def _kinds(counts: Tally, terms: Terms) -> dict[_Kind, int]:

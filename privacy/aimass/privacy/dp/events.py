@@ -129,7 +129,8 @@ class Gaussian(Value, frozen=True, tag="gaussian", tag_field="kind"):
 class DiscreteGaussian(Value, frozen=True, tag="discrete-gaussian", tag_field="kind"):
     """Distributed discrete Gaussian noise inside a secure sum, as `rho`-zCDP with the slack `xi` of summing shares.
 
-    Kairouz, Liu, Steinke 2021, theorem 1. There is no amplification by sampling: it is as if all took part.
+    Kairouz, Liu, Steinke 2021, theorem 1. There is no amplification by sampling: it is as if all took part. For a
+    partner it has no bound under `ADD_OR_REMOVE_ONE`: one that is absent takes its share of the noise along.
     """
 
     rho: float

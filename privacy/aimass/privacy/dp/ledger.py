@@ -79,14 +79,14 @@ class Refusal:
         """The refusal as an error."""
         budget, unit = self.standing.budget, self.standing.budget.terms.unit
         if self.without_bound:
+            relation = budget.terms.relation.replace("-", " ")
             return Refused(
-                f"this data set has a budget for each {unit}, and an event says nothing of a whole {unit}",
+                f"this data set has a budget for each {unit}, and an event has no bound for it",
                 code="ledger.no_bound",
-                value=", ".join(
-                    f"{type(each.mechanism).__name__} for one {each.unit}" for each in self.without_bound[:3]
-                ),
-                limit=f"mechanisms with a bound for one {unit}",
-                cure=f"Use a mechanism that protects a {unit}, or take the budget for it back.",
+                value=_named(self.without_bound[:3]),
+                limit=f"mechanisms with a bound for one {unit}, {relation}",
+                cure=f"Use a mechanism that protects a {unit}, or take the budget for it back; "
+                "noise inside a secure sum has its bound for replace-special.",
             )
         return Refused(
             "the privacy budget of this data set is too small",
@@ -274,6 +274,10 @@ def _merged(events: Iterable[Event]) -> tuple[Event, ...]:
     if not asked:
         raise Refused("a debit names no event", code="ledger.empty", cure="Name what is to be spent.")
     return asked
+
+
+def _named(events: Iterable[Event]) -> str:
+    return ", ".join(f"{type(each.mechanism).__name__} for one {each.unit}" for each in events)
 
 
 def _told(events: Iterable[Event]) -> str:
