@@ -137,7 +137,8 @@ class Run:
                 async for document in self.house.control.WatchRun(pb.RunRequest(run_id=self.id)):
                     view = decode_json(RunView, document.json, "a run")
         except TimeoutError:
-            raise Escaped(f"the run does not end: {view}; {self.house.tail()}") from None
+            state = view.summary.state if view is not None else "unknown"
+            raise Escaped(f"the run does not end, it is {state}; {self.house.tail()}") from None
         document = await self.house.control.ShowRun(pb.RunRequest(run_id=self.id))
         return decode_json(RunView, document.json, "a run")
 

@@ -17,11 +17,16 @@ from tests.attack.lab import NAMES, Lab, row
 from tests.attack.liars import LyingPartner, lying_partner, lying_server
 from tests.support.secagg import sha
 
+BY_HEADER = "an input of another length than the round's"
+"""Before a byte of it was read."""
 Upload = Callable[[LyingPartner, bytes, bytes], tuple[bytes, bytes]]
 
 
-async def uploads(lab: Lab, lies: Sequence[Upload], code: str) -> None:
-    """A lying partner uploads each of these in place of its input, and then nothing: the sum is the others'."""
+async def uploads(lab: Lab, lies: Sequence[Upload], code: str, what: str = "") -> None:
+    """A lying partner uploads each of these in place of its input, and then nothing: the sum is the others'.
+
+    Each is refused in these words, where there are any: they say which check it was.
+    """
     with lying_partner(lab.house, "eve") as eve:
         eve.silent(Kind.INPUT)
         run = await lab.house.submit(rounds=2)
@@ -32,6 +37,7 @@ async def uploads(lab: Lab, lies: Sequence[Upload], code: str) -> None:
             lab.check(found == f"secagg.{code}", f"the upload was refused with {found or 'nothing'}")
         view = await lab.drive(run, {0: {"eve": Phase.INPUT}})
     await lab.refused("server", code, times=len(lies))
+    lab.check(all(what in line.text for line in lab.house.said("server", code)), f"not refused as {what}")
     lab.finished(run, view, NAMES[:-1], NAMES)
 
 
@@ -58,7 +64,7 @@ def hidden(change: Callable[[bytes], bytes]) -> Upload:
 
 @row(24, "an input that is one byte short, or empty")
 async def short_input(lab: Lab) -> None:
-    await uploads(lab, [told(lambda data: data[:-1]), told(lambda _: b"")], "E_INPUT_LEN")
+    await uploads(lab, [told(lambda data: data[:-1]), told(lambda _: b"")], "E_INPUT_LEN", BY_HEADER)
 
 
 @row(25, "an input that is one byte or a hundred times too long, told beforehand or not")
@@ -66,7 +72,7 @@ async def long_input(lab: Lab) -> None:
     """What is told is refused by its header. What is not told is cut off where the told length ends."""
     await uploads(
         lab, [told(lambda data: data + b"\0"), told(lambda data: data * 100), told(lambda _: bytes(8 << 20))],
-        "E_INPUT_LEN",
+        "E_INPUT_LEN", BY_HEADER,
     )  # fmt: skip
     with lying_partner(lab.house, "eve") as eve:
         eve.silent(Kind.INPUT)
