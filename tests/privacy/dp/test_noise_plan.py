@@ -75,7 +75,9 @@ def test_constants_keep_their_promises(
     assert noise == pytest.approx(plan.scale * z * clip, rel=1e-9), "central noise of z C from the shares counted on"
     worst = (plan.scale * clip * members) ** 2 / where.block + members * plan.deviation**2 + members / 4
     assert 7 * math.sqrt(worst) == pytest.approx(2 ** (bits - 1), rel=1e-9), "a lane holds seven deviations"
-    assert plan.norm_squared <= (plan.scale * clip + math.sqrt(where.size)) ** 2
+    steps, lanes = plan.scale * clip, where.size
+    bound = steps**2 + lanes / 4 + math.sqrt(2 * math.log(1 / math.exp(-0.5))) * (steps + math.sqrt(lanes) / 2)
+    assert plan.norm_squared == pytest.approx(min((steps + math.sqrt(lanes)) ** 2, bound), rel=1e-9, abs=1.001)
     assert plan.norm_squared >= (plan.scale * clip) ** 2 * (1 - 1e-12) - 1
     assert plan.mean_deviation == pytest.approx(
         noise / plan.scale * math.sqrt(members / circle.shares) / members, rel=1e-9
