@@ -46,7 +46,7 @@ class Rounds:
     model: np.ndarray
 
 
-@pytest.mark.parametrize(("count", "phase_s"), [pytest.param(20, 5.0), pytest.param(100, 30.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "phase_s"), [pytest.param(20, 5.0), pytest.param(100, 25.0, marks=pytest.mark.slow)])
 def test_every_sum_is_exactly_that_of_those_counted_whoever_vanishes_and_when(
     tmp_path: Path, count: int, phase_s: float
 ) -> None:
@@ -71,7 +71,7 @@ def test_every_sum_is_exactly_that_of_those_counted_whoever_vanishes_and_when(
             agreed, body.step, [gathering.guests[name].lanes[view.summary.run_id, number] for name in counted]
         )
         assert body.secure[0].sum == hashlib.sha256(lanes.tobytes()).hexdigest()
-        means += mean_of(agreed, number, counted)
+        means += mean_of(agreed, body.step, counted)
     np.testing.assert_allclose(rounds.model, means, atol=1e-4)
     for guest in gathering.guests.values():
         assert guest.vanishes == {}
@@ -121,11 +121,12 @@ def summed(agreed: Plan, step: Step, kept: Sequence[bytes]) -> np.ndarray:
     return total.astype(lane_type(lanes.bits))
 
 
-def mean_of(agreed: Plan, number: int, names: set[str]) -> np.ndarray:
+def mean_of(agreed: Plan, step: Step, names: set[str]) -> np.ndarray:
     """The weighted mean of what the children of `names` made, by their seeds, in float64."""
     total, weights = np.zeros(ELEMENTS), 0.0
     for name in names:
-        made = contribution(stream_seed(agreed.seed, name, "train:", number).hex(), ELEMENTS).groups["update"]
+        seed = stream_seed(agreed.seed, name, f"{step.kind}:{step.purpose}", step.round)
+        made = contribution(seed.hex(), ELEMENTS).groups["update"]
         total += made.weight * made.tensors["w"].astype(np.float64)
         weights += made.weight
     return total / weights

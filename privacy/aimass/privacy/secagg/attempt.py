@@ -92,9 +92,16 @@ class Attempt:
         enough = self.roster.T if self.context.profile is Profile.MALICIOUS else self.roster.t
         return max(enough, self.context.min_cohort)
 
-    def set_digest(self, name: Name, members: Iterable[int]) -> bytes:
+    def set_digest(self, name: Name, members: frozenset[int]) -> bytes:
         """U1d or U2d: the digest of a set of members."""
-        return digest(name, self.sid, ids_bytes(self.ids[index] for index in sorted(members)))
+        if (name, members) not in self._digests:  # a server asks with the same set at each message
+            data = ids_bytes(self.ids[index] for index in sorted(members))
+            self._digests[name, members] = digest(name, self.sid, data)
+        return self._digests[name, members]
+
+    @cached_property
+    def _digests(self) -> dict[tuple[Name, frozenset[int]], bytes]:
+        return {}
 
     def self_commit(self, member: int, seed: int) -> bytes:
         """The commitment to a self-mask seed, by id."""

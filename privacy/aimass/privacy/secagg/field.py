@@ -7,6 +7,7 @@ can time either to the nanosecond is outside the threat model (docs/secure-aggre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
@@ -72,13 +73,7 @@ def _coefficients(holders: tuple[int, ...]) -> tuple[int, ...]:
     for x in xs:
         numerator = numerator * x % P
     # c_j = prod_{m != j} x_m / (x_m - x_j) = (prod_m x_m) / (x_j * prod_{m != j} (x_m - x_j))
-    denominators = []
-    for x in xs:
-        product = x
-        for other in xs:
-            if other != x:
-                product *= other - x
-        denominators.append(product % P)
+    denominators = [math.prod([other - x for other in xs if other != x], start=x) % P for x in xs]
     return tuple(numerator * inverse % P for inverse in _inverses(denominators))
 
 

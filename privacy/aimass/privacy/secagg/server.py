@@ -147,7 +147,8 @@ def _settled(state: ServerState) -> Outcome:
     attempt = state.attempt
     match state.phase:
         case Phase.ADVERTISE:
-            return _close_advertise(state) if _came(state, state.context.ids, state.ads) else (state, ())
+            ids = state.context.ids
+            return _close_advertise(state) if _came(state, len(ids), ids, state.ads) else (state, ())
         case Phase.REVEAL:
             if lost := frozenset(state.ads) & state.gone - frozenset(state.reveals):
                 return _incomplete(state, lost)  # who has not revealed yet, and is still here, withheld nothing
@@ -156,10 +157,10 @@ def _settled(state: ServerState) -> Outcome:
             assert attempt is not None  # noqa: S101  (later phases have one)
     match state.phase:
         case Phase.SHARE:
-            return _close_shares(state) if _came(state, attempt.ids, state.keys) else (state, ())
+            return _close_shares(state) if _came(state, attempt.n, attempt.ids, state.keys) else (state, ())
         case Phase.INPUT:
-            sharers = [attempt.ids[index] for index in state.sharers]
-            return _close_inputs(state) if _came(state, sharers, state.inputs) else (state, ())
+            sharers = (attempt.ids[index] for index in state.sharers)
+            return _close_inputs(state) if _came(state, len(state.sharers), sharers, state.inputs) else (state, ())
         case Phase.SIGN:
             return _close_signatures(state)
         case Phase.UNMASK:
@@ -168,8 +169,9 @@ def _settled(state: ServerState) -> Outcome:
             return state, ()
 
 
-def _came(state: ServerState, wanted: Iterable[int], held: Mapping[int, object]) -> bool:
-    return all(member in held or member in state.gone for member in wanted)
+def _came(state: ServerState, count: int, wanted: Iterable[int], held: Mapping[int, object]) -> bool:
+    """Whether the `count` members of `wanted` are here or gone: counted first, since it is asked at each message."""
+    return len(held) + len(state.gone) >= count and all(member in held or member in state.gone for member in wanted)
 
 
 def _advertised(state: ServerState, event: From) -> Outcome:
@@ -269,11 +271,11 @@ def _close_shares(state: ServerState) -> Outcome:
         absent = tuple(member for member in attempt.ids if member not in state.keys)
         return _abort(state, Fault(Code.TOO_FEW, "too few members shared", len(sharers), attempt.least), absent)
     boxes = {member: dict(keys.boxes) for member, keys in state.keys.items()}
-    messages = {}
+    everybody, messages = tuple(sorted(sharers)), {}
     for member in state.keys:
         dealers = sorted(sharers & frozenset(attempt.neighbours[attempt.index[member]]))
         addressed = tuple((attempt.ids[dealer], boxes[attempt.ids[dealer]][member]) for dealer in dealers)
-        delivery = ShareDelivery(attempt.sid, tuple(sorted(sharers)), addressed, attempt.n)
+        delivery = ShareDelivery(attempt.sid, everybody, addressed, attempt.n)
         messages[member] = (Kind.DELIVERY, delivery.data)
     return _say(dataclasses.replace(state, phase=Phase.INPUT, sharers=sharers), messages)
 
@@ -319,11 +321,11 @@ def _close_inputs(state: ServerState) -> Outcome:
         return _abort(state, Fault(Code.TOO_FEW, "too few inputs came", len(survivors), attempt.least), absent)
     lies = state.context.profile is Profile.MALICIOUS
     state = dataclasses.replace(state, phase=Phase.SIGN if lies else Phase.UNMASK, survivors=survivors)
-    messages = {}
+    everybody, messages = tuple(sorted(survivors)), {}
     for member in state.inputs:
         near = sorted(survivors & frozenset(attempt.neighbours[attempt.index[member]])) if lies else []
         proofs = tuple(_proof(state.inputs[attempt.ids[index]]) for index in near)
-        request = SurvivorRequest(attempt.sid, tuple(sorted(survivors)), proofs, attempt.n)
+        request = SurvivorRequest(attempt.sid, everybody, proofs, attempt.n)
         messages[member] = (Kind.SURVIVORS, request.data)
     return _say(state, messages, Freeze(tuple(attempt.ids[index] for index in sorted(survivors))))
 
@@ -354,6 +356,8 @@ def _close_signatures(state: ServerState) -> Outcome:
     attempt = state.attempt
     assert attempt is not None  # noqa: S101
     if len(state.signatures) < attempt.roster.T:
+        if not state.gone:
+            return state, ()
         to_come = {attempt.ids[index] for index in state.survivors} - state.gone - set(state.signatures)
         if len(state.signatures) + len(to_come) >= attempt.roster.T:
             return state, ()
@@ -397,8 +401,9 @@ def _close_unmask(state: ServerState) -> Outcome:
     assert attempt is not None  # noqa: S101
     if all(state.counts.get(dealer, 0) >= attempt.roster.t for dealer in state.sharers):
         return _finish(state, attempt)
-    survivors = [attempt.ids[index] for index in state.survivors]
-    return _few(state, attempt) if _came(state, survivors, state.unmasked) else (state, ())
+    survivors = (attempt.ids[index] for index in state.survivors)
+    came = _came(state, len(state.survivors), survivors, state.unmasked)
+    return _few(state, attempt) if came else (state, ())
 
 
 def _check_shares(state: ServerState, attempt: Attempt, index: int, message: Unmask) -> None:
