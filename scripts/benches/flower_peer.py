@@ -16,7 +16,7 @@ import venv
 from pathlib import Path
 from typing import Final
 
-__all__ = ["flower_seconds", "install"]
+__all__ = ["flower_seconds", "install", "run_in_peers"]
 
 _VERSION: Final = "flwr==1.41.0"
 _HERE: Final = Path(__file__).parents[2] / ".venv-peers"
@@ -75,6 +75,15 @@ def install() -> None:
         sys.stderr.write(f"installing {_VERSION} into {_HERE.name}\n")
         venv.create(_HERE, with_pip=True)
         subprocess.run([_HERE / "bin" / "pip", "install", "--quiet", _VERSION], check=True, stderr=subprocess.DEVNULL)
+
+
+def run_in_peers(script: Path, *arguments: str) -> str:
+    """The last line that a script writes in the peers' environment."""
+    command = [str(_HERE / "bin" / "python"), str(script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{script.name} failed:\n{done.stderr[-2000:]}")
+    return done.stdout.strip().splitlines()[-1]
 
 
 def flower_seconds(folder: Path, size: int, rounds: int) -> list[float]:

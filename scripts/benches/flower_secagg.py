@@ -10,6 +10,7 @@ With `--parts` the server's step is not run: its parts are, and their times are 
 """
 
 # mypy: ignore-errors
+# ruff: noqa: SLF001
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import ConfigRecord, RecordDict
-from flwr.common import ndarray_to_bytes, ndarrays_to_parameters
+from flwr.common import ndarrays_to_parameters
 from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
 from flwr.common.secure_aggregation.ndarrays_arithmetic import parameters_addition
 from flwr.common.secure_aggregation.quantization import quantize
@@ -108,7 +109,7 @@ class Federation:
             max_weight=MAX_WEIGHT, nid_to_neighbours={node: set(near) for node, near in self.near.items()},
             nid_to_publickeys=dict.fromkeys(self.ids, self.public),
         )  # fmt: skip
-        state.forward_ciphertexts = state.forward_srcs = dict.fromkeys(self.ids, [])
+        state.forward_ciphertexts = state.forward_srcs = {node: [] for node in self.ids}
         state.nid_to_fitins = {node: RecordDict() for node in self.ids}
         state.nid_to_proxies = dict.fromkeys(self.ids)
         config = {workflow.MAIN_CONFIGS_RECORD: {workflow.WorkflowKey.CURRENT_ROUND: 1}}
@@ -126,21 +127,22 @@ class Federation:
 
     def parts(self) -> dict[str, float]:
         """Median seconds of each part of the server's step, and what they come to."""
-        shares = create_shares(self.secrets[0], self.threshold, self.shares)
-        held = shares[: round(self.shares * (1 - len(self.dropped) / self.n))]
+        alive = self.n - len(self.dropped)
+        there = round(self.shares * alive / self.n)  # all that came are used, not only as many as are needed
+        seeds, keys = (create_shares(one, self.threshold, self.shares)[:there] for one in (b"r" * 32, self.secrets[0]))
         vector = [np.zeros(1, np.int64), np.ones(self.elements, np.int64)]
         shapes = [one.shape for one in vector]
         drawn = pseudo_rand_gen(b"r" * 32, MODULUS, shapes)
         found = {
-            "share": median(lambda: create_shares(self.secrets[0], self.threshold, self.shares)),
-            "combine": median(lambda: combine_shares(held)),
+            "combine_seed": median(lambda: combine_shares(seeds)),
+            "combine_key": median(lambda: combine_shares(keys), 1),
             "quantise": median(lambda: quantize([np.zeros(self.elements, np.float32)], CLIP, TARGET)),
             "mask": median(lambda: pseudo_rand_gen(b"r" * 32, MODULUS, shapes)),
             "add": median(lambda: parameters_addition(vector, drawn)),
         }
-        alive = self.n - len(self.dropped)
-        streams = alive + sum(self.shares - 1 for _ in self.dropped)
-        found["server"] = alive * found["add"] + self.n * found["combine"] + streams * (found["mask"] + found["add"])
+        combining = alive * found["combine_seed"] + (self.n - alive) * found["combine_key"]
+        streams = alive + (self.n - alive) * (self.shares - 1)
+        found["server"] = alive * found["add"] + combining + streams * (found["mask"] + found["add"])
         return found
 
 
@@ -197,7 +199,9 @@ def main() -> None:
     parts = federation.parts()
     if "--parts" not in sys.argv:
         parts["server"] = federation.server()
-    sys.stdout.write(json.dumps({"client": federation.client_s, "bytes_up": federation.bytes_up, "parts": parts}) + "\n")
+    sys.stdout.write(
+        json.dumps({"client": federation.client_s, "bytes_up": federation.bytes_up, "parts": parts}) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from scripts.benches.row import Row
 
 BENCHES = ("client", "dp", "idle", "memory", "round", "scale", "secagg", "start")
 """Modules beside this one; what one needs, Opacus for instance, the others do not load."""
-WITH_PEERS = {"round"}
+WITH_PEERS = {"round", "secagg"}
 
 
 def machine() -> dict[str, str | int | None]:
@@ -47,12 +47,14 @@ def main() -> int:
         flower_peer.install()
     more = {"peers": True} if args.peers else {}
     rows: list[Row] = importlib.import_module(f"scripts.benches.{args.name}").measure(quick=args.quick, **more)
+    wide = max(28, *(len(row.metric) for row in rows))
     for row in rows:
         met = "" if row.met is None else "met" if row.met else "NOT met"
         target = "" if row.target is None else f"target {row.target:g}"
+        beside = "" if row.peer is None else f"peer {row.peer:.3f}, {row.peer / row.value:.1f} x  "
         sys.stdout.write(
-            f"{row.metric:<28} {row.value:>9.3f} {row.unit:<4} "
-            f"[{row.range[0]:.3f}, {row.range[1]:.3f}]  {target} {met}\n"
+            f"{row.metric:<{wide}} {row.value:>9.3f} {row.unit:<4} "
+            f"[{row.range[0]:.3f}, {row.range[1]:.3f}]  {beside}{target} {met}\n"
         )
     picture = Path("bench-output") / f"{args.name}.png"
     from scripts.benches.picture import draw  # half a second that a wrong argument need not wait for

@@ -1,4 +1,5 @@
-"""A benchmark's picture: a bar for each figure with its range, a group for each unit, what was aimed at as a line."""
+"""A benchmark's picture: a bar for each figure with its range, a group for each unit, what was aimed at as a line, a
+peer's figure as a diamond."""
 
 from __future__ import annotations
 
@@ -43,9 +44,13 @@ def _bars(axes: plt.Axes, unit: str, rows: Sequence[Row]) -> None:
     for position, row in zip(positions, rows, strict=True):
         if row.target is not None:
             axes.plot([row.target] * 2, [position - 0.42, position + 0.42], color="black", linewidth=2)
+        if row.peer is not None:
+            axes.plot([row.peer], [position], marker="D", color="#5b4a9c", markersize=6)
+            axes.annotate("  peer", (row.peer, position), va="center", fontsize=7, color="#5b4a9c")
         shown = f"{row.value:,.0f}" if row.value >= 100 else f"{row.value:.3g}"
         axes.annotate(f" {shown}", (row.value, position), va="bottom", fontsize=8)
     targets = [row.target for row in rows if row.target is not None]
+    targets += [row.peer for row in rows if row.peer is not None]
     if min(values) > 0 and max(*values, *targets, 0) / min(values) > 100:
         axes.set_xscale("log")
     axes.set_yticks(list(positions), [row.metric for row in rows])
