@@ -22,6 +22,7 @@ from aimass.proto.v1 import federation_pb2 as pb
 from aimass.server.contributions import Contributions
 from aimass.server.drivers.base import Driver
 from aimass.server.engine import Engine
+from aimass.server.live import Message
 from aimass.server.partner_desk import PartnerDesk
 from aimass.server.readings import Readings
 from aimass.server.retention import Housekeeping
@@ -41,8 +42,8 @@ class Outbox:
         self.said: list[tuple[str, pb.ToPartner]] = []
         self._partners = frozenset(partners)
 
-    def send(self, partner: str, message: pb.ToPartner) -> None:
-        self.said.append((partner, message))
+    def send(self, partner: str, message: Message) -> None:
+        self.said.append((partner, message() if callable(message) else message))
 
     def connected(self) -> frozenset[str]:
         return self._partners

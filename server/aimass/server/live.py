@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, Protocol
 
 from aimass.privacy.transcript import Chain
@@ -19,10 +19,14 @@ from aimass.server.turns import Turn
 __all__ = ["Live", "Outbox", "SecretSums", "Waiting"]
 
 
+Message = pb.ToPartner | Callable[[], pb.ToPartner]
+"""What is said, or what makes it when its turn has come: what is large does not wait in a thousand copies."""
+
+
 class Outbox(Protocol):
     """Where messages to partners go. Never blocks; a partner that is away gets everything when it connects."""
 
-    def send(self, partner: str, message: pb.ToPartner) -> None:
+    def send(self, partner: str, message: Message) -> None:
         """Queue `message`."""
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,8 @@ class SecureDesk:
     def _said(self, key: AttemptKey, told: int) -> Callable[[str, Kind, bytes], None]:
         def say(partner: str, kind: Kind, data: bytes) -> None:
             if (live := self._engine.find(key.run_id)) is not None:
-                self._engine.voice.say(live, partner, messages.secagg(key.run_id, key.step, told, kind, data))
+                message = partial(messages.secagg, key.run_id, key.step, told, kind, data)
+                self._engine.voice.say(live, partner, message)
 
         return say
 

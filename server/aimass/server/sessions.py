@@ -12,15 +12,12 @@ from typing import Final
 from aimass.privacy.pki import Peer
 from aimass.proto.errors import AimassError, LimitExceeded, Unavailable
 from aimass.proto.logs import about
-from aimass.proto.v1 import federation_pb2 as pb
+from aimass.server.live import Message
 
-__all__ = ["Mailbox", "Message", "Session", "Sessions"]
+__all__ = ["Mailbox", "Session", "Sessions"]
 
 log = logging.getLogger("aimass.server")
 _QUEUE: Final = 256
-Message = pb.ToPartner | Callable[[], pb.ToPartner]
-"""What is queued, or what makes it when its turn has come: what is large does not wait in a thousand copies."""
-
 _LAST_WORD_S: Final = 0.5
 
 

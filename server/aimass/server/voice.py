@@ -11,9 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aimass.privacy.transcript import Chain, sign_head
 from aimass.proto.logs import about
 from aimass.proto.step import Step
-from aimass.proto.v1 import federation_pb2 as pb
 from aimass.server import messages, runs
-from aimass.server.live import Live, Outbox
+from aimass.server.live import Live, Message, Outbox
 from aimass.server.store import Commit
 
 __all__ = ["Told", "Voice"]
@@ -30,7 +29,7 @@ class Voice:
     def __init__(self, outbox: Outbox, signer: Ed25519PrivateKey) -> None:
         self._outbox, self._signer = outbox, signer
 
-    def say(self, live: Live, partner: str, message: pb.ToPartner) -> None:
+    def say(self, live: Live, partner: str, message: Message) -> None:
         """A message, unless the partner is yet to be brought up to date."""
         if partner not in live.behind:
             self._outbox.send(partner, message)
