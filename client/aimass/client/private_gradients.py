@@ -152,10 +152,10 @@ class _Whole:
     """Every row's gradient of a parameter: [n, *shape]."""
 
     def __init__(self, parameter: Parameter, values: torch.Tensor) -> None:
-        self._parameter, self._values = parameter, values.flatten(1)
+        self._parameter, self._values = parameter, values.flatten(1).double()
 
     def norms(self) -> torch.Tensor:
-        norms: torch.Tensor = torch.linalg.vector_norm(self._values, dim=1, dtype=torch.float64)
+        norms: torch.Tensor = torch.linalg.vector_norm(self._values, dim=1)
         return norms
 
     def spread(self) -> torch.Tensor:
@@ -165,13 +165,14 @@ class _Whole:
         self._values[rows] = 0
 
     def summed(self, factors: torch.Tensor) -> Iterator[tuple[Parameter, torch.Tensor]]:
-        yield self._parameter, factors @ self._values.double()
+        yield self._parameter, factors @ self._values
 
 
 class _Ghost:
     """Input and gradient of the output of a layer, whose product is each row's gradient: it is never made."""
 
     def __init__(self, layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor) -> None:
+        self._spread = _spread(inputs, back)
         self._layer, self._back = layer, back.double()
         self._inputs = inputs.double() if inputs.is_floating_point() else inputs
 
@@ -184,13 +185,7 @@ class _Ghost:
         return norms
 
     def spread(self) -> torch.Tensor:
-        """[n]: the norms of what each position adds to a row's gradient, added up."""
-        if self._back.dim() == 2:
-            return torch.zeros(len(self._back), dtype=torch.float64, device=self._back.device)
-        sizes: torch.Tensor = torch.linalg.vector_norm(self._back, dim=2)
-        if self._inputs.is_floating_point():
-            sizes *= torch.linalg.vector_norm(self._inputs, dim=2)
-        return sizes.sum(1)
+        return self._spread
 
     def drop(self, rows: torch.Tensor) -> None:
         self._back[rows] = 0
@@ -198,20 +193,32 @@ class _Ghost:
             self._inputs[rows] = 0
 
     def summed(self, factors: torch.Tensor) -> Iterator[tuple[Parameter, torch.Tensor]]:
-        back = self._back * factors.view(-1, *[1] * (self._back.dim() - 1))
-        back = back.reshape(-1, back.shape[-1])
+        shape = (-1, *[1] * (self._back.dim() - 1))
         if isinstance(self._layer, torch.nn.Embedding):
+            scaled = (self._back * factors.view(shape)).flatten(0, -2)
             weight = cast("Parameter", self._layer.weight)
-            yield weight, torch.zeros_like(weight, dtype=back.dtype).index_add_(0, self._inputs.reshape(-1), back)
+            yield weight, torch.zeros_like(weight, dtype=scaled.dtype).index_add_(0, self._inputs.reshape(-1), scaled)
             return
         layer = cast("torch.nn.Linear", self._layer)
         if layer.weight.requires_grad:
-            yield (
-                cast("Parameter", layer.weight),
-                back.T @ self._inputs.reshape(-1, self._inputs.shape[-1]),
-            )
+            back, inputs = self._back, self._inputs
+            if back.shape[-1] < inputs.shape[-1]:  # the smaller is scaled
+                back = back * factors.view(shape)
+            else:
+                inputs = inputs * factors.view(shape)
+            yield cast("Parameter", layer.weight), back.flatten(0, -2).T @ inputs.flatten(0, -2)
         if layer.bias is not None and layer.bias.requires_grad:
-            yield layer.bias, back.sum(0)
+            yield layer.bias, factors @ (self._back if self._back.dim() == 2 else self._back.sum(1))
+
+
+def _spread(inputs: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+    """float64 [n]: the norms of what each position adds to a row's gradient, added up; 0 for one position."""
+    if back.dim() == 2:
+        return torch.zeros(len(back), dtype=torch.float64, device=back.device)
+    sizes = torch.einsum("ntd,ntd->nt", back, back).sqrt()
+    if inputs.is_floating_point():
+        sizes *= torch.einsum("ntd,ntd->nt", inputs, inputs).sqrt().to(sizes.dtype)
+    return sizes.sum(1).double()
 
 
 def _layers(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
