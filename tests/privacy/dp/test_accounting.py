@@ -222,6 +222,14 @@ def test_a_figure_names_unit_relation_delta_and_accountant() -> None:
     )
 
 
+def test_what_was_composed_for_one_history_is_not_used_for_a_shorter_or_another_one() -> None:
+    accountant = Accountant()
+    accountant.figure(terms(), ROUNDS)
+    for events in (ROUNDS[:1], [sgd(0.01, 1.1, 60), *ROUNDS[1:]], [sgd(0.02, 2.0, 5)]):
+        fresh = Accountant().figure(terms(), events)
+        assert accountant.figure(terms(), events).epsilon == pytest.approx(fresh.epsilon, abs=1e-9)
+
+
 def test_nothing_spent_is_zero() -> None:
     assert Accountant().figure(terms(), []).epsilon == 0
 
