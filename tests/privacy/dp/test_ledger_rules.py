@@ -246,7 +246,10 @@ def test_lines_that_no_rule_writes_are_not_read() -> None:
     again = Opened(data_set="south", ledger="ab" * 16, at=AT)
     number = Reserved(number=3, run_id=RUN, round=0, purpose="train", events=(steps(1),), at=AT)
     foreign = Reserved(number=1, run_id=RUN, round=0, purpose="train", events=(steps(1),), at=AT, study=7)
-    for ledger, body in ((EMPTY, line), (opened(), again), (opened(), number), (opened(), foreign)):
+    study = apply(opened(), rules.open_study(opened(), ACCOUNTANT, name="tuning", events=[steps(5)], at=AT))
+    trial = Reserved(number=2, run_id=RUN, round=0, purpose="train", events=(steps(6),), at=AT, study=1)
+    lines = ((EMPTY, line), (opened(), again), (opened(), number), (opened(), foreign), (study, trial))
+    for ledger, body in lines:
         with pytest.raises(IntegrityError, match="cannot have happened"):
             apply(ledger, body)
 
