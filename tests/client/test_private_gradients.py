@@ -223,6 +223,26 @@ def test_a_row_whose_gradient_is_not_finite_counts_as_none() -> None:
         assert float((total - expected).abs().max()) < 1e-6
 
 
+def test_a_row_whose_positions_overflow_counts_as_none() -> None:
+    class Steep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            steepness = torch.where(x[:, 0, :1] == 0, 1e25, 1.0)  # of rows that begin with a zero
+            out: torch.Tensor = self.layer(x)[:, 0] * steepness
+            return out
+
+    torch.manual_seed(5)
+    model, inputs, labels = Steep().train(), torch.randn(ROWS, 2, 64), torch.randint(0, 4, (ROWS,))
+    inputs[2, 0] = 0
+    total, _ = summed(model, inputs, labels, 0.1)
+    kept = torch.arange(ROWS) != 2
+    expected, _ = summed(model, inputs[kept], labels[kept], 0.1)
+    assert float((total - expected).norm()) <= 0.1 * (1 + 1e-6)
+
+
 def test_an_input_that_is_changed_after_a_layer_has_read_it_is_refused() -> None:
     class Late(nn.Module):
         def __init__(self) -> None:

@@ -105,11 +105,11 @@ class ClippedSums:
         """
         gradients = self._gradients(losses)
         norms = torch.stack([part.norms().double() for part in gradients]).norm(dim=0) if gradients else losses * 0
-        finite = norms.isfinite()
+        longest = torch.maximum(norms, sum((part.spread() for part in gradients), norms * 0) / _SPREAD)
+        finite = longest.isfinite()
         if not finite.all():
             for part in gradients:
                 part.drop(~finite)
-        longest = torch.maximum(norms, sum((part.spread() for part in gradients), norms * 0) / _SPREAD)
         factors = torch.where(finite, (self._clip / longest).clamp(max=1), 0)
         for part in gradients:
             for parameter, value in part.summed(factors):
