@@ -166,6 +166,19 @@ def test_a_transfer_that_broke_off_anywhere_goes_on_to_the_same_digest(
     over_the_wire(tmp_path, work)
 
 
+def test_who_sends_hears_first_that_the_receiver_was_reached_and_where_it_goes_on(tmp_path: Path) -> None:
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        writer = side.spool.begin("key", len(DATA), DIGEST)
+        writer.append(DATA[:100])
+        writer.close()
+        heard: list[tuple[int, int]] = []
+        await submit(channel, header(), memoryview(DATA), lambda done, whole: heard.append((done, whole)))
+        assert heard[0] == (100, len(DATA))
+        assert heard[-1] == (len(DATA), len(DATA))
+
+    over_the_wire(tmp_path, work)
+
+
 def test_a_fetch_with_nothing_left_to_come_ends_well_where_the_end_is_read_before_the_beginning(tmp_path: Path) -> None:
     """A busy process finds the call over when it first looks: the library then gives no first metadata."""
 

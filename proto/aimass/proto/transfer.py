@@ -511,10 +511,10 @@ async def submit(
 ) -> None:
     """Send `data` as `header` states; returns when the receiver has stored and recorded it.
 
-    `progress` hears of bytes that are sent and of all; `pace` is how fast they may go. Goes on at the offset that the
-    receiver holds. Raises the receiver's named refusal, or `Unavailable` for a broken link or one that takes nothing
-    for `idle_s`: call again to go on. For the last word, while the receiver checks and records, it waits as long as the
-    connection stands.
+    `progress` hears of bytes that are sent and of all, first of the offset that the receiver holds, at which this goes
+    on; `pace` is how fast they may go. Raises the receiver's named refusal, or `Unavailable` for a broken link or one
+    that takes nothing for `idle_s`: call again to go on. For the last word, while the receiver checks and records, it
+    waits as long as the connection stands.
     """
     call, offset = channel.stream_stream(_SUBMIT)(), 0
     try:
@@ -527,6 +527,8 @@ async def submit(
             raise IntegrityError(
                 "the receiver holds more than there is", code="transfer.offset", value=offset, limit=len(data)
             )
+        if progress is not None:
+            progress(offset, len(data))  # the receiver was reached, also where the link breaks in the first chunk
         for start in range(offset, len(data), CHUNK_BYTES):
             chunk = bytes(data[start : start + CHUNK_BYTES])
             if pace is not None:
