@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -159,13 +160,14 @@ def check_ads(
     context: RoundContext,
     ads: Sequence[Advertise],
     identities: Mapping[int, bytes],
-    held: Collection[Advertise] = (),
+    held: Mapping[bytes, int] = MappingProxyType({}),
 ) -> None:
     """Every advertisement: a member's, signed for this context, with good keys that nobody else has.
 
-    `held` were checked before. Raises E_ROSTER, E_ADV_SIG, E_PK_INVALID or E_PK_DUPLICATE.
+    `held` are keys that were checked before, and whose they are. Raises E_ROSTER, E_ADV_SIG, E_PK_INVALID or
+    E_PK_DUPLICATE.
     """
-    seen = {key: ad.id for ad in held for key in (ad.encryption_key, ad.mask_key)}
+    seen = dict(held)
     for ad in ads:
         key = identities.get(ad.id)
         if key is None or ad.id not in context.members:

@@ -7,6 +7,7 @@ Sets of members travel as bitmaps over the advertised members in the order of th
 from __future__ import annotations
 
 import dataclasses
+import struct
 from functools import cached_property
 from typing import Final
 
@@ -209,8 +210,8 @@ class ShareKeys:
             raise fail(Code.SHARE_SET, "share keys for another number of neighbours", len(data), wanted)
         reader = Reader(data, "share keys")
         sid, sender, commit = reader.take(DIGEST_BYTES), reader.number(4), reader.take(DIGEST_BYTES)
-        boxes = tuple((reader.number(4), reader.take(BOX_BYTES)) for _ in range(k))
-        commits = tuple((reader.take(DIGEST_BYTES), reader.take(DIGEST_BYTES)) for _ in range(k + 1))
+        boxes = tuple(struct.iter_unpack(f">I{BOX_BYTES}s", reader.take((4 + BOX_BYTES) * k)))
+        commits = tuple(struct.iter_unpack(f"{DIGEST_BYTES}s{DIGEST_BYTES}s", reader.take(2 * DIGEST_BYTES * (k + 1))))
         found = ShareKeys(sid, sender, commit, boxes, commits, reader.take(SIGNATURE_BYTES))
         reader.end()
         if [holder for holder, _ in boxes] != sorted({holder for holder, _ in boxes}):

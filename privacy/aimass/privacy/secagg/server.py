@@ -180,8 +180,9 @@ def _advertised(state: ServerState, event: From) -> Outcome:
         raise fail(Code.ROSTER, "an advertisement in another member's name", ad.id, event.id)
     if not _fresh(state, Phase.ADVERTISE, state.ads.get(ad.id), ad, ad.id):
         return state, ()
-    shared.check_ads(state.context, [ad], state.identities, state.ads.values())
-    return _settled(dataclasses.replace(state, ads={**state.ads, ad.id: ad}))
+    shared.check_ads(state.context, [ad], state.identities, state.ad_keys)
+    keys = {**state.ad_keys, ad.encryption_key: ad.id, ad.mask_key: ad.id}
+    return _settled(dataclasses.replace(state, ads={**state.ads, ad.id: ad}, ad_keys=keys))
 
 
 def _close_advertise(state: ServerState) -> Outcome:

@@ -52,6 +52,8 @@ class ServerState:
     identities: Mapping[int, bytes]
     start: bytes
     ads: Mapping[int, Advertise] = dataclasses.field(default_factory=dict)
+    ad_keys: Mapping[bytes, int] = dataclasses.field(default_factory=dict, repr=False)
+    """The public keys of `ads`, and whose they are: none may come twice."""
     roster: RosterMessage | None = None
     reveals: Mapping[int, bytes] = dataclasses.field(default_factory=dict, repr=False)
     attempt: Attempt | None = None
