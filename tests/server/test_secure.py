@@ -286,6 +286,32 @@ def test_a_partner_that_leaves_after_its_input_came_is_not_summed(tmp_path: Path
     run(scenario())
 
 
+@pytest.mark.parametrize(("kind", "left"), [(Kind.INPUT, False), (Kind.SIGNATURE, False), (Kind.SIGNATURE, True)])
+def test_an_input_that_is_being_summed_stays_when_its_partner_fails_or_leaves(
+    tmp_path: Path, kind: Kind, left: bool
+) -> None:
+    """Its place in the step is gone, and masks do not come off without it: one partner would end everybody's run."""
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench)
+        partners["south"].silent_on = frozenset({kind})
+        await settled(partners, lambda: {kind, Kind.INPUT} <= {*partners["west"].sent})
+        if left:
+            await bench.desk.outside(frozenset(NAMES) - {"west"}, "trust.revoked: removed")
+        else:
+            await bench.desk.step_failed("west", pb.StepFailed(run_id=run_id, step=0, fault=pb.Fault(code="disk.full")))
+        partners["south"].silent_on = frozenset()
+        await bench.desk.connected("south", [])
+        await settled(partners, lambda: final(bench, run_id))
+        assert bench.engine.live(run_id).row.run.state is RunState.FINISHED
+        np.testing.assert_allclose(model(bench, run_id), mean(*NAMES), atol=1e-4)
+        await stopped(bench, run_id)
+        assert list((tmp_path / "spool").iterdir()) == []
+
+    run(scenario())
+
+
 def test_a_payload_that_changed_on_the_disk_ends_the_run_and_nothing_of_it_is_used(tmp_path: Path) -> None:
     async def scenario() -> None:
         bench = await Bench.start(tmp_path, ManualClock(), NAMES)

@@ -116,7 +116,10 @@ class Run(Value, frozen=True):
         return next((p[1:3] for p in self.places() if p[0] == partner and p[1].index == index), None)
 
     def contributions(self) -> frozenset[tuple[int, str]]:
-        """Index and partner of everything that was sent, or may be, and is not summed yet: what the spool keeps."""
+        """Index and partner of everything that was sent, or may be, and is not summed yet: what the spool keeps.
+
+        What is being summed in secret stays, whatever became of its partner's place: masks do not come off without it.
+        """
         wanted = (SlotState.ASKED, SlotState.READY, SlotState.STORED, SlotState.COUNTED)
         closing = {
             (state.origin(partner).index, partner)
@@ -124,7 +127,15 @@ class Run(Value, frozen=True):
             for partner, slot in state.slots.items()
             if slot.state in wanted
         }
-        return frozenset(closing | {(late.step.index, partner) for partner, late in self.carried.items()})
+        in_secret = {
+            (state.step.index, partner)
+            for state in self.open.values()
+            if state.attempts is not None
+            for circle in state.attempts.circles
+            for partner in (*circle.members, *circle.digests)
+        }
+        late = {(late.step.index, partner) for partner, late in self.carried.items()}
+        return frozenset(closing | in_secret | late)
 
     def acknowledged(self) -> dict[tuple[int, str], str]:
         """Index, partner and digest of what was acknowledged and is not summed yet."""
