@@ -286,6 +286,34 @@ def test_a_partner_that_leaves_after_its_input_came_is_not_summed(tmp_path: Path
     run(scenario())
 
 
+def test_who_left_as_the_server_died_is_not_summed_by_the_next(tmp_path: Path) -> None:
+    """The run knows that it left, and the attempt was yet to hear it; what it had sent is on the disk."""
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench)
+        partners["south"].silent_on = frozenset({Kind.INPUT})
+        await settled(partners, lambda: Kind.INPUT in partners["west"].sent)
+        assert bench.engine.secret is not None
+        bench.engine.secret.gone = lambda *_: asyncio.sleep(0)  # type: ignore[method-assign]
+        await bench.desk.outside(frozenset(NAMES) - {"west"}, "trust.revoked: removed")
+        await bench.stop()
+        again = await Bench.start(tmp_path, ManualClock(), NAMES, keys=bench.keys)
+        async with asyncio.timeout(5):
+            await again.until(run_id, lambda run: "west left" in "".join(run.open["0"].attempts.failed))  # type: ignore[union-attr]
+        partners["west"].deaf = True
+        for partner in partners.values():
+            partner.bench, partner.read, partner.silent_on = again, len(again.outbox.said), frozenset()
+        for name in ("east", "north", "south"):
+            await again.desk.connected(name, [])
+        await settled(partners, lambda: final(again, run_id))
+        np.testing.assert_allclose(model(again, run_id), mean("east", "north", "south"), atol=1e-4)
+        assert again.store.steps(run_id)[0].attempts == 2
+        await stopped(again, run_id)
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(("kind", "left"), [(Kind.INPUT, False), (Kind.SIGNATURE, False), (Kind.SIGNATURE, True)])
 def test_an_input_that_is_being_summed_stays_when_its_partner_fails_or_leaves(
     tmp_path: Path, kind: Kind, left: bool

@@ -30,6 +30,7 @@ from aimass.proto.tensors import Blob
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import decode_json
+from aimass.proto.views import ParticipantState, SlotState
 from aimass.server import messages, runs, steps
 from aimass.server.aggregation.secure_sums import SecureInputs
 from aimass.server.engine import Engine, spool_key
@@ -173,6 +174,16 @@ class SecureDesk:
         attempt.start()
         for name in attempt.ids if held else ():  # who came back before it was read from the store
             self.tell_again(key.run_id, index, name)
+        await self._gone_meanwhile(live, attempt)
+
+    async def _gone_meanwhile(self, live: Live, attempt: Attempt) -> None:
+        """Who went while the attempt was not there to hear it: it was on its way to the disk, or the server died."""
+        key, run = attempt.key, live.row.run
+        state = run.open.get(str(key.step))
+        for name in attempt.ids if state is not None and state.counted is None else ():
+            if state is not None and state.slots[name].state is not SlotState.READY:
+                left = run.participants[name].state is ParticipantState.REMOVED
+                await self._gone(key.run_id, runs.Gone(index=key.step, number=key.number, partner=name, left=left))
 
     def _lost(self, attempt: Attempt) -> list[str]:
         """Whose input was acknowledged and is not on the disk, as after a restore: the attempt has no sum then."""
