@@ -51,7 +51,7 @@ class _Taken:
     state: ServerState
     accepted: list[Event]
     actions: list[Action]
-    refused: list[FaultError | None]
+    refused: list[Exception | None]
 
 
 def replayed(begun: Outcome, events: Sequence[Event]) -> Outcome:
@@ -68,7 +68,7 @@ def _take(state: ServerState, events: Sequence[Event]) -> _Taken:
     for event in events:
         try:
             after, actions = machine.apply(state, event)
-        except FaultError as error:
+        except Exception as error:  # noqa: BLE001  (a fault that is named, or one of the machine itself: it is this sender's)
             taken.refused.append(error)
             continue
         taken.refused.append(None)
@@ -87,7 +87,7 @@ def _over_for(waiting: Sequence[_Waiting]) -> None:
 
 
 class Attempt:
-    """`say` sends a message to a member by name; `over` hears once how it ended."""
+    """`say` sends a message to a member by name; `over` hears once how it ended, `broke` why it cannot go on here."""
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class Attempt:
         append: Append,
         say: Callable[[str, Kind, bytes], None],
         over: Callable[[Attempt, Finish | Ended], None],
+        broke: Callable[[Attempt, Exception], None],
         clock: Clock,
         phase_s: float,
     ) -> None:
@@ -107,6 +108,7 @@ class Attempt:
         self.reasons: dict[str, str] = {}
         """Why members gave up, as they said it."""
         self._recorded, self._append, self._say, self._over = recorded, append, say, over
+        self._broke = broke
         self._clock, self._phase_s = clock, phase_s
         self._waiting: list[_Waiting] = []
         self._working: asyncio.Task[None] | None = None
@@ -145,11 +147,15 @@ class Attempt:
                 for one in batch:
                     if not one.outcome.done():
                         one.outcome.set_exception(error)
+                self._broke(self, error)
                 continue
             before, aside, self.state = self.state.phase, len(self.state.set_aside), taken.state
             self._recorded += len(taken.accepted)
-            self._tell_of(self.state.set_aside[aside:])
-            self._perform(taken.actions)
+            try:
+                self._tell_of(self.state.set_aside[aside:])
+                self._perform(taken.actions)
+            except Exception as error:  # noqa: BLE001  (what was taken is durable; what follows from it was not said)
+                self._broke(self, error)
             if self.state.phase is not before:
                 self._watch()
             for one, refused in zip(batch, taken.refused, strict=True):
@@ -186,8 +192,14 @@ class Attempt:
 
     async def _time_up(self, phase: Phase) -> None:
         await self._clock.sleep(self._phase_s)
-        if self.state.phase is phase:
+        if self.state.phase is not phase:
+            return
+        try:
             await self.feed(TimeUp())
+        except FaultError:
+            pass  # it ended meanwhile
+        except Exception as error:  # noqa: BLE001  (nobody waits for this: unheard, the attempt would never end)
+            self._broke(self, error)
 
     def tell_again(self, name: str) -> None:
         """To a member that comes back: what it was told last."""

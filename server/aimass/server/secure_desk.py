@@ -161,7 +161,7 @@ class SecureDesk:
         assert live.row.run.plan.secure is not None  # noqa: S101  (its steps have attempts)
         attempt = Attempt(
             key, begun.names, outcome, len(events), self._append,
-            self._said(key, number_of(context.attempt)), self._over, self._engine.clock,
+            self._said(key, number_of(context.attempt)), self._over, self._broke, self._engine.clock,
             live.row.run.plan.secure.phase_s,
         )  # fmt: skip
         if held and not circle.digests and (lost := await self._engine.on_disk(self._lost, attempt)):
@@ -233,6 +233,15 @@ class SecureDesk:
         else:
             event = self._ended(attempt, end)
         self._engine.spawn(self._applied(key, event))
+
+    def _broke(self, attempt: Attempt, error: Exception) -> None:
+        """What an attempt took cannot be recorded or followed: the run ends by name, and does not wait for ever."""
+        key = attempt.key
+        log.error("an attempt cannot go on", exc_info=error, extra=subject(key.run_id, key.step))
+        if (live := self._engine.find(key.run_id)) is not None and not live.row.run.state.final:
+            what = "an attempt at a secure sum cannot go on; the server's log says why"
+            failed = InternalError(what, code="secure.failed", value=type(error).__name__)
+            self._engine.spawn(self._engine.give_up(live, failed))
 
     async def _applied(self, key: AttemptKey, event: steps.StepEvent) -> None:
         await self._engine.apply(key.run_id, runs.InStep(index=key.step, event=event))
