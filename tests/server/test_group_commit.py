@@ -197,6 +197,34 @@ def test_an_event_that_cannot_be_stored_fails_alone(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
+class _NoResults(Store):
+    """Cannot store what a step came to."""
+
+    def save(self, run: runs.Run, change: Commit) -> None:
+        if change.models:
+            raise ValueError("UNIQUE constraint failed: transcript.run_id, transcript.entry")
+        super().save(run, change)
+
+
+def test_a_result_that_cannot_be_stored_ends_its_run_by_name(tmp_path: Path) -> None:
+    """The step is closing: no deadline ends it, and a run that waits for ever tells nobody why."""
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        run_id = await bench.submit()
+        await bench.join(run_id)
+        bench.store.__class__ = _NoResults
+        for partner in bench.partners:
+            await bench.send(run_id, partner)
+        async with asyncio.timeout(5):
+            run = await bench.finished(run_id)
+        assert run.state is RunState.FAILED
+        assert run.reason.startswith("server.commit: ")
+        await bench.stop()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
 def test_what_partners_signed_is_stored_with_the_next_commit_and_is_there_after_a_restart(tmp_path: Path) -> None:
     async def scenario() -> None:
         disk = _Disk()

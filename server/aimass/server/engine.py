@@ -19,7 +19,16 @@ from typing import Any, Final, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.proto.clock import Clock, Stopwatch
-from aimass.proto.errors import AimassError, BadInput, NotFound, OutOfSpace, Stopped, Unavailable, WrongState
+from aimass.proto.errors import (
+    AimassError,
+    BadInput,
+    InternalError,
+    NotFound,
+    OutOfSpace,
+    Stopped,
+    Unavailable,
+    WrongState,
+)
 from aimass.proto.logs import about, subject
 from aimass.proto.storage import Blobs, Spool
 from aimass.proto.views import RunState, SlotState
@@ -409,9 +418,15 @@ class Engine:
 
     async def _reduce(self, run_id: str, index: int, counted: Sequence[str]) -> None:
         live = self.live(run_id)
-        async with live.reducing:
-            event, extra = await self._reduced(live, index, counted)
-            await self._committer.in_turn(live, Turn(event, extra, of_step=index))
+        try:
+            async with live.reducing:
+                event, extra = await self._reduced(live, index, counted)
+                await self._committer.in_turn(live, Turn(event, extra, of_step=index))
+        except Exception as error:  # a step that is closing has no deadline: nobody else would ever end it
+            log.exception("cannot go on", extra=subject(run_id, index))
+            what = "a step's result could not be recorded; the server's log says why"
+            await self.give_up(live, InternalError(what, code="server.commit", value=type(error).__name__))
+            return
         if extra.models and self.after_commit is not None:
             await self.after_commit(run_id)
 
