@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -213,3 +216,21 @@ def test_a_file_that_is_removed_has_lost_its_name_at_once_and_who_reads_it_reads
     assert list(tmp_path.iterdir()) == []
     assert bytes(view[-5:]) == b"xxxxx"
     remove_file(path)
+
+
+class _Slow(dict[str, memoryview]):
+    """Another thread comes between the look for the oldest and its removal."""
+
+    def __iter__(self) -> Iterator[str]:
+        oldest = next(super().__iter__())
+        time.sleep(0.01)
+        return iter((oldest,))
+
+
+def test_threads_that_open_blobs_at_once_do_not_meet_where_the_oldest_maps_go(tmp_path: Path) -> None:
+    """A sum that adopts its model while partners fetch would end its run: the driver failed, and nobody knows why."""
+    blobs = FileBlobs(tmp_path)
+    blobs._verified = _Slow({f"{number:064x}": memoryview(b"") for number in range(64)})
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(blobs.put, ([b"%d" % number] for number in range(8))))) == 8
+    assert len(blobs._verified) == 64

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final, Protocol
@@ -101,12 +102,14 @@ class FileBlobs:
         self._folder = make_folder(folder)
         self._durability = durability
         self._verified: dict[str, memoryview] = {}
+        self._one_at_a_time = threading.Lock()
 
     def _remember(self, digest: str, view: memoryview) -> memoryview:
-        """Keep the newest maps: a store of many models must not use up the address space."""
-        self._verified[digest] = view
-        while len(self._verified) > _MAPS:
-            del self._verified[next(iter(self._verified))]
+        """Keep the newest maps: a store of many models must not use up the address space. For any thread."""
+        with self._one_at_a_time:
+            self._verified[digest] = view
+            while len(self._verified) > _MAPS:
+                del self._verified[next(iter(self._verified))]
         return view
 
     def _path(self, digest: str) -> Path:
@@ -168,7 +171,8 @@ class FileBlobs:
 
     def delete(self, digest: str) -> None:
         """Remove the blob if it is here; views that are open stay valid."""
-        self._verified.pop(digest, None)
+        with self._one_at_a_time:
+            self._verified.pop(digest, None)
         remove_file(self._path(digest))
 
     def sweep(self) -> None:
