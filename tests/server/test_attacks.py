@@ -110,6 +110,61 @@ def test_a_second_stream_cannot_overwrite_the_contribution_that_the_first_had_ac
     _run(scenario())
 
 
+class _Scientist(_NoGate):
+    """Admits a scientist, and cuts an older stream at once, whatever it waits for."""
+
+    def admit(self, context: object, name: str) -> Peer:
+        return Peer(Role.SCIENTIST, "anna", 1, b"", math.inf)
+
+    def end(self, task: asyncio.Task[object], reason: object) -> None:  # type: ignore[override]
+        task.cancel()
+
+
+def test_a_first_model_that_is_being_stored_as_its_stream_is_cut_is_not_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread stores it to the end: who comes back meanwhile would find its file gone, or send gigabytes twice."""
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        gate: Any = _Scientist()
+        transfers = Transfers(
+            bench.contributions, bench.readings, bench.blobs, bench.spool, gate, 1 << 20, lambda: None
+        )
+        data = encode_numpy({"w": np.arange(4, dtype=np.float32)})
+        header = SubmitHeader(kind="model", size=len(data), digest=Blob(data).digest)
+        adopting, go, adopt = threading.Event(), threading.Event(), bench.blobs.adopt
+
+        def slow(path: Path, digest: str) -> None:
+            adopting.set()
+            go.wait(10)
+            adopt(path, digest)
+
+        monkeypatch.setattr(bench.blobs, "adopt", slow)
+        context: Any = None
+
+        async def stream() -> int:
+            incoming = await transfers.authorise_submit(context, header)
+            if incoming.done:
+                return 0
+            writer = incoming.open()
+            writer.append(data[writer.offset :])
+            await incoming.accept(writer.finish())
+            return len(data)
+
+        first = asyncio.create_task(stream())
+        await asyncio.to_thread(adopting.wait, 10)
+        second = asyncio.create_task(stream())
+        await asyncio.wait({first})
+        asyncio.get_running_loop().call_later(0.2, go.set)
+        assert first.cancelled()
+        assert await second == 0
+        assert bench.blobs.has(header.digest)
+        await bench.stop()
+
+    _run(scenario())
+
+
 @pytest.mark.parametrize("damage", ["changed", "missing"])
 def test_a_contribution_that_changed_or_went_in_the_spool_is_never_summed(tmp_path: Path, damage: str) -> None:
     async def scenario() -> None:

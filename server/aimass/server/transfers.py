@@ -39,6 +39,7 @@ class Transfers:
         self._blobs, self._spool, self._gate = blobs, spool, gate
         self._max_model_bytes = max_model_bytes
         self._uploads: dict[str, asyncio.Task[Any]] = {}
+        self._storing: dict[str, asyncio.Future[None]] = {}
 
     async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
         """Partners read the inputs of their open steps; people read models that they may see."""
@@ -83,9 +84,12 @@ class Transfers:
             )
         self._room()
         if header.kind == "model":
-            model = _Model(peer.name, header, self._blobs, self._spool)
+            model = _Model(peer.name, header, self._blobs, self._spool, self._storing)
             if not model.done:
                 await self._alone(model.key)
+                await model.settled()
+                # The older stream may have stored it meanwhile: it is not sent a second time.
+                model = _Model(peer.name, header, self._blobs, self._spool, self._storing)
             return model
         contribution = Upload(peer.name, header, self._contributions, self._spool)
         if not contribution.done:
@@ -137,14 +141,23 @@ class Upload:
 
 
 class _Model:
-    def __init__(self, peer: str, header: SubmitHeader, blobs: Blobs, spool: Spool) -> None:
+    """A first model. `storing` are those that are whole and on their way to the store, by key."""
+
+    def __init__(
+        self, peer: str, header: SubmitHeader, blobs: Blobs, spool: Spool, storing: dict[str, asyncio.Future[None]]
+    ) -> None:
         self.peer = peer
-        self._header, self._blobs, self._spool = header, blobs, spool
+        self._header, self._blobs, self._spool, self._storing = header, blobs, spool, storing
         self.done = blobs.has(header.digest)
         self.key = f"{MODEL_KEY}{peer}-{header.digest}"
 
     def open(self) -> SpoolWriter:
         return self._spool.begin(self.key, self._header.size, self._header.digest)
+
+    async def settled(self) -> None:
+        """An earlier stream's model is stored, or is not: its thread goes on where the stream itself is cut."""
+        if (storing := self._storing.get(self.key)) is not None:
+            await asyncio.wait({storing})
 
     async def accept(self, path: Path) -> None:
         try:
@@ -152,4 +165,7 @@ class _Model:
         except AimassError:
             await asyncio.to_thread(self._spool.discard, self.key)
             raise
-        await asyncio.to_thread(self._blobs.adopt, path, self._header.digest)
+        work = asyncio.ensure_future(asyncio.to_thread(self._blobs.adopt, path, self._header.digest))
+        self._storing[self.key] = work
+        work.add_done_callback(lambda _: self._storing.pop(self.key, None))
+        await asyncio.shield(work)
