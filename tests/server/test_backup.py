@@ -175,11 +175,17 @@ def test_a_file_that_changed_is_found_named_and_never_restored(server: Path, tmp
         case _:
             victim.rename(tmp_path / "elsewhere")
             victim.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(IntegrityError, match=victim.name):
+    with pytest.raises(IntegrityError, match=victim.name) as found:
         verify(to, manifest)
     with pytest.raises(IntegrityError):
         restore(to, tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir() if "new" in path.name] == []
+    if damage == "changed":  # a backup over it copies no blob whose size is right
+        with pytest.raises(IntegrityError):
+            verify(to, back_up(server, to))
+    assert "Delete the named files" in found.value.cure
+    victim.unlink(missing_ok=True)
+    verify(to, back_up(server, to))
 
 
 class _Cut(BaseException):
