@@ -14,7 +14,7 @@ import pytest
 from aimass.privacy.secagg.client_state import Kind, Limits
 from aimass.privacy.secagg.faults import Code
 from aimass.privacy.secagg.parameters import Profile
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import AimassError, BadInput, NotFound, Stopped
 from aimass.proto.plan import Cohort, Plan, SecureSettings, decode_plan, encode_plan
 from aimass.proto.tensors import Blob
 from aimass.proto.v1 import federation_pb2 as pb
@@ -22,7 +22,9 @@ from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import RunState, SlotState
 from aimass.server.audit import audit_run, gather
 from aimass.server.audit_steps import StepTold
-from aimass.server.secure_log import SecureLog
+from aimass.server.live import Live
+from aimass.server.secure_desk import SecureDesk
+from aimass.server.secure_log import Begun, SecureLog
 from tests.support.clock import ManualClock
 from tests.support.engines import Bench
 from tests.support.secure_members import SecurePartner, settled
@@ -310,6 +312,72 @@ def test_who_left_as_the_server_died_is_not_summed_by_the_next(tmp_path: Path) -
         np.testing.assert_allclose(model(again, run_id), mean("east", "north", "south"), atol=1e-4)
         assert again.store.steps(run_id)[0].attempts == 2
         await stopped(again, run_id)
+
+    run(scenario())
+
+
+def test_a_sum_whose_run_was_stopped_meanwhile_blames_no_disk(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench)
+        closing = asyncio.create_task(bench.until(run_id, lambda run: run.open["0"].counted is not None))
+        await settled(partners, closing.done)
+        state = closing.result().open["0"]
+        await settled(partners, lambda: final(bench, run_id))
+        assert bench.engine.secret is not None
+        with pytest.raises(Stopped, match="the run ended"):
+            await bench.engine.secret.inputs(bench.engine.live(run_id), state)
+        await stopped(bench, run_id)
+
+    run(scenario())
+
+
+def test_an_attempt_that_fails_to_begin_after_its_run_was_stopped_ends_nothing(tmp_path: Path) -> None:
+    """The model of a step that is over may be gone; a later step of the run, or its end, stays as it is."""
+
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        run_id, partners = await begun(bench)
+        secret, live = bench.engine.secret, bench.engine.live(run_id)
+        assert isinstance(secret, SecureDesk)
+
+        async def late(*_: object) -> Begun:
+            row = live.row
+            live.row = dataclasses.replace(row, run=msgspec.structs.replace(row.run, open={}))
+            raise NotFound("no such blob", code="storage.unknown")
+
+        given_up = []
+
+        async def give_up(_: Live, error: AimassError) -> None:
+            given_up.append(error)
+
+        secret._begun, bench.engine.give_up = late, give_up  # type: ignore[method-assign, assignment]
+        await settled(partners, lambda: not live.row.run.open)
+        await settled(partners, lambda: True)
+        assert given_up == []
+        await bench.stop()
+
+    run(scenario())
+
+
+def test_who_asks_from_a_thread_which_attempt_is_its_own_does_not_meet_one_that_begins(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        secret = bench.engine.secret
+        assert isinstance(secret, SecureDesk)
+        held: dict[int, object] = {}
+
+        class Other:
+            @property
+            def ids(self) -> dict[str, int]:
+                held[len(held) + 1] = self  # another circle's begins now
+                return {}
+
+        held[1] = Other()
+        secret._attempts["r", 0] = held  # type: ignore[assignment]
+        assert secret._of("north", "r", 0, 1) is None
+        secret._attempts.clear()
+        await bench.stop()
 
     run(scenario())
 

@@ -113,7 +113,7 @@ def verify(folder: Path, manifest: Manifest, progress: Progress = NoProgress) ->
             f"the backup is not whole: {'; '.join(bad[:_SHOWN])}{more}",
             code="backup.damaged",
             value=f"{len(bad)} of {len(manifest.files)} files",
-            cure="Do not restore it. Delete the named files here and back up again: blobs that stay are not copied anew.",
+            cure="Do not restore it. Delete the named files and back up again: blobs that stay are not copied anew.",
         )
 
 

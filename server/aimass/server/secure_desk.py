@@ -22,7 +22,7 @@ from aimass.privacy.secagg.packing import check_packed
 from aimass.privacy.secagg.rounds import context_of, lanes_of, number_of
 from aimass.privacy.secagg.server_state import Ended, Finish, From, GiveUp, Input, Phase
 from aimass.proto.contribution import Contribution, Limits, check_contribution
-from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Refused, WrongState
+from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Refused, Stopped, WrongState
 from aimass.proto.logs import about, subject
 from aimass.proto.step import Step
 from aimass.proto.storage import Blobs, Spool, map_file
@@ -106,6 +106,8 @@ class SecureDesk:
             key = AttemptKey(live.row.run_id, state.step.index, circle.number)
             if key not in self._ends:
                 await self._formed(live, key.step, key.number)
+            if str(key.step) not in live.row.run.open:
+                raise Stopped("the run ended while its step waited to be summed", code="run.ended")
             if key not in self._ends:
                 raise IntegrityError(
                     "what was recorded of an attempt does not come to its sum",
@@ -146,15 +148,15 @@ class SecureDesk:
             if held is None:
                 await self._engine.patiently(key.run_id, self._log.begin, key, begun)
         except AimassError as error:
-            await self._engine.give_up(live, error)
+            await self._cannot_begin(live, index, error)
             return
         except FaultError as error:
-            await self._engine.give_up(live, error.fault.error())
+            await self._cannot_begin(live, index, error.fault.error())
             return
         except Exception as error:
             log.exception("an attempt could not begin", extra=subject(key.run_id, index))
             what = "an attempt at a secure sum could not begin; the server's log says why"
-            await self._engine.give_up(live, InternalError(what, code="secure.failed", value=type(error).__name__))
+            await self._cannot_begin(live, index, InternalError(what, code="secure.failed", value=type(error).__name__))
             return
         if str(index) not in live.row.run.open:
             return
@@ -167,6 +169,8 @@ class SecureDesk:
         if held and not circle.digests and (lost := await self._engine.on_disk(self._lost, attempt)):
             self._give_up(attempt, f"secure.lost: not on the server's disk any more: the input of {', '.join(lost)}")
             return  # known to nobody, it takes no message
+        if str(index) not in live.row.run.open:
+            return  # it ended while the disk was asked: nobody would end this attempt
         self._attempts.setdefault((key.run_id, index), {})[number] = attempt
         about(log, key.run_id, index).info(
             "attempt %d at a secure sum of %d partners%s", number, len(begun.names), ", resumed" if held else ""
@@ -175,6 +179,11 @@ class SecureDesk:
         for name in attempt.ids if held else ():  # who came back before it was read from the store
             self.tell_again(key.run_id, index, name)
         await self._gone_meanwhile(live, attempt)
+
+    async def _cannot_begin(self, live: Live, index: int, error: AimassError) -> None:
+        """The run ends by name, unless the step is over by now: then nothing of it is needed any more."""
+        if str(index) in live.row.run.open:
+            await self._engine.give_up(live, error)
 
     async def _gone_meanwhile(self, live: Live, attempt: Attempt) -> None:
         """Who went while the attempt was not there to hear it: it was on its way to the disk, or the server died."""
@@ -326,7 +335,8 @@ class SecureDesk:
 
     def _of(self, partner: str, run_id: str, index: int, told: int) -> Attempt | None:
         """A partner is in one circle of a step; it counts that circle's attempts."""
-        attempts = self._attempts.get((run_id, index), {}).values()
+        # A list: threads ask too, while other circles' attempts begin.
+        attempts = list(self._attempts.get((run_id, index), {}).values())
         mine = (one for one in attempts if partner in one.ids and number_of(one.state.context.attempt) == told)
         return next(mine, None)
 
