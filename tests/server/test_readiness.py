@@ -129,6 +129,36 @@ def test_it_is_looked_at_every_few_seconds_though_nobody_asks() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("what", ["the store", "the disk"])
+def test_who_cannot_look_says_that_it_is_not_ready_and_goes_on_looking(what: str) -> None:
+    """Otherwise the task that looks is dead without a word, and the server says for ever what it saw last."""
+
+    async def scenario() -> None:
+        machine, told = Machine(), asyncio.Queue[bool]()
+        gone = False
+
+        def free() -> int:
+            if gone and what == "the disk":
+                raise OSError("the mount is gone")
+            return machine.free
+
+        async def probe() -> None:
+            if gone and what == "the store":
+                raise ValueError("database disk image is malformed")
+
+        readiness = Readiness(free, 10, probe, lambda: 2e9, machine.clock, told.put_nowait)
+        readiness.phase = Phase.SERVING
+        async with asyncio.timeout(5), readiness.kept():
+            for seen in (True, False, False, True):
+                assert await told.get() is seen
+                gone = len(machine.told) < 2
+                machine.told.append(seen)
+                await asyncio.sleep(0)
+                machine.clock.advance(5.0)
+
+    run(scenario())
+
+
 def test_the_probe_of_the_store_tells_a_locked_one_from_a_free_one_and_changes_nothing(tmp_path: Path) -> None:
     import sqlite3
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import enum
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -15,6 +16,7 @@ from aimass.proto.watch import Reason
 
 __all__ = ["Facts", "Phase", "Readiness", "reasons"]
 
+log = logging.getLogger("aimass.server")
 _EVERY_S: Final = 5.0
 _PATIENCE_S: Final = 3.0
 
@@ -105,6 +107,9 @@ class Readiness:
             await self._probe()
         except AimassError as error:
             return error.code
+        except Exception:  # a damaged file is no lock that goes by itself, and the looking goes on all the same
+            log.exception("the run store cannot be probed")
+            return "store.failed"
         return ""
 
     @contextlib.asynccontextmanager
@@ -121,5 +126,9 @@ class Readiness:
 
     async def _keep(self) -> None:
         while True:
-            await self.current()
+            try:
+                await self.current()
+            except Exception:  # who cannot look must not go on saying what it saw last
+                log.exception("cannot see whether the server is ready")
+                self._told(False)
             await self._clock.sleep(_EVERY_S)
