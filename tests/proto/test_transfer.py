@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -144,6 +145,28 @@ def test_what_is_fetched_and_submitted_arrives_whole(tmp_path: Path) -> None:
         assert side.accepted == [DATA]
 
     over_the_wire(tmp_path, work)
+
+
+def test_a_fault_of_the_servers_machine_is_none_of_the_callers_and_passes(tmp_path: Path) -> None:
+    """Unnamed, it would cost a partner its step: what is refused is not sent again."""
+
+    class Broken(Side):
+        async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        async def authorise_submit(self, context: grpc.aio.ServicerContext, header: SubmitHeader) -> Incoming:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        for transfer in (
+            fetch(channel, FetchRequest(digest=DIGEST), Spool(tmp_path / "cache"), 10 << 20),
+            submit(channel, header(), memoryview(DATA)),
+        ):
+            with pytest.raises(Unavailable, match="Too many open files") as caught:
+                await transfer
+            assert caught.value.code == "transfer.system"
+
+    over_the_wire(tmp_path, work, make=Broken)
 
 
 @settings(max_examples=8)

@@ -22,7 +22,7 @@ from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, BadInput, DeadlinePassed, IntegrityError, LimitExceeded, Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.intake import pour, whole
-from aimass.proto.logs import about
+from aimass.proto.logs import Log, about
 from aimass.proto.meters import Count, Spread
 from aimass.proto.names import Digest
 from aimass.proto.pace import Pace
@@ -209,10 +209,8 @@ def transfer_handler(
             stream_log.warning("a transfer was cut off: %s", error)
             meters.refused.add(error.code)
             await _hang_up(context, error)
-        except AimassError as error:
-            stream_log.warning("a transfer was refused: %s", error)
-            meters.refused.add(error.code)
-            await abort(context, error)
+        except (AimassError, OSError) as error:
+            await _refuse(context, error, stream_log, meters)
 
     # No generator: one that waits in a `yield` when its stream is cut is left to the collector, with its file open.
     async def submit_handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
@@ -237,10 +235,8 @@ def transfer_handler(
             with traffic.stream(incoming.peer, "up") as peer:
                 async with contextlib.aclosing(_paced(requests, peer.up, limits.idle_s, meters)) as chunks:
                     await _receive(chunks, context.write, header, incoming, traffic.up, meters)
-        except AimassError as error:
-            stream_log.warning("a transfer was refused: %s", error)
-            meters.refused.add(error.code)
-            await abort(context, error)
+        except (AimassError, OSError) as error:
+            await _refuse(context, error, stream_log, meters)
 
     handlers = {
         "Fetch": grpc.unary_stream_rpc_method_handler(fetch_handler),
@@ -361,6 +357,24 @@ async def _paced(
         await pace.spend(len(chunk))
         meters.bytes_moved.add("up", by=len(chunk))
         yield chunk
+
+
+async def _refuse(
+    context: grpc.aio.ServicerContext, error: AimassError | OSError, stream_log: Log, meters: TransferMeters
+) -> None:
+    """Say why. What this machine failed at is no fault of the caller's, and is as good when it is tried again."""
+    if isinstance(error, OSError):
+        stream_log.error("a transfer failed on this machine", exc_info=error)
+        error = Unavailable(
+            "the other side's disk or system failed",
+            code="transfer.system",
+            value=error.strerror or type(error).__name__,
+            cure="It is tried again; the other side's log says more.",
+        )
+    else:
+        stream_log.warning("a transfer was refused: %s", error)
+    meters.refused.add(error.code)
+    await abort(context, error)
 
 
 async def _hang_up(context: grpc.aio.ServicerContext, error: AimassError) -> None:
