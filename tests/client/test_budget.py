@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from aimass.client.budget import Budgets, budgets_of, event_of
+from aimass.client.budget import Budgets, budgets_of
 from aimass.client.policy import Admit, AdmittedTask, DataBudget, Policy, Refuse, Release, decide
+from aimass.client.private_terms import training_event
 from aimass.privacy.dp.accounting import Accountant
-from aimass.privacy.dp.events import PoissonGaussian, TruncatedPoissonGaussian
 from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
@@ -49,7 +48,7 @@ def opened(folder: Path) -> Budgets:
 
 def test_a_step_is_debited_before_it_runs_and_settled_by_what_was_done(tmp_path: Path) -> None:
     budgets = opened(tmp_path)
-    debit = budgets.debit(POLICY, "heart", plan(), RUN, step(), 1_000)
+    debit = budgets.debit(POLICY, "heart", plan(), RUN, step(), 500, 1_000)
     assert debit is not None
     (entry,) = debit.ledger.state.entries.values()
     assert entry.state is EntryState.TRAINING
@@ -63,7 +62,7 @@ def test_a_step_is_debited_before_it_runs_and_settled_by_what_was_done(tmp_path:
 
 def test_what_a_crash_leaves_open_is_spent_in_full_at_the_next_start(tmp_path: Path) -> None:
     budgets = opened(tmp_path)
-    assert budgets.debit(POLICY, "heart", plan(), RUN, step(), 1_000) is not None
+    assert budgets.debit(POLICY, "heart", plan(), RUN, step(), 500, 1_000) is not None
     budgets.close()
     again = opened(tmp_path)
     ledger = again.ledger(POLICY, "heart")
@@ -77,15 +76,15 @@ def test_rounds_end_at_the_budget_and_the_figure_is_that_of_an_independent_compu
     budgets, done = opened(tmp_path), 0
     with pytest.raises(Refused) as refused:
         for number in range(1, 200):
-            debit = budgets.debit(POLICY, "heart", plan(), RUN, step(number), 1_000)
+            debit = budgets.debit(POLICY, "heart", plan(), RUN, step(number), 500, 1_000)
             assert debit is not None
             debit.settle(20, f"{number:064x}")
             done = number
     assert refused.value.code == "ledger.E_BUDGET"
     (budget,) = budgets_of(POLICY, "heart")
     accountant = Accountant()
-    spent = accountant.figure(budget.terms, [event_of(plan().privacy, 20 * done, 1_000)]).epsilon  # type: ignore[arg-type]
-    more = accountant.figure(budget.terms, [event_of(plan().privacy, 20 * (done + 1), 1_000)]).epsilon  # type: ignore[arg-type]
+    spent = accountant.figure(budget.terms, [training_event(plan().privacy, 20 * done, 500, 1_000)]).epsilon  # type: ignore[arg-type]
+    more = accountant.figure(budget.terms, [training_event(plan().privacy, 20 * (done + 1), 500, 1_000)]).epsilon  # type: ignore[arg-type]
     assert spent <= 2.0 < more
     ledger = budgets.ledger(POLICY, "heart")
     assert ledger is not None
@@ -96,7 +95,7 @@ def test_rounds_end_at_the_budget_and_the_figure_is_that_of_an_independent_compu
 def test_nothing_leaves_without_a_step_or_with_more_than_were_reserved(tmp_path: Path) -> None:
     budgets = opened(tmp_path)
     for steps, error, code in ((0, IntegrityError, "budget.no_steps"), (21, Refused, "ledger.E_LEDGER")):
-        debit = budgets.debit(POLICY, "heart", plan(), RUN, step(), 1_000)
+        debit = budgets.debit(POLICY, "heart", plan(), RUN, step(), 500, 1_000)
         assert debit is not None
         with pytest.raises(error) as refused:
             debit.settle(steps, "5" * 64)
@@ -138,7 +137,7 @@ def test_rounds_that_were_begun_are_not_asked_for_twice(tmp_path: Path) -> None:
         rounds += 1
     assert 1 < rounds < 200
     for number in range(1, rounds):
-        debit = budgets.debit(POLICY, "heart", plan(rounds=rounds), RUN, step(number), 1_000)
+        debit = budgets.debit(POLICY, "heart", plan(rounds=rounds), RUN, step(number), 500, 1_000)
         assert debit is not None
         debit.settle(20, f"{number:064x}")
     budgets.check(POLICY, "heart", plan(rounds=rounds), 1_000, rounds - 1)
@@ -157,7 +156,7 @@ def test_a_delta_above_one_in_the_number_of_rows_is_refused(tmp_path: Path) -> N
 
 def test_a_data_set_without_a_budget_has_no_ledger(tmp_path: Path) -> None:
     budgets = opened(tmp_path)
-    assert budgets.debit(Policy(), "heart", plan(), RUN, step(), 1_000) is None
+    assert budgets.debit(Policy(), "heart", plan(), RUN, step(), 500, 1_000) is None
     assert not (tmp_path / "ledgers").exists()
 
 
@@ -169,16 +168,6 @@ def test_two_daemons_cannot_hold_one_ledger(tmp_path: Path) -> None:
     first.close()
     assert second.ledger(POLICY, "heart") is not None
     second.close()
-
-
-def test_what_is_spent_is_what_the_loader_used() -> None:
-    privacy = plan().privacy
-    assert privacy is not None
-    assert event_of(privacy, 7, 1_000).mechanism == PoissonGaussian(q=0.05, sigma=3.0)
-    cut = event_of(msgspec.structs.replace(privacy, cap_deviations=6.0), 7, 1_000)
-    most = math.ceil(50 + 6 * math.sqrt(50 * 0.95))
-    assert cut.mechanism == TruncatedPoissonGaussian(q=0.05, sigma=3.0, records=1_000, cap=most)
-    assert cut.times == 7
 
 
 def test_a_policy_with_a_budget_lets_in_private_plans_alone_and_no_analysis_beside_it() -> None:

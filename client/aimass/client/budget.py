@@ -13,17 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aimass.client.policy import DataBudget, Policy
-from aimass.privacy.dp.events import (
-    Budget,
-    Event,
-    Mechanism,
-    PoissonGaussian,
-    Relation,
-    Terms,
-    TruncatedPoissonGaussian,
-    Unit,
-    check_delta,
-)
+from aimass.client.private_terms import training_event
+from aimass.privacy.dp.events import Budget, Relation, Terms, Unit, check_delta
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability
 from aimass.proto.errors import IntegrityError, Refused
@@ -33,9 +24,11 @@ from aimass.proto.step import Step
 if TYPE_CHECKING:
     from aimass.privacy.dp.ledger_file import LedgerFile
 
-__all__ = ["Budgets", "Debit", "budgets_of", "event_of"]
+__all__ = ["MANY", "Budgets", "Debit", "budgets_of"]
 
 _MOST_STEPS: Final = 1_000_000_000
+MANY: Final = 100_000_000
+"""Elements of a model that is not here yet: their number changes a figure in its sixth digit."""
 
 
 def budgets_of(policy: Policy, data_set: str) -> tuple[Budget, ...]:
@@ -48,19 +41,6 @@ def _budget(one: DataBudget) -> Budget:
     return Budget(terms=terms, epsilon=one.epsilon)
 
 
-def event_of(privacy: PrivacySettings, steps: int, rows: int) -> Event:
-    """What so many steps of a plan's privacy spend at a partner of so many rows."""
-    mechanism: Mechanism
-    cap = privacy.cap(rows)
-    if cap is None:
-        mechanism = PoissonGaussian(q=privacy.sampling_rate, sigma=privacy.noise_multiplier)
-    else:
-        mechanism = TruncatedPoissonGaussian(
-            q=privacy.sampling_rate, sigma=privacy.noise_multiplier, records=rows, cap=cap
-        )
-    return Event(mechanism=mechanism, unit=Unit(privacy.unit), times=steps)
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Debit:
     """A step's reservation whose training has started: it counts in full until it is settled, and for ever without."""
@@ -68,6 +48,7 @@ class Debit:
     ledger: LedgerFile
     number: int
     privacy: PrivacySettings
+    elements: int
     rows: int
 
     def settle(self, steps: int, result: str) -> None:
@@ -82,7 +63,7 @@ class Debit:
                 value=steps,
                 cure="The installed software differs between daemon and child: install it again.",
             )
-        self.ledger.commit(self.number, [event_of(self.privacy, steps, self.rows)], result)
+        self.ledger.commit(self.number, [training_event(self.privacy, steps, self.elements, self.rows)], result)
 
 
 class Budgets:
@@ -126,12 +107,15 @@ class Budgets:
         from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (as above)
         from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
 
-        asked = (event_of(plan.privacy, int(steps), rows),)
+        asked = (training_event(plan.privacy, int(steps), MANY, rows),)
         if refusal := rules.refused(ledger.state, Accountant(), asked):
             raise refusal.error()
 
-    def debit(self, policy: Policy, data_set: str, plan: Plan, run_id: str, step: Step, rows: int) -> Debit | None:
-        """Reserve a training step and mark it as started; None where nothing is accounted for.
+    def debit(
+        self, policy: Policy, data_set: str, plan: Plan, run_id: str, step: Step, elements: int, rows: int
+    ) -> Debit | None:
+        """Reserve a training step of so many trained elements and mark it as started; None where nothing is accounted
+        for.
 
         Raises `Refused` where it does not fit the budget: then the child must not be given the order.
         """
@@ -148,10 +132,10 @@ class Budgets:
             run_id=run_id,
             round_=step.round,
             purpose=str(step.kind),
-            events=[event_of(plan.privacy, plan.train.steps, rows)],
+            events=[training_event(plan.privacy, plan.train.steps, elements, rows)],
         )
         ledger.start(entry.number)
-        return Debit(ledger, entry.number, plan.privacy, rows)
+        return Debit(ledger, entry.number, plan.privacy, elements, rows)
 
     def close(self) -> None:
         """Let the ledgers go; what is open in them is spent from the next start on."""

@@ -85,7 +85,8 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
     """One more round of a plan: the figure with it, and how many rounds fit."""
     from collections import Counter
 
-    from aimass.client.budget import event_of
+    from aimass.client.budget import MANY
+    from aimass.client.private_terms import training_event
     from aimass.privacy.dp.calibrate import rounds_left
     from aimass.privacy.dp.events import tally
     from aimass.proto.errors import BadInput
@@ -94,7 +95,7 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
     plan = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
     if plan.privacy is None or plan.train.steps is None:
         raise BadInput("the plan has no [privacy]", code="budget.plan", value=plan.name)
-    one = event_of(plan.privacy, plan.train.steps, args.rows)
+    one = training_event(plan.privacy, plan.train.steps, MANY, args.rows)
     counted = Counter(ledger.settled())
     counted.update(ledger.pending())
     rows = []

@@ -14,6 +14,7 @@ from aimass.client.child import ChildDied, Made, Worker, start_child
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
+from aimass.client.private_terms import trained_elements
 from aimass.client.release import Released, release
 from aimass.client.run_folder import RunFolder
 from aimass.client.worker_protocol import Order
@@ -154,10 +155,10 @@ class Workbench:
             evaluate=plan.evaluate,
             privacy=plan.privacy,
         )
-        debit = await self._debited(plan, step)
-        made = await self._made(plan, order, model)
-        watch.lap("worked")
         layout = Blob(map_file(model)).layout
+        debit = await self._debited(plan, step, layout)
+        made = await self._made(plan, order, model, 1 if debit is not None else _TRIES)
+        watch.lap("worked")
         released = await asyncio.to_thread(self._released, made, plan, step, layout)
         watch.lap("checked")
         step_log = about(log, self._run_id, step.index)
@@ -181,22 +182,27 @@ class Workbench:
         data_set = policy.schemas[plan.data_schema]
         await asyncio.to_thread(self._partner.budgets.check, policy, data_set, plan, rows, begun)
 
-    async def _debited(self, plan: Plan, step: Step) -> Debit | None:
+    async def _debited(self, plan: Plan, step: Step, layout: Layout) -> Debit | None:
         """The debit of a training step, on the disk before the child gets its order; None where none is kept."""
         if step.kind is not StepKind.TRAIN:
             return None
         policy, rows = self._partner.policy, (await self.worker(plan)).opened.training_rows
-        data_set = policy.schemas[plan.data_schema]
-        return await asyncio.to_thread(self._partner.budgets.debit, policy, data_set, plan, self._run_id, step, rows)
+        data_set, elements = policy.schemas[plan.data_schema], trained_elements(layout)
+        return await asyncio.to_thread(
+            self._partner.budgets.debit, policy, data_set, plan, self._run_id, step, elements, rows
+        )
 
     async def settle(self, product: Product, digest: str) -> None:
         """What was really spent, and what came of it, before that leaves. Raises `Refused` where it may not."""
         if product.debit is not None:
             await asyncio.to_thread(product.debit.settle, product.steps, digest)
 
-    async def _made(self, plan: Plan, order: Order, model: Path) -> Made:
-        """The child's work; one that dies is replaced once."""
-        for left in reversed(range(_TRIES)):
+    async def _made(self, plan: Plan, order: Order, model: Path, tries: int) -> Made:
+        """The child's work; one that dies is replaced while there are tries.
+
+        Whether it dies may depend on a row, so what was debited for one work is not used for another.
+        """
+        for left in reversed(range(tries)):
             worker = await self.worker(plan)
             try:
                 return await worker.work(order, model, self._folder.local_state, _MAX_BLOB)
