@@ -24,7 +24,7 @@ GROUPS = {
     ],
     "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "prune", "receipts"],
     "model": ["list", "show", "export"],
-    "task": ["list", "digest", "new"],
+    "task": ["list", "digest", "new", "check"],
     "data": ["list", "get"],
 }  # fmt: skip
 COMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
