@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,21 @@ def test_what_is_refused_is_told_by_name(tmp_path: Path) -> None:
 )
 def test_nobody_else_is_answered_and_the_daemon_lives(tmp_path: Path, line: bytes, code: str) -> None:
     assert _over_the_socket(tmp_path, line)["error"]["code"] == code
+
+
+def test_sockets_of_several_folders_leave_the_mask_of_new_files_as_it_was(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        owners = []
+        for number in range(5):
+            (tmp_path / str(number) / "state").mkdir(parents=True)
+            owners.append(OwnerSocket(tmp_path / str(number), _command))
+        await asyncio.gather(*(owner.listen() for owner in owners))
+        for owner in owners:
+            owner.close()
+
+    before = os.umask(0o022)
+    try:
+        asyncio.run(scenario())
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)

@@ -8,6 +8,7 @@ import hmac
 import json
 import os
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,23 @@ TOKEN: Final = "state/control.token"  # noqa: S105  (a file's name)
 Command = Callable[[dict[str, str]], Awaitable[dict[str, Any]]]
 
 
+def _bound(folder: Path) -> socket.socket:
+    """The socket, for its owner alone. Nothing here waits: the mask of new files is the whole process's."""
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    old = os.umask(0o177)
+    try:
+        # Through the descriptor, because a socket's whole path may not be longer than 107 bytes.
+        bound.bind(f"/proc/self/fd/{held}/{SOCKET}")
+    except BaseException:
+        bound.close()
+        raise
+    finally:
+        os.umask(old)
+        os.close(held)
+    return bound
+
+
 class OwnerSocket:
     """Open from `listen` to `close`; `command` answers, and what it raises is told."""
 
@@ -34,14 +52,7 @@ class OwnerSocket:
         """Write a fresh token and open the socket, for the owner of the folder alone."""
         write_file(self._folder / TOKEN, self._token.encode(), UNINTERRUPTED, "client.token")
         (self._folder / SOCKET).unlink(missing_ok=True)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        old = os.umask(0o177)
-        try:
-            # Through the descriptor, because a socket's whole path may not be longer than 107 bytes.
-            self._server = await asyncio.start_unix_server(self._answer, f"/proc/self/fd/{folder}/{SOCKET}")
-        finally:
-            os.umask(old)
-            os.close(folder)
+        self._server = await asyncio.start_unix_server(self._answer, sock=_bound(self._folder))
 
     def close(self) -> None:
         """Answer nothing more."""
