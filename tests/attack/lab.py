@@ -114,6 +114,7 @@ class Lab:
                     pending = waited_for(attempt.state)
                     if run_id == run.id and place not in pushed and pending and pending <= names and after():
                         pushed.add(place)
+                        await asyncio.sleep(0.02)  # the phase begins to wait for its deadline after it is seen
                         self.house.clock.advance(PHASE_S + 1)
             await asyncio.sleep(0.004)
         return ending.result()
