@@ -15,7 +15,7 @@ from aimass.proto.plan import Plan, Stage, TaskRef, TrainSettings
 from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Array, Blob, encode_numpy
 from aimass.server.aggregation.models import BLOCK, ModelStore
-from aimass.server.aggregation.sums import SpooledSums, sum_metrics
+from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.drivers.averaging import AveragingState
 from aimass.server.drivers.averaging import driver as averaging
 from aimass.server.drivers.base import Context, Done, StepResult
@@ -79,7 +79,7 @@ def test_a_sum_has_the_same_bits_in_whatever_parts_and_order_of_arrival_and_for_
 
 
 def test_metrics_add_up_and_a_partner_without_one_adds_nothing() -> None:
-    both = sum_metrics([update(3.0, a=[0]), Contribution({}, {"loss": Metric(1.0, 1.0), "auc": Metric(2.0, 4.0)}, {})])
+    both = added_metrics([update(3.0, a=[0]).metrics, {"loss": Metric(1.0, 1.0), "auc": Metric(2.0, 4.0)}])
     assert both == {"auc": Metric(2.0, 4.0), "loss": Metric(4.0, 3.0)}
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from aimass.proto.contribution import Metric
 from aimass.proto.plan import SecureSettings
-from aimass.server.aggregation.circles import CircleSums, RobustSums, circle_metrics
+from aimass.server.aggregation.circles import CircleSums, RobustSums
+from aimass.server.aggregation.sums import added_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ def test_without_a_rule_the_circles_add_up() -> None:
     wanted = sum(circle.mean["a"] * circle.held for circle in HONEST) / weight
     np.testing.assert_allclose(value(sums, "a"), wanted, rtol=1e-12)
     np.testing.assert_array_equal(sums.part("update", "b", slice(5, 9)), sums.total("update", "b")[5:9])
-    assert circle_metrics(HONEST)["loss"] == Metric(weight, 2.0 * weight)
+    assert added_metrics(circle.metrics() for circle in HONEST)["loss"] == Metric(weight, 2.0 * weight)
 
 
 def test_the_median_and_the_trimmed_mean_are_those_of_numpy() -> None:

@@ -88,27 +88,7 @@ def release(
     step.
     """
     applied = postprocessors or {}
-    if policy.secure_aggregation and plan.secure is None:
-        raise Refused(
-            "the policy demands secure aggregation and the run has none",
-            code="release.mechanism",
-            value="plain sums",
-            limit="secure aggregation",
-        )
-    if step.kind not in (StepKind.TRAIN, StepKind.EVALUATE) and step.purpose not in policy.release.analyses:
-        raise Refused(
-            "the policy does not release this analysis",
-            code="release.analysis",
-            value=step.purpose,
-            limit=", ".join(policy.release.analyses) or "none",
-        )
-    if accounted and step.kind not in (StepKind.TRAIN, StepKind.EVALUATE):
-        raise Refused(
-            "this data set has a privacy budget, and an analysis carries no noise",
-            code="release.budget",
-            value=step.purpose,
-            limit="release.unprotected in the policy",
-        )
+    _check_allowed(plan, step, policy, accounted=accounted)
     private = _private(plan, step, private_steps)
     contribution = decode_contribution(Blob(child_bytes))
     expected = _expected(step, contribution, model)
@@ -139,6 +119,31 @@ def release(
         beside=Beside(groups={name: dict(members) for name, members in expected.items()}, figures=dict(kept.figures)),
         lost=lost,
     )
+
+
+def _check_allowed(plan: Plan, step: Step, policy: Policy, *, accounted: bool) -> None:
+    """Raise `Refused` where nothing of such a step may leave, whatever it holds."""
+    if policy.secure_aggregation and plan.secure is None:
+        raise Refused(
+            "the policy demands secure aggregation and the run has none",
+            code="release.mechanism",
+            value="plain sums",
+            limit="secure aggregation",
+        )
+    if step.kind not in (StepKind.TRAIN, StepKind.EVALUATE) and step.purpose not in policy.release.analyses:
+        raise Refused(
+            "the policy does not release this analysis",
+            code="release.analysis",
+            value=step.purpose,
+            limit=", ".join(policy.release.analyses) or "none",
+        )
+    if accounted and step.kind not in (StepKind.TRAIN, StepKind.EVALUATE):
+        raise Refused(
+            "this data set has a privacy budget, and an analysis carries no noise",
+            code="release.budget",
+            value=step.purpose,
+            limit="release.unprotected in the policy",
+        )
 
 
 def _private(plan: Plan, step: Step, done: int) -> tuple[str, ...]:
@@ -187,8 +192,5 @@ def _expected(step: Step, contribution: Contribution, model: Layout) -> Shapes:
     if step.kind is StepKind.EVALUATE:
         return {}
     # An analysis sends its one group, by its own name; its tensors are those of approved code.
-    return (
-        {step.purpose: {n: ("F64", a.shape) for n, a in contribution.groups[step.purpose].tensors.items()}}
-        if (step.purpose in contribution.groups)
-        else {step.purpose: {}}
-    )
+    found = contribution.groups.get(step.purpose)
+    return {step.purpose: {n: ("F64", a.shape) for n, a in found.tensors.items()} if found is not None else {}}

@@ -11,7 +11,7 @@ otherwise the run fails.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -160,14 +160,26 @@ def _settled(state: StepState) -> Outcome:
         if asked and len(ready) < (state.step.quorum if state.graced else wanted):
             return state, ()
         return _dealt(state)
+    return _formed(state, [place for place in _waiting_places(state) if _worth_forming(state, held.circles[place])])
+
+
+def _worth_forming(state: StepState, circle: Circle) -> bool:
+    """Whether enough of a circle are ready, or nobody of it may still come."""
+    enough = len(_those(state, SlotState.READY, circle.partners)) >= _attempts(state).least
+    return enough or not _those(state, SlotState.ASKED, circle.partners)
+
+
+def _waiting_places(state: StepState) -> list[int]:
+    """Which circles have no attempt under way and may have one."""
+    return [place for place, one in enumerate(_attempts(state).circles) if not one.members and not one.over]
+
+
+def _formed(state: StepState, places: Sequence[int]) -> Outcome:
+    """An attempt of each of these circles, and what follows where none of them can have one."""
     actions: tuple[StepAction, ...] = ()
-    for place, circle in enumerate(held.circles):
-        if circle.members or circle.over:
-            continue
-        hopeless = not _those(state, SlotState.ASKED, circle.partners)
-        if hopeless or len(_those(state, SlotState.READY, circle.partners)) >= _attempts(state).least:
-            state, more = _form(state, place)
-            actions += more
+    for place in places:
+        state, more = _form(state, place)
+        actions += more
     state, closing = _closing(state)
     return state, (*actions, *closing)
 
@@ -221,13 +233,7 @@ def _time_up(state: StepState, now: float) -> Outcome:
         if state.graced or not state.step.grace_s or len(_those(state, SlotState.READY)) >= state.step.quorum:
             return _dealt(state)
         return _waiting(state, now + state.step.grace_s)
-    actions: tuple[StepAction, ...] = ()
-    for place, circle in enumerate(held.circles):
-        if not circle.members and not circle.over:
-            state, more = _form(state, place)
-            actions += more
-    state, closing = _closing(state)
-    return state, (*actions, *closing)
+    return _formed(state, _waiting_places(state))
 
 
 def _waiting(state: StepState, until: float) -> Outcome:

@@ -14,7 +14,7 @@ from aimass.server import runs, steps
 from aimass.server.aggregation.secure_sums import SecureTold
 from aimass.server.store import Commit, Entry, ModelRow, ReceiptRow, RunRow
 
-__all__ = ["created_entry", "next_entry", "step_commit"]
+__all__ = ["created_entry", "next_entry", "step_commit", "void_entry"]
 
 
 def next_entry(run_id: str, chain: Chain, body: bytes) -> Entry:
@@ -49,24 +49,15 @@ def step_commit(
     `secure` is what is to be told of sums that were made in secret.
     """
     counted = {name: slot.digest for name, slot in state.slots.items() if slot.state is SlotState.COUNTED}
-    others = {name: slot.state for name, slot in state.slots.items() if slot.state is not SlotState.COUNTED}
     fields: dict[str, object] = {
+        **_partners(state),
         "event": "step",
-        "step": state.step,
         "contributions": counted,
-        "others": others,
         "metrics": {name: metric.mean for name, metric in view.metrics.items()},
         "model": made[0].digest if made else run.model,
-        "away": state.away,
     }
-    if state.candidates:
-        fields["candidates"] = state.candidates
-    if state.excluded:
-        fields["excluded"] = state.excluded
     if secure:
         fields["secure"] = secure
-    if state.attempts is not None and state.attempts.failed:
-        fields["failed_attempts"] = state.attempts.failed
     entry = next_entry(run.run_id, chain, canonical_json(fields))
     receipts = tuple(
         _receipt(run.run_id, state.origin(name).index, name, slot, entry.chain, key)
@@ -75,6 +66,27 @@ def step_commit(
     )
     view = msgspec.structs.replace(view, transcript_head=entry.chain.head)
     return Commit(steps=(view,), entries=(entry,), receipts=receipts, models=made)
+
+
+def void_entry(run_id: str, chain: Chain, state: steps.StepState, reason: str) -> Entry:
+    """A step without a result stands in the history too: partners count what they signed."""
+    return next_entry(run_id, chain, canonical_json({**_partners(state), "event": "void", "reason": reason}))
+
+
+def _partners(state: steps.StepState) -> dict[str, object]:
+    """What the history says of any step that is over: what was asked of whom, who does not count, what failed."""
+    fields: dict[str, object] = {
+        "step": state.step,
+        "others": {name: slot.state for name, slot in state.slots.items() if slot.state is not SlotState.COUNTED},
+        "away": state.away,
+    }
+    if state.candidates:
+        fields["candidates"] = state.candidates
+    if state.excluded:
+        fields["excluded"] = state.excluded
+    if state.attempts is not None and state.attempts.failed:
+        fields["failed_attempts"] = state.attempts.failed
+    return fields
 
 
 def _receipt(

@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import Chain
 from aimass.proto.contribution import Contribution, Metric, decode_contribution
-from aimass.proto.errors import AimassError, IntegrityError, NotFound
-from aimass.proto.hashing import file_digest
+from aimass.proto.errors import AimassError
 from aimass.proto.logs import about
 from aimass.proto.pages import forget_pages
 from aimass.proto.step import StepKind
@@ -22,11 +21,12 @@ from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
 from aimass.server import run_machine, runs, steps
-from aimass.server.aggregation.circles import CircleSums, RobustSums, circle_metrics
+from aimass.server.aggregation.circles import CircleSums, RobustSums
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.secure_sums import SecureInputs, SecureTold, secure_sum
+from aimass.server.aggregation.spooled import check_spooled
 from aimass.server.aggregation.summary import Summariser
-from aimass.server.aggregation.sums import SpooledSums, sum_metrics
+from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.commits import step_commit
 from aimass.server.drivers.base import Driver, StepResult, Sums
 from aimass.server.run_views import step_view
@@ -91,7 +91,7 @@ def _plain(run: runs.Run, state: steps.StepState, paths: Mapping[str, Path], ver
         _spooled(paths[name], name, state.slots[name].digest, verify=name in verify, keep_file=many) for name in ordered
     ]
     figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
-    return _Reduced(SpooledSums(contributions), sum_metrics(contributions), figures)
+    return _Reduced(SpooledSums(contributions), added_metrics(one.metrics for one in contributions), figures)
 
 
 def _secure(
@@ -113,20 +113,13 @@ def _secure(
     robust = run.plan.secure.tolerated and state.step.kind is StepKind.TRAIN
     combined: Sums = RobustSums(circles, run.plan.secure) if robust else CircleSums(circles)
     figures = {name: state.slots[name].figures for name in sorted(paths)}
-    return _Reduced(combined, circle_metrics(circles), figures, tuple(told for _, told in done))
+    return _Reduced(
+        combined, added_metrics(circle.metrics() for circle in circles), figures, tuple(told for _, told in done)
+    )
 
 
 def _spooled(path: Path, partner: str, digest: str, *, verify: bool, keep_file: bool) -> Contribution:
-    if not path.is_file():
-        raise NotFound(f"the contribution of {partner} is gone from the spool", code="contribution.missing")
-    if verify and (found := file_digest(path)) != digest:
-        raise IntegrityError(
-            f"the contribution of {partner} has changed in the spool",
-            code="contribution.changed",
-            value=found,
-            limit=digest,
-            cure="Look at this disk before the next run; nothing of this step was used.",
-        )
+    check_spooled(path, f"the contribution of {partner}", digest, verify=verify)
     data = map_file(path, keep_file=keep_file)
     contribution = decode_contribution(Blob(data))
     forget_pages(np.frombuffer(data, np.uint8))  # around its header and figures the kernel has mapped some of the rest

@@ -70,15 +70,7 @@ class SecureDesk:
         for run_id, index in sorted(self._recorded):
             live = self._engine.find(run_id)
             if live is None or str(index) not in live.row.run.open:
-                await self._forget(run_id, index)
-
-    def form(self, live: Live, index: int, number: int) -> Coroutine[Any, Any, None]:
-        """Begin an attempt, or go on with it where it has begun; the members are those of the step's state."""
-        return self._formed(live, index, number)
-
-    def gone(self, run_id: str, action: runs.Gone) -> Coroutine[Any, Any, None]:
-        """A member is out: what it sent and is not being summed yet counts no more if it left the run."""
-        return self._gone(run_id, action)
+                await self._forget(run_id, [index])
 
     def closed(self, run_id: str, left: Collection[str]) -> Coroutine[Any, Any, None] | None:
         """End the attempts of a run's steps that are not among those that are `left`; None where there are none."""
@@ -87,7 +79,7 @@ class SecureDesk:
             for attempt in self._attempts.pop((run_id, index), {}).values():
                 attempt.stop()
                 self._ends.pop(attempt.key, None)
-        return self._forget_all(run_id, over) if over else None
+        return self._forget(run_id, over) if over else None
 
     def tell_again(self, run_id: str, index: int, partner: str) -> None:
         """To a partner that is back: what the attempt at a step told it last."""
@@ -105,7 +97,7 @@ class SecureDesk:
                 continue
             key = AttemptKey(live.row.run_id, state.step.index, circle.number)
             if key not in self._ends:
-                await self._formed(live, key.step, key.number)
+                await self.form(live, key.step, key.number)
             if str(key.step) not in live.row.run.open:
                 raise Stopped("the run ended while its step waited to be summed", code="run.ended")
             if key not in self._ends:
@@ -132,7 +124,8 @@ class SecureDesk:
         driver = self._engine.drivers[plan.stages[live.row.run.stage].driver]
         return lanes_of(plan, step, driver.expects(step, Blob(self._blobs.open(step.inputs[0])).layout))
 
-    async def _formed(self, live: Live, index: int, number: int) -> None:
+    async def form(self, live: Live, index: int, number: int) -> None:
+        """Begin an attempt, or go on with it where it has begun; the members are those of the step's state."""
         key = AttemptKey(live.row.run_id, index, number)
         state = live.row.run.open.get(str(index))
         circle = _circle(state, number)
@@ -192,7 +185,7 @@ class SecureDesk:
         for name in attempt.ids if state is not None and state.counted is None else ():
             if state is not None and state.slots[name].state is not SlotState.READY:
                 left = run.participants[name].state is ParticipantState.REMOVED
-                await self._gone(key.run_id, runs.Gone(index=key.step, number=key.number, partner=name, left=left))
+                await self.gone(key.run_id, runs.Gone(index=key.step, number=key.number, partner=name, left=left))
 
     def _lost(self, attempt: Attempt) -> list[str]:
         """Whose input was acknowledged and is not on the disk, as after a restore: the attempt has no sum then."""
@@ -270,7 +263,8 @@ class SecureDesk:
             burnt=attempt.burnt,
         )
 
-    async def _gone(self, run_id: str, action: runs.Gone) -> None:
+    async def gone(self, run_id: str, action: runs.Gone) -> None:
+        """A member is out: what it sent and is not being summed yet counts no more if it left the run."""
         attempt = self._attempts.get((run_id, action.index), {}).get(action.number)
         if attempt is None or attempt.over:
             return
@@ -285,10 +279,7 @@ class SecureDesk:
         except FaultError:
             pass  # the attempt ended meanwhile
 
-    async def _forget(self, run_id: str, index: int) -> None:
-        await self._forget_all(run_id, [index])
-
-    async def _forget_all(self, run_id: str, indices: list[int]) -> None:
+    async def _forget(self, run_id: str, indices: list[int]) -> None:
         await self._engine.patiently(run_id, self._log.forget, run_id, indices)
         self._recorded -= {(run_id, index) for index in indices}
 

@@ -20,7 +20,7 @@ from aimass.proto.storage import Blobs
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
 from aimass.server.aggregation.models import ModelStore
-from aimass.server.aggregation.sums import SpooledSums, sum_metrics
+from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.drivers.base import Context, Done, StepResult, find_driver
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def simulate(
                 counted = step.participants[: step.wanted or None]
                 chosen = [shard for shard in ordered if shard.participant in counted]
                 made = [_contribution(plan, task, shard, step, blobs, states, private) for shard in chosen]
-                result = StepResult(step, counted, sum_metrics(made), SpooledSums(made))
+                result = StepResult(step, counted, added_metrics(one.metrics for one in made), SpooledSums(made))
                 state = driver.receive(state, result, models, Context(plan, stage, names, index))
                 index = step.index + 1
                 if step.kind is StepKind.EVALUATE:

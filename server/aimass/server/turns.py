@@ -15,7 +15,7 @@ from aimass.proto.errors import AimassError
 from aimass.proto.values import canonical_json
 from aimass.proto.views import StepView
 from aimass.server import runs
-from aimass.server.commits import next_entry
+from aimass.server.commits import next_entry, void_entry
 from aimass.server.run_views import open_step_view
 from aimass.server.store import Commit, Entry, RunRow
 
@@ -96,21 +96,8 @@ class _Taking:
             self._chain = entries[-1].chain
 
     def _void(self, run_id: str, void: runs.Void) -> None:
-        """A step without a result stands in the history too: partners count what they signed."""
         closed = void.closed
-        fields: dict[str, object] = {
-            "event": "void",
-            "step": closed.step,
-            "others": {name: slot.state for name, slot in closed.slots.items()},
-            "away": closed.away,
-            "reason": void.reason,
-            "failed_attempts": closed.attempts.failed if closed.attempts is not None else (),
-        }
-        if closed.candidates:
-            fields["candidates"] = closed.candidates
-        if closed.excluded:
-            fields["excluded"] = closed.excluded
-        self._enter((next_entry(run_id, self._chain, canonical_json(fields)),))
+        self._enter((void_entry(run_id, self._chain, closed, void.reason),))
         self._closed[closed.step.index] = open_step_view(closed, ended=void.reason)
 
     def _end(self, before: runs.Run, end: runs.End, now: float) -> None:

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.contribution import Metric
 from aimass.proto.plan import SecureSettings
 from aimass.proto.tensors import Array
 from aimass.server.drivers.base import Sums
 
-__all__ = ["CircleSums", "MeasuredSums", "RobustSums", "circle_metrics"]
+__all__ = ["CircleSums", "RobustSums"]
 
 _BLOCK: Final = 1 << 16
 
@@ -109,21 +108,3 @@ class RobustSums:
             norms = np.sqrt(squares)
             self._clips[group] = np.minimum(1.0, np.median(norms) / np.maximum(norms, np.finfo(np.float64).tiny))
         return self._clips[group]
-
-
-class MeasuredSums(Sums, Protocol):
-    """Sums with the metrics that came in them."""
-
-    def metrics(self) -> dict[str, Metric]:
-        """Totals and weights by name."""
-        ...
-
-
-def circle_metrics(circles: Sequence[MeasuredSums]) -> dict[str, Metric]:
-    """Totals and weights of every metric over all circles."""
-    sums: dict[str, Metric] = {}
-    for circle in circles:
-        for name, metric in circle.metrics().items():
-            held = sums.get(name, Metric(0.0, 0.0))
-            sums[name] = Metric(held.total + metric.total, held.weight + metric.weight)
-    return dict(sorted(sums.items()))

@@ -15,12 +15,12 @@ from aimass.privacy.secagg.masks import Lanes, lane_type
 from aimass.privacy.secagg.packing import add_packed
 from aimass.privacy.secagg.server_state import Finish, ServerState
 from aimass.privacy.secagg.unmasking import unmask
-from aimass.proto.errors import AimassError, IntegrityError, NotFound
-from aimass.proto.hashing import file_digest
+from aimass.proto.errors import AimassError
 from aimass.proto.names import Digest
 from aimass.proto.names import Name as PartnerName
 from aimass.proto.storage import map_file
 from aimass.proto.values import Value
+from aimass.server.aggregation.spooled import check_spooled
 
 __all__ = ["SecureInputs", "SecureTold", "secure_sum"]
 
@@ -66,27 +66,14 @@ def secure_sum(
     total: Lanes = np.zeros(context.lanes, lane_type(context.bits))
     for member in inputs.finish.survivors:
         name = inputs.names[member]
-        add_packed(total, _payload(paths[name], name, inputs.state, member, verify=name in verify), context.bits)
+        digest = inputs.state.inputs[member].payload_digest.hex()
+        check_spooled(paths[name], f"the masked input of {name}", digest, verify=name in verify)
+        add_packed(total, map_file(paths[name]), context.bits)
     try:
         lanes = unmask(context, total, list(inputs.finish.plus), list(inputs.finish.minus))
         return decode(inputs.lanes, lanes, len(inputs.finish.survivors)), _told(inputs, lanes)
     except FaultError as error:
         return error.fault.error(), _told(inputs, total, error.fault.code)
-
-
-def _payload(path: Path, name: str, state: ServerState, member: int, *, verify: bool) -> memoryview:
-    if not path.is_file():
-        raise NotFound(f"the masked input of {name} is gone from the spool", code="contribution.missing")
-    wanted = state.inputs[member].payload_digest.hex()
-    if verify and (found := file_digest(path)) != wanted:
-        raise IntegrityError(
-            f"the masked input of {name} has changed in the spool",
-            code="contribution.changed",
-            value=found,
-            limit=wanted,
-            cure="Look at this disk before the next run; nothing of this step was used.",
-        )
-    return map_file(path)
 
 
 def _told(inputs: SecureInputs, lanes: Lanes, fault: str = "") -> SecureTold:
@@ -102,6 +89,6 @@ def _told(inputs: SecureInputs, lanes: Lanes, fault: str = "") -> SecureTold:
         sharers=tuple(sorted(names[attempt.ids[index]] for index in state.sharers)),
         counted=tuple(sorted(names[member] for member in inputs.finish.survivors)),
         signatures={names[member]: signature.hex() for member, signature in sorted(state.signatures.items())},
-        sum=hashlib.sha256(np.ascontiguousarray(lanes).tobytes()).hexdigest(),
+        sum=hashlib.sha256(np.ascontiguousarray(lanes).data).hexdigest(),
         fault=fault,
     )

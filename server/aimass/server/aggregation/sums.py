@@ -7,7 +7,7 @@ computed from files that are read block by block, of which nothing stays in memo
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from aimass.proto.elements import as_float64
 from aimass.proto.pages import PartReader
 from aimass.proto.tensors import Array
 
-__all__ = ["SpooledSums", "sum_metrics"]
+__all__ = ["SpooledSums", "added_metrics"]
 
 _MAPPED: Final = 64 << 20
 """Bytes of all contributions together that stay in memory where their maps keep no files."""
@@ -75,11 +75,11 @@ class SpooledSums:
             into += weighted
 
 
-def sum_metrics(contributions: Sequence[Contribution]) -> dict[str, Metric]:
-    """Totals and weights of every metric, in order; a partner without a metric adds nothing to it."""
+def added_metrics(measured: Iterable[Mapping[str, Metric]]) -> dict[str, Metric]:
+    """Totals and weights of every metric, in order; who measured without a metric adds nothing to it."""
     sums: dict[str, Metric] = {}
-    for contribution in contributions:
-        for name, metric in contribution.metrics.items():
+    for metrics in measured:
+        for name, metric in metrics.items():
             held = sums.get(name, Metric(0.0, 0.0))
             sums[name] = Metric(held.total + metric.total, held.weight + metric.weight)
     return dict(sorted(sums.items()))
