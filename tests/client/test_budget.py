@@ -119,9 +119,9 @@ def test_a_plan_that_does_not_fit_as_a_whole_is_refused_before_it_begins(
     tmp_path: Path, asked: Plan, code: str
 ) -> None:
     budgets = opened(tmp_path)
-    budgets.check(POLICY, "heart", plan(), 1_000, 0)
+    budgets.check(POLICY, "heart", plan(), 1_000, {})
     with pytest.raises(Refused) as refused:
-        budgets.check(POLICY, "heart", asked, 1_000, 0)
+        budgets.check(POLICY, "heart", asked, 1_000, {})
     assert refused.value.code == code
     budgets.close()
 
@@ -131,7 +131,7 @@ def test_rounds_that_were_begun_are_not_asked_for_twice(tmp_path: Path) -> None:
     rounds = 0
     while True:
         try:
-            budgets.check(POLICY, "heart", plan(rounds=rounds + 1), 1_000, 0)
+            budgets.check(POLICY, "heart", plan(rounds=rounds + 1), 1_000, {})
         except Refused:
             break
         rounds += 1
@@ -140,16 +140,16 @@ def test_rounds_that_were_begun_are_not_asked_for_twice(tmp_path: Path) -> None:
         debit = budgets.debit(POLICY, "heart", plan(rounds=rounds), RUN, step(number), 500, 1_000)
         assert debit is not None
         debit.settle(20, f"{number:064x}")
-    budgets.check(POLICY, "heart", plan(rounds=rounds), 1_000, rounds - 1)
+    budgets.check(POLICY, "heart", plan(rounds=rounds), 1_000, {"train:": rounds - 1})
     with pytest.raises(Refused):
-        budgets.check(POLICY, "heart", plan(rounds=rounds), 1_000, 0)
+        budgets.check(POLICY, "heart", plan(rounds=rounds), 1_000, {})
     budgets.close()
 
 
 def test_a_delta_above_one_in_the_number_of_rows_is_refused(tmp_path: Path) -> None:
     budgets = opened(tmp_path)
     with pytest.raises(BadInput) as refused:
-        budgets.check(POLICY, "heart", plan(), 200_000, 0)
+        budgets.check(POLICY, "heart", plan(), 200_000, {})
     assert refused.value.code == "dp.delta"
     budgets.close()
 

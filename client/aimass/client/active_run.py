@@ -26,7 +26,7 @@ from aimass.proto.durable import append_line_unless_held
 from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState, printable
 from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
-from aimass.proto.step import Reduce, Step, StepKind
+from aimass.proto.step import Reduce, Step
 from aimass.proto.storage import map_file
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
@@ -162,8 +162,7 @@ class ActiveRun:
         if second is not None:
             await self._bench.close()
             return second
-        worked = self.session.worked if self.session is not None else {}
-        await self._bench.check_budget(plan, worked.get(f"{StepKind.TRAIN}:", 0))
+        await self._bench.check_budget(plan, self.session.worked if self.session is not None else {})
         return Phase.JOINED, None
 
     def _judged(self, plan: Plan, participants: int, levels: frozenset[str]) -> tuple[Phase, AimassError] | None:

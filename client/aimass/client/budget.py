@@ -1,4 +1,4 @@
-"""The privacy ledgers of this partner's data sets, and the debit of each training step: before data is touched.
+"""The privacy ledgers of this partner's data sets, and the debit of each step: before data is touched.
 
 A data set that has a budget in the policy has a ledger below `state/ledgers`, whatever run, task or server it serves.
 The daemon holds it from the first debit on until it stops.
@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aimass.client.policy import DataBudget, Policy
-from aimass.client.private_terms import training_event
+from aimass.client.private_terms import planned_events, step_events
 from aimass.privacy.dp.events import Budget, Relation, Terms, Unit, check_delta
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability
 from aimass.proto.errors import IntegrityError, Refused
-from aimass.proto.plan import Plan, PrivacySettings, planned_rounds
-from aimass.proto.step import Step
+from aimass.proto.plan import Plan
+from aimass.proto.step import Step, StepKind
 
 if TYPE_CHECKING:
     from aimass.privacy.dp.ledger_file import LedgerFile
 
 __all__ = ["MANY", "Budgets", "Debit", "budgets_of"]
 
-_MOST_STEPS: Final = 1_000_000_000
 MANY: Final = 100_000_000
 """Elements of a model that is not here yet: their number changes a figure in its sixth digit."""
 
@@ -37,22 +37,25 @@ def budgets_of(policy: Policy, data_set: str) -> tuple[Budget, ...]:
 
 
 def _budget(one: DataBudget) -> Budget:
-    terms = Terms(unit=Unit(one.unit), relation=Relation.ADD_OR_REMOVE_ONE, delta=one.delta)
-    return Budget(terms=terms, epsilon=one.epsilon)
+    unit = Unit(one.unit)
+    relation = Relation.REPLACE_SPECIAL if unit is Unit.PARTNER else Relation.ADD_OR_REMOVE_ONE
+    return Budget(terms=Terms(unit=unit, relation=relation, delta=one.delta), epsilon=one.epsilon)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Debit:
-    """A step's reservation whose training has started: it counts in full until it is settled, and for ever without."""
+    """A step's reservation whose work has started: it counts in full until it is settled, and for ever without."""
 
     ledger: LedgerFile
     number: int
-    privacy: PrivacySettings
+    plan: Plan
+    kind: StepKind
     elements: int
     rows: int
 
     def settle(self, steps: int, result: str) -> None:
-        """Record the steps that were really done, and the digest of what they came to, before it leaves. It blocks.
+        """Record the private steps that were really done, and the digest of what they came to, before it leaves. It
+        blocks.
 
         Raises `Refused` where they are more than were reserved, or none: then nothing may leave.
         """
@@ -63,7 +66,7 @@ class Debit:
                 value=steps,
                 cure="The installed software differs between daemon and child: install it again.",
             )
-        self.ledger.commit(self.number, [training_event(self.privacy, steps, self.elements, self.rows)], result)
+        self.ledger.commit(self.number, step_events(self.plan, self.kind, self.elements, self.rows, steps), result)
 
 
 class Budgets:
@@ -90,52 +93,46 @@ class Budgets:
         held.set_budgets(budgets)
         return held
 
-    def check(self, policy: Policy, data_set: str, plan: Plan, rows: int, begun: int) -> None:
-        """Raise `Refused` for a plan whose rounds do not fit what is left of the data set's budget: all together but
-        those that were `begun`, which are debited already."""
+    def check(self, policy: Policy, data_set: str, plan: Plan, rows: int, begun: Mapping[str, int]) -> None:
+        """Raise `Refused` for a plan whose steps do not fit what is left of the data set's budget: all together but
+        those that were `begun`, by kind and purpose, which are debited already."""
         ledger = self.ledger(policy, data_set)
-        if ledger is None or plan.privacy is None:
+        if ledger is None:
             return
-        check_delta(plan.privacy.delta, rows)
-        steps = (plan.train.steps or 0) * max(0, planned_rounds(plan) - begun)
-        if steps < 1:
+        if plan.privacy is not None:
+            check_delta(plan.privacy.delta, rows)
+        asked = tuple(planned_events(plan, MANY, rows, begun))
+        if not asked:
             return
-        if steps > _MOST_STEPS:
-            raise Refused(
-                "a plan of so many private steps has no price", code="ledger.E_BUDGET", value=steps, limit=_MOST_STEPS
-            )
         from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (as above)
         from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
 
-        asked = (training_event(plan.privacy, int(steps), MANY, rows),)
         if refusal := rules.refused(ledger.state, Accountant(), asked):
             raise refusal.error()
 
     def debit(
         self, policy: Policy, data_set: str, plan: Plan, run_id: str, step: Step, elements: int, rows: int
     ) -> Debit | None:
-        """Reserve a training step of so many trained elements and mark it as started; None where nothing is accounted
-        for.
+        """Reserve a step on a model of so many trained elements and mark it as started; None where nothing is
+        accounted for: the gate keeps what has no noise.
 
         Raises `Refused` where it does not fit the budget: then the child must not be given the order.
         """
+        events = step_events(plan, step.kind, elements, rows)
+        if not events and step.kind is not StepKind.TRAIN:
+            return None
         ledger = self.ledger(policy, data_set)
         if ledger is None:
             return None
-        if plan.privacy is None or plan.train.steps is None:
+        if not events:
             raise Refused(
                 "this data set has a privacy budget, and the plan has no differential privacy",
                 code="policy.privacy",
                 value=data_set,
             )
-        entry = ledger.reserve(
-            run_id=run_id,
-            round_=step.round,
-            purpose=str(step.kind),
-            events=[training_event(plan.privacy, plan.train.steps, elements, rows)],
-        )
+        entry = ledger.reserve(run_id=run_id, round_=step.round, purpose=str(step.kind), events=events)
         ledger.start(entry.number)
-        return Debit(ledger, entry.number, plan.privacy, elements, rows)
+        return Debit(ledger, entry.number, plan, step.kind, elements, rows)
 
     def close(self) -> None:
         """Let the ledgers go; what is open in them is spent from the next start on."""

@@ -86,28 +86,28 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
     from collections import Counter
 
     from aimass.client.budget import MANY
-    from aimass.client.private_terms import training_event
+    from aimass.client.private_terms import round_events
     from aimass.privacy.dp.calibrate import rounds_left
     from aimass.privacy.dp.events import tally
     from aimass.proto.errors import BadInput
     from aimass.proto.plan import planned_rounds, read_plan_draft
 
     plan = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
-    if plan.privacy is None or plan.train.steps is None:
-        raise BadInput("the plan has no [privacy]", code="budget.plan", value=plan.name)
-    one = training_event(plan.privacy, plan.train.steps, MANY, args.rows)
+    one = round_events(plan, MANY, args.rows)
+    if not one:
+        raise BadInput("the plan has no differential privacy", code="budget.plan", value=plan.name)
     counted = Counter(ledger.settled())
     counted.update(ledger.pending())
     rows = []
     for budget in ledger.budgets:
         after = Counter(counted)
-        after.update(tally([one]))
+        after.update(tally(one))
         rows.append(
             {
                 "each": str(budget.terms.unit),
                 "epsilon_after_one_round": round(accountant.figure(budget.terms, after).epsilon, 4),
                 "rounds_planned": planned_rounds(plan),
-                "rounds_that_fit": rounds_left(budget, [one], counted),
+                "rounds_that_fit": rounds_left(budget, one, counted),
             }
         )
     return rows

@@ -67,14 +67,15 @@ class Release(Value, frozen=True):
 class DataBudget(Value, frozen=True):
     """The most privacy that a data set may ever spend towards each `unit`, over all runs, tasks and servers.
 
-    Stated for a neighbour that has one more or one less of them, at `delta`, which should be well below one in their
-    number. What was spent stands in the data set's ledger, and a larger budget is a decision of this file alone.
+    Stated for a neighbour that has one example or person more or less, at `delta`, which should be well below one in
+    their number; for a partner, that what it contributed is hidden and not that it took part. What was spent stands in
+    the data set's ledger, and a larger budget is a decision of this file alone.
     """
 
     data_set: Name
     epsilon: Annotated[float, msgspec.Meta(gt=0, le=50)]
     delta: Annotated[float, msgspec.Meta(gt=0, lt=1)]
-    unit: Literal["example"] = "example"
+    unit: Literal["example", "person", "partner"] = "example"
 
 
 class Secure(Value, frozen=True):

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
-from aimass.privacy.dp.events import Event, PoissonGaussian, TruncatedPoissonGaussian, Unit
+import msgspec
+
+from aimass.privacy.dp.events import MOST_TIMES, Event, PoissonGaussian, TruncatedPoissonGaussian, Unit
 from aimass.privacy.dp.gaussian import GridNoise
 from aimass.proto.elements import FLOATS
-from aimass.proto.plan import PrivacySettings
+from aimass.proto.errors import Refused
+from aimass.proto.plan import Plan, PlanDraft, PrivacySettings, planned_steps
+from aimass.proto.step import StepKind
 from aimass.proto.tensors import Layout
 
-__all__ = ["ROUNDING", "grid_noise", "trained_elements", "training_event"]
+__all__ = [
+    "ROUNDING",
+    "grid_noise",
+    "planned_events",
+    "round_events",
+    "step_events",
+    "trained_elements",
+    "training_event",
+]
 
 ROUNDING: Final = 1e-3
 """Part of the clip by which sums of neighbours may differ beyond it. Norms and sums are float64, but one row more moves
@@ -22,6 +36,45 @@ the 1e-5 that the tests allow; it costs a thousandth of the noise."""
 def grid_noise(privacy: PrivacySettings, elements: int) -> GridNoise:
     """The noise of one optimiser's step on so many trained elements."""
     return GridNoise(privacy.noise_multiplier, privacy.clip, elements, ROUNDING)
+
+
+def step_events(
+    plan: Plan | PlanDraft, kind: StepKind, elements: int, rows: int, steps: int | None = None
+) -> tuple[Event, ...]:
+    """What one step of a plan costs a data set: all that its ledger reserves for it, nothing where it is not private.
+
+    A training step costs as much as its optimiser's `steps`, the plan's unless others were done.
+    """
+    if kind is not StepKind.TRAIN or plan.privacy is None or plan.train.steps is None:
+        return ()
+    return (training_event(plan.privacy, plan.train.steps if steps is None else steps, elements, rows),)
+
+
+def round_events(plan: Plan | PlanDraft, elements: int, rows: int) -> tuple[Event, ...]:
+    """What one round of training costs, with the evaluation that follows it."""
+    kinds = (StepKind.TRAIN, StepKind.EVALUATE) if plan.evaluate.every else (StepKind.TRAIN,)
+    return tuple(event for kind in kinds for event in step_events(plan, kind, elements, rows))
+
+
+def planned_events(
+    plan: Plan, elements: int, rows: int, begun: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[Event]:
+    """What a whole plan costs, but for the steps that were `begun`, by kind and purpose as `KIND:PURPOSE`.
+
+    Raises `Refused` for a plan without an end, or of more steps than can be accounted for.
+    """
+    analyses = dict.fromkeys((StepKind.ANALYSE, stage.driver) for stage in plan.stages)
+    for kind, purpose in ((StepKind.TRAIN, ""), (StepKind.EVALUATE, ""), *analyses):
+        left = planned_steps(plan, kind, purpose) - begun.get(f"{kind}:{purpose}", 0)
+        for event in step_events(plan, kind, elements, rows) if left > 0 else ():
+            if left * event.times > MOST_TIMES:
+                raise Refused(
+                    "a plan of so many private steps has no price",
+                    code="ledger.E_BUDGET",
+                    value=left * event.times,
+                    limit=MOST_TIMES,
+                )
+            yield msgspec.structs.replace(event, times=int(left) * event.times)
 
 
 def training_event(privacy: PrivacySettings, steps: int, elements: int, rows: int) -> Event:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -175,17 +175,15 @@ class Workbench:
             made.contribution, plan, step, layout, policy, private_steps=made.private_steps, accounted=accounted
         )
 
-    async def check_budget(self, plan: Plan, begun: int) -> None:
-        """Raise `Refused` for a plan that does not fit what is left of the data set's privacy budget, but for the
-        training steps that were `begun`."""
+    async def check_budget(self, plan: Plan, begun: Mapping[str, int]) -> None:
+        """Raise `Refused` for a plan that does not fit what is left of the data set's privacy budget, but for the steps
+        that were `begun`, by kind and purpose."""
         policy, rows = self._partner.policy, (await self.worker(plan)).opened.training_rows
         data_set = policy.schemas[plan.data_schema]
         await asyncio.to_thread(self._partner.budgets.check, policy, data_set, plan, rows, begun)
 
     async def _debited(self, plan: Plan, step: Step, layout: Layout) -> Debit | None:
-        """The debit of a training step, on the disk before the child gets its order; None where none is kept."""
-        if step.kind is not StepKind.TRAIN:
-            return None
+        """The debit of a step, on the disk before the child gets its order; None where none is kept."""
         policy, rows = self._partner.policy, (await self.worker(plan)).opened.training_rows
         data_set, elements = policy.schemas[plan.data_schema], trained_elements(layout)
         return await asyncio.to_thread(

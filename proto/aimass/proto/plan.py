@@ -23,9 +23,12 @@ from aimass.proto.values import Value, canonical_json, decode_canonical_json, de
 
 __all__ = [
     "MAX_PLAN_BYTES",
+    "AnalysisNoise",
     "Cohort",
+    "DistributedNoise",
     "EarlyStop",
     "EvaluateSettings",
+    "MetricNoise",
     "Plan",
     "PlanDraft",
     "PrivacySettings",
@@ -148,6 +151,25 @@ class Cohort(Value, frozen=True):
 
 
 Share = Annotated[float, msgspec.Meta(ge=0, lt=0.5)]
+Noise = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+Delta = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+
+
+class DistributedNoise(Value, frozen=True):
+    """Differential privacy for each partner's whole contribution, by noise inside a secure sum (Kairouz et al. 2021).
+
+    Each partner clips its update to an L2 norm of `clip`, rotates and rounds it, and adds a share of integer noise of
+    `kind`; any sum that may be opened has noise of `multiplier` times `clip` at least on each element, though
+    `secure.colluders` of the partners add none. The constants are made for at most `members` partners in a step and
+    at least `secure.min_cohort`, so that they are the same in every step and attempt. `delta` is what epsilon is
+    stated at. `secure.clip`, which bounds single elements, serves for nothing then.
+    """
+
+    multiplier: Noise
+    clip: Rate
+    delta: Delta
+    members: Annotated[int, msgspec.Meta(ge=3, le=65_535)]
+    kind: Literal["discrete-gaussian", "skellam"] = "discrete-gaussian"
 
 
 class SecureSettings(Value, frozen=True):
@@ -184,6 +206,7 @@ class SecureSettings(Value, frozen=True):
     groups: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
     rule: Literal["mean", "median", "trimmed", "clipped"] = "mean"
     tolerated: Annotated[int, msgspec.Meta(ge=0, le=499)] = 0
+    noise: DistributedNoise | None = None
 
     def __post_init__(self) -> None:
         if (self.rule == "mean") != (self.tolerated == 0):
@@ -196,31 +219,62 @@ class SecureSettings(Value, frozen=True):
             raise ValueError("`metrics` must be sorted and name nothing twice")
 
 
+class MetricNoise(Value, frozen=True):
+    """Noise on what is measured of the held-out rows: on the counts of a histogram of their scores, of so many bins.
+
+    Metrics are computed from the noised counts alone. `noise_multiplier` is the noise's standard deviation on each
+    count; a row is in one count.
+    """
+
+    noise_multiplier: Noise
+    bins: Annotated[int, msgspec.Meta(ge=2, le=1_000)] = 20
+
+
+class AnalysisNoise(Value, frozen=True):
+    """Noise on the sums of an analysis: `noise_multiplier` times the largest L2 norm of what one row adds to them."""
+
+    noise_multiplier: Noise
+
+
 class PrivacySettings(Value, frozen=True):
-    """Differential privacy for each training row (`unit` "example"): DP-SGD at the partner (Abadi et al. 2016).
+    """Differential privacy at the partner, for each training row or person: DP-SGD (Abadi et al. 2016).
 
-    In each of `train.steps` steps of a round every training row is drawn by itself with probability `sampling_rate`;
-    each drawn row's gradient is clipped to an L2 norm of `clip`; Gaussian noise of `noise_multiplier` times `clip` is
-    added to each coordinate of their sum, and the sum is divided by `divisor`. `train.batch_size` only says how many
-    rows are held in memory at once. `delta` is what the round's epsilon is stated at; a partner refuses one above
-    1/rows.
+    In each of `train.steps` steps of a round every `unit` is drawn by itself with probability `sampling_rate`; each
+    drawn one's gradient is clipped to an L2 norm of `clip`; Gaussian noise of `noise_multiplier` times `clip` is added
+    to each coordinate of their sum, and the sum is divided by `divisor`. `train.batch_size` only says how many rows
+    are held in memory at once. `delta` is what the round's epsilon is stated at; a partner refuses one above one in
+    the number of its units.
 
-    `divisor` is public and the same for all, about the sampling rate times the rows of a typical partner. A partner's
+    A "person" is all rows of one value in the data set's grouping column, of which `rows_per_person` at most count.
+
+    `divisor` is public and the same for all, about the sampling rate times the units of a typical partner. A partner's
     own expected batch would stand in the scale of its noise, where everybody could read its number of rows: neighbours
     of the add-or-remove kind differ in just that, and no accountant sees it. So who has more rows moves the model
     more, and a partner's own rows appear in nothing that leaves but the noised sum.
 
     With `cap_deviations` a batch is cut at random to so many standard deviations above its mean, for hardware that
     needs an upper bound; 5 and more cost nothing. Without it nothing is cut: memory is bounded by `train.batch_size`.
+
+    Of a data set with a budget, metrics leave with the noise of `metrics` and analyses with that of `analyses`, or not
+    at all. Both are for rows: a plan for persons has neither.
     """
 
-    noise_multiplier: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+    noise_multiplier: Noise
     clip: Rate
     sampling_rate: Annotated[float, msgspec.Meta(gt=0, le=1)]
-    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    delta: Delta
     divisor: Annotated[float, msgspec.Meta(gt=0, le=1e12)]
-    unit: Literal["example"] = "example"
+    unit: Literal["example", "person"] = "example"
+    rows_per_person: Count | None = None
     cap_deviations: Annotated[float, msgspec.Meta(ge=5, le=1_000)] | None = None
+    metrics: MetricNoise | None = None
+    analyses: AnalysisNoise | None = None
+
+    def __post_init__(self) -> None:
+        if (self.unit == "person") != (self.rows_per_person is not None):
+            raise ValueError('`rows_per_person` goes with `unit = "person"`, and the other way round')
+        if self.unit == "person" and (self.metrics is not None or self.analyses is not None):
+            raise ValueError("noise on `metrics` and `analyses` is made for single rows: a plan for persons has none")
 
     def cap(self, rows: int) -> int | None:
         """Most rows of a batch at a partner of so many rows; `None` where batches are not cut."""
@@ -320,6 +374,7 @@ def _check_privacy(plan: Plan | PlanDraft) -> None:
 
     A kept optimiser is welcome: its moments are made from noised gradients alone, and cost nothing more.
     """
+    _check_distributed(plan)
     privacy, train = plan.privacy, plan.train
     if privacy is None:
         return
@@ -329,6 +384,21 @@ def _check_privacy(plan: Plan | PlanDraft) -> None:
         raise ValueError('`privacy` needs `train.weight = "one"`: the number of rows is private too')
     if train.gradient_clip is not None:
         raise ValueError("`train.gradient_clip` stands beside `privacy.clip`, which clips each row's gradient: drop it")
+
+
+def _check_distributed(plan: Plan | PlanDraft) -> None:
+    """Raise `ValueError` where noise inside a secure sum would not be what it is accounted for."""
+    secure, train = plan.secure, plan.train
+    if secure is None or secure.noise is None:
+        return
+    if train.weight != "one":
+        raise ValueError('`secure.noise` needs `train.weight = "one"`: the number of rows is private too')
+    if secure.rule != "mean":
+        raise ValueError('`secure.noise` needs `rule = "mean"`: other rules look at more than the sum has noise for')
+    if secure.groups != 1:
+        raise ValueError("`secure.noise` needs one group: its noise is made for the sum of all")
+    if secure.noise.members < secure.min_cohort:
+        raise ValueError(f"`secure.noise.members` is less than the {secure.min_cohort} of `secure.min_cohort`")
 
 
 def planned_rounds(plan: Plan | PlanDraft) -> float:

@@ -23,6 +23,7 @@ from aimass.proto.values import Value
 
 __all__ = [
     "MOST_EPSILON",
+    "MOST_TIMES",
     "Budget",
     "DiscreteGaussian",
     "Event",
@@ -44,7 +45,10 @@ __all__ = [
 MOST_EPSILON: Final = 50.0
 """A larger budget promises nothing (a likelihood ratio beyond 10^21), and its figures take minutes to compute."""
 
-Times = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+MOST_TIMES: Final = 10**9
+"""Runs of one mechanism that one event stands for."""
+
+Times = Annotated[int, msgspec.Meta(ge=1, le=MOST_TIMES)]
 Records = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
 
 
@@ -164,7 +168,7 @@ class Event(Value, frozen=True):
     times: Times = 1
 
     def __post_init__(self) -> None:
-        _whole("times", self.times, 10**9)
+        _whole("times", self.times, MOST_TIMES)
 
 
 class Terms(Value, frozen=True):
