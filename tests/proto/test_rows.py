@@ -156,3 +156,70 @@ def test_equal_rows_are_told_apart_and_the_split_follows_the_rows_wherever_they_
     for label in (True, False):
         members = [row for row in rows if row[2] is label]
         assert len([row for row in split(rows) if row[2] is label]) == int(0.3 * len(members) + 0.5)
+
+
+def whose(*persons: object, text: bool = False) -> Table:
+    """A row for each, of which every cell is the same but the person."""
+    count = len(persons)
+    if text:
+        lines = "".join(f"1,a,yes,{person}\n" for person in persons)
+        return read_table(SCHEMA, [io.BytesIO(f"x,c,y,patient\n{lines}".encode())], "csv", "patient")
+    columns = {"x": [1.0] * count, "c": ["a"] * count, "y": ["yes"] * count, "patient": pa.array(persons)}
+    return read_table(SCHEMA, [table_of(**columns)], "parquet", "patient")
+
+
+def test_a_persons_rows_are_known_by_text_and_whole_numbers_alike_and_never_reach_a_model() -> None:
+    read = [
+        whose(7, 8, 7),
+        whose("7", " 8", "7 "),
+        whose("7", "8", " 7", text=True),
+        read_table(SCHEMA, [table_of(x=[1.0] * 3, c=["a"] * 3, y=["yes"] * 3, patient=pa.array(["7", "8", "7"]).dictionary_encode())], "parquet", "patient"),
+    ]  # fmt: skip
+    for table in read:
+        assert require(table).persons.tolist() == ["7", "8", "7"]  # type: ignore[union-attr]
+        assert check(table).rows_by_person == (1, 2)
+        assert "patient" not in table.columns
+        assert encode(table).numbers.shape == (3, 1)
+        assert table.take(np.array([2])).persons.tolist() == ["7"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("table", [whose(7, None, None), whose("7", "", " "), whose("7", "", "", text=True)])
+def test_rows_of_nobody_are_counted_and_their_place_is_told(table: Table) -> None:
+    with pytest.raises(BadInput) as refused:
+        require(table)
+    assert "2 cells" in refused.value.sentence()
+    assert refused.value.value == "; ".join(f"row {row}, patient: says of nobody whose row it is" for row in (2, 3))
+
+
+def test_a_column_of_persons_that_is_absent_or_a_fraction_or_a_models_own_is_refused() -> None:
+    with pytest.raises(BadInput) as refused:
+        whose(7.5, 8.0)
+    assert refused.value.code == "rows.person"
+    assert "7.5" not in refused.value.sentence()
+    with pytest.raises(BadInput) as refused:
+        read_table(SCHEMA, [table_of(x=[1.0], c=["a"], y=["yes"])], "parquet", "patient")
+    assert refused.value.code == "rows.columns"
+    with pytest.raises(BadInput) as refused:
+        read_table(SCHEMA, [table_of(x=[1.0], c=["a"], y=["yes"])], "parquet", "c")
+    assert refused.value.code == "rows.person"
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.integers(0, 30))
+def test_a_person_is_on_one_side_of_the_split_alone_and_one_less_moves_nobody_else(
+    persons: list[int], gone: int
+) -> None:
+    mask = held_out_mask(whose(*persons), bytes(32), 0.3)
+    held, kept = (
+        {p for p, side in zip(persons, mask, strict=True) if side is np.bool_(which)} for which in (True, False)
+    )
+    assert not held & kept
+    left = [person for person in persons if person != gone]
+    if left:
+        again = held_out_mask(whose(*left), bytes(32), 0.3)
+        assert {p for p, side in zip(left, again, strict=True) if side} == held - {gone}
+
+
+def test_about_the_fraction_of_the_persons_is_held_out() -> None:
+    mask = held_out_mask(whose(*range(4_000)), bytes(32), 0.3)
+    assert abs(mask.sum() - 1_200) < 5 * (4_000 * 0.3 * 0.7) ** 0.5
+    assert not held_out_mask(whose(*range(100)), bytes(32), 0.0).any()

@@ -66,6 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _command(roster, "show", "members in force, and a roster that waits", membership_cli.roster_show)
     accept = _command(roster, "approve", "accept the roster, or the root, that waits", membership_cli.roster_approve)
     accept.add_argument("--yes", action="store_true", help="do not ask about another root")
+    _data(commands)
+
+
+def _data(commands: Any) -> None:
     data = commands.add_parser("data", help="data sets of this partner").add_subparsers(required=True)
     add = _command(data, "add", "declare a data set and map its schema to it", shards_cli.data_add)
     add.add_argument("name")
@@ -75,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--participant", help="key in runs (default: this partner's name)")
     add.add_argument("--salt", help="hexadecimal; fixes the held-out rows (default: random)")
     add.add_argument("--held-out", type=float, default=0.2)
+    add.add_argument("--person", metavar="COLUMN", help="column that says whose each row is (default: not known)")
     checking = _command(data, "check", "read a data set against its task's schema", shards_cli.data_check)
     checking.add_argument("name")
     checking.add_argument("--task", required=True)

@@ -16,7 +16,7 @@ from aimass.client.journal import read_journal
 from aimass.client.partner import policy_in
 from aimass.client.policy import AdmittedTask, Policy
 from aimass.client.secure_records import read_records
-from aimass.client.shards import check_schema, resolve
+from aimass.client.shards import check_schema, read_rows, resolve
 from aimass.proto.checks import Finding, fault, good, of_error, warning
 from aimass.proto.errors import AimassError, NotFound
 from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest
@@ -123,10 +123,10 @@ class DataChecks:
         return self._rows(name, manifest, schema, files)
 
     def _rows(self, name: str, manifest: ShardManifest, schema: Schema, files: tuple[Path, ...]) -> Finding:
-        from aimass.proto.rows import check, read_table  # noqa: PLC0415  (pyarrow is loaded where rows are read)
+        from aimass.proto.rows import check  # noqa: PLC0415  (numpy is loaded where rows are read)
 
         with contextlib.ExitStack() as opened:
-            table = read_table(schema, [opened.enter_context(file.open("rb")) for file in files], manifest.format)
+            table = read_rows(schema, manifest, [opened.enter_context(file.open("rb")) for file in files])
         report = check(table)
         if report.findings:
             columns = ", ".join(sorted({finding.column for finding in report.findings}))

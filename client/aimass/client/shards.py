@@ -11,20 +11,32 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+import numpy.typing as npt
+
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.manifest import Schema, ShardManifest
 from aimass.proto.rows import Batch, Report, Table, check, encode, held_out_mask, read_table, require
 
-__all__ = ["Shard", "check_schema", "make_shard", "open_shard", "resolve"]
+__all__ = ["Shard", "check_schema", "make_shard", "open_shard", "read_rows", "resolve"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shard:
-    """Rows of one participant: `train` and `held_out` never share a row position."""
+    """Rows of one participant: `train` and `held_out` never share a row position, nor a person where those are known.
+
+    `persons` [training rows] says whose each row is by a number from 0 on, without a gap; names end here.
+    """
 
     participant: str
     train: Batch
     held_out: Batch
+    persons: npt.NDArray[np.int64] | None = None
+
+    @property
+    def person_count(self) -> int:
+        """How many persons there are to train on; 0 where the data set does not say whose its rows are."""
+        return 0 if self.persons is None else int(self.persons.max()) + 1
 
 
 def resolve(manifest: ShardManifest, folder: Path) -> tuple[Path, ...]:
@@ -47,9 +59,14 @@ def check_schema(manifest: ShardManifest, schema: Schema) -> None:
 def open_shard(schema: Schema, manifest: ShardManifest, files: Sequence[IO[bytes]]) -> tuple[Shard, Report]:
     """Read, check and split a shard; raises `BadInput` where a cell, a column or the schema does not fit."""
     check_schema(manifest, schema)
-    table = read_table(schema, files, manifest.format)
+    table = read_rows(schema, manifest, files)
     report = check(table)
     return make_shard(require(table), manifest), report
+
+
+def read_rows(schema: Schema, manifest: ShardManifest, files: Sequence[IO[bytes]]) -> Table:
+    """A manifest's rows, as they are; raises `BadInput` where they cannot be read."""
+    return read_table(schema, files, manifest.format, manifest.person)
 
 
 def make_shard(table: Table, manifest: ShardManifest) -> Shard:
@@ -57,4 +74,6 @@ def make_shard(table: Table, manifest: ShardManifest) -> Shard:
     held = held_out_mask(table, bytes.fromhex(manifest.salt), manifest.held_out)
     if held.all():
         raise BadInput("no rows are left to train on", code="shard.no_training_rows", value=table.rows)
-    return Shard(manifest.participant, encode(table.take(~held)), encode(table.take(held)))
+    train = table.take(~held)
+    persons = None if train.persons is None else np.unique(train.persons, return_inverse=True)[1].astype(np.int64)
+    return Shard(manifest.participant, encode(train), encode(table.take(held)), persons)

@@ -6,8 +6,12 @@ import argparse
 import contextlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aimass.proto.console import emit, write_output
+
+if TYPE_CHECKING:
+    from aimass.proto.rows import Report
 
 __all__ = ["data_add", "data_check"]
 
@@ -29,6 +33,8 @@ def data_add(args: argparse.Namespace) -> int:
         f'name = "{args.name}"\ndata_schema = "{args.schema}"\nuris = [{uris}]\nformat = "{args.format}"\n'
         f'participant = "{participant}"\nsalt = "{args.salt or secrets.token_hex(32)}"\nheld_out = {args.held_out}\n'
     )
+    if args.person is not None:
+        text += f"person = {json.dumps(args.person)}\n"
     manifest = read_shard_manifest(text, "the data set")
     resolve(manifest, args.dir / "data")
     held = args.dir / "data" / f"{args.name}.toml"
@@ -60,10 +66,10 @@ def data_add(args: argparse.Namespace) -> int:
 
 def data_check(args: argparse.Namespace) -> int:
     """Read a data set against its task's schema; exit code 2 where something does not fit."""
-    from aimass.client.shards import check_schema, resolve
+    from aimass.client.shards import check_schema, read_rows, resolve
     from aimass.proto.errors import NotFound
     from aimass.proto.manifest import read_shard_manifest
-    from aimass.proto.rows import check, read_table, require
+    from aimass.proto.rows import check, require
     from aimass.proto.task import load, locate
 
     path = args.dir / "data" / f"{args.name}.toml"
@@ -76,7 +82,7 @@ def data_check(args: argparse.Namespace) -> int:
     check_schema(manifest, schema)
     with contextlib.ExitStack() as open_files:
         files = [open_files.enter_context(file.open("rb")) for file in resolve(manifest, args.dir / "data")]
-        table = read_table(schema, files, manifest.format)
+        table = read_rows(schema, manifest, files)
     report = check(table)
     emit(
         args,
@@ -85,6 +91,7 @@ def data_check(args: argparse.Namespace) -> int:
             "labels": dict(report.labels),
             "missing": dict(report.missing),
             "duplicates": report.duplicates,
+            **_persons(report),
             "findings": [
                 {"row": f.row + 1, "column": f.column, "what": f.what, "cell": f.cell} for f in report.findings
             ],
@@ -94,3 +101,9 @@ def data_check(args: argparse.Namespace) -> int:
         return 2
     require(table)
     return 0
+
+
+def _persons(report: Report) -> dict[str, object]:
+    """What helps to choose how many rows of a person a plan takes."""
+    of = report.rows_by_person
+    return {"persons": len(of), "rows_of_a_person": {"median": of[len(of) // 2], "most": of[-1]}} if of else {}

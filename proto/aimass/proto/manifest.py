@@ -94,7 +94,8 @@ class ShardManifest(Value, frozen=True):
 
     `name` is the key of the privacy ledger; `participant` orders the sum and names the random streams; `salt` with
     `held_out` fixes which rows are kept for evaluation. `uris` are files: `file://` URIs or paths, relative ones
-    to the manifest's folder.
+    to the manifest's folder. `person` names the column that says whose each row is; it stands beside the schema's and
+    never reaches a model.
     """
 
     name: Name
@@ -104,6 +105,7 @@ class ShardManifest(Value, frozen=True):
     participant: Name
     salt: Salt
     held_out: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0.2
+    person: ColumnName | None = None
 
 
 def read_shard_manifest(text: str, what: str) -> ShardManifest:

@@ -11,8 +11,10 @@ import dataclasses
 import hashlib
 import hmac
 import io
+import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import IO, Any, Final
 
@@ -44,11 +46,15 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """Typed columns of equal length, label included, and what did not fit (such cells count as missing)."""
+    """Typed columns of equal length, label included, and what did not fit (such cells count as missing).
+
+    `persons` says whose each row is, as text, where the data set has a column for it.
+    """
 
     schema: Schema
     columns: Mapping[str, Array]
     findings: tuple[Finding, ...]
+    persons: Array | None = None
 
     @property
     def rows(self) -> int:
@@ -57,18 +63,24 @@ class Table:
 
     def take(self, rows: Array) -> Table:
         """The rows at these positions or under this mask."""
-        return dataclasses.replace(self, columns={name: column[rows] for name, column in self.columns.items()})
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        persons = None if self.persons is None else self.persons[rows]
+        return dataclasses.replace(self, columns=columns, persons=persons)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """What a person should know of a shard before its first run; stays at the partner."""
+    """What a person should know of a shard before its first run; stays at the partner.
+
+    `rows_by_person`, ascending, is empty where the data set does not say whose its rows are.
+    """
 
     rows: int
     labels: Mapping[str, int]
     missing: Mapping[str, int]
     duplicates: int
     findings: tuple[Finding, ...]
+    rows_by_person: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,14 +97,23 @@ class Batch:
     labels: Array
 
 
-def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str) -> Table:
-    """Read files of one schema, in their order.
+def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str, person: str | None = None) -> Table:
+    """Read files of one schema, in their order; `person` is the column beside it that says whose each row is.
 
-    Raises `BadInput` for a file that cannot be read or lacks a column; other columns than the schema's are ignored.
+    Raises `BadInput` for a file that cannot be read or lacks a column; other columns are ignored.
     """
     import pyarrow as pa  # noqa: PLC0415  (a hundred milliseconds that only readers of rows pay)
 
     names = [column.name for column in (*schema.columns, schema.label)]
+    if person is not None:
+        if person in names:
+            raise BadInput(
+                "the column that says whose a row is stands in the task's schema: a model would see it",
+                code="rows.person",
+                value=person,
+                cure="Name a column beside the schema's as `person` of the data set.",
+            )
+        names.append(person)
     parts = [_read_arrow(source, format_, names) for source in sources]
     try:
         arrow = pa.concat_tables([part.select(names) for part in parts], promote_options="permissive")
@@ -107,7 +128,8 @@ def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str) -> Ta
     columns = {
         column.name: _convert(column, arrow.column(column.name), findings) for column in (*schema.columns, schema.label)
     }
-    return Table(schema, columns, tuple(findings))
+    persons = None if person is None else _persons(person, arrow.column(person), findings)
+    return Table(schema, columns, tuple(findings), persons)
 
 
 def _read_arrow(source: IO[bytes], format_: str, names: list[str]) -> Any:
@@ -165,6 +187,23 @@ def _convert(column: Column, values: Any, findings: list[Finding]) -> Array:
             [_category(column, index, row, cell, findings) for row, cell in enumerate(cells)], dtype=np.int64
         )
     return _images(column, cells, findings)
+
+
+def _persons(column: str, values: Any, findings: list[Finding]) -> Array:
+    """Each row's person: object [rows], a whole number as its digits, a text without the blanks around it."""
+    from pyarrow import types  # noqa: PLC0415  (as above)
+
+    kind = values.type.value_type if types.is_dictionary(values.type) else values.type
+    if not any(fits(kind) for fits in (types.is_integer, types.is_string, types.is_large_string, types.is_null)):
+        raise BadInput(
+            "the column that says whose a row is holds neither text nor whole numbers",
+            code="rows.person",
+            value=f"{column}: {kind}",
+            cure="Write it as text, one way for each person: who is written in two ways counts as two.",
+        )
+    persons = ["" if cell is None else str(cell).strip() for cell in values.to_pylist()]
+    findings += [Finding(row, column, "says of nobody whose row it is") for row, name in enumerate(persons) if not name]
+    return np.array(persons, dtype=object)
 
 
 def _number(column: Number, row: int, cell: object, findings: list[Finding]) -> float:
@@ -243,6 +282,7 @@ def check(table: Table) -> Report:
         missing=missing,
         duplicates=len(hashes) - len(set(hashes)),
         findings=table.findings,
+        rows_by_person=() if table.persons is None else tuple(sorted(Counter(table.persons).values())),
     )
 
 
@@ -284,7 +324,13 @@ def held_out_mask(table: Table, salt: bytes, fraction: float) -> npt.NDArray[np.
 
     Within a label, rows are ordered by HMAC-SHA256(salt, row hash and its occurrence) and the first
     round(fraction * n) are held out: the choice depends on the rows' values and the salt, not on their order.
+
+    Where it is known whose each row is, a person's rows go together: those of whom HMAC-SHA256(salt, person) lies
+    below the fraction. So one person more or less moves nobody else to the other side.
     """
+    if table.persons is not None:
+        held = {person for person in set(table.persons) if _held(person, salt, fraction)}
+        return np.array([person in held for person in table.persons], dtype=bool)
     hashes = _row_hashes(table)
     seen: dict[bytes, int] = {}
     keys: list[bytes] = []
@@ -297,6 +343,11 @@ def held_out_mask(table: Table, salt: bytes, fraction: float) -> npt.NDArray[np.
         members = sorted(np.flatnonzero(labels == label), key=lambda row: keys[row])
         mask[members[: int(fraction * len(members) + 0.5)]] = True
     return mask
+
+
+def _held(person: str, salt: bytes, fraction: float) -> bool:
+    digest = hmac.digest(salt, b"person\0" + person.encode(), "sha256")
+    return int.from_bytes(digest[:8], "big") < math.ldexp(fraction, 64)
 
 
 def _row_hashes(table: Table) -> list[bytes]:
