@@ -18,7 +18,7 @@ __all__ = ["Label", "check_public_key", "public_key", "sign", "verify"]
 
 
 class Label(enum.Enum):
-    """What a signature or MAC is for; no body signed under one label passes under another."""
+    """What a signature, seal or MAC is for; nothing made under one label passes under another."""
 
     ROSTER = b"AIMass roster signature v1\0"
     REVOCATIONS = b"AIMass revocations signature v1\0"
@@ -30,6 +30,8 @@ class Label(enum.Enum):
     RECEIPT = b"AIMass receipt v1\0"
     HEAD_SEEN = b"AIMass head seen v1\0"
     LEDGER_HEAD = b"AIMass ledger head v1\0"
+    LEDGER_SEAL = b"AIMass ledger seal v1\0"
+    LEDGER_SLOT = b"AIMass ledger slot v1\0"
 
 
 _P: Final = 2**255 - 19

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aimass.privacy.signing import Label, sign, verify
 from aimass.proto.errors import IntegrityError
 from aimass.proto.names import Digest, Name, RunId
+from aimass.proto.sealed import SealedHead
 from aimass.proto.values import Value, canonical_json, decode_canonical_json
 
 __all__ = [
@@ -108,8 +109,12 @@ def _forked(what: str, value: object = None, limit: object = None) -> IntegrityE
     )
 
 
-class Receipt(Value, frozen=True):
-    """What became of a partner's contribution, tied to the transcript entry that says so for all."""
+class Receipt(Value, frozen=True, omit_defaults=True):
+    """What became of a partner's contribution, tied to the transcript entry that says so for all.
+
+    `ledger` is what came with it of the partner's privacy ledger: the partner's own copy of the receipt shows how far
+    the ledger went.
+    """
 
     run_id: RunId
     step: int
@@ -119,6 +124,7 @@ class Receipt(Value, frozen=True):
     reason: str
     entries: int
     head: Digest
+    ledger: SealedHead | None = None
 
 
 def sign_receipt(server: Ed25519PrivateKey, receipt: Receipt) -> tuple[bytes, bytes]:

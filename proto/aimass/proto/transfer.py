@@ -28,6 +28,7 @@ from aimass.proto.names import Digest
 from aimass.proto.pace import Pace
 from aimass.proto.room import Room
 from aimass.proto.rpc_errors import abort, error_of
+from aimass.proto.sealed import SealedHead
 from aimass.proto.storage import Spool, SpoolWriter
 from aimass.proto.values import Value, canonical_json, decode_json
 
@@ -80,7 +81,7 @@ class FetchRequest(Value, frozen=True):
     offset: Size = 0
 
 
-class SubmitHeader(Value, frozen=True):
+class SubmitHeader(Value, frozen=True, omit_defaults=True):
     """What is about to be sent. (run, step, attempt, sender) names it: the same again gets the same answer."""
 
     kind: Literal["contribution", "model"]
@@ -91,6 +92,8 @@ class SubmitHeader(Value, frozen=True):
     attempt: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)] = 0
     masked: Annotated[str, msgspec.Meta(max_length=1_024)] = ""
     """Of a masked input its signed header, in hexadecimal."""
+    ledger: SealedHead | None = None
+    """How far the ledger goes from which a plain contribution was debited."""
 
 
 class _Offset(Value, frozen=True):

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aimass.privacy.dp.ledger_file import LedgerFile, open_ledger, row_key
-from aimass.privacy.dp.ledger_lines import EntryState, Head, Line
-from aimass.privacy.dp.ledger_reading import export_ledger, read_lines, verify_export
+from aimass.privacy.dp.ledger_file import open_ledger, row_key
+from aimass.privacy.dp.ledger_lines import EntryState, Line
+from aimass.privacy.dp.ledger_reading import export_ledger, lost_since, read_lines, verify_export
 from aimass.privacy.dp.sketch import row_bytes, sketch_rows
 from aimass.privacy.signing import public_key
 from aimass.proto.durable import UNINTERRUPTED, Durability
@@ -234,7 +234,7 @@ def test_what_was_lost_is_not_forgotten_by_a_crash_while_it_is_accepted(tmp_path
         assert counted(file.state) == 17
         accepted = True
     assert accepted == (last >= 4)  # the line that says so is the second
-    with held(tmp_path, lost=[] if accepted else [steps(17)]) as file:
+    with held(tmp_path, lost=None if accepted else [steps(17)]) as file:
         assert counted(file.state) == 17
 
 
@@ -335,36 +335,52 @@ def test_a_renamed_folder_is_no_new_ledger(tmp_path: Path) -> None:
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 
 
-def signed(file: LedgerFile) -> tuple[bytes, bytes]:
-    return file.signed_head(KEY)
-
-
 def test_a_rolled_back_copy_is_noticed_by_a_head_from_outside_and_stays_refused(tmp_path: Path) -> None:
     """Both files are old: only what others hold tells."""
     begun(tmp_path)
     shutil.copytree(tmp_path / "south", tmp_path / "backup")
     with held(tmp_path) as file:
-        file.check_head(*signed(file), public_key(KEY))
+        assert file.leads_to(file.head)
         entry = reserve(file, 100)
         file.start(entry)
         file.commit(entry, [steps(100)], RESULT)
-        head, signature = signed(file)
+        head = file.head
     shutil.rmtree(tmp_path / "south")
     (tmp_path / "backup").rename(tmp_path / "south")
     for _ in range(2):
         with held(tmp_path) as file:
-            with pytest.raises(Refused) as told:
-                file.check_head(head, signature, public_key(KEY))
-            assert told.value.code == "ledger.E_LEDGER_ROLLBACK"
+            assert not file.leads_to(head)
     with held(tmp_path) as file:
-        with pytest.raises(Refused, match="older than one that this partner signed"):
+        assert file.state.doubts == (head,)
+        with pytest.raises(Refused) as told:
             reserve(file, 1)
-        file.accept(file.state.doubts[0], [steps(100)])
+        assert told.value.code == "ledger.E_LEDGER_ROLLBACK"
+        file.accept([steps(100)])
         assert counted(file.state) == 117
         reserve(file, 1)
-        file.check_head(head, signature, public_key(KEY))
+        assert file.leads_to(head)
         with pytest.raises(Refused, match="in no doubt"):
-            file.accept(decode_json(Head, head, "a head"), [])
+            file.accept([])
+    assert refusal(tmp_path, lost=[steps(1)]).code == "ledger.no_doubt"
+
+
+def test_one_word_accepts_all_doubts_and_counts_what_was_lost_once(tmp_path: Path) -> None:
+    begun(tmp_path)
+    older = lines_of(tmp_path).read_bytes()
+    heads = []
+    with held(tmp_path) as file:
+        for _ in range(3):
+            reserve(file, 10)
+            heads.append(file.head)
+    shutil.rmtree(tmp_path / "south")
+    begun(tmp_path)
+    with held(tmp_path) as file:
+        assert not file.leads_to(heads[0])
+        assert not file.leads_to(heads[1])
+    lines_of(tmp_path).write_bytes(older)  # and what stands beside it knows of other lines
+    with held(tmp_path, lost=[steps(30)]) as file:
+        assert counted(file.state) == 47
+        assert file.state.doubts == ()
 
 
 def test_a_fork_at_the_same_length_and_another_ledger_are_noticed(tmp_path: Path) -> None:
@@ -375,29 +391,39 @@ def test_a_fork_at_the_same_length_and_another_ledger_are_noticed(tmp_path: Path
     for place, times in (("one", 5), ("two", 6), ("three", 5)):
         with held(tmp_path / place) as file:
             reserve(file, times)
-            heads.append(signed(file))
+            heads.append(file.head)
     with held(tmp_path / "one") as file:
-        for head in heads[1:]:
-            with pytest.raises(Refused):
-                file.check_head(*head, public_key(KEY))
+        assert [file.leads_to(head) for head in heads] == [True, False, False]
         assert len(file.state.doubts) == 2
-
-
-def test_a_head_that_is_not_ours_changes_nothing(tmp_path: Path) -> None:
-    begun(tmp_path)
-    with held(tmp_path) as file:
-        head = canonical_json(Head(ledger="ab" * 16, lines=99, head=RESULT))
-        with pytest.raises(Unauthenticated):
-            file.check_head(head, bytes(64), public_key(KEY))
-        reserve(file, 1)
 
 
 def test_an_older_head_of_the_same_history_is_fine(tmp_path: Path) -> None:
     begun(tmp_path)
     with held(tmp_path) as file:
-        early = signed(file)
+        early = file.head
         reserve(file, 1)
-        file.check_head(*early, public_key(KEY))
+        assert file.leads_to(early)
+
+
+def test_what_was_lost_is_told_by_a_newer_copy(tmp_path: Path) -> None:
+    """What this copy knows of an entry is taken off, and what it spent alone is not."""
+    with held(tmp_path) as file:
+        file.set_budgets([BUDGET])
+        first = reserve(file, 10)
+        file.start(first)
+    older = read_lines(lines_of(tmp_path)).ledger  # ten, all that was reserved
+    with held(tmp_path) as file:
+        reserve(file, 20)
+        study = file.open_study("tuning", [steps(40)])
+        reserve(file, 15, study=study.number)
+    newer = read_lines(lines_of(tmp_path)).ledger
+    assert lost_since(newer, older) == (steps(60),)
+    assert lost_since(newer, newer) == (steps(25),)  # a study that is open counts as a whole
+    assert lost_since(older, newer) == ()
+    with held(tmp_path, "east") as file:
+        file.set_budgets([BUDGET])
+        reserve(file, 99)
+        assert lost_since(newer, file.state) == (steps(70),)
 
 
 ROWS = [row_bytes({"id": number, "age": number % 90}) for number in range(3000)]
@@ -445,7 +471,7 @@ def test_an_export_says_what_the_ledger_says_to_whoever_has_the_key(tmp_path: Pa
     with held(tmp_path) as file:
         state = file.state
     data = export_ledger(lines_of(tmp_path), KEY)
-    assert verify_export(data, public_key(KEY)) == state
+    assert verify_export(data, public_key(KEY)).ledger == state
     with pytest.raises(Unauthenticated):
         verify_export(data, public_key(Ed25519PrivateKey.generate()))
     fields = json.loads(data)

@@ -28,6 +28,7 @@ from aimass.privacy.dp.ledger_lines import (
     StudyClosed,
     StudyOpened,
 )
+from aimass.privacy.dp.ledger_reading import rolled_back
 from aimass.privacy.dp.ledger_state import Entry, Ledger, Study, beyond
 from aimass.proto.errors import NotFound, Refused, WrongState
 
@@ -36,6 +37,7 @@ __all__ = [
     "Standing",
     "cancel",
     "check_resend",
+    "check_trusted",
     "close_study",
     "commit",
     "open_study",
@@ -109,7 +111,7 @@ def reserve(
     study: int | None = None,
 ) -> Reserved:
     """The reservation of one step. Raises `Refused` where it does not fit every budget, or its study."""
-    _check_trusted(ledger)
+    check_trusted(ledger)
     asked = _merged(events)
     if study is not None:
         _check_inside(ledger, _study(ledger, study), asked)
@@ -122,7 +124,7 @@ def reserve(
 
 def open_study(ledger: Ledger, accountant: Accountant, *, name: str, events: Iterable[Event], at: float) -> StudyOpened:
     """The reservation of a whole study. Raises `Refused` where it does not fit every budget."""
-    _check_trusted(ledger)
+    check_trusted(ledger)
     asked = _merged(events)
     if refusal := refused(ledger, accountant, asked):
         raise refusal.error()
@@ -171,7 +173,7 @@ def _standing(
 def start(ledger: Ledger, number: int, at: float) -> Started:
     """The training begins: to be written before data is touched."""
     _in_state(ledger, number, EntryState.RESERVED, "start")
-    _check_trusted(ledger)
+    check_trusted(ledger)
     return Started(number=number, at=at)
 
 
@@ -240,15 +242,10 @@ def _check_inside(ledger: Ledger, study: Study, asked: tuple[Event, ...]) -> Non
         )
 
 
-def _check_trusted(ledger: Ledger) -> None:
+def check_trusted(ledger: Ledger) -> None:
+    """Raise `Refused` while a head is known that these lines do not lead to: nothing is reserved then."""
     if ledger.doubts:
-        raise Refused(
-            "this copy of the ledger is older than one that this partner signed: an old backup came back",
-            code="ledger.E_LEDGER_ROLLBACK",
-            value=f"line {ledger.doubts[0].lines}",
-            limit="the newest copy",
-            cure="Restore the newest copy, or say with `aimass client budget accept` which one is to be gone on with.",
-        )
+        raise rolled_back(ledger.doubts[0], ledger.ledger)
 
 
 def _in_state(ledger: Ledger, number: int, state: EntryState, what: str) -> Entry:

@@ -16,12 +16,10 @@ import errno
 import os
 import secrets
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.dp import ledger as rules
 from aimass.privacy.dp.accounting import Accountant
@@ -36,10 +34,9 @@ from aimass.privacy.dp.ledger_lines import (
     Opened,
     Sketched,
 )
-from aimass.privacy.dp.ledger_reading import Reading, decoded_head, read_lines, rolled_back
+from aimass.privacy.dp.ledger_reading import Reading, decoded_head, doubts_of, read_lines, rolled_back
 from aimass.privacy.dp.ledger_state import Entry, Ledger, Study, apply
 from aimass.privacy.dp.sketch import Sketch, overlap, similar
-from aimass.privacy.signing import Label, sign, verify
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability, append_line, make_folder, only_one, write_file
 from aimass.proto.errors import IntegrityError, OutOfSpace, Refused
@@ -71,7 +68,7 @@ def open_ledger(
     """The ledger of `data_set`, made if there is none, held by this process until the block ends.
 
     What an earlier process left open is spent from here on. `lost` is the partner's word for a copy that is older than
-    `head.json` says: to go on with it, and what the newer one had spent beyond it.
+    `head.json` says, or in doubt: to go on with it, and what the newer one had spent beyond it.
 
     Raises `Conflict` where another process holds it, `Refused` where it cannot be written or is an older copy,
     `IntegrityError` that names the line where it was edited.
@@ -126,8 +123,8 @@ class LedgerFile:
                 value=f"{reading.ledger.data_set} in the folder {self._folder.name}",
                 cure="Give its folder the old name again: a data set keeps its ledger, whatever it is called.",
             )
-        if older and lost is not None:
-            self._accept(before or self.head, lost)
+        if lost is not None:
+            self._accept(doubts_of(reading, before), lost)
         for body in rules.restart(self.state, self._now()):
             self._write(body)
         self._note_head()
@@ -209,36 +206,38 @@ class LedgerFile:
             if self._is_news(sketch) or not known <= self.state.another:
                 self._write(Sketched(sketch=sketch, another=tuple(sorted(another)), at=self._now()))
 
-    def signed_head(self, identity: Ed25519PrivateKey) -> tuple[bytes, bytes]:
-        """The head as canonical bytes, and the partner's signature over them, for receipts."""
-        data = canonical_json(self.head)
-        return data, sign(identity, Label.LEDGER_HEAD, data)
+    def leads_to(self, head: Head) -> bool:
+        """Compare with a head that this partner sealed and that came back from outside.
 
-    def check_head(self, data: bytes, signature: bytes, key: bytes) -> None:
-        """Compare with a head that came back from outside; `key` is the partner's own public key of that time.
-
-        Raises `Unauthenticated` for a head that is not ours, which changes nothing, and `Refused` for one that these
-        lines do not lead to: nothing is reserved then, after a restart too, until it is accepted.
+        Where these lines do not lead to it the doubt is written: nothing is reserved then, after a restart too, until
+        the partner accepts it.
         """
-        verify(key, Label.LEDGER_HEAD, data, signature, "this partner")
-        head = decode_canonical_json(Head, data, "a ledger's head")
         with self._lock:
             if self._reading.leads_to(head) or head in self.state.accepted:
-                return
+                return True
             if head not in self.state.doubts:
                 self._write(Doubted(head=head, at=self._now()))
-            raise rolled_back(head, self.state.ledger)
+            return False
 
-    def accept(self, head: Head, lost: Iterable[Event]) -> None:
-        """The partner's word to go on with this copy in spite of `head`, with what the other had spent beyond it."""
+    def accept(self, lost: Iterable[Event]) -> None:
+        """The partner's word to go on with this copy in spite of all doubts, with what the others had spent beyond it.
+
+        Raises `Refused` where there is none.
+        """
         with self._lock:
-            if head not in self.state.doubts:
-                raise Refused("this head is in no doubt", code="ledger.no_doubt", value=head.lines)
-            self._accept(head, tuple(lost))
+            self._accept(self.state.doubts, tuple(lost))
 
-    def _accept(self, head: Head, lost: tuple[Event, ...]) -> None:
-        events = events_of(tally(lost))
-        self._write(Accepted(head=head, lost=events, at=self._now(), number=self.state.next_number))
+    def _accept(self, doubts: Sequence[Head], lost: tuple[Event, ...]) -> None:
+        """What was lost stands with the first: a crash leaves doubts, and they are asked about again."""
+        if not doubts:
+            raise Refused(
+                "this ledger is in no doubt: it is the newest that is known",
+                code="ledger.no_doubt",
+                value=self.state.data_set,
+            )
+        for head in doubts:
+            events, lost = events_of(tally(lost)), ()
+            self._write(Accepted(head=head, lost=events, at=self._now(), number=self.state.next_number))
 
     def _decide(self, decision: Callable[[], Body]) -> None:
         with self._lock:

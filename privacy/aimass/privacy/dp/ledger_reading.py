@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from aimass.privacy.dp.events import Event, Mechanism, Unit, events_of, tally
 from aimass.privacy.dp.ledger_lines import START, Head, Line
-from aimass.privacy.dp.ledger_state import EMPTY, Ledger, replay
+from aimass.privacy.dp.ledger_state import EMPTY, Entry, Ledger, beyond, replay
 from aimass.privacy.signing import Label, sign, verify
 from aimass.proto.errors import BadInput, IntegrityError, Refused
 from aimass.proto.values import Value, canonical_json, decode_canonical_json
 
-__all__ = ["Reading", "decoded_head", "export_ledger", "read_lines", "rolled_back", "verified", "verify_export"]
+__all__ = [
+    "Reading",
+    "decoded_head",
+    "doubts_of",
+    "export_ledger",
+    "lost_since",
+    "read_lines",
+    "rolled_back",
+    "verified",
+    "verify_export",
+]
 
 _NO_LEDGER = "0" * 32
 
@@ -120,7 +132,7 @@ def export_ledger(path: Path, identity: Ed25519PrivateKey) -> bytes:
     )
 
 
-def verify_export(data: bytes, key: bytes) -> Ledger:
+def verify_export(data: bytes, key: bytes) -> Reading:
     """What an exported ledger says, its chain, head and signature verified with the partner's public key.
 
     Raises `BadInput`, `Unauthenticated` for another's signature, `IntegrityError` for lines that were edited.
@@ -134,7 +146,34 @@ def verify_export(data: bytes, key: bytes) -> Ledger:
     verify(key, Label.LEDGER_HEAD, canonical_json(export.head), signature, "the partner")
     if reading.head != export.head:
         raise _edited(len(export.lines))
-    return reading.ledger
+    return reading
+
+
+def doubts_of(reading: Reading, noted: Head | None) -> tuple[Head, ...]:
+    """Heads that these lines do not lead to: the one `noted` beside them, and those that came back from outside."""
+    behind = (noted or reading.head,) if reading.older_than(noted) else ()
+    return (*behind, *(head for head in reading.ledger.doubts if head not in behind))
+
+
+def lost_since(newer: Ledger, here: Ledger) -> tuple[Event, ...]:
+    """What a newer copy counts for and this one does not: of entries that both have what one counts more than the
+    other, of all others everything. What this copy counts alone is taken off nothing."""
+    common = {number: entry for number, entry in here.entries.items() if _same(entry, newer.entries.get(number))}
+    lost: Counter[tuple[Mechanism, Unit]] = Counter()
+    for number, entry in newer.entries.items():
+        known = tally(common[number].counts) if number in common else {}
+        lost.update(tally(beyond(tally(entry.counts), known)))
+    for study in newer.studies.values():
+        if study.open:
+            lost.update(tally(beyond(tally(study.events), newer.drawn(study.number))))
+    return events_of(lost)
+
+
+def _same(entry: Entry, other: Entry | None) -> bool:
+    def origin(each: Entry) -> tuple[object, ...]:
+        return each.run_id, each.round, each.purpose, each.reserved, each.since, each.study
+
+    return other is not None and origin(entry) == origin(other)
 
 
 def rolled_back(head: Head | None, ledger: str) -> Refused:

@@ -58,6 +58,11 @@ class Entry:
         """Whether more may come of it."""
         return self.state in {EntryState.RESERVED, EntryState.TRAINING}
 
+    @property
+    def counts(self) -> tuple[Event, ...]:
+        """What it counts for: nothing, where it was given back."""
+        return self.events if self.state in _COUNTED else ()
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Study:
@@ -110,14 +115,14 @@ class Ledger:
     def drawn(self, study: int) -> Tally:
         """What the trials of a study count for."""
         trials = (entry for entry in self.entries.values() if entry.study == study)
-        return tally(event for entry in trials if entry.state in _COUNTED for event in entry.events)
+        return tally(event for entry in trials for event in entry.counts)
 
     def runs(self) -> Mapping[str, Tally]:
         """What each run counts for. Their figures do not add up: epsilon does not."""
         found: dict[str, list[Event]] = {}
         for entry in self.entries.values():
-            if entry.state in _COUNTED:
-                found.setdefault(entry.run_id, []).extend(entry.events)
+            if entry.counts:
+                found.setdefault(entry.run_id, []).extend(entry.counts)
         return {run_id: tally(events) for run_id, events in found.items()}
 
     def _inside(self, entry: Entry) -> bool:
@@ -205,7 +210,7 @@ class _Draft:
             study = self._studies.get(body.study)
             if study is None or not study.open:
                 raise _impossible(body)
-            trials = [e.events for e in self._entries.values() if e.study == body.study and e.state in _COUNTED]
+            trials = [entry.counts for entry in self._entries.values() if entry.study == body.study]
             drawn = tally(event for events in (*trials, body.events) for event in events)
             self._expect(body, not beyond(drawn, tally(study.events)))
         self._entries[body.number] = Entry(

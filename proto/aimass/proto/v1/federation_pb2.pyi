@@ -79,16 +79,18 @@ class RunMark(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., entries: _Optional[int] = ..., head: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "server", "proof", "time_ms")
+    __slots__ = ("protocol", "server", "proof", "time_ms", "ledgers")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    LEDGERS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     server: str
     proof: bytes
     time_ms: int
-    def __init__(self, protocol: _Optional[int] = ..., server: _Optional[str] = ..., proof: _Optional[bytes] = ..., time_ms: _Optional[int] = ...) -> None: ...
+    ledgers: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, protocol: _Optional[int] = ..., server: _Optional[str] = ..., proof: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., ledgers: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class TrustUpdate(_message.Message):
     __slots__ = ("bundle",)
@@ -145,14 +147,16 @@ class OpenStep(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., step: _Optional[bytes] = ..., attempt: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., heads: _Optional[_Iterable[_Union[HeadSeen, _Mapping]]] = ...) -> None: ...
 
 class Ready(_message.Message):
-    __slots__ = ("run_id", "step", "figures")
+    __slots__ = ("run_id", "step", "figures", "ledger")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     FIGURES_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     step: int
     figures: bytes
-    def __init__(self, run_id: _Optional[str] = ..., step: _Optional[int] = ..., figures: _Optional[bytes] = ...) -> None: ...
+    ledger: bytes
+    def __init__(self, run_id: _Optional[str] = ..., step: _Optional[int] = ..., figures: _Optional[bytes] = ..., ledger: _Optional[bytes] = ...) -> None: ...
 
 class SecAgg(_message.Message):
     __slots__ = ("run_id", "step", "attempt", "kind", "data")
