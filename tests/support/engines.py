@@ -15,6 +15,7 @@ from aimass.privacy.roster import Member, MemberRole, Roster
 from aimass.proto.contribution import Contribution, Group, Limits, Metric
 from aimass.proto.durable import UNINTERRUPTED, Durability
 from aimass.proto.plan import Cohort, EvaluateSettings, Plan, Stage, TaskRef, TrainSettings, encode_plan, plan_digest
+from aimass.proto.sealed import SealedHead
 from aimass.proto.storage import FileBlobs, Spool
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.transfer import SubmitHeader
@@ -127,13 +128,26 @@ class Bench:
         for name in partners or self.partners:
             await self.desk.joined(name, pb.Joined(run_id=run_id, plan_digest=digest, participant=name))
 
-    async def send(self, run_id: str, partner: str, step: int = 0, value: float = 1.0, weight: float = 1.0) -> None:
+    async def send(
+        self,
+        run_id: str,
+        partner: str,
+        step: int = 0,
+        value: float = 1.0,
+        weight: float = 1.0,
+        ledger: SealedHead | None = None,
+    ) -> None:
         """Spool a contribution and have it accepted."""
-        await self.send_bytes(run_id, partner, step, update(value, weight))
+        await self.send_bytes(run_id, partner, step, update(value, weight), ledger)
 
-    async def send_bytes(self, run_id: str, partner: str, step: int, data: bytes) -> None:
+    async def send_bytes(
+        self, run_id: str, partner: str, step: int, data: bytes, ledger: SealedHead | None = None
+    ) -> None:
         """Spool these bytes as a contribution, whatever they are, and have them accepted."""
-        header = SubmitHeader(kind="contribution", size=len(data), digest=Blob(data).digest, run_id=run_id, step=step)
+        digest = Blob(data).digest
+        header = SubmitHeader(
+            kind="contribution", size=len(data), digest=digest, run_id=run_id, step=step, ledger=ledger
+        )
         writer = self.spool.begin(self.contributions.key(partner, header), len(data), header.digest)
         try:
             if writer.offset < len(data):

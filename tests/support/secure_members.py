@@ -20,6 +20,7 @@ from aimass.privacy.secagg.rounds import expected_of, lanes_of
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import AimassError
 from aimass.proto.plan import plan_digest
+from aimass.proto.sealed import SealedHead
 from aimass.proto.step import Step
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
@@ -55,6 +56,7 @@ class SecurePartner:
         self.deaf = False
         self.silent_on: frozenset[Kind] = frozenset()
         self.figures: dict[str, float] = {}
+        self.ledger: SealedHead | None = None
         self.spoils = False
         """Whether its input is what no encoding gives, masked and signed as it should be."""
         self.limits = Limits(profile=Profile.HBC)
@@ -95,7 +97,8 @@ class SecurePartner:
             plan = lanes_of(row.run.plan, step, GROUPS)
             self.lanes[step.index] = encode(plan, own, lambda: secrets.token_bytes(16))
         self.steps[step.index] = step
-        ready = pb.Ready(run_id=self.run_id, step=step.index, figures=canonical_json(self.figures))
+        ledger = canonical_json(self.ledger) if self.ledger is not None else b""
+        ready = pb.Ready(run_id=self.run_id, step=step.index, figures=canonical_json(self.figures), ledger=ledger)
         await self.bench.desk.ready(self.name, ready)
 
     async def secagg(self, message: pb.SecAgg) -> None:

@@ -134,7 +134,8 @@ def _ready(state: StepState, event: Ready) -> Outcome:
     slot = state.slots.get(event.partner)
     if slot is None or slot.state is not SlotState.ASKED:
         return state, ()
-    return _settled(_with(state, {event.partner: Slot(state=SlotState.READY, figures=event.figures)}))
+    ready = Slot(state=SlotState.READY, figures=event.figures, ledger=event.ledger)
+    return _settled(_with(state, {event.partner: ready}))
 
 
 def _out(state: StepState, event: Failed | Refused | Left) -> Outcome:
@@ -291,7 +292,7 @@ def _closing(state: StepState) -> Outcome:
     counted = tuple(sorted(digests))
     state, told = _closed(state, "step.not_in_sum: the secure sum was made without this partner", keep=counted)
     slots = {
-        name: Slot(state=SlotState.COUNTED, digest=digest, figures=state.slots[name].figures)
+        name: msgspec.structs.replace(state.slots[name], state=SlotState.COUNTED, digest=digest)
         for name, digest in digests.items()
     }
     return msgspec.structs.replace(_with(state, slots), counted=counted), (*told, Close(counted=counted))

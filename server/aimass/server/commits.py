@@ -8,13 +8,14 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import Chain, Receipt, entry_bytes, sign_receipt
+from aimass.proto.sealed import SealedHead
 from aimass.proto.values import canonical_json
 from aimass.proto.views import SlotState, StepView
 from aimass.server import runs, steps
 from aimass.server.aggregation.secure_sums import SecureTold
 from aimass.server.store import Commit, Entry, ModelRow, ReceiptRow, RunRow
 
-__all__ = ["created_entry", "next_entry", "step_commit", "void_entry"]
+__all__ = ["created_entry", "ledger_commit", "next_entry", "step_commit", "void_entry"]
 
 
 def next_entry(run_id: str, chain: Chain, body: bytes) -> Entry:
@@ -68,6 +69,11 @@ def step_commit(
     return Commit(steps=(view,), entries=(entry,), receipts=receipts, models=made)
 
 
+def ledger_commit(partner: str, ledger: SealedHead | None) -> Commit:
+    """What is kept of how far a partner's privacy ledger goes, to be given back when it connects."""
+    return Commit() if ledger is None else Commit(ledgers=((partner, ledger),))
+
+
 def void_entry(run_id: str, chain: Chain, state: steps.StepState, reason: str) -> Entry:
     """A step without a result stands in the history too: partners count what they signed."""
     return next_entry(run_id, chain, canonical_json({**_partners(state), "event": "void", "reason": reason}))
@@ -101,6 +107,7 @@ def _receipt(
         reason=slot.reason,
         entries=chain.entries,
         head=chain.head,
+        ledger=slot.ledger,
     )
     body, signature = sign_receipt(key, receipt)
     return ReceiptRow(step, partner, chain.entries, body, signature)

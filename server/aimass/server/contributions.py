@@ -19,6 +19,7 @@ from aimass.proto.tensors import Blob
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.views import SlotState
 from aimass.server import runs, steps
+from aimass.server.commits import ledger_commit
 from aimass.server.drivers.base import ExpectedGroups
 from aimass.server.engine import Engine, spool_key
 from aimass.server.resumption import needed_models
@@ -133,8 +134,9 @@ class Contributions:
             await self._engine.on_disk(self._spool.discard, key)
             raise
         del data  # around its header the kernel has mapped more, and many may wait for the same transaction
-        stored = steps.Stored(partner=partner, digest=header.digest)
-        after = await self._engine.apply(header.run_id, runs.InStep(index=header.step, event=stored))
+        stored = steps.Stored(partner=partner, digest=header.digest, ledger=header.ledger)
+        event = runs.InStep(index=header.step, event=stored)
+        after = await self._engine.apply(header.run_id, event, ledger_commit(partner, header.ledger))
         if not _holds(after, partner, header):
             # The step closed while the last bytes were checked: an acknowledgement would be a lie.
             self._engine.meters.contributions.add("late", "submit.late")

@@ -276,12 +276,13 @@ class Engine:
 
     # ---------------------------------------------------------------- events
 
-    async def apply(self, run_id: str, event: runs.Event) -> runs.Run:
-        """Apply `event`, store what follows from it, then say it to whom it concerns; the run as it is then.
+    async def apply(self, run_id: str, event: runs.Event, extra: Commit | None = None) -> runs.Run:
+        """Apply `event`, store what follows from it, and `extra`, then say it to whom it concerns; the run as it is
+        then.
 
         Who stops waiting for it does not stop it.
         """
-        return await self._committer.in_turn(self.live(run_id), Turn(event))
+        return await self._committer.in_turn(self.live(run_id), Turn(event, extra or Commit()))
 
     async def _save(self, live: Live, done: Group) -> None:
         """One transaction; what partners signed of the history lately goes with it."""

@@ -43,6 +43,10 @@ class PartnerDesk:
             if partner in live.row.run.participants:
                 live.behind.add(partner)
 
+    async def ledgers(self, partner: str) -> list[bytes]:
+        """What a partner is given back of its privacy ledgers when it connects: before anything is asked of it."""
+        return await self._engine.on_disk(self._store.ledgers, partner)
+
     async def connected(self, partner: str, marks: Sequence[pb.RunMark]) -> None:
         """Bring a partner that has just connected to where its runs stand."""
         self.arrives(partner)

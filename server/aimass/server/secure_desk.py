@@ -24,6 +24,7 @@ from aimass.privacy.secagg.server_state import Ended, Finish, From, GiveUp, Inpu
 from aimass.proto.contribution import Contribution, Limits, check_contribution
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Refused, Stopped, WrongState
 from aimass.proto.logs import about, subject
+from aimass.proto.sealed import SealedHead
 from aimass.proto.step import Step
 from aimass.proto.storage import Blobs, Spool, map_file
 from aimass.proto.tensors import Blob
@@ -33,6 +34,7 @@ from aimass.proto.values import decode_json
 from aimass.proto.views import ParticipantState, SlotState
 from aimass.server import messages, runs, steps
 from aimass.server.aggregation.secure_sums import SecureInputs
+from aimass.server.commits import ledger_commit
 from aimass.server.engine import Engine, spool_key
 from aimass.server.live import Live
 from aimass.server.secure_attempt import Attempt, replayed
@@ -292,8 +294,10 @@ class SecureDesk:
             raise Refused("not a participant of this run", code="secure.stranger", value=partner)
         figures = decode_json(dict[str, float], message.figures or b"{}", "released figures")
         check_contribution(Contribution({}, {}, figures), None, Limits())  # their number and size
-        event = steps.Ready(partner=partner, figures=figures)
-        await self._engine.apply(message.run_id, runs.InStep(index=message.step, event=event))
+        ledger = decode_json(SealedHead, message.ledger, "a sealed head") if message.ledger else None
+        event = steps.Ready(partner=partner, figures=figures, ledger=ledger)
+        extra = ledger_commit(partner, ledger)
+        await self._engine.apply(message.run_id, runs.InStep(index=message.step, event=event), extra)
 
     async def message(self, partner: str, message: pb.SecAgg) -> None:
         """A member's message; raises the named error of one that is refused, and the attempt goes on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from aimass.privacy.pki import Peer
@@ -81,7 +81,8 @@ class FederationService(rpc.FederationServicer):
         reader = asyncio.create_task(self._read(session, requests))
         session.catching_up = asyncio.create_task(self._catch_up(session, hello))
         try:
-            await context.write(self._welcome(hello.nonce, protocol))
+            ledgers = await self._desk.ledgers(peer.name)
+            await context.write(self._welcome(hello.nonce, protocol, ledgers))
             if self._trust.is_news(peer, hello.roster_digest):
                 await context.write(trust_update(self._trust, peer))
             del hello
@@ -110,10 +111,11 @@ class FederationService(rpc.FederationServicer):
             raise BadInput("a connection must begin with Hello and a nonce of 32 bytes", code="session.hello")
         return first.hello
 
-    def _welcome(self, nonce: bytes, protocol: int) -> pb.ToPartner:
+    def _welcome(self, nonce: bytes, protocol: int, ledgers: Sequence[bytes]) -> pb.ToPartner:
         proof = sign(self._signer, Label.WELCOME, welcome_body(nonce, protocol))
+        time_ms = int(self._clock.now() * 1000)
         return pb.ToPartner(
-            welcome=pb.Welcome(protocol=protocol, server=self._name, proof=proof, time_ms=int(self._clock.now() * 1000))
+            welcome=pb.Welcome(protocol=protocol, server=self._name, proof=proof, time_ms=time_ms, ledgers=ledgers)
         )
 
     async def _read(self, session: Session, requests: AsyncIterator[pb.FromPartner]) -> None:

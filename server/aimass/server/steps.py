@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from aimass.proto.errors import AimassError, DeadlinePassed
+from aimass.proto.sealed import SealedHead
 from aimass.proto.step import Step
 from aimass.proto.values import Value
 from aimass.proto.views import SlotState
@@ -51,13 +52,15 @@ _ASKED: Final = (SlotState.ASKED,)
 class Slot(Value, frozen=True):
     """One participant's place in a step. `digest` is of the contribution that was stored.
 
-    `figures` are those of this partner alone that its policy releases beside a secure sum.
+    `figures` are those of this partner alone that its policy releases beside a secure sum; `ledger` is how far its
+    privacy ledger goes, for its receipt.
     """
 
     state: SlotState = SlotState.ASKED
     digest: str = ""
     reason: str = ""
     figures: dict[str, float] = {}
+    ledger: SealedHead | None = None
 
 
 class Circle(Value, frozen=True):
@@ -159,6 +162,7 @@ class Stored(Value, frozen=True):
 
     partner: str
     digest: str
+    ledger: SealedHead | None = None
 
 
 class Refused(Value, frozen=True):
@@ -199,6 +203,7 @@ class Ready(Value, frozen=True):
 
     partner: str
     figures: dict[str, float] = {}
+    ledger: SealedHead | None = None
 
 
 class AttemptEnded(Value, frozen=True):
@@ -307,7 +312,7 @@ def apply(state: StepState, event: StepEvent) -> tuple[StepState, tuple[StepActi
 def answered(event: Stored | Refused | Failed | Left) -> Slot:
     """The place of a partner after what it brought, or did not."""
     if isinstance(event, Stored):
-        return Slot(state=SlotState.STORED, digest=event.digest)
+        return Slot(state=SlotState.STORED, digest=event.digest, ledger=event.ledger)
     return Slot(state=SlotState.REFUSED if isinstance(event, Refused) else SlotState.FAILED, reason=event.reason)
 
 

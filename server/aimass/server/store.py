@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from aimass.privacy.transcript import EMPTY_HEAD, Chain
 from aimass.proto.durable import UNINTERRUPTED, Durability
 from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable
+from aimass.proto.sealed import SealedHead
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import StepView
 from aimass.server import tables
@@ -26,6 +27,8 @@ from aimass.server.runs import Run
 __all__ = ["Commit", "Entry", "HeadRow", "ModelRow", "News", "ReceiptRow", "RunRow", "Store", "known_schemas"]
 
 _LOCK_WAIT_S: Final = 10
+_MOST_LEDGERS: Final = 100
+"""Of one partner: its data sets, and those that it began anew."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Commit:
     receipts: tuple[ReceiptRow, ...] = ()
     models: tuple[ModelRow, ...] = ()
     heads: tuple[HeadRow, ...] = ()
+    ledgers: tuple[tuple[str, SealedHead], ...] = ()
     ended_at: float | None = None
 
 
@@ -210,6 +214,8 @@ class Store:
             for model in change.models:
                 connection.execute(tables.models.insert().values(dataclasses.asdict(model)))
             _replace_heads(connection, run.run_id, change.heads)
+            for partner, ledger in change.ledgers:
+                _keep_ledger(connection, partner, ledger)
 
     @staticmethod
     def _insert_entries(connection: sa.Connection, run_id: str, entries: Sequence[Entry]) -> None:
@@ -292,6 +298,13 @@ class Store:
             rows = connection.execute(tables.heads.select().where(tables.heads.c.run_id == run_id))
             return [(row.partner, Chain(row.entries, row.head), row.signature) for row in rows]
 
+    def ledgers(self, partner: str) -> list[bytes]:
+        """The newest head that came of each of a partner's privacy ledgers, as it sealed them."""
+        table = tables.ledger_heads
+        query = sa.select(table.c.sealed).where(table.c.partner == partner).order_by(table.c.number)
+        with self.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
     def models(self, run_id: str = "", digest: str = "", limit: int = 100, *, first_step: int = 0) -> list[ModelRow]:
         """Committed models, newest first; those of one run by step, because the clock may have been set back in it.
 
@@ -359,6 +372,18 @@ def _replace_heads(connection: sa.Connection, run_id: str, heads: Sequence[HeadR
         for head in heads
     ]
     connection.execute(table.insert(), rows)
+
+
+def _keep_ledger(connection: sa.Connection, partner: str, ledger: SealedHead) -> None:
+    """In place of the head before it. A partner may name slots as it likes: of too many the oldest go."""
+    table = tables.ledger_heads
+    mine = table.c.partner == partner
+    last = connection.execute(sa.select(sa.func.max(table.c.number)).where(mine)).scalar() or 0
+    connection.execute(table.delete().where(mine & (table.c.slot == ledger.slot)))
+    kept = {"partner": partner, "slot": ledger.slot, "number": last + 1, "sealed": bytes.fromhex(ledger.sealed)}
+    connection.execute(table.insert().values(kept))
+    newest = sa.select(table.c.number).where(mine).order_by(table.c.number.desc()).limit(_MOST_LEDGERS)
+    connection.execute(table.delete().where(mine & table.c.number.not_in(newest)))
 
 
 def _run_row(row: Any) -> RunRow:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-__all__ = ["attempts", "enrolments", "heads", "metadata", "models", "receipts", "runs", "steps", "transcript"]
+__all__ = [
+    "attempts",
+    "enrolments",
+    "heads",
+    "ledger_heads",
+    "metadata",
+    "models",
+    "receipts",
+    "runs",
+    "steps",
+    "transcript",
+]
 
 metadata = MetaData()
 
@@ -56,6 +67,14 @@ heads = Table(
     Column("entries", Integer, nullable=False),
     Column("head", String(64), nullable=False),
     Column("signature", LargeBinary, nullable=False),
+)
+ledger_heads = Table(
+    "ledger_heads",
+    metadata,
+    Column("partner", String(63), primary_key=True),
+    Column("slot", String(32), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
 )
 models = Table(
     "models",

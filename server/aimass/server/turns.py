@@ -116,6 +116,7 @@ class _Taking:
             entries=tuple(self._entries),
             receipts=tuple(receipt for extra in self._extras for receipt in extra.receipts),
             models=tuple(model for extra in self._extras for model in extra.models),
+            ledgers=tuple(held for extra in self._extras for held in extra.ledgers),
             ended_at=self._ended_at,
         )
         row = dataclasses.replace(self._row, run=self._run, ended_at=self._ended_at or self._row.ended_at)
