@@ -31,8 +31,11 @@ def free_port() -> int:
 class House:
     """Root, server, operator, scientist and partners, each in a folder of its own below `folder`."""
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1", python: str = sys.executable) -> None:
-        self.folder, self.host = folder, host
+    def __init__(
+        self, folder: Path, host: str = "127.0.0.1", python: str = sys.executable, *, keep_all: bool = False
+    ) -> None:
+        """With `keep_all` the server keeps every model of a run."""
+        self.folder, self.host, self._keep_all = folder, host, keep_all
         self._aimass = [python, "-m", "aimass.proto.commands"]
         self.port, self.enrol_port = free_port(), free_port()
         self._processes: dict[str, subprocess.Popen[str]] = {}
@@ -137,6 +140,9 @@ class House:
         self._token("operator", "operator")
         address, enrol = f"{self.host}:{self.port}", f"{self.host}:{self.enrol_port}"
         self.run("server", "init", "server", "--token", "server.token", "--listen", address, "--enrol-listen", enrol)
+        if self._keep_all:
+            settings = self.folder / "server" / "server.toml"
+            settings.write_text(settings.read_text().replace("\nmodels = 5 ", "\nmodels = 0 "))
         self._client("operator")
         self.run("client", "enroll", "--dir", "operator", "--token", "operator.token", "--offline")
         self._sign("server/server.request", "operator/operator.request")

@@ -15,7 +15,8 @@ from scripts.demos.deaths import Deaths
 from scripts.demos.glimpse import Glimpse, draw_glimpse
 from scripts.demos.house import CommandFailed, House
 from scripts.demos.picture import draw, write_page
-from scripts.demos.ways import Way, alone, held_out_rows, pooled, read_shards, weighted
+from scripts.demos.private import DELTA, Account, Level, accounts, budget_of, exact_way, private_plan, rounds_of
+from scripts.demos.ways import Way, alone, held_out_rows, pooled, read_shards, together, weighted
 
 PARTNERS = ("cleveland", "hungarian", "long-beach", "switzerland")
 MARKER = ".aimass-demo"
@@ -66,7 +67,7 @@ def prepare(folder: Path) -> None:
     (folder / MARKER).touch()
 
 
-def build(house: House, cache: Path, *, secure: bool) -> None:
+def build(house: House, cache: Path, *, secure: bool, privacy: Level | None) -> None:
     """Root, server, four partners with their own rows and policies."""
     from aimass.client.data_get import get
     from aimass.proto.task import locate
@@ -100,16 +101,30 @@ def build(house: House, cache: Path, *, secure: bool) -> None:
             "--held-out",
             "0.3",
         )
+        if privacy is not None:
+            policy = house.folder / partner / "policy.toml"
+            policy.write_text(policy.read_text() + budget_of(privacy))
         house.start_partner(partner)
 
 
-def train(house: House, rounds: int, seed: int, *, kills: bool, secure: bool):  # type: ignore[no-untyped-def]
+def plan_text(args: argparse.Namespace) -> str:
+    """The plan as it is submitted."""
+    text = PLAN.format(rounds=args.rounds, seed=args.seed)
+    if args.privacy != "none":
+        from aimass.client.tasks.heart import task
+        from aimass.proto.task import first_model
+        from aimass.proto.tensors import Blob
+
+        text = private_plan(args.privacy, Blob(first_model(task, args.seed)), args.rounds, args.seed)
+    return re.sub(r"(?s)\[secure\].*?(\n\n|\Z)", "", text) if args.plain else text
+
+
+def train(house: House, plan: str, rounds: int, *, kills: bool, secure: bool, private: bool):  # type: ignore[no-untyped-def]
     """The federated run; returns its last view, who was killed, and a glimpse of a masked input."""
     from aimass.proto.api import Federation
     from aimass.proto.run_cli import describe
 
-    plan = PLAN.format(rounds=rounds, seed=seed)
-    (house.folder / "plan.toml").write_text(plan if secure else re.sub(r"(?s)\[secure\].*?\n\n", "", plan))
+    (house.folder / "plan.toml").write_text(plan)
     say(f"4/6  federated: {rounds} rounds, {'summed in secret' if secure else 'in plain sums'}")
     shown = -1
     with Federation.open(house.folder / "scientist") as federation:
@@ -124,6 +139,9 @@ def train(house: House, rounds: int, seed: int, *, kills: bool, secure: bool):  
         if run.view.summary.state != "finished":
             raise CommandFailed(f"the run {run.view.summary.state}: {run.view.summary.reason}")
         federation.export(run.view.summary.model, house.folder / "model.safetensors")
+        for step in run.view.steps if private else ():
+            if step.kind == "train":
+                federation.export(step.model, house.folder / "rounds" / f"{step.round}.safetensors")
         return run.view, deaths
 
 
@@ -133,21 +151,39 @@ def federated_way(view, rows: dict[str, int]) -> Way:  # type: ignore[no-untyped
     return Way(weighted(by_round[-1], rows), by_round[-1], tuple(weighted(auc, rows) for auc in by_round))
 
 
-def compare(house: House, view) -> dict[str, Way]:  # type: ignore[no-untyped-def]
-    """The three ways on the same held-out rows."""
+def compare(house: House, view, *, private: bool) -> dict[str, Way]:  # type: ignore[no-untyped-def]
+    """The three ways on the same held-out rows; of a private run the three without noise, and it beside them."""
     from aimass.client.tasks.heart import task
+    from aimass.proto.plan import read_plan_draft
     from aimass.proto.storage import FileBlobs
 
-    say("5/6  the same code and budget: each hospital alone, and all rows pooled")
+    say("5/6  the same code and rounds: each hospital alone, and all rows pooled")
     shards = read_shards(house.folder, PARTNERS, task)
     blobs = FileBlobs(house.folder / "compare")
+    plan = view.plan
+    if private:
+        draft = read_plan_draft(PLAN.format(rounds=view.summary.rounds, seed=plan.seed))
+        plan = draft.complete(plan.task.digest, plan.model)
     ways = {
-        "alone": alone(view.plan, task, shards, blobs),
-        "federated": federated_way(view, held_out_rows(shards)),
-        "pooled": pooled(view.plan, task, shards, blobs),
+        "alone": alone(plan, task, shards, blobs),
+        "federated": together(plan, task, shards, blobs) if private else federated_way(view, held_out_rows(shards)),
+        "pooled": pooled(plan, task, shards, blobs),
     }
+    if private:
+        ways["private"] = exact_way(task, shards, rounds_of(house.folder / "rounds"), plan)
     shutil.rmtree(house.folder / "compare")
     return ways
+
+
+def price(before: tuple[Account, ...], after: tuple[Account, ...], view) -> None:  # type: ignore[no-untyped-def]
+    """What each hospital's ledger says before and after, and the AUC that the server was told."""
+    say(f"\n       epsilon at delta {DELTA:g}{'budget':>15}{'before':>12}{'after':>12}{'left':>12}")
+    for old, new in zip(before, after, strict=True):
+        say(f"       {new.partner:<20}{new.epsilon:>15.2f}{old.spent:>12.3f}{new.spent:>12.3f}{new.left:>12.3f}")
+    say("       private: other steps and no statistics, so a small gain is the plan's and no gift of the noise")
+    for step in view.steps:
+        if "auc" in step.metrics:
+            say(f"       round {step.round}: the server was told an AUC of {step.metrics['auc'].mean:.3f}, with noise")
 
 
 def table(ways: dict[str, Way]) -> None:
@@ -173,23 +209,36 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--no-kills", action="store_true", help="the undisturbed run: same digest")
+    parser.add_argument(
+        "--privacy", choices=("none", "example", "partner"), default="none",
+        help="noise that hides each row (DP-SGD at the hospital), or each hospital (inside the sum), and its price",
+    )  # fmt: skip
     parser.add_argument("--plain", action="store_true", help="plain sums: the server sees each hospital's update")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.plain and args.privacy == "partner":
+        parser.error("a partner's noise is made inside a secure sum: leave out --plain")
+    return args
 
 
 def main() -> int:
     """Run the demo; leaves a folder, and no process."""
     args = arguments()
+    private: Level | None = None if args.privacy == "none" else args.privacy
     started = time.monotonic()
     folder = args.out.resolve()
     prepare(folder)
     try:
-        with House(folder) as house:
-            build(house, folder / "cache", secure=not args.plain)
-            view, deaths = train(house, args.rounds, args.seed, kills=not args.no_kills, secure=not args.plain)
+        with House(folder, keep_all=private is not None) as house:
+            build(house, folder / "cache", secure=not args.plain, privacy=private)
+            before = accounts(house, PARTNERS) if private else ()
+            kills, secure = not args.no_kills, not args.plain
+            view, deaths = train(
+                house, plan_text(args), args.rounds, kills=kills, secure=secure, private=private is not None
+            )
+            after = accounts(house, PARTNERS) if private else ()
         killed = deaths.killed
-        ways = compare(house, view)
+        ways = compare(house, view, private=private is not None)
     except KeyboardInterrupt:
         say("\nstopped; nothing is left running")
         return 130
@@ -210,6 +259,8 @@ def main() -> int:
     masks = folder / "masked.png" if glimpse is not None else None
     write_page(ways, folder / "demo.png", folder / "demo.html", facts, masks)
     table(ways)
+    if private:
+        price(before, after, view)
     if glimpse is not None:
         masked(glimpse)
     say(f"\n       model {view.summary.model}\n       {seconds:.0f} s, killed: {', '.join(killed) or 'nobody'}")
@@ -218,11 +269,13 @@ def main() -> int:
     say("         aimass client journal --dir cleveland   # every byte that left Cleveland")
     say("         aimass task new mytask")
     if args.json:
-        write_json(args.json, ways, view, seconds, killed)
+        write_json(args.json, ways, view, seconds, killed, after)
     return 0
 
 
-def write_json(path: Path, ways: dict[str, Way], view, seconds: float, killed: list[str]) -> None:  # type: ignore[no-untyped-def]
+def write_json(  # type: ignore[no-untyped-def]
+    path: Path, ways: dict[str, Way], view, seconds: float, killed: list[str], ledgers: tuple[Account, ...]
+) -> None:
     """The figures for programs."""
     auc = {name: {"weighted": way.weighted, "by_partner": way.by_partner} for name, way in ways.items()}
     figures = {
@@ -231,6 +284,7 @@ def write_json(path: Path, ways: dict[str, Way], view, seconds: float, killed: l
         "model_digest": view.summary.model,
         "seconds": seconds,
         "killed": killed,
+        "epsilon": {account.partner: {"spent": account.spent, "delta": DELTA} for account in ledgers},
     }
     path.write_text(json.dumps(figures, indent=2))
 

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 
 from scripts.demos.ways import Way
 
-COLOURS = {"alone": "#b0643c", "federated": "#1f6f6b", "pooled": "#8a8f98"}
+COLOURS = {"alone": "#b0643c", "federated": "#1f6f6b", "pooled": "#8a8f98", "private": "#6b4c9a"}
 
 
 def draw(ways: Mapping[str, Way], path: Path) -> None:
@@ -30,11 +30,12 @@ def draw(ways: Mapping[str, Way], path: Path) -> None:
     curves.legend(frameon=False, loc="lower right")
     partners = sorted({partner for way in ways.values() for partner in way.by_partner})
     labels = ["all", *partners]
+    width = 0.78 / len(ways)
     for position, (name, way) in enumerate(ways.items()):
         values = [way.weighted, *(way.by_partner.get(partner, float("nan")) for partner in partners)]
-        places = [index + (position - 1) * 0.26 for index in range(len(labels))]
-        bars.bar(places, values, 0.24, color=COLOURS[name], label=name)
-    bars.set(xticks=range(len(labels)), ylim=(0.5, 1.0), title="The three ways, by hospital")
+        places = [index + (position - (len(ways) - 1) / 2) * width for index in range(len(labels))]
+        bars.bar(places, values, 0.92 * width, color=COLOURS[name], label=name)
+    bars.set(xticks=range(len(labels)), ylim=(0.5, 1.0), title="Side by side, by hospital")
     bars.set_xticklabels(labels, rotation=18, ha="right")
     for axes in (curves, bars):
         axes.spines[["top", "right"]].set_visible(False)

@@ -56,6 +56,12 @@ def alone(plan: Plan, task: Task, shards: Sequence[Shard], blobs: FileBlobs) -> 
     return _way(runs, held_out_rows(shards))
 
 
+def together(plan: Plan, task: Task, shards: Sequence[Shard], blobs: FileBlobs) -> Way:
+    """All hospitals in one process: the model of a federated run of the same plan."""
+    made = _run(plan, task, shards, blobs)
+    return _way({shard.participant: made for shard in shards}, held_out_rows(shards))
+
+
 def pooled(plan: Plan, task: Task, shards: Sequence[Shard], blobs: FileBlobs) -> Way:
     """One model on all rows; evaluated on each hospital's held-out rows."""
     one = Shard("pooled", _joined([shard.train for shard in shards]), shards[0].held_out)
@@ -77,8 +83,8 @@ def _way(runs: Mapping[str, Simulated], rows: Mapping[str, int]) -> Way:
         {
             name: figures["auc"]
             for name, run in runs.items()
-            for figures in run.evaluations[position].figures.values()
-            if "auc" in figures
+            for whose, figures in run.evaluations[position].figures.items()
+            if "auc" in figures and whose in (name, "pooled")
         }
         for position in range(rounds)
     ]

@@ -57,7 +57,7 @@ def round_events(plan: Plan | PlanDraft, elements: int, rows: int) -> tuple[Even
 
 
 def planned_events(
-    plan: Plan, elements: int, rows: int, begun: Mapping[str, int] = MappingProxyType({})
+    plan: Plan | PlanDraft, elements: int, rows: int, begun: Mapping[str, int] = MappingProxyType({})
 ) -> Iterator[Event]:
     """What a whole plan costs, but for the steps that were `begun`, by kind and purpose as `KIND:PURPOSE`.
 

@@ -406,7 +406,7 @@ def planned_rounds(plan: Plan | PlanDraft) -> float:
     return sum(_rounds(stage, without=0) for stage in plan.stages)
 
 
-def planned_steps(plan: Plan, kind: StepKind, purpose: str) -> float:
+def planned_steps(plan: Plan | PlanDraft, kind: StepKind, purpose: str) -> float:
     """How many steps of one kind and purpose the plan can lead to: a partner does no more.
 
     Training once a round; evaluation after every so many rounds and after the last of a stage; an analysis as often as

@@ -1,0 +1,182 @@
+"""The demo with differential privacy: its plan, calibrated to a stated epsilon, the budgets, and the price shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from aimass.client.private_terms import planned_events
+from aimass.client.shards import Shard
+from aimass.client.trainer import evaluate
+from aimass.privacy.dp.calibrate import distributed_noise, least_noise
+from aimass.privacy.dp.events import Budget, Event, Relation, Terms, Unit
+from aimass.privacy.dp.noise_plan import Circle, Setting
+from aimass.privacy.secagg.rounds import ppm
+from aimass.proto.elements import update_shapes
+from aimass.proto.plan import Plan, PlanDraft, read_plan_draft
+from aimass.proto.storage import map_file
+from aimass.proto.task import Task
+from aimass.proto.tensors import Blob
+from scripts.demos.house import House
+from scripts.demos.ways import Way, held_out_rows, weighted
+
+__all__ = ["DELTA", "PLANNED", "Account", "Level", "accounts", "budget_of", "exact_way", "private_plan", "rounds_of"]
+
+Level = Literal["example", "partner"]
+DELTA: Final = 1e-4
+PLANNED: Final[dict[Level, float]] = {"example": 4.0, "partner": 8.0}
+"""Epsilon of the plan as a whole."""
+_ROOM: Final = 2.0
+"""The budget over the plan's price: who is killed in a step pays for it twice."""
+_PLANS: Final[dict[Level, str]] = {
+    "example": """# A hospital's row moves the model by little: DP-SGD at each hospital.
+name = "heart-demo"
+task = "heart"
+data_schema = "heart/1"
+seed = {seed}
+
+[train]
+batch_size = 64
+learning_rate = 0.3
+weight_decay = 0.01
+steps = 5
+weight = "one"
+
+[evaluate]
+every = {every}
+
+[privacy]
+noise_multiplier = {noise:.4f}
+clip = 1.0
+sampling_rate = 0.2
+divisor = 32.0
+delta = {delta}
+metrics = {{ noise_multiplier = 4.0, bins = 10 }}
+{common}""",
+    "partner": """# A whole hospital moves the model by little: noise inside the secure sum.
+name = "heart-demo"
+task = "heart"
+data_schema = "heart/1"
+seed = {seed}
+
+[train]
+batch_size = 32
+learning_rate = 0.03
+momentum = 0.9
+weight_decay = 0.01
+epochs = 1
+weight = "one"
+{common}
+[secure.noise]
+multiplier = {noise:.4f}
+clip = 1.0
+delta = {delta}
+members = 4
+""",
+}
+_COMMON: Final = """
+[[stages]]
+driver = "averaging"
+options = {{ rounds = {rounds} }}
+
+[cohort]
+quorum = 4
+step_deadline_s = 120.0
+
+[secure]
+min_cohort = 3
+"""
+
+
+def private_plan(level: Level, model: Blob, rounds: int, seed: int) -> str:
+    """The plan's TOML, its noise the least with which all its rounds fit the planned epsilon."""
+
+    def written(noise: float) -> str:
+        common = _COMMON.format(rounds=rounds)
+        return _PLANS[level].format(seed=seed, every=max(1, rounds // 2), noise=noise, delta=DELTA, common=common)
+
+    draft = read_plan_draft(written(1.0))
+    noise = _row_noise(draft, model) if level == "example" else _partner_noise(draft, model, rounds)
+    return written(noise + 5e-5)  # four digits are written, and no less noise
+
+
+def _row_noise(draft: PlanDraft, model: Blob) -> float:
+    elements = _elements(model)
+
+    def events(noise: float) -> Iterator[Event]:
+        assert draft.privacy is not None
+        private = msgspec.structs.replace(draft.privacy, noise_multiplier=noise)
+        yield from planned_events(msgspec.structs.replace(draft, privacy=private), elements, 1)
+
+    return least_noise(_budget("example", PLANNED["example"]), events)
+
+
+def _partner_noise(draft: PlanDraft, model: Blob, rounds: int) -> float:
+    secure = draft.secure
+    assert secure is not None
+    assert secure.noise is not None
+    members = secure.noise.members
+    circle = Circle.of(members, ppm(secure.colluders), secure.min_cohort)
+    setting = Setting(circle, _elements(model), secure.bits + (members - 1).bit_length(), secure.noise.clip)
+    return distributed_noise(setting, _budget("partner", PLANNED["partner"]), rounds).multiplier
+
+
+def _elements(model: Blob) -> int:
+    return sum(math.prod(shape) for _, shape in update_shapes(model.layout).values())
+
+
+def _budget(level: Level, epsilon: float) -> Budget:
+    relation = Relation.ADD_OR_REMOVE_ONE if level == "example" else Relation.REPLACE_SPECIAL
+    return Budget(terms=Terms(unit=Unit(level), relation=relation, delta=DELTA), epsilon=epsilon)
+
+
+def budget_of(level: Level) -> str:
+    """What a hospital writes into its policy."""
+    return f"""
+[[budgets]]
+data_set = "heart"
+unit = "{level}"
+epsilon = {_ROOM * PLANNED[level]}
+delta = {DELTA}
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Account:
+    """A hospital's budget as its own ledger tells it."""
+
+    partner: str
+    epsilon: float
+    spent: float
+    left: float
+
+
+def accounts(house: House, partners: Sequence[str]) -> tuple[Account, ...]:
+    """Each partner's, as `aimass client budget` shows it."""
+    found = []
+    for partner in partners:
+        (told,) = house.run("client", "budget", "--dir", partner)
+        row = told["budgets"][0]
+        found.append(Account(partner, row["epsilon"], row["spent"], row["left"]))
+    return tuple(found)
+
+
+def rounds_of(folder: Path) -> list[Blob]:
+    """The model of each round, as the demo fetched them."""
+    paths = sorted(folder.glob("*.safetensors"), key=lambda path: int(path.stem))
+    return [Blob(map_file(path)) for path in paths]
+
+
+def exact_way(task: Task, shards: Sequence[Shard], models: Sequence[Blob], plan: Plan) -> Way:
+    """AUC of each round's model on the held-out rows, which nobody in the federation sees: the demo has all rows."""
+    by_round = []
+    for model in models:
+        figures = {shard.participant: evaluate(task, shard, model, plan.evaluate).figures for shard in shards}
+        by_round.append({name: found["auc"] for name, found in figures.items() if "auc" in found})
+    rows = held_out_rows(shards)
+    return Way(weighted(by_round[-1], rows), by_round[-1], tuple(weighted(auc, rows) for auc in by_round))
