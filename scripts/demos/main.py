@@ -15,41 +15,14 @@ from scripts.demos.deaths import Deaths
 from scripts.demos.glimpse import Glimpse, draw_glimpse
 from scripts.demos.house import CommandFailed, House
 from scripts.demos.picture import draw, write_page
-from scripts.demos.private import DELTA, Account, Level, accounts, budget_of, exact_way, private_plan, rounds_of
+from scripts.demos.plans import PLANS, Level
+from scripts.demos.private import DELTA, Account, accounts, budget_of, exact_way, private_plan, rounds_of
 from scripts.demos.ways import Way, alone, held_out_rows, pooled, read_shards, together, weighted
 
 PARTNERS = ("cleveland", "hungarian", "long-beach", "switzerland")
 MARKER = ".aimass-demo"
 SPLIT = 11
 """Names the held-out rows. Switzerland's eight negatives make single splits differ widely: README gives twelve."""
-PLAN = """# The demo's plan. Submit it again: aimass run submit plan.toml --as scientist
-name = "heart-demo"
-task = "heart"
-data_schema = "heart/1"
-seed = {seed}
-
-[train]
-batch_size = 32
-learning_rate = 0.03
-momentum = 0.9
-weight_decay = 0.01
-epochs = 1
-
-[cohort]
-quorum = 4
-step_deadline_s = 120.0
-
-[secure]
-min_cohort = 3
-max_weight = 256
-
-[[stages]]
-driver = "statistics"
-
-[[stages]]
-driver = "averaging"
-options = {{ rounds = {rounds} }}
-"""
 
 
 def say(text: str) -> None:
@@ -109,14 +82,15 @@ def build(house: House, cache: Path, *, secure: bool, privacy: Level | None) -> 
 
 def plan_text(args: argparse.Namespace) -> str:
     """The plan as it is submitted."""
-    text = PLAN.format(rounds=args.rounds, seed=args.seed)
-    if args.privacy != "none":
+    if args.privacy == "none":
+        text = PLANS["none"].format(rounds=args.rounds, seed=args.seed)
+    else:
         from aimass.client.tasks.heart import task
         from aimass.proto.task import first_model
         from aimass.proto.tensors import Blob
 
         text = private_plan(args.privacy, Blob(first_model(task, args.seed)), args.rounds, args.seed)
-    return re.sub(r"(?s)\[secure\].*?(\n\n|\Z)", "", text) if args.plain else text
+    return re.sub(r"(?s)\[secure\].*?\n\n", "", text) if args.plain else text
 
 
 def train(house: House, plan: str, rounds: int, *, kills: bool, secure: bool, private: bool):  # type: ignore[no-untyped-def]
@@ -162,7 +136,7 @@ def compare(house: House, view, *, private: bool) -> dict[str, Way]:  # type: ig
     blobs = FileBlobs(house.folder / "compare")
     plan = view.plan
     if private:
-        draft = read_plan_draft(PLAN.format(rounds=view.summary.rounds, seed=plan.seed))
+        draft = read_plan_draft(PLANS["none"].format(rounds=view.summary.rounds, seed=plan.seed))
         plan = draft.complete(plan.task.digest, plan.model)
     ways = {
         "alone": alone(plan, task, shards, blobs),

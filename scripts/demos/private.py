@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -23,82 +23,23 @@ from aimass.proto.storage import map_file
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
 from scripts.demos.house import House
+from scripts.demos.plans import PLANS, Level
 from scripts.demos.ways import Way, held_out_rows, weighted
 
-__all__ = ["DELTA", "PLANNED", "Account", "Level", "accounts", "budget_of", "exact_way", "private_plan", "rounds_of"]
+__all__ = ["DELTA", "PLANNED", "Account", "accounts", "budget_of", "exact_way", "private_plan", "rounds_of"]
 
-Level = Literal["example", "partner"]
 DELTA: Final = 1e-4
 PLANNED: Final[dict[Level, float]] = {"example": 4.0, "partner": 8.0}
 """Epsilon of the plan as a whole."""
 _ROOM: Final = 2.0
 """The budget over the plan's price: who is killed in a step pays for it twice."""
-_PLANS: Final[dict[Level, str]] = {
-    "example": """# A hospital's row moves the model by little: DP-SGD at each hospital.
-name = "heart-demo"
-task = "heart"
-data_schema = "heart/1"
-seed = {seed}
-
-[train]
-batch_size = 64
-learning_rate = 0.3
-weight_decay = 0.01
-steps = 5
-weight = "one"
-
-[evaluate]
-every = {every}
-
-[privacy]
-noise_multiplier = {noise:.4f}
-clip = 1.0
-sampling_rate = 0.2
-divisor = 32.0
-delta = {delta}
-metrics = {{ noise_multiplier = 4.0, bins = 10 }}
-{common}""",
-    "partner": """# A whole hospital moves the model by little: noise inside the secure sum.
-name = "heart-demo"
-task = "heart"
-data_schema = "heart/1"
-seed = {seed}
-
-[train]
-batch_size = 32
-learning_rate = 0.03
-momentum = 0.9
-weight_decay = 0.01
-epochs = 1
-weight = "one"
-{common}
-[secure.noise]
-multiplier = {noise:.4f}
-clip = 1.0
-delta = {delta}
-members = 4
-""",
-}
-_COMMON: Final = """
-[[stages]]
-driver = "averaging"
-options = {{ rounds = {rounds} }}
-
-[cohort]
-quorum = 4
-step_deadline_s = 120.0
-
-[secure]
-min_cohort = 3
-"""
 
 
 def private_plan(level: Level, model: Blob, rounds: int, seed: int) -> str:
     """The plan's TOML, its noise the least with which all its rounds fit the planned epsilon."""
 
     def written(noise: float) -> str:
-        common = _COMMON.format(rounds=rounds)
-        return _PLANS[level].format(seed=seed, every=max(1, rounds // 2), noise=noise, delta=DELTA, common=common)
+        return PLANS[level].format(seed=seed, rounds=rounds, every=max(1, rounds // 2), noise=noise, delta=DELTA)
 
     draft = read_plan_draft(written(1.0))
     noise = _row_noise(draft, model) if level == "example" else _partner_noise(draft, model, rounds)
