@@ -182,3 +182,43 @@ def test_a_policy_with_a_budget_lets_in_private_plans_alone_and_no_analysis_besi
     assert code(ready, statistics) == "policy.privacy_analyses"
     open_ = msgspec.structs.replace(ready, release=Release(unprotected=True))
     assert code(open_, statistics) == Admit.__name__
+
+
+def for_persons(**changes: float) -> Plan:
+    private = plan().privacy
+    assert private is not None
+    return msgspec.structs.replace(
+        plan(), privacy=msgspec.structs.replace(private, unit="person", rows_per_person=4, **changes)
+    )
+
+
+def test_a_plan_for_persons_fits_a_budget_for_persons_as_one_for_examples_fits_one_for_examples(tmp_path: Path) -> None:
+    person = msgspec.structs.replace(POLICY, budgets=(msgspec.structs.replace(POLICY.budgets[0], unit="person"),))
+    spent = []
+    for place, (policy, asked) in enumerate(((POLICY, plan()), (person, for_persons()), (POLICY, for_persons()))):
+        budgets = opened(tmp_path / str(place))
+        debit = budgets.debit(policy, "heart", asked, RUN, step(), 500, 1_000)
+        assert debit is not None
+        debit.settle(20, "5" * 64)
+        spent.append(debit.ledger.standing()[0].settled.epsilon)
+        budgets.close()
+    assert spent[1] == pytest.approx(spent[0])
+    assert spent[2] > 1.5 * spent[0]  # a row more is another vector in a person's place, up to twice the clip away
+    budgets = opened(tmp_path / "example")
+    with pytest.raises(Refused) as refused:
+        budgets.debit(person, "heart", plan(), RUN, step(), 500, 1_000)
+    assert refused.value.code == "ledger.no_bound"
+    budgets.close()
+
+
+@pytest.mark.parametrize(("asked", "stated"), [(0.011, 1e-5), (1e-5, 0.011)])
+def test_deltas_of_plan_and_budget_are_held_against_the_number_of_persons(
+    tmp_path: Path, asked: float, stated: float
+) -> None:
+    budget = DataBudget(data_set="heart", epsilon=50.0, delta=stated, unit="person")
+    policy, budgets = msgspec.structs.replace(POLICY, budgets=(budget,)), opened(tmp_path)
+    budgets.check(policy, "heart", for_persons(delta=asked), 90, {})
+    with pytest.raises(BadInput) as refused:
+        budgets.check(policy, "heart", for_persons(delta=asked), 91, {})
+    assert refused.value.code == "dp.delta"
+    budgets.close()

@@ -294,10 +294,11 @@ def test_a_torn_last_line_is_cut_off_and_an_edited_or_missing_line_is_refused(tm
             Journal(path, UNINTERRUPTED)
 
 
+PRIVACY = PrivacySettings(noise_multiplier=1.1, clip=1.0, sampling_rate=0.01, delta=1e-5, divisor=8.0)
 PRIVATE = msgspec.structs.replace(
     PLAN,
     train=TrainSettings(batch_size=8, learning_rate=0.1, steps=20, weight="one"),
-    privacy=PrivacySettings(noise_multiplier=1.1, clip=1.0, sampling_rate=0.01, delta=1e-5, divisor=8.0),
+    privacy=PRIVACY,
 )
 
 
@@ -306,6 +307,9 @@ def test_what_was_trained_privately_says_so_and_is_no_work_to_be_done_again(secu
     plan = msgspec.structs.replace(PRIVATE, secure=secure)
     released = release(sent(), plan, step(), MODEL, POLICY, draw=drawn, private_steps=20)
     assert released.mechanisms[0] == "DP-SGD (noise 1.1, clip 1, rate 0.01, 20 steps)"
+    persons = msgspec.structs.replace(plan, privacy=msgspec.structs.replace(PRIVACY, unit="person", rows_per_person=4))
+    told = release(sent(), persons, step(), MODEL, POLICY, draw=drawn, private_steps=20).mechanisms[0]
+    assert told == "DP-SGD (persons of 4 rows at most, noise 1.1, clip 1, rate 0.01, 20 steps)"
     assert released.mechanisms[1] == ("plain sum" if secure is None else "secure aggregation (malicious, 20 bits)")
     assert not released.repeatable
 

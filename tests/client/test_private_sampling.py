@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from aimass.client.private_sampling import poisson_sample
+from aimass.client.private_sampling import PersonSampler, RowSampler, VirtualBatch, poisson_sample
 from aimass.proto.errors import BadInput
 
 ROWS, RATE, BATCHES = 400, 0.1, 2_000
@@ -95,3 +95,66 @@ def test_one_and_tiny_rates_and_no_rows_are_no_special_cases() -> None:
 
 def test_two_samples_from_the_operating_system_differ() -> None:
     assert poisson_sample(4_000, 0.5).tolist() != poisson_sample(4_000, 0.5).tolist()
+
+
+COUNTS = np.random.default_rng(3).integers(1, 12, 60)
+OWNERS = np.repeat(np.arange(60), COUNTS)[np.random.default_rng(4).permutation(COUNTS.sum())].astype(np.int64)
+MOST = 4
+
+
+def drawn_by_person(steps: int, rate: float = RATE, most: int = MOST, size: int = 8) -> list[list[VirtualBatch]]:
+    sampler = PersonSampler(OWNERS, rate, None, most, size, seeded(7).randbytes)
+    return [list(sampler.draw()) for _ in range(steps)]
+
+
+def test_a_virtual_batch_has_whole_persons_and_no_more_rows_than_it_may() -> None:
+    for step in drawn_by_person(200, 0.5):
+        seen: list[int] = []
+        for batch in step:
+            assert batch.persons is not None
+            assert len(batch.rows) == len(batch.persons) <= 8
+            owners = OWNERS[batch.rows]
+            for person in range(int(batch.persons[-1]) + 1):
+                (owner,) = set(owners[batch.persons == person])
+                assert (batch.persons == person).sum() == min(MOST, COUNTS[owner])
+                seen.append(int(owner))
+        assert seen == sorted(set(seen))
+        assert len({row for batch in step for row in batch.rows}) == sum(len(batch.rows) for batch in step)
+
+
+def test_persons_are_drawn_by_themselves_at_the_stated_rate_however_many_rows_they_have() -> None:
+    people = [
+        np.unique(OWNERS[np.concatenate([np.empty(0, int), *(batch.rows for batch in step)]).astype(int)])
+        for step in drawn_by_person(BATCHES)
+    ]
+    found = verdicts(people, 60, RATE)
+    assert max(found.values()) < _WORST, found
+    by_row = [np.unique(OWNERS[poisson_sample(len(OWNERS), RATE, token=seeded(step).randbytes)]) for step in range(500)]
+    assert verdicts(by_row, 60, RATE)["rows"] > _WORST
+
+
+def test_the_rows_of_a_drawn_person_are_chosen_alike_and_anew_each_time() -> None:
+    steps = drawn_by_person(BATCHES, 1.0)
+    times = np.bincount(np.concatenate([batch.rows for step in steps for batch in step]), minlength=len(OWNERS))
+    for person, count in enumerate(COUNTS):
+        of, share = times[person == OWNERS], min(1.0, MOST / count)
+        assert of.sum() == BATCHES * min(MOST, count)
+        if share < 1:  # a count's variance is a binomial's, and counts of one person add up to a constant
+            square = float(((of - BATCHES * share) ** 2).sum() / (BATCHES * share * (1 - share)))
+            assert normal(square, count, 2 * count**2 / (count - 1)) < _WORST
+
+
+def test_no_person_and_persons_that_do_not_fit_are_no_special_cases() -> None:
+    assert drawn_by_person(3, 1e-300) == [[], [], []]
+    with pytest.raises(BadInput) as refused:
+        PersonSampler(OWNERS, RATE, None, 9, 8)
+    assert refused.value.code == "private.rows"
+    capped = PersonSampler(OWNERS, 1.0, 5, MOST, 8)
+    people = {int(owner) for batch in capped.draw() for owner in OWNERS[batch.rows]}
+    assert len(people) == 5
+
+
+def test_rows_are_drawn_in_parts_of_the_size() -> None:
+    batches = list(RowSampler(10, 1.0, None, 4).draw())
+    assert [batch.rows.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert {batch.persons is None for batch in batches} == {True}

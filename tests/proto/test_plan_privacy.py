@@ -66,3 +66,15 @@ def test_the_cap_lies_the_stated_deviations_above_the_mean_and_never_above_the_r
     assert settings.cap(60_000) == 600 + 122  # sqrt(600 * 0.99) = 24.37
     assert settings.cap(10) == 2
     assert settings.cap(1) == 1
+
+
+PERSONS = PRIVACY | {"unit": '"person"', "rows_per_person": "4"}
+
+
+def test_a_plan_for_persons_says_how_many_of_ones_rows_count_and_holds_them_in_memory_together() -> None:
+    assert read_plan_draft(draft(PERSONS, TRAIN)).privacy.rows_per_person == 4  # type: ignore[union-attr]
+    read_plan_draft(draft(PERSONS | {"rows_per_person": "32"}, TRAIN))
+    with pytest.raises(BadInput, match=r"rows_per_person` 33 is more than the 32 rows of `train\.batch_size`"):
+        read_plan_draft(draft(PERSONS | {"rows_per_person": "33"}, TRAIN))
+    with pytest.raises(BadInput, match="rows_per_person"):
+        read_plan_draft(draft(PRIVACY | {"rows_per_person": "4"}, TRAIN))

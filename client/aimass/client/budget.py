@@ -51,7 +51,7 @@ class Debit:
     plan: Plan
     kind: StepKind
     elements: int
-    rows: int
+    units: int
 
     def settle(self, steps: int, result: str) -> None:
         """Record the private steps that were really done, and the digest of what they came to, before it leaves. It
@@ -66,7 +66,7 @@ class Debit:
                 value=steps,
                 cure="The installed software differs between daemon and child: install it again.",
             )
-        self.ledger.commit(self.number, step_events(self.plan, self.kind, self.elements, self.rows, steps), result)
+        self.ledger.commit(self.number, step_events(self.plan, self.kind, self.elements, self.units, steps), result)
 
 
 class Budgets:
@@ -93,15 +93,17 @@ class Budgets:
         held.set_budgets(budgets)
         return held
 
-    def check(self, policy: Policy, data_set: str, plan: Plan, rows: int, begun: Mapping[str, int]) -> None:
+    def check(self, policy: Policy, data_set: str, plan: Plan, units: int, begun: Mapping[str, int]) -> None:
         """Raise `Refused` for a plan whose steps do not fit what is left of the data set's budget: all together but
         those that were `begun`, by kind and purpose, which are debited already."""
         ledger = self.ledger(policy, data_set)
         if ledger is None:
             return
         if plan.privacy is not None:
-            check_delta(plan.privacy.delta, rows)
-        asked = tuple(planned_events(plan, MANY, rows, begun))
+            unit = Unit(plan.privacy.unit)
+            stated = [budget.terms.delta for budget in budgets_of(policy, data_set) if budget.terms.unit is unit]
+            check_delta(max(plan.privacy.delta, *stated), units)
+        asked = tuple(planned_events(plan, MANY, units, begun))
         if not asked:
             return
         from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (as above)
@@ -111,14 +113,14 @@ class Budgets:
             raise refusal.error()
 
     def debit(
-        self, policy: Policy, data_set: str, plan: Plan, run_id: str, step: Step, elements: int, rows: int
+        self, policy: Policy, data_set: str, plan: Plan, run_id: str, step: Step, elements: int, units: int
     ) -> Debit | None:
         """Reserve a step on a model of so many trained elements and mark it as started; None where nothing is
         accounted for: the gate keeps what has no noise.
 
         Raises `Refused` where it does not fit the budget: then the child must not be given the order.
         """
-        events = step_events(plan, step.kind, elements, rows)
+        events = step_events(plan, step.kind, elements, units)
         if not events and step.kind is not StepKind.TRAIN:
             return None
         ledger = self.ledger(policy, data_set)
@@ -132,7 +134,7 @@ class Budgets:
             )
         entry = ledger.reserve(run_id=run_id, round_=step.round, purpose=str(step.kind), events=events)
         ledger.start(entry.number)
-        return Debit(ledger, entry.number, plan, step.kind, elements, rows)
+        return Debit(ledger, entry.number, plan, step.kind, elements, units)
 
     def close(self) -> None:
         """Let the ledgers go; what is open in them is spent from the next start on."""

@@ -1,4 +1,4 @@
-"""Sums of clipped per-row gradients for DP-SGD: each row's gradient bounded in L2 norm before it meets another's.
+"""Sums of clipped gradients for DP-SGD: each row's, or each person's, bounded in L2 norm before it meets another's.
 
 One forward pass, one backward pass to the outputs of the layers, and no gradient of a weight but the clipped sum. What
 a layer's output gets back and what went in give each row's gradient by Opacus's rule for the layer, or its norm alone
@@ -6,6 +6,8 @@ where that takes less memory (ghost clipping: Goodfellow 2015; Li et al. 2022, s
 saved as in Bu et al. 2023, "book-keeping"). Norms and sum are made from the same numbers: what a hook did not see is in
 neither, so a sum is of vectors no longer than the bound whatever the model does with its parameters, as long as a row's
 outputs are its own. `private_checks` tries that, and that nothing was missed.
+
+A person's gradient is the mean of its rows' gradients. Norms alone say nothing of a mean, so there is no ghost then.
 
 Norms and sums are float64, and right to 1e-9 of the bound for what went into them. What does is float32, and a kernel
 may round one row's part otherwise beside other rows: an accountant is told of that (`private_terms.ROUNDING`).
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import torch
@@ -31,6 +33,9 @@ __all__ = ["ClippedSums", "row_losses", "trained"]
 _SPREAD: Final = 1e6
 """A row whose positions cancel to less than one in so many of themselves is scaled down further: even float64 finds the
 square of such a norm from large numbers, right to 1e-4 at this bound and to nothing beyond."""
+_CANCEL: Final = 1e3
+"""A person whose rows cancel to less than one in so many of themselves is scaled down further: each row's gradient is
+right to some 1e-7 in float32, and so their mean to 1e-4 of the clip."""
 
 Parameter = torch.nn.Parameter
 Sampler = Callable[[torch.nn.Module, list[torch.Tensor], torch.Tensor], Mapping[Parameter, torch.Tensor]]
@@ -98,12 +103,14 @@ class ClippedSums:
             yield parameter, total[place].view_as(parameter)
 
     @torch.no_grad()
-    def add(self, total: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+    def add(self, total: torch.Tensor, losses: torch.Tensor, persons: torch.Tensor | None = None) -> torch.Tensor:
         """Add each row's gradient, clipped, to `total`; the norms [n] that they had before, which are data.
 
-        `losses` [n] come from one call of the model. A row whose gradient is not finite counts as none.
+        `losses` [n] come from one call of the model. With `persons` [n], whose each row is, counted from 0, the mean of
+        each person's rows is clipped, and the norms are those of the persons. A row or person whose gradient is not
+        finite counts as none.
         """
-        gradients = self._gradients(losses)
+        gradients = self._gradients(losses, persons)
         norms = torch.stack([part.norms().double() for part in gradients]).norm(dim=0) if gradients else losses * 0
         longest = torch.maximum(norms, sum((part.spread() for part in gradients), norms * 0) / _SPREAD)
         finite = longest.isfinite()
@@ -123,8 +130,8 @@ class ClippedSums:
         held = tuple(value.detach() for value in inputs if isinstance(value, torch.Tensor))
         self._passes.append(_Pass(layer, held, _versions(held), torch.autograd.graph.get_gradient_edge(output)))
 
-    def _gradients(self, losses: torch.Tensor) -> list[_Ghost | _Whole]:
-        """What each parameter of each layer gets from the rows."""
+    def _gradients(self, losses: torch.Tensor, persons: torch.Tensor | None) -> Sequence[_Ghost | _Whole]:
+        """What each parameter of each layer gets from the rows, or from the persons."""
         passes, self._passes = self._passes, []
         if not passes:
             return []
@@ -139,27 +146,47 @@ class ClippedSums:
             if back.shape[0] != len(losses) or one.inputs[0].shape[0] != len(losses):
                 raise _rows(one.layer)
             back = _unpadded(one, back)  # noqa: PLW2901  (the same gradient, where it is one)
-            if all(uses[parameter] == 1 for parameter in _own(one.layer)) and _ghostly(one.layer, one.inputs[0], back):
+            once = persons is None and all(uses[parameter] == 1 for parameter in _own(one.layer))
+            if once and _ghostly(one.layer, one.inputs[0], back):
                 found.append(_Ghost(one.layer, one.inputs[0], back))
                 continue
             for parameter, value in _sampler(one.layer)(one.layer, list(one.inputs), back).items():
                 if parameter.requires_grad:  # of a layer that was called before, or a parameter that two layers share
                     whole[parameter] = whole[parameter] + value if parameter in whole else value
-        return [*found, *(_Whole(parameter, value) for parameter, value in whole.items())]
+        if persons is not None:
+            return _means(whole, persons)
+        return [*found, *(_Whole(parameter, value.flatten(1).double()) for parameter, value in whole.items())]
+
+
+def _means(whole: Mapping[Parameter, torch.Tensor], persons: torch.Tensor) -> list[_Whole]:
+    """Every person's mean of each parameter's gradients."""
+    counts = torch.bincount(persons)
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        shares = values / counts[persons].view(-1, *[1] * (values.dim() - 1))
+        return shares.new_zeros((len(counts), *values.shape[1:])).index_add_(0, persons, shares)
+
+    found = []
+    for parameter, value in whole.items():
+        rows = value.flatten(1).double()
+        spread = mean(torch.linalg.vector_norm(rows, dim=1)) * (_SPREAD / _CANCEL)
+        found.append(_Whole(parameter, mean(rows), spread))
+    return found
 
 
 class _Whole:
-    """Every row's gradient of a parameter: [n, *shape]."""
+    """Every row's or person's gradient of a parameter: float64 [n, elements]."""
 
-    def __init__(self, parameter: Parameter, values: torch.Tensor) -> None:
-        self._parameter, self._values = parameter, values.flatten(1).double()
+    def __init__(self, parameter: Parameter, values: torch.Tensor, spread: torch.Tensor | None = None) -> None:
+        self._parameter, self._values = parameter, values
+        self._spread = values.new_zeros(len(values)) if spread is None else spread
 
     def norms(self) -> torch.Tensor:
         norms: torch.Tensor = torch.linalg.vector_norm(self._values, dim=1)
         return norms
 
     def spread(self) -> torch.Tensor:
-        return torch.zeros(len(self._values), dtype=torch.float64, device=self._values.device)
+        return self._spread
 
     def drop(self, rows: torch.Tensor) -> None:
         self._values[rows] = 0

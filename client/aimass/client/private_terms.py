@@ -25,6 +25,7 @@ __all__ = [
     "step_events",
     "trained_elements",
     "training_event",
+    "units_of",
 ]
 
 ROUNDING: Final = 1e-3
@@ -38,8 +39,24 @@ def grid_noise(privacy: PrivacySettings, elements: int) -> GridNoise:
     return GridNoise(privacy.noise_multiplier, privacy.clip, elements, ROUNDING)
 
 
+def units_of(privacy: PrivacySettings | None, rows: int, persons: int) -> int:
+    """How many there are at a partner of what a plan protects: of training rows, or of persons.
+
+    Raises `Refused` for persons where the data set does not say whose its rows are.
+    """
+    if privacy is None or privacy.unit == "example":
+        return rows
+    if persons == 0:
+        raise Refused(
+            "the plan protects persons, and the data set does not say whose its rows are",
+            code="private.persons",
+            cure="Name the column that says it as `person` in the data set's file: `aimass client data add --person`.",
+        )
+    return persons
+
+
 def step_events(
-    plan: Plan | PlanDraft, kind: StepKind, elements: int, rows: int, steps: int | None = None
+    plan: Plan | PlanDraft, kind: StepKind, elements: int, units: int, steps: int | None = None
 ) -> tuple[Event, ...]:
     """What one step of a plan costs a data set: all that its ledger reserves for it, nothing where it is not private.
 
@@ -47,17 +64,17 @@ def step_events(
     """
     if kind is not StepKind.TRAIN or plan.privacy is None or plan.train.steps is None:
         return ()
-    return (training_event(plan.privacy, plan.train.steps if steps is None else steps, elements, rows),)
+    return (training_event(plan.privacy, plan.train.steps if steps is None else steps, elements, units),)
 
 
-def round_events(plan: Plan | PlanDraft, elements: int, rows: int) -> tuple[Event, ...]:
+def round_events(plan: Plan | PlanDraft, elements: int, units: int) -> tuple[Event, ...]:
     """What one round of training costs, with the evaluation that follows it."""
     kinds = (StepKind.TRAIN, StepKind.EVALUATE) if plan.evaluate.every else (StepKind.TRAIN,)
-    return tuple(event for kind in kinds for event in step_events(plan, kind, elements, rows))
+    return tuple(event for kind in kinds for event in step_events(plan, kind, elements, units))
 
 
 def planned_events(
-    plan: Plan | PlanDraft, elements: int, rows: int, begun: Mapping[str, int] = MappingProxyType({})
+    plan: Plan | PlanDraft, elements: int, units: int, begun: Mapping[str, int] = MappingProxyType({})
 ) -> Iterator[Event]:
     """What a whole plan costs, but for the steps that were `begun`, by kind and purpose as `KIND:PURPOSE`.
 
@@ -66,7 +83,7 @@ def planned_events(
     analyses = dict.fromkeys((StepKind.ANALYSE, stage.driver) for stage in plan.stages)
     for kind, purpose in ((StepKind.TRAIN, ""), (StepKind.EVALUATE, ""), *analyses):
         left = planned_steps(plan, kind, purpose) - begun.get(f"{kind}:{purpose}", 0)
-        for event in step_events(plan, kind, elements, rows) if left > 0 else ():
+        for event in step_events(plan, kind, elements, units) if left > 0 else ():
             if left * event.times > MOST_TIMES:
                 raise Refused(
                     "a plan of so many private steps has no price",
@@ -77,19 +94,19 @@ def planned_events(
             yield msgspec.structs.replace(event, times=int(left) * event.times)
 
 
-def training_event(privacy: PrivacySettings, steps: int, elements: int, rows: int) -> Event:
+def training_event(privacy: PrivacySettings, steps: int, elements: int, units: int) -> Event:
     """What a ledger reserves before one training, with the plan's steps, and commits after it, with those done.
 
     `elements` may be more than are trained, as `trained_elements` has it: it changes the multiplier in the sixth digit.
-    `rows` are the partner's training rows; they matter where batches are cut, and stay in the ledger.
+    `units` are the partner's training rows, or persons; they matter where batches are cut, and stay in the ledger.
     """
     sigma = grid_noise(privacy, elements).accounted
-    cap = privacy.cap(rows)
+    cap = privacy.cap(units)
     if cap is None:
         mechanism: PoissonGaussian | TruncatedPoissonGaussian = PoissonGaussian(q=privacy.sampling_rate, sigma=sigma)
     else:
-        mechanism = TruncatedPoissonGaussian(q=privacy.sampling_rate, sigma=sigma, records=rows, cap=cap)
-    return Event(mechanism=mechanism, unit=Unit.EXAMPLE, times=steps)
+        mechanism = TruncatedPoissonGaussian(q=privacy.sampling_rate, sigma=sigma, records=units, cap=cap)
+    return Event(mechanism=mechanism, unit=Unit(privacy.unit), times=steps)
 
 
 def trained_elements(model: Layout) -> int:

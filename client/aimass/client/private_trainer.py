@@ -1,8 +1,9 @@
-"""Training with differential privacy for each row: DP-SGD (Abadi et al. 2016, algorithm 1) on a participant's shard.
+"""Training with differential privacy for each row or person: DP-SGD (Abadi et al. 2016, algorithm 1) on a shard.
 
-`(task, shard, model, state, settings, privacy) -> contribution`: in each step a Poisson sample of the rows, each row's
-gradient clipped, their sum with noise, divided by a public number, and the optimiser's step on that. Sampling, noise
-and dropout come from secret randomness that is made for one training and never repeats: equal inputs, other bytes.
+`(task, shard, model, state, settings, privacy) -> contribution`: in each step a Poisson sample of the rows or persons,
+each one's gradient clipped, their sum with noise, divided by a public number, and the optimiser's step on that.
+Sampling, noise and dropout come from secret randomness that is made for one training and never repeats: equal inputs,
+other bytes.
 
 What leaves is made from the noised sums alone: the optimiser's moments, weight decay and the proximal term are
 post-processing. How long the work takes, and whether it fails, is not covered.
@@ -21,8 +22,8 @@ import torch
 from aimass.client.optimizer_state import restore_optimizer, store_optimizer
 from aimass.client.private_checks import require_private
 from aimass.client.private_gradients import ClippedSums, row_losses, trained
-from aimass.client.private_sampling import poisson_sample
-from aimass.client.private_terms import grid_noise
+from aimass.client.private_sampling import PersonSampler, RowSampler, Sampler, VirtualBatch
+from aimass.client.private_terms import grid_noise, units_of
 from aimass.client.shards import Shard
 from aimass.client.trainer import on_one_thread, optimizer_of, update_of
 from aimass.privacy.dp.gaussian import GridNoise, noised
@@ -80,8 +81,8 @@ class PrivateTrainer:
     ) -> PrivatelyTrained:
         """`settings.steps` steps from `parameters`.
 
-        Raises `Refused` for a model whose rows cannot be kept apart, and `BadInput` where training diverges or the
-        settings are no private plan's.
+        Raises `Refused` for a model whose rows cannot be kept apart, or persons who are not known, and `BadInput` where
+        training diverges or the settings are no private plan's.
         """
         if settings.steps is None:
             raise BadInput("a private step counts its steps", code="private.steps", cure="Give `train.steps`.")
@@ -116,13 +117,12 @@ class PrivateTrainer:
         rows = _Rows(self._task, shard, self._device)
         sums = ClippedSums(model, privacy.clip)
         noise = self._noise(grid_noise(privacy, sums.count))
-        cap = privacy.cap(len(rows.labels))
+        sampler = _sampler(shard, settings, privacy, self._token)
         for _ in range(settings.steps or 0):
-            drawn = poisson_sample(len(rows.labels), privacy.sampling_rate, cap, self._token)
             total = sums.zeros()
-            for start in range(0, len(drawn), settings.batch_size):  # an empty sample is a step of noise alone
-                inputs, labels = rows.at(drawn[start : start + settings.batch_size])
-                sums.add(total, row_losses(self._task, model(*inputs), labels))
+            for batch in sampler.draw():  # an empty sample is a step of noise alone
+                inputs, labels, persons = rows.at(batch)
+                sums.add(total, row_losses(self._task, model(*inputs), labels), persons)
             # Divided by the plan's number, never by the rate times the rows here: the scale of the noise would tell
             # the rows, and a neighbour has one more.
             noisy = torch.from_numpy(noise(total.cpu().numpy()) / privacy.divisor).to(self._device)
@@ -135,17 +135,27 @@ class PrivateTrainer:
         return store_optimizer(optimizer) if settings.keep_optimizer else b""
 
 
+def _sampler(shard: Shard, settings: TrainSettings, privacy: PrivacySettings, token: Token) -> Sampler:
+    """What draws the plan's unit; raises `Refused` for persons where the data set does not say whose its rows are."""
+    rate, size = privacy.sampling_rate, settings.batch_size
+    units = units_of(privacy, len(shard.train.labels), shard.person_count)
+    if privacy.rows_per_person is None or shard.persons is None:
+        return RowSampler(units, rate, privacy.cap(units), size, token)
+    return PersonSampler(shard.persons, rate, privacy.cap(units), privacy.rows_per_person, size, token)
+
+
 class _Rows:
     """A shard's training rows as the model takes them."""
 
     def __init__(self, task: Task, shard: Shard, device: str) -> None:
         self._device = device
         self._inputs = tuple(argument.to(device) for argument in task.inputs(shard.train))
-        self.labels = torch.from_numpy(shard.train.labels).to(device)
+        self._labels = torch.from_numpy(shard.train.labels).to(device)
 
-    def at(self, positions: npt.NDArray[np.intp]) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        index = torch.from_numpy(positions).to(self._device)
-        return tuple(argument[index] for argument in self._inputs), self.labels[index]
+    def at(self, batch: VirtualBatch) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor | None]:
+        index = torch.from_numpy(batch.rows).to(self._device)
+        persons = None if batch.persons is None else torch.from_numpy(batch.persons).to(self._device)
+        return tuple(argument[index] for argument in self._inputs), self._labels[index], persons
 
 
 def _keep_the_rest(model: torch.nn.Module, parameters: Blob) -> None:

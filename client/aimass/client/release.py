@@ -162,7 +162,8 @@ def _private(plan: Plan, step: Step, done: int) -> tuple[str, ...]:
             limit=plan.train.steps,
         )
     noise, clip, rate = privacy.noise_multiplier, privacy.clip, privacy.sampling_rate
-    return (f"DP-SGD (noise {noise:g}, clip {clip:g}, rate {rate:g}, {done} steps)",)
+    persons = f"persons of {privacy.rows_per_person} rows at most, " if privacy.unit == "person" else ""
+    return (f"DP-SGD ({persons}noise {noise:g}, clip {clip:g}, rate {rate:g}, {done} steps)",)
 
 
 def _lanes(

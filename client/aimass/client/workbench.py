@@ -14,7 +14,7 @@ from aimass.client.child import ChildDied, Made, Worker, start_child
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
-from aimass.client.private_terms import trained_elements
+from aimass.client.private_terms import trained_elements, units_of
 from aimass.client.release import Released, release
 from aimass.client.run_folder import RunFolder
 from aimass.client.worker_protocol import Order
@@ -177,17 +177,22 @@ class Workbench:
 
     async def check_budget(self, plan: Plan, begun: Mapping[str, int]) -> None:
         """Raise `Refused` for a plan that does not fit what is left of the data set's privacy budget, but for the steps
-        that were `begun`, by kind and purpose."""
-        policy, rows = self._partner.policy, (await self.worker(plan)).opened.training_rows
+        that were `begun`, by kind and purpose; and for one whose persons the data set does not know."""
+        policy, units = self._partner.policy, await self._units(plan)
         data_set = policy.schemas[plan.data_schema]
-        await asyncio.to_thread(self._partner.budgets.check, policy, data_set, plan, rows, begun)
+        await asyncio.to_thread(self._partner.budgets.check, policy, data_set, plan, units, begun)
+
+    async def _units(self, plan: Plan) -> int:
+        """How many training rows or persons there are, whichever the plan protects."""
+        opened = (await self.worker(plan)).opened
+        return units_of(plan.privacy, opened.training_rows, opened.persons)
 
     async def _debited(self, plan: Plan, step: Step, layout: Layout) -> Debit | None:
         """The debit of a step, on the disk before the child gets its order; None where none is kept."""
-        policy, rows = self._partner.policy, (await self.worker(plan)).opened.training_rows
+        policy, units = self._partner.policy, await self._units(plan)
         data_set, elements = policy.schemas[plan.data_schema], trained_elements(layout)
         return await asyncio.to_thread(
-            self._partner.budgets.debit, policy, data_set, plan, self._run_id, step, elements, rows
+            self._partner.budgets.debit, policy, data_set, plan, self._run_id, step, elements, units
         )
 
     async def settle(self, product: Product, digest: str) -> None:

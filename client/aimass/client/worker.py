@@ -88,6 +88,7 @@ def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:
         confinement=tuple(sorted(levels)),
         training_rows=len(shard.train.labels),
         held_out_rows=len(shard.held_out.labels),
+        persons=shard.person_count,
     )
     return _worker(task, shard, device.name), opened
 

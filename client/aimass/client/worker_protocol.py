@@ -46,18 +46,19 @@ class Open(Value, frozen=True):
 
 
 class Opened(Value, frozen=True):
-    """The child is warm. Counts stay at the partner."""
+    """The child is warm. Counts stay at the partner; `persons` are those of the training rows, 0 where not known."""
 
     device: str
     confinement: tuple[str, ...]
     training_rows: int
     held_out_rows: int
+    persons: int = 0
 
 
 class Order(Value, frozen=True):
     """Work of one step; descriptors of the model and of the local state that was kept come with it.
 
-    With `privacy` training is private for each row; the seed, which the server knows, serves for nothing then.
+    With `privacy` training is private for each row or person; the seed, which the server knows, serves for nothing.
     """
 
     kind: StepKind

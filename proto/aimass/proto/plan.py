@@ -245,7 +245,8 @@ class PrivacySettings(Value, frozen=True):
     are held in memory at once. `delta` is what the round's epsilon is stated at; a partner refuses one above one in
     the number of its units.
 
-    A "person" is all rows of one value in the data set's grouping column, of which `rows_per_person` at most count.
+    A "person" is all rows of one value in the column that a data set names for it. A drawn person gives
+    `rows_per_person` of them at most, chosen at random in each step, and the mean of their gradients is its gradient.
 
     `divisor` is public and the same for all, about the sampling rate times the units of a typical partner. A partner's
     own expected batch would stand in the scale of its noise, where everybody could read its number of rows: neighbours
@@ -382,6 +383,11 @@ def _check_privacy(plan: Plan | PlanDraft) -> None:
         raise ValueError("`privacy` needs `train.steps`: steps are what is accounted, and epochs would tell the rows")
     if train.weight != "one":
         raise ValueError('`privacy` needs `train.weight = "one"`: the number of rows is private too')
+    if privacy.rows_per_person is not None and privacy.rows_per_person > train.batch_size:
+        raise ValueError(
+            f"`privacy.rows_per_person` {privacy.rows_per_person} is more than the {train.batch_size} rows of "
+            "`train.batch_size`: a person's rows are held in memory together"
+        )
     if train.gradient_clip is not None:
         raise ValueError("`train.gradient_clip` stands beside `privacy.clip`, which clips each row's gradient: drop it")
 

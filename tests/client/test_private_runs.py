@@ -1,0 +1,174 @@
+"""Private runs at a partner: what it joins, what a server changes after it was agreed, and what the child is told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from aimass.client.active_run import ActiveRun
+from aimass.client.child import start_child
+from aimass.client.partner import Partner
+from aimass.client.run_folder import RunFolder
+from aimass.client.session import Phase
+from aimass.client.worker_protocol import Opened, Order
+from aimass.proto.clock import SystemClock
+from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.plan import Plan, PrivacySettings, Stage, TrainSettings, encode_plan
+from aimass.proto.step import Step, StepKind
+from aimass.proto.task import first_model, load, locate
+from aimass.proto.v1 import federation_pb2 as pb
+from aimass.proto.values import canonical_json
+from tests.client.test_active_run import PLAN, POLICY, RUN, _Uplink
+from tests.support.partners import enrolled, opened
+from tests.support.patients import manifest, visits
+
+PRIVACY = PrivacySettings(noise_multiplier=1.1, clip=0.5, sampling_rate=0.1, delta=1e-5, divisor=8.0)
+PRIVATE = msgspec.structs.replace(
+    PLAN,
+    stages=(Stage(driver="averaging", options={"rounds": 2}),),
+    train=TrainSettings(batch_size=8, learning_rate=0.1, steps=5, weight="one"),
+    privacy=PRIVACY,
+)
+BY_PERSON = msgspec.structs.replace(PRIVACY, unit="person", rows_per_person=4)
+PERSONS = msgspec.structs.replace(PRIVATE, privacy=BY_PERSON)
+
+
+class _Told:
+    """A child that remembers what it was ordered, and never has done it."""
+
+    alive = True
+
+    def __init__(self, persons: int = 0) -> None:
+        self.opened = Opened(
+            device="none", confinement=("process",), training_rows=100, held_out_rows=10, persons=persons
+        )
+        self.ordered: asyncio.Queue[Order] = asyncio.Queue()
+
+    async def work(self, order: Order, *_: object) -> Any:
+        self.ordered.put_nowait(order)
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        pass
+
+
+@pytest.fixture
+def partner(tmp_path: Path) -> Partner:
+    """An enrolled partner whose policy admits the plan."""
+    enrolled(tmp_path, ["north"], POLICY)
+    return opened(tmp_path / "north")
+
+
+def run_of(partner: Partner, child: _Told, uplink: _Uplink) -> ActiveRun:
+    async def start(*_: object) -> _Told:
+        return child
+
+    folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+    return ActiveRun(RUN, partner, folder, uplink, SystemClock(), start)
+
+
+def invite(partner: Partner, plan: Plan) -> pb.Invite:
+    return pb.Invite(run_id=RUN, plan=encode_plan(plan), roster_digest=partner.keeper.roster.digest)
+
+
+@pytest.mark.parametrize(("persons", "joins"), [(0, False), (40, True)])
+def test_a_plan_for_persons_is_declined_by_name_where_nobody_knows_whose_the_rows_are(
+    partner: Partner, persons: int, joins: bool
+) -> None:
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = run_of(partner, _Told(persons), uplink)
+        await run.invited(invite(partner, PERSONS))
+        assert run.session is not None
+        if joins:
+            assert run.session.phase is Phase.JOINED
+        else:
+            fault = uplink.sent[-1].declined.fault
+            assert fault.code == "private.persons"
+            assert "data add --person" in fault.cure
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def by_person(**changes: Any) -> Plan:
+    return msgspec.structs.replace(PERSONS, privacy=msgspec.structs.replace(BY_PERSON, **changes))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        by_person(sampling_rate=0.2),
+        by_person(clip=1.0),
+        by_person(noise_multiplier=1.0),
+        by_person(rows_per_person=5),
+        PRIVATE,
+        msgspec.structs.replace(PERSONS, train=msgspec.structs.replace(PERSONS.train, batch_size=16)),
+    ],
+    ids=["rate", "clip", "noise", "rows of a person", "unit", "batch"],
+)
+def test_a_plan_that_changes_rate_clip_noise_unit_or_batch_after_it_was_joined_is_left(
+    partner: Partner, other: Plan
+) -> None:
+    async def scenario() -> None:
+        run, said = run_of(partner, _Told(40), _Uplink()), []
+        for plan in (PERSONS, PERSONS, other):
+            await run.invited(invite(partner, plan))
+            assert run.session is not None
+            said.append((run.session.phase, run.session.reason.partition(":")[0]))
+        assert said == [(Phase.JOINED, ""), (Phase.JOINED, ""), (Phase.LEFT, "session.plan_changed")]
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("plan", [PRIVATE, PERSONS], ids=["examples", "persons"])
+def test_the_child_is_ordered_with_the_plans_own_numbers(partner: Partner, plan: Plan) -> None:
+    model = first_model(load(locate("heart")), 1)
+    digest = hashlib.sha256(model).hexdigest()
+    writer = partner.cache.spool.begin(digest, len(model), digest)
+    writer.append(model)
+    writer.finish()
+    step = Step(
+        index=0, kind=StepKind.TRAIN, round=1, participants=("north",), inputs=(digest,), quorum=1, deadline_s=9.0
+    )
+
+    async def scenario() -> None:
+        child = _Told(40)
+        run = run_of(partner, child, _Uplink())
+        await run.invited(invite(partner, plan))
+        run.opened(pb.OpenStep(run_id=RUN, step=canonical_json(step)))
+        order = await asyncio.wait_for(child.ordered.get(), 30)
+        assert (order.privacy, order.train) == (plan.privacy, plan.train)
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_confined_child_counts_persons_and_trains_for_them(tmp_path: Path) -> None:
+    async def work() -> None:
+        secret, model, state = (tmp_path / name for name in ("identity.key", "model.safetensors", "state"))
+        secret.write_text("secret")
+        model.write_bytes(first_model(load(locate("heart")), 1))
+        state.touch()
+        (tmp_path / "rows.csv").write_text(visits([3, 1, 9, 2, 7, 4, 1, 5]))
+        (tmp_path / "scratch").mkdir()
+        child = await start_child(locate("heart"), manifest(0.2), tmp_path, secret, tmp_path / "scratch")
+        try:
+            assert 1 <= child.opened.persons <= 8
+            assert child.opened.persons <= child.opened.training_rows
+            order = Order(
+                kind=StepKind.TRAIN, purpose="train:", seed="00" * 16, train=PERSONS.train, evaluate=PLAN.evaluate,
+                privacy=PERSONS.privacy,
+            )  # fmt: skip
+            made = await child.work(order, model, state, 1 << 20)
+            assert made.private_steps == 5
+        finally:
+            await child.stop()
+
+    asyncio.run(work())
