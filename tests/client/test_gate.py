@@ -51,6 +51,12 @@ MODEL = Blob(
 
 
 SECURED = msgspec.structs.replace(PLAN, secure=SECURE)
+PRIVACY = PrivacySettings(noise_multiplier=1.1, clip=1.0, sampling_rate=0.01, delta=1e-5, divisor=8.0)
+AS_PRIVATE: dict[str, object] = {
+    "train": TrainSettings(batch_size=8, learning_rate=0.1, steps=20, weight="one"),
+    "privacy": PRIVACY,
+}
+PRIVATE = msgspec.structs.replace(PLAN, **AS_PRIVATE)
 
 
 def step(kind: StepKind = StepKind.TRAIN, purpose: str = "") -> Step:
@@ -85,6 +91,9 @@ def test_a_plan_inside_the_policy_is_admitted_on_the_data_set_that_the_policy_na
         ({"bounds": Bounds(rounds=4)}, {}, 3, ALL, "policy.rounds"),
         ({"bounds": Bounds(learning_rate=0.01)}, {}, 3, ALL, "policy.learning_rate"),
         ({"bounds": Bounds(smallest_batch=16)}, {}, 3, ALL, "policy.batch_size"),
+        ({"bounds": Bounds(smallest_noise=0.1)}, {}, 3, ALL, "policy.noise_multiplier"),
+        ({"bounds": Bounds(smallest_noise=1.2)}, AS_PRIVATE, 3, ALL, "policy.noise_multiplier"),
+        ({"bounds": Bounds(sampling_rate=0.009)}, AS_PRIVATE, 3, ALL, "policy.sampling_rate"),
         ({"smallest_cohort": 4}, {}, 3, ALL, "policy.cohort"),
         ({"smallest_cohort": 4}, {}, 9, ALL, "policy.quorum"),
         ({"confinement": ("files",)}, {}, 3, frozenset({"process"}), "policy.confinement"),
@@ -103,6 +112,19 @@ def test_a_plan_outside_the_policy_is_refused_by_the_rule_that_it_breaks(
     )
     assert isinstance(decision, Refuse)
     assert decision.code == code
+
+
+def test_bounds_on_noise_and_rate_are_met_at_their_limit_and_refuse_nothing_where_none_are_stated() -> None:
+    plan = msgspec.structs.replace(PRIVATE, privacy=msgspec.structs.replace(PRIVACY, noise_multiplier=0.01))
+    assert decide(POLICY, msgspec.structs.replace(plan, privacy=None), 3, ALL) == Admit("heart")
+    assert decide(POLICY, plan, 3, ALL) == Admit("heart")
+    tight = msgspec.structs.replace(POLICY, bounds=Bounds(smallest_noise=1.1, sampling_rate=0.01))
+    assert decide(tight, PRIVATE, 3, ALL) == Admit("heart")
+    told = {rule.name: (rule.value, rule.limit) for rule in rules(tight, PRIVATE, 3, ALL)}
+    assert told["noise_multiplier"] == ("1.1", "from 1.1")
+    assert told["sampling_rate"] == ("0.01", "to 0.01")
+    with pytest.raises(BadInput):
+        read_policy("[bounds]\nsmallest_noise = -1.0", "policy.toml")
 
 
 @pytest.mark.parametrize("demanded", [False, True])
@@ -292,14 +314,6 @@ def test_a_torn_last_line_is_cut_off_and_an_edited_or_missing_line_is_refused(tm
         path.write_bytes(damaged)
         with pytest.raises(IntegrityError):
             Journal(path, UNINTERRUPTED)
-
-
-PRIVACY = PrivacySettings(noise_multiplier=1.1, clip=1.0, sampling_rate=0.01, delta=1e-5, divisor=8.0)
-PRIVATE = msgspec.structs.replace(
-    PLAN,
-    train=TrainSettings(batch_size=8, learning_rate=0.1, steps=20, weight="one"),
-    privacy=PRIVACY,
-)
 
 
 @pytest.mark.parametrize("secure", [None, SECURE])

@@ -34,6 +34,8 @@ confinement = @CONFINEMENT@
 rounds = 1000
 epochs = 20
 learning_rate = 1.0
+# smallest_noise = 1.0    # least noise multiplier of a plan's differential privacy; a plan without has none
+# sampling_rate = 0.05    # largest share of the rows that a private step may draw
 
 [release]
 metrics = ["loss", "accuracy", "auc"]   # leave as sums

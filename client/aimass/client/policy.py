@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from aimass.proto.names import Digest, Name, SchemaName
-from aimass.proto.plan import Plan, SecureSettings, planned_rounds
+from aimass.proto.plan import Plan, PrivacySettings, SecureSettings, planned_rounds
 from aimass.proto.values import Value, decode_toml
 
 __all__ = [
@@ -39,7 +39,12 @@ class AdmittedTask(Value, frozen=True):
 
 
 class Bounds(Value, frozen=True):
-    """Largest (and smallest) values of a plan's numbers."""
+    """Largest (and smallest) values of a plan's numbers.
+
+    `smallest_noise` is the least `privacy.noise_multiplier`, and a plan without differential privacy has none;
+    `sampling_rate` the largest share of the rows that a private step may draw. They keep one plan from spending a
+    budget in a few loud steps; how much it spends in all the budget says. The clip has no bound: noise grows with it.
+    """
 
     rounds: Positive = 1_000
     epochs: Positive = 20
@@ -48,6 +53,8 @@ class Bounds(Value, frozen=True):
     learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     proximal_mu: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     norm: Annotated[float, msgspec.Meta(gt=0)] = 1e6
+    smallest_noise: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    sampling_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 
 
 class Release(Value, frozen=True):
@@ -201,6 +208,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         Rule("schema", plan.data_schema, ", ".join(policy.schemas) or "none", plan.data_schema in policy.schemas),
         *_sums(policy, plan),
         *_privacy(policy, plan),
+        *_noise(bounds, plan.privacy),
         _most("rounds", planned_rounds(plan), bounds.rounds),
         _most("epochs", train.epochs or 0, bounds.epochs),
         _most("steps", train.steps or 0, bounds.steps),
@@ -274,6 +282,12 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
         limit = "none without noise (release.unprotected)"
         rules.append(Rule("privacy_analyses", ", ".join(asked) or "none", limit, not asked))
     return tuple(rules)
+
+
+def _noise(bounds: Bounds, privacy: PrivacySettings | None) -> tuple[Rule, ...]:
+    """How loud a private step may be."""
+    least = _least("noise_multiplier", 0.0 if privacy is None else privacy.noise_multiplier, bounds.smallest_noise)
+    return (least,) if privacy is None else (least, _most("sampling_rate", privacy.sampling_rate, bounds.sampling_rate))
 
 
 def _most(name: str, value: float, limit: float) -> Rule:
