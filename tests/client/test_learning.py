@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import pytest
 
 from aimass.client.learning import Learning, learning
-from aimass.client.policy import Policy, Release
-from aimass.proto.plan import Cohort, Plan, SecureSettings
+from aimass.client.plan_figure import plan_figure
+from aimass.client.policy import DataBudget, Policy, Release
+from aimass.client.private_terms import training_event
+from aimass.privacy.dp.accounting import Accountant
+from aimass.privacy.dp.events import Relation, Terms, Unit
+from aimass.proto.plan import Cohort, MetricNoise, Plan, PrivacySettings, SecureSettings, Stage
 from tests.client.test_active_run import PLAN
 
 POLICY = Policy(release=Release(metrics=("auc", "loss"), figures=("auc",)))
@@ -88,3 +93,69 @@ def test_figures_are_named_where_the_policy_releases_them(figures: tuple[str, ..
     for secure in (None, SecureSettings()):
         found = learning(plan(secure), Policy(release=Release(figures=figures)), 10)
         assert ("own auc" in said(found)) == bool(figures)
+
+
+PRIVACY = PrivacySettings(noise_multiplier=1.1, clip=1.0, sampling_rate=0.01, delta=1e-5, divisor=8.0)
+
+
+def private(rounds: object = 5, **changes: object) -> Plan:
+    return msgspec.structs.replace(
+        plan(None, "one"),
+        stages=(Stage(driver="averaging", options={"rounds": rounds}),),  # type: ignore[dict-item]
+        train=msgspec.structs.replace(PLAN.train, epochs=None, steps=20, weight="one"),
+        privacy=msgspec.structs.replace(PRIVACY, **changes),
+    )
+
+
+def test_of_private_training_it_says_how_surely_a_row_is_seen_in_all_updates_and_what_that_leaves_open() -> None:
+    asked = private()
+    found = learning(asked, POLICY, 10, plan_figure(asked))
+    figure = Accountant().figure(
+        Terms(unit=Unit.EXAMPLE, relation=Relation.ADD_OR_REMOVE_ONE, delta=1e-5),
+        [training_event(PRIVACY, 100, 10**8, 1)],
+    )
+    assert found.could_not_learn[0].startswith("whether one row was trained on")
+    assert figure.sentence() in found.could_not_learn[0]
+    right = (np.exp(figure.epsilon) + 1e-5) / (1 + np.exp(figure.epsilon))
+    assert f"right at most {100 * right:.3g} times in 100" in found.could_not_learn[0]
+    assert "of somebody with several rows here more than is said of one row" in found.could_learn
+    assert "what many rows have in common" in found.could_learn[-2]
+    assert "aimass client budget" in found.as_long_as[-1]
+    assert "can tell a lot about rows" not in said(found)
+
+
+def test_of_a_plan_for_persons_it_says_the_figure_of_a_person() -> None:
+    asked = private(unit="person", rows_per_person=4)
+    found = learning(asked, POLICY, 10, plan_figure(asked))
+    assert "whether one person was trained on" in found.could_not_learn[0]
+    assert "for one person, add or remove one" in found.could_not_learn[0]
+    assert "several rows" not in said(found)
+
+
+def test_of_a_plan_without_an_end_it_promises_no_figure_and_of_tiny_noise_no_doubt() -> None:
+    endless = private("all")
+    assert plan_figure(endless) is None
+    found = learning(endless, POLICY, 10, None)
+    assert "ever more surely: the plan names no end" in found.could_learn[-1]
+    assert "whether one row" not in "".join(found.could_not_learn)
+    loud = private(noise_multiplier=0.05, sampling_rate=1.0)
+    assert "right at most 100 times in 100" in learning(loud, POLICY, 10, plan_figure(loud)).could_not_learn[0]
+    assert plan_figure(plan(None)) is None
+
+
+def test_with_secure_sums_both_are_said() -> None:
+    secure = msgspec.structs.replace(private(), secure=SecureSettings())
+    found = learning(secure, POLICY, 10, plan_figure(secure))
+    assert found.could_not_learn[0].startswith("whether one row")
+    assert found.could_not_learn[1].startswith("from one sum ")
+    assert "the keys in the roster" in found.as_long_as[-3]
+
+
+def test_of_a_data_set_with_a_budget_no_metric_is_said_to_leave_without_noise() -> None:
+    budget = DataBudget(data_set="heart", epsilon=8.0, delta=1e-5)
+    policy = msgspec.structs.replace(POLICY, schemas={PLAN.data_schema: "heart"}, budgets=(budget,))
+    assert "auc" in said(learning(private(), POLICY, 10))
+    assert "auc" not in said(learning(private(), policy, 10))
+    assert "auc" in said(learning(private(metrics=MetricNoise(noise_multiplier=1.0)), policy, 10))
+    secure = msgspec.structs.replace(private(), secure=SecureSettings())
+    assert "down to one" not in said(learning(secure, policy, 10))

@@ -5,13 +5,23 @@ It is shown before a partner joins, and afterwards with what it did. Nobody has 
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING, Final
+
 from aimass.client.policy import Policy
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
-from aimass.proto.plan import Plan, SecureSettings
+from aimass.proto.plan import Plan, PrivacySettings, SecureSettings
 from aimass.proto.values import Value
 
+if TYPE_CHECKING:
+    from aimass.privacy.dp.accounting import Figure
+
 __all__ = ["Learning", "learning"]
+
+
+_CERTAIN: Final = 700.0
+"""An epsilon whose exponential is still a number."""
 
 
 class Learning(Value, frozen=True):
@@ -36,25 +46,67 @@ class Learning(Value, frozen=True):
         return [{"the server": part, "what": sentence} for part, sentences in parts for sentence in sentences]
 
 
-def learning(plan: Plan, policy: Policy, participants: int) -> Learning:
-    """For a run to which so many partners are invited."""
-    own = sorted(set(policy.release.figures))
+def learning(plan: Plan, policy: Policy, participants: int, figure: Figure | None = None) -> Learning:
+    """For a run to which so many partners are invited; `figure` is what its private training costs as a whole."""
+    found = _seen(plan, policy, participants)
+    return found if plan.privacy is None else _noised(found, plan.privacy, figure)
+
+
+def _seen(plan: Plan, policy: Policy, participants: int) -> Learning:
+    """What is in the server's hands, whatever the updates were made of."""
+    metrics, own = _measures(plan, policy)
     figures = f"this partner's own {', '.join(own)} (policy: release.figures)" if own else ""
     if plan.secure is None:
         could = (
             "this partner's update of the model in every round that it takes part in, as it was computed",
             "how many rows it trained on" if plan.train.weight == "rows" else "that it took part",
-            f"its {_listed(policy.release.metrics)}, where the task measures them (policy: release.metrics)",
+            f"its {_listed(metrics)}, where the task measures them (policy: release.metrics)",
         )
-        could_not = ("rows, which stay here; but an update can tell a lot about rows to whoever tries",)
+        rows = "rows, which stay here"
+        could_not = (rows if plan.privacy else f"{rows}; but an update can tell a lot about rows to whoever tries",)
         return Learning(0, (*could, *((figures,) if figures else ())), (), could_not)
-    return _secret(plan, plan.secure, policy, participants, figures)
+    return _secret(plan, plan.secure, policy, participants, metrics, figures)
 
 
-def _secret(plan: Plan, secure: SecureSettings, policy: Policy, participants: int, figures: str) -> Learning:
+def _measures(plan: Plan, policy: Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The metrics and figures that leave: of a data set with a budget none without noise."""
+    noised = plan.privacy is not None and plan.privacy.metrics is not None
+    if policy.protected(policy.schemas.get(plan.data_schema, "")) and not noised:
+        return (), ()
+    return policy.release.metrics, tuple(sorted(set(policy.release.figures)))
+
+
+def _noised(found: Learning, privacy: PrivacySettings, figure: Figure | None) -> Learning:
+    """With what the noise in each update changes: it hides one row or person, and nothing that many have in common."""
+    one = "person" if privacy.unit == "person" else "row"
+    could = [f"what many {one}s have in common: noise hides one {one}, and a model is for the rest"]
+    could_not = list(found.could_not_learn)
+    if one == "row":
+        could.append("of somebody with several rows here more than is said of one row")
+    if figure is None:
+        could.append(f"whether a {one} was trained on, ever more surely: the plan names no end of its rounds")
+    else:
+        right = 1 - (1 - figure.terms.delta) / (1 + math.exp(min(figure.epsilon, _CERTAIN)))
+        could_not.insert(
+            0,
+            f"whether one {one} was trained on, from all updates of the run and whatever else is known: a guess at "
+            f"even odds is right at most {100 * right:.3g} times in 100 ({figure.sentence()})",
+        )
+    as_long_as = (
+        "the task's code, which is approved here, does with rows what training asks of it and nothing else",
+        f"no other run tells of the same {one}s: `aimass client budget` has the figure of all together",
+    )
+    return Learning(
+        found.sums_in_a_step, (*found.could_learn, *could), (*found.as_long_as, *as_long_as), tuple(could_not)
+    )
+
+
+def _secret(
+    plan: Plan, secure: SecureSettings, policy: Policy, participants: int, metrics: tuple[str, ...], figures: str
+) -> Learning:
     least = secure.min_cohort
     circle = max(least, -(-participants // secure.groups))
-    measured = sorted(set(secure.metrics) & set(policy.release.metrics))
+    measured = sorted(set(secure.metrics) & set(metrics))
     by_rows = plan.train.weight == "rows"
     rows = "the rows that they trained on, " if by_rows else ""
     sums = "one sum" if secure.groups == 1 else f"{secure.groups} sums, each over another circle of partners"

@@ -41,6 +41,7 @@ def stop(args: argparse.Namespace) -> int:
 
 
 def _waiting(args: argparse.Namespace) -> list[dict[str, str]]:
+    from aimass.client.plan_figure import plan_figure
     from aimass.client.run_folder import run_folders
     from aimass.client.session import Phase
     from aimass.proto.durable import UNINTERRUPTED
@@ -51,6 +52,7 @@ def _waiting(args: argparse.Namespace) -> list[dict[str, str]]:
         session = folder.load()
         if session is not None and session.phase is Phase.PENDING:
             plan = decode_plan(folder.plan())
+            figure = plan_figure(plan)
             waiting.append(
                 {
                     "run": session.run_id[:8],
@@ -59,6 +61,7 @@ def _waiting(args: argparse.Namespace) -> list[dict[str, str]]:
                     "digest": plan.task.digest,
                     "reason": session.reason,
                     "sums": _sums(plan),
+                    "privacy": "none stated" if figure is None else figure.sentence(),
                 }
             )
     return waiting
@@ -220,6 +223,7 @@ def _learnt(args: argparse.Namespace, folder: RunFolder) -> dict[str, Any]:
     """What the server could learn, under the policy of now; nothing of a plan that cannot be read here."""
     from aimass.client.keeper import Keeper
     from aimass.client.learning import learning
+    from aimass.client.plan_figure import plan_figure
     from aimass.proto.durable import UNINTERRUPTED
     from aimass.proto.errors import AimassError
     from aimass.proto.plan import decode_plan
@@ -227,7 +231,7 @@ def _learnt(args: argparse.Namespace, folder: RunFolder) -> dict[str, Any]:
     try:
         plan = decode_plan(folder.plan())
         partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
-        learnt = learning(plan, _policy(args), partners)
+        learnt = learning(plan, _policy(args), partners, plan_figure(plan))
         return {"server": plain(learnt) if args.json else learnt.lines}
     except AimassError as error:
         return {"server": f"not known: {error}"}
@@ -275,6 +279,7 @@ def policy_check(args: argparse.Namespace) -> int:
 
     from aimass.client.keeper import Keeper
     from aimass.client.learning import learning
+    from aimass.client.plan_figure import plan_figure
     from aimass.client.policy import Confinement, rules
     from aimass.proto.durable import UNINTERRUPTED
     from aimass.proto.plan import read_plan_draft
@@ -285,7 +290,7 @@ def policy_check(args: argparse.Namespace) -> int:
     partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
     checked = rules(_policy(args), plan, partners, frozenset(get_args(Confinement)))
     found = [{"rule": r.name, "holds": r.holds, "plan": r.value, "limit": r.limit} for r in checked]
-    learnt = learning(plan, _policy(args), partners)
+    learnt = learning(plan, _policy(args), partners, plan_figure(plan))
     if args.json:
         emit(args, {"rules": found, "server": plain(learnt)})
     else:
