@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dp_accounting
 import msgspec
 import pytest
+from dp_accounting import rdp
 
 from aimass.client.budget import Budgets, budgets_of
 from aimass.client.policy import Admit, AdmittedTask, DataBudget, Policy, Refuse, Release, decide
@@ -15,7 +17,7 @@ from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, Refused
-from aimass.proto.plan import Plan, PrivacySettings, Stage, TrainSettings
+from aimass.proto.plan import Cohort, DistributedNoise, Plan, PrivacySettings, SecureSettings, Stage, TrainSettings
 from aimass.proto.step import Step, StepKind
 from tests.client.test_active_run import PLAN
 
@@ -222,3 +224,89 @@ def test_deltas_of_plan_and_budget_are_held_against_the_number_of_persons(
         budgets.check(policy, "heart", for_persons(delta=asked), 91, {})
     assert refused.value.code == "dp.delta"
     budgets.close()
+
+
+def noised(rounds: int = 3, multiplier: float = 2.0, delta: float = 1e-5, private: bool = False) -> Plan:
+    noise = DistributedNoise(multiplier=multiplier, clip=1.0, delta=delta, members=10)
+    return msgspec.structs.replace(
+        plan(rounds),
+        cohort=Cohort(quorum=9),
+        secure=SecureSettings(min_cohort=9, noise=noise),
+        privacy=plan().privacy if private else None,
+    )
+
+
+def partners(*units: str, epsilon: float = 3.0) -> Policy:
+    budgets = tuple(DataBudget(data_set="heart", epsilon=epsilon, delta=1e-5, unit=unit) for unit in units)  # type: ignore[arg-type]
+    return msgspec.structs.replace(POLICY, budgets=budgets)
+
+
+def renyi(rounds: int, sigma: float, doubled: bool = False) -> float:
+    """By the library itself: so many Gaussians, or of twice the sensitivity."""
+    accountant = rdp.RdpAccountant()
+    accountant.compose(dp_accounting.GaussianDpEvent(sigma / (2 if doubled else 1)), rounds)
+    return float(accountant.get_epsilon(1e-5))
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_rounds_with_noise_inside_the_sum_end_at_the_budget_for_a_partner(tmp_path: Path, private: bool) -> None:
+    """The child did no private step, or some: the noise is the gate's."""
+    budgets, done, policy = opened(tmp_path), 0, partners("partner")
+    with pytest.raises(Refused) as refused:
+        for number in range(1, 100):
+            debit = budgets.debit(policy, "heart", noised(private=private), RUN, step(number), 500, 1_000)
+            assert debit is not None
+            debit.settle(20 if private else 0, f"{number:064x}")
+            done = number
+    assert refused.value.code == "ledger.E_BUDGET"
+    assert renyi(done, 2.0) <= 3.0 < renyi(done + 1, 2.0)
+    ledger = budgets.ledger(policy, "heart")
+    assert ledger is not None
+    assert ledger.standing()[0].settled.epsilon == pytest.approx(renyi(done, 2.0), rel=1e-3)
+    budgets.close()
+
+
+def test_a_budget_for_rows_counts_the_noise_at_twice_the_sensitivity(tmp_path: Path) -> None:
+    budgets, policy = opened(tmp_path), partners("example")
+    debit = budgets.debit(policy, "heart", noised(multiplier=8.0), RUN, step(), 500, 1_000)
+    assert debit is not None
+    debit.settle(0, "5" * 64)
+    assert debit.ledger.standing()[0].settled.epsilon == pytest.approx(renyi(1, 8.0, doubled=True), rel=1e-3)
+    budgets.close()
+
+
+def test_a_delta_above_one_in_the_partners_is_refused(tmp_path: Path) -> None:
+    budgets = opened(tmp_path)
+    asked = noised()
+    assert asked.secure is not None
+    assert asked.secure.noise is not None
+    msgspec.structs.force_setattr(asked.secure.noise, "delta", 0.2)
+    with pytest.raises(BadInput) as refused:
+        budgets.check(partners("partner"), "heart", asked, 1_000, {})
+    assert refused.value.code == "dp.delta"
+    budgets.close()
+
+
+@pytest.mark.parametrize(
+    ("unit", "asked", "admitted"),
+    [
+        ("partner", noised(), True),
+        ("partner", noised(private=True), True),
+        ("person", noised(), True),
+        ("example", noised(), True),
+        ("example", plan(), True),
+        ("person", plan(), False),
+        ("partner", plan(), False),
+        ("partner", msgspec.structs.replace(noised(), secure=None), False),
+    ],
+)
+def test_a_plan_is_admitted_where_it_has_a_bound_for_the_unit_of_the_budget(
+    unit: str, asked: Plan, admitted: bool
+) -> None:
+    task = AdmittedTask(name=PLAN.task.name, digest=PLAN.task.digest)
+    ready = msgspec.structs.replace(partners(unit), tasks=(task,))
+    found = decide(ready, asked, 10, frozenset({"process"}))
+    assert isinstance(found, Admit if admitted else Refuse), found
+    if isinstance(found, Refuse):
+        assert found.code == "policy.privacy"
+        assert found.limit == f"differential privacy for each {unit}"

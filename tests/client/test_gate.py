@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,12 +26,21 @@ from aimass.client.policy import (
 from aimass.client.release import Beside, release
 from aimass.privacy.secagg.lanes import decode, from_bytes
 from aimass.privacy.secagg.packing import packed_bytes
-from aimass.privacy.secagg.rounds import lanes_of
+from aimass.privacy.secagg.rounds import lanes_of, rotation_of
 from aimass.proto.contribution import Contribution, Group, Metric, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput, IntegrityError, Refused
-from aimass.proto.plan import Cohort, Plan, PrivacySettings, SecureSettings, Stage, TaskRef, TrainSettings
+from aimass.proto.plan import (
+    Cohort,
+    DistributedNoise,
+    Plan,
+    PrivacySettings,
+    SecureSettings,
+    Stage,
+    TaskRef,
+    TrainSettings,
+)
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy
 
@@ -333,3 +343,49 @@ def test_training_that_was_less_private_than_the_plan_does_not_leave(steps: int)
     with pytest.raises(Refused) as caught:
         release(sent(), PRIVATE, step(), MODEL, POLICY, private_steps=steps)
     assert caught.value.code == "release.private"
+
+
+RUN = "ab" * 16
+NOISED = msgspec.structs.replace(
+    PLAN,
+    train=TrainSettings(batch_size=8, learning_rate=0.1, epochs=1, weight="one"),
+    secure=msgspec.structs.replace(SECURE, noise=DistributedNoise(multiplier=0.5, clip=2.0, delta=1e-3, members=3)),
+)
+
+
+def test_the_gate_adds_a_partners_share_of_the_noise_to_its_clipped_update() -> None:
+    plan = lanes_of(NOISED, step(), {"update": update_shapes(MODEL)})
+    assert plan.noise is not None
+    found = []
+    for number in range(256):
+        own = partial(bytes.__mul__, bytes([number]))
+        released = release(sent([3, 0, -4], weight=1.0), NOISED, step(), MODEL, POLICY, draw=own, run_id=RUN)
+        sums = decode(plan, from_bytes(plan, released.parts[0]), 1, rotation_of(NOISED, RUN, step()))
+        found.append(sums.total("update", "w") - np.array([1.2, 0, -1.6]))
+    assert released.mechanisms == (
+        "distributed discrete Gaussian noise (z 0.5, clip 2, at least 2 shares)",
+        "secure aggregation (malicious, 20 bits)",
+    )
+    assert released.lost == ("the update's norm 5 was clipped to 2",)
+    assert not released.repeatable
+    noise = np.array(found) * plan.scale
+    assert noise.std() == pytest.approx(plan.noise.deviation, rel=5 / np.sqrt(2 * noise.size))
+
+
+def test_each_release_of_a_noised_update_has_noise_of_its_own() -> None:
+    lanes = {bytes(release(sent(weight=1.0), NOISED, step(), MODEL, POLICY, run_id=RUN).parts[0]) for _ in range(20)}
+    assert len(lanes) == 20
+
+
+def test_an_evaluation_beside_noised_training_has_lanes_as_before() -> None:
+    evaluated = Contribution({}, {"loss": Metric(1.5, 3.0)}, {})
+    released = release(memoryview(evaluated.encode()), NOISED, step(StepKind.EVALUATE), MODEL, POLICY, run_id=RUN)
+    assert released.mechanisms == ("secure aggregation (malicious, 20 bits)",)
+
+
+def test_noise_too_narrow_to_be_what_is_accounted_lets_nothing_out() -> None:
+    assert NOISED.secure is not None
+    narrow = msgspec.structs.replace(NOISED, secure=msgspec.structs.replace(NOISED.secure, bits=4))
+    with pytest.raises(Refused) as refused:
+        release(sent(weight=1.0), narrow, step(), MODEL, POLICY, run_id=RUN)
+    assert refused.value.code == "secagg.E_POLICY"

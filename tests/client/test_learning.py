@@ -12,7 +12,15 @@ from aimass.client.policy import DataBudget, Policy, Release
 from aimass.client.private_terms import training_event
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Relation, Terms, Unit
-from aimass.proto.plan import Cohort, MetricNoise, Plan, PrivacySettings, SecureSettings, Stage
+from aimass.proto.plan import (
+    Cohort,
+    DistributedNoise,
+    MetricNoise,
+    Plan,
+    PrivacySettings,
+    SecureSettings,
+    Stage,
+)
 from tests.client.test_active_run import PLAN
 
 POLICY = Policy(release=Release(metrics=("auc", "loss"), figures=("auc",)))
@@ -159,3 +167,17 @@ def test_of_a_data_set_with_a_budget_no_metric_is_said_to_leave_without_noise() 
     assert "auc" in said(learning(private(metrics=MetricNoise(noise_multiplier=1.0)), policy, 10))
     secure = msgspec.structs.replace(private(), secure=SecureSettings())
     assert "down to one" not in said(learning(secure, policy, 10))
+
+
+def test_noise_inside_the_sum_is_told_with_its_figure_and_what_it_does_not_hide() -> None:
+    noise = DistributedNoise(multiplier=4.0, clip=0.5, delta=1e-5, members=10)
+    secure = SecureSettings(min_cohort=9, colluders=0.1, metrics=("auc",), noise=noise)
+    found = learning(plan(secure, weight="one"), POLICY, 10)
+    assert "The sum of updates, and no other number, carries noise" in found.could_learn[0]
+    assert "with the noise of both sums" in found.could_learn[1]
+    assert "No sum carries noise" not in said(found)
+    # The analytic Gaussian of this noise has epsilon 0.93 (SECAGG section 9); Rényi accounting is a little above it.
+    assert "epsilon 1.01 at delta 1e-05 a round" in found.could_not_learn[0]
+    assert "That it took part is not hidden" in found.could_not_learn[0]
+    assert "no update counts for more than an L2 norm of 0.5" in found.could_not_learn[-1]
+    assert "no more than 1 of the partners in a sum leave their share of the noise out: 8 shares" in said(found)

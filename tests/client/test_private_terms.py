@@ -6,10 +6,29 @@ import msgspec
 import numpy as np
 import pytest
 
-from aimass.client.private_terms import ROUNDING, grid_noise, trained_elements, training_event
+from aimass.client.private_terms import (
+    ROUNDING,
+    grid_noise,
+    planned_events,
+    step_events,
+    trained_elements,
+    training_event,
+)
 from aimass.privacy.dp.accounting import Accountant
-from aimass.privacy.dp.events import PoissonGaussian, Relation, Terms, TruncatedPoissonGaussian, Unit
-from aimass.proto.plan import PrivacySettings
+from aimass.privacy.dp.events import DiscreteGaussian, PoissonGaussian, Relation, Terms, TruncatedPoissonGaussian, Unit
+from aimass.privacy.secagg.rounds import noise_of
+from aimass.proto.errors import Refused
+from aimass.proto.plan import (
+    Cohort,
+    DistributedNoise,
+    Plan,
+    PrivacySettings,
+    SecureSettings,
+    Stage,
+    TaskRef,
+    TrainSettings,
+)
+from aimass.proto.step import StepKind
 from aimass.proto.tensors import Array, Blob, encode_numpy
 
 PRIVACY = PrivacySettings(noise_multiplier=1.1, clip=1.0, sampling_rate=256 / 60_000, delta=1e-5, divisor=256.0)
@@ -41,3 +60,56 @@ def test_what_a_daemon_counts_of_a_model_is_what_training_may_change() -> None:
         "b": np.zeros(5),
     }
     assert trained_elements(Blob(encode_numpy(model)).layout) == 17
+
+
+NOISE = DistributedNoise(multiplier=6.4, clip=1.0, delta=1e-5, members=10)
+SECURE = SecureSettings(min_cohort=9, colluders=0.1, noise=NOISE)
+
+
+def plan(privacy: PrivacySettings | None = None, secure: SecureSettings | None = SECURE) -> Plan:
+    return Plan(
+        name="test", task=TaskRef(name="heart", digest="1" * 64), data_schema="heart/1", seed=1, model="0" * 64,
+        stages=(Stage(driver="averaging", options={"rounds": 100}),), cohort=Cohort(quorum=9),
+        train=TrainSettings(batch_size=8, learning_rate=0.1, steps=20, weight="one"), privacy=privacy, secure=secure,
+    )  # fmt: skip
+
+
+def test_noise_inside_a_sum_costs_a_partner_what_the_least_cohorts_sum_says() -> None:
+    (event,) = step_events(plan(), StepKind.TRAIN, 1 << 16, 100)
+    noise = noise_of(SECURE, 1 << 16)
+    assert noise is not None
+    assert (event.mechanism, event.unit, event.times) == (
+        DiscreteGaussian(rho=noise.rho, xi=noise.xi), Unit.PARTNER, 1
+    )  # fmt: skip
+    assert noise.rho == pytest.approx(0.5 / 6.4**2, rel=1e-3)
+    assert step_events(plan(), StepKind.EVALUATE, 1 << 16, 100) == ()
+    partner = Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=1e-5)
+    assert Accountant().figure(partner, [event] * 100).epsilon == pytest.approx(7.97, abs=0.02)  # SECAGG section 8
+
+
+def test_a_model_that_is_not_here_costs_a_hair_less_than_it_will() -> None:
+    known, unknown = (
+        Accountant().figure(
+            Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=1e-5),
+            list(planned_events(plan(), elements, 100)),
+        )
+        for elements in (1 << 16, None)
+    )
+    assert 0 < known.epsilon - unknown.epsilon < 0.01
+
+
+def test_training_and_its_sum_may_both_be_private_and_both_are_priced() -> None:
+    both = plan(PRIVACY)
+    training = training_event(PRIVACY, 20, 500, 100)
+    (whole,) = step_events(plan(), StepKind.TRAIN, 500, 100)
+    assert step_events(both, StepKind.TRAIN, 500, 100) == (training, whole)
+    assert step_events(both, StepKind.TRAIN, 500, 100, 3)[0].times == 3
+    # Private training has no bound for a partner, and the release has one by the noise.
+    assert step_events(both, StepKind.TRAIN, 500, 100, widest=Unit.PARTNER) == (whole,)
+
+
+def test_noise_that_is_not_what_is_accounted_has_no_price() -> None:
+    narrow = plan(secure=msgspec.structs.replace(SECURE, bits=3))
+    with pytest.raises(Refused) as refused:
+        step_events(narrow, StepKind.TRAIN, 500, 100)
+    assert refused.value.code == "secagg.E_POLICY"

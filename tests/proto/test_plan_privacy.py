@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aimass.proto.errors import BadInput
-from aimass.proto.plan import PrivacySettings, decode_plan, encode_plan, read_plan_draft
+from aimass.proto.plan import DistributedNoise, PrivacySettings, decode_plan, encode_plan, read_plan_draft
 
 PRIVACY = {"noise_multiplier": "1.1", "clip": "1.0", "sampling_rate": "0.01", "delta": "1e-5", "divisor": "60"}
 TRAIN = {"batch_size": "32", "learning_rate": "0.1", "steps": "20", "weight": '"one"'}
@@ -78,3 +78,42 @@ def test_a_plan_for_persons_says_how_many_of_ones_rows_count_and_holds_them_in_m
         read_plan_draft(draft(PERSONS | {"rows_per_person": "33"}, TRAIN))
     with pytest.raises(BadInput, match="rows_per_person"):
         read_plan_draft(draft(PRIVACY | {"rows_per_person": "4"}, TRAIN))
+
+
+NOISE = {"multiplier": "6.4", "clip": "1.0", "delta": "1e-5", "members": "10"}
+SECURE = {"min_cohort": "9", "colluders": "0.1"}
+
+
+def noised(secure: dict[str, str], noise: dict[str, str], train: dict[str, str]) -> str:
+    lines = [draft({}, train).replace("[privacy]\n", "")]
+    lines += ["[cohort]", "quorum = 9"]
+    for table, fields in (("secure", secure), ("secure.noise", noise)):
+        lines += [f"[{table}]", *(f"{name} = {value}" for name, value in fields.items())]
+    return "\n".join(lines)
+
+
+def test_a_plan_with_noise_inside_its_sums_keeps_it_on_the_way_to_bytes() -> None:
+    plan = read_plan_draft(noised(SECURE, NOISE, TRAIN)).complete("1" * 64, "0" * 64)
+    secure = decode_plan(encode_plan(plan)).secure
+    assert secure is not None
+    assert secure.noise == DistributedNoise(multiplier=6.4, clip=1.0, delta=1e-5, members=10)
+
+
+@pytest.mark.parametrize(
+    ("secure", "noise", "train", "what"),
+    [
+        ({}, {"multiplier": "0.0"}, {}, "multiplier"),
+        ({}, {"multiplier": "nan"}, {}, "multiplier"),
+        ({}, {"clip": "-1.0"}, {}, "clip"),
+        ({}, {"delta": "0.2"}, {}, "delta"),
+        ({}, {"members": "8"}, {}, "members"),
+        ({}, {"kind": '"laplace"'}, {}, "laplace"),
+        ({}, {}, {"weight": '"rows"'}, "weight"),
+        ({"groups": "3", "min_cohort": "3"}, {}, {}, "one group"),
+    ],
+)
+def test_noise_inside_sums_that_would_not_be_what_is_accounted_is_refused(
+    secure: dict[str, str], noise: dict[str, str], train: dict[str, str], what: str
+) -> None:
+    with pytest.raises(BadInput, match=what):
+        read_plan_draft(noised(SECURE | secure, NOISE | noise, TRAIN | train))

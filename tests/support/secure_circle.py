@@ -31,7 +31,7 @@ from aimass.privacy.secagg.lanes import LanePlan, LaneSums, decode, from_bytes
 from aimass.privacy.secagg.masks import Lanes, lane_type
 from aimass.privacy.secagg.messages import Abort
 from aimass.privacy.secagg.packing import add_packed, check_packed
-from aimass.privacy.secagg.rounds import context_of, lanes_of, number_of
+from aimass.privacy.secagg.rounds import context_of, lanes_of, number_of, rotation_of
 from aimass.privacy.secagg.unmasking import unmask
 from aimass.privacy.transcript import Chain, Receipt, entry_bytes, sign_head, sign_receipt
 from aimass.proto.clock import SystemClock
@@ -73,10 +73,10 @@ digest = "{PLAN.task.digest}"
 WAIT_S = 30.0
 
 
-def step(index: int = 0, kind: StepKind = StepKind.TRAIN) -> Step:
+def step(index: int = 0, kind: StepKind = StepKind.TRAIN, model: bytes = MODEL) -> Step:
     """A step of all partners on the one model."""
     return Step(
-        index=index, kind=kind, round=index, participants=NAMES, inputs=(hashlib.sha256(MODEL).hexdigest(),), quorum=3,
+        index=index, kind=kind, round=index, participants=NAMES, inputs=(hashlib.sha256(model).hexdigest(),), quorum=3,
         deadline_s=9.0,
     )  # fmt: skip
 
@@ -165,9 +165,9 @@ class Shell:
         self.sent: list[pb.FromPartner] = []
         self.uploads: list[tuple[dict[str, Any], bytes]] = []
         self.partner = opened(folder, durability)
-        spool, digest = Spool(folder / "cache", synced=False), hashlib.sha256(MODEL).hexdigest()
-        writer = spool.begin(digest, len(MODEL), digest)
-        writer.append(MODEL)
+        spool, digest = Spool(folder / "cache", synced=False), hashlib.sha256(hub.model).hexdigest()
+        writer = spool.begin(digest, len(hub.model), digest)
+        writer.append(hub.model)
         writer.finish()
         self.run = self._active()
 
@@ -181,7 +181,8 @@ class Shell:
     @property
     def contribution(self) -> Contribution:
         """What the child makes."""
-        tensors = {"w": self.update, "n": np.array([3], np.int64)}
+        counters = {"n": np.array([3], np.int64)} if "n" in update_shapes(self.hub.layout) else {}
+        tensors = {"w": self.update, **counters}
         metrics = {"loss": Metric(5.0, self.weight), "accuracy": Metric(1.0, 2.0), "secret": Metric(9.0, 9.0)}
         return Contribution({"update": Group(self.weight, tensors)}, metrics, {"auc": 0.5, "rows": 212.0})
 
@@ -195,9 +196,14 @@ class Shell:
 
     async def restart(self) -> None:
         """The process ends and another begins: only what is on the disk is left."""
-        await self.run.stop()
+        await self.stop()
         self.partner = opened(self.folder, self.durability)
         self.run = self._active()
+
+    async def stop(self) -> None:
+        """The process ends."""
+        await self.run.stop()
+        self.partner.budgets.close()
 
     async def connect(self) -> None:
         """What a server says to who comes."""
@@ -245,8 +251,9 @@ Change = Callable[[str, pb.SecAgg], Iterable[pb.SecAgg]]
 class Circle:
     """The hub: it forms attempts of those that are ready, and sums."""
 
-    def __init__(self, folder: Path, plan: Plan, policy: str, durability: Durability) -> None:
+    def __init__(self, folder: Path, plan: Plan, policy: str, durability: Durability, model: bytes = MODEL) -> None:
         self.plan, self.plan_bytes = plan, encode_plan(plan)
+        self.model, self.layout = model, Blob(model).layout
         enrolled(folder, (*NAMES, "guest"), policy)  # the guest is a partner, and in no step
         self.identity = load_keys(folder / "hub" / "keys").identity
         self.step: Step | None = None
@@ -276,7 +283,7 @@ class Circle:
 
     async def open(self, opened_step: Step | None = None) -> None:
         """Invite everybody, ask for a step, and wait until all are ready."""
-        self.step = opened_step or step()
+        self.step = opened_step or step(model=self.model)
         for shell in self.shells.values():
             await shell.connect()
         await self.until(lambda: self.waiting == set(NAMES))
@@ -304,7 +311,7 @@ class Circle:
 
     async def stop(self) -> None:
         for shell in self.shells.values():
-            await shell.run.stop()
+            await shell.stop()
 
     # ---------------------------------------------------------------- attempts
 
@@ -312,7 +319,7 @@ class Circle:
     def lane_plan(self) -> LanePlan:
         """The lanes as the server computes them."""
         assert self.step is not None
-        return lanes_of(self.plan, self.step, {"update": update_shapes(Blob(MODEL).layout)})
+        return lanes_of(self.plan, self.step, {"update": update_shapes(self.layout)})
 
     def context_for(self, names: Iterable[str], attempt: int) -> RoundContext:
         """The context of an attempt of these partners."""
@@ -411,7 +418,9 @@ class Circle:
                     assert self.total is not None
                     self.survivors = tuple(names[member] for member in survivors)
                     self.lanes = unmask(self.context, self.total, list(plus), list(minus))
-                    self.sums = decode(self.lane_plan, self.lanes, len(survivors))
+                    assert self.step is not None
+                    rotation = rotation_of(self.plan, RUN, self.step)
+                    self.sums = decode(self.lane_plan, self.lanes, len(survivors), rotation)
                 case server_state.Ended(fault):
                     self.faults.append(fault)
                 case _:
@@ -456,10 +465,14 @@ class Circle:
 
 @contextlib.asynccontextmanager
 async def circle(
-    folder: Path, plan: Plan = PLAN, policy: str = POLICY, durability: Durability = UNINTERRUPTED
+    folder: Path,
+    plan: Plan = PLAN,
+    policy: str = POLICY,
+    durability: Durability = UNINTERRUPTED,
+    model: bytes = MODEL,
 ) -> AsyncIterator[Circle]:
     """A circle that ends with the test."""
-    made = Circle(folder, plan, policy, durability)
+    made = Circle(folder, plan, policy, durability, model)
     try:
         yield made
     finally:

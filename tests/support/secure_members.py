@@ -16,7 +16,7 @@ from aimass.privacy.secagg.faults import Code, Fault, FaultError
 from aimass.privacy.secagg.lanes import encode
 from aimass.privacy.secagg.masks import Lanes
 from aimass.privacy.secagg.parameters import Profile
-from aimass.privacy.secagg.rounds import expected_of, lanes_of
+from aimass.privacy.secagg.rounds import expected_of, lanes_of, rotation_of
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import AimassError
 from aimass.proto.plan import plan_digest
@@ -95,7 +95,8 @@ class SecurePartner:
             update = Group(self.weight, {"w": np.full(4, self.value, np.float32)})
             own = Contribution({"update": update}, {"loss": Metric(self.value * self.weight, self.weight)}, {})
             plan = lanes_of(row.run.plan, step, GROUPS)
-            self.lanes[step.index] = encode(plan, own, lambda: secrets.token_bytes(16))
+            rotation = rotation_of(row.run.plan, self.run_id, step)
+            self.lanes[step.index] = encode(plan, own, lambda: secrets.token_bytes(16), rotation)
         self.steps[step.index] = step
         ledger = canonical_json(self.ledger) if self.ledger is not None else b""
         ready = pb.Ready(run_id=self.run_id, step=step.index, figures=canonical_json(self.figures), ledger=ledger)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aimass.client.policy import DataBudget, Policy
 from aimass.client.private_terms import planned_events, step_events
@@ -25,15 +25,17 @@ from aimass.proto.step import Step, StepKind
 if TYPE_CHECKING:
     from aimass.privacy.dp.ledger_file import LedgerFile
 
-__all__ = ["MANY", "Budgets", "Debit", "budgets_of"]
-
-MANY: Final = 100_000_000
-"""Elements of a model that is not here yet: their number changes a figure in its sixth digit."""
+__all__ = ["Budgets", "Debit", "budgets_of", "widest_of"]
 
 
 def budgets_of(policy: Policy, data_set: str) -> tuple[Budget, ...]:
     """The budgets of a data set, as its ledger keeps them."""
     return tuple(_budget(one) for one in policy.budgets if one.data_set == data_set)
+
+
+def widest_of(budgets: Iterable[Budget]) -> Unit:
+    """The largest unit that one of them is for."""
+    return max((budget.terms.unit for budget in budgets), key=lambda unit: unit.size, default=Unit.EXAMPLE)
 
 
 def _budget(one: DataBudget) -> Budget:
@@ -52,21 +54,23 @@ class Debit:
     kind: StepKind
     elements: int
     units: int
+    widest: Unit
 
     def settle(self, steps: int, result: str) -> None:
         """Record the private steps that were really done, and the digest of what they came to, before it leaves. It
-        blocks.
+        blocks. Noise inside a secure sum is the gate's, and needs no step of the child.
 
         Raises `Refused` where they are more than were reserved, or none: then nothing may leave.
         """
-        if steps < 1:
+        if steps < 1 and self.plan.privacy is not None:
             raise IntegrityError(
                 "the training child says that it did no private step",
                 code="budget.no_steps",
                 value=steps,
                 cure="The installed software differs between daemon and child: install it again.",
             )
-        self.ledger.commit(self.number, step_events(self.plan, self.kind, self.elements, self.units, steps), result)
+        done = step_events(self.plan, self.kind, self.elements, self.units, steps, self.widest)
+        self.ledger.commit(self.number, done, result)
 
 
 class Budgets:
@@ -103,7 +107,9 @@ class Budgets:
             unit = Unit(plan.privacy.unit)
             stated = [budget.terms.delta for budget in budgets_of(policy, data_set) if budget.terms.unit is unit]
             check_delta(max(plan.privacy.delta, *stated), units)
-        asked = tuple(planned_events(plan, MANY, units, begun))
+        if plan.secure is not None and plan.secure.noise is not None:
+            check_delta(plan.secure.noise.delta, plan.secure.noise.members)
+        asked = tuple(planned_events(plan, None, units, begun, widest_of(budgets_of(policy, data_set))))
         if not asked:
             return
         from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (as above)
@@ -120,7 +126,8 @@ class Budgets:
 
         Raises `Refused` where it does not fit the budget: then the child must not be given the order.
         """
-        events = step_events(plan, step.kind, elements, units)
+        widest = widest_of(budgets_of(policy, data_set))
+        events = step_events(plan, step.kind, elements, units, widest=widest)
         if not events and step.kind is not StepKind.TRAIN:
             return None
         ledger = self.ledger(policy, data_set)
@@ -134,7 +141,7 @@ class Budgets:
             )
         entry = ledger.reserve(run_id=run_id, round_=step.round, purpose=str(step.kind), events=events)
         ledger.start(entry.number)
-        return Debit(ledger, entry.number, plan, step.kind, elements, units)
+        return Debit(ledger, entry.number, plan, step.kind, elements, units, widest)
 
     def close(self) -> None:
         """Let the ledgers go; what is open in them is spent from the next start on."""

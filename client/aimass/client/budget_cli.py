@@ -85,7 +85,7 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
     """One more round of a plan: the figure with it, and how many rounds fit."""
     from collections import Counter
 
-    from aimass.client.budget import MANY
+    from aimass.client.budget import widest_of
     from aimass.client.private_terms import round_events
     from aimass.privacy.dp.calibrate import rounds_left
     from aimass.privacy.dp.events import tally
@@ -93,7 +93,7 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
     from aimass.proto.plan import planned_rounds, read_plan_draft
 
     plan = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
-    one = round_events(plan, MANY, args.rows)
+    one = round_events(plan, None, args.rows, widest_of(ledger.budgets))
     if not one:
         raise BadInput("the plan has no differential privacy", code="budget.plan", value=plan.name)
     counted = Counter(ledger.settled())

@@ -9,9 +9,11 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from aimass.client.policy import Policy
+from aimass.client.private_terms import contribution_event
+from aimass.privacy.dp.events import Relation, Terms, Unit
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
-from aimass.proto.plan import Plan, PrivacySettings, SecureSettings
+from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings
 from aimass.proto.values import Value
 
 if TYPE_CHECKING:
@@ -110,16 +112,14 @@ def _secret(
     by_rows = plan.train.weight == "rows"
     rows = "the rows that they trained on, " if by_rows else ""
     sums = "one sum" if secure.groups == 1 else f"{secure.groups} sums, each over another circle of partners"
+    noise = secure.noise
+    noised = "" if noise is None else ". The sum of updates, and no other number, carries noise"
     could = [
         (
             f"in each step {sums}, of {least} to {circle} partners: their updates, {rows}their "
-            f"{_listed(measured)}, all added up and rounded"
+            f"{_listed(measured)}, all added up and rounded{noised}"
         ),
-        (
-            "from two sums of which one lacks a few partners, what those few gave: nearly, where the model has hardly "
-            f"moved, and exactly what is the same in every step{', as rows are' if by_rows else ''}. No sum carries "
-            "noise, so this holds for one partner too"
-        ),
+        _from_two(noise, by_rows),
         (
             "who took part in which step, how long it took, and whether it failed; a model can be made so that a "
             "partner's rows decide over both"
@@ -134,7 +134,10 @@ def _secret(
         could.append(f"beside the sums {figures}")
     clipped = f"no coordinate of an update counts for more than {secure.clip:g}, and no partner for more than "
     weight = 1 if not by_rows else secure.max_weight
+    if noise is not None:
+        clipped = f"no update counts for more than an L2 norm of {noise.clip:g}, and no partner for more than "
     could_not = (
+        *(() if noise is None else (_hidden(noise, secure),)),
         "from one sum this partner's own update, rows or metrics, nor which part of the sum is its own",
         (
             "more by trying a step again: whose word a sum came from is in no other of that step, and one model of the "
@@ -144,6 +147,32 @@ def _secret(
         f"{clipped}{weight} {'row' if weight == 1 else 'rows'}: what lies beyond never leaves",
     )
     return Learning(secure.groups, tuple(could), tuple(_assumptions(secure)), could_not)
+
+
+def _from_two(noise: DistributedNoise | None, by_rows: bool) -> str:
+    """What a difference of sums tells."""
+    few = "from two sums of which one lacks a few partners, what those few gave: "
+    if noise is not None:
+        return f"{few}of their updates with the noise of both sums; of metrics exactly, where few measure them"
+    rows = ", as rows are" if by_rows else ""
+    return (
+        f"{few}nearly, where the model has hardly moved, and exactly what is the same in every step{rows}. No sum "
+        "carries noise, so this holds for one partner too"
+    )
+
+
+def _hidden(noise: DistributedNoise, secure: SecureSettings) -> str:
+    """What the noise promises for each round, by its own figure; never that a partner took part."""
+    from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415  (accounting loads where it is needed)
+
+    event = contribution_event(secure, None)
+    terms = Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=noise.delta)
+    epsilon = Accountant().figure(terms, () if event is None else (event,)).epsilon
+    return (
+        f"from the sums of a round what this partner's update was: noise of {noise.multiplier:g} times the clip hides "
+        f"it (epsilon {epsilon:.2f} at delta {noise.delta:g} a round, before rounding; rounds add up in this partner's "
+        "ledger). That it took part is not hidden"
+    )
 
 
 def _assumptions(secure: SecureSettings) -> list[str]:
@@ -167,6 +196,12 @@ def _assumptions(secure: SecureSettings) -> list[str]:
         found.append(
             "the server follows the protocol: one that tells partners different lists of who dropped out could see "
             "this partner's own input"
+        )
+    if secure.noise is not None:
+        silent = corrupted(secure.noise.members, ppm(secure.colluders))
+        found.append(
+            f"no more than {silent} of the partners in a sum leave their share of the noise out: {least - silent} "
+            "shares hide what the budget says"
         )
     found.append("the keys in the roster that was approved here are those of the partners")
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aimass.client.budget import MANY
 from aimass.client.private_terms import planned_events
 from aimass.privacy.dp.events import Relation, Terms, Unit
 from aimass.proto.errors import Refused
@@ -29,7 +28,7 @@ def plan_figure(plan: Plan) -> Figure | None:
     from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415  (accounting loads where it is needed)
 
     try:
-        events = tuple(planned_events(plan, MANY, _UNITS))
+        events = tuple(planned_events(plan, None, _UNITS))
     except Refused:
         return None
     terms = Terms(unit=Unit(plan.privacy.unit), relation=Relation.ADD_OR_REMOVE_ONE, delta=plan.privacy.delta)

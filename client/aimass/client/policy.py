@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from aimass.privacy.dp.events import Unit
 from aimass.proto.names import Digest, Name, SchemaName
-from aimass.proto.plan import Plan, PrivacySettings, SecureSettings, planned_rounds
+from aimass.proto.plan import Plan, SecureSettings, planned_rounds
 from aimass.proto.values import Value, decode_toml
 
 __all__ = [
@@ -41,7 +42,7 @@ class AdmittedTask(Value, frozen=True):
 class Bounds(Value, frozen=True):
     """Largest (and smallest) values of a plan's numbers.
 
-    `smallest_noise` is the least `privacy.noise_multiplier`, and a plan without differential privacy has none;
+    `smallest_noise` is the least noise multiplier, of private steps or else inside the sum: without either it is none;
     `sampling_rate` the largest share of the rows that a private step may draw. They keep one plan from spending a
     budget in a few loud steps; how much it spends in all the budget says. The clip has no bound: noise grows with it.
     """
@@ -208,7 +209,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         Rule("schema", plan.data_schema, ", ".join(policy.schemas) or "none", plan.data_schema in policy.schemas),
         *_sums(policy, plan),
         *_privacy(policy, plan),
-        *_noise(bounds, plan.privacy),
+        *_noise(bounds, plan),
         _most("rounds", planned_rounds(plan), bounds.rounds),
         _most("epochs", train.epochs or 0, bounds.epochs),
         _most("steps", train.steps or 0, bounds.steps),
@@ -274,9 +275,11 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
     data_set = policy.schemas.get(plan.data_schema, "")
     if not policy.budgeted(data_set):
         return ()
-    privacy = plan.privacy
-    told = "none" if privacy is None else f"each {privacy.unit}, noise {privacy.noise_multiplier:g}"
-    rules = [Rule("privacy", told, "differential privacy for each example", privacy is not None)]
+    units = [Unit(budget.unit) for budget in policy.budgets if budget.data_set == data_set]
+    widest = max(units, key=lambda unit: unit.size)
+    rules = [
+        Rule("privacy", _protection(plan), f"differential privacy for each {widest}", _protects(plan, widest)),
+    ]
     if policy.protected(data_set):
         asked = sorted({stage.driver for stage in plan.stages} & set(policy.release.analyses))
         limit = "none without noise (release.unprotected)"
@@ -284,10 +287,29 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _noise(bounds: Bounds, privacy: PrivacySettings | None) -> tuple[Rule, ...]:
-    """How loud a private step may be."""
-    least = _least("noise_multiplier", 0.0 if privacy is None else privacy.noise_multiplier, bounds.smallest_noise)
+def _noise(bounds: Bounds, plan: Plan) -> tuple[Rule, ...]:
+    """How loud the noise must be, and how often a private step may look."""
+    privacy, whole = plan.privacy, plan.secure and plan.secure.noise
+    found = privacy.noise_multiplier if privacy else whole.multiplier if whole else 0.0
+    least = _least("noise_multiplier", found, bounds.smallest_noise)
     return (least,) if privacy is None else (least, _most("sampling_rate", privacy.sampling_rate, bounds.sampling_rate))
+
+
+def _protection(plan: Plan) -> str:
+    """Whom a plan's noise protects, in words."""
+    told = []
+    if (privacy := plan.privacy) is not None:
+        told.append(f"each {privacy.unit}, noise {privacy.noise_multiplier:g}")
+    if plan.secure is not None and (noise := plan.secure.noise) is not None:
+        told.append(f"each partner, noise {noise.multiplier:g} inside the sum")
+    return " and ".join(told) or "none"
+
+
+def _protects(plan: Plan, unit: Unit) -> bool:
+    """Whether what a training step releases is bounded for `unit`: noise for a larger one bounds a smaller one too."""
+    if plan.secure is not None and plan.secure.noise is not None:
+        return True
+    return plan.privacy is not None and Unit(plan.privacy.unit).size >= unit.size
 
 
 def _most(name: str, value: float, limit: float) -> Rule:

@@ -9,16 +9,27 @@ from typing import Final
 
 import msgspec
 
-from aimass.privacy.dp.events import MOST_TIMES, Event, PoissonGaussian, TruncatedPoissonGaussian, Unit
+from aimass.privacy.dp.events import (
+    MOST_TIMES,
+    DiscreteGaussian,
+    Event,
+    PoissonGaussian,
+    TruncatedPoissonGaussian,
+    Unit,
+)
 from aimass.privacy.dp.gaussian import GridNoise
+from aimass.privacy.dp.noise_plan import distributed_event
+from aimass.privacy.secagg.faults import FaultError
+from aimass.privacy.secagg.rounds import noise_of
 from aimass.proto.elements import FLOATS
 from aimass.proto.errors import Refused
-from aimass.proto.plan import Plan, PlanDraft, PrivacySettings, planned_steps
+from aimass.proto.plan import Plan, PlanDraft, PrivacySettings, SecureSettings, planned_steps
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import Layout
 
 __all__ = [
     "ROUNDING",
+    "contribution_event",
     "grid_noise",
     "planned_events",
     "round_events",
@@ -28,6 +39,8 @@ __all__ = [
     "units_of",
 ]
 
+_MANY: Final = 100_000_000
+"""Elements of a model that is not here yet: in training their number changes a figure in its sixth digit."""
 ROUNDING: Final = 1e-3
 """Part of the clip by which sums of neighbours may differ beyond it. Norms and sums are float64, but one row more moves
 others to other places in a batch, where kernels of float32 may round their gradients otherwise. No proof, but far above
@@ -56,25 +69,47 @@ def units_of(privacy: PrivacySettings | None, rows: int, persons: int) -> int:
 
 
 def step_events(
-    plan: Plan | PlanDraft, kind: StepKind, elements: int, units: int, steps: int | None = None
+    plan: Plan | PlanDraft,
+    kind: StepKind,
+    elements: int | None,
+    units: int,
+    steps: int | None = None,
+    widest: Unit = Unit.EXAMPLE,
 ) -> tuple[Event, ...]:
     """What one step of a plan costs a data set: all that its ledger reserves for it, nothing where it is not private.
 
-    A training step costs as much as its optimiser's `steps`, the plan's unless others were done.
+    `elements` are those that are trained, None where the model is not here yet. A training step costs as much as its
+    optimiser's `steps`, the plan's unless others were done. `widest` is the largest unit that a budget is for.
+
+    Private training and noise inside the sum each bound one and the same release. Both are priced, which is more than
+    is spent and never less; training that has no bound for `widest` is left to the noise, which has one for every unit.
     """
-    if kind is not StepKind.TRAIN or plan.privacy is None or plan.train.steps is None:
+    if kind is not StepKind.TRAIN:
         return ()
-    return (training_event(plan.privacy, plan.train.steps if steps is None else steps, elements, units),)
+    whole = contribution_event(plan.secure, elements)
+    if plan.privacy is None or plan.train.steps is None:
+        return (whole,) if whole else ()
+    done = plan.train.steps if steps is None else steps
+    training = training_event(plan.privacy, done, _MANY if elements is None else elements, units)
+    if whole is None:
+        return (training,)
+    return (training, whole) if training.unit.size >= widest.size else (whole,)
 
 
-def round_events(plan: Plan | PlanDraft, elements: int, units: int) -> tuple[Event, ...]:
+def round_events(
+    plan: Plan | PlanDraft, elements: int | None, units: int, widest: Unit = Unit.EXAMPLE
+) -> tuple[Event, ...]:
     """What one round of training costs, with the evaluation that follows it."""
     kinds = (StepKind.TRAIN, StepKind.EVALUATE) if plan.evaluate.every else (StepKind.TRAIN,)
-    return tuple(event for kind in kinds for event in step_events(plan, kind, elements, units))
+    return tuple(event for kind in kinds for event in step_events(plan, kind, elements, units, widest=widest))
 
 
 def planned_events(
-    plan: Plan | PlanDraft, elements: int, units: int, begun: Mapping[str, int] = MappingProxyType({})
+    plan: Plan | PlanDraft,
+    elements: int | None,
+    units: int,
+    begun: Mapping[str, int] = MappingProxyType({}),
+    widest: Unit = Unit.EXAMPLE,
 ) -> Iterator[Event]:
     """What a whole plan costs, but for the steps that were `begun`, by kind and purpose as `KIND:PURPOSE`.
 
@@ -83,7 +118,7 @@ def planned_events(
     analyses = dict.fromkeys((StepKind.ANALYSE, stage.driver) for stage in plan.stages)
     for kind, purpose in ((StepKind.TRAIN, ""), (StepKind.EVALUATE, ""), *analyses):
         left = planned_steps(plan, kind, purpose) - begun.get(f"{kind}:{purpose}", 0)
-        for event in step_events(plan, kind, elements, units) if left > 0 else ():
+        for event in step_events(plan, kind, elements, units, widest=widest) if left > 0 else ():
             if left * event.times > MOST_TIMES:
                 raise Refused(
                     "a plan of so many private steps has no price",
@@ -107,6 +142,24 @@ def training_event(privacy: PrivacySettings, steps: int, elements: int, units: i
     else:
         mechanism = TruncatedPoissonGaussian(q=privacy.sampling_rate, sigma=sigma, records=units, cap=cap)
     return Event(mechanism=mechanism, unit=Unit(privacy.unit), times=steps)
+
+
+def contribution_event(secure: SecureSettings | None, elements: int | None) -> Event | None:
+    """What the noise inside one secure sum costs, whatever training did; None where there is none.
+
+    Rounding to whole numbers adds to a contribution's norm, by how much the number of elements says. Of a model that is
+    not here yet it is left out: a fraction of a percent, in lanes as wide as they should be. Raises `Refused` for noise
+    that would not be what is accounted.
+    """
+    if secure is None or secure.noise is None:
+        return None
+    if elements is None:
+        return Event(mechanism=DiscreteGaussian(rho=0.5 / secure.noise.multiplier**2, xi=0.0), unit=Unit.PARTNER)
+    try:
+        noise = noise_of(secure, elements)
+    except FaultError as error:
+        raise error.fault.error() from error
+    return None if noise is None else distributed_event(noise)
 
 
 def trained_elements(model: Layout) -> int:

@@ -15,10 +15,12 @@ from typing import Final
 import numpy as np
 
 from aimass.client.policy import Policy, mechanism
+from aimass.privacy.dp.clipping import l2_norm
+from aimass.privacy.dp.noise_plan import NoisePlan
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
-from aimass.privacy.secagg.lanes import clamped, clipped, encode, to_bytes
-from aimass.privacy.secagg.rounds import lanes_of
+from aimass.privacy.secagg.lanes import LanePlan, clamped, clipped, encode, to_bytes
+from aimass.privacy.secagg.rounds import lanes_of, rotation_of
 from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import Refused
@@ -76,10 +78,12 @@ def release(
     draw: Callable[[int], bytes] = secrets.token_bytes,
     private_steps: int = 0,
     *,
+    run_id: str = "",
     accounted: bool = False,
 ) -> Released:
-    """Decide what of a child's contribution leaves. `draw` gives secret bytes, for a rounding that nobody can predict;
-    `private_steps` is how many private steps the child says it did.
+    """Decide what of a child's contribution leaves. `draw` gives secret bytes, for a rounding and a noise that nobody
+    can predict; `private_steps` is how many private steps the child says it did. Of one contribution of a plan with
+    noise inside its sums, each call is another release: call once for a debit, and keep what it gives.
 
     With `accounted` nothing leaves but a noised update, which a privacy ledger accounts for.
 
@@ -111,11 +115,11 @@ def release(
     )
     if plan.secure is None:
         return dataclasses.replace(released, parts=kept.parts())
-    lanes, lost = _lanes(plan, step, expected, dataclasses.replace(kept, figures={}), draw)
+    lanes, noised, lost = _lanes(plan, run_id, step, expected, dataclasses.replace(kept, figures={}), draw)
     return dataclasses.replace(
         released,
         parts=[lanes],
-        mechanisms=(*private, *applied, mechanism(plan.secure)),
+        mechanisms=(*private, *applied, *noised, mechanism(plan.secure)),
         beside=Beside(groups={name: dict(members) for name, members in expected.items()}, figures=dict(kept.figures)),
         lost=lost,
     )
@@ -167,19 +171,37 @@ def _private(plan: Plan, step: Step, done: int) -> tuple[str, ...]:
 
 
 def _lanes(
-    plan: Plan, step: Step, shapes: Shapes, kept: Contribution, draw: Callable[[int], bytes]
-) -> tuple[bytes, tuple[str, ...]]:
-    """The packed lanes of a contribution, and what of it they do not hold."""
+    plan: Plan, run_id: str, step: Step, shapes: Shapes, kept: Contribution, draw: Callable[[int], bytes]
+) -> tuple[bytes, tuple[str, ...], tuple[str, ...]]:
+    """The packed lanes of a contribution, the noise in them in words, and what of it they do not hold."""
     try:
         lane_plan = lanes_of(plan, step, shapes)
-        lanes = encode(lane_plan, kept, lambda: draw(MASK_KEY_BYTES))
-        cut = clipped(lane_plan, kept)
+        rotation = rotation_of(plan, run_id, step) if lane_plan.noise else b""
+        lanes = encode(lane_plan, kept, lambda: draw(MASK_KEY_BYTES), rotation)
+        lost = _lost(lane_plan, kept)
     except FaultError as error:
         raise error.fault.error() from error
-    most = lane_plan.quantisation.max_weight
-    lost = [f"{group} counts with {most} instead of {weight:g}" for group, weight in clamped(lane_plan, kept).items()]
-    lost += [f"{cut} elements of the update were clipped"] if cut else []
-    return to_bytes(lane_plan, lanes), tuple(lost)
+    noised = () if lane_plan.noise is None else (distributed(lane_plan.noise),)
+    return to_bytes(lane_plan, lanes), noised, lost
+
+
+def _lost(plan: LanePlan, kept: Contribution) -> tuple[str, ...]:
+    """What of a contribution lies beyond its lanes, in words."""
+    if plan.noise is not None:
+        norm = l2_norm(tensor for group in kept.groups.values() for tensor in group.tensors.values())
+        return (f"the update's norm {norm:.3g} was clipped to {plan.clip:g}",) if norm > plan.clip else ()
+    most, cut = plan.quantisation.max_weight, clipped(plan, kept)
+    lost = [f"{group} counts with {most} instead of {weight:g}" for group, weight in clamped(plan, kept).items()]
+    return (*lost, *((f"{cut} elements of the update were clipped",) if cut else ()))
+
+
+def distributed(noise: NoisePlan) -> str:
+    """The noise inside a sum, in words."""
+    setting = noise.setting
+    return (
+        f"distributed {setting.kind.word} noise (z {noise.multiplier:g}, clip {setting.clip:g}, at least "
+        f"{setting.circle.shares} shares)"
+    )
 
 
 def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -219,6 +219,7 @@ class SecureSums:
             raise fail(Code.POLICY, "the policy maps the plan's schema to no data set", due.plan.data_schema)
         self._check_cohort(due.step, context)
         lanes = lanes_of(due.plan, due.step, self._folder.beside(due.step.index).groups)
+        lanes.check_noise(context)
         expected = expected_of(due.plan, due.plan_digest, self._run_id, due.step, lanes)
         counted, limits = Counted(data_set, purpose_of(due.plan, due.step)), _limits(policy)
         history = self._partner.sums.history(expected.run_id, expected.round, expected.model_digest, counted)

@@ -172,7 +172,14 @@ class Workbench:
         policy = self._partner.policy
         accounted = policy.protected(policy.schemas[plan.data_schema])
         return release(
-            made.contribution, plan, step, layout, policy, private_steps=made.private_steps, accounted=accounted
+            made.contribution,
+            plan,
+            step,
+            layout,
+            policy,
+            private_steps=made.private_steps,
+            run_id=self._run_id,
+            accounted=accounted,
         )
 
     async def check_budget(self, plan: Plan, begun: Mapping[str, int]) -> None:

@@ -252,6 +252,8 @@ def _secret(secure: SecureSettings | None, steps: Steps) -> Iterator[str]:
             or len(body.secure) > secure.groups
         ):
             yield f"{what}: it has more or fewer secure sums than the plan's rule takes"
+        if secure.noise and body.step.kind is StepKind.TRAIN and len(body.step.participants) > secure.noise.members:
+            yield f"{what}: it asked more partners than the plan's noise is made for"
         for told in body.secure:
             yield from (f"{what}: {fault}" for fault in _sum_faults(secure, told))
 

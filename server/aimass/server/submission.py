@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 
 from aimass.privacy.roster import Roster
 from aimass.privacy.secagg.faults import FaultError
-from aimass.privacy.secagg.rounds import lanes_of
+from aimass.privacy.secagg.parameters import corrupted, quorum
+from aimass.privacy.secagg.rounds import lanes_of, ppm
+from aimass.proto.elements import FLOATS
 from aimass.proto.errors import BadInput, Conflict, NotFound
 from aimass.proto.logs import about
-from aimass.proto.plan import Plan, decode_plan, plan_digest
-from aimass.proto.step import Step
+from aimass.proto.plan import Plan, SecureSettings, decode_plan, plan_digest
+from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.views import ParticipantState
@@ -140,10 +142,10 @@ def _check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout, name
         for step in proposed if isinstance(proposed, tuple) else ():
             groups = driver.expects(step, layout)
             if plan.secure is not None:
-                _check_lanes(plan, step, groups)
+                _check_lanes(plan, plan.secure, step, groups)
 
 
-def _check_lanes(plan: Plan, step: Step, groups: ExpectedGroups) -> None:
+def _check_lanes(plan: Plan, secure: SecureSettings, step: Step, groups: ExpectedGroups) -> None:
     try:
         lanes_of(plan, step, groups)
     except FaultError as error:
@@ -152,5 +154,20 @@ def _check_lanes(plan: Plan, step: Step, groups: ExpectedGroups) -> None:
             code="plan.secure",
             value=error.fault.value,
             limit=error.fault.limit,
-            cure="Change the numbers of [secure].",
+            cure=_cure(secure, step, groups),
         ) from error
+
+
+def _cure(secure: SecureSettings, step: Step, groups: ExpectedGroups) -> str:
+    """What makes the sums possible; of noise, the first of its conditions that does not hold."""
+    noise = secure.noise
+    if noise is None or step.kind is not StepKind.TRAIN:
+        return "Change the numbers of [secure]."
+    if len(step.participants) > noise.members:
+        return f"Set secure.noise.members to {len(step.participants)} or more, or a smaller cohort.sample."
+    least = quorum(noise.members, corrupted(noise.members, ppm(secure.colluders)))
+    if secure.min_cohort < least:
+        return f"Set secure.min_cohort, and cohort.quorum, to {least} or more: or plan for fewer members or colluders."
+    if any(dtype not in FLOATS for tensors in groups.values() for dtype, _ in tensors.values()):
+        return "Use a model without counters: other layers in the place of batch norm, as aimass task check names them."
+    return "Give secure.bits more, or secure.noise.multiplier; or take Skellam noise."

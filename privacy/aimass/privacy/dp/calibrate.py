@@ -11,19 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from aimass.privacy.dp.accounting import Accountant
-from aimass.privacy.dp.events import (
-    Budget,
-    DiscreteGaussian,
-    Event,
-    Gaussian,
-    Mechanism,
-    PoissonGaussian,
-    Skellam,
-    Tally,
-    Unit,
-    tally,
-)
-from aimass.privacy.dp.noise_plan import NoiseKind, NoisePlan, Setting, solve_multiplier
+from aimass.privacy.dp.events import Budget, Event, Gaussian, PoissonGaussian, Tally, tally
+from aimass.privacy.dp.noise_plan import NoisePlan, Setting, distributed_event, solve_multiplier
 from aimass.proto.errors import InternalError, Refused
 
 __all__ = ["distributed_event", "distributed_noise", "gaussian_sigma", "least_noise", "poisson_sigma", "rounds_left"]
@@ -139,14 +128,6 @@ def distributed_noise(setting: Setting, budget: Budget, rounds: int, spent: Iter
         return accountant.figure(budget.terms, before, more).epsilon
 
     return solve_multiplier(setting, epsilon_of, _aim(budget))
-
-
-def distributed_event(plan: NoisePlan, rounds: int = 1) -> Event:
-    """What `rounds` rounds of a noise plan cost: what a partner contributed is hidden, not that it took part."""
-    mechanism: Mechanism = DiscreteGaussian(rho=plan.rho, xi=plan.xi)
-    if plan.setting.kind is NoiseKind.SKELLAM:
-        mechanism = Skellam(mu=plan.variance, l2=plan.norm, l1=plan.absolute_norm)
-    return Event(mechanism=mechanism, unit=Unit.PARTNER, times=rounds)
 
 
 def _aim(budget: Budget) -> float:

@@ -18,6 +18,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from aimass.privacy.dp.events import DiscreteGaussian, Event, Mechanism, Skellam, Unit
 from aimass.privacy.dp.rotation import block_for, padded
 from aimass.privacy.dp.sampler import MOST_DEVIATION
 from aimass.privacy.secagg.codec import u16, u64
@@ -26,7 +27,16 @@ from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.labels import Name, digest
 from aimass.privacy.secagg.parameters import corrupted, quorum
 
-__all__ = ["LEAST_DEVIATION", "Circle", "NoiseKind", "NoisePlan", "Setting", "plan_noise", "solve_multiplier"]
+__all__ = [
+    "LEAST_DEVIATION",
+    "Circle",
+    "NoiseKind",
+    "NoisePlan",
+    "Setting",
+    "distributed_event",
+    "plan_noise",
+    "solve_multiplier",
+]
 
 LEAST_DEVIATION: Final = 4.0
 """Of a discrete Gaussian share: from here on, sums of shares are a discrete Gaussian's to 10^-50."""
@@ -44,6 +54,11 @@ class NoiseKind(enum.IntEnum):
 
     DISCRETE_GAUSSIAN = 0
     SKELLAM = 1
+
+    @property
+    def word(self) -> str:
+        """As people read it."""
+        return "Skellam" if self is NoiseKind.SKELLAM else "discrete Gaussian"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -176,6 +191,14 @@ class NoisePlan:
             struct.pack(">dddd", setting.clip, self.multiplier, self.scale, self.deviation),
             u64(self.norm_squared),
         )
+
+
+def distributed_event(plan: NoisePlan, rounds: int = 1) -> Event:
+    """What `rounds` rounds of a noise plan cost: what a partner contributed is hidden, not that it took part."""
+    mechanism: Mechanism = DiscreteGaussian(rho=plan.rho, xi=plan.xi)
+    if plan.setting.kind is NoiseKind.SKELLAM:
+        mechanism = Skellam(mu=plan.variance, l2=plan.norm, l1=plan.absolute_norm)
+    return Event(mechanism=mechanism, unit=Unit.PARTNER, times=rounds)
 
 
 def plan_noise(setting: Setting, multiplier: float) -> NoisePlan:

@@ -19,7 +19,7 @@ from aimass.privacy.secagg.labels import Name, digest
 from aimass.privacy.secagg.quantise import CHECK_LANES, largest_of, limbs_needed
 from aimass.proto.elements import FLOATS, INTEGERS
 
-__all__ = ["Groups", "LanePlan", "Quantisation", "offset_of", "plan_lanes"]
+__all__ = ["Groups", "LanePlan", "Quantisation", "lane_bits", "offset_of", "plan_lanes"]
 
 Groups = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
 """Element type and shape by group and tensor, as `check_contribution` expects them."""
@@ -154,8 +154,17 @@ class LanePlan:
             if found != wanted:
                 raise fail(Code.PLAN, f"the round's {name} are not what this partner computed", found, wanted)
         self.check_members(len(context.ids))
+        self.check_noise(context)
+
+    def check_noise(self, context: RoundContext) -> None:
+        """Raise `FaultError` E_POLICY for a round of which a sum may hold less noise than was counted on."""
         if self.noise:
             self.noise.setting.circle.check_round(len(context.ids), context.gamma_ppm, context.min_cohort)
+
+
+def lane_bits(bits: int, members: int) -> int:
+    """b = q + ceil(log2 members): a lane that holds the members' sum of numbers of q bits."""
+    return bits + (members - 1).bit_length()
 
 
 def plan_lanes(
@@ -179,7 +188,7 @@ def plan_lanes(
     quantisation.check()
     ordered = {group: dict(sorted(members.items())) for group, members in sorted(groups.items())}
     labels = tuple(sorted(metrics))
-    bits, largest = quantisation.bits + (quantisation.members - 1).bit_length(), largest_of(quantisation.bits)
+    bits, largest = lane_bits(quantisation.bits, quantisation.members), largest_of(quantisation.bits)
     _check_noise(ordered, quantisation, noise, bits, updates)
     _check_adaptive(noise, adaptive, bits)
     update_scale = noise.scale if noise else largest / quantisation.clip

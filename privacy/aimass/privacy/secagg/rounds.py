@@ -6,17 +6,35 @@ Whatever the server says of a round must equal this, so nothing in it is taken f
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from typing import Final
 
+from aimass.privacy.dp.noise_plan import Circle, NoiseKind, NoisePlan, Setting, plan_noise
+from aimass.privacy.dp.rotation import rotation_key
 from aimass.privacy.secagg.client_state import Expected
 from aimass.privacy.secagg.context import RoundContext, purpose_id
+from aimass.privacy.secagg.faults import Code, fail
+from aimass.privacy.secagg.lane_plan import lane_bits
 from aimass.privacy.secagg.lanes import Groups, LanePlan, Quantisation, plan_lanes
 from aimass.privacy.secagg.parameters import Profile
 from aimass.proto.plan import Plan, SecureSettings
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import canonical_json
 
-__all__ = ["context_of", "expected_of", "lanes_of", "number_of", "ppm", "profile_of", "purpose_of"]
+__all__ = [
+    "context_of",
+    "expected_of",
+    "lanes_of",
+    "noise_of",
+    "number_of",
+    "ppm",
+    "profile_of",
+    "purpose_of",
+    "rotation_of",
+]
+
+_KINDS: Final = {"discrete-gaussian": NoiseKind.DISCRETE_GAUSSIAN, "skellam": NoiseKind.SKELLAM}
 
 
 def profile_of(settings: SecureSettings) -> Profile:
@@ -41,21 +59,43 @@ def purpose_of(plan: Plan, step: Step) -> str:
     return f"analyse:{hashlib.sha256(about).hexdigest()}"
 
 
+def noise_of(settings: SecureSettings, elements: int) -> NoisePlan | None:
+    """The constants of a plan's noise on updates of so many elements; None where the plan has no noise.
+
+    They are made for the plan's largest cohort, whoever takes part. Raises `FaultError` E_POLICY for noise that would
+    not be what is accounted, E_PLAN for numbers without a plan.
+    """
+    noise = settings.noise
+    if noise is None:
+        return None
+    circle = Circle.of(noise.members, ppm(settings.colluders), settings.min_cohort)
+    bits = lane_bits(settings.bits, noise.members)
+    return plan_noise(Setting(circle, elements, bits, noise.clip, _KINDS[noise.kind]), noise.multiplier)
+
+
 def lanes_of(plan: Plan, step: Step, groups: Groups) -> LanePlan:
     """The lanes of the step's contributions, whose tensors are `groups`.
 
-    Their width is for all who are asked, so what a partner has encoded fits every attempt of the step.
+    Their width is for all who are asked, or for all that the noise is made for, so what a partner has encoded fits
+    every attempt of the step. Raises `FaultError` as `plan_lanes` and `noise_of` do.
     """
-    assert plan.secure is not None  # noqa: S101  (asked of secure plans alone)
-    updates = step.kind is StepKind.TRAIN
+    secure = plan.secure
+    assert secure is not None  # noqa: S101  (asked of secure plans alone)
+    updates, members = step.kind is StepKind.TRAIN, len(step.participants)
+    elements = sum(math.prod(shape) for tensors in groups.values() for _, shape in tensors.values())
+    noise = noise_of(secure, elements) if updates else None
+    if noise is not None and members > noise.setting.circle.members:
+        raise fail(
+            Code.PLAN, "a step asks more partners than its noise is made for", members, noise.setting.circle.members
+        )
     quantisation = Quantisation(
-        members=len(step.participants),
-        bits=plan.secure.bits,
-        clip=plan.secure.clip,
-        max_weight=1 if plan.train.weight == "one" and updates else plan.secure.max_weight,
-        real_bound=plan.secure.real_bound,
+        members=noise.setting.circle.members if noise else members,
+        bits=secure.bits,
+        clip=secure.clip,
+        max_weight=1 if plan.train.weight == "one" and updates else secure.max_weight,
+        real_bound=secure.real_bound,
     )
-    return plan_lanes(groups, plan.secure.metrics, quantisation, updates=updates)
+    return plan_lanes(groups, secure.metrics, quantisation, updates=updates, noise=noise)
 
 
 def number_of(attempt: int) -> int:
@@ -67,6 +107,15 @@ def _model_digest(step: Step) -> bytes:
     """The model's own digest, or that of the digests of all inputs in order."""
     digests = [bytes.fromhex(digest) for digest in step.inputs]
     return digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
+
+
+def rotation_of(plan: Plan, run_id: str, step: Step) -> bytes:
+    """The key by which noised updates are rotated: public, of the step, and so the same in all of its attempts."""
+    return rotation_key(_round_run(plan, run_id, step), step.index, _model_digest(step))
+
+
+def _round_run(plan: Plan, run_id: str, step: Step) -> bytes:
+    return purpose_id(bytes.fromhex(run_id), purpose_of(plan, step))
 
 
 def context_of(
@@ -84,7 +133,7 @@ def context_of(
     secure = plan.secure
     assert secure is not None  # noqa: S101  (asked of secure plans alone)
     return RoundContext(
-        run_id=purpose_id(bytes.fromhex(run_id), purpose_of(plan, step)),
+        run_id=_round_run(plan, run_id, step),
         round=step.index,
         attempt=attempt,
         model_digest=_model_digest(step),
@@ -109,7 +158,7 @@ def expected_of(plan: Plan, plan_digest: str, run_id: str, step: Step, lanes: La
     """What a partner holds the server's context against."""
     assert plan.secure is not None  # noqa: S101  (asked of secure plans alone)
     return Expected(
-        run_id=purpose_id(bytes.fromhex(run_id), purpose_of(plan, step)),
+        run_id=_round_run(plan, run_id, step),
         round=step.index,
         model_digest=_model_digest(step),
         plan_digest=bytes.fromhex(plan_digest),

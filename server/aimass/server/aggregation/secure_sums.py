@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aimass.privacy.dp.rotation import rotation_key
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.lanes import LanePlan, LaneSums, decode
 from aimass.privacy.secagg.masks import Lanes, lane_type
@@ -71,7 +72,8 @@ def secure_sum(
         add_packed(total, map_file(paths[name]), context.bits)
     try:
         lanes = unmask(context, total, list(inputs.finish.plus), list(inputs.finish.minus))
-        return decode(inputs.lanes, lanes, len(inputs.finish.survivors)), _told(inputs, lanes)
+        rotation = rotation_key(context.run_id, context.round, context.model_digest)
+        return decode(inputs.lanes, lanes, len(inputs.finish.survivors), rotation), _told(inputs, lanes)
     except FaultError as error:
         return error.fault.error(), _told(inputs, total, error.fault.code)
 
