@@ -29,6 +29,7 @@ from aimass.client.tasks.mnist import Mnist
 from aimass.proto.plan import PrivacySettings, TrainSettings
 from aimass.proto.task import Task, first_model
 from aimass.proto.tensors import Blob
+from scripts.benches import dp_accuracy, dp_curve
 from scripts.benches.row import Row
 
 _ROWS: Final = 6_400
@@ -64,8 +65,13 @@ class Transformer(Mnist):
         return TransformerLayer()
 
 
-def measure(*, quick: bool) -> list[Row]:
-    """Milliseconds a step, and ours as a multiple of the others', turn by turn."""
+def measure(*, quick: bool, curve: bool = False, full: bool = False) -> list[Row]:
+    """Milliseconds a step, and ours as a multiple of the others', turn by turn; or what private training learns:
+    `curve` against epsilon, `full` against Opacus."""
+    if curve:
+        return dp_curve.curve(seeds=(1,) if quick else (1, 2, 3))
+    if full:
+        return dp_accuracy.full()
     steps, turns = (8, 3) if quick else (40, 7)
     warnings.simplefilter("ignore")  # Opacus's own, about hooks and its generator
     rows: list[Row] = []

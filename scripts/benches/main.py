@@ -40,12 +40,16 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, for daily use")
     parser.add_argument("--peers", action="store_true", help="measure peers too, in an environment of their own")
+    parser.add_argument("--curve", action="store_true", help="dp: accuracy against epsilon, an hour on two cores")
+    parser.add_argument("--full", action="store_true", help="dp: ten epochs of MNIST against Opacus, hours")
     args = parser.parse_args()
+    if (args.curve or args.full) and args.name != "dp":
+        parser.error("--curve and --full are dp's")
     if args.peers and args.name not in WITH_PEERS:
         parser.error(f"{args.name} has no peers")
     if args.peers:
         flower_peer.install()
-    more = {"peers": True} if args.peers else {}
+    more = {name: True for name in ("peers", "curve", "full") if getattr(args, name)}
     rows: list[Row] = importlib.import_module(f"scripts.benches.{args.name}").measure(quick=args.quick, **more)
     wide = max(28, *(len(row.metric) for row in rows))
     for row in rows:

@@ -26,7 +26,10 @@ from aimass.server.drivers.base import Context, Done, StepResult, find_driver
 if TYPE_CHECKING:
     from aimass.client.private_trainer import PrivateTrainer
 
-__all__ = ["Evaluated", "Simulated", "simulate"]
+__all__ = ["Evaluated", "Protect", "Shard", "Simulated", "simulate"]
+
+Protect = Callable[[Contribution], Contribution]
+"""What happens to a training contribution before it is summed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,9 +50,17 @@ class Simulated:
 
 
 def simulate(
-    plan: Plan, task: Task, shards: Sequence[Shard], blobs: Blobs, progress: Callable[[Step], None] = lambda _: None
+    plan: Plan,
+    task: Task,
+    shards: Sequence[Shard],
+    blobs: Blobs,
+    progress: Callable[[Step], None] = lambda _: None,
+    protect: Protect = lambda made: made,
 ) -> Simulated:
-    """Run `plan` over `shards`, whose participants' keys order the sums; the plan's first model is in `blobs`."""
+    """Run `plan` over `shards`, whose participants' keys order the sums; the plan's first model is in `blobs`.
+
+    `protect` stands for what a secure sum adds to training contributions, which is nothing without noise.
+    """
     ordered = sorted(shards, key=lambda shard: shard.participant.encode())
     names = tuple(sorted(shard.participant for shard in ordered))
     models, model, index = ModelStore(blobs), plan.model, 0
@@ -66,6 +77,8 @@ def simulate(
                 counted = step.participants[: step.wanted or None]
                 chosen = [shard for shard in ordered if shard.participant in counted]
                 made = [_contribution(plan, task, shard, step, blobs, states, private) for shard in chosen]
+                if step.kind is StepKind.TRAIN:
+                    made = [protect(one) for one in made]
                 result = StepResult(step, counted, added_metrics(one.metrics for one in made), SpooledSums(made))
                 state = driver.receive(state, result, models, Context(plan, stage, names, index))
                 index = step.index + 1

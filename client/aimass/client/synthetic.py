@@ -1,0 +1,76 @@
+"""Rows of chance that fit a schema and can be learnt: for trying a plan where no public rows are at hand.
+
+A row's label follows from its features: a random linear rule for numbers and categories, a pattern of its own for
+images. So a model that learns beats chance, and noise that destroys learning is seen; how well real rows can be learnt
+is another question.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.client.private_checks import synthetic_rows
+from aimass.client.shards import Shard
+from aimass.proto.manifest import Schema
+from aimass.proto.rows import Batch
+
+__all__ = ["dealt", "learnable_rows"]
+
+_SLIPS: Final = 0.5
+"""Deviation of what a label owes to nothing in the row, where what it owes to the row has one of 1."""
+_GRAIN: Final = 64.0
+"""Deviation of a pixel around its label's pattern."""
+_BRIGHT: Final = 0.3
+
+
+def learnable_rows(schema: Schema, rows: int, seed: int) -> Batch:
+    """So many rows, all labels about as frequent."""
+    batch = synthetic_rows(schema, rows, seed)
+    chance = np.random.default_rng((seed, 1))
+    if batch.images is not None:
+        labels = chance.integers(0, len(schema.label.values), rows)
+        return Batch(batch.numbers, batch.categories, _images(schema, labels, chance), labels)
+    scores = _scores(schema, batch, chance) + _SLIPS * chance.standard_normal(rows)
+    bounds = np.quantile(scores, np.arange(1, len(schema.label.values)) / len(schema.label.values))
+    return Batch(batch.numbers, batch.categories, None, np.searchsorted(bounds, scores).astype(np.int64))
+
+
+def dealt(batch: Batch, partners: int, held_out: float, seed: int) -> tuple[Shard, ...]:
+    """Shards of equal size, the rows dealt at random; of each, the share `held_out` is kept for measuring."""
+    order = np.random.default_rng((seed, 2)).permutation(len(batch.labels))
+    shards = []
+    for place, rows in enumerate(np.array_split(order, partners)):
+        kept = round(held_out * len(rows))
+        shards.append(Shard(f"partner-{place + 1:03}", _taken(batch, rows[kept:]), _taken(batch, rows[:kept])))
+    return tuple(shards)
+
+
+def _scores(schema: Schema, batch: Batch, chance: np.random.Generator) -> npt.NDArray[np.float64]:
+    """A linear rule over what is there, of deviation 1."""
+    low = np.array([column.minimum for column in schema.numbers])
+    high = np.array([column.maximum for column in schema.numbers])
+    numbers = np.nan_to_num((batch.numbers - low) / (high - low) - 0.5) if schema.numbers else batch.numbers
+    total = numbers @ chance.standard_normal(numbers.shape[1])
+    for place, column in enumerate(schema.categories):
+        values = np.append(chance.standard_normal(len(column.values)) / 2, 0.0)  # the last is for missing
+        total = total + values[batch.categories[:, place]]
+    spread = float(total.std())
+    return np.asarray((total - total.mean()) / (spread or 1.0))
+
+
+def _images(schema: Schema, labels: npt.NDArray[np.int64], chance: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """A coarse pattern for each label, bright on dark, with grain."""
+    shape = schema.images[0].shape
+    coarse = 255.0 * (chance.random((len(schema.label.values), 4, 4, *shape[2:])) < _BRIGHT)
+    down, across = (np.arange(size) * 4 // size for size in shape[:2])
+    patterns = coarse[:, down[:, None], across[None, :]]
+    grain = _GRAIN * chance.standard_normal((len(labels), *shape), np.float32)
+    return np.clip(patterns[labels] + grain, 0, 255).astype(np.uint8)
+
+
+def _taken(batch: Batch, rows: npt.NDArray[np.int64]) -> Batch:
+    images = None if batch.images is None else batch.images[rows]
+    return Batch(batch.numbers[rows], batch.categories[rows], images, batch.labels[rows])

@@ -1,0 +1,108 @@
+"""What a plan learns, tried in this process on rows that need no protection: with its noise and without, seed by seed.
+
+A simulated partner trains by the partners' own trainer and the plan's own numbers. What a trial measures is the cost
+of a plan's noise on the rows that it was given, and nothing of the rows that the plan is for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from aimass.privacy.dp.clipping import clip_flat
+from aimass.privacy.dp.gaussian import GridNoise, noised
+from aimass.privacy.dp.streams import NoiseStream
+from aimass.proto.contribution import Contribution
+from aimass.proto.errors import BadInput
+from aimass.proto.plan import Cohort, EvaluateSettings, Plan, PlanDraft
+from aimass.proto.step import Step
+from aimass.proto.storage import FileBlobs
+from aimass.proto.task import Task, first_model
+from aimass.server.simulate import Protect, Shard, simulate
+
+__all__ = ["PartnerNoise", "tried", "without_noise"]
+
+_NEVER = 1_000_000
+_NO_DIGEST = "0" * 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PartnerNoise:
+    """Noise inside a secure sum, as few partners stand for many: each clips to `clip`, and the mean of those that are
+    simulated has a deviation of `mean_deviation` on each element, as the mean of the plan's cohort has."""
+
+    clip: float
+    mean_deviation: float
+
+    def protect(self, partners: int) -> Protect:
+        """What a contribution becomes before the sum; rounding and lanes, which change nothing to see, are left out."""
+        stream = NoiseStream()
+        share = self.mean_deviation * partners**0.5 / self.clip
+
+        def protected(made: Contribution) -> Contribution:
+            group = made.groups["update"]
+            clipped, _ = clip_flat(group.tensors, self.clip)
+            count = sum(array.size for array in clipped.values())
+            flat = np.concatenate([array.reshape(-1).astype(np.float64) for array in clipped.values()])
+            flat = noised(GridNoise(share, self.clip, count), flat, stream)
+            ends = np.cumsum([array.size for array in clipped.values()])[:-1]
+            parts = zip(clipped.items(), np.split(flat, ends), strict=True)
+            noisy = {name: part.reshape(array.shape).astype(array.dtype) for (name, array), part in parts}
+            return dataclasses.replace(
+                made, groups={**made.groups, "update": dataclasses.replace(group, tensors=noisy)}
+            )
+
+        return protected
+
+
+def without_noise(draft: PlanDraft) -> PlanDraft:
+    """The same work without privacy: as many steps, on batches of the size that private ones have in the mean."""
+    if draft.privacy is None:
+        return draft
+    batch = max(1, round(draft.privacy.divisor))
+    return msgspec.structs.replace(
+        draft, privacy=None, train=msgspec.structs.replace(draft.train, batch_size=min(batch, 1_000_000))
+    )
+
+
+def tried(
+    draft: PlanDraft,
+    task: Task,
+    shards: Sequence[Shard],
+    seed: int,
+    noise: PartnerNoise | None = None,
+    progress: Callable[[Step], None] = lambda _: None,
+) -> Mapping[str, float]:
+    """The metrics of the last model over all held-out rows, after a run of `draft` from the first model of `seed`.
+
+    Everybody takes part in every round, and nothing stops early. Raises `BadInput` where training diverges.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        blobs = FileBlobs(Path(folder))
+        plan = _plan(draft, seed, blobs.put([first_model(task, seed)]))
+        protect = (lambda made: made) if noise is None else noise.protect(len(shards))
+        evaluations = simulate(plan, task, shards, blobs, progress, protect).evaluations
+    if not evaluations or not evaluations[-1].metrics:
+        raise BadInput(
+            "the simulation measured nothing: no stage trains, or no row is held out",
+            code="plan.trial",
+            cure="Give the plan a stage of averaging, and the simulation more rows.",
+        )
+    return {name: metric.total / metric.weight for name, metric in evaluations[-1].metrics.items() if metric.weight}
+
+
+def _plan(draft: PlanDraft, seed: int, model: str) -> Plan:
+    plan = draft.complete(_NO_DIGEST, model)
+    return msgspec.structs.replace(
+        plan,
+        seed=seed,
+        cohort=Cohort(),
+        secure=None,
+        early_stop=None,
+        evaluate=msgspec.structs.replace(EvaluateSettings(every=_NEVER), batch_size=plan.evaluate.batch_size),
+    )
