@@ -17,7 +17,17 @@ from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, Refused
-from aimass.proto.plan import Cohort, DistributedNoise, Plan, PrivacySettings, SecureSettings, Stage, TrainSettings
+from aimass.proto.plan import (
+    AnalysisNoise,
+    Cohort,
+    DistributedNoise,
+    MetricNoise,
+    Plan,
+    PrivacySettings,
+    SecureSettings,
+    Stage,
+    TrainSettings,
+)
 from aimass.proto.step import Step, StepKind
 from tests.client.test_active_run import PLAN
 
@@ -35,6 +45,12 @@ def plan(rounds: int = 3, steps: int = 20, noise: float = 3.0) -> Plan:
         train=TrainSettings(batch_size=64, learning_rate=0.1, steps=steps, weight="one"),
         privacy=PrivacySettings(noise_multiplier=noise, clip=1.0, sampling_rate=0.05, delta=1e-5, divisor=50.0),
     )
+
+
+def measured(asked: Plan, metrics: MetricNoise | None, analyses: AnalysisNoise | None) -> Plan:
+    assert asked.privacy is not None
+    privacy = msgspec.structs.replace(asked.privacy, metrics=metrics, analyses=analyses)
+    return msgspec.structs.replace(asked, privacy=privacy)
 
 
 def step(round_: int = 1) -> Step:
@@ -59,6 +75,27 @@ def test_a_step_is_debited_before_it_runs_and_settled_by_what_was_done(tmp_path:
     debit.settle(18, "5" * 64)
     (entry,) = debit.ledger.state.entries.values()
     assert (entry.state, entry.result, entry.events[0].times) == (EntryState.COMMITTED, "5" * 64, 18)
+    budgets.close()
+
+
+def test_evaluations_and_analyses_with_noise_are_debited_one_by_one_and_others_not_at_all(tmp_path: Path) -> None:
+    def asked(kind: StepKind, purpose: str = "") -> Step:
+        return msgspec.structs.replace(step(), kind=kind, purpose=purpose)
+
+    budgets = opened(tmp_path)
+    asked_for = measured(plan(), MetricNoise(noise_multiplier=8.0), AnalysisNoise(noise_multiplier=6.0))
+    spent = []
+    for number, what in enumerate((asked(StepKind.ANALYSE, "statistics"), asked(StepKind.EVALUATE)), 1):
+        debit = budgets.debit(POLICY, "heart", asked_for, RUN, what, 500, 1_000)
+        assert debit is not None
+        with pytest.raises(Refused) as refused:
+            debit.settle(2, "5" * 64)
+        assert refused.value.code == "ledger.E_LEDGER"
+        debit.settle(1, f"{number:064x}")
+        spent.append(debit.ledger.standing()[0].settled.epsilon)
+    assert 0 < spent[0] < spent[1]
+    assert budgets.debit(POLICY, "heart", asked_for, RUN, asked(StepKind.ANALYSE, "averaging"), 500, 1_000) is None
+    assert budgets.debit(POLICY, "heart", plan(), RUN, asked(StepKind.EVALUATE), 500, 1_000) is None
     budgets.close()
 
 
@@ -182,6 +219,7 @@ def test_a_policy_with_a_budget_lets_in_private_plans_alone_and_no_analysis_besi
     assert code(ready, msgspec.structs.replace(plan(), privacy=None)) == "policy.privacy"
     statistics = msgspec.structs.replace(plan(), stages=(Stage(driver="statistics"), *plan().stages))
     assert code(ready, statistics) == "policy.privacy_analyses"
+    assert code(ready, measured(statistics, None, AnalysisNoise(noise_multiplier=4.0))) == Admit.__name__
     open_ = msgspec.structs.replace(ready, release=Release(unprotected=True))
     assert code(open_, statistics) == Admit.__name__
 

@@ -17,7 +17,7 @@ from aimass.proto.contribution import decode_contribution
 from aimass.proto.errors import BadInput, IntegrityError, LimitExceeded, Unavailable
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
-from aimass.proto.plan import EvaluateSettings, PrivacySettings, TrainSettings
+from aimass.proto.plan import AnalysisNoise, EvaluateSettings, MetricNoise, PrivacySettings, TrainSettings
 from aimass.proto.step import StepKind
 from aimass.proto.task import first_model, load, locate
 from aimass.proto.tensors import Blob
@@ -72,7 +72,7 @@ def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bi
             assert "Traceback" in words.read_text()
             assert stat.S_IMODE(words.stat().st_mode) == 0o600
             assert "Traceback" not in caplog.text
-            assert "trainer.py" in caplog.text
+            assert "analyses.py" in caplog.text
             assert (
                 hashlib.sha256((await child.work(order(StepKind.TRAIN), model, state, 1 << 20)).contribution).digest()
                 == first
@@ -106,6 +106,15 @@ def test_a_confined_child_trains_privately_says_its_steps_and_never_repeats_itse
             public = [await child.work(order(StepKind.TRAIN, train=steps), model, state, 1 << 20) for _ in "ab"]
             assert bytes(public[0].contribution) == bytes(public[1].contribution)
             assert public[0].private_steps == 0
+            noised = msgspec.structs.replace(
+                privacy, metrics=MetricNoise(noise_multiplier=1.0), analyses=AnalysisNoise(noise_multiplier=1.0)
+            )
+            for kind, purpose in ((StepKind.EVALUATE, ""), (StepKind.ANALYSE, "statistics")):
+                for asked, private_steps in ((privacy, 0), (noised, 1)):
+                    one = msgspec.structs.replace(order(kind, purpose), privacy=asked)
+                    twice = [await child.work(one, model, state, 1 << 20) for _ in "ab"]
+                    assert {each.private_steps for each in twice} == {private_steps}
+                    assert (bytes(twice[0].contribution) != bytes(twice[1].contribution)) == (private_steps == 1)
         finally:
             await child.stop()
 

@@ -32,8 +32,10 @@ from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput, IntegrityError, Refused
 from aimass.proto.plan import (
+    AnalysisNoise,
     Cohort,
     DistributedNoise,
+    MetricNoise,
     Plan,
     PrivacySettings,
     SecureSettings,
@@ -389,3 +391,48 @@ def test_noise_too_narrow_to_be_what_is_accounted_lets_nothing_out() -> None:
     with pytest.raises(Refused) as refused:
         release(sent(weight=1.0), narrow, step(), MODEL, POLICY, run_id=RUN)
     assert refused.value.code == "secagg.E_POLICY"
+
+
+MEASURED = msgspec.structs.replace(
+    PRIVATE,
+    privacy=msgspec.structs.replace(
+        PRIVACY, metrics=MetricNoise(noise_multiplier=4.0), analyses=AnalysisNoise(noise_multiplier=3.0)
+    ),
+)
+EVALUATED = memoryview(Contribution({}, {"loss": Metric(1.0, 2.0), "secret": Metric(1.0, 2.0)}, {"auc": 0.9}).encode())
+ANALYSED = sent(dtype=np.float64, weight=1.0, group="statistics")
+
+
+@pytest.mark.parametrize("secure", [None, SECURE])
+def test_metrics_with_noise_leave_a_data_set_with_a_budget_and_say_so(secure: SecureSettings | None) -> None:
+    plan = msgspec.structs.replace(MEASURED, secure=secure)
+    told = "noised score histogram (noise 4, 20 bins)"
+    released = release(EVALUATED, plan, step(StepKind.EVALUATE), MODEL, POLICY, private_steps=1, accounted=True)
+    assert (released.metrics, released.figures) == (("loss",), ("auc",))
+    assert released.mechanisms == (told, "plain sum" if secure is None else "secure aggregation (malicious, 20 bits)")
+    assert not released.repeatable
+
+
+def test_metrics_without_noise_stay_and_those_whose_noise_was_forgotten_stop_the_step() -> None:
+    kept = release(EVALUATED, PRIVATE, step(StepKind.EVALUATE), MODEL, POLICY, accounted=True)
+    assert (kept.metrics, kept.figures) == ((), ())
+    for accounted in (True, False):
+        with pytest.raises(Refused) as caught:
+            release(EVALUATED, MEASURED, step(StepKind.EVALUATE), MODEL, POLICY, private_steps=0, accounted=accounted)
+        assert caught.value.code == "release.private"
+
+
+def test_what_comes_with_a_noised_update_has_no_noise_and_stays() -> None:
+    released = release(sent(), MEASURED, step(), MODEL, POLICY, private_steps=20, accounted=True)
+    assert (released.metrics, released.figures) == ((), ())
+
+
+def test_an_analysis_with_noise_leaves_a_data_set_with_a_budget_and_without_it_does_not() -> None:
+    asked = step(StepKind.ANALYSE, "statistics")
+    released = release(ANALYSED, MEASURED, asked, MODEL, POLICY, private_steps=1, accounted=True)
+    assert released.mechanisms == ("noised statistics (noise 3)", "plain sum")
+    assert (released.tensors, released.metrics) == (1, ())
+    for plan, steps, code in ((PRIVATE, 0, "release.budget"), (MEASURED, 0, "release.private")):
+        with pytest.raises(Refused) as caught:
+            release(ANALYSED, plan, asked, MODEL, POLICY, private_steps=steps, accounted=True)
+        assert caught.value.code == code

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import dp_accounting
 import msgspec
 import numpy as np
 import pytest
+from dp_accounting.pld import PLDAccountant
 
 from aimass.client.private_terms import (
     ROUNDING,
+    analysis_events,
     grid_noise,
     planned_events,
+    round_events,
     step_events,
     trained_elements,
     training_event,
 )
 from aimass.privacy.dp.accounting import Accountant
-from aimass.privacy.dp.events import DiscreteGaussian, PoissonGaussian, Relation, Terms, TruncatedPoissonGaussian, Unit
+from aimass.privacy.dp.events import (
+    DiscreteGaussian,
+    Gaussian,
+    PoissonGaussian,
+    Relation,
+    Terms,
+    TruncatedPoissonGaussian,
+    Unit,
+)
 from aimass.privacy.secagg.rounds import noise_of
 from aimass.proto.errors import Refused
 from aimass.proto.plan import (
+    AnalysisNoise,
     Cohort,
     DistributedNoise,
+    EvaluateSettings,
+    MetricNoise,
     Plan,
     PrivacySettings,
     SecureSettings,
@@ -30,6 +45,7 @@ from aimass.proto.plan import (
 )
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import Array, Blob, encode_numpy
+from tests.client.test_active_run import PLAN
 
 PRIVACY = PrivacySettings(noise_multiplier=1.1, clip=1.0, sampling_rate=256 / 60_000, delta=1e-5, divisor=256.0)
 TERMS = Terms(unit=Unit.EXAMPLE, relation=Relation.ADD_OR_REMOVE_ONE, delta=PRIVACY.delta)
@@ -113,3 +129,47 @@ def test_noise_that_is_not_what_is_accounted_has_no_price() -> None:
     with pytest.raises(Refused) as refused:
         step_events(narrow, StepKind.TRAIN, 500, 100)
     assert refused.value.code == "secagg.E_POLICY"
+
+
+MEASURED = msgspec.structs.replace(
+    PLAN,
+    stages=(Stage(driver="statistics"), Stage(driver="averaging", options={"rounds": 5})),
+    train=TrainSettings(batch_size=64, learning_rate=0.1, steps=20, weight="one"),
+    evaluate=EvaluateSettings(every=2),
+    privacy=msgspec.structs.replace(
+        PRIVACY,
+        sampling_rate=0.05,
+        metrics=MetricNoise(noise_multiplier=8.0),
+        analyses=AnalysisNoise(noise_multiplier=4.0),
+    ),
+)
+
+
+def test_a_plan_costs_its_trainings_its_evaluations_and_its_analyses_by_the_library_itself() -> None:
+    accountant = PLDAccountant()
+    sampled = dp_accounting.PoissonSampledDpEvent(0.05, dp_accounting.GaussianDpEvent(1.1 * 0.999))
+    accountant.compose(dp_accounting.SelfComposedDpEvent(sampled, 5 * 20))
+    accountant.compose(dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(8.0), 3))
+    accountant.compose(dp_accounting.GaussianDpEvent(4.0))
+    events = tuple(planned_events(MEASURED, 10_000, 1_000))
+    assert Accountant().figure(TERMS, events).epsilon == pytest.approx(accountant.get_epsilon(1e-5), rel=2e-4)
+    assert [event.times for event in events] == [100, 3, 1]
+    begun = {"train:": 5, "evaluate:": 1, "analyse:statistics": 1}
+    assert [event.times for event in planned_events(MEASURED, 10_000, 1_000, begun)] == [2]
+
+
+def test_the_price_of_metrics_and_analyses_is_a_gaussian_of_no_more_noise_than_they_have() -> None:
+    for kind, purpose, most in ((StepKind.EVALUATE, "", 8.0), (StepKind.ANALYSE, "statistics", 4.0)):
+        (event,) = step_events(MEASURED, kind, 10_000, 1_000, purpose=purpose)
+        assert isinstance(event.mechanism, Gaussian)
+        assert most * (1 - 1e-5) < event.mechanism.sigma < most
+        assert (event.unit, event.times) == (Unit.EXAMPLE, 1)
+    assert len(round_events(MEASURED, 10_000, 1_000)) == 2
+    assert analysis_events(MEASURED) == step_events(MEASURED, StepKind.ANALYSE, 1, 1, purpose="statistics")
+
+
+def test_what_has_no_noise_or_does_not_exist_has_no_price() -> None:
+    bare = msgspec.structs.replace(MEASURED, privacy=PRIVACY)
+    assert step_events(bare, StepKind.EVALUATE, 1, 1) == ()
+    assert step_events(bare, StepKind.ANALYSE, 1, 1, purpose="statistics") == ()
+    assert step_events(MEASURED, StepKind.ANALYSE, 1, 1, purpose="averaging") == ()

@@ -107,3 +107,45 @@ def test_a_plan_without_noise_is_declined_by_the_data_sets_that_have_a_budget(ho
     assert view.summary.state == "failed"
     assert "policy.privacy" in view.summary.reason
     assert Path(house.folder / "cleveland" / "state" / "ledgers" / "heart" / "ledger.jsonl").is_file()
+
+
+HOSPITALS = ("cleveland", "hungarian", "long-beach", "switzerland")
+WITH_METRICS = """
+[privacy.metrics]
+noise_multiplier = 6.0
+bins = 6
+[privacy.analyses]
+noise_multiplier = 5.0
+[early_stop]
+metric = "auc"
+patience = 5
+[[stages]]
+driver = "statistics"
+[[stages]]
+"""
+
+
+def test_metrics_and_statistics_leave_with_noise_that_the_ledger_pays_for(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        open_hospitals(house, HOSPITALS)
+        for name in HOSPITALS:
+            policy = tmp_path / name / "policy.toml"
+            policy.write_text(policy.read_text() + BUDGET)
+        plan = PLAN.format(rounds=3).replace("quorum = 2", "quorum = 4").replace("[[stages]]", WITH_METRICS)
+        (tmp_path / "plan.toml").write_text(plan)
+        with Federation.open(tmp_path / "scientist") as federation:
+            view = federation.submit(tmp_path / "plan.toml").wait()
+        assert view.summary.state == "finished", view.summary.reason
+        measured = [step.metrics["auc"].mean for step in view.steps if step.metrics]
+        assert len(measured) == 3
+        assert all(0 <= auc <= 1 for auc in measured)
+        accountant = PLDAccountant()
+        sampled = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(2.0 * 0.999))
+        accountant.compose(dp_accounting.SelfComposedDpEvent(sampled, 3 * 5))
+        accountant.compose(dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(6.0), 3))
+        accountant.compose(dp_accounting.GaussianDpEvent(5.0))
+        for name in HOSPITALS:
+            assert spent(house, name) == pytest.approx(accountant.get_epsilon(1e-4), abs=1e-3)
+            told = {line["kind"]: line["mechanisms"] for line in house.run("client", "journal", "--dir", name)}
+            assert told["evaluate"] == ["noised score histogram (noise 6, 6 bins)", "plain sum"]
+            assert told["analyse:statistics"] == ["noised statistics (noise 5)", "plain sum"]

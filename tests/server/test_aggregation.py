@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
+import math
+import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from aimass.proto.contribution import Contribution, Group, Metric, decode_contribution
 from aimass.proto.elements import as_float64
-from aimass.proto.plan import Plan, Stage, TaskRef, TrainSettings
+from aimass.proto.plan import AnalysisNoise, Plan, PrivacySettings, Stage, TaskRef, TrainSettings
 from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Array, Blob, encode_numpy
 from aimass.server.aggregation.models import BLOCK, ModelStore
@@ -144,6 +150,59 @@ def test_statistics_give_mean_and_deviation_of_all_rows_together(tmp_path: Path)
     np.testing.assert_allclose(learnt.numpy("preprocess.mean"), np.nanmean(pooled, axis=0), rtol=1e-12)
     np.testing.assert_allclose(learnt.numpy("preprocess.scale"), np.nanstd(pooled, axis=0), rtol=1e-9)
     assert isinstance(statistics.next(state, context), Done)
+
+
+@given(
+    arrays(np.float64, (3, 4), elements=st.floats(-1e5, 1e5)),
+    st.floats(0.1, 100),
+)
+def test_whatever_noise_makes_of_the_sums_mean_and_scale_are_ones_that_numbers_to_one_can_have(
+    sums: npt.NDArray[np.float64], multiplier: float
+) -> None:
+    privacy = PrivacySettings(
+        noise_multiplier=1.0, clip=1.0, sampling_rate=0.1, delta=1e-5, divisor=1.0,
+        analyses=AnalysisNoise(noise_multiplier=multiplier),
+    )  # fmt: skip
+    mean, scale = standardised(sums, privacy)
+    assert (np.abs(mean) <= 1).all()
+    assert ((scale > 0) & (scale <= 1)).all()
+    unknown = sums[0] <= multiplier * math.sqrt(3 * 4)
+    assert (mean[unknown] == 0).all()
+    assert (scale[unknown] == 1).all()
+
+
+def test_a_spread_that_is_lost_in_the_noise_is_taken_to_be_as_large_as_that() -> None:
+    sums = np.array([[900.0], [450.0], [200.0]])  # z of 0.5, and a sum of squares that noise has made too small
+    privacy = PrivacySettings(
+        noise_multiplier=1.0, clip=1.0, sampling_rate=0.1, delta=1e-5, divisor=1.0,
+        analyses=AnalysisNoise(noise_multiplier=5.0),
+    )  # fmt: skip
+    (mean,), (scale,) = standardised(sums, privacy)
+    assert mean == 0.5
+    assert scale == pytest.approx(math.sqrt(5.0 * math.sqrt(3) / 900))
+    assert standardised(sums, None)[1] == 1.0  # without noise: a column that is constant
+
+
+def standardised(
+    sums: npt.NDArray[np.float64], privacy: PrivacySettings | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and scale that one partner's count, sum and sum of squares lead to."""
+    zero, one = np.zeros(sums.shape[1]), np.ones(sums.shape[1])
+    model = {"preprocess.shift": zero, "preprocess.span": one, "preprocess.mean": zero, "preprocess.scale": one}
+    parts = dict(zip(("count", "sum", "sum_of_squares"), sums, strict=True))
+    made = decode_contribution(Blob(Contribution({"statistics": Group(1.0, parts)}, {}, {}).encode()))
+    stage = Stage(driver="statistics")
+    private = msgspec.structs.replace(
+        plan(stage), train=TrainSettings(batch_size=1, learning_rate=0.1, steps=1, weight="one"), privacy=privacy
+    )
+    context = Context(private, stage, ("a",), 0)
+    with tempfile.TemporaryDirectory() as folder:
+        blobs = FileBlobs(Path(folder))
+        start = StatisticsState(model=blobs.put([encode_numpy(model)]))
+        (step,) = statistics.next(start, context)  # type: ignore[misc]
+        result = StepResult(step, ("a",), {}, SpooledSums([made]))
+        learnt = Blob(blobs.open(statistics.receive(start, result, ModelStore(blobs), context).model))
+        return learnt.numpy("preprocess.mean").copy(), learnt.numpy("preprocess.scale").copy()
 
 
 def test_a_model_of_several_blocks_and_kinds_is_edited_in_place_of_each_element(tmp_path: Path) -> None:

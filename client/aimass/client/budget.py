@@ -52,6 +52,7 @@ class Debit:
     number: int
     plan: Plan
     kind: StepKind
+    purpose: str
     elements: int
     units: int
     widest: Unit
@@ -69,7 +70,7 @@ class Debit:
                 value=steps,
                 cure="The installed software differs between daemon and child: install it again.",
             )
-        done = step_events(self.plan, self.kind, self.elements, self.units, steps, self.widest)
+        done = step_events(self.plan, self.kind, self.elements, self.units, steps, self.widest, self.purpose)
         self.ledger.commit(self.number, done, result)
 
 
@@ -127,7 +128,7 @@ class Budgets:
         Raises `Refused` where it does not fit the budget: then the child must not be given the order.
         """
         widest = widest_of(budgets_of(policy, data_set))
-        events = step_events(plan, step.kind, elements, units, widest=widest)
+        events = step_events(plan, step.kind, elements, units, widest=widest, purpose=step.purpose)
         if not events and step.kind is not StepKind.TRAIN:
             return None
         ledger = self.ledger(policy, data_set)
@@ -141,7 +142,7 @@ class Budgets:
             )
         entry = ledger.reserve(run_id=run_id, round_=step.round, purpose=str(step.kind), events=events)
         ledger.start(entry.number)
-        return Debit(ledger, entry.number, plan, step.kind, elements, units, widest)
+        return Debit(ledger, entry.number, plan, step.kind, step.purpose, elements, units, widest)
 
     def close(self) -> None:
         """Let the ledgers go; what is open in them is spent from the next start on."""

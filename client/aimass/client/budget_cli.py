@@ -82,11 +82,11 @@ def _told(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -
 
 
 def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[dict[str, Any]]:
-    """One more round of a plan: the figure with it, and how many rounds fit."""
+    """One more round of a plan, after its analyses: the figure with it, and how many rounds fit."""
     from collections import Counter
 
     from aimass.client.budget import widest_of
-    from aimass.client.private_terms import round_events
+    from aimass.client.private_terms import analysis_events, round_events
     from aimass.privacy.dp.calibrate import rounds_left
     from aimass.privacy.dp.events import tally
     from aimass.proto.errors import BadInput
@@ -98,6 +98,7 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
         raise BadInput("the plan has no differential privacy", code="budget.plan", value=plan.name)
     counted = Counter(ledger.settled())
     counted.update(ledger.pending())
+    counted.update(tally(analysis_events(plan)))
     rows = []
     for budget in ledger.budgets:
         after = Counter(counted)

@@ -62,8 +62,8 @@ class Release(Value, frozen=True):
     """What may leave beside the sum: names of metrics that are summed, of figures shown for this partner alone.
 
     A figure is no part of any sum: the server sees this partner's own number, under secure aggregation too. Metrics,
-    figures and analyses of a data set with a privacy budget stay here, since they are data without noise, unless they
-    may leave `unprotected`, beside the budget.
+    figures and analyses of a data set with a privacy budget leave with the noise that the plan gives them, which its
+    budget pays for. Without noise they stay here, unless they may leave `unprotected`, beside the budget.
     """
 
     metrics: tuple[str, ...] = ("loss", "accuracy", "auc")
@@ -282,8 +282,11 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
     ]
     if policy.protected(data_set):
         asked = sorted({stage.driver for stage in plan.stages} & set(policy.release.analyses))
-        limit = "none without noise (release.unprotected)"
-        rules.append(Rule("privacy_analyses", ", ".join(asked) or "none", limit, not asked))
+        noise = plan.privacy.analyses if plan.privacy is not None else None
+        told = ", ".join(asked) or "none"
+        told += f", noise {noise.noise_multiplier:g}" if asked and noise is not None else ""
+        limit = "none without noise (privacy.analyses in the plan, or release.unprotected)"
+        rules.append(Rule("privacy_analyses", told, limit, not asked or noise is not None))
     return tuple(rules)
 
 

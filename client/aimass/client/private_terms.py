@@ -13,6 +13,7 @@ from aimass.privacy.dp.events import (
     MOST_TIMES,
     DiscreteGaussian,
     Event,
+    Gaussian,
     PoissonGaussian,
     TruncatedPoissonGaussian,
     Unit,
@@ -23,14 +24,27 @@ from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.rounds import noise_of
 from aimass.proto.elements import FLOATS
 from aimass.proto.errors import Refused
-from aimass.proto.plan import Plan, PlanDraft, PrivacySettings, SecureSettings, planned_steps
+from aimass.proto.plan import (
+    AnalysisNoise,
+    MetricNoise,
+    Plan,
+    PlanDraft,
+    PrivacySettings,
+    SecureSettings,
+    planned_steps,
+)
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import Layout
 
 __all__ = [
+    "ANALYSES",
+    "MOST_COLUMNS",
     "ROUNDING",
+    "analysis_events",
+    "analysis_noise",
     "contribution_event",
     "grid_noise",
+    "metric_noise",
     "planned_events",
     "round_events",
     "step_events",
@@ -45,6 +59,12 @@ ROUNDING: Final = 1e-3
 """Part of the clip by which sums of neighbours may differ beyond it. Norms and sums are float64, but one row more moves
 others to other places in a batch, where kernels of float32 may round their gradients otherwise. No proof, but far above
 the 1e-5 that the tests allow; it costs a thousandth of the noise."""
+
+ANALYSES: Final = ("statistics",)
+"""The analyses that there are, each by the name of its driver: no other can be asked for, or cost anything."""
+MOST_COLUMNS: Final = 1 << 16
+"""Numeric columns that an analysis is priced for, so that its price is known before its model is; the least price is a
+millionth below it."""
 
 
 def grid_noise(privacy: PrivacySettings, elements: int) -> GridNoise:
@@ -68,6 +88,18 @@ def units_of(privacy: PrivacySettings | None, rows: int, persons: int) -> int:
     return persons
 
 
+def metric_noise(setting: MetricNoise) -> GridNoise:
+    """The noise of a histogram in which one row is in one cell."""
+    return GridNoise(setting.noise_multiplier, 1.0, 2 * setting.bins)
+
+
+def analysis_noise(setting: AnalysisNoise, columns: int) -> GridNoise:
+    """The noise of sums to which a row adds three numbers within [-1, 1] for each numeric column."""
+    if columns > MOST_COLUMNS:
+        raise Refused("an analysis of so many columns has no price", code="private.columns", limit=MOST_COLUMNS)
+    return GridNoise(setting.noise_multiplier, math.sqrt(3 * columns), 3 * columns)
+
+
 def step_events(
     plan: Plan | PlanDraft,
     kind: StepKind,
@@ -75,17 +107,32 @@ def step_events(
     units: int,
     steps: int | None = None,
     widest: Unit = Unit.EXAMPLE,
+    purpose: str = "",
 ) -> tuple[Event, ...]:
     """What one step of a plan costs a data set: all that its ledger reserves for it, nothing where it is not private.
 
     `elements` are those that are trained, None where the model is not here yet. A training step costs as much as its
-    optimiser's `steps`, the plan's unless others were done. `widest` is the largest unit that a budget is for.
-
-    Private training and noise inside the sum each bound one and the same release. Both are priced, which is more than
-    is spent and never less; training that has no bound for `widest` is left to the noise, which has one for every unit.
+    optimiser's `steps`, the plan's unless others were done; any other step is one. `widest` is the largest unit that a
+    budget is for.
     """
-    if kind is not StepKind.TRAIN:
-        return ()
+    privacy = plan.privacy
+    if kind is StepKind.TRAIN:
+        return _training_events(plan, elements, units, steps, widest)
+    if kind is StepKind.EVALUATE and privacy is not None and privacy.metrics is not None:
+        return (_one_sum(metric_noise(privacy.metrics), steps),)
+    if kind is StepKind.ANALYSE and privacy is not None and privacy.analyses is not None and purpose in ANALYSES:
+        return (_one_sum(analysis_noise(privacy.analyses, MOST_COLUMNS), steps),)
+    return ()
+
+
+def _training_events(
+    plan: Plan | PlanDraft, elements: int | None, units: int, steps: int | None, widest: Unit
+) -> tuple[Event, ...]:
+    """Private training and noise inside the sum each bound one and the same release.
+
+    Both are priced, which is more than is spent and never less; training that has no bound for `widest` is left to the
+    noise, which has one for every unit.
+    """
     whole = contribution_event(plan.secure, elements)
     if plan.privacy is None or plan.train.steps is None:
         return (whole,) if whole else ()
@@ -96,12 +143,24 @@ def step_events(
     return (training, whole) if training.unit.size >= widest.size else (whole,)
 
 
+def _one_sum(noise: GridNoise, times: int | None) -> Event:
+    """A sum over all rows, without any sampling."""
+    return Event(mechanism=Gaussian(sigma=noise.accounted), unit=Unit.EXAMPLE, times=1 if times is None else times)
+
+
 def round_events(
     plan: Plan | PlanDraft, elements: int | None, units: int, widest: Unit = Unit.EXAMPLE
 ) -> tuple[Event, ...]:
     """What one round of training costs, with the evaluation that follows it."""
     kinds = (StepKind.TRAIN, StepKind.EVALUATE) if plan.evaluate.every else (StepKind.TRAIN,)
     return tuple(event for kind in kinds for event in step_events(plan, kind, elements, units, widest=widest))
+
+
+def analysis_events(plan: Plan | PlanDraft) -> tuple[Event, ...]:
+    """What the analyses cost that a plan has beside its rounds, once for each stage."""
+    return tuple(
+        event for stage in plan.stages for event in step_events(plan, StepKind.ANALYSE, 0, 0, purpose=stage.driver)
+    )
 
 
 def planned_events(
@@ -118,7 +177,7 @@ def planned_events(
     analyses = dict.fromkeys((StepKind.ANALYSE, stage.driver) for stage in plan.stages)
     for kind, purpose in ((StepKind.TRAIN, ""), (StepKind.EVALUATE, ""), *analyses):
         left = planned_steps(plan, kind, purpose) - begun.get(f"{kind}:{purpose}", 0)
-        for event in step_events(plan, kind, elements, units, widest=widest) if left > 0 else ():
+        for event in step_events(plan, kind, elements, units, widest=widest, purpose=purpose) if left > 0 else ():
             if left * event.times > MOST_TIMES:
                 raise Refused(
                     "a plan of so many private steps has no price",

@@ -22,15 +22,16 @@ import torch
 from aimass.client.optimizer_state import restore_optimizer, store_optimizer
 from aimass.client.private_checks import require_private
 from aimass.client.private_gradients import ClippedSums, row_losses, trained
+from aimass.client.private_metrics import measures_of, noised_metrics
 from aimass.client.private_sampling import PersonSampler, RowSampler, Sampler, VirtualBatch
 from aimass.client.private_terms import grid_noise, units_of
 from aimass.client.shards import Shard
-from aimass.client.trainer import on_one_thread, optimizer_of, update_of
+from aimass.client.trainer import held_out_probabilities, of_metrics, on_one_thread, optimizer_of, update_of
 from aimass.privacy.dp.gaussian import GridNoise, noised
 from aimass.privacy.dp.streams import NoiseStream, Token
 from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput, Refused
-from aimass.proto.plan import PrivacySettings, TrainSettings
+from aimass.proto.plan import MetricNoise, PrivacySettings, TrainSettings
 from aimass.proto.task import Task, load_parameters
 from aimass.proto.tensors import Blob
 
@@ -56,7 +57,7 @@ class PrivatelyTrained:
 
 
 class PrivateTrainer:
-    """Trains one task's model privately, after it has looked whether that can be done; it looks once.
+    """Trains and evaluates one task's model privately, after it has looked whether that can be done; it looks once.
 
     `token` gives secret bytes, `noise` makes the noise of one training; both are for tests to replace.
     """
@@ -86,9 +87,7 @@ class PrivateTrainer:
         """
         if settings.steps is None:
             raise BadInput("a private step counts its steps", code="private.steps", cure="Give `train.steps`.")
-        if not self._looked:
-            require_private(self._task)
-            self._looked = True
+        self._look()
         # Nothing here repeats, so nothing is gained by slower kernels. Torch's own randomness is for dropout: a mask
         # falls on a place in the batch, and which row has that place depends on who else was drawn; only masks that
         # nobody knows are the same to every row. A server knows the plan's seed.
@@ -100,6 +99,23 @@ class PrivateTrainer:
         state = self._optimise(model, shard, local_state, settings, privacy)
         _keep_the_rest(model, parameters)
         return PrivatelyTrained(update_of(model, parameters, 1.0, settings), state, settings.steps)
+
+    def evaluate(self, shard: Shard, parameters: Blob, setting: MetricNoise) -> Contribution:
+        """Noised metrics of `parameters` on the held-out rows; raises `Refused` as `train` does.
+
+        Each row is scored alone: beside others a kernel may round it otherwise, and one row more would then move others
+        over the edges of their bins.
+        """
+        self._look()
+        chances = held_out_probabilities(self._task, shard, parameters, 1, self._device)
+        metrics = noised_metrics(chances, shard.held_out.labels, setting, NoiseStream(self._token))
+        names = measures_of(self._task)
+        return of_metrics({name: metric for name, metric in metrics.items() if name in names})
+
+    def _look(self) -> None:
+        if not self._looked:
+            require_private(self._task)
+            self._looked = True
 
     def _optimise(
         self,

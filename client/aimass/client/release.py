@@ -85,25 +85,30 @@ def release(
     can predict; `private_steps` is how many private steps the child says it did. Of one contribution of a plan with
     noise inside its sums, each call is another release: call once for a debit, and keep what it gives.
 
-    With `accounted` nothing leaves but a noised update, which a privacy ledger accounts for.
+    With `accounted` nothing leaves but what has noise, which a privacy ledger accounts for: updates, and metrics and
+    analyses where the plan gives them noise of their own.
 
     Raises `Refused` where the policy demands secure aggregation and the plan has none, or does not allow the step's
     analysis, or where training was not as private as the plan; `BadInput` for a contribution that does not fit the
     step.
     """
     applied = postprocessors or {}
-    _check_allowed(plan, step, policy, accounted=accounted)
+    _check_allowed(plan, step, policy)
     private = _private(plan, step, private_steps)
+    if accounted:
+        _check_accounted(step, private)
     contribution = decode_contribution(Blob(child_bytes))
     expected = _expected(step, contribution, model)
     check_contribution(contribution, expected, Limits(norm=policy.bounds.norm))
     for process in applied.values():
         contribution = process(contribution)
     metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)
-    names, figures = (frozenset[str](), frozenset[str]()) if accounted else (metrics, frozenset(policy.release.figures))
+    figures = frozenset(policy.release.figures)
+    if accounted and not (private and step.kind is StepKind.EVALUATE):
+        metrics, figures = set(), frozenset()
     kept = Contribution(
         groups={name: Group(group.weight, _own(group.tensors)) for name, group in contribution.groups.items()},
-        metrics={name: metric for name, metric in contribution.metrics.items() if name in names},
+        metrics={name: metric for name, metric in contribution.metrics.items() if name in metrics},
         figures={name: value for name, value in contribution.figures.items() if name in figures},
     )
     released = Released(
@@ -125,7 +130,7 @@ def release(
     )
 
 
-def _check_allowed(plan: Plan, step: Step, policy: Policy, *, accounted: bool) -> None:
+def _check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
     """Raise `Refused` where nothing of such a step may leave, whatever it holds."""
     if policy.secure_aggregation and plan.secure is None:
         raise Refused(
@@ -141,12 +146,16 @@ def _check_allowed(plan: Plan, step: Step, policy: Policy, *, accounted: bool) -
             value=step.purpose,
             limit=", ".join(policy.release.analyses) or "none",
         )
-    if accounted and step.kind not in (StepKind.TRAIN, StepKind.EVALUATE):
+
+
+def _check_accounted(step: Step, private: tuple[str, ...]) -> None:
+    """Raise `Refused` for an analysis without noise."""
+    if step.kind not in (StepKind.TRAIN, StepKind.EVALUATE) and not private:
         raise Refused(
-            "this data set has a privacy budget, and an analysis carries no noise",
+            "this data set has a privacy budget, and the analysis carries no noise",
             code="release.budget",
             value=step.purpose,
-            limit="release.unprotected in the policy",
+            limit="privacy.analyses in the plan, or release.unprotected in the policy",
         )
 
 
@@ -155,19 +164,35 @@ def _private(plan: Plan, step: Step, done: int) -> tuple[str, ...]:
 
     It is the child's word, which is worth what the approved task's code is worth.
     """
-    privacy = plan.privacy
-    if privacy is None or step.kind is not StepKind.TRAIN:
+    promised = _promised(plan, step)
+    if promised is None:
         return ()
-    if done != plan.train.steps:
+    wanted, told = promised
+    if done != wanted:
         raise Refused(
-            "training did not do the private steps of the plan: nothing of it leaves",
+            "the step was not as private as the plan: nothing of it leaves",
             code="release.private",
             value=done,
-            limit=plan.train.steps,
+            limit=wanted,
         )
-    noise, clip, rate = privacy.noise_multiplier, privacy.clip, privacy.sampling_rate
-    persons = f"persons of {privacy.rows_per_person} rows at most, " if privacy.unit == "person" else ""
-    return (f"DP-SGD ({persons}noise {noise:g}, clip {clip:g}, rate {rate:g}, {done} steps)",)
+    return (told,)
+
+
+def _promised(plan: Plan, step: Step) -> tuple[int | None, str] | None:
+    """How many private steps the plan has in a step of the run, and what they are."""
+    privacy = plan.privacy
+    if privacy is None:
+        return None
+    if step.kind is StepKind.TRAIN:
+        persons = f"persons of {privacy.rows_per_person} rows at most, " if privacy.unit == "person" else ""
+        noise, clip, rate, steps = privacy.noise_multiplier, privacy.clip, privacy.sampling_rate, plan.train.steps
+        return steps, f"DP-SGD ({persons}noise {noise:g}, clip {clip:g}, rate {rate:g}, {steps} steps)"
+    if step.kind is StepKind.EVALUATE and privacy.metrics is not None:
+        metrics = privacy.metrics
+        return 1, f"noised score histogram (noise {metrics.noise_multiplier:g}, {metrics.bins} bins)"
+    if step.kind is StepKind.ANALYSE and privacy.analyses is not None:
+        return 1, f"noised {step.purpose} (noise {privacy.analyses.noise_multiplier:g})"
+    return None
 
 
 def _lanes(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,18 @@ import torch
 
 from aimass.client.optimizer_state import restore_optimizer, store_optimizer
 from aimass.client.shards import Shard
-from aimass.proto.contribution import Contribution, Group, group_norm
-from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.contribution import Contribution, Group, Metric, group_norm
+from aimass.proto.errors import BadInput
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.task import Task, load_parameters
 from aimass.proto.tensors import Blob
 
 __all__ = [
     "Device",
-    "analyse",
     "choose_device",
     "evaluate",
+    "held_out_probabilities",
+    "of_metrics",
     "on_one_thread",
     "optimizer_of",
     "train",
@@ -183,31 +184,22 @@ def evaluate(
     task: Task, shard: Shard, parameters: Blob, settings: EvaluateSettings, device: str = "cpu"
 ) -> Contribution:
     """Measures of `parameters` on the held-out rows, as sums; and as figures of this participant alone."""
+    if len(shard.held_out.labels) == 0:
+        return Contribution({}, {}, {})
+    chances = held_out_probabilities(task, shard, parameters, settings.batch_size, device)
+    return of_metrics(task.measures(chances, shard.held_out.labels))
+
+
+def held_out_probabilities(
+    task: Task, shard: Shard, parameters: Blob, size: int, device: str
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """float64 [held-out rows, labels], computed `size` rows at a time."""
     _deterministic(bytes(32))
     model = task.build()
     load_parameters(model, parameters)
-    if len(shard.held_out.labels) == 0:
-        return Contribution({}, {}, {})
-    chances = task.probabilities(model.to(device), shard.held_out, settings.batch_size)
-    metrics = task.measures(chances, shard.held_out.labels)
+    return task.probabilities(model.to(device), shard.held_out, size)
+
+
+def of_metrics(metrics: Mapping[str, Metric]) -> Contribution:
+    """Metrics as a step sends them: for the sum, and as figures of this participant alone."""
     return Contribution({}, metrics, {name: metric.total / metric.weight for name, metric in metrics.items()})
-
-
-def analyse(name: str, shard: Shard, parameters: Blob) -> Contribution:
-    """A built-in analysis. `statistics`: count, sum and sum of squares of z = (x - shift) / span by numeric column.
-
-    float64 [numbers] each, over the training rows; z lies in [-1, 1] because the schema's bounds are public, so the
-    sums are well conditioned and their sensitivity is known.
-    """
-    if name != "statistics":
-        raise NotFound("no such analysis", code="trainer.analysis", value=name, limit="statistics")
-    shift, span = parameters.numpy("preprocess.shift"), parameters.numpy("preprocess.span")
-    z = (shard.train.numbers.astype(np.float64) - shift) / span
-    present = ~np.isnan(z)
-    z = np.where(present, z, 0.0)
-    tensors = {
-        "count": present.sum(axis=0).astype(np.float64),
-        "sum": z.sum(axis=0),
-        "sum_of_squares": (z * z).sum(axis=0),
-    }
-    return Contribution({"statistics": Group(1.0, tensors)}, {}, {})

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from aimass.client import trainer
+from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.shards import Shard
+from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.plan import Plan
 from aimass.proto.rng import stream_seed
@@ -119,7 +121,11 @@ def _contribution(
             state = states.get(shard.participant, b"")
             made, states[shard.participant] = trainer.train(task, shard, parameters, state, seed, plan.train)
             return made
+        case StepKind.EVALUATE if plan.privacy is not None and plan.privacy.metrics is not None and private is not None:
+            return private.evaluate(shard, parameters, plan.privacy.metrics)
         case StepKind.EVALUATE:
             return trainer.evaluate(task, shard, parameters, plan.evaluate)
+        case _ if plan.privacy is not None and plan.privacy.analyses is not None:
+            return analyse_privately(step.purpose, shard, parameters, plan.privacy.analyses, NoiseStream())
         case _:
-            return trainer.analyse(step.purpose, shard, parameters)
+            return analyse(step.purpose, shard, parameters)

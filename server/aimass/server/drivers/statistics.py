@@ -2,11 +2,12 @@
 
 One step asks each partner for count, sum and sum of squares of z = (x - shift) / span by numeric column; the sums give
 mean and standard deviation over all rows, which are written into the model as `preprocess.mean` and
-`preprocess.scale`.
+`preprocess.scale`. The sums may hold noise: what comes of them is kept to what z in [-1, 1] makes possible.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal
 
 import msgspec
@@ -80,12 +81,18 @@ class Statistics:
         return {GROUP: dict.fromkeys(_TENSORS, ("F64", shift.shape))}
 
     def receive(self, state: StatisticsState, result: StepResult, models: Models, context: Context) -> StatisticsState:
-        """Mean and standard deviation from the sums; a column that nobody measured, or that is constant, keeps 0, 1."""
+        """Mean and standard deviation from the sums; a column that nobody measured, or that is constant, keeps 0, 1.
+
+        Of noised sums a column counts as measured in more rows than their noise is large, and a variance below what the
+        noise can make of none is raised to that: a scale of almost nothing would blow the column up.
+        """
         count, total, squares = (result.sums.total(GROUP, name) for name in _TENSORS)
-        seen = np.maximum(count, 1.0)
-        mean = np.where(count > 0, total / seen, 0.0)
-        deviation = np.sqrt(np.maximum(squares / seen - mean * mean, 0.0))
-        scale = np.where((count > 0) & (deviation > _SMALLEST_SCALE), deviation, 1.0)
+        noise = _noise(context.plan, len(count), len(result.counted))
+        seen, measured = np.maximum(count, 1.0), count > noise
+        mean = np.where(measured, np.clip(total / seen, -1.0, 1.0), 0.0)
+        variance = np.clip(squares / seen - mean * mean, np.minimum(noise / seen, 1.0), 1.0)
+        deviation = np.sqrt(variance)
+        scale = np.where(measured & (deviation > _SMALLEST_SCALE), deviation, 1.0)
         learnt = {"preprocess.mean": mean, "preprocess.scale": scale}
 
         def change(name: str, part: slice, _: Array) -> Array:
@@ -101,6 +108,13 @@ class Statistics:
     def progress(self, state: StatisticsState, context: Context) -> Progress:
         """One exchange, which counts as no round."""
         return Progress(0, 0)
+
+
+def _noise(plan: Plan, columns: int, members: int) -> float:
+    """Standard deviation of each sum's noise, by the plan: each member's L2 bound is sqrt(3 columns)."""
+    if plan.privacy is None or plan.privacy.analyses is None:
+        return 0.0
+    return plan.privacy.analyses.noise_multiplier * math.sqrt(3 * columns * members)
 
 
 driver = Statistics()
