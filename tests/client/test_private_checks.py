@@ -93,12 +93,16 @@ def of(build: Callable[[], nn.Module]) -> Task:
 
 
 BAD: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
-    "batch norm": (lambda: flat(nn.Linear(784, 64), nn.BatchNorm1d(64), nn.Linear(64, 10)), "private.layer", "GroupNorm(32, 64"),
+    "batch norm": (lambda: flat(nn.Linear(784, 64), nn.BatchNorm1d(64), nn.Linear(64, 10)), "private.layer", "GroupNorm(1, 64)"),
     "frozen batch norm": (
         lambda: flat(nn.Linear(784, 64), nn.BatchNorm1d(64, affine=False), nn.Linear(64, 10)), "private.layer", "GroupNorm",
     ),
     "lstm": (lambda: Sequence(nn.LSTM(28, 12, batch_first=True)), "private.layer", "DPLSTM"),
-    "rnn": (lambda: Sequence(nn.RNN(28, 12, batch_first=True)), "private.gradients", ""),
+    "rnn": (lambda: Sequence(nn.RNN(28, 12, batch_first=True)), "private.layer", "DPRNN(28, 12, batch_first=True)"),
+    "projected lstm": (lambda: Sequence(nn.LSTM(28, 12, batch_first=True, proj_size=5), 5), "private.layer", "without LSTM"),
+    "encoder": (
+        lambda: Sequence(nn.TransformerEncoderLayer(28, 4, 16, batch_first=True), 28), "private.layer", "Attention(28, 4",
+    ),
     "half": (lambda: flat(nn.Linear(784, 10)).bfloat16(), "private.dtype", "float32"),
     "mixing": (lambda: flat(Mixing()), "private.mixed", ""),
     "borrowed": (lambda: flat(Borrowed()), "private.gradients", ""),
@@ -149,7 +153,7 @@ def test_the_replacement_is_shown_as_a_difference() -> None:
     build, _, _ = BAD["batch norm"]
     shown = replacement(of(build)).splitlines()
     assert any(line.startswith("-") and "BatchNorm1d(64" in line for line in shown)
-    assert any(line.startswith("+") and "GroupNorm(32, 64" in line for line in shown)
+    assert any(line.startswith("+") and "GroupNorm(1, 64" in line for line in shown)
     assert replacement(mnist) == ""
 
 

@@ -16,6 +16,7 @@ from aimass.client.tasks.mnist import Mnist
 from aimass.client.tasks.mnist import task as mnist
 from aimass.proto.errors import Refused
 from aimass.proto.networks import FedAvgCnn
+from aimass.proto.private_layers import private_layers
 
 ROWS = 9
 
@@ -48,6 +49,19 @@ class Attention(nn.Module):
         x = self.words(tokens)
         x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
         out: torch.Tensor = (x + self.narrow(torch.relu(self.wide(x)))).mean(1)
+        return out
+
+
+class Encoder(nn.Module):
+    """Torch's own, with our attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(11, 8)
+        self.layer = private_layers(nn.TransformerEncoderLayer(8, 2, 32, 0.0, batch_first=True))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(self.words(tokens)).mean(1)
         return out
 
 
@@ -113,6 +127,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], torch.Tensor]]] = 
     "embedding": (lambda: nn.Sequential(nn.Embedding(11, 5, padding_idx=0), nn.Flatten(), nn.Linear(30, 4)), tokens),
     "tied": (Tied, tokens),
     "attention": (Attention, tokens),
+    "encoder": (Encoder, tokens),
     "recurrent": (Recurrent, lambda: torch.randn(ROWS, 6, 5)),
     "bare parameter": (Bare, lambda: torch.randn(ROWS, 5)),
     "called twice": (Twice, lambda: torch.randn(ROWS, 5)),

@@ -10,17 +10,17 @@ business of who approves its digest.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
 import torch
-from opacus.validators import ModuleValidator
 
 from aimass.client.private_gradients import ClippedSums, row_losses, trained
 from aimass.proto.checks import Finding, State, fault, good, of_error
 from aimass.proto.errors import AimassError, Refused
 from aimass.proto.manifest import Schema
+from aimass.proto.private_layers import counterpart, private_layers
 from aimass.proto.rows import Batch
 from aimass.proto.task import Task
 
@@ -31,6 +31,7 @@ _CLOSE: Final = 1e-3
 """Relative; float32 differs by a hundredth of it, a row that is left out by all of it."""
 _WIDE: Final = 1e30
 _NORM: Final = "ties the rows of a batch together, or keeps statistics of them"
+_HIDING: Final = (torch.nn.RNNBase, torch.nn.MultiheadAttention)
 _EMBEDDING: Final = ("max_norm", "scale_grad_by_freq", "sparse")
 
 
@@ -41,24 +42,20 @@ def require_private(task: Task) -> None:
             raise Refused(f"this task cannot be trained privately: {finding.what}", code=finding.code, cure=finding.fix)
 
 
-def private_findings(task: Task) -> Iterator[Finding]:
-    """What stands in the way; where nothing does, one finding that says so."""
+def private_findings(task: Task, build: Callable[[], torch.nn.Module] | None = None) -> Iterator[Finding]:
+    """What stands in the way of the task's model, or of the one that `build` makes for it; where nothing does, one
+    finding that says so."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = task.build().train()
+        model = (build or task.build)().train()
         found = [*_dtypes(model), *_layers(model)] or list(_tried(task, model))
     yield from found or [good("private training", "each row's gradient is its own and can be clipped")]
 
 
 def replacement(task: Task) -> str:
-    """The model as it prints itself and as it would with every layer replaced that Opacus has another for: a diff."""
-    model = task.build()
-    before = str(model).splitlines()
-    for name, module in list(model.named_modules()):
-        other = _other(module)
-        if other is not None and name:
-            model.set_submodule(name, other)
-    return "\n".join(difflib.unified_diff(before, str(model).splitlines(), "model", "private", lineterm="", n=1))
+    """The model as it prints itself and as it would with every layer replaced that has a counterpart: a diff."""
+    before, after = (str(model).splitlines() for model in (task.build(), private_layers(task.build())))
+    return "\n".join(difflib.unified_diff(before, after, "model", "private", lineterm="", n=1))
 
 
 def synthetic_rows(schema: Schema, rows: int, seed: int) -> Batch:
@@ -92,27 +89,17 @@ def _layers(model: torch.nn.Module) -> Iterator[Finding]:
     """Every layer, frozen ones too: a batch norm without parameters ties rows together all the same."""
     for name, module in model.named_modules():
         kind, called = type(module).__name__, f"layer `{name or 'model'}` ({type(module).__name__})"
-        other = _other(module)
-        fix = f"Replace {module!r} by {other!r}." if other is not None else f"Build the model without {kind}."
+        other = counterpart(module)
+        fix = f"Build the model without {kind}." if other is None else f"Put {other.code} in its place."
         if isinstance(module, torch.nn.modules.batchnorm._NormBase) and (  # noqa: SLF001  (the base of all such)
             isinstance(module, torch.nn.modules.batchnorm._BatchNorm) or module.track_running_stats  # noqa: SLF001
         ):
             yield fault("private training", "private.layer", f"{called} {_NORM}", fix)
-        elif trained(module) and type(module) in ModuleValidator.VALIDATORS:
-            if ModuleValidator.VALIDATORS[type(module)](module):
-                yield fault("private training", "private.layer", f"{called} has no gradient of a single row", fix)
+        elif trained(module) and isinstance(module, _HIDING):
+            yield fault("private training", "private.layer", f"{called} has no gradient of a single row", fix)
         elif isinstance(module, torch.nn.Embedding) and any(getattr(module, option) for option in _EMBEDDING):
             what = f"{called} has one of {', '.join(_EMBEDDING)}, which look at all rows of a batch"
             yield fault("private training", "private.layer", what, "Build it without.")
-
-
-def _other(module: torch.nn.Module) -> torch.nn.Module | None:
-    """What Opacus puts in a layer's place; `None` where the layer is fine, or nothing fits."""
-    validator = ModuleValidator.VALIDATORS.get(type(module))
-    if validator is None or not validator(module):
-        return None
-    fixed: torch.nn.Module = ModuleValidator.FIXERS[type(module)](module)
-    return fixed
 
 
 def _tried(task: Task, model: torch.nn.Module) -> Iterator[Finding]:

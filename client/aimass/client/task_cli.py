@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aimass.proto.console import common, emit, group
+
+if TYPE_CHECKING:
+    from aimass.proto.task import Task
 
 __all__ = ["add_arguments"]
 
@@ -13,6 +17,7 @@ _EXAMPLE = """examples:
   aimass task list
   aimass task digest heart
   aimass task check heart
+  aimass task check ward --fix
   aimass task new ward --dir .
 """
 
@@ -28,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "check", help="whether a task can be trained with differential privacy for each row, and what would help"
     )
     check.add_argument("name")
+    check.add_argument("--fix", action="store_true", help="write what would help into the task's source")
     common(check, _check)
     new = commands.add_parser("new", help="write a working task with its test")
     new.add_argument("name")
@@ -60,17 +66,49 @@ def _digest(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """It runs the task's code here, unconfined, as training on one's own machine does."""
-    from aimass.client.private_checks import private_findings, replacement
+    from aimass.client.private_checks import private_findings
     from aimass.proto.checks import sound
     from aimass.proto.task import load, locate
 
     task = load(locate(args.name))
     found = list(private_findings(task))
-    shown: dict[str, object] = {"findings": found}
-    if not sound(found) and (difference := replacement(task)):
-        shown["replacement"] = difference.splitlines() if args.json else "\n" + difference
-    emit(args, shown)
-    return 0 if sound(found) else 1
+    if sound(found):
+        emit(args, {"findings": found})
+        return 0
+    helped, written = _help(args, task)
+    emit(args, {"findings": found, **helped})
+    return 0 if written else 1
+
+
+def _help(args: argparse.Namespace, task: Task) -> tuple[dict[str, object], bool]:
+    """The model with other layers, what is found in that, and the change of the source that makes it so; whether this
+    was written."""
+    from aimass.client.private_checks import private_findings, replacement
+    from aimass.client.task_fix import source_fix
+    from aimass.proto.checks import sound
+    from aimass.proto.console import write_output
+    from aimass.proto.private_layers import private_layers
+
+    difference = replacement(task)
+    if not difference:
+        return {}, False
+
+    def told(text: str) -> object:
+        return text.splitlines() if args.json else "\n" + text
+
+    after = list(private_findings(task, lambda: private_layers(task.build())))
+    shown: dict[str, object] = {"replacement": told(difference), "replaced": after}
+    fix = source_fix(task) if sound(after) else None
+    if fix is None:
+        return shown, False
+    shown["source"] = told(fix.diff)
+    if args.fix:
+        write_output(fix.path, fix.after.encode())
+        shown["written"] = str(fix.path)
+        shown["next"] = f"it is another task now: aimass task digest {args.name}, and partners approve that"
+    else:
+        shown["next"] = f"aimass task check {args.name} --fix writes this into {fix.path}"
+    return shown, args.fix
 
 
 def _new(args: argparse.Namespace) -> int:
