@@ -132,6 +132,14 @@ def test_of_private_training_it_says_how_surely_a_row_is_seen_in_all_updates_and
     assert "can tell a lot about rows" not in said(found)
 
 
+def test_a_figure_that_pays_for_metrics_too_says_what_it_is_a_figure_of() -> None:
+    bare, asked = private(), private(metrics=MetricNoise(noise_multiplier=4.0))
+    told, more = (learning(one, POLICY, 10, plan_figure(one)).could_not_learn[0] for one in (bare, asked))
+    assert "from all updates of the run" in told
+    assert "from all updates, noised metrics of the run" in more
+    assert told.split("right at most")[1] != more.split("right at most")[1]
+
+
 def test_of_a_plan_for_persons_it_says_the_figure_of_a_person() -> None:
     asked = private(unit="person", rows_per_person=4)
     found = learning(asked, POLICY, 10, plan_figure(asked))

@@ -12,7 +12,7 @@ from aimass.client.synthetic import dealt, learnable_rows
 from aimass.client.tasks.heart import task
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.errors import BadInput
-from aimass.proto.plan import PlanDraft, PrivacySettings, Stage, TrainSettings
+from aimass.proto.plan import MetricNoise, PlanDraft, PrivacySettings, Stage, TrainSettings
 from aimass.server.trial import PartnerNoise, tried, without_noise
 
 SHARDS = dealt(learnable_rows(task.schema, 900, 1), 3, 0.3, 1)
@@ -59,6 +59,14 @@ def test_a_mean_of_simulated_partners_has_the_noise_of_the_plans_cohort_and_upda
 def test_noise_for_partners_reaches_the_sum_of_a_trial() -> None:
     drowned = [tried(without_noise(DRAFT), task, SHARDS, seed, PartnerNoise(1.0, 5.0))["auc"] for seed in (1, 2)]
     assert statistics.fmean(drowned) < 0.65
+
+
+def test_a_trial_measures_without_the_noise_that_partners_would_add() -> None:
+    assert DRAFT.privacy is not None
+    privacy = msgspec.structs.replace(DRAFT.privacy, metrics=MetricNoise(noise_multiplier=5.0))
+    found = tried(msgspec.structs.replace(DRAFT, privacy=privacy), task, SHARDS, 1)
+    right = found["accuracy"] * sum(len(shard.held_out.labels) for shard in SHARDS)
+    assert right == pytest.approx(round(right), abs=1e-9)
 
 
 def test_a_plan_that_measures_nothing_is_refused_by_name() -> None:

@@ -88,10 +88,12 @@ def _noised(found: Learning, privacy: PrivacySettings, figure: Figure | None) ->
     if figure is None:
         could.append(f"whether a {one} was trained on, ever more surely: the plan names no end of its rounds")
     else:
+        noised = (("noised metrics", privacy.metrics), ("noised analyses", privacy.analyses))
+        seen = ", ".join(("updates", *(name for name, noise in noised if noise is not None)))
         right = 1 - (1 - figure.terms.delta) / (1 + math.exp(min(figure.epsilon, _CERTAIN)))
         could_not.insert(
             0,
-            f"whether one {one} was trained on, from all updates of the run and whatever else is known: a guess at "
+            f"whether one {one} was trained on, from all {seen} of the run and whatever else is known: a guess at "
             f"even odds is right at most {100 * right:.3g} times in 100 ({figure.sentence()})",
         )
     as_long_as = (

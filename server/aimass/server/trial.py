@@ -98,8 +98,11 @@ def tried(
 
 def _plan(draft: PlanDraft, seed: int, model: str) -> Plan:
     plan = draft.complete(_NO_DIGEST, model)
+    # The rows need no protection: what is learnt with noise is measured without.
+    privacy = None if plan.privacy is None else msgspec.structs.replace(plan.privacy, metrics=None)
     return msgspec.structs.replace(
         plan,
+        privacy=privacy,
         seed=seed,
         cohort=Cohort(),
         secure=None,
