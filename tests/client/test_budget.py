@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import dp_accounting
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from dp_accounting import rdp
 
 from aimass.client.budget import Budgets, budgets_of
-from aimass.client.policy import Admit, AdmittedTask, DataBudget, Policy, Refuse, Release, decide
+from aimass.client.policy import Admit, AdmittedTask, DataBudget, Policy, Refuse, Release, decide, rules
 from aimass.client.private_terms import training_event
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.ledger_lines import EntryState
@@ -348,3 +349,25 @@ def test_a_plan_is_admitted_where_it_has_a_bound_for_the_unit_of_the_budget(
     if isinstance(found, Refuse):
         assert found.code == "policy.privacy"
         assert found.limit == f"differential privacy for each {unit}"
+
+
+@pytest.mark.parametrize(
+    ("unit", "asked", "holds"),
+    [
+        ("example", plan(), True),
+        ("example", for_persons(), True),
+        ("person", plan(), False),
+        ("person", for_persons(), True),
+        ("partner", for_persons(), False),
+    ],
+)
+def test_a_budget_is_for_its_unit_and_smaller_ones_and_the_rule_says_so(
+    unit: Literal["example", "person", "partner"], asked: Plan, holds: bool
+) -> None:
+    budgets = (msgspec.structs.replace(POLICY.budgets[0], unit=unit),)
+    found = rules(msgspec.structs.replace(POLICY, budgets=budgets), asked, 3, frozenset())
+    (rule,) = (each for each in found if each.name == "privacy")
+    assert rule.holds is holds
+    assert rule.limit == f"differential privacy for each {unit}"
+    assert asked.privacy is not None
+    assert rule.value == f"each {asked.privacy.unit}, noise 3"
