@@ -432,6 +432,9 @@ def test_an_analysis_with_noise_leaves_a_data_set_with_a_budget_and_without_it_d
     released = release(ANALYSED, MEASURED, asked, MODEL, POLICY, private_steps=1, accounted=True)
     assert released.mechanisms == ("noised statistics (noise 3)", "plain sum")
     assert (released.tensors, released.metrics) == (1, ())
+    secured = msgspec.structs.replace(MEASURED, secure=SECURE)
+    lanes = release(ANALYSED, secured, asked, MODEL, POLICY, private_steps=1, accounted=True)
+    assert lanes.mechanisms == ("noised statistics (noise 3)", "secure aggregation (malicious, 20 bits)")
     for plan, steps, code in ((PRIVATE, 0, "release.budget"), (MEASURED, 0, "release.private")):
         with pytest.raises(Refused) as caught:
             release(ANALYSED, plan, asked, MODEL, POLICY, private_steps=steps, accounted=True)

@@ -18,9 +18,10 @@ from aimass.client.session import Phase
 from aimass.client.worker_protocol import Opened, Order
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan, PrivacySettings, Stage, TrainSettings, encode_plan
 from aimass.proto.step import Step, StepKind
-from aimass.proto.task import first_model, load, locate
+from aimass.proto.task import TaskSource, first_model, load, locate
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json
 from tests.client.test_active_run import PLAN, POLICY, RUN, _Uplink
@@ -36,6 +37,8 @@ PRIVATE = msgspec.structs.replace(
 )
 BY_PERSON = msgspec.structs.replace(PRIVACY, unit="person", rows_per_person=4)
 PERSONS = msgspec.structs.replace(PRIVATE, privacy=BY_PERSON)
+
+BUDGET = '[[budgets]]\ndata_set = "heart"\nepsilon = 20.0\ndelta = 1e-5\n'
 
 
 class _Told:
@@ -70,6 +73,25 @@ def run_of(partner: Partner, child: _Told, uplink: _Uplink) -> ActiveRun:
 
     folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
     return ActiveRun(RUN, partner, folder, uplink, SystemClock(), start)
+
+
+@pytest.mark.parametrize(("budget", "split"), [("", "stratified"), (BUDGET, "independent")])
+def test_the_rows_of_a_data_set_with_a_budget_are_split_one_by_one(tmp_path: Path, budget: str, split: str) -> None:
+    enrolled(tmp_path, ["north"], POLICY + budget)
+    partner, given = opened(tmp_path / "north"), []
+
+    async def start(_: TaskSource, manifest: ShardManifest, __: Partner) -> _Told:
+        given.append(manifest)
+        return _Told()
+
+    async def scenario() -> None:
+        folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+        run = ActiveRun(RUN, partner, folder, _Uplink(), SystemClock(), start)
+        await run.invited(invite(partner, PRIVATE))
+        await run.stop()
+
+    asyncio.run(scenario())
+    assert [manifest.split for manifest in given] == [split]
 
 
 def invite(partner: Partner, plan: Plan) -> pb.Invite:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -130,6 +131,27 @@ def test_files_of_one_set_that_differ_in_type_are_read_together_or_refused_by_na
         read_table(SCHEMA, [table_of(x=[1], c=["a"], y=["no"]), table_of(x=[1.5], c=["a"], y=["no"])], "parquet").rows
         == 2
     )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from("a3"), st.booleans()), min_size=2, max_size=40),
+    st.integers(0, 39),
+)
+def test_in_an_independent_split_one_row_less_moves_no_other(rows: list[tuple[int, str, bool]], gone: int) -> None:
+    def sides(kept: list[tuple[int, str, bool]]) -> Counter[tuple[int, str, bool, bool]]:
+        text = "x,c,y\n" + "".join(f"{x},{c},{'yes' if y else 'no'}\n" for x, c, y in kept)
+        mask = held_out_mask(csv(text), bytes(32), 0.4, independent=True)
+        return Counter((*row, bool(held)) for row, held in zip(kept, mask, strict=True))
+
+    whole, less = sides(rows), sides([row for place, row in enumerate(rows) if place != gone % len(rows)])
+    assert (whole - less).total() == 1
+    assert (less - whole).total() == 0
+
+
+def test_about_the_fraction_of_the_rows_is_held_out_one_by_one() -> None:
+    text = "x,c,y\n" + "".join(f"{place % 9},a,yes\n" for place in range(2_000))
+    held = held_out_mask(csv(text), bytes(32), 0.3, independent=True).sum()
+    assert abs(held - 600) < 5 * (2_000 * 0.3 * 0.7) ** 0.5
 
 
 def test_images_of_another_size_are_found() -> None:

@@ -71,7 +71,8 @@ def read_rows(schema: Schema, manifest: ShardManifest, files: Sequence[IO[bytes]
 
 def make_shard(table: Table, manifest: ShardManifest) -> Shard:
     """Split a checked table by the manifest's salt; raises `BadInput` where nothing is left to train on."""
-    held = held_out_mask(table, bytes.fromhex(manifest.salt), manifest.held_out)
+    salt, independent = bytes.fromhex(manifest.salt), manifest.split == "independent"
+    held = held_out_mask(table, salt, manifest.held_out, independent=independent)
     if held.all():
         raise BadInput("no rows are left to train on", code="shard.no_training_rows", value=table.rows)
     train = table.take(~held)

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+import msgspec
+
 from aimass.client.budget import Debit
 from aimass.client.child import ChildDied, Made, Worker, start_child
 from aimass.client.journal import JournalLine
@@ -97,8 +99,11 @@ class Workbench:
         self._left = False
 
     def manifest(self, plan: Plan) -> ShardManifest:
-        """The data set that the policy maps the plan's schema to."""
-        return self._partner.manifest(self._partner.policy.schemas[plan.data_schema])
+        """The data set that the policy maps the plan's schema to; one with a budget is split row by row."""
+        policy = self._partner.policy
+        data_set = policy.schemas[plan.data_schema]
+        manifest = self._partner.manifest(data_set)
+        return msgspec.structs.replace(manifest, split="independent") if policy.budgeted(data_set) else manifest
 
     async def worker(self, plan: Plan) -> Worker:
         """The child of this run; a new one where there is none, or where the last one died.

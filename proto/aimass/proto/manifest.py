@@ -94,8 +94,9 @@ class ShardManifest(Value, frozen=True):
 
     `name` is the key of the privacy ledger; `participant` orders the sum and names the random streams; `salt` with
     `held_out` fixes which rows are kept for evaluation. `uris` are files: `file://` URIs or paths, relative ones
-    to the manifest's folder. `person` names the column that says whose each row is; it stands beside the schema's and
-    never reaches a model.
+    to the manifest's folder. `split` keeps the share of every label, or decides for each row by itself, as it has to be
+    where privacy is accounted for: there one row more must move no other to the other side. `person` names the column
+    that says whose each row is; it stands beside the schema's and never reaches a model.
     """
 
     name: Name
@@ -105,6 +106,7 @@ class ShardManifest(Value, frozen=True):
     participant: Name
     salt: Salt
     held_out: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0.2
+    split: Literal["stratified", "independent"] = "stratified"
     person: ColumnName | None = None
 
 

@@ -319,11 +319,14 @@ def encode(table: Table) -> Batch:
     )
 
 
-def held_out_mask(table: Table, salt: bytes, fraction: float) -> npt.NDArray[np.bool_]:
+def held_out_mask(table: Table, salt: bytes, fraction: float, *, independent: bool = False) -> npt.NDArray[np.bool_]:
     """Which rows are held out: bool [rows], stratified by label.
 
     Within a label, rows are ordered by HMAC-SHA256(salt, row hash and its occurrence) and the first
     round(fraction * n) are held out: the choice depends on the rows' values and the salt, not on their order.
+
+    If `independent`, those rows are held out whose HMAC lies below the fraction, whatever their label: about as many,
+    and one row more or less moves no other to the other side.
 
     Where it is known whose each row is, a person's rows go together: those of whom HMAC-SHA256(salt, person) lies
     below the fraction. So one person more or less moves nobody else to the other side.
@@ -337,6 +340,8 @@ def held_out_mask(table: Table, salt: bytes, fraction: float) -> npt.NDArray[np.
     for row_hash in hashes:
         occurrence = seen[row_hash] = seen.get(row_hash, -1) + 1
         keys.append(hmac.digest(salt, row_hash + struct.pack(">I", occurrence), "sha256"))
+    if independent:
+        return np.array([_below(key, fraction) for key in keys], dtype=bool)
     labels = table.columns[table.schema.label.name]
     mask = np.zeros(table.rows, dtype=bool)
     for label in np.unique(labels):
@@ -346,7 +351,10 @@ def held_out_mask(table: Table, salt: bytes, fraction: float) -> npt.NDArray[np.
 
 
 def _held(person: str, salt: bytes, fraction: float) -> bool:
-    digest = hmac.digest(salt, b"person\0" + person.encode(), "sha256")
+    return _below(hmac.digest(salt, b"person\0" + person.encode(), "sha256"), fraction)
+
+
+def _below(digest: bytes, fraction: float) -> bool:
     return int.from_bytes(digest[:8], "big") < math.ldexp(fraction, 64)
 
 
