@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 
 from aimass.client.daemon import Daemon
+from aimass.privacy.dp.ledger_file import open_ledger
 from aimass.privacy.pki import Role
 from aimass.proto.checks import State
+from aimass.proto.clock import SystemClock
+from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.task import locate
 from tests.client.test_daemon import partner_folder
 from tests.support.datasets import dataset
 from tests.support.doctors import codes, examine, fault_of
 from tests.support.edge_federation import Edge, Members, ShiftedClock, run, serving
+from tests.support.ledgers import BUDGET
 
 CELL = "a cell that nobody may see"
 
@@ -64,6 +68,19 @@ def records_that_were_edited(folder: Path) -> None:
     (folder / "state" / "secagg.jsonl").write_text("{}\n")
 
 
+def ledger(damage: Callable[[Path], None]) -> Callable[[Path], None]:
+    """A data set with a budget and a ledger of two lines, damaged."""
+
+    def damaged(folder: Path) -> None:
+        policy = folder / "policy.toml"
+        policy.write_text(f'{policy.read_text()}[[budgets]]\ndata_set = "heart"\nepsilon = 8.0\ndelta = 1e-5\n')
+        with open_ledger(folder / "state" / "ledgers", "heart", UNINTERRUPTED, SystemClock()) as file:
+            file.set_budgets([BUDGET])
+        damage(folder / "state" / "ledgers" / "heart" / "ledger.jsonl")
+
+    return damaged
+
+
 FAULTS: dict[str, Callable[[Path], None]] = {
     "value.invalid": edited("client.toml", "name =", "nme ="),
     "keys.readable": lambda folder: (folder / "keys" / "tls.key").chmod(0o644),
@@ -81,6 +98,8 @@ FAULTS: dict[str, Callable[[Path], None]] = {
     "shard.schema": edited("data/heart.toml", '"heart/1"', '"heart/2"'),
     "data.rows": rows_that_do_not_fit,
     "journal.edited": journal_that_was_edited,
+    "ledger.edited": ledger(lambda lines: lines.write_bytes(lines.read_bytes().replace(b"8.0", b"9.0"))),
+    "ledger.E_LEDGER_ROLLBACK": ledger(lambda lines: lines.unlink()),
 }
 
 

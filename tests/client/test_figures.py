@@ -28,6 +28,7 @@ GOOD = {"connected": True, "stopping": False, "free_bytes": 1 << 40, "certificat
         ({"stopping": True, "connected": False}, ["daemon.stopping"]),
         ({"free_bytes": 1}, ["daemon.low_space"]),
         ({"now": 11.0}, ["trust.expired"]),
+        ({"ledgers": [Refused("no", code="ledger.E_LEDGER_ROLLBACK")] * 2}, ["ledger.E_LEDGER_ROLLBACK"]),
     ],
 )
 def test_every_reason_has_its_name(change: dict[str, object], codes: list[str]) -> None:

@@ -467,8 +467,14 @@ class ActiveRun:
 
     async def _submit(self, step: Step, digest: str) -> None:
         path = self._folder.contribution(step.index)
-        size = path.stat().st_size
-        header = SubmitHeader(kind="contribution", size=size, digest=digest, run_id=self.run_id, step=step.index)
+        header = SubmitHeader(
+            kind="contribution",
+            size=path.stat().st_size,
+            digest=digest,
+            run_id=self.run_id,
+            step=step.index,
+            ledger=None if self._plan is None else self._partner.ledger_head(self._plan),
+        )
         try:
             if self._plan is None or self._plan.secure is not None:  # a session that says otherwise is not believed
                 raise WrongState("lanes of a secure sum leave under masks alone", code="session.unmasked")

@@ -1,18 +1,17 @@
 """The privacy ledgers of this partner's data sets, and the debit of each step: before data is touched.
 
 A data set that has a budget in the policy has a ledger below `state/ledgers`, whatever run, task or server it serves.
-The daemon holds it from the first debit on until it stops.
+The daemon holds it from its start on, or from the first debit, until it stops.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aimass.client.ledgers import Ledgers
 from aimass.client.policy import DataBudget, Policy
 from aimass.client.private_terms import planned_events, step_events
 from aimass.privacy.dp.events import Budget, Relation, Terms, Unit, check_delta
@@ -78,23 +77,14 @@ class Budgets:
     """Of one partner. All methods block; threads may share it."""
 
     def __init__(self, root: Path, durability: Durability, clock: Clock) -> None:
-        self._root, self._durability, self._clock = root, durability, clock
-        self._lock = threading.Lock()
-        self._open: dict[str, LedgerFile] = {}
-        self._held = ExitStack()
+        self.ledgers = Ledgers(root, durability, clock)
 
     def ledger(self, policy: Policy, data_set: str) -> LedgerFile | None:
         """The ledger of a data set that has a budget, with the budgets of the policy as it is now."""
         budgets = budgets_of(policy, data_set)
         if not budgets:
             return None
-        from aimass.privacy.dp.ledger_file import open_ledger  # noqa: PLC0415  (accounting loads where it is needed)
-
-        with self._lock:
-            if data_set not in self._open:
-                ledger = open_ledger(self._root, data_set, self._durability, self._clock)
-                self._open[data_set] = self._held.enter_context(ledger)
-            held = self._open[data_set]
+        held = self.ledgers.hold(data_set)
         held.set_budgets(budgets)
         return held
 
@@ -104,6 +94,10 @@ class Budgets:
         ledger = self.ledger(policy, data_set)
         if ledger is None:
             return
+        from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (accounting loads where it is needed)
+        from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
+
+        rules.check_trusted(ledger.state)
         if plan.privacy is not None:
             unit = Unit(plan.privacy.unit)
             stated = [budget.terms.delta for budget in budgets_of(policy, data_set) if budget.terms.unit is unit]
@@ -113,9 +107,6 @@ class Budgets:
         asked = tuple(planned_events(plan, None, units, begun, widest_of(budgets_of(policy, data_set))))
         if not asked:
             return
-        from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (as above)
-        from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
-
         if refusal := rules.refused(ledger.state, Accountant(), asked):
             raise refusal.error()
 
@@ -146,6 +137,4 @@ class Budgets:
 
     def close(self) -> None:
         """Let the ledgers go; what is open in them is spent from the next start on."""
-        with self._lock:
-            self._open.clear()
-            self._held.close()
+        self.ledgers.close()

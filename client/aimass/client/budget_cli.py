@@ -9,16 +9,17 @@ from aimass.proto.console import emit
 
 if TYPE_CHECKING:
     from aimass.client.policy import Policy
+    from aimass.privacy.dp.accounting import Accountant
     from aimass.privacy.dp.ledger_state import Ledger
 
-__all__ = ["budget"]
+__all__ = ["budget", "standing_rows"]
 
 
 def budget(args: argparse.Namespace) -> int:
     """Every budget with what is spent, reserved and left; by run; and the price of a plan."""
     from aimass.client.partner import policy_in
-    from aimass.privacy.dp.ledger_file import LINES
-    from aimass.privacy.dp.ledger_reading import read_lines
+    from aimass.privacy.dp.ledger_file import HEAD, LINES
+    from aimass.privacy.dp.ledger_reading import read_doubts, rolled_back
     from aimass.proto.errors import NotFound
 
     policy = policy_in(args.dir)
@@ -31,8 +32,11 @@ def budget(args: argparse.Namespace) -> int:
     found = []
     for name in names:
         # Read as it stands: the daemon may hold it. What is open in it may yet be given back in part.
-        ledger = read_lines(args.dir / "state" / "ledgers" / name / LINES).ledger
-        found.append({"data_set": name, **_told(args, policy, name, ledger)})
+        folder = args.dir / "state" / "ledgers" / name
+        reading, doubts = read_doubts(folder / LINES, folder / HEAD)
+        ledger = reading.ledger
+        doubt = {"doubt": rolled_back(doubts[0], ledger.ledger).sentence()} if doubts else {}
+        found.append({"data_set": name, **doubt, **_told(args, policy, name, ledger)})
     if args.json:
         emit(args, found)
         return 0
@@ -41,6 +45,9 @@ def budget(args: argparse.Namespace) -> int:
         rows = [{"data_set": one["data_set"], **row} for one in found for row in one.get(key, [])]
         if rows:
             emit(args, {key: rows})
+    for one in found:
+        if "doubt" in one:
+            emit(args, {"nothing_debited": f"{one['data_set']}: {one['doubt']}"})
     return 0
 
 
@@ -48,25 +55,12 @@ def _told(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -
     import dataclasses
 
     from aimass.client.budget import budgets_of
-    from aimass.privacy.dp import ledger as rules
     from aimass.privacy.dp.accounting import Accountant
 
     accountant, budgets = Accountant(), budgets_of(policy, name)
     stated = dataclasses.replace(ledger, budgets=budgets)
-    standing = rules.standing(stated, accountant)
     told: dict[str, Any] = {
-        "budgets": [
-            {
-                "each": str(one.budget.terms.unit),
-                "epsilon": one.budget.epsilon,
-                "delta": one.budget.terms.delta,
-                "spent": round(one.settled.epsilon, 4),
-                "with_reserved": round(one.whole.epsilon, 4),
-                "left": round(one.left, 4),
-                "by": one.whole.accountant,
-            }
-            for one in standing
-        ],
+        "budgets": standing_rows(stated, accountant),
         "runs": [
             {
                 "run": run_id[:8],
@@ -79,6 +73,24 @@ def _told(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -
     if args.plan is not None:
         told["plan"] = _price(args, stated, accountant)
     return told
+
+
+def standing_rows(ledger: Ledger, accountant: Accountant) -> list[dict[str, Any]]:
+    """Each budget of a ledger with what is spent, reserved and left."""
+    from aimass.privacy.dp import ledger as rules
+
+    return [
+        {
+            "each": str(one.budget.terms.unit),
+            "epsilon": one.budget.epsilon,
+            "delta": one.budget.terms.delta,
+            "spent": round(one.settled.epsilon, 4),
+            "with_reserved": round(one.whole.epsilon, 4),
+            "left": round(one.left, 4),
+            "by": one.whole.accountant,
+        }
+        for one in rules.standing(ledger, accountant)
+    ]
 
 
 def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from aimass.client import budget_cli, membership_cli, runs_cli, shards_cli
+from aimass.client import budget_cli, ledger_cli, membership_cli, runs_cli, shards_cli
 from aimass.proto.console import Handler, common, group
 
 __all__ = ["add_arguments"]
@@ -52,10 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     withdraw.add_argument("--all", action="store_true", help="every run, and take part in no other until `return`")
     _command(commands, "return", "take part again after `withdraw --all`", runs_cli.come_back)
     _command(commands, "journal", "every release, its chain verified", runs_cli.journal)
-    budget = _command(commands, "budget", "privacy budgets: spent, left, and a plan's price", budget_cli.budget)
-    budget.add_argument("data_set", nargs="?", default="", help="one data set (default: all that have a budget)")
-    budget.add_argument("--plan", type=Path, help="what one more round of this plan costs, and how many fit")
-    budget.add_argument("--rows", type=int, default=1_000_000, help="training rows, for plans that cut batches")
+    _budget(commands)
     policy = commands.add_parser("policy", help="show the policy, or check a plan against it").add_subparsers(
         required=True
     )
@@ -85,9 +82,41 @@ def _data(commands: Any) -> None:
     checking.add_argument("--task", required=True)
 
 
-def _command(commands: Any, name: str, text: str, handler: Handler) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
-    parser.add_argument("--dir", type=Path, default=Path("client"), help="the partner's folder (./client)")
+def _budget(commands: Any) -> None:
+    """`budget` alone shows all; its commands take what all have in common before or after their names."""
+    budget = _command(commands, "budget", "privacy budgets: spent, left, and a plan's price", budget_cli.budget)
+    budget.set_defaults(data_set="", rows=1_000_000)
+    inner = budget.add_subparsers(metavar="COMMAND")
+    show = _command(inner, "show", "the same of one data set", budget_cli.budget, inner=True)
+    show.add_argument("data_set", nargs="?", help="its name (default: all that have a budget)")
+    for shown in (budget, show):
+        shown.add_argument("--plan", type=Path, help="what one more round of this plan costs, and how many fit")
+        shown.add_argument("--rows", type=int, help="training rows, for plans that cut batches (1000000)")
+    text = "go on with an older copy of a ledger, and say what was lost"
+    accept = _command(inner, "accept", text, ledger_cli.accept, inner=True)
+    accept.add_argument("data_set")
+    said = accept.add_mutually_exclusive_group(required=True)
+    said.add_argument("--nothing-lost", action="store_true", help="the newer copy had spent nothing beyond this one")
+    lost = "what it had spent beyond it: a JSON list of events"
+    said.add_argument("--lost", type=Path, metavar="FILE", default=None, help=lost)
+    counted = "what an export of it counts beyond this one"
+    said.add_argument("--from-export", type=Path, metavar="FILE", default=None, help=counted)
+    text = "write a ledger as one document, signed by this partner"
+    export = _command(inner, "export", text, ledger_cli.export, inner=True)
+    export.add_argument("data_set")
+    export.add_argument("file", type=Path)
+    text = "check an exported ledger: its chain, its signature"
+    verify = _command(inner, "verify", text, ledger_cli.verify, inner=True)
+    verify.add_argument("file", type=Path)
+    verify.add_argument("--key", default="", help="the partner's identity key, hexadecimal (default: the one here)")
+
+
+def _command(commands: Any, name: str, text: str, handler: Handler, *, inner: bool = False) -> argparse.ArgumentParser:
+    """A command; an `inner` one is of a command that has the same options, and leaves them as they are."""
+    absent = argparse.SUPPRESS if inner else None
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, argument_default=absent)
+    folder = absent or Path("client")
+    parser.add_argument("--dir", type=Path, default=folder, help="the partner's folder (./client)")
     common(parser, _at_home(handler))
     return parser
 

@@ -9,6 +9,7 @@ import random
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -17,10 +18,12 @@ from aimass.client.figures import DaemonFigures
 from aimass.client.meters import DaemonMeters
 from aimass.client.owner_socket import OwnerSocket
 from aimass.client.partner import Partner, open_partner
-from aimass.client.policy import AdmittedTask
+from aimass.client.policy import AdmittedTask, Policy
 from aimass.client.run_folder import RunFolder, run_folders
 from aimass.client.session import Phase
+from aimass.client.withdrawal import receipts
 from aimass.client.workbench import StartWorker, start_worker
+from aimass.privacy.dp.events import Event
 from aimass.privacy.roster import Change
 from aimass.privacy.signing import Label, verify
 from aimass.privacy.transcript import Receipt
@@ -143,6 +146,7 @@ class Daemon:
     async def _serve(self, stop: asyncio.Event, ready: Callable[[], None], figures: DaemonFigures) -> None:
         owner = OwnerSocket(self.folder, lambda request: self._command(request, stop))
         await owner.listen()
+        await self._compare_ledgers(lambda policy: self.partner.heads.received(policy, receipts(self.folder)))
         if self.partner.withdrawn:
             self._leave_all()  # a crash may have come between the mark and the last run
         connecting = asyncio.create_task(self._keep_connected(ready))
@@ -194,6 +198,8 @@ class Daemon:
             async for message in call:
                 if not welcomed:
                     self._check_welcome(message, nonce)
+                    sealed = list(message.welcome.ledgers)
+                    await self._compare_ledgers(partial(self.partner.heads.returned, sealed=sealed))
                     self._outgoing, self._channel, welcomed = outgoing, channel, True
                     self._welcomed = True
                     self._meters.connections.add()
@@ -255,6 +261,13 @@ class Daemon:
         if abs(skew) > _CLOCK_SKEW_S:
             log.warning("this machine's clock differs from the server's by %.0f s: correct it", skew)
         log.info("connected to %s at %s", server.name, self.partner.settings.server)
+
+    async def _compare_ledgers(self, compare: Callable[[Policy], None]) -> None:
+        """Before anything is debited: whether a newer copy of a ledger was seen outside. Its failure ends nothing."""
+        try:
+            await asyncio.to_thread(lambda: compare(self.partner.policy))
+        except AimassError as error:
+            log.error("the heads of ledgers that came back were not compared: %s", error)
 
     async def _take(self, message: pb.ToPartner) -> None:
         """One message of the server; what is refused is logged by name and ends nothing but itself."""
@@ -349,6 +362,9 @@ class Daemon:
                 return {"withdrawn": self._leave_all(), "server_told": self._online.is_set()}
             case "return":
                 self.partner.come_back()
+            case "accept-ledger":
+                lost = decode_json(tuple[Event, ...], request["lost"].encode(), "what was lost")
+                await asyncio.to_thread(self.partner.budgets.ledgers.accept, request["data_set"], lost)
             case other:
                 raise NotFound("no such command", code="control.command", value=other)
         await self._reconsider()
@@ -370,7 +386,7 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """What `aimass client status` shows."""
-        roster = self.partner.keeper.roster
+        roster, troubles = self.partner.keeper.roster, self.partner.budgets.ledgers.troubles()
         return {
             "name": self.partner.settings.name,
             "server": self.partner.settings.server,
@@ -379,6 +395,9 @@ class Daemon:
             "roster_epoch": roster.epoch,
             "roster_pending": self.partner.keeper.pending is not None,
             "withdrawn": self.partner.withdrawn,
+            "ledgers": {
+                name: error.sentence() for name, error in sorted(self.partner.budgets.ledgers.troubles().items())
+            },
             "runs": [
                 {
                     "run": run.run_id,

@@ -52,6 +52,7 @@ def checks(folder: Path) -> Sequence[Check]:
         data.confinement,
         data.journal,
         data.secure_sums,
+        data.ledgers,
         data.torch,
         home.disk,
     )

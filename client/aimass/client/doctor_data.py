@@ -17,6 +17,7 @@ from aimass.client.partner import policy_in
 from aimass.client.policy import AdmittedTask, Policy
 from aimass.client.secure_records import read_records
 from aimass.client.shards import check_schema, read_rows, resolve
+from aimass.privacy.dp.ledger_reading import read_doubts, rolled_back
 from aimass.proto.checks import Finding, fault, good, of_error, warning
 from aimass.proto.errors import AimassError, NotFound
 from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest
@@ -165,6 +166,23 @@ class DataChecks:
         if self._wanted() and path.is_file():
             signed = {(record.run_id, record.round) for record, _ in read_records(path) if record.signed}
             yield good("secure_sums", f"{len(signed)} inputs signed, records whole")
+
+    def ledgers(self) -> Iterator[Finding]:
+        """Whether the ledgers of data sets with a budget are whole, and the newest that is known here."""
+        from aimass.privacy.dp.ledger_file import HEAD, LINES  # noqa: PLC0415  (accounting loads where it is needed)
+
+        for name in sorted({budget.data_set for budget in self._policy.budgets}) if self._policy else ():
+            folder = self._folder / "state" / "ledgers" / name
+            try:
+                reading, doubts = read_doubts(folder / LINES, folder / HEAD)
+            except AimassError as error:
+                yield of_error("ledgers", error, f"{name}: {error.cure}")
+                continue
+            if doubts:
+                refusal = rolled_back(doubts[0], reading.ledger.ledger)
+                yield of_error("ledgers", refusal, f"{name}: {refusal.cure}")
+            else:
+                yield good("ledgers", f"{name}: {len(reading.heads)} lines, chain whole")
 
     def torch(self) -> Iterator[Finding]:
         """Whether training can run, and on what."""

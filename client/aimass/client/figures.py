@@ -13,6 +13,7 @@ from aimass.client.partner import Partner
 from aimass.client.session import Phase
 from aimass.privacy.pki import peer_of
 from aimass.proto.clock import Clock
+from aimass.proto.errors import AimassError
 from aimass.proto.home import CERTIFICATE
 from aimass.proto.meters import Reading, meters_of
 from aimass.proto.watch import Reason
@@ -23,7 +24,13 @@ _LOW_BYTES: Final = 256 << 20
 
 
 def reasons(
-    *, connected: bool, stopping: bool, free_bytes: int, certificate_ends_at: float, now: float
+    *,
+    connected: bool,
+    stopping: bool,
+    free_bytes: int,
+    certificate_ends_at: float,
+    now: float,
+    ledgers: Iterable[AimassError] = (),
 ) -> tuple[Reason, ...]:
     """Why this daemon cannot take part now; none where it can."""
     found = []
@@ -37,6 +44,8 @@ def reasons(
         found.append(
             Reason("trust.expired", "this partner's certificate has expired: the server lets nobody in with it")
         )
+    for code, count in sorted(collections.Counter(error.code for error in ledgers).items()):
+        found.append(Reason(code, f"nothing is debited from {count} privacy ledgers here: the daemon's log says why"))
     return tuple(found)
 
 
@@ -63,6 +72,7 @@ class DaemonFigures:
             free_bytes=self._free_bytes(),
             certificate_ends_at=self._certificate_ends_at(),
             now=self._clock.now(),
+            ledgers=self._partner.budgets.ledgers.troubles().values(),
         )
 
     async def figures(self) -> bytes:

@@ -11,16 +11,19 @@ import msgspec
 from aimass.client.budget import Budgets
 from aimass.client.journal import Journal
 from aimass.client.keeper import Keeper
+from aimass.client.ledger_heads import LedgerHeads
 from aimass.client.model_cache import ModelCache
 from aimass.client.policy import AdmittedTask, Policy, read_policy
 from aimass.client.secure_records import SumRecords
 from aimass.privacy.keys import KeyPair, load_keys
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability, make_folder, write_file
-from aimass.proto.errors import NotFound, OutOfSpace, Refused
+from aimass.proto.errors import AimassError, NotFound, OutOfSpace, Refused
 from aimass.proto.home import HomeSettings, load_home
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
 from aimass.proto.pace import Pace
+from aimass.proto.plan import Plan
+from aimass.proto.sealed import SealedHead
 from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = ["Partner", "open_partner", "policy_in"]
@@ -44,6 +47,7 @@ class Partner:
     cache: ModelCache
     sums: SumRecords
     budgets: Budgets
+    heads: LedgerHeads
     durability: Durability
     up: Pace
     down: Pace
@@ -64,6 +68,16 @@ class Partner:
     def policy(self) -> Policy:
         """The policy as it stands in the file now, with what was approved."""
         return policy_in(self.folder)
+
+    def ledger_head(self, plan: Plan) -> SealedHead | None:
+        """How far the ledger goes of the data set that answers a plan, sealed; None where it has none.
+
+        Work that was begun goes on under a policy that cannot be read: nothing is debited then.
+        """
+        try:
+            return self.heads.sealed(self.policy.schemas.get(plan.data_schema, ""))
+        except AimassError:
+            return None
 
     def approve_task(self, task: AdmittedTask) -> None:
         """A person here admits code by name and digest."""
@@ -127,18 +141,20 @@ def _approvals(folder: Path) -> Approvals:
 
 def open_partner(folder: Path, durability: Durability, clock: Clock) -> Partner:
     """Open a partner's folder; raises the named error of whatever part is wrong."""
-    settings, keeper = load_home(folder), Keeper(folder, durability)
+    settings, keeper, keys = load_home(folder), Keeper(folder, durability), load_keys(folder / "keys")
+    budgets = Budgets(folder / "state" / "ledgers", durability, clock)
     policy_in(folder)  # one that cannot be read would decline every run
     make_folder(folder / "state" / "scratch")
     return Partner(
         folder,
         settings,
-        load_keys(folder / "keys"),
+        keys,
         keeper,
         Journal(folder / "journal.jsonl", durability),
         ModelCache(folder / "cache", durability),
         SumRecords(folder / "state" / "secagg.jsonl", durability),
-        Budgets(folder / "state" / "ledgers", durability, clock),
+        budgets,
+        LedgerHeads(budgets.ledgers, keys.identity, lambda: keeper.roster.server.identity),
         durability,
         Pace(settings.limits.up_bytes_per_s, clock),
         Pace(settings.limits.down_bytes_per_s, clock),

@@ -134,8 +134,11 @@ class SecureSums:
 
     def ready(self, index: int) -> None:
         """Tell the server that a step's contribution waits; told again as often as it asks."""
-        figures = canonical_json(self._folder.beside(index).figures)
-        self._uplink.send(pb.FromPartner(ready=pb.Ready(run_id=self._run_id, step=index, figures=figures)))
+        figures, due = canonical_json(self._folder.beside(index).figures), self._due(index)
+        head = None if due is None else self._partner.ledger_head(due.plan)
+        ledger = b"" if head is None else canonical_json(head)
+        ready = pb.Ready(run_id=self._run_id, step=index, figures=figures, ledger=ledger)
+        self._uplink.send(pb.FromPartner(ready=ready))
 
     def linked(self) -> None:
         """A new connection: what the server asks for again is sent again."""

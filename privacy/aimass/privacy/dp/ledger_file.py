@@ -45,7 +45,7 @@ from aimass.proto.names import Name
 from aimass.proto.secret import Secret
 from aimass.proto.values import canonical_json, convert, decode_canonical_json
 
-__all__ = ["LedgerFile", "open_ledger", "row_key"]
+__all__ = ["HEAD", "LINES", "LedgerFile", "open_ledger", "row_key"]
 
 LINES: Final = "ledger.jsonl"
 HEAD: Final = "head.json"

@@ -22,6 +22,7 @@ __all__ = [
     "doubts_of",
     "export_ledger",
     "lost_since",
+    "read_doubts",
     "read_lines",
     "rolled_back",
     "verified",
@@ -153,6 +154,13 @@ def doubts_of(reading: Reading, noted: Head | None) -> tuple[Head, ...]:
     """Heads that these lines do not lead to: the one `noted` beside them, and those that came back from outside."""
     behind = (noted or reading.head,) if reading.older_than(noted) else ()
     return (*behind, *(head for head in reading.ledger.doubts if head not in behind))
+
+
+def read_doubts(lines: Path, noted: Path) -> tuple[Reading, tuple[Head, ...]]:
+    """A ledger that somebody may be writing, and its doubts; the head beside it is read first, or it might be newer."""
+    head = decoded_head(noted)
+    reading = read_lines(lines)
+    return reading, doubts_of(reading, head)
 
 
 def lost_since(newer: Ledger, here: Ledger) -> tuple[Event, ...]:
