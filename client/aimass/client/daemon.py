@@ -395,9 +395,7 @@ class Daemon:
             "roster_epoch": roster.epoch,
             "roster_pending": self.partner.keeper.pending is not None,
             "withdrawn": self.partner.withdrawn,
-            "ledgers": {
-                name: error.sentence() for name, error in sorted(self.partner.budgets.ledgers.troubles().items())
-            },
+            "ledgers": {name: error.sentence() for name, error in sorted(troubles.items())},
             "runs": [
                 {
                     "run": run.run_id,
