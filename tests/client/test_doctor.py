@@ -68,7 +68,7 @@ def records_that_were_edited(folder: Path) -> None:
     (folder / "state" / "secagg.jsonl").write_text("{}\n")
 
 
-def ledger(damage: Callable[[Path], None]) -> Callable[[Path], None]:
+def ledger(damage: Callable[[Path], object]) -> Callable[[Path], None]:
     """A data set with a budget and a ledger of two lines, damaged."""
 
     def damaged(folder: Path) -> None:
