@@ -132,7 +132,7 @@ def compare(house: House, view, *, private: bool) -> dict[str, Way]:  # type: ig
     from aimass.proto.storage import FileBlobs
 
     say("5/6  the same code and rounds: each hospital alone, and all rows pooled")
-    shards = read_shards(house.folder, PARTNERS, task)
+    shards = read_shards(house.folder, PARTNERS, task, budgeted=private)
     blobs = FileBlobs(house.folder / "compare")
     plan = view.plan
     if private:
