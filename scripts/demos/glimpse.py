@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.client.release import Beside
+from aimass.privacy.secagg.context import LaneKind
 from aimass.privacy.secagg.lanes import LanePlan, from_bytes
 from aimass.privacy.secagg.packing import unpack
 from aimass.privacy.secagg.quantise import centred
@@ -47,7 +48,7 @@ def look(plan: Plan, step: Step, partner: str, lanes: bytes, payload: bytes, bes
     lane_plan: LanePlan = lanes_of(plan, step, shapes)
     encoded = centred(from_bytes(lane_plan, memoryview(lanes)), lane_plan.bits)
     masked = centred(unpack(payload, lane_plan.lanes, lane_plan.bits), lane_plan.bits)
-    updates = sum(spec.count for spec in lane_plan.specs if spec.kind == 0)
+    updates = sum(spec.count for spec in lane_plan.specs if spec.kind in (LaneKind.UPDATE, LaneKind.NOISED))
     return Glimpse(partner, step.index, lane_plan.bits, encoded[:updates], masked[:updates])
 
 

@@ -16,7 +16,7 @@ from scripts.demos.glimpse import Glimpse, draw_glimpse
 from scripts.demos.house import CommandFailed, House
 from scripts.demos.picture import draw, write_page
 from scripts.demos.plans import PLANS, Level
-from scripts.demos.private import DELTA, Account, accounts, budget_of, exact_way, private_plan, rounds_of
+from scripts.demos.private import DELTA, Account, accounts, budget_of, exact_way, private_plan, rounds_of, what_it_does
 from scripts.demos.ways import Way, alone, held_out_rows, pooled, read_shards, together, weighted
 
 PARTNERS = ("cleveland", "hungarian", "long-beach", "switzerland")
@@ -149,12 +149,15 @@ def compare(house: House, view, *, private: bool) -> dict[str, Way]:  # type: ig
     return ways
 
 
-def price(before: tuple[Account, ...], after: tuple[Account, ...], view) -> None:  # type: ignore[no-untyped-def]
+def price(before: tuple[Account, ...], after: tuple[Account, ...], view, model: Path) -> None:  # type: ignore[no-untyped-def]
     """What each hospital's ledger says before and after, and the AUC that the server was told."""
+    from aimass.proto.storage import map_file
+    from aimass.proto.tensors import Blob
+
     say(f"\n       epsilon at delta {DELTA:g}{'budget':>15}{'before':>12}{'after':>12}{'left':>12}")
     for old, new in zip(before, after, strict=True):
         say(f"       {new.partner:<20}{new.epsilon:>15.2f}{old.spent:>12.3f}{new.spent:>12.3f}{new.left:>12.3f}")
-    say("       private: other steps and no statistics, so a small gain is the plan's and no gift of the noise")
+    say(f"       {what_it_does(view.plan, Blob(map_file(model)))}")
     for step in view.steps:
         if "auc" in step.metrics:
             say(f"       round {step.round}: the server was told an AUC of {step.metrics['auc'].mean:.3f}, with noise")
@@ -234,7 +237,7 @@ def main() -> int:
     write_page(ways, folder / "demo.png", folder / "demo.html", facts, masks)
     table(ways)
     if private:
-        price(before, after, view)
+        price(before, after, view, folder / "model.safetensors")
     if glimpse is not None:
         masked(glimpse)
     say(f"\n       model {view.summary.model}\n       {seconds:.0f} s, killed: {', '.join(killed) or 'nobody'}")

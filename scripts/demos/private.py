@@ -15,8 +15,8 @@ from aimass.client.shards import Shard
 from aimass.client.trainer import evaluate
 from aimass.privacy.dp.calibrate import distributed_noise, least_noise
 from aimass.privacy.dp.events import Budget, Event, Relation, Terms, Unit
-from aimass.privacy.dp.noise_plan import Circle, Setting
-from aimass.privacy.secagg.rounds import ppm
+from aimass.privacy.dp.noise_plan import NoisePlan
+from aimass.privacy.secagg.rounds import noise_of
 from aimass.proto.elements import update_shapes
 from aimass.proto.plan import Plan, PlanDraft, read_plan_draft
 from aimass.proto.storage import map_file
@@ -26,7 +26,17 @@ from scripts.demos.house import House
 from scripts.demos.plans import PLANS, Level
 from scripts.demos.ways import Way, held_out_rows, weighted
 
-__all__ = ["DELTA", "PLANNED", "Account", "accounts", "budget_of", "exact_way", "private_plan", "rounds_of"]
+__all__ = [
+    "DELTA",
+    "PLANNED",
+    "Account",
+    "accounts",
+    "budget_of",
+    "exact_way",
+    "private_plan",
+    "rounds_of",
+    "what_it_does",
+]
 
 DELTA: Final = 1e-4
 PLANNED: Final[dict[Level, float]] = {"example": 4.0, "partner": 8.0}
@@ -58,13 +68,26 @@ def _row_noise(draft: PlanDraft, model: Blob) -> float:
 
 
 def _partner_noise(draft: PlanDraft, model: Blob, rounds: int) -> float:
-    secure = draft.secure
-    assert secure is not None
-    assert secure.noise is not None
-    members = secure.noise.members
-    circle = Circle.of(members, ppm(secure.colluders), secure.min_cohort)
-    setting = Setting(circle, _elements(model), secure.bits + (members - 1).bit_length(), secure.noise.clip)
-    return distributed_noise(setting, _budget("partner", PLANNED["partner"]), rounds).multiplier
+    made = _noise_plan(draft, model)
+    return distributed_noise(made.setting, _budget("partner", PLANNED["partner"]), rounds).multiplier
+
+
+def _noise_plan(plan: Plan | PlanDraft, model: Blob) -> NoisePlan:
+    made = noise_of(plan.secure, _elements(model)) if plan.secure is not None else None
+    assert made is not None
+    return made
+
+
+def what_it_does(plan: Plan, model: Blob) -> str:
+    """What a private plan does to the updates of four hospitals, for who wonders about its AUC."""
+    if plan.privacy is not None:
+        return "private: other steps, and no statistics; a small gain is theirs and no gift of the noise"
+    made = _noise_plan(plan, model)
+    noise, update = made.mean_deviation, made.setting.clip / math.sqrt(made.setting.count)
+    return (
+        f"private: a mean of {made.setting.circle.members} has noise of {noise:.2g} on each element, and an update has "
+        f"{update:.2g} at most: noise for whole partners needs many of them"
+    )
 
 
 def _elements(model: Blob) -> int:
