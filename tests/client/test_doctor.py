@@ -24,6 +24,7 @@ from tests.support.datasets import dataset
 from tests.support.doctors import codes, examine, fault_of
 from tests.support.edge_federation import Edge, Members, ShiftedClock, run, serving
 from tests.support.ledgers import BUDGET
+from tests.support.patients import visits
 
 CELL = "a cell that nobody may see"
 
@@ -113,6 +114,25 @@ def test_a_fault_in_the_folder_is_found_by_its_name(tmp_path: Path, code: str) -
             fault_of(found, code)
             assert not any(CELL in finding.what + finding.fix for finding in found)
             assert not any("PRIVATE" in finding.what for finding in found)
+
+    run(scenario())
+
+
+def test_a_budget_for_persons_over_rows_of_nobody_is_a_warning_and_persons_are_counted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            folder = ward(edge)
+            policy, rows, data = folder / "policy.toml", folder / "visits.csv", folder / "data" / "heart.toml"
+            budget = '[[budgets]]\ndata_set = "heart"\nepsilon = 8.0\ndelta = 1e-5\nunit = "person"\n'
+            policy.write_text(policy.read_text() + budget)
+            found = await examine(folder)
+            assert "data.persons" in codes(found, State.WARNING)
+            rows.write_text(visits([2, 3, 1]))
+            lines = [line for line in data.read_text().splitlines() if not line.startswith(("uris", "format"))]
+            data.write_text("\n".join([*lines, f'uris = ["{rows}"]', 'format = "csv"', 'person = "patient"', ""]))
+            found = await examine(folder)
+            assert "data.persons" not in codes(found, State.WARNING)
+            assert any("6 rows of 3 persons fit heart/1" in finding.what for finding in found)
 
     run(scenario())
 

@@ -138,7 +138,13 @@ class DataChecks:
             return fault(
                 "data", "rows.empty", f"{name} has no rows", f"Correct uris in {self._folder}/data/{name}.toml."
             )
-        return good("data", f"{name}: {report.rows} rows fit {schema.name}")
+        budgets = self._policy.budgets if self._policy else ()
+        if manifest.person is None and any((each.data_set, each.unit) == (name, "person") for each in budgets):
+            what = f"{name} has a budget for persons and does not say whose its rows are: no plan for persons fits it"
+            fix = f'Name the column that says it in {self._folder}/data/{name}.toml: person = "COLUMN".'
+            return warning("data", "data.persons", what, fix)
+        persons = f" of {len(report.rows_by_person)} persons" if report.rows_by_person else ""
+        return good("data", f"{name}: {report.rows} rows{persons} fit {schema.name}")
 
     def confinement(self) -> Iterator[Finding]:
         """Whether this machine enforces what the policy demands of the training child."""
