@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from aimass.proto.plan import PrivacySettings, TrainSettings
 from aimass.proto.rows import read_table, require
 from aimass.proto.task import Task, first_model
 from aimass.proto.tensors import Blob, encode_numpy
+from tests.support.dp_looks import alike, strange
 
 Vector = npt.NDArray[np.float64]
 HEADER = "age,sex,cp,trestbps,chol,fbs,restecg,thalch,exang,oldpeak,slope,ca,thal,disease"
@@ -161,18 +161,6 @@ def test_no_more_rows_are_held_at_once_than_the_plan_says() -> None:
     update(privacy=msgspec.structs.replace(PRIVACY, sampling_rate=1.0), task=Counted())
     assert held[-4:] == [16, 16, 16, 12]
     assert max(held) == 16
-
-
-def strange(values: Vector, deviation: float) -> bool:
-    """Whether values are not independent draws of N(0, deviation^2), by mean, variance and fourth moment, 5 deviations."""
-    z, count = values / deviation, len(values)
-    found = (z.mean(), (z**2).mean() - 1, (z**4).mean() - 3)
-    return any(abs(each) > 5 * math.sqrt(variance / count) for each, variance in zip(found, (1, 2, 96), strict=True))
-
-
-def alike(first: Vector, second: Vector) -> bool:
-    """Whether two noises have to do with each other: a correlation beyond 5 deviations."""
-    return abs(float(np.corrcoef(first, second)[0, 1])) > 5 / math.sqrt(len(first))
 
 
 def noise_of(steps: int = 1, noise: Callable[[GridNoise], Noise] = fresh_noise) -> Vector:
