@@ -27,7 +27,7 @@ def test_nobody_imports_pickle() -> None:
             assert "torch.load" not in path.read_text(), path
 
 
-@pytest.mark.parametrize("script", ["check", "test", "demo", "bench", "gen_proto"])
+@pytest.mark.parametrize("script", ["check", "test", "demo", "bench", "attack", "audit", "gen_proto"])
 def test_scripts_can_be_run(script: str) -> None:
     assert (ROOT / "scripts" / script).stat().st_mode & 0o111
 
