@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aimass.client import private_trainer
+from aimass.client import private_sampling, private_trainer
 from aimass.client.budget import Budgets, Debit
 from aimass.client.private_gradients import ClippedSums
 from aimass.client.private_sampling import poisson_sample
@@ -89,9 +89,9 @@ class _ClippedBatches(ClippedSums):
         super().__init__(model, 1e30)
         self._most = clip
 
-    def add(self, total: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+    def add(self, total: torch.Tensor, losses: torch.Tensor, persons: torch.Tensor | None = None) -> torch.Tensor:
         batch = self.zeros()
-        norms = super().add(batch, losses)
+        norms = super().add(batch, losses, persons)
         total += batch * (self._most / batch.norm()).clamp(max=1)
         return norms
 
@@ -250,9 +250,9 @@ INSIDE: Final = (
         _samples,
         REAL,
         {
-            "shuffled batches": replaced(private_trainer, "poisson_sample", _shuffled()),
-            "batches of one size": replaced(private_trainer, "poisson_sample", _fixed_size),
-            "a tenth more than told": replaced(private_trainer, "poisson_sample", _more_often),
+            "shuffled batches": replaced(private_sampling, "poisson_sample", _shuffled()),
+            "batches of one size": replaced(private_sampling, "poisson_sample", _fixed_size),
+            "a tenth more than told": replaced(private_sampling, "poisson_sample", _more_often),
         },
     ),
     Subject(

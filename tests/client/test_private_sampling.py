@@ -96,10 +96,10 @@ def test_persons_are_drawn_by_themselves_at_the_stated_rate_however_many_rows_th
         np.unique(OWNERS[np.concatenate([np.empty(0, int), *(batch.rows for batch in step)]).astype(int)])
         for step in drawn_by_person(BATCHES)
     ]
-    found = verdicts(people, 60, RATE)
-    assert max(found.values()) < _WORST, found
+    found = inclusion(people, 60, RATE)
+    assert max(found.values()) < WORST, found
     by_row = [np.unique(OWNERS[poisson_sample(len(OWNERS), RATE, token=seeded(step).randbytes)]) for step in range(500)]
-    assert verdicts(by_row, 60, RATE)["rows"] > _WORST
+    assert inclusion(by_row, 60, RATE)["rows"] > WORST
 
 
 def test_the_rows_of_a_drawn_person_are_chosen_alike_and_anew_each_time() -> None:
@@ -110,7 +110,7 @@ def test_the_rows_of_a_drawn_person_are_chosen_alike_and_anew_each_time() -> Non
         assert of.sum() == BATCHES * min(MOST, count)
         if share < 1:  # a count's variance is a binomial's, and counts of one person add up to a constant
             square = float(((of - BATCHES * share) ** 2).sum() / (BATCHES * share * (1 - share)))
-            assert normal(square, count, 2 * count**2 / (count - 1)) < _WORST
+            assert normal(square, count, 2 * count**2 / (count - 1)) < WORST
 
 
 def test_no_person_and_persons_that_do_not_fit_are_no_special_cases() -> None:
