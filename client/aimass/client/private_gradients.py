@@ -7,7 +7,8 @@ saved as in Bu et al. 2023, "book-keeping"). Norms and sum are made from the sam
 neither, so a sum is of vectors no longer than the bound whatever the model does with its parameters, as long as a row's
 outputs are its own. `private_checks` tries that, and that nothing was missed.
 
-A person's gradient is the mean of its rows' gradients. Norms alone say nothing of a mean, so there is no ghost then.
+A person's gradient is the mean of its rows' gradients. Where ghosts serve, its rows are taken for positions of one row;
+elsewhere the rows' gradients are made, and their means.
 
 Norms and sums are float64, and right to 1e-9 of the bound for what went into them. What does is float32, and a kernel
 may round one row's part otherwise beside other rows: an accountant is told of that (`private_terms.ROUNDING`).
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, cast
 
 import torch
@@ -106,11 +107,11 @@ class ClippedSums:
     def add(self, total: torch.Tensor, losses: torch.Tensor, persons: torch.Tensor | None = None) -> torch.Tensor:
         """Add each row's gradient, clipped, to `total`; the norms [n] that they had before, which are data.
 
-        `losses` [n] come from one call of the model. With `persons` [n], whose each row is, counted from 0, the mean of
-        each person's rows is clipped, and the norms are those of the persons. A row or person whose gradient is not
-        finite counts as none.
+        `losses` [n] come from one call of the model. With `persons` [n], whose each row is, ascending from 0 without a
+        gap, the mean of each person's rows is clipped, and the norms are those of the persons. A row or person whose
+        gradient is not finite counts as none.
         """
-        gradients = self._gradients(losses, persons)
+        gradients = self._gradients(losses, None if persons is None else _Persons.of(persons))
         norms = torch.stack([part.norms().double() for part in gradients]).norm(dim=0) if gradients else losses * 0
         longest = torch.maximum(norms, sum((part.spread() for part in gradients), norms * 0) / _SPREAD)
         finite = longest.isfinite()
@@ -130,7 +131,7 @@ class ClippedSums:
         held = tuple(value.detach() for value in inputs if isinstance(value, torch.Tensor))
         self._passes.append(_Pass(layer, held, _versions(held), torch.autograd.graph.get_gradient_edge(output)))
 
-    def _gradients(self, losses: torch.Tensor, persons: torch.Tensor | None) -> Sequence[_Ghost | _Whole]:
+    def _gradients(self, losses: torch.Tensor, persons: _Persons | None) -> list[_Ghost | _Whole]:
         """What each parameter of each layer gets from the rows, or from the persons."""
         passes, self._passes = self._passes, []
         if not passes:
@@ -146,40 +147,58 @@ class ClippedSums:
             if back.shape[0] != len(losses) or one.inputs[0].shape[0] != len(losses):
                 raise _rows(one.layer)
             back = _unpadded(one, back)  # noqa: PLW2901  (the same gradient, where it is one)
-            once = persons is None and all(uses[parameter] == 1 for parameter in _own(one.layer))
-            if once and _ghostly(one.layer, one.inputs[0], back):
-                found.append(_Ghost(one.layer, one.inputs[0], back))
-                continue
+            if all(uses[parameter] == 1 for parameter in _own(one.layer)) and _known(one.layer, back):
+                ghost = (one.inputs[0], back) if persons is None else persons.together(one.inputs[0], back)
+                if _smaller(one.layer, *ghost):
+                    found.append(_Ghost(one.layer, *ghost, 1.0 if persons is None else _SPREAD / _CANCEL))
+                    continue
             for parameter, value in _sampler(one.layer)(one.layer, list(one.inputs), back).items():
                 if parameter.requires_grad:  # of a layer that was called before, or a parameter that two layers share
                     whole[parameter] = whole[parameter] + value if parameter in whole else value
-        if persons is not None:
-            return _means(whole, persons)
-        return [*found, *(_Whole(parameter, value.flatten(1).double()) for parameter, value in whole.items())]
+        return [*found, *(_Whole(parameter, value, persons) for parameter, value in whole.items())]
 
 
-def _means(whole: Mapping[Parameter, torch.Tensor], persons: torch.Tensor) -> list[_Whole]:
-    """Every person's mean of each parameter's gradients."""
-    counts = torch.bincount(persons)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Persons:
+    """Whose rows are: each row's person [n] and its place among that person's [n], and how many rows each has."""
 
-    def mean(values: torch.Tensor) -> torch.Tensor:
-        shares = values / counts[persons].view(-1, *[1] * (values.dim() - 1))
-        return shares.new_zeros((len(counts), *values.shape[1:])).index_add_(0, persons, shares)
+    owners: torch.Tensor
+    places: torch.Tensor
+    counts: torch.Tensor
 
-    found = []
-    for parameter, value in whole.items():
-        rows = value.flatten(1).double()
-        spread = mean(torch.linalg.vector_norm(rows, dim=1)) * (_SPREAD / _CANCEL)
-        found.append(_Whole(parameter, mean(rows), spread))
-    return found
+    @staticmethod
+    def of(owners: torch.Tensor) -> _Persons:
+        counts = torch.bincount(owners)
+        starts = counts.cumsum(0) - counts
+        return _Persons(owners, torch.arange(len(owners), device=owners.device) - starts[owners], counts)
+
+    def mean(self, rows: torch.Tensor) -> torch.Tensor:
+        """[persons, ...] of [n, ...]."""
+        return rows.new_zeros((len(self.counts), *rows.shape[1:])).index_add_(0, self.owners, self._shares(rows))
+
+    def together(self, inputs: torch.Tensor, back: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[persons, positions, ...] of [n, ...] or [n, positions, ...]: places without a row give nothing back."""
+        inputs, back = self._padded(inputs), self._padded(self._shares(back))
+        return (inputs, back) if back.dim() == 3 else (inputs.flatten(1, 2), back.flatten(1, 2))
+
+    def _shares(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows / self.counts[self.owners].view(-1, *[1] * (rows.dim() - 1))
+
+    def _padded(self, rows: torch.Tensor) -> torch.Tensor:
+        padded = rows.new_zeros((len(self.counts), int(self.counts.max()), *rows.shape[1:]))
+        padded[self.owners, self.places] = rows
+        return padded
 
 
 class _Whole:
-    """Every row's or person's gradient of a parameter: float64 [n, elements]."""
+    """Every row's or person's gradient of a parameter, from that of every row: [n, *shape]."""
 
-    def __init__(self, parameter: Parameter, values: torch.Tensor, spread: torch.Tensor | None = None) -> None:
-        self._parameter, self._values = parameter, values
-        self._spread = values.new_zeros(len(values)) if spread is None else spread
+    def __init__(self, parameter: Parameter, rows: torch.Tensor, persons: _Persons | None) -> None:
+        self._parameter, self._values = parameter, rows.flatten(1).double()
+        self._spread = self._values.new_zeros(len(rows))
+        if persons is not None:
+            self._spread = persons.mean(self.norms()) * (_SPREAD / _CANCEL)
+            self._values = persons.mean(self._values)
 
     def norms(self) -> torch.Tensor:
         norms: torch.Tensor = torch.linalg.vector_norm(self._values, dim=1)
@@ -198,8 +217,8 @@ class _Whole:
 class _Ghost:
     """Input and gradient of the output of a layer, whose product is each row's gradient: it is never made."""
 
-    def __init__(self, layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor) -> None:
-        self._spread = _spread(inputs, back)
+    def __init__(self, layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor, caution: float) -> None:
+        self._spread = caution * _spread(inputs, back)
         self._layer, self._back = layer, back.double()
         self._inputs = inputs.double() if inputs.is_floating_point() else inputs
 
@@ -279,10 +298,14 @@ def _sampler(layer: torch.nn.Module) -> Sampler:
     return cast("Sampler", GradSampleHooks.GRAD_SAMPLERS.get(type(layer), ft_compute_per_sample_gradient))
 
 
-def _ghostly(layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor) -> bool:
-    """Whether a layer's norms are better found without its gradients: of n positions those take n^2 products."""
-    if type(layer) not in (torch.nn.Linear, torch.nn.Embedding) or back.dim() not in (2, 3):
-        return False  # Opacus's rule for Linear knows no other, and says nothing
+def _known(layer: torch.nn.Module, back: torch.Tensor) -> bool:
+    """Whether a layer's norms can be found without its gradients: Opacus's rule for Linear knows no other, and says
+    nothing."""
+    return type(layer) in (torch.nn.Linear, torch.nn.Embedding) and back.dim() in (2, 3)
+
+
+def _smaller(layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor) -> bool:
+    """Whether they are better found so: of n positions that takes n^2 products."""
     positions = back.shape[1] if back.dim() == 3 else 1
     return type(layer) is torch.nn.Embedding or 2 * positions**2 <= back.shape[-1] * inputs.shape[-1]
 

@@ -71,10 +71,11 @@ class RowSampler:
 
 
 class PersonSampler:
-    """Each person by itself, with `most` of its rows, chosen at random for each draw; a virtual batch has whole
-    persons, and `size` rows at most.
+    """Each person by itself, with `most` of its rows, chosen at random for each draw.
 
-    `persons` [rows] are numbers from 0 on without a gap.
+    A virtual batch has whole persons and `size` rows at most, and nobody in it has over twice as many as another: a
+    table of persons by places is at most twice as large as the rows. `persons` [rows] are numbers from 0 on without a
+    gap.
     """
 
     def __init__(
@@ -96,11 +97,12 @@ class PersonSampler:
     def draw(self) -> Iterator[VirtualBatch]:
         """As `Sampler` says."""
         drawn = poisson_sample(len(self._counts), self._rate, self._cap, self._token)
-        rows, counts = self._rows_of(drawn)
+        rows, counts = _by_size(*self._rows_of(drawn))
         ends = np.cumsum(counts)
         first = done = 0
         while first < len(drawn):
-            last = int(np.searchsorted(ends, done + self._size, side="right"))
+            full = np.searchsorted(ends, done + self._size, side="right")
+            last = int(min(full, np.searchsorted(counts, 2 * counts[first], side="right")))
             yield VirtualBatch(rows[done : ends[last - 1]], np.repeat(np.arange(last - first), counts[first:last]))
             first, done = last, int(ends[last - 1])
 
@@ -114,6 +116,14 @@ class PersonSampler:
             return rows, counts
         shuffled = rows[np.lexsort((_words(len(rows), self._token), owners))]
         return shuffled[places < self._most], np.minimum(counts, self._most)
+
+
+def _by_size(rows: Positions, counts: Positions) -> tuple[Positions, Positions]:
+    """The same with the persons in the order of their counts."""
+    order = np.argsort(counts, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rows[np.argsort(np.repeat(rank, counts), kind="stable")], counts[order]
 
 
 def _words(count: int, token: Token) -> npt.NDArray[np.uint64]:
