@@ -58,7 +58,8 @@ def clipped(hub: Circle) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["discrete-gaussian", "skellam"])
 def test_the_sum_is_that_of_clipped_updates_with_the_noise_that_the_plan_says(tmp_path: Path, kind: str) -> None:
-    secure = msgspec.structs.replace(SECURE, noise=msgspec.structs.replace(NOISE, kind=kind))
+    bits = 12 if kind == "skellam" else 20
+    secure = msgspec.structs.replace(SECURE, bits=bits, noise=msgspec.structs.replace(NOISE, kind=kind))
 
     async def scenario() -> None:
         async with circle(tmp_path, msgspec.structs.replace(NOISED, secure=secure), BUDGETED, model=MODEL) as hub:
@@ -83,7 +84,7 @@ def test_the_sum_is_that_of_clipped_updates_with_the_noise_that_the_plan_says(tm
                 word = "Skellam" if kind == "skellam" else "discrete Gaussian"
                 assert line.mechanisms == (
                     f"distributed {word} noise (z 2, clip 4, at least 3 shares)",
-                    "secure aggregation (malicious, 20 bits)",
+                    f"secure aggregation (malicious, {bits} bits)",
                 )
 
     asyncio.run(scenario())

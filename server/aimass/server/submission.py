@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from aimass.privacy.roster import Roster
-from aimass.privacy.secagg.faults import FaultError
+from aimass.privacy.secagg.faults import Code, FaultError
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import lanes_of, ppm
 from aimass.proto.elements import FLOATS
@@ -154,11 +154,11 @@ def _check_lanes(plan: Plan, secure: SecureSettings, step: Step, groups: Expecte
             code="plan.secure",
             value=error.fault.value,
             limit=error.fault.limit,
-            cure=_cure(secure, step, groups),
+            cure=_cure(error.fault.code, secure, step, groups),
         ) from error
 
 
-def _cure(secure: SecureSettings, step: Step, groups: ExpectedGroups) -> str:
+def _cure(code: Code, secure: SecureSettings, step: Step, groups: ExpectedGroups) -> str:
     """What makes the sums possible; of noise, the first of its conditions that does not hold."""
     noise = secure.noise
     if noise is None or step.kind is not StepKind.TRAIN:
@@ -170,4 +170,6 @@ def _cure(secure: SecureSettings, step: Step, groups: ExpectedGroups) -> str:
         return f"Set secure.min_cohort, and cohort.quorum, to {least} or more: or plan for fewer members or colluders."
     if any(dtype not in FLOATS for tensors in groups.values() for dtype, _ in tensors.values()):
         return "Use a model without counters: other layers in the place of batch norm, as aimass task check names them."
-    return "Give secure.bits more, or secure.noise.multiplier; or take Skellam noise."
+    if code is Code.POLICY:
+        return "Set secure.bits higher, or secure.noise.multiplier, or take Skellam noise."
+    return "Set secure.bits lower, or take discrete Gaussian noise; and look at the numbers of [secure.noise]."

@@ -58,7 +58,7 @@ def test_a_training_step_has_the_noise_that_the_plan_says_and_no_other_step_has(
     assert lanes.noise == plan_noise(setting, 2.0)
     assert (lanes.bits, lanes.quantisation.max_weight) == (20, 1)
     assert planned(of=step(kind=StepKind.EVALUATE)).noise is None
-    skellam = planned(changed(kind="skellam"))
+    skellam = planned(changed(kind="skellam", bits=14))
     assert skellam.noise is not None
     assert skellam.noise.setting.kind is NoiseKind.SKELLAM
     assert skellam.noise_digest != lanes.noise_digest
@@ -78,6 +78,7 @@ def test_who_is_asked_changes_no_constant() -> None:
         ({"min_cohort": 5}, Code.POLICY),  # less than a majority with the colluders
         ({"members": 40}, Code.POLICY),
         ({"bits": 32}, Code.PLAN),
+        ({"bits": 24, "kind": "skellam"}, Code.PLAN),  # a table for such a share has millions of entries
     ],
 )
 def test_noise_that_would_not_be_what_is_accounted_is_refused_by_name(fields: dict[str, object], code: Code) -> None:

@@ -40,6 +40,8 @@ __all__ = [
 
 LEAST_DEVIATION: Final = 4.0
 """Of a discrete Gaussian share: from here on, sums of shares are a discrete Gaussian's to 10^-50."""
+MOST_SKELLAM: Final = float(1 << 16)
+"""Of a Skellam share, which is drawn from one table: 900 000 entries and 2 s here, and larger ones have no use."""
 _KAPPA: Final = 7.0
 """Standard deviations of a sum's coordinate that its lane holds."""
 _TAIL: Final = 1.0
@@ -212,7 +214,7 @@ def plan_noise(setting: Setting, multiplier: float) -> NoisePlan:
     sub-Gaussian bound. That changes a result, never the privacy.
 
     Raises `FaultError` E_POLICY for a share's deviation below 4, or a least cohort that is too small; E_PLAN for
-    numbers without such a plan.
+    numbers without such a plan, and for a Skellam share above `MOST_SKELLAM`.
     """
     plan = _derived(setting, multiplier)
     if setting.kind is NoiseKind.DISCRETE_GAUSSIAN and plan.deviation < LEAST_DEVIATION:
@@ -222,6 +224,13 @@ def plan_noise(setting: Setting, multiplier: float) -> NoisePlan:
             "lane, or Skellam noise",
             plan.deviation,
             f"from {LEAST_DEVIATION:g}",
+        )
+    if setting.kind is NoiseKind.SKELLAM and plan.deviation > MOST_SKELLAM:
+        raise fail(
+            Code.PLAN,
+            "Skellam noise is for narrow lanes: so wide a share is a discrete Gaussian's matter",
+            plan.deviation,
+            f"to {MOST_SKELLAM:g}",
         )
     return plan
 
