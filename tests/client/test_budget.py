@@ -265,8 +265,8 @@ def test_deltas_of_plan_and_budget_are_held_against_the_number_of_persons(
     budgets.close()
 
 
-def noised(rounds: int = 3, multiplier: float = 2.0, delta: float = 1e-5, private: bool = False) -> Plan:
-    noise = DistributedNoise(multiplier=multiplier, clip=1.0, delta=delta, members=10)
+def noised(rounds: int = 3, multiplier: float = 2.0, private: bool = False) -> Plan:
+    noise = DistributedNoise(multiplier=multiplier, clip=1.0, delta=1e-5, members=10)
     return msgspec.structs.replace(
         plan(rounds),
         cohort=Cohort(quorum=9),
@@ -314,15 +314,19 @@ def test_a_budget_for_rows_counts_the_noise_at_twice_the_sensitivity(tmp_path: P
     budgets.close()
 
 
-def test_a_delta_above_one_in_the_partners_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stated", "refused"), [(0.1, False), (0.11, True)])
+def test_the_delta_of_a_budget_for_partners_is_held_against_their_number(
+    tmp_path: Path, stated: float, refused: bool
+) -> None:
     budgets = opened(tmp_path)
-    asked = noised()
-    assert asked.secure is not None
-    assert asked.secure.noise is not None
-    msgspec.structs.force_setattr(asked.secure.noise, "delta", 0.2)
-    with pytest.raises(BadInput) as refused:
-        budgets.check(partners("partner"), "heart", asked, 1_000, {})
-    assert refused.value.code == "dp.delta"
+    budget = DataBudget(data_set="heart", epsilon=50.0, delta=stated, unit="partner")
+    policy = msgspec.structs.replace(POLICY, budgets=(budget,))
+    if not refused:
+        budgets.check(policy, "heart", noised(), 1_000, {})
+    else:
+        with pytest.raises(BadInput) as caught:
+            budgets.check(policy, "heart", noised(), 1_000, {})
+        assert caught.value.code == "dp.delta"
     budgets.close()
 
 

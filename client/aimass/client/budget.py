@@ -37,6 +37,15 @@ def widest_of(budgets: Iterable[Budget]) -> Unit:
     return max((budget.terms.unit for budget in budgets), key=lambda unit: unit.size, default=Unit.EXAMPLE)
 
 
+def _check_deltas(plan: Plan, budgets: Iterable[Budget], units: int) -> None:
+    """Hold the deltas of plan and budgets against one in the number of what each protects."""
+    stated = {unit: [budget.terms.delta for budget in budgets if budget.terms.unit is unit] for unit in Unit}
+    if (privacy := plan.privacy) is not None:
+        check_delta(max(privacy.delta, *stated[Unit(privacy.unit)]), units)
+    if plan.secure is not None and (noise := plan.secure.noise) is not None:
+        check_delta(max(noise.delta, *stated[Unit.PARTNER]), noise.members)
+
+
 def _budget(one: DataBudget) -> Budget:
     unit = Unit(one.unit)
     relation = Relation.REPLACE_SPECIAL if unit is Unit.PARTNER else Relation.ADD_OR_REMOVE_ONE
@@ -98,13 +107,9 @@ class Budgets:
         from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
 
         rules.check_trusted(ledger.state)
-        if plan.privacy is not None:
-            unit = Unit(plan.privacy.unit)
-            stated = [budget.terms.delta for budget in budgets_of(policy, data_set) if budget.terms.unit is unit]
-            check_delta(max(plan.privacy.delta, *stated), units)
-        if plan.secure is not None and plan.secure.noise is not None:
-            check_delta(plan.secure.noise.delta, plan.secure.noise.members)
-        asked = tuple(planned_events(plan, None, units, begun, widest_of(budgets_of(policy, data_set))))
+        budgets = budgets_of(policy, data_set)
+        _check_deltas(plan, budgets, units)
+        asked = tuple(planned_events(plan, None, units, begun, widest_of(budgets)))
         if not asked:
             return
         if refusal := rules.refused(ledger.state, Accountant(), asked):

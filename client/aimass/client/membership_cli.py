@@ -49,6 +49,7 @@ unprotected = false                      # whether these may leave of a data set
 # data_set = "heart"
 # epsilon = 8.0
 # delta = 1e-5           # well below one in the number of rows
+# unit = "example"       # or "person", or "partner": all that this data set contributes, by noise inside secure sums
 
 # The least that a plan with secure aggregation promises: it holds against a server that lies ("malicious"), or only
 # against one that follows the protocol ("hbc"); fewest partners in a sum; the share of them that may work together with
