@@ -100,6 +100,9 @@ BAD: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "lstm": (lambda: Sequence(nn.LSTM(28, 12, batch_first=True)), "private.layer", "DPLSTM"),
     "rnn": (lambda: Sequence(nn.RNN(28, 12, batch_first=True)), "private.layer", "DPRNN(28, 12, batch_first=True)"),
     "projected lstm": (lambda: Sequence(nn.LSTM(28, 12, batch_first=True, proj_size=5), 5), "private.layer", "without LSTM"),
+    "attention of another order": (
+        lambda: Sequence(nn.TransformerEncoderLayer(28, 4, 16), 28), "private.layer", "batch_first=True",
+    ),
     "encoder": (
         lambda: Sequence(nn.TransformerEncoderLayer(28, 4, 16, batch_first=True), 28), "private.layer", "Attention(28, 4",
     ),

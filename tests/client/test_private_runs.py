@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 from aimass.client.active_run import ActiveRun
 from aimass.client.child import start_child
 from aimass.client.partner import Partner
+from aimass.client.plan_figure import plan_figure
 from aimass.client.run_folder import RunFolder
 from aimass.client.session import Phase
 from aimass.client.worker_protocol import Opened, Order
 from aimass.proto.clock import SystemClock
+from aimass.proto.commands import main
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan, PrivacySettings, Stage, TrainSettings, encode_plan
@@ -116,6 +119,29 @@ def test_a_plan_for_persons_is_declined_by_name_where_nobody_knows_whose_the_row
         await run.stop()
 
     asyncio.run(scenario())
+
+
+def test_what_waits_for_approval_says_how_much_of_a_person_its_updates_would_tell(
+    partner: Partner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = msgspec.structs.replace(PERSONS, task=msgspec.structs.replace(PERSONS.task, digest="0" * 64))
+    figure = plan_figure(unknown)
+    assert figure is not None
+
+    async def scenario() -> None:
+        run = run_of(partner, _Told(40), _Uplink())
+        await run.invited(invite(partner, unknown))
+        await run.stop()
+
+    asyncio.run(scenario())
+    home = ["--dir", str(partner.folder), "--json"]
+    assert main(["client", "pending", *home]) == 0
+    (waiting,) = json.loads(capsys.readouterr().out)["runs"]
+    assert waiting["privacy"] == figure.sentence()
+    assert "for one person" in waiting["privacy"]
+    assert main(["client", "show", "last", *home]) == 0
+    told = json.loads(capsys.readouterr().out)["server"]["could_not_learn"]
+    assert figure.sentence() in told[0]
 
 
 def by_person(**changes: Any) -> Plan:

@@ -91,7 +91,7 @@ def _budget(commands: Any) -> None:
     show.add_argument("data_set", nargs="?", help="its name (default: all that have a budget)")
     for shown in (budget, show):
         shown.add_argument("--plan", type=Path, help="what one more round of this plan costs, and how many fit")
-        shown.add_argument("--rows", type=int, help="training rows, for plans that cut batches (1000000)")
+        shown.add_argument("--rows", type=int, help="training rows, or persons, for plans that cut batches (1000000)")
     text = "go on with an older copy of a ledger, and say what was lost"
     accept = _command(inner, "accept", text, ledger_cli.accept, inner=True)
     accept.add_argument("data_set")

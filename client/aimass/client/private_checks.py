@@ -88,9 +88,9 @@ def _dtypes(model: torch.nn.Module) -> Iterator[Finding]:
 def _layers(model: torch.nn.Module) -> Iterator[Finding]:
     """Every layer, frozen ones too: a batch norm without parameters ties rows together all the same."""
     for name, module in model.named_modules():
-        kind, called = type(module).__name__, f"layer `{name or 'model'}` ({type(module).__name__})"
+        called = f"layer `{name or 'model'}` ({type(module).__name__})"
         other = counterpart(module)
-        fix = f"Build the model without {kind}." if other is None else f"Put {other.code} in its place."
+        fix = f"Put {other.code} in its place." if other is not None else _without(module)
         if isinstance(module, torch.nn.modules.batchnorm._NormBase) and (  # noqa: SLF001  (the base of all such)
             isinstance(module, torch.nn.modules.batchnorm._BatchNorm) or module.track_running_stats  # noqa: SLF001
         ):
@@ -100,6 +100,12 @@ def _layers(model: torch.nn.Module) -> Iterator[Finding]:
         elif isinstance(module, torch.nn.Embedding) and any(getattr(module, option) for option in _EMBEDDING):
             what = f"{called} has one of {', '.join(_EMBEDDING)}, which look at all rows of a batch"
             yield fault("private training", "private.layer", what, "Build it without.")
+
+
+def _without(module: torch.nn.Module) -> str:
+    if isinstance(module, torch.nn.MultiheadAttention) and not module.batch_first:
+        return "Build it with batch_first=True, and look again: a row of the batch has to come first."
+    return f"Build the model without {type(module).__name__}."
 
 
 def _tried(task: Task, model: torch.nn.Module) -> Iterator[Finding]:
