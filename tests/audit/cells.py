@@ -94,20 +94,23 @@ class Laboratory:
         terms = Terms(unit=Unit.EXAMPLE, relation=Relation.ADD_OR_REMOVE_ONE, delta=self.privacy.delta)
         return Accountant().figure(terms, [event]).epsilon
 
-    def update(self, cells: Places, sizes: Floats | float = _SIZE) -> Floats:
+    def update(self, cells: Places, sizes: Floats | float = _SIZE, persons: Places | None = None) -> Floats:
         """[2 cells]: what leaves, in the unit of a noised sum, of a training over one row in each of `cells`."""
         numbers = np.column_stack([cells, np.broadcast_to(sizes, cells.shape)]).astype(np.float32)
         rows = Batch(numbers, np.zeros((len(cells), 0), np.int64), None, np.zeros(len(cells), np.int64))
         none = Batch(numbers[:0], rows.categories[:0], None, rows.labels[:0])
-        trained = self._trainer.train(Shard("a", rows, none), self._start, b"", self._settings, self.privacy)
+        shard = Shard("a", rows, none, persons)
+        trained = self._trainer.train(shard, self._start, b"", self._settings, self.privacy)
         moved = trained.contribution.groups["update"].tensors["cells.weight"].reshape(-1)
         return np.asarray(moved.astype(np.float64) * (-self.privacy.divisor / _LEARNING_RATE))
 
-    def sums(self, cells: Places, sizes: Floats | float = _SIZE) -> list[tuple[Floats, Floats]]:
+    def sums(
+        self, cells: Places, sizes: Floats | float = _SIZE, persons: Places | None = None
+    ) -> list[tuple[Floats, Floats]]:
         """[cells], [cells] for each step: its clipped sum before the noise and after, along a row's gradient, in clips."""
         found: list[tuple[Floats, Floats]] = []
         self._hear = lambda exact, noisy: found.append((self._along(exact), self._along(noisy)))
-        self.update(cells, sizes)
+        self.update(cells, sizes, persons)
         return found
 
     def evidence(self, cells: Places) -> Floats:

@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -80,6 +81,26 @@ def _clip(seam: Seam, _: bool) -> Look:
         "tests/client/test_private_trainer.py::test_one_row_moves_a_sum_by_no_more_than_the_clip_and_unclipped_sums_are_noticed",
         moved > 1 + 1e-5,
     )
+
+
+def _person(seam: Seam, _: bool) -> Look:
+    """A person with four rows, each in its own cell, beside another one: by how much it moves the sum."""
+    rows, persons = np.arange(5), np.array([0, 1, 1, 1, 1])
+    with seam():
+        laboratory = Laboratory(5, 1, msgspec.structs.replace(settings(1.0, 1.0), unit="person", rows_per_person=4))
+        with_, without = (laboratory.sums(rows[:count], persons=persons[:count])[0][0] for count in (5, 1))
+    return Look(
+        "what one person moves",
+        "tests/client/test_private_persons.py::test_one_person_moves_a_sum_by_no_more_than_the_clip_whatever_the_number_of_its_rows",
+        float(np.linalg.norm(with_ - without)) > 1 + 1e-5,
+    )
+
+
+class _ClippedRows(ClippedSums):
+    """Bounds each row of a person, and not the person."""
+
+    def add(self, total: torch.Tensor, losses: torch.Tensor, persons: torch.Tensor | None = None) -> torch.Tensor:
+        return super().add(total, losses)
 
 
 class _ClippedBatches(ClippedSums):
@@ -244,6 +265,12 @@ INSIDE: Final = (
             "no clipping": NO_CLIPPING,
             "clip by batch, not by row": replaced(private_trainer, "ClippedSums", _ClippedBatches),
         },
+    ),
+    Subject(
+        "DP-SGD for persons, clipped sums",
+        _person,
+        REAL,
+        {"clip by row, not by person": replaced(private_trainer, "ClippedSums", _ClippedRows)},
     ),
     Subject(
         "DP-SGD, samples of rows",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from tests.audit.figures import FIGURES
 from tests.audit.findings import Bound, Finding, Subject
 from tests.audit.inside import INSIDE
 from tests.audit.sums import SUMS
@@ -14,7 +15,7 @@ from tests.audit.trainings import TRAININGS
 
 __all__ = ["SUBJECTS", "Outcome", "Row", "conclusion", "examined", "rows"]
 
-SUBJECTS: Final = {subject.name: subject for subject in (*SUMS, *TRAININGS, *INSIDE)}
+SUBJECTS: Final = {subject.name: subject for subject in (*SUMS, *TRAININGS, *FIGURES, *INSIDE)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
