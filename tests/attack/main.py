@@ -119,7 +119,7 @@ def main() -> int:
         epilog=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("rows", nargs="*", type=int, metavar="ROW", help="rows of the list, 1 to 45; all without any")
+    parser.add_argument("rows", nargs="*", type=int, metavar="ROW", help="rows of the list, 1 to 46; all without any")
     parser.add_argument("--json", action="store_true", help="one document at the end, for programs")
     args = parser.parse_args()
     unknown = [number for number in args.rows if number not in ROWS]

@@ -125,7 +125,8 @@ def plan(partners: Sequence[str], model: bytes, rounds: int = 1, **secure: Any) 
     return Plan(
         name="lab", task=TaskRef(name="heart", digest=locate("heart").digest), data_schema="heart/1", seed=1,
         model=Blob(model).digest, stages=(Stage(driver="averaging", options={"rounds": rounds}),),
-        train=TrainSettings(batch_size=1, learning_rate=0.1, epochs=1), evaluate=EvaluateSettings(every=0),
+        train=TrainSettings(batch_size=1, learning_rate=0.1, epochs=1, weight="one" if "noise" in secure else "rows"),
+        evaluate=EvaluateSettings(every=0),
         cohort=Cohort(partners=tuple(partners), quorum=(settings | secure)["min_cohort"], step_deadline_s=3_000.0, join_deadline_s=3_000.0),
         secure=SecureSettings(**(settings | secure)),
     )  # fmt: skip

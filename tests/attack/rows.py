@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.attack import (
     rows_inputs,
+    rows_noise,
     rows_ring,
     rows_rounds,
     rows_shares,
@@ -14,5 +15,5 @@ from tests.attack import (
 from tests.attack.lab import ROWS
 
 __all__ = ["ROWS"]
-_MODULES = (rows_start, rows_shares, rows_inputs, rows_survivors, rows_unmasking, rows_rounds, rows_ring)
+_MODULES = (rows_start, rows_shares, rows_inputs, rows_survivors, rows_unmasking, rows_rounds, rows_noise, rows_ring)
 """Imported for the scenarios that they enter."""
