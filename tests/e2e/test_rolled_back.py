@@ -1,4 +1,5 @@
-"""A hospital whose ledgers were put back from a backup, as real processes: noticed from outside, gone on with by word."""
+"""A hospital that puts its ledgers back from a backup, or its rows under another name, as real processes: noticed, refused
+by name, and gone on with by a person's word."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts.demos.house import House
+from scripts.demos.house import CommandFailed, House
 
 from tests.e2e.test_budget import BUDGET, PARTNERS, epsilon, run, spent
+from tests.support.datasets import dataset
 from tests.support.hospitals import open_hospitals
 
 NORTH = PARTNERS[0]
@@ -34,13 +36,14 @@ def finished(house: House, rounds: int = 1) -> None:
     assert view.summary.state == "finished", view.summary.reason
 
 
-def refused(house: House) -> None:
-    """A run fails by the rollback's name, and what is spent stays as it was."""
+def refused(house: House, code: str = ROLLBACK) -> str:
+    """A run fails by this name, and what is spent stays as it was; the reason that the server has."""
     before = spent(house, NORTH)
     view = run(house, 1)
     assert view.summary.state == "failed"
-    assert ROLLBACK in view.summary.reason
+    assert code in view.summary.reason
     assert spent(house, NORTH) == before
+    return view.summary.reason
 
 
 def status(house: House) -> Any:
@@ -95,5 +98,36 @@ def test_ledgers_that_are_gone_are_noticed_too_and_accepted_without_a_daemon(hou
     house.run("client", "budget", "accept", "heart", "--nothing-lost", "--dir", NORTH)
     house.start_partner(NORTH)
     assert status(house) == {}
+    finished(house)
+    assert spent(house, NORTH) == pytest.approx(epsilon(5), abs=1e-3)
+
+
+def test_the_same_rows_under_another_name_get_no_fresh_budget(house: House) -> None:
+    home: Path = house.folder / NORTH
+    rows = str(dataset("heart") / f"{NORTH}.parquet")
+    add = (
+        "client",
+        "data",
+        "add",
+        "fresh",
+        "--dir",
+        NORTH,
+        "--schema",
+        "heart/1",
+        "--uri",
+        rows,
+        "--format",
+        "parquet",
+    )
+    with pytest.raises(CommandFailed, match="another name"):
+        house.run(*add)
+    manifest, policy = home / "data" / "heart.toml", home / "policy.toml"
+    (home / "data" / "fresh.toml").write_text(manifest.read_text().replace('name = "heart"', 'name = "fresh"'))
+    renamed = policy.read_text().replace('"heart/1" = "heart"', '"heart/1" = "fresh"')
+    policy.write_text(renamed.replace('data_set = "heart"', 'data_set = "fresh"'))
+    assert "ledger.same_rows" in (reason := refused(house, "ledger.same_rows"))
+    assert "heart: 100%" not in reason
+    assert "aimass client budget another fresh heart" in log_of(house)
+    house.run("client", "budget", "another", "fresh", "heart", "--dir", NORTH)  # through the daemon
     finished(house)
     assert spent(house, NORTH) == pytest.approx(epsilon(5), abs=1e-3)

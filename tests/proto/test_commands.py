@@ -20,7 +20,7 @@ GROUPS = {
     "server": ["init", "admit", "retire-root", "gc", "backup", "backup verify", "restore", "audit", "start", "status", "enrolments"],
     "client": [
         "init", "enroll", "start", "status", "stop", "pending", "approve", "show", "journal", "budget", "budget show",
-        "budget accept", "budget export", "budget verify", "policy show", "policy check", "roster show", "roster approve", "data add", "data check",
+        "budget accept", "budget another", "budget export", "budget verify", "policy show", "policy check", "roster show", "roster approve", "data add", "data check",
     ],
     "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "prune", "receipts"],
     "model": ["list", "show", "export"],

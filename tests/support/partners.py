@@ -33,6 +33,7 @@ def enrolled(folder: Path, names: Sequence[str], policy: str) -> RootStore:
         (home / "trust" / "root.pem").write_bytes(store.root.to_pem())
         (home / "client.toml").write_text(f'name = "{name}"\nserver = "localhost:1"\nenrol = "localhost:2"\n')
         (home / "policy.toml").write_text(policy)
+        (home / "data" / "x.csv").write_text(f"age,name\n63,{name}\n")
         (home / "data" / "heart.toml").write_text(
             f'name = "heart"\ndata_schema = "heart/1"\nuris = ["x.csv"]\nformat = "csv"\nparticipant = "{name}"\n'
             f'salt = "{"00" * 32}"\nheld_out = 0.2\n'

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 from aimass.proto.console import emit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aimass.client.policy import Policy
     from aimass.privacy.dp.accounting import Accountant
+    from aimass.privacy.dp.ledger_lines import Head
+    from aimass.privacy.dp.ledger_reading import Reading
     from aimass.privacy.dp.ledger_state import Ledger
 
 __all__ = ["budget", "standing_rows"]
@@ -35,7 +39,9 @@ def budget(args: argparse.Namespace) -> int:
         folder = args.dir / "state" / "ledgers" / name
         reading, doubts = read_doubts(folder / LINES, folder / HEAD)
         ledger = reading.ledger
-        doubt = {"doubt": rolled_back(doubts[0], ledger.ledger).sentence()} if doubts else {}
+        doubt = (
+            {"doubt": f"{rolled_back(doubts[0], ledger.ledger).sentence()} {_known(reading, doubts)}"} if doubts else {}
+        )
         found.append({"data_set": name, **doubt, **_told(args, policy, name, ledger)})
     if args.json:
         emit(args, found)
@@ -49,6 +55,11 @@ def budget(args: argparse.Namespace) -> int:
         if "doubt" in one:
             emit(args, {"nothing_debited": f"{one['data_set']}: {one['doubt']}"})
     return 0
+
+
+def _known(reading: Reading, doubts: Sequence[Head]) -> str:
+    """How far another copy went, for the partner alone: line numbers tell how much a data set was used."""
+    return f"This copy has {len(reading.heads)} lines, the newest that is known {max(head.lines for head in doubts)}."
 
 
 def _told(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -> dict[str, Any]:

@@ -77,6 +77,8 @@ def _data(commands: Any) -> None:
     add.add_argument("--salt", help="hexadecimal; fixes the held-out rows (default: random)")
     add.add_argument("--held-out", type=float, default=0.2)
     add.add_argument("--person", metavar="COLUMN", help="column that says whose each row is (default: not known)")
+    another = "a data set with a ledger that has rows in common and holds other data all the same (repeat for several)"
+    add.add_argument("--another", action="append", default=[], metavar="DATA_SET", help=another)
     checking = _command(data, "check", "read a data set against its task's schema", shards_cli.data_check)
     checking.add_argument("name")
     checking.add_argument("--task", required=True)
@@ -101,6 +103,10 @@ def _budget(commands: Any) -> None:
     said.add_argument("--lost", type=Path, metavar="FILE", default=None, help=lost)
     counted = "what an export of it counts beyond this one"
     said.add_argument("--from-export", type=Path, metavar="FILE", default=None, help=counted)
+    text = "say that a data set is no other one, whose rows it has in part"
+    another = _command(inner, "another", text, ledger_cli.another, inner=True)
+    another.add_argument("data_set")
+    another.add_argument("other")
     text = "write a ledger as one document, signed by this partner"
     export = _command(inner, "export", text, ledger_cli.export, inner=True)
     export.add_argument("data_set")

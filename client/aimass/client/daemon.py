@@ -365,6 +365,8 @@ class Daemon:
             case "accept-ledger":
                 lost = decode_json(tuple[Event, ...], request["lost"].encode(), "what was lost")
                 await asyncio.to_thread(self.partner.budgets.ledgers.accept, request["data_set"], lost)
+            case "another-data-set":
+                await self.partner.rows.check(request["data_set"], [request["other"]])
             case other:
                 raise NotFound("no such command", code="control.command", value=other)
         await self._reconsider()

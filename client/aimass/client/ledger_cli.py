@@ -1,4 +1,4 @@
-"""`aimass client budget accept | export | verify`: a person's word on a ledger, and ledgers to hand to somebody."""
+"""`aimass client budget accept | another | export | verify`: a person's word on a ledger, and ledgers for others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aimass.privacy.dp.events import Event
 
-__all__ = ["accept", "export", "verify"]
+__all__ = ["accept", "another", "export", "verify"]
 
 
 def accept(args: argparse.Namespace) -> int:
@@ -85,6 +85,36 @@ def _beyond(args: argparse.Namespace) -> tuple[Event, ...]:
             cure="Take a newer export, or say with --lost FILE what was spent: journal and receipts tell.",
         )
     return lost_since(newer.ledger, here.ledger)
+
+
+def another(args: argparse.Namespace) -> int:
+    """Two data sets have rows in common and are not the same; the daemon keeps this word where it runs."""
+    from aimass.client.local_link import ask_daemon
+    from aimass.proto.errors import Unavailable
+
+    try:
+        ask_daemon(args, command="another-data-set", data_set=args.data_set, other=args.other)
+    except Unavailable:
+        _another_here(args)
+    emit(args, {"data_set": args.data_set, "another_than": args.other})
+    return 0
+
+
+def _another_here(args: argparse.Namespace) -> None:
+    from aimass.client.row_sketch import sketch_of
+    from aimass.privacy.dp.ledger_file import open_ledger, row_key
+    from aimass.proto.clock import SystemClock
+    from aimass.proto.durable import UNINTERRUPTED
+    from aimass.proto.errors import NotFound
+    from aimass.proto.manifest import read_shard_manifest
+
+    path, root = args.dir / "data" / f"{args.data_set}.toml", args.dir / "state" / "ledgers"
+    if not path.is_file():
+        raise NotFound("no such data set here", code="data.absent", value=path, cure="aimass client data add.")
+    manifest = read_shard_manifest(path.read_text("utf-8"), str(path))
+    sketch = sketch_of(row_key(root, UNINTERRUPTED), manifest, path.parent)
+    with open_ledger(root, args.data_set, UNINTERRUPTED, SystemClock()) as ledger:
+        ledger.check_rows(sketch, [args.other])
 
 
 def export(args: argparse.Namespace) -> int:

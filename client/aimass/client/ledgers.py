@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from aimass.privacy.dp.events import Event
 from aimass.privacy.dp.ledger_lines import Head
 from aimass.privacy.dp.ledger_reading import rolled_back
+from aimass.privacy.dp.sketch import Sketch
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability
 from aimass.proto.errors import AimassError, NotFound, Refused
@@ -37,8 +38,8 @@ class Ledgers:
         self._held = ExitStack()
         self._heard: dict[str, list[Head]] = {}
         """Heads that came back and that no ledger was compared with yet, by data set."""
-        self._shut: dict[str, AimassError] = {}
-        """Why a ledger could not be opened."""
+        self._refused: dict[str, AimassError] = {}
+        """Why a ledger could not be opened, or has no fresh budget for the rows of its data set."""
 
     def hold(self, data_set: str) -> LedgerFile:
         """The ledger of a data set, begun where there is none, held until the end. Raises what `open_ledger` does."""
@@ -54,9 +55,9 @@ class Ledgers:
             ledger = open_ledger(self._root, data_set, self._durability, self._clock, lost=lost)
             held = self._open[data_set] = self._held.enter_context(ledger)
         except AimassError as error:
-            self._shut[data_set] = error
+            self._refused[data_set] = error
             raise
-        self._shut.pop(data_set, None)
+        self._refused.pop(data_set, None)
         return held
 
     def hold_begun(self, data_sets: Iterable[str]) -> None:
@@ -70,6 +71,27 @@ class Ledgers:
 
     def _begun(self, data_set: str) -> bool:
         return (self._root / data_set).is_dir() or bool(self._heard.get(data_set))
+
+    def row_key_file(self) -> Path:
+        """Where the secret stands under which rows are hashed, made where there is none."""
+        from aimass.privacy.dp.ledger_file import row_key_file  # noqa: PLC0415  (as above)
+
+        return row_key_file(self._root, self._durability)
+
+    def check_rows(self, data_set: str, sketch: Sketch, another: Collection[str] = ()) -> None:
+        """Keep what the rows of a data set are now; raises `Refused` where they are another ledger's.
+
+        `another` are those of which a person says that they hold other data. The names of data sets stay in the log:
+        the refusal is told to a server.
+        """
+        held = self.hold(data_set)
+        try:
+            held.check_rows(sketch, another)
+        except Refused as error:
+            self._refused[data_set] = error
+            log.error("nothing is debited from %s: %s", data_set, error)
+            raise Refused(error.what, code=error.code, cure="This partner's log says which.") from error
+        self._refused.pop(data_set, None)
 
     def head(self, data_set: str) -> Head | None:
         """How far a ledger goes that is held."""
@@ -97,7 +119,7 @@ class Ledgers:
     def troubles(self) -> dict[str, AimassError]:
         """Data sets from which nothing is debited until a person has looked, and why."""
         doubted = {name: held.state for name, held in list(self._open.items()) if held.state.doubts}
-        return self._shut | {name: rolled_back(state.doubts[0], state.ledger) for name, state in doubted.items()}
+        return self._refused | {name: rolled_back(state.doubts[0], state.ledger) for name, state in doubted.items()}
 
     def accept(self, data_set: str, lost: tuple[Event, ...]) -> None:
         """The partner's word to go on with an older copy of a ledger, with what the newer one had spent beyond it.

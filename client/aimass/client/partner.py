@@ -14,6 +14,7 @@ from aimass.client.keeper import Keeper
 from aimass.client.ledger_heads import LedgerHeads
 from aimass.client.model_cache import ModelCache
 from aimass.client.policy import AdmittedTask, Policy, read_policy
+from aimass.client.row_sketch import RowCheck
 from aimass.client.secure_records import SumRecords
 from aimass.privacy.keys import KeyPair, load_keys
 from aimass.proto.clock import Clock
@@ -48,6 +49,7 @@ class Partner:
     sums: SumRecords
     budgets: Budgets
     heads: LedgerHeads
+    rows: RowCheck
     durability: Durability
     up: Pace
     down: Pace
@@ -155,6 +157,7 @@ def open_partner(folder: Path, durability: Durability, clock: Clock) -> Partner:
         SumRecords(folder / "state" / "secagg.jsonl", durability),
         budgets,
         LedgerHeads(budgets.ledgers, keys.identity, lambda: keeper.roster.server.identity),
+        RowCheck(folder / "data", budgets.ledgers.row_key_file, budgets.ledgers.check_rows),
         durability,
         Pace(settings.limits.up_bytes_per_s, clock),
         Pace(settings.limits.down_bytes_per_s, clock),

@@ -16,6 +16,7 @@ from aimass.client.child import ChildDied, Made, Worker, start_child
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
+from aimass.client.policy import Policy
 from aimass.client.private_terms import trained_elements, units_of
 from aimass.client.release import Released, release
 from aimass.client.run_folder import RunFolder
@@ -192,7 +193,13 @@ class Workbench:
         that were `begun`, by kind and purpose; and for one whose persons the data set does not know."""
         policy, units = self._partner.policy, await self._units(plan)
         data_set = policy.schemas[plan.data_schema]
+        await self._check_rows(policy, data_set)
         await asyncio.to_thread(self._partner.budgets.check, policy, data_set, plan, units, begun)
+
+    async def _check_rows(self, policy: Policy, data_set: str) -> None:
+        """Raise `Refused` where the rows of a data set with a budget have another ledger."""
+        if policy.budgeted(data_set):
+            await self._partner.rows.check(data_set)
 
     async def _units(self, plan: Plan) -> int:
         """How many training rows or persons there are, whichever the plan protects."""
@@ -203,6 +210,7 @@ class Workbench:
         """The debit of a step, on the disk before the child gets its order; None where none is kept."""
         policy, units = self._partner.policy, await self._units(plan)
         data_set, elements = policy.schemas[plan.data_schema], trained_elements(layout)
+        await self._check_rows(policy, data_set)
         return await asyncio.to_thread(
             self._partner.budgets.debit, policy, data_set, plan, self._run_id, step, elements, units
         )

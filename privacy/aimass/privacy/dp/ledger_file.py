@@ -45,7 +45,7 @@ from aimass.proto.names import Name
 from aimass.proto.secret import Secret
 from aimass.proto.values import canonical_json, convert, decode_canonical_json
 
-__all__ = ["HEAD", "LINES", "LedgerFile", "open_ledger", "row_key"]
+__all__ = ["HEAD", "LINES", "LedgerFile", "check_others", "open_ledger", "row_key", "row_key_file"]
 
 LINES: Final = "ledger.jsonl"
 HEAD: Final = "head.json"
@@ -55,10 +55,34 @@ _SAME: Final = 0.9  # rows that changed less are not sketched anew
 
 def row_key(root: Path, durability: Durability) -> Secret:
     """The partner's secret for hashing rows, made on first use; one for all its ledgers, so that they compare."""
+    return read_key_file(row_key_file(root, durability))
+
+
+def row_key_file(root: Path, durability: Durability) -> Path:
+    """Where that secret stands."""
     path = make_folder(root) / _KEY
     if not path.exists():
         write_file(path, secrets.token_bytes(32), durability, "ledger.key")
-    return read_key_file(path)
+    return path
+
+
+def check_others(root: Path, data_set: str, sketch: Sketch, another: Collection[str] = ()) -> None:
+    """Raise `Refused` where the rows of a data set are another ledger's below `root`, but for those in `another`, of
+    which, or in which, the partner says that they are others."""
+    ledgers = (read_lines(path).ledger for path in sorted(root.glob(f"*/{LINES}")))
+    others = {
+        other.data_set: other.sketches
+        for other in ledgers
+        if other.data_set not in {data_set, *another} and data_set not in other.another
+    }
+    if found := similar(sketch, others):
+        raise Refused(
+            "these rows have a ledger under another name",
+            code="ledger.same_rows",
+            value=", ".join(f"{name}: {each.share:.0%} +- {each.error:.1%}" for name, each in found.items()),
+            cure="Use that name in the policy; or say that these are other people's rows: "
+            f"`aimass client budget another {data_set} {min(found)}`.",
+        )
 
 
 @contextmanager
@@ -195,14 +219,7 @@ class LedgerFile:
         """
         with self._lock:
             known = self.state.another.union(another)
-            found = similar(sketch, {name: held for name, held in self._others() if name not in known})
-            if found:
-                raise Refused(
-                    "these rows have a ledger under another name",
-                    code="ledger.same_rows",
-                    value=", ".join(f"{name}: {each.share:.0%} +- {each.error:.1%}" for name, each in found.items()),
-                    cure="Use that name in the policy, or say with `aimass client budget another` that these are new.",
-                )
+            check_others(self._folder.parent, self.state.data_set, sketch, known)
             if self._is_news(sketch) or not known <= self.state.another:
                 self._write(Sketched(sketch=sketch, another=tuple(sorted(another)), at=self._now()))
 
@@ -287,12 +304,6 @@ class LedgerFile:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-
-    def _others(self) -> Iterator[tuple[str, tuple[Sketch, ...]]]:
-        for path in sorted(self._folder.parent.glob(f"*/{LINES}")):
-            other = read_lines(path).ledger if path.parent != self._folder else Ledger()
-            if self.state.data_set not in other.another:
-                yield path.parent.name, other.sketches
 
     def _is_news(self, sketch: Sketch) -> bool:
         if not self.state.sketches:

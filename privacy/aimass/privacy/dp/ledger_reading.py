@@ -185,12 +185,12 @@ def _same(entry: Entry, other: Entry | None) -> bool:
 
 
 def rolled_back(head: Head | None, ledger: str) -> Refused:
-    """The refusal of an older copy."""
+    """The refusal of an older copy. It may be told to a server, so it says of no number of lines."""
     other = head is not None and head.ledger != ledger
     return Refused(
         "another ledger stood here before" if other else "this copy of the ledger is not the newest that there was",
         code="ledger.E_LEDGER_ROLLBACK",
-        value="a ledger without its head.json" if head is None else f"lines that do not lead to line {head.lines}",
+        value="a ledger without its head.json" if head is None else "lines that do not lead to a head that was sealed",
         limit="the newest copy",
         cure="Restore the newest copy, or say with `aimass client budget accept` that this one is to be gone on with, "
         "and what was spent beyond it.",
