@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -19,11 +20,19 @@ from aimass.proto.commands import main
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput, NotFound, Refused
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
+from aimass.proto.plan import encode_plan
 from aimass.proto.secret import Secret
+from aimass.proto.v1 import federation_pb2 as pb
 from tests.client.test_active_run import POLICY
-from tests.support.partners import enrolled
+from tests.client.test_active_run import _invite as invite
+from tests.client.test_active_run import _run as run_of
+from tests.client.test_active_run import _Uplink as Uplink
+from tests.client.test_budget import plan
+from tests.client.test_ledger_heads import BUDGET
+from tests.support.partners import enrolled, opened
 
 KEY = Secret(b"k" * 32)
+FRESH = BUDGET.replace("heart", "fresh")
 ROWS: list[dict[str, object]] = [
     {"age": age, "chol": 200.5 + age, "sex": "F" if age % 2 else "M", "note": f"row {age}" if age % 7 else None}
     for age in range(200)
@@ -157,6 +166,35 @@ def test_another_name_gets_no_fresh_budget_and_the_names_of_data_sets_do_not_lea
     assert ledgers.troubles() == {}
     ledgers.check_rows("heart", sketch)
     ledgers.close()
+
+
+def test_an_invitation_to_rows_that_have_another_ledger_is_declined_and_the_server_hears_no_name(
+    tmp_path: Path,
+) -> None:
+    enrolled(tmp_path, ["north"], POLICY + BUDGET)
+    folder = tmp_path / "north"
+    csv(folder / "data" / "x.csv", ROWS)
+    partner = opened(folder)
+
+    async def invited() -> pb.FromPartner:
+        uplink = Uplink()
+        run = run_of(partner, uplink)
+        await run.invited(invite(partner, encode_plan(plan())))
+        await run.stop()
+        return uplink.sent[-1]
+
+    async def scenario() -> None:
+        assert (await invited()).WhichOneof("body") == "joined"
+        shutil.rmtree(folder / "state" / "runs")
+        declare(folder / "data", "fresh", "x.csv")
+        policy = folder / "policy.toml"
+        policy.write_text(policy.read_text().replace('"heart/1" = "heart"', '"heart/1" = "fresh"') + FRESH)
+        declined = (await invited()).declined
+        assert declined.fault.code == "ledger.same_rows"
+        assert b"heart:" not in declined.SerializeToString()
+
+    asyncio.run(scenario())
+    partner.budgets.close()
 
 
 @pytest.fixture
