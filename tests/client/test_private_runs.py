@@ -121,6 +121,21 @@ def test_a_plan_for_persons_is_declined_by_name_where_nobody_knows_whose_the_row
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(("delta", "said"), [(0.02, ""), (0.03, "dp.delta")])
+def test_delta_is_held_against_the_number_of_persons_and_not_of_rows(partner: Partner, delta: float, said: str) -> None:
+    budget = f'[[budgets]]\ndata_set = "heart"\nepsilon = 50.0\ndelta = {delta}\nunit = "person"\n'
+    (partner.folder / "policy.toml").write_text(POLICY + budget)
+
+    async def scenario() -> None:
+        run = run_of(partner, _Told(40), _Uplink())
+        await run.invited(invite(partner, by_person(delta=delta)))
+        assert run.session is not None
+        assert run.session.reason.partition(":")[0] == said
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
 def test_what_waits_for_approval_says_how_much_of_a_person_its_updates_would_tell(
     partner: Partner, capsys: pytest.CaptureFixture[str]
 ) -> None:

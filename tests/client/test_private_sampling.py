@@ -87,8 +87,6 @@ def test_a_virtual_batch_has_whole_persons_and_no_more_rows_than_it_may() -> Non
                 (owner,) = set(owners[batch.persons == person])
                 assert (batch.persons == person).sum() == min(MOST, COUNTS[owner])
                 seen.append(int(owner))
-            held = np.bincount(batch.persons)
-            assert len(held) * held.max() <= 2 * len(batch.rows)
         assert len(seen) == len(set(seen))
         assert len({row for batch in step for row in batch.rows}) == sum(len(batch.rows) for batch in step)
 
@@ -113,6 +111,14 @@ def test_the_rows_of_a_drawn_person_are_chosen_alike_and_anew_each_time() -> Non
         if share < 1:  # a count's variance is a binomial's, and counts of one person add up to a constant
             square = float(((of - BATCHES * share) ** 2).sum() / (BATCHES * share * (1 - share)))
             assert normal(square, count, 2 * count**2 / (count - 1)) < WORST
+
+
+def test_a_table_of_persons_by_places_holds_not_much_more_than_the_rows() -> None:
+    counts = [1] * 40 + [2, 3, 32, 60]
+    sampler = PersonSampler(np.repeat(np.arange(len(counts)), counts), 1.0, None, 32, 64)
+    batches = [np.bincount(batch.persons) for batch in sampler.draw() if batch.persons is not None]
+    assert [held.max() for held in batches] == [2, 3, 32]
+    assert all(len(held) * held.max() <= 2 * held.sum() for held in batches)
 
 
 def test_no_person_and_persons_that_do_not_fit_are_no_special_cases() -> None:
