@@ -185,3 +185,11 @@ def test_a_training_for_persons_is_an_event_of_persons() -> None:
     cut = training_event(msgspec.structs.replace(PRIVACY, cap_deviations=5.0), 3, ELEMENTS, 400)
     assert isinstance(cut.mechanism, TruncatedPoissonGaussian)
     assert (cut.unit, cut.mechanism.records, cut.mechanism.cap) == (Unit.PERSON, 400, 250)
+
+
+def test_persons_of_one_row_each_are_trained_on_as_rows_are() -> None:
+    single = shard_of([1] * 30)
+    by_row = msgspec.structs.replace(PRIVACY, unit="example", rows_per_person=None)
+    for privacy in (PRIVACY, msgspec.structs.replace(PRIVACY, cap_deviations=5.0)):
+        rows = msgspec.structs.replace(by_row, cap_deviations=privacy.cap_deviations)
+        np.testing.assert_allclose(sums_of(privacy, single)[0], sums_of(rows, single)[0], atol=1e-9)

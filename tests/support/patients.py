@@ -17,14 +17,14 @@ HEADER = "age,sex,cp,trestbps,chol,fbs,restecg,thalch,exang,oldpeak,slope,ca,tha
 
 
 def visits(counts: Sequence[int], seed: int = 1) -> str:
-    """CSV: so many rows of each patient, those of patient `p3` the same whoever else is there."""
+    """CSV: so many rows of each patient, those of patient `p003` the same whoever else is there."""
     lines = [HEADER]
     for person, count in enumerate(counts):
         chance = np.random.default_rng([seed, person])
         lines += [
             f"{chance.integers(30, 80)},Male,asymptomatic,{chance.integers(90, 180)},{chance.integers(150, 350)},false,"
             f"normal,{chance.integers(90, 180)},true,{chance.random():.2f},flat,0,normal,"
-            f"{chance.choice(['no', 'yes'])},p{person}"
+            f"{chance.choice(['no', 'yes'])},p{person:03}"
             for _ in range(count)
         ]
     return "\n".join([*lines, ""])
