@@ -38,13 +38,20 @@ def learnable_rows(schema: Schema, rows: int, seed: int) -> Batch:
     return Batch(batch.numbers, batch.categories, None, np.searchsorted(bounds, scores).astype(np.int64))
 
 
-def dealt(batch: Batch, partners: int, held_out: float, seed: int) -> tuple[Shard, ...]:
-    """Shards of equal size, the rows dealt at random; of each, the share `held_out` is kept for measuring."""
+def dealt(
+    batch: Batch, partners: int, held_out: float, seed: int, rows_per_person: int | None = None
+) -> tuple[Shard, ...]:
+    """Shards of equal size, the rows dealt at random; of each, the share `held_out` is kept for measuring.
+
+    With `rows_per_person` so many training rows at a time are one person's, by chance too.
+    """
     order = np.random.default_rng((seed, 2)).permutation(len(batch.labels))
     shards = []
     for place, rows in enumerate(np.array_split(order, partners)):
         kept = round(held_out * len(rows))
-        shards.append(Shard(f"partner-{place + 1:03}", _taken(batch, rows[kept:]), _taken(batch, rows[:kept])))
+        persons = None if rows_per_person is None else np.arange(len(rows) - kept) // rows_per_person
+        held = _taken(batch, rows[:kept])
+        shards.append(Shard(f"partner-{place + 1:03}", _taken(batch, rows[kept:]), held, persons))
     return tuple(shards)
 
 

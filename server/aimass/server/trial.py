@@ -7,7 +7,10 @@ of a plan's noise on the rows that it was given, and nothing of the rows that th
 from __future__ import annotations
 
 import dataclasses
+import math
+import statistics
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,13 +22,13 @@ from aimass.privacy.dp.gaussian import GridNoise, noised
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput
-from aimass.proto.plan import Cohort, EvaluateSettings, Plan, PlanDraft
+from aimass.proto.plan import Cohort, EvaluateSettings, Plan, PlanDraft, Stage, planned_rounds
 from aimass.proto.step import Step
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import Task, first_model
 from aimass.server.simulate import Protect, Shard, simulate
 
-__all__ = ["PartnerNoise", "tried", "without_noise"]
+__all__ = ["Outcome", "PartnerNoise", "Variant", "compared", "estimated_s", "tried", "without_noise"]
 
 _NEVER = 1_000_000
 _NO_DIGEST = "0" * 64
@@ -58,6 +61,23 @@ class PartnerNoise:
             )
 
         return protected
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Variant:
+    """A plan to try, by name."""
+
+    name: str
+    draft: PlanDraft
+    noise: PartnerNoise | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of each metric its mean over the seeds, its least and its largest."""
+
+    name: str
+    metrics: Mapping[str, tuple[float, float, float]]
 
 
 def without_noise(draft: PlanDraft) -> PlanDraft:
@@ -94,6 +114,58 @@ def tried(
             cure="Give the plan a stage of averaging, and the simulation more rows.",
         )
     return {name: metric.total / metric.weight for name, metric in evaluations[-1].metrics.items() if metric.weight}
+
+
+def estimated_s(variants: Sequence[Variant], task: Task, shards: Sequence[Shard], seeds: int) -> tuple[float, ...]:
+    """How long `compared` takes for each variant, from a run of the first one's first round."""
+    first = variants[0]
+    one = msgspec.structs.replace(first.draft, stages=tuple(_shortened(stage) for stage in first.draft.stages))
+    for _ in range(2):  # the first also loads and looks
+        began = time.monotonic()
+        tried(one, task, shards, 0, first.noise)
+        taken = time.monotonic() - began
+    return tuple(seeds * taken * _work(each.draft) / _work(one) for each in variants)
+
+
+def _work(draft: PlanDraft) -> float:
+    return planned_rounds(draft) * (draft.train.steps or draft.train.epochs or 1)
+
+
+def _shortened(stage: Stage) -> Stage:
+    return (
+        msgspec.structs.replace(stage, options={**stage.options, "rounds": 1}) if "rounds" in stage.options else stage
+    )
+
+
+def compared(
+    variants: Sequence[Variant],
+    task: Task,
+    shards: Sequence[Shard],
+    seeds: Sequence[int],
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[Outcome, ...]:
+    """Each variant, once for each seed; one that diverges with any has no metrics."""
+    found: list[Outcome] = []
+    for variant in variants:
+        say(f"trying {variant.name} ({len(found) + 1} of {len(variants)}), {len(seeds)} seeds")
+        try:
+            each = [tried(variant.draft, task, shards, seed, variant.noise) for seed in seeds]
+        except BadInput as error:
+            if error.code != "trainer.diverged":
+                raise
+            each = []
+        found.append(Outcome(variant.name, _spread(each)))
+    return tuple(found)
+
+
+def _spread(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float, float]]:
+    names = set.intersection(*map(set, runs)) if runs else set()
+    return {
+        name: (statistics.fmean(values), min(values), max(values))
+        for name in sorted(names)
+        for values in [[run[name] for run in runs]]
+        if all(map(math.isfinite, values))
+    }
 
 
 def _plan(draft: PlanDraft, seed: int, model: str) -> Plan:

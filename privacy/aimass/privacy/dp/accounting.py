@@ -122,6 +122,13 @@ class Accountant:
             self._figures[key] = self._compute(terms, first, more)
         return self._figures[key]
 
+    def renyi(self, terms: Terms, counts: Tally) -> float:
+        """Rényi's epsilon alone: never much below the figure, and milliseconds where that takes a second."""
+        if unbounded(counts, terms):
+            return math.inf
+        kinds = _kinds(counts, terms)
+        return _renyi(((times, _curve(*kind)) for kind, times in kinds.items()), terms.delta) if kinds else 0.0
+
     def _compute(self, terms: Terms, settled: Tally, pending: Tally) -> Figure:
         if unbounded(settled, terms) or unbounded(pending, terms):
             return Figure(terms, math.inf, "rdp", None)

@@ -27,6 +27,7 @@ __all__ = [
     "expected_of",
     "lanes_of",
     "noise_of",
+    "noise_setting",
     "number_of",
     "ppm",
     "profile_of",
@@ -65,12 +66,19 @@ def noise_of(settings: SecureSettings, elements: int) -> NoisePlan | None:
     They are made for the plan's largest cohort, whoever takes part. Raises `FaultError` E_POLICY for noise that would
     not be what is accounted, E_PLAN for numbers without a plan.
     """
+    setting = noise_setting(settings, elements)
+    if settings.noise is None or setting is None:
+        return None
+    return plan_noise(setting, settings.noise.multiplier)
+
+
+def noise_setting(settings: SecureSettings, elements: int) -> Setting | None:
+    """What a plan says of its noise but for the multiplier: what one is calibrated for."""
     noise = settings.noise
     if noise is None:
         return None
     circle = Circle.of(noise.members, ppm(settings.colluders), settings.min_cohort)
-    bits = lane_bits(settings.bits, noise.members)
-    return plan_noise(Setting(circle, elements, bits, noise.clip, _KINDS[noise.kind]), noise.multiplier)
+    return Setting(circle, elements, lane_bits(settings.bits, noise.members), noise.clip, _KINDS[noise.kind])
 
 
 def lanes_of(plan: Plan, step: Step, groups: Groups) -> LanePlan:

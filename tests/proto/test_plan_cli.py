@@ -1,0 +1,81 @@
+"""`aimass plan check` as a person and as a program meet it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aimass.proto.commands import main
+from tests.client.test_plan_check import PARTNERS, ROWS
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "plan.toml"
+    path.write_text(ROWS)
+    return path
+
+
+@pytest.mark.parametrize(("budget", "status"), [(("--budget", "1"), 0), (("--budget", "0.5"), 1)])
+def test_the_exit_status_says_whether_the_plan_fits(
+    plan: Path, capsys: pytest.CaptureFixture[str], budget: tuple[str, ...], status: int
+) -> None:
+    assert main(["plan", "check", str(plan), "--no-simulation", *budget]) == status
+    shown = capsys.readouterr().out
+    assert "for one example, add or remove one" in shown
+    assert ("does NOT fit" in shown) == (status == 1)
+
+
+def test_a_slip_is_told_with_its_path_and_status_two(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan.write_text(ROWS.replace("noise_multiplier = 4.0", "noise_multiplier = -1"))
+    assert main(["plan", "check", str(plan)]) == 2
+    assert "privacy.noise_multiplier" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("epsilon", ["0", "-1", "nan", "51", "much"])
+def test_a_budget_that_is_none_is_refused(plan: Path, epsilon: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "check", str(plan), f"--budget={epsilon}"])
+    assert ended.value.code == 2
+
+
+def test_a_program_reads_all_of_it_and_what_was_tried(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--rows", "200", "--seeds", "2", "--simulated", "2"]
+    assert main(["plan", "check", str(plan), "--budget", "0.5", "--json", *few]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["fits"], told["elements"], told["rows"]) == (False, 1314, 200)
+    assert told["spends"][0]["rounds_that_fit"] == 8
+    assert len(told["options"]) == 3
+    assert all(option["epsilon"] <= 0.5 and option["toml"] for option in told["options"])
+    outcomes = {one["name"]: one["metrics"] for one in told["trial"]["outcomes"]}
+    assert list(outcomes) == ["the plan", "without privacy", "option 1", "option 2", "option 3"]
+    assert all(least <= mean <= most for each in outcomes.values() for mean, least, most in each.values())
+    assert outcomes["without privacy"]["auc"][0] > 0.7
+
+
+def test_noise_that_destroys_an_update_is_seen_in_its_trial_on_rows_of_ones_own(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan.write_text(PARTNERS)
+    names = "age,sex,cp,trestbps,chol,fbs,restecg,thalch,exang,oldpeak,slope,ca,thal,disease"
+    rows = [
+        f"{20 + row % 60},{'Male' if row % 2 else 'Female'},non-anginal,120,200,true,normal,150,false,1,flat,0,"
+        f"fixed defect,{'yes' if row % 60 > 30 else 'no'}"
+        for row in range(300)
+    ]
+    (tmp_path / "public.csv").write_text("\n".join([names, *rows]) + "\n")
+    tried = ["--data", str(tmp_path / "public.csv"), "--seeds", "2"]
+    assert main(["plan", "check", str(plan), *tried]) == 0
+    shown = capsys.readouterr().out
+    assert "this plan destroys it" in shown
+    assert "on public.csv: 4 partners of 60 training rows" in shown
+
+
+def test_what_would_take_too_long_is_not_begun_and_says_how_long(
+    plan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan.write_text(PARTNERS)
+    assert main(["plan", "check", str(plan), "--rows", "100", "--limit", "0.01"]) == 0
+    assert "it would take about" in capsys.readouterr().out
