@@ -364,6 +364,40 @@ def test_a_rolled_back_copy_is_noticed_by_a_head_from_outside_and_stays_refused(
     assert refusal(tmp_path, lost=[steps(1)]).code == "ledger.no_doubt"
 
 
+def test_what_was_accepted_freezes_nobody_again_and_a_later_rollback_is_still_noticed(tmp_path: Path) -> None:
+    """Whoever kept every head of the lines that were lost may send them; a head that was made since is another's."""
+    begun(tmp_path)
+    shutil.copytree(tmp_path / "south", tmp_path / "backup")
+    with held(tmp_path) as file:
+        lost = []
+        for _ in range(20):
+            reserve(file, 1)
+            lost.append(file.head)
+    shutil.rmtree(tmp_path / "south")
+    shutil.copytree(tmp_path / "backup", tmp_path / "south")
+    with held(tmp_path) as file:
+        assert not file.leads_to(lost[9])
+        assert not file.leads_to(lost[4])
+        assert len(file.state.doubts) == 1
+        file.accept([steps(10)])
+        assert [file.leads_to(head) for head in lost[:10]] == [True] * 10
+        reserve(file, 1)
+        assert file.leads_to(file.head)
+        assert not file.leads_to(lost[19])  # more was spent there than was known when the word was given
+        file.accept([steps(10)])
+        assert all(file.leads_to(head) for head in lost)
+    shutil.rmtree(tmp_path / "backup")
+    shutil.copytree(tmp_path / "south", tmp_path / "backup")
+    with held(tmp_path) as file:
+        reserve(file, 1)
+        since = file.head
+    assert since.lines < lost[19].lines
+    shutil.rmtree(tmp_path / "south")
+    (tmp_path / "backup").rename(tmp_path / "south")
+    with held(tmp_path) as file:
+        assert not file.leads_to(since)
+
+
 def test_one_word_accepts_all_doubts_and_counts_what_was_lost_once(tmp_path: Path) -> None:
     begun(tmp_path)
     older = lines_of(tmp_path).read_bytes()

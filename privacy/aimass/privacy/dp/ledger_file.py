@@ -230,9 +230,9 @@ class LedgerFile:
         the partner accepts it.
         """
         with self._lock:
-            if self._reading.leads_to(head) or head in self.state.accepted:
+            if self._reading.leads_to(head) or self.state.given_up(head):
                 return True
-            if head not in self.state.doubts:
+            if not any(head.ledger == each.ledger and head.lines <= each.lines for each in self.state.doubts):
                 self._write(Doubted(head=head, at=self._now()))
             return False
 
@@ -252,9 +252,11 @@ class LedgerFile:
                 code="ledger.no_doubt",
                 value=self.state.data_set,
             )
+        after = secrets.token_hex(16)
         for head in doubts:
             events, lost = events_of(tally(lost)), ()
-            self._write(Accepted(head=head, lost=events, at=self._now(), number=self.state.next_number))
+            number = self.state.next_number
+            self._write(Accepted(head=head, lost=events, at=self._now(), number=number, ledger=after))
 
     def _decide(self, decision: Callable[[], Body]) -> None:
         with self._lock:

@@ -153,12 +153,16 @@ class Doubted(Value, frozen=True, tag="doubted", tag_field="line"):
 
 
 class Accepted(Value, frozen=True, tag="accepted", tag_field="line"):
-    """The partner's word that this copy is to be gone on with; `lost` is what the other had spent beyond it."""
+    """The partner's word that this copy is to be gone on with; `lost` is what the other had spent beyond it.
+
+    From here on it is the ledger of another id, so that a head tells whether it was made before this word or after.
+    """
 
     head: Head
     lost: tuple[Event, ...]
     at: float
     number: Number
+    ledger: LedgerId | None = None
 
 
 Body = (

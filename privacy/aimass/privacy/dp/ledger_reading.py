@@ -54,15 +54,13 @@ class Reading:
 
     def leads_to(self, head: Head) -> bool:
         """Whether these lines begin with those that `head` stands for."""
-        if head.ledger != self.ledger.ledger or not 0 < head.lines <= len(self.heads):
-            return False
-        return self.heads[head.lines - 1] == head.head
+        return 0 < head.lines <= len(self.heads) and self.heads[head.lines - 1] == head.head
 
     def older_than(self, head: Head | None) -> bool:
         """Whether a newer copy wrote `head` beside these lines; raises `IntegrityError` where a line was edited."""
         if head is None:
             return len(self.heads) > 1  # the first line's is written before anything is reserved
-        if self.leads_to(head) or head in self.ledger.accepted:
+        if self.leads_to(head) or self.ledger.given_up(head):
             return False
         if head.ledger == self.ledger.ledger and head.lines <= len(self.heads):
             raise _edited(head.lines)

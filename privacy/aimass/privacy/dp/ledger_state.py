@@ -97,6 +97,14 @@ class Ledger:
         """Of the next entry or study."""
         return len(self.entries) + len(self.studies) + 1
 
+    def given_up(self, head: Head) -> bool:
+        """Whether the partner has accepted that these lines do not lead to `head`: to it, or to a later one of lines
+        that are lost and went under an id that is none of this ledger any more."""
+        return any(
+            head == each or (head.ledger == each.ledger != self.ledger and head.lines <= each.lines)
+            for each in self.accepted
+        )
+
     def settled(self) -> Tally:
         """What can change no more."""
         return tally(
@@ -233,7 +241,8 @@ class _Draft:
             body.number, _LOST_RUN, 0, "lost", body.lost, body.lost, EntryState.SPENT, body.at, body.at
         )
         rest = tuple(head for head in self._rest.doubts if head != body.head)
-        self._change(doubts=rest, accepted=(*self._rest.accepted, body.head), changed_at=body.at)
+        accepted, ledger = (*self._rest.accepted, body.head), body.ledger or self._rest.ledger
+        self._change(doubts=rest, accepted=accepted, ledger=ledger, changed_at=body.at)
 
     def _move(
         self, body: Started | Released | Spent | Committed, before: tuple[EntryState, ...], after: EntryState
