@@ -162,16 +162,18 @@ def test_a_ledger_that_is_gone_altogether_does_not_begin_anew_unnoticed(home: Ho
 
 
 def test_who_accepts_is_asked_for_what_was_lost_once_whatever_shows_the_newer_copy(home: Home) -> None:
-    """The head beside the lines knows of a newer copy, and so does the server, of another one."""
+    """The head beside the lines knows of a newer copy, and the server of one that is newer still."""
     home.work()
-    lines = home.folder / "ledgers" / "heart" / "ledger.jsonl"
-    older = lines.read_bytes()
-    known = home.work()
+    folder = home.folder / "ledgers" / "heart"
+    lines = (folder / "ledger.jsonl").read_bytes()
     home.work()
+    noted = (folder / "head.json").read_bytes()
+    newest = home.work()
     home.budgets.close()
-    lines.write_bytes(older)
+    (folder / "ledger.jsonl").write_bytes(lines)
+    (folder / "head.json").write_bytes(noted)
     home.begun()
-    home.back(known)
+    home.back(newest)
     assert home.refusal() == "ledger.E_LEDGER_ROLLBACK"
     home.budgets.ledgers.accept("heart", (steps(40),))
     assert home.spent() == 60

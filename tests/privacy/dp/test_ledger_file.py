@@ -10,14 +10,16 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aimass.privacy.dp.ledger_file import open_ledger, row_key
-from aimass.privacy.dp.ledger_lines import EntryState, Line
+from aimass.privacy.dp.ledger_lines import Accepted, EntryState, Head, Line, Opened
 from aimass.privacy.dp.ledger_reading import export_ledger, lost_since, read_lines, verify_export
+from aimass.privacy.dp.ledger_state import replay
 from aimass.privacy.dp.sketch import row_bytes, sketch_rows
 from aimass.privacy.signing import public_key
 from aimass.proto.durable import UNINTERRUPTED, Durability
@@ -396,6 +398,16 @@ def test_what_was_accepted_freezes_nobody_again_and_a_later_rollback_is_still_no
     (tmp_path / "backup").rename(tmp_path / "south")
     with held(tmp_path) as file:
         assert not file.leads_to(since)
+
+
+def test_a_word_of_an_earlier_release_which_kept_the_id_gives_up_the_head_that_it_names_alone() -> None:
+    begun = Opened(data_set="south", ledger="ab" * 16, at=1.0)
+    head = Head(ledger="ab" * 16, lines=9, head=RESULT)
+    word = Accepted(head=head, lost=(), at=2.0, number=1)
+    lower = msgspec.structs.replace(head, lines=8)
+    assert [replay((begun, word)).given_up(each) for each in (head, lower)] == [True, False]
+    renamed = msgspec.structs.replace(word, ledger="cd" * 16)
+    assert [replay((begun, renamed)).given_up(each) for each in (head, lower)] == [True, True]
 
 
 def test_one_word_accepts_all_doubts_and_counts_what_was_lost_once(tmp_path: Path) -> None:
