@@ -31,12 +31,9 @@ from aimass.proto.task import Task
 
 __all__ = ["ClippedSums", "row_losses", "trained"]
 
-_SPREAD: Final = 1e6
-"""A row whose positions cancel to less than one in so many of themselves is scaled down further: even float64 finds the
-square of such a norm from large numbers, right to 1e-4 at this bound and to nothing beyond."""
 _CANCEL: Final = 1e3
-"""A person whose rows cancel to less than one in so many of themselves is scaled down further: each row's gradient is
-right to some 1e-7 in float32, and so their mean to 1e-4 of the clip."""
+"""A row whose positions, or a person whose rows, cancel to less than one in so many of themselves is scaled down
+further: each is right to some 1e-7 in float32, and so what is left of them to 1e-4 of the clip."""
 
 Parameter = torch.nn.Parameter
 Sampler = Callable[[torch.nn.Module, list[torch.Tensor], torch.Tensor], Mapping[Parameter, torch.Tensor]]
@@ -113,7 +110,7 @@ class ClippedSums:
         """
         gradients = self._gradients(losses, None if persons is None else _Persons.of(persons))
         norms = torch.stack([part.norms().double() for part in gradients]).norm(dim=0) if gradients else losses * 0
-        longest = torch.maximum(norms, sum((part.spread() for part in gradients), norms * 0) / _SPREAD)
+        longest = torch.maximum(norms, sum((part.spread() for part in gradients), norms * 0) / _CANCEL)
         finite = longest.isfinite()
         if not finite.all():
             for part in gradients:
@@ -150,7 +147,7 @@ class ClippedSums:
             if all(uses[parameter] == 1 for parameter in _own(one.layer)) and _known(one.layer, back):
                 ghost = (one.inputs[0], back) if persons is None else persons.together(one.inputs[0], back)
                 if _smaller(one.layer, *ghost):
-                    found.append(_Ghost(one.layer, *ghost, 1.0 if persons is None else _SPREAD / _CANCEL))
+                    found.append(_Ghost(one.layer, *ghost))
                     continue
             for parameter, value in _sampler(one.layer)(one.layer, list(one.inputs), back).items():
                 if parameter.requires_grad:  # of a layer that was called before, or a parameter that two layers share
@@ -197,7 +194,7 @@ class _Whole:
         self._parameter, self._values = parameter, rows.flatten(1).double()
         self._spread = self._values.new_zeros(len(rows))
         if persons is not None:
-            self._spread = persons.mean(self.norms()) * (_SPREAD / _CANCEL)
+            self._spread = persons.mean(self.norms())
             self._values = persons.mean(self._values)
 
     def norms(self) -> torch.Tensor:
@@ -217,8 +214,8 @@ class _Whole:
 class _Ghost:
     """Input and gradient of the output of a layer, whose product is each row's gradient: it is never made."""
 
-    def __init__(self, layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor, caution: float) -> None:
-        self._spread = caution * _spread(inputs, back)
+    def __init__(self, layer: torch.nn.Module, inputs: torch.Tensor, back: torch.Tensor) -> None:
+        self._spread = _spread(inputs, back)
         self._layer, self._back = layer, back.double()
         self._inputs = inputs.double() if inputs.is_floating_point() else inputs
 
