@@ -9,7 +9,9 @@ from aimass.proto.console import emit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from aimass.client.budget_picture import History
     from aimass.client.policy import Policy
     from aimass.privacy.dp.accounting import Accountant
     from aimass.privacy.dp.ledger_lines import Head
@@ -33,7 +35,7 @@ def budget(args: argparse.Namespace) -> int:
             "no data set here has a privacy budget", code="budget.none", value=args.data_set or None,
             cure="State one under [[budgets]] in policy.toml.",
         )  # fmt: skip
-    found = []
+    found, histories = [], []
     for name in names:
         # Read as it stands: the daemon may hold it. What is open in it may yet be given back in part.
         folder = args.dir / "state" / "ledgers" / name
@@ -43,6 +45,9 @@ def budget(args: argparse.Namespace) -> int:
             {"doubt": f"{rolled_back(doubts[0], ledger.ledger).sentence()} {_known(reading, doubts)}"} if doubts else {}
         )
         found.append({"data_set": name, **doubt, **_told(args, policy, name, ledger)})
+        histories += _histories(args, policy, name, ledger)
+    if args.picture is not None:
+        _draw(args.picture, histories)
     if args.json:
         emit(args, found)
         return 0
@@ -54,7 +59,45 @@ def budget(args: argparse.Namespace) -> int:
     for one in found:
         if "doubt" in one:
             emit(args, {"nothing_debited": f"{one['data_set']}: {one['doubt']}"})
+    if args.over_time:
+        _chart(histories)
     return 0
+
+
+def _histories(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -> list[History]:
+    """What was spent over time, of each budget of a data set; nothing where nobody asks for it."""
+    if args.picture is None and not args.over_time:
+        return []
+    from aimass.client.budget import budgets_of
+    from aimass.client.budget_picture import history
+    from aimass.privacy.dp.accounting import Accountant
+
+    return [history(name, ledger, one, Accountant()) for one in budgets_of(policy, name)]
+
+
+def _draw(path: Path, histories: Sequence[History]) -> None:
+    import time
+
+    from aimass.client.budget_picture import svg
+    from aimass.proto.console import write_output
+    from aimass.proto.errors import BadInput
+
+    if path.suffix.lower() != ".svg":
+        raise BadInput(
+            "pictures are drawn as SVG, which every browser shows", code="budget.picture", value=path.name,
+            limit=".svg", cure="Name a file that ends in .svg.",
+        )  # fmt: skip
+    write_output(path, svg(histories, time.time()).encode())
+
+
+def _chart(histories: Sequence[History]) -> None:
+    import sys
+    import time
+
+    from aimass.client.budget_picture import chart
+
+    for one in histories:
+        sys.stdout.write("\n" + "".join(f"{line}\n" for line in chart(one, time.time())))
 
 
 def _known(reading: Reading, doubts: Sequence[Head]) -> str:

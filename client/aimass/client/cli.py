@@ -94,6 +94,8 @@ def _budget(commands: Any) -> None:
     for shown in (budget, show):
         shown.add_argument("--plan", type=Path, help="what one more round of this plan costs, and how many fit")
         shown.add_argument("--rows", type=int, help="training rows, or persons, for plans that cut batches (1000000)")
+        shown.add_argument("--over-time", action="store_true", help="a chart of what was spent, in the terminal")
+        shown.add_argument("--picture", type=Path, metavar="FILE.svg", help="the same as a drawing, in colour by run")
     text = "go on with an older copy of a ledger, and say what was lost"
     accept = _command(inner, "accept", text, ledger_cli.accept, inner=True)
     accept.add_argument("data_set")

@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from aimass.client.private_terms import planned_events, round_events
+from aimass.client.private_terms import analysis_events, planned_events, round_events
 from aimass.privacy.dp.accounting import Accountant, Figure
 from aimass.privacy.dp.calibrate import rounds_left
-from aimass.privacy.dp.events import Budget, Event, Relation, Terms, Unit
+from aimass.privacy.dp.events import Budget, Event, Relation, Terms, Unit, tally
 from aimass.privacy.dp.noise_plan import NoisePlan
 from aimass.privacy.dp.signal import SIZES, CohortNoise, by_cohort, clear_from
 from aimass.privacy.secagg.rounds import noise_of, ppm
@@ -150,22 +150,26 @@ def _whole(case: Case, terms: Terms) -> Iterator[Event]:
 
 def prices(case: Case, epsilon: float | None = None) -> tuple[Price, ...]:
     """Of each unit that the plan protects, against a budget of `epsilon` for each; raises as `figure_of` does."""
-    accountant, found = Accountant(), []
-    for terms in case.terms:
-        once = round_events(case.draft, case.elements, case.units, terms.unit)
-        whole = figure_of(case, terms)
-        found.append(
-            Price(
-                each=str(terms.unit),
-                epsilon=whole.epsilon,
-                figure=whole.sentence(),
-                rounds=int(planned_rounds(case.draft)),
-                one_round=accountant.figure(terms, once).epsilon,
-                budget=epsilon,
-                rounds_that_fit=None if epsilon is None else rounds_left(Budget(terms=terms, epsilon=epsilon), once),
-            )
-        )
-    return tuple(found)
+    return tuple(_price(case, terms, epsilon) for terms in case.terms)
+
+
+def _price(case: Case, terms: Terms, epsilon: float | None) -> Price:
+    once = round_events(case.draft, case.elements, case.units, terms.unit)
+    whole, rounds = figure_of(case, terms), int(planned_rounds(case.draft))
+    fit = None
+    if epsilon is not None:
+        # A round is priced with its evaluation, whether or not each has one.
+        fit = rounds_left(Budget(terms=terms, epsilon=epsilon), once, tally(analysis_events(case.draft)))
+        fit = max(fit, rounds) if whole.epsilon <= epsilon else fit
+    return Price(
+        each=str(terms.unit),
+        epsilon=whole.epsilon,
+        figure=whole.sentence(),
+        rounds=rounds,
+        one_round=Accountant().figure(terms, once).epsilon,
+        budget=epsilon,
+        rounds_that_fit=fit,
+    )
 
 
 def step_noise(privacy: PrivacySettings) -> float:

@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from aimass.client.plan_check import Case, figure_of
-from aimass.client.private_terms import planned_events, round_events
+from aimass.client.private_terms import analysis_events, planned_events, round_events
 from aimass.privacy.dp.calibrate import distributed_noise, least_noise, rounds_left
-from aimass.privacy.dp.events import Budget, Terms, Unit
+from aimass.privacy.dp.events import Budget, Terms, Unit, tally
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.rounds import noise_setting
 from aimass.proto.errors import AimassError
@@ -66,7 +66,7 @@ def _fitting(case: Case, written: PlanDraft, what: str, terms: Terms, epsilon: f
 def _candidates(case: Case, budget: Budget) -> Iterator[tuple[str, PlanDraft]]:
     draft, rounds = case.draft, int(planned_rounds(case.draft))
     once = round_events(draft, case.elements, case.units, budget.terms.unit)
-    fitting = rounds_left(budget, once)
+    fitting = rounds_left(budget, once, tally(analysis_events(draft)))
     if 0 < fitting < rounds:
         yield f"the same noise, {fitting:,} of {rounds:,} rounds", _with_rounds(draft, fitting)
     yield from _calibrated(case, budget, "the same rounds", draft)

@@ -79,9 +79,10 @@ def _check(args: argparse.Namespace) -> int:
         _write(reports.told(found))
     trial = None if args.no_simulation or found.task is None or not found.prices else _tried(args, found)
     if args.json:
-        import json
+        import msgspec
 
-        sys.stdout.write(json.dumps(_fields(found, trial), indent=2) + "\n")
+        told = msgspec.json.encode(_fields(found, trial))  # what has no bound is null: JSON knows no infinity
+        sys.stdout.write(msgspec.json.format(told).decode() + "\n")
     else:
         if trial is not None:
             _write(_trial_lines(args, trial))
