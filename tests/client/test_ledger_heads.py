@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import logging
@@ -15,18 +16,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aimass.client.budget import Budgets
 from aimass.client.ledger_heads import LedgerHeads
 from aimass.privacy.dp.events import tally
-from aimass.privacy.dp.sealed_head import head_keys, open_head
+from aimass.privacy.dp.ledger_lines import EntryState
+from aimass.privacy.dp.sealed_head import NamedHead, head_keys, open_head
 from aimass.privacy.transcript import Receipt
 from aimass.proto.clock import SystemClock
 from aimass.proto.commands import main
 from aimass.proto.durable import UNINTERRUPTED, Durability
 from aimass.proto.errors import NotFound, OutOfSpace, Refused
 from aimass.proto.sealed import SealedHead
-from aimass.proto.values import canonical_json
+from aimass.proto.values import canonical_json, decode_json
 from tests.client.test_active_run import POLICY as PARTNER_POLICY
 from tests.client.test_budget import POLICY, RUN, plan, step
+from tests.client.test_secure_noise import BUDGETED, MODEL, WHOLE
 from tests.support.ledgers import steps
 from tests.support.partners import enrolled, opened
+from tests.support.secure_circle import circle
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 
@@ -235,6 +239,21 @@ def test_a_doubt_that_finds_no_room_is_not_forgotten(home: Home) -> None:
         home.back(newest)
     disk.full = False
     assert home.refusal() == "ledger.E_LEDGER_ROLLBACK"
+
+
+def test_who_is_ready_for_a_secure_sum_says_how_far_its_ledger_goes_after_the_commit(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with circle(tmp_path, WHOLE, BUDGETED, model=MODEL) as hub:
+            await hub.open()
+            for shell in hub.shells.values():
+                (ready,) = shell.ready
+                sealed = decode_json(SealedHead, ready.ledger, "a sealed head").sealed
+                named = open_head(head_keys(shell.partner.keys.identity), bytes.fromhex(sealed))
+                ledger = shell.partner.budgets.ledgers.hold("heart")
+                assert [entry.state for entry in ledger.state.entries.values()] == [EntryState.COMMITTED]
+                assert named == NamedHead(data_set="heart", head=ledger.head)
+
+    asyncio.run(scenario())
 
 
 BUDGET = """
