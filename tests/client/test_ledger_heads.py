@@ -18,6 +18,7 @@ from aimass.client.ledger_heads import LedgerHeads
 from aimass.privacy.dp.events import tally
 from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.privacy.dp.sealed_head import NamedHead, head_keys, open_head
+from aimass.privacy.signing import public_key
 from aimass.privacy.transcript import Receipt
 from aimass.proto.clock import SystemClock
 from aimass.proto.commands import main
@@ -335,6 +336,19 @@ def test_an_export_that_is_older_than_what_was_lost_is_not_taken(
     code, told = command("accept", "heart", "--lost", str(lost))
     assert (code, told["counted_as_lost"][0]["times"]) == (0, 40)  # type: ignore[index]
     assert "doubt" not in command("show")[1][0]  # type: ignore[index]
+
+
+def test_an_auditor_verifies_an_export_with_the_key_alone(
+    north: Path, command: Callable[..., tuple[int, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _worked(north, 1)
+    command("export", "heart", str(tmp_path / "heart.json"))
+    key = public_key(opened(north).keys.identity).hex()
+    (tmp_path / "auditor").mkdir()
+    monkeypatch.chdir(tmp_path / "auditor")
+    assert main(["client", "budget", "verify", "../heart.json", "--key", key]) == 0
+    assert main(["client", "budget", "verify", "../heart.json", "--key", "not a key"]) != 0
+    assert main(["client", "budget", "verify", "../heart.json"]) != 0
 
 
 @pytest.mark.parametrize("words", [("accept", "heart"), ("accept", "heart", "--nothing-lost", "--lost", "x")])

@@ -115,6 +115,7 @@ def _budget(commands: Any) -> None:
     export.add_argument("file", type=Path)
     text = "check an exported ledger: its chain, its signature"
     verify = _command(inner, "verify", text, ledger_cli.verify, inner=True)
+    verify.set_defaults(handler=ledger_cli.verify)  # an auditor has the partner's key, and no folder of a partner
     verify.add_argument("file", type=Path)
     verify.add_argument("--key", default="", help="the partner's identity key, hexadecimal (default: the one here)")
 
