@@ -32,6 +32,7 @@ from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput, IntegrityError, Refused
 from aimass.proto.plan import (
+    AdaptiveClip,
     AnalysisNoise,
     Cohort,
     DistributedNoise,
@@ -439,3 +440,21 @@ def test_an_analysis_with_noise_leaves_a_data_set_with_a_budget_and_without_it_d
         with pytest.raises(Refused) as caught:
             release(ANALYSED, plan, asked, MODEL, POLICY, private_steps=steps, accounted=True)
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("norm", "share"), [(1.9, 1), (2.1, 0)])
+def test_a_clip_that_follows_the_norms_has_a_noised_vote_beside_the_update(norm: float, share: float) -> None:
+    assert NOISED.secure is not None
+    noise = DistributedNoise(multiplier=0.2, clip=2.0, delta=1e-3, members=3, adaptive=AdaptiveClip())
+    adapting = msgspec.structs.replace(NOISED, secure=msgspec.structs.replace(NOISED.secure, noise=noise))
+    plan = lanes_of(adapting, step(), {"update": update_shapes(MODEL)})
+    found = []
+    for number in range(100):
+        own = partial(bytes.__mul__, bytes([number]))
+        released = release(sent([norm, 0, 0], weight=1.0), adapting, step(), MODEL, POLICY, draw=own, run_id=RUN)
+        sums = decode(plan, from_bytes(plan, released.parts[0]), 1, rotation_of(adapting, RUN, step()))
+        found.append(sums.within())
+    assert "a vote on the clip)" in released.mechanisms[0]
+    assert plan.adaptive is not None
+    spread = plan.adaptive.deviation / plan.adaptive.steps
+    assert np.mean(np.array(found, float)) == pytest.approx(share, abs=5 * spread / 10)

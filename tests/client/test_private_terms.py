@@ -31,6 +31,7 @@ from aimass.privacy.dp.events import (
 from aimass.privacy.secagg.rounds import noise_of
 from aimass.proto.errors import Refused
 from aimass.proto.plan import (
+    AdaptiveClip,
     AnalysisNoise,
     Cohort,
     DistributedNoise,
@@ -173,3 +174,15 @@ def test_what_has_no_noise_or_does_not_exist_has_no_price() -> None:
     assert step_events(bare, StepKind.EVALUATE, 1, 1) == ()
     assert step_events(bare, StepKind.ANALYSE, 1, 1, purpose="statistics") == ()
     assert step_events(MEASURED, StepKind.ANALYSE, 1, 1, purpose="averaging") == ()
+
+
+def test_votes_on_the_clip_are_debited_and_the_update_pays_for_them() -> None:
+    noise = msgspec.structs.replace(NOISE, multiplier=0.5, adaptive=AdaptiveClip())
+    adapting = plan(secure=msgspec.structs.replace(SECURE, noise=noise))
+    update, votes = step_events(adapting, StepKind.TRAIN, 1 << 16, 100)
+    assert isinstance(update.mechanism, DiscreteGaussian)
+    assert isinstance(votes.mechanism, DiscreteGaussian)
+    assert votes.mechanism.rho == pytest.approx(1 / (8 * 0.5**2))  # a half over noise of 10 / 20
+    assert update.mechanism.rho + votes.mechanism.rho == pytest.approx(0.5 / 0.5**2, rel=1e-3)
+    assert votes.mechanism.xi < 1e-50
+    assert {update.unit, votes.unit} == {Unit.PARTNER}

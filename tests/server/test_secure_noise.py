@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from aimass.privacy.dp.adaptive import next_clip
 from aimass.privacy.secagg.client_state import Kind
 from aimass.privacy.secagg.lanes import LanePlan, decode
-from aimass.privacy.secagg.rounds import lanes_of, rotation_of
+from aimass.privacy.secagg.rounds import adaptive_of, lanes_of, rotation_of
 from aimass.proto.errors import BadInput
-from aimass.proto.plan import DistributedNoise, Plan, SecureSettings, decode_plan, encode_plan
+from aimass.proto.plan import AdaptiveClip, DistributedNoise, Plan, SecureSettings, decode_plan, encode_plan
 from aimass.proto.tensors import encode_numpy
 from aimass.proto.values import decode_json
 from aimass.proto.views import RunState
@@ -133,6 +134,7 @@ def test_a_second_attempt_sums_what_was_encoded_for_the_first(tmp_path: Path) ->
         ({"members": 3}, "more partners than its noise is made for", "members to 4"),
         ({"members": 1000, "min_cohort": 4}, "least cohort", "501"),
         ({"bits": 32}, "out of range", "bits lower"),
+        ({"multiplier": 0.4, "adaptive": AdaptiveClip()}, "so few partners", "adaptive out"),
     ],
 )
 def test_noise_that_cannot_be_made_is_refused_when_it_is_submitted_with_its_cure(
@@ -176,6 +178,37 @@ def test_an_auditor_finds_a_step_of_more_partners_than_the_noise_is_made_for(tmp
         assert list(step_faults(plan, [(2, told)], frozenset(NAMES))) == []
         (fault,) = step_faults(few, [(2, told)], frozenset(NAMES))
         assert "more partners than the plan's noise" in fault
+        await stopped(bench, run_id)
+
+    run(scenario())
+
+
+def test_the_clip_of_a_round_follows_the_votes_of_the_one_before_and_an_auditor_repeats_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), NAMES)
+        plan = noised(bench, rounds=3, multiplier=0.3, adaptive=AdaptiveClip(rate=1.0))
+        run_id, partners = await begun(bench, plan)
+        await settled(partners, lambda: final(bench, run_id))
+        assert bench.engine.live(run_id).row.run.state is RunState.FINISHED
+        bodies = [entry.body for entry in bench.store.transcript(run_id)]
+        told = [decode_json(StepTold, body, "a step") for body in bodies if b'"event":"step"' in body]
+        assert plan.secure is not None
+        rule = adaptive_of(plan.secure)
+        assert rule is not None
+        clip = 0.0
+        for body in told:
+            assert body.step.clip == clip
+            (one,) = body.secure
+            assert one.within is not None
+            clip = next_clip(rule, clip or 1.0, one.within)
+        numbered = [(2 + index, body) for index, body in enumerate(told)]
+        assert list(step_faults(plan, numbered, frozenset(NAMES))) == []
+        for index, other_clip in ((0, 2.0), (1, 0.0), (1, 1.01 * told[1].step.clip), (2, 1.01 * told[2].step.clip)):
+            other = msgspec.structs.replace(
+                told[index], step=msgspec.structs.replace(told[index].step, clip=other_clip)
+            )
+            steps = [(number, other if body is told[index] else body) for number, body in numbered]
+            assert any("its clip is" in fault for fault in step_faults(plan, steps, frozenset(NAMES)))
         await stopped(bench, run_id)
 
     run(scenario())

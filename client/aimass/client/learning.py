@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from aimass.client.policy import Policy
-from aimass.client.private_terms import contribution_event
+from aimass.client.private_terms import contribution_events
 from aimass.privacy.dp.events import Relation, Terms, Unit
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
@@ -167,12 +167,12 @@ def _hidden(noise: DistributedNoise, secure: SecureSettings) -> str:
     """What the noise promises for each round, by its own figure; never that a partner took part."""
     from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415  (accounting loads where it is needed)
 
-    event = contribution_event(secure, None)
     terms = Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=noise.delta)
-    epsilon = Accountant().figure(terms, () if event is None else (event,)).epsilon
+    vote = ", and its vote on the clip," if noise.adaptive else ""
+    epsilon = Accountant().figure(terms, contribution_events(secure, None)).epsilon
     return (
         f"from the sums of a round what this partner's update was: noise of {noise.multiplier:g} times the clip hides "
-        f"it (epsilon {epsilon:.2f} at delta {noise.delta:g} a round, before rounding; rounds add up in this partner's "
+        f"it{vote} (epsilon {epsilon:.2f} at delta {noise.delta:g} a round, before rounding; rounds add up in this partner's "
         "ledger). That it took part is not hidden"
     )
 

@@ -21,7 +21,7 @@ from aimass.privacy.dp.events import (
 from aimass.privacy.dp.gaussian import GridNoise
 from aimass.privacy.dp.noise_plan import distributed_event
 from aimass.privacy.secagg.faults import FaultError
-from aimass.privacy.secagg.rounds import noise_of
+from aimass.privacy.secagg.rounds import adaptive_of, noise_of
 from aimass.proto.elements import FLOATS
 from aimass.proto.errors import Refused
 from aimass.proto.plan import (
@@ -42,7 +42,7 @@ __all__ = [
     "ROUNDING",
     "analysis_events",
     "analysis_noise",
-    "contribution_event",
+    "contribution_events",
     "grid_noise",
     "metric_noise",
     "planned_events",
@@ -133,14 +133,12 @@ def _training_events(
     Both are priced, which is more than is spent and never less; training that has no bound for `widest` is left to the
     noise, which has one for every unit.
     """
-    whole = contribution_event(plan.secure, elements)
+    whole = contribution_events(plan.secure, elements)
     if plan.privacy is None or plan.train.steps is None:
-        return (whole,) if whole else ()
+        return whole
     done = plan.train.steps if steps is None else steps
     training = training_event(plan.privacy, done, _MANY if elements is None else elements, units)
-    if whole is None:
-        return (training,)
-    return (training, whole) if training.unit.size >= widest.size else (whole,)
+    return whole if whole and training.unit.size < widest.size else (training, *whole)
 
 
 def _one_sum(noise: GridNoise, times: int | None) -> Event:
@@ -203,22 +201,23 @@ def training_event(privacy: PrivacySettings, steps: int, elements: int, units: i
     return Event(mechanism=mechanism, unit=Unit(privacy.unit), times=steps)
 
 
-def contribution_event(secure: SecureSettings | None, elements: int | None) -> Event | None:
-    """What the noise inside one secure sum costs, whatever training did; None where there is none.
+def contribution_events(secure: SecureSettings | None, elements: int | None) -> tuple[Event, ...]:
+    """What one secure sum with noise inside it costs, whatever training did: the update, and a vote on the clip.
 
     Rounding to whole numbers adds to a contribution's norm, by how much the number of elements says. Of a model that is
     not here yet it is left out: a fraction of a percent, in lanes as wide as they should be. Raises `Refused` for noise
     that would not be what is accounted.
     """
     if secure is None or secure.noise is None:
-        return None
+        return ()
     if elements is None:
-        return Event(mechanism=DiscreteGaussian(rho=0.5 / secure.noise.multiplier**2, xi=0.0), unit=Unit.PARTNER)
+        return (Event(mechanism=DiscreteGaussian(rho=0.5 / secure.noise.multiplier**2, xi=0.0), unit=Unit.PARTNER),)
     try:
-        noise = noise_of(secure, elements)
+        noise, rule = noise_of(secure, elements), adaptive_of(secure)
     except FaultError as error:
         raise error.fault.error() from error
-    return None if noise is None else distributed_event(noise)
+    update = (distributed_event(noise),) if noise else ()
+    return (*update, rule.event) if rule else update
 
 
 def trained_elements(model: Layout) -> int:

@@ -206,7 +206,7 @@ def _lanes(
         lost = _lost(lane_plan, kept)
     except FaultError as error:
         raise error.fault.error() from error
-    noised = () if lane_plan.noise is None else (distributed(lane_plan.noise),)
+    noised = () if lane_plan.noise is None else (distributed(lane_plan.noise, votes=lane_plan.adaptive is not None),)
     return to_bytes(lane_plan, lanes), noised, lost
 
 
@@ -220,12 +220,12 @@ def _lost(plan: LanePlan, kept: Contribution) -> tuple[str, ...]:
     return (*lost, *((f"{cut} elements of the update were clipped",) if cut else ()))
 
 
-def distributed(noise: NoisePlan) -> str:
+def distributed(noise: NoisePlan, *, votes: bool = False) -> str:
     """The noise inside a sum, in words."""
     setting = noise.setting
     return (
         f"distributed {setting.kind.word} noise (z {noise.multiplier:g}, clip {setting.clip:g}, at least "
-        f"{setting.circle.shares} shares)"
+        f"{setting.circle.shares} shares{', a vote on the clip' if votes else ''})"
     )
 
 

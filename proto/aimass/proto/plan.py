@@ -23,6 +23,7 @@ from aimass.proto.values import Value, canonical_json, decode_canonical_json, de
 
 __all__ = [
     "MAX_PLAN_BYTES",
+    "AdaptiveClip",
     "AnalysisNoise",
     "Cohort",
     "DistributedNoise",
@@ -155,6 +156,17 @@ Noise = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 Delta = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
+class AdaptiveClip(Value, frozen=True):
+    """A clip that follows the `quantile` of the partners' norms (Andrew et al. 2021).
+
+    Each partner adds a noised vote, whether its update was within the clip; after a round the clip is multiplied by
+    exp(-`rate` (share within - `quantile`)).
+    """
+
+    quantile: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.2
+
+
 class DistributedNoise(Value, frozen=True):
     """Differential privacy for each partner's whole contribution, by noise inside a secure sum (Kairouz et al. 2021).
 
@@ -163,6 +175,9 @@ class DistributedNoise(Value, frozen=True):
     `secure.colluders` of the partners add none. The constants are made for at most `members` partners in a step and
     at least `secure.min_cohort`, so that they are the same in every step and attempt. `delta` is what epsilon is
     stated at. `secure.clip`, which bounds single elements, serves for nothing then.
+
+    With `adaptive` the `clip` is that of the first round. Votes cost privacy, so the update has more noise: both
+    together cost what `multiplier` says.
     """
 
     multiplier: Noise
@@ -170,6 +185,7 @@ class DistributedNoise(Value, frozen=True):
     delta: Delta
     members: Annotated[int, msgspec.Meta(ge=3, le=65_535)]
     kind: Literal["discrete-gaussian", "skellam"] = "discrete-gaussian"
+    adaptive: AdaptiveClip | None = None
 
 
 class SecureSettings(Value, frozen=True):

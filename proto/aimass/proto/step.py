@@ -1,7 +1,8 @@
 """A step: one exchange between the server and a cohort, the only thing that engine, daemon and protocols know.
 
 Training, evaluation, statistics and analyses are all steps; drivers propose them. What a partner does in a step is
-fixed by the plan and the step's kind and purpose; the step itself only says who, on which inputs, and until when.
+fixed by the plan and the step's kind and purpose; the step itself only says who, on which inputs, and until when. One
+number is not the plan's alone: a clip that the plan leaves to follow the partners' norms.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Step(Value, frozen=True):
     digests of the blobs that every participant gets (the model first); `addressed` replaces them for single partners.
     With `wanted` the step closes as soon as so many of those that are asked have answered; 0 waits for all of them.
     At the deadline a step without its quorum waits `grace_s` longer. `carried` are partners that are not asked because
-    they are late with an earlier step, whose index it gives: what they bring counts here.
+    they are late with an earlier step, whose index it gives: what they bring counts here. `clip` is the L2 norm of an
+    update where the plan's noise adapts it; 0 is the plan's own. It decides over precision and never over privacy, as
+    noise is a multiple of it.
     """
 
     index: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -57,6 +60,7 @@ class Step(Value, frozen=True):
     wanted: Annotated[int, msgspec.Meta(ge=0)] = 0
     grace_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     carried: dict[Name, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
+    clip: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     def __post_init__(self) -> None:
         if list(self.participants) != sorted(set(self.participants)):

@@ -5,6 +5,7 @@ They read the bodies of the transcript as values; every fault is a line that nam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ from aimass.proto.values import Value, decode_json
 from aimass.proto.views import ParticipantState, RunState, SlotState
 from aimass.server.aggregation.secure_sums import SecureTold
 from aimass.server.cohort import ask
+from aimass.server.drivers.averaging import clip_after
 from aimass.server.store import Entry
 
 __all__ = [
@@ -126,6 +128,7 @@ def step_faults(plan: Plan, steps: Steps, invited: frozenset[str], voids: Sequen
     yield from _exclusions(plan.cohort, steps, voids)
     yield from _late(plan.cohort, steps)
     yield from _secret(plan.secure, steps)
+    yield from _clips(plan, steps)
 
 
 def choices(plan: Plan, steps: Steps) -> tuple[int, list[str]]:
@@ -229,6 +232,18 @@ def _late(cohort: Cohort, steps: Steps) -> Iterator[str]:
                 yield f"{what}: the work of {partner} for step {work[0]} counts twice"
             counted.add(work)
         earlier[body.step.index] = body
+
+
+def _clips(plan: Plan, steps: Steps) -> Iterator[str]:
+    """The clip of a round is what the plan's rule makes of the votes in the one before, and the plan's in the first."""
+    clip = 0.0
+    for _, body in steps:
+        if body.step.kind is not StepKind.TRAIN:
+            continue
+        wanted = 0.0 if body.step.round == 1 else clip
+        if not math.isclose(body.step.clip, wanted, rel_tol=1e-9):  # another machine's exp may round otherwise
+            yield f"step {body.step.index}: its clip is {body.step.clip:g}, and the votes before it make {wanted:g}"
+        clip = clip_after(plan, body.step.clip, body.secure[0].within if len(body.secure) == 1 else None)
 
 
 def _secret(secure: SecureSettings | None, steps: Steps) -> Iterator[str]:

@@ -59,7 +59,7 @@ def reduce_step(
     """
     index, counted = state.step.index, tuple(paths)
     reduced = _plain(run, state, paths, verify) if secure is None else _secure(run, secure, state, paths, verify)
-    result = StepResult(state.step, counted, reduced.metrics, reduced.sums)
+    result = StepResult(state.step, counted, reduced.metrics, reduced.sums, reduced.within)
     summariser = _summariser(run, blobs)
     models = ModelStore(blobs, summariser)
     after = driver.receive(run_machine.driver_state(run, driver), result, models, run_machine.context(run))
@@ -82,6 +82,11 @@ class _Reduced:
     metrics: Mapping[str, Metric]
     figures: Mapping[str, Mapping[str, float]]
     told: tuple[SecureTold, ...] = ()
+
+    @property
+    def within(self) -> float | None:
+        """The share of votes for the clip: of the one sum of a plan with noise."""
+        return self.told[0].within if len(self.told) == 1 else None
 
 
 def _plain(run: runs.Run, state: steps.StepState, paths: Mapping[str, Path], verify: Collection[str]) -> _Reduced:

@@ -170,6 +170,8 @@ def _cure(code: Code, secure: SecureSettings, step: Step, groups: ExpectedGroups
         return f"Set secure.min_cohort, and cohort.quorum, to {least} or more: or plan for fewer members or colluders."
     if any(dtype not in FLOATS for tensors in groups.values() for dtype, _ in tensors.values()):
         return "Use a model without counters: other layers in the place of batch norm, as aimass task check names them."
+    if noise.adaptive is not None and noise.multiplier >= noise.members / 10:
+        return "Leave secure.noise.adaptive out: votes of so few partners cost more than the whole noise leaves."
     if code is Code.POLICY:
         return "Set secure.bits higher, or secure.noise.multiplier, or take Skellam noise."
     return "Set secure.bits lower, or take discrete Gaussian noise; and look at the numbers of [secure.noise]."

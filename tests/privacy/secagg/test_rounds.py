@@ -8,11 +8,21 @@ import hashlib
 import msgspec
 import pytest
 
+from aimass.privacy.dp.adaptive import update_multiplier
 from aimass.privacy.dp.noise_plan import Circle, NoiseKind, Setting, plan_noise
 from aimass.privacy.secagg.faults import Code, FaultError
 from aimass.privacy.secagg.lanes import Groups, LanePlan
 from aimass.privacy.secagg.rounds import context_of, lanes_of, rotation_of
-from aimass.proto.plan import Cohort, DistributedNoise, Plan, SecureSettings, Stage, TaskRef, TrainSettings
+from aimass.proto.plan import (
+    AdaptiveClip,
+    Cohort,
+    DistributedNoise,
+    Plan,
+    SecureSettings,
+    Stage,
+    TaskRef,
+    TrainSettings,
+)
 from aimass.proto.step import Step, StepKind
 
 RUN = "ab" * 16
@@ -32,11 +42,18 @@ PLAN = Plan(
 GROUPS: Groups = {"update": {"b": ("F32", (7,)), "w": ("F32", (30, 20))}}
 
 
-def step(index: int = 0, kind: StepKind = StepKind.TRAIN, participants: int = 10, model: str = "1" * 64) -> Step:
+def step(
+    index: int = 0,
+    kind: StepKind = StepKind.TRAIN,
+    participants: int = 10,
+    model: str = "1" * 64,
+    clip: float = 0.0,
+) -> Step:
     names = NAMES[:participants] if participants <= 10 else (*NAMES, "p10")
     return Step(
-        index=index, kind=kind, round=index, participants=names, inputs=(model,), quorum=participants, deadline_s=9.0
-    )
+        index=index, kind=kind, round=index, participants=names, inputs=(model,), quorum=participants, deadline_s=9.0,
+        clip=clip,
+    )  # fmt: skip
 
 
 def changed(**fields: object) -> Plan:
@@ -108,3 +125,34 @@ def test_a_round_with_less_honest_noise_than_was_counted_on_is_refused(changes: 
     with pytest.raises(FaultError) as refused:
         lanes.check_noise(dataclasses.replace(context, **changes))  # type: ignore[arg-type]
     assert refused.value.fault.code is Code.POLICY
+
+
+ADAPTING = changed(multiplier=0.5, adaptive=AdaptiveClip())
+
+
+def test_a_clip_that_follows_the_norms_is_the_steps_and_changes_nothing_that_is_accounted() -> None:
+    first, later = planned(ADAPTING), planned(ADAPTING, step(clip=0.75))
+    assert first.noise is not None
+    assert later.noise is not None
+    assert first.adaptive == later.adaptive
+    assert first.adaptive is not None
+    assert (first.clip, later.clip) == (1.5, 0.75)
+    assert first.noise.multiplier == update_multiplier(first.adaptive, 0.5) > 0.5
+    assert (first.noise.rho, first.noise.deviation) == (later.noise.rho, later.noise.deviation)
+    assert first.noise_digest != later.noise_digest
+    assert "vote" in first.by_name
+
+
+@pytest.mark.parametrize(
+    ("plan", "clip", "what"),
+    [
+        (PLAN, 1.5, "does not leave open"),
+        (ADAPTING, 1.5e-6 * 0.99, "does not leave open"),
+        (ADAPTING, 1.5e6 * 1.01, "does not leave open"),
+        (changed(multiplier=1.0, adaptive=AdaptiveClip()), 0.0, "so few partners"),
+    ],
+)
+def test_clips_beyond_the_plan_and_votes_of_few_are_refused(plan: Plan, clip: float, what: str) -> None:
+    with pytest.raises(FaultError, match=what) as refused:
+        planned(plan, step(clip=clip))
+    assert refused.value.fault.code is Code.PLAN

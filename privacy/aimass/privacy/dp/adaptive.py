@@ -13,7 +13,8 @@ import struct
 from fractions import Fraction
 from typing import Final
 
-from aimass.privacy.dp.noise_plan import LEAST_DEVIATION, Circle
+from aimass.privacy.dp.events import DiscreteGaussian, Event, Unit
+from aimass.privacy.dp.noise_plan import LEAST_DEVIATION, Circle, summing_slack
 from aimass.privacy.dp.sampler import discrete_gaussian
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.privacy.secagg.codec import u32
@@ -76,6 +77,17 @@ class Adaptive:
         """Zero-concentrated privacy of a round's bits: (1/2)^2 / (2 sigma_b^2)."""
         return 1 / (8 * self.bit_deviation**2)
 
+    @property
+    def event(self) -> Event:
+        """What a round's votes cost."""
+        slack = summing_slack(self.deviation, self.circle.shares)
+        return Event(mechanism=DiscreteGaussian(rho=self.rho, xi=slack), unit=Unit.PARTNER)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and largest clip that a round may have."""
+        return self.first / _RANGE, self.first * _RANGE
+
 
 def update_multiplier(rule: Adaptive, multiplier: float) -> float:
     """z_delta = (z^-2 - (2 sigma_b)^-2)^(-1/2): with this noise on the update, both together cost what z alone does.
@@ -111,4 +123,5 @@ def share_within(rule: Adaptive, total: int, members: int) -> float:
 def next_clip(rule: Adaptive, clip: float, share: float) -> float:
     """C exp(-rate (share - quantile)), within a million times and a millionth of the first."""
     moved = clip * math.exp(-rule.rate * (min(2.0, max(-1.0, share)) - rule.quantile))
-    return min(rule.first * _RANGE, max(rule.first / _RANGE, moved))
+    least, most = rule.bounds
+    return min(most, max(least, moved))

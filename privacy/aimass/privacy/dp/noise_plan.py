@@ -36,6 +36,7 @@ __all__ = [
     "distributed_event",
     "plan_noise",
     "solve_multiplier",
+    "summing_slack",
 ]
 
 LEAST_DEVIATION: Final = 4.0
@@ -152,8 +153,7 @@ class NoisePlan:
     @property
     def tau(self) -> float:
         """How far a sum of shares may be from a discrete Gaussian, a coordinate: theorem 1."""
-        doubled = 2 * (math.pi * self.deviation) ** 2
-        return 10 * math.fsum(math.exp(-doubled * k / (k + 1)) for k in range(1, self.setting.circle.shares))
+        return summing_slack(self.deviation, self.setting.circle.shares)
 
     @property
     def xi(self) -> float:
@@ -193,6 +193,12 @@ class NoisePlan:
             struct.pack(">dddd", setting.clip, self.multiplier, self.scale, self.deviation),
             u64(self.norm_squared),
         )
+
+
+def summing_slack(deviation: float, shares: int) -> float:
+    """tau: how far a sum of so many discrete Gaussian shares may be from a discrete Gaussian, a coordinate."""
+    doubled = 2 * (math.pi * deviation) ** 2
+    return 10 * math.fsum(math.exp(-doubled * k / (k + 1)) for k in range(1, shares))
 
 
 def distributed_event(plan: NoisePlan, rounds: int = 1) -> Event:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from aimass.privacy.dp.adaptive import Adaptive, update_multiplier
 from aimass.privacy.dp.noise_plan import Circle, NoiseKind, NoisePlan, Setting, plan_noise
 from aimass.privacy.dp.rotation import rotation_key
 from aimass.privacy.secagg.client_state import Expected
@@ -18,11 +19,13 @@ from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.lane_plan import lane_bits
 from aimass.privacy.secagg.lanes import Groups, LanePlan, Quantisation, plan_lanes
 from aimass.privacy.secagg.parameters import Profile
-from aimass.proto.plan import Plan, SecureSettings
+from aimass.proto.errors import BadInput
+from aimass.proto.plan import DistributedNoise, Plan, SecureSettings
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import canonical_json
 
 __all__ = [
+    "adaptive_of",
     "context_of",
     "expected_of",
     "lanes_of",
@@ -60,25 +63,55 @@ def purpose_of(plan: Plan, step: Step) -> str:
     return f"analyse:{hashlib.sha256(about).hexdigest()}"
 
 
-def noise_of(settings: SecureSettings, elements: int) -> NoisePlan | None:
+def adaptive_of(settings: SecureSettings) -> Adaptive | None:
+    """By which rule the clip of a plan's noise follows the norms; None where it stays."""
+    noise = settings.noise
+    if noise is None or noise.adaptive is None:
+        return None
+    return Adaptive(_circle(settings, noise), noise.clip, noise.adaptive.quantile, noise.adaptive.rate)
+
+
+def _circle(settings: SecureSettings, noise: DistributedNoise) -> Circle:
+    return Circle.of(noise.members, ppm(settings.colluders), settings.min_cohort)
+
+
+def noise_of(settings: SecureSettings, elements: int, clip: float = 0.0) -> NoisePlan | None:
     """The constants of a plan's noise on updates of so many elements; None where the plan has no noise.
 
-    They are made for the plan's largest cohort, whoever takes part. Raises `FaultError` E_POLICY for noise that would
+    They are made for the plan's largest cohort, whoever takes part. `clip` is a step's own, and changes the scale
+    alone; a plan whose clip stays has steps without one. Raises `FaultError` E_POLICY for noise that would
     not be what is accounted, E_PLAN for numbers without a plan.
     """
-    setting = noise_setting(settings, elements)
+    setting = noise_setting(settings, elements, clip)
     if settings.noise is None or setting is None:
         return None
-    return plan_noise(setting, settings.noise.multiplier)
+    return plan_noise(setting, _multiplier(adaptive_of(settings), settings.noise.multiplier))
 
 
-def noise_setting(settings: SecureSettings, elements: int) -> Setting | None:
+def noise_setting(settings: SecureSettings, elements: int, clip: float = 0.0) -> Setting | None:
     """What a plan says of its noise but for the multiplier: what one is calibrated for."""
     noise = settings.noise
     if noise is None:
         return None
-    circle = Circle.of(noise.members, ppm(settings.colluders), settings.min_cohort)
-    return Setting(circle, elements, lane_bits(settings.bits, noise.members), noise.clip, _KINDS[noise.kind])
+    _check_clip(adaptive_of(settings), clip)
+    bits = lane_bits(settings.bits, noise.members)
+    return Setting(_circle(settings, noise), elements, bits, clip or noise.clip, _KINDS[noise.kind])
+
+
+def _check_clip(rule: Adaptive | None, clip: float) -> None:
+    least, most = rule.bounds if rule else (0.0, 0.0)
+    if clip and not least <= clip <= most:
+        raise fail(Code.PLAN, "a step has a clip that the plan does not leave open", clip, f"{least:g} to {most:g}")
+
+
+def _multiplier(rule: Adaptive | None, multiplier: float) -> float:
+    """Of the update's noise: where votes are beside it, it is larger for what these cost."""
+    if rule is None:
+        return multiplier
+    try:
+        return update_multiplier(rule, multiplier)
+    except BadInput as error:
+        raise fail(Code.PLAN, error.what, error.value, error.limit) from error
 
 
 def lanes_of(plan: Plan, step: Step, groups: Groups) -> LanePlan:
@@ -91,7 +124,8 @@ def lanes_of(plan: Plan, step: Step, groups: Groups) -> LanePlan:
     assert secure is not None  # noqa: S101  (asked of secure plans alone)
     updates, members = step.kind is StepKind.TRAIN, len(step.participants)
     elements = sum(math.prod(shape) for tensors in groups.values() for _, shape in tensors.values())
-    noise = noise_of(secure, elements) if updates else None
+    noise = noise_of(secure, elements, step.clip) if updates else None
+    adaptive = adaptive_of(secure) if updates else None
     if noise is not None and members > noise.setting.circle.members:
         raise fail(
             Code.PLAN, "a step asks more partners than its noise is made for", members, noise.setting.circle.members
@@ -103,7 +137,7 @@ def lanes_of(plan: Plan, step: Step, groups: Groups) -> LanePlan:
         max_weight=1 if plan.train.weight == "one" and updates else secure.max_weight,
         real_bound=secure.real_bound,
     )
-    return plan_lanes(groups, secure.metrics, quantisation, updates=updates, noise=noise)
+    return plan_lanes(groups, secure.metrics, quantisation, updates=updates, noise=noise, adaptive=adaptive)
 
 
 def number_of(attempt: int) -> int:

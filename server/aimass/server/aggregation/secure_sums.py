@@ -31,7 +31,7 @@ class SecureTold(Value, frozen=True):
     who was counted (U2), what survivors signed over both sets, in hexadecimal, and the digest of the sum's lanes.
 
     Nothing here says what anybody sent. A sum that does not hold together, as one is to which somebody sent what is no
-    input, has a `fault` and is not used.
+    input, has a `fault` and is not used. `within` is the noised share of members whose update was within the clip.
     """
 
     attempt: int
@@ -43,6 +43,7 @@ class SecureTold(Value, frozen=True):
     signatures: dict[PartnerName, str]
     sum: Digest
     fault: str = ""
+    within: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,12 +74,13 @@ def secure_sum(
     try:
         lanes = unmask(context, total, list(inputs.finish.plus), list(inputs.finish.minus))
         rotation = rotation_key(context.run_id, context.round, context.model_digest)
-        return decode(inputs.lanes, lanes, len(inputs.finish.survivors), rotation), _told(inputs, lanes)
+        sums = decode(inputs.lanes, lanes, len(inputs.finish.survivors), rotation)
+        return sums, _told(inputs, lanes, within=sums.within())
     except FaultError as error:
         return error.fault.error(), _told(inputs, total, error.fault.code)
 
 
-def _told(inputs: SecureInputs, lanes: Lanes, fault: str = "") -> SecureTold:
+def _told(inputs: SecureInputs, lanes: Lanes, fault: str = "", within: float | None = None) -> SecureTold:
     state = inputs.state
     attempt = state.attempt
     assert attempt is not None  # noqa: S101  (an attempt with a sum has its members)
@@ -93,4 +95,5 @@ def _told(inputs: SecureInputs, lanes: Lanes, fault: str = "") -> SecureTold:
         signatures={names[member]: signature.hex() for member, signature in sorted(state.signatures.items())},
         sum=hashlib.sha256(np.ascontiguousarray(lanes).data).hexdigest(),
         fault=fault,
+        within=within,
     )

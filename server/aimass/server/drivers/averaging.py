@@ -10,6 +10,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from aimass.privacy.dp.adaptive import next_clip
+from aimass.privacy.secagg.rounds import adaptive_of
 from aimass.proto.elements import moved, update_shapes
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Plan, Stage
@@ -19,7 +21,7 @@ from aimass.proto.values import Value, convert
 from aimass.server.cohort import ask
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
 
-__all__ = ["Averaging", "AveragingOptions", "AveragingState", "driver"]
+__all__ = ["Averaging", "AveragingOptions", "AveragingState", "clip_after", "driver"]
 
 GROUP: Final = "update"
 
@@ -32,7 +34,8 @@ class AveragingOptions(Value, frozen=True):
 
 
 class AveragingState(Value, frozen=True):
-    """`round` rounds are trained into `model`; `best` and `stale` serve early stopping."""
+    """`round` rounds are trained into `model`; `best` and `stale` serve early stopping, `clip` is the next round's
+    where the plan's noise adapts it (0: the plan's)."""
 
     model: str
     round: int = 0
@@ -41,6 +44,7 @@ class AveragingState(Value, frozen=True):
     best_round: int = 0
     stale: int = 0
     stopped: str = ""
+    clip: float = 0.0
 
 
 def _options(stage: Stage) -> AveragingOptions:
@@ -87,6 +91,7 @@ class Averaging:
                 quorum=min(cohort.quorum, len(participants)),
                 wanted=wanted,
                 deadline_s=cohort.step_deadline_s,
+                clip=state.clip if training else 0.0,
             ),
         )
 
@@ -117,6 +122,7 @@ class Averaging:
             model=models.edit(state.model, sums.tensors(GROUP), change),
             round=done,
             phase="evaluate" if evaluate else "train",
+            clip=clip_after(context.plan, state.clip, result.within),
         )
 
     def model(self, state: AveragingState) -> str:
@@ -126,6 +132,14 @@ class Averaging:
     def progress(self, state: AveragingState, context: Context) -> Progress:
         """Rounds trained and planned."""
         return Progress(state.round, _options(context.stage).rounds)
+
+
+def clip_after(plan: Plan, clip: float, within: float | None) -> float:
+    """The clip of the round after one with this clip, of which this share of the partners was within it."""
+    rule = adaptive_of(plan.secure) if plan.secure else None
+    if rule is None or within is None:
+        return clip
+    return next_clip(rule, clip or rule.first, within)
 
 
 def _judge(state: AveragingState, result: StepResult, plan: Plan) -> AveragingState:

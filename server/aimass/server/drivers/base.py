@@ -85,12 +85,13 @@ class Models(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a committed step brought."""
+    """What a committed step brought; `within` is the noised share of partners whose updates were within the clip."""
 
     step: Step
     counted: tuple[str, ...]
     metrics: Mapping[str, Metric]
     sums: Sums
+    within: float | None = None
 
 
 class Driver(Protocol):
