@@ -172,8 +172,8 @@ def _hidden(noise: DistributedNoise, secure: SecureSettings) -> str:
     epsilon = Accountant().figure(terms, contribution_events(secure, None)).epsilon
     return (
         f"from the sums of a round what this partner's update was: noise of {noise.multiplier:g} times the clip hides "
-        f"it{vote} (epsilon {epsilon:.2f} at delta {noise.delta:g} a round, before rounding; rounds add up in this partner's "
-        "ledger). That it took part is not hidden"
+        f"it{vote} (epsilon {epsilon:.2f} at delta {noise.delta:g} a round, before rounding; rounds add up in this "
+        "partner's ledger). That it took part is not hidden"
     )
 
 
