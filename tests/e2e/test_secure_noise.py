@@ -39,6 +39,7 @@ every = 0
 [cohort]
 quorum = 5
 step_deadline_s = 60.0
+connected = true
 [[stages]]
 driver = "averaging"
 options = {{ rounds = {rounds} }}
