@@ -74,6 +74,7 @@ def _check(args: argparse.Namespace) -> int:
 
     draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
     reports: Any = importlib.import_module("aimass.client.plan_report")  # by name, as commands are loaded
+    say(args, "pricing the plan, and looking for others that fit")
     found = reports.report(draft, args.budget, args.rows, args.partners)
     if not args.json:
         _write(reports.told(found))
