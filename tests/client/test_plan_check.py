@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+from pathlib import Path
 
 import dp_accounting
 import msgspec
@@ -16,7 +17,9 @@ from dp_accounting.pld import PLDAccountant
 from aimass.client.plan_check import Case, case_of, cohort_noise, figure_of, prices, round_noise, step_noise
 from aimass.client.plan_options import options
 from aimass.client.plan_problems import problems
-from aimass.client.plan_report import report
+from aimass.client.plan_report import report, trial_shards
+from aimass.client.synthetic import learnable_rows
+from aimass.client.tasks.heart import task as heart
 from aimass.privacy.dp.events import Unit
 from aimass.proto.checks import State
 from aimass.proto.errors import BadInput
@@ -179,6 +182,28 @@ def test_fewer_rounds_more_noise_and_a_smaller_rate_are_offered_with_lines_that_
             plan[table] |= lines.get(table, {})
         plan["stages"] = lines.get("stages", plan["stages"])
         assert msgspec.convert(plan, PlanDraft) == option.draft
+
+
+def test_a_plan_that_spends_what_it_may_is_offered_other_shapes_and_not_itself_again() -> None:
+    (price,) = prices(case(PARTNERS))
+    told = [option.what.partition(",")[0] for option in options(case(PARTNERS), price.epsilon)]
+    assert told == ["half the rounds (10)", "twice the rounds (40)"]
+
+
+def test_of_few_rows_a_trial_has_fewer_partners_and_says_so(tmp_path: Path) -> None:
+    shards, where = trial_shards(case(), heart.schema, 3, None)
+    assert [len(shard.train.labels) for shard in shards] == [600] * 3
+    assert where == "synthetic rows: 3 partners of 600 training rows"
+    batch = learnable_rows(heart.schema, 800, 1).numbers[:, 0]
+    names = [column.name for column in (*heart.schema.columns, heart.schema.label)]
+    rows = "".join(f"{int(abs(np.nan_to_num(age)))}{',' * 12},yes\n" for age in batch)
+    (tmp_path / "few.csv").write_text(",".join(names) + "\n" + rows)
+    (one,), where = trial_shards(case(), heart.schema, 3, tmp_path / "few.csv")
+    assert len(one.train.labels) == 640
+    assert where == "few.csv: 1 partner of 640 training rows"
+    with pytest.raises(BadInput, match="too few rows"):
+        (tmp_path / "few.csv").write_text(",".join(names) + "\n" + rows[: rows.index("\n") + 1])
+        trial_shards(case(), heart.schema, 3, tmp_path / "few.csv")
 
 
 def test_where_nothing_can_fit_nothing_is_offered() -> None:

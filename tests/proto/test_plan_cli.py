@@ -66,11 +66,11 @@ def test_noise_that_destroys_an_update_is_seen_in_its_trial_on_rows_of_ones_own(
         for row in range(300)
     ]
     (tmp_path / "public.csv").write_text("\n".join([names, *rows]) + "\n")
-    tried = ["--data", str(tmp_path / "public.csv"), "--seeds", "2"]
+    tried = ["--data", str(tmp_path / "public.csv"), "--seeds", "2", "--rows", "60"]
     assert main(["plan", "check", str(plan), *tried]) == 0
     shown = capsys.readouterr().out
     assert "this plan destroys it" in shown
-    assert "on public.csv: 4 partners of 60 training rows" in shown
+    assert "on public.csv: 4 partners of 60 training rows;" in shown
 
 
 def test_what_would_take_too_long_is_not_begun_and_says_how_long(

@@ -23,6 +23,8 @@ from aimass.proto.values import Value
 __all__ = ["Option", "options"]
 
 _MOST: Final = 3
+_ALIKE: Final = 0.02
+"""Part of a budget by which a plan that keeps it may fall short and be left as it is."""
 _DIGITS: Final = 3
 """After the first: of a noise that a person pastes, rounded up."""
 
@@ -46,13 +48,15 @@ def options(case: Case, epsilon: float) -> tuple[Option, ...]:
     spent = {terms: figure_of(case, terms).epsilon for terms in case.terms}
     terms = max(spent, key=lambda each: spent[each])
     found: list[Option] = []
-    for what, draft in _candidates(case, Budget(terms=terms, epsilon=epsilon)):
+    for what, draft in _candidates(case, Budget(terms=terms, epsilon=epsilon), spent[terms]):
         if draft == case.draft or any(draft == one.draft for one in found):
             continue
         option = _fitting(case.of(draft), case.draft, what, terms, epsilon)
         if option is not None:
             found.append(option)
-    return tuple(found[:_MOST])
+        if len(found) == _MOST:  # each takes seconds
+            break
+    return tuple(found)
 
 
 def _fitting(case: Case, written: PlanDraft, what: str, terms: Terms, epsilon: float) -> Option | None:
@@ -63,19 +67,21 @@ def _fitting(case: Case, written: PlanDraft, what: str, terms: Terms, epsilon: f
     return Option(what, _lines(case.draft, written), figures[terms].epsilon, figures[terms].sentence(), case.draft)
 
 
-def _candidates(case: Case, budget: Budget) -> Iterator[tuple[str, PlanDraft]]:
+def _candidates(case: Case, budget: Budget, spent: float) -> Iterator[tuple[str, PlanDraft]]:
+    """The likeliest first. What the plan spends already decides which are of any use."""
     draft, rounds = case.draft, int(planned_rounds(case.draft))
-    once = round_events(draft, case.elements, case.units, budget.terms.unit)
-    fitting = rounds_left(budget, once, tally(analysis_events(draft)))
-    if 0 < fitting < rounds:
+    fitting = rounds_left(
+        budget, round_events(draft, case.elements, case.units, budget.terms.unit), tally(analysis_events(draft))
+    )
+    if 0 < fitting < rounds and spent > budget.epsilon:
         yield f"the same noise, {fitting:,} of {rounds:,} rounds", _with_rounds(draft, fitting)
-    yield from _calibrated(case, budget, "the same rounds", draft)
+    if abs(spent - budget.epsilon) > _ALIKE * budget.epsilon:
+        yield from _calibrated(case, budget, "the same rounds", draft)
     if draft.privacy is not None and budget.terms.unit is not Unit.PARTNER:
         yield from _calibrated(case, budget, "half the sampling rate, twice the steps", _rarer(draft))
     if rounds > 1:
         yield from _calibrated(case, budget, f"half the rounds ({rounds // 2:,})", _with_rounds(draft, rounds // 2))
-    if fitting > rounds:
-        yield f"the same noise, {fitting:,} rounds in place of {rounds:,}", _with_rounds(draft, fitting)
+    yield from _calibrated(case, budget, f"twice the rounds ({2 * rounds:,})", _with_rounds(draft, 2 * rounds))
 
 
 def _calibrated(case: Case, budget: Budget, what: str, draft: PlanDraft) -> Iterator[tuple[str, PlanDraft]]:

@@ -25,6 +25,7 @@ __all__ = ["Report", "report", "told", "trial_shards"]
 
 _HELD_OUT = 0.2
 _SEED = 1
+_LEAST_ROWS = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,16 +84,22 @@ def _task(draft: PlanDraft) -> tuple[Task | None, tuple[Finding, ...]]:
 
 
 def trial_shards(case: Case, schema: Schema, partners: int, data: Path | None) -> tuple[tuple[Shard, ...], str]:
-    """Rows to try the plan on, as many for each of `partners` as the case says or as there are, and where they are
-    from; raises `BadInput` where `data` does not fit the schema or is too small."""
+    """Rows to try the plan on, as many for each of `partners` as the case says, and where they are from.
+
+    Of too few rows there are fewer partners, since a plan's sampling rate and divisor are made for so many rows each.
+    Raises `BadInput` where `data` does not fit the schema or is too small.
+    """
     wanted = round(partners * case.rows / (1 - _HELD_OUT))
     batch, where = (learnable_rows(schema, wanted, _SEED), "synthetic rows") if data is None else _read(schema, data)
     batch = _first(batch, wanted)
+    partners = max(1, min(partners, round(partners * len(batch.labels) / wanted)))
     per = case.draft.privacy.rows_per_person if case.draft.privacy else None
-    if len(batch.labels) < 5 * partners:
-        raise BadInput("too few rows to try a plan on", code="plan.rows", value=len(batch.labels), limit=5 * partners)
+    if len(batch.labels) < _LEAST_ROWS:
+        raise BadInput("too few rows to try a plan on", code="plan.rows", value=len(batch.labels), limit=_LEAST_ROWS)
     shards = dealt(batch, partners, _HELD_OUT, _SEED, per)
-    return shards, f"{where}: {partners} partners of {len(shards[0].train.labels):,} training rows"
+    found = len(shards[0].train.labels)
+    few = f", where the plan is for {case.rows:,}" if found < 0.9 * case.rows else ""
+    return shards, f"{where}: {partners} partner{'s' * (partners > 1)} of {found:,} training rows{few}"
 
 
 def _read(schema: Schema, path: Path) -> tuple[Batch, str]:
