@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from aimass.client.active_run import ActiveRun
-from aimass.client.child import start_child
+from aimass.client.child import Made, start_child
 from aimass.client.partner import Partner
 from aimass.client.plan_figure import plan_figure
 from aimass.client.run_folder import RunFolder
@@ -20,11 +22,14 @@ from aimass.client.session import Phase
 from aimass.client.worker_protocol import Opened, Order
 from aimass.proto.clock import SystemClock
 from aimass.proto.commands import main
+from aimass.proto.contribution import Contribution, Group
 from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.elements import update_shapes
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan, PrivacySettings, Stage, TrainSettings, encode_plan
 from aimass.proto.step import Step, StepKind
 from aimass.proto.task import TaskSource, first_model, load, locate
+from aimass.proto.tensors import Blob
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json
 from tests.client.test_active_run import PLAN, POLICY, RUN, _Uplink
@@ -95,6 +100,114 @@ def test_the_rows_of_a_data_set_with_a_budget_are_split_one_by_one(tmp_path: Pat
 
     asyncio.run(scenario())
     assert [manifest.split for manifest in given] == [split]
+
+
+class _Doing(_Told):
+    """A child whose work is done once `during` has happened: an update of zeros, with the plan's private steps."""
+
+    def __init__(self, during: Callable[[], object]) -> None:
+        super().__init__()
+        self._during = during
+
+    async def work(self, order: Order, model: Path, *_: object) -> Any:
+        self._during()
+        shapes = update_shapes(Blob(model.read_bytes()).layout)
+        zeros = {name: np.zeros(shape, np.float32) for name, (_, shape) in shapes.items()}
+        made = Contribution({"update": Group(1.0, zeros)}, {}, {}).encode()
+        return Made(memoryview(made), memoryview(b""), order.train.steps or 0)
+
+
+class _Heard(_Uplink):
+    """An uplink that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: asyncio.Queue[pb.FromPartner] = asyncio.Queue()
+
+    def send(self, message: pb.FromPartner) -> None:
+        super().send(message)
+        self.queue.put_nowait(message)
+
+
+def asked(partner: Partner) -> pb.OpenStep:
+    """A training step on a model that is here already."""
+    model = first_model(load(locate("heart")), 1)
+    digest = hashlib.sha256(model).hexdigest()
+    writer = partner.cache.spool.begin(digest, len(model), digest)
+    writer.append(model)
+    writer.finish()
+    step = Step(
+        index=0, kind=StepKind.TRAIN, round=1, participants=("north",), inputs=(digest,), quorum=1, deadline_s=9.0
+    )
+    return pb.OpenStep(run_id=RUN, step=canonical_json(step))
+
+
+def other_rows(partner: Partner) -> str:
+    """A policy by which another data set answers the plan."""
+    data = partner.folder / "data"
+    (data / "heart2.toml").write_text((data / "heart.toml").read_text())
+    return POLICY.replace('= "heart" }', '= "heart2" }')
+
+
+@pytest.mark.parametrize("change", [lambda _: POLICY + BUDGET, other_rows], ids=["a budget", "another data set"])
+def test_a_child_that_has_read_other_rows_than_the_policy_names_now_gets_no_order(
+    partner: Partner, change: Callable[[Partner], str]
+) -> None:
+    async def scenario() -> None:
+        ordered: asyncio.Queue[Order] = asyncio.Queue()
+        children: list[_Told] = []
+
+        async def start(*_: object) -> _Told:
+            children.append(_Told())
+            children[-1].ordered = ordered
+            return children[-1]
+
+        folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+        run = ActiveRun(RUN, partner, folder, _Uplink(), SystemClock(), start)
+        await run.invited(invite(partner, PRIVATE))
+        await run.invited(invite(partner, PRIVATE))
+        assert len(children) == 1
+        (partner.folder / "policy.toml").write_text(change(partner))
+        run.opened(asked(partner))
+        await asyncio.wait_for(ordered.get(), 30)
+        assert len(children) == 2
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+async def failed(uplink: _Heard) -> str:
+    """The code of the fault by which a step ended."""
+    while not (message := await asyncio.wait_for(uplink.queue.get(), 30)).HasField("step_failed"):
+        pass
+    return message.step_failed.fault.code
+
+
+def test_a_budget_that_is_stated_while_a_step_is_at_work_lets_nothing_of_it_out(partner: Partner) -> None:
+    policy = partner.folder / "policy.toml"
+
+    async def scenario() -> None:
+        uplink = _Heard()
+        run = run_of(partner, _Doing(lambda: policy.write_text(POLICY + BUDGET)), uplink)
+        await run.invited(invite(partner, PRIVATE))
+        run.opened(asked(partner))
+        assert await failed(uplink) == "release.budget"
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_schema_that_the_policy_names_no_more_fails_the_step_by_name(partner: Partner) -> None:
+    async def scenario() -> None:
+        uplink = _Heard()
+        run = run_of(partner, _Told(), uplink)
+        await run.invited(invite(partner, PRIVATE))
+        (partner.folder / "policy.toml").write_text(POLICY.replace("heart/1", "heart/2"))
+        run.opened(asked(partner))
+        assert await failed(uplink) == "policy.schema"
+        await run.stop()
+
+    asyncio.run(scenario())
 
 
 def invite(partner: Partner, plan: Plan) -> pb.Invite:
@@ -192,20 +305,11 @@ def test_a_plan_that_changes_rate_clip_noise_unit_or_batch_after_it_was_joined_i
 
 @pytest.mark.parametrize("plan", [PRIVATE, PERSONS], ids=["examples", "persons"])
 def test_the_child_is_ordered_with_the_plans_own_numbers(partner: Partner, plan: Plan) -> None:
-    model = first_model(load(locate("heart")), 1)
-    digest = hashlib.sha256(model).hexdigest()
-    writer = partner.cache.spool.begin(digest, len(model), digest)
-    writer.append(model)
-    writer.finish()
-    step = Step(
-        index=0, kind=StepKind.TRAIN, round=1, participants=("north",), inputs=(digest,), quorum=1, deadline_s=9.0
-    )
-
     async def scenario() -> None:
         child = _Told(40)
         run = run_of(partner, child, _Uplink())
         await run.invited(invite(partner, plan))
-        run.opened(pb.OpenStep(run_id=RUN, step=canonical_json(step)))
+        run.opened(asked(partner))
         order = await asyncio.wait_for(child.ordered.get(), 30)
         assert (order.privacy, order.train) == (plan.privacy, plan.train)
         await run.stop()

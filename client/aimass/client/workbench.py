@@ -79,8 +79,18 @@ async def start_worker(source: TaskSource, manifest: ShardManifest, partner: Par
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows that answer a plan, by what policy and manifest said at one moment: one step has one answer."""
+
+    policy: Policy
+    data_set: str
+    manifest: ShardManifest
+
+
 class Workbench:
-    """One run's. Its child is warm from the decision to take part until the run is left."""
+    """One run's. Its child is warm from the decision to take part until the run is left, or until policy or manifest
+    name other rows: what a child has read is what a step's ledger is debited for."""
 
     def __init__(
         self,
@@ -96,27 +106,40 @@ class Workbench:
         self._uplink, self._clock, self._start = uplink, clock, start
         self._meters = meters
         self._worker: Worker | None = None
+        self._read: tuple[str, ShardManifest] | None = None
+        """The data set that the child has read, and how it was split."""
         self._starting = asyncio.Lock()
         self._left = False
 
     def manifest(self, plan: Plan) -> ShardManifest:
         """The data set that the policy maps the plan's schema to; one with a budget is split row by row."""
-        policy = self._partner.policy
-        data_set = policy.schemas[plan.data_schema]
-        manifest = self._partner.manifest(data_set)
-        return msgspec.structs.replace(manifest, split="independent") if policy.budgeted(data_set) else manifest
+        return self._rows(plan).manifest
 
-    async def worker(self, plan: Plan) -> Worker:
-        """The child of this run; a new one where there is none, or where the last one died.
+    def _rows(self, plan: Plan) -> _Rows:
+        policy = self._partner.policy
+        if (data_set := policy.schemas.get(plan.data_schema)) is None:
+            raise Refused(
+                "the policy maps the plan's schema to no data set", code="policy.schema", value=plan.data_schema
+            )
+        manifest = self._partner.manifest(data_set)
+        if policy.budgeted(data_set):
+            manifest = msgspec.structs.replace(manifest, split="independent")
+        return _Rows(policy, data_set, manifest)
+
+    async def worker(self, plan: Plan, rows: _Rows | None = None) -> Worker:
+        """The child of this run on `rows`, those of now without; a new one where there is none, or where the last one
+        died or has read others.
 
         Raises `WrongState` where the run was left meanwhile: then there is none.
         """
         async with self._starting:
-            if self._worker is None or not self._worker.alive:
+            wanted = rows or self._rows(plan)
+            read = wanted.data_set, wanted.manifest
+            if self._worker is None or not self._worker.alive or self._read != read:
                 await self.close()
                 source = self._source(plan)
                 self._meters.child_starts.add()
-                self._worker = await self._start(source, self.manifest(plan), self._partner)
+                self._worker, self._read = await self._start(source, wanted.manifest, self._partner), read
             worker = self._worker
             if self._left:
                 await self.close()
@@ -151,8 +174,8 @@ class Workbench:
         model = await cache.fetched(request.digest, lambda: self._uplink.transfer(get))
         watch.lap("fetched")
         self._meters.bytes_moved.add("down", by=0 if held else model.stat().st_size)
-        purpose = f"{step.kind}:{step.purpose}"
-        seed = stream_seed(plan.seed, self.manifest(plan).participant, purpose, step.round)
+        purpose, rows = f"{step.kind}:{step.purpose}", self._rows(plan)
+        seed = stream_seed(plan.seed, rows.manifest.participant, purpose, step.round)
         order = Order(
             kind=step.kind,
             purpose=step.purpose,
@@ -162,10 +185,10 @@ class Workbench:
             privacy=plan.privacy,
         )
         layout = Blob(map_file(model)).layout
-        debit = await self._debited(plan, step, layout)
-        made = await self._made(plan, order, model, 1 if debit is not None else _TRIES)
+        debit = await self._debited(plan, step, layout, rows)
+        made = await self._made(plan, order, model, rows, 1 if debit is not None else _TRIES)
         watch.lap("worked")
-        released = await asyncio.to_thread(self._released, made, plan, step, layout)
+        released = await asyncio.to_thread(self._released, made, plan, step, layout, rows)
         watch.lap("checked")
         step_log = about(log, self._run_id, step.index)
         step_log.info("%s", watch)
@@ -174,9 +197,14 @@ class Workbench:
         state = bytes(made.state) if step.kind is StepKind.TRAIN else b""
         return Product(released, state, debit, made.private_steps)
 
-    def _released(self, made: Made, plan: Plan, step: Step, layout: Layout) -> Released:
+    def _released(self, made: Made, plan: Plan, step: Step, layout: Layout, rows: _Rows) -> Released:
         policy = self._partner.policy
-        accounted = policy.protected(policy.schemas[plan.data_schema])
+        accounted = policy.protected(rows.data_set)
+        if accounted and not rows.policy.protected(rows.data_set):
+            raise Refused(
+                "this data set was given a privacy budget while the step was at work: nothing was debited for it",
+                code="release.budget",
+            )
         return release(
             made.contribution,
             plan,
@@ -191,28 +219,27 @@ class Workbench:
     async def check_budget(self, plan: Plan, begun: Mapping[str, int]) -> None:
         """Raise `Refused` for a plan that does not fit what is left of the data set's privacy budget, but for the steps
         that were `begun`, by kind and purpose; and for one whose persons the data set does not know."""
-        policy, units = self._partner.policy, await self._units(plan)
-        data_set = policy.schemas[plan.data_schema]
-        await self._check_rows(policy, data_set)
-        await asyncio.to_thread(self._partner.budgets.check, policy, data_set, plan, units, begun)
+        rows = self._rows(plan)
+        units = await self._units(plan, rows)
+        await self._check_rows(rows)
+        await asyncio.to_thread(self._partner.budgets.check, rows.policy, rows.data_set, plan, units, begun)
 
-    async def _check_rows(self, policy: Policy, data_set: str) -> None:
+    async def _check_rows(self, rows: _Rows) -> None:
         """Raise `Refused` where the rows of a data set with a budget have another ledger."""
-        if policy.budgeted(data_set):
-            await self._partner.rows.check(data_set)
+        if rows.policy.budgeted(rows.data_set):
+            await self._partner.rows.check(rows.data_set)
 
-    async def _units(self, plan: Plan) -> int:
+    async def _units(self, plan: Plan, rows: _Rows) -> int:
         """How many training rows or persons there are, whichever the plan protects."""
-        opened = (await self.worker(plan)).opened
+        opened = (await self.worker(plan, rows)).opened
         return units_of(plan.privacy, opened.training_rows, opened.persons)
 
-    async def _debited(self, plan: Plan, step: Step, layout: Layout) -> Debit | None:
+    async def _debited(self, plan: Plan, step: Step, layout: Layout, rows: _Rows) -> Debit | None:
         """The debit of a step, on the disk before the child gets its order; None where none is kept."""
-        policy, units = self._partner.policy, await self._units(plan)
-        data_set, elements = policy.schemas[plan.data_schema], trained_elements(layout)
-        await self._check_rows(policy, data_set)
+        units, elements = await self._units(plan, rows), trained_elements(layout)
+        await self._check_rows(rows)
         return await asyncio.to_thread(
-            self._partner.budgets.debit, policy, data_set, plan, self._run_id, step, elements, units
+            self._partner.budgets.debit, rows.policy, rows.data_set, plan, self._run_id, step, elements, units
         )
 
     async def settle(self, product: Product, digest: str) -> None:
@@ -220,13 +247,13 @@ class Workbench:
         if product.debit is not None:
             await asyncio.to_thread(product.debit.settle, product.steps, digest)
 
-    async def _made(self, plan: Plan, order: Order, model: Path, tries: int) -> Made:
+    async def _made(self, plan: Plan, order: Order, model: Path, rows: _Rows, tries: int) -> Made:
         """The child's work; one that dies is replaced while there are tries.
 
         Whether it dies may depend on a row, so what was debited for one work is not used for another.
         """
         for left in reversed(range(tries)):
-            worker = await self.worker(plan)
+            worker = await self.worker(plan, rows)
             try:
                 return await worker.work(order, model, self._folder.local_state, _MAX_BLOB)
             except ChildDied as error:
