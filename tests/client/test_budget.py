@@ -265,6 +265,20 @@ def test_deltas_of_plan_and_budget_are_held_against_the_number_of_persons(
     budgets.close()
 
 
+@pytest.mark.parametrize("for_whom", ["persons", "partners"])
+def test_the_delta_of_a_budget_for_examples_is_held_against_their_number_whoever_the_plan_protects(
+    tmp_path: Path, for_whom: str
+) -> None:
+    budget = DataBudget(data_set="heart", epsilon=50.0, delta=0.011)
+    policy, budgets = msgspec.structs.replace(POLICY, budgets=(budget,)), opened(tmp_path)
+    asked = for_persons() if for_whom == "persons" else noised(multiplier=8.0)
+    budgets.check(policy, "heart", asked, 90, {})
+    with pytest.raises(BadInput) as refused:
+        budgets.check(policy, "heart", asked, 91, {})
+    assert refused.value.code == "dp.delta"
+    budgets.close()
+
+
 def noised(rounds: int = 3, multiplier: float = 2.0, private: bool = False) -> Plan:
     noise = DistributedNoise(multiplier=multiplier, clip=1.0, delta=1e-5, members=10)
     return msgspec.structs.replace(

@@ -249,6 +249,25 @@ def test_delta_is_held_against_the_number_of_persons_and_not_of_rows(partner: Pa
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("persons", [40, 41])
+def test_a_server_that_asks_for_too_large_a_delta_is_not_told_how_many_there_are(
+    partner: Partner, persons: int
+) -> None:
+    budget = '[[budgets]]\ndata_set = "heart"\nepsilon = 50.0\ndelta = 1e-5\nunit = "person"\n'
+    (partner.folder / "policy.toml").write_text(POLICY + budget)
+
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = run_of(partner, _Told(persons), uplink)
+        for _ in range(2):  # and not when it asks again
+            await run.invited(invite(partner, by_person(delta=0.5)))
+            assert "dp.delta" in str(told := uplink.sent[-1].declined.fault)
+            assert str(persons) not in str(told)
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
 def test_what_waits_for_approval_says_how_much_of_a_person_its_updates_would_tell(
     partner: Partner, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,12 +38,19 @@ def widest_of(budgets: Iterable[Budget]) -> Unit:
 
 
 def _check_deltas(plan: Plan, budgets: Iterable[Budget], units: int) -> None:
-    """Hold the deltas of plan and budgets against one in the number of what each protects."""
+    """Hold the deltas of plan and budgets against one in the number of what each protects.
+
+    `units` are the plan's, rows without any. Of a smaller unit there are as many or more, so its budgets are held
+    against that number too.
+    """
     stated = {unit: [budget.terms.delta for budget in budgets if budget.terms.unit is unit] for unit in Unit}
-    if (privacy := plan.privacy) is not None:
-        check_delta(max(privacy.delta, *stated[Unit(privacy.unit)]), units)
+    counted = Unit.EXAMPLE if plan.privacy is None else Unit(plan.privacy.unit)
+    deltas = [delta for unit in Unit if unit.size <= counted.size for delta in stated[unit]]
+    deltas += [] if plan.privacy is None else [plan.privacy.delta]
+    if deltas:
+        check_delta(max(deltas), units)
     if plan.secure is not None and (noise := plan.secure.noise) is not None:
-        check_delta(max(noise.delta, *stated[Unit.PARTNER]), noise.members)
+        check_delta(max([noise.delta, *stated[Unit.PARTNER]]), noise.members)
 
 
 def _budget(one: DataBudget) -> Budget:

@@ -210,13 +210,16 @@ def events_of(counts: Tally) -> tuple[Event, ...]:
 
 
 def check_delta(delta: float, units: int) -> None:
-    """Refuse a delta above 1/n, n being how many units there are: it would allow to publish one of them whole."""
+    """Refuse a delta above 1/n, n being how many units there are: it would allow to publish one of them whole.
+
+    The refusal may be told to a server, so it does not say n.
+    """
     if not 0 < delta <= 1 / max(units, 1):
         raise BadInput(
             "delta is larger than one in the number that it protects",
             code="dp.delta",
             value=delta,
-            limit=f"at most 1/{units}",
+            limit="at most one in that number",
             cure="Choose a delta well below that; a tenth is usual.",
         )
 
