@@ -140,6 +140,25 @@ def test_bounds_on_noise_and_rate_are_met_at_their_limit_and_refuse_nothing_wher
         read_policy("[bounds]\nsmallest_noise = -1.0", "policy.toml")
 
 
+@pytest.mark.parametrize(
+    "loud",
+    [
+        {"privacy": msgspec.structs.replace(PRIVACY, metrics=MetricNoise(noise_multiplier=1.0))},
+        {"privacy": msgspec.structs.replace(PRIVACY, analyses=AnalysisNoise(noise_multiplier=1.0))},
+        {"secure": SecureSettings(noise=DistributedNoise(multiplier=1.0, clip=1.0, delta=1e-3, members=3))},
+    ],
+    ids=["metrics", "analyses", "sum"],
+)
+def test_a_bound_on_noise_is_for_all_that_a_plan_has(loud: dict[str, object]) -> None:
+    plan = msgspec.structs.replace(PRIVATE, cohort=msgspec.structs.replace(PLAN.cohort, quorum=3), **loud)
+    tight = msgspec.structs.replace(POLICY, bounds=Bounds(smallest_noise=1.1))
+    found = decide(tight, plan, 3, ALL)
+    assert isinstance(found, Refuse)
+    assert (found.code, found.value) == ("policy.noise_multiplier", "1")
+    loose = msgspec.structs.replace(POLICY, bounds=Bounds(smallest_noise=1.0))
+    assert decide(loose, plan, 3, ALL) == Admit("heart")
+
+
 @pytest.mark.parametrize("demanded", [False, True])
 def test_a_plan_with_secure_aggregation_needs_no_leave_for_plain_sums(demanded: bool) -> None:
     policy = msgspec.structs.replace(POLICY, plain_sums=False, secure_aggregation=demanded)

@@ -34,7 +34,7 @@ confinement = @CONFINEMENT@
 rounds = 1000
 epochs = 20
 learning_rate = 1.0
-# smallest_noise = 1.0    # least noise multiplier of a plan's differential privacy; a plan without has none
+# smallest_noise = 1.0    # least noise multiplier in a plan, its metrics' and analyses' too; a plan without has none
 # sampling_rate = 0.05    # largest share of the rows that a private step may draw
 
 [release]

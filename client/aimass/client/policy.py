@@ -42,9 +42,10 @@ class AdmittedTask(Value, frozen=True):
 class Bounds(Value, frozen=True):
     """Largest (and smallest) values of a plan's numbers.
 
-    `smallest_noise` is the least noise multiplier, of private steps or else inside the sum: without either it is none;
-    `sampling_rate` the largest share of the rows that a private step may draw. They keep one plan from spending a
-    budget in a few loud steps; how much it spends in all the budget says. The clip has no bound: noise grows with it.
+    `smallest_noise` is the least noise multiplier of all that a plan has (private steps, metrics, analyses, inside the
+    sum), 0 of a plan without; `sampling_rate` the largest share of the rows that a private step may draw. They keep one
+    plan from spending a budget in a few loud steps; how much it spends in all the budget says. The clip has no bound:
+    noise grows with it.
     """
 
     rounds: Positive = 1_000
@@ -292,10 +293,17 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
 
 def _noise(bounds: Bounds, plan: Plan) -> tuple[Rule, ...]:
     """How loud the noise must be, and how often a private step may look."""
+    least = _least("noise_multiplier", min(_multipliers(plan), default=0.0), bounds.smallest_noise)
+    if (privacy := plan.privacy) is None:
+        return (least,)
+    return least, _most("sampling_rate", privacy.sampling_rate, bounds.sampling_rate)
+
+
+def _multipliers(plan: Plan) -> tuple[float, ...]:
+    """Of each noise that a plan has: any of them may be what a budget pays for."""
     privacy, whole = plan.privacy, plan.secure and plan.secure.noise
-    found = privacy.noise_multiplier if privacy else whole.multiplier if whole else 0.0
-    least = _least("noise_multiplier", found, bounds.smallest_noise)
-    return (least,) if privacy is None else (least, _most("sampling_rate", privacy.sampling_rate, bounds.sampling_rate))
+    at_rows = () if privacy is None else (privacy, privacy.metrics, privacy.analyses)
+    return (*(noise.noise_multiplier for noise in at_rows if noise), *((whole.multiplier,) if whole else ()))
 
 
 def _protection(plan: Plan) -> str:
