@@ -109,8 +109,9 @@ class _Doing(_Told):
         super().__init__()
         self._during = during
 
-    async def work(self, order: Order, model: Path, *_: object) -> Any:
+    async def work(self, order: Order, *given: Any) -> Any:
         self._during()
+        model: Path = given[0]
         shapes = update_shapes(Blob(model.read_bytes()).layout)
         zeros = {name: np.zeros(shape, np.float32) for name, (_, shape) in shapes.items()}
         made = Contribution({"update": Group(1.0, zeros)}, {}, {}).encode()
