@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from aimass.client.policy import Policy
 from aimass.client.private_terms import contribution_events
-from aimass.privacy.dp.events import Relation, Terms, Unit
+from aimass.privacy.dp.events import MOST_TIMES, Relation, Terms, Unit
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
-from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings
+from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings, planned_rounds
 from aimass.proto.values import Value
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _secret(
     if noise is not None:
         clipped = f"no update counts for more than an L2 norm of {noise.clip:g}, and no partner for more than "
     could_not = (
-        *(() if noise is None else (_hidden(noise, secure),)),
+        *(() if noise is None else (_hidden(plan, secure, noise),)),
         "from one sum this partner's own update, rows or metrics, nor which part of the sum is its own",
         (
             "more by trying a step again: whose word a sum came from is in no other of that step, and one model of the "
@@ -163,17 +163,22 @@ def _from_two(noise: DistributedNoise | None, by_rows: bool) -> str:
     )
 
 
-def _hidden(noise: DistributedNoise, secure: SecureSettings) -> str:
-    """What the noise promises for each round, by its own figure; never that a partner took part."""
+def _hidden(plan: Plan, secure: SecureSettings, noise: DistributedNoise) -> str:
+    """What the noise promises for a round and for all, by its own figures; never that a partner took part."""
     from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415  (accounting loads where it is needed)
 
+    accountant = Accountant()
     terms = Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=noise.delta)
+    events, rounds = contribution_events(secure, None), planned_rounds(plan)
+    told = f"epsilon {accountant.figure(terms, events).epsilon:.2f} at delta {noise.delta:g} a round"
+    if 1 < rounds <= MOST_TIMES:
+        whole = accountant.figure(terms, {(event.mechanism, event.unit): int(rounds) for event in events})
+        told += f", {whole.epsilon:.2f} in all {rounds:g}"
     vote = ", and its vote on the clip," if noise.adaptive else ""
-    epsilon = Accountant().figure(terms, contribution_events(secure, None)).epsilon
     return (
-        f"from the sums of a round what this partner's update was: noise of {noise.multiplier:g} times the clip hides "
-        f"it{vote} (epsilon {epsilon:.2f} at delta {noise.delta:g} a round, before rounding; rounds add up in this "
-        "partner's ledger). That it took part is not hidden"
+        f"from the sums of updates what this partner's own was: noise of {noise.multiplier:g} times the clip hides "
+        f"it{vote} ({told}, before rounding; other runs add up in this partner's ledger). That it took part is not "
+        "hidden"
     )
 
 
