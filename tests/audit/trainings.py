@@ -53,7 +53,7 @@ def _whole(seam: Seam, quick: bool) -> Bound:
     """Thousands of short trainings over two rows, or over one of them."""
     with seam():
         laboratory = Laboratory(4, 4, settings(4.0, 0.5))
-        count = 400 if quick else 8_000
+        count = 400 if quick else 4_000
         with_, without = (
             np.array([laboratory.evidence(cells)[0] for _ in range(count)])
             for cells in (np.array([0, 1]), np.array([1]))
