@@ -76,9 +76,10 @@ def test_the_bound_is_above_the_truth_no_more_often_than_is_stated() -> None:
 
 def test_the_most_and_the_least_confident_are_guessed() -> None:
     scores = np.array([5.0, -3.0, 0.1, 0.0, 2.0, -4.0])
-    included = np.array([True, False, False, True, False, True])
-    assert right_guesses(scores, included, 2) == 1  # 5.0 is in, and so is -4.0
-    assert right_guesses(scores, included, 4) == 2
+    included = np.array([True, False, False, True, False, False])
+    assert right_guesses(scores, included, 2) == 2
+    assert right_guesses(scores, included, 4) == 3  # 2.0 is out
+    assert right_guesses(scores, ~included, 4) == 1
     assert right_guesses(scores, included, 0) == 0
 
 
