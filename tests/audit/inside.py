@@ -35,6 +35,7 @@ from aimass.proto.durable import UNINTERRUPTED
 from tests.audit.cells import Laboratory, settings
 from tests.audit.findings import Look, Subject
 from tests.audit.seams import REAL, Seam, replaced
+from tests.audit.sums import KEY
 from tests.audit.trainings import HALF_NOISE, NO_CLIPPING
 from tests.client.test_budget import POLICY, RUN, plan, step
 from tests.support.dp_looks import WORST, alike, inclusion, noise_is_stated, strange
@@ -43,7 +44,6 @@ from tests.support.noise_plans import TEN, setting
 
 __all__ = ["INSIDE"]
 
-KEY: Final = bytes(range(16))
 _NEVER: Final = 1e-300
 _CELLS: Final = 200
 _STEPS: Final = 800

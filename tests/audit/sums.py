@@ -30,7 +30,7 @@ from tests.support.dp_looks import whitened
 from tests.support.games import epsilon_at_least
 from tests.support.noise_plans import TEN, setting
 
-__all__ = ["DELTA", "KEY", "SUMS", "distributed_plan", "game"]
+__all__ = ["DELTA", "KEY", "SUMS", "game"]
 
 DELTA: Final = 1e-5
 KEY: Final = bytes(range(16))
@@ -43,7 +43,7 @@ Play = Callable[[int], tuple[Scores, Scores]]
 """So many scores with the canary and without it; larger ones mean with."""
 
 
-def trials(quick: bool) -> int:
+def _trials(quick: bool) -> int:
     """For each side: enough to tell half the noise of epsilon 1."""
     return 1 << 19 if quick else 1 << 22
 
@@ -62,7 +62,7 @@ def _stated(event: Event, relation: Relation) -> float:
 
 
 @cache
-def distributed_plan(kind: NoiseKind) -> NoisePlan:
+def _plan(kind: NoiseKind) -> NoisePlan:
     """Ten partners, one of whom adds no noise, sums of nine and more; epsilon 1 for a round."""
     terms = Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=DELTA)
     return distributed_noise(setting(TEN, _LOG_LANES, 18, kind=kind), Budget(terms=terms, epsilon=1.0), 1)
@@ -77,10 +77,10 @@ def _lanes(plan: NoisePlan) -> Scores:
 
 def _secure_sum(kind: NoiseKind, seam: Seam, quick: bool) -> Bound:
     """The canary is the largest whole number that passes the bound of the norm."""
-    plan = distributed_plan(kind)
+    plan = _plan(kind)
     stated = _stated(distributed_event(plan), Relation.REPLACE_SPECIAL)
     with seam():
-        scores = np.concatenate([_lanes(plan) for _ in range(2 * trials(quick) // plan.setting.size)])
+        scores = np.concatenate([_lanes(plan) for _ in range(2 * _trials(quick) // plan.setting.size)])
     middle = len(scores) // 2
     return game(stated, DELTA, scores[:middle] + math.isqrt(plan.norm_squared), scores[middle:])
 
@@ -92,7 +92,7 @@ def _grid_sum(seam: Seam, quick: bool) -> Bound:
     """One clipped sum with the noise of a DP-SGD step, the canary's clipped gradient in it or not."""
     noise = gaussian.GridNoise(_ZETA, 0.7, _COORDINATES)
     stated = _stated(Event(mechanism=Gaussian(sigma=noise.accounted), unit=Unit.PARTNER), Relation.ADD_OR_REMOVE_ONE)
-    rounds, stream = trials(quick) // _COORDINATES, NoiseStream()
+    rounds, stream = _trials(quick) // _COORDINATES, NoiseStream()
     with seam():
         with_, without = (
             np.concatenate([gaussian.noised(noise, np.full(_COORDINATES, each), stream) for _ in range(rounds)])
@@ -123,7 +123,7 @@ def _run(bands: int, seam: Seam, quick: bool) -> Bound:
         canary[_rounds_taken(plan)] = plan.clip
         signal = (matrix.matrix(plan.rounds, plan.bands) @ canary)[:, 0]
         for there, found in scores.items():
-            for _ in range(trials(quick) // _COORDINATES):
+            for _ in range(_trials(quick) // _COORDINATES):
                 released = _released(plan, canary * there)
                 found.append(signal @ whitened(plan, np.zeros_like(released), released))
     stated = _stated(event, Relation.ADD_OR_REMOVE_ONE)

@@ -24,8 +24,9 @@ from tests.audit.one_run import epsilon_from_guesses, right_guesses
 from tests.audit.seams import REAL, Seam, replaced
 from tests.audit.sums import game
 
-__all__ = ["HALF_NOISE", "NO_CLIPPING", "TRAININGS", "one_run"]
+__all__ = ["HALF_NOISE", "NO_CLIPPING", "TRAININGS"]
 
+_CANARIES: Final = 100_000
 _SEED: Final = 7
 """Of the canaries' coins; noise and samples are the mechanism's own, from the operating system."""
 
@@ -71,16 +72,16 @@ def _in_cells(seam: Seam, quick: bool) -> Bound:
         return game(laboratory.stated(cells // 2), laboratory.privacy.delta, with_, without)
 
 
-def one_run(seam: Seam, quick: bool, canaries: int = 100_000) -> Bound:
+def _one_run(seam: Seam, _: bool) -> Bound:
     """Each canary is in by its own coin; guesses for the most and the least likely, 2 % of all, fixed beforehand."""
-    included = np.random.default_rng(_SEED).random(canaries) < 0.5
-    guesses = canaries // 50
+    included = np.random.default_rng(_SEED).random(_CANARIES) < 0.5
+    guesses = _CANARIES // 50
     with seam():
-        laboratory = Laboratory(canaries, 4, settings(3.0, 0.5, delta=1e-8))
+        laboratory = Laboratory(_CANARIES, 4, settings(3.0, 0.5, delta=1e-8))
         evidence = laboratory.evidence(np.flatnonzero(included))
         right, delta = right_guesses(evidence, included, guesses), laboratory.privacy.delta
-        least = epsilon_from_guesses(canaries, guesses, right, delta, CONFIDENCE)
-        return Bound("one run", laboratory.stated(int(included.sum())), delta, least, canaries)
+        least = epsilon_from_guesses(_CANARIES, guesses, right, delta, CONFIDENCE)
+        return Bound("one run", laboratory.stated(int(included.sum())), delta, least, _CANARIES)
 
 
 def _scale(seam: Seam, quick: bool) -> Bound:
@@ -102,7 +103,7 @@ TRAININGS: Final = (
         REAL,
         {"half the noise": HALF_NOISE, "a tenth of the rate told": _WRONG_RATE},
     ),
-    Subject("DP-SGD, canaries of one run", one_run, REAL, {"no noise": NO_NOISE, "no clipping": NO_CLIPPING}),
+    Subject("DP-SGD, canaries of one run", _one_run, REAL, {"no noise": NO_NOISE, "no clipping": NO_CLIPPING}),
     Subject(
         "DP-SGD, scale of an update",
         _scale,
