@@ -257,6 +257,9 @@ class _NothingMissed:
     async def connected(self, partner: str, marks: object) -> None:
         pass
 
+    async def ledgers(self, partner: str) -> list[bytes]:
+        return []
+
 
 def _service(members: Members, sessions: Sessions) -> FederationService:
     trust = TrustHolder(members.folder / "hub", UNINTERRUPTED)
