@@ -60,6 +60,8 @@ delta = 1e-2
 """
 PARTNERS = ROWS[: ROWS.index("[privacy]")] + NOISE + ROWS[ROWS.index("[cohort]") :]
 BOTH = ROWS + NOISE
+VOTES = PARTNERS.replace("members = 4", "members = 100\nadaptive = {}").replace("min_cohort = 3", "min_cohort = 90")
+VOTES = VOTES.replace("quorum = 4", "quorum = 90").replace("1e-2", "1e-3")
 
 
 def draft(text: str) -> PlanDraft:
@@ -153,7 +155,9 @@ def test_a_plan_in_which_nothing_is_wrong_has_no_findings() -> None:
     assert found(ROWS) == {}
 
 
-@pytest.mark.parametrize(("text", "epsilon"), [(ROWS, 0.5), (ROWS, 1.2), (PARTNERS, 1.5), (PARTNERS, 20.0)])
+@pytest.mark.parametrize(
+    ("text", "epsilon"), [(ROWS, 0.5), (ROWS, 1.2), (PARTNERS, 1.5), (PARTNERS, 20.0), (VOTES, 1.5), (VOTES, 20.0)]
+)
 def test_alternatives_fit_differ_and_leave_little_over_where_they_are_calibrated(text: str, epsilon: float) -> None:
     written = case(text)
     made = options(written, epsilon)

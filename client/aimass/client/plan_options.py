@@ -23,6 +23,7 @@ from aimass.proto.values import Value
 __all__ = ["Option", "options"]
 
 _MOST: Final = 3
+_TRIES: Final = 20
 _ALIKE: Final = 0.02
 """Part of a budget by which a plan that keeps it may fall short and be left as it is."""
 _DIGITS: Final = 3
@@ -98,13 +99,23 @@ def _least(case: Case, budget: Budget) -> float:
     if unit is Unit.PARTNER and draft.secure is not None and case.elements is not None:
         setting = noise_setting(draft.secure, case.elements)
         if setting is not None:
-            return _rounded(distributed_noise(setting, budget, int(planned_rounds(draft))).multiplier)
+            noise = _rounded(distributed_noise(setting, budget, int(planned_rounds(draft))).multiplier)
+            return _with_votes(case, budget, noise)
     return _rounded(
         least_noise(
             budget,
             lambda noise: planned_events(_with_noise(draft, unit, noise), case.elements, case.units, widest=unit),
         )
     )
+
+
+def _with_votes(case: Case, budget: Budget, noise: float) -> float:
+    """A little more where votes on the clip, which are rounded too, cost what the update's rounding left over."""
+    for _ in range(_TRIES):
+        if figure_of(case.of(_with_noise(case.draft, Unit.PARTNER, noise)), budget.terms).epsilon <= budget.epsilon:
+            break
+        noise = _rounded(1.001 * noise)
+    return noise
 
 
 def _rounded(noise: float) -> float:
