@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -208,6 +209,44 @@ def test_two_daemons_cannot_hold_one_ledger(tmp_path: Path) -> None:
     first.close()
     assert second.ledger(POLICY, "heart") is not None
     second.close()
+
+
+def renamed(ledgers: Path) -> None:
+    (ledgers / "heart").rename(ledgers / "other")
+
+
+def edited(ledgers: Path) -> None:
+    path = ledgers / "heart" / "ledger.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"round":1', b'"round":2'))
+
+
+def locked(ledgers: Path) -> None:
+    for path in (ledgers / "heart").iterdir():
+        path.chmod(0o400)
+
+
+@pytest.mark.parametrize(
+    ("happens", "data_set", "code"),
+    [
+        (renamed, "other", "ledger.renamed"),
+        (edited, "heart", "ledger.edited"),
+        (locked, "heart", "ledger.read_only"),
+    ],
+)
+def test_why_a_ledger_is_not_used_is_told_without_names_files_or_numbers_of_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, happens: Callable[[Path], None], data_set: str, code: str
+) -> None:
+    budgets = opened(tmp_path)
+    budgets.debit(POLICY, "heart", plan(), RUN, step(), 500, 1_000)
+    budgets.close()
+    happens(tmp_path / "ledgers")
+    again = opened(tmp_path)
+    policy = msgspec.structs.replace(POLICY, budgets=(msgspec.structs.replace(POLICY.budgets[0], data_set=data_set),))
+    with pytest.raises(AimassError) as told:
+        again.check(policy, data_set, plan(), 1_000, {})
+    assert (told.value.code, told.value.value, told.value.limit) == (code, None, None)
+    assert data_set in caplog.text
+    again.close()
 
 
 def test_a_policy_with_a_budget_lets_in_private_plans_alone_and_no_analysis_beside_it() -> None:

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aimass.client.ledgers import Ledgers
+from aimass.client.ledgers import Ledgers, untold
 from aimass.client.policy import DataBudget, Policy
 from aimass.client.private_terms import planned_events, step_events
 from aimass.privacy.dp.events import Budget, Relation, Terms, Unit, check_delta
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability
-from aimass.proto.errors import IntegrityError, Refused
+from aimass.proto.errors import AimassError, IntegrityError, Refused
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step, StepKind
 
@@ -101,7 +101,10 @@ class Budgets:
         if not budgets:
             return None
         held = self.ledgers.hold(data_set)
-        held.set_budgets(budgets)
+        try:
+            held.set_budgets(budgets)
+        except AimassError as error:
+            raise untold(data_set, error) from error
         return held
 
     def check(self, policy: Policy, data_set: str, plan: Plan, units: int, begun: Mapping[str, int]) -> None:

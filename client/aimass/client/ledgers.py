@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,15 @@ from aimass.proto.errors import AimassError, NotFound, Refused
 if TYPE_CHECKING:
     from aimass.privacy.dp.ledger_file import LedgerFile
 
-__all__ = ["Ledgers"]
+__all__ = ["Ledgers", "untold"]
 
 log = logging.getLogger("aimass.client")
+
+
+def untold(data_set: str, error: AimassError) -> AimassError:
+    """A ledger's error as a server may be told it: names, files and numbers of lines are for this partner's log."""
+    log.error("nothing is debited from %s: %s", data_set, error)
+    return type(error)(error.what, code=error.code, cure=error.cure)
 
 
 class Ledgers:
@@ -42,7 +48,14 @@ class Ledgers:
         """Why a ledger could not be opened, or has no fresh budget for the rows of its data set."""
 
     def hold(self, data_set: str) -> LedgerFile:
-        """The ledger of a data set, begun where there is none, held until the end. Raises what `open_ledger` does."""
+        """The ledger of a data set, begun where there is none, held until the end. Raises what `open_ledger` does, as
+        it may be told."""
+        try:
+            return self._hold(data_set)
+        except AimassError as error:
+            raise untold(data_set, error) from error
+
+    def _hold(self, data_set: str) -> LedgerFile:
         with self._lock:
             held = self._open.get(data_set) or self._opened(data_set)
             self._compare(data_set, held)
@@ -64,10 +77,8 @@ class Ledgers:
         """Hold those that were begun, or of which a head came back; one that cannot be opened hinders no other."""
         for data_set in data_sets:
             if self._begun(data_set):
-                try:
+                with suppress(AimassError):  # the log has it
                     self.hold(data_set)
-                except AimassError as error:
-                    log.error("nothing is debited from %s: %s", data_set, error)
 
     def _begun(self, data_set: str) -> bool:
         return (self._root / data_set).is_dir() or bool(self._heard.get(data_set))
@@ -89,8 +100,8 @@ class Ledgers:
             held.check_rows(sketch, another)
         except Refused as error:
             self._refused[data_set] = error
-            log.error("nothing is debited from %s: %s", data_set, error)
-            raise Refused(error.what, code=error.code, cure="This partner's log says which.") from error
+            told = untold(data_set, error)
+            raise Refused(told.what, code=told.code, cure="This partner's log says which.") from error
         self._refused.pop(data_set, None)
 
     def head(self, data_set: str) -> Head | None:
