@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,14 @@ def test_what_would_take_too_long_is_not_begun_and_says_how_long(
     plan.write_text(PARTNERS)
     assert main(["plan", "check", str(plan), "--rows", "100", "--limit", "0.01"]) == 0
     assert "it would take about" in capsys.readouterr().out
+
+
+def test_without_the_servers_part_the_figures_are_told_and_the_trial_says_what_to_install(
+    plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan.write_text(PARTNERS)
+    monkeypatch.setitem(sys.modules, "aimass.server.trial", None)  # as where it is not installed
+    assert main(["plan", "check", str(plan), "--no-simulation"]) == 0
+    assert "for one partner, replace special" in capsys.readouterr().out
+    assert main(["plan", "check", str(plan)]) == 9
+    assert "aimass[client,server]" in capsys.readouterr().err

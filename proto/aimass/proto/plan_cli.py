@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aimass.proto.console import common, group, plain, say
-from aimass.proto.errors import printable
+from aimass.proto.errors import NotInstalled, printable
 
 __all__ = ["add_arguments"]
 
@@ -73,7 +73,7 @@ def _check(args: argparse.Namespace) -> int:
     from aimass.proto.plan import read_plan_draft
 
     draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
-    reports: Any = importlib.import_module("aimass.client.plan_report")  # by name, as commands are loaded
+    reports = _part("aimass.client.plan_report")
     say(args, "pricing the plan, and looking for others that fit")
     found = reports.report(draft, args.budget, args.rows, args.partners)
     if not args.json:
@@ -91,10 +91,21 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if found.fits else 1
 
 
+def _part(module: str) -> Any:
+    """A module of the client's or the server's, by its name, as commands are loaded."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise NotInstalled(
+            f"checking a plan needs {error.name}",
+            code="command.extra",
+            cure="Type: pip install 'aimass[client,server]'; with --no-simulation the client's part is enough.",
+        ) from error
+
+
 def _tried(args: argparse.Namespace, found: Any) -> dict[str, Any]:
     """What training comes to, of the plan, without its privacy, and of as many options as there is time for."""
-    trials: Any = importlib.import_module("aimass.server.trial")
-    reports: Any = importlib.import_module("aimass.client.plan_report")
+    trials, reports = _part("aimass.server.trial"), _part("aimass.client.plan_report")
     shards, rows = reports.trial_shards(found.case, found.task.schema, args.simulated, args.data)
 
     def variant(name: str, draft: Any) -> Any:
