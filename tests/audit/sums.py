@@ -14,12 +14,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.privacy.dp import distributed, gaussian, matrix
+from aimass.privacy.dp import adaptive, distributed, gaussian, matrix
 from aimass.privacy.dp.accounting import Accountant
+from aimass.privacy.dp.adaptive import Adaptive
 from aimass.privacy.dp.calibrate import distributed_event, distributed_noise
 from aimass.privacy.dp.events import Budget, Event, Gaussian, Relation, Terms, Unit
 from aimass.privacy.dp.matrix import MatrixPlan, MatrixState, release
-from aimass.privacy.dp.noise_plan import NoiseKind, NoisePlan
+from aimass.privacy.dp.noise_plan import Circle, NoiseKind, NoisePlan
 from aimass.privacy.dp.sampler import discrete_gaussian, skellam
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.privacy.secagg.quantise import centred
@@ -83,6 +84,20 @@ def _secure_sum(kind: NoiseKind, seam: Seam, quick: bool) -> Bound:
         scores = np.concatenate([_lanes(plan) for _ in range(2 * _trials(quick) // plan.setting.size)])
     middle = len(scores) // 2
     return game(stated, DELTA, scores[:middle] + math.isqrt(plan.norm_squared), scores[middle:])
+
+
+def _votes(seam: Seam, quick: bool) -> Bound:
+    """The lane in which partners vote on the clip: the least sum of votes, all up, or nothing in the place of one."""
+    rule = Adaptive(Circle(40, 12, 27), 1.0)
+    stream = NoiseStream()
+
+    def total() -> int:
+        return sum(adaptive.vote(rule, 0.5, 1.0, stream) for _ in range(rule.circle.shares))
+
+    with seam():
+        count = 2_000 if quick else 20_000
+        with_, without = (np.array([total() for _ in range(count)]) for _ in "ab")
+    return game(_stated(rule.event, Relation.REPLACE_SPECIAL), DELTA, with_, without - rule.steps / 2)
 
 
 # ------------------------------------------------------------------- noise on real numbers
@@ -159,6 +174,7 @@ SUMS: Final = (
         REAL,
         {"half the noise": replaced(distributed, "skellam", half(skellam))},
     ),
+    Subject("votes on the clip", _votes, REAL, {"no noise": replaced(adaptive, "discrete_gaussian", nothing)}),
     Subject("Gaussian on the grid, one sum", _grid_sum, REAL, _BROKEN_GRID),
     Subject("central Gaussian, 8 rounds", partial(_run, 1), REAL, {}),
     Subject(
