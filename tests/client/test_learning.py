@@ -8,7 +8,7 @@ import pytest
 
 from aimass.client.learning import Learning, learning
 from aimass.client.plan_figure import plan_figure
-from aimass.client.policy import DataBudget, Policy, Release
+from aimass.client.policy import DataBudget, Policy, Release, Secure
 from aimass.client.private_terms import training_event
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Relation, Terms, Unit
@@ -165,6 +165,19 @@ def test_with_secure_sums_both_are_said() -> None:
     assert found.could_not_learn[0].startswith("whether one row")
     assert found.could_not_learn[1].startswith("from one sum ")
     assert "the keys in the roster" in found.as_long_as[-3]
+
+
+def test_a_figure_of_all_rounds_is_for_rounds_that_are_summed_once_each() -> None:
+    twice = "up to 3 sums on one model"
+    policy = msgspec.structs.replace(POLICY, secure=Secure(contributions_per_model=3))
+    noise = DistributedNoise(multiplier=2.0, clip=1.0, delta=1e-3, members=9)
+    for asked, said_so in (
+        (msgspec.structs.replace(private(), secure=SecureSettings()), True),
+        (plan(SecureSettings(min_cohort=6, noise=noise), "one"), True),
+        (plan(SecureSettings()), False),
+        (private(), False),
+    ):
+        assert (twice in said(learning(asked, policy, 9, plan_figure(asked)))) == said_so
 
 
 def test_of_a_data_set_with_a_budget_no_metric_is_said_to_leave_without_noise() -> None:

@@ -148,7 +148,7 @@ def _secret(
         ),
         f"{clipped}{weight} {'row' if weight == 1 else 'rows'}: what lies beyond never leaves",
     )
-    return Learning(secure.groups, tuple(could), tuple(_assumptions(secure)), could_not)
+    return Learning(secure.groups, tuple(could), tuple(_assumptions(plan, secure, policy)), could_not)
 
 
 def _from_two(noise: DistributedNoise | None, by_rows: bool) -> str:
@@ -182,7 +182,7 @@ def _hidden(plan: Plan, secure: SecureSettings, noise: DistributedNoise) -> str:
     )
 
 
-def _assumptions(secure: SecureSettings) -> list[str]:
+def _assumptions(plan: Plan, secure: SecureSettings, policy: Policy) -> list[str]:
     """As the profile has them, with the numbers of the smallest sum: who is in one is for the server to choose."""
     least = secure.min_cohort
     colluders = corrupted(least, ppm(secure.colluders))
@@ -209,6 +209,12 @@ def _assumptions(secure: SecureSettings) -> list[str]:
         found.append(
             f"no more than {silent} of the partners in a sum leave their share of the noise out: {least - silent} "
             "shares hide what the budget says"
+        )
+    if secure.noise is not None or plan.privacy is not None:
+        found.append(
+            "no round is summed more often than once: a server may ask for up to "
+            f"{policy.secure.contributions_per_model} sums on one model, for a round that came to none, and where it "
+            "lies about that the figure of all rounds is larger. The ledger counts each that is asked for"
         )
     found.append("the keys in the roster that was approved here are those of the partners")
     return found
