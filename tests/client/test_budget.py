@@ -18,7 +18,7 @@ from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
-from aimass.proto.errors import AimassError, BadInput, IntegrityError, Refused
+from aimass.proto.errors import AimassError, BadInput, IntegrityError, Refused, WrongState
 from aimass.proto.plan import (
     AnalysisNoise,
     Cohort,
@@ -130,6 +130,22 @@ def test_rounds_end_at_the_budget_and_the_figure_is_that_of_an_independent_compu
     ledger = budgets.ledger(POLICY, "heart")
     assert ledger is not None
     assert ledger.standing()[0].settled.epsilon == pytest.approx(spent, abs=1e-6)
+    budgets.close()
+
+
+def test_a_step_that_is_settled_again_as_after_a_full_disk_costs_nothing_and_another_update_is_refused(
+    tmp_path: Path,
+) -> None:
+    budgets = opened(tmp_path)
+    debit = budgets.debit(POLICY, "heart", plan(), RUN, step(), 500, 1_000)
+    assert debit is not None
+    debit.settle(20, "5" * 64)
+    head = debit.ledger.head
+    debit.settle(20, "5" * 64)
+    with pytest.raises(WrongState) as refused:
+        debit.settle(20, "6" * 64)
+    assert refused.value.code == "ledger.other_update"
+    assert debit.ledger.head == head
     budgets.close()
 
 

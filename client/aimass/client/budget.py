@@ -15,6 +15,7 @@ from aimass.client.ledgers import Ledgers, untold
 from aimass.client.policy import DataBudget, Policy
 from aimass.client.private_terms import planned_events, step_events
 from aimass.privacy.dp.events import Budget, Relation, Terms, Unit, check_delta
+from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability
 from aimass.proto.errors import AimassError, IntegrityError, Refused
@@ -74,7 +75,7 @@ class Debit:
 
     def settle(self, steps: int, result: str) -> None:
         """Record the private steps that were really done, and the digest of what they came to, before it leaves. It
-        blocks. Noise inside a secure sum is the gate's, and needs no step of the child.
+        blocks. Noise inside a secure sum is the gate's, and needs no step of the child. The same again changes nothing.
 
         Raises `Refused` where they are more than were reserved, or none: then nothing may leave.
         """
@@ -85,6 +86,9 @@ class Debit:
                 value=steps,
                 cure="The installed software differs between daemon and child: install it again.",
             )
+        if self.ledger.state.entries[self.number].state is EntryState.COMMITTED:  # a full disk stopped what follows
+            self.ledger.check_resend(self.number, result)
+            return
         done = step_events(self.plan, self.kind, self.elements, self.units, steps, self.widest, self.purpose)
         self.ledger.commit(self.number, done, result)
 
