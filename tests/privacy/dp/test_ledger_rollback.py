@@ -49,17 +49,18 @@ class Rollbacks(RuleBasedStateMachine):
     def _held(self) -> AbstractContextManager[LedgerFile]:
         return open_ledger(self.root / "ledgers", "south", UNINTERRUPTED, Clock())
 
-    @rule(times=st.integers(1, 3))
-    def spend(self, times: int) -> None:
+    @rule(rounds=st.integers(1, 6))
+    def spend(self, rounds: int) -> None:
         with self._held() as file:
             if not self._told(file):
                 with pytest.raises(Refused):
-                    reserve(file, times)
+                    reserve(file, 1)
                 return
-            reserve(file, times)
-            self.truth += times
-            self.made.append(file.head)
-            self.server[file.head.ledger] = file.head
+            for _ in range(rounds):
+                reserve(file, 1)
+                self.truth += 1
+                self.made.append(file.head)
+                self.server[file.head.ledger] = file.head
 
     @rule()
     def back_up(self) -> None:
@@ -68,24 +69,28 @@ class Rollbacks(RuleBasedStateMachine):
         self.backups.append(copy)
 
     @precondition(lambda self: self.backups)
-    @rule(data=st.data())
-    def put_back(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), accepted=st.booleans())
+    def put_back(self, data: st.DataObject, accepted: bool) -> None:
         copy = data.draw(st.sampled_from(self.backups))
         shutil.rmtree(self.root / "ledgers")
         shutil.copytree(copy, self.root / "ledgers")
+        if accepted:
+            self.accept()
 
-    @rule()
-    def lose(self) -> None:
+    @rule(accepted=st.booleans())
+    def lose(self, accepted: bool) -> None:
         shutil.rmtree(self.root / "ledgers")
         self.begin()
+        if accepted:
+            self.accept()
 
-    @rule()
     def accept(self) -> None:
         """A person knows what was spent. Then no head that was ever made is in the way, whoever shows it."""
         with self._held() as file:
             if self._told(file):
                 return
-            file.accept([steps(lost)] if (lost := max(0, self.truth - counted(file.state))) else [])
+            lost = max(0, self.truth - counted(file.state))
+            file.accept([steps(lost)] if lost else [])
             assert self._told(file)
             assert all(file.leads_to(head) for head in self.made)
 
