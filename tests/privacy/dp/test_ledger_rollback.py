@@ -96,4 +96,4 @@ class Rollbacks(RuleBasedStateMachine):
 
 
 TestRollbacks = Rollbacks.TestCase
-TestRollbacks.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestRollbacks.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
