@@ -139,7 +139,7 @@ def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
         ("client show last --dir north", 4, "client.run"),
         ("client policy check absent.toml --dir north", 4, "file.absent"),
         ("plan check absent.toml", 4, "file.absent"),
-        ("plan check north.token", 2, "value.invalid"),
+        ("plan check north.token", 2, "value.toml"),
         ("run list --as nowhere", 4, "home.absent"),
         ("run list --as north", 4, "home.not_enrolled"),
         ("task digest nothing", 4, "task.unknown"),
