@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,3 +81,18 @@ def test_a_seal_of_another_key_is_refused_and_the_keys_are_not_the_identity_itse
         open_head(KEYS, sealed)
     assert len({KEYS.seal.reveal(), KEYS.slot.reveal(), b"k" * 32}) == 3
     assert "k" * 8 not in repr(KEYS)
+
+
+def test_the_form_is_what_it_was_because_servers_keep_heads_for_years() -> None:
+    """By HKDF, HMAC and the layout as they are written down, without the module's own parts."""
+
+    def derived(label: bytes) -> bytes:
+        return hmac.digest(hmac.digest(bytes(32), b"k" * 32, "sha256"), label + b"\1", "sha256")
+
+    seal, slot = b"AIMass ledger seal v1\0", b"AIMass ledger slot v1\0"
+    plain = bytes.fromhex("ab" * 16) + (7).to_bytes(8, "big") + bytes.fromhex("12" * 32) + b"heart".ljust(63, b"\0")
+    expected = SealedHead(
+        slot=hmac.digest(derived(slot), SERVER + bytes.fromhex("ab" * 16), "sha256")[:16].hex(),
+        sealed=(NONCE + AESGCM(derived(seal)).encrypt(NONCE, plain, seal)).hex(),
+    )
+    assert seal_head(KEYS, NAMED, SERVER, NONCE) == expected
