@@ -1,6 +1,7 @@
 """A step of a plan as a round of secure aggregation: what both sides compute themselves, from plan, step and model.
 
-Whatever the server says of a round must equal this, so nothing in it is taken from a message but the members.
+Whatever the server says of a round must equal this, so nothing in it is taken from a message but the members, and a
+clip that the plan lets follow the norms.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def noise_of(settings: SecureSettings, elements: int, clip: float = 0.0) -> Nois
     """The constants of a plan's noise on updates of so many elements; None where the plan has no noise.
 
     They are made for the plan's largest cohort, whoever takes part. `clip` is a step's own, and changes the scale
-    alone; a plan whose clip stays has steps without one. Raises `FaultError` E_POLICY for noise that would
-    not be what is accounted, E_PLAN for numbers without a plan.
+    alone; a plan whose clip stays has steps without one. Raises `FaultError` E_POLICY for noise that would not be what
+    is accounted, E_PLAN for numbers without a plan.
     """
     setting = noise_setting(settings, elements, clip)
     if settings.noise is None or setting is None:
