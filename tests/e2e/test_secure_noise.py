@@ -147,6 +147,7 @@ def test_sums_carry_the_noise_that_is_debited_and_a_run_ends_at_the_budget(house
     assert spent(house, "h0") == pytest.approx(epsilon(1), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_partner_that_is_killed_takes_its_noise_along_and_the_rest_go_on(house: House) -> None:
     """Five are enough for the noise; whoever is killed has spent what it had reserved, and comes back to that."""
     (house.folder / "plan.toml").write_text(PLAN.format(rounds=4) + NOISE)
