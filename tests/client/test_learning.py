@@ -132,6 +132,12 @@ def test_of_private_training_it_says_how_surely_a_row_is_seen_in_all_updates_and
     assert "can tell a lot about rows" not in said(found)
 
 
+@pytest.mark.parametrize("secure", [None, SecureSettings()])
+def test_what_noise_does_not_hide_is_said_once_whatever_the_sums_are(secure: SecureSettings | None) -> None:
+    asked = msgspec.structs.replace(private(), secure=secure)
+    assert said(learning(asked, POLICY, 10, plan_figure(asked))).count("whether it failed") == 1
+
+
 def test_a_figure_that_pays_for_metrics_too_says_what_it_is_a_figure_of() -> None:
     bare, asked = private(), private(metrics=MetricNoise(noise_multiplier=4.0))
     told, more = (learning(one, POLICY, 10, plan_figure(one)).could_not_learn[0] for one in (bare, asked))

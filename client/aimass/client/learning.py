@@ -82,6 +82,12 @@ def _noised(found: Learning, privacy: PrivacySettings, figure: Figure | None) ->
     """With what the noise in each update changes: it hides one row or person, and nothing that many have in common."""
     one = "person" if privacy.unit == "person" else "row"
     could = [f"what many {one}s have in common: noise hides one {one}, and a model is for the rest"]
+    if found.sums_in_a_step == 0:
+        could.insert(
+            0,
+            "how long a step took here, and whether it failed: noise hides neither, and a model can be made so that "
+            "rows decide over both",
+        )
     could_not = list(found.could_not_learn)
     if one == "row":
         could.append("of somebody with several rows here more than is said of one row")
