@@ -82,6 +82,16 @@ def ledger(damage: Callable[[Path], object]) -> Callable[[Path], None]:
     return damaged
 
 
+def stating(data_set: str, delta: str) -> Callable[[Path], None]:
+    """A budget is stated."""
+
+    def states(folder: Path) -> None:
+        policy = folder / "policy.toml"
+        policy.write_text(f"{policy.read_text()}[[budgets]]\n{data_set}\nepsilon = 8.0\n{delta}\n")
+
+    return states
+
+
 FAULTS: dict[str, Callable[[Path], None]] = {
     "value.invalid": edited("client.toml", "name =", "nme ="),
     "keys.readable": lambda folder: (folder / "keys" / "tls.key").chmod(0o644),
@@ -99,6 +109,7 @@ FAULTS: dict[str, Callable[[Path], None]] = {
     "shard.schema": edited("data/heart.toml", '"heart/1"', '"heart/2"'),
     "data.rows": rows_that_do_not_fit,
     "journal.edited": journal_that_was_edited,
+    "dp.delta": stating('data_set = "heart"', "delta = 0.5"),
     "ledger.edited": ledger(lambda lines: lines.write_bytes(lines.read_bytes().replace(b"8.0", b"9.0"))),
     "ledger.E_LEDGER_ROLLBACK": ledger(lambda lines: lines.unlink()),
 }
@@ -114,6 +125,16 @@ def test_a_fault_in_the_folder_is_found_by_its_name(tmp_path: Path, code: str) -
             fault_of(found, code)
             assert not any(CELL in finding.what + finding.fix for finding in found)
             assert not any("PRIVATE" in finding.what for finding in found)
+
+    run(scenario())
+
+
+def test_a_budget_of_a_data_set_that_nothing_is_mapped_to_is_a_warning(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            folder = ward(edge)
+            stating('data_set = "hart"', "delta = 1e-5")(folder)
+            assert "policy.budget_of_none" in codes(await examine(folder), State.WARNING)
 
     run(scenario())
 

@@ -62,6 +62,12 @@ class DataChecks:
             f"cohorts from {policy.smallest_cohort}; {_sums(policy)}; "
             f"leave as sums: {', '.join(policy.release.metrics) or 'no metrics'}",
         )
+        mapped = set(policy.schemas.values())
+        for name in sorted({budget.data_set for budget in policy.budgets} - mapped):
+            what = f"it states a budget for {name}, which no schema is mapped to: that budget guards no rows"
+            names = ", ".join(sorted(mapped)) or "none is yet"
+            fix = f"In {file}, under [[budgets]]: name one that is mapped ({names})."
+            yield warning("policy", "policy.budget_of_none", what, fix)
 
     def tasks(self) -> Iterator[Finding]:
         """Whether what is admitted is what is installed."""
@@ -138,8 +144,15 @@ class DataChecks:
             return fault(
                 "data", "rows.empty", f"{name} has no rows", f"Correct uris in {self._folder}/data/{name}.toml."
             )
-        budgets = self._policy.budgets if self._policy else ()
-        if manifest.person is None and any((each.data_set, each.unit) == (name, "person") for each in budgets):
+        budgets = [each for each in (self._policy.budgets if self._policy else ()) if each.data_set == name]
+        counts = {"example": report.rows, "person": len(report.rows_by_person)}
+        for budget in budgets:
+            units = counts.get(budget.unit, 0)
+            if units and budget.delta > 1 / units:
+                what = f"the delta of the budget of {name} for each {budget.unit}, {budget.delta:g}, is above 1/{units}"
+                fix = f"In {self._folder}/policy.toml, under [[budgets]]: a tenth of that is usual, {0.1 / units:.1g}."
+                return fault("data", "dp.delta", what, fix)
+        if manifest.person is None and any(each.unit == "person" for each in budgets):
             what = f"{name} has a budget for persons and does not say whose its rows are: no plan for persons fits it"
             fix = f'Name the column that says it in {self._folder}/data/{name}.toml: person = "COLUMN".'
             return warning("data", "data.persons", what, fix)
