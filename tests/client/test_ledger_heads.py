@@ -315,7 +315,9 @@ def test_a_person_accepts_by_an_export_of_the_newer_copy(
     (north / "receipts.jsonl").write_bytes(line)
     refused = command("accept", "heart", "--from-export", out)
     assert refused[0] == 0, refused
-    assert command("show", "heart")[1][0]["runs"][1]["steps"] == 40  # type: ignore[index]
+    runs = command("show", "heart")[1][0]["runs"]  # type: ignore[index]
+    assert (runs[1]["run"], runs[1]["steps"]) == ("lost", 40)
+    assert "this data set has no" in command("show", "lungs")[1]["error"]["what"]  # type: ignore[index]
     assert command("accept", "heart", "--nothing-lost")[1]["error"]["code"] == "ledger.no_doubt"  # type: ignore[index]
 
 

@@ -31,8 +31,9 @@ def budget(args: argparse.Namespace) -> int:
     policy = policy_in(args.dir)
     names = sorted({one.data_set for one in policy.budgets if args.data_set in ("", one.data_set)})
     if not names:
+        what = "this data set has no privacy budget" if args.data_set else "no data set here has a privacy budget"
         raise NotFound(
-            "no data set here has a privacy budget", code="budget.none", value=args.data_set or None,
+            what, code="budget.none", value=args.data_set or None,
             cure="State one under [[budgets]] in policy.toml.",
         )  # fmt: skip
     found, histories = [], []
@@ -110,6 +111,7 @@ def _told(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -
 
     from aimass.client.budget import budgets_of
     from aimass.privacy.dp.accounting import Accountant
+    from aimass.privacy.dp.ledger_state import run_name
 
     accountant, budgets = Accountant(), budgets_of(policy, name)
     stated = dataclasses.replace(ledger, budgets=budgets)
@@ -117,7 +119,7 @@ def _told(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -
         "budgets": standing_rows(stated, accountant),
         "runs": [
             {
-                "run": run_id[:8],
+                "run": run_name(run_id),
                 "steps": sum(counts.values()),
                 "epsilon_alone": round(accountant.figure(budgets[0].terms, counts).epsilon, 4),
             }

@@ -17,7 +17,7 @@ from typing import Final
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Budget, Event, tally
 from aimass.privacy.dp.ledger_lines import EntryState
-from aimass.privacy.dp.ledger_state import Ledger
+from aimass.privacy.dp.ledger_state import Ledger, run_name
 
 __all__ = ["MOST_POINTS", "History", "Point", "chart", "history", "svg"]
 
@@ -86,7 +86,7 @@ def _debits(ledger: Ledger) -> Iterator[tuple[float, str, tuple[Event, ...]]]:
     whole = {study.number for study in ledger.studies.values() if study.open}
     for entry in ledger.entries.values():
         if entry.state is not EntryState.RELEASED and entry.study not in whole:
-            yield entry.since, entry.run_id[:8], entry.events
+            yield entry.since, run_name(entry.run_id), entry.events
     for study in ledger.studies.values():
         if study.open:
             yield study.since, study.name, study.events

@@ -31,7 +31,7 @@ from aimass.privacy.dp.ledger_lines import (
 from aimass.privacy.dp.sketch import Sketch
 from aimass.proto.errors import IntegrityError
 
-__all__ = ["EMPTY", "Entry", "Ledger", "Study", "apply", "beyond", "replay"]
+__all__ = ["EMPTY", "Entry", "Ledger", "Study", "apply", "beyond", "replay", "run_name"]
 
 _COUNTED: Final = (EntryState.RESERVED, EntryState.TRAINING, EntryState.COMMITTED, EntryState.SPENT)
 _LOST_RUN: Final = "0" * 32
@@ -135,6 +135,11 @@ class Ledger:
 
     def _inside(self, entry: Entry) -> bool:
         return entry.study is not None and self.studies[entry.study].open
+
+
+def run_name(run_id: str) -> str:
+    """A run as people are shown it; "lost" is what a copy had spent that is lost, whichever runs those were."""
+    return "lost" if run_id == _LOST_RUN else run_id[:8]
 
 
 def beyond(counts: Tally, most: Tally) -> tuple[Event, ...]:
