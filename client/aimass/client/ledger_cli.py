@@ -137,13 +137,22 @@ def verify(args: argparse.Namespace) -> int:
     from aimass.privacy.dp.accounting import Accountant
     from aimass.privacy.dp.ledger_reading import verify_export
     from aimass.privacy.signing import public_key
-    from aimass.proto.errors import BadInput
+    from aimass.proto.errors import BadInput, Unauthenticated
 
     try:
         key = bytes.fromhex(args.key) if args.key else public_key(_identity(args))
     except ValueError as error:
-        raise BadInput("a key is 64 hexadecimal digits", code="budget.key", value=args.key) from error
-    reading = verify_export(args.file.read_bytes(), key)
+        raise BadInput(
+            "a key is 64 hexadecimal digits", code="budget.key", value=args.key,
+            cure="`aimass client roster show` has the identity of each partner.",
+        ) from error  # fmt: skip
+    try:
+        reading = verify_export(args.file.read_bytes(), key)
+    except Unauthenticated as error:
+        raise Unauthenticated(
+            "this partner did not sign the export", code=error.code, value=key.hex(),
+            cure="Name with --key the identity of the partner that did: `aimass client roster show` has it.",
+        ) from error  # fmt: skip
     ledger = reading.ledger
     emit(
         args,

@@ -62,7 +62,8 @@ def _deltas(case: Case) -> Iterator[Finding]:
         try:
             check_delta(terms.delta, units)
         except AimassError as error:
-            yield of_error("delta", error, f"Choose a delta below {0.1 / units:.1g}: there are {units:,} of them.")
+            fix = f"There are {units:,} of them: choose a delta well below {1 / units:.2g}, such as {0.1 / units:.1g}."
+            yield of_error("delta", error, fix)
 
 
 def _settings(case: Case, privacy: PrivacySettings) -> Iterator[Finding]:

@@ -44,7 +44,8 @@ def resolve(manifest: ShardManifest, folder: Path) -> tuple[Path, ...]:
     paths = tuple(folder / (unquote(urlsplit(uri).path) if uri.startswith("file://") else uri) for uri in manifest.uris)
     for path in paths:
         if not path.is_file():
-            raise NotFound("a data file is not there", code="shard.file", value=path.name, cure="Correct `uris`.")
+            cure = "Correct `--uri`, or `uris` in the data set's file."
+            raise NotFound("a data file is not there", code="shard.file", value=path.name, cure=cure)
     return paths
 
 

@@ -79,7 +79,7 @@ def check_others(root: Path, data_set: str, sketch: Sketch, another: Collection[
         raise Refused(
             "these rows have a ledger under another name",
             code="ledger.same_rows",
-            value=", ".join(f"{name}: {each.share:.0%} +- {each.error:.1%}" for name, each in found.items()),
+            value=", ".join(f"{name}: {each.share:.0%} of rows, +- {each.error:.1%}" for name, each in found.items()),
             cure="Use that name in the policy; or say that these are other people's rows: "
             f"`aimass client budget another {data_set} {min(found)}`.",
         )
