@@ -342,7 +342,8 @@ class ActiveRun:
 
     def ended(self, message: pb.EndRun) -> None:
         """The run is over."""
-        about(log, self.run_id, code=message.fault.code).info("%s %s", message.state, message.fault.what)
+        text = ": ".join(part for part in (message.state, message.fault.what) if part)
+        about(log, self.run_id, code=message.fault.code).info("%s", text)
         if self.session is not None:
             self._apply(machine.Ended(state=message.state, reason=message.fault.what))
 
