@@ -15,7 +15,7 @@ from aimass.client.budget_picture import History, Point, chart, history, svg
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Budget, Event, Gaussian, Relation, Terms, Unit
 from aimass.privacy.dp.ledger_lines import EntryState
-from aimass.privacy.dp.ledger_state import Entry, Ledger, Study
+from aimass.privacy.dp.ledger_state import LOST, Entry, Ledger, Study
 from aimass.proto.commands import main
 
 BUDGET = Budget(terms=Terms(unit=Unit.EXAMPLE, relation=Relation.ADD_OR_REMOVE_ONE, delta=1e-5), epsilon=3.0)
@@ -83,6 +83,14 @@ def test_the_drawing_is_whole_and_holds_the_budget_the_runs_and_a_step_for_each_
     assert "budget 3" in text
     assert "run 11111111" in text
     assert "&lt;ward&gt;: epsilon 0 of 3 spent" in text
+
+
+def test_times_of_a_few_minutes_are_told_apart() -> None:
+    points = (Point(0.0, 1.0, "a"), Point(60.0, 2.0, LOST))
+    text = svg([dataclasses.replace(drawn(ledger()), points=points)], 120.0)
+    assert re.findall(r"[\d:]+ UTC", text) == [f"00:0{at} UTC" for at in ("0:00", "0:30", "1:00", "1:30", "2:00")]
+    assert ">run a<" in text
+    assert f">{LOST}<" in text
 
 
 def test_the_chart_rises_with_what_was_spent_under_the_line_of_the_budget() -> None:

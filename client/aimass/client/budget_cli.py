@@ -163,7 +163,10 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
     plan = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
     one = round_events(plan, None, args.rows, widest_of(ledger.budgets))
     if not one:
-        raise BadInput("the plan has no differential privacy", code="budget.plan", value=plan.name)
+        raise BadInput(
+            "the plan has no differential privacy", code="budget.plan", value=plan.name,
+            cure="A plan has it by [privacy], or [secure.noise]: docs/scientist.md.",
+        )  # fmt: skip
     counted = Counter(ledger.settled())
     counted.update(ledger.pending())
     counted.update(tally(analysis_events(plan)))

@@ -17,7 +17,7 @@ from typing import Final
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Budget, Event, tally
 from aimass.privacy.dp.ledger_lines import EntryState
-from aimass.privacy.dp.ledger_state import Ledger, run_name
+from aimass.privacy.dp.ledger_state import LOST, Ledger, run_name
 
 __all__ = ["MOST_POINTS", "History", "Point", "chart", "history", "svg"]
 
@@ -30,7 +30,7 @@ _GREY: Final = "#8a8f98"
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 _NAMED: Final = len(_COLOURS)
 """Runs that are named: the last ones."""
-_SPANS: Final = ((3 * 86_400, "%d %b %H:%M"), (200 * 86_400, "%d %b"), (math.inf, "%b %Y"))
+_SPANS: Final = ((900, "%H:%M:%S UTC"), (3 * 86_400, "%d %b %H:%M"), (200 * 86_400, "%d %b"), (math.inf, "%b %Y"))
 """How a time is written on an axis of so many seconds."""
 
 
@@ -144,7 +144,7 @@ def _steps(one: History, x: Scale, y: Scale, end: float) -> Iterator[str]:
     for place, run in enumerate(reversed(runs[-_NAMED:])):
         high = _HEIGHT - _BOTTOM - 2 - 16 * place
         yield _line(_WIDTH - _RIGHT + 8, high - 4, _WIDTH - _RIGHT + 24, high - 4, colours[run], 'stroke-width="3"')
-        yield _text(_WIDTH - _RIGHT + 30, high, f"run {run}", colour=_GREY)
+        yield _text(_WIDTH - _RIGHT + 30, high, run if run == LOST else f"run {run}", colour=_GREY)
 
 
 def _ticks(top: float) -> Iterator[float]:

@@ -31,10 +31,13 @@ from aimass.privacy.dp.ledger_lines import (
 from aimass.privacy.dp.sketch import Sketch
 from aimass.proto.errors import IntegrityError
 
-__all__ = ["EMPTY", "Entry", "Ledger", "Study", "apply", "beyond", "replay", "run_name"]
+__all__ = ["EMPTY", "LOST", "Entry", "Ledger", "Study", "apply", "beyond", "replay", "run_name"]
 
 _COUNTED: Final = (EntryState.RESERVED, EntryState.TRAINING, EntryState.COMMITTED, EntryState.SPENT)
 _LOST_RUN: Final = "0" * 32
+
+LOST: Final = "lost"
+"""In place of a run: what a copy had spent that is lost, whichever runs those were."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,8 +141,8 @@ class Ledger:
 
 
 def run_name(run_id: str) -> str:
-    """A run as people are shown it; "lost" is what a copy had spent that is lost, whichever runs those were."""
-    return "lost" if run_id == _LOST_RUN else run_id[:8]
+    """A run as people are shown it, or LOST."""
+    return LOST if run_id == _LOST_RUN else run_id[:8]
 
 
 def beyond(counts: Tally, most: Tally) -> tuple[Event, ...]:
