@@ -176,7 +176,7 @@ def draw(curves: Sequence[Curve], found: Mapping[str, Mapping[float | None, Sequ
         place.set(title=each.title, xlabel=f"epsilon{delta}", ylabel=each.metric, xscale="log")
         place.set_xticks(each.epsilons, [f"{one:g}" for one in each.epsilons], minor=False)
         place.set_xticks([], minor=True)
-        place.legend(frameon=False, loc="lower right")
+        place.legend(frameon=False)
         place.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
