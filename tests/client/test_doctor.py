@@ -111,6 +111,7 @@ FAULTS: dict[str, Callable[[Path], None]] = {
     "journal.edited": journal_that_was_edited,
     "dp.delta": stating('data_set = "heart"', "delta = 0.5"),
     "ledger.edited": ledger(lambda lines: lines.write_bytes(lines.read_bytes().replace(b"8.0", b"9.0"))),
+    "ledger.read_only": ledger(lambda lines: lines.chmod(0o400)),
     "ledger.E_LEDGER_ROLLBACK": ledger(lambda lines: lines.unlink()),
 }
 

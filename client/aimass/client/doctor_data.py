@@ -187,19 +187,22 @@ class DataChecks:
             yield good("secure_sums", f"{len(signed)} inputs signed, records whole")
 
     def ledgers(self) -> Iterator[Finding]:
-        """Whether the ledgers of data sets with a budget are whole, and the newest that is known here."""
-        from aimass.privacy.dp.ledger_file import HEAD, LINES  # noqa: PLC0415  (accounting loads where it is needed)
+        """Whether the ledgers of data sets with a budget are whole, the newest that is known here, and writable."""
+        from aimass.privacy.dp.ledger_file import HEAD, LINES, check_writable  # noqa: PLC0415  (accounting loads where it is needed)
 
         for name in sorted({budget.data_set for budget in self._policy.budgets}) if self._policy else ():
             folder = self._folder / "state" / "ledgers" / name
             try:
                 reading, doubts = read_doubts(folder / LINES, folder / HEAD)
+                check_writable(folder)
             except AimassError as error:
                 yield of_error("ledgers", error, f"{name}: {error.cure}")
                 continue
             if doubts:
                 refusal = rolled_back(doubts[0], reading.ledger.ledger)
                 yield of_error("ledgers", refusal, f"{name}: {refusal.cure}")
+            elif not reading.heads:
+                yield good("ledgers", f"{name}: none here yet; one begins with the first plan that asks for its rows")
             else:
                 yield good("ledgers", f"{name}: {len(reading.heads)} lines, chain whole")
 

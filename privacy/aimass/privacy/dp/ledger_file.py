@@ -45,7 +45,7 @@ from aimass.proto.names import Name
 from aimass.proto.secret import Secret
 from aimass.proto.values import canonical_json, convert, decode_canonical_json
 
-__all__ = ["HEAD", "LINES", "LedgerFile", "check_others", "open_ledger", "row_key", "row_key_file"]
+__all__ = ["HEAD", "LINES", "LedgerFile", "check_others", "check_writable", "open_ledger", "row_key", "row_key_file"]
 
 LINES: Final = "ledger.jsonl"
 HEAD: Final = "head.json"
@@ -85,6 +85,14 @@ def check_others(root: Path, data_set: str, sketch: Sketch, another: Collection[
         )
 
 
+def check_writable(folder: Path) -> None:
+    """Raise `Refused` where a ledger is read-only; nothing is tried."""
+    with _writable(folder):
+        for path in filter(Path.exists, (folder, folder / LINES, folder / HEAD)):
+            if not (path.stat().st_mode & 0o200 and os.access(path, os.W_OK)):  # its mode too: root's writes would pass
+                raise PermissionError(errno.EACCES, "read-only", str(path))
+
+
 @contextmanager
 def open_ledger(
     root: Path, data_set: str, durability: Durability, clock: Clock, *, lost: Iterable[Event] | None = None
@@ -101,9 +109,7 @@ def open_ledger(
     with ExitStack() as held:
         with _writable(folder):
             make_folder(folder)
-            for path in (folder, folder / LINES, folder / HEAD):
-                if path.exists() and not path.stat().st_mode & 0o200:  # root's writes would pass
-                    raise PermissionError(errno.EACCES, "read-only", str(path))
+            check_writable(folder)
             held.enter_context(only_one(folder, "process with this ledger"))
         file = LedgerFile(folder, durability, clock)
         file.begin(data_set, None if lost is None else tuple(lost))
