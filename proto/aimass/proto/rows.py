@@ -163,7 +163,7 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str]) -> Any:
     absent = [name for name in names if name not in table.column_names]
     if absent:
         raise BadInput(
-            "a data file lacks columns of the schema",
+            "a data file lacks columns of the schema, or the one of persons",
             code="rows.columns",
             value=", ".join(absent),
             cure="Rename or add the columns; their names are case-sensitive, and commas stand between them.",
