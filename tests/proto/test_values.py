@@ -51,6 +51,20 @@ def test_a_plan_has_one_form_and_one_digest() -> None:
     assert plan_digest(data) != plan_digest(loose)
 
 
+@pytest.mark.parametrize(
+    ("where", "choices"),
+    [
+        ('[train]\noptimizer = "sdg"', "adam, sgd"),
+        ('[secure]\nrule = "mode"', "clipped, mean, median, trimmed"),
+        ('[secure]\n[secure.noise]\nkind = "gauss"', "discrete-gaussian, skellam"),
+    ],
+)
+def test_a_slip_of_the_pen_is_answered_with_what_may_stand_there(where: str, choices: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_plan_draft(where)
+    assert caught.value.cure == f"Choose one of: {choices}."
+
+
 @given(JSON)
 def test_json_that_is_no_plan_is_bad_input_and_nothing_else(value: object) -> None:
     with pytest.raises(BadInput):

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from aimass.client.local_link import ask_daemon
-from aimass.proto.console import emit, plain
+from aimass.proto.console import emit, plain, say
 
 if TYPE_CHECKING:
     from aimass.client.run_folder import RunFolder
@@ -288,12 +288,15 @@ def policy_check(args: argparse.Namespace) -> int:
     draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
     plan = draft.complete(locate(draft.task).digest, "0" * 64)
     partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
-    checked = rules(_policy(args), plan, partners, frozenset(get_args(Confinement)))
+    policy = _policy(args)
+    checked = rules(policy, plan, partners, frozenset(get_args(Confinement)))
     found = [{"rule": r.name, "holds": r.holds, "plan": r.value, "limit": r.limit} for r in checked]
-    learnt = learning(plan, _policy(args), partners, plan_figure(plan))
+    learnt = learning(plan, policy, partners, plan_figure(plan))
     if args.json:
         emit(args, {"rules": found, "server": plain(learnt)})
     else:
         emit(args, found)
         emit(args, learnt.lines)
+        if policy.budgeted(policy.schemas.get(plan.data_schema, "")):
+            say(args, f"whether it fits what is left of the budget: aimass client budget --plan {args.plan}")
     return 0 if all(rule.holds for rule in checked) else 3

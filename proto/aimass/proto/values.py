@@ -9,10 +9,13 @@ a release that knows one field more would write it. So a new field has a default
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
+import msgspec.inspect
 
 from aimass.proto.errors import BadInput
 
@@ -36,7 +39,7 @@ def decode_json(kind: type[V], data: bytes, what: str) -> V:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad(what, error) from error
+        raise _bad(kind, what, error) from error
 
 
 def decode_canonical_json(kind: type[V], data: bytes, what: str) -> V:
@@ -77,8 +80,44 @@ def convert(kind: type[V], fields: Any, what: str) -> V:
     try:
         return msgspec.convert(fields, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise _bad(what, error) from error
+        raise _bad(kind, what, error) from error
 
 
-def _bad(what: str, error: Exception) -> BadInput:
-    return BadInput(f"{what} cannot be read: {error}", code="value.invalid", cure="Correct the field that is named.")
+def _bad(kind: Any, what: str, error: Exception) -> BadInput:
+    choices = ", ".join(str(choice) for choice in _choices(kind, str(error)))
+    cure = f"Choose one of: {choices}." if choices else "Correct the field that is named."
+    return BadInput(f"{what} cannot be read: {error}", code="value.invalid", cure=cure)
+
+
+def _choices(kind: Any, said: str) -> tuple[Any, ...]:
+    """What a field may hold of which msgspec said that it holds none of its choices; empty for other faults."""
+    found = re.search(r"Invalid enum value .* - at `\$(.*)`", said)
+    if found is None:
+        return ()
+    infos = [msgspec.inspect.type_info(kind)]
+    for step in re.findall(r"\.([^.\[\]`]+)|\[[^\]]*\]", found[1]):
+        infos = [inner for info in infos for inner in _inside(info, step)]
+    return tuple(value for info in infos for alternative in _alternatives(info) for value in _values(alternative))
+
+
+def _alternatives(info: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
+    return info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+
+
+def _inside(info: msgspec.inspect.Type, field: str) -> Iterator[msgspec.inspect.Type]:
+    """The types of a field, or of the elements where no field is named."""
+    for one in _alternatives(info):
+        if isinstance(one, msgspec.inspect.StructType):
+            yield from (each.type for each in one.fields if each.encode_name == field)
+        elif isinstance(one, msgspec.inspect.VarTupleType | msgspec.inspect.CollectionType):
+            yield one.item_type
+        elif isinstance(one, msgspec.inspect.DictType):
+            yield one.value_type
+
+
+def _values(info: msgspec.inspect.Type) -> tuple[Any, ...]:
+    if isinstance(info, msgspec.inspect.LiteralType):
+        return info.values
+    if isinstance(info, msgspec.inspect.EnumType):
+        return tuple(each.value for each in info.cls)
+    return ()
