@@ -12,9 +12,10 @@ __all__ = ["hindrance", "needed_models"]
 
 
 def needed_models(run: Run) -> frozenset[str]:
-    """Models without which a run cannot go on: its first, its newest, and what its open steps were opened with."""
+    """Models without which a run cannot go on: its first, its newest, what its open steps were opened with; and what
+    its driver's state names."""
     inputs = {digest for state in run.open.values() for digest in state.step.inputs}
-    return frozenset({run.plan.model, run.model, *inputs})
+    return frozenset({run.plan.model, run.model, *inputs}) | run.named
 
 
 def hindrance(run: Run, drivers: Mapping[str, Driver], has: Callable[[str], bool]) -> NotFound | None:

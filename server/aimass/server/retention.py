@@ -39,13 +39,14 @@ def kept(plan: Plan, models: Sequence[ModelView], last: int) -> frozenset[str]:
 
 
 def in_use(run: Run) -> frozenset[str]:
-    """Models that a run works with now, or compares the next one with; of one that has ended, its first and last."""
+    """Models that a run works with now, or compares the next one with, and what its driver keeps beside them; of one
+    that has ended, its first and last."""
     if run.state.final:
         return frozenset({run.plan.model, run.model})
     worked_on = [(state.origin(partner), partner) for state in run.open.values() for partner in state.slots]
     worked_on += [(late.step, partner) for partner, late in run.carried.items()]
     inputs = {digest for step, partner in worked_on for digest in step.inputs_of(partner)}
-    return frozenset({run.plan.model, run.model, run.model_before, *inputs})
+    return frozenset({run.plan.model, run.model, run.model_before, *inputs}) | run.named
 
 
 def unreferenced(blobs: Iterable[str], referenced: Iterable[frozenset[str]]) -> tuple[str, ...]:
@@ -75,11 +76,13 @@ class Housekeeping:
     def __init__(self, engine: Engine, store: Store, blobs: Blobs, last: int) -> None:
         self._engine, self._store, self._blobs, self._last = engine, store, blobs, last
         self._shelves: dict[str, Shelf] = {}
+        self._beside: dict[str, set[str]] = {}
         self.deletions = 0
         """Models deleted in this process: while it stays, what was on the disk still is."""
 
     async def after_commit(self, run_id: str) -> None:
         """Delete what the run's newest model has made superfluous; it costs what the commit changed."""
+        await self._let_go(run_id)
         if self._last:
             await self._delete(run_id, self._last)
 
@@ -96,7 +99,23 @@ class Housekeeping:
                 value=live.row.run.state,
                 cure="Wait for its end, or stop it.",
             )
+        await self._let_go(run_id)
         return await self._delete(run_id, 1)
+
+    async def _let_go(self, run_id: str) -> None:
+        """Delete what the driver kept beside its models at earlier commits and does not name any more.
+
+        What a restart comes between is left to `aimass server gc`.
+        """
+        run = self._engine.live(run_id).row.run
+        named = frozenset[str]() if run.state.final else run.named - {run.plan.model, run.model}
+        beside = self._beside.setdefault(run_id, set())
+        gone = sorted(beside - named)
+        beside |= named
+        for digest in gone:
+            if not await self._wanted_elsewhere(run_id, digest):
+                await self._engine.on_disk(self._blobs.delete, digest)
+                beside.discard(digest)
 
     async def _delete(self, run_id: str, last: int) -> int:
         shelf = await self._shelf(run_id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step
@@ -39,6 +41,9 @@ __all__ = [
     "TellStanding",
     "Void",
 ]
+
+
+_DIGEST: Final = re.compile(r'"([0-9a-f]{64})"')
 
 
 class Participant(Value, frozen=True):
@@ -92,6 +97,11 @@ class Run(Value, frozen=True):
         return tuple(
             sorted(name for name, member in self.participants.items() if member.state is ParticipantState.JOINED)
         )
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Digests in the driver's state: its model, and blobs that it needs beside it to go on."""
+        return frozenset(_DIGEST.findall(self.driver))
 
     @property
     def excluded(self) -> dict[str, str]:

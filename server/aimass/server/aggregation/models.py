@@ -1,9 +1,9 @@
-"""Models in a blob store, edited block by block: neither the old one nor the new one is ever all in memory."""
+"""Models in a blob store, made and edited block by block: neither the old one nor the new one is ever all in memory."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -12,7 +12,7 @@ import numpy as np
 from aimass.proto.elements import from_float64
 from aimass.proto.pages import forget_behind
 from aimass.proto.storage import Blobs
-from aimass.proto.tensors import Array, Blob, TensorSpec
+from aimass.proto.tensors import Array, Blob, Layout, TensorSpec
 from aimass.server.aggregation.summary import Summariser
 
 __all__ = ["BLOCK", "ModelStore"]
@@ -26,14 +26,40 @@ _AHEAD: Final = 8
 
 
 class ModelStore:
-    """What drivers make models with; `summariser`, where there is one, sees every block that changes."""
+    """What drivers make models with; `summariser`, where there is one, sees every block of a model that changes.
 
-    def __init__(self, blobs: Blobs, summariser: Summariser | None = None) -> None:
-        self._blobs, self._summariser = blobs, summariser
+    `block` elements, an even number, are worked on at once: it decides no bit of what is made.
+    """
+
+    def __init__(self, blobs: Blobs, summariser: Summariser | None = None, block: int = BLOCK) -> None:
+        self._blobs, self._summariser, self._block = blobs, summariser, block
 
     def tensor(self, digest: str, name: str) -> Array:
         """One tensor, read-only."""
         return Blob(self._blobs.open(digest)).numpy(name)
+
+    def tensors(self, digest: str) -> Mapping[str, Array]:
+        """All tensors by name, read-only; nothing is read before its elements are."""
+        return Blob(self._blobs.open(digest)).arrays()
+
+    def make(self, tensors: Mapping[str, tuple[str, tuple[int, ...]]], change: Callable[[str, slice], Array]) -> str:
+        """Store a blob of these tensors, by name their element type and shape, and return its digest.
+
+        `change(name, part)` gives float64 [part] of the flattened tensor; it is called as that of `edit`.
+        """
+        layout = Layout.of(TensorSpec(name, dtype, shape) for name, (dtype, shape) in tensors.items())
+        return self._blobs.put(self._made(layout, change))
+
+    def _made(self, layout: Layout, change: Callable[[str, slice], Array]) -> Iterator[bytes | memoryview]:
+        yield layout.header
+        for spec in layout.tensors:
+
+            def made(start: int, spec: TensorSpec = spec) -> Array:
+                part = slice(start, min(start + self._block, spec.count))
+                return from_float64(change(spec.name, part), spec.dtype)
+
+            for new in _ahead(made, range(0, spec.count, self._block)):
+                yield new.view(np.uint8).data
 
     def edit(self, digest: str, names: Collection[str], change: Callable[[str, slice, Array], Array]) -> str:
         """Store the model with the tensors `names` changed, and return its digest.
@@ -59,10 +85,10 @@ class ModelStore:
         held = model.numpy(spec.name).reshape(-1)
 
         def made(start: int) -> tuple[slice, Array]:
-            part = slice(start, min(start + BLOCK, spec.count))
+            part = slice(start, min(start + self._block, spec.count))
             return part, from_float64(change(spec.name, part, held[part]), spec.dtype)
 
-        for part, new in _ahead(made, range(0, spec.count, BLOCK)):
+        for part, new in _ahead(made, range(0, spec.count, self._block)):
             if self._summariser is not None:
                 self._summariser.add(spec, part, held[part], new)
             forget_behind(held, part)

@@ -1,41 +1,34 @@
 """Federated averaging: rounds of local training, the weighted mean of the updates, evaluation in between.
 
-McMahan et al. 2017, algorithm 1, in the form of Reddi et al. 2021, algorithm 1 with a plain server step:
-x <- x + eta * sum_i w_i d_i / sum_i w_i, where d_i is a partner's new parameters minus x.
+McMahan et al. 2017, algorithm 1, in the form of Reddi et al. 2021, algorithm 1: the server takes a step from the mean
+sum_i w_i d_i / sum_i w_i, where d_i is a partner's new parameters minus the model. `optimisers` has the steps.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Literal
 
 import msgspec
 
 from aimass.privacy.dp.adaptive import next_clip
 from aimass.privacy.secagg.rounds import adaptive_of
-from aimass.proto.elements import moved, update_shapes
+from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Step, StepKind
-from aimass.proto.tensors import Array, Layout
-from aimass.proto.values import Value, convert
+from aimass.proto.tensors import Layout
+from aimass.proto.values import Value
 from aimass.server.cohort import ask
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
+from aimass.server.drivers.moments import GROUP, moments_after, stepped
+from aimass.server.drivers.optimisers import rule_of
 
-__all__ = ["Averaging", "AveragingOptions", "AveragingState", "clip_after", "driver"]
-
-GROUP: Final = "update"
-
-
-class AveragingOptions(Value, frozen=True):
-    """Rounds to train, and the server's learning rate eta."""
-
-    rounds: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-    server_learning_rate: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.0
+__all__ = ["Averaging", "AveragingState", "clip_after", "driver"]
 
 
 class AveragingState(Value, frozen=True):
     """`round` rounds are trained into `model`; `best` and `stale` serve early stopping, `clip` is the next round's
-    where the plan's noise adapts it (0: the plan's)."""
+    where the plan's noise adapts it (0: the plan's), `moments` the blob of what the server's optimiser keeps."""
 
     model: str
     round: int = 0
@@ -45,10 +38,7 @@ class AveragingState(Value, frozen=True):
     stale: int = 0
     stopped: str = ""
     clip: float = 0.0
-
-
-def _options(stage: Stage) -> AveragingOptions:
-    return convert(AveragingOptions, dict(stage.options), "the options of the averaging stage")
+    moments: str = ""
 
 
 class Averaging:
@@ -59,7 +49,7 @@ class Averaging:
 
     def check(self, plan: Plan, stage: Stage) -> None:
         """Options in range; early stopping needs evaluation."""
-        _options(stage)
+        rule_of(stage)
         if plan.early_stop is not None and plan.evaluate.every == 0:
             raise BadInput(
                 "early stopping needs an evaluation", code="plan.early_stop", cure="Set evaluate.every to 1 or more."
@@ -71,7 +61,7 @@ class Averaging:
 
     def next(self, state: AveragingState, context: Context) -> tuple[Step, ...] | Done:
         """Train, or evaluate the model that was just made."""
-        rounds = _options(context.stage).rounds
+        rounds = rule_of(context.stage).rounds
         if state.stopped:
             return Done(state.model, state.stopped)
         if state.phase == "train" and state.round >= rounds:
@@ -105,21 +95,16 @@ class Averaging:
         """After training the averaged model; after evaluation, whether to stop early."""
         if result.step.kind is StepKind.EVALUATE:
             return _judge(msgspec.structs.replace(state, phase="train"), result, context.plan)
-        eta = _options(context.stage).server_learning_rate
-        sums, weight = result.sums, result.sums.weight(GROUP)
-
-        def change(name: str, part: slice, old: Array) -> Array:
-            by = sums.part(GROUP, name, part)  # in place: a block is small enough to stay in the cache
-            by /= weight
-            by *= eta
-            return moved(old, by)
-
+        rule = rule_of(context.stage)
+        moments = moments_after(rule, state.model, state.moments, result.sums, models)
+        model = stepped(rule, state.model, moments, result.sums, models)
         done = state.round + 1
         every = context.plan.evaluate.every
-        evaluate = bool(every) and (done % every == 0 or done == _options(context.stage).rounds)
+        evaluate = bool(every) and (done % every == 0 or done == rule.rounds)
         return msgspec.structs.replace(
             state,
-            model=models.edit(state.model, sums.tensors(GROUP), change),
+            model=model,
+            moments=moments,
             round=done,
             phase="evaluate" if evaluate else "train",
             clip=clip_after(context.plan, state.clip, result.within),
@@ -131,7 +116,7 @@ class Averaging:
 
     def progress(self, state: AveragingState, context: Context) -> Progress:
         """Rounds trained and planned."""
-        return Progress(state.round, _options(context.stage).rounds)
+        return Progress(state.round, rule_of(context.stage).rounds)
 
 
 def clip_after(plan: Plan, clip: float, within: float | None) -> float:

@@ -1,6 +1,7 @@
 """What a driver is: a pure proposer of steps whose state is a frozen value, kept with each commit.
 
-The engine knows steps alone. A new purpose costs a driver and an entry point in the group `aimass.drivers`.
+The engine knows steps alone. A new purpose costs a driver and an entry point in the group `aimass.drivers`. What is too
+large for a state is a blob whose digest the state names: it is kept as long as it is named there and the run goes on.
 """
 
 from __future__ import annotations
@@ -73,6 +74,17 @@ class Models(Protocol):
 
     def tensor(self, digest: str, name: str) -> Array:
         """One tensor, read-only."""
+        ...
+
+    def tensors(self, digest: str) -> Mapping[str, Array]:
+        """All tensors by name, read-only; nothing is read before its elements are."""
+        ...
+
+    def make(self, tensors: Mapping[str, tuple[str, tuple[int, ...]]], change: Callable[[str, slice], Array]) -> str:
+        """Store a blob of these tensors, by name their element type and shape; its digest.
+
+        `change(name, part)` gives float64 [part] of the flattened tensor. Parts begin at even elements.
+        """
         ...
 
     def edit(self, digest: str, names: Collection[str], change: Callable[[str, slice, Array], Array]) -> str:
