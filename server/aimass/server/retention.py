@@ -103,19 +103,21 @@ class Housekeeping:
         return await self._delete(run_id, 1)
 
     async def _let_go(self, run_id: str) -> None:
-        """Delete what the driver kept beside its models at earlier commits and does not name any more.
+        """Delete what the driver kept beside its models and does not name any more; all of it where the run has ended.
 
         What a restart comes between is left to `aimass server gc`.
         """
         run = self._engine.live(run_id).row.run
-        named = frozenset[str]() if run.state.final else run.named - {run.plan.model, run.model}
+        named = run.named - {run.plan.model, run.model}
         beside = self._beside.setdefault(run_id, set())
-        gone = sorted(beside - named)
         beside |= named
-        for digest in gone:
-            if not await self._wanted_elsewhere(run_id, digest):
+        for digest in sorted(beside if run.state.final else beside - named):
+            a_model = await self._engine.on_disk(self._store.models, run_id, digest, 1)
+            if not a_model:
+                if await self._wanted_elsewhere(run_id, digest):
+                    continue
                 await self._engine.on_disk(self._blobs.delete, digest)
-                beside.discard(digest)
+            beside.discard(digest)
 
     async def _delete(self, run_id: str, last: int) -> int:
         shelf = await self._shelf(run_id)

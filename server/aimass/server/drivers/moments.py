@@ -1,7 +1,8 @@
-"""The rule of an averaging stage on whole models: block by block, what it keeps between rounds and the step it takes."""
+"""The rule of an averaging stage on whole models, block by block: what it keeps between rounds, the step it takes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -17,11 +18,16 @@ __all__ = ["GROUP", "moments_after", "stepped"]
 GROUP: Final = "update"
 
 
-def _mean(sums: Sums, name: str, part: slice) -> Array:
-    """float64 [part]: the pseudo-gradient's negative."""
-    by = sums.part(GROUP, name, part)  # in place: a block is small enough to stay in the cache
-    by /= sums.weight(GROUP)
-    return by
+def _mean(sums: Sums) -> Callable[[str, slice], Array]:
+    """What gives float64 [part] of the weighted mean of the updates."""
+    weight = sums.weight(GROUP)
+
+    def part_of(name: str, part: slice) -> Array:
+        by = sums.part(GROUP, name, part)  # in place: a block is small enough to stay in the cache
+        by /= weight
+        return by
+
+    return part_of
 
 
 def moments_after(rule: Rule, model: str, moments: str, sums: Sums, models: Models) -> str:
@@ -41,10 +47,11 @@ def moments_after(rule: Rule, model: str, moments: str, sums: Sums, models: Mode
         if kind in FLOATS
     }
     before = models.tensors(moments) if moments else None
+    mean = _mean(sums)
 
     def change(name: str, part: slice) -> Array:
         rows = slice(part.start // count, part.stop // count)
-        delta = _mean(sums, name, rows)
+        delta = mean(name, rows)
         first = tuple(np.full(len(delta), value) for value in rule.first)
         made = rule.moments(delta, *(first if before is None else _columns(before[name], rows)))
         return np.stack(made, axis=1).reshape(-1)
@@ -54,12 +61,12 @@ def moments_after(rule: Rule, model: str, moments: str, sums: Sums, models: Mode
 
 def stepped(rule: Rule, model: str, moments: str, sums: Sums, models: Models) -> str:
     """The model after the rule's step. Integers, counters of batches, move by the mean under every rule."""
-    kept = models.tensors(moments) if moments else {}
+    kept, mean = models.tensors(moments) if moments else {}, _mean(sums)
 
     def change(name: str, part: slice, old: Array) -> Array:
         if name in kept:
             return moved(old, rule.step(*_columns(kept[name], part)))
-        by = _mean(sums, name, part)
+        by = mean(name, part)
         return moved(old, rule.step(by) if isinstance(rule, FedAvg) else by)
 
     return models.edit(model, sums.tensors(GROUP), change)
