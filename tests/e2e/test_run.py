@@ -33,9 +33,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-def federated(house: House) -> RunView:
+def federated(house: House, plan: str = "plan.toml") -> RunView:
     with Federation.open(house.folder / "scientist") as federation:
-        return federation.submit(house.folder / "plan.toml").wait()
+        return federation.submit(house.folder / plan).wait()
 
 
 def simulated(house: House, plan: Plan) -> str:
@@ -51,6 +51,15 @@ def test_a_federated_run_ends_in_the_bits_of_the_same_run_in_one_process(house: 
     assert {slot for step in view.steps for slot in step.slots.values()} == {"counted"}
     assert set(view.steps[-1].metrics["auc"].by_partner) == set(PARTNERS)
     assert all({"process", "files", "network"} <= set(p.confinement.split("+")) for p in view.participants)
+
+
+@pytest.mark.parametrize("algorithm", ["fedavgm", "fedadam"])
+def test_with_a_server_optimiser_too(house: House, algorithm: str) -> None:
+    text = PLAN.replace("rounds = 2", f'rounds = 2, algorithm = "{algorithm}"')
+    (house.folder / f"{algorithm}.toml").write_text(text)
+    view = federated(house, f"{algorithm}.toml")
+    assert view.summary.state == "finished", view.summary.reason
+    assert view.summary.model == simulated(house, view.plan)
 
 
 def test_every_receipt_is_kept_by_the_partner_and_every_release_journalled(house: House) -> None:

@@ -349,3 +349,23 @@ def test_a_manifest_comes_back_as_it_was_written(server: Path, tmp_path: Path) -
     manifest = back_up(server, tmp_path / "backup")
     assert isinstance(manifest, Manifest)
     assert read_manifest(tmp_path / "backup") == manifest
+
+
+def test_what_a_driver_keeps_beside_its_model_goes_along_and_is_missed_where_it_is_gone(
+    server: Path, tmp_path: Path
+) -> None:
+    blobs = FileBlobs(server / "data" / "blobs")
+    moments = blobs.put([b"moments"])
+
+    def kept(run: Run) -> Run:
+        assert '"moments":""' in run.driver
+        return msgspec.structs.replace(run, driver=run.driver.replace('"moments":""', f'"moments":"{moments}"'))
+
+    _change(server / "data" / "runs.sqlite", kept)
+    back_up(server, tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "new")
+    assert FileBlobs(tmp_path / "new" / "data" / "blobs").open(moments) == b"moments"
+    blobs.delete(moments)
+    with pytest.raises(IntegrityError) as lost:
+        back_up(server, tmp_path / "backup")
+    assert lost.value.code == "backup.model_lost"
