@@ -22,6 +22,7 @@ from tests.support.lives import KILLING, lives_until_the_end
 
 PARTNERS = ("cleveland", "long-beach")
 PLAN = heart_plan("kills", quorum=2)
+ALGORITHMS = ("fedavgm", "fedadam")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(folder) as house:
         open_hospitals(house, PARTNERS)
         (folder / "plan.toml").write_text(PLAN)
+        for algorithm in ALGORITHMS:
+            text = PLAN.replace("rounds = 2", f'rounds = 2, algorithm = "{algorithm}"')
+            (folder / f"{algorithm}.toml").write_text(text)
         yield house
 
 
@@ -53,10 +57,8 @@ def test_a_federated_run_ends_in_the_bits_of_the_same_run_in_one_process(house: 
     assert all({"process", "files", "network"} <= set(p.confinement.split("+")) for p in view.participants)
 
 
-@pytest.mark.parametrize("algorithm", ["fedavgm", "fedadam"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_with_a_server_optimiser_too(house: House, algorithm: str) -> None:
-    text = PLAN.replace("rounds = 2", f'rounds = 2, algorithm = "{algorithm}"')
-    (house.folder / f"{algorithm}.toml").write_text(text)
     view = federated(house, f"{algorithm}.toml")
     assert view.summary.state == "finished", view.summary.reason
     assert view.summary.model == simulated(house, view.plan)
@@ -107,14 +109,15 @@ def test_options_that_a_driver_does_not_know_are_refused_at_submission(house: Ho
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    ("name", "kind"), [("server", "server"), pytest.param("cleveland", "client", marks=pytest.mark.slow)]
+    ("name", "kind", "plan"),
+    [("server", "server", "fedadam.toml"), pytest.param("cleveland", "client", "plan.toml", marks=pytest.mark.slow)],
 )
 def test_a_kill_at_each_durable_write_changes_neither_the_model_nor_what_is_counted(
-    house: House, name: str, kind: str
+    house: House, name: str, kind: str, plan: str
 ) -> None:
-    undisturbed = federated(house)
+    undisturbed = federated(house, plan)
     with Federation.open(house.folder / "scientist") as federation:
-        run = federation.submit(house.folder / "plan.toml")
+        run = federation.submit(house.folder / plan)
     house.stop(name)
     kills = lives_until_the_end(house, name, kind)
     house.start_server() if kind == "server" else house.start_partner(name)

@@ -364,7 +364,7 @@ def test_what_a_driver_keeps_beside_its_model_goes_along_and_is_missed_where_it_
     _change(server / "data" / "runs.sqlite", kept)
     back_up(server, tmp_path / "backup")
     restore(tmp_path / "backup", tmp_path / "new")
-    assert FileBlobs(tmp_path / "new" / "data" / "blobs").open(moments) == b"moments"
+    assert FileBlobs(tmp_path / "new" / "data" / "blobs").open(moments).tobytes() == b"moments"
     blobs.delete(moments)
     with pytest.raises(IntegrityError) as lost:
         back_up(server, tmp_path / "backup")
