@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 
 import pytest
@@ -207,5 +208,21 @@ def test_a_proxy_in_a_thread_ends_with_its_block() -> None:
                 writer.close()
             with pytest.raises(OSError, match="Connect call failed"):
                 await asyncio.open_connection("127.0.0.1", proxy.port)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_connection_that_comes_while_the_proxy_ends_is_closed_at_whatever_turn_of_the_loop(turns: int) -> None:
+    async def scenario() -> None:
+        async with behind(Target(), Faults()) as proxy:
+            late = socket.create_connection(("127.0.0.1", proxy.port))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        for _ in range(10):  # what was closed is let go in the next turns
+            await asyncio.sleep(0)
+        with late, contextlib.suppress(ConnectionResetError):
+            late.settimeout(1)
+            assert late.recv(1) == b""
 
     run(scenario)

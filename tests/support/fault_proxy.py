@@ -184,8 +184,13 @@ class FaultProxy:
         self.port = int(self._listener.sockets[0].getsockname()[1])
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         assert self._listener is not None
+        # A listener that closes forgets whom it has accepted and not handed over yet: take nobody more, and wait a turn.
+        for each in self._listener.sockets:
+            asyncio.get_running_loop().remove_reader(each.fileno())
+        for _ in range(2):
+            await asyncio.sleep(0)
         self._listener.close()
         tasks = list(self._tasks)
         for task in tasks:
@@ -215,6 +220,8 @@ class FaultProxy:
         task = asyncio.get_running_loop().create_task(self._serve(connection, reader))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Also where it was cancelled before it began, so that it could close nothing itself.
+        task.add_done_callback(lambda _: connection.close())
 
     async def _serve(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
         fate = connection.fate
