@@ -21,10 +21,11 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from aimass.client.data_get import cache_folder, get
-from aimass.client.private_terms import trained_elements, training_event
+from aimass.client.plan_check import case_of
+from aimass.client.plan_options import calibrated
+from aimass.client.private_terms import trained_elements
 from aimass.client.shards import Shard, open_shard
-from aimass.privacy.dp.calibrate import least_noise
-from aimass.privacy.dp.events import Budget, Relation, Terms, Unit
+from aimass.privacy.dp.events import Budget, Terms, Unit
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import PlanDraft, PrivacySettings, Stage, TrainSettings
 from aimass.proto.task import Task, first_model, load, locate
@@ -56,20 +57,17 @@ class Curve:
 
     def plan(self, task: Task, epsilon: float | None) -> PlanDraft:
         """The plan with the least noise that keeps epsilon, or without privacy."""
-        privacy, train = self.draft.privacy, self.draft.train
-        if epsilon is None or privacy is None or train.steps is None:
-            return msgspec.structs.replace(without_noise(self.draft), train=self.bare or train)
-        terms = Terms(unit=Unit.EXAMPLE, relation=Relation.ADD_OR_REMOVE_ONE, delta=privacy.delta)
-        steps = train.steps * int(self.draft.stages[0].options["rounds"])
+        privacy = self.draft.privacy
+        if epsilon is None or privacy is None:
+            return without_noise(self.bared)
         elements = trained_elements(Blob(first_model(task, 1)).layout)
+        budget = Budget(terms=Terms.usual(Unit(privacy.unit), privacy.delta), epsilon=epsilon)
+        return calibrated(case_of(self.draft, elements), budget)
 
-        def priced(noise: float) -> PrivacySettings:
-            return msgspec.structs.replace(privacy, noise_multiplier=noise)
-
-        noise = least_noise(
-            Budget(terms=terms, epsilon=epsilon), lambda noise: [training_event(priced(noise), steps, elements, 1)]
-        )
-        return msgspec.structs.replace(self.draft, privacy=priced(noise))
+    @property
+    def bared(self) -> PlanDraft:
+        """What is trained without privacy, still with it."""
+        return msgspec.structs.replace(self.draft, train=self.bare or self.draft.train)
 
 
 def _draft(name: str, rounds: int, train: TrainSettings, privacy: PrivacySettings) -> PlanDraft:
@@ -131,9 +129,7 @@ def _told(epsilon: float | None) -> str:
 
 def _key(each: Curve, epsilon: float | None, seed: int) -> str:
     """A point is of its settings: others are another point."""
-    plan = (
-        each.draft if epsilon is not None else msgspec.structs.replace(each.draft, train=each.bare or each.draft.train)
-    )
+    plan = each.draft if epsilon is not None else each.bared
     settings = hashlib.sha256(msgspec.json.encode(plan)).hexdigest()[:12]
     return f"{each.draft.name} {settings} {_told(epsilon)} seed {seed}"
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from aimass.client.private_terms import planned_events
+from aimass.client.plan_check import case_of
+from aimass.client.plan_options import least_multiplier
+from aimass.client.private_terms import trained_elements
 from aimass.client.shards import Shard
 from aimass.client.trainer import evaluate
-from aimass.privacy.dp.calibrate import distributed_noise, least_noise
-from aimass.privacy.dp.events import Budget, Event, Relation, Terms, Unit
-from aimass.privacy.dp.noise_plan import NoisePlan
+from aimass.privacy.dp.events import Budget
 from aimass.privacy.secagg.rounds import noise_of
-from aimass.proto.elements import update_shapes
-from aimass.proto.plan import Plan, PlanDraft, read_plan_draft
+from aimass.proto.plan import Plan, read_plan_draft
 from aimass.proto.storage import map_file
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
@@ -51,52 +48,22 @@ def private_plan(level: Level, model: Blob, rounds: int, seed: int) -> str:
     def written(noise: float) -> str:
         return PLANS[level].format(seed=seed, rounds=rounds, every=max(1, rounds // 2), noise=noise, delta=DELTA)
 
-    draft = read_plan_draft(written(1.0))
-    noise = _row_noise(draft, model) if level == "example" else _partner_noise(draft, model, rounds)
-    return written(noise + 5e-5)  # four digits are written, and no less noise
-
-
-def _row_noise(draft: PlanDraft, model: Blob) -> float:
-    elements = _elements(model)
-
-    def events(noise: float) -> Iterator[Event]:
-        assert draft.privacy is not None
-        private = msgspec.structs.replace(draft.privacy, noise_multiplier=noise)
-        yield from planned_events(msgspec.structs.replace(draft, privacy=private), elements, 1)
-
-    return least_noise(_budget("example", PLANNED["example"]), events)
-
-
-def _partner_noise(draft: PlanDraft, model: Blob, rounds: int) -> float:
-    made = _noise_plan(draft, model)
-    return distributed_noise(made.setting, _budget("partner", PLANNED["partner"]), rounds).multiplier
-
-
-def _noise_plan(plan: Plan | PlanDraft, model: Blob) -> NoisePlan:
-    made = noise_of(plan.secure, _elements(model)) if plan.secure is not None else None
-    assert made is not None
-    return made
+    case = case_of(read_plan_draft(written(1.0)), trained_elements(model.layout))
+    (terms,) = case.terms
+    return written(least_multiplier(case, Budget(terms=terms, epsilon=PLANNED[level])))
 
 
 def what_it_does(plan: Plan, model: Blob) -> str:
     """What a private plan does to the updates of four hospitals, for who wonders about its AUC."""
     if plan.privacy is not None:
         return "private: other steps, and no statistics; a small gain is theirs and no gift of the noise"
-    made = _noise_plan(plan, model)
+    made = noise_of(plan.secure, trained_elements(model.layout)) if plan.secure is not None else None
+    assert made is not None  # of a plan for partners
     noise, update = made.mean_deviation, made.setting.clip / math.sqrt(made.setting.count)
     return (
         f"private: a mean of {made.setting.circle.members} has noise of {noise:.2g} on each element, and an update has "
         f"{update:.2g} at most: noise for whole partners needs many of them"
     )
-
-
-def _elements(model: Blob) -> int:
-    return sum(math.prod(shape) for _, shape in update_shapes(model.layout).values())
-
-
-def _budget(level: Level, epsilon: float) -> Budget:
-    relation = Relation.ADD_OR_REMOVE_ONE if level == "example" else Relation.REPLACE_SPECIAL
-    return Budget(terms=Terms(unit=Unit(level), relation=relation, delta=DELTA), epsilon=epsilon)
 
 
 def budget_of(level: Level) -> str:

@@ -50,10 +50,7 @@ delta = 1e-4
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("private")
     with House(folder) as house:
-        open_hospitals(house, PARTNERS)
-        for partner in PARTNERS:
-            policy = folder / partner / "policy.toml"
-            policy.write_text(policy.read_text() + BUDGET)
+        open_hospitals(house, PARTNERS, dict.fromkeys(PARTNERS, BUDGET))
         yield house
 
 
@@ -127,10 +124,7 @@ driver = "statistics"
 
 def test_metrics_and_statistics_leave_with_noise_that_the_ledger_pays_for(tmp_path: Path) -> None:
     with House(tmp_path) as house:
-        open_hospitals(house, HOSPITALS)
-        for name in HOSPITALS:
-            policy = tmp_path / name / "policy.toml"
-            policy.write_text(policy.read_text() + BUDGET)
+        open_hospitals(house, HOSPITALS, dict.fromkeys(HOSPITALS, BUDGET))
         plan = PLAN.format(rounds=3).replace("quorum = 2", "quorum = 4").replace("[[stages]]", WITH_METRICS)
         (tmp_path / "plan.toml").write_text(plan)
         with Federation.open(tmp_path / "scientist") as federation:

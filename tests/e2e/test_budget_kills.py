@@ -27,10 +27,9 @@ LONGEST_LIFE = 26
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("killed")
     with House(folder) as house:
-        open_hospitals(house, (KILLED, OTHER))
-        for partner, limit in ((KILLED, EPSILON), (OTHER, 30.0)):
-            policy = folder / partner / "policy.toml"
-            policy.write_text(policy.read_text() + BUDGET.replace("epsilon = 3.0", f"epsilon = {limit}"))
+        limits = {KILLED: EPSILON, OTHER: 30.0}
+        budgets = {name: BUDGET.replace("epsilon = 3.0", f"epsilon = {limit}") for name, limit in limits.items()}
+        open_hospitals(house, (KILLED, OTHER), budgets)
         yield house
 
 

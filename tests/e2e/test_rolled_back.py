@@ -24,10 +24,7 @@ ROLLBACK = "ledger.E_LEDGER_ROLLBACK"
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("rolled-back")
     with House(folder) as house:
-        open_hospitals(house, PARTNERS)
-        for partner in PARTNERS:
-            policy = folder / partner / "policy.toml"
-            policy.write_text(policy.read_text() + BUDGET)
+        open_hospitals(house, PARTNERS, dict.fromkeys(PARTNERS, BUDGET))
         yield house
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scripts.demos.house import House
 
@@ -13,8 +13,11 @@ from tests.support.datasets import dataset
 __all__ = ["heart_plan", "open_hospitals"]
 
 
-def open_hospitals(house: House, names: Sequence[str]) -> None:
-    """Found the federation; each hospital permits the task, adds its rows and starts its daemon."""
+def open_hospitals(house: House, names: Sequence[str], policies: Mapping[str, str] | None = None) -> None:
+    """Found the federation; each hospital permits the task, adds its rows and starts its daemon.
+
+    `policies` is what some write at the end of their policy.
+    """
     rows = dataset("heart")
     house.found(names)
     for name in names:
@@ -24,6 +27,9 @@ def open_hospitals(house: House, names: Sequence[str]) -> None:
             "client", "data", "add", "heart", "--dir", name, "--schema", "heart/1", "--uri",
             str(rows / f"{name}.parquet"), "--format", "parquet", "--salt", salt,
         )  # fmt: skip
+        if policies and name in policies:
+            path = house.folder / name / "policy.toml"
+            path.write_text(path.read_text() + policies[name])
         house.start_partner(name)
 
 

@@ -7,14 +7,15 @@ The daemon holds it from its start on, or from the first debit, until it stops.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aimass.client.ledgers import Ledgers, untold
 from aimass.client.policy import DataBudget, Policy
 from aimass.client.private_terms import planned_events, step_events
-from aimass.privacy.dp.events import Budget, Relation, Terms, Unit, check_delta
+from aimass.privacy.dp.events import Budget, Event, Terms, Unit, check_delta
 from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability
@@ -35,7 +36,7 @@ def budgets_of(policy: Policy, data_set: str) -> tuple[Budget, ...]:
 
 def widest_of(budgets: Iterable[Budget]) -> Unit:
     """The largest unit that one of them is for."""
-    return max((budget.terms.unit for budget in budgets), key=lambda unit: unit.size, default=Unit.EXAMPLE)
+    return Unit.widest(budget.terms.unit for budget in budgets)
 
 
 def _check_deltas(plan: Plan, budgets: Iterable[Budget], units: int) -> None:
@@ -55,9 +56,7 @@ def _check_deltas(plan: Plan, budgets: Iterable[Budget], units: int) -> None:
 
 
 def _budget(one: DataBudget) -> Budget:
-    unit = Unit(one.unit)
-    relation = Relation.REPLACE_SPECIAL if unit is Unit.PARTNER else Relation.ADD_OR_REMOVE_ONE
-    return Budget(terms=Terms(unit=unit, relation=relation, delta=one.delta), epsilon=one.epsilon)
+    return Budget(terms=Terms.usual(Unit(one.unit), one.delta), epsilon=one.epsilon)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,20 +65,18 @@ class Debit:
 
     ledger: LedgerFile
     number: int
-    plan: Plan
-    kind: StepKind
-    purpose: str
-    elements: int
-    units: int
-    widest: Unit
+    price: Callable[[int], tuple[Event, ...]]
+    """What so many private steps of the child cost."""
+    private: bool
+    """Whether the child has private steps to do: noise inside a secure sum is the gate's."""
 
     def settle(self, steps: int, result: str) -> None:
         """Record the private steps that were really done, and the digest of what they came to, before it leaves. It
-        blocks. Noise inside a secure sum is the gate's, and needs no step of the child. The same again changes nothing.
+        blocks. The same again changes nothing.
 
         Raises `Refused` where they are more than were reserved, or none: then nothing may leave.
         """
-        if steps < 1 and self.plan.privacy is not None:
+        if steps < 1 and self.private:
             raise IntegrityError(
                 "the training child says that it did no private step",
                 code="budget.no_steps",
@@ -89,8 +86,7 @@ class Debit:
         if self.ledger.state.entries[self.number].state is EntryState.COMMITTED:  # a full disk stopped what follows
             self.ledger.check_resend(self.number, result)
             return
-        done = step_events(self.plan, self.kind, self.elements, self.units, steps, self.widest, self.purpose)
-        self.ledger.commit(self.number, done, result)
+        self.ledger.commit(self.number, self.price(steps), result)
 
 
 class Budgets:
@@ -138,7 +134,8 @@ class Budgets:
         Raises `Refused` where it does not fit the budget: then the child must not be given the order.
         """
         widest = widest_of(budgets_of(policy, data_set))
-        events = step_events(plan, step.kind, elements, units, widest=widest, purpose=step.purpose)
+        price = partial(step_events, plan, step.kind, elements, units, widest=widest, purpose=step.purpose)
+        events = price()
         if not events and step.kind is not StepKind.TRAIN:
             return None
         ledger = self.ledger(policy, data_set)
@@ -152,7 +149,7 @@ class Budgets:
             )
         entry = ledger.reserve(run_id=run_id, round_=step.round, purpose=str(step.kind), events=events)
         ledger.start(entry.number)
-        return Debit(ledger, entry.number, plan, step.kind, step.purpose, elements, units, widest)
+        return Debit(ledger, entry.number, price, private=plan.privacy is not None)
 
     def close(self) -> None:
         """Let the ledgers go; what is open in them is spent from the next start on."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from aimass.client.policy import Policy
 from aimass.client.private_terms import contribution_events
-from aimass.privacy.dp.events import MOST_TIMES, Relation, Terms, Unit
+from aimass.privacy.dp.events import MOST_TIMES, Terms, Unit
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
 from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings, planned_rounds
@@ -174,7 +174,7 @@ def _hidden(plan: Plan, secure: SecureSettings, noise: DistributedNoise) -> str:
     from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415  (accounting loads where it is needed)
 
     accountant = Accountant()
-    terms = Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=noise.delta)
+    terms = Terms.usual(Unit.PARTNER, noise.delta)
     events, rounds = contribution_events(secure, None), planned_rounds(plan)
     told = f"epsilon {accountant.figure(terms, events).epsilon:.2f} at delta {noise.delta:g} a round"
     if 1 < rounds <= MOST_TIMES:

@@ -11,7 +11,7 @@ from typing import Final
 from aimass.client.private_terms import analysis_events, planned_events, round_events
 from aimass.privacy.dp.accounting import Accountant, Figure
 from aimass.privacy.dp.calibrate import rounds_left
-from aimass.privacy.dp.events import Budget, Event, Relation, Terms, Unit, tally
+from aimass.privacy.dp.events import Budget, Event, Terms, Unit, tally
 from aimass.privacy.dp.noise_plan import NoisePlan
 from aimass.privacy.dp.signal import SIZES, CohortNoise, by_cohort, clear_from
 from aimass.privacy.secagg.rounds import noise_of, ppm
@@ -59,10 +59,9 @@ class Case:
         privacy, secure = self.draft.privacy, self.draft.secure
         found = []
         if privacy is not None:
-            unit = Unit(privacy.unit)
-            found.append(Terms(unit=unit, relation=Relation.ADD_OR_REMOVE_ONE, delta=privacy.delta))
+            found.append(Terms.usual(Unit(privacy.unit), privacy.delta))
         if secure is not None and secure.noise is not None:
-            found.append(Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=secure.noise.delta))
+            found.append(Terms.usual(Unit.PARTNER, secure.noise.delta))
         return tuple(found)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from aimass.client.private_terms import planned_events
-from aimass.privacy.dp.events import Relation, Terms, Unit
+from aimass.privacy.dp.events import Terms, Unit
 from aimass.proto.errors import Refused
 from aimass.proto.plan import Plan
 
@@ -31,5 +31,4 @@ def plan_figure(plan: Plan) -> Figure | None:
         events = tuple(planned_events(plan, None, _UNITS))
     except Refused:
         return None
-    terms = Terms(unit=Unit(plan.privacy.unit), relation=Relation.ADD_OR_REMOVE_ONE, delta=plan.privacy.delta)
-    return Accountant().figure(terms, events)
+    return Accountant().figure(Terms.usual(Unit(plan.privacy.unit), plan.privacy.delta), events)

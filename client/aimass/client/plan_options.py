@@ -20,7 +20,7 @@ from aimass.proto.errors import AimassError
 from aimass.proto.plan import PlanDraft, Stage, planned_rounds
 from aimass.proto.values import Value
 
-__all__ = ["Option", "options"]
+__all__ = ["Option", "calibrated", "least_multiplier", "options"]
 
 _MOST: Final = 3
 _TRIES: Final = 20
@@ -88,13 +88,22 @@ def _candidates(case: Case, budget: Budget, spent: float) -> Iterator[tuple[str,
 def _calibrated(case: Case, budget: Budget, what: str, draft: PlanDraft) -> Iterator[tuple[str, PlanDraft]]:
     """The draft with the least noise that keeps the budget, where there is one."""
     try:
-        noise = _least(case.of(draft), budget)
+        noise = least_multiplier(case.of(draft), budget)
     except (AimassError, FaultError):
         return
     yield f"{what}, noise {noise:g}", _with_noise(draft, budget.terms.unit, noise)
 
 
-def _least(case: Case, budget: Budget) -> float:
+def calibrated(case: Case, budget: Budget) -> PlanDraft:
+    """The plan with the least noise that keeps the budget; raises as `least_multiplier`."""
+    return _with_noise(case.draft, budget.terms.unit, least_multiplier(case, budget))
+
+
+def least_multiplier(case: Case, budget: Budget) -> float:
+    """Of the noise for the budget's unit, rounded up to four digits: all rounds of the plan then keep the budget.
+
+    Raises `Refused` or `FaultError` where no noise does.
+    """
     draft, unit = case.draft, budget.terms.unit
     if unit is Unit.PARTNER and draft.secure is not None and case.elements is not None:
         setting = noise_setting(draft.secure, case.elements)

@@ -91,7 +91,7 @@ def trial_shards(case: Case, schema: Schema, partners: int, data: Path | None) -
     """
     wanted = round(partners * case.rows / (1 - _HELD_OUT))
     batch, where = (learnable_rows(schema, wanted, _SEED), "synthetic rows") if data is None else _read(schema, data)
-    batch = _first(batch, wanted)
+    batch = batch.take(slice(wanted))
     partners = max(1, min(partners, round(partners * len(batch.labels) / wanted)))
     per = case.draft.privacy.rows_per_person if case.draft.privacy else None
     if len(batch.labels) < _LEAST_ROWS:
@@ -106,11 +106,6 @@ def _read(schema: Schema, path: Path) -> tuple[Batch, str]:
     with path.open("rb") as file:
         table = require(read_table(schema, [file], "parquet" if path.suffix == ".parquet" else "csv"))
     return encode(table), path.name
-
-
-def _first(batch: Batch, rows: int) -> Batch:
-    images = None if batch.images is None else batch.images[:rows]
-    return Batch(batch.numbers[:rows], batch.categories[:rows], images, batch.labels[:rows])
 
 
 def told(found: Report) -> Iterator[str]:

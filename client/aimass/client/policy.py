@@ -277,7 +277,7 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
     if not policy.budgeted(data_set):
         return ()
     units = [Unit(budget.unit) for budget in policy.budgets if budget.data_set == data_set]
-    widest = max(units, key=lambda unit: unit.size)
+    widest = Unit.widest(units)
     rules = [
         Rule("privacy", _protection(plan), f"differential privacy for each {widest}", _protects(plan, widest)),
     ]

@@ -50,8 +50,8 @@ def dealt(
     for place, rows in enumerate(np.array_split(order, partners)):
         kept = round(held_out * len(rows))
         persons = None if rows_per_person is None else np.arange(len(rows) - kept) // rows_per_person
-        held = _taken(batch, rows[:kept])
-        shards.append(Shard(f"partner-{place + 1:03}", _taken(batch, rows[kept:]), held, persons))
+        held = batch.take(rows[:kept])
+        shards.append(Shard(f"partner-{place + 1:03}", batch.take(rows[kept:]), held, persons))
     return tuple(shards)
 
 
@@ -76,8 +76,3 @@ def _images(schema: Schema, labels: npt.NDArray[np.int64], chance: np.random.Gen
     patterns = coarse[:, down[:, None], across[None, :]]
     grain = _GRAIN * chance.standard_normal((len(labels), *shape), np.float32)
     return np.clip(patterns[labels] + grain, 0, 255).astype(np.uint8)
-
-
-def _taken(batch: Batch, rows: npt.NDArray[np.int64]) -> Batch:
-    images = None if batch.images is None else batch.images[rows]
-    return Batch(batch.numbers[rows], batch.categories[rows], images, batch.labels[rows])

@@ -20,14 +20,13 @@ from aimass.client.policy import Policy
 from aimass.client.private_terms import trained_elements, units_of
 from aimass.client.release import Released, release
 from aimass.client.run_folder import RunFolder
-from aimass.client.worker_protocol import Order
+from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import Refused, WrongState
 from aimass.proto.grpc_env import grpc
 from aimass.proto.logs import about
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan
-from aimass.proto.rng import stream_seed
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import map_file
 from aimass.proto.task import TaskSource, locate
@@ -174,16 +173,8 @@ class Workbench:
         model = await cache.fetched(request.digest, lambda: self._uplink.transfer(get))
         watch.lap("fetched")
         self._meters.bytes_moved.add("down", by=0 if held else model.stat().st_size)
-        purpose, rows = f"{step.kind}:{step.purpose}", self._rows(plan)
-        seed = stream_seed(plan.seed, rows.manifest.participant, purpose, step.round)
-        order = Order(
-            kind=step.kind,
-            purpose=step.purpose,
-            seed=seed.hex(),
-            train=plan.train,
-            evaluate=plan.evaluate,
-            privacy=plan.privacy,
-        )
+        rows = self._rows(plan)
+        order = order_of(plan, step, rows.manifest.participant)
         layout = Blob(map_file(model)).layout
         debit = await self._debited(plan, step, layout, rows)
         made = await self._made(plan, order, model, rows, 1 if debit is not None else _TRIES)

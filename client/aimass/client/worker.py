@@ -20,11 +20,8 @@ from aimass.proto.errors import AimassError, IntegrityError
 from aimass.proto.values import canonical_json, decode_json
 
 if TYPE_CHECKING:
-    from aimass.client.private_trainer import PrivateTrainer
     from aimass.client.shards import Shard
-    from aimass.proto.contribution import Contribution
     from aimass.proto.task import Task
-    from aimass.proto.tensors import Blob
 
 __all__ = ["main"]
 
@@ -93,50 +90,18 @@ def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:
 
 
 def _worker(task: Task, shard: Shard, device: str) -> Work:
-    from aimass.client import analyses, trainer  # noqa: PLC0415  (torch loads after the child is locked in)
-    from aimass.privacy.dp.streams import NoiseStream  # noqa: PLC0415
-    from aimass.proto.step import StepKind  # noqa: PLC0415
+    from aimass.client.trainee import Trainee  # noqa: PLC0415  (torch loads after the child is locked in)
     from aimass.proto.storage import map_descriptor  # noqa: PLC0415
     from aimass.proto.tensors import Blob  # noqa: PLC0415
 
-    private: PrivateTrainer | None = None
-
-    def privately() -> PrivateTrainer:
-        from aimass.client.private_trainer import PrivateTrainer  # noqa: PLC0415  (Opacus: seconds, for who needs it)
-
-        nonlocal private
-        private = private or PrivateTrainer(task, device)
-        return private
-
-    def made(order: Order, model: Blob, state: bytes) -> tuple[Contribution, bytes, int]:
-        """Without a privacy of its kind an order is done without, and says so: no private step."""
-        privacy = order.privacy
-        match order.kind:
-            case StepKind.TRAIN if privacy is not None:
-                done = privately().train(shard, model, state, order.train, privacy)
-                return done.contribution, done.state, done.steps
-            case StepKind.TRAIN:
-                seed = bytes.fromhex(order.seed)
-                return *trainer.train(task, shard, model, state, seed, order.train, device), 0
-            case StepKind.EVALUATE if privacy is not None and privacy.metrics is not None:
-                return privately().evaluate(shard, model, privacy.metrics), state, 1
-            case StepKind.EVALUATE:
-                return trainer.evaluate(task, shard, model, order.evaluate, device), state, 0
-            case _ if privacy is not None and privacy.analyses is not None:
-                return (
-                    analyses.analyse_privately(order.purpose, shard, model, privacy.analyses, NoiseStream()),
-                    state,
-                    1,
-                )
-            case _:
-                return analyses.analyse(order.purpose, shard, model), state, 0
+    trainee = Trainee(task, device)
 
     def work(order: Order, model_descriptor: int, state_descriptor: int) -> tuple[Parts, Parts, int]:
         model, state = Blob(map_descriptor(model_descriptor)), bytes(map_descriptor(state_descriptor))
         os.close(model_descriptor)
         os.close(state_descriptor)
-        contribution, kept, steps = made(order, model, state)
-        return contribution.parts(), [kept], steps
+        done = trainee.do(order, shard, model, state)
+        return done.contribution.parts(), [done.state], done.private_steps
 
     return work
 

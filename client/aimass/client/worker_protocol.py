@@ -20,11 +20,12 @@ from aimass.proto.durable import write_all
 from aimass.proto.errors import IntegrityError, LimitExceeded, Unavailable
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
-from aimass.proto.plan import EvaluateSettings, PrivacySettings, TrainSettings
-from aimass.proto.step import StepKind
+from aimass.proto.plan import EvaluateSettings, Plan, PrivacySettings, TrainSettings
+from aimass.proto.rng import stream_seed
+from aimass.proto.step import Step, StepKind
 from aimass.proto.values import Value
 
-__all__ = ["ChildFault", "Open", "Opened", "Order", "Result", "receive", "seal", "sealed_view", "send"]
+__all__ = ["ChildFault", "Open", "Opened", "Order", "Result", "order_of", "receive", "seal", "sealed_view", "send"]
 
 MAX_MESSAGE: Final = 1 << 20
 _MAX_FDS: Final = 250
@@ -67,6 +68,19 @@ class Order(Value, frozen=True):
     train: TrainSettings
     evaluate: EvaluateSettings
     privacy: PrivacySettings | None = None
+
+
+def order_of(plan: Plan, step: Step, participant: str) -> Order:
+    """A participant's work in a step of a plan."""
+    seed = stream_seed(plan.seed, participant, f"{step.kind}:{step.purpose}", step.round)
+    return Order(
+        kind=step.kind,
+        purpose=step.purpose,
+        seed=seed.hex(),
+        train=plan.train,
+        evaluate=plan.evaluate,
+        privacy=plan.privacy,
+    )
 
 
 class Result(Value, frozen=True):

@@ -96,6 +96,11 @@ class Batch:
     images: Array | None
     labels: Array
 
+    def take(self, rows: Array | slice) -> Batch:
+        """Only these rows, by position or by a mask."""
+        images = None if self.images is None else self.images[rows]
+        return Batch(self.numbers[rows], self.categories[rows], images, self.labels[rows])
+
 
 def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str, person: str | None = None) -> Table:
     """Read files of one schema, in their order; `person` is the column beside it that says whose each row is.

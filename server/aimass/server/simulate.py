@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from aimass.client import trainer
-from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.shards import Shard
-from aimass.privacy.dp.streams import NoiseStream
+from aimass.client.trainee import Trainee
+from aimass.client.worker_protocol import order_of
 from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.plan import Plan
-from aimass.proto.rng import stream_seed
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Blobs
 from aimass.proto.task import Task
@@ -24,9 +21,6 @@ from aimass.proto.tensors import Blob
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.drivers.base import Context, Done, StepResult, find_driver
-
-if TYPE_CHECKING:
-    from aimass.client.private_trainer import PrivateTrainer
 
 __all__ = ["Evaluated", "Protect", "Shard", "Simulated", "simulate"]
 
@@ -68,7 +62,7 @@ def simulate(
     models, model, index = ModelStore(blobs), plan.model, 0
     evaluations: list[Evaluated] = []
     states: dict[str, bytes] = {}
-    private = _private(plan, task)
+    trainee = Trainee(task)  # without a ledger: who simulates holds all rows anyway
     for stage in plan.stages:
         driver = find_driver(stage.driver)
         state = driver.start(Context(plan, stage, names, index), model)
@@ -78,7 +72,12 @@ def simulate(
                 # Nobody is slow here: of more that are asked than are wanted, the first by name count.
                 counted = step.participants[: step.wanted or None]
                 chosen = [shard for shard in ordered if shard.participant in counted]
-                made = [_contribution(plan, task, shard, step, blobs, states, private) for shard in chosen]
+                made = []
+                for shard in chosen:
+                    model_of, held = step.inputs_of(shard.participant)[0], states.get(shard.participant, b"")
+                    done = trainee.do(order_of(plan, step, shard.participant), shard, Blob(blobs.open(model_of)), held)
+                    states[shard.participant] = done.state
+                    made.append(done.contribution)
                 if step.kind is StepKind.TRAIN:
                     made = [protect(one) for one in made]
                 result = StepResult(step, counted, added_metrics(one.metrics for one in made), SpooledSums(made))
@@ -89,43 +88,3 @@ def simulate(
                     evaluations.append(Evaluated(step.round, dict(result.metrics), figures))
         model = proposed.model
     return Simulated(model, tuple(evaluations))
-
-
-def _private(plan: Plan, task: Task) -> PrivateTrainer | None:
-    """Without a ledger: who simulates holds all rows anyway."""
-    if plan.privacy is None:
-        return None
-    from aimass.client.private_trainer import PrivateTrainer  # noqa: PLC0415  (Opacus: seconds, for who needs it)
-
-    return PrivateTrainer(task)
-
-
-def _contribution(
-    plan: Plan,
-    task: Task,
-    shard: Shard,
-    step: Step,
-    blobs: Blobs,
-    states: dict[str, bytes],
-    private: PrivateTrainer | None,
-) -> Contribution:
-    parameters = Blob(blobs.open(step.inputs_of(shard.participant)[0]))
-    match step.kind:
-        case StepKind.TRAIN if plan.privacy is not None and private is not None:
-            state = states.get(shard.participant, b"")
-            done = private.train(shard, parameters, state, plan.train, plan.privacy)
-            states[shard.participant] = done.state
-            return done.contribution
-        case StepKind.TRAIN:
-            seed = stream_seed(plan.seed, shard.participant, f"{step.kind}:{step.purpose}", step.round)
-            state = states.get(shard.participant, b"")
-            made, states[shard.participant] = trainer.train(task, shard, parameters, state, seed, plan.train)
-            return made
-        case StepKind.EVALUATE if plan.privacy is not None and plan.privacy.metrics is not None and private is not None:
-            return private.evaluate(shard, parameters, plan.privacy.metrics)
-        case StepKind.EVALUATE:
-            return trainer.evaluate(task, shard, parameters, plan.evaluate)
-        case _ if plan.privacy is not None and plan.privacy.analyses is not None:
-            return analyse_privately(step.purpose, shard, parameters, plan.privacy.analyses, NoiseStream())
-        case _:
-            return analyse(step.purpose, shard, parameters)

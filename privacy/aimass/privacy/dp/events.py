@@ -64,6 +64,11 @@ class Unit(enum.StrEnum):
         """Place in the chain; the larger holds the smaller."""
         return list(Unit).index(self)
 
+    @classmethod
+    def widest(cls, units: Iterable[Unit]) -> Unit:
+        """The largest of them; an example, which is in all of them, where there is none."""
+        return max(units, key=lambda unit: unit.size, default=cls.EXAMPLE)
+
 
 class Relation(enum.StrEnum):
     """Which two data sets must be hard to tell apart: a unit is in one and absent, zeroed, or another in the other."""
@@ -180,6 +185,13 @@ class Terms(Value, frozen=True):
 
     def __post_init__(self) -> None:
         _checked(self, "delta", "delta", below=1.0)
+
+    @classmethod
+    def usual(cls, unit: Unit, delta: float) -> Terms:
+        """By the relation that budgets and plans are stated for: one more or less of a unit; of a partner, that what it
+        contributed is hidden, since noise inside a secure sum cannot hide that it took part."""
+        relation = Relation.REPLACE_SPECIAL if unit is Unit.PARTNER else Relation.ADD_OR_REMOVE_ONE
+        return cls(unit=unit, relation=relation, delta=delta)
 
 
 class Budget(Value, frozen=True):

@@ -74,78 +74,63 @@ class FedAvgM(Value, frozen=True):
         return self.server_learning_rate * m
 
 
-class FedAdagrad(Value, frozen=True):
+class _Adaptive(Value, frozen=True):
+    """Steps that are smaller where updates have been large: x <- x + eta m / (sqrt(v) + tau)."""
+
+    rounds: Rounds
+    server_learning_rate: Rate = 0.1
+    beta_1: Decay = 0.9
+    tau: Floor = 1e-3
+
+    @property
+    def first(self) -> tuple[float, ...]:
+        """m and v."""
+        return 0.0, self.tau**2
+
+    def moments(self, delta: Array, m: Array, v: Array) -> tuple[Array, ...]:
+        """m and v after `delta`."""
+        return self.beta_1 * m + (1 - self.beta_1) * delta, self.size(delta**2, v)
+
+    def size(self, square: Array, v: Array) -> Array:
+        """v after an update of this square: what the algorithms differ in."""
+        raise NotImplementedError
+
+    def step(self, m: Array, v: Array) -> Array:
+        """What is added to the model."""
+        made: Array = self.server_learning_rate * m / (np.sqrt(v) + self.tau)
+        return made
+
+
+class FedAdagrad(_Adaptive, frozen=True):
     """Steps shrink where updates were large in any round; as in the paper's experiments, no momentum."""
 
-    rounds: Rounds
-    server_learning_rate: Rate = 0.1
     beta_1: Decay = 0.0
-    tau: Floor = 1e-3
 
-    @property
-    def first(self) -> tuple[float, ...]:
-        """m and v."""
-        return 0.0, self.tau**2
-
-    def moments(self, delta: Array, m: Array, v: Array) -> tuple[Array, ...]:
-        """m and v after `delta`."""
-        return self.beta_1 * m + (1 - self.beta_1) * delta, v + delta**2
-
-    def step(self, m: Array, v: Array) -> Array:
-        """What is added to the model."""
-        return _adaptive(self.server_learning_rate, self.tau, m, v)
+    def size(self, square: Array, v: Array) -> Array:
+        """The sum of all squares."""
+        return v + square
 
 
-class FedAdam(Value, frozen=True):
+class FedAdam(_Adaptive, frozen=True):
     """Steps follow the recent size of updates, which is forgotten by beta_2 a round."""
 
-    rounds: Rounds
-    server_learning_rate: Rate = 0.1
-    beta_1: Decay = 0.9
     beta_2: Decay = 0.99
-    tau: Floor = 1e-3
 
-    @property
-    def first(self) -> tuple[float, ...]:
-        """m and v."""
-        return 0.0, self.tau**2
-
-    def moments(self, delta: Array, m: Array, v: Array) -> tuple[Array, ...]:
-        """m and v after `delta`."""
-        return self.beta_1 * m + (1 - self.beta_1) * delta, self.beta_2 * v + (1 - self.beta_2) * delta**2
-
-    def step(self, m: Array, v: Array) -> Array:
-        """What is added to the model."""
-        return _adaptive(self.server_learning_rate, self.tau, m, v)
+    def size(self, square: Array, v: Array) -> Array:
+        """A mean of the squares, the recent ones first."""
+        return self.beta_2 * v + (1 - self.beta_2) * square
 
 
-class FedYogi(Value, frozen=True):
+class FedYogi(_Adaptive, frozen=True):
     """As FedAdam, but v moves by no more than delta^2: it forgets large updates slowly."""
 
-    rounds: Rounds
     server_learning_rate: Rate = 0.01
-    beta_1: Decay = 0.9
     beta_2: Decay = 0.99
-    tau: Floor = 1e-3
 
-    @property
-    def first(self) -> tuple[float, ...]:
-        """m and v."""
-        return 0.0, self.tau**2
-
-    def moments(self, delta: Array, m: Array, v: Array) -> tuple[Array, ...]:
-        """m and v after `delta`."""
-        square = delta**2
-        return self.beta_1 * m + (1 - self.beta_1) * delta, v - (1 - self.beta_2) * square * np.sign(v - square)
-
-    def step(self, m: Array, v: Array) -> Array:
-        """What is added to the model."""
-        return _adaptive(self.server_learning_rate, self.tau, m, v)
-
-
-def _adaptive(eta: float, tau: float, m: Array, v: Array) -> Array:
-    made: Array = eta * m / (np.sqrt(v) + tau)
-    return made
+    def size(self, square: Array, v: Array) -> Array:
+        """Towards the square, by a part of the square."""
+        made: Array = v - (1 - self.beta_2) * square * np.sign(v - square)
+        return made
 
 
 Rule = FedAvg | FedAvgM | FedAdagrad | FedAdam | FedYogi

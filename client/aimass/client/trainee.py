@@ -1,0 +1,61 @@
+"""What an order comes to on a shard, with privacy or without: the same in the training child and in a simulation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from aimass.client import trainer
+from aimass.client.analyses import analyse, analyse_privately
+from aimass.client.shards import Shard
+from aimass.client.worker_protocol import Order
+from aimass.privacy.dp.streams import NoiseStream
+from aimass.proto.contribution import Contribution
+from aimass.proto.step import StepKind
+from aimass.proto.task import Task
+from aimass.proto.tensors import Blob
+
+if TYPE_CHECKING:
+    from aimass.client.private_trainer import PrivateTrainer
+
+__all__ = ["Done", "Trainee"]
+
+
+class Done(NamedTuple):
+    """The contribution, the new local state, and how many private steps were done: none without privacy."""
+
+    contribution: Contribution
+    state: bytes
+    private_steps: int = 0
+
+
+class Trainee:
+    """Does orders for one task."""
+
+    def __init__(self, task: Task, device: str = "cpu") -> None:
+        self._task, self._device = task, device
+        self._private: PrivateTrainer | None = None
+
+    def do(self, order: Order, shard: Shard, model: Blob, state: bytes) -> Done:
+        """Without a privacy of its kind an order is done without, and says so: no private step."""
+        privacy = order.privacy
+        match order.kind:
+            case StepKind.TRAIN if privacy is not None:
+                made = self._privately().train(shard, model, state, order.train, privacy)
+                return Done(made.contribution, made.state, made.steps)
+            case StepKind.TRAIN:
+                seed = bytes.fromhex(order.seed)
+                return Done(*trainer.train(self._task, shard, model, state, seed, order.train, self._device))
+            case StepKind.EVALUATE if privacy is not None and privacy.metrics is not None:
+                return Done(self._privately().evaluate(shard, model, privacy.metrics), state, 1)
+            case StepKind.EVALUATE:
+                return Done(trainer.evaluate(self._task, shard, model, order.evaluate, self._device), state)
+            case _ if privacy is not None and privacy.analyses is not None:
+                return Done(analyse_privately(order.purpose, shard, model, privacy.analyses, NoiseStream()), state, 1)
+            case _:
+                return Done(analyse(order.purpose, shard, model), state)
+
+    def _privately(self) -> PrivateTrainer:
+        from aimass.client.private_trainer import PrivateTrainer  # noqa: PLC0415  (Opacus: seconds, for who needs it)
+
+        self._private = self._private or PrivateTrainer(self._task, self._device)
+        return self._private
