@@ -245,6 +245,15 @@ def test_a_data_set_with_a_row_added_is_not_added_until_a_person_says_that_it_is
     assert command(*added("fourth", "more.csv"), "--another", "heart", "--another", "fresh") == 0
 
 
+def test_a_name_that_is_taken_is_refused_before_its_ledger_is_told_anything(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*added("third", "other.csv")) == 0
+    assert command(*added("third", "more.csv"), "--another", "heart") != 0
+    assert "data.exists" in capsys.readouterr().err
+    assert not (tmp_path / "north" / "state" / "ledgers" / "third").exists()
+
+
 def test_a_person_says_afterwards_that_a_data_set_is_another(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

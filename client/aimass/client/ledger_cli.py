@@ -101,20 +101,14 @@ def another(args: argparse.Namespace) -> int:
 
 
 def _another_here(args: argparse.Namespace) -> None:
-    from aimass.client.row_sketch import sketch_of
-    from aimass.privacy.dp.ledger_file import open_ledger, row_key
-    from aimass.proto.clock import SystemClock
-    from aimass.proto.durable import UNINTERRUPTED
+    from aimass.client.row_sketch import check_here
     from aimass.proto.errors import NotFound
     from aimass.proto.manifest import read_shard_manifest
 
-    path, root = args.dir / "data" / f"{args.data_set}.toml", args.dir / "state" / "ledgers"
+    path = args.dir / "data" / f"{args.data_set}.toml"
     if not path.is_file():
         raise NotFound("no such data set here", code="data.absent", value=path, cure="aimass client data add.")
-    manifest = read_shard_manifest(path.read_text("utf-8"), str(path))
-    sketch = sketch_of(row_key(root, UNINTERRUPTED), manifest, path.parent)
-    with open_ledger(root, args.data_set, UNINTERRUPTED, SystemClock()) as ledger:
-        ledger.check_rows(sketch, [args.other])
+    check_here(args.dir, read_shard_manifest(path.read_text("utf-8"), str(path)), [args.other])
 
 
 def export(args: argparse.Namespace) -> int:

@@ -19,13 +19,15 @@ from typing import Final
 
 from aimass.client.shards import resolve
 from aimass.privacy.dp.sketch import Sketch, row_bytes, sketch_rows
+from aimass.proto.clock import SystemClock
+from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import AimassError, BadInput, InternalError, NotFound, from_parts
 from aimass.proto.home import read_key_file
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
 from aimass.proto.secret import Secret
 from aimass.proto.values import canonical_json, decode_json
 
-__all__ = ["RowCheck", "sketch_of"]
+__all__ = ["RowCheck", "check_here", "sketch_of"]
 
 _FAILED: Final = 3
 Stamp = tuple[object, ...]
@@ -36,6 +38,24 @@ def sketch_of(key: Secret, manifest: ShardManifest, folder: Path) -> Sketch:
     """The sketch of a data set whose manifest stands in `folder`. Raises `NotFound`, or `BadInput` for what cannot be
     read."""
     return sketch_rows(key, _rows(resolve(manifest, folder), manifest.format))
+
+
+def check_here(folder: Path, manifest: ShardManifest, another: Collection[str] = ()) -> None:
+    """Without a daemon: raise `Refused` where another ledger of the partner in `folder` has the rows of a data set.
+
+    What is said to be `another` is kept in the data set's ledger, which is begun where there is none.
+    """
+    from aimass.privacy.dp.ledger_file import LINES, check_others, open_ledger, row_key  # noqa: PLC0415  (accounting loads slowly)
+
+    root = folder / "state" / "ledgers"
+    if not another and not any(root.glob(f"*/{LINES}")):
+        return
+    sketch = sketch_of(row_key(root, UNINTERRUPTED), manifest, folder / "data")
+    if not another:
+        check_others(root, manifest.name, sketch)
+        return
+    with open_ledger(root, manifest.name, UNINTERRUPTED, SystemClock()) as ledger:
+        ledger.check_rows(sketch, another)
 
 
 def _rows(files: Iterable[Path], format_: str) -> Iterator[bytes]:

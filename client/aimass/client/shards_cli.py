@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from aimass.proto.console import emit, write_output
 
 if TYPE_CHECKING:
-    from aimass.proto.manifest import ShardManifest
     from aimass.proto.rows import Report
 
 __all__ = ["data_add", "data_check"]
@@ -22,6 +21,7 @@ def data_add(args: argparse.Namespace) -> int:
     import secrets
 
     from aimass.client.policy import read_policy
+    from aimass.client.row_sketch import check_here
     from aimass.client.shards import resolve
     from aimass.proto.durable import make_folder
     from aimass.proto.errors import BadInput, Conflict
@@ -38,7 +38,6 @@ def data_add(args: argparse.Namespace) -> int:
         text += f"person = {json.dumps(args.person)}\n"
     manifest = read_shard_manifest(text, "the data set")
     resolve(manifest, args.dir / "data")
-    _check_new(args, manifest)
     held = args.dir / "data" / f"{args.name}.toml"
     if held.exists():
         raise Conflict(
@@ -47,6 +46,7 @@ def data_add(args: argparse.Namespace) -> int:
             value=held,
             cure="Its salt decides which rows are held out: edit the file, or choose another name.",
         )
+    check_here(args.dir, manifest, args.another)
     make_folder(held.parent)
     policy_file = args.dir / "policy.toml"
     policy = policy_file.read_text("utf-8")
@@ -64,23 +64,6 @@ def data_add(args: argparse.Namespace) -> int:
     write_output(policy_file, policy.encode())
     emit(args, {"data_set": args.name, "schema": args.schema, "participant": participant, "answers_plans": answers})
     return 0
-
-
-def _check_new(args: argparse.Namespace, manifest: ShardManifest) -> None:
-    """Raise `Refused` where a ledger has the rows of the new data set, unless they are said to be other data."""
-    from aimass.client.row_sketch import sketch_of
-    from aimass.privacy.dp.ledger_file import LINES, check_others, open_ledger, row_key
-    from aimass.proto.clock import SystemClock
-    from aimass.proto.durable import UNINTERRUPTED
-
-    root = args.dir / "state" / "ledgers"
-    if not any(root.glob(f"*/{LINES}")):
-        return
-    sketch = sketch_of(row_key(root, UNINTERRUPTED), manifest, args.dir / "data")
-    check_others(root, manifest.name, sketch, args.another)
-    if args.another:
-        with open_ledger(root, manifest.name, UNINTERRUPTED, SystemClock()) as ledger:
-            ledger.check_rows(sketch, args.another)
 
 
 def data_check(args: argparse.Namespace) -> int:
