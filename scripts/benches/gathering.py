@@ -42,6 +42,7 @@ from aimass.proto.values import decode_json
 from aimass.proto.views import RunView, StepView
 from aimass.proto.wire import MAX_DOCUMENT_BYTES, connect
 from scripts.benches import crowd
+from scripts.benches.door import Door
 from scripts.demos.house import free_port
 
 __all__ = ["Gathering", "Guest", "contribution", "model", "plan"]
@@ -122,12 +123,11 @@ class Relay:
     def __init__(self, server_port: int) -> None:
         self._server_port, self._down = server_port, False
         self._open: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
-        self.port = 0
+        self._door = Door(self._passed)
+        self.port = self._door.port
 
-    async def listen(self) -> None:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = int(self._server.sockets[0].getsockname()[1])
+    def open(self) -> None:
+        self._door.open()
 
     def cut(self) -> None:
         """Neither side is told more than that the connection broke."""
@@ -138,20 +138,23 @@ class Relay:
     def mend(self) -> None:
         self._down = False
 
-    def close(self) -> None:
-        self.cut()
-        if self._server is not None:
-            self._server.close()
+    async def close(self) -> None:
+        await self._door.close()
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._down:
-            writer.transport.abort()
-            return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        both = {writer, far_writer}
-        self._open |= both
+    async def _passed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        both = {writer}
+        self._open |= both  # from here on a cut reaches it, also while it connects
         try:
+            if self._down:
+                return
+            far_reader, far_writer = await self._door.connect(self._server_port)
+            if writer.transport.is_closing():
+                far_writer.transport.abort()
+            both.add(far_writer)
+            self._open.add(far_writer)
             await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        except ConnectionError:
+            pass  # the server is not there: neither is the way to it
         finally:
             self._open -= both
             for one in both:
@@ -255,7 +258,7 @@ class Guest:
         self._stop.set()
         if self._life is not None:
             await asyncio.gather(self._life, return_exceptions=True)
-        self.relay.close()
+        await self.relay.close()
 
 
 # ------------------------------------------------------------------- all of them
@@ -283,7 +286,7 @@ class Gathering:
         """All guests, connected, until the block ends."""
         for name in self.names:
             relay = Relay(self.port)
-            await relay.listen()
+            relay.open()
             self._home(name, relay.port)
             self.guests[name] = Guest(self.folder / name, self.elements, relay)
         try:

@@ -18,6 +18,8 @@ import struct
 import threading
 from collections.abc import Iterator, Mapping
 
+from scripts.benches.door import Door
+
 from aimass.proto.clock import Clock, SystemClock
 
 _BLOCK_BYTES = 1 << 16
@@ -175,27 +177,15 @@ class FaultProxy:
         self.moved = {Way.UP: 0, Way.DOWN: 0}
         self._clock, self._after = clock or SystemClock(), after
         self._open: dict[int, _Connection] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._listener: asyncio.Server | None = None
-        self.port = 0
+        self._door = Door(self._accepted)
+        self.port = self._door.port
 
     async def __aenter__(self) -> FaultProxy:
-        self._listener = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = int(self._listener.sockets[0].getsockname()[1])
+        self._door.open()
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        assert self._listener is not None
-        # A listener that closes forgets whom it has accepted and not handed over yet: take nobody more, and wait a turn.
-        for each in self._listener.sockets:
-            asyncio.get_running_loop().remove_reader(each.fileno())
-        for _ in range(2):
-            await asyncio.sleep(0)
-        self._listener.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._door.close()
 
     @property
     def address(self) -> str:
@@ -213,15 +203,10 @@ class FaultProxy:
             connection.close()
             connection.struck.set()
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number, self.count = self.count, self.count + 1
         fate = self.faults.fate(number)
-        connection = _Connection(number, Fate(refused=True) if self.refusing else fate, writer)
-        task = asyncio.get_running_loop().create_task(self._serve(connection, reader))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        # Also where it was cancelled before it began, so that it could close nothing itself.
-        task.add_done_callback(lambda _: connection.close())
+        await self._serve(_Connection(number, Fate(refused=True) if self.refusing else fate, writer), reader)
 
     async def _serve(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
         fate = connection.fate
@@ -229,7 +214,7 @@ class FaultProxy:
             if fate.refused:
                 self._say(connection, "refused")
                 return
-            down, connection.server = await asyncio.open_connection("127.0.0.1", self.target)
+            down, connection.server = await self._door.connect(self.target)
             self._open[connection.number] = connection
             async with asyncio.TaskGroup() as pumps:
                 moving = [
