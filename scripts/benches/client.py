@@ -104,7 +104,7 @@ async def _turns(
     try:
         for turn in range(turns + 1):
             started = time.perf_counter()
-            await child.work(order, model, state, _MAX_BYTES)
+            await child.work(order, [model], state, _MAX_BYTES)
             ours.append(steps * _BATCH / (time.perf_counter() - started))
             bare.append(steps * _BATCH / await asyncio.to_thread(_loop_seconds, loop))
             sys.stderr.write(f"client: turn {turn} of {turns}\n")

@@ -12,9 +12,10 @@ import msgspec
 import pytest
 
 from aimass.client.child import ChildDied, ChildFailed, start_child
-from aimass.client.worker_protocol import ChildFault, Order, seal, sealed_view
+from aimass.client.worker_protocol import ChildFault, Order
 from aimass.proto.contribution import decode_contribution
 from aimass.proto.errors import BadInput, IntegrityError, LimitExceeded, Unavailable
+from aimass.proto.frames import seal, sealed_view
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import AnalysisNoise, EvaluateSettings, MetricNoise, PrivacySettings, TrainSettings
@@ -53,20 +54,20 @@ def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bi
         child = await start_child(source, manifest(), tmp_path, secret, tmp_path / "scratch")
         try:
             first, second = [
-                hashlib.sha256((await child.work(order(StepKind.TRAIN), model, state, 1 << 20)).contribution).digest()
+                hashlib.sha256((await child.work(order(StepKind.TRAIN), [model], state, 1 << 20)).contribution).digest()
                 for _ in "ab"
             ]
             assert first == second
             evaluated = decode_contribution(
-                Blob((await child.work(order(StepKind.EVALUATE), model, state, 1 << 20)).contribution)
+                Blob((await child.work(order(StepKind.EVALUATE), [model], state, 1 << 20)).contribution)
             )
             assert evaluated.metrics["accuracy"].weight == child.opened.held_out_rows
             counted = decode_contribution(
-                Blob((await child.work(order(StepKind.ANALYSE, "statistics"), model, state, 1 << 20)).contribution)
+                Blob((await child.work(order(StepKind.ANALYSE, "statistics"), [model], state, 1 << 20)).contribution)
             )
             assert counted.groups["statistics"].tensors["count"].max() == child.opened.training_rows
             with pytest.raises(ChildFailed) as caught:
-                await child.work(order(StepKind.ANALYSE, "unheard-of"), model, state, 1 << 20)
+                await child.work(order(StepKind.ANALYSE, "unheard-of"), [model], state, 1 << 20)
             assert caught.value.code == "trainer.analysis"
             words = tmp_path / "child.log"
             assert "Traceback" in words.read_text()
@@ -74,7 +75,7 @@ def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bi
             assert "Traceback" not in caplog.text
             assert "analyses.py" in caplog.text
             assert (
-                hashlib.sha256((await child.work(order(StepKind.TRAIN), model, state, 1 << 20)).contribution).digest()
+                hashlib.sha256((await child.work(order(StepKind.TRAIN), [model], state, 1 << 20)).contribution).digest()
                 == first
             )
         finally:
@@ -96,14 +97,17 @@ def test_a_confined_child_trains_privately_says_its_steps_and_never_repeats_itse
         try:
             made = [
                 await child.work(
-                    msgspec.structs.replace(order(StepKind.TRAIN, train=steps), privacy=privacy), model, state, 1 << 20
+                    msgspec.structs.replace(order(StepKind.TRAIN, train=steps), privacy=privacy),
+                    [model],
+                    state,
+                    1 << 20,
                 )
                 for _ in "ab"
             ]
             assert [each.private_steps for each in made] == [3, 3]
             assert bytes(made[0].contribution) != bytes(made[1].contribution)
             assert decode_contribution(Blob(made[0].contribution)).groups["update"].weight == 1.0
-            public = [await child.work(order(StepKind.TRAIN, train=steps), model, state, 1 << 20) for _ in "ab"]
+            public = [await child.work(order(StepKind.TRAIN, train=steps), [model], state, 1 << 20) for _ in "ab"]
             assert bytes(public[0].contribution) == bytes(public[1].contribution)
             assert public[0].private_steps == 0
             noised = msgspec.structs.replace(
@@ -112,7 +116,7 @@ def test_a_confined_child_trains_privately_says_its_steps_and_never_repeats_itse
             for kind, purpose in ((StepKind.EVALUATE, ""), (StepKind.ANALYSE, "statistics")):
                 for asked, private_steps in ((privacy, 0), (noised, 1)):
                     one = msgspec.structs.replace(order(kind, purpose), privacy=asked)
-                    twice = [await child.work(one, model, state, 1 << 20) for _ in "ab"]
+                    twice = [await child.work(one, [model], state, 1 << 20) for _ in "ab"]
                     assert {each.private_steps for each in twice} == {private_steps}
                     assert (bytes(twice[0].contribution) != bytes(twice[1].contribution)) == (private_steps == 1)
         finally:
@@ -137,7 +141,7 @@ def test_a_child_that_dies_in_the_middle_of_an_order_says_so_and_takes_no_more(t
     async def work() -> None:
         secret, model, state = started(tmp_path)
         child = await start_child(locate("heart"), manifest(), tmp_path, secret, tmp_path)
-        working = asyncio.create_task(child.work(LONG, model, state, 1 << 20))
+        working = asyncio.create_task(child.work(LONG, [model], state, 1 << 20))
         await asyncio.sleep(0)
         child.kill()
         with pytest.raises(ChildDied, match="SIGKILL") as caught:
@@ -153,7 +157,7 @@ def test_who_stops_waiting_for_a_child_ends_its_work(tmp_path: Path) -> None:
     async def work() -> None:
         secret, model, state = started(tmp_path)
         child = await start_child(locate("heart"), manifest(), tmp_path, secret, tmp_path)
-        working = asyncio.create_task(child.work(LONG, model, state, 1 << 20))
+        working = asyncio.create_task(child.work(LONG, [model], state, 1 << 20))
         await asyncio.sleep(0)
         working.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -22,13 +22,13 @@ def test_runs_that_want_one_model_at_once_get_it_whole(tmp_path: Path) -> None:
             return await fetch(channel, FetchRequest(digest=DIGEST), cache.spool, 10 << 20)
 
         async def step(run_id: str) -> bytes:
-            cache.hold(run_id, DIGEST)
+            cache.hold(run_id, (DIGEST,))
             return (await cache.fetched(DIGEST, get)).read_bytes()
 
         assert await asyncio.gather(*(step(f"run {number}") for number in range(4))) == [DATA] * 4
         assert fetches == 1
         again = ModelCache(tmp_path / "cache", UNINTERRUPTED)
-        again.sweep({"run 0": DIGEST})
+        again.sweep({"run 0": (DIGEST,)})
         assert (await again.fetched(DIGEST, get)).read_bytes() == DATA
         assert fetches == 1, "what is whole is not fetched again after a restart"
         again.release("run 0")

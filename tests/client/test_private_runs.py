@@ -353,7 +353,7 @@ def test_a_confined_child_counts_persons_and_trains_for_them(tmp_path: Path) -> 
                 kind=StepKind.TRAIN, purpose="train:", seed="00" * 16, train=PERSONS.train, evaluate=PLAN.evaluate,
                 privacy=PERSONS.privacy,
             )  # fmt: skip
-            made = await child.work(order, model, state, 1 << 20)
+            made = await child.work(order, [model], state, 1 << 20)
             assert made.private_steps == 5
         finally:
             await child.stop()

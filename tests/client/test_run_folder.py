@@ -27,11 +27,11 @@ def _fetched(cache: ModelCache, data: bytes) -> str:
 def test_a_model_is_kept_while_any_run_works_on_it(tmp_path: Path) -> None:
     cache = ModelCache(tmp_path, UNINTERRUPTED)
     first, second = _fetched(cache, b"first"), _fetched(cache, b"second")
-    cache.hold("a", first)
-    cache.hold("b", first)
-    cache.hold("a", second)
+    cache.hold("a", (first,))
+    cache.hold("b", (first,))
+    cache.hold("a", (second,))
     assert cache.spool.has(first)
-    cache.hold("b", second)
+    cache.hold("b", (second,))
     assert not cache.spool.has(first)
     cache.release("a")
     assert cache.spool.has(second)
@@ -47,7 +47,7 @@ def test_a_new_life_keeps_what_open_steps_need_finished_or_not(tmp_path: Path) -
         writer.append(b"a part")
         writer.close()
     wanted = hashlib.sha256(b"wanted").hexdigest()
-    ModelCache(tmp_path, UNINTERRUPTED).sweep({"a": wanted})
+    ModelCache(tmp_path, UNINTERRUPTED).sweep({"a": (wanted,)})
     assert [path.name for path in tmp_path.iterdir()] == [f"{wanted}.{wanted}.part"]
 
 

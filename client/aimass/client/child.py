@@ -11,13 +11,15 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from aimass.client.shards import resolve
-from aimass.client.worker_protocol import ChildFault, Open, Opened, Order, Result, receive, sealed_view, send
+from aimass.client.worker_protocol import ChildFault, Open, Opened, Order, Result
 from aimass.proto.errors import AimassError, InternalError
+from aimass.proto.frames import receive, sealed_view, send
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.task import TaskSource
@@ -71,8 +73,8 @@ class Worker(Protocol):
         """Whether it can still be given orders."""
         ...
 
-    async def work(self, order: Order, model: Path, state: Path, max_bytes: int) -> Made:
-        """Do an order on the model and the local state in these files."""
+    async def work(self, order: Order, inputs: Sequence[Path], state: Path, max_bytes: int) -> Made:
+        """Do an order on the step's inputs, the model first, and the local state in these files."""
         ...
 
     async def stop(self) -> None:
@@ -139,13 +141,13 @@ class Child:
         """False once it died, or was killed in the middle of an order."""
         return self._usable and self._process.running
 
-    async def work(self, order: Order, model: Path, state: Path, max_bytes: int) -> Made:
+    async def work(self, order: Order, inputs: Sequence[Path], state: Path, max_bytes: int) -> Made:
         """One order at a time. Raises `ChildFailed` for what the task raised, `ChildDied` where the child is gone.
 
         Who stops waiting stops the work: a child cannot be interrupted, so it is killed.
         """
         async with self._busy:
-            answer = asyncio.ensure_future(asyncio.to_thread(self._exchange, order, model, state))
+            answer = asyncio.ensure_future(asyncio.to_thread(self._exchange, order, (*inputs, state)))
             try:
                 data, descriptors = await asyncio.shield(answer)
             except (AimassError, OSError) as error:
@@ -168,8 +170,8 @@ class Child:
         contribution, new_state = (sealed_view(descriptor, max_bytes) for descriptor in descriptors)
         return Made(contribution, new_state, result.private_steps)
 
-    def _exchange(self, order: Order, model: Path, state: Path) -> tuple[bytes, tuple[int, ...]]:
-        held = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (model, state)]
+    def _exchange(self, order: Order, files: Sequence[Path]) -> tuple[bytes, tuple[int, ...]]:
+        held = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in files]
         try:
             send(self._link, canonical_json(order), tuple(held))
         finally:

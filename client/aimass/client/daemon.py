@@ -97,7 +97,7 @@ class Daemon:
                 self._runs[session.run_id] = self._active(session.run_id, held)
         open_steps = {run.run_id: run.session.step for run in self._runs.values() if run.session and run.session.step}
         name = self.partner.settings.name
-        self.partner.cache.sweep({run_id: step.inputs_of(name)[0] for run_id, step in open_steps.items()})
+        self.partner.cache.sweep({run_id: step.inputs_of(name) for run_id, step in open_steps.items()})
 
     def _active(self, run_id: str, folder: RunFolder) -> ActiveRun:
         return ActiveRun(run_id, self.partner, folder, self, self._clock, self._start, self._meters)

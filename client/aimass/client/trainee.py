@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimass.client import trainer
@@ -35,9 +36,9 @@ class Trainee:
         self._task, self._device = task, device
         self._private: PrivateTrainer | None = None
 
-    def do(self, order: Order, shard: Shard, model: Blob, state: bytes) -> Done:
-        """Without a privacy of its kind an order is done without, and says so: no private step."""
-        privacy = order.privacy
+    def do(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> Done:
+        """The first input is the model. Without a privacy of its kind an order is done without: no private step."""
+        privacy, model = order.privacy, inputs[0]
         match order.kind:
             case StepKind.TRAIN if privacy is not None:
                 made = self._privately().train(shard, model, state, order.train, privacy)

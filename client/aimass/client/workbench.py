@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -162,22 +162,16 @@ class Workbench:
         """Fetch, work, pass the gate. Raises `Unavailable` for a broken link, `OutOfSpace` for a disk that is nearly
         full; nothing has left then."""
         self._partner.check_room()
-        request = FetchRequest(digest=step.inputs_of(self._partner.settings.name)[0], run_id=self._run_id)
-        cache, idle_s = self._partner.cache, self._partner.settings.link.idle_s
-        cache.hold(self._run_id, request.digest)
-        watch, held = Stopwatch(self._meters.part_seconds), cache.spool.has(request.digest)
-
-        async def get(channel: grpc.aio.Channel) -> Path:
-            return await fetch(channel, request, cache.spool, _MAX_BLOB, pace=self._partner.down, idle_s=idle_s)
-
-        model = await cache.fetched(request.digest, lambda: self._uplink.transfer(get))
+        watch = Stopwatch(self._meters.part_seconds)
+        digests = step.inputs_of(self._partner.settings.name)
+        self._partner.cache.hold(self._run_id, digests)
+        inputs = [await self._fetched(digest) for digest in digests]
         watch.lap("fetched")
-        self._meters.bytes_moved.add("down", by=0 if held else model.stat().st_size)
         rows = self._rows(plan)
         order = order_of(plan, step, rows.manifest.participant)
-        layout = Blob(map_file(model)).layout
+        layout = Blob(map_file(inputs[0])).layout
         debit = await self._debited(plan, step, layout, rows)
-        made = await self._made(plan, order, model, rows, 1 if debit is not None else _TRIES)
+        made = await self._made(plan, order, inputs, rows, 1 if debit is not None else _TRIES)
         watch.lap("worked")
         released = await asyncio.to_thread(self._released, made, plan, step, layout, rows)
         watch.lap("checked")
@@ -187,6 +181,18 @@ class Workbench:
             step_log.warning("beyond the lanes that the plan has: %s", "; ".join(released.lost))
         state = bytes(made.state) if step.kind is StepKind.TRAIN else b""
         return Product(released, state, debit, made.private_steps)
+
+    async def _fetched(self, digest: str) -> Path:
+        """Where an input of a step stands here, fetched where it does not yet."""
+        cache, idle_s = self._partner.cache, self._partner.settings.link.idle_s
+        request, held = FetchRequest(digest=digest, run_id=self._run_id), cache.spool.has(digest)
+
+        async def get(channel: grpc.aio.Channel) -> Path:
+            return await fetch(channel, request, cache.spool, _MAX_BLOB, pace=self._partner.down, idle_s=idle_s)
+
+        path = await cache.fetched(digest, lambda: self._uplink.transfer(get))
+        self._meters.bytes_moved.add("down", by=0 if held else path.stat().st_size)
+        return path
 
     def _released(self, made: Made, plan: Plan, step: Step, layout: Layout, rows: _Rows) -> Released:
         policy = self._partner.policy
@@ -238,7 +244,7 @@ class Workbench:
         if product.debit is not None:
             await asyncio.to_thread(product.debit.settle, product.steps, digest)
 
-    async def _made(self, plan: Plan, order: Order, model: Path, rows: _Rows, tries: int) -> Made:
+    async def _made(self, plan: Plan, order: Order, inputs: Sequence[Path], rows: _Rows, tries: int) -> Made:
         """The child's work; one that dies is replaced while there are tries.
 
         Whether it dies may depend on a row, so what was debited for one work is not used for another.
@@ -246,7 +252,7 @@ class Workbench:
         for left in reversed(range(tries)):
             worker = await self.worker(plan, rows)
             try:
-                return await worker.work(order, model, self._folder.local_state, _MAX_BLOB)
+                return await worker.work(order, inputs, self._folder.local_state, _MAX_BLOB)
             except ChildDied as error:
                 self._meters.child_deaths.add()
                 if not left:

@@ -10,13 +10,14 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aimass.client.confinement import confine
-from aimass.client.worker_protocol import ChildFault, Open, Opened, Order, Result, receive, seal, send
+from aimass.client.worker_protocol import ChildFault, Open, Opened, Order, Result
 from aimass.proto.errors import AimassError, IntegrityError
+from aimass.proto.frames import receive, seal, send
 from aimass.proto.values import canonical_json, decode_json
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 Parts = list[bytes | memoryview]
-Work = Callable[[Order, int, int], tuple[Parts, Parts, int]]
-"""An order with descriptors of the model and of the local state; the contribution, the new local state, and how many
-private steps were done."""
+Work = Callable[[Order, Sequence[int]], tuple[Parts, Parts, int]]
+"""An order with descriptors of the step's inputs and, last, of the local state; the contribution, the new local state,
+and how many private steps were done."""
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
             return
         try:
             started = time.monotonic()
-            *parts, steps = work(decode_json(Order, data, "an order"), *descriptors)
+            *parts, steps = work(decode_json(Order, data, "an order"), descriptors)
             made = [seal(part) for part in parts]
             result = Result(seconds=time.monotonic() - started, private_steps=steps)
             send(link, b"R" + canonical_json(result), tuple(made))
@@ -96,11 +97,11 @@ def _worker(task: Task, shard: Shard, device: str) -> Work:
 
     trainee = Trainee(task, device)
 
-    def work(order: Order, model_descriptor: int, state_descriptor: int) -> tuple[Parts, Parts, int]:
-        model, state = Blob(map_descriptor(model_descriptor)), bytes(map_descriptor(state_descriptor))
-        os.close(model_descriptor)
-        os.close(state_descriptor)
-        done = trainee.do(order, shard, model, state)
+    def work(order: Order, descriptors: Sequence[int]) -> tuple[Parts, Parts, int]:
+        *inputs, state = [map_descriptor(descriptor) for descriptor in descriptors]
+        for descriptor in descriptors:
+            os.close(descriptor)
+        done = trainee.do(order, shard, [Blob(data) for data in inputs], bytes(state))
         return done.contribution.parts(), [done.state], done.private_steps
 
     return work

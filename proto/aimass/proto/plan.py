@@ -63,10 +63,11 @@ Scalar = bool | int | float | str
 
 
 class TaskRef(Value, frozen=True):
-    """The code that runs at partners, by name and by the digest that their policies admit."""
+    """The code that runs at partners, by name and by the digest that their policies admit: a task, or a Flower app."""
 
     name: Name
     digest: Digest
+    kind: Literal["task", "app"] = "task"
 
 
 class Stage(Value, frozen=True):

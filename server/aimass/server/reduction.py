@@ -16,12 +16,13 @@ from aimass.proto.contribution import Contribution, Metric, decode_contribution
 from aimass.proto.errors import AimassError
 from aimass.proto.logs import about
 from aimass.proto.pages import forget_pages
-from aimass.proto.step import StepKind
+from aimass.proto.step import Reduce, StepKind
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
 from aimass.server import run_machine, runs, steps
 from aimass.server.aggregation.circles import CircleSums, RobustSums
+from aimass.server.aggregation.collected import Collected
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.secure_sums import SecureInputs, SecureTold, secure_sum
 from aimass.server.aggregation.spooled import check_spooled
@@ -59,7 +60,15 @@ def reduce_step(
     """
     index, counted = state.step.index, tuple(paths)
     reduced = _plain(run, state, paths, verify) if secure is None else _secure(run, secure, state, paths, verify)
-    result = StepResult(state.step, counted, reduced.metrics, reduced.sums, reduced.within)
+    result = StepResult(
+        state.step,
+        counted,
+        reduced.metrics,
+        reduced.sums,
+        reduced.within,
+        Collected(reduced.contributions, paths, blobs) if state.step.reduce is Reduce.COLLECT else None,
+        {name: slot.reason for name, slot in sorted(state.slots.items()) if name not in paths},
+    )
     summariser = _summariser(run, blobs)
     models = ModelStore(blobs, summariser)
     after = driver.receive(run_machine.driver_state(run, driver), result, models, run_machine.context(run))
@@ -82,6 +91,7 @@ class _Reduced:
     metrics: Mapping[str, Metric]
     figures: Mapping[str, Mapping[str, float]]
     told: tuple[SecureTold, ...] = ()
+    contributions: Mapping[str, Contribution] = dataclasses.field(default_factory=dict)
 
     @property
     def within(self) -> float | None:
@@ -96,7 +106,9 @@ def _plain(run: runs.Run, state: steps.StepState, paths: Mapping[str, Path], ver
         _spooled(paths[name], name, state.slots[name].digest, verify=name in verify, keep_file=many) for name in ordered
     ]
     figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
-    return _Reduced(SpooledSums(contributions), added_metrics(one.metrics for one in contributions), figures)
+    metrics = added_metrics(one.metrics for one in contributions)
+    each = dict(zip(ordered, contributions, strict=True))
+    return _Reduced(SpooledSums(contributions), metrics, figures, contributions=each)
 
 
 def _secure(

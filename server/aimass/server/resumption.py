@@ -14,7 +14,12 @@ __all__ = ["hindrance", "needed_models"]
 def needed_models(run: Run) -> frozenset[str]:
     """Models without which a run cannot go on: its first, its newest, what its open steps were opened with; and what
     its driver's state names."""
-    inputs = {digest for state in run.open.values() for digest in state.step.inputs}
+    inputs = {
+        digest
+        for state in run.open.values()
+        for digests in (state.step.inputs, *state.step.addressed.values())
+        for digest in digests
+    }
     return frozenset({run.plan.model, run.model, *inputs}) | run.named
 
 

@@ -74,8 +74,9 @@ def simulate(
                 chosen = [shard for shard in ordered if shard.participant in counted]
                 made = []
                 for shard in chosen:
-                    model_of, held = step.inputs_of(shard.participant)[0], states.get(shard.participant, b"")
-                    done = trainee.do(order_of(plan, step, shard.participant), shard, Blob(blobs.open(model_of)), held)
+                    inputs = [Blob(blobs.open(digest)) for digest in step.inputs_of(shard.participant)]
+                    held = states.get(shard.participant, b"")
+                    done = trainee.do(order_of(plan, step, shard.participant), shard, inputs, held)
                     states[shard.participant] = done.state
                     made.append(done.contribution)
                 if step.kind is StepKind.TRAIN:

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from aimass.proto.contribution import Metric
+from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.errors import NotFound
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Step
 from aimass.proto.tensors import Array, Layout
 from aimass.proto.values import Value
 
-__all__ = ["Context", "Done", "Driver", "ExpectedGroups", "Models", "Progress", "StepResult", "Sums", "find_driver"]
+__all__ = [
+    "Context",
+    "Done",
+    "Driver",
+    "ExpectedGroups",
+    "Models",
+    "Progress",
+    "Replies",
+    "StepResult",
+    "Sums",
+    "find_driver",
+]
 
 ExpectedGroups = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
 
@@ -69,6 +80,23 @@ class Sums(Protocol):
         ...
 
 
+class Replies(Protocol):
+    """Contributions one by one, of a step that collects them."""
+
+    @property
+    def partners(self) -> Sequence[str]:
+        """Whose they are, in the order of the participants' keys."""
+        ...
+
+    def of(self, partner: str) -> Contribution:
+        """A partner's; its arrays are views, and nothing of them is read before their elements are."""
+        ...
+
+    def keep(self, partner: str) -> str:
+        """Store a partner's contribution as the blob that it is; its digest. It stays while the state names it."""
+        ...
+
+
 class Models(Protocol):
     """Models by digest, and new ones made from them block by block."""
 
@@ -97,13 +125,18 @@ class Models(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a committed step brought; `within` is the noised share of partners whose updates were within the clip."""
+    """What a committed step brought; `within` is the noised share of partners whose updates were within the clip.
+
+    `replies` are there where the step collects. `failures` says why partners brought nothing.
+    """
 
     step: Step
     counted: tuple[str, ...]
     metrics: Mapping[str, Metric]
     sums: Sums
     within: float | None = None
+    replies: Replies | None = None
+    failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Driver(Protocol):
