@@ -56,6 +56,7 @@ class Door:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             connection, _ = self._socket.accept()
             connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as asyncio does for its own
             self._outside.add(connection)
             task = asyncio.get_running_loop().create_task(self._welcome(connection))
             self._tasks.add(task)

@@ -111,7 +111,7 @@ class _Doing(_Told):
 
     async def work(self, order: Order, *given: Any) -> Any:
         self._during()
-        model: Path = given[0]
+        [model] = given[0]
         shapes = update_shapes(Blob(model.read_bytes()).layout)
         zeros = {name: np.zeros(shape, np.float32) for name, (_, shape) in shapes.items()}
         made = Contribution({"update": Group(1.0, zeros)}, {}, {}).encode()
