@@ -168,7 +168,7 @@ def test_a_kept_optimiser_goes_on_where_the_step_before_left_it(optimizer: Liter
 
 
 def test_an_optimiser_of_another_model_is_refused() -> None:
-    kept = encode_numpy({"0/exp_avg": np.zeros(3, np.float32)})
+    kept = encode_numpy({"optimizer/0/exp_avg": np.zeros(3, np.float32)})
     settings = TrainSettings(batch_size=8, learning_rate=0.01, steps=1, optimizer="adam", keep_optimizer=True)
     with pytest.raises(BadInput) as caught:
         trainer.train(plain_task, heart(), Blob(first_model(plain_task, 1)), kept, bytes(32), settings)

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from aimass.proto.errors import BadInput, OutOfSpace, WrongState
+from aimass.proto.plan import Plan
 from aimass.proto.step import Step
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.transfer import SubmitHeader
@@ -57,11 +58,11 @@ class _Slow(Averaging):
     def __init__(self) -> None:
         self.reached, self.go = threading.Event(), threading.Event()
 
-    def expects(self, step: Step, layout: Layout) -> ExpectedGroups:
+    def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         if threading.current_thread() is not threading.main_thread():
             self.reached.set()
             self.go.wait(20)
-        return super().expects(step, layout)
+        return super().expects(step, layout, plan)
 
 
 def test_a_contribution_whose_step_closes_while_it_is_checked_is_not_acknowledged(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Counting:
                  inputs=(self.model(state),), quorum=quorum, deadline_s=10.0),
         )  # fmt: skip
 
-    def expects(self, step: Step, layout: Layout) -> ExpectedGroups:
+    def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         return {}
 
     def receive(self, state: CountState, result: Any, models: Any, context: Context) -> CountState:

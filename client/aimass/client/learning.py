@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from aimass.client.policy import Policy
 from aimass.client.private_terms import contribution_events
 from aimass.privacy.dp.events import MOST_TIMES, Terms, Unit
@@ -50,8 +52,16 @@ class Learning(Value, frozen=True):
 
 def learning(plan: Plan, policy: Policy, participants: int, figure: Figure | None = None) -> Learning:
     """For a run to which so many partners are invited; `figure` is what its private training costs as a whole."""
-    found = _seen(plan, policy, participants)
+    found = _own(_seen(plan, policy, participants), plan)
     return found if plan.privacy is None else _noised(found, plan.privacy, figure)
+
+
+def _own(found: Learning, plan: Plan) -> Learning:
+    """With the layers that never leave."""
+    if not plan.train.keep_local:
+        return found
+    kept = f"its own layers ({', '.join(plan.train.keep_local)}), which never leave"
+    return msgspec.structs.replace(found, could_not_learn=(*found.could_not_learn, kept))
 
 
 def _seen(plan: Plan, policy: Policy, participants: int) -> Learning:

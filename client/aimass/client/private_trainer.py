@@ -5,8 +5,9 @@ each one's gradient clipped, their sum with noise, divided by a public number, a
 Sampling, noise and dropout come from secret randomness that is made for one training and never repeats: equal inputs,
 other bytes.
 
-What leaves is made from the noised sums alone: the optimiser's moments, weight decay and the proximal term are
-post-processing. How long the work takes, and whether it fails, is not covered.
+What leaves is made from the noised sums alone: the optimiser's moments, weight decay, the proximal term and layers that
+stay here (`keep_local`), which are clipped and noised like all others because what leaves later is trained on top of
+them, are post-processing. How long the work takes, and whether it fails, is not covered.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aimass.client.optimizer_state import restore_optimizer, store_optimizer
+from aimass.client.local_state import Section, pack_state, unpack_state
+from aimass.client.optimizer_state import OPTIMIZER, moments_of, restore_optimizer
+from aimass.client.own_layers import OWN, own_of
 from aimass.client.private_checks import require_private
 from aimass.client.private_gradients import ClippedSums, row_losses, trained
 from aimass.client.private_metrics import measures_of, noised_metrics
@@ -96,8 +99,9 @@ class PrivateTrainer:
         model = self._task.build()
         load_parameters(model, parameters)
         model.to(self._device).train()
-        state = self._optimise(model, shard, local_state, settings, privacy)
+        moments = self._optimise(model, shard, unpack_state(local_state).get(OPTIMIZER, {}), settings, privacy)
         _keep_the_rest(model, parameters)
+        state = pack_state({OPTIMIZER: moments, OWN: own_of(model, settings.keep_local)})
         return PrivatelyTrained(update_of(model, parameters, 1.0, settings), state, settings.steps)
 
     def evaluate(self, shard: Shard, parameters: Blob, setting: MetricNoise) -> Contribution:
@@ -121,15 +125,15 @@ class PrivateTrainer:
         self,
         model: torch.nn.Module,
         shard: Shard,
-        local_state: bytes,
+        moments: Section,
         settings: TrainSettings,
         privacy: PrivacySettings,
-    ) -> bytes:
+    ) -> Section:
         parameters = list(trained(model).values())
         anchors = [parameter.detach().clone() for parameter in parameters] if settings.proximal_mu else None
         optimizer = optimizer_of(parameters, settings)
-        if settings.keep_optimizer and local_state:
-            restore_optimizer(optimizer, Blob(local_state))
+        if settings.keep_optimizer:
+            restore_optimizer(optimizer, moments)
         rows = _Rows(self._task, shard, self._device)
         sums = ClippedSums(model, privacy.clip)
         noise = self._noise(grid_noise(privacy, sums.count))
@@ -148,7 +152,7 @@ class PrivateTrainer:
                     parameter.grad.add_(parameter.detach() - anchors[place], alpha=settings.proximal_mu)
             optimizer.step()
         sums.close()
-        return store_optimizer(optimizer) if settings.keep_optimizer else b""
+        return moments_of(optimizer) if settings.keep_optimizer else {}
 
 
 def _sampler(shard: Shard, settings: TrainSettings, privacy: PrivacySettings, token: Token) -> Sampler:

@@ -98,7 +98,7 @@ def release(
     if accounted:
         _check_accounted(step, private)
     contribution = decode_contribution(Blob(child_bytes))
-    expected = _expected(step, contribution, model)
+    expected = _expected(plan, step, contribution, model)
     check_contribution(contribution, expected, Limits(norm=policy.bounds.norm))
     for process in applied.values():
         contribution = process(contribution)
@@ -233,10 +233,10 @@ def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.asarray(array) for name, array in tensors.items()}
 
 
-def _expected(step: Step, contribution: Contribution, model: Layout) -> Shapes:
-    """What a step may hold: in training an update of the model, nothing under `preprocess.`."""
+def _expected(plan: Plan, step: Step, contribution: Contribution, model: Layout) -> Shapes:
+    """What a step may hold: in training an update of the model, nothing of it that stays here."""
     if step.kind is StepKind.TRAIN:
-        return {"update": update_shapes(model)}
+        return {"update": update_shapes(model, plan.train.keep_local)}
     if step.kind is StepKind.EVALUATE:
         return {}
     # An analysis sends its one group, by its own name; its tensors are those of approved code.

@@ -9,10 +9,14 @@ from pathlib import Path
 from aimass.client.release import Beside
 from aimass.client.session import Session, Work
 from aimass.proto.durable import Durability, fsync_folder, make_folder, remove_file, write_file, write_parts
+from aimass.proto.errors import AimassError
 from aimass.proto.hashing import file_digest
+from aimass.proto.plan import Plan
+from aimass.proto.step import Step
+from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json, decode_json
 
-__all__ = ["RunFolder", "run_folders"]
+__all__ = ["RunFolder", "lacking", "run_folders"]
 
 
 class RunFolder:
@@ -91,6 +95,17 @@ class RunFolder:
         path.touch(mode=0o600)
         return path
 
+    def drop_broken_state(self) -> bool:
+        """Forget a local state that cannot be read; whether there was one."""
+        if not (data := self.local_state.read_bytes()):
+            return False
+        try:
+            Blob(data)
+        except AimassError:
+            self.local_state.unlink()
+            return True
+        return False
+
     def _new_state(self, index: int) -> Path:
         return self._folder / f"step-{index}.local-state"
 
@@ -112,6 +127,18 @@ class RunFolder:
     def remove(self) -> None:
         """Forget the run."""
         shutil.rmtree(self._folder)
+
+
+def lacking(folder: RunFolder, plan: Plan, step: Step) -> Iterator[str]:
+    """What a person should know of the local state that a step begins with; nothing where all is well."""
+    if folder.drop_broken_state():
+        yield "what was kept between the steps cannot be read: it is dropped, and the step begins without it"
+    own = ", ".join(plan.train.keep_local)
+    if own and step.round > 1 and not folder.local_state.stat().st_size:
+        yield (
+            f"no layers of its own ({own}) are kept here: this partner is new to the run, or they were lost. "
+            "They begin as the global model has them"
+        )
 
 
 def run_folders(state: Path, durability: Durability) -> Iterator[RunFolder]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aimass.client import trainer
 from aimass.client.analyses import analyse, analyse_privately
+from aimass.client.own_layers import personal
 from aimass.client.shards import Shard
 from aimass.client.worker_protocol import Order
 from aimass.privacy.dp.streams import NoiseStream
@@ -39,6 +40,8 @@ class Trainee:
     def do(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> Done:
         """The first input is the model. Without a privacy of its kind an order is done without: no private step."""
         privacy, model = order.privacy, inputs[0]
+        if order.kind in (StepKind.TRAIN, StepKind.EVALUATE):
+            model = personal(model, state, order.train.keep_local)
         match order.kind:
             case StepKind.TRAIN if privacy is not None:
                 made = self._privately().train(shard, model, state, order.train, privacy)

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from aimass.client.optimizer_state import restore_optimizer, store_optimizer
+from aimass.client.local_state import Section, pack_state, unpack_state
+from aimass.client.optimizer_state import OPTIMIZER, moments_of, restore_optimizer
+from aimass.client.own_layers import OWN, own_of
 from aimass.client.shards import Shard
 from aimass.proto.contribution import Contribution, Group, Metric, group_norm
 from aimass.proto.errors import BadInput
+from aimass.proto.own_layers import is_own
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.task import Task, load_parameters
 from aimass.proto.tensors import Blob
@@ -68,7 +71,8 @@ def train(
     """Local training from `parameters`: the group `update` holds new minus old of every trained tensor.
 
     `local_state` is what the participant keeps between steps (empty at first, and always where the settings keep
-    nothing); what is returned replaces it once the contribution was counted. With `proximal_mu` the objective gains
+    nothing); what is returned replaces it once the contribution was counted. Own layers are expected in `parameters`
+    (see `own_layers.personal`). With `proximal_mu` the objective gains
     mu/2 ||w - w_global||^2 (FedProx, Li et al. 2020, eq. 2). Raises `BadInput` where the loss is not finite or the
     settings do not fit the shard.
     """
@@ -76,17 +80,22 @@ def train(
     model = task.build()
     load_parameters(model, parameters)
     model.to(device).train()
-    state = _optimise(task, model, shard, settings, seed, device, local_state)
+    moments = _optimise(task, model, shard, settings, seed, device, unpack_state(local_state).get(OPTIMIZER, {}))
     weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
-    return update_of(model, parameters, weight, settings), state
+    state = {OPTIMIZER: moments, OWN: own_of(model, settings.keep_local)}
+    return update_of(model, parameters, weight, settings), pack_state(state)
 
 
 def update_of(model: torch.nn.Module, parameters: Blob, weight: float, settings: TrainSettings) -> Contribution:
-    """What training did: new minus old. Raises `BadInput` where a parameter is not finite."""
+    """What training did to all that is not the participant's own: new minus old.
+
+    Raises `BadInput` where a parameter is not finite.
+    """
     with torch.no_grad():
-        update = {name: _difference(value, parameters.torch(name)) for name, value in _contributed(model).items()}
+        changed = {name: _difference(value, parameters.torch(name)) for name, value in _contributed(model).items()}
+        update = {name: value for name, value in changed.items() if not is_own(name, settings.keep_local)}
     group = Group(weight, update)
-    if not math.isfinite(group_norm(group)):
+    if not math.isfinite(group_norm(Group(weight, changed))):
         raise BadInput(
             "training diverged: a parameter is not finite",
             code="trainer.diverged",
@@ -133,15 +142,15 @@ def _optimise(
     settings: TrainSettings,
     seed: bytes,
     device: str,
-    local_state: bytes,
-) -> bytes:
+    moments: Section,
+) -> Section:
     labels = torch.from_numpy(shard.train.labels).to(device)
     inputs = tuple(argument.to(device) for argument in task.inputs(shard.train))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     anchors = [parameter.detach().clone() for parameter in trained] if settings.proximal_mu else []
     optimizer = optimizer_of(trained, settings)
-    if settings.keep_optimizer and local_state:
-        restore_optimizer(optimizer, Blob(local_state))
+    if settings.keep_optimizer:
+        restore_optimizer(optimizer, moments)
     for rows in _batches(len(labels), settings, seed):
         index = torch.from_numpy(rows).to(device)
         optimizer.zero_grad(set_to_none=True)
@@ -153,7 +162,7 @@ def _optimise(
         if settings.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(trained, settings.gradient_clip)
         optimizer.step()
-    return store_optimizer(optimizer) if settings.keep_optimizer else b""
+    return moments_of(optimizer) if settings.keep_optimizer else {}
 
 
 def optimizer_of(parameters: list[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:

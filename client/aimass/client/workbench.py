@@ -19,7 +19,7 @@ from aimass.client.partner import Partner
 from aimass.client.policy import Policy
 from aimass.client.private_terms import trained_elements, units_of
 from aimass.client.release import Released, release
-from aimass.client.run_folder import RunFolder
+from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import Refused, WrongState
@@ -171,6 +171,7 @@ class Workbench:
         order = order_of(plan, step, rows.manifest.participant)
         layout = Blob(map_file(inputs[0])).layout
         debit = await self._debited(plan, step, layout, rows)
+        await asyncio.to_thread(self._tell_of_state, plan, step)
         made = await self._made(plan, order, inputs, rows, 1 if debit is not None else _TRIES)
         watch.lap("worked")
         released = await asyncio.to_thread(self._released, made, plan, step, layout, rows)
@@ -181,6 +182,10 @@ class Workbench:
             step_log.warning("beyond the lanes that the plan has: %s", "; ".join(released.lost))
         state = bytes(made.state) if step.kind is StepKind.TRAIN else b""
         return Product(released, state, debit, made.private_steps)
+
+    def _tell_of_state(self, plan: Plan, step: Step) -> None:
+        for sentence in lacking(self._folder, plan, step):
+            about(log, self._run_id, step.index).warning("%s", sentence)
 
     async def _fetched(self, digest: str) -> Path:
         """Where an input of a step stands here, fetched where it does not yet."""

@@ -6,10 +6,12 @@ and then to the nearest even, as torch does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
+from aimass.proto.own_layers import is_own
 from aimass.proto.tensors import Array, Layout, numpy_dtype
 
 __all__ = ["FLOATS", "INTEGERS", "as_float64", "dtype_name", "from_float64", "moved", "update_shapes"]
@@ -73,14 +75,16 @@ def _bfloat16_bits(values: Array) -> Array:
     return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype(np.uint16)
 
 
-def update_shapes(model: Layout) -> dict[str, tuple[str, tuple[int, ...]]]:
+def update_shapes(model: Layout, keep_local: Sequence[str] = ()) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Element type and shape by name of an update of `model`: new minus old of all that training may change.
 
     Floating tensors keep their type and integers (counters of batches) are differences in I64. What the federation
-    learns in a step of its own, `preprocess.*`, and truth values are not trained.
+    learns in a step of its own, `preprocess.*`, and truth values are not trained; what matches `keep_local` is trained
+    and stays at the participant (see `own_layers`).
     """
     return {
         spec.name: (spec.dtype if spec.dtype in FLOATS else "I64", spec.shape)
         for spec in model.tensors
         if spec.dtype in (*FLOATS, *INTEGERS) and not spec.name.startswith("preprocess.")
+        if not is_own(spec.name, keep_local)
     }

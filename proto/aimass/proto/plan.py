@@ -190,6 +190,11 @@ def _check_distributed(plan: Plan | PlanDraft) -> None:
         raise ValueError("`secure.noise` needs one group: its noise is made for the sum of all")
     if secure.noise.members < secure.min_cohort:
         raise ValueError(f"`secure.noise.members` is less than the {secure.min_cohort} of `secure.min_cohort`")
+    if train.keep_local:
+        raise ValueError(
+            "`secure.noise` is planned, and accounted for, on all numbers of a model: leave `train.keep_local` out, or "
+            "protect rows or persons with `privacy`, which goes with it"
+        )
     if secure.noise.delta * secure.noise.members > 1:
         raise ValueError("`secure.noise.delta` is above one in `secure.noise.members`: it would promise nothing")
 

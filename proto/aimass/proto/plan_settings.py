@@ -31,6 +31,7 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=127)]
 
 
 class TrainSettings(Value, frozen=True):
@@ -39,6 +40,10 @@ class TrainSettings(Value, frozen=True):
     Exactly one of `epochs` (passes over the training rows) and `steps` (optimiser steps) is given. `proximal_mu` is
     the FedProx coefficient (Li et al. 2020, eq. 2). `weight` is what a contribution counts for: its training rows, or
     one. `keep_optimizer` keeps the optimiser's moments at the partner from one counted step to the next.
+
+    Tensors whose names match a pattern of `keep_local` (`head.*`) are each partner's own: they are trained there, take
+    the place of the global ones there, in training and evaluation, and never leave (FedPer, Arivazhagan et al. 2019;
+    LG-FedAvg, Liang et al. 2020). The global model keeps its first values of them.
     """
 
     batch_size: Count
@@ -52,6 +57,7 @@ class TrainSettings(Value, frozen=True):
     gradient_clip: Rate | None = None
     weight: Literal["rows", "one"] = "rows"
     keep_optimizer: bool = False
+    keep_local: Annotated[tuple[Pattern, ...], msgspec.Meta(max_length=100)] = ()
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):

@@ -156,7 +156,7 @@ class Contributions:
 
         def expected() -> ExpectedGroups:
             driver = self._engine.drivers[run.plan.stages[run.stage].driver]
-            return driver.expects(step, Blob(self._blobs.open(step.inputs[0])).layout)
+            return driver.expects(step, Blob(self._blobs.open(step.inputs[0])).layout, run.plan)
 
         try:
             return await asyncio.to_thread(expected)

@@ -14,6 +14,7 @@ from aimass.privacy.secagg.rounds import lanes_of, ppm
 from aimass.proto.elements import FLOATS
 from aimass.proto.errors import BadInput, Conflict, NotFound
 from aimass.proto.logs import about
+from aimass.proto.own_layers import check_keep_local
 from aimass.proto.plan import Plan, SecureSettings, decode_plan, plan_digest
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Blobs
@@ -126,7 +127,11 @@ def cohort(plan: Plan, roster: Roster) -> tuple[str, ...]:
 
 
 def _check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout, names: Sequence[str]) -> None:
-    """Every driver accepts its stage, and the model has what the first steps of each expect, in secret if need be."""
+    """Every driver accepts its stage, and the model has what the first steps of each expect, in secret if need be.
+
+    What partners keep to themselves is there too, and leaves something to share.
+    """
+    check_keep_local(layout, plan.train.keep_local)
     for index, stage in enumerate(plan.stages):
         driver = drivers[stage.driver]
         driver.check(plan, stage)
@@ -140,7 +145,7 @@ def _check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout, name
         context = run_machine.context(probe)
         proposed = driver.next(driver.start(context, plan.model), context)
         for step in proposed if isinstance(proposed, tuple) else ():
-            groups = driver.expects(step, layout)
+            groups = driver.expects(step, layout, plan)
             if plan.secure is not None:
                 _check_lanes(plan, plan.secure, step, groups)
 

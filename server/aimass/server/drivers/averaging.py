@@ -85,11 +85,11 @@ class Averaging:
             ),
         )
 
-    def expects(self, step: Step, layout: Layout) -> ExpectedGroups:
-        """Training: an update of the model. Evaluation: metrics alone."""
+    def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
+        """Training: an update of what partners do not keep to themselves. Evaluation: metrics alone."""
         if step.kind is StepKind.EVALUATE:
             return {}
-        return {GROUP: update_shapes(layout)}
+        return {GROUP: update_shapes(layout, plan.train.keep_local)}
 
     def receive(self, state: AveragingState, result: StepResult, models: Models, context: Context) -> AveragingState:
         """After training the averaged model; after evaluation, whether to stop early."""

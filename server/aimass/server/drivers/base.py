@@ -164,8 +164,8 @@ class Driver(Protocol):
         """The steps to open now, all of them results of `state` alone; or that the stage is done."""
         ...
 
-    def expects(self, step: Step, layout: Layout) -> ExpectedGroups:
-        """Groups, tensors, dtypes and shapes of a contribution to `step`, from the layout of its model."""
+    def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
+        """Groups, tensors, dtypes and shapes of a contribution to a `plan`'s step, from the layout of its model."""
         ...
 
     def receive(self, state: Any, result: StepResult, models: Models, context: Context) -> Any:

@@ -69,7 +69,7 @@ class Statistics:
             ),
         )
 
-    def expects(self, step: Step, layout: Layout) -> ExpectedGroups:
+    def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         """Three float64 vectors, an element for each numeric column."""
         shift = layout.by_name.get("preprocess.shift")
         if shift is None:
