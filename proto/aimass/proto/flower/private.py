@@ -1,0 +1,179 @@
+"""What Flower apps need of flwr that has no public name, for both sides; nothing else here imports such names.
+
+flwr belongs to the extra `aimass[flower]` and loads when it is needed. Its next series may move any of these names:
+`tests/proto/flower/test_private.py` fails first then, and says which.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from aimass.proto.errors import BadInput, NotInstalled, VersionRefused
+
+if TYPE_CHECKING:
+    from flwr.app import Message, RecordDict
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
+
+__all__ = [
+    "SERIES",
+    "SERVER_NODE",
+    "check_installed",
+    "from_legacy",
+    "identify",
+    "instruction",
+    "load_client_app",
+    "load_server_app",
+    "named",
+    "takes_legacy",
+    "to_legacy",
+]
+
+App = TypeVar("App")
+
+SERIES: Final = "1.41"
+"""The series of flwr that the names below were tried with."""
+
+SERVER_NODE: Final = 1
+"""The node id of the server's side, as flwr gives it."""
+
+_TTL_S: Final = 43_200.0
+_INSTALL: Final = "Type `pip install 'aimass[flower]'`."
+
+
+def check_installed() -> None:
+    """Raise `NotInstalled` where flwr is missing, `VersionRefused` where it is of another series."""
+    try:
+        version = metadata.version("flwr")
+    except metadata.PackageNotFoundError:
+        raise NotInstalled("Flower apps need flwr", code="flower.missing", cure=_INSTALL) from None
+    if not version.startswith(f"{SERIES}."):
+        raise VersionRefused(
+            "this flwr is of another series", code="flower.series", value=version, limit=f"{SERIES}.*", cure=_INSTALL
+        )
+
+
+def identify(run_id: int, node_id: int) -> None:
+    """Say whose messages this process builds: flwr keeps that for the whole process, so one app runs in it."""
+    from flwr.supercore.task_identity import TaskIdentity  # noqa: PLC0415
+
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, node_id, 0
+
+
+def load_client_app(reference: str, folder: Path) -> ClientApp:
+    """The app at `module:attribute` below `folder`, which goes onto `sys.path`; loading runs its code.
+
+    Raises `BadInput` for a reference that leads to no ClientApp, and what the app's modules raise.
+    """
+    from flwr.clientapp import ClientApp  # noqa: PLC0415
+
+    return _load(reference, folder, ClientApp)
+
+
+def load_server_app(reference: str, folder: Path) -> ServerApp:
+    """As `load_client_app`, for a ServerApp."""
+    from flwr.serverapp import ServerApp  # noqa: PLC0415
+
+    return _load(reference, folder, ServerApp)
+
+
+def _load(reference: str, folder: Path, kind: type[App]) -> App:
+    from flwr.supercore.object_ref import load_app  # noqa: PLC0415
+
+    try:
+        app = load_app(reference, LookupError, folder)
+    except LookupError as error:
+        raise _no_app(reference, kind) from error
+    if not isinstance(app, kind):
+        raise _no_app(reference, kind)
+    return app
+
+
+def _no_app(reference: str, kind: type) -> BadInput:
+    return BadInput(
+        f"the app has no {kind.__name__} there",
+        code="flower.reference",
+        value=reference,
+        limit="module:attribute, as [tool.flwr.app.components] of pyproject.toml names it",
+    )
+
+
+def instruction(content: RecordDict, message_type: str, run_id: int, node_id: int, message_id: str) -> Message:
+    """A message of the server's as it comes to a node, sent now; replies to it carry `message_id`."""
+    from flwr.app import Metadata  # noqa: PLC0415
+    from flwr.app.message import make_message  # noqa: PLC0415
+    from flwr.supercore.date import now  # noqa: PLC0415
+
+    about = Metadata(
+        run_id=run_id,
+        message_id=message_id,
+        src_node_id=SERVER_NODE,
+        dst_node_id=node_id,
+        reply_to_message_id="",
+        group_id="",
+        created_at=now().timestamp(),
+        ttl=_TTL_S,
+        message_type=message_type,
+    )
+    return make_message(about, content)
+
+
+def named(message: Message, message_id: str) -> Message:
+    """The message with its id, which flwr leaves empty for whoever carries it to fill in."""
+    message.metadata.__dict__["_message_id"] = message_id
+    return message
+
+
+def takes_legacy(app: ClientApp) -> bool:
+    """Whether the app was made from a `client_fn` (NumPyClient): it then understands legacy records alone."""
+    return app._call is not None  # noqa: SLF001  (flwr keeps it nowhere else)
+
+
+_INS: Final = {"train": "fitins", "evaluate": "evaluateins"}
+
+
+def to_legacy(message_type: str, content: RecordDict) -> RecordDict:
+    """Content of the newer strategies (`arrays`, `config`) as a `client_fn` reads it; legacy content as it is."""
+    from flwr.app import ConfigRecord, RecordDict  # noqa: PLC0415
+
+    name = _INS.get(message_type)
+    if name is None or f"{name}.parameters" in content:
+        return content
+    if len(content.array_records) != 1:
+        raise BadInput(
+            "a NumPyClient takes one array record", code="flower.legacy", value=len(content.array_records), limit=1
+        )
+    (arrays,) = content.array_records.values()
+    config = {key: value for record in content.config_records.values() for key, value in record.items()}
+    return RecordDict({f"{name}.parameters": arrays, f"{name}.config": ConfigRecord(config)})
+
+
+def from_legacy(message_type: str, sent: RecordDict, reply: RecordDict) -> RecordDict:
+    """A `client_fn`'s reply to `sent`, newer content that `to_legacy` translated, as the newer strategies read it.
+
+    The arrays take the names of those that were sent, in their order: a NumPyClient knows none. Of the metrics, those
+    that are numbers go with the count of examples, as strategies weigh by it; the others go in a record of their own.
+    """
+    from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict  # noqa: PLC0415
+
+    name = {"train": "fitres", "evaluate": "evaluateres"}[message_type]
+    told = reply.config_records[f"{name}.metrics"]
+    numbers = {key: value for key, value in told.items() if type(value) in (int, float)}
+    numbers["num-examples"] = reply.metric_records[f"{name}.num_examples"]["num_examples"]
+    content = RecordDict()
+    if message_type == "train":
+        (names,) = sent.array_records.values()
+        made = list(reply.array_records[f"{name}.parameters"].values())
+        if len(made) != len(names):
+            raise BadInput(
+                "a NumPyClient gave another number of arrays", code="flower.legacy", value=len(made), limit=len(names)
+            )
+        content["arrays"] = ArrayRecord(dict(zip(names, made, strict=True)))
+    else:
+        numbers["loss"] = reply.metric_records[f"{name}.loss"]["loss"]
+    content["metrics"] = MetricRecord(numbers)
+    if others := {key: value for key, value in told.items() if key not in numbers}:
+        content["config"] = ConfigRecord(others)
+    return content
