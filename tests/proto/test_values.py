@@ -131,7 +131,9 @@ def test_a_cohort_names_nobody_twice_and_asks_for_no_more_than_it_names() -> Non
 
 def test_a_draft_becomes_the_plan_that_it_says() -> None:
     fields = {
-        name: value for name, value in msgspec.to_builtins(PLAN).items() if name not in ("task", "model", "format")
+        name: value
+        for name, value in msgspec.to_builtins(PLAN).items()
+        if name not in ("task", "model", "schema", "format")
     }
     draft = convert(PlanDraft, fields | {"task": "heart"}, "the draft")
     assert draft.complete("1" * 64, "0" * 64) == PLAN

@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from aimass.proto.errors import BadInput
+from aimass.proto.manifest import Schema
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.plan_settings import (
     AdaptiveClip,
@@ -81,7 +82,8 @@ class Plan(Value, frozen=True):
     """Everything that decides what a run computes. Equal plans over equal shards end in the same model, bit for bit.
 
     `seed` starts the first model and every partner's random streams. `model` is the digest of the first model's
-    safetensors blob, which the submitter builds from the task and the seed.
+    safetensors blob, which the submitter builds from the task and the seed. `schema` is the task's own, for analyses
+    that ask about its columns: all sides take names, bounds and categories from it.
     """
 
     name: Name
@@ -96,9 +98,12 @@ class Plan(Value, frozen=True):
     cohort: Cohort = Cohort()
     secure: SecureSettings | None = None
     privacy: PrivacySettings | None = None
+    schema: Schema | None = None
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:
+        if self.schema is not None and self.schema.name != self.data_schema:
+            raise ValueError(f"`schema` is {self.schema.name}, and `data_schema` {self.data_schema}")
         _check_secure(self)
         _check_privacy(self)
 
@@ -122,8 +127,8 @@ class PlanDraft(Value, frozen=True):
         _check_secure(self)
         _check_privacy(self)
 
-    def complete(self, task_digest: str, model_digest: str) -> Plan:
-        """The plan that this draft becomes with the task's digest and the first model's."""
+    def complete(self, task_digest: str, model_digest: str, schema: Schema | None = None) -> Plan:
+        """The plan that this draft becomes with the task's digest and schema, and the first model's digest."""
         return Plan(
             name=self.name,
             task=TaskRef(name=self.task, digest=task_digest),
@@ -137,6 +142,7 @@ class PlanDraft(Value, frozen=True):
             cohort=self.cohort,
             secure=self.secure,
             privacy=self.privacy,
+            schema=schema,
         )
 
 

@@ -44,7 +44,7 @@ class Step(Value, frozen=True):
     At the deadline a step without its quorum waits `grace_s` longer. `carried` are partners that are not asked because
     they are late with an earlier step, whose index it gives: what they bring counts here. `clip` is the L2 norm of an
     update where the plan's noise adapts it; 0 is the plan's own. It decides over precision and never over privacy, as
-    noise is a multiple of it.
+    noise is a multiple of it. A step that is not `required` closes without its quorum too: then it counts nothing.
     """
 
     index: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -61,6 +61,7 @@ class Step(Value, frozen=True):
     grace_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     carried: dict[Name, Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]] = {}
     clip: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    required: bool = True
 
     def __post_init__(self) -> None:
         if list(self.participants) != sorted(set(self.participants)):
@@ -75,6 +76,8 @@ class Step(Value, frozen=True):
             raise ValueError("`carried` names a step that is not an earlier one")
         if not set(self.addressed) <= set(self.participants):
             raise ValueError("`addressed` names somebody who does not take part")
+        if not self.required and self.kind not in (StepKind.ANALYSE, StepKind.QUERY):
+            raise ValueError("only analyses and queries may be not `required`")
         if bool(self.purpose) != (self.kind in (StepKind.ANALYSE, StepKind.QUERY)):
             raise ValueError("`purpose` belongs to analyses and queries, and to them alone")
 

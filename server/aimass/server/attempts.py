@@ -316,6 +316,9 @@ def _closed(state: StepState, reason: str, keep: Collection[str] = ()) -> Outcom
 
 
 def _failed(state: StepState, why: str) -> Outcome:
+    if not state.step.required:
+        state, told = _closed(state, f"step.too_few: {why}")
+        return msgspec.structs.replace(state, counted=()), (*told, Close(counted=()))
     missing = "; ".join(
         f"{name}: {slot.reason or slot.state}"
         for name, slot in sorted(state.slots.items())

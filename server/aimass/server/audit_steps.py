@@ -159,7 +159,7 @@ def _asked(cohort: Cohort, steps: Steps, invited: frozenset[str]) -> Iterator[st
             yield f"{what}: not all that were there were asked"
         if sorted([*body.contributions, *body.others]) != sorted([*step.participants, *step.carried]):
             yield f"{what}: what became of a partner that was asked is not told, or of one that was not asked is"
-        if len(body.contributions) < max(step.quorum, cohort.quorum):
+        if len(body.contributions) < max(step.quorum, cohort.quorum) and (step.required or body.contributions):
             yield f"{what}: fewer than the quorum were counted"
 
 
@@ -250,6 +250,8 @@ def _secret(secure: SecureSettings | None, steps: Steps) -> Iterator[str]:
     """Sums are made in secret where the plan says so, and nowhere else, over enough partners, each in one of them."""
     for _, body in steps:
         what = f"step {body.step.index}"
+        if not body.step.required and not body.contributions:
+            continue  # (no sum was used)
         if bool(body.secure) != (secure is not None):
             yield f"{what}: it was {'' if body.secure else 'not '}summed in secret, and the plan says otherwise"
         if secure is None or not body.secure:

@@ -19,8 +19,11 @@ def after_step(run: Run, closed: StepState) -> tuple[Run, tuple[TellStanding, ..
     """Count who brought something to `closed` and who did not; exclude whoever has failed too often in a row.
 
     Whose late work is still to count has not failed, nor has who was told that enough others were faster, or that the
-    secure sum failed without its fault. As many partners as the quorum needs always stay.
+    secure sum failed without its fault. A step that is not required may be refused. As many partners as the quorum
+    needs always stay.
     """
+    if not closed.step.required:
+        return run, ()
     members = dict(run.participants)
     for name, slot in closed.slots.items():
         member = members[name]

@@ -232,7 +232,8 @@ StepEvent = Stored | Refused | Failed | Left | Lost | TimeUp | Ready | AttemptEn
 
 
 class Close(Value, frozen=True):
-    """Reduce these contributions, in this order of names, and commit."""
+    """Reduce these contributions, in this order of names, and commit; none of a step that is not required and has no
+    quorum."""
 
     counted: tuple[str, ...]
 
@@ -351,6 +352,11 @@ def _close(state: StepState, reason: str) -> tuple[StepState, tuple[StepAction, 
     waiting = sorted(name for name, slot in state.slots.items() if slot.state is SlotState.ASKED)
     slots = state.slots | {name: Slot(state=SlotState.LATE, reason=reason) for name in waiting}
     told = tuple(Closed(partner=name, reason=reason) for name in waiting)
+    if len(counted) < state.step.quorum and not state.step.required:
+        few = f"step.too_few: {len(counted)} of {state.step.quorum} contributions needed came, and none is used"
+        unused = {"state": SlotState.REFUSED, "reason": few, "digest": ""}
+        slots |= {name: msgspec.structs.replace(slots[name], **unused) for name in counted}
+        return msgspec.structs.replace(state, slots=slots, counted=()), (*told, Close(counted=()))
     if len(counted) < state.step.quorum:
         missing = "; ".join(
             f"{name}: {slot.reason or slot.state}" for name, slot in sorted(slots.items()) if not slot.digest

@@ -104,7 +104,7 @@ def tried(
     """
     with tempfile.TemporaryDirectory() as folder:
         blobs = FileBlobs(Path(folder))
-        plan = _plan(draft, seed, blobs.put([first_model(task, seed)]))
+        plan = _plan(draft, task, seed, blobs.put([first_model(task, seed)]))
         protect = (lambda made: made) if noise is None else noise.protect(len(shards))
         evaluations = simulate(plan, task, shards, blobs, progress, protect).evaluations
     if not evaluations or not evaluations[-1].metrics:
@@ -168,8 +168,8 @@ def _spread(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float
     }
 
 
-def _plan(draft: PlanDraft, seed: int, model: str) -> Plan:
-    plan = draft.complete(_NO_DIGEST, model)
+def _plan(draft: PlanDraft, task: Task, seed: int, model: str) -> Plan:
+    plan = draft.complete(_NO_DIGEST, model, task.schema)
     # The rows need no protection: what is learnt with noise is measured without.
     privacy = None if plan.privacy is None else msgspec.structs.replace(plan.privacy, metrics=None)
     return msgspec.structs.replace(
