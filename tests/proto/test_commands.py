@@ -26,7 +26,7 @@ GROUPS = {
     "plan": ["check"],
     "model": ["list", "show", "export"],
     "task": ["list", "digest", "new", "check"],
-    "data": ["list", "get"],
+    "data": ["list", "get", "partition"],
 }  # fmt: skip
 COMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 

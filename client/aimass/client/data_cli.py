@@ -1,4 +1,4 @@
-"""`aimass data`: public data sets, fetched once and verified."""
+"""`aimass data`: public data sets, fetched once and verified, and rows dealt to many partners."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ __all__ = ["add_arguments"]
 _EXAMPLE = """examples:
   aimass data list
   aimass data get heart
+  aimass data partition digits --task digits --partners 100 --split dirichlet:0.3 --seed 7 --out shards
+"""
+
+_SPLITTING = """Each partner gets a folder with rows and manifest: `aimass simulate --shards` reads them, and a real
+partner declares the same rows with `aimass client data add`, under the participant and salt of its manifest.
+
 """
 
 
@@ -25,6 +31,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = commands.add_parser("list", help="sets that can be fetched, and those that are here")
     listing.add_argument("--cache", type=Path)
     common(listing, _list)
+    from aimass.proto.sharding import RULES
+
+    deal = commands.add_parser(
+        "partition",
+        help="deal a data set's rows to partners: a folder of shards",
+        description=_SPLITTING + RULES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    deal.add_argument("data", nargs="+", help="CSV or Parquet files, or the name of a set of `aimass data list`")
+    deal.add_argument("--task", required=True, help="whose schema the rows have; its label is what rules look at")
+    deal.add_argument("--out", type=Path, required=True, help="folder to write to")
+    deal.add_argument("--split", default="iid", metavar="RULE", help="see above (iid)")
+    deal.add_argument("--partners", type=int, help="how many")
+    deal.add_argument("--seed", type=int, default=0, help="another seed deals otherwise (0)")
+    deal.add_argument("--smallest", type=int, default=2, help="least rows of a partner under dirichlet (2)")
+    deal.add_argument("--held-out", type=float, default=0.2, help="share of the rows that are never trained on (0.2)")
+    deal.add_argument("--person", metavar="COLUMN", help="column that says whose each row is (default: not known)")
+    deal.add_argument("--cache", type=Path)
+    common(deal, _partition)
 
 
 def _get(args: argparse.Namespace) -> int:
@@ -55,5 +80,30 @@ def _list(args: argparse.Namespace) -> int:
             }
             for item in CATALOG.values()
         ],
+    )
+    return 0
+
+
+def _partition(args: argparse.Namespace) -> int:
+    from aimass.client.data_get import data_files
+    from aimass.proto.sharding import read_split, write_shards
+    from aimass.proto.task import load, locate
+
+    split = read_split(args.split, args.partners, args.seed, args.smallest)
+    files = data_files(args.data, args.cache, lambda text: say(args, text))
+    made = write_shards(
+        load(locate(args.task)).schema, files, split, args.out, held_out=args.held_out, person=args.person
+    )
+    rows = sorted(shard.rows for shard in made.shards)
+    emit(
+        args,
+        {
+            "folder": str(args.out),
+            "split": str(split),
+            "partners": len(rows),
+            "rows": sum(rows),
+            "rows_a_partner": f"{rows[0]} to {rows[-1]}, median {rows[len(rows) // 2]}",
+            "first": list(made.shards[:5]) if not args.json else list(made.shards),
+        },
     )
     return 0

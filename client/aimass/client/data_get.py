@@ -14,16 +14,16 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from aimass.client.data_catalog import Columns, DataSet, entry
+from aimass.client.data_catalog import CATALOG, Columns, DataSet, entry
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
 from aimass.proto.errors import IntegrityError, NotFound, NotInstalled, Unavailable
 from aimass.proto.values import Value, canonical_json, decode_json
 
-__all__ = ["DataRecord", "cache_folder", "cached", "get"]
+__all__ = ["DataRecord", "cache_folder", "cached", "data_files", "get"]
 
 _RECORD: Final = "record.json"
 
@@ -72,6 +72,25 @@ def get(name: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> 
     record = DataRecord(name=name, package=wanted.package, licence=wanted.licence, files=digests)
     write_file(folder / _RECORD, canonical_json(record), UNINTERRUPTED, "data.record", 0o644)
     return folder, record
+
+
+def data_files(
+    named: Sequence[str], cache: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> tuple[Path, ...]:
+    """The files that a person named: by their paths, or all of one set by its name; raises `NotFound` for neither."""
+    if len(named) == 1 and named[0] in CATALOG and not Path(named[0]).exists():
+        folder, record = get(named[0], cache or cache_folder(), say)
+        return tuple(folder / name for name in sorted(record.files))
+    paths = tuple(Path(name) for name in named)
+    for path in paths:
+        if not path.is_file():
+            raise NotFound(
+                "there is no such data file, nor a set of this name",
+                code="data.absent",
+                value=path,
+                limit=", ".join(CATALOG),
+            )
+    return paths
 
 
 def _download(wanted: DataSet, folder: Path) -> None:
