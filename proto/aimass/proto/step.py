@@ -76,8 +76,8 @@ class Step(Value, frozen=True):
             raise ValueError("`carried` names a step that is not an earlier one")
         if not set(self.addressed) <= set(self.participants):
             raise ValueError("`addressed` names somebody who does not take part")
-        if not self.required and self.kind not in (StepKind.ANALYSE, StepKind.QUERY):
-            raise ValueError("only analyses and queries may be not `required`")
+        if not self.required and self.reduce is Reduce.SUM and self.kind in (StepKind.TRAIN, StepKind.EVALUATE):
+            raise ValueError("a sum of training or evaluation is always `required`")
         if bool(self.purpose) != (self.kind in (StepKind.ANALYSE, StepKind.QUERY)):
             raise ValueError("`purpose` belongs to analyses and queries, and to them alone")
 

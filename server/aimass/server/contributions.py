@@ -13,7 +13,7 @@ from aimass.proto.contribution import Limits, check_contribution, decode_contrib
 from aimass.proto.errors import AimassError, Conflict, LimitExceeded, NotFound, Refused, WrongState
 from aimass.proto.logs import about
 from aimass.proto.pages import PartReader
-from aimass.proto.step import Step, StepKind
+from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import Blobs, Spool, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import SubmitHeader
@@ -75,8 +75,8 @@ class Contributions:
         if place is None or header.masked:  # a masked input has the one size of its attempt, which its key has checked
             return
         expected = await self._expected(partner, header, run, place[0])
-        most = most_bytes(expected, self._limits)
-        if header.size > most:
+        most = None if expected is None else most_bytes(expected, self._limits)  # as much as the link takes
+        if most is not None and header.size > most:
             error = LimitExceeded(
                 "more than a contribution to this step can have", code="submit.size", value=header.size, limit=most
             )
@@ -148,13 +148,13 @@ class Contributions:
         self._engine.meters.contributions.add("stored", "")
         step_log.info("contribution %s, %d bytes", watch, header.size)
 
-    async def _expected(self, partner: str, header: SubmitHeader, run: runs.Run, step: Step) -> ExpectedGroups:
+    async def _expected(self, partner: str, header: SubmitHeader, run: runs.Run, step: Step) -> ExpectedGroups | None:
         """What the step's contributions hold. Where this server cannot say it, the run ends, and no partner is blamed.
 
         Raises `WrongState` then: the contribution is not wanted any more.
         """
 
-        def expected() -> ExpectedGroups:
+        def expected() -> ExpectedGroups | None:
             driver = self._engine.drivers[run.plan.stages[run.stage].driver]
             return driver.expects(step, Blob(self._blobs.open(step.inputs[0])).layout, run.plan)
 
@@ -180,10 +180,11 @@ class Contributions:
             )
             await self._engine.give_up(live, error)
 
-    def _check(self, step: Step, expected: ExpectedGroups, data: memoryview) -> None:
+    def _check(self, step: Step, expected: ExpectedGroups | None, data: memoryview) -> None:
         contribution = decode_contribution(Blob(data))
-        # The norm's limit is for updates. Sums over rows are as large as a partner has rows.
-        limits = self._limits if step.kind is StepKind.TRAIN else replace(self._limits, norm=self._limits.metric)
+        # The norm's limit is for updates. Sums over rows are as large as a partner has rows, and a reply is what it is.
+        an_update = step.kind is StepKind.TRAIN and step.reduce is Reduce.SUM
+        limits = self._limits if an_update else replace(self._limits, norm=self._limits.metric)
         check_contribution(contribution, expected, limits, PartReader())
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:

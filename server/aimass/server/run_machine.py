@@ -19,7 +19,7 @@ from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import ParticipantState, RunState, SlotState
 from aimass.server import attempts, standing, steps
 from aimass.server.cohort import candidates
-from aimass.server.drivers.base import Context, Done, Driver, Progress
+from aimass.server.drivers.base import Context, Done, Driver, Listener, Progress
 from aimass.server.runs import (
     Action,
     Ask,
@@ -44,6 +44,7 @@ from aimass.server.runs import (
     Reduce,
     Removed,
     Run,
+    Said,
     TellCarried,
     TellClosed,
     Void,
@@ -108,6 +109,8 @@ def apply(
             return _in_step(run, event, world)
         case Received():
             return _received(run, event, world)
+        case Said():
+            return _said(run, event, world)
         case Change():
             return _changed(run, event, world)
         case Heard():
@@ -176,6 +179,9 @@ def _removed(run: Run, event: Removed, world: _World) -> tuple[Run, tuple[Action
         m.state is not ParticipantState.INVITED for m in run.participants.values()
     ):
         run, more = _joining(run, JoinTimeUp(), world)
+        actions += more
+    if run.state is RunState.RUNNING and not run.open:  # while a driver listens, nobody else looks who is left
+        run, more = _advance(run, world)
         actions += more
     return run, actions
 
@@ -297,6 +303,15 @@ def _received(run: Run, event: Received, world: _World) -> tuple[Run, tuple[Acti
     return run, (Commit(closed=closed, model=event.model), *told, *actions)
 
 
+def _said(run: Run, event: Said, world: _World) -> tuple[Run, tuple[Action, ...]]:
+    """What a driver hears it does at once, or, while a step is open or the run is paused, afterwards."""
+    driver = world.drivers[run.plan.stages[run.stage].driver]
+    if run.state is RunState.WAITING or not isinstance(driver, Listener):
+        return run, ()
+    after = driver.hear(driver_state(run, driver), event.words, context(run))
+    return _advance(_with_state(run, after), world)
+
+
 def _changed(run: Run, event: Change, world: _World) -> tuple[Run, tuple[Action, ...]]:
     match event.change, run.state:
         case "fail", _:
@@ -313,7 +328,10 @@ def _changed(run: Run, event: Change, world: _World) -> tuple[Run, tuple[Action,
 
 def _start_stage(run: Run, drivers: Drivers) -> Run:
     driver = drivers[run.plan.stages[run.stage].driver]
-    state = driver.start(context(run), run.model)
+    return _with_state(run, driver.start(context(run), run.model))
+
+
+def _with_state(run: Run, state: Any) -> Run:
     return msgspec.structs.replace(run, driver=canonical_json(state).decode())
 
 
@@ -333,7 +351,10 @@ def _advance(run: Run, world: _World) -> tuple[Run, tuple[Action, ...]]:
         free, told = list(run.joined), (*told, *given_up)
     chosen = candidates(run.plan.cohort, free, world.here)
     driver = world.drivers[run.plan.stages[run.stage].driver]
-    proposed = driver.next(driver_state(run, driver), dataclasses.replace(context(run), joined=chosen))
+    known = dataclasses.replace(context(run), joined=chosen)
+    if isinstance(driver, Listener):
+        run = _with_state(run, driver.settle(driver_state(run, driver), known))
+    proposed = driver.next(driver_state(run, driver), known)
     if isinstance(proposed, Done):
         run, done = _stage_done(run, proposed, world)
         return run, (*told, *done)
@@ -342,7 +363,7 @@ def _advance(run: Run, world: _World) -> tuple[Run, tuple[Action, ...]]:
         # Partners admitted the plan for its quorum: with fewer left, nobody is asked for a smaller circle.
         run, ended = _end(run, RunState.FAILED, f"{len(run.joined)} of {quorum} partners needed are left")
         return run, (*told, *ended)
-    run, opened = _open(run, proposed, chosen, world.now)
+    run, opened = _open(run, proposed, chosen, world.now) if proposed else (run, ())
     return run, (*told, *opened)
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "Reduce",
     "Removed",
     "Run",
+    "Said",
     "TellCarried",
     "TellClosed",
     "TellStanding",
@@ -209,6 +210,12 @@ class Received(Value, frozen=True):
     model: str
 
 
+class Said(Value, frozen=True):
+    """A program that a driver listens to has said something. The driver alone knows what the words mean."""
+
+    words: str
+
+
 class Change(Value, frozen=True):
     """A person pauses, resumes or stops the run, or the shell gives it up."""
 
@@ -228,7 +235,7 @@ class Behind(Value, frozen=True):
     reason: str
 
 
-Event = Joined | Declined | Removed | Readmitted | JoinTimeUp | InStep | Received | Change | Heard | Behind
+Event = Joined | Declined | Removed | Readmitted | JoinTimeUp | InStep | Received | Said | Change | Heard | Behind
 
 
 class Open(Value, frozen=True):

@@ -124,7 +124,8 @@ class SecureDesk:
     def _lanes(self, live: Live, step: Step) -> LanePlan:
         plan = live.row.run.plan
         driver = self._engine.drivers[plan.stages[live.row.run.stage].driver]
-        return lanes_of(plan, step, driver.expects(step, Blob(self._blobs.open(step.inputs[0])).layout, plan))
+        expected = driver.expects(step, Blob(self._blobs.open(step.inputs[0])).layout, plan)
+        return lanes_of(plan, step, expected or {})
 
     async def form(self, live: Live, index: int, number: int) -> None:
         """Begin an attempt, or go on with it where it has begun; the members are those of the step's state."""

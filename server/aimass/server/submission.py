@@ -147,7 +147,7 @@ def _check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout, name
         for step in proposed if isinstance(proposed, tuple) else ():
             groups = driver.expects(step, layout, plan)
             if plan.secure is not None:
-                _check_lanes(plan, plan.secure, step, groups)
+                _check_lanes(plan, plan.secure, step, groups or {})
 
 
 def _check_lanes(plan: Plan, secure: SecureSettings, step: Step, groups: ExpectedGroups) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.errors import NotFound
@@ -23,6 +23,7 @@ __all__ = [
     "Done",
     "Driver",
     "ExpectedGroups",
+    "Listener",
     "Models",
     "Progress",
     "Replies",
@@ -161,11 +162,17 @@ class Driver(Protocol):
         ...
 
     def next(self, state: Any, context: Context) -> tuple[Step, ...] | Done:
-        """The steps to open now, all of them results of `state` alone; or that the stage is done."""
+        """The steps to open now, all of them results of `state` alone; or that the stage is done.
+
+        No step is for a `Listener` alone: it waits for what it is to hear.
+        """
         ...
 
-    def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
-        """Groups, tensors, dtypes and shapes of a contribution to a `plan`'s step, from the layout of its model."""
+    def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups | None:
+        """Groups, tensors, dtypes and shapes of a contribution to a `plan`'s step, from the layout of its model.
+
+        None: any numbers, as large as the server takes them; for steps that collect.
+        """
         ...
 
     def receive(self, state: Any, result: StepResult, models: Models, context: Context) -> Any:
@@ -178,6 +185,19 @@ class Driver(Protocol):
 
     def progress(self, state: Any, context: Context) -> Progress:
         """Rounds done and planned."""
+        ...
+
+
+@runtime_checkable
+class Listener(Driver, Protocol):
+    """A driver that does what a program says which runs beside the engine: see `runs.Said`. All of it is pure."""
+
+    def hear(self, state: Any, words: str, context: Context) -> Any:
+        """The state after these words; they may come twice."""
+        ...
+
+    def settle(self, state: Any, context: Context) -> Any:
+        """The state where those alone take part that `context` names, before `next` is asked; no step is open."""
         ...
 
 

@@ -1,0 +1,248 @@
+"""The driver of Flower apps as a pure machine: what it hears, what it asks of whom, what it remembers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from aimass.proto.errors import BadInput
+from aimass.proto.plan import Cohort, EarlyStop, Plan, SecureSettings, Stage, TaskRef
+from aimass.proto.step import Reduce, StepKind
+from aimass.proto.values import canonical_json
+from aimass.proto.views import RunState
+from aimass.server import run_machine, runs, steps
+from aimass.server.drivers.base import Listener
+from aimass.server.flower.driver import EMPTY, Flower, driver
+from aimass.server.flower.journal import Exchange, Past, fingerprint
+from tests.support.flower import FOUR, M, Machine, R, exchange, flower_plan
+
+
+def test_it_listens() -> None:
+    assert isinstance(driver, Listener)
+
+
+def test_a_run_without_a_word_waits_with_no_step_open() -> None:
+    machine = Machine(flower_plan())
+    assert machine.run.state is RunState.RUNNING
+    assert not machine.run.open
+    assert not machine.actions
+
+
+def test_an_exchange_is_one_step_that_keeps_the_replies_apart() -> None:
+    machine = Machine(flower_plan(quorum=3))
+    machine.ask(0, exchange(0, 1))
+    step = machine.opened.step
+    assert (step.kind, step.reduce, step.round, step.purpose) == (StepKind.TRAIN, Reduce.COLLECT, 1, "")
+    assert (step.participants, step.inputs, step.addressed) == (FOUR, (M[0], R[1]), {})
+    assert (step.quorum, step.deadline_s) == (3, 60.0)
+
+
+def test_a_query_has_a_purpose_and_a_short_timeout_is_the_deadline() -> None:
+    machine = Machine(flower_plan(quorum=3))
+    machine.ask(0, msgspec.structs.replace(exchange(0, 1, ("east",), StepKind.QUERY), timeout_s=5.0))
+    step = machine.opened.step
+    assert (step.kind, step.purpose, step.quorum, step.deadline_s) == (StepKind.QUERY, "flower", 1, 5.0)
+
+
+def test_messages_of_their_own_are_addressed() -> None:
+    machine = Machine(flower_plan())
+    machine.ask(0, msgspec.structs.replace(exchange(0, 1), addressed={"north": (M[1], R[2])}))
+    assert machine.opened.step.inputs_of("north") == (M[1], R[2])
+    assert machine.opened.step.inputs_of("east") == (M[0], R[1])
+
+
+def test_two_rounds_and_the_end_are_a_golden_journal() -> None:
+    machine = Machine(flower_plan())
+    machine.ask(0, exchange(0, 1))
+    machine.answers(east="a", north="b", south="c", west="d")
+    assert not machine.run.open
+    machine.ask(1, exchange(1, 2, ("east", "west"), StepKind.EVALUATE))
+    machine.answers(east="e", west=ValueError("child.ValueError at app/client.py:3"))
+    machine.finish(M[2])
+    assert machine.run.state is RunState.FINISHED
+    assert machine.run.model == M[2]
+    assert canonical_json(machine.state).decode() == (
+        '{"asked":[],"model":"' + M[1] + '","past":['
+        '{"asked":"' + fingerprint((M[0], R[1])) + '","failures":{},"kind":"train","others":{},'
+        '"partners":["east","north","south","west"],"replies":{'
+        + ",".join(f'"{name}":"{letter * 64}"' for name, letter in zip(FOUR, "abcd", strict=True))
+        + '},"seen":[],"sum":null},'
+        '{"asked":"' + fingerprint((M[1], R[2])) + '","failures":{"west":"child.ValueError at app/client.py:3"},'
+        '"kind":"evaluate","others":{},"partners":["east","west"],"replies":{"east":"' + "e" * 64 + '"},'
+        '"seen":[],"sum":null}],"result":"' + M[2] + '"}'
+    )
+
+
+def test_the_run_keeps_what_the_journal_needs_and_nothing_that_it_only_compares() -> None:
+    machine = Machine(flower_plan())
+    machine.ask(0, exchange(0, 1))
+    assert {M[0], R[1]} <= machine.run.named
+    machine.answers(east="a", north="b", south="c", west="d")
+    assert machine.run.named == {M[0], *(letter * 64 for letter in "abcd")}  # the model is the one that was sent last
+
+
+def test_words_that_come_twice_change_nothing() -> None:
+    machine = Machine(flower_plan())
+    machine.ask(0, exchange(0, 1))
+    before = machine.run
+    machine.ask(0, exchange(0, 1))
+    assert machine.run == before
+    machine.answers(east="a", north="b", south="c", west="d")
+    before = machine.run
+    machine.ask(0, exchange(0, 1))
+    machine.ask(2, exchange(0, 1))  # nor do words out of order
+    assert machine.run == before
+
+
+def test_what_is_asked_while_a_step_is_open_waits_for_its_end() -> None:
+    machine = Machine(flower_plan())
+    machine.ask(0, exchange(0, 1))
+    machine.ask(1, exchange(1, 2))
+    assert machine.opened.step.inputs == (M[0], R[1])
+    machine.answers(east="a", north="b", south="c", west="d")
+    assert machine.opened.step.inputs == (M[1], R[2])
+    assert machine.run.model == M[0]
+
+
+def test_what_is_asked_of_a_run_that_was_paused_is_asked_when_it_goes_on() -> None:
+    machine = Machine(flower_plan())
+    machine.feed(runs.Change(change="pause", reason="pause by op"))
+    machine.ask(0, exchange(0, 1))
+    assert not machine.run.open
+    machine.feed(runs.Change(change="resume", reason="resume by op"))
+    assert machine.opened.step.participants == FOUR
+
+
+def test_who_is_gone_is_an_error_and_a_round_without_anybody_is_over() -> None:
+    machine = Machine(flower_plan())
+    machine.feed(runs.Removed(partner="north", reason="trust.revoked"))
+    machine.ask(0, exchange(0, 1))
+    assert machine.opened.step.participants == ("east", "south", "west")
+    machine.answers(east="a", south="c", west="d")
+    (past,) = machine.state.past
+    assert past.failures == {"north": "flower.absent: this partner does not take part now"}
+    machine.ask(1, exchange(0, 2, ("north",)))
+    assert not machine.run.open
+    assert machine.state.past[1].failures.keys() == {"north"}
+    assert machine.state.past[1].replies == {}
+    assert machine.run.state is RunState.RUNNING
+
+
+def test_where_all_answer_with_errors_the_round_goes_on() -> None:
+    machine = Machine(flower_plan())
+    machine.ask(0, exchange(0, 1))
+    machine.answers(**{name: ValueError("flower.unregistered") for name in FOUR})
+    assert machine.run.state is RunState.RUNNING
+    assert machine.state.past[0].failures == dict.fromkeys(FOUR, "flower.unregistered")
+    machine.ask(1, exchange(0, 2))
+    assert machine.opened.step.index == 1
+
+
+def test_a_reply_of_fewer_than_the_quorum_is_not_used() -> None:
+    machine = Machine(flower_plan(quorum=3))
+    machine.ask(0, exchange(0, 1))
+    machine.answers(east=ValueError("x.y"), north=ValueError("x.y"), south="c", west="d")
+    (past,) = machine.state.past
+    assert past.replies == {}
+    assert past.failures["south"].startswith("step.too_few: 2 of 3")
+
+
+def test_who_does_not_answer_in_time_is_an_error_too() -> None:
+    machine = Machine(flower_plan(quorum=1))
+    machine.ask(0, exchange(0, 1))
+    machine.feed(runs.InStep(index=0, event=steps.Stored(partner="east", digest="a" * 64)))
+    machine.feed(runs.InStep(index=0, event=steps.TimeUp()))
+    machine.reduce()
+    (past,) = machine.state.past
+    assert past.replies == {"east": "a" * 64}
+    assert past.failures["north"].startswith("step.late")
+
+
+def test_where_too_few_are_left_the_run_fails_also_while_nothing_is_open() -> None:
+    machine = Machine(flower_plan(quorum=4))
+    machine.feed(runs.Removed(partner="north", reason="trust.revoked"))
+    assert machine.run.state is RunState.FAILED
+    assert "3 of 4 partners needed are left" in machine.run.reason
+
+
+def test_the_end_is_the_model_that_the_app_gives_or_the_one_that_it_sent_last() -> None:
+    machine = Machine(flower_plan())
+    machine.ask(0, exchange(3, 1))
+    machine.answers(east="a", north="b", south="c", west="d")
+    machine.ask(1, Exchange(kind=StepKind.QUERY, round=1, partners=("east",), inputs=(EMPTY, R[1])))
+    machine.answers(east="e")
+    machine.finish()
+    assert machine.run.model == M[3]
+    assert machine.run.reason == "the Flower app has ended"
+
+
+def test_an_end_while_a_step_is_open_waits_for_it() -> None:
+    machine = Machine(flower_plan())
+    machine.ask(0, exchange(0, 1))
+    machine.finish(M[5])
+    assert machine.run.state is RunState.RUNNING
+    machine.answers(east="a", north="b", south="c", west="d")
+    assert (machine.run.state, machine.run.model) == (RunState.FINISHED, M[5])
+
+
+def test_a_run_before_its_start_hears_nothing() -> None:
+    plan = flower_plan()
+    run = runs.Run(
+        run_id="ab" * 16, plan=plan, model=plan.model, participants={name: runs.Participant() for name in FOUR}
+    )
+    words = canonical_json(exchange(0, 1)).decode()
+    assert run_machine.apply(run, runs.Said(words=words), {"flower": driver}, 1.0) == (run, ())
+
+
+def test_progress_counts_rounds_of_training() -> None:
+    machine = Machine(flower_plan(rounds=3))
+    machine.ask(0, exchange(0, 1))
+    machine.answers(east="a", north="b", south="c", west="d")
+    machine.ask(1, exchange(0, 2, kind=StepKind.EVALUATE))
+    machine.answers(east="a", north="b", south="c", west="d")
+    told = run_machine.progress(machine.run, {"flower": driver})
+    assert (told.round, told.rounds) == (1, 3)
+
+
+def test_a_secure_exchange_is_one_sum() -> None:
+    secure = SecureSettings(profile="hbc")
+    machine = Machine(flower_plan(quorum=3, secure=secure))
+    machine.ask(0, exchange(0, 1))
+    assert machine.opened.step.reduce is Reduce.SUM
+    assert machine.opened.attempts is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda plan: {"task": TaskRef(name="heart", digest="0" * 64)}, "a task"),
+        (lambda plan: {"stages": (*plan.stages, Stage(driver="averaging"))}, "other stages"),
+        (lambda plan: {"model": "1" * 64}, "a first model"),
+        (lambda plan: {"early_stop": EarlyStop(metric="loss")}, "early_stop"),
+        (lambda plan: {"cohort": Cohort(sample=2)}, "cohort.sample"),
+        (lambda plan: {"cohort": Cohort(late="next")}, "cohort.late"),
+        (lambda plan: {"stages": (Stage(driver="flower"),)}, "rounds"),
+        (lambda plan: {"stages": (Stage(driver="flower", options={"rounds": True}),)}, "rounds"),
+        (lambda plan: {"stages": (Stage(driver="flower", options={"rounds": 1, "lr": 0.1}),)}, "lr"),
+    ],
+)
+def test_what_of_a_plan_means_nothing_to_an_app_is_refused(change: Any, told: str) -> None:
+    plan = flower_plan()
+    plan = msgspec.structs.replace(plan, **change(plan))
+    with pytest.raises(BadInput, match=re.escape(told)):
+        Flower().check(plan, plan.stages[0])
+
+
+def test_a_good_plan_passes() -> None:
+    plan: Plan = flower_plan(config={"lr": 0.1})
+    Flower().check(plan, plan.stages[0])
+
+
+def test_a_fingerprint_is_of_both_inputs() -> None:
+    assert len({fingerprint((M[0], R[0])), fingerprint((M[0], R[1])), fingerprint((M[1], R[0]))}) == 3
+    past = Past.of(msgspec.structs.replace(exchange(0, 1), addressed={"west": (M[0], R[2])}), {}, {})
+    assert past.fingerprint_of("west") == fingerprint((M[0], R[2]))
+    assert past.fingerprint_of("east") == fingerprint((M[0], R[1]))
