@@ -17,10 +17,11 @@ from aimass.proto.commands import main
 
 GROUPS = {
     "pki": ["init", "token", "roster sign", "revoke", "renew", "succeed", "show"],
-    "server": ["init", "admit", "retire-root", "gc", "backup", "backup verify", "restore", "audit", "start", "status", "enrolments"],
+    "server": ["init", "admit", "retire-root", "gc", "backup", "backup verify", "restore", "audit", "start", "status", "enrolments",
+        "app install", "app list", "app remove"],
     "client": [
         "init", "enroll", "start", "status", "stop", "pending", "approve", "show", "journal", "budget", "budget show",
-        "budget accept", "budget another", "budget export", "budget verify", "policy show", "policy check", "roster show", "roster approve", "data add", "data check",
+        "budget accept", "budget another", "budget export", "budget verify", "policy show", "policy check", "roster show", "roster approve", "data add", "data check", "app install", "app list", "app remove",
     ],
     "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "prune", "receipts"],
     "plan": ["check"],

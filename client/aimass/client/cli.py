@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aimass.client import budget_cli, ledger_cli, membership_cli, runs_cli, shards_cli
+from aimass.proto.apps_cli import add_app_commands
 from aimass.proto.console import Handler, common, group
 
 __all__ = ["add_arguments"]
@@ -20,6 +22,8 @@ _EXAMPLE = """examples:
   aimass client data add heart --dir north --schema heart/1 --uri /data/heart.parquet --format parquet
   aimass client start --dir north
   aimass client pending --dir north
+  aimass client app install ./quickstart --dir north
+  aimass client data add rows --dir north --schema quickstart/1 --format files --uri /data/rows
 """
 
 
@@ -42,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _command(commands, "status", "the running daemon at a glance", runs_cli.status)
     _command(commands, "stop", "stop the running daemon", runs_cli.stop)
     _command(commands, "pending", "what waits for a person here", runs_cli.pending)
-    approve = _command(commands, "approve", "approve a task that waits", runs_cli.approve)
+    app = commands.add_parser("app", help="Flower apps that may be approved here").add_subparsers(required=True)
+    add_app_commands(partial(_command, app), "read its code, then: aimass client approve {name} --dir {dir}")
+    approve = _command(commands, "approve", "approve a task or an installed Flower app", runs_cli.approve)
     approve.add_argument("task", help="its name, as `pending` shows it")
     approve.add_argument("--digest", help="the digest that you checked (default: the one that is installed)")
     show = _command(commands, "show", "one run as this partner saw it: plan, steps, history, releases", runs_cli.show)
@@ -71,8 +77,11 @@ def _data(commands: Any) -> None:
     add = _command(data, "add", "declare a data set and map its schema to it", shards_cli.data_add)
     add.add_argument("name")
     add.add_argument("--schema", required=True, help="the schema that plans name, such as heart/1")
-    add.add_argument("--uri", action="append", required=True, help="file (repeat for several)")
-    add.add_argument("--format", choices=["csv", "parquet"], required=True)
+    uri = "file (repeat for several); with --format files also a folder that a Flower app may read, or none"
+    add.add_argument("--uri", action="append", default=[], help=uri)
+    add.add_argument("--format", choices=["csv", "parquet", "files"], required=True, help="files: for Flower apps")
+    node = "of --format files: what an app is told of this partner, such as 'partition-id=0 num-partitions=4'"
+    add.add_argument("--node-config", action="append", default=[], metavar="VALUES", help=node)
     add.add_argument("--participant", help="key in runs (default: this partner's name)")
     add.add_argument("--salt", help="hexadecimal; fixes the held-out rows (default: random)")
     add.add_argument("--held-out", type=float, default=0.2, help="share of the rows that are never trained on (0.2)")

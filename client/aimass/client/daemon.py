@@ -348,7 +348,7 @@ class Daemon:
                 stop.set()
                 return {"stopping": True}
             case "approve-task":
-                named = {"name": request["name"], "digest": request["digest"]}
+                named = {key: request[key] for key in ("name", "digest", "kind") if key in request}
                 self.partner.approve_task(convert(AdmittedTask, named, "the approval"))
             case "approve-roster":
                 self.partner.keeper.approve()

@@ -18,6 +18,7 @@ from aimass.client.policy import AdmittedTask, Policy
 from aimass.client.secure_records import read_records
 from aimass.client.shards import check_schema, read_rows, resolve
 from aimass.privacy.dp.ledger_reading import read_doubts, rolled_back
+from aimass.proto.apps import installed
 from aimass.proto.checks import Finding, fault, good, of_error, warning
 from aimass.proto.errors import AimassError, NotFound
 from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest
@@ -71,8 +72,9 @@ class DataChecks:
 
     def tasks(self) -> Iterator[Finding]:
         """Whether what is admitted is what is installed."""
-        for name in sorted({task.name for task in self._policy.tasks}) if self._policy else []:
-            yield self._task(name, [task for task in self._admitted if task.name == name])
+        for kind, name in sorted({(code.kind, code.name) for code in self._admitted}):
+            admitted = [code for code in self._admitted if (code.kind, code.name) == (kind, name)]
+            yield self._task(name, admitted) if kind == "task" else self._app(name, admitted)
 
     @property
     def _admitted(self) -> tuple[AdmittedTask, ...]:
@@ -90,6 +92,17 @@ class DataChecks:
             return fault("task", "task.digest", what, fix)
         self._installed[name] = source
         return good("task", f"{name} {source.digest[:16]} is admitted and installed")
+
+    def _app(self, name: str, admitted: list[AdmittedTask]) -> Finding:
+        digests = {app.digest for app in installed(self._folder) if app.name == name}
+        if not digests & {app.digest for app in admitted}:
+            what = f"no version of the app {name} that the policy admits is installed"
+            fix = f"aimass client app install FOLDER --dir {self._folder}; read it, and approve it if it is another."
+            return fault("task", "app.absent", what, fix)
+        if importlib.util.find_spec("flwr") is None:
+            what = f"the app {name} is admitted, and Flower is not installed"
+            return fault("task", "app.flower", what, "Type: pip install 'aimass[flower]'")
+        return good("task", f"the app {name} is admitted and installed")
 
     def data(self) -> Iterator[Finding]:
         """Every data set that plans may ask for: its files, its rows against the schema of a task that is admitted."""
@@ -120,6 +133,8 @@ class DataChecks:
             return fault("data", "data.absent", f"{schema_name} is mapped to {name}, which was never added", fix)
         manifest = read_shard_manifest(path.read_text("utf-8"), str(path))
         files = resolve(manifest, path.parent)
+        if manifest.format == "files":
+            return good("data", f"{name}: {len(files)} files or folders that an app of {schema_name} may read")
         if schema is None:
             size = sum(file.stat().st_size for file in files)
             what = (

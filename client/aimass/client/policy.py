@@ -9,7 +9,7 @@ import msgspec
 
 from aimass.privacy.dp.events import Unit
 from aimass.proto.names import Digest, Name, SchemaName
-from aimass.proto.plan import Plan, SecureSettings, planned_rounds
+from aimass.proto.plan import Plan, SecureSettings, TrainSettings, planned_rounds
 from aimass.proto.values import Value, decode_toml
 
 __all__ = [
@@ -33,10 +33,11 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class AdmittedTask(Value, frozen=True):
-    """Code that may run here: its name and the digest of its files."""
+    """Code that may run here, a task or a Flower app: its name and the digest of its files."""
 
     name: Name
     digest: Digest
+    kind: Literal["task", "app"] = "task"
 
 
 class Bounds(Value, frozen=True):
@@ -198,30 +199,21 @@ def decide(policy: Policy, plan: Plan, participants: int, confinement: frozenset
                 f"policy.{rule.name}", "the partner's policy does not allow this plan", rule.value, rule.limit
             )
     if broken:
-        return Pending(f"task {plan.task.name} {plan.task.digest[:16]} waits for approval at the partner")
+        return Pending(f"{plan.task.kind} {plan.task.name} {plan.task.digest[:16]} waits for approval at the partner")
     return Admit(policy.schemas[plan.data_schema])
 
 
 def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[str]) -> tuple[Rule, ...]:
     """Every rule with the plan's value beside its limit."""
-    bounds, train = policy.bounds, plan.train
-    known = [admitted for admitted in policy.tasks if admitted.name == plan.task.name]
+    bounds, code = policy.bounds, plan.task
+    known = [admitted for admitted in policy.tasks if (admitted.name, admitted.kind) == (code.name, code.kind)]
     return (
         Rule("schema", plan.data_schema, ", ".join(policy.schemas) or "none", plan.data_schema in policy.schemas),
         *_sums(policy, plan),
         *_privacy(policy, plan),
         *_noise(bounds, plan),
         _most("rounds", planned_rounds(plan), bounds.rounds),
-        _most("epochs", train.epochs or 0, bounds.epochs),
-        _most("steps", train.steps or 0, bounds.steps),
-        Rule(
-            "batch_size",
-            str(train.batch_size),
-            f"from {bounds.smallest_batch}",
-            train.batch_size >= bounds.smallest_batch,
-        ),
-        _most("learning_rate", train.learning_rate, bounds.learning_rate),
-        _most("proximal_mu", train.proximal_mu, bounds.proximal_mu),
+        *(_training(bounds, plan.train) if code.kind == "task" else _app(plan)),
         Rule("cohort", str(participants), f"from {policy.smallest_cohort}", participants >= policy.smallest_cohort),
         Rule(
             "quorum",
@@ -236,12 +228,37 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
             set(policy.confinement) <= confinement,
         ),
         Rule(
-            "task",
-            f"{plan.task.name} {plan.task.digest}",
-            ", ".join(f"{task.name} {task.digest}" for task in known) or "none admitted",
-            any(task.digest == plan.task.digest for task in known),
+            code.kind,
+            f"{code.name} {code.digest}",
+            ", ".join(f"{each.name} {each.digest}" for each in known) or "none admitted",
+            any(each.digest == code.digest for each in known),
             pending=True,
         ),
+    )
+
+
+def _training(bounds: Bounds, train: TrainSettings) -> tuple[Rule, ...]:
+    """How a task is trained: the plan says it, and the daemon's own trainer does it."""
+    batch = Rule(
+        "batch_size", str(train.batch_size), f"from {bounds.smallest_batch}", train.batch_size >= bounds.smallest_batch
+    )
+    return (
+        _most("epochs", train.epochs or 0, bounds.epochs),
+        _most("steps", train.steps or 0, bounds.steps),
+        batch,
+        _most("learning_rate", train.learning_rate, bounds.learning_rate),
+        _most("proximal_mu", train.proximal_mu, bounds.proximal_mu),
+    )
+
+
+def _app(plan: Plan) -> tuple[Rule, ...]:
+    """What a Flower app does, in words: no bound of a plan reaches into it, so that reading it is what admits it."""
+    leaves = "what it answers, as it made it" if plan.secure is None else "its update and metrics, in sums alone"
+    code = "the code that was approved here"
+    return (
+        Rule("app_training", "the app chooses batches, steps and learning rate itself", code, holds=True),
+        Rule("app_reads", "the files and settings of the data set, and nothing else here", code, holds=True),
+        Rule("app_sends", leaves, code, holds=True),
     )
 
 

@@ -4,7 +4,8 @@ Run as `python -m aimass.client.row_sketch ROWS_KEY MANIFEST` it prints the sket
 no rows itself, and no task's code is in the process that holds the key.
 
 A row is the cells of all its columns by their names, whatever of them a task reads. Cells that are numbers are compared
-as numbers, so that CSV and Parquet of the same table are the same rows.
+as numbers, so that CSV and Parquet of the same table are the same rows. Of a data set of files, which only apps read,
+each file is a row.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from aimass.privacy.dp.sketch import Sketch, row_bytes, sketch_rows
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import AimassError, BadInput, InternalError, NotFound, from_parts
+from aimass.proto.hashing import file_digest
 from aimass.proto.home import read_key_file
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
 from aimass.proto.secret import Secret
@@ -59,7 +61,7 @@ def check_here(folder: Path, manifest: ShardManifest, another: Collection[str] =
 
 
 def _rows(files: Iterable[Path], format_: str) -> Iterator[bytes]:
-    read = _parquet if format_ == "parquet" else _csv
+    read = {"parquet": _parquet, "csv": _csv, "files": _whole}[format_]
     try:
         for file in files:
             for row in read(file):
@@ -71,6 +73,12 @@ def _rows(files: Iterable[Path], format_: str) -> Iterator[bytes]:
             value=type(error).__name__,
             cure="`aimass client data check` says more.",
         ) from error
+
+
+def _whole(place: Path) -> Iterator[dict[str, object]]:
+    files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+    for file in files:
+        yield {"sha256": file_digest(file)}
 
 
 def _csv(file: Path) -> Iterator[dict[str, object]]:

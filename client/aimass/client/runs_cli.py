@@ -58,6 +58,7 @@ def _waiting(args: argparse.Namespace) -> list[dict[str, str]]:
                     "run": session.run_id[:8],
                     "plan": plan.name,
                     "task": plan.task.name,
+                    "kind": plan.task.kind,
                     "digest": plan.task.digest,
                     "reason": session.reason,
                     "sums": _sums(plan),
@@ -87,12 +88,12 @@ def pending(args: argparse.Namespace) -> int:
 
 
 def approve(args: argparse.Namespace) -> int:
-    """Admit a task that waits, by its digest."""
-    from aimass.proto.task import locate
+    """Admit a task or an app, by its digest."""
+    from aimass.client.code import code_named
 
-    digest = args.digest or locate(args.task).digest
-    ask_daemon(args, command="approve-task", name=args.task, digest=digest)
-    emit(args, {"approved": args.task, "digest": digest})
+    code = code_named(args.dir, args.task, args.digest or "")
+    ask_daemon(args, command="approve-task", name=code.name, digest=code.digest, kind=code.kind)
+    emit(args, {"approved": code.name, "kind": code.kind, "digest": code.digest})
     return 0
 
 

@@ -40,10 +40,11 @@ class Shard:
 
 
 def resolve(manifest: ShardManifest, folder: Path) -> tuple[Path, ...]:
-    """The files of a manifest that stands in `folder`; raises `NotFound` for one that is not there."""
+    """The files of a manifest that stands in `folder`, and of one for apps its folders too; raises `NotFound` for one
+    that is not there."""
     paths = tuple(folder / (unquote(urlsplit(uri).path) if uri.startswith("file://") else uri) for uri in manifest.uris)
     for path in paths:
-        if not path.is_file():
+        if not (path.is_file() or (manifest.format == "files" and path.is_dir())):
             cure = "Correct `--uri`, or `uris` in the data set's file."
             raise NotFound("a data file is not there", code="shard.file", value=path.name, cure=cure)
     return paths

@@ -23,11 +23,15 @@ def data_add(args: argparse.Namespace) -> int:
     from aimass.client.policy import read_policy
     from aimass.client.row_sketch import check_here
     from aimass.client.shards import resolve
+    from aimass.proto.app_config import parse_config
     from aimass.proto.durable import make_folder
     from aimass.proto.errors import BadInput, Conflict
     from aimass.proto.home import load_home
     from aimass.proto.manifest import read_shard_manifest
 
+    if args.format != "files" and not args.uri:
+        raise BadInput("a data set of rows needs its files", code="data.uri", cure="Name each by --uri FILE.")
+    node = parse_config(args.node_config, "--node-config")
     participant = args.participant or load_home(args.dir).name
     uris = ", ".join(json.dumps(uri if "://" in uri else str(Path(uri).resolve())) for uri in args.uri)
     text = (
@@ -36,6 +40,8 @@ def data_add(args: argparse.Namespace) -> int:
     )
     if args.person is not None:
         text += f"person = {json.dumps(args.person)}\n"
+    if node:
+        text += "[node_config]\n" + "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in node.items())
     manifest = read_shard_manifest(text, "the data set")
     resolve(manifest, args.dir / "data")
     held = args.dir / "data" / f"{args.name}.toml"
@@ -69,7 +75,7 @@ def data_add(args: argparse.Namespace) -> int:
 def data_check(args: argparse.Namespace) -> int:
     """Read a data set against its task's schema; exit code 2 where something does not fit."""
     from aimass.client.shards import check_schema, read_rows, resolve
-    from aimass.proto.errors import NotFound
+    from aimass.proto.errors import BadInput, NotFound
     from aimass.proto.manifest import read_shard_manifest
     from aimass.proto.rows import check, require
     from aimass.proto.task import load, locate
@@ -80,6 +86,13 @@ def data_check(args: argparse.Namespace) -> int:
             "no such data set here", code="data.absent", value=path, cure=f"aimass client data add --dir {args.dir}."
         )
     manifest = read_shard_manifest(path.read_text("utf-8"), str(path))
+    if manifest.format == "files":
+        raise BadInput(
+            "this data set is files for apps, which have no schema to check them against",
+            code="data.files",
+            value=args.name,
+            cure="The app itself says what is wrong with them.",
+        )
     schema = load(locate(args.task)).schema
     check_schema(manifest, schema)
     with contextlib.ExitStack() as open_files:

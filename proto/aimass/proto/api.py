@@ -19,13 +19,16 @@ import queue
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import msgspec
 
+from aimass.proto.app_config import Scalar
+from aimass.proto.app_plan import AppDraft, app_plan
+from aimass.proto.apps import read_app
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.errors import BadInput, NotFound, Unavailable
 from aimass.proto.grpc_env import grpc
@@ -151,6 +154,21 @@ class Federation:
         # It may have been taken although no answer came: with its key it is the same run.
         document = self._await(resumed(ask, self._clock, "the plan was not sent", reached=bool(blob)))
         return Run(self, decode_json(RunView, document.json, "the server's answer"))
+
+    def submit_app(
+        self,
+        folder: str | Path,
+        draft: AppDraft | None = None,
+        run_config: Mapping[str, Scalar] | None = None,
+        *,
+        key: str = "",
+    ) -> Run:
+        """Start a run of the Flower app in `folder`: `run_config` over its own, `draft` what else there is to say.
+
+        The server and each partner need the app installed; the plan carries its digest, and no code.
+        """
+        plan, model = app_plan(read_app(Path(folder)), draft or AppDraft(), run_config or {})
+        return self.submit(plan, model=model, key=key)
 
     def upload(self, blob: bytes, progress: Progress | None = None) -> str:
         """Send a first model; returns its digest. Sent before, it is not sent again.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import hashlib
-import math
 import os
 import re
 import secrets
@@ -23,6 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aimass.proto.app_config import Scalar, flatten
 from aimass.proto.durable import disk_errors, fsync_folder, make_folder
 from aimass.proto.errors import BadInput, IntegrityError, LimitExceeded, NotFound
 from aimass.proto.names import Name
@@ -31,7 +31,6 @@ __all__ = [
     "CONFIG",
     "PROJECT",
     "App",
-    "Scalar",
     "find",
     "install",
     "installed",
@@ -40,8 +39,6 @@ __all__ = [
     "remove",
     "run_config",
 ]
-
-Scalar = bool | int | float | str
 
 PROJECT: Final = "pyproject.toml"
 CONFIG: Final = "config."
@@ -79,7 +76,7 @@ def read_app(folder: Path) -> App:
     project = _table(_project(folder), PROJECT, "project")
     flower = _table(_project(folder), PROJECT, "tool", "flwr", "app")
     components = _table(flower, "tool.flwr.app", "components")
-    config = dict(_flat(flower.get("config", {})))
+    config = flatten(flower.get("config", {}), f"[tool.flwr.app.config] of {PROJECT}")
     client, server = (_reference(components, half) for half in ("clientapp", "serverapp"))
     if not client and not server:
         raise _unreadable("neither `clientapp` nor `serverapp` stands in [tool.flwr.app.components]")
@@ -303,19 +300,6 @@ def _reference(components: Mapping[str, Any], half: str) -> str:
     if reference and (not isinstance(reference, str) or not _REFERENCE.fullmatch(reference)):
         raise _unreadable(f"`{half}` is no module:attribute: {reference!r}")
     return str(reference)
-
-
-def _flat(values: object, above: str = "") -> Iterator[tuple[str, Scalar]]:
-    if not isinstance(values, dict):
-        raise _unreadable("[tool.flwr.app.config] is no table")
-    for key, value in values.items():
-        name = f"{above}{key}"
-        if isinstance(value, dict):
-            yield from _flat(value, f"{name}.")
-        elif isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
-            yield name, value
-        else:
-            raise _unreadable(f"`{name}` in [tool.flwr.app.config] is no int, finite float, bool or str: {value!r}")
 
 
 def _unreadable(why: str) -> BadInput:

@@ -97,17 +97,29 @@ class ShardManifest(Value, frozen=True):
     to the manifest's folder. `split` keeps the share of every label, or decides for each row by itself, as it has to be
     where privacy is accounted for: there one row more must move no other to the other side. `person` names the column
     that says whose each row is; it stands beside the schema's and never reaches a model.
+
+    The format "files" has no rows: `uris` are files and folders, or none, that a Flower app may read here, and
+    `node_config` is what it is told of this partner (where those files are, which part of the data this is).
     """
 
     name: Name
     data_schema: SchemaName
-    uris: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    format: Literal["csv", "parquet"]
+    uris: tuple[str, ...]
+    format: Literal["csv", "parquet", "files"]
     participant: Name
     salt: Salt
     held_out: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0.2
     split: Literal["stratified", "independent"] = "stratified"
     person: ColumnName | None = None
+    node_config: dict[str, bool | int | float | str] = {}
+
+    def __post_init__(self) -> None:
+        if self.format == "files" and self.person is not None:
+            raise ValueError('`person` names a column, and the format "files" has no rows')
+        if self.format != "files" and not self.uris:
+            raise ValueError("`uris` names no file")
+        if self.format != "files" and self.node_config:
+            raise ValueError('`node_config` is for Flower apps: it goes with the format "files"')
 
 
 def read_shard_manifest(text: str, what: str) -> ShardManifest:

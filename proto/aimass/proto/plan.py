@@ -35,6 +35,7 @@ from aimass.proto.step import StepKind
 from aimass.proto.values import Value, canonical_json, decode_canonical_json, decode_toml
 
 __all__ = [
+    "FLOWER",
     "MAX_PLAN_BYTES",
     "AdaptiveClip",
     "AnalysisNoise",
@@ -59,6 +60,9 @@ __all__ = [
 ]
 
 MAX_PLAN_BYTES: Final = 1 << 20
+
+FLOWER: Final = "flower"
+"""The driver of the one stage of a plan with a Flower app."""
 
 Scalar = bool | int | float | str
 
@@ -104,6 +108,7 @@ class Plan(Value, frozen=True):
     def __post_init__(self) -> None:
         if self.schema is not None and self.schema.name != self.data_schema:
             raise ValueError(f"`schema` is {self.schema.name}, and `data_schema` {self.data_schema}")
+        _check_app(self)
         _check_secure(self)
         _check_privacy(self)
 
@@ -159,6 +164,20 @@ def _check_secure(plan: Plan | PlanDraft) -> None:
         raise ValueError('`late = "next"` is for plain sums: a masked input fits the sum that it was masked for')
     if plan.early_stop is not None and plan.early_stop.metric not in secure.metrics:
         raise ValueError("`early_stop` watches a metric that is not among `secure.metrics`")
+
+
+def _check_app(plan: Plan) -> None:
+    """Raise `ValueError` where a plan mixes a Flower app with what only tasks have."""
+    app = plan.task.kind == "app"
+    if any((stage.driver == FLOWER) != app for stage in plan.stages):
+        raise ValueError(f"a Flower app has stages of the driver {FLOWER!r}, and no other code has them")
+    if app and len(plan.stages) != 1:
+        raise ValueError("a Flower app is one stage: what it does after what its ServerApp says")
+    if app and plan.privacy is not None:
+        raise ValueError(
+            "`privacy` is made by the training of tasks: what a Flower app does with single rows nobody can promise. "
+            "Use `secure.noise`, which protects each partner as a whole"
+        )
 
 
 def _check_privacy(plan: Plan | PlanDraft) -> None:

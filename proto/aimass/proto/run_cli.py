@@ -13,6 +13,8 @@ from aimass.proto.console import Bar, common, emit, group, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aimass.proto.app_config import Scalar
+    from aimass.proto.app_plan import AppDraft
     from aimass.proto.views import RunView, StepView
 
 __all__ = ["MOST", "add_arguments", "add_home", "count", "slot_reasons"]
@@ -21,9 +23,16 @@ MOST: Final = 1_000_000
 
 _EXAMPLE = """examples:
   aimass run submit plan.toml --as scientist
+  aimass run submit --flower ./quickstart --run-config "lr=0.1 local-epochs=2" --as scientist
   aimass run watch last --as scientist
   aimass run show 3f2a --as scientist --json
   aimass run stop 3f2a --as scientist
+"""
+
+
+_SUBMIT: Final = """From a plan of your own, or from a Flower app as it is: then PLAN may be left out, or say in TOML
+name, data_schema (NAME/1), seed, rounds, [cohort] and [secure]. The operator and each partner install the app before,
+and each partner approves it: no code travels. See docs/coming-from-flower.md.
 """
 
 
@@ -50,8 +59,17 @@ def add_home(parser: argparse.ArgumentParser) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands of `aimass run`."""
     commands = group(parser, _EXAMPLE)
-    submit = commands.add_parser("submit", help="start a run from a plan")
-    submit.add_argument("plan", type=Path)
+    submit = commands.add_parser(
+        "submit", help="start a run from a plan, or of a Flower app",
+        description=_SUBMIT, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    submit.add_argument("plan", type=Path, nargs="?", help="a TOML file; not needed with --flower")
+    submit.add_argument(
+        "--flower", type=Path, metavar="APP", help="the folder of a Flower app, with its pyproject.toml"
+    )
+    config = "values over the app's own configuration: 'key=1 name=\"text\"', or a TOML file (repeat for several)"
+    submit.add_argument("--run-config", action="append", default=[], metavar="VALUES", help=config)
+    submit.add_argument("--rounds", type=count, help="most rounds of the app (its num-server-rounds)")
     submit.add_argument("--key", default="", help="idempotency key: the same key gives the same run")
     submit.add_argument("--watch", action="store_true", help="watch it until it ends")
     add_home(submit)
@@ -86,13 +104,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _submit(args: argparse.Namespace) -> int:
     from aimass.proto.api import Federation
 
+    app = _app(args)
     with Federation.open(args.home) as federation:
-        with Bar(args, "first model") as bar:
-            run = federation.submit(args.plan, key=args.key, progress=bar)
+        if app is not None:
+            run = federation.submit_app(args.flower, *app, key=args.key)
+        else:
+            with Bar(args, "first model") as bar:
+                run = federation.submit(args.plan, key=args.key, progress=bar)
         if args.watch:
             return _follow(args, run)
         emit(args, run.view.summary)
     return 0
+
+
+def _app(args: argparse.Namespace) -> tuple[AppDraft, dict[str, Scalar]] | None:
+    """What was said of a run with an app; None for a run from a plan."""
+    import msgspec
+
+    from aimass.proto.app_config import parse_config
+    from aimass.proto.app_plan import AppDraft, read_app_draft
+    from aimass.proto.errors import BadInput
+
+    if args.flower is None:
+        if args.plan is None or args.run_config or args.rounds:
+            raise BadInput(
+                "name a plan, or an app; --run-config and --rounds go with an app",
+                code="run.what",
+                cure="aimass run submit PLAN, or aimass run submit --flower APP.",
+            )
+        return None
+    draft = AppDraft() if args.plan is None else read_app_draft(args.plan.read_text("utf-8"), str(args.plan))
+    if args.rounds:
+        draft = msgspec.structs.replace(draft, rounds=args.rounds)
+    return draft, parse_config(args.run_config, "--run-config")
 
 
 def _follow(args: argparse.Namespace, run) -> int:  # type: ignore[no-untyped-def]

@@ -7,9 +7,12 @@ import asyncio
 import hashlib
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from aimass.proto.console import common, emit, group, say, write_output
+from aimass.proto.apps_cli import add_app_commands
+from aimass.proto.console import Handler, common, emit, group, say, write_output
 from aimass.server.backup_cli import add_backup, add_restore
 
 __all__ = ["add_arguments"]
@@ -56,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = commands.add_parser("start", help="run the server until SIGTERM or Ctrl-C")
     start.add_argument("--dir", type=Path, default=Path("server"))
     common(start, _start)
+    app = commands.add_parser("app", help="Flower apps whose server half runs here").add_subparsers(required=True)
+    add_app_commands(partial(_in_folder, app), "partners install it too: aimass client app install")
     status = commands.add_parser("status", help="the running server at a glance")
     status.add_argument("--as", dest="home", type=Path, required=True, help="the operator's folder")
     common(status, _status)
@@ -64,6 +69,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     enrolments.add_argument("--dir", type=Path, help=argparse.SUPPRESS)
     enrolments.add_argument("--out", type=Path, help="write them to a file for `aimass pki roster sign`")
     common(enrolments, _enrolments)
+
+
+def _in_folder(commands: Any, name: str, text: str, handler: Handler) -> argparse.ArgumentParser:
+    """A command on the server's folder, running or not."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser.add_argument("--dir", type=Path, default=Path("server"), help="the server's folder, running or not")
+    common(parser, _of_a_server(handler))
+    return parser
+
+
+def _of_a_server(handler: Handler) -> Handler:
+    def run(args: argparse.Namespace) -> int:
+        from aimass.server.settings import load_settings
+
+        load_settings(args.dir)
+        return handler(args)
+
+    return run
 
 
 def _init(args: argparse.Namespace) -> int:
