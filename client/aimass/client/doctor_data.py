@@ -21,6 +21,7 @@ from aimass.privacy.dp.ledger_reading import read_doubts, rolled_back
 from aimass.proto.apps import installed
 from aimass.proto.checks import Finding, fault, good, of_error, warning
 from aimass.proto.errors import AimassError, NotFound
+from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest
 from aimass.proto.task import TaskSource, load, locate
 
@@ -233,10 +234,10 @@ class DataChecks:
                 "pip install 'aimass[client]'",
             )
             return
-        from aimass.client.trainer import choose_device  # noqa: PLC0415  (torch is loaded where it is asked for)
+        from aimass.client.capacity import capacity_of  # noqa: PLC0415  (torch is loaded where it is asked for)
 
-        device, version = choose_device(), importlib.metadata.version("torch")
-        if device.name == "cpu" and Path("/dev/nvidia0").exists():
+        device, version = capacity_of(ChildLimits()), importlib.metadata.version("torch")
+        if device.device == "cpu" and Path("/dev/nvidia0").exists():
             what = f"torch {version} sees no GPU, and this machine has one: training runs on the CPU"
             yield warning(
                 "torch",

@@ -62,7 +62,8 @@ class PrivatelyTrained:
 class PrivateTrainer:
     """Trains and evaluates one task's model privately, after it has looked whether that can be done; it looks once.
 
-    `token` gives secret bytes, `noise` makes the noise of one training; both are for tests to replace.
+    `token` gives secret bytes, `noise` makes the noise of one training; both are for tests to replace. `batch_rows` is
+    how many rows this machine holds at once, 0 being the plan's number; a person's rows stay together.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class PrivateTrainer:
         device: str = "cpu",
         token: Token = secrets.token_bytes,
         noise: Callable[[GridNoise], Noise] = fresh_noise,
+        batch_rows: int = 0,
     ) -> None:
         self._task, self._device, self._token, self._noise = task, device, token, noise
+        self._batch_rows = batch_rows
         self._looked = False
 
     def train(
@@ -121,6 +124,10 @@ class PrivateTrainer:
             require_private(self._task)
             self._looked = True
 
+    def _at_once(self, settings: TrainSettings, privacy: PrivacySettings) -> int:
+        own = self._batch_rows or settings.batch_size
+        return max(min(settings.batch_size, own), privacy.rows_per_person or 1)
+
     def _optimise(
         self,
         model: torch.nn.Module,
@@ -137,7 +144,7 @@ class PrivateTrainer:
         rows = _Rows(self._task, shard, self._device)
         sums = ClippedSums(model, privacy.clip)
         noise = self._noise(grid_noise(privacy, sums.count))
-        sampler = _sampler(shard, settings, privacy, self._token)
+        sampler = _sampler(shard, self._at_once(settings, privacy), privacy, self._token)
         for _ in range(settings.steps or 0):
             total = sums.zeros()
             for batch in sampler.draw():  # an empty sample is a step of noise alone
@@ -155,9 +162,9 @@ class PrivateTrainer:
         return moments_of(optimizer) if settings.keep_optimizer else {}
 
 
-def _sampler(shard: Shard, settings: TrainSettings, privacy: PrivacySettings, token: Token) -> Sampler:
+def _sampler(shard: Shard, size: int, privacy: PrivacySettings, token: Token) -> Sampler:
     """What draws the plan's unit; raises `Refused` for persons where the data set does not say whose its rows are."""
-    rate, size = privacy.sampling_rate, settings.batch_size
+    rate = privacy.sampling_rate
     units = units_of(privacy, len(shard.train.labels), shard.person_count)
     if privacy.rows_per_person is None or shard.persons is None:
         return RowSampler(units, rate, privacy.cap(units), size, token)

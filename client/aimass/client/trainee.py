@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aimass.client import trainer
 from aimass.client.analyses import analyse, analyse_privately
+from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.own_layers import personal
 from aimass.client.shards import Shard
 from aimass.client.worker_protocol import Order
@@ -33,8 +34,8 @@ class Done(NamedTuple):
 class Trainee:
     """Does orders for one task."""
 
-    def __init__(self, task: Task, device: str = "cpu") -> None:
-        self._task, self._device = task, device
+    def __init__(self, task: Task, capacity: Capacity = ONE_CPU) -> None:
+        self._task, self._capacity = task, capacity
         self._private: PrivateTrainer | None = None
 
     def do(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> Done:
@@ -48,11 +49,11 @@ class Trainee:
                 return Done(made.contribution, made.state, made.steps)
             case StepKind.TRAIN:
                 seed = bytes.fromhex(order.seed)
-                return Done(*trainer.train(self._task, shard, model, state, seed, order.train, self._device))
+                return Done(*trainer.train(self._task, shard, model, state, seed, order.train, self._capacity))
             case StepKind.EVALUATE if privacy is not None and privacy.metrics is not None:
                 return Done(self._privately().evaluate(shard, model, privacy.metrics), state, 1)
             case StepKind.EVALUATE:
-                return Done(trainer.evaluate(self._task, shard, model, order.evaluate, self._device), state)
+                return Done(trainer.evaluate(self._task, shard, model, order.evaluate, self._capacity), state)
             case _ if privacy is not None and privacy.analyses is not None:
                 return Done(analyse_privately(order.purpose, shard, model, privacy.analyses, NoiseStream()), state, 1)
             case _:
@@ -61,5 +62,7 @@ class Trainee:
     def _privately(self) -> PrivateTrainer:
         from aimass.client.private_trainer import PrivateTrainer  # noqa: PLC0415  (Opacus: seconds, for who needs it)
 
-        self._private = self._private or PrivateTrainer(self._task, self._device)
+        self._private = self._private or PrivateTrainer(
+            self._task, self._capacity.device, batch_rows=self._capacity.batch_rows
+        )
         return self._private

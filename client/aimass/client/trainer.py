@@ -6,14 +6,15 @@ whatever else is random start from `seed`, on one thread of torch.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
+from aimass.client.batch_gradients import add_gradient, check_divisible
+from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.local_state import Section, pack_state, unpack_state
 from aimass.client.optimizer_state import OPTIMIZER, moments_of, restore_optimizer
 from aimass.client.own_layers import OWN, own_of
@@ -26,8 +27,6 @@ from aimass.proto.task import Task, load_parameters
 from aimass.proto.tensors import Blob
 
 __all__ = [
-    "Device",
-    "choose_device",
     "evaluate",
     "held_out_probabilities",
     "of_metrics",
@@ -37,21 +36,6 @@ __all__ = [
     "update_of",
     "warm_up",
 ]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Device:
-    """Where a participant computes, and what to call it."""
-
-    name: str
-    described: str
-
-
-def choose_device() -> Device:
-    """CUDA where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return Device("cuda", f"CUDA: {torch.cuda.get_device_name()}")
-    return Device("cpu", "CPU")
 
 
 def warm_up() -> None:
@@ -66,21 +50,22 @@ def train(
     local_state: bytes,
     seed: bytes,
     settings: TrainSettings,
-    device: str = "cpu",
+    capacity: Capacity = ONE_CPU,
 ) -> tuple[Contribution, bytes]:
     """Local training from `parameters`: the group `update` holds new minus old of every trained tensor.
 
     `local_state` is what the participant keeps between steps (empty at first, and always where the settings keep
     nothing); what is returned replaces it once the contribution was counted. Own layers are expected in `parameters`
     (see `own_layers.personal`). With `proximal_mu` the objective gains
-    mu/2 ||w - w_global||^2 (FedProx, Li et al. 2020, eq. 2). Raises `BadInput` where the loss is not finite or the
-    settings do not fit the shard.
+    mu/2 ||w - w_global||^2 (FedProx, Li et al. 2020, eq. 2). Raises `BadInput` where the loss is not finite, `Refused`
+    where batches must be cut for the `capacity` and cannot be.
     """
-    _deterministic(seed)
+    _deterministic(seed, capacity.ranks.rank)
     model = task.build()
     load_parameters(model, parameters)
-    model.to(device).train()
-    moments = _optimise(task, model, shard, settings, seed, device, unpack_state(local_state).get(OPTIMIZER, {}))
+    check_divisible(model, settings.batch_size, capacity)
+    model.to(capacity.device).train()
+    moments = _optimise(task, model, shard, settings, seed, capacity, unpack_state(local_state).get(OPTIMIZER, {}))
     weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
     state = {OPTIMIZER: moments, OWN: own_of(model, settings.keep_local)}
     return update_of(model, parameters, weight, settings), pack_state(state)
@@ -130,9 +115,10 @@ def on_one_thread(*, deterministic: bool) -> None:
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
 
 
-def _deterministic(seed: bytes) -> None:
+def _deterministic(seed: bytes, rank: int = 0) -> None:
+    """Each rank has dropout of its own."""
     on_one_thread(deterministic=True)
-    torch.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+    torch.manual_seed((int.from_bytes(seed[:8], "big") >> 1) + rank)
 
 
 def _optimise(
@@ -141,28 +127,33 @@ def _optimise(
     shard: Shard,
     settings: TrainSettings,
     seed: bytes,
-    device: str,
+    capacity: Capacity,
     moments: Section,
 ) -> Section:
-    labels = torch.from_numpy(shard.train.labels).to(device)
-    inputs = tuple(argument.to(device) for argument in task.inputs(shard.train))
+    loss_of = _loss_of(task, model, shard, capacity.device)
+    mixed = settings.mixed_precision and capacity.mixed_precision
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     anchors = [parameter.detach().clone() for parameter in trained] if settings.proximal_mu else []
     optimizer = optimizer_of(trained, settings)
     if settings.keep_optimizer:
         restore_optimizer(optimizer, moments)
-    for rows in _batches(len(labels), settings, seed):
-        index = torch.from_numpy(rows).to(device)
+    for rows in _batches(len(shard.train.labels), settings, seed):
         optimizer.zero_grad(set_to_none=True)
-        loss = task.loss(model(*(argument[index] for argument in inputs)), labels[index])
-        if anchors:
-            distance = sum(((p - a) ** 2).sum() for p, a in zip(trained, anchors, strict=True))
-            loss = loss + settings.proximal_mu / 2 * distance
-        loss.backward()  # type: ignore[no-untyped-call]
+        add_gradient(loss_of, torch.from_numpy(rows).to(capacity.device), trained, capacity, mixed_precision=mixed)
+        for parameter, anchor in zip(trained, anchors, strict=bool(anchors)):
+            pull = settings.proximal_mu * (parameter.detach() - anchor)
+            parameter.grad = pull if parameter.grad is None else parameter.grad + pull
         if settings.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(trained, settings.gradient_clip)
         optimizer.step()
     return moments_of(optimizer) if settings.keep_optimizer else {}
+
+
+def _loss_of(task: Task, model: torch.nn.Module, shard: Shard, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The mean loss of training rows by their positions."""
+    labels = torch.from_numpy(shard.train.labels).to(device)
+    inputs = tuple(argument.to(device) for argument in task.inputs(shard.train))
+    return lambda rows: task.loss(model(*(argument[rows] for argument in inputs)), labels[rows])
 
 
 def optimizer_of(parameters: list[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
@@ -190,12 +181,13 @@ def _batches(rows: int, settings: TrainSettings, seed: bytes) -> Iterator[np.nda
 
 
 def evaluate(
-    task: Task, shard: Shard, parameters: Blob, settings: EvaluateSettings, device: str = "cpu"
+    task: Task, shard: Shard, parameters: Blob, settings: EvaluateSettings, capacity: Capacity = ONE_CPU
 ) -> Contribution:
     """Measures of `parameters` on the held-out rows, as sums; and as figures of this participant alone."""
     if len(shard.held_out.labels) == 0:
         return Contribution({}, {}, {})
-    chances = held_out_probabilities(task, shard, parameters, settings.batch_size, device)
+    size = capacity.at_once(settings.batch_size)
+    chances = held_out_probabilities(task, shard, parameters, size, capacity.device)
     return of_metrics(task.measures(chances, shard.held_out.labels))
 
 

@@ -21,6 +21,7 @@ from aimass.proto.frames import receive, seal, send
 from aimass.proto.values import canonical_json, decode_json
 
 if TYPE_CHECKING:
+    from aimass.client.capacity import Capacity
     from aimass.client.shards import Shard
     from aimass.proto.task import Task
 
@@ -70,32 +71,33 @@ def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:
             "the task's files have changed", code="task.changed", value=source.digest, limit=wanted.digest
         )
     levels = confine([source.folder], Path(wanted.scratch), Path(wanted.forbidden), wanted.parent, wanted.limits)
+    from aimass.client.capacity import capacity_of  # noqa: PLC0415
     from aimass.client.shards import open_shard  # noqa: PLC0415
-    from aimass.client.trainer import choose_device, warm_up  # noqa: PLC0415
+    from aimass.client.trainer import warm_up  # noqa: PLC0415
 
     task = load(source)
     files = [os.fdopen(descriptor, "rb") for descriptor in descriptors]
     shard, _ = open_shard(task.schema, wanted.manifest, files)
     for file in files:
         file.close()
-    device = choose_device()
+    capacity = capacity_of(wanted.limits)
     warm_up()
     opened = Opened(
-        device=device.described,
+        device=capacity.described,
         confinement=tuple(sorted(levels)),
         training_rows=len(shard.train.labels),
         held_out_rows=len(shard.held_out.labels),
         persons=shard.person_count,
     )
-    return _worker(task, shard, device.name), opened
+    return _worker(task, shard, capacity), opened
 
 
-def _worker(task: Task, shard: Shard, device: str) -> Work:
+def _worker(task: Task, shard: Shard, capacity: Capacity) -> Work:
     from aimass.client.trainee import Trainee  # noqa: PLC0415  (torch loads after the child is locked in)
     from aimass.proto.storage import map_descriptor  # noqa: PLC0415
     from aimass.proto.tensors import Blob  # noqa: PLC0415
 
-    trainee = Trainee(task, device)
+    trainee = Trainee(task, capacity)
 
     def work(order: Order, descriptors: Sequence[int]) -> tuple[Parts, Parts, int]:
         *inputs, state = [map_descriptor(descriptor) for descriptor in descriptors]

@@ -42,11 +42,17 @@ _END: Final = b"-----END CERTIFICATE-----\n"
 
 
 class ChildLimits(Value, frozen=True):
-    """What the training child may take. `memory_bytes` 0 is all that the machine has; `start_s` is for reading data."""
+    """What the training child may take. `memory_bytes` 0 is all that the machine has; `start_s` is for reading data.
+
+    With `batch_rows` no more rows go through the model at once: a plan's larger batch is computed in pieces, to the
+    same update up to rounding. With `mixed_precision` training computes in bfloat16 where the plan allows it too.
+    """
 
     memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     file_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 16 << 30
     start_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+    batch_rows: Annotated[int, msgspec.Meta(ge=0)] = 0
+    mixed_precision: bool = False
 
 
 class LinkSettings(Value, frozen=True):

@@ -1,0 +1,54 @@
+"""What a participant computes with: its device, how many rows at once, in which precision, beside which other ranks.
+
+None of it is the plan's: partners with little memory, a GPU, or several, train the same plan to the same update, up to
+rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import torch
+
+from aimass.client.ranks import ALONE, Ranks
+from aimass.proto.home import ChildLimits
+
+__all__ = ["ONE_CPU", "Capacity", "capacity_of"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Capacity:
+    """`batch_rows` 0 is no limit; `mixed_precision` is used where the plan allows it too."""
+
+    device: str = "cpu"
+    described: str = "CPU"
+    batch_rows: int = 0
+    mixed_precision: bool = False
+    ranks: Ranks = ALONE
+
+    def at_once(self, rows: int) -> int:
+        """How many of so many rows go through the model together."""
+        return min(rows, self.batch_rows) if self.batch_rows else rows
+
+    def whole(self, rows: int) -> bool:
+        """Whether a batch of so many rows is computed in one piece, here."""
+        return self.ranks.count == 1 and self.at_once(rows) == rows
+
+
+ONE_CPU: Final = Capacity()
+
+
+def capacity_of(limits: ChildLimits, ranks: Ranks = ALONE) -> Capacity:
+    """Of this process, as the partner's own settings want it: each rank on its own CUDA device while there are some,
+    else on the CPU."""
+    device, kind = "cpu", "CPU"
+    if torch.cuda.is_available():
+        index = ranks.rank % torch.cuda.device_count()
+        device, kind = f"cuda:{index}", f"CUDA: {torch.cuda.get_device_name(index)}"
+    told = [kind if ranks.count == 1 else f"{ranks.count} x {kind}"]
+    if limits.mixed_precision:
+        told.append("bfloat16 where the plan allows it")
+    if limits.batch_rows:
+        told.append(f"{limits.batch_rows} rows at once")
+    return Capacity(device, ", ".join(told), limits.batch_rows, limits.mixed_precision, ranks)

@@ -1,0 +1,148 @@
+"""Batches in pieces and over ranks, and in bfloat16: the update of one process and one piece, up to rounding."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from aimass.client import trainer
+from aimass.client.batch_gradients import add_gradient, check_divisible
+from aimass.client.capacity import ONE_CPU, Capacity, capacity_of
+from aimass.client.ranks import LinkedRanks
+from aimass.proto.errors import Refused, Unavailable
+from aimass.proto.home import ChildLimits
+from aimass.proto.plan import TrainSettings
+from aimass.proto.task import first_model
+from aimass.proto.tensors import Array, Blob
+from tests.client.test_trainer import heart, plain_task
+
+START = Blob(first_model(plain_task, 1))
+TRAIN = TrainSettings(batch_size=64, learning_rate=0.1, epochs=2, momentum=0.9, weight_decay=0.01, proximal_mu=0.5)
+SMALL = Capacity(batch_rows=7)
+
+
+def update(settings: TrainSettings = TRAIN, capacity: Capacity = ONE_CPU) -> dict[str, Array]:
+    made, _ = trainer.train(plain_task, heart(), START, b"", bytes(32), settings, capacity)
+    return dict(made.groups["update"].tensors)
+
+
+def linked(count: int) -> list[LinkedRanks]:
+    pairs = [socket.socketpair() for _ in range(1, count)]
+    return [
+        LinkedRanks(0, count, [ours for ours, _ in pairs]),
+        *(LinkedRanks(rank, count, [theirs]) for rank, (_, theirs) in enumerate(pairs, 1)),
+    ]
+
+
+def close(ranks: Sequence[LinkedRanks]) -> None:
+    for link in itertools.chain.from_iterable(rank.links for rank in ranks):
+        link.close()
+
+
+@pytest.mark.parametrize("settings", [TRAIN, msgspec.structs.replace(TRAIN, optimizer="adam", gradient_clip=0.5)])
+def test_a_batch_in_pieces_gives_the_update_of_the_whole_batch(settings: TrainSettings) -> None:
+    whole, pieces = update(settings), update(settings, SMALL)
+    assert any((whole[name] != pieces[name]).any() for name in whole)  # it was cut
+    for name, value in whole.items():
+        np.testing.assert_allclose(pieces[name], value, rtol=1e-3, atol=2e-6)
+    smaller = update(msgspec.structs.replace(settings, batch_size=7))
+    assert max(np.abs(smaller[name] - whole[name]).max() for name in whole) > 1e-3  # which is not a smaller batch's
+
+
+def test_pieces_never_hold_more_rows_than_the_partner_said() -> None:
+    seen: list[int] = []
+    weight = torch.nn.Parameter(torch.ones(3))
+
+    def loss_of(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return (weight * rows.double().mean()).sum()
+
+    rows = torch.arange(17)
+    add_gradient(loss_of, rows, [weight], SMALL)
+    assert seen == [7, 7, 3]
+    assert weight.grad is not None
+    np.testing.assert_allclose(weight.grad.numpy(), rows.double().mean().item())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_sum_to_the_same_bytes_everywhere(count: int) -> None:
+    ranks = linked(count)
+    values = [torch.randn(100_000, generator=torch.Generator().manual_seed(rank)) for rank in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        sums = list(pool.map(lambda rank, value: rank.summed(value), ranks, values))
+    expected = values[0].clone()
+    for value in values[1:]:
+        expected += value
+    assert all(torch.equal(each, expected) for each in sums)
+    close(ranks)
+
+
+def test_a_rank_that_is_gone_is_an_error_at_the_others_and_no_wait() -> None:
+    first, second = linked(2)
+    close([second])
+    with pytest.raises(Unavailable):
+        first.summed(torch.ones(3))
+    close([first])
+
+
+def test_ranks_take_gradients_of_their_rows_and_leave_unused_parameters_alone() -> None:
+    ranks = linked(2)
+    rows = torch.arange(5)
+    made = []
+
+    def work(rank: LinkedRanks) -> list[torch.nn.Parameter]:
+        weight, unused, of_last = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
+        losses = lambda at: weight.sum() * at.float().mean() + (of_last.sum() if 4 in at else 0)  # noqa: E731
+        add_gradient(losses, rows, [weight, unused, of_last], Capacity(ranks=rank))
+        return [weight, unused, of_last]
+
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(work, ranks))
+    for weight, unused, of_last in made:
+        assert weight.grad is not None
+        np.testing.assert_allclose(weight.grad.numpy(), [2.0, 2.0])
+        assert unused.grad is None
+        assert of_last.grad is not None
+        np.testing.assert_allclose(of_last.grad.numpy(), [0.4, 0.4])  # of the two rows that rank 1 has
+    close(ranks)
+
+
+def test_mixed_precision_needs_the_plan_and_the_partner_and_leaves_a_float32_update() -> None:
+    allowed, chosen = msgspec.structs.replace(TRAIN, mixed_precision=True), Capacity(mixed_precision=True)
+    plain = update()
+    for settings, capacity in ((allowed, ONE_CPU), (TRAIN, chosen)):
+        assert all((value == plain[name]).all() for name, value in update(settings, capacity).items())
+    mixed = update(allowed, chosen)
+    difference = max(np.abs(mixed[name] - plain[name]).max() for name in plain)
+    assert 1e-5 < difference < 0.05
+    assert {value.dtype for value in mixed.values()} == {np.dtype(np.float32)}
+
+
+def test_batch_norm_is_refused_where_a_batch_would_be_cut_and_trained_where_not() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    check_divisible(model, 7, SMALL)
+    for capacity, size in ((SMALL, 8), (Capacity(ranks=LinkedRanks(1, 2, [])), 1)):
+        with pytest.raises(Refused) as caught:
+            check_divisible(model, size, capacity)
+        assert (caught.value.code, caught.value.value) == ("trainer.batch_norm", "1")
+
+
+def test_what_a_partner_set_is_told_with_its_device() -> None:
+    told = capacity_of(ChildLimits(batch_rows=16, mixed_precision=True), LinkedRanks(1, 2, [])).described
+    assert told.startswith("2 x ")
+    assert told.endswith("bfloat16 where the plan allows it, 16 rows at once")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="not run: there is no CUDA device here")
+def test_a_cuda_device_gives_the_update_of_the_cpu_up_to_rounding() -> None:
+    capacity = capacity_of(ChildLimits())
+    plain, there = update(), update(capacity=capacity)
+    for name, value in plain.items():
+        np.testing.assert_allclose(there[name], value, rtol=1e-2, atol=1e-5)
