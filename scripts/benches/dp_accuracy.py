@@ -12,22 +12,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from opacus import PrivacyEngine
 
-from aimass.client.data_get import cache_folder, get
 from aimass.client.private_trainer import PrivateTrainer
 from aimass.client.shards import Shard
 from aimass.client.tasks.mnist import task
 from aimass.client.trainer import evaluate
 from aimass.proto.plan import EvaluateSettings, PrivacySettings, TrainSettings
-from aimass.proto.rows import Batch, encode, read_table, require
 from aimass.proto.task import first_model, load_parameters
 from aimass.proto.tensors import Blob, encode_numpy, encode_torch
+from scripts.benches.mnist import mnist_shard
 from scripts.benches.row import Row
 
-__all__ = ["WHOLE", "Setting", "full", "mnist_shard", "opacus", "ours"]
+__all__ = ["WHOLE", "Setting", "full", "opacus", "ours"]
 
 _ALL = 60_000
 _SEEDS = (1, 2, 3)
@@ -56,17 +54,6 @@ class Setting:
 
 WHOLE = Setting(rows=_ALL, batch=240, epochs=10)
 """240 divides the rows: Opacus samples at one over its number of batches."""
-
-
-def mnist_shard(rows: int) -> Shard:
-    """The first rows of the training set, and the test set held out."""
-    return Shard("a", _batch("train", rows), _batch("test", 10_000))
-
-
-def _batch(name: str, rows: int) -> Batch:
-    with (get("mnist", cache_folder())[0] / f"{name}.parquet").open("rb") as file:
-        table = require(read_table(task.schema, [file], "parquet"))
-    return encode(table.take(np.arange(table.rows) < rows))
 
 
 def ours(shard: Shard, start: Blob, setting: Setting) -> float:

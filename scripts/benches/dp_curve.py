@@ -31,7 +31,7 @@ from aimass.proto.plan import PlanDraft, PrivacySettings, Stage, TrainSettings
 from aimass.proto.task import Task, first_model, load, locate
 from aimass.proto.tensors import Blob
 from aimass.server.trial import tried, without_noise
-from scripts.benches.dp_accuracy import mnist_shard
+from scripts.benches.mnist import mnist_shard
 from scripts.benches.row import Row
 
 __all__ = ["Curve", "curve", "draw"]

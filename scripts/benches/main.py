@@ -15,9 +15,10 @@ from pathlib import Path
 from scripts.benches import flower_peer
 from scripts.benches.row import Row
 
-BENCHES = ("client", "dp", "idle", "memory", "round", "scale", "secagg", "start")
+BENCHES = ("client", "convergence", "dp", "idle", "memory", "round", "scale", "secagg", "start")
 """Modules beside this one; what one needs, Opacus for instance, the others do not load."""
 WITH_PEERS = {"round", "secagg"}
+WITH_MORE = {"convergence", "dp"}
 
 
 def machine() -> dict[str, str | int | None]:
@@ -41,10 +42,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, for daily use")
     parser.add_argument("--peers", action="store_true", help="measure peers too, in an environment of their own")
     parser.add_argument("--curve", action="store_true", help="dp: accuracy against epsilon, an hour on two cores")
-    parser.add_argument("--full", action="store_true", help="dp: ten epochs of MNIST against Opacus, hours")
+    parser.add_argument(
+        "--full", action="store_true", help="dp: ten epochs of MNIST against Opacus; convergence: non-IID too; hours"
+    )
     args = parser.parse_args()
-    if (args.curve or args.full) and args.name != "dp":
-        parser.error("--curve and --full are dp's")
+    if args.curve and args.name != "dp":
+        parser.error("--curve is dp's")
+    if args.full and args.name not in WITH_MORE:
+        parser.error(f"{args.name} has no --full")
     if args.peers and args.name not in WITH_PEERS:
         parser.error(f"{args.name} has no peers")
     if args.peers:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from opacus import PrivacyEngine
-from scripts.benches.dp_accuracy import Setting, mnist_shard, opacus, ours
+from scripts.benches.dp_accuracy import Setting, opacus, ours
+from scripts.benches.mnist import mnist_shard
 
 from aimass.client.private_checks import synthetic_rows
 from aimass.client.private_trainer import PrivateTrainer
