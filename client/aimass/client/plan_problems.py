@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from aimass.client.plan_check import Case, cohort_noise
+from aimass.client.private_terms import ANALYSES
 from aimass.privacy.dp.events import Unit, check_delta
 from aimass.privacy.secagg.faults import FaultError
 from aimass.proto.checks import Finding, fault, of_error, warning
@@ -30,7 +31,7 @@ def problems(case: Case) -> Iterator[Finding]:
         what = "metrics have no noise: of data sets with a budget they stay at the partners, and nobody sees them"
         fix = "Set `evaluate.every = 0`, or give `[privacy.metrics]` a noise of their own."
         yield warning("evaluate", "plan.metrics", what, fix)
-    analyses = [stage.driver for stage in draft.stages if "rounds" not in stage.options]
+    analyses = [stage.driver for stage in draft.stages if stage.driver in ANALYSES]
     if analyses and (privacy is None or privacy.analyses is None):
         what = f"`{analyses[0]}` asks for sums without noise: partners whose data set has a budget send none"
         fix = "Give `[privacy.analyses]` a noise, or leave the stage out: numbers are scaled by the schema's bounds."

@@ -66,12 +66,16 @@ class Release(Value, frozen=True):
     A figure is no part of any sum: the server sees this partner's own number, under secure aggregation too. Metrics,
     figures and analyses of a data set with a privacy budget leave with the noise that the plan gives them, which its
     budget pays for. Without noise they stay here, unless they may leave `unprotected`, beside the budget.
+
+    An analysis without noise tells no count of fewer rows than `smallest_count`, nor what such a count follows from:
+    `aimass.client.small_counts` has the rule.
     """
 
     metrics: tuple[str, ...] = ("loss", "accuracy", "auc")
     figures: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ("statistics",)
     unprotected: bool = False
+    smallest_count: Positive = 5
 
 
 class DataBudget(Value, frozen=True):
@@ -299,7 +303,8 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
         Rule("privacy", _protection(plan), f"differential privacy for each {widest}", _protects(plan, widest)),
     ]
     if policy.protected(data_set):
-        asked = sorted({stage.driver for stage in plan.stages} & set(policy.release.analyses))
+        needed = {stage.driver for stage in plan.stages if stage.options.get("required", True) is not False}
+        asked = sorted(needed & set(policy.release.analyses))  # (others stay here, and the run goes on)
         noise = plan.privacy.analyses if plan.privacy is not None else None
         told = ", ".join(asked) or "none"
         told += f", noise {noise.noise_multiplier:g}" if asked and noise is not None else ""

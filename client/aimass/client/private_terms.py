@@ -31,9 +31,11 @@ from aimass.proto.plan import (
     PlanDraft,
     PrivacySettings,
     SecureSettings,
+    analyses_of,
     planned_steps,
 )
 from aimass.proto.step import StepKind
+from aimass.proto.surveys import MOST_CELLS, SURVEYS, Survey
 from aimass.proto.tensors import Layout
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "planned_events",
     "round_events",
     "step_events",
+    "survey_noise",
     "trained_elements",
     "training_event",
     "units_of",
@@ -60,11 +63,11 @@ ROUNDING: Final = 1e-3
 others to other places in a batch, where kernels of float32 may round their gradients otherwise. No proof, but far above
 the 1e-5 that the tests allow; it costs a thousandth of the noise."""
 
-ANALYSES: Final = ("statistics",)
+ANALYSES: Final = ("statistics", *SURVEYS)
 """The analyses that there are, each by the name of its driver: no other can be asked for, or cost anything."""
 MOST_COLUMNS: Final = 1 << 16
 """Numeric columns that an analysis is priced for, so that its price is known before its model is; the least price is a
-millionth below it."""
+millionth below it. Surveys have fewer numbers (`MOST_CELLS`), and cost the same."""
 
 
 def grid_noise(privacy: PrivacySettings, elements: int) -> GridNoise:
@@ -98,6 +101,13 @@ def analysis_noise(setting: AnalysisNoise, columns: int) -> GridNoise:
     if columns > MOST_COLUMNS:
         raise Refused("an analysis of so many columns has no price", code="private.columns", limit=MOST_COLUMNS)
     return GridNoise(setting.noise_multiplier, math.sqrt(3 * columns), 3 * columns)
+
+
+def survey_noise(setting: AnalysisNoise, survey: Survey) -> GridNoise:
+    """The noise of a survey, of which one row changes all numbers together by `row_norm` at most."""
+    if survey.cells > MOST_CELLS:
+        raise Refused("a survey of so many numbers has no price", code="private.cells", limit=MOST_CELLS)
+    return GridNoise(setting.noise_multiplier, survey.row_norm, survey.cells)
 
 
 def step_events(
@@ -155,9 +165,12 @@ def round_events(
 
 
 def analysis_events(plan: Plan | PlanDraft) -> tuple[Event, ...]:
-    """What the analyses cost that a plan has beside its rounds, once for each stage."""
+    """What the analyses cost that a plan has beside its rounds, stage by stage."""
     return tuple(
-        event for stage in plan.stages for event in step_events(plan, StepKind.ANALYSE, 0, 0, purpose=stage.driver)
+        event
+        for stage in plan.stages
+        if stage.driver in ANALYSES
+        for event in step_events(plan, StepKind.ANALYSE, 0, 0, int(analyses_of(stage)), purpose=stage.driver)
     )
 
 

@@ -15,6 +15,8 @@ from typing import Final
 import numpy as np
 
 from aimass.client.policy import Policy, mechanism
+from aimass.client.small_counts import withheld
+from aimass.client.worker_protocol import survey_in
 from aimass.privacy.dp.clipping import l2_norm
 from aimass.privacy.dp.noise_plan import NoisePlan
 from aimass.privacy.secagg.faults import FaultError
@@ -29,7 +31,7 @@ from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.values import Value
 
-__all__ = ["Beside", "Postprocessor", "Released", "release"]
+__all__ = ["Beside", "Postprocessor", "Released", "check_allowed", "release"]
 
 Postprocessor = Callable[[Contribution], Contribution]
 Shapes = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
@@ -93,13 +95,17 @@ def release(
     step.
     """
     applied = postprocessors or {}
-    _check_allowed(plan, step, policy)
+    check_allowed(plan, step, policy)
     private = _private(plan, step, private_steps)
     if accounted:
         _check_accounted(step, private)
     contribution = decode_contribution(Blob(child_bytes))
     expected = _expected(plan, step, contribution, model)
-    check_contribution(contribution, expected, Limits(norm=policy.bounds.norm))
+    # The policy's norm is for updates. Sums over rows are as large as there are rows.
+    norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
+    check_contribution(contribution, expected, Limits(norm=norm))
+    if step.kind is StepKind.ANALYSE and not private:
+        contribution = withheld(contribution, survey_in(plan, step), policy.release.smallest_count)
     for process in applied.values():
         contribution = process(contribution)
     metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)
@@ -130,7 +136,7 @@ def release(
     )
 
 
-def _check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
+def check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
     """Raise `Refused` where nothing of such a step may leave, whatever it holds."""
     if policy.secure_aggregation and plan.secure is None:
         raise Refused(

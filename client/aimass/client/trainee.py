@@ -10,10 +10,13 @@ from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.own_layers import personal
 from aimass.client.shards import Shard
+from aimass.client.surveys import surveyed, surveyed_privately
 from aimass.client.worker_protocol import Order
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.contribution import Contribution
+from aimass.proto.errors import BadInput
 from aimass.proto.step import StepKind
+from aimass.proto.surveys import Survey
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
 
@@ -54,10 +57,27 @@ class Trainee:
                 return Done(self._privately().evaluate(shard, model, privacy.metrics), state, 1)
             case StepKind.EVALUATE:
                 return Done(trainer.evaluate(self._task, shard, model, order.evaluate, self._capacity), state)
+            case _ if order.survey is not None:
+                return self._survey(order.survey, order, shard, inputs, state)
             case _ if privacy is not None and privacy.analyses is not None:
                 return Done(analyse_privately(order.purpose, shard, model, privacy.analyses, NoiseStream()), state, 1)
             case _:
                 return Done(analyse(order.purpose, shard, model), state)
+
+    def _survey(self, survey: Survey, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> Done:
+        """Over the columns of the task that is approved here, which the plan's must be."""
+        if survey.schema != self._task.schema:
+            raise BadInput(
+                "the plan asks about other columns than the task has",
+                code="trainer.schema",
+                value=survey.schema.digest,
+                limit=self._task.schema.digest,
+            )
+        chosen = inputs[1] if len(inputs) > 1 else None
+        if order.privacy is None or order.privacy.analyses is None:
+            return Done(surveyed(survey, shard.train, chosen), state)
+        made = surveyed_privately(survey, shard.train, order.privacy.analyses, NoiseStream(), chosen)
+        return Done(made, state, 1)
 
     def _privately(self) -> PrivateTrainer:
         from aimass.client.private_trainer import PrivateTrainer  # noqa: PLC0415  (Opacus: seconds, for who needs it)

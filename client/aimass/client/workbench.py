@@ -18,7 +18,7 @@ from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.policy import Policy
 from aimass.client.private_terms import trained_elements, units_of
-from aimass.client.release import Released, release
+from aimass.client.release import Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.clock import Clock, Stopwatch
@@ -161,6 +161,7 @@ class Workbench:
     async def compute(self, plan: Plan, step: Step) -> Product:
         """Fetch, work, pass the gate. Raises `Unavailable` for a broken link, `OutOfSpace` for a disk that is nearly
         full; nothing has left then."""
+        check_allowed(plan, step, self._partner.policy)  # before anything is debited for what would not leave
         self._partner.check_room()
         watch = Stopwatch(self._meters.part_seconds)
         digests = step.inputs_of(self._partner.settings.name)

@@ -15,9 +15,10 @@ from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import EvaluateSettings, Plan, PrivacySettings, TrainSettings
 from aimass.proto.rng import stream_seed
 from aimass.proto.step import Step, StepKind
+from aimass.proto.surveys import SURVEYS, Survey, survey_of
 from aimass.proto.values import Value
 
-__all__ = ["ChildFault", "Open", "Opened", "Order", "Result", "order_of"]
+__all__ = ["ChildFault", "Open", "Opened", "Order", "Result", "order_of", "survey_in"]
 
 
 class Open(Value, frozen=True):
@@ -46,6 +47,7 @@ class Order(Value, frozen=True):
     """Work of one step; descriptors of the step's inputs and of the local state that was kept come with it.
 
     With `privacy` training is private for each row or person; the seed, which the server knows, serves for nothing.
+    `survey` says what an analysis of that kind asks.
     """
 
     kind: StepKind
@@ -54,10 +56,11 @@ class Order(Value, frozen=True):
     train: TrainSettings
     evaluate: EvaluateSettings
     privacy: PrivacySettings | None = None
+    survey: Survey | None = None
 
 
 def order_of(plan: Plan, step: Step, participant: str) -> Order:
-    """A participant's work in a step of a plan."""
+    """A participant's work in a step of a plan. Raises `BadInput` for a survey that the plan does not describe."""
     seed = stream_seed(plan.seed, participant, f"{step.kind}:{step.purpose}", step.round)
     return Order(
         kind=step.kind,
@@ -66,7 +69,18 @@ def order_of(plan: Plan, step: Step, participant: str) -> Order:
         train=plan.train,
         evaluate=plan.evaluate,
         privacy=plan.privacy,
+        survey=survey_in(plan, step),
     )
+
+
+def survey_in(plan: Plan, step: Step) -> Survey | None:
+    """The survey that a step is of, if it is: with a second input, the bins to divide, the second of quantiles.
+
+    Raises `BadInput` for one that the plan does not describe.
+    """
+    if step.kind is not StepKind.ANALYSE or step.purpose not in SURVEYS:
+        return None
+    return survey_of(plan, step.purpose, refined=len(step.inputs) == 2)
 
 
 class Result(Value, frozen=True):

@@ -36,6 +36,7 @@ from aimass.proto.home import HomeSettings, load_home, tls_identity
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
 from aimass.proto.resuming import Progress, resumed
 from aimass.proto.storage import Spool
+from aimass.proto.surveys import has_surveys
 from aimass.proto.task import first_model, load, locate
 from aimass.proto.transfer import FetchRequest, SubmitHeader, fetch, submit
 from aimass.proto.v1 import federation_pb2 as pb
@@ -139,7 +140,8 @@ class Federation:
         if isinstance(plan, PlanDraft):
             source = locate(plan.task)
             blob = model if model is not None else first_model(load(source), plan.seed)
-            complete = plan.complete(source.digest, hashlib.sha256(blob).hexdigest())
+            schema = load(source).schema if has_surveys(plan) else None
+            complete = plan.complete(source.digest, hashlib.sha256(blob).hexdigest(), schema)
         else:
             complete, blob = plan, model or b""
         if blob:

@@ -51,6 +51,7 @@ __all__ = [
     "Stage",
     "TaskRef",
     "TrainSettings",
+    "analyses_of",
     "decode_plan",
     "encode_plan",
     "plan_digest",
@@ -233,13 +234,18 @@ def planned_steps(plan: Plan | PlanDraft, kind: StepKind, purpose: str) -> float
     """How many steps of one kind and purpose the plan can lead to: a partner does no more.
 
     Training once a round; evaluation after every so many rounds and after the last of a stage; an analysis as often as
-    the stages of its name say, once where they say nothing.
+    the stages of its name say.
     """
     if kind is StepKind.TRAIN:
         return planned_rounds(plan)
     if kind is StepKind.EVALUATE:
         return sum(_evaluations(_rounds(stage, without=0), plan.evaluate.every) for stage in plan.stages)
-    return sum(_rounds(stage, without=1) for stage in plan.stages if stage.driver == purpose)
+    return sum(analyses_of(stage) for stage in plan.stages if stage.driver == purpose)
+
+
+def analyses_of(stage: Stage) -> float:
+    """How often a stage asks for the analysis of its name: once where it says nothing, twice where it refines."""
+    return _rounds(stage, without=1) * (2 if stage.options.get("refine") is True else 1)
 
 
 def _evaluations(rounds: float, every: int) -> float:

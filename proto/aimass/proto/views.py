@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from aimass.proto.plan import Plan
+from aimass.proto.statistics import Statistics
 from aimass.proto.step import StepKind
 from aimass.proto.values import Value
 
@@ -119,6 +120,7 @@ class StepView(Value, frozen=True):
     """One step; times are Unix seconds. `carried` are partners whose late work for an earlier step counts in it.
 
     `attempts` says how often a secure sum was tried, `failed_attempts` why some came to none, and who was missing.
+    `statistics` is what a survey's step came to.
     """
 
     index: int
@@ -137,6 +139,7 @@ class StepView(Value, frozen=True):
     model: str = ""
     metrics: dict[str, MetricView] = {}
     summary: StepSummary | None = None
+    statistics: Statistics | None = None
     transcript_head: str = ""
 
 

@@ -51,7 +51,7 @@ class Created(Value, frozen=True, tag_field="event", tag="created"):
 
 
 class StepTold(Value, frozen=True, tag_field="event", tag="step"):
-    """A committed step, as `aimass.server.commits` writes it."""
+    """A committed step, as `aimass.server.commits` writes it; `statistics` is the digest of what a survey found."""
 
     step: Step
     contributions: dict[Name, Digest]
@@ -63,6 +63,7 @@ class StepTold(Value, frozen=True, tag_field="event", tag="step"):
     excluded: dict[Name, str] = {}
     secure: tuple[SecureTold, ...] = ()
     failed_attempts: tuple[str, ...] = ()
+    statistics: str = ""
 
     @property
     def pool(self) -> tuple[str, ...]:

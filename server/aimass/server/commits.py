@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import msgspec
@@ -59,6 +60,8 @@ def step_commit(
     }
     if secure:
         fields["secure"] = secure
+    if view.statistics is not None:
+        fields["statistics"] = hashlib.sha256(canonical_json(view.statistics)).hexdigest()
     entry = next_entry(run.run_id, chain, canonical_json(fields))
     receipts = tuple(
         _receipt(run.run_id, state.origin(name).index, name, slot, entry.chain, key)

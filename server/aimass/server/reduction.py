@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -29,7 +30,7 @@ from aimass.server.aggregation.spooled import check_spooled
 from aimass.server.aggregation.summary import Summariser
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.commits import step_commit
-from aimass.server.drivers.base import Driver, StepResult, Sums
+from aimass.server.drivers.base import Driver, StepResult, Sums, Surveying
 from aimass.server.run_views import step_view
 from aimass.server.store import Commit, ModelRow
 
@@ -76,6 +77,8 @@ def reduce_step(
     view = step_view(
         state, now, model if model != run.model else "", reduced.metrics, reduced.figures, summariser.summary()
     )
+    if isinstance(driver, Surveying):
+        view = msgspec.structs.replace(view, statistics=driver.statistics(after))
     made: tuple[ModelRow, ...] = ()
     if model != run.model:
         made = (ModelRow(run.run_id, index, model, state.step.round, len(blobs.open(model)), now),)

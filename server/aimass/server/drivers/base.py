@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.errors import NotFound
 from aimass.proto.plan import Plan, Stage
+from aimass.proto.statistics import Statistics
 from aimass.proto.step import Step
 from aimass.proto.tensors import Array, Layout
 from aimass.proto.values import Value
@@ -29,6 +30,7 @@ __all__ = [
     "Replies",
     "StepResult",
     "Sums",
+    "Surveying",
     "find_driver",
 ]
 
@@ -198,6 +200,15 @@ class Listener(Driver, Protocol):
 
     def settle(self, state: Any, context: Context) -> Any:
         """The state where those alone take part that `context` names, before `next` is asked; no step is open."""
+        ...
+
+
+@runtime_checkable
+class Surveying(Protocol):
+    """A driver whose steps find statistics: they are stored with the step."""
+
+    def statistics(self, state: Any) -> Statistics | None:
+        """What the step came to that `state` is the state after."""
         ...
 
 
