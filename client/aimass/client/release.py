@@ -245,6 +245,8 @@ def _expected(plan: Plan, step: Step, contribution: Contribution, model: Layout)
         return {"update": update_shapes(model, plan.train.keep_local)}
     if step.kind is StepKind.EVALUATE:
         return {}
-    # An analysis sends its one group, by its own name; its tensors are those of approved code.
+    if (survey := survey_in(plan, step)) is not None:
+        return {step.purpose: survey.shapes}
+    # Any other analysis sends its one group, by its own name; its tensors are those of approved code.
     found = contribution.groups.get(step.purpose)
     return {step.purpose: {n: ("F64", a.shape) for n, a in found.tensors.items()} if found is not None else {}}
