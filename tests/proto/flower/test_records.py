@@ -252,6 +252,35 @@ def test_a_metric_record_holds_no_text() -> None:
         records.unpack_reply(Contribution({"reply": Group(1.0, {"index": np.frombuffer(forged, np.uint8)})}, {}, {}))
 
 
+def test_a_reply_is_checked_without_flwr_as_it_is_with_it() -> None:
+    content = RecordDict({"a": ArrayRecord([np.zeros(2)]), "m": MetricRecord({"loss": 0.5})})
+    reply = records.pack_reply(content)
+    records.check_reply(reply)
+    heavier = Contribution({"reply": Group(2.0, reply.groups["reply"].tensors)}, {}, {})
+    lacking = Contribution({"reply": Group(1.0, {"index": reply.groups["reply"].tensors["index"]})}, {}, {})
+    for odd in (heavier, lacking):
+        with pytest.raises(BadInput):
+            records.check_reply(odd)
+
+
+def test_the_elements_of_a_record_are_given_as_they_are_and_what_no_sum_takes_is_named() -> None:
+    arrays = {"w": np.ones((2, 1), np.float16), "n": np.array(3)}
+    record = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    for name, tensor in records.tensors_of(record).items():
+        assert (tensor.dtype, tensor.shape, tensor.tolist()) == (
+            arrays[name].dtype,
+            arrays[name].shape,
+            arrays[name].tolist(),
+        )
+    record["u"] = Array(np.ones(1, np.uint32))
+    with pytest.raises(BadInput, match="cannot be added up; got u"):
+        records.tensors_of(record)
+
+
+def test_a_runs_number_is_the_beginning_of_its_id() -> None:
+    assert records.run_id_of("8ed3f6ad685b959e" + "0" * 16) == 0x8ED3F6AD685B959E >> 1
+
+
 def test_a_group_beside_the_reply_is_refused() -> None:
     reply = records.pack_reply(RecordDict())
     more = Contribution({**reply.groups, "update": Group(1.0, {"w": np.zeros(1)})}, {}, {})

@@ -19,7 +19,7 @@ import io
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 import numpy as np
@@ -38,11 +38,14 @@ if TYPE_CHECKING:
 __all__ = [
     "EMPTY_MODEL",
     "REPLY",
+    "check_reply",
     "kind_of",
     "node_id_of",
     "pack",
     "pack_reply",
     "pack_state",
+    "run_id_of",
+    "tensors_of",
     "unpack",
     "unpack_reply",
     "unpack_state",
@@ -61,6 +64,7 @@ _MOST_INDEX_BYTES: Final = 64 << 20
 _NPY: Final = "numpy.ndarray"
 _NPY_HEAD_BYTES: Final = 12 + (1 << 16)
 _NATIVE: Final = frozenset(numpy_dtype(name) for name in DTYPE_BYTES if name != "BF16")
+_SUMMABLE: Final = tuple(dtype.name for dtype in sorted(_NATIVE, key=str))
 _TYPE: Final = re.compile(r"(train|evaluate|query)(\.[A-Za-z_][A-Za-z0-9_]{0,99})?")
 _LEGACY: Final = frozenset({"get_parameters", "get_properties"})
 
@@ -85,11 +89,11 @@ class _Values(Value, frozen=True):
 
 
 class _Metrics(_Values, frozen=True, tag="metrics"):
-    pass
+    types: ClassVar = NUMBERS
 
 
 class _Config(_Values, frozen=True, tag="config"):
-    pass
+    types: ClassVar = TYPES
 
 
 class _Index(Value, frozen=True):
@@ -102,6 +106,11 @@ class _Index(Value, frozen=True):
 def node_id_of(name: str) -> int:
     """The node id of a partner: the first 63 bits of SHA-256 of its name, and never one that Flower has given away."""
     return max(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 1, 2)
+
+
+def run_id_of(run_id: str) -> int:
+    """Flower's number of a run: the first 63 bits of ours."""
+    return int(run_id[:16], 16) >> 1
 
 
 def kind_of(message_type: str) -> StepKind:
@@ -141,9 +150,24 @@ def pack_reply(content: RecordDict) -> Contribution:
 
 def unpack_reply(contribution: Contribution) -> RecordDict:
     """The content of a plain reply. Raises `BadInput` for a contribution that `pack_reply` does not make."""
-    if set(contribution.groups) != {REPLY} or contribution.metrics or contribution.figures:
-        raise bad("a reply is one group and nothing else", "reply", sorted(contribution.groups), REPLY)
+    check_reply(contribution)
     return _read(contribution.groups[REPLY].tensors, finite=True)
+
+
+def check_reply(contribution: Contribution) -> None:
+    """Raise what `unpack_reply` raises, without flwr and without copying an array."""
+    groups = contribution.groups
+    if set(groups) != {REPLY} or groups[REPLY].weight != 1 or contribution.metrics or contribution.figures:
+        raise bad("a reply is one group of weight 1 and nothing else", "reply", sorted(groups), REPLY)
+    _check(_own_index(groups[REPLY].tensors), groups[REPLY].tensors, finite=True)
+
+
+def tensors_of(record: ArrayRecord) -> dict[str, Array]:
+    """The elements of a record's arrays over their own bytes; raises `BadInput` for what travels as bytes alone."""
+    tensors = {name: _tensor(name, array) for name, array in record.items()}
+    if odd := [name for name, tensor in tensors.items() if tensor is None]:
+        raise bad("arrays of this type cannot be added up", "not_summable", ", ".join(odd[:5]), ", ".join(_SUMMABLE))
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 def pack_state(state: RecordDict) -> Parts:
@@ -162,10 +186,15 @@ def _whole(content: RecordDict, *, finite: bool) -> dict[str, Array]:
 
 
 def _read(tensors: Mapping[str, Array], *, finite: bool) -> RecordDict:
+    return _unpacked(_own_index(tensors), tensors, finite=finite)
+
+
+def _own_index(tensors: Mapping[str, Array]) -> _Index:
+    """The index of a reply or a state."""
     index = _index(tensors)
     if index.type:
         raise bad("a reply has no message type", "type", index.type)
-    return _unpacked(index, tensors, finite=finite)
+    return index
 
 
 def _first(index: _Index) -> int:
@@ -252,43 +281,55 @@ def _index(tensors: Mapping[str, Array]) -> _Index:
     return index
 
 
+def _check(index: _Index, tensors: Mapping[str, Array], *, finite: bool) -> None:
+    """Refuse an index whose arrays are others than these tensors, or whose values are not what they say."""
+    check_once(record.name for record in index.records)
+    named: set[str] = set()
+    for position, record in enumerate(index.records):
+        match record:
+            case _Arrays():
+                check_once(record.arrays)
+                named |= {f"{position}/{name}" for name in record.arrays}
+                _check_bytes(position, record, tensors)
+            case _Metrics() | _Config():
+                values_of(record.fields, record.types, finite=finite)
+    if odd := (set(tensors) - {_INDEX}) ^ named:
+        raise bad("its index names other arrays than it holds", "arrays", ", ".join(sorted(odd)[:5]))
+
+
+def _check_bytes(position: int, record: _Arrays, tensors: Mapping[str, Array]) -> None:
+    for name in record.as_bytes:
+        tensor = tensors.get(f"{position}/{name}")
+        if name not in record.arrays or tensor is None or tensor.dtype != np.uint8 or tensor.ndim != 1:
+            raise bad(f"the array {name!r} is not the bytes that its index says", "array")
+
+
 def _unpacked(index: _Index, tensors: Mapping[str, Array], *, finite: bool = False) -> RecordDict:
     from flwr.app import ConfigRecord, MetricRecord, RecordDict  # noqa: PLC0415
 
-    known = {
-        f"{at}/{name}" for at, each in enumerate(index.records) if isinstance(each, _Arrays) for name in each.arrays
-    }
-    if odd := (set(tensors) - {_INDEX}) ^ known:
-        raise bad("its index names other arrays than it holds", "arrays", ", ".join(sorted(odd)[:5]))
+    _check(index, tensors, finite=finite)
     content = RecordDict()
     for position, record in enumerate(index.records):
-        if record.name in content:
-            raise bad("it names a record twice", "duplicate", record.name)
         match record:
             case _Arrays():
                 content[record.name] = _array_record(position, record, tensors)
             case _Metrics():
-                content[record.name] = MetricRecord(values_of(record.fields, NUMBERS, finite=finite))
+                content[record.name] = MetricRecord(values_of(record.fields, record.types, finite=finite))
             case _Config():
-                content[record.name] = ConfigRecord(values_of(record.fields, TYPES, finite=finite))
+                content[record.name] = ConfigRecord(values_of(record.fields, record.types, finite=finite))
     return content
 
 
 def _array_record(position: int, record: _Arrays, tensors: Mapping[str, Array]) -> ArrayRecord:
     from flwr.app import Array, ArrayRecord  # noqa: PLC0415
 
-    check_once(record.arrays)
-    if odd := set(record.as_bytes) - set(record.arrays):
-        raise bad("its index describes arrays that it does not name", "arrays", ", ".join(sorted(odd)[:5]))
     arrays: dict[str, flwr.app.Array] = {}
     for name in record.arrays:
         tensor = tensors[f"{position}/{name}"]
-        if (raw := record.as_bytes.get(name)) is None:
-            arrays[name] = Array(str(tensor.dtype), tensor.shape, _NPY, _npy(name, tensor))
-        elif tensor.dtype != np.uint8 or tensor.ndim != 1:
-            raise bad(f"the array {name!r} is not the bytes that its index says", "array", tensor.dtype)
-        else:
+        if (raw := record.as_bytes.get(name)) is not None:
             arrays[name] = Array(raw.dtype, raw.shape, raw.stype, tensor.tobytes())
+        else:
+            arrays[name] = Array(str(tensor.dtype), tensor.shape, _NPY, _npy(name, tensor))
     return ArrayRecord(arrays)
 
 
