@@ -15,6 +15,7 @@ import pytest
 
 from aimass.client.active_run import ActiveRun
 from aimass.client.child import Made, start_child
+from aimass.client.flower_source import AppSource
 from aimass.client.partner import Partner
 from aimass.client.plan_figure import plan_figure
 from aimass.client.run_folder import RunFolder
@@ -88,7 +89,7 @@ def test_the_rows_of_a_data_set_with_a_budget_are_split_one_by_one(tmp_path: Pat
     enrolled(tmp_path, ["north"], POLICY + budget)
     partner, given = opened(tmp_path / "north"), []
 
-    async def start(_: TaskSource, manifest: ShardManifest, __: Partner) -> _Told:
+    async def start(_: TaskSource | AppSource, manifest: ShardManifest, __: Partner) -> _Told:
         given.append(manifest)
         return _Told()
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar
 
+from aimass.client.flower_source import AppSource
 from aimass.client.shards import resolve
 from aimass.client.worker_protocol import ChildFault, Open, Opened, Order, Result
 from aimass.proto.errors import AimassError, InternalError
@@ -38,6 +39,7 @@ _CHECK: Final = (
 )
 _CURES: Final = {
     "task.unknown": _INSTALL,
+    "flower.unregistered": "The ServerApp asks for what the ClientApp has no function for: they are of one project.",
     "child.ModuleNotFoundError": _INSTALL,
     **dict.fromkeys(
         (
@@ -226,7 +228,7 @@ def _expect(data: bytes, tag: bytes, kind: type[V], faults: Path) -> V:
 
 
 async def start_child(
-    source: TaskSource,
+    source: TaskSource | AppSource,
     manifest: ShardManifest,
     manifest_folder: Path,
     forbidden: Path,
@@ -236,9 +238,12 @@ async def start_child(
     """Start a child on a task and a shard; `forbidden` is a file of the partner's that it must not reach;
     below `scratch_parent` it gets an empty folder of its own, and beside that lie the words of its faults.
 
+    An app may read the manifest's files and folders by itself; what it prints goes nowhere, as it may quote rows.
     Raises `ChildFailed` with the task's or the data's error, `NotFound` for a data file that is not there.
     """
-    files = [path.open("rb") for path in resolve(manifest, manifest_folder)]
+    app = source.app if isinstance(source, AppSource) else None
+    paths = resolve(manifest, manifest_folder)
+    files = [path.open("rb") for path in paths] if app is None else []
     scratch = Path(tempfile.mkdtemp(dir=scratch_parent))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -250,6 +255,7 @@ async def start_child(
             str(theirs.fileno()),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
+            stderr=None if app is None else asyncio.subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
             env={
                 "PATH": "/usr/bin:/bin",
@@ -273,6 +279,8 @@ async def start_child(
             forbidden=str(forbidden),
             parent=os.getpid(),
             limits=limits,
+            app=app,
+            readable=() if app is None else tuple(str(path.resolve()) for path in paths),
         )
         try:
             await asyncio.to_thread(send, ours, canonical_json(wanted), tuple(file.fileno() for file in files))

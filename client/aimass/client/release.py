@@ -8,6 +8,7 @@ plan with secure aggregation they are encoded as lanes, rounded in secret, which
 from __future__ import annotations
 
 import dataclasses
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -26,6 +27,7 @@ from aimass.privacy.secagg.rounds import lanes_of, rotation_of
 from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import Refused
+from aimass.proto.flower.records import check_reply
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, Layout
@@ -36,6 +38,7 @@ __all__ = ["Beside", "Postprocessor", "Released", "check_allowed", "release"]
 Postprocessor = Callable[[Contribution], Contribution]
 Shapes = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
 PLAIN: Final = "plain sum"
+REPLY: Final = "an app's reply, as it made it"
 
 
 class Beside(Value, frozen=True):
@@ -90,6 +93,9 @@ def release(
     With `accounted` nothing leaves but what has noise, which a privacy ledger accounts for: updates, and metrics and
     analyses where the plan gives them noise of their own.
 
+    A Flower app's reply leaves as the app made it where sums are plain: its code is what was approved, and nothing else
+    here knows what its numbers mean. In secret sums it is held to all that a task is held to.
+
     Raises `Refused` where the policy demands secure aggregation and the plan has none, or does not allow the step's
     analysis, or where training was not as private as the plan; `BadInput` for a contribution that does not fit the
     step.
@@ -100,10 +106,13 @@ def release(
     if accounted:
         _check_accounted(step, private)
     contribution = decode_contribution(Blob(child_bytes))
-    expected = _expected(plan, step, contribution, model)
-    # The policy's norm is for updates. Sums over rows are as large as there are rows.
-    norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
-    check_contribution(contribution, expected, Limits(norm=norm))
+    expected, reply = _expected(plan, step, contribution, model), plan.task.kind == "app" and plan.secure is None
+    if reply:
+        _check_reply(contribution, accounted=accounted)
+    else:
+        # The policy's norm is for updates. Sums over rows are as large as there are rows.
+        norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
+        check_contribution(contribution, expected, Limits(norm=norm))
     if step.kind is StepKind.ANALYSE and not private:
         contribution = withheld(contribution, survey_in(plan, step), policy.release.smallest_count)
     for process in applied.values():
@@ -122,7 +131,7 @@ def release(
         sum(len(group.tensors) for group in kept.groups.values()),
         tuple(kept.metrics),
         tuple(kept.figures),
-        (*private, *applied) if applied else (*private, PLAIN),
+        (*private, *applied) if applied else (*private, REPLY if reply else PLAIN),
     )
     if plan.secure is None:
         return dataclasses.replace(released, parts=kept.parts())
@@ -136,8 +145,22 @@ def release(
     )
 
 
+def _check_reply(contribution: Contribution, *, accounted: bool) -> None:
+    """Refuse what is no app's reply, holds NaN or infinity, or is of a data set whose privacy is accounted for."""
+    if accounted:
+        raise Refused(
+            "this data set has a privacy budget, and the app's replies carry no noise that it accounts for",
+            code="release.budget",
+            limit="secure.noise in the plan, or release.unprotected in the policy",
+        )
+    check_reply(contribution)
+    check_contribution(contribution, None, Limits(norm=math.inf))
+
+
 def check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
     """Raise `Refused` where nothing of such a step may leave, whatever it holds."""
+    if plan.task.kind == "app" and step.kind is StepKind.ANALYSE:
+        raise Refused("an app has no analyses", code="release.analysis", value=step.purpose)
     if policy.secure_aggregation and plan.secure is None:
         raise Refused(
             "the policy demands secure aggregation and the run has none",
@@ -145,7 +168,8 @@ def check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
             value="plain sums",
             limit="secure aggregation",
         )
-    if step.kind not in (StepKind.TRAIN, StepKind.EVALUATE) and step.purpose not in policy.release.analyses:
+    asked = step.kind not in (StepKind.TRAIN, StepKind.EVALUATE) and plan.task.kind == "task"
+    if asked and step.purpose not in policy.release.analyses:
         raise Refused(
             "the policy does not release this analysis",
             code="release.analysis",
@@ -243,7 +267,7 @@ def _expected(plan: Plan, step: Step, contribution: Contribution, model: Layout)
     """What a step may hold: in training an update of the model, nothing of it that stays here."""
     if step.kind is StepKind.TRAIN:
         return {"update": update_shapes(model, plan.train.keep_local)}
-    if step.kind is StepKind.EVALUATE:
+    if step.kind is StepKind.EVALUATE or plan.task.kind == "app":
         return {}
     if (survey := survey_in(plan, step)) is not None:
         return {step.purpose: survey.shapes}

@@ -13,6 +13,7 @@ import msgspec
 
 from aimass.client.budget import Debit
 from aimass.client.child import ChildDied, Made, Worker, start_child
+from aimass.client.flower_source import AppSource, app_source
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
@@ -22,7 +23,7 @@ from aimass.client.release import Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.clock import Clock, Stopwatch
-from aimass.proto.errors import Refused, WrongState
+from aimass.proto.errors import DeadlinePassed, Refused, WrongState
 from aimass.proto.grpc_env import grpc
 from aimass.proto.logs import about
 from aimass.proto.manifest import ShardManifest
@@ -40,7 +41,7 @@ log = logging.getLogger("aimass.client")
 T = TypeVar("T")
 _MAX_BLOB: Final = 8 << 30
 _TRIES: Final = 2
-StartWorker = Callable[[TaskSource, ShardManifest, Partner], Awaitable[Worker]]
+StartWorker = Callable[[TaskSource | AppSource, ShardManifest, Partner], Awaitable[Worker]]
 
 
 class Uplink(Protocol):
@@ -66,7 +67,7 @@ class Product:
     steps: int = 0
 
 
-async def start_worker(source: TaskSource, manifest: ShardManifest, partner: Partner) -> Worker:
+async def start_worker(source: TaskSource | AppSource, manifest: ShardManifest, partner: Partner) -> Worker:
     """The real child."""
     return await start_child(
         source,
@@ -121,6 +122,13 @@ class Workbench:
                 "the policy maps the plan's schema to no data set", code="policy.schema", value=plan.data_schema
             )
         manifest = self._partner.manifest(data_set)
+        if (plan.task.kind == "app") != (manifest.format == "files"):
+            raise Refused(
+                "an app reads files, and a task reads rows: the data set is for the other",
+                code="policy.data_format",
+                value=manifest.format,
+                cure="Map the plan's schema to another data set: aimass client data add --format.",
+            )
         if policy.budgeted(data_set):
             manifest = msgspec.structs.replace(manifest, split="independent")
         return _Rows(policy, data_set, manifest)
@@ -145,8 +153,9 @@ class Workbench:
                 raise WrongState("the run was left while its child was started", code="session.left")
             return worker
 
-    @staticmethod
-    def _source(plan: Plan) -> TaskSource:
+    def _source(self, plan: Plan) -> TaskSource | AppSource:
+        if plan.task.kind == "app":
+            return app_source(self._partner.folder, self._partner.settings.name, self._run_id, plan)
         source = locate(plan.task.name)
         if source.digest != plan.task.digest:
             raise Refused(
@@ -173,7 +182,9 @@ class Workbench:
         layout = Blob(map_file(inputs[0])).layout
         debit = await self._debited(plan, step, layout, rows)
         await asyncio.to_thread(self._tell_of_state, plan, step)
-        made = await self._made(plan, order, inputs, rows, 1 if debit is not None else _TRIES)
+        # What an app does nobody here knows: it ends when nobody waits for it. A task's work may count in a later step.
+        within_s = step.deadline_s + step.grace_s if plan.task.kind == "app" else None
+        made = await self._made(plan, order, inputs, rows, 1 if debit is not None else _TRIES, within_s)
         watch.lap("worked")
         released = await asyncio.to_thread(self._released, made, plan, step, layout, rows)
         watch.lap("checked")
@@ -181,7 +192,8 @@ class Workbench:
         step_log.info("%s", watch)
         if released.lost:
             step_log.warning("beyond the lanes that the plan has: %s", "; ".join(released.lost))
-        state = bytes(made.state) if step.kind is StepKind.TRAIN else b""
+        keeps = step.kind is StepKind.TRAIN or plan.task.kind == "app"
+        state = bytes(made.state) if keeps else b""
         return Product(released, state, debit, made.private_steps)
 
     def _tell_of_state(self, plan: Plan, step: Step) -> None:
@@ -250,15 +262,22 @@ class Workbench:
         if product.debit is not None:
             await asyncio.to_thread(product.debit.settle, product.steps, digest)
 
-    async def _made(self, plan: Plan, order: Order, inputs: Sequence[Path], rows: _Rows, tries: int) -> Made:
-        """The child's work; one that dies is replaced while there are tries.
+    async def _made(
+        self, plan: Plan, order: Order, inputs: Sequence[Path], rows: _Rows, tries: int, within_s: float | None
+    ) -> Made:
+        """The child's work; one that dies is replaced while there are tries, and one that takes longer is ended.
 
         Whether it dies may depend on a row, so what was debited for one work is not used for another.
         """
         for left in reversed(range(tries)):
             worker = await self.worker(plan, rows)
             try:
-                return await worker.work(order, inputs, self._folder.local_state, _MAX_BLOB)
+                async with asyncio.timeout(within_s):
+                    return await worker.work(order, inputs, self._folder.local_state, _MAX_BLOB)
+            except TimeoutError:
+                raise DeadlinePassed(
+                    "the app did not reply before the step's deadline", code="child.deadline", limit=f"{within_s:g} s"
+                ) from None
             except ChildDied as error:
                 self._meters.child_deaths.add()
                 if not left:

@@ -1,4 +1,4 @@
-"""The training child: locked in, one task, one shard, orders from the daemon and nothing else.
+"""The training child: locked in, one task or app, one shard, orders from the daemon and nothing else.
 
 Started as `python -m aimass.client.worker FD`. It holds no key and no ledger, and its environment is empty.
 """
@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aimass.client.confinement import confine
-from aimass.client.worker_protocol import ChildFault, Open, Opened, Order, Result
+from aimass.client.worker_protocol import ChildFault, FlowerApp, Open, Opened, Order, Result
 from aimass.proto.errors import AimassError, IntegrityError
 from aimass.proto.frames import receive, seal, send
+from aimass.proto.home import ChildLimits
 from aimass.proto.values import canonical_json, decode_json
 
 if TYPE_CHECKING:
-    from aimass.client.capacity import Capacity
-    from aimass.client.shards import Shard
-    from aimass.proto.task import Task
+    from aimass.proto.tensors import Blob
 
 __all__ = ["main"]
 
@@ -41,7 +40,7 @@ def main() -> None:
     try:
         work, opened = _open(wanted, descriptors)
     except Exception as error:  # noqa: BLE001  (whatever a task raises becomes a fault with a code and a place)
-        send(link, b"F" + canonical_json(_fault(error)))
+        send(link, b"F" + canonical_json(_fault(error, wanted.app)))
         return
     send(link, b"O" + canonical_json(opened))
     while True:
@@ -57,12 +56,39 @@ def main() -> None:
             send(link, b"R" + canonical_json(result), tuple(made))
             for descriptor in made:
                 os.close(descriptor)
-        except Exception as error:  # noqa: BLE001  (as above)
-            send(link, b"F" + canonical_json(_fault(error)))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (as above; code that leaves has not done its work)
+            send(link, b"F" + canonical_json(_fault(error, wanted.app)))
 
 
 def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:
-    """Lock in first: importing a task runs it. Then check, import, read."""
+    """Lock in first: importing a task or an app runs it. Then check, import, read."""
+    return _open_task(wanted, descriptors) if wanted.app is None else _open_app(wanted, wanted.app)
+
+
+def _open_app(wanted: Open, app: FlowerApp) -> tuple[Work, Opened]:
+    from aimass.proto.apps import read_app  # noqa: PLC0415
+
+    folder = Path(app.folder)
+    if (found := read_app(folder).digest) != wanted.digest:
+        raise IntegrityError("the app's files have changed", code="app.changed", value=found, limit=wanted.digest)
+    readable = [folder, *(Path(path) for path in wanted.readable)]
+    levels = confine(readable, Path(wanted.scratch), Path(wanted.forbidden), wanted.parent, wanted.limits)
+    os.chdir(wanted.scratch)  # the one folder that it may write, for who names files without one
+    from aimass.client.capacity import capacity_of  # noqa: PLC0415
+    from aimass.client.flower_app import Node  # noqa: PLC0415
+
+    node = Node(app, wanted.manifest.node_config)
+
+    def do(order: Order, inputs: Sequence[Blob], state: bytes) -> tuple[Parts, Parts, int]:
+        contribution, kept = node.do(order, inputs, state)
+        return contribution.parts(), kept, 0
+
+    device = capacity_of(ChildLimits()).described  # an app does not know of the limits that are for tasks
+    opened = Opened(device=device, confinement=tuple(sorted(levels)), training_rows=0, held_out_rows=0)
+    return _worker(do), opened
+
+
+def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:
     from aimass.proto.task import load, locate  # noqa: PLC0415
 
     source = locate(wanted.task)
@@ -89,32 +115,41 @@ def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:
         held_out_rows=len(shard.held_out.labels),
         persons=shard.person_count,
     )
-    return _worker(task, shard, capacity), opened
-
-
-def _worker(task: Task, shard: Shard, capacity: Capacity) -> Work:
     from aimass.client.trainee import Trainee  # noqa: PLC0415  (torch loads after the child is locked in)
-    from aimass.proto.storage import map_descriptor  # noqa: PLC0415
-    from aimass.proto.tensors import Blob  # noqa: PLC0415
 
     trainee = Trainee(task, capacity)
+
+    def do(order: Order, inputs: Sequence[Blob], state: bytes) -> tuple[Parts, Parts, int]:
+        done = trainee.do(order, shard, inputs, state)
+        return done.contribution.parts(), [done.state], done.private_steps
+
+    return _worker(do), opened
+
+
+def _worker(do: Callable[[Order, Sequence[Blob], bytes], tuple[Parts, Parts, int]]) -> Work:
+    """The same on descriptors."""
+    from aimass.proto.storage import map_descriptor  # noqa: PLC0415
+    from aimass.proto.tensors import Blob  # noqa: PLC0415
 
     def work(order: Order, descriptors: Sequence[int]) -> tuple[Parts, Parts, int]:
         *inputs, state = [map_descriptor(descriptor) for descriptor in descriptors]
         for descriptor in descriptors:
             os.close(descriptor)
-        done = trainee.do(order, shard, [Blob(data) for data in inputs], bytes(state))
-        return done.contribution.parts(), [done.state], done.private_steps
+        return do(order, [Blob(data) for data in inputs], bytes(state))
 
     return work
 
 
-def _fault(error: Exception) -> ChildFault:
-    """Code and place without a word of the message: it may quote rows."""
+def _fault(error: BaseException, app: FlowerApp | None = None) -> ChildFault:
+    """Code and place without a word of the message: it may quote rows. Of an app the place is its own, if there is one
+    on the way to where it was raised."""
     code = error.code if isinstance(error, AimassError) else f"child.{_letters(type(error).__name__)}"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if app is not None and Path(frame.filename).is_relative_to(app.folder)]
+    frame = (own or frames)[-1]
     file = Path(frame.filename)
-    place = f"{_letters(file.parent.name)}/{_letters(file.stem)}.py:{frame.lineno}"
+    folder = "app" if app is not None and file.parent == Path(app.folder) else file.parent.name
+    place = f"{_letters(folder)}/{_letters(file.stem)}.py:{frame.lineno}"
     return ChildFault(code=code, place=place, detail="".join(traceback.format_exception(error))[-20_000:])
 
 

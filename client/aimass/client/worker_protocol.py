@@ -18,11 +18,28 @@ from aimass.proto.step import Step, StepKind
 from aimass.proto.surveys import SURVEYS, Survey, survey_of
 from aimass.proto.values import Value
 
-__all__ = ["ChildFault", "Open", "Opened", "Order", "Result", "order_of", "survey_in"]
+__all__ = ["ChildFault", "FlowerApp", "Open", "Opened", "Order", "Result", "order_of", "survey_in"]
+
+
+class FlowerApp(Value, frozen=True):
+    """An app of the partner's own and who it runs for: `reference` is its ClientApp as `module:attribute`.
+
+    Where the run's sums are secret its replies are made into ordinary contributions.
+    """
+
+    folder: str
+    reference: str
+    node_id: int
+    run_id: int
+    run_config: dict[str, bool | int | float | str]
+    secret_sums: bool
 
 
 class Open(Value, frozen=True):
-    """First order: lock yourself in, load the task if its files hash to `digest`, read the shard's descriptors."""
+    """First order: lock yourself in, load the task if its files hash to `digest`, read the shard's descriptors.
+
+    With `app` it is a Flower app that is loaded; the files and folders of its data set are `readable` and not read.
+    """
 
     task: str
     digest: str
@@ -31,10 +48,15 @@ class Open(Value, frozen=True):
     forbidden: str
     parent: int
     limits: ChildLimits
+    app: FlowerApp | None = None
+    readable: tuple[str, ...] = ()
 
 
 class Opened(Value, frozen=True):
-    """The child is warm. Counts stay at the partner; `persons` are those of the training rows, 0 where not known."""
+    """The child is warm. Counts stay at the partner; `persons` are those of the training rows, 0 where not known.
+
+    An app counts its own rows, if it has any: all are 0.
+    """
 
     device: str
     confinement: tuple[str, ...]

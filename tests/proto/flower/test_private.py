@@ -1,7 +1,7 @@
 """What Flower apps need of flwr's private names. Where this fails, flwr has changed: look at what each test names.
 
 Tried with flwr 1.41.0. When it fails: find where flwr 1.42's own `supernode/runtime/run_clientapp.py` gets the same thing
-from, change `aimass.proto.flower.private` and its `SERIES`, and run the conformance cases (`tests/e2e/test_flower*.py`).
+from, change `aimass.proto.flower.private` and `SERIES` in `installed`, and run the conformance cases (`tests/e2e/test_flower*.py`).
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from flwr.clientapp import ClientApp
 
 from aimass.proto.errors import BadInput, NotInstalled, VersionRefused
 from aimass.proto.flower import private
+from aimass.proto.flower.installed import SERIES, check_installed
 
 
 def test_this_is_the_series_that_the_private_names_were_tried_with() -> None:
-    assert metadata.version("flwr").startswith(f"{private.SERIES}."), private.__doc__
+    assert metadata.version("flwr").startswith(f"{SERIES}."), private.__doc__
 
 
 def test_what_is_missing_or_of_another_series_is_named_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    private.check_installed()
+    check_installed()
     monkeypatch.setattr(metadata, "version", lambda name: "1.42.0")
     with pytest.raises(VersionRefused, match=r"got 1\.42\.0; allowed: 1\.41\.\*.*pip install 'aimass\[flower\]'"):
-        private.check_installed()
+        check_installed()
 
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(NotInstalled, match=r"pip install 'aimass\[flower\]'"):
-        private.check_installed()
+        check_installed()
 
 
 def test_a_message_that_an_app_builds_comes_from_who_this_process_is_said_to_be() -> None:
@@ -61,6 +62,18 @@ def test_an_app_is_loaded_from_its_folder_and_nothing_else_is_taken_for_one(tmp_
             private.load_client_app(reference, tmp_path)
     with pytest.raises(BadInput, match="no ServerApp"):
         private.load_server_app("flower_private_case:app", tmp_path)
+
+
+def test_an_app_answers_the_types_that_it_has_functions_for() -> None:
+    app = ClientApp()
+
+    @app.train()  # type: ignore[untyped-decorator]
+    @app.evaluate("foo")  # type: ignore[untyped-decorator]
+    def function(message: Message, context: Context) -> Message:
+        return message
+
+    asked = ("train", "train.foo", "evaluate", "evaluate.foo", "query")
+    assert [private.answers(app, each) for each in asked] == [True, False, False, True, False]
 
 
 class TestNumPyClient:

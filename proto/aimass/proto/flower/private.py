@@ -1,26 +1,35 @@
 """What Flower apps need of flwr that has no public name, for both sides; nothing else here imports such names.
 
-flwr belongs to the extra `aimass[flower]` and loads when it is needed. Its next series may move any of these names:
+Loading it loads flwr, which belongs to the extra `aimass[flower]`. Its next series may move any of these names:
 `tests/proto/flower/test_private.py` fails first then, and says which.
 """
 
+# isort: off
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
-from aimass.proto.errors import BadInput, NotInstalled, VersionRefused
-
-if TYPE_CHECKING:
-    from flwr.app import Message, RecordDict
-    from flwr.clientapp import ClientApp
-    from flwr.serverapp import ServerApp
+from aimass.proto.errors import BadInput
+from aimass.proto.flower.names import (
+    ArrayRecord,
+    ClientApp,
+    ConfigRecord,
+    Message,
+    Metadata,
+    MetricRecord,
+    RecordDict,
+    ServerApp,
+)
+from flwr.app.message import make_message  # after `names`, the door
+from flwr.supercore.date import now
+from flwr.supercore.object_ref import load_app
+from flwr.supercore.task_identity import TaskIdentity
+# isort: on
 
 __all__ = [
-    "SERIES",
     "SERVER_NODE",
-    "check_installed",
+    "answers",
     "from_legacy",
     "identify",
     "instruction",
@@ -33,32 +42,14 @@ __all__ = [
 
 App = TypeVar("App")
 
-SERIES: Final = "1.41"
-"""The series of flwr that the names below were tried with."""
-
 SERVER_NODE: Final = 1
 """The node id of the server's side, as flwr gives it."""
 
 _TTL_S: Final = 43_200.0
-_INSTALL: Final = "Type `pip install 'aimass[flower]'`."
-
-
-def check_installed() -> None:
-    """Raise `NotInstalled` where flwr is missing, `VersionRefused` where it is of another series."""
-    try:
-        version = metadata.version("flwr")
-    except metadata.PackageNotFoundError:
-        raise NotInstalled("Flower apps need flwr", code="flower.missing", cure=_INSTALL) from None
-    if not version.startswith(f"{SERIES}."):
-        raise VersionRefused(
-            "this flwr is of another series", code="flower.series", value=version, limit=f"{SERIES}.*", cure=_INSTALL
-        )
 
 
 def identify(run_id: int, node_id: int) -> None:
     """Say whose messages this process builds: flwr keeps that for the whole process, so one app runs in it."""
-    from flwr.supercore.task_identity import TaskIdentity  # noqa: PLC0415
-
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, node_id, 0
 
 
@@ -67,21 +58,15 @@ def load_client_app(reference: str, folder: Path) -> ClientApp:
 
     Raises `BadInput` for a reference that leads to no ClientApp, and what the app's modules raise.
     """
-    from flwr.clientapp import ClientApp  # noqa: PLC0415
-
     return _load(reference, folder, ClientApp)
 
 
 def load_server_app(reference: str, folder: Path) -> ServerApp:
     """As `load_client_app`, for a ServerApp."""
-    from flwr.serverapp import ServerApp  # noqa: PLC0415
-
     return _load(reference, folder, ServerApp)
 
 
 def _load(reference: str, folder: Path, kind: type[App]) -> App:
-    from flwr.supercore.object_ref import load_app  # noqa: PLC0415
-
     try:
         app = load_app(reference, LookupError, folder)
     except LookupError as error:
@@ -102,10 +87,6 @@ def _no_app(reference: str, kind: type) -> BadInput:
 
 def instruction(content: RecordDict, message_type: str, run_id: int, node_id: int, message_id: str) -> Message:
     """A message of the server's as it comes to a node, sent now; replies to it carry `message_id`."""
-    from flwr.app import Metadata  # noqa: PLC0415
-    from flwr.app.message import make_message  # noqa: PLC0415
-    from flwr.supercore.date import now  # noqa: PLC0415
-
     about = Metadata(
         run_id=run_id,
         message_id=message_id,
@@ -131,13 +112,17 @@ def takes_legacy(app: ClientApp) -> bool:
     return app._call is not None  # noqa: SLF001  (flwr keeps it nowhere else)
 
 
+def answers(app: ClientApp, message_type: str) -> bool:
+    """Whether the app has a function for messages of this type; one made from a `client_fn` says so itself."""
+    category, _, action = message_type.partition(".")
+    return takes_legacy(app) or f"{category}.{action or 'default'}" in app._registered_funcs  # noqa: SLF001
+
+
 _INS: Final = {"train": "fitins", "evaluate": "evaluateins"}
 
 
 def to_legacy(message_type: str, content: RecordDict) -> RecordDict:
     """Content of the newer strategies (`arrays`, `config`) as a `client_fn` reads it; legacy content as it is."""
-    from flwr.app import ConfigRecord, RecordDict  # noqa: PLC0415
-
     name = _INS.get(message_type)
     if name is None or f"{name}.parameters" in content:
         return content
@@ -156,8 +141,6 @@ def from_legacy(message_type: str, sent: RecordDict, reply: RecordDict) -> Recor
     The arrays take the names of those that were sent, in their order: a NumPyClient knows none. Of the metrics, those
     that are numbers go with the count of examples, as strategies weigh by it; the others go in a record of their own.
     """
-    from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict  # noqa: PLC0415
-
     name = {"train": "fitres", "evaluate": "evaluateres"}[message_type]
     told = reply.config_records[f"{name}.metrics"]
     numbers = {key: value for key, value in told.items() if type(value) in (int, float)}

@@ -207,7 +207,7 @@ def _first(index: _Index) -> int:
 
 def _packed(message_type: str, content: RecordDict, *, finite: bool) -> tuple[_Index, dict[str, Array]]:
     """The index, and the arrays by position and name; truth values as bytes where `finite`, as no sum takes them."""
-    from flwr.app import ArrayRecord, MetricRecord  # noqa: PLC0415
+    from aimass.proto.flower.names import ArrayRecord, MetricRecord  # noqa: PLC0415
 
     records: list[_Arrays | _Metrics | _Config] = []
     tensors: dict[str, Array] = {}
@@ -305,7 +305,7 @@ def _check_bytes(position: int, record: _Arrays, tensors: Mapping[str, Array]) -
 
 
 def _unpacked(index: _Index, tensors: Mapping[str, Array], *, finite: bool = False) -> RecordDict:
-    from flwr.app import ConfigRecord, MetricRecord, RecordDict  # noqa: PLC0415
+    from aimass.proto.flower.names import ConfigRecord, MetricRecord, RecordDict  # noqa: PLC0415
 
     _check(index, tensors, finite=finite)
     content = RecordDict()
@@ -321,7 +321,7 @@ def _unpacked(index: _Index, tensors: Mapping[str, Array], *, finite: bool = Fal
 
 
 def _array_record(position: int, record: _Arrays, tensors: Mapping[str, Array]) -> ArrayRecord:
-    from flwr.app import Array, ArrayRecord  # noqa: PLC0415
+    from aimass.proto.flower.names import Array, ArrayRecord  # noqa: PLC0415
 
     arrays: dict[str, flwr.app.Array] = {}
     for name in record.arrays:

@@ -1,0 +1,83 @@
+"""A Flower ClientApp in the training child: it is given one message at a time, and its reply is a contribution.
+
+The app is the partner's own copy and runs unmodified; it is loaded when the child is locked in. Each message gets a
+copy of its content, `random`, numpy and torch start from the step's seed, and what the app keeps in `Context.state`
+comes back as the local state. Where the run's sums are secret the reply is made into the ordinary contribution of a
+step (see `flower_sums`); else it leaves as the app made it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aimass.client.flower_sums import summable
+from aimass.client.worker_protocol import FlowerApp, Order
+from aimass.proto.contribution import Contribution
+from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.flower import private, records
+from aimass.proto.flower.names import Context, Message, RecordDict
+from aimass.proto.tensors import Blob
+
+__all__ = ["Node"]
+
+Parts = list[bytes | memoryview]
+
+
+class Node:
+    """A partner as its app sees it, for one run."""
+
+    def __init__(self, app: FlowerApp, node_config: Mapping[str, bool | int | float | str]) -> None:
+        """Load the app: from here on its code runs. Raises `BadInput` where there is none, and what it raises."""
+        private.identify(app.run_id, app.node_id)
+        self._about, self._node_config = app, dict(node_config)
+        self._app = private.load_client_app(app.reference, Path(app.folder))
+
+    def do(self, order: Order, inputs: Sequence[Blob], state: bytes) -> tuple[Contribution, Parts]:
+        """The contribution and the new state. Raises `NotFound` for a message that the app has no function for,
+        `BadInput` for a reply that cannot leave, and whatever the app raises."""
+        model, told = inputs
+        message_type, content = records.unpack(model, told)
+        if not private.answers(self._app, message_type):
+            raise NotFound("the app has no function for this message", code="flower.unregistered", value=message_type)
+        _seed(bytes.fromhex(order.seed))
+        kept = records.unpack_state(Blob(state)) if state else None
+        reply, kept = self._answered(message_type, content, order.seed, kept)
+        if not self._about.secret_sums:
+            return records.pack_reply(reply), records.pack_state(kept)
+        return summable(order.kind, reply, model, order.train.weight), records.pack_state(kept)
+
+    def _answered(
+        self, message_type: str, content: RecordDict, message_id: str, state: RecordDict | None
+    ) -> tuple[RecordDict, RecordDict]:
+        """The content of the app's reply and the state that it keeps."""
+        about = self._about
+        sent = private.to_legacy(message_type, content) if private.takes_legacy(self._app) else content
+        message = private.instruction(sent, message_type, about.run_id, about.node_id, message_id)
+        context = Context(
+            about.run_id, about.node_id, dict(self._node_config), state or RecordDict(), dict(about.run_config)
+        )
+        reply = _content(self._app(message, context))
+        if sent is not content:
+            reply = private.from_legacy(message_type, content, reply)
+        return reply, context.state
+
+
+def _content(reply: Message) -> RecordDict:
+    if not isinstance(reply, Message):
+        raise BadInput("the app gave no message back", code="flower.reply", value=type(reply).__name__)
+    if reply.has_error():
+        raise BadInput("the app replied with an error", code="flower.error", value=reply.error.code)
+    return reply.content
+
+
+def _seed(seed: bytes) -> None:
+    """Start every generator that an app may draw from, so that the same step gives the same reply."""
+    import torch  # noqa: PLC0415  (it belongs to the client, as flwr does not)
+
+    random.seed(seed)
+    np.random.seed(np.frombuffer(seed, "<u4"))
+    torch.manual_seed(int.from_bytes(seed[:8]) >> 1)
