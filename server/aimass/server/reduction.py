@@ -21,11 +21,12 @@ from aimass.proto.step import Reduce, StepKind
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
+from aimass.proto.views import StepView
 from aimass.server import run_machine, runs, steps
 from aimass.server.aggregation.circles import CircleSums, RobustSums
 from aimass.server.aggregation.collected import Collected
 from aimass.server.aggregation.models import ModelStore
-from aimass.server.aggregation.secure_sums import SecureInputs, SecureTold, secure_sum
+from aimass.server.aggregation.secure_sums import SecretSum, SecureTold
 from aimass.server.aggregation.spooled import check_spooled
 from aimass.server.aggregation.summary import Summariser
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
@@ -34,11 +35,21 @@ from aimass.server.drivers.base import Driver, StepResult, Sums, Surveying
 from aimass.server.run_views import step_view
 from aimass.server.store import Commit, ModelRow
 
-__all__ = ["reduce_step"]
+__all__ = ["ReducedStep", "reduce_step", "reduced_step"]
 
 log = logging.getLogger("aimass.server")
 _FEW: Final = 8
 """Contributions that are summed from their maps, in two threads at once; of more, the kernel would map too much."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReducedStep:
+    """What a step comes to, before it stands in a history: the driver's answer, its view, the model that it made."""
+
+    received: runs.Received
+    view: StepView
+    models: tuple[ModelRow, ...]
+    told: tuple[SecureTold, ...]
 
 
 def reduce_step(
@@ -51,9 +62,24 @@ def reduce_step(
     blobs: Blobs,
     signer: Ed25519PrivateKey,
     now: float,
-    secure: Sequence[SecureInputs] | None = None,
+    secure: Sequence[SecretSum] | None = None,
 ) -> tuple[runs.Received, Commit]:
-    """Sum the contributions at `paths`, by partner, in the order of the participants' keys; what is to be stored.
+    """As `reduced_step`, and what is to be stored of it."""
+    done = reduced_step(run, state, paths, verify, driver, blobs, now, secure)
+    return done.received, step_commit(run, chain, state, done.view, done.models, signer, done.told)
+
+
+def reduced_step(
+    run: runs.Run,
+    state: steps.StepState,
+    paths: Mapping[str, Path],
+    verify: Collection[str],
+    driver: Driver,
+    blobs: Blobs,
+    now: float,
+    secure: Sequence[SecretSum] | None = None,
+) -> ReducedStep:
+    """Sum the contributions at `paths`, by partner, in the order of the participants' keys.
 
     With `secure` they are masked inputs, of which the sums of circles alone can be read. The files of the partners in
     `verify` are compared with their digests first. Raises the named error of a contribution, model or driver that
@@ -83,7 +109,7 @@ def reduce_step(
     if model != run.model:
         made = (ModelRow(run.run_id, index, model, state.step.round, len(blobs.open(model)), now),)
     received = runs.Received(index=index, driver=canonical_json(after).decode(), model=model)
-    return received, step_commit(run, chain, state, view, made, signer, reduced.told)
+    return ReducedStep(received, view, made, reduced.told)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,13 +142,13 @@ def _plain(run: runs.Run, state: steps.StepState, paths: Mapping[str, Path], ver
 
 def _secure(
     run: runs.Run,
-    inputs: Sequence[SecureInputs],
+    inputs: Sequence[SecretSum],
     state: steps.StepState,
     paths: Mapping[str, Path],
     verify: Collection[str],
 ) -> _Reduced:
     assert run.plan.secure is not None  # noqa: S101  (its steps have attempts)
-    done = [secure_sum(circle, paths, verify) for circle in inputs]
+    done = [circle.sum(paths, verify) for circle in inputs]
     circles = [sums for sums, _ in done if not isinstance(sums, AimassError)]
     for sums, told in done:
         if isinstance(sums, AimassError):

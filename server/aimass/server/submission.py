@@ -27,7 +27,7 @@ from aimass.server.engine import Engine
 from aimass.server.live import Live
 from aimass.server.store import RunRow, Store
 
-__all__ = ["Submission"]
+__all__ = ["Submission", "check_stages", "cohort"]
 
 log = logging.getLogger("aimass.server")
 
@@ -88,8 +88,8 @@ class Submission:
             )
         layout = await self._engine.on_disk(lambda: Blob(self._blobs.open(plan.model)).layout)
         roster = self._roster()
-        names = cohort(plan, roster)
-        _check_stages(plan, self._engine.drivers, layout, names)
+        names = cohort(plan, roster.partners)
+        check_stages(plan, self._engine.drivers, layout, names)
         run = runs.Run(
             run_id=secrets.token_hex(16),
             plan=plan,
@@ -100,19 +100,19 @@ class Submission:
         return RunRow(run.run_id, owner, now, None, plan_bytes, plan_digest(plan_bytes), roster.digest, run)
 
 
-def cohort(plan: Plan, roster: Roster) -> tuple[str, ...]:
-    """Who is invited, sorted: whom the plan names, or all partners.
+def cohort(plan: Plan, partners: Sequence[str]) -> tuple[str, ...]:
+    """Who is invited, sorted: whom the plan names, or all of `partners`.
 
-    Raises `BadInput` where the roster lacks some, or where weights are given to others.
+    Raises `BadInput` where these lack some, or where weights are given to others.
     """
-    unknown = sorted(set(plan.cohort.partners) - set(roster.partners))
-    names = plan.cohort.partners or roster.partners
+    unknown = sorted(set(plan.cohort.partners) - set(partners))
+    names = plan.cohort.partners or partners
     if unknown or not names or plan.cohort.quorum > len(names):
         raise BadInput(
             "the plan's cohort does not fit the roster",
             code="plan.cohort",
             value=", ".join(unknown) or plan.cohort.quorum,
-            limit=", ".join(roster.partners) or "no partners",
+            limit=", ".join(partners) or "no partners",
             cure="Name enrolled partners and a quorum they can reach.",
         )
     if misnamed := sorted(set(plan.cohort.weights) - set(names)):
@@ -126,7 +126,7 @@ def cohort(plan: Plan, roster: Roster) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout, names: Sequence[str]) -> None:
+def check_stages(plan: Plan, drivers: run_machine.Drivers, layout: Layout, names: Sequence[str]) -> None:
     """Every driver accepts its stage, and the model has what the first steps of each expect, in secret if need be.
 
     What partners keep to themselves is there too, and leaves something to share.

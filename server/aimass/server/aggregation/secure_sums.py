@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from aimass.proto.storage import map_file
 from aimass.proto.values import Value
 from aimass.server.aggregation.spooled import check_spooled
 
-__all__ = ["SecureInputs", "SecureTold", "secure_sum"]
+__all__ = ["SecretSum", "SecureInputs", "SecureTold", "secure_sum"]
 
 
 class SecureTold(Value, frozen=True):
@@ -46,6 +47,14 @@ class SecureTold(Value, frozen=True):
     within: float | None = None
 
 
+class SecretSum(Protocol):
+    """One circle's inputs that wait to be summed."""
+
+    def sum(self, paths: Mapping[str, Path], verify: Collection[str]) -> tuple[LaneSums | AimassError, SecureTold]:
+        """The sum of the inputs at `paths`, or why there is none; and what is told of it."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class SecureInputs:
     """An attempt that has come to its end: the machine's last state, the mask keys, the lanes, names by roster id."""
@@ -54,6 +63,10 @@ class SecureInputs:
     finish: Finish
     lanes: LanePlan
     names: Mapping[int, str]
+
+    def sum(self, paths: Mapping[str, Path], verify: Collection[str]) -> tuple[LaneSums | AimassError, SecureTold]:
+        """See `secure_sum`."""
+        return secure_sum(self, paths, verify)
 
 
 def secure_sum(

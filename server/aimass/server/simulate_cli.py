@@ -1,0 +1,240 @@
+"""`aimass simulate`: a plan with as many partners as one likes, on one machine or on Spark."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aimass.proto.console import common, emit, say
+from aimass.proto.sharding import RULES
+
+if TYPE_CHECKING:
+    from aimass.server.runs import Run
+    from aimass.server.simulation.crew import Crew
+    from aimass.server.simulation.folder import Committed, Folder
+
+__all__ = ["add_arguments"]
+
+_EXAMPLE = """examples:
+  aimass simulate plan.toml --rows digits --partners 100 --split dirichlet:0.3 --out trial
+  aimass simulate plan.toml --data rows.csv --partners 1000 --workers 2 --out trial
+  aimass simulate plan.toml --shards shards --out trial
+  aimass simulate --resume --out trial
+
+A plan is what `aimass run submit` takes. Its partners are made of the data, or stand in a folder of
+`aimass data partition`. Who is asked and counted, the trainer and what the gate lets out are as in a live run; over
+the same shards both end in the same bits, unless partners were late or noise is private. Secure sums are added without
+their masks: rounding, clipping and circles are as live (the rounding from the plan's seed), secrecy is not simulated.
+
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `aimass simulate`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = _EXAMPLE + RULES
+    parser.add_argument("plan", type=Path, nargs="?", help="as for `aimass run submit`; may be left out with --resume")
+    rows = parser.add_mutually_exclusive_group()
+    rows.add_argument("--data", nargs="+", metavar="FILE", help="CSV or Parquet files of the task's schema")
+    rows.add_argument("--rows", metavar="NAME", help="a public set of `aimass data list`")
+    rows.add_argument("--shards", type=Path, metavar="DIR", help="a folder of `aimass data partition`")
+    parser.add_argument("--partners", type=int, help="how many are made of the data")
+    parser.add_argument("--split", default="iid", metavar="RULE", help="how rows are dealt, see above (iid)")
+    parser.add_argument("--seed", type=int, default=0, help="of the split; training has the plan's (0)")
+    parser.add_argument("--smallest", type=int, default=2, help="least rows of a partner under dirichlet (2)")
+    parser.add_argument("--held-out", type=float, default=0.2, help="share of the rows that are never trained on (0.2)")
+    parser.add_argument("--person", metavar="COLUMN", help="column that says whose each row is (default: not known)")
+    parser.add_argument(
+        "--policy", type=Path, help="a partner's policy.toml (default: what the plan asks is permitted)"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes; their number changes no bit (one a core)")
+    parser.add_argument("--spark", metavar="MASTER", help="on Spark instead, such as local[2]; DIR must be seen by all")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="its folder (simulated-NAME)")
+    parser.add_argument("--resume", action="store_true", help="go on where it stopped, to the same bits")
+    common(parser, _simulate)
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from aimass.proto.durable import only_one
+    from aimass.server.engine import InstalledDrivers
+    from aimass.server.simulation.folder import Folder
+    from aimass.server.simulation.shell import Simulation
+
+    path = _out(args)
+    with only_one(path, "simulation"):
+        folder = Folder(path)
+        _prepared(args, folder)
+        crew = _crew(args, path)
+        teller = _Teller(args, folder)
+        try:
+            run = Simulation(folder, crew, InstalledDrivers(), teller).run()
+        except KeyboardInterrupt:
+            teller.end()
+            say(args, f"stopped; to go on: aimass simulate --resume --out {path}")
+            raise
+        finally:
+            crew.close()
+        teller.end()
+        emit(args, _summary(folder, run, time.monotonic() - teller.began))
+    return 0 if run.state == "finished" else 1
+
+
+def _out(args: argparse.Namespace) -> Path:
+    from aimass.proto.errors import BadInput
+    from aimass.proto.plan import read_plan_draft
+
+    if args.plan is None and not args.resume:
+        raise BadInput("which plan?", code="simulation.plan", cure="aimass simulate PLAN, or --resume with --out.")
+    if args.out is not None:
+        return Path(args.out)
+    if args.plan is None:
+        raise BadInput("which simulation goes on?", code="simulation.out", cure="Name its folder: --out DIR.")
+    return Path(f"simulated-{read_plan_draft(args.plan.read_text('utf-8'), str(args.plan)).name}")
+
+
+def _prepared(args: argparse.Namespace, folder: Folder) -> None:
+    """A simulation stands in the folder: a new one, or the one that goes on."""
+    from aimass.proto.errors import AimassError, NotFound
+    from aimass.proto.plan import read_plan_draft
+    from aimass.server.simulation.begin import begin, check_same, completed
+
+    draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan)) if args.plan is not None else None
+    if args.resume:
+        if not folder.begun:
+            raise NotFound("no simulation stands in this folder", code="simulation.absent", value=folder.path)
+        check_same(folder, completed(draft, folder.blobs) if draft is not None else None)
+        return
+    assert draft is not None  # noqa: S101  (asked for above)
+    policy = args.policy.read_text("utf-8") if args.policy is not None else None
+    plan, own = completed(draft, folder.blobs), folder.path / "shards"
+    ours = not own.exists()
+    try:
+        begin(folder, plan, _shards(args, plan.task.name, own), policy)
+    except AimassError:
+        if ours:  # who corrects the command is not told that other shards stand there
+            shutil.rmtree(own, ignore_errors=True)
+        raise
+
+
+def _shards(args: argparse.Namespace, task: str, own: Path) -> Path:
+    """The folder of shards that was named, or the simulation's own, made of the data."""
+    from aimass.proto.errors import BadInput
+    from aimass.proto.sharding import read_split, write_shards
+    from aimass.proto.task import load, locate
+    from aimass.server.simulation.partner import data_files
+
+    if args.shards is not None:
+        return Path(args.shards)
+    named = args.data or ([args.rows] if args.rows else None)
+    if named is None:
+        raise BadInput("whose rows?", code="simulation.rows", cure="Give --data, --rows or --shards.")
+    split = read_split(args.split, args.partners, args.seed, args.smallest)
+    files = data_files(named, say=lambda text: say(args, text))
+    made = write_shards(load(locate(task)).schema, files, split, own, held_out=args.held_out, person=args.person)
+    say(args, f"{len(made.shards)} partners, {sum(shard.rows for shard in made.shards):,} rows dealt by {split}")
+    return own
+
+
+def _crew(args: argparse.Namespace, folder: Path) -> Crew:
+    from aimass.proto.errors import BadInput
+    from aimass.server.simulation.crew import Alone, Processes
+
+    if args.spark is not None:
+        from aimass.server.simulation.spark import Spark
+
+        return Spark(folder, args.spark)
+    if args.workers < 0:
+        raise BadInput("so many processes there are not", code="simulation.workers", value=args.workers)
+    count = args.workers or len(os.sched_getaffinity(0))
+    return Alone(folder) if count == 1 else Processes(folder, count)
+
+
+def _summary(folder: Folder, run: Run, seconds: float) -> dict[str, object]:
+    from aimass.proto.step import StepKind
+
+    told = list(folder.committed())
+    evaluated = [step for step in told if step.kind is StepKind.EVALUATE and step.metrics]
+    figures: dict[str, object] = {
+        "state": run.state,
+        "reason": run.reason,
+        "partners": len(run.participants),
+        "rounds": max((step.round for step in told), default=0),
+        "seconds": round(seconds, 1),
+        "peak_memory_mb": peak_mb(),
+        "model": run.model,
+        "model_file": str(folder.export(run.model)),
+        "rounds_file": str(folder.path / "rounds.jsonl"),
+        "plan_file": str(folder.path / "plan.json"),
+    }
+    if evaluated:
+        first, last = evaluated[0], evaluated[-1]
+        best = [max, min]
+        figures["metrics"] = [
+            {
+                "metric": name,
+                "first": round(first.metrics.get(name, float("nan")), 4),
+                "last": round(value, 4),
+                "best": round(
+                    best[name == "loss"](step.metrics[name] for step in evaluated if name in step.metrics), 4
+                ),
+            }
+            for name, value in last.metrics.items()
+        ]
+    return figures
+
+
+def peak_mb() -> dict[str, int]:
+    """Most MB that this process, and the largest that it waited for, had in memory."""
+    own, child = (resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {"here": own, "worker": child}
+
+
+class _Teller:
+    """A line for each step that is stored; on a terminal, a count of partners beneath it while one is at work."""
+
+    def __init__(self, args: argparse.Namespace, folder: Folder) -> None:
+        from aimass.server.engine import InstalledDrivers
+
+        self._args, self._drivers = args, InstalledDrivers()
+        self._live = sys.stderr.isatty() and not args.quiet and not args.json
+        self._rounds_before = max((step.round for step in folder.committed()), default=0)
+        self.began, self._drawn = time.monotonic(), 0.0
+
+    def working(self, step: int, round_: int, done: int, asked: int) -> None:
+        """So many partners of a step have answered."""
+        now = time.monotonic()
+        if self._live and now - self._drawn > 0.2:
+            self._drawn = now
+            sys.stderr.write(f"\r\x1b[Kround {round_}, step {step}: {done:,} of {asked:,} partners")
+            sys.stderr.flush()
+
+    def committed(self, step: Committed, run: Run) -> None:
+        """A step is stored."""
+        from aimass.server.run_machine import progress
+
+        self.end()
+        done = progress(run, self._drivers)
+        line = f"round {step.round}/{done.rounds}  {step.kind} {step.counted:,} of {step.asked:,}, {step.seconds:.1f} s"
+        if step.failed:
+            line += f", {len(step.failed)} failed"
+        line += "".join(f"  {name} {value:.4f}" for name, value in step.metrics.items())
+        new = step.round - self._rounds_before
+        left = (done.rounds - step.round) * (time.monotonic() - self.began) / new if new > 0 else 0.0
+        say(self._args, line + (f"  {_words(left)} left" if left > 1 and not run.state.final else ""))
+
+    def end(self) -> None:
+        """Take the count away."""
+        if self._live:
+            sys.stderr.write("\r\x1b[K")
+
+
+def _words(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

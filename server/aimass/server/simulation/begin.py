@@ -1,0 +1,88 @@
+"""How a simulation begins, and what it must still be when it goes on: plan, task, shards, policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aimass.proto.errors import BadInput, Conflict
+from aimass.proto.hashing import file_digest
+from aimass.proto.plan import Plan, PlanDraft, encode_plan, plan_digest
+from aimass.proto.sharding import RECORD, load_shards
+from aimass.proto.storage import Blobs
+from aimass.proto.surveys import has_surveys
+from aimass.proto.task import first_model, load, locate
+from aimass.proto.tensors import Blob
+from aimass.server.drivers.base import Listener
+from aimass.server.engine import InstalledDrivers
+from aimass.server.simulation.folder import Folder, Saved, Setup
+from aimass.server.simulation.partner import check_admitted, open_policy
+from aimass.server.simulation.shell import first
+from aimass.server.submission import check_stages, cohort
+
+__all__ = ["begin", "check_same", "completed"]
+
+
+def completed(draft: PlanDraft, blobs: Blobs) -> Plan:
+    """The plan that `aimass run submit` would make of the draft; its first model is put into `blobs`."""
+    source = locate(draft.task)
+    task = load(source)
+    model = blobs.put([first_model(task, draft.seed)])
+    return draft.complete(source.digest, model, task.schema if has_surveys(draft) else None)
+
+
+def begin(folder: Folder, plan: Plan, shards: Path, policy: str | None) -> None:
+    """Write down a new simulation of `plan` over a folder of shards.
+
+    Without a `policy` partners permit what the plan asks. Raises `Conflict` where one stands here, and what a
+    submission raises for a plan that suits neither drivers, model nor partners; `Refused` where the policy refuses it.
+    """
+    if folder.begun:
+        raise Conflict(
+            "a simulation stands in this folder",
+            code="simulation.exists",
+            value=folder.path,
+            cure="Go on with it (--resume), or name another folder (--out).",
+        )
+    held = load_shards(shards)
+    if held.data_schema != plan.data_schema:
+        raise BadInput(
+            "the shards have another schema", code="shard.schema", value=held.data_schema, limit=plan.data_schema
+        )
+    names, drivers = cohort(plan, held.partners), InstalledDrivers()
+    for stage in plan.stages:
+        if isinstance(drivers[stage.driver], Listener):
+            raise BadInput(
+                "a simulation runs no program beside the driver that this stage waits for",
+                code="simulation.driver",
+                value=stage.driver,
+                cure="Submit the plan to a server.",
+            )
+    check_stages(plan, drivers, Blob(folder.blobs.open(plan.model)).layout, names)
+    text = policy if policy is not None else open_policy(plan)
+    check_admitted(text, plan, len(names))
+    digest = plan_digest(encode_plan(plan))
+    setup = Setup(
+        run_id=digest[:32],
+        plan=digest,
+        shards=str(shards.resolve()),
+        shards_digest=file_digest(shards / RECORD),
+        policy=text,
+    )
+    participants = {shard.partner: shard.participant for shard in held.shards if shard.partner in names}
+    folder.begin(setup, plan, Saved(run=first(setup.run_id, plan, participants)))
+
+
+def check_same(folder: Folder, plan: Plan | None) -> None:
+    """Raise `Conflict` where a simulation would not go on with what it was begun with."""
+    setup = folder.setup()
+    if plan is not None and plan_digest(encode_plan(plan)) != setup.plan:
+        raise Conflict(
+            "the simulation in this folder was begun with another plan, or another version of the task",
+            code="simulation.plan",
+            value=plan_digest(encode_plan(plan))[:16],
+            limit=setup.plan[:16],
+            cure="Name another folder (--out).",
+        )
+    record = Path(setup.shards) / RECORD
+    if not record.is_file() or file_digest(record) != setup.shards_digest:
+        raise Conflict("the shards were changed since the simulation began", code="simulation.shards", value=record)

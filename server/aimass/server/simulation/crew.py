@@ -1,0 +1,110 @@
+"""Who does the work of a simulated step: this process, several beside it, or Spark. Which of them changes no bit.
+
+Results come in the order of what was asked, whoever was faster, so the run machine sees the same events each time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Final, Protocol
+
+from aimass.proto.errors import Unavailable
+from aimass.proto.values import canonical_json, decode_json
+from aimass.server.simulation import partner
+from aimass.server.simulation.partner import Asked, Made
+
+__all__ = ["Alone", "Crew", "Processes"]
+
+_AHEAD: Final = 16
+"""Orders that wait at each process, so that none is idle while another's turn is awaited."""
+
+
+class Crew(Protocol):
+    """Does orders."""
+
+    def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
+        """What comes of each, in order. Whoever has enough closes the iterator: the rest is not wanted."""
+        ...
+
+    def close(self) -> None:
+        """End what was started."""
+        ...
+
+
+class Alone:
+    """This process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bench = partner.Bench(folder)
+
+    def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
+        """See `Crew`."""
+        return map(self._bench.do, asked)
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class Processes:
+    """Several processes. A partner is always served by the same one, which has its shard open."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder = str(folder)
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        self._pools = [ProcessPoolExecutor(1, context, _begin) for _ in range(count)]
+
+    def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
+        """See `Crew`; raises `Unavailable` where a process was killed."""
+        waiting: deque[Future[bytes]] = deque()
+        try:
+            for one in asked:
+                waiting.append(self._pool(one.partner).submit(partner.do, self._folder, canonical_json(one)))
+                if len(waiting) > _AHEAD * len(self._pools):
+                    yield _made(waiting.popleft())
+            while waiting:
+                yield _made(waiting.popleft())
+        except BrokenProcessPool as error:
+            raise Unavailable(
+                "a worker process was killed, perhaps for want of memory",
+                code="simulation.worker",
+                cure="Go on with --resume, with fewer --workers.",
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _pool(self, name: str) -> ProcessPoolExecutor:
+        return self._pools[zlib.crc32(name.encode()) % len(self._pools)]
+
+    def close(self) -> None:
+        """End the processes once their present order is done."""
+        for pool in self._pools:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _made(future: Future[bytes]) -> Made:
+    return decode_json(Made, future.result(), "a worker's answer")
+
+
+def _begin() -> None:
+    """In a worker: Ctrl-C is the parent's to handle, and nobody lives on without the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101  (it was spawned)
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

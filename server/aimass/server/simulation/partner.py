@@ -1,0 +1,223 @@
+"""A partner's work in a simulated step, by the partner's own code: its shard, the trainer, the gate. Files in and out.
+
+This is the one module of the simulation that imports the client. Any process that sees the folder can do it, any number
+of times: without privacy noise the same work gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, get_args
+
+import msgspec
+
+from aimass.client.capacity import capacity_of
+from aimass.client.data_get import data_files
+from aimass.client.policy import Admit, Confinement, Policy, Refuse, decide, read_policy
+from aimass.client.release import release
+from aimass.client.shards import Shard, open_shard, resolve
+from aimass.client.trainee import Trainee
+from aimass.client.worker_protocol import order_of
+from aimass.proto.contribution import Limits, check_contribution, decode_contribution
+from aimass.proto.durable import UNINTERRUPTED, write_parts
+from aimass.proto.errors import AimassError, BadInput, OutOfSpace, Refused
+from aimass.proto.home import ChildLimits
+from aimass.proto.manifest import ShardManifest
+from aimass.proto.names import Digest, Name
+from aimass.proto.plan import Plan
+from aimass.proto.sharding import manifest_of
+from aimass.proto.step import Reduce, Step, StepKind
+from aimass.proto.storage import map_file
+from aimass.proto.task import Task, load, locate
+from aimass.proto.tensors import Blob
+from aimass.proto.values import Value, canonical_json, decode_json
+from aimass.server.drivers.base import find_driver
+from aimass.server.simulation.folder import Folder
+
+__all__ = ["Asked", "Bench", "Made", "check_admitted", "data_files", "do", "open_policy"]
+
+_ROUNDING: Final = b"AIMass simulated rounding v1\0"
+_CACHE_BYTES: Final = 256 << 20
+"""Rows that a process keeps between steps; a shard that is not kept is read again."""
+
+
+def open_policy(plan: Plan) -> str:
+    """The policy of partners that permit what the plan asks, as TOML: the gate's checks stay, with their own limits."""
+    name = plan.data_schema.partition("/")[0]
+    analyses = sorted({stage.driver for stage in plan.stages})
+    return (
+        "plain_sums = true\nsmallest_cohort = 1\nconfinement = []\n"
+        f'[schemas]\n"{plan.data_schema}" = "{name}"\n'
+        f"[release]\nanalyses = {json.dumps(analyses)}\n"
+        f'[[tasks]]\nname = "{plan.task.name}"\ndigest = "{plan.task.digest}"\n'
+    )
+
+
+def check_admitted(policy: str, plan: Plan, participants: int) -> None:
+    """Raise `Refused` where partners with this policy would not take part."""
+    match decide(read_policy(policy, "the policy"), plan, participants, frozenset(get_args(Confinement))):
+        case Admit():
+            return
+        case Refuse(code, reason, value, limit):
+            raise Refused(reason, code=code, value=value, limit=limit)
+        case pending:
+            raise Refused(pending.reason, code="policy.approval_pending", cure="Admit the task in the policy.")
+
+
+class Asked(Value, frozen=True):
+    """A partner's order: the step, the driver that proposed it, and the file of its local state, if it has one."""
+
+    partner: Name
+    step: Step
+    driver: Name
+    state: str = ""
+
+
+class Made(Value, frozen=True):
+    """What came of it: the contribution's file and digest, released figures, the file of the new local state.
+
+    With `fault` nothing came: the partner failed, as it would live. With `full` the disk was full, which is nobody's
+    fault: the simulation stops, and goes on when there is room.
+    """
+
+    partner: Name
+    file: str = ""
+    digest: Digest = "0" * 64
+    figures: dict[str, float] = {}
+    state: str = ""
+    fault: str = ""
+    full: bool = False
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kept:
+    shard: Shard
+    manifest: ShardManifest
+
+
+class Bench:
+    """Does any partner's work in one simulation; task, policy and the shards that it used last stay open."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = Folder(path)
+        setup = self._folder.setup()
+        self._plan: Plan = self._folder.plan()
+        self._policy: Policy = read_policy(setup.policy, "the policy")
+        self._run_id, self._shards = setup.run_id, Path(setup.shards)
+        source = locate(self._plan.task.name)
+        if source.digest != self._plan.task.digest:
+            raise BadInput(
+                "the installed task is not the plan's any more",
+                code="task.digest",
+                value=source.digest[:16],
+                limit=self._plan.task.digest[:16],
+                cure="Begin a new simulation: results of two tasks do not mix.",
+            )
+        self._task: Task = load(source)
+        self._trainee = Trainee(self._task, capacity_of(ChildLimits()))
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept_bytes = 0
+
+    def do(self, asked: Asked) -> Made:
+        """Train, evaluate or analyse as asked. What goes wrong is the partner's failure, as it would be live."""
+        started = time.monotonic()
+        try:
+            made = self._done(asked)
+        except OutOfSpace as error:
+            return Made(partner=asked.partner, fault=error.sentence(), full=True)
+        except AimassError as error:
+            made = Made(partner=asked.partner, fault=f"{error.code}: {error.sentence()}")
+        except Exception as error:  # noqa: BLE001  (whatever a task raises is that partner's failure)
+            made = Made(partner=asked.partner, fault=f"child.{type(error).__name__}: {error}")
+        return msgspec.structs.replace(made, seconds=time.monotonic() - started)
+
+    def _done(self, asked: Asked) -> Made:
+        kept, step, folder = self._opened(asked.partner), asked.step, self._folder
+        inputs = [Blob(folder.blobs.open(digest)) for digest in step.inputs_of(asked.partner)]
+        held = folder.state(asked.state).read_bytes() if asked.state else b""
+        done = self._trainee.do(order_of(self._plan, step, kept.manifest.participant), kept.shard, inputs, held)
+        released = release(
+            memoryview(done.contribution.encode()),
+            self._plan,
+            step,
+            inputs[0].layout,
+            self._policy,
+            draw=self._draw(kept.manifest.participant, step),
+            private_steps=done.private_steps,
+            run_id=self._run_id,
+            accounted=self._policy.protected(self._data_set),
+        )
+        file = f"{asked.partner}.{secrets.token_hex(4)}"  # who does it again writes beside, never over
+        path = folder.spool(step.index) / file
+        digest = write_parts(path, released.parts, UNINTERRUPTED, "simulation.contribution", synced=False)
+        if self._plan.secure is None:
+            self._check(asked, path, inputs[0])
+        figures = released.beside.figures if released.beside is not None else {}
+        state = done.state if step.kind is StepKind.TRAIN else b""
+        if state:
+            write_parts(folder.state(file), (state,), UNINTERRUPTED, "simulation.state")
+        return Made(partner=asked.partner, file=file, digest=digest, figures=figures, state=file if state else "")
+
+    def _check(self, asked: Asked, path: Path, model: Blob) -> None:
+        """What the server asks of a contribution before it takes it."""
+        step, limits = asked.step, Limits()
+        if step.kind is not StepKind.TRAIN or step.reduce is not Reduce.SUM:
+            limits = dataclasses.replace(limits, norm=limits.metric)
+        expected = find_driver(asked.driver).expects(step, model.layout, self._plan)
+        check_contribution(decode_contribution(Blob(map_file(path))), expected, limits)
+
+    @property
+    def _data_set(self) -> str:
+        return self._policy.schemas.get(self._plan.data_schema, "")
+
+    def _draw(self, participant: str, step: Step) -> Callable[[int], bytes]:
+        """Bytes for the rounding of a secure sum: from the plan's seed, so that it repeats; secret ones for noise."""
+        if self._plan.privacy is not None or (self._plan.secure is not None and self._plan.secure.noise is not None):
+            return secrets.token_bytes
+        about = f"{self._plan.seed}/{participant}/{step.index}/".encode()
+        calls = itertools.count()
+        return lambda size: hashlib.shake_256(_ROUNDING + about + str(next(calls)).encode()).digest(size)
+
+    def _opened(self, partner: str) -> _Kept:
+        if partner in self._kept:
+            self._kept.move_to_end(partner)
+            return self._kept[partner]
+        manifest = manifest_of(self._shards, partner)
+        if self._policy.budgeted(self._data_set):
+            manifest = msgspec.structs.replace(manifest, split="independent")
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(path.open("rb")) for path in resolve(manifest, self._shards / partner)]
+            shard, _ = open_shard(self._task.schema, manifest, files)
+        kept = self._kept[partner] = _Kept(shard, manifest)
+        self._kept_bytes += _bytes(shard)
+        while self._kept_bytes > _CACHE_BYTES and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= _bytes(oldest.shard)
+        return kept
+
+
+def _bytes(shard: Shard) -> int:
+    batches = (shard.train, shard.held_out)
+    arrays = [a for b in batches for a in (b.numbers, b.categories, b.images, b.labels) if a is not None]
+    return sum(array.nbytes for array in arrays)
+
+
+@lru_cache(maxsize=1)
+def _bench(folder: str) -> Bench:
+    return Bench(Path(folder))
+
+
+def do(folder: str, asked: bytes) -> bytes:
+    """An `Asked` in, a `Made` out, both as JSON: what processes send each other. The bench stays for the next one."""
+    return canonical_json(_bench(folder).do(decode_json(Asked, asked, "an order")))

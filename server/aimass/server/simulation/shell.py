@@ -1,0 +1,191 @@
+"""The shell around the run machine in a simulation: partners join at once, a crew works, and each step is stored.
+
+What decides is the machine of the live server, fed with the same events: who is asked, who is counted, when a run
+fails. Partners answer in the order of their names, so of more that are asked than are wanted the first by name count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from aimass.privacy.secagg.rounds import lanes_of, rotation_of
+from aimass.proto.errors import AimassError, BadInput, OutOfSpace
+from aimass.proto.plan import Plan
+from aimass.proto.tensors import Blob
+from aimass.proto.views import ParticipantState, RunState, SlotState
+from aimass.server import run_machine, runs, steps
+from aimass.server.drivers.base import Driver
+from aimass.server.reduction import ReducedStep, reduced_step
+from aimass.server.simulation.crew import Crew
+from aimass.server.simulation.folder import Committed, Folder
+from aimass.server.simulation.partner import Asked, Made
+from aimass.server.simulation.secret import Unmasked
+
+__all__ = ["Hears", "Simulation", "first"]
+
+
+class Hears(Protocol):
+    """Who is told how it goes."""
+
+    def working(self, step: int, round_: int, done: int, asked: int) -> None:
+        """So many partners of a step have answered."""
+        ...
+
+    def committed(self, step: Committed, run: runs.Run) -> None:
+        """A step is stored."""
+        ...
+
+
+def first(run_id: str, plan: Plan, participants: Mapping[str, str]) -> runs.Run:
+    """A run that all partners, by name with the keys of their shards, have joined; its first step is not open yet.
+
+    Raises `BadInput` where two have one key: their random streams would be one.
+    """
+    if twice := [key for key, other in itertools.pairwise(sorted(participants.values())) if key == other]:
+        raise BadInput("two partners take part under one key", code="run.participant_key", value=", ".join(twice[:5]))
+    members = {
+        name: runs.Participant(state=ParticipantState.JOINED, key=key) for name, key in sorted(participants.items())
+    }
+    return runs.Run(run_id=run_id, plan=plan, model=plan.model, participants=members)
+
+
+class Simulation:
+    """One; `run` goes on from where its folder stands."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        crew: Crew,
+        drivers: Mapping[str, Driver],
+        hears: Hears,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder, self._crew, self._drivers, self._hears, self._now = folder, crew, drivers, hears, now
+        self._saved = folder.load()
+        self._made: dict[str, Made] = {}
+        """What came of the open step's orders, by partner."""
+        self._started = 0.0
+
+    @property
+    def _run(self) -> runs.Run:
+        return self._saved.run
+
+    def run(self) -> runs.Run:
+        """To the end; the run as it is then. Whatever stops it, the folder stands at the last step that was stored."""
+        if self._run.state is RunState.WAITING:
+            self._apply(runs.JoinTimeUp())
+            self._folder.save(self._saved)
+        while not self._run.state.final:
+            # A driver that has several steps open at once has them done one after the other.
+            self._work(min(self._run.open.values(), key=lambda state: state.step.index))
+        return self._run
+
+    def _work(self, state: steps.StepState) -> None:
+        step = state.step
+        self._folder.untell(step.index)
+        self._folder.fresh_spool(step)
+        self._made, self._started = {}, time.monotonic()
+        driver, held = self._run.plan.stages[self._run.stage].driver, self._saved.states
+        asked = [
+            Asked(partner=name, step=step, driver=driver, state=held.get(name, ""))
+            for name in step.participants
+            if state.slots[name].state is SlotState.ASKED
+        ]
+        with contextlib.closing(_closable(self._crew, asked)) as answers:
+            for made in answers:
+                if made.full:
+                    raise OutOfSpace("the disk is full", code="disk.full", value=made.fault, cure="Then --resume.")
+                self._made[made.partner] = made
+                self._hears.working(step.index, step.round, len(self._made), step.wanted or len(asked))
+                self._apply(runs.InStep(index=step.index, event=_event(made, secret=state.attempts is not None)))
+                if str(step.index) not in self._run.open or self._run.state.final:
+                    return
+
+    def _apply(self, event: runs.Event) -> None:
+        run, actions = run_machine.apply(self._run, event, self._drivers, self._now())
+        self._saved = msgspec.structs.replace(self._saved, run=run)
+        for action in actions:
+            match action:
+                case runs.Form():
+                    digests = {name: self._made[name].digest for name in action.members}
+                    summed = steps.Summed(number=action.number, digests=digests)
+                    self._apply(runs.InStep(index=action.index, event=summed))
+                case runs.Reduce():
+                    self._reduce(action)
+                case runs.End():
+                    self._folder.save(self._saved)
+
+    def _reduce(self, action: runs.Reduce) -> None:
+        """Sum, let the driver receive, and store what came of it: first the line for people, then where it stands."""
+        state = self._run.open[str(action.index)]
+        driver = self._drivers[self._run.plan.stages[self._run.stage].driver]
+        spool = self._folder.spool(action.index)
+        paths = {name: spool / self._made[name].file for name in action.counted}
+        try:
+            reduced = reduced_step(
+                self._run, state, paths, (), driver, self._folder.blobs, self._now(), self._secret(state, driver)
+            )
+        except OutOfSpace:
+            raise
+        except AimassError as error:
+            self._apply(runs.Change(change="fail", reason=f"{error.code}: {error.sentence()}"))
+            return
+        self._folder.tell(told := self._told(state, reduced))
+        kept = {name: self._made[name].state for name in action.counted if self._made[name].state}
+        self._saved = msgspec.structs.replace(self._saved, states=self._saved.states | kept)
+        self._apply(reduced.received)
+        self._folder.save(self._saved)
+        self._folder.sweep(self._saved)
+        self._hears.committed(told, self._run)
+
+    def _secret(self, state: steps.StepState, driver: Driver) -> list[Unmasked] | None:
+        if state.attempts is None:
+            return None
+        run, model = self._run, Blob(self._folder.blobs.open(state.step.inputs[0]))
+        lanes = lanes_of(run.plan, state.step, driver.expects(state.step, model.layout, run.plan) or {})
+        rotation = rotation_of(run.plan, run.run_id, state.step) if lanes.noise else b""
+        return [
+            Unmasked(circle.number, tuple(sorted(circle.digests)), lanes, rotation)
+            for circle in state.attempts.circles
+            if circle.digests
+        ]
+
+    def _told(self, state: steps.StepState, reduced: ReducedStep) -> Committed:
+        view, counted = reduced.view, state.counted or ()
+        figures: dict[str, dict[str, float]] = {}
+        for name, metric in view.metrics.items():
+            for partner, value in metric.by_partner.items():
+                figures.setdefault(partner, {})[name] = value
+        return Committed(
+            index=view.index,
+            kind=state.step.kind,
+            round=view.round,
+            asked=len(state.step.participants),
+            counted=len(counted),
+            seconds=time.monotonic() - self._started,
+            model=view.model,
+            metrics={name: metric.mean for name, metric in view.metrics.items()},
+            weights={name: metric.weight for name, metric in view.metrics.items()},
+            figures=figures,
+            failed={name: slot.reason for name, slot in state.slots.items() if name not in counted and slot.reason},
+            statistics=view.statistics,
+        )
+
+
+def _closable(crew: Crew, asked: list[Asked]) -> Generator[Made, None, None]:
+    """The crew's answers as a generator: closing it ends what nobody waits for."""
+    yield from crew.work(asked)
+
+
+def _event(made: Made, *, secret: bool) -> steps.StepEvent:
+    if made.fault:
+        return steps.Failed(partner=made.partner, reason=made.fault)
+    if secret:
+        return steps.Ready(partner=made.partner, figures=made.figures)
+    return steps.Stored(partner=made.partner, digest=made.digest)

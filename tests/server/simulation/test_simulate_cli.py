@@ -1,0 +1,102 @@
+"""`aimass simulate` as a person types it: what it shows, and a sentence for what cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aimass.proto.commands import main
+
+PLAN = """
+name = "digits-trial"
+task = "digits"
+data_schema = "digits/1"
+seed = 1
+[train]
+batch_size = 20
+learning_rate = 0.1
+steps = 2
+[cohort]
+quorum = 2
+sample = 3
+[[stages]]
+driver = "averaging"
+options = { rounds = 2 }
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("plan.toml").write_text(PLAN)
+    Path("rows.csv").write_text("a,b\n1,2\n")
+    return tmp_path
+
+
+def failed(command: str, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    capsys.readouterr()
+    assert main([*command.split(), "--json"]) in (2, 3, 4, 6, 9)
+    error: dict[str, str] = json.loads(capsys.readouterr().err.strip().splitlines()[-1])["error"]
+    return error
+
+
+def test_a_trial_tells_its_rounds_and_leaves_model_plan_and_metrics(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "simulate plan.toml --rows digits --partners 12 --split labels:2 --workers 1"
+    assert main(command.split()) == 0
+    told = capsys.readouterr()
+    assert "12 partners, 1,797 rows dealt by labels:2" in told.err
+    assert "round 2/2  train 3 of 3" in told.err
+    assert "round 2/2  evaluate 12 of 12" in told.err
+    assert "accuracy" in told.out
+    out = here / "simulated-digits-trial"
+    assert {"model.safetensors", "plan.json", "rounds.jsonl", "shards"} <= {path.name for path in out.iterdir()}
+    assert failed(command, capsys)["code"] == "simulation.exists"
+    assert main(["simulate", "plan.toml", "--resume", "--workers", "1", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["state"], again["rounds"]) == ("finished", 2)
+    Path("plan.toml").write_text(PLAN.replace("rounds = 2", "rounds = 3"))
+    assert failed("simulate plan.toml --resume --workers 1", capsys)["code"] == "simulation.plan"
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ("", "simulation.rows"),
+        ("--rows digits", "partition.partners"),
+        ("--rows digits --partners 1798", "partition.partners"),
+        ("--rows digits --partners 10 --split odd", "partition.split"),
+        ("--rows digits --split column:hospital", "partition.column"),
+        ("--rows digits --partners 1", "plan.cohort"),
+        ("--rows nothing --partners 3", "data.absent"),
+        ("--data rows.csv --partners 3", "rows.columns"),
+        ("--rows heart --partners 3", "rows.columns"),
+        ("--shards .", "partition.absent"),
+        ("--resume", "simulation.absent"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_sentence(
+    here: Path, capsys: pytest.CaptureFixture[str], more: str, code: str
+) -> None:
+    assert failed(f"simulate plan.toml --workers 1 {more}", capsys)["code"] == code
+    assert not (here / "simulated-digits-trial" / "shards").exists()
+
+
+def test_without_spark_the_line_to_type_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyspark.sql", None)
+    error = failed("simulate plan.toml --rows digits --partners 3 --spark local[1]", capsys)
+    assert error["code"] == "simulation.spark"
+    assert "aimass[offline]" in error["cure"]
+
+
+def test_its_help_shows_examples_and_the_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["simulate", "--help"])
+    told = capsys.readouterr().out
+    assert "examples:\n  aimass simulate" in told
+    assert "dirichlet:A" in told
