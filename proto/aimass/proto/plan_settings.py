@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from aimass.proto.names import Name
+from aimass.proto.robust import RULES, RuleName, least
 from aimass.proto.values import Value
 
 __all__ = [
@@ -179,10 +180,9 @@ class SecureSettings(Value, frozen=True):
     be summed is tried in `attempts`.
 
     With `groups` the partners of a step are dealt at random into so many circles, each summed by itself: the server
-    sees that many sums, each of `min_cohort` partners at least, and takes of their means what `rule` says, coordinate
-    by coordinate: the mean weighted by the rows, the median, the mean without the `tolerated` largest and smallest, or
-    the mean of updates that are clipped to the median of their norms. As long as no more than `tolerated` partners
-    lie, most groups have none of them.
+    sees that many sums, each of `min_cohort` partners at least, and takes of their means what `rule` says: the mean
+    weighted by the rows, or a rule of `robust`, to which each group is one of those that send. As long as no more than
+    `tolerated` partners lie, no more groups have any of them.
 
     A partner of more rows than `max_weight` counts with so many; a mean's coordinate is off by about
     clip max_weight / (2^bits w sqrt(n)) for n partners of w rows, so a bound far above the rows costs precision.
@@ -200,7 +200,7 @@ class SecureSettings(Value, frozen=True):
     phase_s: Seconds = 60.0
     attempts: Annotated[int, msgspec.Meta(ge=1, le=8)] = 4
     groups: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
-    rule: Literal["mean", "median", "trimmed", "clipped"] = "mean"
+    rule: RuleName = "mean"
     tolerated: Annotated[int, msgspec.Meta(ge=0, le=499)] = 0
     noise: DistributedNoise | None = None
 
@@ -209,8 +209,11 @@ class SecureSettings(Value, frozen=True):
             raise ValueError(
                 '`tolerated` partners that lie need a `rule` other than "mean", and such a rule needs them'
             )
-        if self.groups < 2 * self.tolerated + 1:
-            raise ValueError(f"`groups` {self.groups} is less than the {2 * self.tolerated + 1} that `tolerated` needs")
+        if self.groups < (needed := least(self.rule, self.tolerated)):
+            raise ValueError(
+                f"`groups` n = {self.groups} is less than the {needed} of which `rule` {self.rule!r} withstands "
+                f"`tolerated` f = {self.tolerated}: {self.rule} needs n >= 2 f + {RULES[self.rule]}"
+            )
         if list(self.metrics) != sorted(set(self.metrics)):
             raise ValueError("`metrics` must be sorted and name nothing twice")
 

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from aimass.proto.plan import SecureSettings
+from aimass.proto.robust import least
 from aimass.proto.views import SlotState
 from aimass.server.steps import (
     Ask,
@@ -52,13 +53,13 @@ Outcome = tuple[StepState, tuple[StepAction, ...]]
 
 
 def of(secure: SecureSettings) -> Attempts:
-    """What a plan says of its secure sums. A robust rule holds as long as liars are in fewer than half of the sums."""
+    """What a plan says of its secure sums. A robust rule needs as many as it can withstand the liars among."""
     return Attempts(
         most=secure.attempts,
         wait_s=secure.phase_s,
         least=secure.min_cohort,
         wanted=secure.groups,
-        enough=2 * secure.tolerated + 1 if secure.tolerated else secure.groups,
+        enough=least(secure.rule, secure.tolerated) if secure.tolerated else secure.groups,
     )
 
 

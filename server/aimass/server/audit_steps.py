@@ -14,6 +14,7 @@ from aimass.privacy.secagg.rounds import ppm
 from aimass.proto.errors import AimassError
 from aimass.proto.names import Digest, Name
 from aimass.proto.plan import Cohort, Plan, SecureSettings
+from aimass.proto.robust import least
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.values import Value, decode_json
 from aimass.proto.views import ParticipantState, RunState, SlotState
@@ -265,7 +266,7 @@ def _secret(secure: SecureSettings | None, steps: Steps) -> Iterator[str]:
             yield f"{what}: what was counted is not what the secure sums are of"
         used = sum(not told.fault for told in body.secure)
         if (
-            not secure.tolerated < used
+            not least(secure.rule, secure.tolerated) <= len(body.secure)
             or len(body.secure) - used > secure.tolerated
             or len(body.secure) > secure.groups
         ):

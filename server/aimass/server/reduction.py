@@ -23,7 +23,7 @@ from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
 from aimass.proto.views import StepView
 from aimass.server import run_machine, runs, steps
-from aimass.server.aggregation.circles import CircleSums, RobustSums
+from aimass.server.aggregation.circles import CircleSums, robust_circles
 from aimass.server.aggregation.collected import Collected
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.secure_sums import SecretSum, SecureTold
@@ -157,7 +157,7 @@ def _secure(
             if len(done) - len(circles) > run.plan.secure.tolerated:
                 raise sums
     robust = run.plan.secure.tolerated and state.step.kind is StepKind.TRAIN
-    combined: Sums = RobustSums(circles, run.plan.secure) if robust else CircleSums(circles)
+    combined: Sums = robust_circles(circles, run.plan.secure) if robust else CircleSums(circles)
     figures = {name: state.slots[name].figures for name in sorted(paths)}
     return _Reduced(
         combined, added_metrics(circle.metrics() for circle in circles), figures, tuple(told for _, told in done)

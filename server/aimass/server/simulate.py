@@ -14,18 +14,20 @@ from aimass.client.trainee import Trainee
 from aimass.client.worker_protocol import order_of
 from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.plan import Plan
-from aimass.proto.step import Step, StepKind
+from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import Blobs
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
+from aimass.server.aggregation.collected import Held
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.drivers.base import Context, Done, StepResult, find_driver
 
 __all__ = ["Evaluated", "Protect", "Shard", "Simulated", "simulate"]
 
-Protect = Callable[[Contribution], Contribution]
-"""What happens to a training contribution before it is summed."""
+Protect = Callable[[Step, str, Contribution], Contribution]
+"""What arrives for a partner's training contribution: with noise, or, of one that lies, something else. It is asked in
+the order of the participants' keys."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def simulate(
     shards: Sequence[Shard],
     blobs: Blobs,
     progress: Callable[[Step], None] = lambda _: None,
-    protect: Protect = lambda made: made,
+    protect: Protect = lambda _step, _partner, made: made,
 ) -> Simulated:
     """Run `plan` over `shards`, whose participants' keys order the sums; the plan's first model is in `blobs`.
 
@@ -80,8 +82,11 @@ def simulate(
                     states[shard.participant] = done.state
                     made.append(done.contribution)
                 if step.kind is StepKind.TRAIN:
-                    made = [protect(one) for one in made]
-                result = StepResult(step, counted, added_metrics(one.metrics for one in made), SpooledSums(made))
+                    made = [protect(step, shard.participant, one) for shard, one in zip(chosen, made, strict=True)]
+                metrics = added_metrics(one.metrics for one in made)
+                each = {shard.participant: one for shard, one in zip(chosen, made, strict=True)}
+                replies = Held(each, blobs) if step.reduce is Reduce.COLLECT else None
+                result = StepResult(step, counted, metrics, SpooledSums(made), replies=replies)
                 state = driver.receive(state, result, models, Context(plan, stage, names, index))
                 index = step.index + 1
                 if step.kind is StepKind.EVALUATE:

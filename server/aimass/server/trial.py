@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -47,7 +48,7 @@ class PartnerNoise:
         stream = NoiseStream()
         share = self.mean_deviation * partners**0.5 / self.clip
 
-        def protected(made: Contribution) -> Contribution:
+        def protected(_step: Step, _partner: str, made: Contribution) -> Contribution:
             group = made.groups["update"]
             clipped, _ = clip_flat(group.tensors, self.clip)
             count = sum(array.size for array in clipped.values())
@@ -105,8 +106,9 @@ def tried(
     with tempfile.TemporaryDirectory() as folder:
         blobs = FileBlobs(Path(folder))
         plan = _plan(draft, task, seed, blobs.put([first_model(task, seed)]))
-        protect = (lambda made: made) if noise is None else noise.protect(len(shards))
-        evaluations = simulate(plan, task, shards, blobs, progress, protect).evaluations
+        simulated = partial(simulate, plan, task, shards, blobs, progress)
+        made = simulated() if noise is None else simulated(noise.protect(len(shards)))
+        evaluations = made.evaluations
     if not evaluations or not evaluations[-1].metrics:
         raise BadInput(
             "the simulation measured nothing: no stage trains, or no row is held out",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -273,6 +273,10 @@ class LaneSums:
     def tensors(self, group: str) -> tuple[str, ...]:
         """Names of a group's tensors."""
         return tuple(self._plan.groups[group])
+
+    def forms(self, group: str) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """Element type and shape of what was summed, by tensor."""
+        return self._plan.groups[group]
 
     def total(self, group: str, tensor: str) -> Array:
         """float64, of the tensor's shape: the sum of weight times tensor."""

@@ -15,7 +15,7 @@ from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Array, Blob, Layout, TensorSpec
 from aimass.server.aggregation.summary import Summariser
 
-__all__ = ["BLOCK", "ModelStore"]
+__all__ = ["BLOCK", "ModelStore", "ahead"]
 
 BLOCK: Final = 1 << 16
 """Elements that are worked on at once: few enough to stay in a core's cache."""
@@ -58,7 +58,7 @@ class ModelStore:
                 part = slice(start, min(start + self._block, spec.count))
                 return from_float64(change(spec.name, part), spec.dtype)
 
-            for new in _ahead(made, range(0, spec.count, self._block)):
+            for new in ahead(made, range(0, spec.count, self._block)):
                 yield new.view(np.uint8).data
 
     def edit(self, digest: str, names: Collection[str], change: Callable[[str, slice, Array], Array]) -> str:
@@ -88,14 +88,14 @@ class ModelStore:
             part = slice(start, min(start + self._block, spec.count))
             return part, from_float64(change(spec.name, part, held[part]), spec.dtype)
 
-        for part, new in _ahead(made, range(0, spec.count, self._block)):
+        for part, new in ahead(made, range(0, spec.count, self._block)):
             if self._summariser is not None:
                 self._summariser.add(spec, part, held[part], new)
             forget_behind(held, part)
             yield new.view(np.uint8).data
 
 
-def _ahead(function: Callable[[int], T], arguments: Iterable[int]) -> Iterator[T]:
+def ahead(function: Callable[[int], T], arguments: Iterable[int]) -> Iterator[T]:
     """`map` in order, computed by other threads a few blocks ahead of who takes the results."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="aimass-blocks") as pool:
         waiting: deque[Future[T]] = deque()

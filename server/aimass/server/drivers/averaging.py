@@ -1,7 +1,8 @@
 """Federated averaging: rounds of local training, the weighted mean of the updates, evaluation in between.
 
 McMahan et al. 2017, algorithm 1, in the form of Reddi et al. 2021, algorithm 1: the server takes a step from the mean
-sum_i w_i d_i / sum_i w_i, where d_i is a partner's new parameters minus the model. `optimisers` has the steps.
+sum_i w_i d_i / sum_i w_i, where d_i is a partner's new parameters minus the model. `optimisers` has the steps, `robust`
+what takes the place of the mean where partners may lie.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from aimass.privacy.secagg.rounds import adaptive_of
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Plan, Stage
-from aimass.proto.step import Step, StepKind
+from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Layout
 from aimass.proto.values import Value
 from aimass.server.cohort import ask
+from aimass.server.drivers import robust
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
 from aimass.server.drivers.moments import GROUP, moments_after, stepped
 from aimass.server.drivers.optimisers import rule_of
@@ -50,6 +52,7 @@ class Averaging:
     def check(self, plan: Plan, stage: Stage) -> None:
         """Options in range; early stopping needs evaluation."""
         rule_of(stage)
+        robust.check(plan, stage)
         if plan.early_stop is not None and plan.evaluate.every == 0:
             raise BadInput(
                 "early stopping needs an evaluation", code="plan.early_stop", cure="Set evaluate.every to 1 or more."
@@ -67,6 +70,7 @@ class Averaging:
         if state.phase == "train" and state.round >= rounds:
             return Done(state.model, f"{rounds} rounds")
         training = state.phase == "train"
+        single = training and robust.robust_of(context.stage) is not None
         cohort = context.plan.cohort
         participants, wanted = context.joined, 0
         if training:
@@ -81,6 +85,7 @@ class Averaging:
                 quorum=min(cohort.quorum, len(participants)),
                 wanted=wanted,
                 deadline_s=cohort.step_deadline_s,
+                reduce=Reduce.COLLECT if single else Reduce.SUM,
                 clip=state.clip if training else 0.0,
             ),
         )
@@ -95,9 +100,9 @@ class Averaging:
         """After training the averaged model; after evaluation, whether to stop early."""
         if result.step.kind is StepKind.EVALUATE:
             return _judge(msgspec.structs.replace(state, phase="train"), result, context.plan)
-        rule = rule_of(context.stage)
-        moments = moments_after(rule, state.model, state.moments, result.sums, models)
-        model = stepped(rule, state.model, moments, result.sums, models)
+        rule, sums = rule_of(context.stage), robust.sums_of(context.stage, result)
+        moments = moments_after(rule, state.model, state.moments, sums, models)
+        model = stepped(rule, state.model, moments, sums, models)
         done = state.round + 1
         every = context.plan.evaluate.every
         evaluate = bool(every) and (done % every == 0 or done == rule.rounds)

@@ -23,6 +23,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.plan import Stage
 from aimass.proto.tensors import Array
 from aimass.proto.values import Value, convert
+from aimass.server.drivers.robust import OPTIONS
 
 __all__ = ["ALGORITHMS", "FedAdagrad", "FedAdam", "FedAvg", "FedAvgM", "FedYogi", "Rule", "rule_of"]
 
@@ -150,7 +151,7 @@ def rule_of(stage: Stage) -> Rule:
 
     Raises `BadInput` for one that is not known, for an option that it does not have, and for a value out of range.
     """
-    options = dict(stage.options)
+    options = {name: value for name, value in stage.options.items() if name not in OPTIONS}
     name = options.pop("algorithm", "fedavg")
     kind = ALGORITHMS.get(name) if isinstance(name, str) else None
     if kind is None:
@@ -166,6 +167,8 @@ def rule_of(stage: Stage) -> Rule:
     except BadInput as error:
         fields = ", ".join(kind.__struct_fields__)
         raise BadInput(
-            error.what, code=error.code, cure=f"{name} has: {fields}. Correct the one that is named."
+            error.what,
+            code=error.code,
+            cure=f"{name} has: {fields}, {', '.join(OPTIONS)}. Correct the one that is named.",
         ) from error
     return rule
