@@ -24,6 +24,7 @@ from aimass.proto.pages import PartReader
 from aimass.proto.storage import FileBlobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.server.aggregation.models import ModelStore
+from aimass.server.aggregation.robust import RobustSums, Singles
 from aimass.server.aggregation.sums import SpooledSums
 from aimass.server.aggregation.summary import Summariser
 from aimass.server.drivers.moments import moments_after, stepped
@@ -38,10 +39,10 @@ blobs, before = FileBlobs(folder / "blobs"), peak()
 held = [decode_contribution(Blob(map_file(folder / f"spool-{index}", keep_file=True))) for index in range(count)]
 for contribution in held:
     check_contribution(contribution, None, Limits(), PartReader())
-sums = SpooledSums(held)
+rule, made, moments = ALGORITHMS[sys.argv[4]](rounds=2), model, ""
+sums = SpooledSums(held) if sys.argv[6] == "mean" else RobustSums(Singles(held), sys.argv[6], 1)
 
 first = Blob(blobs.open(model))
-rule, made, moments = ALGORITHMS[sys.argv[4]](rounds=2), model, ""
 for _ in range(int(sys.argv[5])):
     models = ModelStore(blobs, Summariser(first, first))
     moments = moments_after(rule, made, moments, sums, models)
@@ -63,11 +64,13 @@ def spooled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, model
 
 
-def _peak(spooled: tuple[Path, str], count: int, algorithm: str = "fedavg", rounds: int = 1) -> float:
+def _peak(
+    spooled: tuple[Path, str], count: int, algorithm: str = "fedavg", rounds: int = 1, robust: str = "mean"
+) -> float:
     """Most MB that summing so many contributions added to what the process had before."""
     folder, model = spooled
     done = subprocess.run(
-        [sys.executable, "-c", _REDUCE, str(folder), model, str(count), algorithm, str(rounds)],
+        [sys.executable, "-c", _REDUCE, str(folder), model, str(count), algorithm, str(rounds), robust],
         capture_output=True,
         text=True,
         check=False,
@@ -90,3 +93,12 @@ def test_a_sum_of_many_large_contributions_takes_less_than_two_models_and_no_mor
 
 def test_a_server_optimiser_has_neither_its_moments_nor_the_model_in_memory(spooled: tuple[Path, str]) -> None:
     assert _peak(spooled, 2, "fedadam", rounds=2) < 2 * _MEGABYTES  # which its moments alone have
+
+
+@pytest.mark.parametrize("rule", ["median", "geometric-median"])
+def test_a_robust_rule_takes_no_more_memory_of_eight_contributions_than_of_five(
+    spooled: tuple[Path, str], rule: str
+) -> None:
+    five, eight = _peak(spooled, 5, robust=rule), _peak(spooled, 8, robust=rule)
+    assert eight < 2 * _MEGABYTES + 64  # 8 contributions alone are 512 MB
+    assert eight < five + _MEGABYTES / 2

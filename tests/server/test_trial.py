@@ -13,6 +13,7 @@ from aimass.client.tasks.heart import task
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import MetricNoise, PlanDraft, PrivacySettings, Stage, TrainSettings
+from aimass.proto.step import Step, StepKind
 from aimass.server.trial import PartnerNoise, tried, without_noise
 
 SHARDS = dealt(learnable_rows(task.schema, 900, 1), 3, 0.3, 1)
@@ -44,13 +45,16 @@ def test_the_same_work_without_noise_takes_batches_of_the_same_mean_size() -> No
     assert (bare.train.batch_size, bare.train.steps) == (40, 5)
 
 
+STEP = Step(index=0, kind=StepKind.TRAIN, round=1, participants=("a",), inputs=("0" * 64,), quorum=1, deadline_s=1.0)
+
+
 def test_a_mean_of_simulated_partners_has_the_noise_of_the_plans_cohort_and_updates_are_clipped() -> None:
     noise = PartnerNoise(clip=2.0, mean_deviation=0.5)
     update = np.full(4_000, 3.0, np.float32)
     made = Contribution({"update": Group(1.0, {"a": update[:1_000], "b": update[1_000:].reshape(3, -1)})}, {}, {})
     protect = noise.protect(5)
     means = np.mean([
-        np.concatenate([part.ravel() for part in protect(made).groups["update"].tensors.values()]) for _ in range(5)
+        np.concatenate([part.ravel() for part in protect(STEP, "a", made).groups["update"].tensors.values()]) for _ in range(5)
     ], axis=0)  # fmt: skip
     assert statistics.stdev(means.tolist()) == pytest.approx(0.5, rel=0.06)  # five deviations of its own
     assert float(means.mean()) == pytest.approx(2 / 4_000**0.5, abs=0.04)

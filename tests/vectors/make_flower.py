@@ -1,4 +1,4 @@
-"""Write flower.json: what Flower's server strategies make of a few rounds.
+"""Write flower.json: what Flower's server strategies make of a few rounds, and its robust rules of one.
 
 Run by a Python that has flwr==1.41.0, as `.venv-peers` of `./scripts/bench --peers`: `python tests/vectors/make_flower.py`.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
 from flwr.server.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
+from flwr.server.strategy.aggregate import aggregate_krum, aggregate_median, aggregate_trimmed_avg
 
 ROUNDS = 6
 SHAPES = {"a": (3, 2), "b": (5,)}
@@ -43,6 +44,23 @@ def run(strategy, first, updates, first_v):
     return made
 
 
+def robust():
+    """Its rules over nine updates of which two are lies, all of one weight: Multi-Krum's mean is by rows."""
+    updates = np.random.default_rng(22).normal(size=(9, 7))
+    updates[4], updates[7] = 30.0, -updates[0] * 50
+    results, f = [([row], 1) for row in updates], 2
+    cases = {
+        "median": aggregate_median(results),
+        "trimmed": aggregate_trimmed_avg(results, f / len(updates) + 1e-9),
+        "krum": aggregate_krum(results, f, 0),
+        "multi-krum": aggregate_krum(results, f, len(updates) - f - 2),
+    }
+    return {
+        "updates": updates.tolist(),
+        "cases": [{"rule": rule, "tolerated": f, "made": made[0].tolist()} for rule, made in cases.items()],
+    }
+
+
 def main():
     chance = np.random.default_rng(21)
     first = [chance.normal(size=shape) for shape in SHAPES.values()]
@@ -64,6 +82,7 @@ def main():
         "first": [values.tolist() for values in first],
         "updates": [[[values.tolist() for values in part] for part in of_partners] for of_partners in updates],
         "cases": cases,
+        "robust": robust(),
     }
     Path(__file__).with_name("flower.json").write_text(json.dumps(vectors, indent=1) + "\n")
 

@@ -32,7 +32,8 @@ ITERATIONS: Final = 100
 """Of Weiszfeld's algorithm: on n^2 numbers they cost nothing beside the pass over the updates."""
 SMOOTHING: Final = 1e-6
 """No distance counts as less than this part of the median norm, near what a distance from G can be wrong by."""
-_TINY: Final = float(np.finfo(np.float64).tiny)
+_TINY: Final = 1e-150
+"""In the place of a norm of zero where one divides by it."""
 
 
 # ------------------------------------------------------------------- coordinates: values [n, k] -> [k]
