@@ -23,12 +23,14 @@ from aimass.proto.v1 import federation_pb2 as pb
 from aimass.server.contributions import Contributions
 from aimass.server.drivers.base import Driver
 from aimass.server.engine import Engine
+from aimass.server.flower.desk import FlowerDesk
 from aimass.server.live import Message
 from aimass.server.partner_desk import PartnerDesk
 from aimass.server.readings import Readings
 from aimass.server.retention import Housekeeping
 from aimass.server.runs import Run
 from aimass.server.secure_desk import SecureDesk
+from aimass.server.settings import Limits as ServerLimits
 from aimass.server.store import Store
 from aimass.server.submission import Submission
 from tests.support.clock import ManualClock
@@ -84,7 +86,9 @@ class Bench:
         keep: int = 0,
         room: Callable[[], None] = lambda: None,
         keys: Mapping[str, Ed25519PrivateKey] | None = None,
+        home: Path | None = None,
     ) -> Bench:
+        """With a `home` the Flower apps that are installed there run."""
         store = await asyncio.to_thread(Store.open, folder / "runs.sqlite", durability)
         blobs, spool = FileBlobs(folder / "blobs", durability), Spool(folder / "spool", durability)
         outbox = Outbox(partners)
@@ -96,8 +100,12 @@ class Bench:
         readings = Readings(engine, store, blobs, outbox, lambda: housekeeping.deletions)
         secure = SecureDesk(engine, store, blobs, spool, lambda: roster, SIGNER)
         engine.secret = secure
+        submission = Submission(engine, store, blobs, lambda: roster, room)
+        if home is not None:
+            apps = FlowerDesk(engine, blobs, outbox, home, folder, ServerLimits())
+            engine.programs, housekeeping.kept_back, submission.probe = apps, apps.kept, apps.probe
         bench = Bench(
-            folder, engine, Submission(engine, store, blobs, lambda: roster, room),
+            folder, engine, submission,
             PartnerDesk(engine, store, lambda: roster, outbox, secure),
             Contributions(engine, blobs, spool, Limits(), secure),
             readings, outbox, clock, blobs, spool, store, partners, housekeeping, keys, roster,

@@ -35,7 +35,7 @@ from aimass.proto.views import RunState, SlotState
 from aimass.server import messages, run_machine, runs, steps
 from aimass.server.committer import Committer
 from aimass.server.drivers.base import Driver, find_driver
-from aimass.server.live import Live, Outbox, SecretSums
+from aimass.server.live import Live, Outbox, Programs, SecretSums
 from aimass.server.meters import ServerMeters
 from aimass.server.reduction import reduce_step
 from aimass.server.resumption import hindrance
@@ -97,6 +97,8 @@ class Engine:
         """Called with a run's id after each commit that made a model: housekeeping hangs here."""
         self.secret: SecretSums | None = None
         """Who makes sums in secret; set before `start`."""
+        self.programs: Programs | None = None
+        """Who runs what drivers listen to; set before `start`."""
         self.drivers: Mapping[str, Driver] = InstalledDrivers() if drivers is None else drivers
         self._store, self._blobs, self._spool = store, blobs, spool
         self._signer, self._outbox = signer, outbox
@@ -154,6 +156,8 @@ class Engine:
     def _resume(self, live: Live) -> None:
         """Go on with a run. A deadline that passed while the server was away is no partner's fault: there is grace."""
         run = live.row.run
+        if self.programs is not None:
+            self.programs.changed(live)
         if run.state is RunState.WAITING:
             self.spawn(self._join_deadline(run.run_id, resumed=True))
         if run.unheard:
@@ -199,6 +203,8 @@ class Engine:
         """End all tasks; what is stored stays as it is."""
         if self.secret is not None:
             self.secret.stop()
+        if self.programs is not None:
+            self.programs.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -298,6 +304,8 @@ class Engine:
         self.meters.changed(done.row.run, done.actions, done.commit.steps)
         live.touch(view.index for view in done.commit.steps)
         self._speak(live, done.actions, done.commit)
+        if self.programs is not None:
+            self.programs.changed(live)
         try:
             if gone:
                 await self.on_disk(self._discard, live.row.run_id, sorted(gone))

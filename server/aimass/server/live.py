@@ -16,7 +16,7 @@ from aimass.server.runs import Gone, Run
 from aimass.server.store import RunRow
 from aimass.server.turns import Turn
 
-__all__ = ["Live", "Outbox", "SecretSums", "Waiting"]
+__all__ = ["Live", "Outbox", "Programs", "SecretSums", "Waiting"]
 
 
 Message = pb.ToPartner | Callable[[], pb.ToPartner]
@@ -60,6 +60,18 @@ class SecretSums(Protocol):
 
     def stop(self) -> None:
         """End all tasks."""
+        ...
+
+
+class Programs(Protocol):
+    """Who runs the programs beside the engine that drivers listen to. Nothing here waits."""
+
+    def changed(self, live: Live) -> None:
+        """A run was stored in a new state, or is taken up after a restart."""
+        ...
+
+    def stop(self) -> None:
+        """Begin nothing any more; the engine's tasks end after this."""
         ...
 
 

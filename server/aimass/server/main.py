@@ -27,6 +27,7 @@ from aimass.server.contributions import Contributions
 from aimass.server.control import ControlService
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk, EnrolmentService
+from aimass.server.flower.desk import FlowerDesk
 from aimass.server.gate import Gate
 from aimass.server.health import health_rpc
 from aimass.server.lookout import Lookout
@@ -96,9 +97,9 @@ async def _serve(
 
     submission = Submission(engine, store, blobs, lambda: trust.roster, room)
     housekeeping = Housekeeping(engine, store, blobs, settings.keep.models)
-    engine.after_commit = housekeeping.after_commit
     readings = Readings(engine, store, blobs, sessions, lambda: housekeeping.deletions)
     engine.secret = secure = SecureDesk(engine, store, blobs, spool, lambda: trust.roster, keys.identity)
+    _hook(engine, submission, housekeeping, FlowerDesk(engine, blobs, sessions, folder, data, settings.limits))
     partners = PartnerDesk(engine, store, lambda: trust.roster, sessions, secure)
     contributions = Contributions(engine, blobs, spool, _contribution_limits(settings), secure)
     gate = Gate(trust)
@@ -144,6 +145,12 @@ async def _serve(
         await lookout.close()
         await engine.stop()
         store.close()
+
+
+def _hook(engine: Engine, submission: Submission, housekeeping: Housekeeping, apps: FlowerDesk) -> None:
+    """Who is called by whom and made after it."""
+    engine.after_commit, engine.programs = housekeeping.after_commit, apps
+    housekeeping.kept_back, submission.probe = apps.kept, apps.probe
 
 
 def _contribution_limits(settings: ServerSettings) -> Limits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from aimass.proto.errors import OutOfSpace, WrongState
@@ -77,6 +77,8 @@ class Housekeeping:
         self._engine, self._store, self._blobs, self._last = engine, store, blobs, last
         self._shelves: dict[str, Shelf] = {}
         self._beside: dict[str, set[str]] = {}
+        self.kept_back: Callable[[str], bool] = lambda _: False
+        """Whether a blob has just come that no run names yet; asked at the last moment before it is deleted."""
         self.deletions = 0
         """Models deleted in this process: while it stays, what was on the disk still is."""
 
@@ -114,7 +116,7 @@ class Housekeeping:
         for digest in sorted(beside if run.state.final else beside - named):
             a_model = await self._engine.on_disk(self._store.models, run_id, digest, 1)
             if not a_model:
-                if await self._wanted_elsewhere(run_id, digest):
+                if await self._wanted(run_id, digest):
                     continue
                 await self._engine.on_disk(self._blobs.delete, digest)
             beside.discard(digest)
@@ -123,7 +125,11 @@ class Housekeeping:
         shelf = await self._shelf(run_id)
         keep, freed = shelf.keep(last), 0
         for step, model in list(shelf.here.items()):
-            if model.digest in keep or await self._wanted_elsewhere(run_id, model.digest):
+            if (
+                model.digest in keep
+                or await self._wanted_elsewhere(run_id, model.digest)
+                or self.kept_back(model.digest)
+            ):
                 continue
             freed += await self._engine.on_disk(self._take_off, shelf, step)
         if freed:
@@ -156,6 +162,10 @@ class Housekeeping:
             shelf.here = {step: row for step, row in shelf.here.items() if self._blobs.has(row.digest)}
             self._shelves[run.run_id] = shelf
         return shelf
+
+    async def _wanted(self, run_id: str, digest: str) -> bool:
+        """By another run, or by one that is yet to say so."""
+        return await self._wanted_elsewhere(run_id, digest) or self.kept_back(digest)
 
     async def _wanted_elsewhere(self, run_id: str, digest: str) -> bool:
         """Equal plans make equal models: another run may keep the same bytes, and any run may work with them.

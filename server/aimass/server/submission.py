@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aimass.privacy.roster import Roster
 from aimass.privacy.secagg.faults import Code, FaultError
@@ -40,6 +40,8 @@ class Submission:
     ) -> None:
         """`room` raises `OutOfSpace` where there is none for new work."""
         self._engine, self._store, self._blobs, self._roster, self._room = engine, store, blobs, roster, room
+        self.probe: Callable[[Plan, Sequence[str]], Awaitable[None]] | None = None
+        """Tries the app of a plan before it is taken; raises what stands in the way."""
         self._one_at_a_time = asyncio.Lock()
 
     async def submit(self, plan_bytes: bytes, key: str, owner: str) -> str:
@@ -90,6 +92,8 @@ class Submission:
         roster = self._roster()
         names = cohort(plan, roster.partners)
         check_stages(plan, self._engine.drivers, layout, names)
+        if plan.task.kind == "app" and self.probe is not None:
+            await self.probe(plan, names)
         run = runs.Run(
             run_id=secrets.token_hex(16),
             plan=plan,

@@ -76,6 +76,41 @@ def test_an_app_answers_the_types_that_it_has_functions_for() -> None:
     assert [private.answers(app, each) for each in asked] == [True, False, False, True, False]
 
 
+def test_a_grid_describes_its_run_by_its_number() -> None:
+    assert private.described_run(7).run_id == 7
+
+
+def test_an_app_without_a_main_is_one_of_the_older_server() -> None:
+    from flwr.serverapp import ServerApp
+
+    app = ServerApp()
+    assert private.serves_legacy(app)
+    app.main()(lambda grid, context: None)
+    assert not private.serves_legacy(app)
+
+
+def test_the_older_servers_parameters_are_arrays_without_names() -> None:
+    from flwr.common import ndarrays_to_parameters
+
+    record = private.arrays_of(ndarrays_to_parameters([np.ones(2), np.zeros(())]))
+    assert {name: array.numpy().tolist() for name, array in record.items()} == {"0": [1.0, 1.0], "1": 0.0}
+
+
+def test_the_older_server_adds_up_in_the_order_of_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from flwr.server import server
+
+    unordered = [(SimpleNamespace(cid=str(number)), number) for number in (10, 2, 7)]
+    for name in ("fit_clients", "evaluate_clients"):
+        assert callable(getattr(server, name))
+        monkeypatch.setattr(server, name, lambda *_, **__: (unordered, []))
+    private.order_legacy_replies()
+    for name in ("fit_clients", "evaluate_clients"):
+        results, failures = getattr(server, name)([], 1, None, 1)
+        assert ([number for _, number in results], failures) == ([2, 7, 10], [])
+
+
 class TestNumPyClient:
     """An app made from a `client_fn`, asked as the newer strategies ask."""
 

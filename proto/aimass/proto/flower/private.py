@@ -8,7 +8,7 @@ Loading it loads flwr, which belongs to the extra `aimass[flower]`. Its next ser
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aimass.proto.errors import BadInput
 from aimass.proto.flower.names import (
@@ -22,20 +22,26 @@ from aimass.proto.flower.names import (
     ServerApp,
 )
 from flwr.app.message import make_message  # after `names`, the door
+from flwr.compat.common.recorddict_compat import parameters_to_arrayrecord
 from flwr.supercore.date import now
 from flwr.supercore.object_ref import load_app
+from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 # isort: on
 
 __all__ = [
     "SERVER_NODE",
     "answers",
+    "arrays_of",
+    "described_run",
     "from_legacy",
     "identify",
     "instruction",
     "load_client_app",
     "load_server_app",
     "named",
+    "order_legacy_replies",
+    "serves_legacy",
     "takes_legacy",
     "to_legacy",
 ]
@@ -160,3 +166,39 @@ def from_legacy(message_type: str, sent: RecordDict, reply: RecordDict) -> Recor
     if others := {key: value for key, value in told.items() if key not in numbers}:
         content["config"] = ConfigRecord(others)
     return content
+
+
+# ---------------------------------------------------------------- the server's side
+
+
+def described_run(run_id: int) -> Any:
+    """What a Grid says of its run."""
+    return Run.create_empty(run_id)
+
+
+def serves_legacy(app: ServerApp) -> bool:
+    """Whether a ServerApp has no `@app.main()`: Flower's older server then drives it, which sees single replies."""
+    return app._main is None  # noqa: SLF001  (flwr keeps it nowhere else)
+
+
+def arrays_of(parameters: Any) -> ArrayRecord:
+    """The older server's Parameters, which have no names, as a record."""
+    return parameters_to_arrayrecord(parameters, keep_input=True)
+
+
+def order_legacy_replies() -> None:
+    """Let the older server add up replies in the order of node ids: its own is that of threads, and floats that are
+    added in another order do not come to the same model again."""
+    from flwr.server import server  # noqa: PLC0415  (the older server alone needs it)
+
+    for name in ("fit_clients", "evaluate_clients"):
+        plain = getattr(server, name)
+        if getattr(plain, "ordered", False):
+            continue
+
+        def ordered(*args: Any, plain: Any = plain, **kwargs: Any) -> Any:
+            results, failures = plain(*args, **kwargs)
+            return sorted(results, key=lambda each: int(each[0].cid)), failures
+
+        ordered.ordered = True  # type: ignore[attr-defined]
+        setattr(server, name, ordered)

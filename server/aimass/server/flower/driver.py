@@ -46,11 +46,8 @@ class Flower:
             raise _bad("takes no such option", "options", ", ".join(odd), "rounds, config.KEY")
         cohort = plan.cohort
         for what, is_there in (
-            ("a task: an app is named with kind = app", plan.task.kind != "app"),
-            ("other stages beside it", len(plan.stages) > 1),
             ("a first model: the app brings its own", plan.model != EMPTY),
             ("[early_stop]: the app says when it ends", plan.early_stop is not None),
-            ("[privacy]: nothing vouches for what an app does with single rows", plan.privacy is not None),
             ("cohort.sample: the app chooses whom it asks", cohort.sample > 0),
             ('cohort.late = "next": a reply belongs to its message', cohort.late != "refuse"),
         ):
@@ -127,8 +124,8 @@ class Flower:
         return _over(state, Past.of(exchange, {}, failures, _sum(exchange, result, models)), exchange)
 
     def model(self, state: State) -> str:
-        """The arrays that were sent last, or the app's result."""
-        return state.result or state.model
+        """The arrays that were sent last; the app's result becomes the run's model with the end of the stage."""
+        return state.model
 
     def progress(self, state: State, context: Context) -> Progress:
         """Rounds trained, and the most that the plan allows."""
@@ -143,7 +140,9 @@ def _waiting(exchange: Exchange) -> tuple[str, ...]:
 def _over(state: State, past: Past, exchange: Exchange) -> State:
     past = msgspec.structs.replace(past, failures={name: why[:_REASON] for name, why in past.failures.items()})
     model = state.model if exchange.inputs[0] == EMPTY else exchange.inputs[0]
-    return msgspec.structs.replace(state, past=(*state.past, past), asked=state.asked[1:], model=model)
+    return msgspec.structs.replace(
+        state, past=(*state.past, past), asked=state.asked[1:], sent=exchange.blobs, model=model
+    )
 
 
 def _sum(exchange: Exchange, result: StepResult, models: Models) -> Sum:

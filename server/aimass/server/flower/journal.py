@@ -62,6 +62,11 @@ class Exchange(Value, frozen=True):
         """What a partner gets."""
         return self.addressed.get(partner, self.inputs)
 
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """All that anybody gets, sorted."""
+        return tuple(sorted({*self.inputs, *(digest for inputs in self.addressed.values() for digest in inputs)}))
+
 
 class Sum(Value, frozen=True):
     """The one reply of a secure exchange: who is said to give it, the model moved by the mean update ("" where nothing
@@ -77,6 +82,7 @@ class Past(Value, frozen=True):
     """An exchange that is over: the fingerprint of what was asked, and replies or failures by partner."""
 
     kind: StepKind
+    round: int
     partners: tuple[Name, ...]
     asked: Fingerprint
     others: dict[Name, Fingerprint] = {}
@@ -92,6 +98,7 @@ class Past(Value, frozen=True):
         """What remains of an exchange."""
         return Past(
             kind=exchange.kind,
+            round=exchange.round,
             partners=exchange.partners,
             asked=fingerprint(exchange.inputs),
             others={name: fingerprint(inputs) for name, inputs in exchange.addressed.items()},
@@ -108,17 +115,19 @@ class Past(Value, frozen=True):
 
 class State(Value, frozen=True):
     """The driver's state. `model` are the arrays that were sent last, `asked` what is not over yet, in order, and
-    `past` what is. `result`, once the app has ended, is its final model."""
+    `past` what is; `sent` are the blobs of the exchange that was over last. `result`, once the app has ended, is its
+    final model."""
 
     model: Digest
     past: tuple[Past, ...] = ()
     asked: tuple[Exchange, ...] = ()
+    sent: tuple[Digest, ...] = ()
     result: Digest | None = None
 
     @property
     def trained(self) -> int:
-        """Rounds of training that are over."""
-        return sum(each.kind is StepKind.TRAIN for each in self.past)
+        """Rounds of training that are over; an app may ask the partners of one in several goes."""
+        return len({each.round for each in self.past if each.kind is StepKind.TRAIN})
 
 
 class Asked(Value, frozen=True, tag="asked"):

@@ -1,0 +1,346 @@
+"""Flower apps at the server: one worker for each run that goes on, what it asks of the engine, and how it ends.
+
+The worker of a run is started when the run goes on, also after a restart or a pause, and killed when it does not. What
+it asks is an event of its run, stored like any other; what it is answered comes from the run's journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from aimass.proto.apps import find, run_config
+from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError
+from aimass.proto.frames import sealed_view
+from aimass.proto.logs import about, subject
+from aimass.proto.plan import Plan
+from aimass.proto.storage import FileBlobs
+from aimass.proto.values import canonical_json, decode_json
+from aimass.proto.views import RunState
+from aimass.server import runs
+from aimass.server.engine import Engine
+from aimass.server.flower.journal import Asked, Exchange, Finished, Past, State
+from aimass.server.flower.process import LOG, WorkerProcess, start_worker
+from aimass.server.flower.speech import (
+    Answer,
+    Ask,
+    Begin,
+    Broken,
+    Failure,
+    Fetch,
+    Keep,
+    Kept,
+    NoMore,
+    Over,
+    Refusal,
+    Reply,
+    There,
+    Who,
+)
+from aimass.server.live import Live, Outbox
+from aimass.server.settings import Limits
+from aimass.server.store import Commit, ModelRow
+
+__all__ = ["FlowerDesk"]
+
+log = logging.getLogger("aimass.server")
+_PROBE_S: Final = 60.0
+_LAST_WORDS_S: Final = 5.0
+_PROBED: Final = "0" * 32
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Tended:
+    """A run whose worker is there, or begins or ends. `changed` is set, and replaced, when the run has changed."""
+
+    task: asyncio.Task[None]
+    changed: asyncio.Event
+    kept: Counter[str]
+    ending: bool = False
+    past: int = 0
+
+
+class FlowerDesk:
+    """All workers of a server."""
+
+    def __init__(
+        self, engine: Engine, blobs: FileBlobs, outbox: Outbox, home: Path, data: Path, limits: Limits
+    ) -> None:
+        """Apps are installed below `home`; workers get folders below `data`, and are held to the partners' `limits`."""
+        self._engine, self._blobs, self._outbox = engine, blobs, outbox
+        self._home, self._folder, self._max_bytes = home, data / "flower", limits.max_model_bytes
+        self._tended: dict[str, _Tended] = {}
+        self._states: dict[str, tuple[str, State]] = {}
+        self._stopped = False
+
+    # ---------------------------------------------------------------- from the engine
+
+    def changed(self, live: Live) -> None:
+        """A run was stored, or resumed: its worker begins, hears of it, or ends."""
+        run = live.row.run
+        if run.plan.task.kind != "app" or self._stopped:
+            return
+        tended = self._tended.get(run.run_id)
+        wanted = run.state is RunState.RUNNING and self._state(run).result is None
+        if tended is None and wanted:
+            task = self._engine.spawn(self._tend(live))
+            self._tended[run.run_id] = _Tended(task, asyncio.Event(), Counter())
+        elif tended is not None:
+            tended.changed.set()
+            tended.changed = asyncio.Event()
+            if len(self._state(run).past) != tended.past:
+                tended.past = len(self._state(run).past)
+                self._tidy(run.run_id)
+            if not wanted and not tended.ending and tended.task is not asyncio.current_task():
+                tended.ending = True
+                tended.task.cancel()
+        if run.state.final:
+            self._states.pop(run.run_id, None)
+            self._tidy(run.run_id)
+
+    def _tidy(self, run_id: str) -> None:
+        """What was sent is not needed after its exchange, nor a reply after the run."""
+
+        async def tidy() -> None:
+            if self._engine.after_commit is not None:
+                await self._engine.after_commit(run_id)
+
+        self._engine.spawn(tidy())
+
+    def kept(self, digest: str) -> bool:
+        """Whether a worker has sent this blob and is yet to say what for: nobody may delete it."""
+        return any(tended.kept[digest] for tended in self._tended.values())
+
+    def stop(self) -> None:
+        """No worker begins any more; those that are there end with the engine's tasks."""
+        self._stopped = True
+
+    def _state(self, run: runs.Run) -> State:
+        held = self._states.get(run.run_id)
+        if held is None or held[0] != run.driver:
+            held = run.driver, decode_json(State, run.driver.encode(), "the state of a Flower app")
+            self._states[run.run_id] = held
+        return held[1]
+
+    # ---------------------------------------------------------------- a run's worker
+
+    async def _tend(self, live: Live) -> None:
+        """Until the run pauses or ends, or its app does."""
+        run_id = live.row.run.run_id
+        try:
+            worker = await self._start(live)
+            try:
+                await self._serve(live, worker)
+            finally:
+                await _to_its_end(worker)
+        except AimassError as error:
+            await self._engine.give_up(live, error)
+        except Exception as error:  # (nobody else would end the run)
+            log.exception("the worker of a Flower app cannot be served", extra=subject(run_id))
+            what = "the worker of a Flower app could not be served; the server's log says why"
+            await self._engine.give_up(live, InternalError(what, code="flower.desk", value=type(error).__name__))
+        finally:
+            self._tended.pop(run_id, None)
+            self.changed(live)  # it may have been paused and resumed while its worker ended
+
+    async def _start(self, live: Live) -> WorkerProcess:
+        run = live.row.run
+        state = self._state(run)
+        about(log, run.run_id).info("the Flower app %s begins, after %d exchanges", run.plan.task.name, len(state.past))
+        begin = await asyncio.to_thread(self._begin, run.plan, run.run_id, sorted(run.participants), state)
+        return await start_worker(begin, self._folder / run.run_id)
+
+    def _begin(self, plan: Plan, run_id: str, partners: Sequence[str], state: State, *, probe: bool = False) -> Begin:
+        """Raises where the app is not installed with the plan's digest, or has not the keys of its configuration."""
+        app = find(self._home, plan.task.name, plan.task.digest)
+        return Begin(
+            folder=str(app.folder),
+            server_app=app.server_app,
+            run_id=run_id,
+            seed=plan.seed,
+            config=run_config(app, plan.stages[0].options),
+            partners=tuple(partners),
+            secure=plan.secure is not None,
+            parent=os.getpid(),
+            state=state,
+            probe=probe,
+        )
+
+    async def _serve(self, live: Live, worker: WorkerProcess) -> None:
+        """Answer until the app is over. Raises the error with which it failed."""
+        run_id, fetching = live.row.run.run_id, set[asyncio.Task[None]]()
+        try:
+            async for request, descriptors in worker.requests():
+                match request:
+                    case Fetch():
+                        task = asyncio.create_task(self._fetch(live, worker, request))
+                        fetching.add(task)
+                        task.add_done_callback(fetching.discard)
+                    case Over():
+                        await self._over(live, request.model)
+                        return
+                    case Broken():
+                        raise self._broken(run_id, request)
+                    case _:
+                        await worker.answer(await self._answer(live, request, descriptors))
+            raise await self._died(run_id, worker)
+        finally:
+            for task in fetching:
+                task.cancel()
+
+    async def _answer(self, live: Live, request: Who | Keep | Ask, descriptors: tuple[int, ...]) -> Answer:
+        """What is refused is the app's own affair: it may go on without."""
+        run = live.row.run
+        try:
+            match request:
+                case Who():
+                    here = self._outbox.connected()
+                    return There(id=request.id, names=tuple(name for name in run.joined if name in here))
+                case Keep():
+                    await self._keep(run.run_id, request.digest, descriptors)
+                case Ask():
+                    await self._ask(live, request.number, request.exchange)
+        except AimassError as error:
+            return Refusal(id=request.id, code=error.code, what=error.sentence())
+        return Kept(id=request.id)
+
+    async def _keep(self, run_id: str, digest: str, descriptors: tuple[int, ...]) -> None:
+        """Counted as kept before it is stored: what is deleted meanwhile is deleted before that, or not at all."""
+        (descriptor,) = descriptors
+        view = sealed_view(descriptor, self._max_bytes)
+        self._tended[run_id].kept[digest] += 1
+        found = await self._engine.patiently(run_id, self._blobs.put, [view])
+        if found != digest:
+            raise IntegrityError("a blob is not what the worker says", code="flower.digest", value=found, limit=digest)
+
+    async def _ask(self, live: Live, number: int, exchange: Exchange) -> None:
+        run = live.row.run
+        strangers, blobs = set(exchange.partners) - set(run.participants), exchange.blobs
+        if strangers or not await self._engine.on_disk(lambda: all(self._blobs.has(digest) for digest in blobs)):
+            raise BadInput("an exchange of strangers, or of what is not here", code="flower.exchange", value=number)
+        words = canonical_json(Asked(number=number, exchange=exchange)).decode()
+        after = self._state(await self._engine.apply(run.run_id, runs.Said(words=words)))
+        if number >= len(after.past) + len(after.asked):
+            raise BadInput("an exchange out of order", code="flower.order", value=number, limit=len(after.past))
+        self._tended[run.run_id].kept -= Counter(blobs)
+
+    async def _over(self, live: Live, model: str) -> None:
+        """The run is done, with this model on record."""
+        run = live.row.run
+        state, made = self._state(run), tuple[ModelRow, ...]()
+        if (last := model or state.model) != run.model:
+            size = await self._engine.on_disk(lambda: len(self._blobs.open(last)))
+            now = self._engine.clock.now()
+            made = (ModelRow(run.run_id, run.next_index, last, state.trained, size, now),)
+        words = canonical_json(Finished(model=last)).decode()
+        await self._engine.apply(run.run_id, runs.Said(words=words), Commit(models=made))
+
+    # ---------------------------------------------------------------- what became of an exchange
+
+    async def _fetch(self, live: Live, worker: WorkerProcess, request: Fetch) -> None:
+        run_id = live.row.run.run_id
+        try:
+            past = await self._past(live, request)
+            if past is not None:
+                await self._tell(worker, request.id, past)
+            await worker.answer(NoMore(id=request.id, over=past is not None))
+        except AimassError as error:
+            await self._engine.give_up(live, error)
+        except OSError as error:
+            log.exception("what became of an exchange cannot be told", extra=subject(run_id))
+            await self._engine.give_up(live, InternalError("a reply cannot be read", code="flower.reply", value=error))
+
+    async def _past(self, live: Live, request: Fetch) -> Past | None:
+        while True:
+            changed, past = self._tended[live.row.run.run_id].changed, self._state(live.row.run).past
+            if request.number < len(past):
+                return past[request.number]
+            if not request.wait:
+                return None
+            await changed.wait()
+
+    async def _tell(self, worker: WorkerProcess, request_id: int, past: Past) -> None:
+        for partner, digest in past.replies.items():
+            descriptor = await self._engine.on_disk(self._blobs.descriptor, digest)
+            await worker.answer(Reply(id=request_id, partner=partner), (descriptor,))
+        for partner, reason in past.failures.items():
+            await worker.answer(Failure(id=request_id, partner=partner, reason=reason))
+        if past.sum is not None:
+            model = past.sum.model
+            with_it = (await self._engine.on_disk(self._blobs.descriptor, model),) if model else ()
+            await worker.answer(Reply(id=request_id, partner=past.sum.node, sum=past.sum), with_it)
+
+    # ---------------------------------------------------------------- ends
+
+    def _broken(self, run_id: str, broken: Broken) -> AimassError:
+        """A fault of the app in words of ours: its own stay in its log."""
+        if broken.what:
+            return InternalError(broken.what, code=broken.code)
+        return InternalError(
+            "the Flower app failed", code=broken.code, value=broken.place, cure=f"{self._log(run_id)} has its words."
+        )
+
+    async def _died(self, run_id: str, worker: WorkerProcess) -> AimassError:
+        code = await worker.ended(_LAST_WORDS_S)
+        return InternalError(
+            "the worker of the Flower app ended without a word",
+            code="flower.died",
+            value="it closed its link" if code is None else f"exit code {code}",
+            cure=f"A negative code is a signal, -9 often for want of memory. {self._log(run_id)} has its last words.",
+        )
+
+    def _log(self, run_id: str) -> str:
+        return f"data/{self._folder.name}/{run_id}/{LOG} in the server's folder"
+
+    # ---------------------------------------------------------------- before a run
+
+    async def probe(self, plan: Plan, partners: Sequence[str]) -> None:
+        """Run the app of a plan until it asks its first exchange, which is not done.
+
+        Raises what stands in the way: it is not installed, it fails, it waits for more partners than there are, or its
+        strategy does not go with the plan's secure sums. One that has not asked in a minute may do so later.
+        """
+        begin = await asyncio.to_thread(self._begin, plan, _PROBED, partners, State(model=plan.model), probe=True)
+        worker = await start_worker(begin, self._folder / "probe")
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                await self._probed(worker, partners)
+        except TimeoutError:
+            log.info("the Flower app %s asked nothing in %g s: it is taken as it is", plan.task.name, _PROBE_S)
+        finally:
+            await _to_its_end(worker)
+
+    async def _probed(self, worker: WorkerProcess, partners: Sequence[str]) -> None:
+        async for request, _ in worker.requests():
+            match request:
+                case Who():
+                    await worker.answer(There(id=request.id, names=tuple(partners)))
+                case Ask():
+                    return
+                case Over():
+                    raise BadInput("the Flower app ends without asking any partner anything", code="flower.nothing")
+                case Broken():
+                    error = self._broken("probe", request)
+                    raise BadInput(error.what, code=error.code, value=error.value, cure=error.cure)
+        error = await self._died("probe", worker)
+        raise BadInput(error.what, code=error.code, value=error.value, cure=error.cure)
+
+
+async def _to_its_end(worker: WorkerProcess) -> None:
+    """However often who waits for it is cancelled: no process, thread or descriptor of a worker stays behind."""
+    ending = asyncio.ensure_future(worker.end())
+    cut: asyncio.CancelledError | None = None
+    while not ending.done():
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError as error:
+            cut = error
+    ending.result()
+    if cut is not None:
+        raise cut
