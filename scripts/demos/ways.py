@@ -27,12 +27,14 @@ class Way:
     curve: tuple[float, ...]
 
 
-def read_shards(folder: Path, partners: Sequence[str], task: Task, *, budgeted: bool = False) -> list[Shard]:
+def read_shards(
+    folder: Path, partners: Sequence[str], task: Task, *, data_set: str = "heart", budgeted: bool = False
+) -> list[Shard]:
     """The partners' own shards, through the partners' own reader and split; with a budget it is made row by row."""
     shards = []
     for partner in partners:
         place = folder / partner / "data"
-        manifest = read_shard_manifest((place / "heart.toml").read_text(), "the demo's data set")
+        manifest = read_shard_manifest((place / f"{data_set}.toml").read_text(), "the demo's data set")
         if budgeted:
             manifest = msgspec.structs.replace(manifest, split="independent")
         files = [path.open("rb") for path in resolve(manifest, place)]

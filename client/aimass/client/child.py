@@ -234,9 +234,12 @@ async def start_child(
     forbidden: Path,
     scratch_parent: Path,
     limits: ChildLimits = _DEFAULT_LIMITS,
+    rank: int = 0,
+    links: Sequence[socket.socket] = (),
 ) -> Child:
     """Start a child on a task and a shard; `forbidden` is a file of the partner's that it must not reach;
-    below `scratch_parent` it gets an empty folder of its own, and beside that lie the words of its faults.
+    below `scratch_parent` it gets an empty folder of its own, and beside that lie the words of its faults. Of several
+    that train together (see `child_group`) it has a `rank`, and `links` to others.
 
     An app may read the manifest's files and folders by itself; what it prints goes nowhere, as it may quote rows.
     Raises `ChildFailed` with the task's or the data's error, `NotFound` for a data file that is not there.
@@ -281,9 +284,11 @@ async def start_child(
             limits=limits,
             app=app,
             readable=() if app is None else tuple(str(path.resolve()) for path in paths),
+            rank=rank,
         )
         try:
-            await asyncio.to_thread(send, ours, canonical_json(wanted), tuple(file.fileno() for file in files))
+            held = (*(file.fileno() for file in files), *(link.fileno() for link in links))
+            await asyncio.to_thread(send, ours, canonical_json(wanted), held)
             data, _ = await asyncio.wait_for(asyncio.to_thread(receive, ours), limits.start_s)
             return Child(process, ours, _expect(data, b"O", Opened, _faults(scratch_parent)), scratch)
         except (AimassError, OSError, TimeoutError, asyncio.CancelledError) as error:

@@ -12,7 +12,8 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from aimass.client.budget import Debit
-from aimass.client.child import ChildDied, Made, Worker, start_child
+from aimass.client.child import ChildDied, Made, Worker
+from aimass.client.child_group import start_children
 from aimass.client.flower_source import AppSource, app_source
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
@@ -68,8 +69,8 @@ class Product:
 
 
 async def start_worker(source: TaskSource | AppSource, manifest: ShardManifest, partner: Partner) -> Worker:
-    """The real child."""
-    return await start_child(
+    """The real child, or several that train together."""
+    return await start_children(
         source,
         manifest,
         partner.folder / "data",

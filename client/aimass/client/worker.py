@@ -98,15 +98,18 @@ def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened
         )
     levels = confine([source.folder], Path(wanted.scratch), Path(wanted.forbidden), wanted.parent, wanted.limits)
     from aimass.client.capacity import capacity_of  # noqa: PLC0415
+    from aimass.client.ranks import LinkedRanks  # noqa: PLC0415
     from aimass.client.shards import open_shard  # noqa: PLC0415
     from aimass.client.trainer import warm_up  # noqa: PLC0415
 
     task = load(source)
-    files = [os.fdopen(descriptor, "rb") for descriptor in descriptors]
+    rows = len(descriptors) - wanted.links
+    files = [os.fdopen(descriptor, "rb") for descriptor in descriptors[:rows]]
     shard, _ = open_shard(task.schema, wanted.manifest, files)
     for file in files:
         file.close()
-    capacity = capacity_of(wanted.limits)
+    links = [socket.socket(fileno=descriptor) for descriptor in descriptors[rows:]]
+    capacity = capacity_of(wanted.limits, LinkedRanks(wanted.rank, wanted.limits.ranks, links))
     warm_up()
     opened = Opened(
         device=capacity.described,
@@ -121,6 +124,8 @@ def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened
 
     def do(order: Order, inputs: Sequence[Blob], state: bytes) -> tuple[Parts, Parts, int]:
         done = trainee.do(order, shard, inputs, state)
+        if capacity.ranks.rank:
+            return [], [], 0  # the first rank speaks for all
         return done.contribution.parts(), [done.state], done.private_steps
 
     return _worker(do), opened

@@ -39,6 +39,9 @@ class Open(Value, frozen=True):
     """First order: lock yourself in, load the task if its files hash to `digest`, read the shard's descriptors.
 
     With `app` it is a Flower app that is loaded; the files and folders of its data set are `readable` and not read.
+
+    Of several `ranks` each gets, behind those of the shard, the descriptors of its links: rank 0 one to each other, in
+    their order, the others the one to it.
     """
 
     task: str
@@ -50,6 +53,12 @@ class Open(Value, frozen=True):
     limits: ChildLimits
     app: FlowerApp | None = None
     readable: tuple[str, ...] = ()
+    rank: int = 0
+
+    @property
+    def links(self) -> int:
+        """How many links come with it."""
+        return self.limits.ranks - 1 if self.rank == 0 else 1
 
 
 class Opened(Value, frozen=True):

@@ -45,7 +45,9 @@ class ChildLimits(Value, frozen=True):
     """What the training child may take. `memory_bytes` 0 is all that the machine has; `start_s` is for reading data.
 
     With `batch_rows` no more rows go through the model at once: a plan's larger batch is computed in pieces, to the
-    same update up to rounding. With `mixed_precision` training computes in bfloat16 where the plan allows it too.
+    same update up to rounding. With `mixed_precision` training computes in bfloat16 where the plan allows it too. So
+    many `ranks` train together, each a child of its own on a device of its own, or a core, with its share of every
+    batch; all other limits are for each of them.
     """
 
     memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -53,6 +55,7 @@ class ChildLimits(Value, frozen=True):
     start_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
     batch_rows: Annotated[int, msgspec.Meta(ge=0)] = 0
     mixed_precision: bool = False
+    ranks: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
 
 
 class LinkSettings(Value, frozen=True):
