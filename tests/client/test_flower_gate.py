@@ -106,11 +106,13 @@ def test_in_secret_sums_an_apps_update_and_the_metrics_that_policy_and_plan_name
     update = Contribution(
         {"update": Group(10.0, {"w": np.array([0.1, 0.2, 0.3], np.float32)})},
         {"loss": Metric(5.0, 10.0), "own": Metric(3.0, 10.0)},
-        {},
+        {"loss": 0.5},
     )
     asked = step(StepKind.TRAIN, plan=SECURED)
-    released = release(sent(update), SECURED, asked, MODEL, POLICY)
+    policy = msgspec.structs.replace(POLICY, release=Release(metrics=("loss",), figures=("loss",)))
+    released = release(sent(update), SECURED, asked, MODEL, policy)
     assert released.beside is not None
+    assert released.beside.figures == {}, "beside a sum an app shows no number of its own"
     assert released.metrics == ("loss",)
     lanes = lanes_of(SECURED, asked, {"update": update_shapes(MODEL)})
     sums = decode(lanes, from_bytes(lanes, released.parts[0]), 1)

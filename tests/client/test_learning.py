@@ -13,6 +13,7 @@ from aimass.client.private_terms import training_event
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Relation, Terms, Unit
 from aimass.proto.plan import (
+    FLOWER,
     Cohort,
     DistributedNoise,
     MetricNoise,
@@ -20,6 +21,7 @@ from aimass.proto.plan import (
     PrivacySettings,
     SecureSettings,
     Stage,
+    TaskRef,
 )
 from tests.client.test_active_run import PLAN
 
@@ -208,3 +210,28 @@ def test_noise_inside_the_sum_is_told_with_its_figure_and_what_it_does_not_hide(
     assert "That it took part is not hidden" in found.could_not_learn[0]
     assert "no update counts for more than an L2 norm of 0.5" in found.could_not_learn[-1]
     assert "no more than 1 of the partners in a sum leave their share of the noise out: 8 shares" in said(found)
+
+
+def test_of_an_app_with_plain_sums_it_says_that_its_code_decides_and_that_release_takes_nothing_out() -> None:
+    found = learning(app(None), POLICY, 10)
+    assert found.sums_in_a_step == 0
+    assert "everything that the app puts into its replies" in found.could_learn[0]
+    assert "auc" not in said(found), "no metric is named that the policy could withhold"
+    assert "can put anything that it reads into a reply" in found.could_not_learn[0]
+
+
+def test_of_an_app_with_secret_sums_it_says_what_of_any_sum_and_that_the_code_makes_the_numbers() -> None:
+    secure = SecureSettings(min_cohort=4, metrics=("accuracy", "auc"))
+    found, task = learning(app(secure), POLICY, 10), learning(plan(secure), POLICY, 10)
+    assert (found.sums_in_a_step, found.as_long_as) == (1, task.as_long_as)
+    assert found.could_not_learn == task.could_not_learn
+    assert "what the app makes updates and metrics of" in found.could_learn[-1]
+    assert "this partner's own auc" not in said(found), "an app has no figures"
+
+
+def app(secure: SecureSettings | None) -> Plan:
+    return msgspec.structs.replace(
+        plan(secure),
+        task=TaskRef(name="case", digest="1" * 64, kind="app"),
+        stages=(Stage(driver=FLOWER, options={"rounds": 2}),),
+    )

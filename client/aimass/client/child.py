@@ -39,7 +39,14 @@ _CHECK: Final = (
 )
 _CURES: Final = {
     "task.unknown": _INSTALL,
-    "flower.unregistered": "The ServerApp asks for what the ClientApp has no function for: they are of one project.",
+    "flower.unregistered": "The ServerApp asks for what the ClientApp has no function for: are they of one project?",
+    "flower.reply": "The app must return a Message that replies to the one that it got.",
+    "flower.not_finite": "A metric of the app is NaN or infinite.",
+    "flower.dtype": "The app sends elements that do not travel: bfloat16 goes as float32.",
+    "flower.weight": "Secret sums are weighted here: the reply's metrics need 'num-examples' above 0.",
+    "flower.array_records": "Secret sums take one array record in a reply to training, and none in any other.",
+    "flower.arrays": "Secret sums take the arrays that came with the message: the same names, types and shapes.",
+    "flower.not_summable": "Secret sums take floats and integers to 64 bits; other arrays must stay as they came.",
     "child.ModuleNotFoundError": _INSTALL,
     **dict.fromkeys(
         (

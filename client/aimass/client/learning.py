@@ -68,6 +68,9 @@ def _seen(plan: Plan, policy: Policy, participants: int) -> Learning:
     """What is in the server's hands, whatever the updates were made of."""
     metrics, own = _measures(plan, policy)
     figures = f"this partner's own {', '.join(own)} (policy: release.figures)" if own else ""
+    app = plan.task.kind == "app"
+    if plan.secure is None and app:
+        return _replies()
     if plan.secure is None:
         could = (
             "this partner's update of the model in every round that it takes part in, as it was computed",
@@ -77,7 +80,24 @@ def _seen(plan: Plan, policy: Policy, participants: int) -> Learning:
         rows = "rows, which stay here"
         could_not = (rows if plan.privacy else f"{rows}; but an update can tell a lot about rows to whoever tries",)
         return Learning(0, (*could, *((figures,) if figures else ())), (), could_not)
-    return _secret(plan, plan.secure, policy, participants, metrics, figures)
+    found = _secret(plan, plan.secure, policy, participants, metrics, "" if app else figures)
+    if not app:
+        return found
+    made = "what the app makes updates and metrics of: the code that was approved here decides, and states the rows"
+    return msgspec.structs.replace(found, could_learn=(*found.could_learn, made))
+
+
+def _replies() -> Learning:
+    """Of an app with plain sums: the gate knows what its code is, and not what its numbers mean."""
+    could = (
+        (
+            "everything that the app puts into its replies: arrays, numbers and text, as the code approved here "
+            "makes them (the policy's `release` names what leaves of tasks, and takes nothing out of a reply)"
+        ),
+        "how long each reply took, and whether and where in its code the app failed",
+    )
+    stays = "the files of the data set and its settings, which stay here; but arrays can tell a lot about rows to "
+    return Learning(0, could, (), (f"{stays}whoever tries, and an app can put anything that it reads into a reply",))
 
 
 def _measures(plan: Plan, policy: Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -118,7 +118,7 @@ def release(
     for process in applied.values():
         contribution = process(contribution)
     metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)
-    figures = frozenset(policy.release.figures)
+    figures = frozenset(policy.release.figures if plan.task.kind == "task" else ())  # an app's own number is in its sum
     if accounted and not (private and step.kind is StepKind.EVALUATE):
         metrics, figures = set(), frozenset()
     kept = Contribution(

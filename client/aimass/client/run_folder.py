@@ -133,6 +133,8 @@ def lacking(folder: RunFolder, plan: Plan, step: Step) -> Iterator[str]:
     """What a person should know of the local state that a step begins with; nothing where all is well."""
     if folder.drop_broken_state():
         yield "what was kept between the steps cannot be read: it is dropped, and the step begins without it"
+    if plan.task.kind == "app" and step.round > 1 and not folder.local_state.stat().st_size:
+        yield "no state of the app is kept here: this partner is new to the run, or it was lost. It begins without"
     own = ", ".join(plan.train.keep_local)
     if own and step.round > 1 and not folder.local_state.stat().st_size:
         yield (
