@@ -19,7 +19,7 @@ from tests.support.edge_federation import CONNECT, Edge, Members, raw, run, serv
 HELLO = pb.FromPartner(hello=pb.Hello(protocol_min=1, protocol_max=1, nonce=bytes(32))).SerializeToString()
 CONTROL = (
     "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun", "ListReceipts",
-    "ListModels", "ShowModel", "Status", "ListEnrolments", "InstallTrust",
+    "ListModels", "ShowModel", "ShowManifest", "Status", "ListEnrolments", "InstallTrust",
 )  # fmt: skip
 HEALTH = ("Check", "Watch")
 PROBES = {
@@ -34,9 +34,9 @@ MAY = {
     "olga": {"Fetch", "Submit", *CONTROL, *HEALTH},
     "anna": {
         "Fetch", "Submit", "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun",
-        "ListReceipts", "ListModels", "ShowModel", *HEALTH,
+        "ListReceipts", "ListModels", "ShowModel", "ShowManifest", *HEALTH,
     },
-    "cleo": {"Fetch", "ListRuns", "ShowRun", "WatchRun", "ListModels", "ShowModel", *HEALTH},
+    "cleo": {"Fetch", "ListRuns", "ShowRun", "WatchRun", "ListModels", "ShowModel", "ShowManifest", *HEALTH},
     "grid": set(HEALTH),
     "hub": set(),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 from scripts.demos.house import House
@@ -13,10 +14,15 @@ from tests.support.datasets import dataset
 __all__ = ["heart_plan", "open_hospitals"]
 
 
-def open_hospitals(house: House, names: Sequence[str], policies: Mapping[str, str] | None = None) -> None:
+def open_hospitals(
+    house: House,
+    names: Sequence[str],
+    policies: Mapping[str, str] | None = None,
+    analyses: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Found the federation; each hospital permits the task, adds its rows and starts its daemon.
 
-    `policies` is what some write at the end of their policy.
+    `policies` is what some write at the end of their policy, `analyses` what some release beside statistics.
     """
     rows = dataset("heart")
     house.found(names)
@@ -27,9 +33,12 @@ def open_hospitals(house: House, names: Sequence[str], policies: Mapping[str, st
             "client", "data", "add", "heart", "--dir", name, "--schema", "heart/1", "--uri",
             str(rows / f"{name}.parquet"), "--format", "parquet", "--salt", salt,
         )  # fmt: skip
+        path = house.folder / name / "policy.toml"
         if policies and name in policies:
-            path = house.folder / name / "policy.toml"
             path.write_text(path.read_text() + policies[name])
+        if analyses and name in analyses:
+            released = f"analyses = {json.dumps(['statistics', *analyses[name]])}"
+            path.write_text(path.read_text().replace('analyses = ["statistics"]', released))
         house.start_partner(name)
 
 

@@ -33,6 +33,7 @@ from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.errors import BadInput, NotFound, Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.home import HomeSettings, load_home, tls_identity
+from aimass.proto.model_manifest import decode_manifest
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
 from aimass.proto.resuming import Progress, resumed
 from aimass.proto.storage import Spool
@@ -212,6 +213,36 @@ class Federation:
     def model(self, digest: str) -> ModelView:
         """One committed model by its digest, by the first digits of it where they are enough, or `last`: the newest."""
         return self._ask(self._control.ShowModel, pb.ModelRequest(digest=self._whole(digest)), ModelView)
+
+    def manifest(self, of: str) -> bytes:
+        """The manifest of a finished run's last model, in the bytes whose SHA-256 names it.
+
+        `of` is a run as in `run`, or the model as in `model`. `model_manifest.decode_manifest` reads the bytes.
+        """
+        run_id, digest = self._run_of(of)
+
+        async def call() -> bytes:
+            document: pb.Document = await self._control.ShowManifest(pb.RunRequest(run_id=run_id))
+            return document.json
+
+        written = self._await(call())
+        if digest and decode_manifest(written).parameters != digest:
+            raise NotFound(
+                "a manifest is written for the last model of a run alone",
+                code="model.no_manifest",
+                value=digest,
+                limit=decode_manifest(written).parameters,
+                cure=f"aimass model manifest {run_id[:8]} shows that of its run's last model.",
+            )
+        return written
+
+    def _run_of(self, of: str) -> tuple[str, str]:
+        """A run, and the digest of its model that was meant, where a model was."""
+        if len(of) < 64:
+            with contextlib.suppress(NotFound):
+                return self.run(of).id, ""
+        model = self.model(of)
+        return model.run_id, model.digest
 
     def _whole(self, digest: str) -> str:
         if digest == "last" or len(digest) < 64:

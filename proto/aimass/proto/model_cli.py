@@ -1,18 +1,23 @@
-"""`aimass model`: list, show and export committed models."""
+"""`aimass model`: list, show and export committed models, and their manifests."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 
-from aimass.proto.console import Bar, common, emit, group
+from aimass.proto.console import Bar, common, emit, group, plain, table, write_output
 from aimass.proto.run_cli import MOST, add_home, count
+from aimass.proto.statistics import Statistics
+from aimass.proto.statistics_text import heading, table_of
 
 __all__ = ["add_arguments"]
 
 _EXAMPLE = """examples:
   aimass model list --as scientist
   aimass model export last model.safetensors --as scientist
+  aimass model manifest last --as scientist
+  aimass model manifest 3f2a --out model.json --as scientist
 """
 _DIGEST = "its SHA-256, the first digits of it, or `last`"
 
@@ -34,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("path", type=Path, help="file to write")
     add_home(export)
     common(export, _export)
+    manifest = commands.add_parser("manifest", help="where a run's last model comes from, and how its data looked")
+    manifest.add_argument("of", help="a run (its id, the first digits of it, or `last`), or the model's SHA-256")
+    manifest.add_argument("--out", type=Path, help="write it to this file, in the bytes whose SHA-256 names it")
+    add_home(manifest)
+    common(manifest, _manifest)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -78,4 +88,32 @@ def _export(args: argparse.Namespace) -> int:
             path = federation.export(args.digest, args.path, bar)
         digest = federation.model(args.digest).digest
     emit(args, {"written": str(path), "digest": digest, "bytes": path.stat().st_size})
+    return 0
+
+
+def _manifest(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+    from aimass.proto.model_manifest import decode_manifest
+
+    with Federation.open(args.home) as federation:
+        written = federation.manifest(args.of)
+    manifest = decode_manifest(written)
+    if args.out is not None:
+        write_output(args.out, written)
+        digest = hashlib.sha256(written).hexdigest()
+        emit(args, {"written": str(args.out), "digest": digest, "bytes": len(written)})
+    elif args.json:
+        emit(args, manifest)
+    else:
+        reference = manifest.reference
+        told = Statistics(
+            survey="histogram",
+            partners=reference.partners,
+            noise=reference.noise,
+            found=reference.histogram,
+            reason=reference.reason,
+        )
+        emit(args, plain(manifest) | {"reference": heading(told)})
+        if reference.histogram is not None:
+            table(table_of(reference.histogram))
     return 0

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aimass.proto.console import Bar, common, emit, group, say
+from aimass.proto.console import Bar, common, emit, group, plain, say, table
+from aimass.proto.errors import NotFound
+from aimass.proto.statistics_text import heading, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +28,7 @@ _EXAMPLE = """examples:
   aimass run submit --flower ./quickstart --run-config "lr=0.1 local-epochs=2" --as scientist
   aimass run watch last --as scientist
   aimass run show 3f2a --as scientist --json
+  aimass run statistics last --as scientist
   aimass run stop 3f2a --as scientist
 """
 
@@ -87,11 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("stop", "end a run; what was committed stays"),
         ("prune", "keep the first, last and best model of a run that has ended"),
         ("receipts", "what was counted of whom"),
+        ("statistics", "what its surveys found: counts, histograms, moments, quantiles"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("run", help="its id, the first digits of it, or `last`")
         add_home(command)
-        common(command, {"show": _show, "watch": _watch, "receipts": _receipts}.get(name, _change))
+        common(command, _OWN.get(name, _change))
         command.set_defaults(change=name)
 
     readmit = commands.add_parser("readmit", help="ask a partner again that was excluded after failing too often")
@@ -219,6 +223,8 @@ def _show(args: argparse.Namespace) -> int:
     )
     if reasons := slot_reasons(view.steps):
         emit(args, {"reasons": reasons})
+    if surveys := [{"step": step.index, "found": heading(one)} for step in view.steps if (one := step.statistics)]:
+        emit(args, {"statistics": surveys})
     if failed := [{"step": step.index, "no_sum": why} for step in view.steps for why in step.failed_attempts]:
         emit(args, {"secure_sums": failed})
     return 0
@@ -281,3 +287,29 @@ def _receipts(args: argparse.Namespace) -> int:
         )
     sys.stdout.flush()
     return 0
+
+
+def _statistics(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        view = federation.run(args.run).view
+    told = [(step.index, step.statistics) for step in view.steps if step.statistics is not None]
+    if not told:
+        raise NotFound(
+            "this run has no statistics",
+            code="run.no_statistics",
+            value=view.summary.run_id,
+            cure="Wait for the step of a survey, or give the plan one: counts, histogram, moments, quantiles.",
+        )
+    if args.json:
+        emit(args, {"statistics": [{"step": index, **plain(statistics)} for index, statistics in told]})
+        return 0
+    for index, statistics in told:
+        sys.stdout.write(f"step {index}: {heading(statistics)}\n")
+        if statistics.found is not None:
+            table(table_of(statistics.found))
+    return 0
+
+
+_OWN: Final = {"show": _show, "watch": _watch, "receipts": _receipts, "statistics": _statistics}

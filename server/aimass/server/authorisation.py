@@ -24,6 +24,7 @@ TABLE: Final[Mapping[str, frozenset[Role]]] = {
     "ListReceipts": frozenset({_O, _S}),
     "ListModels": frozenset({_O, _S, _A}),
     "ShowModel": frozenset({_O, _S, _A}),
+    "ShowManifest": frozenset({_O, _S, _A}),
     "Status": frozenset({_O}),
     "ListEnrolments": frozenset({_O}),
     "InstallTrust": frozenset({_O}),

@@ -167,6 +167,12 @@ class ControlService(rpc.ControlServicer):
         return _document(models[0])
 
     @_guarded
+    async def ShowManifest(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """The manifest of a finished run's last model."""
+        await self._visible(peer, await self._readings.run_view(request.run_id))
+        return pb.Document(json=await self._readings.manifest(request.run_id))
+
+    @_guarded
     async def Status(self, request: pb.StatusRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """The server at a glance."""
         return _document(self._status.view())

@@ -36,6 +36,7 @@ from aimass.server import messages, run_machine, runs, steps
 from aimass.server.committer import Committer
 from aimass.server.drivers.base import Driver, find_driver
 from aimass.server.live import Live, Outbox, Programs, SecretSums
+from aimass.server.manifests import with_manifest
 from aimass.server.meters import ServerMeters
 from aimass.server.reduction import reduce_step
 from aimass.server.resumption import hindrance
@@ -94,7 +95,8 @@ class Engine:
         self.clock = clock
         self.meters = meters or ServerMeters()
         self.after_commit: Callable[[str], Awaitable[None]] | None = None
-        """Called with a run's id after each commit that made a model: housekeeping hangs here."""
+        """Called with a run's id after each commit that made a model or another blob, or that needs one no more:
+        housekeeping hangs here."""
         self.secret: SecretSums | None = None
         """Who makes sums in secret; set before `start`."""
         self.programs: Programs | None = None
@@ -294,7 +296,12 @@ class Engine:
         """One transaction; what partners signed of the history lately goes with it."""
         heads = tuple(HeadRow(partner, *live.heads[partner]) for partner in sorted(live.fresh_heads))
         commit, run = dataclasses.replace(done.commit, heads=heads), done.row.run
-        await self._patiently(run.run_id, self._disk, self.meters.store_seconds.timed(self._store.save), run, commit)
+
+        def save() -> None:
+            finished = run.state is RunState.FINISHED and commit.ended_at is not None
+            self._store.save(run, with_manifest(self._store, self._blobs, done.row, commit) if finished else commit)
+
+        await self._patiently(run.run_id, self._disk, self.meters.store_seconds.timed(save))
         live.fresh_heads -= {head.partner for head in heads if live.heads[head.partner][0] == head.chain}
 
     async def _saved(self, live: Live, done: Group) -> None:
@@ -427,6 +434,7 @@ class Engine:
 
     async def _reduce(self, run_id: str, index: int, counted: Sequence[str]) -> None:
         live = self.live(run_id)
+        named = live.row.run.named
         try:
             async with live.reducing:
                 event, extra = await self._reduced(live, index, counted)
@@ -436,7 +444,7 @@ class Engine:
             what = "a step's result could not be recorded; the server's log says why"
             await self.give_up(live, InternalError(what, code="server.commit", value=type(error).__name__))
             return
-        if extra.models and self.after_commit is not None:
+        if (extra.models or live.row.run.named != named) and self.after_commit is not None:
             await self.after_commit(run_id)
 
     async def _reduced(self, live: Live, index: int, counted: Sequence[str]) -> tuple[runs.Event, Commit]:

@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 
 from aimass.privacy.transcript import Receipt
+from aimass.proto.errors import NotFound
 from aimass.proto.storage import Blobs
-from aimass.proto.views import ModelView, ReceiptList, ReceiptView, RunSummary, RunView
+from aimass.proto.views import ModelView, ReceiptList, ReceiptView, RunState, RunSummary, RunView
 from aimass.server import run_machine
 from aimass.server.engine import Engine
 from aimass.server.live import Live, Outbox
@@ -124,6 +125,20 @@ class Readings:
                 for receipt, row in views
             ),
         )
+
+    async def manifest(self, run_id: str) -> bytes:
+        """The manifest of a finished run's last model, as it was written; raises `NotFound` where none was."""
+        state = self._engine.live(run_id).row.run.state
+        written = await self._engine.on_disk(self._store.manifest, run_id)
+        if written is None:
+            raise NotFound(
+                "this run has no model with a manifest",
+                code="model.no_manifest",
+                value=state,
+                limit=RunState.FINISHED,
+                cure="Wait until it has finished; runs that finished under an earlier release have none.",
+            )
+        return written
 
     async def models(self, run_id: str = "", digest: str = "", limit: int = 100) -> tuple[ModelView, ...]:
         """Committed models, newest first, with the metrics of the evaluation that followed.

@@ -12,7 +12,7 @@ from aimass.server.drivers.base import Progress
 from aimass.server.steps import StepState
 from aimass.server.store import ModelRow, RunRow
 
-__all__ = ["model_view", "open_step_view", "run_summary", "run_view", "step_view"]
+__all__ = ["evaluation_of", "model_view", "open_step_view", "run_summary", "run_view", "step_view"]
 
 
 def open_step_view(state: StepState, ended: str = "") -> StepView:
@@ -125,16 +125,15 @@ def run_view(
     )
 
 
+def evaluation_of(row: ModelRow, stored: Sequence[StepView]) -> StepView | None:
+    """The evaluation that followed a committed model."""
+    after = (step for step in stored if step.kind is StepKind.EVALUATE and step.index > row.step)
+    return next((step for step in after if step.round == row.round), None)
+
+
 def model_view(row: ModelRow, run: RunRow, stored: Sequence[StepView], *, kept: bool) -> ModelView:
     """A committed model with the metrics of the evaluation that followed it."""
-    evaluated = next(
-        (
-            step
-            for step in stored
-            if step.kind is StepKind.EVALUATE and step.index > row.step and step.round == row.round
-        ),
-        None,
-    )
+    evaluated = evaluation_of(row, stored)
     return ModelView(
         digest=row.digest,
         bytes=row.bytes,

@@ -97,7 +97,10 @@ class News:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Commit:
-    """What belongs to one change beside the run itself; all of it is written or none."""
+    """What belongs to one change beside the run itself; all of it is written or none.
+
+    `manifest` is that of a finished run's last model, as canonical JSON.
+    """
 
     steps: tuple[StepView, ...] = ()
     entries: tuple[Entry, ...] = ()
@@ -106,6 +109,7 @@ class Commit:
     heads: tuple[HeadRow, ...] = ()
     ledgers: tuple[tuple[str, SealedHead], ...] = ()
     ended_at: float | None = None
+    manifest: bytes | None = None
 
 
 def known_schemas() -> tuple[str, ...]:
@@ -213,6 +217,8 @@ class Store:
                 connection.execute(tables.receipts.insert(), rows)
             for model in change.models:
                 connection.execute(tables.models.insert().values(dataclasses.asdict(model)))
+            if change.manifest is not None:
+                connection.execute(tables.manifests.insert().values(run_id=run.run_id, data=change.manifest))
             _replace_heads(connection, run.run_id, change.heads)
             for partner, ledger in change.ledgers:
                 _keep_ledger(connection, partner, ledger)
@@ -291,6 +297,12 @@ class Store:
         """All receipts of a run, by step."""
         with self.engine.connect() as connection:
             return [_receipt(row) for row in connection.execute(_receipts(run_id))]
+
+    def manifest(self, run_id: str) -> bytes | None:
+        """The manifest of a finished run's last model, None where none was written."""
+        query = sa.select(tables.manifests.c.data).where(tables.manifests.c.run_id == run_id)
+        with self.engine.connect() as connection:
+            return connection.execute(query).scalar()
 
     def heads(self, run_id: str) -> list[tuple[str, Chain, bytes]]:
         """Every partner's latest word."""

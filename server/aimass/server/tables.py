@@ -9,6 +9,7 @@ __all__ = [
     "enrolments",
     "heads",
     "ledger_heads",
+    "manifests",
     "metadata",
     "models",
     "receipts",
@@ -86,6 +87,12 @@ models = Table(
     Column("bytes", Integer, nullable=False),
     Column("committed_at", Float, nullable=False),
     Index("models_by_digest", "digest"),
+)
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
 )
 attempts = Table(
     "attempts",

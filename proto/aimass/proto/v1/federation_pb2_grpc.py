@@ -151,6 +151,11 @@ class ControlStub:
                 request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ModelRequest.SerializeToString,
                 response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
                 _registered_method=True)
+        self.ShowManifest = channel.unary_unary(
+                '/aimass.v1.Control/ShowManifest',
+                request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.RunRequest.SerializeToString,
+                response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+                _registered_method=True)
         self.Status = channel.unary_unary(
                 '/aimass.v1.Control/Status',
                 request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.StatusRequest.SerializeToString,
@@ -228,6 +233,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShowManifest(self, request, context):
+        """ModelManifest of the run's last model, in its own bytes
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Status(self, request, context):
         """ServerView
         """
@@ -290,6 +302,11 @@ def add_ControlServicer_to_server(servicer, server):
             'ShowModel': grpc.unary_unary_rpc_method_handler(
                     servicer.ShowModel,
                     request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ModelRequest.FromString,
+                    response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
+            ),
+            'ShowManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowManifest,
+                    request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.RunRequest.FromString,
                     response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
             ),
             'Status': grpc.unary_unary_rpc_method_handler(
@@ -524,6 +541,33 @@ class Control:
             target,
             '/aimass.v1.Control/ShowModel',
             aimass_dot_proto_dot_v1_dot_federation__pb2.ModelRequest.SerializeToString,
+            aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Control/ShowManifest',
+            aimass_dot_proto_dot_v1_dot_federation__pb2.RunRequest.SerializeToString,
             aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
             options,
             channel_credentials,
