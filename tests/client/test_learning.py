@@ -235,3 +235,20 @@ def app(secure: SecureSettings | None) -> Plan:
         task=TaskRef(name="case", digest="1" * 64, kind="app"),
         stages=(Stage(driver=FLOWER, options={"rounds": 2}),),
     )
+
+
+def test_analyses_are_said_to_be_seen_where_they_leave_and_what_is_kept_of_them() -> None:
+    stages = (Stage(driver="histogram"), Stage(driver="counts"), *PLAN.stages)
+    policy = msgspec.structs.replace(
+        POLICY, release=Release(analyses=("histogram", "statistics")), schemas={"heart/1": "x"}
+    )
+    for secure in (None, SecureSettings()):
+        text = said(learning(msgspec.structs.replace(plan(secure), stages=stages), policy, 10))
+        assert "histogram" in text
+        assert "nothing of fewer than 5 rows here" in text
+        assert "counts:" not in text
+        assert ("of all their rows" in text) == (secure is not None)
+    guarded = msgspec.structs.replace(policy, budgets=(DataBudget(data_set="x", epsilon=1.0, delta=1e-5),))
+    asked = msgspec.structs.replace(plan(None), data_schema="heart/1", stages=stages)
+    assert "histogram" not in said(learning(asked, guarded, 10))
+    assert "histogram" not in said(learning(asked, msgspec.structs.replace(POLICY, release=Release()), 10))

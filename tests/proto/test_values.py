@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from aimass.proto import errors
 from aimass.proto.errors import AimassError, BadInput, InternalError, from_wire, printable, status_name, to_wire
 from aimass.proto.grpc_env import grpc
+from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.plan import (
     Cohort,
     EarlyStop,
@@ -121,6 +122,19 @@ batch_size = 1
         text = text.replace("batch_size = 1", "batch_size = 1\nlearning_rate = 0.1")
     with pytest.raises(BadInput):
         read_plan_draft(text)
+
+
+def test_a_schema_that_is_written_in_whole_numbers_is_the_one_that_is_read() -> None:
+    written = Schema(
+        name="ward/1", columns=(Number(name="age", minimum=0, maximum=120, missing_values=(-1,)),),
+        label=Category(name="outcome", values=("no", "yes")),
+    )  # fmt: skip
+    read = decode_json(Schema, canonical_json(written), "the schema")
+    assert (read, read.digest) == (written, written.digest)
+    plan = msgspec.structs.replace(PLAN, data_schema="ward/1", schema=written)
+    assert decode_plan(encode_plan(plan)) == plan
+    with pytest.raises(ValueError, match="schema"):
+        msgspec.structs.replace(plan, data_schema="heart/1")
 
 
 def test_a_cohort_names_nobody_twice_and_asks_for_no_more_than_it_names() -> None:

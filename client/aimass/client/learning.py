@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aimass.client.policy import Policy
-from aimass.client.private_terms import contribution_events
+from aimass.client.private_terms import ANALYSES, contribution_events
 from aimass.privacy.dp.events import MOST_TIMES, Terms, Unit
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
@@ -76,6 +76,7 @@ def _seen(plan: Plan, policy: Policy, participants: int) -> Learning:
             "this partner's update of the model in every round that it takes part in, as it was computed",
             "how many rows it trained on" if plan.train.weight == "rows" else "that it took part",
             f"its {_listed(metrics)}, where the task measures them (policy: release.metrics)",
+            *(f"by {told}" for told in _analyses(plan, policy, "its")),
         )
         rows = "rows, which stay here"
         could_not = (rows if plan.privacy else f"{rows}; but an update can tell a lot about rows to whoever tries",)
@@ -106,6 +107,18 @@ def _measures(plan: Plan, policy: Policy) -> tuple[tuple[str, ...], tuple[str, .
     if policy.protected(policy.schemas.get(plan.data_schema, "")) and not noised:
         return (), ()
     return policy.release.metrics, tuple(sorted(set(policy.release.figures)))
+
+
+def _analyses(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
+    """What the plan's analyses tell of rows, where the policy releases them: of a budget's data set with noise alone."""
+    asked = sorted({stage.driver for stage in plan.stages} & set(ANALYSES) & set(policy.release.analyses))
+    noise = plan.privacy.analyses if plan.privacy is not None else None
+    if not asked or (noise is None and policy.protected(policy.schemas.get(plan.data_schema, ""))):
+        return ()
+    least = policy.release.smallest_count
+    few = f", but nothing of fewer than {least} rows here (policy: release.smallest_count)" if least > 1 else ""
+    how = f", with noise of {noise.noise_multiplier:g} times what one row can change" if noise is not None else few
+    return (f"{', '.join(asked)}: how the columns of {whose} rows are spread (policy: release.analyses){how}",)
 
 
 def _noised(found: Learning, privacy: PrivacySettings, figure: Figure | None) -> Learning:
@@ -168,6 +181,7 @@ def _secret(
         could.append("of a metric that few of them measure or release, the sum of those few, down to one")
     if secure.profile == "malicious":
         could.append(f"if it lies, more and smaller sums in a step, each of {least} partners at least, whom it chooses")
+    could += [f"added up, by {told}" for told in _analyses(plan, policy, "all their")]
     if figures:
         could.append(f"beside the sums {figures}")
     clipped = f"no coordinate of an update counts for more than {secure.clip:g}, and no partner for more than "

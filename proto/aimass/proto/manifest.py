@@ -33,6 +33,10 @@ class Number(Value, frozen=True, tag="number", tag_field="kind"):
     required: bool = False
 
     def __post_init__(self) -> None:
+        # A task writes 0 where JSON reads 0.0: one schema has one digest.
+        msgspec.structs.force_setattr(self, "minimum", float(self.minimum))
+        msgspec.structs.force_setattr(self, "maximum", float(self.maximum))
+        msgspec.structs.force_setattr(self, "missing_values", tuple(map(float, self.missing_values)))
         if not (math.isfinite(self.minimum) and math.isfinite(self.maximum) and self.minimum < self.maximum):
             raise ValueError(f"bounds of {self.name!r} must be finite and minimum below maximum")
 
