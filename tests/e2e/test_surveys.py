@@ -43,11 +43,16 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(folder) as house:
         released = dict.fromkeys(WILLING, ("histogram", "quantiles"))
         open_hospitals(house, (*WILLING, UNWILLING), analyses=released)
-        plain = heart_plan("plain", quorum=2) + STAGES + QUANTILES
-        (folder / "plain.toml").write_text(plain)
+        text = heart_plan("plain", quorum=2) + STAGES + QUANTILES
+        (folder / "plain.toml").write_text(text)
         secure = heart_plan("secure", quorum=3).replace("[[stages]]", SECURE.strip(), 1) + STAGES
         (folder / "secure.toml").write_text(secure)
         yield house
+
+
+@pytest.fixture(scope="module")
+def plain(house: House) -> RunView:
+    return run(house, "plain.toml")
 
 
 def run(house: House, plan: str) -> RunView:
@@ -57,8 +62,8 @@ def run(house: House, plan: str) -> RunView:
     return view
 
 
-def test_the_reference_is_of_those_that_release_it_without_counts_of_few_rows(house: House) -> None:
-    view = run(house, "plain.toml")
+def test_the_reference_is_of_those_that_release_it_without_counts_of_few_rows(house: House, plain: RunView) -> None:
+    view = plain
     with Federation.open(house.folder / "scientist") as federation:
         written = federation.manifest(view.summary.run_id)
         assert federation.manifest(view.summary.model[:16]) == written
@@ -82,8 +87,8 @@ def test_the_reference_is_of_those_that_release_it_without_counts_of_few_rows(ho
     assert {line["kind"] for line in lines} == {"analyse:statistics", "train", "evaluate"}
 
 
-def test_what_was_found_is_printed_and_written(house: House) -> None:
-    view = run(house, "plain.toml")
+def test_what_was_found_is_printed_and_written(house: House, plain: RunView) -> None:
+    view = plain
     told = house.run("run", "statistics", view.summary.run_id, "--as", "scientist")["statistics"]
     assert [(one["survey"], one["partners"]) for one in told] == [("histogram", 2), ("quantiles", 2), ("quantiles", 2)]
     assert told[2]["found"]["numbers"][0]["error"] == pytest.approx(120 / 64)

@@ -110,7 +110,7 @@ def _measures(plan: Plan, policy: Policy) -> tuple[tuple[str, ...], tuple[str, .
 
 
 def _analyses(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
-    """What the plan's analyses tell of rows, where the policy releases them: of a budget's data set with noise alone."""
+    """What the plan's analyses tell of rows that the policy releases: of a data set with a budget with noise alone."""
     asked = sorted({stage.driver for stage in plan.stages} & set(ANALYSES) & set(policy.release.analyses))
     noise = plan.privacy.analyses if plan.privacy is not None else None
     if not asked or (noise is None and policy.protected(policy.schemas.get(plan.data_schema, ""))):
