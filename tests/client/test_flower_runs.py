@@ -14,7 +14,7 @@ import pytest
 from flwr.app import MetricRecord, RecordDict
 
 from aimass.client.child import Made
-from aimass.client.flower_source import AppSource, app_source
+from aimass.client.flower_source import AppSource, app_seed, app_source
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.run_folder import RunFolder, lacking
@@ -28,6 +28,7 @@ from aimass.proto.errors import BadInput, DeadlinePassed, NotFound, NotInstalled
 from aimass.proto.flower import installed
 from aimass.proto.flower.records import node_id_of, pack_reply, pack_state, run_id_of
 from aimass.proto.plan import FLOWER, Cohort, Plan, SecureSettings, Stage, TaskRef, TrainSettings
+from aimass.proto.rng import stream_seed
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Blob
 from tests.client.test_active_run import RUN, _Uplink
@@ -113,12 +114,14 @@ class _App:
 
     def __init__(self, *, hangs: bool) -> None:
         self._hangs, self.alive, self.source = hangs, True, None
+        self.seeds: list[str] = []
 
     async def start(self, source: Any, *_: object) -> _App:
         self.source = source
         return self
 
     async def work(self, order: Order, inputs: Sequence[Path], state: Path, max_bytes: int) -> Made:
+        self.seeds.append(order.seed)
         try:
             await asyncio.sleep(3600 if self._hangs else 0)
         except asyncio.CancelledError:
@@ -149,6 +152,34 @@ def test_an_installed_app_answers_a_step_and_keeps_what_was_counted(partner: Par
     seen = [each["metrics"] for each in asyncio.run(scenario())]
     assert [each["calls"] for each in seen] == [1, 2, 3, 3]
     assert all(each["rows"] == 3 and each["lr"] == 0.125 and each["node"] == node_id_of("north") for each in seen)
+
+
+def test_an_app_draws_the_same_for_the_same_step_and_what_the_server_cannot_compute(partner: Partner) -> None:
+    """Else it could take off the noise of LocalDpMod, or of two replies with the same noise the one from the other."""
+    plan, folder, app = plan_of(partner), folder_of(partner), _App(hangs=False)
+    data = partner.folder / "data" / "case.toml"
+
+    async def scenario() -> None:
+        bench = bench_of(partner, app.start)
+        for message_type, round_ in (("train", 1), ("train", 1), ("train", 2), ("evaluate", 1)):
+            await bench.compute(plan, msgspec.structs.replace(step_of(partner, 0, message_type), round=round_))
+        data.write_text(data.read_text().replace("00" * 32, "01" * 32))
+        await bench.compute(plan, step_of(partner, 0, "train"))
+        data.write_text(data.read_text().replace("01" * 32, "00" * 32))
+        folder.save_new_state(0, b"".join(pack_state(RecordDict({"n": MetricRecord({"n": 1})}))))
+        folder.keep_new_state(0)
+        await bench.compute(plan, step_of(partner, 0, "train"))
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    once, again, *differ = app.seeds
+    assert once == again
+    assert len({once, *differ, stream_seed(plan.seed, "north", "train:", 1).hex()}) == 6
+
+
+def test_a_seed_depends_on_each_input_of_the_step() -> None:
+    seed, salt, model, told, state = (digit * 64 for digit in "12345")
+    seeds = {app_seed(seed, salt, inputs, state) for inputs in ((model, told), (told, model), (model, model))}
+    assert len(seeds) == 3
 
 
 def test_an_app_that_does_not_reply_by_the_steps_deadline_is_ended(partner: Partner) -> None:

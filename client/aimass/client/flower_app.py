@@ -1,7 +1,7 @@
 """A Flower ClientApp in the training child: it is given one message at a time, and its reply is a contribution.
 
 The app is the partner's own copy and runs unmodified; it is loaded when the child is locked in. Each message gets a
-copy of its content, `random`, numpy and torch start from the step's seed, and what the app keeps in `Context.state`
+copy of its content, `random`, numpy and torch start from the order's seed, and what the app keeps in `Context.state`
 comes back as the local state. Where the run's sums are secret the reply is made into the ordinary contribution of a
 step (see `flower_sums`); else it leaves as the app made it.
 """

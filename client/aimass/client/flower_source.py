@@ -1,9 +1,12 @@
-"""The Flower app that a plan runs at this partner: the installed one, and what it is told of run and node."""
+"""The Flower app that a plan runs at this partner: the installed one, what it is told of run and node, and its seed."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from aimass.client.worker_protocol import FlowerApp
 from aimass.proto.apps import find, run_config
@@ -12,7 +15,9 @@ from aimass.proto.flower import records
 from aimass.proto.flower.installed import check_installed
 from aimass.proto.plan import Plan
 
-__all__ = ["AppSource", "app_source"]
+__all__ = ["AppSource", "app_seed", "app_source"]
+
+_LABEL: Final = b"AIMass Flower app seed v1\0"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,3 +48,14 @@ def app_source(home: Path, partner: str, run_id: str, plan: Plan) -> AppSource:
         secret_sums=plan.secure is not None,
     )
     return AppSource(app.name, app.digest, about)
+
+
+def app_seed(seed: str, salt: str, inputs: Sequence[str], state: str) -> str:
+    """What an app's generators start from: known to this partner alone, and the same only where all that it sees is.
+
+    Apps draw noise from them that is to hide rows (LocalDpMod). The step's own `seed` is the server's to compute, and
+    so would the noise be; the data set's `salt` is not, and with the digests of the step's inputs and of the kept state
+    no two replies that differ share their noise. SHA-256 over a label and these, 32 bytes each.
+    """
+    parts = (seed, salt, *inputs, state)
+    return hashlib.sha256(_LABEL + b"".join(bytes.fromhex(part) for part in parts)).hexdigest()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from aimass.proto.contribution import Contribution, Group, Metric
-from aimass.proto.elements import as_float64, dtype_name, from_float64, update_shapes
+from aimass.proto.elements import dtype_name, from_float64, update_shapes
 from aimass.proto.errors import BadInput
 from aimass.proto.flower.records import tensors_of
 from aimass.proto.step import StepKind
@@ -109,5 +109,5 @@ def _check_same(new: dict[str, Array], old: dict[str, Array]) -> None:
 
 def _change(new: Array, old: Array, dtype: str) -> Array:
     if new.dtype.kind in "iu":
-        return new.astype(np.int64) - old.astype(np.int64)
-    return from_float64(as_float64(new) - as_float64(old), dtype)
+        return np.subtract(new, old, dtype=np.int64)
+    return from_float64(np.subtract(new, old, dtype=np.float64), dtype)

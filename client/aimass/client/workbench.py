@@ -14,7 +14,7 @@ import msgspec
 from aimass.client.budget import Debit
 from aimass.client.child import ChildDied, Made, Worker
 from aimass.client.child_group import start_children
-from aimass.client.flower_source import AppSource, app_source
+from aimass.client.flower_source import AppSource, app_seed, app_source
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
@@ -26,6 +26,7 @@ from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import DeadlinePassed, Refused, WrongState
 from aimass.proto.grpc_env import grpc
+from aimass.proto.hashing import file_digest
 from aimass.proto.logs import about
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan
@@ -179,10 +180,10 @@ class Workbench:
         inputs = [await self._fetched(digest) for digest in digests]
         watch.lap("fetched")
         rows = self._rows(plan)
-        order = order_of(plan, step, rows.manifest.participant)
         layout = Blob(map_file(inputs[0])).layout
-        debit = await self._debited(plan, step, layout, rows)
         await asyncio.to_thread(self._tell_of_state, plan, step)
+        order = await asyncio.to_thread(self._order, plan, step, rows.manifest, digests)
+        debit = await self._debited(plan, step, layout, rows)
         # What an app does nobody here knows: it ends when nobody waits for it. A task's work may count in a later step.
         within_s = step.deadline_s + step.grace_s if plan.task.kind == "app" else None
         made = await self._made(plan, order, inputs, rows, 1 if debit is not None else _TRIES, within_s)
@@ -196,6 +197,13 @@ class Workbench:
         keeps = step.kind is StepKind.TRAIN or plan.task.kind == "app"
         state = bytes(made.state) if keeps else b""
         return Product(released, state, debit, made.private_steps)
+
+    def _order(self, plan: Plan, step: Step, manifest: ShardManifest, digests: Sequence[str]) -> Order:
+        order = order_of(plan, step, manifest.participant)
+        if plan.task.kind == "task":
+            return order
+        seed = app_seed(order.seed, manifest.salt, digests, file_digest(self._folder.local_state))
+        return msgspec.structs.replace(order, seed=seed)
 
     def _tell_of_state(self, plan: Plan, step: Step) -> None:
         for sentence in lacking(self._folder, plan, step):
