@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
+from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Cohort, EarlyStop, Plan, SecureSettings, Stage
 from aimass.proto.step import Reduce, StepKind
+from aimass.proto.storage import FileBlobs
+from aimass.proto.tensors import Blob, encode_numpy, numpy_dtype
 from aimass.proto.values import canonical_json
 from aimass.proto.views import RunState
 from aimass.server import run_machine, runs, steps
-from aimass.server.drivers.base import Listener
+from aimass.server.aggregation.models import ModelStore
+from aimass.server.aggregation.sums import SpooledSums, added_metrics
+from aimass.server.drivers.base import Listener, StepResult
 from aimass.server.flower.driver import EMPTY, Flower, driver
 from aimass.server.flower.journal import Exchange, Past, fingerprint
 from tests.support.flower import FOUR, M, Machine, R, exchange, flower_plan
+
+SECURE = SecureSettings(profile="hbc")
+
+
+def read(blobs: FileBlobs, digest: str) -> Blob:
+    return Blob(blobs.open(digest))
 
 
 def test_it_listens() -> None:
@@ -211,11 +224,53 @@ def test_progress_counts_rounds_of_training() -> None:
 
 
 def test_a_secure_exchange_is_one_sum() -> None:
-    secure = SecureSettings(profile="hbc")
-    machine = Machine(flower_plan(quorum=3, secure=secure))
+    machine = Machine(flower_plan(quorum=3, secure=SECURE))
     machine.ask(0, exchange(0, 1))
     assert machine.opened.step.reduce is Reduce.SUM
     assert machine.opened.attempts is not None
+
+
+def test_a_secure_reply_is_the_model_moved_by_the_mean_update(tmp_path: Path) -> None:
+    """Partners of weights 10 to 40 that add 1 to 4 move it by 3; whole numbers by the nearest."""
+    blobs = FileBlobs(tmp_path)
+    model = {"w": np.array([0.5, -2.0]), "count": np.array(7), "half": np.ones((2, 1), np.float32)}
+    digest = blobs.put([encode_numpy(model)])
+    machine = Machine(flower_plan(quorum=3, secure=SECURE))
+    machine.ask(0, msgspec.structs.replace(exchange(0, 1), inputs=(digest, R[1])))
+    step = machine.opened.step
+    expected = driver.expects(step, read(blobs, digest).layout, machine.plan)
+    assert expected == {"update": {"count": ("I64", ()), "half": ("F32", (2, 1)), "w": ("F64", (2,))}}
+    made = [
+        Contribution(
+            {"update": Group(10.0 * n, {name: np.full(shape, n, numpy_dtype(kind)) for name, (kind, shape) in expected["update"].items()})},
+            {"accuracy": Metric(10.0 * n * n, 10.0 * n)}, {},
+        )
+        for n in (1, 2, 3, 4)
+    ]  # fmt: skip
+    result = StepResult(step, FOUR, added_metrics(one.metrics for one in made), SpooledSums(made))
+    after = driver.receive(machine.state, result, ModelStore(blobs), run_machine.context(machine.run))
+    (past,) = after.past
+    assert past.sum is not None
+    assert (past.sum.node, past.sum.weight, past.sum.metrics, past.replies) == ("east", 100.0, {"accuracy": 3.0}, {})
+    moved = read(blobs, past.sum.model).arrays()
+    assert {name: (array.tolist(), str(array.dtype)) for name, array in moved.items()} == {
+        "w": ([3.5, 1.0], "float64"), "count": (10, "int64"), "half": ([[4.0], [4.0]], "float32"),
+    }  # fmt: skip
+    assert past.sum.model in re.findall("[0-9a-f]{64}", canonical_json(after).decode())
+
+
+def test_a_secure_evaluation_is_metrics_and_their_weight() -> None:
+    machine = Machine(flower_plan(quorum=3, secure=SECURE))
+    machine.ask(0, exchange(0, 1, kind=StepKind.EVALUATE))
+    step = machine.opened.step
+    assert driver.expects(step, Blob(encode_numpy({"w": np.zeros(2)})).layout, machine.plan) == {}
+    metrics = {"accuracy": Metric(30.0, 60.0), "loss": Metric(5.0, 20.0)}
+    result = StepResult(step, ("north", "west"), metrics, SpooledSums([]), None, None, {"east": "secure.left"})
+    (past,) = driver.receive(machine.state, result, None, run_machine.context(machine.run)).past  # type: ignore[arg-type]
+    assert past.sum is not None
+    assert (past.sum.node, past.sum.model, past.sum.weight) == ("north", "", 60.0)
+    assert past.sum.metrics == {"accuracy": 0.5, "loss": 0.25}
+    assert past.failures == {"east": "secure.left"}
 
 
 @pytest.mark.parametrize(

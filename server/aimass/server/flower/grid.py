@@ -130,7 +130,9 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
         about = message.metadata
         partner = self._names.get(about.dst_node_id)
         if partner is None:
-            raise BadInput("the app sends a message to a node that is not there", code="flower.node", value=partner)
+            raise BadInput(
+                "the app sends a message to a node that is not there", code="flower.node", value=about.dst_node_id
+            )
         key = id(message.content)
         if key not in blobs:
             blobs[key] = self._kept(about.message_type, message.content)
