@@ -23,6 +23,7 @@ from aimass.privacy.transcript import Chain, check_head_seen, check_receipt, ent
 from aimass.proto.errors import AimassError
 from aimass.proto.plan import Plan, decode_plan
 from aimass.proto.values import Value
+from aimass.proto.views import RunState
 from aimass.server.audit_steps import Body, Created, Ended, Steps, choices, read_bodies, step_faults, steps_in, voids_in
 from aimass.server.store import Entry, ModelRow, ReceiptRow, RunRow, Store
 
@@ -35,7 +36,8 @@ class Audit(Value, frozen=True):
     """What was looked at, by kind, and every fault that was found: none for a run that is what it says.
 
     `heads_signed` says how many entries each partner signed; of the partners in `heads_missing` something was counted,
-    and no signature that can be checked lies here: for them the history is the server's word alone.
+    and no signature that can be checked lies here: for them the history is the server's word alone. `not_repeated` is
+    what follows from nothing that lies here.
     """
 
     run_id: str
@@ -47,6 +49,7 @@ class Audit(Value, frozen=True):
     heads_missing: tuple[str, ...]
     head: str
     faults: tuple[str, ...]
+    not_repeated: tuple[str, ...] = ()
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +112,19 @@ def audit_run(evidence: Evidence) -> Audit:
         heads_missing=tuple(sorted({name for _, body in steps for name in body.contributions} - set(signed))),
         head=chains[-1].head,
         faults=(*faults, *wrong),
+        not_repeated=_not_repeated(evidence.row),
+    )
+
+
+def _not_repeated(row: RunRow) -> tuple[str, ...]:
+    """Of a Flower app it cannot be said whether its server code did what it was to do: that stands in no plan."""
+    task = row.run.plan.task
+    if task.kind != "app":
+        return ()
+    whose = f"the server code of the app {task.name} ({task.digest[:16]})"
+    return (
+        f"whom {whose} asked, and when: it chose among those that the history says were there",
+        f"the models: {whose} made them of the replies that were counted, which go with the run's end",
     )
 
 
@@ -146,14 +162,19 @@ def _created(row: RunRow, plan: Plan, bodies: Sequence[Body | None]) -> Iterator
 def _models(evidence: Evidence, plan: Plan, bodies: Sequence[Body | None]) -> Iterator[str]:
     """Each step works on the model before it; the models on record are those that the entries name, in order."""
     told = [plan.model]
+    app, last = plan.task.kind == "app", bodies[-1] if bodies else None
     for _, body in steps_in(bodies):
-        if body.step.inputs[:1] != (told[-1],):
+        # An app makes its models itself: the history comes to the one that it sends, or stays where it sends none.
+        fitting = {body.model, plan.model} if app else {told[-1]}
+        if not fitting.intersection(body.step.inputs[:1]):
             yield f"step {body.step.index}: it worked on another model than the one that the history had come to"
         told.append(body.model)
+    if app and isinstance(last, Ended) and last.state is RunState.FINISHED:
+        told.append(last.model)
     made = [after for before, after in itertools.pairwise(told) if after != before]
     if made != [model.digest for model in sorted(evidence.models, key=lambda model: model.step)]:
         yield "the models on record are not those of the transcript"
-    run, last = evidence.row.run, bodies[-1] if bodies else None
+    run = evidence.row.run
     if run.model not in (told[-1:] if run.state.final else told):
         yield "the run's model on record is not the one that its history came to"
     if isinstance(last, Ended) and last.model != told[-1]:

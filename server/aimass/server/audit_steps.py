@@ -125,7 +125,7 @@ def voids_in(bodies: Sequence[Body | None]) -> list[Void]:
 
 def step_faults(plan: Plan, steps: Steps, invited: frozenset[str], voids: Sequence[Void] = ()) -> Iterator[str]:
     """Everything but the choice that the plan's seed makes; `invited` are all partners of the run."""
-    yield from _asked(plan.cohort, steps, invited)
+    yield from _asked(plan, steps, invited)
     yield from _absences(plan.cohort, steps)
     yield from _exclusions(plan.cohort, steps, voids)
     yield from _late(plan.cohort, steps)
@@ -141,15 +141,17 @@ def choices(plan: Plan, steps: Steps) -> tuple[int, list[str]]:
     return len(trained), [fault for body in trained for fault in _choice(plan, body)]
 
 
-def _asked(cohort: Cohort, steps: Steps, invited: frozenset[str]) -> Iterator[str]:
-    """Every partner is accounted for in every step, once, under the plan's terms."""
+def _asked(plan: Plan, steps: Steps, invited: frozenset[str]) -> Iterator[str]:
+    """Every partner is accounted for in every step, once, under the plan's terms; a Flower app may ask fewer."""
+    cohort, app = plan.cohort, plan.task.kind == "app"
     seen = set[int]()
     for _, body in steps:
         step, what = body.step, f"step {body.step.index}"
+        quorum = min(cohort.quorum, len(step.participants)) if app else cohort.quorum
         if step.index in seen:
             yield f"{what}: it stands in the history twice"
         seen.add(step.index)
-        if step.grace_s != cohort.grace_s or step.quorum < cohort.quorum:
+        if step.grace_s != cohort.grace_s or step.quorum < quorum:
             yield f"{what}: its quorum or its grace is not the plan's"
         places = [*body.pool, *step.carried, *body.excluded, *body.away]
         if sorted(places) != sorted(invited):
@@ -157,11 +159,11 @@ def _asked(cohort: Cohort, steps: Steps, invited: frozenset[str]) -> Iterator[st
             yield f"{what}: the history does not say once where {', '.join(odd)} was"
         if not set(step.participants) <= set(body.pool):
             yield f"{what}: somebody was asked who was no candidate"
-        if step.kind is not StepKind.TRAIN and step.participants != body.pool:
+        if not app and step.kind is not StepKind.TRAIN and step.participants != body.pool:
             yield f"{what}: not all that were there were asked"
         if sorted([*body.contributions, *body.others]) != sorted([*step.participants, *step.carried]):
             yield f"{what}: what became of a partner that was asked is not told, or of one that was not asked is"
-        if len(body.contributions) < max(step.quorum, cohort.quorum) and (step.required or body.contributions):
+        if len(body.contributions) < max(step.quorum, quorum) and (step.required or body.contributions):
             yield f"{what}: fewer than the quorum were counted"
 
 
