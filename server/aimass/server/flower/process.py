@@ -23,6 +23,7 @@ from aimass.server.flower.speech import Answer, Begin, Request
 __all__ = ["LOG", "WorkerProcess", "start_worker"]
 
 LOG: Final = "app.log"
+_SCRATCH: Final = "scratch"
 _HALF_LOG_BYTES: Final = 1 << 20
 _BLOCK: Final = 1 << 16
 
@@ -32,14 +33,14 @@ Received = tuple[Request, tuple[int, ...]]
 class WorkerProcess:
     """A running worker. Its requests come in order; answers may be sent in any."""
 
-    def __init__(self, process: asyncio.subprocess.Process, link: socket.socket, log: Path) -> None:
-        self._process, self._link = process, link
+    def __init__(self, process: asyncio.subprocess.Process, link: socket.socket, folder: Path) -> None:
+        self._process, self._link, self._scratch = process, link, folder / _SCRATCH
         self._loop = asyncio.get_running_loop()
         self._requests: asyncio.Queue[Received | None] = asyncio.Queue()
         self._sending = ThreadPoolExecutor(1, thread_name_prefix="aimass-flower")
         self._listening = threading.Thread(target=self._listen, daemon=True)
         self._listening.start()
-        self._writing = asyncio.create_task(_write_log(process.stdout, log))
+        self._writing = asyncio.create_task(_write_log(process.stdout, folder / LOG))
 
     def _listen(self) -> None:
         """In a thread of its own: a worker that says half a word holds up nobody else."""
@@ -89,6 +90,7 @@ class WorkerProcess:
                 for descriptor in told[1]:
                     os.close(descriptor)
         self._link.close()
+        await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
         return code
 
     async def ended(self, patience_s: float) -> int | None:
@@ -102,11 +104,9 @@ class WorkerProcess:
 
 
 async def start_worker(begin: Begin, folder: Path) -> WorkerProcess:
-    """Start a worker; in `folder` it has an empty folder of its own, and its output stands in `app.log`.
-
-    A scratch folder that an earlier worker left is emptied: who runs again finds what it found at first.
-    """
-    scratch = folder / "scratch"
+    """Start a worker; in `folder` it has an empty folder of its own, which goes with it, and its output stands in
+    `app.log`."""
+    scratch = folder / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     make_folder(scratch)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -140,7 +140,7 @@ async def start_worker(begin: Begin, folder: Path) -> WorkerProcess:
         raise
     finally:
         theirs.close()
-    worker = WorkerProcess(process, ours, folder / LOG)
+    worker = WorkerProcess(process, ours, folder)
     descriptor = seal([canonical_json(begin)])
     try:
         await asyncio.to_thread(send, ours, b"{}", (descriptor,))
