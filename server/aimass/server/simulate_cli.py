@@ -71,7 +71,7 @@ def _simulate(args: argparse.Namespace) -> int:
         folder = Folder(path)
         _prepared(args, folder)
         crew = _crew(args, path)
-        teller = _Teller(args, folder)
+        teller = _Teller(args)
         try:
             run = Simulation(folder, crew, InstalledDrivers(), teller).run()
         except KeyboardInterrupt:
@@ -198,12 +198,12 @@ def peak_mb() -> dict[str, int]:
 class _Teller:
     """A line for each step that is stored; on a terminal, a count of partners beneath it while one is at work."""
 
-    def __init__(self, args: argparse.Namespace, folder: Folder) -> None:
+    def __init__(self, args: argparse.Namespace) -> None:
         from aimass.server.engine import InstalledDrivers
 
         self._args, self._drivers = args, InstalledDrivers()
         self._live = sys.stderr.isatty() and not args.quiet and not args.json
-        self._rounds_before = max((step.round for step in folder.committed()), default=0)
+        self._since: tuple[float, int] | None = None
         self.began, self._drawn = time.monotonic(), 0.0
 
     def working(self, step: int, round_: int, done: int, asked: int) -> None:
@@ -224,8 +224,9 @@ class _Teller:
         if step.failed:
             line += f", {len(step.failed)} failed"
         line += "".join(f"  {name} {value:.4f}" for name, value in step.metrics.items())
-        new = step.round - self._rounds_before
-        left = (done.rounds - step.round) * (time.monotonic() - self.began) / new if new > 0 else 0.0
+        now = time.monotonic()
+        since, first = self._since = self._since or (now, step.round)  # not of the first: processes start in it
+        left = (done.rounds - step.round) * (now - since) / max(1, step.round - first)
         say(self._args, line + (f"  {_words(left)} left" if left > 1 and not run.state.final else ""))
 
     def end(self) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +88,27 @@ def test_what_cannot_be_is_told_in_a_sentence(
 ) -> None:
     assert failed(f"simulate plan.toml --workers 1 {more}", capsys)["code"] == code
     assert not (here / "simulated-digits-trial" / "shards").exists()
+
+
+def test_ctrl_c_stops_it_with_its_processes_and_says_how_to_go_on(here: Path) -> None:
+    Path("plan.toml").write_text(PLAN.replace("rounds = 2", "rounds = 1000"))
+    command = [sys.executable, "-m", "aimass.proto.commands", "simulate", "plan.toml", "--rows", "digits"]
+    process = subprocess.Popen(
+        [*command, "--partners", "9", "--workers", "2", "--out", "out"],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while not (line := process.stderr.readline()).startswith("round 1/"):
+        assert line, "it ended before its first round"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of them
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, told
+    assert "to go on: aimass simulate --resume --out out" in told
+    assert "Traceback" not in told
+    until = time.monotonic() + 30
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < until:  # the last of them ends a moment after its parent
+            os.killpg(process.pid, 0)
 
 
 def test_without_spark_the_line_to_type_is_told(

@@ -51,7 +51,9 @@ def opened(shards: Path) -> list[Shard]:
     return made
 
 
-@pytest.mark.parametrize("draft", [heart_draft(), heart_draft(cohort=SAMPLED), heart_draft(train=ADAM)], ids=str)
+@pytest.mark.parametrize(
+    "draft", [heart_draft(), heart_draft(cohort=SAMPLED), heart_draft(train=ADAM)], ids=["all", "sampled", "adam"]
+)
 def test_it_ends_in_the_bits_of_the_plain_loop_in_memory(tmp_path: Path, shards: Path, draft: PlanDraft) -> None:
     folder = begun(tmp_path / "run", draft, shards)
     run = finished(folder)

@@ -37,7 +37,7 @@ from aimass.proto.names import Digest, Name
 from aimass.proto.plan import Plan
 from aimass.proto.sharding import manifest_of
 from aimass.proto.step import Reduce, Step, StepKind
-from aimass.proto.storage import map_file
+from aimass.proto.storage import Blobs, map_file
 from aimass.proto.task import Task, load, locate
 from aimass.proto.tensors import Blob
 from aimass.proto.values import Value, canonical_json, decode_json
@@ -128,6 +128,8 @@ class Bench:
         self._trainee = Trainee(self._task, capacity_of(ChildLimits()))
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._kept_bytes = 0
+        self._blobs: Blobs = self._folder.blobs
+        self._blobs_index = -1
 
     def do(self, asked: Asked) -> Made:
         """Train, evaluate or analyse as asked. What goes wrong is the partner's failure, as it would be live."""
@@ -144,7 +146,7 @@ class Bench:
 
     def _done(self, asked: Asked) -> Made:
         kept, step, folder = self._opened(asked.partner), asked.step, self._folder
-        inputs = [Blob(folder.blobs.open(digest)) for digest in step.inputs_of(asked.partner)]
+        inputs = [Blob(self._blobs_of(step).open(digest)) for digest in step.inputs_of(asked.partner)]
         held = folder.state(asked.state).read_bytes() if asked.state else b""
         done = self._trainee.do(order_of(self._plan, step, kept.manifest.participant), kept.shard, inputs, held)
         released = release(
@@ -168,6 +170,12 @@ class Bench:
         if state:
             write_parts(folder.state(file), (state,), UNINTERRUPTED, "simulation.state")
         return Made(partner=asked.partner, file=file, digest=digest, figures=figures, state=file if state else "")
+
+    def _blobs_of(self, step: Step) -> Blobs:
+        """A store that has opened this step's models alone: maps of earlier ones would keep their room on the disk."""
+        if step.index != self._blobs_index:
+            self._blobs, self._blobs_index = Folder(self._folder.path).blobs, step.index
+        return self._blobs
 
     def _check(self, asked: Asked, path: Path, model: Blob) -> None:
         """What the server asks of a contribution before it takes it."""

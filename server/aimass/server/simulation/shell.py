@@ -78,6 +78,7 @@ class Simulation:
 
     def run(self) -> runs.Run:
         """To the end; the run as it is then. Whatever stops it, the folder stands at the last step that was stored."""
+        self._folder.untell(min((held.step.index for held in self._run.open.values()), default=self._run.next_index))
         if self._run.state is RunState.WAITING:
             self._apply(runs.JoinTimeUp())
             self._folder.save(self._saved)
@@ -88,7 +89,6 @@ class Simulation:
 
     def _work(self, state: steps.StepState) -> None:
         step = state.step
-        self._folder.untell(step.index)
         self._folder.fresh_spool(step)
         self._made, self._started = {}, time.monotonic()
         driver, held = self._run.plan.stages[self._run.stage].driver, self._saved.states
