@@ -20,7 +20,7 @@ from aimass.proto.transfer import SubmitHeader
 from aimass.proto.views import SlotState
 from aimass.server import runs, steps
 from aimass.server.commits import ledger_commit
-from aimass.server.drivers.base import ExpectedGroups
+from aimass.server.drivers.base import ExpectedGroups, Listener
 from aimass.server.engine import Engine, spool_key
 from aimass.server.resumption import needed_models
 from aimass.server.secure_desk import SecureDesk
@@ -128,7 +128,7 @@ class Contributions:
         expected = await self._expected(partner, header, run, step)
         watch, step_log = Stopwatch(), about(log, run.run_id, step.index, partner)
         try:
-            await asyncio.to_thread(self._check, step, expected, data)
+            await asyncio.to_thread(self._check, run, step, expected, data)
         except AimassError as error:
             await self._refuse(partner, header, error)
             await self._engine.on_disk(self._spool.discard, key)
@@ -180,12 +180,15 @@ class Contributions:
             )
             await self._engine.give_up(live, error)
 
-    def _check(self, step: Step, expected: ExpectedGroups | None, data: memoryview) -> None:
+    def _check(self, run: runs.Run, step: Step, expected: ExpectedGroups | None, data: memoryview) -> None:
         contribution = decode_contribution(Blob(data))
         # The norm's limit is for updates. Sums over rows are as large as a partner has rows, and a reply is what it is.
         an_update = step.kind is StepKind.TRAIN and step.reduce is Reduce.SUM
         limits = self._limits if an_update else replace(self._limits, norm=self._limits.metric)
         check_contribution(contribution, expected, limits, PartReader())
+        driver = self._engine.drivers[run.plan.stages[run.stage].driver]
+        if step.reduce is Reduce.COLLECT and isinstance(driver, Listener):
+            driver.check_reply(contribution)
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
         """Whether who takes part may read a blob: the inputs of the steps that it works on, or could look at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from aimass.proto.contribution import Contribution, Metric, decode_contribution
 from aimass.proto.errors import AimassError
 from aimass.proto.logs import about
 from aimass.proto.pages import forget_pages
-from aimass.proto.step import Reduce, StepKind
+from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
@@ -31,7 +31,7 @@ from aimass.server.aggregation.spooled import check_spooled
 from aimass.server.aggregation.summary import Summariser
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.commits import step_commit
-from aimass.server.drivers.base import Driver, StepResult, Sums, Surveying
+from aimass.server.drivers.base import Driver, Listener, StepResult, Sums, Surveying
 from aimass.server.run_views import step_view
 from aimass.server.store import Commit, ModelRow
 
@@ -86,7 +86,10 @@ def reduced_step(
     cannot be used: then the run cannot go on.
     """
     index, counted = state.step.index, tuple(paths)
-    reduced = _plain(run, state, paths, verify) if secure is None else _secure(run, secure, state, paths, verify)
+    if secure is None:
+        reduced = _plain(run, state, paths, verify, _measures(driver, state.step))
+    else:
+        reduced = _secure(run, secure, state, paths, verify)
     result = StepResult(
         state.step,
         counted,
@@ -128,14 +131,27 @@ class _Reduced:
         return self.told[0].within if len(self.told) == 1 else None
 
 
-def _plain(run: runs.Run, state: steps.StepState, paths: Mapping[str, Path], verify: Collection[str]) -> _Reduced:
+def _measures(driver: Driver, step: Step) -> Callable[[Contribution], Mapping[str, Metric]]:
+    """What reads a contribution's metrics: a reply to a program holds its own in its own form."""
+    if step.reduce is Reduce.COLLECT and isinstance(driver, Listener):
+        return driver.measured
+    return lambda contribution: contribution.metrics
+
+
+def _plain(
+    run: runs.Run,
+    state: steps.StepState,
+    paths: Mapping[str, Path],
+    verify: Collection[str],
+    measured: Callable[[Contribution], Mapping[str, Metric]],
+) -> _Reduced:
     ordered = sorted(paths, key=lambda name: run.participants[name].key.encode())
     many = len(ordered) > _FEW
     contributions = [
         _spooled(paths[name], name, state.slots[name].digest, verify=name in verify, keep_file=many) for name in ordered
     ]
     figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
-    metrics = added_metrics(one.metrics for one in contributions)
+    metrics = added_metrics(measured(one) for one in contributions)
     each = dict(zip(ordered, contributions, strict=True))
     return _Reduced(SpooledSums(contributions), metrics, figures, contributions=each)
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 
+from aimass.proto.contribution import Contribution, Group
+from aimass.proto.errors import BadInput
 from aimass.proto.flower import private
 from aimass.proto.views import RunState
 from aimass.server import runs
@@ -245,6 +247,28 @@ def test_a_partner_that_fails_is_an_error_to_the_app_and_the_round_goes_on(tmp_p
             assert "child.ValueError: failed at app/client.py:1" in log
             # (1 10 + 2 20 + 4 40) / 70 = 3: of those that answered
             assert "'accuracy': 3.0" in log
+            view = (await asyncio.to_thread(apps.bench.store.steps, run_id))[1]
+            assert {name: metric.mean for name, metric in view.metrics.items()} == {"accuracy": 3.0}
+
+    run(scenario())
+
+
+def test_a_reply_that_is_none_is_refused_for_its_partner_alone(tmp_path: Path) -> None:
+    def answer(name: str, kind: str, content: RecordDict) -> RecordDict:
+        return adding(name, kind, content)
+
+    async def scenario() -> None:
+        async with serving_app(tmp_path, answer) as apps:
+            run_id = await apps.submit(app_of(tmp_path, FEDAVG, config={"num-server-rounds": 1}))
+            await apps.bench.until(run_id, lambda run: bool(run.open))
+            group = Group(1.0, {"index": np.frombuffer(b'{"type":"","records":3}', np.uint8)})
+            with pytest.raises(BadInput, match="index of records"):
+                await apps.bench.send_bytes(run_id, "west", 0, Contribution({"reply": group}, {}, {}).encode())
+            ended = await apps.serve(run_id)
+            assert ended.state is RunState.FINISHED, ended.reason
+            (train, _) = state_of(ended).past
+            assert train.replies.keys() == set(FOUR[:3])
+            assert train.failures["west"].startswith("value.")
 
     run(scenario())
 

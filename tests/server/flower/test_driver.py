@@ -12,6 +12,7 @@ import pytest
 
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import BadInput
+from aimass.proto.flower.records import pack_reply
 from aimass.proto.plan import Cohort, EarlyStop, Plan, SecureSettings, Stage
 from aimass.proto.step import Reduce, StepKind
 from aimass.proto.storage import FileBlobs
@@ -271,6 +272,32 @@ def test_a_secure_evaluation_is_metrics_and_their_weight() -> None:
     assert (past.sum.node, past.sum.model, past.sum.weight) == ("north", "", 60.0)
     assert past.sum.metrics == {"accuracy": 0.5, "loss": 0.25}
     assert past.failures == {"east": "secure.left"}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        ({"num-examples": 4, "accuracy": 0.5, "by class": 1.0, "each": [1.0, 2.0]}, {"accuracy": Metric(2.0, 4.0)}),
+        ({"loss": 3.0}, {"loss": Metric(3.0, 1.0)}),
+        ({"num-examples": 0, "loss": 3.0, "steps": 7}, {"loss": Metric(3.0, 1.0), "steps": Metric(7.0, 1.0)}),
+        ({"num-examples": 1e300, "loss": 1e300}, {}),
+    ],
+)
+def test_the_numbers_of_a_reply_are_measures_weighted_by_its_examples(metrics: Any, told: dict[str, Metric]) -> None:
+    from aimass.proto.flower.names import ConfigRecord, MetricRecord, RecordDict
+
+    content = RecordDict({"metrics": MetricRecord(metrics), "config": ConfigRecord({"secret": 1.0})})
+    assert driver.measured(pack_reply(content)) == told
+
+
+def test_the_older_kinds_numbers_are_measures_too() -> None:
+    from aimass.proto.flower.names import ConfigRecord, MetricRecord, RecordDict
+
+    content = RecordDict({"evaluateres.num_examples": MetricRecord({"num_examples": 3})})
+    content["evaluateres.loss"] = MetricRecord({"loss": 2.0})
+    content["evaluateres.metrics"] = ConfigRecord({"accuracy": 0.5, "note": "x", "deep": True})
+    content["evaluateres.status"] = ConfigRecord({"code": 0, "message": ""})
+    assert driver.measured(pack_reply(content)) == {"accuracy": Metric(1.5, 3.0), "loss": Metric(6.0, 3.0)}
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ __all__ = [
     "check_reply",
     "kind_of",
     "node_id_of",
+    "numbers_of",
     "pack",
     "pack_reply",
     "pack_state",
@@ -66,6 +67,7 @@ _NPY_HEAD_BYTES: Final = 12 + (1 << 16)
 _NATIVE: Final = frozenset(numpy_dtype(name) for name in DTYPE_BYTES if name != "BF16")
 _SUMMABLE: Final = tuple(dtype.name for dtype in sorted(_NATIVE, key=str))
 _TYPE: Final = re.compile(r"(train|evaluate|query)(\.[A-Za-z_][A-Za-z0-9_]{0,99})?")
+_LEGACY_METRICS: Final = ("fitres.metrics", "evaluateres.metrics")
 _LEGACY: Final = frozenset({"get_parameters", "get_properties"})
 
 
@@ -160,6 +162,20 @@ def check_reply(contribution: Contribution) -> None:
     if set(groups) != {REPLY} or groups[REPLY].weight != 1 or contribution.metrics or contribution.figures:
         raise bad("a reply is one group of weight 1 and nothing else", "reply", sorted(groups), REPLY)
     _check(_own_index(groups[REPLY].tensors), groups[REPLY].tensors, finite=True)
+
+
+def numbers_of(contribution: Contribution) -> dict[str, float]:
+    """The single numbers among the metrics of a plain reply, without flwr; legacy replies keep them in the config.
+
+    Raises `BadInput` for a contribution that `pack_reply` does not make.
+    """
+    check_reply(contribution)
+    found: dict[str, float] = {}
+    for record in _own_index(contribution.groups[REPLY].tensors).records:
+        if isinstance(record, _Metrics) or (isinstance(record, _Config) and record.name in _LEGACY_METRICS):
+            values = values_of(record.fields, record.types, finite=True)
+            found |= {key: float(value) for key, value in values.items() if type(value) in (int, float)}
+    return found
 
 
 def tensors_of(record: ArrayRecord) -> dict[str, Array]:

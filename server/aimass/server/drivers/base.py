@@ -202,6 +202,14 @@ class Listener(Driver, Protocol):
         """The state where those alone take part that `context` names, before `next` is asked; no step is open."""
         ...
 
+    def check_reply(self, contribution: Contribution) -> None:
+        """Raise `BadInput` for what the program could not read, of a step that collects."""
+        ...
+
+    def measured(self, contribution: Contribution) -> Mapping[str, Metric]:
+        """What a reply says in numbers, for people who watch the run."""
+        ...
+
 
 @runtime_checkable
 class Surveying(Protocol):

@@ -8,13 +8,15 @@ until the run ends.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 import msgspec
 
+from aimass.proto.contribution import Contribution, Limits, Metric
 from aimass.proto.elements import moved, update_shapes
 from aimass.proto.errors import BadInput
-from aimass.proto.flower.records import EMPTY_MODEL
+from aimass.proto.flower.records import EMPTY_MODEL, check_reply, numbers_of
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Array, Layout
@@ -27,6 +29,10 @@ __all__ = ["EMPTY", "Flower", "driver"]
 
 EMPTY: Final = hashlib.sha256(b"".join([EMPTY_MODEL])).hexdigest()
 """Digest of the model of a plan whose app brings its own."""
+_WEIGHTS: Final = ("num-examples", "num_examples")
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,126}")
+_LIMITS: Final = Limits()
+_MOST_MEASURES: Final = 100
 _MOST_ROUNDS: Final = 1_000_000
 _REASON: Final = 300
 
@@ -122,6 +128,20 @@ class Flower:
             replies = {name: result.replies.keep(name) for name in result.replies.partners}
             return _over(state, Past.of(exchange, replies, failures), exchange)
         return _over(state, Past.of(exchange, {}, failures, _sum(exchange, result, models)), exchange)
+
+    def check_reply(self, contribution: Contribution) -> None:
+        """Raise `BadInput` for what is no reply: its partner alone is told, and no app has to bear it."""
+        check_reply(contribution)
+
+    def measured(self, contribution: Contribution) -> dict[str, Metric]:
+        """The numbers of a reply, weighted by its examples as Flower does; without a count all weigh the same."""
+        numbers = {name: value for name, value in numbers_of(contribution).items() if abs(value) <= _LIMITS.metric}
+        weight = next((numbers[name] for name in _WEIGHTS if 0 < numbers.get(name, 0.0) <= _LIMITS.weight), 1.0)
+        return {
+            name: Metric(value * weight, weight)
+            for name, value in sorted(numbers.items())[:_MOST_MEASURES]
+            if name not in _WEIGHTS and _LABEL.fullmatch(name)
+        }
 
     def model(self, state: State) -> str:
         """The arrays that were sent last; the app's result becomes the run's model with the end of the stage."""

@@ -263,7 +263,11 @@ def _replies(sent: Sent, outcome: Outcome) -> list[Message]:
         return [Message(Error(_CODES.get(reason.partition(".")[0], _RAISED), reason), reply_to=message)]
     if outcome.sum is not None:
         return [Message(_mean(sent, outcome), reply_to=message)] if outcome.sum.node == sent.partner else []
-    return [Message(unpack_reply(decode_contribution(outcome.replies[sent.partner])), reply_to=message)]
+    try:
+        content = unpack_reply(decode_contribution(outcome.replies[sent.partner]))
+    except BadInput as error:  # no partner's reply ends an app
+        return [Message(Error(_RAISED, f"{error.code}: {error.sentence()}"), reply_to=message)]
+    return [Message(content, reply_to=message)]
 
 
 def _mean(sent: Sent, outcome: Outcome) -> RecordDict:
