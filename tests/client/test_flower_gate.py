@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from aimass.client.policy import AdmittedTask, Policy, Release
-from aimass.client.release import REPLY, release
+from aimass.client.release import REPLY, Facts, release
 from aimass.privacy.secagg.lanes import decode, from_bytes
 from aimass.privacy.secagg.rounds import lanes_of
 from aimass.proto.contribution import Contribution, Group, Metric, decode_contribution
@@ -91,7 +91,7 @@ def test_nothing_leaves_where_the_policy_demands_secret_sums_or_the_data_set_has
     assert caught.value.code == "release.mechanism"
     for kind in (StepKind.TRAIN, StepKind.EVALUATE, StepKind.QUERY):
         with pytest.raises(Refused) as caught:
-            release(sent(pack_reply(REPLIED)), PLAN, step(kind), MODEL, POLICY, accounted=True)
+            release(sent(pack_reply(REPLIED)), PLAN, step(kind), MODEL, POLICY, facts=Facts(accounted=True))
         assert caught.value.code == "release.budget"
 
 

@@ -23,14 +23,15 @@ from aimass.client.policy import (
     read_policy,
     rules,
 )
-from aimass.client.release import Beside, release
+from aimass.client.release import Beside, Facts, release
 from aimass.privacy.secagg.lanes import decode, from_bytes
 from aimass.privacy.secagg.packing import packed_bytes
 from aimass.privacy.secagg.rounds import lanes_of, rotation_of
-from aimass.proto.contribution import Contribution, Group, Metric, decode_contribution
+from aimass.proto.contribution import STATE_LOST, Contribution, Group, Metric, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput, IntegrityError, Refused
+from aimass.proto.methods import training_groups
 from aimass.proto.plan import (
     AdaptiveClip,
     AnalysisNoise,
@@ -45,7 +46,7 @@ from aimass.proto.plan import (
     TrainSettings,
 )
 from aimass.proto.step import Step, StepKind
-from aimass.proto.tensors import Blob, encode_numpy
+from aimass.proto.tensors import Blob, encode_numpy, numpy_dtype
 
 SECURE = SecureSettings(colluders=0.1, max_weight=100, metrics=("accuracy", "loss"))
 ALL = frozenset({"process", "files", "network"})
@@ -381,7 +382,9 @@ def test_the_gate_adds_a_partners_share_of_the_noise_to_its_clipped_update() -> 
     found = []
     for number in range(256):
         own = partial(bytes.__mul__, bytes([number]))
-        released = release(sent([3, 0, -4], weight=1.0), NOISED, step(), MODEL, POLICY, draw=own, run_id=RUN)
+        released = release(
+            sent([3, 0, -4], weight=1.0), NOISED, step(), MODEL, POLICY, draw=own, facts=Facts(run_id=RUN)
+        )
         sums = decode(plan, from_bytes(plan, released.parts[0]), 1, rotation_of(NOISED, RUN, step()))
         found.append(sums.total("update", "w") - np.array([1.2, 0, -1.6]))
     assert released.mechanisms == (
@@ -395,13 +398,18 @@ def test_the_gate_adds_a_partners_share_of_the_noise_to_its_clipped_update() -> 
 
 
 def test_each_release_of_a_noised_update_has_noise_of_its_own() -> None:
-    lanes = {bytes(release(sent(weight=1.0), NOISED, step(), MODEL, POLICY, run_id=RUN).parts[0]) for _ in range(20)}
+    lanes = {
+        bytes(release(sent(weight=1.0), NOISED, step(), MODEL, POLICY, facts=Facts(run_id=RUN)).parts[0])
+        for _ in range(20)
+    }
     assert len(lanes) == 20
 
 
 def test_an_evaluation_beside_noised_training_has_lanes_as_before() -> None:
     evaluated = Contribution({}, {"loss": Metric(1.5, 3.0)}, {})
-    released = release(memoryview(evaluated.encode()), NOISED, step(StepKind.EVALUATE), MODEL, POLICY, run_id=RUN)
+    released = release(
+        memoryview(evaluated.encode()), NOISED, step(StepKind.EVALUATE), MODEL, POLICY, facts=Facts(run_id=RUN)
+    )
     assert released.mechanisms == ("secure aggregation (malicious, 20 bits)",)
 
 
@@ -409,7 +417,7 @@ def test_noise_too_narrow_to_be_what_is_accounted_lets_nothing_out() -> None:
     assert NOISED.secure is not None
     narrow = msgspec.structs.replace(NOISED, secure=msgspec.structs.replace(NOISED.secure, bits=4))
     with pytest.raises(Refused) as refused:
-        release(sent(weight=1.0), narrow, step(), MODEL, POLICY, run_id=RUN)
+        release(sent(weight=1.0), narrow, step(), MODEL, POLICY, facts=Facts(run_id=RUN))
     assert refused.value.code == "secagg.E_POLICY"
 
 
@@ -427,37 +435,47 @@ ANALYSED = sent(dtype=np.float64, weight=1.0, group="statistics")
 def test_metrics_with_noise_leave_a_data_set_with_a_budget_and_say_so(secure: SecureSettings | None) -> None:
     plan = msgspec.structs.replace(MEASURED, secure=secure)
     told = "noised score histogram (noise 4, 20 bins)"
-    released = release(EVALUATED, plan, step(StepKind.EVALUATE), MODEL, POLICY, private_steps=1, accounted=True)
+    released = release(
+        EVALUATED, plan, step(StepKind.EVALUATE), MODEL, POLICY, private_steps=1, facts=Facts(accounted=True)
+    )
     assert (released.metrics, released.figures) == (("loss",), ("auc",))
     assert released.mechanisms == (told, "plain sum" if secure is None else "secure aggregation (malicious, 20 bits)")
     assert not released.repeatable
 
 
 def test_metrics_without_noise_stay_and_those_whose_noise_was_forgotten_stop_the_step() -> None:
-    kept = release(EVALUATED, PRIVATE, step(StepKind.EVALUATE), MODEL, POLICY, accounted=True)
+    kept = release(EVALUATED, PRIVATE, step(StepKind.EVALUATE), MODEL, POLICY, facts=Facts(accounted=True))
     assert (kept.metrics, kept.figures) == ((), ())
     for accounted in (True, False):
         with pytest.raises(Refused) as caught:
-            release(EVALUATED, MEASURED, step(StepKind.EVALUATE), MODEL, POLICY, private_steps=0, accounted=accounted)
+            release(
+                EVALUATED,
+                MEASURED,
+                step(StepKind.EVALUATE),
+                MODEL,
+                POLICY,
+                private_steps=0,
+                facts=Facts(accounted=accounted),
+            )
         assert caught.value.code == "release.private"
 
 
 def test_what_comes_with_a_noised_update_has_no_noise_and_stays() -> None:
-    released = release(sent(), MEASURED, step(), MODEL, POLICY, private_steps=20, accounted=True)
+    released = release(sent(), MEASURED, step(), MODEL, POLICY, private_steps=20, facts=Facts(accounted=True))
     assert (released.metrics, released.figures) == ((), ())
 
 
 def test_an_analysis_with_noise_leaves_a_data_set_with_a_budget_and_without_it_does_not() -> None:
     asked = step(StepKind.ANALYSE, "statistics")
-    released = release(ANALYSED, MEASURED, asked, MODEL, POLICY, private_steps=1, accounted=True)
+    released = release(ANALYSED, MEASURED, asked, MODEL, POLICY, private_steps=1, facts=Facts(accounted=True))
     assert released.mechanisms == ("noised statistics (noise 3)", "plain sum")
     assert (released.tensors, released.metrics) == (1, ())
     secured = msgspec.structs.replace(MEASURED, secure=SECURE)
-    lanes = release(ANALYSED, secured, asked, MODEL, POLICY, private_steps=1, accounted=True)
+    lanes = release(ANALYSED, secured, asked, MODEL, POLICY, private_steps=1, facts=Facts(accounted=True))
     assert lanes.mechanisms == ("noised statistics (noise 3)", "secure aggregation (malicious, 20 bits)")
     for plan, steps, code in ((PRIVATE, 0, "release.budget"), (MEASURED, 0, "release.private")):
         with pytest.raises(Refused) as caught:
-            release(ANALYSED, plan, asked, MODEL, POLICY, private_steps=steps, accounted=True)
+            release(ANALYSED, plan, asked, MODEL, POLICY, private_steps=steps, facts=Facts(accounted=True))
         assert caught.value.code == code
 
 
@@ -470,10 +488,45 @@ def test_a_clip_that_follows_the_norms_has_a_noised_vote_beside_the_update(norm:
     found = []
     for number in range(100):
         own = partial(bytes.__mul__, bytes([number]))
-        released = release(sent([norm, 0, 0], weight=1.0), adapting, step(), MODEL, POLICY, draw=own, run_id=RUN)
+        released = release(
+            sent([norm, 0, 0], weight=1.0), adapting, step(), MODEL, POLICY, draw=own, facts=Facts(run_id=RUN)
+        )
         sums = decode(plan, from_bytes(plan, released.parts[0]), 1, rotation_of(adapting, RUN, step()))
         found.append(sums.within())
     assert "a vote on the clip)" in released.mechanisms[0]
     assert plan.adaptive is not None
     spread = plan.adaptive.deviation / plan.adaptive.steps
     assert np.mean(np.array(found, float)) == pytest.approx(share, abs=5 * spread / 10)
+
+
+def test_who_lost_what_it_kept_says_so_whatever_figures_its_policy_releases() -> None:
+    silent = msgspec.structs.replace(POLICY, release=Release(figures=()))
+    for plan in (PLAN, SECURED):
+        released = release(sent(), plan, step(), MODEL, silent, facts=Facts(state_lost=True))
+        assert released.figures == (STATE_LOST,)
+        if released.beside is None:
+            assert decode_contribution(Blob(b"".join(released.parts))).figures == {STATE_LOST: 1.0}
+        else:
+            assert released.beside.figures == {STATE_LOST: 1.0}
+        assert STATE_LOST not in release(sent(), plan, step(), MODEL, silent).figures
+
+
+@pytest.mark.parametrize("method", ["scaffold", "fednova"])
+def test_training_by_another_method_leaves_with_its_groups_and_with_no_others(method: str) -> None:
+    plan = msgspec.structs.replace(
+        PLAN, stages=(Stage(driver=method, options={"rounds": 1}),),
+        train=TrainSettings(batch_size=8, learning_rate=0.1, steps=4, weight="one"),
+    )  # fmt: skip
+    groups = training_groups(plan.method, MODEL)
+    arrays = {
+        group: Group(1.0, {name: np.ones(shape, numpy_dtype(dtype)) for name, (dtype, shape) in members.items()})
+        for group, members in groups.items()
+    }
+    whole = Contribution(arrays, {}, {})
+    released = release(memoryview(whole.encode()), plan, step(), MODEL, POLICY)
+    assert set(decode_contribution(Blob(b"".join(released.parts))).groups) == set(groups)
+    for bad in (plan, PLAN):
+        wrong = Contribution({"update": arrays["update"]}, {}, {}) if bad is plan else whole
+        with pytest.raises(BadInput) as refused:
+            release(memoryview(wrong.encode()), bad, step(), MODEL, POLICY)
+        assert refused.value.code == "contribution.groups"

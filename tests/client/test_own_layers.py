@@ -11,7 +11,7 @@ import pytest
 from aimass.client import trainer
 from aimass.client.local_state import pack_state, unpack_state
 from aimass.client.own_layers import OWN, personal
-from aimass.client.release import release
+from aimass.client.release import Facts, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.trainee import Trainee
 from aimass.client.worker_protocol import order_of
@@ -122,7 +122,9 @@ def test_a_secure_sum_has_no_lanes_for_own_layers() -> None:
     shared, every = (lanes_of(secured, step(), {"update": update_shapes(START.layout, keep)}) for keep in (KEEP, ()))
     assert every.lanes - shared.lanes == sum(START.numpy(name).size for name in HEAD)
     contribution, _ = trainer.train(plain_task, heart(), START, b"", bytes(32), TRAIN)
-    released = release(memoryview(contribution.encode()), secured, step(), START.layout, POLICY, run_id="0" * 32)
+    released = release(
+        memoryview(contribution.encode()), secured, step(), START.layout, POLICY, facts=Facts(run_id="0" * 32)
+    )
     assert released.beside is not None
     assert set(released.beside.groups["update"]) == set(update_shapes(START.layout)) - set(HEAD)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,3 +172,24 @@ def test_a_receipt_for_an_input_that_was_not_the_last_one_sent_keeps_no_local_st
     assert apply(session, receipt(0, "counted", PAYLOADS[0]))[1] == (machine.Release(index=0),)
     assert apply(session, receipt(0, "refused", PAYLOADS[1]))[1] == (machine.Release(index=0),)
     assert machine.KeepLocalState(index=0) in apply(session, receipt(0, "counted", PAYLOADS[1]))[1]
+
+
+def heard(session: Session, *events: machine.Event) -> Session:
+    for event in events:
+        session, _ = apply(session, event)
+    return session
+
+
+def test_a_partner_whose_training_was_counted_knows_that_it_keeps_a_local_state() -> None:
+    worked = heard(fresh(), machine.Opened(step=step(0)), machine.Worked(index=0, digest=DIGESTS[0]))
+    assert heard(worked, receipt(0, "counted", DIGESTS[0])).kept
+    assert not heard(worked, receipt(0, "refused", DIGESTS[0])).kept
+    assert not heard(worked, receipt(3, "counted", DIGESTS[0])).kept
+    measuring = msgspec.structs.replace(step(0), kind=StepKind.EVALUATE)
+    measured = heard(fresh(), machine.Opened(step=measuring), machine.Worked(index=0, digest=DIGESTS[0]))
+    assert not heard(measured, receipt(0, "counted", DIGESTS[0])).kept
+
+
+def test_a_partner_that_began_nothing_and_is_told_what_it_contributed_has_lost_all_it_had() -> None:
+    again = heard(fresh(), receipt(0, "counted", DIGESTS[0]), machine.Opened(step=step(2)))
+    assert again.kept

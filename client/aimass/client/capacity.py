@@ -1,7 +1,7 @@
 """What a participant computes with: its device, how many rows at once, in which precision, beside which other ranks.
 
 None of it is the plan's: partners with little memory, a GPU, or several, train the same plan to the same update, up to
-rounding.
+rounding. Only where a plan lets partners do fewer steps, who does so sends another.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ __all__ = ["ONE_CPU", "Capacity", "capacity_of"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Capacity:
-    """`batch_rows` 0 is no limit; `mixed_precision` is used where the plan allows it too."""
+    """0 `batch_rows` or `most_steps` is no limit; the latter and `mixed_precision` are used where the plan says so."""
 
     device: str = "cpu"
     described: str = "CPU"
     batch_rows: int = 0
     mixed_precision: bool = False
     ranks: Ranks = ALONE
+    most_steps: int = 0
 
     def at_once(self, rows: int) -> int:
         """How many of so many rows go through the model together."""
@@ -51,4 +52,6 @@ def capacity_of(limits: ChildLimits, ranks: Ranks = ALONE) -> Capacity:
         told.append("bfloat16 where the plan allows it")
     if limits.batch_rows:
         told.append(f"{limits.batch_rows} rows at once")
-    return Capacity(device, ", ".join(told), limits.batch_rows, limits.mixed_precision, ranks)
+    if limits.most_steps:
+        told.append(f"{limits.most_steps} steps at most where the plan allows it")
+    return Capacity(device, ", ".join(told), limits.batch_rows, limits.mixed_precision, ranks, limits.most_steps)

@@ -24,16 +24,16 @@ from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
 from aimass.privacy.secagg.lanes import LanePlan, clamped, clipped, encode, to_bytes
 from aimass.privacy.secagg.rounds import lanes_of, rotation_of
-from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, decode_contribution
-from aimass.proto.elements import update_shapes
+from aimass.proto.contribution import STATE_LOST, Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.errors import Refused
 from aimass.proto.flower.records import check_reply
+from aimass.proto.methods import training_groups
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.values import Value
 
-__all__ = ["Beside", "Postprocessor", "Released", "check_allowed", "release"]
+__all__ = ["Beside", "Facts", "Postprocessor", "Released", "check_allowed", "release"]
 
 Postprocessor = Callable[[Contribution], Contribution]
 Shapes = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
@@ -73,6 +73,19 @@ class Released:
         return self.mechanisms == (PLAIN,)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facts:
+    """What the daemon knows beside plan, step and policy: the run, whether a privacy ledger accounts for the data set,
+    and whether what was kept between steps is lost here, of which the server is told."""
+
+    run_id: str = ""
+    accounted: bool = False
+    state_lost: bool = False
+
+
+_NONE: Final = Facts()
+
+
 def release(
     child_bytes: memoryview,
     plan: Plan,
@@ -82,16 +95,14 @@ def release(
     postprocessors: Mapping[str, Postprocessor] | None = None,
     draw: Callable[[int], bytes] = secrets.token_bytes,
     private_steps: int = 0,
-    *,
-    run_id: str = "",
-    accounted: bool = False,
+    facts: Facts = _NONE,
 ) -> Released:
     """Decide what of a child's contribution leaves. `draw` gives secret bytes, for a rounding and a noise that nobody
     can predict; `private_steps` is how many private steps the child says it did. Of one contribution of a plan with
     noise inside its sums, each call is another release: call once for a debit, and keep what it gives.
 
-    With `accounted` nothing leaves but what has noise, which a privacy ledger accounts for: updates, and metrics and
-    analyses where the plan gives them noise of their own.
+    With `facts.accounted` nothing leaves but what has noise, which a privacy ledger accounts for: updates, and metrics
+    and analyses where the plan gives them noise of their own.
 
     A Flower app's reply leaves as the app made it where sums are plain: its code is what was approved, and nothing else
     here knows what its numbers mean. In secret sums it is held to all that a task is held to.
@@ -103,12 +114,12 @@ def release(
     applied = postprocessors or {}
     check_allowed(plan, step, policy)
     private = _private(plan, step, private_steps)
-    if accounted:
+    if facts.accounted:
         _check_accounted(step, private)
     contribution = decode_contribution(Blob(child_bytes))
     expected, reply = _expected(plan, step, contribution, model), plan.task.kind == "app" and plan.secure is None
     if reply:
-        _check_reply(contribution, accounted=accounted)
+        _check_reply(contribution, accounted=facts.accounted)
     else:
         # The policy's norm is for updates. Sums over rows are as large as there are rows.
         norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
@@ -119,12 +130,13 @@ def release(
         contribution = process(contribution)
     metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)
     figures = frozenset(policy.release.figures if plan.task.kind == "task" else ())  # an app's own number is in its sum
-    if accounted and not (private and step.kind is StepKind.EVALUATE):
+    if facts.accounted and not (private and step.kind is StepKind.EVALUATE):
         metrics, figures = set(), frozenset()
     kept = Contribution(
         groups={name: Group(group.weight, _own(group.tensors)) for name, group in contribution.groups.items()},
         metrics={name: metric for name, metric in contribution.metrics.items() if name in metrics},
-        figures={name: value for name, value in contribution.figures.items() if name in figures},
+        figures={name: value for name, value in contribution.figures.items() if name in figures}
+        | ({STATE_LOST: 1.0} if facts.state_lost else {}),
     )
     released = Released(
         [],
@@ -135,7 +147,7 @@ def release(
     )
     if plan.secure is None:
         return dataclasses.replace(released, parts=kept.parts())
-    lanes, noised, lost = _lanes(plan, run_id, step, expected, dataclasses.replace(kept, figures={}), draw)
+    lanes, noised, lost = _lanes(plan, facts.run_id, step, expected, dataclasses.replace(kept, figures={}), draw)
     return dataclasses.replace(
         released,
         parts=[lanes],
@@ -264,9 +276,9 @@ def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _expected(plan: Plan, step: Step, contribution: Contribution, model: Layout) -> Shapes:
-    """What a step may hold: in training an update of the model, nothing of it that stays here."""
+    """What a step may hold: in training what the plan's method has, nothing of the model that stays here."""
     if step.kind is StepKind.TRAIN:
-        return {"update": update_shapes(model, plan.train.keep_local)}
+        return training_groups(plan.method, model, plan.train.keep_local)
     if step.kind is StepKind.EVALUATE or plan.task.kind == "app":
         return {}
     if (survey := survey_in(plan, step)) is not None:

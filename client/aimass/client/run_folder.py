@@ -12,7 +12,7 @@ from aimass.proto.durable import Durability, fsync_folder, make_folder, remove_f
 from aimass.proto.errors import AimassError
 from aimass.proto.hashing import file_digest
 from aimass.proto.plan import Plan
-from aimass.proto.step import Step
+from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json, decode_json
 
@@ -129,12 +129,20 @@ class RunFolder:
         shutil.rmtree(self._folder)
 
 
-def lacking(folder: RunFolder, plan: Plan, step: Step) -> Iterator[str]:
-    """What a person should know of the local state that a step begins with; nothing where all is well."""
+def lacking(folder: RunFolder, plan: Plan, step: Step, *, kept: bool = False) -> Iterator[str]:
+    """What a person should know of the local state that a step begins with; nothing where all is well.
+
+    `kept` says that a training step of this partner was counted before.
+    """
     if folder.drop_broken_state():
         yield "what was kept between the steps cannot be read: it is dropped, and the step begins without it"
     if plan.task.kind == "app" and step.round > 1 and not folder.local_state.stat().st_size:
         yield "no state of the app is kept here: this partner is new to the run, or it was lost. It begins without"
+    if plan.method == "scaffold" and kept and step.kind is StepKind.TRAIN and not folder.local_state.stat().st_size:
+        yield (
+            "the control variate that was kept here is lost: it starts from zero, while the server's keeps what this "
+            "partner told it before"
+        )
     own = ", ".join(plan.train.keep_local)
     if own and step.round > 1 and not folder.local_state.stat().st_size:
         yield (

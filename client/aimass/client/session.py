@@ -11,7 +11,7 @@ import enum
 import msgspec
 
 from aimass.privacy.transcript import EMPTY_HEAD, Chain, Receipt
-from aimass.proto.step import Step
+from aimass.proto.step import Step, StepKind
 from aimass.proto.values import Value
 
 __all__ = [
@@ -72,8 +72,9 @@ class Session(Value, frozen=True):
     `secure` run a step that asks for the same work as the one before, which came to no sum, counts in `repeated`
     instead; `asked` is that work, by kind and purpose.
     `head_signature` is the server's over the last of `heads`, in hexadecimal: it shows a server that was restored from
-    a backup what it signed since. In a `secure` run the contribution (its encoded lanes, of which `digest` is) never
-    leaves: `sent` is the SHA-256 of the masked input that was last sent in its place.
+    a backup what it signed since. `kept` says that this partner contributed to training, and so keeps a local state
+    where the plan has one. In a `secure` run the contribution (its encoded lanes, of which `digest` is) never leaves:
+    `sent` is the SHA-256 of the masked input that was last sent in its place.
     """
 
     run_id: str
@@ -91,6 +92,7 @@ class Session(Value, frozen=True):
     repeated: dict[str, int] = {}
     asked: dict[str, str] = {}
     head_signature: str = ""
+    kept: bool = False
     secure: bool = False
     sent: str = ""
 
@@ -356,10 +358,12 @@ def _in_step(
 
 
 def _receipt(session: Session, receipt: Receipt) -> tuple[Session, tuple[Action, ...]]:
-    step = session.step
+    step, counted = session.step, receipt.outcome == "counted"
     if step is None or step.index != receipt.step:
-        return session, ()
-    over = msgspec.structs.replace(session, step=None, resolved=step.index + 1)
-    counted = receipt.outcome == "counted" and receipt.contribution in {session.digest, session.sent} - {""}
+        # Who began nothing and is told what it contributed has lost all that it had of the run.
+        return msgspec.structs.replace(session, kept=session.kept or (counted and not session.worked)), ()
+    counted = counted and receipt.contribution in {session.digest, session.sent} - {""}
+    kept = session.kept or (counted and step.kind is StepKind.TRAIN)
+    over = msgspec.structs.replace(session, step=None, resolved=step.index + 1, kept=kept)
     keep = (KeepLocalState(index=step.index),) if counted else ()
     return over, (*keep, Release(index=step.index))

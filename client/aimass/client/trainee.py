@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from aimass.client import trainer
+from aimass.client import fednova, scaffold, trainer
 from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.own_layers import personal
@@ -51,8 +51,7 @@ class Trainee:
                 made = self._privately().train(shard, model, state, order.train, privacy)
                 return Done(made.contribution, made.state, made.steps)
             case StepKind.TRAIN:
-                seed = bytes.fromhex(order.seed)
-                return Done(*trainer.train(self._task, shard, model, state, seed, order.train, self._capacity))
+                return Done(*self._trained(order, shard, (model, *inputs[1:]), state))
             case StepKind.EVALUATE if privacy is not None and privacy.metrics is not None:
                 return Done(self._privately().evaluate(shard, model, privacy.metrics), state, 1)
             case StepKind.EVALUATE:
@@ -63,6 +62,17 @@ class Trainee:
                 return Done(analyse_privately(order.purpose, shard, model, privacy.analyses, NoiseStream()), state, 1)
             case _:
                 return Done(analyse(order.purpose, shard, model), state)
+
+    def _trained(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> tuple[Contribution, bytes]:
+        """Training without privacy, by the plan's method."""
+        task, seed, settings, capacity = self._task, bytes.fromhex(order.seed), order.train, self._capacity
+        match order.method:
+            case "scaffold":
+                return scaffold.train(task, shard, inputs, state, seed, settings, capacity)
+            case "fednova":
+                return fednova.train(task, shard, inputs[0], seed, settings, capacity)
+            case _:
+                return trainer.train(task, shard, inputs[0], state, seed, settings, capacity)
 
     def _survey(self, survey: Survey, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> Done:
         """Over the columns of the task that is approved here, which the plan's must be."""

@@ -6,8 +6,11 @@ whatever else is random start from `seed`, on one thread of torch.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,15 +30,27 @@ from aimass.proto.task import Task, load_parameters
 from aimass.proto.tensors import Blob
 
 __all__ = [
+    "Local",
     "evaluate",
     "held_out_probabilities",
     "of_metrics",
     "on_one_thread",
     "optimizer_of",
     "train",
+    "train_locally",
     "update_of",
     "warm_up",
+    "weight_of",
 ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Local:
+    """What local training came to: the model, the optimiser steps done, the optimiser's moments where they are kept."""
+
+    model: torch.nn.Module
+    steps: int
+    moments: Section
 
 
 def warm_up() -> None:
@@ -60,15 +75,38 @@ def train(
     mu/2 ||w - w_global||^2 (FedProx, Li et al. 2020, eq. 2). Raises `BadInput` where the loss is not finite, `Refused`
     where batches must be cut for the `capacity` and cannot be.
     """
+    moments = unpack_state(local_state).get(OPTIMIZER, {})
+    local = train_locally(task, shard, parameters, seed, settings, capacity, moments=moments)
+    state = {OPTIMIZER: local.moments, OWN: own_of(local.model, settings.keep_local)}
+    return update_of(local.model, parameters, weight_of(shard, settings), settings), pack_state(state)
+
+
+def train_locally(
+    task: Task,
+    shard: Shard,
+    parameters: Blob,
+    seed: bytes,
+    settings: TrainSettings,
+    capacity: Capacity = ONE_CPU,
+    *,
+    moments: Section = MappingProxyType({}),
+    shifts: Section = MappingProxyType({}),
+) -> Local:
+    """Optimiser steps from `parameters`, by an optimiser with these moments.
+
+    After each one a parameter that `shifts` names moves by that as well: what corrects a step. Raises as `train` does.
+    """
     _deterministic(seed, capacity.ranks.rank)
     model = task.build()
     load_parameters(model, parameters)
     check_divisible(model, settings.batch_size, capacity)
     model.to(capacity.device).train()
-    moments = _optimise(task, model, shard, settings, seed, capacity, unpack_state(local_state).get(OPTIMIZER, {}))
-    weight = float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
-    state = {OPTIMIZER: moments, OWN: own_of(model, settings.keep_local)}
-    return update_of(model, parameters, weight, settings), pack_state(state)
+    return _optimise(task, model, shard, settings, seed, capacity, moments, shifts)
+
+
+def weight_of(shard: Shard, settings: TrainSettings) -> float:
+    """What a contribution counts for."""
+    return float(len(shard.train.labels)) if settings.weight == "rows" else 1.0
 
 
 def update_of(model: torch.nn.Module, parameters: Blob, weight: float, settings: TrainSettings) -> Contribution:
@@ -129,7 +167,8 @@ def _optimise(
     seed: bytes,
     capacity: Capacity,
     moments: Section,
-) -> Section:
+    shifts: Section,
+) -> Local:
     loss_of = _loss_of(task, model, shard, capacity.device)
     mixed = settings.mixed_precision and capacity.mixed_precision
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -137,7 +176,9 @@ def _optimise(
     optimizer = optimizer_of(trained, settings)
     if settings.keep_optimizer:
         restore_optimizer(optimizer, moments)
-    for rows in _batches(len(shard.train.labels), settings, seed):
+    shifted = [(parameter, shifts[name]) for name, parameter in model.named_parameters() if name in shifts]
+    most, steps = capacity.most_steps if settings.fewer_steps else 0, 0
+    for rows in itertools.islice(_batches(len(shard.train.labels), settings, seed), most or None):
         optimizer.zero_grad(set_to_none=True)
         add_gradient(loss_of, torch.from_numpy(rows).to(capacity.device), trained, capacity, mixed_precision=mixed)
         for parameter, anchor in zip(trained, anchors, strict=bool(anchors)):
@@ -146,7 +187,11 @@ def _optimise(
         if settings.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(trained, settings.gradient_clip)
         optimizer.step()
-    return moments_of(optimizer) if settings.keep_optimizer else {}
+        with torch.no_grad():
+            for parameter, by in shifted:
+                parameter.add_(by)
+        steps += 1
+    return Local(model, steps, moments_of(optimizer) if settings.keep_optimizer else {})
 
 
 def _loss_of(task: Task, model: torch.nn.Module, shard: Shard, device: str) -> Callable[[torch.Tensor], torch.Tensor]:

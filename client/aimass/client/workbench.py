@@ -20,7 +20,7 @@ from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.policy import Policy
 from aimass.client.private_terms import trained_elements, units_of
-from aimass.client.release import Released, check_allowed, release
+from aimass.client.release import Facts, Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.clock import Clock, Stopwatch
@@ -169,9 +169,11 @@ class Workbench:
             )
         return source
 
-    async def compute(self, plan: Plan, step: Step) -> Product:
-        """Fetch, work, pass the gate. Raises `Unavailable` for a broken link, `OutOfSpace` for a disk that is nearly
-        full; nothing has left then."""
+    async def compute(self, plan: Plan, step: Step, *, kept: bool = False) -> Product:
+        """Fetch, work, pass the gate. `kept` says that there should be a local state, where the plan has one.
+
+        Raises `Unavailable` for a broken link, `OutOfSpace` for a disk that is nearly full; nothing has left then.
+        """
         check_allowed(plan, step, self._partner.policy)  # before anything is debited for what would not leave
         self._partner.check_room()
         watch = Stopwatch(self._meters.part_seconds)
@@ -181,14 +183,14 @@ class Workbench:
         watch.lap("fetched")
         rows = self._rows(plan)
         layout = Blob(map_file(inputs[0])).layout
-        await asyncio.to_thread(self._tell_of_state, plan, step)
+        lost = await asyncio.to_thread(self._state_lost, plan, step, kept=kept)
         order = await asyncio.to_thread(self._order, plan, step, rows.manifest, digests)
         debit = await self._debited(plan, step, layout, rows)
         # What an app does nobody here knows: it ends when nobody waits for it. A task's work may count in a later step.
         within_s = step.deadline_s + step.grace_s if plan.task.kind == "app" else None
         made = await self._made(plan, order, inputs, rows, 1 if debit is not None else _TRIES, within_s)
         watch.lap("worked")
-        released = await asyncio.to_thread(self._released, made, plan, step, layout, rows)
+        released = await asyncio.to_thread(self._released, made, plan, step, layout, rows, state_lost=lost)
         watch.lap("checked")
         step_log = about(log, self._run_id, step.index)
         step_log.info("%s", watch)
@@ -205,9 +207,12 @@ class Workbench:
         seed = app_seed(order.seed, manifest.salt, digests, file_digest(self._folder.local_state))
         return msgspec.structs.replace(order, seed=seed)
 
-    def _tell_of_state(self, plan: Plan, step: Step) -> None:
-        for sentence in lacking(self._folder, plan, step):
-            about(log, self._run_id, step.index).warning("%s", sentence)
+    def _state_lost(self, plan: Plan, step: Step, *, kept: bool) -> bool:
+        """Whether training begins without what should be kept here; what a person should know of it is said."""
+        for sentence in lacking(self._folder, plan, step, kept=kept):
+            about(log, self._run_id, step.index, code="session.local_state").warning("%s", sentence)
+        wanted = kept and plan.keeps_state and step.kind is StepKind.TRAIN
+        return wanted and not self._folder.local_state.stat().st_size
 
     async def _fetched(self, digest: str) -> Path:
         """Where an input of a step stands here, fetched where it does not yet."""
@@ -221,7 +226,9 @@ class Workbench:
         self._meters.bytes_moved.add("down", by=0 if held else path.stat().st_size)
         return path
 
-    def _released(self, made: Made, plan: Plan, step: Step, layout: Layout, rows: _Rows) -> Released:
+    def _released(
+        self, made: Made, plan: Plan, step: Step, layout: Layout, rows: _Rows, *, state_lost: bool
+    ) -> Released:
         policy = self._partner.policy
         accounted = policy.protected(rows.data_set)
         if accounted and not rows.policy.protected(rows.data_set):
@@ -236,8 +243,7 @@ class Workbench:
             layout,
             policy,
             private_steps=made.private_steps,
-            run_id=self._run_id,
-            accounted=accounted,
+            facts=Facts(self._run_id, accounted=accounted, state_lost=state_lost),
         )
 
     async def check_budget(self, plan: Plan, begun: Mapping[str, int]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
+from aimass.proto.methods import Method
 from aimass.proto.plan import EvaluateSettings, Plan, PrivacySettings, TrainSettings
 from aimass.proto.rng import stream_seed
 from aimass.proto.step import Step, StepKind
@@ -88,6 +89,7 @@ class Order(Value, frozen=True):
     evaluate: EvaluateSettings
     privacy: PrivacySettings | None = None
     survey: Survey | None = None
+    method: Method = "plain"
 
 
 def order_of(plan: Plan, step: Step, participant: str) -> Order:
@@ -101,6 +103,7 @@ def order_of(plan: Plan, step: Step, participant: str) -> Order:
         evaluate=plan.evaluate,
         privacy=plan.privacy,
         survey=survey_in(plan, step),
+        method=plan.method,
     )
 
 

@@ -20,6 +20,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.tensors import Array, Blob, blob_parts, numpy_dtype
 
 __all__ = [
+    "STATE_LOST",
     "Contribution",
     "Group",
     "Limits",
@@ -29,6 +30,9 @@ __all__ = [
     "group_norm",
     "most_bytes",
 ]
+
+STATE_LOST: Final = "state_lost"
+"""The figure of who has lost what it kept between steps. It tells nothing of rows: no policy keeps it back."""
 
 _RESERVED: Final = frozenset({"weight", "metric", "figure"})
 _GROUP: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")

@@ -47,7 +47,8 @@ class ChildLimits(Value, frozen=True):
     With `batch_rows` no more rows go through the model at once: a plan's larger batch is computed in pieces, to the
     same update up to rounding. With `mixed_precision` training computes in bfloat16 where the plan allows it too. So
     many `ranks` train together, each a child of its own on a device of its own, or a core, with its share of every
-    batch; all other limits are for each of them.
+    batch; all other limits are for each of them. `most_steps` is how many optimiser steps this machine does in a round
+    where a plan lets partners do fewer (`train.fewer_steps`); 0 is as many as the plan says.
     """
 
     memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -56,6 +57,7 @@ class ChildLimits(Value, frozen=True):
     batch_rows: Annotated[int, msgspec.Meta(ge=0)] = 0
     mixed_precision: bool = False
     ranks: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    most_steps: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
 class LinkSettings(Value, frozen=True):

@@ -18,6 +18,7 @@ import msgspec
 
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema
+from aimass.proto.methods import Method, check_method, method_of
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.plan_settings import (
     AdaptiveClip,
@@ -110,8 +111,17 @@ class Plan(Value, frozen=True):
         if self.schema is not None and self.schema.name != self.data_schema:
             raise ValueError(f"`schema` is {self.schema.name}, and `data_schema` {self.data_schema}")
         _check_app(self)
-        _check_secure(self)
-        _check_privacy(self)
+        _check(self)
+
+    @property
+    def method(self) -> Method:
+        """What partners do in its training steps."""
+        return method_of(stage.driver for stage in self.stages)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether partners keep something from one counted training step to the next."""
+        return self.method == "scaffold" or self.train.keep_optimizer or bool(self.train.keep_local)
 
 
 class PlanDraft(Value, frozen=True):
@@ -130,8 +140,7 @@ class PlanDraft(Value, frozen=True):
     privacy: PrivacySettings | None = None
 
     def __post_init__(self) -> None:
-        _check_secure(self)
-        _check_privacy(self)
+        _check(self)
 
     def complete(self, task_digest: str, model_digest: str, schema: Schema | None = None) -> Plan:
         """The plan that this draft becomes with the task's digest and schema, and the first model's digest."""
@@ -150,6 +159,12 @@ class PlanDraft(Value, frozen=True):
             privacy=self.privacy,
             schema=schema,
         )
+
+
+def _check(plan: Plan | PlanDraft) -> None:
+    _check_secure(plan)
+    _check_privacy(plan)
+    check_method((stage.driver for stage in plan.stages), plan.train, plan.privacy, plan.secure)
 
 
 def _check_secure(plan: Plan | PlanDraft) -> None:

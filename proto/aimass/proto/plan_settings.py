@@ -41,7 +41,8 @@ class TrainSettings(Value, frozen=True):
     Exactly one of `epochs` (passes over the training rows) and `steps` (optimiser steps) is given. `proximal_mu` is
     the FedProx coefficient (Li et al. 2020, eq. 2). `weight` is what a contribution counts for: its training rows, or
     one. `keep_optimizer` keeps the optimiser's moments at the partner from one counted step to the next.
-    With `mixed_precision` partners may compute forward and backward passes in bfloat16; updates stay as they are.
+    With `mixed_precision` partners may compute forward and backward passes in bfloat16; updates stay as they are. With
+    `fewer_steps` a partner may stop after the `most_steps` of its own settings: FedNova weighs what was done.
 
     Tensors whose names match a pattern of `keep_local` (`head.*`) are each partner's own: they are trained there, take
     the place of the global ones there, in training and evaluation, and never leave (FedPer, Arivazhagan et al. 2019;
@@ -60,6 +61,7 @@ class TrainSettings(Value, frozen=True):
     weight: Literal["rows", "one"] = "rows"
     keep_optimizer: bool = False
     mixed_precision: bool = False
+    fewer_steps: bool = False
     keep_local: Annotated[tuple[Pattern, ...], msgspec.Meta(max_length=100)] = ()
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -173,14 +173,16 @@ def plan_lanes(
     quantisation: Quantisation,
     *,
     updates: bool,
+    exact: Collection[str] = (),
     noise: NoisePlan | None = None,
     adaptive: Adaptive | None = None,
 ) -> LanePlan:
     """The lanes of a step's contributions, the same whatever the order of names.
 
-    With `updates` floating tensors are clipped and take one lane an element; integers, and every tensor of a step that
-    trains nothing, are exact sums that must not be clipped. b = q + ceil(log2 members) holds the members' sum of q-bit
-    limbs, and so of signed values to Q. Raises `FaultError` E_PLAN, or E_OVERFLOW, for what cannot be planned.
+    With `updates` floating tensors are clipped and take one lane an element; integers, tensors of the groups `exact`,
+    and every tensor of a step that trains nothing, are exact sums that must not be clipped. b = q + ceil(log2 members)
+    holds the members' sum of q-bit limbs, and so of signed values to Q. Raises `FaultError` E_PLAN, or E_OVERFLOW, for
+    what cannot be planned.
 
     With `noise`, which is for updates of floating tensors alone, every weight is one, and b and the members are the
     noise plan's. Metrics are summed exactly: whoever plans them decides that they may be.
@@ -195,7 +197,7 @@ def plan_lanes(
     specs: list[LaneSpec] = []
     offset = 0
     for name, kind, shape, clip, scale in _entries(
-        ordered, labels, quantisation, update_scale, updates, noise, adaptive
+        ordered, labels, quantisation, update_scale, ordered.keys() - set(exact) if updates else (), noise, adaptive
     ):
         limbs = 1
         if kind not in (LaneKind.UPDATE, LaneKind.NOISED):
@@ -256,11 +258,11 @@ def _entries(
     metrics: Sequence[str],
     quantisation: Quantisation,
     scale: float,
-    updates: bool,
+    updates: Collection[str],
     noise: NoisePlan | None,
     adaptive: Adaptive | None,
 ) -> Iterator[tuple[str, LaneKind, tuple[int, ...], float, float]]:
-    """Name, kind, shape, clip and scale of everything, in order."""
+    """Name, kind, shape, clip and scale of everything, in order; `updates` are the groups whose floats are clipped."""
     real = quantisation.real_bound, quantisation.real_scale
     if noise:
         yield "noised", LaneKind.NOISED, (noise.setting.size,), noise.setting.clip, scale
@@ -269,7 +271,7 @@ def _entries(
     for name, dtype, shape in () if noise else _tensors(groups):
         if dtype not in (*FLOATS, *INTEGERS):
             raise fail(Code.PLAN, f"{name} holds no numbers", dtype, ", ".join((*FLOATS, *INTEGERS)))
-        if updates and dtype in FLOATS:
+        if name.partition("/")[0] in updates and dtype in FLOATS:
             yield name, LaneKind.UPDATE, shape, quantisation.clip, scale
         else:
             yield name, LaneKind.COUNT, shape, *real

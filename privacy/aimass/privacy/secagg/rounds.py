@@ -21,6 +21,7 @@ from aimass.privacy.secagg.lane_plan import lane_bits
 from aimass.privacy.secagg.lanes import Groups, LanePlan, Quantisation, plan_lanes
 from aimass.privacy.secagg.parameters import Profile
 from aimass.proto.errors import BadInput
+from aimass.proto.methods import STEPS
 from aimass.proto.plan import DistributedNoise, Plan, SecureSettings
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import canonical_json
@@ -138,7 +139,9 @@ def lanes_of(plan: Plan, step: Step, groups: Groups) -> LanePlan:
         max_weight=1 if plan.train.weight == "one" and updates else secure.max_weight,
         real_bound=secure.real_bound,
     )
-    return plan_lanes(groups, secure.metrics, quantisation, updates=updates, noise=noise, adaptive=adaptive)
+    return plan_lanes(
+        groups, secure.metrics, quantisation, updates=updates, exact=(STEPS,), noise=noise, adaptive=adaptive
+    )
 
 
 def number_of(attempt: int) -> int:
