@@ -16,6 +16,7 @@ from aimass.privacy.dp.events import MOST_TIMES, Terms, Unit
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
 from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings, planned_rounds
+from aimass.proto.surveys import SURVEYS
 from aimass.proto.values import Value
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def _analyses(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
     if not asked or (noise is None and policy.protected(policy.schemas.get(plan.data_schema, ""))):
         return ()
     least = policy.release.smallest_count
-    few = f", but nothing of fewer than {least} rows here (policy: release.smallest_count)" if least > 1 else ""
+    few = f", in surveys but nothing of fewer than {least} rows here (policy: release.smallest_count)"
+    few = few if least > 1 and set(asked) & set(SURVEYS) else ""
     how = f", with noise of {noise.noise_multiplier:g} times what one row can change" if noise is not None else few
     return (f"{', '.join(asked)}: how the columns of {whose} rows are spread (policy: release.analyses){how}",)
 

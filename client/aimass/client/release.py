@@ -124,8 +124,8 @@ def release(
         # The policy's norm is for updates. Sums over rows are as large as there are rows.
         norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
         check_contribution(contribution, expected, Limits(norm=norm))
-    if step.kind is StepKind.ANALYSE and not private:
-        contribution = withheld(contribution, survey_in(plan, step), policy.release.smallest_count)
+    if (survey := survey_in(plan, step)) is not None and not private:
+        contribution = withheld(contribution, survey, policy.release.smallest_count)
     for process in applied.values():
         contribution = process(contribution)
     metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)

@@ -1,4 +1,4 @@
-"""What of an analysis is too small to leave: counts of few rows, and what would tell them by difference. Pure.
+"""What of a survey is too small to leave: counts of few rows, and what would tell them by difference. Pure.
 
 The rule holds at each partner, before any sum: what is counted nowhere in fewer than `least` rows is not so in the sum
 either. In a secure sum the total alone is seen, and nobody there could hold it back; so the rule is the same, and the
@@ -21,11 +21,10 @@ __all__ = ["withheld", "without_small"]
 Floats = npt.NDArray[np.float64]
 
 
-def withheld(made: Contribution, survey: Survey | None, least: int) -> Contribution:
-    """The contribution without what is of fewer than `least` rows.
+def withheld(made: Contribution, survey: Survey, least: int) -> Contribution:
+    """The contribution to a survey without what is of fewer than `least` rows.
 
-    Of tables (see `Survey.tables`) cells are 0; of moments, and of the analysis `statistics`, all sums of a column are
-    0 that has fewer values. Other analyses, which `survey` does not describe, are as they were.
+    Of tables (see `Survey.tables`) cells are 0; of moments all sums of a column are 0 that has fewer values.
     """
     if least <= 1:
         return made
@@ -33,12 +32,10 @@ def withheld(made: Contribution, survey: Survey | None, least: int) -> Contribut
     return dataclasses.replace(made, groups=groups)
 
 
-def _kept(tensors: Mapping[str, Floats], survey: Survey | None, least: int) -> dict[str, Floats]:
-    if "count" in tensors:
+def _kept(tensors: Mapping[str, Floats], survey: Survey, least: int) -> dict[str, Floats]:
+    if survey.name == "moments":
         few = tensors["count"] < least
         return {name: np.where(few, 0.0, sums) for name, sums in tensors.items()}
-    if survey is None:
-        return dict(tensors)
     return {name: _tables(cells, survey.tables[name], least) for name, cells in tensors.items()}
 
 
