@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import resource
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from aimass.proto.apps import find
 from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError, NotFound, VersionRefused
+from aimass.proto.flower.records import EMPTY_MODEL
 from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import SubmitHeader, submit
@@ -23,11 +26,15 @@ from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.values import canonical_json, decode_json
 from aimass.server.backup import back_up
 from aimass.server.backup_manifest import Manifest, read_manifest, verify
+from aimass.server.flower.driver import EMPTY
+from aimass.server.flower.journal import Past, State
 from aimass.server.restore import restore
 from aimass.server.runs import Run
 from aimass.server.store_copy import copy_store, reading
 from tests.support.edge_federation import Members, raw, run, serving
 from tests.support.edge_runs import PARTNERS, model, open_step, submit_run
+from tests.support.flower import exchange, flower_plan
+from tests.support.flower_apps import app_of
 
 SUBMIT = "/aimass.v1.Blobs/Submit"
 
@@ -369,3 +376,34 @@ def test_what_a_driver_keeps_beside_its_model_goes_along_and_is_missed_where_it_
     with pytest.raises(IntegrityError) as lost:
         back_up(server, tmp_path / "backup")
     assert lost.value.code == "backup.model_lost"
+
+
+def test_the_many_replies_of_a_flower_run_and_its_app_go_along_with_few_files_open(
+    server: Path, tmp_path: Path
+) -> None:
+    """Its journal names them until it ends: they are no reason to hold them all open at once."""
+    blobs = FileBlobs(server / "data" / "blobs")
+    blobs.put([EMPTY_MODEL])
+    replies = [blobs.put([str(number).encode()]) for number in range(300)]
+    past = tuple(Past.of(exchange(0, 1, ("north",)), {"north": digest}, {}) for digest in replies)
+    sent = blobs.put([b"sent last"])
+    state = canonical_json(State(model=EMPTY, past=past, sent=(sent,))).decode()
+    app = app_of(server, "app = 1")
+    plan = flower_plan(("north", "south"), app=app.name, digest=app.digest)
+    _change(
+        server / "data" / "runs.sqlite",
+        lambda run: msgspec.structs.replace(run, plan=plan, model=EMPTY, driver=state, open={}),
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 50, hard))
+    try:
+        manifest = back_up(server, tmp_path / "backup")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    verify(tmp_path / "backup", manifest)
+    restore(tmp_path / "backup", tmp_path / "new")
+    assert {*replies, sent} <= set(FileBlobs(tmp_path / "new" / "data" / "blobs").digests())
+    assert find(tmp_path / "new", app.name, app.digest).digest == app.digest
+    (server / "data" / "blobs" / replies[7][:2] / replies[7]).unlink()
+    with pytest.raises(IntegrityError, match="an open run needs is gone"):
+        back_up(server, tmp_path / "another")

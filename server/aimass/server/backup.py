@@ -15,7 +15,7 @@ import importlib.metadata
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -29,6 +29,7 @@ from aimass.proto.errors import BadInput, Conflict, IntegrityError, NotFound, Un
 from aimass.proto.values import canonical_json
 from aimass.server.backup_manifest import FORMAT, MANIFEST, FileEntry, Manifest, NoProgress, Progress, read_manifest
 from aimass.server.engine import spool_key
+from aimass.server.flower.journal import replies_of
 from aimass.server.retention import in_use
 from aimass.server.settings import ServerSettings, load_settings
 from aimass.server.store import RunRow
@@ -36,6 +37,7 @@ from aimass.server.store_copy import copy_store, reading, schema_of
 
 __all__ = ["back_up"]
 
+APPS: Final = "apps"
 SETTINGS: Final = ("server.toml", "server.request", "root.pem", "previous-root.pem", "bundle.json")
 _ALL: Final = 1_000_000
 _BLOCK: Final = 1 << 20
@@ -49,10 +51,14 @@ class _SupersededError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Contents:
-    """What a copied store refers to: blobs that open runs need, all others, and acknowledged contributions."""
+    """What a copied store refers to: blobs that open runs need, all others, and acknowledged contributions.
+
+    Of those that are needed, `lasting` ones stay until their run ends, and may be many.
+    """
 
     rows: tuple[RunRow, ...]
     needed: frozenset[str]
+    lasting: frozenset[str]
     other: frozenset[str]
     contributions: dict[str, str]
 
@@ -181,6 +187,9 @@ class _Backup:
                 self._count(contents)
                 for digest, file in held.items():
                     self._blob(digest, file)
+                for digest in sorted(contents.lasting):
+                    with self._needed(digest) as file:
+                        self._blob(digest, file)
                 for key, digest in sorted(contents.contributions.items()):
                     self._contribution(key, digest)
                 for digest in sorted(contents.other - contents.needed):
@@ -189,6 +198,9 @@ class _Backup:
             for name in SETTINGS:
                 if (self._folder / name).is_file():
                     self._copy(self._folder / name, name)
+            for path in sorted((self._folder / APPS).glob("*/*/**/*")):  # open runs go on with the same ones
+                if path.is_file() and not any(part[0] == "." for part in path.relative_to(self._folder).parts):
+                    self._copy(path, path.relative_to(self._folder).as_posix())
             for name in _PRIVATE if with_keys else ():
                 self._copy(self._folder / "keys" / name, f"keys/{name}")
             manifest = self._manifest(contents, schema_of(store), with_keys=with_keys, now=now)
@@ -203,22 +215,25 @@ class _Backup:
 
     def _hold(self, stack: contextlib.ExitStack, contents: _Contents) -> dict[str, IO[bytes]]:
         """What open runs need, open: it can be read to its end, whatever is deleted meanwhile."""
-        held: dict[str, IO[bytes]] = {}
-        for digest in sorted(contents.needed):
-            try:
-                held[digest] = stack.enter_context(self._source(digest).open("rb"))
-            except FileNotFoundError:
-                again = self._stage / "again.sqlite"
-                copy_store(self._data / "runs.sqlite", again)
-                if digest not in _read(again).needed:
-                    raise _SupersededError from None
-                raise IntegrityError(
-                    "a model that an open run needs is gone",
-                    code="backup.model_lost",
-                    value=digest[:16],
-                    cure="That run cannot go on: aimass run stop it, then back up again.",
-                ) from None
-        return held
+        return {
+            digest: stack.enter_context(self._needed(digest)) for digest in sorted(contents.needed - contents.lasting)
+        }
+
+    def _needed(self, digest: str) -> IO[bytes]:
+        """A blob that an open run needs; raises where it is gone, and what that means."""
+        try:
+            return self._source(digest).open("rb")
+        except FileNotFoundError:
+            again = self._stage / "again.sqlite"
+            copy_store(self._data / "runs.sqlite", again)
+            if digest not in _read(again).needed:
+                raise _SupersededError from None
+            raise IntegrityError(
+                "a model that an open run needs is gone",
+                code="backup.model_lost",
+                value=digest[:16],
+                cure="That run cannot go on: aimass run stop it, then back up again.",
+            ) from None
 
     def _count(self, contents: _Contents) -> None:
         """How many bytes there are to copy, for whoever looks on."""
@@ -350,4 +365,14 @@ def _read(store: Path) -> _Contents:
         for row in opened
         for (index, partner), digest in row.run.acknowledged().items()
     }
-    return _Contents(rows, needed, other, contributions)
+    return _Contents(rows, needed, _lasting(opened), other, contributions)
+
+
+def _lasting(opened: Sequence[RunRow]) -> frozenset[str]:
+    """Replies in the journals of Flower apps, but for what their runs need for something else as well."""
+    replies, more = set[str](), set[str]()
+    for run in (row.run for row in opened):
+        told = replies_of(run.driver) if run.plan.task.kind == "app" and run.driver else frozenset[str]()
+        replies |= told
+        more |= in_use(run) - told | {run.model, run.plan.model}
+    return frozenset(replies - more)

@@ -15,9 +15,9 @@ import msgspec
 
 from aimass.proto.names import Digest, Name
 from aimass.proto.step import StepKind
-from aimass.proto.values import Value
+from aimass.proto.values import Value, decode_json
 
-__all__ = ["Asked", "Exchange", "Finished", "Past", "Seen", "State", "Sum", "Words", "fingerprint"]
+__all__ = ["Asked", "Exchange", "Finished", "Past", "Seen", "State", "Sum", "Words", "fingerprint", "replies_of"]
 
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Inputs = tuple[Digest, Digest]
@@ -144,3 +144,10 @@ class Finished(Value, frozen=True, tag="finished"):
 
 
 Words = Asked | Finished
+
+
+def replies_of(driver: str) -> frozenset[str]:
+    """The blobs that a run's journal, the state of its driver as JSON, keeps until the run ends."""
+    past = decode_json(State, driver.encode(), "the state of a Flower app").past
+    sums = {each.sum.model for each in past if each.sum is not None and each.sum.model}
+    return frozenset(sums.union(*(each.replies.values() for each in past)))
