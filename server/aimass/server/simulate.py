@@ -1,7 +1,8 @@
 """A run in one process: the same drivers and the partners' own trainer over shards that are all here.
 
-For comparing (each partner alone, all rows pooled) and for checking: over equal shards it ends in the same model, bit
-for bit, as the federated run of the same plan, unless that has differential privacy, whose noise never repeats.
+For comparing (each partner alone, all rows pooled), for trials, and as the plain version of `simulation`, which has
+many partners, the gate, and a folder to go on from. Over equal shards it ends in the same model, bit for bit, as the
+federated run of the same plan, unless that has differential privacy, whose noise never repeats.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aimass.proto.console import common, emit, say
+from aimass.proto.console import common, emit, say, table
 from aimass.proto.sharding import RULES
 
 if TYPE_CHECKING:
@@ -62,11 +62,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _simulate(args: argparse.Namespace) -> int:
     from aimass.proto.durable import only_one
+    from aimass.proto.errors import NotFound
     from aimass.server.engine import InstalledDrivers
     from aimass.server.simulation.folder import Folder
     from aimass.server.simulation.shell import Simulation
 
     path = _out(args)
+    if args.resume and not (path / "run.json").is_file():
+        raise NotFound(
+            "no simulation stands in this folder",
+            code="simulation.absent",
+            value=path,
+            cure="Begin it without --resume, or name its folder (--out).",
+        )
     with only_one(path, "simulation"):
         folder = Folder(path)
         _prepared(args, folder)
@@ -82,6 +90,8 @@ def _simulate(args: argparse.Namespace) -> int:
             crew.close()
         teller.end()
         emit(args, _summary(folder, run, time.monotonic() - teller.began))
+        if not args.json:
+            _surveys(folder)
     return 0 if run.state == "finished" else 1
 
 
@@ -100,14 +110,12 @@ def _out(args: argparse.Namespace) -> Path:
 
 def _prepared(args: argparse.Namespace, folder: Folder) -> None:
     """A simulation stands in the folder: a new one, or the one that goes on."""
-    from aimass.proto.errors import AimassError, NotFound
+    from aimass.proto.errors import AimassError
     from aimass.proto.plan import read_plan_draft
     from aimass.server.simulation.begin import begin, check_same, completed
 
     draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan)) if args.plan is not None else None
     if args.resume:
-        if not folder.begun:
-            raise NotFound("no simulation stands in this folder", code="simulation.absent", value=folder.path)
         check_same(folder, completed(draft, folder.blobs) if draft is not None else None)
         return
     assert draft is not None  # noqa: S101  (asked for above)
@@ -166,7 +174,7 @@ def _summary(folder: Folder, run: Run, seconds: float) -> dict[str, object]:
         "partners": len(run.participants),
         "rounds": max((step.round for step in told), default=0),
         "seconds": round(seconds, 1),
-        "peak_memory_mb": peak_mb(),
+        "peak_memory_mb": _peak_mb(),
         "model": run.model,
         "model_file": str(folder.export(run.model)),
         "rounds_file": str(folder.path / "rounds.jsonl"),
@@ -189,7 +197,17 @@ def _summary(folder: Folder, run: Run, seconds: float) -> dict[str, object]:
     return figures
 
 
-def peak_mb() -> dict[str, int]:
+def _surveys(folder: Folder) -> None:
+    """What its surveys found, a table each."""
+    from aimass.proto.statistics_text import heading, table_of
+
+    for step in folder.committed():
+        if step.statistics is not None and step.statistics.found is not None:
+            sys.stdout.write(f"step {step.index}: {heading(step.statistics)}\n")
+            table(table_of(step.statistics.found))
+
+
+def _peak_mb() -> dict[str, int]:
     """Most MB that this process, and the largest that it waited for, had in memory."""
     own, child = (resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {"here": own, "worker": child}
@@ -220,7 +238,8 @@ class _Teller:
 
         self.end()
         done = progress(run, self._drivers)
-        line = f"round {step.round}/{done.rounds}  {step.kind} {step.counted:,} of {step.asked:,}, {step.seconds:.1f} s"
+        what = f"round {step.round}/{done.rounds}  {step.kind}" if step.round else step.purpose
+        line = f"{what} {step.counted:,} of {step.asked:,}, {step.seconds:.1f} s"
         if step.failed:
             line += f", {len(step.failed)} failed"
         line += "".join(f"  {name} {value:.4f}" for name, value in step.metrics.items())

@@ -90,6 +90,30 @@ def test_what_cannot_be_is_told_in_a_sentence(
     assert not (here / "simulated-digits-trial" / "shards").exists()
 
 
+SURVEY = """
+name = "survey"
+task = "heart"
+data_schema = "heart/1"
+seed = 1
+[train]
+batch_size = 20
+learning_rate = 0.1
+steps = 2
+[cohort]
+quorum = 4
+[[stages]]
+driver = "moments"
+"""
+
+
+def test_surveys_are_simulated_too_and_their_tables_shown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("survey.toml").write_text(SURVEY)
+    assert main(["simulate", "survey.toml", "--rows", "heart", "--split", "natural", "--workers", "1"]) == 0
+    told = capsys.readouterr()
+    assert "moments 4 of 4" in told.err
+    assert "53.559" in told.out, "the mean age of the training rows"
+
+
 def test_ctrl_c_stops_it_with_its_processes_and_says_how_to_go_on(here: Path) -> None:
     Path("plan.toml").write_text(PLAN.replace("rounds = 2", "rounds = 1000"))
     command = [sys.executable, "-m", "aimass.proto.commands", "simulate", "plan.toml", "--rows", "digits"]

@@ -53,6 +53,7 @@ class Committed(Value, frozen=True):
     asked: int
     counted: int
     seconds: float
+    purpose: str = ""
     model: str = ""
     metrics: dict[str, float] = {}
     weights: dict[str, float] = {}

@@ -169,6 +169,7 @@ class Simulation:
             asked=len(state.step.participants),
             counted=len(counted),
             seconds=time.monotonic() - self._started,
+            purpose=view.purpose,
             model=view.model,
             metrics={name: metric.mean for name, metric in view.metrics.items()},
             weights={name: metric.weight for name, metric in view.metrics.items()},
