@@ -8,12 +8,10 @@ step (see `flower_sums`); else it leaves as the app made it.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
+from aimass.client.flower_seeds import Seeds
 from aimass.client.flower_sums import summable
 from aimass.client.worker_protocol import FlowerApp, Order
 from aimass.proto.contribution import Contribution
@@ -34,6 +32,7 @@ class Node:
         """Load the app: from here on its code runs. Raises `BadInput` where there is none, and what it raises."""
         private.identify(app.run_id, app.node_id)
         self._about, self._node_config = app, dict(node_config)
+        self._seeds = Seeds()
         self._app = private.load_client_app(app.reference, Path(app.folder))
 
     def do(self, order: Order, inputs: Sequence[Blob], state: bytes) -> tuple[Contribution, Parts]:
@@ -43,7 +42,7 @@ class Node:
         message_type, content = records.unpack(model, told)
         if not private.answers(self._app, message_type):
             raise NotFound("the app has no function for this message", code="flower.unregistered", value=message_type)
-        _seed(bytes.fromhex(order.seed))
+        self._seeds.start(bytes.fromhex(order.seed))
         kept = records.unpack_state(Blob(state)) if state else None
         reply, kept = self._answered(message_type, content, order.seed, kept)
         if not self._about.secret_sums:
@@ -72,12 +71,3 @@ def _content(reply: Message) -> RecordDict:
     if reply.has_error():
         raise BadInput("the app replied with an error", code="flower.error", value=reply.error.code)
     return reply.content
-
-
-def _seed(seed: bytes) -> None:
-    """Start every generator that an app may draw from, so that the same step gives the same reply."""
-    import torch  # noqa: PLC0415  (it belongs to the client, as flwr does not)
-
-    random.seed(seed)
-    np.random.seed(np.frombuffer(seed, "<u4"))
-    torch.manual_seed(int.from_bytes(seed[:8]) >> 1)

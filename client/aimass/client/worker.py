@@ -12,13 +12,12 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aimass.client.confinement import confine
 from aimass.client.worker_protocol import ChildFault, FlowerApp, Open, Opened, Order, Result
 from aimass.proto.errors import AimassError, IntegrityError
 from aimass.proto.frames import receive, seal, send
-from aimass.proto.home import ChildLimits
 from aimass.proto.values import canonical_json, decode_json
 
 if TYPE_CHECKING:
@@ -30,6 +29,9 @@ Parts = list[bytes | memoryview]
 Work = Callable[[Order, Sequence[int]], tuple[Parts, Parts, int]]
 """An order with descriptors of the step's inputs and, last, of the local state; the contribution, the new local state,
 and how many private steps were done."""
+
+_DEVICE: Final = "what the app chooses"
+"""To ask torch which devices there are would load it, for apps that never do."""
 
 
 def main() -> None:
@@ -74,7 +76,6 @@ def _open_app(wanted: Open, app: FlowerApp) -> tuple[Work, Opened]:
     readable = [folder, *(Path(path) for path in wanted.readable)]
     levels = confine(readable, Path(wanted.scratch), Path(wanted.forbidden), wanted.parent, wanted.limits)
     os.chdir(wanted.scratch)  # the one folder that it may write, for who names files without one
-    from aimass.client.capacity import capacity_of  # noqa: PLC0415
     from aimass.client.flower_app import Node  # noqa: PLC0415
 
     node = Node(app, wanted.manifest.node_config)
@@ -83,8 +84,7 @@ def _open_app(wanted: Open, app: FlowerApp) -> tuple[Work, Opened]:
         contribution, kept = node.do(order, inputs, state)
         return contribution.parts(), kept, 0
 
-    device = capacity_of(ChildLimits()).described  # an app does not know of the limits that are for tasks
-    opened = Opened(device=device, confinement=tuple(sorted(levels)), training_rows=0, held_out_rows=0)
+    opened = Opened(device=_DEVICE, confinement=tuple(sorted(levels)), training_rows=0, held_out_rows=0)
     return _worker(do), opened
 
 
