@@ -38,7 +38,7 @@ from aimass.proto.plan import (
     planned_rounds,
     planned_steps,
 )
-from aimass.proto.step import Step, StepKind
+from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.task import locate
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json, convert, decode_json
@@ -108,12 +108,35 @@ def _invite(partner: Partner, plan: bytes) -> pb.Invite:
     return pb.Invite(run_id=RUN, plan=plan, roster_digest=partner.keeper.roster.digest)
 
 
-def _open(index: int, kind: StepKind, purpose: str = "", participants: tuple[str, ...] = ("north",)) -> pb.OpenStep:
+def _open(
+    index: int,
+    kind: StepKind,
+    purpose: str = "",
+    participants: tuple[str, ...] = ("north",),
+    reduce: Reduce = Reduce.SUM,
+) -> pb.OpenStep:
     step = Step(
         index=index, kind=kind, purpose=purpose, round=index, participants=participants, inputs=("0" * 64,),
-        quorum=1, deadline_s=9.0,
+        quorum=1, deadline_s=9.0, reduce=reduce,
     )  # fmt: skip
     return pb.OpenStep(run_id=RUN, step=canonical_json(step), deadline_ms=0)
+
+
+def test_too_few_for_a_sum_are_refused_and_a_single_reply_of_its_own_needs_no_others(partner: Partner) -> None:
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        policy = partner.folder / "policy.toml"
+        policy.write_text(policy.read_text().replace("smallest_cohort = 1", "smallest_cohort = 2"))
+        with pytest.raises(Refused) as caught:
+            run.opened(_open(0, StepKind.TRAIN))
+        assert caught.value.code == "policy.quorum"
+        run.opened(_open(0, StepKind.TRAIN, reduce=Reduce.COLLECT))
+        assert run.session is not None
+        assert run.session.step is not None
+        await run.stop()
+
+    asyncio.run(scenario())
 
 
 def test_a_server_gets_no_more_steps_than_the_plan_has_room_for(partner: Partner) -> None:

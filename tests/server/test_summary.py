@@ -53,6 +53,15 @@ def test_the_first_change_has_no_similarity_and_an_unchanged_layer_none_either()
     assert _summarised(first, new, first, first).similarity is None
 
 
+def test_a_layer_that_earlier_models_lack_drifts_from_zeros_and_is_like_no_change() -> None:
+    old, new = _models(2)
+    for first, before in (({}, {}), ({"deep": np.zeros(3)}, {"deep": np.zeros(3), "other": np.zeros(1)})):
+        summary = _summarised(first, before, old, new)
+        np.testing.assert_allclose(summary.drift, np.linalg.norm(_flat(new)))
+        np.testing.assert_allclose(summary.norm, np.linalg.norm(_flat(new) - _flat(old)))
+        assert summary.similarity is None
+
+
 def test_quantiles_of_a_small_layer_are_exact_and_of_a_large_one_close() -> None:
     first, new = _models(2)
     layers = _summarised(first, None, first, new).layers

@@ -202,7 +202,7 @@ class ActiveRun:
         step = decode_canonical_json(Step, message.step, "the step")
         if self._partner.settings.name not in step.participants:
             raise WrongState("a step that does not name this partner", code="session.not_invited", value=step.index)
-        if step.quorum < self._partner.policy.smallest_cohort:
+        if step.reduce is Reduce.SUM and step.quorum < self._partner.policy.smallest_cohort:
             raise Refused("a step with too small a quorum", code="policy.quorum", value=step.quorum)
         self._check_sum(step)
         self._check_allowance(step)
@@ -424,8 +424,8 @@ class ActiveRun:
         try:
             if self._plan is None:
                 raise WrongState("no plan for this run", code="session.no_plan")
-            plan, kept = self._plan, self.session is not None and self.session.kept
-            product = await patiently(step_log, self._clock, lambda: self._bench.compute(plan, step, kept=kept))
+            plan = self._plan
+            product = await patiently(step_log, self._clock, lambda: self._bench.compute(plan, step))
             await patiently(step_log, self._clock, lambda: self._worked(step, product))
         except AimassError as error:
             step_log.error("%s", error)

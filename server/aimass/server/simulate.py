@@ -8,8 +8,7 @@ federated run of the same plan, unless that has differential privacy, whose nois
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 
 from aimass.client.shards import Shard
 from aimass.client.trainee import Trainee
@@ -56,19 +55,17 @@ def simulate(
     blobs: Blobs,
     progress: Callable[[Step], None] = lambda _: None,
     protect: Protect = lambda _step, _partner, made: made,
-    trainees: Mapping[str, Trainee] = MappingProxyType({}),
 ) -> Simulated:
     """Run `plan` over `shards`, whose participants' keys order the sums; the plan's first model is in `blobs`.
 
-    `protect` stands for what a secure sum adds to training contributions, which is nothing without noise. `trainees`
-    do the work of the participants that they are given for, who compute otherwise than others.
+    `protect` stands for what a secure sum adds to training contributions, which is nothing without noise.
     """
     ordered = sorted(shards, key=lambda shard: shard.participant.encode())
     names = tuple(sorted(shard.participant for shard in ordered))
     models, model, index = ModelStore(blobs), plan.model, 0
     evaluations: list[Evaluated] = []
     states: dict[str, bytes] = {}
-    plain = Trainee(task)  # without a ledger: who simulates holds all rows anyway
+    trainee = Trainee(task)  # without a ledger: who simulates holds all rows anyway
     for stage in plan.stages:
         driver = find_driver(stage.driver)
         state = driver.start(Context(plan, stage, names, index), model)
@@ -82,9 +79,7 @@ def simulate(
                 for shard in chosen:
                     inputs = [Blob(blobs.open(digest)) for digest in step.inputs_of(shard.participant)]
                     held = states.get(shard.participant, b"")
-                    done = trainees.get(shard.participant, plain).do(
-                        order_of(plan, step, shard.participant), shard, inputs, held
-                    )
+                    done = trainee.do(order_of(plan, step, shard.participant), shard, inputs, held)
                     states[shard.participant] = done.state
                     made.append(done.contribution)
                 if step.kind is StepKind.TRAIN:

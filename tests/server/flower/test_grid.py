@@ -99,6 +99,15 @@ def test_equal_messages_of_a_call_are_one_exchange_and_their_blobs_go_up_once() 
     assert all(reply.metadata.reply_to_message_id == f"0-{name}" for reply, name in zip(replies, FOUR, strict=True))
 
 
+def test_one_content_under_two_types_is_two_messages() -> None:
+    memory, shared = Memory(), content()
+    kinds = dict(zip(FOUR, ("train", "train.foo", "train", "train.bar"), strict=True))
+    grid_of(memory).push_messages([Message(shared, node_id_of(name), kind) for name, kind in kinds.items()])
+    (asked,) = memory.asked
+    told = {name: unpack(*(Blob(memory.kept[digest]) for digest in asked.inputs_of(name)))[0] for name in FOUR}
+    assert told == kinds
+
+
 def test_who_gets_something_else_is_addressed() -> None:
     memory = Memory()
     own = Message(content(5.0), node_id_of("west"), "train")

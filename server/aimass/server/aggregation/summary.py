@@ -41,7 +41,11 @@ class _Layer:
 
 
 class Summariser:
-    """Fed with each changed block. `first` is the run's first model, `before` the model before the last change."""
+    """Fed with each changed block. `first` is the run's first model, `before` the model before the last change.
+
+    A Flower app brings its own model, and may change its form on the way: a layer that the first model lacks drifts
+    from zeros, and one that the model before lacks has no similarity.
+    """
 
     def __init__(self, first: Blob, before: Blob | None) -> None:
         self._first = _flat(first)
@@ -60,15 +64,15 @@ class Summariser:
         layer.sample.append(_sampled(made, part.start, spec.count))
         change = made - held
         layer.change += float(change @ change)
-        if spec.name in self._before:
-            before = self._before[spec.name]
+        if (before := _like(self._before, spec)) is not None:
             previous = held - _numbers(before[part])
             forget_behind(before, part)
             layer.previous += float(previous @ previous)
             layer.product += float(change @ previous)
-        first = self._first[spec.name]
-        drift = made - _numbers(first[part])
-        forget_behind(first, part)
+        drift = made
+        if (first := _like(self._first, spec)) is not None:
+            drift = made - _numbers(first[part])
+            forget_behind(first, part)
         layer.drift += float(drift @ drift)
         self._add_to_sketch(change)
 
@@ -112,6 +116,12 @@ def _numbers(values: Array) -> Array:
 
 def _flat(model: Blob) -> dict[str, Array]:
     return {name: array.reshape(-1) for name, array in model.arrays().items()}
+
+
+def _like(model: Mapping[str, Array], spec: TensorSpec) -> Array | None:
+    """The flattened tensor of a model that has this name and as many elements; None without one."""
+    found = model.get(spec.name)
+    return found if found is not None and found.size == spec.count else None
 
 
 def _sampled(values: Array, start: int, count: int) -> Array:

@@ -110,7 +110,7 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
     # ---------------------------------------------------------------- out
 
     def _push(self, messages: Sequence[Message], timeout: float | None) -> list[str]:
-        blobs: dict[int, Inputs] = {}
+        blobs: dict[tuple[str, int], Inputs] = {}
         sent = [self._packed(message, timeout, blobs) for message in messages]
         if threading.current_thread() is threading.main_thread():
             with self._lock:
@@ -125,7 +125,7 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
             ids.append(message_id)
         return ids
 
-    def _packed(self, message: Message, timeout: float | None, blobs: dict[int, Inputs]) -> Sent:
+    def _packed(self, message: Message, timeout: float | None, blobs: dict[tuple[str, int], Inputs]) -> Sent:
         """Messages of a call often share their content, which is packed once."""
         about = message.metadata
         partner = self._names.get(about.dst_node_id)
@@ -133,7 +133,7 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
             raise BadInput(
                 "the app sends a message to a node that is not there", code="flower.node", value=about.dst_node_id
             )
-        key = id(message.content)
+        key = about.message_type, id(message.content)  # the records blob holds the type too
         if key not in blobs:
             blobs[key] = self._kept(about.message_type, message.content)
         limits = [limit for limit in (timeout, about.ttl) if limit]
