@@ -113,6 +113,16 @@ def test_an_app_that_answers_in_the_clear_is_refused_where_nothing_was_permitted
     assert refused.code == "policy.privacy"
 
 
+def test_a_policy_is_checked_against_an_app(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check = ["client", "policy", "check", "--dir", str(home), "--json"]
+    assert main([*check, "--flower", str(tmp_path / "app")]) == 3
+    found = {rule["rule"]: rule for rule in json.loads(capsys.readouterr().out)["rules"]}
+    assert not found["app"]["holds"]
+    assert found["app_reads"]["holds"]
+    assert main(check) == 2
+    assert "PLAN" in capsys.readouterr().err
+
+
 def test_more_rounds_than_the_policy_allows_are_refused_for_apps_too(tmp_path: Path) -> None:
     app = read_app(write(tmp_path))
     policy = read_policy('plain_sums = true\n[bounds]\nrounds = 1\n[schemas]\n"tiny-app/1" = "rows"\n', "the policy")

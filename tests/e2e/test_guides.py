@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from aimass.proto.tensors import Blob
+from tests.support.flower_house import APPS
 from tests.support.guides import Machines, blocks_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,9 +30,16 @@ def rows(seed: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def line(seed: int) -> str:
+    """60 rows of two features and twice the first, less the second, and a half."""
+    chance = random.Random(seed)
+    points = [(chance.uniform(-1, 1), chance.uniform(-1, 1)) for _ in range(60)]
+    return "a,b,c\n" + "".join(f"{a},{b},{2 * a - b + 0.5}\n" for a, b in points)
+
+
 @pytest.mark.timeout(600)
 def test_the_guides_commands_lead_to_a_model_of_a_new_task_on_two_partners(tmp_path: Path) -> None:
-    guides = blocks_of([DOCS / f"{name}.md" for name in ("operator", "partner", "scientist")])
+    guides = blocks_of([DOCS / f"{name}.md" for name in ("operator", "partner", "scientist", "coming-from-flower")])
     done: set[tuple[str, str]] = set()
     with Machines(tmp_path, HOSTS) as machines:
         for name in ("root", "hub", "north", "south", "sam"):
@@ -64,6 +75,16 @@ def test_the_guides_commands_lead_to_a_model_of_a_new_task_on_two_partners(tmp_p
         assert auc[-1] > max(0.8, auc[0])
         first, again = (machines.machine("sam") / f"{name}.safetensors" for name in ("model", "again"))
         assert first.read_bytes() == again.read_bytes()
+
+        shutil.copytree(APPS / "quickstart", machines.machine("sam") / "quickstart")
+        typed("coming-from-flower", "17")
+        assert "quickstart" in typed("coming-from-flower", "18")
+        for seed, (partner, south) in enumerate((("north", False), ("south", True))):
+            (machines.machine(partner) / "rows.csv").write_text(line(seed))
+            typed("coming-from-flower", "19", south=south)
+        assert "finished" in typed("coming-from-flower", "20")
+        weights = Blob((machines.machine("sam") / "quickstart.safetensors").read_bytes()).arrays()["weights"]
+        assert np.allclose(weights, [2.0, -1.0, 0.5], atol=0.05)
     assert done == set(guides)
 
 

@@ -424,8 +424,8 @@ class ActiveRun:
         try:
             if self._plan is None:
                 raise WrongState("no plan for this run", code="session.no_plan")
-            plan = self._plan
-            product = await patiently(step_log, self._clock, lambda: self._bench.compute(plan, step))
+            plan, kept = self._plan, self.session is not None and self.session.kept
+            product = await patiently(step_log, self._clock, lambda: self._bench.compute(plan, step, kept=kept))
             await patiently(step_log, self._clock, lambda: self._worked(step, product))
         except AimassError as error:
             step_log.error("%s", error)

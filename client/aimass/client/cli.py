@@ -64,7 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _command(policy, "show", "the policy in force", runs_cli.policy_show)
     check = _command(policy, "check", "each rule with the plan's value and the limit", runs_cli.policy_check)
-    check.add_argument("plan", type=Path)
+    check.add_argument("plan", type=Path, nargs="?", help="a TOML file; not needed with --flower")
+    check.add_argument(
+        "--flower", type=Path, metavar="APP", help="the folder of a Flower app that the plan would be of"
+    )
     roster = commands.add_parser("roster", help="who is in the federation").add_subparsers(required=True)
     _command(roster, "show", "members in force, and a roster that waits", membership_cli.roster_show)
     accept = _command(roster, "approve", "accept the roster, or the root, that waits", membership_cli.roster_approve)

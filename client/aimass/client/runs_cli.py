@@ -273,6 +273,23 @@ def policy_show(args: argparse.Namespace) -> int:
     return 0
 
 
+def _drafted(args: argparse.Namespace) -> Plan:
+    """The plan that a person would submit, of a task or of a Flower app."""
+    from aimass.proto.app_plan import AppDraft, app_plan, read_app_draft
+    from aimass.proto.apps import read_app
+    from aimass.proto.errors import BadInput
+    from aimass.proto.plan import read_plan_draft
+    from aimass.proto.task import locate
+
+    text = "" if args.plan is None else args.plan.read_text("utf-8")
+    if args.flower is not None:
+        return app_plan(read_app(args.flower), read_app_draft(text, str(args.plan)) if text else AppDraft(), {})[0]
+    if args.plan is None:
+        raise BadInput("name a plan, or an app", code="client.plan", cure="aimass client policy check PLAN.")
+    draft = read_plan_draft(text, str(args.plan))
+    return draft.complete(locate(draft.task).digest, "0" * 64)
+
+
 def policy_check(args: argparse.Namespace) -> int:
     """Each rule with the value of a plan and the limit, and what the server could learn; exit code 3 where a rule does
     not hold."""
@@ -283,11 +300,8 @@ def policy_check(args: argparse.Namespace) -> int:
     from aimass.client.plan_figure import plan_figure
     from aimass.client.policy import Confinement, rules
     from aimass.proto.durable import UNINTERRUPTED
-    from aimass.proto.plan import read_plan_draft
-    from aimass.proto.task import locate
 
-    draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
-    plan = draft.complete(locate(draft.task).digest, "0" * 64)
+    plan = _drafted(args)
     partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
     policy = _policy(args)
     checked = rules(policy, plan, partners, frozenset(get_args(Confinement)))
@@ -298,6 +312,6 @@ def policy_check(args: argparse.Namespace) -> int:
     else:
         emit(args, found)
         emit(args, learnt.lines)
-        if policy.budgeted(policy.schemas.get(plan.data_schema, "")):
+        if args.flower is None and policy.budgeted(policy.schemas.get(plan.data_schema, "")):
             say(args, f"whether it fits what is left of the budget: aimass client budget --plan {args.plan}")
     return 0 if all(rule.holds for rule in checked) else 3

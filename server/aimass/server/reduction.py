@@ -13,7 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import Chain
-from aimass.proto.contribution import Contribution, Metric, decode_contribution
+from aimass.proto.contribution import STATE_LOST, Contribution, Metric, decode_contribution
 from aimass.proto.errors import AimassError
 from aimass.proto.logs import about
 from aimass.proto.pages import forget_pages
@@ -111,6 +111,8 @@ def reduced_step(
     made: tuple[ModelRow, ...] = ()
     if model != run.model:
         made = (ModelRow(run.run_id, index, model, state.step.round, len(blobs.open(model)), now),)
+    for name in (name for name, released in reduced.figures.items() if STATE_LOST in released):
+        about(log, run.run_id, index, name, code="session.state_lost").warning("trained without what it had kept: lost")
     received = runs.Received(index=index, driver=canonical_json(after).decode(), model=model)
     return ReducedStep(received, view, made, reduced.told)
 

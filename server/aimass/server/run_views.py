@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from aimass.privacy.transcript import Chain
-from aimass.proto.contribution import Metric
+from aimass.proto.contribution import STATE_LOST, Metric
 from aimass.proto.step import StepKind
 from aimass.proto.views import MetricView, ModelView, ParticipantView, RunSummary, RunView, StepSummary, StepView
 from aimass.server.drivers.base import Progress
@@ -13,6 +14,10 @@ from aimass.server.steps import StepState
 from aimass.server.store import ModelRow, RunRow
 
 __all__ = ["evaluation_of", "model_view", "open_step_view", "run_summary", "run_view", "step_view"]
+
+_LOST: Final = (
+    "session.state_lost: counted, and trained without what it had kept from earlier steps: that is lost there"
+)
 
 
 def open_step_view(state: StepState, ended: str = "") -> StepView:
@@ -53,6 +58,7 @@ def step_view(
         if name in metrics
     }
     opened = open_step_view(state)
+    lost = {name: _LOST for name, released in figures.items() if STATE_LOST in released}
     return StepView(
         index=opened.index,
         kind=opened.kind,
@@ -62,7 +68,7 @@ def step_view(
         opened_at=opened.opened_at,
         deadline_at=opened.deadline_at,
         slots=opened.slots,
-        reasons=opened.reasons,
+        reasons=opened.reasons | lost,
         carried=opened.carried,
         attempts=opened.attempts,
         failed_attempts=opened.failed_attempts,

@@ -8,7 +8,8 @@ federated run of the same plan, unless that has differential privacy, whose nois
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from aimass.client.shards import Shard
 from aimass.client.trainee import Trainee
@@ -55,17 +56,19 @@ def simulate(
     blobs: Blobs,
     progress: Callable[[Step], None] = lambda _: None,
     protect: Protect = lambda _step, _partner, made: made,
+    trainees: Mapping[str, Trainee] = MappingProxyType({}),
 ) -> Simulated:
     """Run `plan` over `shards`, whose participants' keys order the sums; the plan's first model is in `blobs`.
 
-    `protect` stands for what a secure sum adds to training contributions, which is nothing without noise.
+    `protect` stands for what a secure sum adds to training contributions, which is nothing without noise. `trainees`
+    do the work of the participants that they are given for, who compute otherwise than others.
     """
     ordered = sorted(shards, key=lambda shard: shard.participant.encode())
     names = tuple(sorted(shard.participant for shard in ordered))
     models, model, index = ModelStore(blobs), plan.model, 0
     evaluations: list[Evaluated] = []
     states: dict[str, bytes] = {}
-    trainee = Trainee(task)  # without a ledger: who simulates holds all rows anyway
+    plain = Trainee(task)  # without a ledger: who simulates holds all rows anyway
     for stage in plan.stages:
         driver = find_driver(stage.driver)
         state = driver.start(Context(plan, stage, names, index), model)
@@ -79,7 +82,9 @@ def simulate(
                 for shard in chosen:
                     inputs = [Blob(blobs.open(digest)) for digest in step.inputs_of(shard.participant)]
                     held = states.get(shard.participant, b"")
-                    done = trainee.do(order_of(plan, step, shard.participant), shard, inputs, held)
+                    done = trainees.get(shard.participant, plain).do(
+                        order_of(plan, step, shard.participant), shard, inputs, held
+                    )
                     states[shard.participant] = done.state
                     made.append(done.contribution)
                 if step.kind is StepKind.TRAIN:

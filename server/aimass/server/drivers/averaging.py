@@ -13,16 +13,16 @@ import msgspec
 
 from aimass.privacy.dp.adaptive import next_clip
 from aimass.privacy.secagg.rounds import adaptive_of
-from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput
+from aimass.proto.methods import Method, training_groups
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Layout
 from aimass.proto.values import Value
 from aimass.server.cohort import ask
 from aimass.server.drivers import robust
-from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
-from aimass.server.drivers.moments import GROUP, moments_after, stepped
+from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult, Sums
+from aimass.server.drivers.moments import moments_after, stepped
 from aimass.server.drivers.optimisers import rule_of
 
 __all__ = ["Averaging", "AveragingState", "clip_after", "driver"]
@@ -30,7 +30,8 @@ __all__ = ["Averaging", "AveragingState", "clip_after", "driver"]
 
 class AveragingState(Value, frozen=True):
     """`round` rounds are trained into `model`; `best` and `stale` serve early stopping, `clip` is the next round's
-    where the plan's noise adapts it (0: the plan's), `moments` the blob of what the server's optimiser keeps."""
+    where the plan's noise adapts it (0: the plan's), `moments` the blob of what the server's optimiser keeps, `control`
+    that of SCAFFOLD's control variate ("": zero)."""
 
     model: str
     round: int = 0
@@ -41,18 +42,28 @@ class AveragingState(Value, frozen=True):
     stopped: str = ""
     clip: float = 0.0
     moments: str = ""
+    control: str = ""
 
 
 class Averaging:
-    """The driver."""
+    """The driver; those of other methods differ in `inputs` and `trained`."""
 
     name = "averaging"
+    method: Method = "plain"
     state_type = AveragingState
 
     def check(self, plan: Plan, stage: Stage) -> None:
         """Options in range; early stopping needs evaluation."""
         rule_of(stage)
         robust.check(plan, stage)
+        if self.method != "plain" and robust.robust_of(stage) is not None:
+            raise BadInput(
+                f"a robust rule would judge each part of what {self.name} sends alone",
+                code="plan.robust_method",
+                value=stage.options["rule"],
+                limit="mean",
+                cure='Leave options.rule out, or take driver = "averaging".',
+            )
         if plan.early_stop is not None and plan.evaluate.every == 0:
             raise BadInput(
                 "early stopping needs an evaluation", code="plan.early_stop", cure="Set evaluate.every to 1 or more."
@@ -81,7 +92,7 @@ class Averaging:
                 kind=StepKind.TRAIN if training else StepKind.EVALUATE,
                 round=state.round + 1 if training else state.round,
                 participants=participants,
-                inputs=(state.model,),
+                inputs=self.inputs(state) if training else (state.model,),
                 quorum=min(cohort.quorum, len(participants)),
                 wanted=wanted,
                 deadline_s=cohort.step_deadline_s,
@@ -92,28 +103,32 @@ class Averaging:
 
     def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         """Training: an update of what partners do not keep to themselves. Evaluation: metrics alone."""
-        if step.kind is StepKind.EVALUATE:
-            return {}
-        return {GROUP: update_shapes(layout, plan.train.keep_local)}
+        return {} if step.kind is StepKind.EVALUATE else training_groups(self.method, layout, plan.train.keep_local)
 
     def receive(self, state: AveragingState, result: StepResult, models: Models, context: Context) -> AveragingState:
         """After training the averaged model; after evaluation, whether to stop early."""
         if result.step.kind is StepKind.EVALUATE:
             return _judge(msgspec.structs.replace(state, phase="train"), result, context.plan)
-        rule, sums = rule_of(context.stage), robust.sums_of(context.stage, result)
-        moments = moments_after(rule, state.model, state.moments, sums, models)
-        model = stepped(rule, state.model, moments, sums, models)
-        done = state.round + 1
+        rounds, done = rule_of(context.stage).rounds, state.round + 1
         every = context.plan.evaluate.every
-        evaluate = bool(every) and (done % every == 0 or done == rule.rounds)
+        evaluate = bool(every) and (done % every == 0 or done == rounds)
         return msgspec.structs.replace(
-            state,
-            model=model,
-            moments=moments,
+            self.trained(state, robust.sums_of(context.stage, result), models, context),
             round=done,
             phase="evaluate" if evaluate else "train",
             clip=clip_after(context.plan, state.clip, result.within),
         )
+
+    def inputs(self, state: AveragingState) -> tuple[str, ...]:
+        """What a training step works on."""
+        return (state.model,)
+
+    def trained(self, state: AveragingState, sums: Sums, models: Models, context: Context) -> AveragingState:
+        """The state with the model after the server's step, and with what the server keeps beside it."""
+        rule = rule_of(context.stage)
+        moments = moments_after(rule, state.model, state.moments, sums, models)
+        model = stepped(rule, state.model, moments, sums, models)
+        return msgspec.structs.replace(state, model=model, moments=moments)
 
     def model(self, state: AveragingState) -> str:
         """The model so far."""

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import numpy as np
 
 from aimass.proto.elements import FLOATS, as_float64, dtype_name, moved
+from aimass.proto.methods import UPDATE
 from aimass.proto.pages import forget_behind
 from aimass.proto.tensors import Array
 from aimass.server.drivers.base import Models, Sums
 from aimass.server.drivers.optimisers import FedAvg, Rule
 
-__all__ = ["GROUP", "moments_after", "stepped"]
-
-GROUP: Final = "update"
+__all__ = ["moments_after", "stepped"]
 
 
 def _mean(sums: Sums) -> Callable[[str, slice], Array]:
     """What gives float64 [part] of the weighted mean of the updates."""
-    weight = sums.weight(GROUP)
+    weight = sums.weight(UPDATE)
 
     def part_of(name: str, part: slice) -> Array:
-        by = sums.part(GROUP, name, part)  # in place: a block is small enough to stay in the cache
+        by = sums.part(UPDATE, name, part)  # in place: a block is small enough to stay in the cache
         by /= weight
         return by
 
@@ -40,7 +38,7 @@ def moments_after(rule: Rule, model: str, moments: str, sums: Sums, models: Mode
     if not count:
         return ""
     held = models.tensors(model)
-    kinds = {name: dtype_name(held[name]) for name in sums.tensors(GROUP)}
+    kinds = {name: dtype_name(held[name]) for name in sums.tensors(UPDATE)}
     shapes = {
         name: ("F64" if kind == "F64" else "F32", (held[name].size, count))
         for name, kind in kinds.items()
@@ -69,7 +67,7 @@ def stepped(rule: Rule, model: str, moments: str, sums: Sums, models: Models) ->
         by = mean(name, part)
         return moved(old, rule.step(by) if isinstance(rule, FedAvg) else by)
 
-    return models.edit(model, sums.tensors(GROUP), change)
+    return models.edit(model, sums.tensors(UPDATE), change)
 
 
 def _columns(held: Array, rows: slice) -> tuple[Array, ...]:

@@ -17,12 +17,12 @@ from aimass.proto.contribution import Contribution, Limits, Metric
 from aimass.proto.elements import moved, update_shapes
 from aimass.proto.errors import BadInput
 from aimass.proto.flower.records import EMPTY_MODEL, check_reply, numbers_of
+from aimass.proto.methods import UPDATE
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Array, Layout
 from aimass.proto.values import decode_json
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
-from aimass.server.drivers.moments import GROUP
 from aimass.server.flower.journal import Asked, Exchange, Finished, Past, State, Sum, Words
 
 __all__ = ["EMPTY", "Flower", "driver"]
@@ -118,7 +118,7 @@ class Flower:
         """Of a plain reply anything; of a secure one an update of the arrays that were sent, or metrics alone."""
         if step.reduce is Reduce.COLLECT:
             return None
-        return {GROUP: update_shapes(layout)} if step.kind is StepKind.TRAIN else {}
+        return {UPDATE: update_shapes(layout)} if step.kind is StepKind.TRAIN else {}
 
     def receive(self, state: State, result: StepResult, models: Models, context: Context) -> State:
         """The replies stay as they came, or as their mean."""
@@ -171,12 +171,12 @@ def _sum(exchange: Exchange, result: StepResult, models: Models) -> Sum:
     weights = [each.weight for each in result.metrics.values()]
     model, weight = "", max(weights, default=float(len(result.counted)))
     if exchange.kind is StepKind.TRAIN:
-        sums, weight = result.sums, result.sums.weight(GROUP)
+        sums, weight = result.sums, result.sums.weight(UPDATE)
 
         def change(name: str, part: slice, old: Array) -> Array:
-            return moved(old, sums.part(GROUP, name, part) / weight)
+            return moved(old, sums.part(UPDATE, name, part) / weight)
 
-        model = models.edit(exchange.inputs[0], sums.tensors(GROUP), change)
+        model = models.edit(exchange.inputs[0], sums.tensors(UPDATE), change)
     return Sum(node=result.counted[0], model=model, weight=weight, metrics=metrics)
 
 

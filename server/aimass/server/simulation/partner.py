@@ -24,7 +24,7 @@ import msgspec
 from aimass.client.capacity import capacity_of
 from aimass.client.data_get import data_files
 from aimass.client.policy import Admit, Confinement, Policy, Refuse, decide, read_policy
-from aimass.client.release import release
+from aimass.client.release import Facts, release
 from aimass.client.shards import Shard, open_shard, resolve
 from aimass.client.trainee import Trainee
 from aimass.client.worker_protocol import order_of
@@ -157,8 +157,7 @@ class Bench:
             self._policy,
             draw=self._draw(kept.manifest.participant, step),
             private_steps=done.private_steps,
-            run_id=self._run_id,
-            accounted=self._policy.protected(self._data_set),
+            facts=Facts(self._run_id, accounted=self._policy.protected(self._data_set)),
         )
         file = f"{asked.partner}.{secrets.token_hex(4)}"  # who does it again writes beside, never over
         path = folder.spool(step.index) / file

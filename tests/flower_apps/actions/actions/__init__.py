@@ -1,0 +1,1 @@
+"""Handlers by name, and names that nobody handles."""

@@ -1,0 +1,1 @@
+"""Each node counts in its state how often it was asked."""

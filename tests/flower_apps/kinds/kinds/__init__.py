@@ -1,0 +1,1 @@
+"""Arrays and values of every kind go there and back."""

@@ -1,0 +1,1 @@
+"""Mods around handlers: of the app, of a function, and Flower's own."""

@@ -1,0 +1,1 @@
+"""A NumPyClient with a strategy of the newer kind."""

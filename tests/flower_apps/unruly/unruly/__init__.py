@@ -1,0 +1,1 @@
+"""One node does what it should not."""
