@@ -86,6 +86,7 @@ def reduced_step(
     cannot be used: then the run cannot go on.
     """
     index, counted = state.step.index, tuple(paths)
+    digests = {name: state.slots[name].digest for name in paths}
     if secure is None:
         reduced = _plain(run, state, paths, verify, _measures(driver, state.step))
     else:
@@ -96,7 +97,7 @@ def reduced_step(
         reduced.metrics,
         reduced.sums,
         reduced.within,
-        Collected(reduced.contributions, paths, blobs) if state.step.reduce is Reduce.COLLECT else None,
+        Collected(reduced.contributions, paths, digests, blobs) if state.step.reduce is Reduce.COLLECT else None,
         {name: slot.reason for name, slot in sorted(state.slots.items()) if name not in paths},
     )
     summariser = _summariser(run, blobs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,10 +15,11 @@ __all__ = ["Collected", "Held"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Collected:
-    """`contributions` are views of the files at `paths`, both by partner."""
+    """`contributions` are views of the files at `paths`, which have these `digests`; all by partner."""
 
     contributions: Mapping[str, Contribution]
     paths: Mapping[str, Path]
+    digests: Mapping[str, str]
     blobs: Blobs
 
     @property
@@ -30,8 +32,21 @@ class Collected:
         return self.contributions[partner]
 
     def keep(self, partner: str) -> str:
-        """Store a partner's contribution as the blob that it is; its digest."""
-        return self.blobs.put([map_file(self.paths[partner])])
+        """Store a partner's contribution as the blob that it is; its digest.
+
+        It was flushed and verified: the blob is another name of the same file, where the file system has such.
+        """
+        path = self.paths[partner]
+        link = path.with_name(f".{path.name}.{secrets.token_hex(4)}.link")
+        try:
+            link.hardlink_to(path)
+        except OSError:
+            return self.blobs.put([map_file(path)])
+        try:
+            self.blobs.adopt(link, self.digests[partner])
+        finally:
+            link.unlink(missing_ok=True)  # moving it onto itself, where it was kept before, leaves it
+        return self.digests[partner]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
