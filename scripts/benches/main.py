@@ -15,10 +15,10 @@ from pathlib import Path
 from scripts.benches import flower_peer
 from scripts.benches.row import Row
 
-BENCHES = ("client", "convergence", "dp", "idle", "memory", "round", "scale", "secagg", "simulate", "start")
+BENCHES = ("client", "convergence", "dp", "idle", "memory", "robust", "round", "scale", "secagg", "simulate", "start")
 """Modules beside this one; what one needs, Opacus for instance, the others do not load."""
 WITH_PEERS = {"round", "secagg"}
-WITH_MORE = {"convergence", "dp"}
+WITH_MORE = {"convergence", "dp", "robust"}
 
 
 def machine() -> dict[str, str | int | None]:
@@ -43,7 +43,9 @@ def main() -> int:
     parser.add_argument("--peers", action="store_true", help="measure peers too, in an environment of their own")
     parser.add_argument("--curve", action="store_true", help="dp: accuracy against epsilon, an hour on two cores")
     parser.add_argument(
-        "--full", action="store_true", help="dp: ten epochs of MNIST against Opacus; convergence: non-IID too; hours"
+        "--full",
+        action="store_true",
+        help="hours: dp, ten epochs of MNIST against Opacus; convergence, non-IID too; robust, nine seeds",
     )
     args = parser.parse_args()
     if args.curve and args.name != "dp":

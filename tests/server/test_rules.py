@@ -127,6 +127,14 @@ def test_weiszfelds_point_is_where_the_sum_of_distances_is_least() -> None:
     )
 
 
+def test_a_lie_however_far_away_has_lost_its_reach_after_any_iteration() -> None:
+    """From the mean of the updates Weiszfeld's point would still be some ten thousand norms away."""
+    x = np.random.default_rng(5).normal(size=(19, 7)) * 1e-3
+    honest = np.linalg.norm(x[9:], axis=1).max()
+    x[:9] = 1e6
+    assert np.linalg.norm(applied("geometric-median", x, 9)) <= 20 * honest
+
+
 @pytest.mark.parametrize("case", FLOWER["cases"], ids=lambda case: case["rule"])
 def test_flowers_own_functions_make_the_same(case: dict[str, object]) -> None:
     made = applied(str(case["rule"]), np.array(FLOWER["updates"]), int(str(case["tolerated"])))
