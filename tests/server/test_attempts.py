@@ -193,6 +193,18 @@ def test_a_circle_without_a_sum_is_spared_where_the_rule_has_others_enough() -> 
     assert isinstance(strict.feed(summed(3, *forms[2].members))[-1], steps.Void)  # a sum was seen: never again
 
 
+def test_krum_waits_for_more_circles_than_the_median() -> None:
+    names = tuple(f"p{number:02}" for number in range(18))
+    for lost, last in ((1, steps.Close), (2, steps.Void)):
+        play = Play(opened(quorum=18, names=names, groups=6, tolerated=1, rule="krum"))
+        forms = formed(play.ready(*names))
+        for number in range(lost):
+            play.feed(ended(number + 1, burnt=True))
+        for form in forms[lost:]:
+            done = play.feed(summed(form.number, *form.members))
+        assert isinstance(done[-1], last)
+
+
 def test_a_deal_is_even_repeatable_and_another_one_in_each_step() -> None:
     dealt = attempts.deal(NAMES, 2, "a")
     assert dealt == attempts.deal(tuple(reversed(NAMES)), 2, "a")
