@@ -40,13 +40,14 @@ from aimass.proto.views import RunState
 from aimass.server.aggregation.collected import Held
 from aimass.server.aggregation.models import BLOCK, ModelStore
 from aimass.server.aggregation.sums import SpooledSums
+from aimass.server.audit import audit_run, gather
 from aimass.server.drivers.averaging import AveragingState
 from aimass.server.drivers.averaging import driver as averaging
 from aimass.server.drivers.base import Context, StepResult
 from aimass.server.simulate import simulate
 from tests.support.clock import ManualClock
 from tests.support.datasets import dataset
-from tests.support.engines import MODEL, Bench
+from tests.support.engines import MODEL, SIGNER, Bench
 
 Options = Mapping[str, Scalar]
 SEVEN = tuple(f"p{place}" for place in range(7))
@@ -242,6 +243,9 @@ def test_a_run_that_was_cut_and_a_simulation_end_in_the_same_bits(tmp_path: Path
         run = await bench.finished(run_id)
         assert (run.state, run.model) == (RunState.FINISHED, expected)
         assert run.model != start
+        evidence = gather(bench.store, bench.engine.live(run_id).row, bench.roster)
+        signed = msgspec.structs.replace(evidence, server=SIGNER.public_key().public_bytes_raw())
+        assert audit_run(signed).faults == ()
         await bench.stop()
 
     _run(scenario())
