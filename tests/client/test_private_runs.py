@@ -27,7 +27,7 @@ from aimass.proto.contribution import Contribution, Group
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.elements import update_shapes
 from aimass.proto.manifest import ShardManifest
-from aimass.proto.plan import Plan, PrivacySettings, Stage, TrainSettings, encode_plan
+from aimass.proto.plan import AnalysisNoise, Plan, PrivacySettings, Stage, TrainSettings, encode_plan
 from aimass.proto.step import Step, StepKind
 from aimass.proto.task import TaskSource, first_model, load, locate
 from aimass.proto.tensors import Blob
@@ -131,16 +131,17 @@ class _Heard(_Uplink):
         self.queue.put_nowait(message)
 
 
-def asked(partner: Partner) -> pb.OpenStep:
-    """A training step on a model that is here already."""
+def asked(partner: Partner, kind: StepKind = StepKind.TRAIN, purpose: str = "") -> pb.OpenStep:
+    """A step, of training unless it is said, on a model that is here already."""
     model = first_model(load(locate("heart")), 1)
     digest = hashlib.sha256(model).hexdigest()
     writer = partner.cache.spool.begin(digest, len(model), digest)
     writer.append(model)
     writer.finish()
     step = Step(
-        index=0, kind=StepKind.TRAIN, round=1, participants=("north",), inputs=(digest,), quorum=1, deadline_s=9.0
-    )
+        index=0, kind=kind, purpose=purpose, round=1, participants=("north",), inputs=(digest,), quorum=1,
+        deadline_s=9.0, required=not purpose,
+    )  # fmt: skip
     return pb.OpenStep(run_id=RUN, step=canonical_json(step))
 
 
@@ -183,6 +184,28 @@ async def failed(uplink: _Heard) -> str:
     while not (message := await asyncio.wait_for(uplink.queue.get(), 30)).HasField("step_failed"):
         pass
     return message.step_failed.fault.code
+
+
+def test_an_analysis_that_the_policy_does_not_release_is_not_debited_nor_asked_of_the_child(tmp_path: Path) -> None:
+    enrolled(tmp_path, ["north"], POLICY + BUDGET)
+    partner, child, uplink = opened(tmp_path / "north"), _Told(), _Heard()
+    noise = msgspec.structs.replace(PRIVACY, analyses=AnalysisNoise(noise_multiplier=4.0))
+    surveying = msgspec.structs.replace(
+        PRIVATE, privacy=noise, stages=(Stage(driver="histogram", options={"required": False}), *PRIVATE.stages)
+    )
+
+    async def scenario() -> None:
+        run = run_of(partner, child, uplink)
+        await run.invited(invite(partner, surveying))
+        run.opened(asked(partner, StepKind.ANALYSE, "histogram"))
+        assert await failed(uplink) == "release.analysis"
+        await run.stop()
+
+    asyncio.run(scenario())
+    assert child.ordered.empty()
+    ledger = partner.budgets.ledger(partner.policy, "heart")
+    assert ledger is not None
+    assert not ledger.state.entries
 
 
 def test_a_budget_that_is_stated_while_a_step_is_at_work_lets_nothing_of_it_out(partner: Partner) -> None:

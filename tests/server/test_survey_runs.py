@@ -17,12 +17,13 @@ from aimass.client.worker_protocol import survey_in
 from aimass.proto.errors import NotFound, WrongState
 from aimass.proto.model_manifest import ModelManifest, decode_manifest
 from aimass.proto.plan import Cohort, Stage, decode_plan, encode_plan
-from aimass.proto.statistics import Histogram
+from aimass.proto.statistics import Histogram, Statistics
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
 from aimass.proto.views import RunState, RunView, SlotState
 from aimass.server import runs, steps
 from aimass.server.audit import Evidence, audit_run
+from aimass.server.manifests import reference_of
 from tests.support.clock import ManualClock
 from tests.support.engines import SIGNER, Bench
 from tests.support.surveys import SCHEMA, batch, pooled
@@ -111,7 +112,7 @@ def test_where_policies_forbid_it_the_run_goes_on_and_the_reference_is_empty_for
         assert first.statistics.found is None
         assert f"east: {FORBIDDEN}; north: {FORBIDDEN}" in first.statistics.reason
         assert first.slots["west"] is SlotState.REFUSED  # what one alone sent is not used
-        assert {*second.slots.values()} == {SlotState.COUNTED}  # and nobody is excluded for its policy
+        assert second.slots == dict.fromkeys(PARTNERS, SlotState.COUNTED)  # and nobody is excluded for its policy
         reference = (await _manifest(bench, run_id)).reference
         assert (reference.histogram, reference.reason) == (None, first.statistics.reason)
         row = bench.engine.live(run_id).row
@@ -136,6 +137,22 @@ def test_one_that_forbids_it_is_not_in_the_sum_and_the_rest_are(tmp_path: Path) 
         assert (told.partners, sum(told.found.label.counts)) == (2, 60)
         manifest = await _manifest(bench, run_id)
         assert (manifest.parameters, manifest.step) == (view.plan.model, None)  # no step changed the model
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_the_reference_is_the_last_histogram_that_was_found(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stage = Stage(driver="histogram", options={"required": False})
+        bench, view, _ = await _ended(tmp_path, stage, TRAIN, stage)
+        first, _, last = view.steps
+        assert first.statistics is not None
+        few = msgspec.structs.replace(first.statistics, partners=2)
+        before = msgspec.structs.replace(first, statistics=few)
+        refused = Statistics(survey="histogram", partners=0, reason="nobody may")
+        assert reference_of((before, last)).partners == 3
+        assert reference_of((before, msgspec.structs.replace(last, statistics=refused))).partners == 2
         await bench.stop()
 
     _run(scenario())

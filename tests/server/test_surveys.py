@@ -80,6 +80,15 @@ def test_a_histogram_counts_the_pooled_rows(tmp_path: Path, secure: bool) -> Non
     np.testing.assert_allclose(told.label.counts, np.bincount(ALL.labels), atol=1e-5)
 
 
+def test_a_value_on_an_edge_is_in_the_bin_that_begins_there_and_the_largest_in_the_last(tmp_path: Path) -> None:
+    rows = batch(21, 0)
+    rows.numbers[:, 0] = np.linspace(0, 120, 21)
+    told = asked(plan_of("histogram", bins=20), [rows], tmp_path, surveyed)[0].found
+    assert isinstance(told, Histogram)
+    oracle, _ = np.histogram(rows.numbers[:, 0].astype(np.float64), bins=20, range=(0, 120))
+    assert told.numbers[0].counts == tuple(oracle) == (*[1.0] * 19, 2.0)
+
+
 @SECURE
 def test_counts_say_how_many_values_there_are(tmp_path: Path, secure: bool) -> None:
     (told,) = found(plan_of("counts"), tmp_path, secure)
