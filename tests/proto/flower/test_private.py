@@ -6,6 +6,7 @@ from, change `aimass.proto.flower.private` and `SERIES` in `installed`, and run 
 
 from __future__ import annotations
 
+import inspect
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -96,19 +97,29 @@ def test_the_older_servers_parameters_are_arrays_without_names() -> None:
     assert {name: array.numpy().tolist() for name, array in record.items()} == {"0": [1.0, 1.0], "1": 0.0}
 
 
-def test_the_older_server_adds_up_in_the_order_of_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_older_server_asks_all_at_once_and_adds_up_in_the_order_of_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
     from flwr.server import server
 
     unordered = [(SimpleNamespace(cid=str(number)), number) for number in (10, 2, 7)]
+    asked: list[Any] = []
+
+    def clients(client_instructions: Any, max_workers: Any, timeout: Any, group_id: Any) -> Any:
+        asked.append((max_workers, timeout, group_id))
+        return unordered, []
+
     for name in ("fit_clients", "evaluate_clients"):
-        assert callable(getattr(server, name))
-        monkeypatch.setattr(server, name, lambda *_, **__: (unordered, []))
-    private.order_legacy_replies()
+        parameters = inspect.signature(getattr(server, name)).parameters
+        assert list(parameters) == ["client_instructions", "max_workers", "timeout", "group_id"]
+        monkeypatch.setattr(server, name, clients)
+    expected: list[int] = []
+    private.order_legacy_replies(expected.append)
     for name in ("fit_clients", "evaluate_clients"):
-        results, failures = getattr(server, name)([], 1, None, 1)
+        results, failures = getattr(server, name)(range(3), max_workers=None, timeout=2.0, group_id=1)
         assert ([number for _, number in results], failures) == ([2, 7, 10], [])
+    assert asked == [(3, 2.0, 1)] * 2  # one thread for each node
+    assert expected == [3, 3]
 
 
 class TestNumPyClient:

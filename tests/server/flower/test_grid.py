@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -189,10 +188,9 @@ def test_an_exchange_is_of_one_kind_with_each_node_once(what: list[str], groups:
 def test_what_threads_send_together_is_one_exchange_of_the_round_that_they_name() -> None:
     memory = Memory()
     grid = grid_of(memory)
-    together = threading.Barrier(4)
+    grid.expect(4)
 
     def one(name: str) -> Any:
-        together.wait()
         message = grid.create_message(content(), "train", node_id_of(name), group_id="3", ttl=20.0)
         (reply,) = grid.send_and_receive([message])
         return reply.metadata.src_node_id
@@ -203,6 +201,16 @@ def test_what_threads_send_together_is_one_exchange_of_the_round_that_they_name(
     assert (asked.round, asked.partners, asked.timeout_s) == (3, FOUR, 20.0)
 
 
+def test_where_nobody_says_how_many_come_a_thread_waits_until_it_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aimass.server.flower.grid._QUIET_S", 0.01)
+    memory = Memory()
+    grid = grid_of(memory)
+    with ThreadPoolExecutor(1) as pool:
+        (reply,) = pool.submit(grid.send_and_receive, messages(["west"])).result()
+    assert reply.metadata.src_node_id == node_id_of("west")
+    assert memory.asked[0].partners == ("west",)
+
+
 def test_a_fault_comes_to_every_thread() -> None:
     memory = Memory()
 
@@ -210,10 +218,10 @@ def test_a_fault_comes_to_every_thread() -> None:
         raise BadInput("the run has ended", code="run.state")
 
     memory.ask = broken  # type: ignore[method-assign]
-    grid, together = grid_of(memory), threading.Barrier(2)
+    grid = grid_of(memory)
+    grid.expect(2)
 
     def one(name: str) -> str:
-        together.wait()
         with pytest.raises(BadInput) as caught:
             grid.send_and_receive(messages([name]))
         return caught.value.code

@@ -7,6 +7,7 @@ Loading it loads flwr, which belongs to the extra `aimass[flower]`. Its next ser
 # isort: off
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -186,9 +187,12 @@ def arrays_of(parameters: Any) -> ArrayRecord:
     return parameters_to_arrayrecord(parameters, keep_input=True)
 
 
-def order_legacy_replies() -> None:
-    """Let the older server add up replies in the order of node ids: its own is that of threads, and floats that are
-    added in another order do not come to the same model again."""
+def order_legacy_replies(expect: Callable[[int], None]) -> None:
+    """Let the older server ask all nodes of a round at once, and add up their replies in the order of node ids.
+
+    `expect` hears how many messages its threads will send. Its own order is that of threads, and floats that are added
+    in another order do not come to the same model again.
+    """
     from flwr.server import server  # noqa: PLC0415  (the older server alone needs it)
 
     for name in ("fit_clients", "evaluate_clients"):
@@ -196,8 +200,10 @@ def order_legacy_replies() -> None:
         if getattr(plain, "ordered", False):
             continue
 
-        def ordered(*args: Any, plain: Any = plain, **kwargs: Any) -> Any:
-            results, failures = plain(*args, **kwargs)
+        def ordered(client_instructions: Any, max_workers: Any, *args: Any, plain: Any = plain, **kwargs: Any) -> Any:
+            count = len(client_instructions)
+            expect(min(max_workers or count, count))
+            results, failures = plain(client_instructions, max_workers or max(count, 1), *args, **kwargs)
             return sorted(results, key=lambda each: int(each[0].cid)), failures
 
         ordered.ordered = True  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 Node ids are hashes of the partners' names. Messages that are sent in one call are one exchange, as long as they are of
 one kind and each for another node; exchanges are done one after the other. Flower's older server sends each message
-from a thread of its own: what comes close together from other threads than the app's own is one exchange too.
+from a thread of its own: as many as it says are one exchange, and else what comes close together.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ WEIGHT: Final = "num-examples"
 """The metric that a secure sum weighs by, and the one reply's name for the sum of weights."""
 
 _QUIET_S: Final = 0.1
+_PATIENCE_S: Final = 10.0
 _RAISED, _UNAVAILABLE, _NO_REPLY = 2, 5, 4  # flwr's ErrorCode
 _CODES: Final = {"step": _NO_REPLY, "flower": _RAISED, "run": _UNAVAILABLE}
 
@@ -58,7 +59,7 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
         self._lock = threading.Lock()
         self._arrived = threading.Condition()
         self._gathering: list[Sent] = []
-        self._leading = False
+        self._leading, self._expected = False, 0
         self._waiting: dict[str, Sent] = {}
         self._last_model = ""
 
@@ -77,6 +78,11 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
     ) -> Message:
         """A new message."""
         return Message(content, dst_node_id=dst_node_id, message_type=message_type, group_id=group_id, ttl=ttl)
+
+    def expect(self, count: int) -> None:
+        """So many messages will come from other threads than the app's own, each from one."""
+        with self._arrived:
+            self._expected = count
 
     def get_node_ids(self) -> list[int]:
         """Who takes part and is connected; while the app is replayed, who was then."""
@@ -162,9 +168,12 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
                 self._arrived.wait_for(lambda: all(each.number >= 0 or each.fault for each in sent))
             else:
                 self._leading = True
-                while self._arrived.wait(_QUIET_S):
-                    pass
+                known = self._expected > 0
+                while not known or len(self._gathering) < self._expected:
+                    if not self._arrived.wait(_PATIENCE_S if known else _QUIET_S):
+                        break  # a thread may have failed before it sent anything
                 batch, self._gathering, self._leading = self._gathering, [], False
+                self._expected = max(self._expected - len(batch), 0)
                 self._deliver_for_all(batch)
                 self._arrived.notify_all()
         for each in sent:

@@ -240,8 +240,8 @@ def run(begin: Begin, carrier: Carrier) -> str:
             code="flower.legacy",
             cure="Write it with @app.main() and a strategy of flwr.serverapp, or submit a plan without [secure].",
         )
-    private.order_legacy_replies()
     grid = DurableGrid(carrier, Replay(begin.state), begin.partners, private.described_run(run_id), secure=begin.secure)
+    private.order_legacy_replies(grid.expect)
     context = Context(run_id, private.SERVER_NODE, {}, RecordDict(), begin.config)
     _seed(begin.seed)
     app(grid, context)
