@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
 import numpy as np
 
 from aimass.proto import partition
@@ -143,9 +144,7 @@ def write_shards(
     for name, rows in zip(names, parts, strict=True):
         made.append(_write(folder, wanted, schema, name, table.take(rows), labels[rows]))
         progress(len(made), len(parts))
-    whole = Shards(
-        data_schema=schema.name, split=split, held_out=held_out, person=person, sources=digests, shards=tuple(made)
-    )
+    whole = msgspec.structs.replace(wanted, shards=tuple(made))
     write_file(folder / RECORD, canonical_json(whole), UNINTERRUPTED, "partition.record", 0o644)
     return whole
 
@@ -173,13 +172,7 @@ def manifest_of(folder: Path, partner: str) -> ShardManifest:
 
 def _held(folder: Path, wanted: Shards) -> Shards:
     held = load_shards(folder)
-    if (held.data_schema, held.split, held.held_out, held.person, held.sources) != (
-        wanted.data_schema,
-        wanted.split,
-        wanted.held_out,
-        wanted.person,
-        wanted.sources,
-    ):
+    if msgspec.structs.replace(held, shards=()) != wanted:
         raise Conflict(
             "other shards stand in this folder",
             code="partition.exists",

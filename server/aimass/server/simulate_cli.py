@@ -15,6 +15,8 @@ from aimass.proto.console import common, emit, say, table
 from aimass.proto.sharding import RULES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aimass.server.runs import Run
     from aimass.server.simulation.crew import Crew
     from aimass.server.simulation.folder import Committed, Folder
@@ -181,20 +183,15 @@ def _summary(folder: Folder, run: Run, seconds: float) -> dict[str, object]:
         "plan_file": str(folder.path / "plan.json"),
     }
     if evaluated:
-        first, last = evaluated[0], evaluated[-1]
-        best = [max, min]
-        figures["metrics"] = [
-            {
-                "metric": name,
-                "first": round(first.metrics.get(name, float("nan")), 4),
-                "last": round(value, 4),
-                "best": round(
-                    best[name == "loss"](step.metrics[name] for step in evaluated if name in step.metrics), 4
-                ),
-            }
-            for name, value in last.metrics.items()
-        ]
+        figures["metrics"] = [_course(name, evaluated) for name in evaluated[-1].metrics]
     return figures
+
+
+def _course(name: str, evaluated: Sequence[Committed]) -> dict[str, object]:
+    """A metric at the first, the last and the best evaluation that has it."""
+    values = [round(step.metrics[name], 4) for step in evaluated if name in step.metrics]
+    best = min(values) if name == "loss" else max(values)
+    return {"metric": name, "first": values[0], "last": values[-1], "best": best}
 
 
 def _surveys(folder: Folder) -> None:

@@ -24,11 +24,13 @@ from aimass.proto.sharding import Split, manifest_of
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
 from aimass.proto.tensors import Blob
+from aimass.server.flower.driver import driver as flower
 from aimass.server.simulate import simulate
 from aimass.server.simulation.begin import check_same, completed
 from aimass.server.simulation.crew import Alone, Processes
 from aimass.server.simulation.folder import Committed, Folder
 from aimass.server.simulation.partner import Asked, Made
+from aimass.server.simulation.shell import first
 from tests.support.simulations import begun, finished, heart_draft, shards_of
 
 PARTNERS = 8
@@ -278,6 +280,23 @@ def test_a_plan_that_these_partners_cannot_fill_is_refused(
         begun(tmp_path / "run", heart_draft(cohort=cohort), shards)
     assert refused.value.code == code
     assert not Folder(tmp_path / "run").begun
+
+
+def test_a_driver_that_waits_for_a_program_is_refused(
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening = dict.fromkeys(("statistics", "averaging"), flower)
+    monkeypatch.setattr("aimass.server.simulation.begin.InstalledDrivers", lambda: listening)
+    with pytest.raises(BadInput) as refused:
+        begun(tmp_path / "run", heart_draft(), shards)
+    assert refused.value.code == "simulation.driver"
+
+
+def test_partners_whose_keys_are_one_are_refused(tmp_path: Path) -> None:
+    plan = completed(heart_draft(), FileBlobs(tmp_path / "blobs"))
+    with pytest.raises(BadInput) as refused:
+        first("0" * 32, plan, {"p0001": "north", "p0002": "north"})
+    assert refused.value.code == "run.participant_key"
 
 
 def test_a_folder_goes_on_with_what_it_was_begun_with_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -16,7 +17,11 @@ from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.spark import Spark
 from tests.support.simulations import begun, finished, heart_draft, shards_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java"),
+]
 DRAFT = heart_draft(train='epochs = 2\noptimizer = "adam"\nkeep_optimizer = true', cohort="quorum = 4\nsample = 8")
 
 
