@@ -1,4 +1,4 @@
-"""Partners with two ranks, with little memory and with bfloat16 in one run: plain as in one process, and with own layers."""
+"""Partners with two ranks, little memory, bfloat16: in one run as in one process; own layers and models stay with them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ quorum = 3
 [[stages]]
 driver = "averaging"
 options = {{ rounds = 2 }}
+{last}
 """
+PERSONAL = '[[stages]]\ndriver = "personal"\noptions = { epochs = 3 }'
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         house.found(list(CHILDREN))
         for place, (name, child) in enumerate(CHILDREN.items()):
             pq.write_table(rows.slice(place * 200, 200), folder / f"{name}.parquet")
-            house.permit(name, "digits", locate("digits").digest)
+            house.permit(name, "digits", locate("digits").digest, ["accuracy"] if name == "west" else [])
             house.run(
                 "client", "data", "add", "digits", "--dir", name, "--schema", "digits/1", "--uri",
                 str(folder / f"{name}.parquet"), "--format", "parquet",
@@ -58,8 +60,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-def federated(house: House, train: str = "", secure: str = "") -> RunView:
-    (house.folder / "plan.toml").write_text(PLAN.format(train=train, secure=secure))
+def federated(house: House, train: str = "", secure: str = "", last: str = "") -> RunView:
+    (house.folder / "plan.toml").write_text(PLAN.format(train=train, secure=secure, last=last))
     with Federation.open(house.folder / "scientist") as federation:
         view = federation.submit(house.folder / "plan.toml").wait()
         assert view.summary.state == "finished", view.summary.reason
@@ -85,10 +87,10 @@ def test_partners_of_different_means_train_the_model_of_one_process_up_to_roundi
     assert len(levels) == 1  # two children are as confined as one
 
 
-def test_own_layers_stay_under_secure_sums_whatever_partners_compute_with(house: House) -> None:
+def test_own_layers_and_personal_models_stay_under_secure_sums_whatever_partners_compute_with(house: House) -> None:
     start = Blob(first_model(task, 3))
     view = federated(
-        house, 'keep_local = ["output.*"]\nmixed_precision = true', "[secure]\nmax_weight = 200\nclip = 1.0"
+        house, 'keep_local = ["output.*"]\nmixed_precision = true', "[secure]\nmax_weight = 200\nclip = 1.0", PERSONAL
     )
     model = Blob((house.folder / "model.safetensors").read_bytes())
     for name in start.layout.by_name:
@@ -101,3 +103,20 @@ def test_own_layers_stay_under_secure_sums_whatever_partners_compute_with(house:
             line for line in house.run("client", "journal", "--dir", partner) if line["run_id"] == view.summary.run_id
         ]
         assert [line["tensors"] for line in lines if line["kind"] == "train"] == [len(start.layout.by_name) - 2] * 2
+    before, after = view.steps[-2:]
+    assert [before.purpose, after.purpose] == ["before", "personal"]
+    assert before.metrics["accuracy"].mean < after.metrics["accuracy"].mean
+    assert set(after.metrics["accuracy"].by_partner) == {"west"}  # whose policy releases it
+    for partner in CHILDREN:
+        (mine,) = house.run("client", "model", "list", "--dir", partner)
+        assert (mine["run_id"], mine["base"]) == (view.summary.run_id, view.summary.model)
+        assert set(mine["before"]) == set(mine["after"]) == {"accuracy", "loss"}
+        house.run("client", "model", "export", "last", "mine.safetensors", "--dir", partner)
+        exported = (house.folder / "mine.safetensors").read_bytes()
+        tuned = Blob(exported)
+        assert tuned.digest == mine["digest"]
+        assert (tuned.numpy("output.weight") != start.numpy("output.weight")).any()
+        last = house.run("client", "journal", "--dir", partner)[-1]
+        assert (last["kind"], last["tensors"], last["metrics"]) == ("evaluate:personal", 0, ["accuracy", "loss"])
+        assert last["figures"] == (["accuracy"] if partner == "west" else [])
+        assert not [path for path in (house.folder / "server").rglob("*") if mine["digest"] in path.name]

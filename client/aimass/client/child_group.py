@@ -18,6 +18,7 @@ from aimass.client.flower_source import AppSource
 from aimass.client.worker_protocol import Opened, Order
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
+from aimass.proto.personal import PERSONAL
 from aimass.proto.step import StepKind
 from aimass.proto.task import TaskSource
 
@@ -44,7 +45,7 @@ class ChildGroup:
 
     async def work(self, order: Order, inputs: Sequence[Path], state: Path, max_bytes: int) -> Made:
         """As `Child.work`; where one fails the others, who wait for it, are ended."""
-        together = order.kind is StepKind.TRAIN and order.privacy is None
+        together = order.privacy is None and (order.kind is StepKind.TRAIN or order.purpose == PERSONAL)
         ranks = self._ranks if together else self._ranks[:1]
         try:
             async with asyncio.TaskGroup() as group:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aimass.client import budget_cli, ledger_cli, membership_cli, runs_cli, shards_cli
+from aimass.client import budget_cli, ledger_cli, membership_cli, personal_cli, runs_cli, shards_cli
 from aimass.proto.apps_cli import add_app_commands
 from aimass.proto.console import Handler, common, group
 
@@ -22,6 +22,7 @@ _EXAMPLE = """examples:
   aimass client data add heart --dir north --schema heart/1 --uri /data/heart.parquet --format parquet
   aimass client start --dir north
   aimass client pending --dir north
+  aimass client model export last mine.safetensors --dir north
   aimass client app install ./quickstart --dir north
   aimass client data add rows --dir north --schema quickstart/1 --format files --uri /data/rows
 """
@@ -58,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     withdraw.add_argument("--all", action="store_true", help="every run, and take part in no other until `return`")
     _command(commands, "return", "take part again after `withdraw --all`", runs_cli.come_back)
     _command(commands, "journal", "every release, its chain verified", runs_cli.journal)
+    model = commands.add_parser("model", help="personal models, which never left").add_subparsers(required=True)
+    _command(model, "list", "what is kept here, with its measures before and after", personal_cli.model_list)
+    export = _command(model, "export", "write one as a safetensors file", personal_cli.model_export)
+    export.add_argument("run", help="its run's id, the first digits of it, or `last`")
+    export.add_argument("path", type=Path, help="file to write")
     _budget(commands)
     policy = commands.add_parser("policy", help="show the policy, or check a plan against it").add_subparsers(
         required=True

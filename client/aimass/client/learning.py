@@ -15,6 +15,7 @@ from aimass.client.private_terms import ANALYSES, contribution_events
 from aimass.privacy.dp.events import MOST_TIMES, Terms, Unit
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
+from aimass.proto.personal import PERSONAL
 from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings, planned_rounds
 from aimass.proto.surveys import SURVEYS
 from aimass.proto.values import Value
@@ -58,11 +59,13 @@ def learning(plan: Plan, policy: Policy, participants: int, figure: Figure | Non
 
 
 def _own(found: Learning, plan: Plan) -> Learning:
-    """With the layers that never leave."""
-    if not plan.train.keep_local:
-        return found
-    kept = f"its own layers ({', '.join(plan.train.keep_local)}), which never leave"
-    return msgspec.structs.replace(found, could_not_learn=(*found.could_not_learn, kept))
+    """With the layers and the model that never leave."""
+    kept = []
+    if plan.train.keep_local:
+        kept.append(f"its own layers ({', '.join(plan.train.keep_local)}), which never leave")
+    if any(stage.driver == PERSONAL for stage in plan.stages):
+        kept.append("the model that is tuned on its rows in the end, which never leaves; its measures do, as all do")
+    return msgspec.structs.replace(found, could_not_learn=(*found.could_not_learn, *kept))
 
 
 def _seen(plan: Plan, policy: Policy, participants: int) -> Learning:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
 from aimass.privacy.dp.events import Unit
 from aimass.proto.names import Digest, Name, SchemaName
+from aimass.proto.personal import trainings
 from aimass.proto.plan import Plan, SecureSettings, TrainSettings, planned_rounds
 from aimass.proto.values import Value, decode_toml
 
@@ -217,7 +219,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         *_privacy(policy, plan),
         *_noise(bounds, plan),
         _most("rounds", planned_rounds(plan), bounds.rounds),
-        *(_training(bounds, plan.train) if code.kind == "task" else _app(plan)),
+        *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan)),
         Rule("cohort", str(participants), f"from {policy.smallest_cohort}", participants >= policy.smallest_cohort),
         Rule(
             "quorum",
@@ -241,17 +243,15 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
     )
 
 
-def _training(bounds: Bounds, train: TrainSettings) -> tuple[Rule, ...]:
-    """How a task is trained: the plan says it, and the daemon's own trainer does it."""
-    batch = Rule(
-        "batch_size", str(train.batch_size), f"from {bounds.smallest_batch}", train.batch_size >= bounds.smallest_batch
-    )
+def _training(bounds: Bounds, trained: Sequence[TrainSettings]) -> tuple[Rule, ...]:
+    """How a task is trained, in rounds and for a personal model: the plan says it, the daemon's own trainer does it."""
+    batch = min(train.batch_size for train in trained)
     return (
-        _most("epochs", train.epochs or 0, bounds.epochs),
-        _most("steps", train.steps or 0, bounds.steps),
-        batch,
-        _most("learning_rate", train.learning_rate, bounds.learning_rate),
-        _most("proximal_mu", train.proximal_mu, bounds.proximal_mu),
+        _most("epochs", max(train.epochs or 0 for train in trained), bounds.epochs),
+        _most("steps", max(train.steps or 0 for train in trained), bounds.steps),
+        Rule("batch_size", str(batch), f"from {bounds.smallest_batch}", batch >= bounds.smallest_batch),
+        _most("learning_rate", max(train.learning_rate for train in trained), bounds.learning_rate),
+        _most("proximal_mu", max(train.proximal_mu for train in trained), bounds.proximal_mu),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aimass.client import fednova, scaffold, trainer
 from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
+from aimass.client.fine_tuning import fine_tuned
 from aimass.client.own_layers import personal
 from aimass.client.shards import Shard
 from aimass.client.surveys import surveyed, surveyed_privately
@@ -15,6 +16,7 @@ from aimass.client.worker_protocol import Order
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput
+from aimass.proto.personal import PERSONAL
 from aimass.proto.step import StepKind
 from aimass.proto.surveys import Survey
 from aimass.proto.task import Task
@@ -27,11 +29,13 @@ __all__ = ["Done", "Trainee"]
 
 
 class Done(NamedTuple):
-    """The contribution, the new local state, and how many private steps were done: none without privacy."""
+    """The contribution, the new local state, how many private steps were done (none without privacy), and the personal
+    model where one was made."""
 
     contribution: Contribution
     state: bytes
     private_steps: int = 0
+    personal: bytes = b""
 
 
 class Trainee:
@@ -54,6 +58,11 @@ class Trainee:
                 return Done(*self._trained(order, shard, (model, *inputs[1:]), state))
             case StepKind.EVALUATE if privacy is not None and privacy.metrics is not None:
                 return Done(self._privately().evaluate(shard, model, privacy.metrics), state, 1)
+            case StepKind.EVALUATE if order.purpose == PERSONAL:
+                seed = bytes.fromhex(order.seed)
+                tuned = fine_tuned(self._task, shard, model, seed, order.train, self._capacity)
+                measured = trainer.evaluate(self._task, shard, tuned, order.evaluate, self._capacity)
+                return Done(measured, state, personal=bytes(tuned.data))
             case StepKind.EVALUATE:
                 return Done(trainer.evaluate(self._task, shard, model, order.evaluate, self._capacity), state)
             case _ if order.survey is not None:

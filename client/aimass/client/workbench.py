@@ -18,17 +18,20 @@ from aimass.client.flower_source import AppSource, app_seed, app_source
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
+from aimass.client.personal_models import PersonalModels
 from aimass.client.policy import Policy
 from aimass.client.private_terms import trained_elements, units_of
 from aimass.client.release import Facts, Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.clock import Clock, Stopwatch
+from aimass.proto.contribution import decode_contribution
 from aimass.proto.errors import DeadlinePassed, Refused, WrongState
 from aimass.proto.grpc_env import grpc
 from aimass.proto.hashing import file_digest
 from aimass.proto.logs import about
 from aimass.proto.manifest import ShardManifest
+from aimass.proto.personal import PERSONAL
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import map_file
@@ -196,6 +199,8 @@ class Workbench:
         step_log.info("%s", watch)
         if released.lost:
             step_log.warning("beyond the lanes that the plan has: %s", "; ".join(released.lost))
+        if step.kind is StepKind.EVALUATE and step.purpose:
+            await asyncio.to_thread(self._keep_personal, plan, step, made, layout)
         keeps = step.kind is StepKind.TRAIN or plan.task.kind == "app"
         state = bytes(made.state) if keeps else b""
         return Product(released, state, debit, made.private_steps)
@@ -213,6 +218,14 @@ class Workbench:
             about(log, self._run_id, step.index, code="session.local_state").warning("%s", sentence)
         wanted = kept and plan.keeps_state and step.kind is StepKind.TRAIN
         return wanted and not self._folder.local_state.stat().st_size
+
+    def _keep_personal(self, plan: Plan, step: Step, made: Made, layout: Layout) -> None:
+        """What a personal stage measures and makes stays in this partner's folder, whatever of it may leave."""
+        models = PersonalModels(self._partner.folder, self._partner.durability)
+        metrics = decode_contribution(Blob(made.contribution)).metrics
+        models.measured(self._run_id, plan, step, metrics, self._clock.now())
+        if step.purpose == PERSONAL:
+            models.keep(self._run_id, made.state, layout)
 
     async def _fetched(self, digest: str) -> Path:
         """Where an input of a step stands here, fetched where it does not yet."""

@@ -126,7 +126,7 @@ def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened
         done = trainee.do(order, shard, inputs, state)
         if capacity.ranks.rank:
             return [], [], 0  # the first rank speaks for all
-        return done.contribution.parts(), [done.state], done.private_steps
+        return done.contribution.parts(), [done.personal or done.state], done.private_steps
 
     return _worker(do), opened
 

@@ -13,6 +13,7 @@ import msgspec
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.methods import Method
+from aimass.proto.personal import PERSONAL, trainings
 from aimass.proto.plan import EvaluateSettings, Plan, PrivacySettings, TrainSettings
 from aimass.proto.rng import stream_seed
 from aimass.proto.step import Step, StepKind
@@ -99,7 +100,7 @@ def order_of(plan: Plan, step: Step, participant: str) -> Order:
         kind=step.kind,
         purpose=step.purpose,
         seed=seed.hex(),
-        train=plan.train,
+        train=trainings(plan)[-1] if step.purpose == PERSONAL else plan.train,
         evaluate=plan.evaluate,
         privacy=plan.privacy,
         survey=survey_in(plan, step),

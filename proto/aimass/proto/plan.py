@@ -20,6 +20,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema
 from aimass.proto.methods import Method, check_method, method_of
 from aimass.proto.names import Digest, Name, SchemaName
+from aimass.proto.personal import BEFORE, PERSONAL, check_personal
 from aimass.proto.plan_settings import (
     AdaptiveClip,
     AnalysisNoise,
@@ -202,6 +203,7 @@ def _check_privacy(plan: Plan | PlanDraft) -> None:
     A kept optimiser is welcome: its moments are made from noised gradients alone, and cost nothing more.
     """
     _check_distributed(plan)
+    check_personal(plan)
     privacy, train = plan.privacy, plan.train
     if privacy is None:
         return
@@ -248,11 +250,14 @@ def planned_rounds(plan: Plan | PlanDraft) -> float:
 def planned_steps(plan: Plan | PlanDraft, kind: StepKind, purpose: str) -> float:
     """How many steps of one kind and purpose the plan can lead to: a partner does no more.
 
-    Training once a round; evaluation after every so many rounds and after the last of a stage; an analysis as often as
+    Training once a round; evaluation after every so many rounds and after the last of a stage, and twice for personal
+    models; an analysis as often as
     the stages of its name say.
     """
     if kind is StepKind.TRAIN:
         return planned_rounds(plan)
+    if kind is StepKind.EVALUATE and purpose:
+        return sum(stage.driver == PERSONAL for stage in plan.stages) if purpose in (BEFORE, PERSONAL) else 0
     if kind is StepKind.EVALUATE:
         return sum(_evaluations(_rounds(stage, without=0), plan.evaluate.every) for stage in plan.stages)
     return sum(analyses_of(stage) for stage in plan.stages if stage.driver == purpose)

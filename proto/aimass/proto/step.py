@@ -38,7 +38,8 @@ class Step(Value, frozen=True):
     """One exchange with a cohort.
 
     `index` counts the steps of a run from 0 and orders the transcript. `round` is the driver's own count and names
-    the random stream. `purpose` is the analysis's name for ANALYSE and QUERY and empty otherwise. `inputs` are the
+    the random stream. `purpose` is the analysis's name for ANALYSE and QUERY, what is
+    measured in an EVALUATE step that is not of the model that a round made, and empty otherwise. `inputs` are the
     digests of the blobs that every participant gets (the model first); `addressed` replaces them for single partners.
     With `wanted` the step closes as soon as so many of those that are asked have answered; 0 waits for all of them.
     At the deadline a step without its quorum waits `grace_s` longer. `carried` are partners that are not asked because
@@ -78,8 +79,10 @@ class Step(Value, frozen=True):
             raise ValueError("`addressed` names somebody who does not take part")
         if not self.required and self.reduce is Reduce.SUM and self.kind in (StepKind.TRAIN, StepKind.EVALUATE):
             raise ValueError("a sum of training or evaluation is always `required`")
-        if bool(self.purpose) != (self.kind in (StepKind.ANALYSE, StepKind.QUERY)):
-            raise ValueError("`purpose` belongs to analyses and queries, and to them alone")
+        if self.kind in (StepKind.ANALYSE, StepKind.QUERY) and not self.purpose:
+            raise ValueError("analyses and queries have a `purpose`")
+        if self.kind is StepKind.TRAIN and self.purpose:
+            raise ValueError("training has no `purpose`")
 
     def inputs_of(self, partner: str) -> tuple[str, ...]:
         """Digests of the blobs that `partner` works on."""

@@ -132,8 +132,9 @@ def run_view(
 
 
 def evaluation_of(row: ModelRow, stored: Sequence[StepView]) -> StepView | None:
-    """The evaluation that followed a committed model."""
-    after = (step for step in stored if step.kind is StepKind.EVALUATE and step.index > row.step)
+    """The evaluation that followed a committed model; not that of a personal stage, which measures other models."""
+    own = (step for step in stored if step.kind is StepKind.EVALUATE and not step.purpose)
+    after = (step for step in own if step.index > row.step)
     return next((step for step in after if step.round == row.round), None)
 
 

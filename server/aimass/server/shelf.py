@@ -45,7 +45,7 @@ class Shelf:
                 self._newest = sorted([*self._newest, (row.step, row.digest)], reverse=True)[: max(self.last, 1)]
                 if self.plan.early_stop is not None:
                     self._unmeasured.setdefault(row.round, {})[row.step] = row.digest
-        self._measure([step for step in steps if step.kind is StepKind.EVALUATE])
+        self._measure([step for step in steps if step.kind is StepKind.EVALUATE and not step.purpose])
         self.settled = max(self.settled, settled)
         self._known = {step for step in self._known if step >= self.settled}
 

@@ -34,11 +34,12 @@ the order of the participants' keys."""
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Metrics of one evaluation: over all, and each participant's own."""
+    """Metrics of one evaluation: over all, and each participant's own. A `purpose` is that of a personal stage."""
 
     round: int
     metrics: dict[str, Metric]
     figures: dict[str, dict[str, float]]
+    purpose: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,6 +98,6 @@ def simulate(
                 index = step.index + 1
                 if step.kind is StepKind.EVALUATE:
                     figures = {shard.participant: dict(item.figures) for shard, item in zip(chosen, made, strict=True)}
-                    evaluations.append(Evaluated(step.round, dict(result.metrics), figures))
+                    evaluations.append(Evaluated(step.round, dict(result.metrics), figures, step.purpose))
         model = proposed.model
     return Simulated(model, tuple(evaluations))

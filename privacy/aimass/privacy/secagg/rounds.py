@@ -59,7 +59,7 @@ def purpose_of(plan: Plan, step: Step) -> str:
     An analysis is named with the digest of its options, so another analysis of the same name is another purpose.
     """
     if step.kind in (StepKind.TRAIN, StepKind.EVALUATE):
-        return str(step.kind)
+        return f"{step.kind}:{step.purpose}".rstrip(":")
     stages = [stage for stage in plan.stages if stage.driver == step.purpose]
     about = canonical_json({"kind": step.kind, "purpose": step.purpose, "stages": stages})
     return f"analyse:{hashlib.sha256(about).hexdigest()}"
