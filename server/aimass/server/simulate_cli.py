@@ -169,7 +169,7 @@ def _summary(folder: Folder, run: Run, seconds: float) -> dict[str, object]:
     from aimass.proto.step import StepKind
 
     told = list(folder.committed())
-    evaluated = [step for step in told if step.kind is StepKind.EVALUATE and step.metrics and not step.purpose]
+    evaluated = [step for step in told if step.kind is StepKind.EVALUATE and step.metrics]
     figures: dict[str, object] = {
         "state": run.state,
         "reason": run.reason,
