@@ -252,3 +252,20 @@ def test_analyses_are_said_to_be_seen_where_they_leave_and_what_is_kept_of_them(
     asked = msgspec.structs.replace(plan(None), data_schema="heart/1", stages=stages)
     assert "histogram" not in said(learning(asked, guarded, 10))
     assert "histogram" not in said(learning(asked, msgspec.structs.replace(POLICY, release=Release()), 10))
+
+
+@pytest.mark.parametrize(
+    ("driver", "alone", "summed"),
+    [
+        ("fednova", "how many local steps it did in a round", "how many local steps all did, in the sum"),
+        ("scaffold", "of the control variate its change", "of the control variate the sum of their changes"),
+    ],
+)
+def test_of_another_method_it_says_what_is_sent_beside_the_update(driver: str, alone: str, summed: str) -> None:
+    weight = "one" if driver == "scaffold" else "rows"
+    for secure, wanted in ((None, alone), (SecureSettings(min_cohort=4), summed)):
+        stages = (Stage(driver=driver, options={"rounds": 2}),)
+        found = said(learning(msgspec.structs.replace(plan(secure, weight), stages=stages), POLICY, 10))
+        assert wanted in found
+        assert ("whether this partner has lost what it keeps" in found) == (driver == "scaffold")
+        assert wanted not in said(learning(plan(secure), POLICY, 10))

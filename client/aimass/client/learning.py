@@ -54,8 +54,22 @@ class Learning(Value, frozen=True):
 
 def learning(plan: Plan, policy: Policy, participants: int, figure: Figure | None = None) -> Learning:
     """For a run to which so many partners are invited; `figure` is what its private training costs as a whole."""
-    found = _own(_seen(plan, policy, participants), plan)
+    found = _own(_by_method(_seen(plan, policy, participants), plan), plan)
     return found if plan.privacy is None else _noised(found, plan.privacy, figure)
+
+
+def _by_method(found: Learning, plan: Plan) -> Learning:
+    """With what a method sends beside updates, and what is said of a state that was lost."""
+    told = []
+    if plan.method == "fednova":
+        alone = "how many local steps it did in a round: where the plan counts epochs, its rows by that"
+        told.append("how many local steps all did, in the sum" if plan.secure else alone)
+    if plan.method == "scaffold":
+        whose = "the sum of their changes" if plan.secure else "its change"
+        told.append(f"of the control variate {whose}, which is about the mean gradient of a round")
+    if plan.keeps_state:
+        told.append("whether this partner has lost what it keeps from round to round")
+    return msgspec.structs.replace(found, could_learn=(*found.could_learn, *told))
 
 
 def _own(found: Learning, plan: Plan) -> Learning:
