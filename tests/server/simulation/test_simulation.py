@@ -39,6 +39,19 @@ ADAM = 'steps = 2\noptimizer = "adam"\nkeep_optimizer = true'
 SECURE = "[secure]\nmin_cohort = 3\nmax_weight = 200\ncolluders = 0.0\n"
 
 
+def by(driver: str, draft: PlanDraft) -> PlanDraft:
+    """The same, trained by another driver."""
+    stages = [
+        msgspec.structs.replace(stage, driver=driver) if stage.driver == "averaging" else stage
+        for stage in draft.stages
+    ]
+    return msgspec.structs.replace(draft, stages=tuple(stages))
+
+
+SCAFFOLD = by("scaffold", heart_draft(train='steps = 2\nweight = "one"', cohort=SAMPLED))
+FEDNOVA = by("fednova", heart_draft(train="epochs = 1"))
+
+
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split = Split(rule="dirichlet", argument="1.0", partners=PARTNERS, seed=2, smallest=10)
@@ -54,7 +67,9 @@ def opened(shards: Path) -> list[Shard]:
 
 
 @pytest.mark.parametrize(
-    "draft", [heart_draft(), heart_draft(cohort=SAMPLED), heart_draft(train=ADAM)], ids=["all", "sampled", "adam"]
+    "draft",
+    [heart_draft(), heart_draft(cohort=SAMPLED), heart_draft(train=ADAM), SCAFFOLD, FEDNOVA],
+    ids=["all", "sampled", "adam", "scaffold", "fednova"],
 )
 def test_it_ends_in_the_bits_of_the_plain_loop_in_memory(tmp_path: Path, shards: Path, draft: PlanDraft) -> None:
     folder = begun(tmp_path / "run", draft, shards)
@@ -113,8 +128,10 @@ class _CutCrew:
         pass
 
 
-def test_wherever_it_is_cut_it_goes_on_to_the_same_bits_and_tells_each_step_once(tmp_path: Path, shards: Path) -> None:
-    draft = heart_draft(train=ADAM, cohort=SAMPLED)
+@pytest.mark.parametrize("draft", [heart_draft(train=ADAM, cohort=SAMPLED), SCAFFOLD], ids=["adam", "scaffold"])
+def test_wherever_it_is_cut_it_goes_on_to_the_same_bits_and_tells_each_step_once(
+    tmp_path: Path, shards: Path, draft: PlanDraft
+) -> None:
     whole = begun(tmp_path / "whole", draft, shards)
     model = finished(whole).model
     folder = begun(tmp_path / "cut", draft, shards)
