@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,11 +12,15 @@ import torch
 from aimass.client import fednova, scaffold, trainer
 from aimass.client.capacity import Capacity
 from aimass.client.local_state import pack_state, unpack_state
+from aimass.client.run_folder import RunFolder, lacking
+from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput
 from aimass.proto.methods import training_groups
 from aimass.proto.plan import TrainSettings
 from aimass.proto.rows import Batch
+from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy, encode_torch
+from tests.proto.test_methods import planned
 from tests.support.convex import Logistic, Model, logistic, partners
 
 TRAIN = TrainSettings(batch_size=8, learning_rate=0.1, steps=4, weight="one")
@@ -115,3 +121,20 @@ def test_one_row_is_enough() -> None:
     shard = type(SHARD)("one", one, one.take(slice(0, 0)))
     made, _ = scaffold.train(logistic, shard, [START], b"", bytes(32), TRAIN)
     assert np.isfinite(made.groups["control"].tensors["bias"]).all()
+
+
+def test_a_person_is_told_what_is_lost_and_only_of_what_should_be_there(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, UNINTERRUPTED)
+    step = Step(
+        index=3, kind=StepKind.TRAIN, round=2, participants=("p0",), inputs=("0" * 64,), quorum=1, deadline_s=9.0
+    )
+    keeps = {"scaffold": planned("scaffold"), "optimiser": planned("averaging", keep_optimizer=True)}
+    for what, plan in keeps.items():
+        assert not list(lacking(folder, plan, step, kept=False))
+        assert not list(lacking(folder, plan, msgspec.structs.replace(step, kind=StepKind.EVALUATE), kept=True))
+        (told,) = lacking(folder, plan, step, kept=True)
+        assert "lost" in told
+        assert ("control variate" if what == "scaffold" else "optimiser") in told
+    assert not list(lacking(folder, planned("averaging"), step, kept=True))
+    folder.local_state.write_bytes(pack_state({"control": {"w": torch.zeros(2)}}))
+    assert not list(lacking(folder, keeps["scaffold"], step, kept=True))

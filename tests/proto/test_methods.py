@@ -58,6 +58,7 @@ def planned(*drivers: str, **changes: Any) -> Plan:
         (("fednova",), {"optimizer": "adam"}, "sgd"),
         (("fednova",), {"momentum": 0.9, "proximal_mu": 0.1}, "no formula"),
         (("fednova",), {"proximal_mu": 10.0}, "below 1"),
+        (("fednova",), {"proximal_mu": 0.1, "gradient_clip": 1.0}, "gradient_clip"),
         (("fednova",), {"privacy": PRIVACY}, "DP-SGD"),
         (("fednova",), {"secure": ROBUST, "cohort": Cohort(quorum=9)}, "secure.rule"),
     ],

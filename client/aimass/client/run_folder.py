@@ -138,7 +138,10 @@ def lacking(folder: RunFolder, plan: Plan, step: Step, *, kept: bool = False) ->
         yield "what was kept between the steps cannot be read: it is dropped, and the step begins without it"
     if plan.task.kind == "app" and step.round > 1 and not folder.local_state.stat().st_size:
         yield "no state of the app is kept here: this partner is new to the run, or it was lost. It begins without"
-    if plan.method == "scaffold" and kept and step.kind is StepKind.TRAIN and not folder.local_state.stat().st_size:
+    lost = kept and step.kind is StepKind.TRAIN and not folder.local_state.stat().st_size
+    if lost and plan.train.keep_optimizer:
+        yield "the optimiser's moments that were kept here are lost: it starts anew"
+    if lost and plan.method == "scaffold":
         yield (
             "the control variate that was kept here is lost: it starts from zero, while the server's keeps what this "
             "partner told it before"

@@ -135,5 +135,7 @@ def _check_scaffold(stages: int, train: TrainSettings) -> None:
 def _check_fednova(train: TrainSettings) -> None:
     if train.momentum and train.proximal_mu:
         raise ValueError("`fednova` goes with `momentum` or with `proximal_mu`: for both there is no formula")
+    if train.gradient_clip is not None and train.proximal_mu:
+        raise ValueError("`fednova` with `proximal_mu` goes without `gradient_clip`, which would clip its pull as well")
     if train.learning_rate * train.proximal_mu >= 1:
         raise ValueError("`fednova` needs `learning_rate` times `proximal_mu` below 1: steps would swing")
