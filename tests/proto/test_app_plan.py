@@ -11,6 +11,7 @@ import pytest
 from aimass.proto.app_config import parse_config
 from aimass.proto.app_plan import AppDraft, app_plan, read_app_draft
 from aimass.proto.apps import App, read_app, run_config
+from aimass.proto.commands import main
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import (
     Cohort,
@@ -137,3 +138,22 @@ def test_a_file_of_values_is_read_as_flower_reads_it(tmp_path: Path) -> None:
 def test_values_that_are_none_are_told(texts: list[str]) -> None:
     with pytest.raises(BadInput, match="--run-config cannot be read"):
         parse_config(texts, "--run-config")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "name a plan, or an app"),
+        (["plan.toml", "--run-config", "a=1"], "go with an app"),
+        (["plan.toml", "--rounds", "2"], "go with an app"),
+        (["--flower", "APP", "--run-config", "a"], "--run-config cannot be read"),
+        (["absent.toml", "--flower", "APP"], "no such file"),
+    ],
+)
+def test_a_submission_that_names_neither_plan_nor_app_is_told_what_to_type(
+    tmp_path: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "app")
+    typed = [str(tmp_path / "app") if each == "APP" else each for each in arguments]
+    assert main(["run", "submit", *typed, "--as", str(tmp_path)]) != 0
+    assert told in capsys.readouterr().err
