@@ -19,7 +19,7 @@ from aimass.proto.app_plan import AppDraft
 from aimass.proto.apps import read_app
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Cohort, SecureSettings
-from tests.support.flower_house import APPS, COHORT, NODES, SEED, final, run_app, said, submit_app
+from tests.support.flower_house import APPS, COHORT, NODES, SEED, final, left_alone, run_app, said, submit_app
 
 pytest.importorskip("flwr")
 ROOT = Path(__file__).parents[2]
@@ -282,8 +282,4 @@ def test_nothing_is_left_running(house: House) -> None:
     """A worker ends with its run."""
     with Federation.open(house.folder / "scientist") as federation:
         assert not [run for run in federation.runs() if not run.state.final]
-    assert children_of(house.pid("server")) == []
-
-
-def children_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    left_alone(house.pid("server"))

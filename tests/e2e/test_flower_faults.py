@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +13,7 @@ from aimass.proto.app_plan import AppDraft
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import SecureSettings
 from aimass.proto.views import RunView
-from tests.support.flower_house import COHORT, NODES, final, log_of, run_app
+from tests.support.flower_house import COHORT, NODES, final, left_alone, log_of, run_app
 
 pytest.importorskip("flwr")
 DRAFT = AppDraft(data_schema="numbers/1", cohort=replace(COHORT, quorum=3, step_deadline_s=30.0))
@@ -64,7 +62,7 @@ def test_an_app_that_hangs_is_ended_at_the_deadline(house: House) -> None:
     view = run_app(house, "unruly", draft, fault="hang", num_server_rounds=1)
     check(house, view, 1.0)
     assert slots(view)[0] in ("late", "failed")
-    alone(house.pid("second"))
+    left_alone(house.pid("second"))
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -85,7 +83,7 @@ def test_a_process_that_an_app_starts_is_forbidden_or_ends_with_it(house: House)
     view = run_app(house, "unruly", DRAFT, fault="fork", num_server_rounds=1)
     check(house, view, 1.0)
     assert slots(view)[0] in ("counted", "failed")
-    alone(house.pid("second"))
+    left_alone(house.pid("second"))
 
 
 def test_two_array_records_are_for_the_strategy_and_under_secure_sums_for_nobody(house: House) -> None:
@@ -117,17 +115,3 @@ def test_a_server_half_that_raises_at_once_is_refused_at_submission(house: House
         run_app(house, "unruly", DRAFT, fault="probe")
     assert "server_app.py" in str(caught.value)
     assert "fails by itself" not in str(caught.value)
-
-
-def alone(pid: int) -> None:
-    """Wait until a daemon whose runs are over has no process left below it."""
-    end = time.monotonic() + 20.0
-    while descendants(pid):
-        assert time.monotonic() < end, descendants(pid)
-        time.sleep(0.1)
-
-
-def descendants(pid: int) -> list[int]:
-    """Processes below one, at any depth."""
-    below = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return below + [each for child in below for each in descendants(child)]

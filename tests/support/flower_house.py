@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,19 @@ from aimass.proto.plan import Cohort
 from aimass.proto.tensors import Array, Blob
 from aimass.proto.views import RunView
 
-__all__ = ["APPS", "COHORT", "NODES", "SEED", "final", "open_nodes", "run_app", "said", "submit_app"]
+__all__ = [
+    "APPS",
+    "COHORT",
+    "NODES",
+    "SEED",
+    "VALUES",
+    "final",
+    "left_alone",
+    "open_nodes",
+    "run_app",
+    "said",
+    "submit_app",
+]
 
 APPS: Final = Path(__file__).parent.parent / "flower_apps"
 NODES: Final = ("first", "fourth", "second", "third")
@@ -78,3 +91,20 @@ def log_of(house: House, view: RunView) -> str:
 def said(house: House, view: RunView) -> list[Any]:
     """What the ServerApp of a run shows, each as it printed it."""
     return [json.loads(line.partition("SHOW ")[2]) for line in log_of(house, view).splitlines() if "SHOW " in line]
+
+
+def left_alone(pid: int) -> None:
+    """Wait until a process has none below it: what it started for its runs has ended with them."""
+    end = time.monotonic() + 20.0
+    while below := _below(pid):
+        assert time.monotonic() < end, below
+        time.sleep(0.05)
+
+
+def _below(pid: int) -> list[int]:
+    """Processes below one, at any depth; one that ends meanwhile has none."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return children + [each for child in children for each in _below(child)]
