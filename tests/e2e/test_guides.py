@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aimass.proto.app_plan import app_plan, read_app_draft
+from aimass.proto.apps import read_app
 from aimass.proto.tensors import Blob
 from tests.support.flower_house import APPS
 from tests.support.guides import Machines, blocks_of
@@ -94,3 +96,10 @@ def test_a_guides_plan_is_the_one_that_a_new_task_brings(tmp_path: Path) -> None
     plan = (write_task("ward", tmp_path) / "plan.toml").read_text()
     shown = (DOCS / "scientist.md").read_text().partition("```toml\n")[2].partition("```")[0]
     assert plan.partition("\n")[2] == shown
+
+
+def test_what_stands_beside_an_app_in_the_page_for_flowers_users_makes_a_plan() -> None:
+    shown = (DOCS / "coming-from-flower.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    plan, _ = app_plan(read_app(APPS / "quickstart"), read_app_draft(shown, "the page"), {"lr": 0.2})
+    assert plan.secure is not None
+    assert (plan.name, plan.stages[0].options) == ("quickstart-secure", {"rounds": 5, "config.lr": 0.2})
