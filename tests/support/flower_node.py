@@ -13,7 +13,7 @@ from aimass.proto.flower import records
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.tensors import Blob
 
-__all__ = ["app_folder", "arrays", "asked", "flower_app", "message_blobs", "order_for"]
+__all__ = ["app_folder", "arrays", "asked", "blobs", "decoded", "flower_app", "message_blobs", "order_for"]
 
 
 def app_folder(folder: Path, code: str, module: str = "client_app") -> Path:
