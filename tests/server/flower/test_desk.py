@@ -68,6 +68,7 @@ def test_a_strategy_comes_to_the_result_that_flwr_alone_comes_to(tmp_path: Path,
             run_id = await apps.submit(app_of(tmp_path, FEDAVG, config={"strategy": strategy}))
             ended = await apps.serve(run_id)
             assert ended.state is RunState.FINISHED, ended.reason
+            assert not list((tmp_path / "apps").rglob("*.pyc"))  # what is installed stays as it is
             (model,) = apps.model(run_id).values()
             (wanted,) = oracle.arrays.to_numpy_ndarrays()
             np.testing.assert_allclose(model, wanted, rtol=1e-12)

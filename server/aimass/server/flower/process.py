@@ -132,6 +132,7 @@ async def start_worker(begin: Begin, folder: Path) -> WorkerProcess:
                 "OMP_NUM_THREADS": "1",
                 "PYTHONHASHSEED": "0",  # an app that runs again iterates over its sets in the same order
                 "PYTHONUNBUFFERED": "1",
+                "PYTHONDONTWRITEBYTECODE": "1",  # an installed app stays as it was installed
                 "FLWR_TELEMETRY_ENABLED": "0",
             },
         )
