@@ -63,7 +63,7 @@ class Point:
     def key(self) -> str:
         """What it is kept under: other settings are another point."""
         attack = ATTACKS[self.attack].title if self.liars else "nobody lies"
-        return f"{self.rule}, {attack}, {self.liars}, seed {self.seed}, {_ROUNDS} rounds, {_TRAIN}"
+        return f"{self.rule}, {attack}, {self.liars}, seed {self.seed}, {_ROUNDS} rounds, {_TRAIN.learning_rate:g}"
 
     @property
     def options(self) -> dict[str, Scalar]:

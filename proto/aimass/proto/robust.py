@@ -55,5 +55,5 @@ def check_robust(rule: str, tolerated: int, n: int, cure: str) -> None:
         code="robust.too_few",
         value=f"n = {n}, f = {tolerated}, rule {rule}",
         limit=f"n >= 2 f + {RULES[rule]} = {least(rule, tolerated)}",
-        cure=cure,
+        cure=f"{cure} From there on {PROMISES[rule]}.",
     )

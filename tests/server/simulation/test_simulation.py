@@ -36,6 +36,7 @@ from tests.support.simulations import begun, finished, heart_draft, shards_of
 PARTNERS = 8
 SAMPLED = "quorum = 2\nsample = 3\nspare = 1"
 ADAM = 'steps = 2\noptimizer = "adam"\nkeep_optimizer = true'
+KRUM = '[[stages]]\ndriver = "averaging"\noptions = { rounds = 2, rule = "krum", tolerated = 1 }'
 SECURE = "[secure]\nmin_cohort = 3\nmax_weight = 200\ncolluders = 0.0\n"
 
 
@@ -68,8 +69,15 @@ def opened(shards: Path) -> list[Shard]:
 
 @pytest.mark.parametrize(
     "draft",
-    [heart_draft(), heart_draft(cohort=SAMPLED), heart_draft(train=ADAM), SCAFFOLD, FEDNOVA],
-    ids=["all", "sampled", "adam", "scaffold", "fednova"],
+    [
+        heart_draft(),
+        heart_draft(cohort=SAMPLED),
+        heart_draft(train=ADAM),
+        heart_draft(KRUM, cohort="quorum = 5"),
+        SCAFFOLD,
+        FEDNOVA,
+    ],
+    ids=["all", "sampled", "adam", "krum", "scaffold", "fednova"],
 )
 def test_it_ends_in_the_bits_of_the_plain_loop_in_memory(tmp_path: Path, shards: Path, draft: PlanDraft) -> None:
     folder = begun(tmp_path / "run", draft, shards)
