@@ -159,5 +159,5 @@ def test_too_few_are_refused_with_f_and_n_and_the_rule(rule: str, n: int, limit:
         check_robust(rule, 3, n, "Ask more.")
     error = refused.value
     assert (error.code, error.value, error.limit) == ("robust.too_few", f"n = {n}, f = 3, rule {rule}", limit)
-    assert error.sentence().endswith(f"Ask more. From there on {PROMISES[rule]}.")
+    assert error.sentence().endswith(f"Ask more. Then {PROMISES[rule]}.")
     check_robust(rule, 3, n + 1, "")
