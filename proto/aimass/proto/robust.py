@@ -30,7 +30,7 @@ PROMISES: Final[Mapping[str, str]] = {
     "trimmed": "each coordinate lies between two of the honest (Yin et al. 2018, definition 2)",
     "clipped": "no update counts with more than the median of the norms, which is not above the largest honest one",
     "geometric-median": "its norm is at most 2 (n - f) / (n - 2 f) times the largest honest one (Pillutla et al. 2022)",
-    "krum": "it is an update no further from an honest one than sqrt(n - f - 2) of their diameters (Blanchard et al. 2017)",
+    "krum": "it is an update, sqrt(n - f - 2) diameters of the honest from one at most (Blanchard et al. 2017)",
     "multi-krum": "it is a mean of n - f - 2 such updates (Blanchard et al. 2017)",
 }
 """What holds of a rule's result as long as n is large enough."""
