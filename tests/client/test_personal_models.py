@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,13 +13,18 @@ import numpy as np
 import pytest
 
 from aimass.client import trainer
+from aimass.client.child import Made
+from aimass.client.meters import DaemonMeters
 from aimass.client.own_layers import personal
 from aimass.client.personal_cli import model_export, model_list
 from aimass.client.personal_models import PersonalModels
 from aimass.client.policy import Bounds, Refuse, decide
+from aimass.client.run_folder import RunFolder
 from aimass.client.trainee import Trainee
-from aimass.client.worker_protocol import order_of
-from aimass.proto.contribution import Metric
+from aimass.client.workbench import Workbench
+from aimass.client.worker_protocol import Opened, Order, order_of
+from aimass.proto.clock import SystemClock
+from aimass.proto.contribution import Metric, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import AimassError, BadInput, NotFound
 from aimass.proto.personal import BEFORE, PERSONAL, trainings
@@ -25,9 +32,13 @@ from aimass.proto.plan import Plan, Stage, TrainSettings, planned_steps
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.values import convert, decode_json
+from tests.client.test_active_run import PLAN as RUNS_PLAN
+from tests.client.test_active_run import POLICY as RUNS_POLICY
+from tests.client.test_active_run import _Uplink
 from tests.client.test_gate import AS_PRIVATE, POLICY, step
 from tests.client.test_own_layers import KEEP, PLAN, START
 from tests.client.test_trainer import heart, plain_task
+from tests.support.partners import enrolled, opened
 
 RUN = "ab" * 16
 TUNING: dict[str, bool | int | float | str] = {"steps": 6, "learning_rate": 0.02}
@@ -147,3 +158,46 @@ def test_a_partner_lists_and_exports_what_it_keeps(tmp_path: Path, capsys: pytes
     assert target.read_bytes() == bytes(START.data)
     with pytest.raises(AimassError):
         model_export(argparse.Namespace(dir=tmp_path, json=True, run="cd", path=target))
+
+
+class _Here:
+    """A child in this process, on real rows."""
+
+    opened = Opened(device="none", confinement=("process",), training_rows=1, held_out_rows=1)
+    alive = True
+
+    async def work(self, order: Order, inputs: Sequence[Path], state: Path, max_bytes: int) -> Made:
+        blobs = [Blob(path.read_bytes()) for path in inputs]
+        done = Trainee(plain_task).do(order, heart(), blobs, state.read_bytes())
+        return Made(memoryview(done.contribution.encode()), memoryview(done.personal or done.state))
+
+    async def stop(self) -> None:
+        pass
+
+
+async def _start(*_: object) -> _Here:
+    return _Here()
+
+
+def test_a_personal_stage_leaves_metrics_to_go_and_the_model_in_the_folder(tmp_path: Path) -> None:
+    enrolled(tmp_path, ["north"], RUNS_POLICY)
+    partner = opened(tmp_path / "north")
+    folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+    bench = Workbench(RUN, partner, folder, DaemonMeters(), _Uplink(), SystemClock(), _start)
+    plan = msgspec.structs.replace(TUNED, task=RUNS_PLAN.task)
+    writer = partner.cache.spool.begin(START.digest, len(START.data), START.digest)
+    writer.append(START.data)
+    writer.finish()
+    made = {}
+    for purpose in (BEFORE, PERSONAL):
+        asked = msgspec.structs.replace(step(StepKind.EVALUATE, purpose), inputs=(START.digest,))
+        product = asyncio.run(bench.compute(plan, asked))
+        made[purpose] = decode_contribution(Blob(b"".join(product.released.parts)))
+        assert not made[purpose].groups
+        assert product.state == b""
+    ((kept, path),) = [PersonalModels(partner.folder, UNINTERRUPTED).find("last")]
+    assert kept.base == START.digest != kept.digest == Blob(path.read_bytes()).digest
+    for purpose, told in ((BEFORE, kept.before), (PERSONAL, kept.after)):
+        metrics = made[purpose].metrics
+        assert told == {name: metric.total / metric.weight for name, metric in metrics.items()}
+    assert kept.before != kept.after
