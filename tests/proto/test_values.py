@@ -56,7 +56,7 @@ def test_a_plan_has_one_form_and_one_digest() -> None:
     ("where", "choices"),
     [
         ('[train]\noptimizer = "sdg"', "adam, sgd"),
-        ('[secure]\nrule = "mode"', "clipped, mean, median, trimmed"),
+        ('[secure]\nrule = "mode"', "clipped, geometric-median, krum, mean, median, multi-krum, trimmed"),
         ('[secure]\n[secure.noise]\nkind = "gauss"', "discrete-gaussian, skellam"),
     ],
 )
