@@ -273,6 +273,23 @@ def test_an_analysis_that_is_not_in_the_plan_is_not_begun_and_a_repeated_step_co
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("purpose", ["statistics", "counts"])
+def test_an_analysis_of_the_plan_that_is_asked_for_as_a_query_is_not_begun(partner: Partner, purpose: str) -> None:
+    plan = msgspec.structs.replace(PLAN, stages=(Stage(driver=purpose), PLAN.stages[1]))
+
+    async def scenario() -> None:
+        run = _run(partner, _Uplink())
+        await run.invited(_invite(partner, encode_plan(plan)))
+        with pytest.raises(Refused) as caught:
+            run.opened(_open(0, StepKind.QUERY, purpose))
+        assert caught.value.code == "session.not_planned"
+        assert run.session is not None
+        assert (run.session.phase, run.session.step) == (Phase.LEFT, None)
+        await run.stop()
+
+    asyncio.run(scenario())
+
+
 def test_a_partner_whose_records_of_secure_sums_were_lost_leaves_a_run_in_which_it_sent_something(
     partner: Partner,
 ) -> None:

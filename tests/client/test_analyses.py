@@ -19,6 +19,7 @@ from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput, NotFound, Refused
 from aimass.proto.plan import AnalysisNoise
 from aimass.proto.rows import Batch
+from aimass.proto.surveys import SURVEYS
 from aimass.proto.tensors import Blob, encode_numpy
 from tests.support.noise import seeded
 
@@ -94,8 +95,14 @@ def test_a_model_of_more_dimensions_gets_no_sums_of_single_rows() -> None:
             analyse_privately("statistics", shard(rows(4)), stated, SETTING, seeded("shape"))
 
 
-def test_an_analysis_that_does_not_exist_or_has_no_price_is_refused() -> None:
+@pytest.mark.parametrize("name", ["unheard-of", *SURVEYS])
+def test_no_sums_are_made_under_another_name(name: str) -> None:
     with pytest.raises(NotFound):
-        analyse_privately("unheard-of", shard(rows(4)), model(), SETTING, seeded("name"))
+        analyse(name, shard(rows(4)), model())
+    with pytest.raises(NotFound):
+        analyse_privately(name, shard(rows(4)), model(), SETTING, seeded("name"))
+
+
+def test_an_analysis_that_has_no_price_is_refused() -> None:
     with pytest.raises(Refused):
         analysis_noise(SETTING, MOST_COLUMNS + 1)

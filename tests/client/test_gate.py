@@ -313,6 +313,15 @@ def test_an_analysis_that_the_policy_does_not_name_does_not_leave(kind: StepKind
     assert caught.value.code == "release.analysis"
 
 
+def test_a_task_has_no_queries_so_that_none_goes_by_the_name_of_a_survey() -> None:
+    policy = msgspec.structs.replace(POLICY, release=Release(analyses=("statistics", "counts")))
+    for purpose in policy.release.analyses:
+        made = sent(dtype=np.float64, weight=1.0, group=purpose)
+        with pytest.raises(Refused) as caught:
+            release(made, PLAN, step(StepKind.QUERY, purpose), MODEL, policy)
+        assert caught.value.code == "release.analysis"
+
+
 def line(journal: Journal, index: int) -> JournalLine:
     return JournalLine(
         at=1.0, server="s", run_id="ab" * 16, step=index, kind="train", digest="0" * 64, bytes=1, tensors=1, metrics=(),

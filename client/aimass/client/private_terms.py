@@ -42,6 +42,7 @@ __all__ = [
     "ANALYSES",
     "MOST_COLUMNS",
     "ROUNDING",
+    "STATISTICS",
     "analysis_events",
     "analysis_noise",
     "contribution_events",
@@ -63,7 +64,9 @@ ROUNDING: Final = 1e-3
 others to other places in a batch, where kernels of float32 may round their gradients otherwise. No proof, but far above
 the 1e-5 that the tests allow; it costs a thousandth of the noise."""
 
-ANALYSES: Final = ("statistics", *SURVEYS)
+STATISTICS: Final = "statistics"
+"""The analysis that is no survey."""
+ANALYSES: Final = (STATISTICS, *SURVEYS)
 """The analyses that there are, each by the name of its driver: no other can be asked for, or cost anything."""
 MOST_COLUMNS: Final = 1 << 16
 """Numeric columns that an analysis is priced for, so that its price is known before its model is; the least price is a

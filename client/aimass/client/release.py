@@ -173,6 +173,10 @@ def check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
     """Raise `Refused` where nothing of such a step may leave, whatever it holds."""
     if plan.task.kind == "app" and step.kind is StepKind.ANALYSE:
         raise Refused("an app has no analyses", code="release.analysis", value=step.purpose)
+    if (
+        plan.task.kind == "task" and step.kind is StepKind.QUERY
+    ):  # it would pass by the rules for surveys and their noise
+        raise Refused("a task has no queries", code="release.analysis", value=step.purpose)
     if policy.secure_aggregation and plan.secure is None:
         raise Refused(
             "the policy demands secure aggregation and the run has none",

@@ -251,8 +251,8 @@ def planned_steps(plan: Plan | PlanDraft, kind: StepKind, purpose: str) -> float
     """How many steps of one kind and purpose the plan can lead to: a partner does no more.
 
     Training once a round; evaluation after every so many rounds and after the last of a stage, and twice for personal
-    models; an analysis as often as
-    the stages of its name say.
+    models; an analysis as often as the stages of its name say. Queries are an app's alone, and it has
+    no analyses: what a task is asked as a query would pass by what holds for analyses.
     """
     if kind is StepKind.TRAIN:
         return planned_rounds(plan)
@@ -260,7 +260,8 @@ def planned_steps(plan: Plan | PlanDraft, kind: StepKind, purpose: str) -> float
         return sum(stage.driver == PERSONAL for stage in plan.stages) if purpose in (BEFORE, PERSONAL) else 0
     if kind is StepKind.EVALUATE:
         return sum(_evaluations(_rounds(stage, without=0), plan.evaluate.every) for stage in plan.stages)
-    return sum(analyses_of(stage) for stage in plan.stages if stage.driver == purpose)
+    named = [stage for stage in plan.stages if stage.driver == purpose]
+    return sum(analyses_of(stage) for stage in named if (stage.driver == FLOWER) == (kind is StepKind.QUERY))
 
 
 def analyses_of(stage: Stage) -> float:
