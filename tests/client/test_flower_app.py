@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
@@ -21,6 +22,7 @@ from flwr.compat.common.recorddict_compat import (
 from aimass.client.flower_app import Node
 from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.step import StepKind
 from tests.support.flower_node import app_folder, arrays, asked, blobs, decoded, flower_app, order_for
 
 _NUMBER = itertools.count()
@@ -100,6 +102,43 @@ def default(message, context):
         with pytest.raises(NotFound) as caught:
             ask(app, message_type, RecordDict())
         assert caught.value.code == "flower.unregistered"
+
+
+def test_a_message_of_another_kind_than_its_step_never_reaches_the_app(tmp_path: Path) -> None:
+    app = node(
+        tmp_path,
+        """
+@app.train()
+@app.evaluate()
+@app.query()
+def any(message, context):
+    raise AssertionError("asked")
+""",
+    )
+    for message_type, kind in (("train", "evaluate"), ("evaluate", "train"), ("query", "train"), ("train", "query")):
+        order = msgspec.structs.replace(order_for(message_type), kind=StepKind(kind))
+        with pytest.raises(BadInput) as caught:
+            app.do(order, blobs(message_type, RecordDict()), b"")
+        assert (caught.value.code, caught.value.value) == ("flower.kind", message_type)
+
+
+def test_the_id_of_a_message_is_its_own_and_does_not_tell_the_seed(tmp_path: Path) -> None:
+    app = node(
+        tmp_path,
+        """
+@app.train()
+def train(message, context):
+    return reply(message, id=[int(message.metadata.message_id[at : at + 8], 16) for at in range(0, 64, 8)])
+""",
+    )
+
+    def shown(seed: str) -> str:
+        told = decoded(ask(app, "train", RecordDict(), seed=seed)[0])["metrics"]["id"]
+        return "".join(f"{part:08x}" for part in told)
+
+    first, second = "11" * 32, "22" * 32
+    assert shown(first) == shown(first) != first
+    assert shown(first) != shown(second)
 
 
 def test_the_state_is_kept_from_one_message_to_the_next_whatever_their_kind(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ step (see `flower_sums`); else it leaves as the app made it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from aimass.client.flower_seeds import Seeds
 from aimass.client.flower_sums import summable
@@ -24,6 +26,8 @@ __all__ = ["Node"]
 
 Parts = list[bytes | memoryview]
 
+_MESSAGE: Final = b"AIMass Flower message id v1\0"
+
 
 class Node:
     """A partner as its app sees it, for one run."""
@@ -37,14 +41,19 @@ class Node:
 
     def do(self, order: Order, inputs: Sequence[Blob], state: bytes) -> tuple[Contribution, Parts]:
         """The contribution and the new state. Raises `NotFound` for a message that the app has no function for,
-        `BadInput` for a reply that cannot leave, and whatever the app raises."""
+        `BadInput` for one of another kind than its step and for a reply that cannot leave, and whatever the app
+        raises."""
         model, told = inputs
         message_type, content = records.unpack(model, told)
+        if records.kind_of(message_type) is not order.kind:  # policy and gate have looked at the step's kind alone
+            raise BadInput(
+                "a message of another kind than its step", code="flower.kind", value=message_type, limit=order.kind
+            )
         if not private.answers(self._app, message_type):
             raise NotFound("the app has no function for this message", code="flower.unregistered", value=message_type)
         self._seeds.start(bytes.fromhex(order.seed))
         kept = records.unpack_state(Blob(state)) if state else None
-        reply, kept = self._answered(message_type, content, order.seed, kept)
+        reply, kept = self._answered(message_type, content, _message_id(order.seed), kept)
         if not self._about.secret_sums:
             return records.pack_reply(reply), records.pack_state(kept)
         return summable(order.kind, reply, model, order.train.weight), records.pack_state(kept)
@@ -63,6 +72,11 @@ class Node:
         if sent is not content:
             reply = private.from_legacy(message_type, content, reply)
         return reply, context.state
+
+
+def _message_id(seed: str) -> str:
+    """As unique as the seed, and no way to it: apps may print or send the id of a message, which is no secret."""
+    return hashlib.sha256(_MESSAGE + bytes.fromhex(seed)).hexdigest()
 
 
 def _content(reply: Message) -> RecordDict:
