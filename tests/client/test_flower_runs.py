@@ -14,7 +14,7 @@ import pytest
 from flwr.app import MetricRecord, RecordDict
 
 from aimass.client.child import Made
-from aimass.client.flower_source import AppSource, app_seed, app_source
+from aimass.client.flower_source import AppSource, Seen, app_seed, app_source
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.run_folder import RunFolder, lacking
@@ -176,10 +176,39 @@ def test_an_app_draws_the_same_for_the_same_step_and_what_the_server_cannot_comp
     assert len({once, *differ, stream_seed(plan.seed, "north", "train:", 1).hex()}) == 6
 
 
-def test_a_seed_depends_on_each_input_of_the_step() -> None:
-    seed, salt, model, told, state = (digit * 64 for digit in "12345")
-    seeds = {app_seed(seed, salt, inputs, state) for inputs in ((model, told), (told, model), (model, model))}
-    assert len(seeds) == 3
+def test_two_runs_and_two_plans_share_no_noise_though_all_that_is_asked_is_equal(partner: Partner) -> None:
+    """One reply with a learning rate of zero would tell the noise of the other."""
+    app, other_run = _App(hangs=False), RUN[:-1] + ("1" if RUN[-1] == "0" else "0")
+    plan, quiet = plan_of(partner, lr=0.125), plan_of(partner, lr=0.0)
+
+    async def scenario() -> None:
+        for run_id, wanted, index in ((RUN, plan, 0), (RUN, quiet, 0), (other_run, plan, 0), (RUN, plan, 1)):
+            bench = Workbench(run_id, partner, folder_of(partner), DaemonMeters(), _Uplink(), SystemClock(), app.start)
+            await bench.compute(wanted, step_of(partner, index, "train"))
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert len(set(app.seeds)) == 4
+
+
+def test_a_seed_depends_on_all_that_decides_a_reply(partner: Partner) -> None:
+    seed, model, told, state = (digit * 64 for digit in "1234")
+    manifest = partner.manifest("case")
+    seen = Seen(
+        run_id=RUN, plan=plan_of(partner), manifest=manifest, index=0, seed=seed, inputs=(model, told), state=state
+    )
+    others: list[dict[str, Any]] = [
+        {"run_id": "0" * 64},
+        {"plan": plan_of(partner, lr=0.0)},
+        {"manifest": msgspec.structs.replace(manifest, salt="02" * 32)},
+        {"manifest": msgspec.structs.replace(manifest, node_config={})},
+        {"index": 1},
+        {"seed": model},
+        {"inputs": (told, model)},
+        {"inputs": (model, model)},
+        {"state": model},
+    ]
+    seeds = {app_seed(seen), *(app_seed(msgspec.structs.replace(seen, **other)) for other in others)}
+    assert len(seeds) == 1 + len(others)
 
 
 def test_an_app_that_does_not_reply_by_the_steps_deadline_is_ended(partner: Partner) -> None:

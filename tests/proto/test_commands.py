@@ -78,6 +78,12 @@ def test_every_command_says_what_it_does(command: str, capsys: pytest.CaptureFix
     assert "usage: aimass" in capsys.readouterr().out
 
 
+def test_who_deals_rows_reads_that_their_salts_are_public(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "partition", "--help"])
+    assert "These salts are public" in capsys.readouterr().out
+
+
 def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys; from aimass.proto.commands import main\n"

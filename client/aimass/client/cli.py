@@ -92,7 +92,8 @@ def _data(commands: Any) -> None:
     node = "of --format files: what an app is told of this partner, such as 'partition-id=0 num-partitions=4'"
     add.add_argument("--node-config", action="append", default=[], metavar="VALUES", help=node)
     add.add_argument("--participant", help="key in runs (default: this partner's name)")
-    add.add_argument("--salt", help="hexadecimal; fixes the held-out rows (default: random)")
+    salt = "hexadecimal; fixes the held-out rows, and hides the noise of Flower apps while secret (default: random)"
+    add.add_argument("--salt", help=salt)
     add.add_argument("--held-out", type=float, default=0.2, help="share of the rows that are never trained on (0.2)")
     add.add_argument("--person", metavar="COLUMN", help="column that says whose each row is (default: not known)")
     another = "a data set with a ledger that has rows in common and holds other data all the same (repeat for several)"

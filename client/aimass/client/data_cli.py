@@ -18,6 +18,9 @@ _EXAMPLE = """examples:
 _SPLITTING = """Each partner gets a folder with rows and manifest: `aimass simulate --shards` reads them, and a real
 partner declares the same rows with `aimass client data add`, under the participant and salt of its manifest.
 
+These salts are public, as each follows from --seed and the partner's name: for data that is not public leave --salt out
+there, and a secret one is drawn.
+
 """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,11 +12,13 @@ from aimass.proto.apps import find, run_config
 from aimass.proto.errors import BadInput
 from aimass.proto.flower import records
 from aimass.proto.flower.installed import check_installed
+from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan
+from aimass.proto.values import Value, canonical_json
 
-__all__ = ["AppSource", "app_seed", "app_source"]
+__all__ = ["AppSource", "Seen", "app_seed", "app_source"]
 
-_LABEL: Final = b"AIMass Flower app seed v1\0"
+_LABEL: Final = b"AIMass Flower app seed v2\0"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,12 +51,26 @@ def app_source(home: Path, partner: str, run_id: str, plan: Plan) -> AppSource:
     return AppSource(app.name, app.digest, about)
 
 
-def app_seed(seed: str, salt: str, inputs: Sequence[str], state: str) -> str:
-    """What an app's generators start from: known to this partner alone, and the same only where all that it sees is.
+class Seen(Value, frozen=True):
+    """All that decides what an app answers in a step: no two replies that differ may share their noise.
 
-    Apps draw noise from them that is to hide rows (LocalDpMod). The step's own `seed` is the server's to compute, and
-    so would the noise be; the data set's `salt` is not, and with the digests of the step's inputs and of the kept state
-    no two replies that differ share their noise. SHA-256 over a label and these, 32 bytes each.
+    `seed` is the step's own, `inputs` and `state` are digests. The run and the step's index are in it since a reply
+    also follows from what is no part of a message: the plan's configuration, and files that change between two steps.
     """
-    parts = (seed, salt, *inputs, state)
-    return hashlib.sha256(_LABEL + b"".join(bytes.fromhex(part) for part in parts)).hexdigest()
+
+    run_id: str
+    plan: Plan
+    manifest: ShardManifest
+    index: int
+    seed: str
+    inputs: tuple[str, ...]
+    state: str
+
+
+def app_seed(seen: Seen) -> str:
+    """What an app's generators start from: known to this partner alone, and never the same in two steps or two runs.
+
+    Apps draw noise from them that is to hide rows (LocalDpMod). Of what was seen the server knows all but the data
+    set's salt, so this must be secret. A step that is done again, after a crash, draws the same again.
+    """
+    return hashlib.sha256(_LABEL + canonical_json(seen)).hexdigest()

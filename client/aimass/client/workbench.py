@@ -14,7 +14,7 @@ import msgspec
 from aimass.client.budget import Debit
 from aimass.client.child import ChildDied, Made, Worker
 from aimass.client.child_group import start_children
-from aimass.client.flower_source import AppSource, app_seed, app_source
+from aimass.client.flower_source import AppSource, Seen, app_seed, app_source
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
@@ -209,8 +209,17 @@ class Workbench:
         order = order_of(plan, step, manifest.participant)
         if plan.task.kind == "task":
             return order
-        seed = app_seed(order.seed, manifest.salt, digests, file_digest(self._folder.local_state))
-        return msgspec.structs.replace(order, seed=seed)
+        state = file_digest(self._folder.local_state)
+        seen = Seen(
+            run_id=self._run_id,
+            plan=plan,
+            manifest=manifest,
+            index=step.index,
+            seed=order.seed,
+            inputs=tuple(digests),
+            state=state,
+        )
+        return msgspec.structs.replace(order, seed=app_seed(seen))
 
     def _state_lost(self, plan: Plan, step: Step, *, kept: bool) -> bool:
         """Whether training begins without what should be kept here; what a person should know of it is said."""

@@ -283,6 +283,7 @@ def _write(
     stem, place = schema.name.partition("/")[0], make_folder(folder / name)
     path = place / f"{stem}.parquet"
     parquet.write_table(table, path)
+    # Public, as who knows seed and name computes it: right for rows dealt from a file, not to keep anything secret.
     salt = hashlib.sha256(_SALT + struct.pack(">Q", wanted.split.seed) + name.encode()).hexdigest()
     text = (
         f'name = "{stem}"\ndata_schema = "{schema.name}"\nuris = ["{path.name}"]\nformat = "parquet"\n'

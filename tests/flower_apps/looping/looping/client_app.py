@@ -1,6 +1,5 @@
-"""A step that depends on chance and on the model."""
+"""A step that depends on the model and on chance: that of the server, as a node's own is another in each run."""
 
-import random
 import time
 
 import numpy as np
@@ -12,10 +11,11 @@ app = ClientApp()
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Random numbers of both generators, added to the model."""
+    """Random numbers from what the server drew, added to the model."""
     time.sleep(context.run_config["seconds"])
     model = message.content["model"]["w"].numpy()
-    step = np.random.normal(size=model.shape) + random.random() * context.node_config["value"]
+    drawn = np.random.default_rng(message.content["chance"]["seed"])
+    step = drawn.normal(size=model.shape) + drawn.random() * context.node_config["value"]
     content = RecordDict(
         {"model": ArrayRecord({"w": Array(model * 0.9 + step)}), "metrics": MetricRecord({"num-examples": 1})}
     )
