@@ -245,7 +245,7 @@ def test_analyses_are_said_to_be_seen_where_they_leave_and_what_is_kept_of_them(
     for secure in (None, SecureSettings()):
         text = said(learning(msgspec.structs.replace(plan(secure), stages=stages), policy, 10))
         assert "histogram" in text
-        assert "but nothing of fewer than 5 rows here" in text
+        assert "in no table of a survey a count of fewer than 5 rows here" in text
         assert "counts:" not in text
         assert ("of all their rows" in text) == (secure is not None)
     guarded = msgspec.structs.replace(policy, budgets=(DataBudget(data_set="x", epsilon=1.0, delta=1e-5),))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aimass.client.policy import DataBudget, Policy, Release, rules
-from aimass.client.release import release
+from aimass.client.release import Facts, release
 from aimass.client.surveys import surveyed
 from aimass.privacy.secagg.lanes import decode, from_bytes
 from aimass.privacy.secagg.rounds import lanes_of
@@ -22,6 +22,22 @@ from tests.support.surveys import batch, plan_of
 
 COUNTED = plan_of("counts")
 COUNTING = msgspec.structs.replace(POLICY, release=Release(analyses=("counts",)))
+
+
+def test_the_gate_knows_how_many_rows_are_in_no_table() -> None:
+    """Three rows have no age: quantiles have no cell for them, and moments a count of the others."""
+    rows = batch(80, 1)
+    rows.numbers[:, 0] = np.where(np.arange(80) < 3, np.nan, np.arange(80))
+    for name in ("quantiles", "moments"):
+        plan, policy = plan_of(name), msgspec.structs.replace(POLICY, release=Release(analyses=(name,)))
+        survey, asked = survey_of(plan, name), step(StepKind.ANALYSE, name)
+        made = memoryview(surveyed(survey, rows).encode())
+        released = release(made, plan, asked, MODEL, policy, facts=Facts(rows=80))
+        (told,) = list(decode_contribution(Blob(b"".join(released.parts))).groups[name].tensors.values())[:1]
+        if name == "moments":
+            assert told[0] == 0
+        else:
+            assert 80 - told[:20].sum() >= 5
 
 
 def counted(secure: SecureSettings | None, policy: Policy, **more: object) -> dict[str, list[float]]:

@@ -35,7 +35,7 @@ CHOSEN = Blob(encode_numpy({"bins": np.array([[7.0, 7.0, 8.0], [0.0, 10.0, 19.0]
 
 
 def survey(name: str, *, refined: bool = False) -> Survey:
-    return survey_of(plan_of(name), name, refined=refined)
+    return survey_of(plan_of(name, **({"refine": True} if refined else {})), name, refined=refined)
 
 
 def vector(made: Contribution) -> npt.NDArray[np.float64]:
@@ -124,16 +124,19 @@ def test_nothing_finer_than_the_plans_bins_is_divided() -> None:
         surveyed(asked, rows, None)
 
 
-def test_a_second_input_makes_no_other_survey_a_refined_one() -> None:
-    """Less noise is enough for quantiles' second step, where a row counts once for each number."""
+def test_bins_to_divide_are_refused_where_the_plan_refines_none() -> None:
+    """The server chooses them, and less noise is enough for the second step of quantiles, which counts a row once."""
+    step = Step(
+        index=0, kind=StepKind.ANALYSE, purpose="quantiles", round=0, participants=("a",), inputs=("0" * 64, "1" * 64),
+        quorum=1, deadline_s=1.0,
+    )  # fmt: skip
+    asked = survey_in(plan_of("quantiles", refine=True), step)
+    assert asked is not None
+    assert asked.refined
     for name in SURVEYS:
-        step = Step(
-            index=0, kind=StepKind.ANALYSE, purpose=name, round=0, participants=("a",), inputs=("0" * 64, "1" * 64),
-            quorum=1, deadline_s=1.0,
-        )  # fmt: skip
-        asked = survey_in(plan_of(name), step)
-        assert asked is not None
-        assert asked.refined == (name == "quantiles")
+        with pytest.raises(BadInput) as refused:
+            survey_in(plan_of(name), msgspec.structs.replace(step, purpose=name))
+        assert refused.value.code == "plan.refine"
 
 
 def test_a_child_surveys_the_columns_of_its_own_task_alone() -> None:

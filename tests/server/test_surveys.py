@@ -203,7 +203,7 @@ def test_without_its_quorum_a_survey_ends_with_the_partners_reasons() -> None:
         ("histogram", {"quantiles": "0.5"}),
         ("quantiles", {"quantiles": "0.5, 1.5"}),
         ("quantiles", {"quantiles": "half"}),
-        ("quantiles", {"bins": 1000, "quantiles": ",".join(f"0.{n:03}" for n in range(1, 100))}),
+        ("quantiles", {"refine": True, "bins": 1000, "quantiles": ",".join(f"0.{n:03}" for n in range(1, 100))}),
         ("moments", {"rounds": 2}),
     ],
 )

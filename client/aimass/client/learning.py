@@ -134,7 +134,7 @@ def _analyses(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
     if not asked or (noise is None and policy.protected(policy.schemas.get(plan.data_schema, ""))):
         return ()
     least = policy.release.smallest_count
-    few = f", in surveys but nothing of fewer than {least} rows here (policy: release.smallest_count)"
+    few = f", in no table of a survey a count of fewer than {least} rows here (policy: release.smallest_count)"
     few = few if least > 1 and set(asked) & set(SURVEYS) else ""
     how = f", with noise of {noise.noise_multiplier:g} times what one row can change" if noise is not None else few
     return (f"{', '.join(asked)}: how the columns of {whose} rows are spread (policy: release.analyses){how}",)

@@ -69,8 +69,9 @@ class Release(Value, frozen=True):
     figures and analyses of a data set with a privacy budget leave with the noise that the plan gives them, which its
     budget pays for. Without noise they stay here, unless they may leave `unprotected`, beside the budget.
 
-    A survey without noise tells no count of fewer rows than `smallest_count`, nor what such a count follows from:
-    `aimass.client.small_counts` has the rule. The sums of `statistics`, which training is standardised by, are whole.
+    A table of a survey without noise tells no count of fewer rows than `smallest_count`, nor what such a count follows
+    from beside the number of all rows; several tables together may. `aimass.client.small_counts` has the rule. The sums
+    of `statistics`, which training is standardised by, are whole.
     """
 
     metrics: tuple[str, ...] = ("loss", "accuracy", "auc")

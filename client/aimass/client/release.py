@@ -76,11 +76,13 @@ class Released:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facts:
     """What the daemon knows beside plan, step and policy: the run, whether a privacy ledger accounts for the data set,
-    and whether what was kept between steps is lost here, of which the server is told."""
+    whether what was kept between steps is lost here, of which the server is told, and how many training rows there are.
+    """
 
     run_id: str = ""
     accounted: bool = False
     state_lost: bool = False
+    rows: int = 0
 
 
 _NONE: Final = Facts()
@@ -125,7 +127,7 @@ def release(
         norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
         check_contribution(contribution, expected, Limits(norm=norm))
     if (survey := survey_in(plan, step)) is not None and not private:
-        contribution = withheld(contribution, survey, policy.release.smallest_count)
+        contribution = withheld(contribution, survey, policy.release.smallest_count, facts.rows)
     for process in applied.values():
         contribution = process(contribution)
     metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)

@@ -3,12 +3,16 @@
 The rule holds at each partner, before any sum: what is counted nowhere in fewer than `least` rows is not so in the sum
 either. In a secure sum the total alone is seen, and nobody there could hold it back; so the rule is the same, and the
 total lacks what partners had few of. Noised numbers need none of this, and would lose their promise by it.
+
+The rule is for each table by itself, beside the number of all rows. What several tables tell together, such as those of
+other bins, it does not judge.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,42 +20,54 @@ import numpy.typing as npt
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.surveys import Survey
 
-__all__ = ["withheld", "without_small"]
+__all__ = ["MOMENTS_LEAST", "withheld", "without_small"]
+
+MOMENTS_LEAST: Final = 50
+"""Values that a column has at least, whose moments leave without noise.
+
+Four exact sums of powers give back few values, such as five whole-number ages. Of n ages from 0 to 120 the sums can
+take fewer than n^4 120^10 values together: for 20 ages that is more than there are sets of them, for 50 it is 2^92, and
+there are 2^145 sets.
+"""
 
 Floats = npt.NDArray[np.float64]
 
 
-def withheld(made: Contribution, survey: Survey, least: int) -> Contribution:
-    """The contribution to a survey without what is of fewer than `least` rows.
+def withheld(made: Contribution, survey: Survey, least: int, rows: int) -> Contribution:
+    """The contribution to a survey of `rows` without what is of fewer than `least` rows.
 
-    Of tables (see `Survey.tables`) cells are 0; of moments all sums of a column are 0 that has fewer values.
+    Of tables (see `Survey.tables`) cells are 0. Of moments all sums of a column are 0 that has fewer values, or fewer
+    than `MOMENTS_LEAST`, or fewer missing ones, which its count would tell of.
     """
     if least <= 1:
         return made
-    groups = {name: Group(group.weight, _kept(group.tensors, survey, least)) for name, group in made.groups.items()}
+    groups = {
+        name: Group(group.weight, _kept(group.tensors, survey, least, rows)) for name, group in made.groups.items()
+    }
     return dataclasses.replace(made, groups=groups)
 
 
-def _kept(tensors: Mapping[str, Floats], survey: Survey, least: int) -> dict[str, Floats]:
+def _kept(tensors: Mapping[str, Floats], survey: Survey, least: int, rows: int) -> dict[str, Floats]:
     if survey.name == "moments":
-        few = tensors["count"] < least
+        missing = rows - tensors["count"]
+        few = (tensors["count"] < max(least, MOMENTS_LEAST)) | ((missing > 0) & (missing < least))
         return {name: np.where(few, 0.0, sums) for name, sums in tensors.items()}
-    return {name: _tables(cells, survey.tables[name], least) for name, cells in tensors.items()}
+    return {name: _tables(cells, survey.tables[name], least, rows) for name, cells in tensors.items()}
 
 
-def _tables(cells: Floats, widths: tuple[int, ...], least: int) -> Floats:
-    return np.concatenate([without_small(table, least) for table in np.split(cells, np.cumsum(widths)[:-1])])
+def _tables(cells: Floats, widths: tuple[int, ...], least: int, rows: int) -> Floats:
+    return np.concatenate([without_small(table, least, rows) for table in np.split(cells, np.cumsum(widths)[:-1])])
 
 
-def without_small(table: Floats, least: int) -> Floats:
+def without_small(table: Floats, least: int, rows: int = 0) -> Floats:
     """The table's counts, with 0 for those below `least`.
 
-    How many rows there are in all may be known, and then how many were taken away: so the smallest others go too, until
-    those are `least` or more together, or none are left.
+    How many rows there are in all may be known, and then how many were taken away, or are in none of the cells: so the
+    smallest others go too, until those are `least` or more together, or none are left.
     """
-    kept = np.where(table < least, 0.0, table)
+    whole, kept = max(float(table.sum()), float(rows)), np.where(table < least, 0.0, table)
     for cell in np.argsort(kept, kind="stable"):
-        if not 0 < table.sum() - kept.sum() < least:
+        if not 0 < whole - kept.sum() < least:
             break
         kept[cell] = 0.0
     return kept

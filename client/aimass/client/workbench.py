@@ -189,11 +189,12 @@ class Workbench:
         lost = await asyncio.to_thread(self._state_lost, plan, step, kept=kept)
         order = await asyncio.to_thread(self._order, plan, step, rows.manifest, digests)
         debit = await self._debited(plan, step, layout, rows)
+        count = (await self.worker(plan, rows)).opened.training_rows
         # What an app does nobody here knows: it ends when nobody waits for it. A task's work may count in a later step.
         within_s = step.deadline_s + step.grace_s if plan.task.kind == "app" else None
         made = await self._made(plan, order, inputs, rows, 1 if debit is not None else _TRIES, within_s)
         watch.lap("worked")
-        released = await asyncio.to_thread(self._released, made, plan, step, layout, rows, state_lost=lost)
+        released = await asyncio.to_thread(self._released, made, plan, step, layout, rows, count, state_lost=lost)
         watch.lap("checked")
         step_log = about(log, self._run_id, step.index)
         step_log.info("%s", watch)
@@ -249,7 +250,7 @@ class Workbench:
         return path
 
     def _released(
-        self, made: Made, plan: Plan, step: Step, layout: Layout, rows: _Rows, *, state_lost: bool
+        self, made: Made, plan: Plan, step: Step, layout: Layout, rows: _Rows, count: int, *, state_lost: bool
     ) -> Released:
         policy = self._partner.policy
         accounted = policy.protected(rows.data_set)
@@ -265,7 +266,7 @@ class Workbench:
             layout,
             policy,
             private_steps=made.private_steps,
-            facts=Facts(self._run_id, accounted=accounted, state_lost=state_lost),
+            facts=Facts(self._run_id, accounted=accounted, state_lost=state_lost, rows=count),
         )
 
     async def check_budget(self, plan: Plan, begun: Mapping[str, int]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from aimass.proto.errors import BadInput
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.methods import Method
@@ -111,11 +112,16 @@ def order_of(plan: Plan, step: Step, participant: str) -> Order:
 def survey_in(plan: Plan, step: Step) -> Survey | None:
     """The survey that a step is of, if it is: with a second input, the bins to divide, the second of quantiles.
 
-    Raises `BadInput` for one that the plan does not describe.
+    Raises `BadInput` for one that the plan does not describe, and for bins to divide where it refines none: the server
+    chooses them.
     """
     if step.kind is not StepKind.ANALYSE or step.purpose not in SURVEYS:
         return None
-    return survey_of(plan, step.purpose, refined=len(step.inputs) == 2)
+    second = len(step.inputs) > 1
+    survey = survey_of(plan, step.purpose, refined=second)
+    if second and not survey.refined:
+        raise BadInput("the plan asks for no finer table", code="plan.refine", value=step.purpose)
+    return survey
 
 
 class Result(Value, frozen=True):

@@ -140,7 +140,7 @@ class Survey(Value, frozen=True):
 def survey_of(plan: Plan, name: str, *, refined: bool = False) -> Survey:
     """The survey of this name, as the plan's first stage of it asks; raises `BadInput` where the plan has none.
 
-    Quantiles alone have a `refined` step.
+    Quantiles alone have a `refined` step, where they are asked to `refine`.
     """
     stage = next((stage for stage in plan.stages if stage.driver == name), None)
     if stage is None or plan.schema is None:
@@ -150,8 +150,9 @@ def survey_of(plan: Plan, name: str, *, refined: bool = False) -> Survey:
             value=name,
             cure="Submit the plan as a draft: `aimass run submit` and the SDK fill in the task's schema.",
         )
-    refined = refined and name == "quantiles"
-    return Survey(name=name, schema=plan.schema, options=options_of(stage), refined=refined)
+    options = options_of(stage)
+    refined = refined and name == "quantiles" and options.refine
+    return Survey(name=name, schema=plan.schema, options=options, refined=refined)
 
 
 def edges(column: Number, bins: int) -> Floats:

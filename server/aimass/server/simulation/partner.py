@@ -157,7 +157,11 @@ class Bench:
             self._policy,
             draw=self._draw(kept.manifest.participant, step),
             private_steps=done.private_steps,
-            facts=Facts(self._run_id, accounted=self._policy.protected(self._data_set)),
+            facts=Facts(
+                self._run_id,
+                accounted=self._policy.protected(self._data_set),
+                rows=len(kept.shard.train.labels),
+            ),
         )
         file = f"{asked.partner}.{secrets.token_hex(4)}"  # who does it again writes beside, never over
         path = folder.spool(step.index) / file
