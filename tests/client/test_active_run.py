@@ -122,18 +122,20 @@ def _open(
     return pb.OpenStep(run_id=RUN, step=canonical_json(step), deadline_ms=0)
 
 
-def test_too_few_for_a_sum_are_refused_and_a_single_reply_of_its_own_needs_no_others(partner: Partner) -> None:
+def test_a_server_cannot_ask_too_few_nor_for_updates_apart_from_a_sum(partner: Partner) -> None:
     async def scenario() -> None:
         run = _run(partner, _Uplink())
         await run.invited(_invite(partner, encode_plan(PLAN)))
+        with pytest.raises(Refused) as caught:
+            run.opened(_open(0, StepKind.TRAIN, reduce=Reduce.COLLECT))
+        assert caught.value.code == "session.not_summed"
         policy = partner.folder / "policy.toml"
         policy.write_text(policy.read_text().replace("smallest_cohort = 1", "smallest_cohort = 2"))
         with pytest.raises(Refused) as caught:
             run.opened(_open(0, StepKind.TRAIN))
         assert caught.value.code == "policy.quorum"
-        run.opened(_open(0, StepKind.TRAIN, reduce=Reduce.COLLECT))
         assert run.session is not None
-        assert run.session.step is not None
+        assert run.session.step is None
         await run.stop()
 
     asyncio.run(scenario())

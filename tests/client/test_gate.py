@@ -45,7 +45,7 @@ from aimass.proto.plan import (
     TaskRef,
     TrainSettings,
 )
-from aimass.proto.step import Step, StepKind
+from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy, numpy_dtype
 
 SECURE = SecureSettings(colluders=0.1, max_weight=100, metrics=("accuracy", "loss"))
@@ -239,6 +239,17 @@ def test_a_demanded_mechanism_that_is_missing_is_an_error() -> None:
     demanding = msgspec.structs.replace(POLICY, secure_aggregation=True)
     with pytest.raises(Refused, match="secure aggregation"):
         release(sent(), PLAN, step(), MODEL, demanding)
+
+
+@pytest.mark.parametrize(("reduce", "told"), [(Reduce.SUM, "plain sum"), (Reduce.COLLECT, "plain, kept apart")])
+def test_the_journal_says_whether_an_update_is_summed_or_kept_apart(reduce: Reduce, told: str) -> None:
+    asked = msgspec.structs.replace(step(), reduce=reduce)
+    released = release(sent(), PLAN, asked, MODEL, POLICY)
+    assert released.mechanisms == (told,)
+    assert released.repeatable
+    private = release(sent(), PRIVATE, asked, MODEL, POLICY, private_steps=20)
+    assert private.mechanisms[1] == told
+    assert not private.repeatable
 
 
 def drawn(size: int) -> bytes:

@@ -18,6 +18,7 @@ from aimass.client.policy import Admit, Confinement, Pending, Refuse, decide
 from aimass.client.run_folder import RunFolder
 from aimass.client.secure import Due, SecureSums
 from aimass.client.session import Phase, Session, Work
+from aimass.client.step_check import check_taken_together
 from aimass.client.upload import Uploads
 from aimass.client.workbench import Product, StartWorker, Uplink, Workbench
 from aimass.privacy.transcript import Chain, check_head_seen, check_history, check_receipt, sign_head_seen
@@ -26,7 +27,7 @@ from aimass.proto.durable import append_line_unless_held
 from aimass.proto.errors import AimassError, IntegrityError, Refused, Unauthenticated, WrongState, printable
 from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
-from aimass.proto.step import Reduce, Step
+from aimass.proto.step import Step
 from aimass.proto.storage import map_file
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
@@ -202,24 +203,10 @@ class ActiveRun:
         step = decode_canonical_json(Step, message.step, "the step")
         if self._partner.settings.name not in step.participants:
             raise WrongState("a step that does not name this partner", code="session.not_invited", value=step.index)
-        if step.reduce is Reduce.SUM and step.quorum < self._partner.policy.smallest_cohort:
-            raise Refused("a step with too small a quorum", code="policy.quorum", value=step.quorum)
-        self._check_sum(step)
+        if self._plan is not None:
+            check_taken_together(self._plan, step, self._partner.policy.smallest_cohort)
         self._check_allowance(step)
         self._apply(machine.Opened(step=step))
-
-    def _check_sum(self, step: Step) -> None:
-        """Raise `Refused` for a step of a secure run that is no sum of all on one model.
-
-        Masks are bound to the inputs that the step states for everybody: who were addressed singly could be given a
-        model on which the sum tells of them alone.
-        """
-        if self._plan is None or self._plan.secure is None:
-            return
-        if step.reduce is not Reduce.SUM or step.addressed:
-            raise Refused(
-                "a secure run has sums on the same inputs for all", code="session.not_summed", value=step.index
-            )
 
     def _check_allowance(self, step: Step) -> None:
         """Raise `Refused` for a step that the plan has no room for, and leave the run: the plan is what was agreed."""

@@ -29,7 +29,7 @@ from aimass.proto.errors import Refused
 from aimass.proto.flower.records import check_reply
 from aimass.proto.methods import training_groups
 from aimass.proto.plan import Plan
-from aimass.proto.step import Step, StepKind
+from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.values import Value
 
@@ -38,6 +38,8 @@ __all__ = ["Beside", "Facts", "Postprocessor", "Released", "check_allowed", "rel
 Postprocessor = Callable[[Contribution], Contribution]
 Shapes = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
 PLAIN: Final = "plain sum"
+APART: Final = "plain, kept apart"
+"""What a robust rule looks at: the server keeps it by itself, and not in a sum alone."""
 REPLY: Final = "an app's reply, as it made it"
 
 
@@ -69,8 +71,8 @@ class Released:
 
     @property
     def repeatable(self) -> bool:
-        """Whether the same work gives the same bytes again: a plain sum does, private noise and rounding do not."""
-        return self.mechanisms == (PLAIN,)
+        """Whether the same work gives the same bytes again: plain numbers are, private noise and rounding are not."""
+        return self.mechanisms in ((PLAIN,), (APART,))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ def release(
         contribution = withheld(contribution, survey, policy.release.smallest_count, facts.rows)
     for process in applied.values():
         contribution = process(contribution)
+    taken = REPLY if reply else APART if step.reduce is Reduce.COLLECT else PLAIN
     metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)
     figures = frozenset(policy.release.figures if plan.task.kind == "task" else ())  # an app's own number is in its sum
     if facts.accounted and not (private and step.kind is StepKind.EVALUATE):
@@ -145,7 +148,7 @@ def release(
         sum(len(group.tensors) for group in kept.groups.values()),
         tuple(kept.metrics),
         tuple(kept.figures),
-        (*private, *applied) if applied else (*private, REPLY if reply else PLAIN),
+        (*private, *applied) if applied else (*private, taken),
     )
     if plan.secure is None:
         return dataclasses.replace(released, parts=kept.parts())

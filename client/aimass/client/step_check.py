@@ -1,0 +1,48 @@
+"""How the replies to a step are taken together: as the plan has it, and of no fewer than the policy lets them be."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aimass.proto.errors import Refused
+from aimass.proto.plan import Plan
+from aimass.proto.robust import RULES
+from aimass.proto.step import Reduce, Step, StepKind
+
+__all__ = ["check_taken_together"]
+
+_WITH_RULES: Final = "averaging"
+"""The driver whose stages may have a robust rule."""
+
+
+def check_taken_together(plan: Plan, step: Step, smallest_cohort: int) -> None:
+    """Raise `Refused` for a step that collects what the plan sums, and for one of too few.
+
+    The quorum of an app's step that collects is the app's own affair: it may ask one node alone, and who lets its code
+    run here lets its replies stand alone. A robust rule is a reason to see updates one by one, and none to ask fewer.
+    """
+    app, apart = plan.task.kind == "app", step.reduce is Reduce.COLLECT
+    if plan.secure is not None:
+        _check_masked(step)
+    elif apart and not app and not _has_rule(plan, step):
+        raise Refused(
+            "a step that keeps replies apart, of a plan that sums them", code="session.not_summed", value=step.index
+        )
+    if step.quorum < smallest_cohort and not (app and apart):
+        raise Refused("a step with too small a quorum", code="policy.quorum", value=step.quorum, limit=smallest_cohort)
+
+
+def _check_masked(step: Step) -> None:
+    """Raise `Refused` for a step of a secure run that is no sum of all on one model.
+
+    Masks are bound to the inputs that the step states for everybody: who were addressed singly could be given a
+    model on which the sum tells of them alone.
+    """
+    if step.reduce is not Reduce.SUM or step.addressed:
+        raise Refused("a secure run has sums on the same inputs for all", code="session.not_summed", value=step.index)
+
+
+def _has_rule(plan: Plan, step: Step) -> bool:
+    """Whether the step may be of a stage with a robust rule: a step does not say which stage it is of."""
+    ruled = (stage.options.get("rule") in RULES for stage in plan.stages if stage.driver == _WITH_RULES)
+    return step.kind is StepKind.TRAIN and any(ruled)

@@ -1,0 +1,60 @@
+"""What a server may make of the replies to a step: what the plan says, of as many as the policy wants."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from aimass.client.step_check import check_taken_together
+from aimass.proto.errors import Refused
+from aimass.proto.plan import FLOWER, Plan, Stage
+from aimass.proto.robust import RULES
+from aimass.proto.step import Reduce, Step, StepKind
+from tests.client.test_active_run import PLAN
+from tests.client.test_flower_gate import PLAN as APP
+
+
+def ruled(rule: str, driver: str = "averaging") -> Plan:
+    """With a stage of this rule behind the statistics."""
+    options: dict[str, bool | int | float | str] = {"rounds": 2, "rule": rule, "tolerated": 1}
+    return msgspec.structs.replace(PLAN, stages=(PLAN.stages[0], Stage(driver=driver, options=options)))
+
+
+def step(kind: StepKind = StepKind.TRAIN, purpose: str = "", quorum: int = 3) -> Step:
+    return Step(
+        index=0, kind=kind, purpose=purpose, round=1, participants=("a", "b", "c"), inputs=("0" * 64,), quorum=quorum,
+        deadline_s=9.0, reduce=Reduce.COLLECT,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_updates_are_kept_apart_for_a_robust_rule_and_of_as_many_as_a_sum(rule: str) -> None:
+    check_taken_together(ruled(rule), step(), 3)
+    with pytest.raises(Refused) as caught:
+        check_taken_together(ruled(rule), step(quorum=2), 3)
+    assert caught.value.code == "policy.quorum"
+
+
+@pytest.mark.parametrize(
+    ("plan", "asked"),
+    [
+        (PLAN, step()),
+        (ruled("mean"), step()),
+        (ruled("median", driver="fednova"), step()),
+        (ruled("median"), step(StepKind.EVALUATE)),
+        (ruled("median"), step(StepKind.ANALYSE, "statistics")),
+    ],
+)
+def test_nothing_else_of_a_task_is_kept_apart(plan: Plan, asked: Step) -> None:
+    with pytest.raises(Refused) as caught:
+        check_taken_together(plan, asked, 1)
+    assert caught.value.code == "session.not_summed"
+
+
+def test_an_app_may_ask_one_node_for_a_reply_of_its_own_and_sums_none_of_too_few() -> None:
+    for kind, purpose in ((StepKind.QUERY, FLOWER), (StepKind.TRAIN, ""), (StepKind.EVALUATE, "")):
+        alone = msgspec.structs.replace(step(kind, purpose, quorum=1), participants=("a",))
+        check_taken_together(APP, alone, 3)
+        with pytest.raises(Refused) as caught:
+            check_taken_together(APP, msgspec.structs.replace(alone, reduce=Reduce.SUM), 3)
+        assert caught.value.code == "policy.quorum"
