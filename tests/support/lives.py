@@ -22,7 +22,7 @@ def lives_until_the_end(house: House, name: str, kind: str, longest: int = 6) ->
     kills = 0
     while kills < 300:
         points = str(2 + kills % (longest - 1))
-        code = house.life(name, KILLING, kind, name, points, seconds=15.0)
+        code = house.life(name, KILLING, kind, name, points, seconds=40.0)
         if code is None:
             break
         assert code == -9, (house.folder / f"{name}.log").read_text()[-2000:]
