@@ -10,6 +10,7 @@ import pytest
 
 from aimass.client import trainer
 from aimass.client.local_state import pack_state, unpack_state
+from aimass.client.optimizer_state import OPTIMIZER
 from aimass.client.own_layers import OWN, personal
 from aimass.client.release import Facts, release
 from aimass.client.run_folder import RunFolder, lacking
@@ -33,7 +34,7 @@ from aimass.proto.plan import (
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
-from aimass.proto.tensors import Blob
+from aimass.proto.tensors import Blob, encode_numpy
 from aimass.server.simulate import simulate
 from tests.client.test_gate import POLICY
 from tests.client.test_trainer import heart, plain_task
@@ -184,3 +185,11 @@ def test_a_partner_is_told_where_it_has_no_layers_of_its_own(tmp_path: Path) -> 
     assert not list(lacking(folder, PLAN, later))
     folder.local_state.write_bytes(state[:-1])
     assert len(list(lacking(folder, PLAN, later))) == 2
+
+
+def test_an_optimiser_that_was_kept_before_there_were_sections_is_read_as_one() -> None:
+    held = np.arange(3, dtype=np.float32)
+    sections = unpack_state(encode_numpy({"0/exp_avg": held, "12/step": np.full((), 4.0, np.float32)}))
+    assert set(sections) == {OPTIMIZER}
+    assert set(sections[OPTIMIZER]) == {"0/exp_avg", "12/step"}
+    np.testing.assert_array_equal(sections[OPTIMIZER]["0/exp_avg"].numpy(), held)

@@ -1,7 +1,8 @@
 """What a participant keeps between the steps of a run: named sections of tensors in one canonical blob.
 
 A section belongs to one mechanism (an optimiser's moments, own layers) that alone knows what its tensors mean. The
-blob names its tensors `SECTION/TENSOR`.
+blob names its tensors `SECTION/TENSOR`. Before there were sections, all was an optimiser's, as `POSITION/KEY`: such a
+blob is read as that section.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def unpack_state(state: bytes) -> dict[str, dict[str, torch.Tensor]]:
     try:
         blob = Blob(state)
         for name in blob.layout.by_name:
-            section, _, tensor = name.partition("/")
+            section, _, tensor = (f"optimizer/{name}" if name[:1].isdigit() else name).partition("/")
             sections.setdefault(section, {})[tensor] = blob.torch(name).clone()
     except AimassError as error:
         raise BadInput("what was kept between steps cannot be read", code="trainer.local_state") from error
