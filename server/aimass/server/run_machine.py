@@ -114,7 +114,7 @@ def apply(
         case Change():
             return _changed(run, event, world)
         case Heard():
-            return _heard(run, event.partner)
+            return _heard(run, event.partner, world)
         case Behind():
             return _end(run, RunState.FAILED, event.reason, recorded=False)
 
@@ -168,7 +168,7 @@ def _removed(run: Run, event: Removed, world: _World) -> tuple[Run, tuple[Action
     if member is None or member.state is ParticipantState.REMOVED:
         return run, ()
     gone = msgspec.structs.replace(member, state=ParticipantState.REMOVED, reason=event.reason)
-    run, actions = _heard(_with(run, event.partner, gone), event.partner)
+    run, actions = _heard(_with(run, event.partner, gone), event.partner, world)
     for index in [step.index for partner, step, _, _ in run.places() if partner == event.partner]:
         left = steps.Left(partner=event.partner, reason=event.reason)
         run, more = _in_step(run, InStep(index=index, event=left), world)
@@ -186,13 +186,15 @@ def _removed(run: Run, event: Removed, world: _World) -> tuple[Run, tuple[Action
     return run, actions
 
 
-def _heard(run: Run, partner: str) -> tuple[Run, tuple[Action, ...]]:
-    """After a restore; with the last word, steps that closed meanwhile are reduced."""
+def _heard(run: Run, partner: str, world: _World) -> tuple[Run, tuple[Action, ...]]:
+    """After a restore; with the last word, steps that closed meanwhile are reduced, or the driver goes on."""
     if partner not in run.unheard:
         return run, ()
     run = msgspec.structs.replace(run, unheard=tuple(name for name in run.unheard if name != partner))
     if run.unheard:
         return run, ()
+    if not run.open:
+        return _advance(run, world)
     closing = [state for state in run.open.values() if state.counted is not None]
     return run, tuple(Reduce(index=state.step.index, counted=state.counted or ()) for state in closing)
 
@@ -304,7 +306,8 @@ def _received(run: Run, event: Received, world: _World) -> tuple[Run, tuple[Acti
 
 
 def _said(run: Run, event: Said, world: _World) -> tuple[Run, tuple[Action, ...]]:
-    """What a driver hears it does at once, or, while a step is open or the run is paused, afterwards."""
+    """What a driver hears it does at once, or, while a step is open, the run is paused or partners are yet to be heard
+    after a restore, afterwards."""
     driver = world.drivers[run.plan.stages[run.stage].driver]
     if run.state is RunState.WAITING or not isinstance(driver, Listener):
         return run, ()
@@ -336,8 +339,11 @@ def _with_state(run: Run, state: Any) -> Run:
 
 
 def _advance(run: Run, world: _World) -> tuple[Run, tuple[Action, ...]]:
-    """Open what the driver proposes; a stage that is done hands its model to the next."""
-    if run.state is not RunState.RUNNING or run.open:
+    """Open what the driver proposes; a stage that is done hands its model to the next.
+
+    After a restore, nothing begins and nothing ends before all were heard: its record could not be written.
+    """
+    if run.state is not RunState.RUNNING or run.open or run.unheard:
         return run, ()
     run, back = standing.returned(run)
     told: tuple[Action, ...] = back

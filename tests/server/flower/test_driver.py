@@ -205,6 +205,27 @@ def test_an_end_while_a_step_is_open_waits_for_it() -> None:
     assert (machine.run.state, machine.run.model) == (RunState.FINISHED, M[5])
 
 
+@pytest.mark.parametrize("last", [runs.Heard(partner="west"), runs.Removed(partner="west", reason="trust.revoked")])
+def test_an_end_after_a_restore_waits_until_all_were_heard_and_is_recorded(last: runs.Event) -> None:
+    machine = Machine(flower_plan())
+    machine.run = msgspec.structs.replace(machine.run, unheard=("north", "west"))
+    machine.finish(M[5])
+    machine.feed(runs.Heard(partner="north"))
+    assert (machine.run.state, machine.state.result) == (RunState.RUNNING, M[5])
+    machine.feed(last)
+    (end,) = [action for action in machine.actions if isinstance(action, runs.End)]
+    assert (machine.run.state, end.state, end.recorded) == (RunState.FINISHED, RunState.FINISHED, True)
+
+
+def test_an_exchange_that_is_asked_after_a_restore_begins_when_all_were_heard() -> None:
+    machine = Machine(flower_plan())
+    machine.run = msgspec.structs.replace(machine.run, unheard=("north",))
+    machine.ask(0, exchange(0, 1))
+    assert not machine.run.open
+    machine.feed(runs.Heard(partner="north"))
+    assert machine.opened.step.participants == FOUR
+
+
 def test_a_run_before_its_start_hears_nothing() -> None:
     plan = flower_plan()
     run = runs.Run(
