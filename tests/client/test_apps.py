@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from aimass.client.code import code_named
+from aimass.client.confinement import enforceable
 from aimass.client.doctor_data import DataChecks
 from aimass.client.partner import open_partner, policy_in
 from aimass.client.policy import Admit, AdmittedTask, DataBudget, Pending, Policy, Refuse, decide, read_policy, rules
@@ -101,6 +102,18 @@ def test_the_rules_of_an_app_say_what_it_may_and_bound_no_training(tmp_path: Pat
     assert "in sums alone" in {r.name: r for r in rules(Policy(), secure, 4, CONFINED)}["app_sends"].value
 
 
+def test_an_app_runs_only_where_the_machine_confines_what_it_reads(tmp_path: Path) -> None:
+    app = read_app(write(tmp_path))
+    plan, _ = app_plan(app, AppDraft(), {})
+    admitted = AdmittedTask(name=app.name, digest=app.digest, kind="app")
+    policy = Policy(schemas={"tiny-app/1": "rows"}, tasks=(admitted,), plain_sums=True, confinement=())
+    assert isinstance(decide(policy, plan, 4, frozenset({"files"})), Admit)
+    assert isinstance(refused := decide(policy, plan, 4, CONFINED - {"files"}), Refuse)
+    assert (refused.code, refused.value, refused.limit) == (
+        "policy.app_reads", "whatever the daemon may", "confinement: files"
+    )  # fmt: skip
+
+
 def test_an_app_that_answers_in_the_clear_is_refused_where_nothing_was_permitted(tmp_path: Path) -> None:
     app = read_app(write(tmp_path))
     plan, _ = app_plan(app, AppDraft(), {})
@@ -118,9 +131,19 @@ def test_a_policy_is_checked_against_an_app(home: Path, tmp_path: Path, capsys: 
     assert main([*check, "--flower", str(tmp_path / "app")]) == 3
     found = {rule["rule"]: rule for rule in json.loads(capsys.readouterr().out)["rules"]}
     assert not found["app"]["holds"]
-    assert found["app_reads"]["holds"]
+    assert found["app_reads"]["holds"] == ("files" in enforceable(home))
     assert main(check) == 2
     assert "PLAN" in capsys.readouterr().err
+
+
+def test_a_policy_is_checked_for_this_machine_and_not_for_one_that_confines_all(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimass.client.confinement.enforceable", lambda _folder: ("process",))
+    assert main(["client", "policy", "check", "--dir", str(home), "--json", "--flower", str(tmp_path / "app")]) == 3
+    found = {rule["rule"]: rule for rule in json.loads(capsys.readouterr().out)["rules"]}
+    assert found["confinement"]["plan"] == "process"
+    assert not found["app_reads"]["holds"]
 
 
 def test_more_rounds_than_the_policy_allows_are_refused_for_apps_too(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         *_privacy(policy, plan),
         *_noise(bounds, plan),
         _most("rounds", planned_rounds(plan), bounds.rounds),
-        *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan)),
+        *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan, confinement)),
         Rule("cohort", str(participants), f"from {policy.smallest_cohort}", participants >= policy.smallest_cohort),
         Rule(
             "quorum",
@@ -256,13 +256,19 @@ def _training(bounds: Bounds, trained: Sequence[TrainSettings]) -> tuple[Rule, .
     )
 
 
-def _app(plan: Plan) -> tuple[Rule, ...]:
-    """What a Flower app does, in words: no bound of a plan reaches into it, so that reading it is what admits it."""
+def _app(plan: Plan, confinement: frozenset[str]) -> tuple[Rule, ...]:
+    """What a Flower app does, in words: no bound of a plan reaches into it, so that reading it is what admits it.
+
+    What it reads is held by the machine alone: where that cannot confine it to its files no app runs, whatever levels
+    the policy demands of tasks. It may send what it reads.
+    """
+    confined = "files" in confinement
+    reads = "the files and settings of the data set, and nothing else here" if confined else "whatever the daemon may"
     leaves = "what it answers, as it made it" if plan.secure is None else "its update and metrics, in sums alone"
     code = "the code that was approved here"
     return (
         Rule("app_training", "the app chooses batches, steps and learning rate itself", code, holds=True),
-        Rule("app_reads", "the files and settings of the data set, and nothing else here", code, holds=True),
+        Rule("app_reads", reads, "confinement: files", confined),
         Rule("app_sends", leaves, code, holds=True),
     )
 

@@ -293,18 +293,17 @@ def _drafted(args: argparse.Namespace) -> Plan:
 def policy_check(args: argparse.Namespace) -> int:
     """Each rule with the value of a plan and the limit, and what the server could learn; exit code 3 where a rule does
     not hold."""
-    from typing import get_args
-
+    from aimass.client.confinement import enforceable
     from aimass.client.keeper import Keeper
     from aimass.client.learning import learning
     from aimass.client.plan_figure import plan_figure
-    from aimass.client.policy import Confinement, rules
+    from aimass.client.policy import rules
     from aimass.proto.durable import UNINTERRUPTED
 
     plan = _drafted(args)
     partners = len(plan.cohort.partners or Keeper(args.dir, UNINTERRUPTED).roster.partners)
     policy = _policy(args)
-    checked = rules(policy, plan, partners, frozenset(get_args(Confinement)))
+    checked = rules(policy, plan, partners, frozenset(enforceable(args.dir)))
     found = [{"rule": r.name, "holds": r.holds, "plan": r.value, "limit": r.limit} for r in checked]
     learnt = learning(plan, policy, partners, plan_figure(plan))
     if args.json:
