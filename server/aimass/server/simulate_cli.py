@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments"]
 
+_DEALING = ("partners", "split", "seed", "smallest", "held_out", "person")
+_BEGINNING = ("data", "rows", "shards", *_DEALING, "policy")
+
 _EXAMPLE = """examples:
   aimass simulate plan.toml --rows digits --partners 100 --split dirichlet:0.3 --out trial
   aimass simulate plan.toml --data rows.csv --partners 1000 --workers 2 --out trial
@@ -47,15 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows.add_argument("--rows", metavar="NAME", help="a public set of `aimass data list`")
     rows.add_argument("--shards", type=Path, metavar="DIR", help="a folder of `aimass data partition`")
     parser.add_argument("--partners", type=int, help="how many are made of the data")
-    parser.add_argument("--split", default="iid", metavar="RULE", help="how rows are dealt, see above (iid)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split; training has the plan's (0)")
-    parser.add_argument("--smallest", type=int, default=2, help="least rows of a partner under dirichlet (2)")
-    parser.add_argument("--held-out", type=float, default=0.2, help="share of the rows that are never trained on (0.2)")
+    parser.add_argument("--split", metavar="RULE", help="how rows are dealt, see above (iid)")
+    parser.add_argument("--seed", type=int, help="of the split; training has the plan's (0)")
+    parser.add_argument("--smallest", type=int, help="least rows of a partner under dirichlet (2)")
+    parser.add_argument("--held-out", type=float, help="share of the rows that are never trained on (0.2)")
     parser.add_argument("--person", metavar="COLUMN", help="column that says whose each row is (default: not known)")
     parser.add_argument(
         "--policy", type=Path, help="a partner's policy.toml (default: what the plan asks is permitted)"
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes; their number changes no bit (one a core)")
+    parser.add_argument("--workers", type=int, help="processes; their number changes no bit (one a core)")
     parser.add_argument("--spark", metavar="MASTER", help="on Spark instead, such as local[2]; DIR must be seen by all")
     parser.add_argument("--out", type=Path, metavar="DIR", help="its folder (simulated-NAME)")
     parser.add_argument("--resume", action="store_true", help="go on where it stopped, to the same bits")
@@ -69,6 +72,7 @@ def _simulate(args: argparse.Namespace) -> int:
     from aimass.server.simulation.folder import Folder
     from aimass.server.simulation.shell import Simulation
 
+    _check(args)
     path = _out(args)
     if args.resume and not (path / "run.json").is_file():
         raise NotFound(
@@ -95,6 +99,25 @@ def _simulate(args: argparse.Namespace) -> int:
         if not args.json:
             _surveys(folder)
     return 0 if run.state == "finished" else 1
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that would say nothing beside others that are given."""
+    from aimass.proto.errors import BadInput
+
+    for option, others, why in (
+        ("resume", _BEGINNING, "a simulation goes on with the rows and the policy that it was begun with"),
+        ("shards", _DEALING, "these shards were dealt by `aimass data partition`"),
+        ("spark", ("workers",), "Spark has its own processes"),
+    ):
+        if getattr(args, option) and (idle := [name for name in others if getattr(args, name) is not None]):
+            named = ", ".join("--" + name.replace("_", "-") for name in idle)
+            raise BadInput(
+                f"beside --{option} this says nothing: {why}",
+                code="simulation.options",
+                value=named,
+                cure=f"Leave {named} out, or --{option}.",
+            )
 
 
 def _out(args: argparse.Namespace) -> Path:
@@ -144,9 +167,11 @@ def _shards(args: argparse.Namespace, task: str, own: Path) -> Path:
     named = args.data or ([args.rows] if args.rows else None)
     if named is None:
         raise BadInput("whose rows?", code="simulation.rows", cure="Give --data, --rows or --shards.")
-    split = read_split(args.split, args.partners, args.seed, args.smallest)
+    smallest = 2 if args.smallest is None else args.smallest
+    held_out = 0.2 if args.held_out is None else args.held_out
+    split = read_split("iid" if args.split is None else args.split, args.partners, args.seed or 0, smallest)
     files = data_files(named, say=lambda text: say(args, text))
-    made = write_shards(load(locate(task)).schema, files, split, own, held_out=args.held_out, person=args.person)
+    made = write_shards(load(locate(task)).schema, files, split, own, held_out=held_out, person=args.person)
     say(args, f"{len(made.shards)} partners, {sum(shard.rows for shard in made.shards):,} rows dealt by {split}")
     return own
 
@@ -159,7 +184,7 @@ def _crew(args: argparse.Namespace, folder: Path) -> Crew:
         from aimass.server.simulation.spark import Spark
 
         return Spark(folder, args.spark)
-    if args.workers < 0:
+    if args.workers is not None and args.workers < 0:
         raise BadInput("so many processes there are not", code="simulation.workers", value=args.workers)
     count = args.workers or len(os.sched_getaffinity(0))
     return Alone(folder) if count == 1 else Processes(folder, count)

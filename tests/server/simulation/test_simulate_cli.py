@@ -90,6 +90,28 @@ def test_what_cannot_be_is_told_in_a_sentence(
     assert not (here / "simulated-digits-trial" / "shards").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ("--resume --data rows.csv", "--data"),
+        ("--resume --rows digits --partners 12 --split iid", "--rows, --partners, --split"),
+        ("--resume --shards shards", "--shards"),
+        ("--resume --seed 0 --smallest 2 --held-out 0.2", "--seed, --smallest, --held-out"),
+        ("--resume --policy policy.toml --person who", "--person, --policy"),
+        ("--shards shards --partners 3 --split iid --seed 0", "--partners, --split, --seed"),
+        ("--shards shards --smallest 2 --held-out 0 --person who", "--smallest, --held-out, --person"),
+        ("--rows digits --partners 3 --spark local[1] --workers 0", "--workers"),
+    ],
+)
+def test_an_option_that_would_say_nothing_is_refused_with_its_cause(
+    here: Path, capsys: pytest.CaptureFixture[str], more: str, named: str
+) -> None:
+    error = failed(f"simulate plan.toml {more}", capsys)
+    assert (error["code"], error["value"]) == ("simulation.options", named)
+    assert f"Leave {named} out" in error["cure"]
+    assert list(here.glob("simulated-*")) == []
+
+
 SURVEY = """
 name = "survey"
 task = "heart"
