@@ -186,6 +186,13 @@ def test_the_bytes_of_a_release_that_knew_fewer_fields_pass_as_they_are(chosen: 
         decode_plan(older.replace(b",", b", ", 1))
 
 
+def test_so_do_those_that_lack_a_field_within_a_list() -> None:
+    plan = msgspec.structs.replace(PLAN, stages=(Stage(driver="averaging"), *PLAN.stages))
+    older = encode_plan(plan).replace(b',"options":{}', b"", 1)
+    assert older != encode_plan(plan)
+    assert decode_plan(older) == plan
+
+
 @pytest.mark.parametrize("text", ["a = ", "a = 1\na = 2", "\x00", "[[[", "a = 1e"])
 def test_toml_that_is_none_says_so(text: str) -> None:
     with pytest.raises(BadInput) as caught:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec.inspect
 
 from aimass.proto.errors import BadInput
 
-__all__ = ["Value", "canonical_json", "convert", "decode_canonical_json", "decode_json", "decode_toml"]
+__all__ = ["Value", "canonical_json", "convert", "decode_canonical_json", "decode_json", "decode_toml", "is_written"]
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,20 +48,26 @@ def decode_canonical_json(kind: type[V], data: bytes, what: str) -> V:
     A field with a default may be missing: an earlier release, which did not know it, wrote the bytes.
     """
     value = decode_json(kind, data, what)
-    if canonical_json(value) != data:
-        said = _said(msgspec.to_builtins(value, str_keys=True), msgspec.json.decode(data))
-        if canonical_json(said) != data:
-            raise BadInput(
-                f"{what} is not in canonical form", code="value.not_canonical", cure="Send the bytes unchanged."
-            )
+    if not is_written(value, data):
+        raise BadInput(f"{what} is not in canonical form", code="value.not_canonical", cure="Send the bytes unchanged.")
     return value
+
+
+def is_written(value: object, data: bytes, encode: Callable[[object], bytes] = canonical_json) -> bool:
+    """Whether `data`, of which `value` was read, is how `encode` writes it.
+
+    A field with a default may be missing, see `decode_canonical_json`.
+    """
+    if encode(value) == data:
+        return True
+    return encode(_said(msgspec.to_builtins(value, str_keys=True), msgspec.json.decode(data))) == data
 
 
 def _said(whole: Any, written: Any) -> Any:
     """`whole` without the fields that are not `written`, which were filled in when it was read."""
     if isinstance(whole, dict) and isinstance(written, dict):
         return {key: _said(whole[key], written[key]) for key in whole if key in written}
-    if isinstance(whole, list) and isinstance(written, list):
+    if isinstance(whole, list | tuple) and isinstance(written, list) and len(whole) == len(written):
         return [_said(one, other) for one, other in zip(whole, written, strict=True)]
     return whole
 

@@ -233,6 +233,14 @@ def test_an_index_that_says_anything_else_is_refused(index: bytes) -> None:
         records.unpack_reply(Contribution({"reply": Group(1.0, tensors)}, {}, {}))
 
 
+def test_an_index_of_a_release_that_knew_fewer_fields_is_read() -> None:
+    older = INDEX.replace(b',"as_bytes":{}', b"")
+    assert older != INDEX
+    tensors: dict[str, np.ndarray] = {"index": np.frombuffer(older, np.uint8), "0/0": np.zeros(2)}
+    read = records.unpack_reply(Contribution({"reply": Group(1.0, tensors)}, {}, {}))
+    assert _seen(read) == _seen(ARRAYS)
+
+
 @hypothesis.given(st.data())
 @hypothesis.settings(max_examples=300, deadline=None)
 def test_bytes_that_were_changed_are_a_named_error_or_other_records(data: st.DataObject) -> None:

@@ -19,11 +19,12 @@ import pytest
 from aimass.client.shards import Shard, open_shard
 from aimass.client.tasks.heart import task
 from aimass.proto.errors import AimassError, BadInput, Conflict, OutOfSpace, Refused, Unavailable
-from aimass.proto.plan import PlanDraft
+from aimass.proto.plan import PlanDraft, decode_plan, plan_digest
 from aimass.proto.sharding import Split, manifest_of
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
 from aimass.proto.tensors import Blob
+from aimass.proto.values import canonical_json
 from aimass.server.flower.driver import driver as flower
 from aimass.server.simulate import simulate
 from aimass.server.simulation.begin import check_same, completed
@@ -335,6 +336,19 @@ def test_a_folder_goes_on_with_what_it_was_begun_with_alone(tmp_path: Path) -> N
     (shards / "partition.json").write_text((shards / "partition.json").read_text() + " ")
     with pytest.raises(Conflict, match="shards"):
         check_same(folder, None)
+
+
+def test_a_simulation_of_a_release_that_knew_fewer_fields_goes_on(tmp_path: Path, shards: Path) -> None:
+    folder = begun(tmp_path / "run", heart_draft(), shards)
+    plan = folder.plan()
+    older = canonical_json({name: value for name, value in msgspec.to_builtins(plan).items() if name != "early_stop"})
+    assert decode_plan(older) == plan
+    (folder.path / "plan.json").write_bytes(older)
+    setup = msgspec.structs.replace(folder.setup(), plan=plan_digest(older))
+    (folder.path / "setup.json").write_bytes(canonical_json(setup))
+    check_same(folder, completed(heart_draft(), folder.blobs))
+    with pytest.raises(Conflict, match="another plan"):
+        check_same(folder, completed(heart_draft(rounds=4), folder.blobs))
 
 
 def test_a_full_disk_is_nobodys_failure(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from aimass.proto.errors import LimitExceeded
 from aimass.proto.flower.fields import NUMBERS, TYPES, Field, bad, check_once, field_of, values_of
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import DTYPE_BYTES, Array, Blob, blob_parts, encode_numpy, numpy_dtype
-from aimass.proto.values import Value, decode_json
+from aimass.proto.values import Value, decode_json, is_written
 
 if TYPE_CHECKING:
     import flwr.app
@@ -292,7 +292,7 @@ def _index(tensors: Mapping[str, Array]) -> _Index:
         raise bad("it has no index", "index")
     data = found.tobytes()
     index = decode_json(_Index, data, "the index of records")
-    if msgspec.json.encode(index) != data:
+    if not is_written(index, data, msgspec.json.encode):
         raise bad("its index is not canonical", "not_canonical")
     return index
 
