@@ -7,6 +7,7 @@ it asks is an event of its run, stored like any other; what it is answered comes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from aimass.proto.apps import find, run_config
-from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError
+from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, OutOfSpace, WrongState
 from aimass.proto.frames import sealed_view
 from aimass.proto.logs import about, subject
 from aimass.proto.plan import Plan
@@ -53,6 +54,18 @@ log = logging.getLogger("aimass.server")
 _PROBE_S: Final = 60.0
 _LAST_WORDS_S: Final = 5.0
 _PROBED: Final = "0" * 32
+_OF_THE_MACHINE: Final = frozenset(
+    {
+        "app.absent",
+        "app.changed",
+        "flower.died",
+        "flower.disk",
+        "flower.missing",
+        "flower.series",
+        "flower.start",
+    }
+)
+"""Faults that are put right here, without a word to the app: the run pauses, and can be resumed."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -140,7 +153,9 @@ class FlowerDesk:
             finally:
                 await _to_its_end(worker)
         except AimassError as error:
-            await self._engine.give_up(live, error)
+            await self._set_down(live, error)
+        except OSError as error:
+            await self._set_down(live, _of_the_disk(error))
         except Exception as error:  # (nobody else would end the run)
             log.exception("the worker of a Flower app cannot be served", extra=subject(run_id))
             what = "the worker of a Flower app could not be served; the server's log says why"
@@ -244,17 +259,15 @@ class FlowerDesk:
     # ---------------------------------------------------------------- what became of an exchange
 
     async def _fetch(self, live: Live, worker: WorkerProcess, request: Fetch) -> None:
-        run_id = live.row.run.run_id
         try:
             past = await self._past(live, request)
             if past is not None:
                 await self._tell(worker, request.id, past)
             await worker.answer(NoMore(id=request.id, over=past is not None))
         except AimassError as error:
-            await self._engine.give_up(live, error)
+            await self._set_down(live, error)
         except OSError as error:
-            log.exception("what became of an exchange cannot be told", extra=subject(run_id))
-            await self._engine.give_up(live, InternalError("a reply cannot be read", code="flower.reply", value=error))
+            await self._set_down(live, _of_the_disk(error))
 
     async def _past(self, live: Live, request: Fetch) -> Past | None:
         while True:
@@ -277,6 +290,17 @@ class FlowerDesk:
             await worker.answer(Reply(id=request_id, partner=past.sum.node, sum=past.sum), with_it)
 
     # ---------------------------------------------------------------- ends
+
+    async def _set_down(self, live: Live, error: AimassError) -> None:
+        """Pause a run that this machine stands in the way of, so that it goes on where it was; end any other."""
+        run_id = live.row.run.run_id
+        if error.code not in _OF_THE_MACHINE and not isinstance(error, OutOfSpace):
+            await self._engine.give_up(live, error)
+            return
+        about(log, run_id).error("paused: %s", error, exc_info=error.__cause__)
+        with contextlib.suppress(WrongState):  # it was paused, or has ended, meanwhile
+            reason = f"{error.code}: {error.sentence()} Then: aimass run resume."
+            await self._engine.apply(run_id, runs.Change(change="pause", reason=reason))
 
     def _broken(self, run_id: str, broken: Broken) -> AimassError:
         """A fault of the app in words of ours: its own stay in its log."""
@@ -330,6 +354,13 @@ class FlowerDesk:
                     raise BadInput(error.what, code=error.code, value=error.value, cure=error.cure)
         error = await self._died("probe", worker)
         raise BadInput(error.what, code=error.code, value=error.value, cure=error.cure)
+
+
+def _of_the_disk(error: OSError) -> AimassError:
+    what = "the files of a Flower app's run cannot be read or written here"
+    fault = InternalError(what, code="flower.disk", value=error.strerror or type(error).__name__)
+    fault.__cause__ = error
+    return fault
 
 
 async def _to_its_end(worker: WorkerProcess) -> None:
