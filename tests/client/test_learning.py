@@ -254,6 +254,14 @@ def test_analyses_are_said_to_be_seen_where_they_leave_and_what_is_kept_of_them(
     assert "histogram" not in said(learning(asked, msgspec.structs.replace(POLICY, release=Release()), 10))
 
 
+def test_of_a_control_variate_that_is_seen_alone_it_says_that_it_tells_the_local_steps() -> None:
+    stages = (Stage(driver="scaffold", options={"rounds": 2}),)
+    for secure in (None, SecureSettings(min_cohort=4)):
+        found = said(learning(msgspec.structs.replace(plan(secure, "one"), stages=stages), POLICY, 10))
+        told = "how many local steps it did in a round: where the plan counts epochs, its rows by that"
+        assert (told in found) == (secure is None)
+
+
 @pytest.mark.parametrize(
     ("driver", "alone", "summed"),
     [

@@ -61,12 +61,14 @@ def learning(plan: Plan, policy: Policy, participants: int, figure: Figure | Non
 def _by_method(found: Learning, plan: Plan) -> Learning:
     """With what a method sends beside updates, and what is said of a state that was lost."""
     told = []
+    alone = "how many local steps it did in a round: where the plan counts epochs, its rows by that"
     if plan.method == "fednova":
-        alone = "how many local steps it did in a round: where the plan counts epochs, its rows by that"
         told.append("how many local steps all did, in the sum" if plan.secure else alone)
     if plan.method == "scaffold":
         whose = "the sum of their changes" if plan.secure else "its change"
         told.append(f"of the control variate {whose}, which is about the mean gradient of a round")
+        if not plan.secure:  # update and change differ by what the server sent and by this number
+            told.append(alone)
     if plan.keeps_state:
         told.append("whether this partner has lost what it keeps from round to round")
     return msgspec.structs.replace(found, could_learn=(*found.could_learn, *told))
