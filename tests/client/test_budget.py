@@ -334,6 +334,23 @@ def test_the_delta_of_a_budget_for_examples_is_held_against_their_number_whoever
     budgets.close()
 
 
+@pytest.mark.parametrize("unit", ["example", "person"])
+def test_of_files_that_nobody_counts_the_delta_of_a_budget_is_that_of_a_hundred_thousand(
+    tmp_path: Path, unit: Literal["example", "person"]
+) -> None:
+    def stating(delta: float) -> Policy:
+        budget = DataBudget(data_set="heart", epsilon=50.0, delta=delta, unit=unit)
+        return msgspec.structs.replace(POLICY, budgets=(budget,))
+
+    budgets = opened(tmp_path)
+    budgets.check(stating(1e-5), "heart", noised(multiplier=8.0), 0, {})
+    for delta in (1.1e-5, 0.9):
+        with pytest.raises(BadInput) as refused:
+            budgets.check(stating(delta), "heart", noised(multiplier=8.0), 0, {})
+        assert refused.value.code == "dp.delta"
+    budgets.close()
+
+
 def noised(rounds: int = 3, multiplier: float = 2.0, private: bool = False) -> Plan:
     noise = DistributedNoise(multiplier=multiplier, clip=1.0, delta=1e-5, members=10)
     return msgspec.structs.replace(

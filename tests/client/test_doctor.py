@@ -130,6 +130,20 @@ def test_a_fault_in_the_folder_is_found_by_its_name(tmp_path: Path, code: str) -
     run(scenario())
 
 
+@pytest.mark.parametrize(("delta", "wanted"), [("1e-5", False), ("2e-5", True)])
+def test_a_delta_over_files_that_nobody_counts_is_a_fault_unless_it_is_small(
+    tmp_path: Path, delta: str, wanted: bool
+) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            folder = ward(edge)
+            edited("data/heart.toml", 'format = "parquet"', 'format = "files"')(folder)
+            stating('data_set = "heart"', f"delta = {delta}")(folder)
+            assert ("dp.delta" in codes(await examine(folder))) == wanted
+
+    run(scenario())
+
+
 def test_a_budget_of_a_data_set_that_nothing_is_mapped_to_is_a_warning(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(Members.create(tmp_path)) as edge:

@@ -43,10 +43,11 @@ def _check_deltas(plan: Plan, budgets: Iterable[Budget], units: int) -> None:
     """Hold the deltas of plan and budgets against one in the number of what each protects.
 
     `units` are the plan's, rows without any. Of a smaller unit there are as many or more, so its budgets are held
-    against that number too.
+    against that number too. Of the files that an app reads neither rows nor persons are counted, which is 0 of both.
     """
     stated = {unit: [budget.terms.delta for budget in budgets if budget.terms.unit is unit] for unit in Unit}
     counted = Unit.EXAMPLE if plan.privacy is None else Unit(plan.privacy.unit)
+    counted = counted if units else Unit.PERSON
     deltas = [delta for unit in Unit if unit.size <= counted.size for delta in stated[unit]]
     deltas += [] if plan.privacy is None else [plan.privacy.delta]
     if deltas:

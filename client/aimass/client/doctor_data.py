@@ -14,9 +14,10 @@ from pathlib import Path
 from aimass.client.confinement import enforceable
 from aimass.client.journal import read_journal
 from aimass.client.partner import policy_in
-from aimass.client.policy import AdmittedTask, Policy
+from aimass.client.policy import AdmittedTask, DataBudget, Policy
 from aimass.client.secure_records import read_records
 from aimass.client.shards import check_schema, read_rows, resolve
+from aimass.privacy.dp.events import UNCOUNTED_DELTA
 from aimass.privacy.dp.ledger_reading import read_doubts, rolled_back
 from aimass.proto.apps import installed
 from aimass.proto.checks import Finding, fault, good, of_error, warning
@@ -135,6 +136,11 @@ class DataChecks:
         manifest = read_shard_manifest(path.read_text("utf-8"), str(path))
         files = resolve(manifest, path.parent)
         if manifest.format == "files":
+            largest = max((each.delta for each in self._budgets(name) if each.unit != "partner"), default=0.0)
+            if largest > UNCOUNTED_DELTA:
+                what = f"nobody here counts what {name} holds, and its budget has a delta of {largest:g}"
+                fix = f"In {self._folder}/policy.toml, under [[budgets]]: {UNCOUNTED_DELTA:g}, or well below 1/rows."
+                return fault("data", "dp.delta", what, fix)
             return good("data", f"{name}: {len(files)} files or folders that an app of {schema_name} may read")
         if schema is None:
             size = sum(file.stat().st_size for file in files)
@@ -144,6 +150,9 @@ class DataChecks:
             return good("data", what)
         check_schema(manifest, schema)
         return self._rows(name, manifest, schema, files)
+
+    def _budgets(self, name: str) -> list[DataBudget]:
+        return [each for each in (self._policy.budgets if self._policy else ()) if each.data_set == name]
 
     def _rows(self, name: str, manifest: ShardManifest, schema: Schema, files: tuple[Path, ...]) -> Finding:
         from aimass.proto.rows import check  # noqa: PLC0415  (numpy is loaded where rows are read)
@@ -160,7 +169,7 @@ class DataChecks:
             return fault(
                 "data", "rows.empty", f"{name} has no rows", f"Correct uris in {self._folder}/data/{name}.toml."
             )
-        budgets = [each for each in (self._policy.budgets if self._policy else ()) if each.data_set == name]
+        budgets = self._budgets(name)
         counts = {"example": report.rows, "person": len(report.rows_by_person)}
         for budget in budgets:
             units = counts.get(budget.unit, 0)

@@ -291,6 +291,7 @@ def test_figures_do_not_depend_on_order_or_parts_and_grow_with_every_event(
         (lambda: Budget(terms=terms(), epsilon=51.0), "dp.budget"),
         (lambda: check_delta(1.01e-3, 1000), "dp.delta"),
         (lambda: check_delta(math.nan, 1000), "dp.delta"),
+        (lambda: check_delta(1.01e-5, 0), "dp.delta"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(make: object, code: str) -> None:
@@ -301,6 +302,12 @@ def test_what_makes_no_sense_is_refused_by_name(make: object, code: str) -> None
 
 def test_a_delta_of_one_in_all_units_is_the_largest() -> None:
     check_delta(1e-3, 1000)
+
+
+def test_of_units_that_nobody_counts_delta_is_that_of_a_hundred_thousand() -> None:
+    check_delta(1e-5, 0)
+    with pytest.raises(BadInput, match="nobody knows"):
+        check_delta(0.5, 0)
 
 
 @given(Events)

@@ -24,6 +24,7 @@ from aimass.proto.values import Value
 __all__ = [
     "MOST_EPSILON",
     "MOST_TIMES",
+    "UNCOUNTED_DELTA",
     "Budget",
     "DiscreteGaussian",
     "Event",
@@ -44,6 +45,9 @@ __all__ = [
 
 MOST_EPSILON: Final = 50.0
 """A larger budget promises nothing (a likelihood ratio beyond 10^21), and its figures take minutes to compute."""
+
+UNCOUNTED_DELTA: Final = 1e-5
+"""The largest delta over units that nobody counts: one in a hundred thousand, which who has more has to undercut."""
 
 MOST_TIMES: Final = 10**9
 """Runs of one mechanism that one event stands for."""
@@ -224,14 +228,16 @@ def events_of(counts: Tally) -> tuple[Event, ...]:
 def check_delta(delta: float, units: int) -> None:
     """Refuse a delta above 1/n, n being how many units there are: it would allow to publish one of them whole.
 
-    The refusal may be told to a server, so it does not say n.
+    Of 0 units n is not known, and `UNCOUNTED_DELTA` stands for 1/n. The refusal may be told to a server, so it does not
+    say n.
     """
-    if not 0 < delta <= 1 / max(units, 1):
+    uncounted = f"at most {UNCOUNTED_DELTA:g}, as nobody knows that number"
+    if not 0 < delta <= (1 / units if units else UNCOUNTED_DELTA):
         raise BadInput(
             "delta is larger than one in the number that it protects",
             code="dp.delta",
             value=delta,
-            limit="at most one in that number",
+            limit="at most one in that number" if units else uncounted,
             cure="Choose a delta well below that; a tenth is usual.",
         )
 
