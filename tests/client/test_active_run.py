@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from aimass.client.active_run import ActiveRun
+from aimass.client.child import ChildFailed
 from aimass.client.daemon import Daemon
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
@@ -21,15 +22,17 @@ from aimass.client.release import Released
 from aimass.client.run_folder import RunFolder
 from aimass.client.session import Phase, Session, Work
 from aimass.client.workbench import Product, Workbench
-from aimass.client.worker_protocol import Opened
+from aimass.client.worker_protocol import APP_DEVICE, Opened
 from aimass.privacy.keys import load_keys
 from aimass.privacy.transcript import Chain, Receipt, check_head, entry_bytes, sign_head, sign_receipt
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput, Refused, WrongState
 from aimass.proto.plan import (
+    FLOWER,
     Cohort,
     Plan,
+    SecureSettings,
     Stage,
     TaskRef,
     TrainSettings,
@@ -648,5 +651,54 @@ def test_a_daemon_that_was_killed_while_it_left_all_runs_leaves_the_rest_when_it
         again = _run(partner, _Uplink())
         assert again.session is not None
         assert again.session.phase is Phase.WITHDRAWN
+
+    asyncio.run(scenario())
+
+
+APP_PLAN = msgspec.structs.replace(
+    PLAN, task=msgspec.structs.replace(PLAN.task, kind="app"), stages=(Stage(driver=FLOWER, options={"rounds": 5}),)
+)
+
+
+def test_the_server_hears_no_word_of_an_app_that_fails_beside_secret_sums(
+    partner: Partner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failing(*_: object, **__: object) -> Product:
+        raise ChildFailed("the training child failed at Miller/diabetes.py:47", code="child.Huntington")
+
+    async def scenario() -> None:
+        for secure, heard in ((SecureSettings(min_cohort=3), "child.app_failed"), (None, "child.Huntington")):
+            uplink = _Uplink()
+            run = _run(partner, uplink)
+            await run.invited(_invite(partner, encode_plan(PLAN)))
+            plan = msgspec.structs.replace(APP_PLAN, secure=secure, cohort=Cohort(quorum=3))
+            monkeypatch.setattr(run, "_plan", plan)
+            run.opened(_open(0 if secure else 1, StepKind.TRAIN))
+            await run.settle()
+            fault = uplink.sent[-1].step_failed.fault
+            assert fault.code == heard
+            assert ("Miller" in fault.what) == (secure is None)
+            assert "Miller/diabetes.py:47" in caplog.text, "the partner reads it"
+            await run.stop()
+
+    monkeypatch.setattr(Workbench, "compute", failing)
+    asyncio.run(scenario())
+
+
+def test_an_app_cannot_choose_what_it_is_said_to_run_on(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = _run(partner, uplink)
+        await run.invited(_invite(partner, encode_plan(PLAN)))
+        assert (uplink.sent[-1].joined.device, uplink.sent[-1].joined.confinement) == ("none", "process")
+        monkeypatch.setattr(
+            _Worker, "opened", msgspec.structs.replace(_Worker.opened, device="Mr Miller", confinement=("Huntington",))
+        )
+        monkeypatch.setattr(run, "_plan", APP_PLAN)
+        monkeypatch.setattr(Workbench, "manifest", lambda *_: partner.manifest("heart"))
+        monkeypatch.setattr(Workbench, "worker", _worker)
+        await run._join(run.session.plan_digest if run.session else "")
+        assert (uplink.sent[-1].joined.device, uplink.sent[-1].joined.confinement) == (APP_DEVICE, "")
+        await run.stop()
 
     asyncio.run(scenario())

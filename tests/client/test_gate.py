@@ -550,3 +550,29 @@ def test_training_by_another_method_leaves_with_its_groups_and_with_no_others(me
         with pytest.raises(BadInput) as refused:
             release(memoryview(wrong.encode()), bad, step(), MODEL, POLICY)
         assert refused.value.code == "contribution.groups"
+
+
+def test_a_metric_that_is_not_released_is_not_judged_so_that_no_refusal_tells_of_it() -> None:
+    odd = Metric(float("nan"), 1.0)
+    made = Contribution({}, {"loss": Metric(1.0, 2.0), "auc-Huntington": odd}, {"Miller": float("inf")})
+    for plan, facts in ((PLAN, Facts()), (SECURED, Facts())):
+        released = release(memoryview(made.encode()), plan, step(StepKind.EVALUATE), MODEL, POLICY, facts=facts)
+        assert released.metrics == ("loss",)
+    kept = release(
+        memoryview(made.encode()), PRIVATE, step(StepKind.EVALUATE), MODEL, POLICY, facts=Facts(accounted=True)
+    )
+    assert kept.metrics == ()
+
+
+@pytest.mark.parametrize("element", [1e13, np.nan])
+def test_a_refusal_names_nothing_that_the_contribution_chose_but_in_its_value(element: float) -> None:
+    """The server hears code and `what`; an analysis of approved code names its own tensors."""
+    made = Contribution({"statistics": Group(1.0, {"Huntington": np.array([element])})}, {}, {})
+    policy = msgspec.structs.replace(POLICY, bounds=Bounds(norm=1e18))
+    with pytest.raises((BadInput, Refused)) as caught:
+        release(memoryview(made.encode()), SECURED, step(StepKind.ANALYSE, "statistics"), MODEL, policy)
+    assert "Huntington" not in caught.value.what + caught.value.code
+    odd = memoryview(encode_numpy({"statistics/Huntington": np.zeros(1)}).replace(b"F64", b"X64"))
+    with pytest.raises(BadInput) as malformed:
+        release(odd, PLAN, step(StepKind.ANALYSE, "statistics"), MODEL, policy)
+    assert "Huntington" not in malformed.value.what

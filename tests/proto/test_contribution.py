@@ -120,3 +120,19 @@ def test_a_changed_byte_is_refused_or_changes_a_value_and_never_the_form(positio
 def test_the_norm_is_that_of_numpy_to_six_digits(values: Array) -> None:
     exact = float(np.linalg.norm(values.astype(np.float64)))
     assert group_norm(Group(1.0, {"w": values})) == pytest.approx(exact, rel=1e-6, abs=1e-18)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Contribution(GOOD.groups, {"Huntington": Metric(np.nan, 1.0)}, {}),
+        Contribution(GOOD.groups, {}, {"Huntington": np.inf}),
+        Contribution({"huntington": Group(1.0, {"w": np.zeros(4)})}, {}, {}),
+        changed(Huntington=np.zeros(1, np.float32)),
+    ],
+)
+def test_a_refusal_has_the_contributions_own_names_in_its_value_alone(made: Contribution) -> None:
+    with pytest.raises(BadInput) as caught:
+        check_contribution(made, EXPECTED, Limits())
+    assert "huntington" not in caught.value.what.lower()
+    assert "huntington" in (caught.value.value or "").lower()

@@ -19,8 +19,10 @@ from aimass.client.run_folder import RunFolder
 from aimass.client.secure import Due, SecureSums
 from aimass.client.session import Phase, Session, Work
 from aimass.client.step_check import check_taken_together
+from aimass.client.told import told
 from aimass.client.upload import Uploads
 from aimass.client.workbench import Product, StartWorker, Uplink, Workbench
+from aimass.client.worker_protocol import APP_DEVICE
 from aimass.privacy.transcript import Chain, check_head_seen, check_history, check_receipt, sign_head_seen
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.durable import append_line_unless_held
@@ -100,7 +102,8 @@ class ActiveRun:
             phase, error = await self._decide(invite)
             self._partner.check_member()  # a person may have withdrawn it while the child was started
         except AimassError as refusal:
-            phase, error = Phase.DECLINED, refusal
+            about(log, self.run_id).warning("cannot take part: %s: %s", refusal.code, refusal)
+            phase, error = Phase.DECLINED, told(refusal, self._plan, self._partner.policy)
         if held is not None and not self.takes_part:
             return  # it was left while this was considered, and the server was told
         if held is None:
@@ -130,14 +133,15 @@ class ActiveRun:
         assert self._plan is not None  # noqa: S101  (decided just now)
         opened = (await self._bench.worker(self._plan)).opened  # raises where the run was left meanwhile
         about(log, self.run_id).info("takes part on %s, confined: %s", opened.device, ", ".join(opened.confinement))
+        is_app = self._plan.task.kind == "app"  # what it says of itself would be a text of its own
         self._uplink.send(
             pb.FromPartner(
                 joined=pb.Joined(
                     run_id=self.run_id,
                     plan_digest=digest,
                     participant=self._bench.manifest(self._plan).participant,
-                    device=opened.device,
-                    confinement="+".join(opened.confinement),
+                    device=APP_DEVICE if is_app else opened.device,
+                    confinement="+".join(sorted(_ALL_LEVELS.intersection(opened.confinement))),
                 )
             )
         )
@@ -417,7 +421,8 @@ class ActiveRun:
         except AimassError as error:
             step_log.error("%s", error)
             self._meters.failed(step.kind, error)
-            await self._tell(machine.StepFailed(index=step.index, reason=f"{error.code}: {error.what}"))
+            heard = told(error, self._plan, self._partner.policy)
+            await self._tell(machine.StepFailed(index=step.index, reason=f"{heard.code}: {heard.what}"))
 
     async def _worked(self, step: Step, product: Product) -> None:
         """Durable, journalled, and then known to be ready: in this order."""

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from aimass.client.flower_source import AppSource
 from aimass.client.shards import resolve
 from aimass.client.worker_protocol import ChildFault, Open, Opened, Order, Result
-from aimass.proto.errors import AimassError, InternalError
+from aimass.proto.errors import AimassError, BadInput, InternalError
 from aimass.proto.frames import receive, sealed_view, send
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
@@ -224,14 +224,21 @@ def _keep(faults: Path, fault: ChildFault) -> None:
 
 def _expect(data: bytes, tag: bytes, kind: type[V], faults: Path) -> V:
     if data[:1] == b"F":
-        fault = decode_json(ChildFault, data[1:], "a fault of the training child")
+        fault = _read(ChildFault, data)
         _keep(faults, fault)
         log.error("the training child failed at %s: state/%s has its words, which may quote rows", fault.place, FAULTS)
         cure = _CURES.get(fault.code, "")
         raise ChildFailed(f"the training child failed at {fault.place}", code=fault.code, cure=cure)
     if data[:1] != tag:
         raise ChildFailed("the training child gave an answer out of order", code="child.protocol")
-    return decode_json(kind, data[1:], "an answer of the training child")
+    return _read(kind, data)
+
+
+def _read(kind: type[V], data: bytes) -> V:
+    try:
+        return decode_json(kind, data[1:], "an answer of the training child")
+    except BadInput as error:  # its words may be the child's, which has no other way to choose any
+        raise ChildFailed("the training child gave an answer that cannot be read", code="child.protocol") from error
 
 
 async def start_child(

@@ -7,10 +7,11 @@ plan with secure aggregation they are encoded as lanes, rounded in secret, which
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -25,7 +26,7 @@ from aimass.privacy.secagg.labels import MASK_KEY_BYTES
 from aimass.privacy.secagg.lanes import LanePlan, clamped, clipped, encode, to_bytes
 from aimass.privacy.secagg.rounds import lanes_of, rotation_of
 from aimass.proto.contribution import STATE_LOST, Contribution, Group, Limits, check_contribution, decode_contribution
-from aimass.proto.errors import Refused
+from aimass.proto.errors import BadInput, Refused
 from aimass.proto.flower.records import check_reply
 from aimass.proto.methods import training_groups
 from aimass.proto.plan import Plan
@@ -120,28 +121,29 @@ def release(
     private = _private(plan, step, private_steps)
     if facts.accounted:
         _check_accounted(step, private)
-    contribution = decode_contribution(Blob(child_bytes))
+    with _unquoted():
+        contribution = decode_contribution(Blob(child_bytes))
     expected, reply = _expected(plan, step, contribution, model), plan.task.kind == "app" and plan.secure is None
-    if reply:
-        _check_reply(contribution, accounted=facts.accounted)
-    else:
-        # The policy's norm is for updates. Sums over rows are as large as there are rows.
-        norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
-        check_contribution(contribution, expected, Limits(norm=norm))
+    if not reply:
+        # What does not leave is not judged either: a refusal would tell of it.
+        contribution = _leaving(contribution, *_names(plan, step, policy, contribution, facts, private=bool(private)))
+    with _unquoted():
+        if reply:
+            _check_reply(contribution, accounted=facts.accounted)
+        else:
+            # The policy's norm is for updates. Sums over rows are as large as there are rows.
+            norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
+            check_contribution(contribution, expected, Limits(norm=norm))
     if (survey := survey_in(plan, step)) is not None and not private:
         contribution = withheld(contribution, survey, policy.release.smallest_count, facts.rows)
     for process in applied.values():
         contribution = process(contribution)
     taken = REPLY if reply else APART if step.reduce is Reduce.COLLECT else PLAIN
-    metrics = set(policy.release.metrics) & set(contribution.metrics if plan.secure is None else plan.secure.metrics)
-    figures = frozenset(policy.release.figures if plan.task.kind == "task" else ())  # an app's own number is in its sum
-    if facts.accounted and not (private and step.kind is StepKind.EVALUATE):
-        metrics, figures = set(), frozenset()
-    kept = Contribution(
-        groups={name: Group(group.weight, _own(group.tensors)) for name, group in contribution.groups.items()},
-        metrics={name: metric for name, metric in contribution.metrics.items() if name in metrics},
-        figures={name: value for name, value in contribution.figures.items() if name in figures}
-        | ({STATE_LOST: 1.0} if facts.state_lost else {}),
+    kept = _leaving(contribution, *_names(plan, step, policy, contribution, facts, private=bool(private)))
+    kept = dataclasses.replace(
+        kept,
+        groups={name: Group(group.weight, _own(group.tensors)) for name, group in kept.groups.items()},
+        figures={**kept.figures, **({STATE_LOST: 1.0} if facts.state_lost else {})},
     )
     released = Released(
         [],
@@ -160,6 +162,42 @@ def release(
         beside=Beside(groups={name: dict(members) for name, members in expected.items()}, figures=dict(kept.figures)),
         lost=lost,
     )
+
+
+def _names(
+    plan: Plan, step: Step, policy: Policy, made: Contribution, facts: Facts, *, private: bool
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The metrics and figures that may leave."""
+    if facts.accounted and not (private and step.kind is StepKind.EVALUATE):
+        return frozenset(), frozenset()
+    metrics = frozenset(policy.release.metrics) & frozenset(
+        made.metrics if plan.secure is None else plan.secure.metrics
+    )
+    return metrics, frozenset(policy.release.figures if plan.task.kind == "task" else ())  # an app's is in its sum
+
+
+def _leaving(made: Contribution, metrics: frozenset[str], figures: frozenset[str]) -> Contribution:
+    """The contribution without other metrics and figures."""
+    return dataclasses.replace(
+        made,
+        metrics={name: metric for name, metric in made.metrics.items() if name in metrics},
+        figures={name: value for name, value in made.figures.items() if name in figures},
+    )
+
+
+@contextlib.contextmanager
+def _unquoted() -> Iterator[None]:
+    """A refusal without a word of what was made, but in `value`, for the log here: the server hears code and `what`.
+
+    Those of `contribution` are so themselves.
+    """
+    try:
+        yield
+    except BadInput as error:
+        if error.code.startswith("contribution."):
+            raise
+        what = "a contribution was refused: it is none, or no reply"
+        raise BadInput(what, code=error.code, value=error.sentence()) from error
 
 
 def _check_reply(contribution: Contribution, *, accounted: bool) -> None:
@@ -253,10 +291,15 @@ def _lanes(
     try:
         lane_plan = lanes_of(plan, step, shapes)
         rotation = rotation_of(plan, run_id, step) if lane_plan.noise else b""
-        lanes = encode(lane_plan, kept, lambda: draw(MASK_KEY_BYTES), rotation)
-        lost = _lost(lane_plan, kept)
     except FaultError as error:
         raise error.fault.error() from error
+    try:
+        lanes = encode(lane_plan, kept, lambda: draw(MASK_KEY_BYTES), rotation)
+        lost = _lost(lane_plan, kept)
+    except FaultError as error:  # whose words name a tensor
+        whole = error.fault.error()
+        what = "a contribution does not fit the plan's lanes"
+        raise type(whole)(what, code=whole.code, value=whole.sentence()) from error
     noised = () if lane_plan.noise is None else (distributed(lane_plan.noise, votes=lane_plan.adaptive is not None),)
     return to_bytes(lane_plan, lanes), noised, lost
 

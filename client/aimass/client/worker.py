@@ -12,10 +12,10 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aimass.client.confinement import confine
-from aimass.client.worker_protocol import ChildFault, FlowerApp, Open, Opened, Order, Result
+from aimass.client.worker_protocol import APP_DEVICE, ChildFault, FlowerApp, Open, Opened, Order, Result
 from aimass.proto.errors import AimassError, IntegrityError
 from aimass.proto.frames import receive, seal, send
 from aimass.proto.values import canonical_json, decode_json
@@ -29,9 +29,6 @@ Parts = list[bytes | memoryview]
 Work = Callable[[Order, Sequence[int]], tuple[Parts, Parts, int]]
 """An order with descriptors of the step's inputs and, last, of the local state; the contribution, the new local state,
 and how many private steps were done."""
-
-_DEVICE: Final = "what the app chooses"
-"""To ask torch which devices there are would load it, for apps that never do."""
 
 
 def main() -> None:
@@ -84,7 +81,7 @@ def _open_app(wanted: Open, app: FlowerApp) -> tuple[Work, Opened]:
         contribution, kept = node.do(order, inputs, state)
         return contribution.parts(), kept, 0
 
-    opened = Opened(device=_DEVICE, confinement=tuple(sorted(levels)), training_rows=0, held_out_rows=0)
+    opened = Opened(device=APP_DEVICE, confinement=tuple(sorted(levels)), training_rows=0, held_out_rows=0)
     return _worker(do), opened
 
 

@@ -6,7 +6,7 @@ no longer change while it is checked.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -21,7 +21,10 @@ from aimass.proto.step import Step, StepKind
 from aimass.proto.surveys import SURVEYS, Survey, survey_of
 from aimass.proto.values import Value
 
-__all__ = ["ChildFault", "FlowerApp", "Open", "Opened", "Order", "Result", "order_of", "survey_in"]
+__all__ = ["APP_DEVICE", "ChildFault", "FlowerApp", "Open", "Opened", "Order", "Result", "order_of", "survey_in"]
+
+APP_DEVICE: Final = "what the app chooses"
+"""The device of an app. To ask torch which there are would load it, for apps that never do."""
 
 
 class FlowerApp(Value, frozen=True):
@@ -135,7 +138,8 @@ class Result(Value, frozen=True):
 
 
 class ChildFault(Value, frozen=True):
-    """It failed. `code` and `place` may leave the partner, and so have no room for rows; `detail` never leaves."""
+    """It failed. `code` and `place` may leave the partner, and so have no room for rows; but an app's author chooses
+    both: `aimass.client.told` says when they do. `detail` never leaves."""
 
     code: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]{1,40}\.[A-Za-z_]{1,40}\Z")]
     place: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]{1,40}/[A-Za-z_]{1,40}\.py:[0-9]{1,6}\Z")]

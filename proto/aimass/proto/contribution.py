@@ -110,7 +110,9 @@ def decode_contribution(blob: Blob) -> Contribution:
             _check_name(_LABEL, label, group)
             expected = (2,) if group == "metric" else ()
             if array.dtype != np.float64 or array.shape != expected:
-                raise _bad(f"{name!r} has a wrong shape or dtype", "scalar", f"{array.dtype}{array.shape}", expected)
+                raise _bad(
+                    "a number has a wrong shape or dtype", "scalar", f"{name} {array.dtype}{array.shape}", expected
+                )
             scalars[group][label] = array
         else:
             _check_name(_GROUP, group, "group")
@@ -146,20 +148,21 @@ def check_contribution(
             or not abs(metric.total / metric.weight) <= limits.metric
         ):
             allowed = f"total and mean to {limits.metric:g}, weight to {limits.weight:g}"
-            raise _bad(f"metric {name!r} is not finite, or too large", "metric", metric, allowed)
+            raise _bad("a metric is not finite, or too large", "metric", f"{name} {metric}", allowed)
     for name, figure in contribution.figures.items():
         if not abs(figure) <= limits.metric:
-            raise _bad(f"figure {name!r} is not finite, or too large", "figure", figure, limits.metric)
+            raise _bad("a figure is not finite, or too large", "figure", f"{name} {figure}", limits.metric)
     if expected is not None:
         _check_layout(contribution, expected)
     for name, group in contribution.groups.items():
         if not (math.isfinite(group.weight) and 0 < group.weight <= limits.weight):
-            raise _bad(f"the weight of {name!r} is not allowed", "weight", group.weight, f"above 0, to {limits.weight}")
+            allowed = f"above 0, to {limits.weight}"
+            raise _bad("the weight of a group is not allowed", "weight", f"{name} {group.weight}", allowed)
         norm = group_norm(group, read)
         if not math.isfinite(norm):
-            raise _bad(f"group {name!r} holds NaN or infinity", "not_finite", norm)
+            raise _bad("a group holds NaN or infinity", "not_finite", f"{name} {norm}")
         if norm > limits.norm:
-            raise _bad(f"the norm of {name!r} is too large", "norm", f"{norm:.6g}", limits.norm)
+            raise _bad("the norm of a group is too large", "norm", f"{name} {norm:.6g}", limits.norm)
 
 
 def most_bytes(expected: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]], limits: Limits) -> int:
@@ -182,20 +185,19 @@ def _check_layout(
         found = contribution.groups[group].tensors
         if set(found) != set(members):
             odd = sorted(set(found) ^ set(members))
-            raise _bad(f"group {group!r} lacks tensors or holds others", "tensors", ", ".join(odd[:5]))
+            raise _bad("a group lacks tensors or holds others", "tensors", f"{group}: {', '.join(odd[:5])}")
         for name, (dtype, shape) in members.items():
             spec = dtype_name(found[name]), found[name].shape
             if spec != (dtype, shape):
-                raise _bad(
-                    f"{group}/{name} has a wrong shape or dtype", "shape", f"{spec[0]}{spec[1]}", f"{dtype}{shape}"
-                )
+                found_as = f"{group}/{name} {spec[0]}{spec[1]}"
+                raise _bad("a tensor has a wrong shape or dtype", "shape", found_as, f"{dtype}{shape}")
 
 
 def group_norm(group: Group, read: Callable[[Array, slice], Array] = _sliced) -> float:
     """L2 norm over all tensors of a group, to six digits; NaN or infinity where an element is."""
     for name, array in group.tensors.items():
         if dtype_name(array) not in (*FLOATS, *INTEGERS):
-            raise _bad(f"{name!r} holds no numbers", "dtype", array.dtype, ", ".join((*FLOATS, *INTEGERS)))
+            raise _bad("a tensor holds no numbers", "dtype", f"{name} {array.dtype}", ", ".join((*FLOATS, *INTEGERS)))
     arrays = [array.reshape(-1) for array in group.tensors.values()]
     quick = sum(_square(array, read, exact=False) for array in arrays)
     # What float32 cannot hold is computed again: a number that is too large has another name than NaN.
@@ -220,4 +222,5 @@ def _check_name(pattern: re.Pattern[str], name: str, what: str, reserved: frozen
 
 
 def _bad(what: str, code: str, value: object = None, limit: object = None) -> BadInput:
+    """What was found, names too, stands in `value`: of a refusal at the partner the server hears code and `what`."""
     return BadInput(f"a contribution was refused: {what}", code=f"contribution.{code}", value=value, limit=limit)
