@@ -25,12 +25,13 @@ from aimass.client.trainer import evaluate
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput
-from aimass.proto.plan import EvaluateSettings, Plan, Scalar, Stage, TaskRef, TrainSettings
+from aimass.proto.plan import EvaluateSettings, Plan, Stage, TaskRef, TrainSettings
 from aimass.proto.robust import withstands
 from aimass.proto.rows import encode, read_table, require
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
 from aimass.proto.tensors import Blob
+from aimass.proto.values import Scalar
 from aimass.server.aggregation.robust import RobustSums, Singles
 from aimass.server.simulate import simulate
 from scripts.benches.attacks import ATTACKS, flipped

@@ -17,7 +17,7 @@ import pytest
 
 from aimass.proto.apps import find
 from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError, NotFound, VersionRefused
-from aimass.proto.flower.records import EMPTY_MODEL
+from aimass.proto.flower.records import EMPTY_DIGEST, EMPTY_MODEL
 from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import SubmitHeader, submit
@@ -26,7 +26,6 @@ from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.values import canonical_json, decode_json
 from aimass.server.backup import back_up
 from aimass.server.backup_manifest import Manifest, read_manifest, verify
-from aimass.server.flower.driver import EMPTY
 from aimass.server.flower.journal import Past, State
 from aimass.server.restore import restore
 from aimass.server.runs import Run
@@ -387,12 +386,12 @@ def test_the_many_replies_of_a_flower_run_and_its_app_go_along_with_few_files_op
     replies = [blobs.put([str(number).encode()]) for number in range(300)]
     past = tuple(Past.of(exchange(0, 1, ("north",)), {"north": digest}, {}) for digest in replies)
     sent = blobs.put([b"sent last"])
-    state = canonical_json(State(model=EMPTY, past=past, sent=(sent,))).decode()
+    state = canonical_json(State(model=EMPTY_DIGEST, past=past, sent=(sent,))).decode()
     app = app_of(server, "app = 1")
     plan = flower_plan(("north", "south"), app=app.name, digest=app.digest)
     _change(
         server / "data" / "runs.sqlite",
-        lambda run: msgspec.structs.replace(run, plan=plan, model=EMPTY, driver=state, open={}),
+        lambda run: msgspec.structs.replace(run, plan=plan, model=EMPTY_DIGEST, driver=state, open={}),
     )
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 50, hard))

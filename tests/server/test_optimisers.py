@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from aimass.proto.contribution import Contribution, Group, decode_contribution
 from aimass.proto.errors import BadInput
-from aimass.proto.plan import Scalar, Stage
+from aimass.proto.plan import Stage
 from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Array, Blob, encode_numpy
+from aimass.proto.values import Scalar
 from aimass.server.aggregation.models import BLOCK, ModelStore
 from aimass.server.aggregation.sums import SpooledSums
 from aimass.server.drivers.averaging import AveragingState

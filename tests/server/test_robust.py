@@ -23,7 +23,6 @@ from aimass.proto.plan import (
     Cohort,
     EvaluateSettings,
     Plan,
-    Scalar,
     SecureSettings,
     Stage,
     TaskRef,
@@ -36,6 +35,7 @@ from aimass.proto.step import Reduce, Step
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
 from aimass.proto.tensors import Array, Blob, encode_numpy
+from aimass.proto.values import Scalar
 from aimass.proto.views import RunState
 from aimass.server.aggregation.collected import Held
 from aimass.server.aggregation.models import BLOCK, ModelStore

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from aimass.proto.contribution import Contribution
+from aimass.proto.flower.records import EMPTY_DIGEST
 from aimass.proto.plan import Cohort, Plan, SecureSettings, Stage, TaskRef, TrainSettings
 from aimass.proto.step import Reduce, StepKind
 from aimass.proto.values import canonical_json
 from aimass.server import run_machine, runs, steps
 from aimass.server.drivers.base import Models, StepResult, Sums
-from aimass.server.flower.driver import EMPTY, driver
+from aimass.server.flower.driver import driver
 from aimass.server.flower.journal import Asked, Exchange, Finished, State
 
 __all__ = ["FOUR", "Kept", "M", "Machine", "R", "exchange", "flower_plan"]
@@ -40,7 +41,7 @@ def flower_plan(
         task=TaskRef(name=app, digest=digest, kind="app"),
         data_schema=f"{app}/1",
         seed=seed,
-        model=EMPTY,
+        model=EMPTY_DIGEST,
         stages=(Stage(driver="flower", options={"rounds": rounds, **options}),),
         train=TrainSettings(batch_size=1, learning_rate=0.1, epochs=1),
         cohort=cohort or Cohort(partners=tuple(names), quorum=quorum, step_deadline_s=60.0),

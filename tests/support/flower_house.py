@@ -12,11 +12,11 @@ import numpy as np
 from scripts.demos.house import House
 
 from aimass.proto.api import Federation, Run
-from aimass.proto.app_config import Scalar
 from aimass.proto.app_plan import AppDraft
 from aimass.proto.apps import install, read_app
 from aimass.proto.plan import Cohort
 from aimass.proto.tensors import Array, Blob
+from aimass.proto.values import Scalar
 from aimass.proto.views import RunView
 
 __all__ = [

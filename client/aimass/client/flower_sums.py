@@ -7,8 +7,6 @@ sum: text, lists and configuration that a reply holds beside its numbers stay he
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -16,7 +14,7 @@ import numpy as np
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.elements import dtype_name, from_float64, update_shapes
 from aimass.proto.errors import BadInput
-from aimass.proto.flower.records import tensors_of
+from aimass.proto.flower.records import WEIGHT, measures_of, numbers_in, tensors_of, weight_of
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import Array, Blob
 
@@ -25,10 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["summable"]
 
-_WEIGHTS: Final = ("num-examples", "num_examples")
-"""What a reply counts for is under this key: of the newer strategies, of legacy ones."""
 _LEGACY: Final = ("fitres", "evaluateres")
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,126}")
 
 
 def summable(kind: StepKind, reply: RecordDict, model: Blob, weighted: Literal["rows", "one"]) -> Contribution:
@@ -39,8 +34,8 @@ def summable(kind: StepKind, reply: RecordDict, model: Blob, weighted: Literal["
     for name in _LEGACY:
         if f"{name}.status" in reply and reply[f"{name}.status"]["code"] != 0:
             raise BadInput("the app replied with an error", code="flower.error")
-    numbers = dict(_numbers(reply))
-    found = next((numbers[name] for name in _WEIGHTS if name in numbers), None)
+    numbers = numbers_in(reply)
+    found = weight_of(numbers)
     if weighted == "one" or (found is None and kind is not StepKind.TRAIN):
         weight = 1.0
     elif found is None or not found > 0:
@@ -48,26 +43,12 @@ def summable(kind: StepKind, reply: RecordDict, model: Blob, weighted: Literal["
             "a reply needs its weight, a number above 0",
             code="flower.weight",
             value=found,
-            cure=f"Put {_WEIGHTS[0]!r} into its metrics: sums that are secret are weighted here.",
+            cure=f"Put {WEIGHT!r} into its metrics: sums that are secret are weighted here.",
         )
     else:
-        weight = float(found)
-    metrics = {
-        name: Metric(value * weight, weight)
-        for name, value in numbers.items()
-        if name not in _WEIGHTS and _LABEL.fullmatch(name)
-    }
+        weight = found
+    metrics = {name: Metric(value * weight, weight) for name, value in measures_of(numbers).items()}
     return Contribution(_update(kind, reply, model, weight), metrics, {})
-
-
-def _numbers(reply: RecordDict) -> Iterator[tuple[str, float]]:
-    """The scalars of a reply by name; legacy replies keep their metrics in a config record."""
-    told = [*reply.metric_records.values()]
-    told += [reply[f"{name}.metrics"] for name in _LEGACY if f"{name}.metrics" in reply]
-    for record in told:
-        for name, value in record.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                yield name, value
 
 
 def _update(kind: StepKind, reply: RecordDict, model: Blob, weight: float) -> dict[str, Group]:

@@ -26,7 +26,6 @@ from typing import TypeVar
 
 import msgspec
 
-from aimass.proto.app_config import Scalar
 from aimass.proto.app_plan import AppDraft, app_plan
 from aimass.proto.apps import read_app
 from aimass.proto.clock import Clock, SystemClock
@@ -42,7 +41,7 @@ from aimass.proto.task import first_model, load, locate
 from aimass.proto.transfer import FetchRequest, SubmitHeader, fetch, submit
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
-from aimass.proto.values import Value, decode_json
+from aimass.proto.values import Scalar, Value, decode_json
 from aimass.proto.views import (
     EnrolmentList,
     ModelList,

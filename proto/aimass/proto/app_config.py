@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from aimass.proto.errors import BadInput
+from aimass.proto.values import Scalar
 
-__all__ = ["Scalar", "flatten", "parse_config"]
-
-Scalar = bool | int | float | str
+__all__ = ["flatten", "parse_config"]
 
 _PAIR: Final = re.compile(r"(\S+?)=('[^']*'|\"[^\"]*\"|\S+)")  # as Flower finds them
 

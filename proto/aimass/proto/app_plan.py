@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
 
-from aimass.proto.app_config import Scalar
 from aimass.proto.apps import CONFIG, App, override
 from aimass.proto.errors import BadInput
-from aimass.proto.flower.records import EMPTY_MODEL
+from aimass.proto.flower.records import EMPTY_DIGEST, EMPTY_MODEL
 from aimass.proto.names import Name, SchemaName
 from aimass.proto.plan import FLOWER, Cohort, Plan, SecureSettings, Stage, TaskRef, TrainSettings
-from aimass.proto.values import Value, convert, decode_toml
+from aimass.proto.values import Scalar, Value, convert, decode_toml
 
 __all__ = ["AppDraft", "app_plan", "read_app_draft"]
 
@@ -65,7 +63,7 @@ def app_plan(app: App, draft: AppDraft, values: Mapping[str, Scalar]) -> tuple[P
         "name": draft.name or app.name,
         "data_schema": draft.data_schema or f"{app.name}/1",
         "task": TaskRef(name=app.name, digest=app.digest, kind="app"),
-        "model": hashlib.sha256(EMPTY_MODEL).hexdigest(),
+        "model": EMPTY_DIGEST,
         "stages": (Stage(driver=FLOWER, options={"rounds": rounds} | {CONFIG + key: values[key] for key in values}),),
         # The app trains as it likes; what counts of this is the weight of its updates in a sum.
         "train": TrainSettings(batch_size=1, learning_rate=1.0, steps=1, weight="one" if noised else "rows"),

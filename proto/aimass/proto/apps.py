@@ -22,10 +22,11 @@ from typing import Any, Final
 
 import msgspec
 
-from aimass.proto.app_config import Scalar, flatten
+from aimass.proto.app_config import flatten
 from aimass.proto.durable import disk_errors, fsync_folder, make_folder
 from aimass.proto.errors import BadInput, IntegrityError, LimitExceeded, NotFound
 from aimass.proto.names import Name
+from aimass.proto.values import Scalar
 
 __all__ = [
     "CONFIG",

@@ -20,6 +20,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.tensors import Array, Blob, blob_parts, numpy_dtype
 
 __all__ = [
+    "LABEL",
     "STATE_LOST",
     "Contribution",
     "Group",
@@ -34,9 +35,11 @@ __all__ = [
 STATE_LOST: Final = "state_lost"
 """The figure of who has lost what it kept between steps. It tells nothing of rows: no policy keeps it back."""
 
+LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,126}")
+"""What a metric or figure may be named."""
+
 _RESERVED: Final = frozenset({"weight", "metric", "figure"})
 _GROUP: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,126}")
 _NORM_BLOCK: Final = 1 << 16
 _ENTRY_BYTES: Final = 512
 
@@ -107,7 +110,7 @@ def decode_contribution(blob: Blob) -> Contribution:
         if not slash:
             raise _bad("a tensor has no group", "name", name)
         if group in _RESERVED:
-            _check_name(_LABEL, label, group)
+            _check_name(LABEL, label, group)
             expected = (2,) if group == "metric" else ()
             if array.dtype != np.float64 or array.shape != expected:
                 raise _bad(

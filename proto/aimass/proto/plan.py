@@ -34,7 +34,7 @@ from aimass.proto.plan_settings import (
     TrainSettings,
 )
 from aimass.proto.step import StepKind
-from aimass.proto.values import Value, canonical_json, decode_canonical_json, decode_toml
+from aimass.proto.values import Scalar, Value, canonical_json, decode_canonical_json, decode_toml
 
 __all__ = [
     "FLOWER",
@@ -66,8 +66,6 @@ MAX_PLAN_BYTES: Final = 1 << 20
 
 FLOWER: Final = "flower"
 """The driver of the one stage of a plan with a Flower app."""
-
-Scalar = bool | int | float | str
 
 
 class TaskRef(Value, frozen=True):
@@ -251,8 +249,8 @@ def planned_steps(plan: Plan | PlanDraft, kind: StepKind, purpose: str) -> float
     """How many steps of one kind and purpose the plan can lead to: a partner does no more.
 
     Training once a round; evaluation after every so many rounds and after the last of a stage, and twice for personal
-    models; an analysis as often as the stages of its name say. Queries are an app's alone, and it has
-    no analyses: what a task is asked as a query would pass by what holds for analyses.
+    models; an analysis as often as the stages of its name say. Queries are an app's alone, and it has no analyses: what
+    a task is asked as a query would pass by what holds for analyses.
     """
     if kind is StepKind.TRAIN:
         return planned_rounds(plan)

@@ -15,8 +15,8 @@ from aimass.proto.statistics_text import heading, table_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aimass.proto.app_config import Scalar
     from aimass.proto.app_plan import AppDraft
+    from aimass.proto.values import Scalar
     from aimass.proto.views import RunView, StepView
 
 __all__ = ["MOST", "add_arguments", "add_home", "count", "slot_reasons"]

@@ -19,7 +19,20 @@ import msgspec.inspect
 
 from aimass.proto.errors import BadInput
 
-__all__ = ["Value", "canonical_json", "convert", "decode_canonical_json", "decode_json", "decode_toml", "is_written"]
+__all__ = [
+    "Scalar",
+    "Value",
+    "canonical_json",
+    "convert",
+    "decode_canonical_json",
+    "decode_json",
+    "decode_toml",
+    "is_written",
+]
+
+
+Scalar = bool | int | float | str
+"""What an option or a configuration holds under one key."""
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -12,7 +12,7 @@ import pytest
 
 from aimass.proto.contribution import Contribution, Group, Metric
 from aimass.proto.errors import BadInput
-from aimass.proto.flower.records import pack_reply
+from aimass.proto.flower.records import EMPTY_DIGEST, pack_reply
 from aimass.proto.plan import Cohort, EarlyStop, Plan, SecureSettings, Stage
 from aimass.proto.step import Reduce, StepKind
 from aimass.proto.storage import FileBlobs
@@ -23,7 +23,7 @@ from aimass.server import run_machine, runs, steps
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.drivers.base import Listener, StepResult
-from aimass.server.flower.driver import EMPTY, Flower, driver
+from aimass.server.flower.driver import Flower, driver
 from aimass.server.flower.journal import Exchange, Past, fingerprint
 from tests.support.flower import FOUR, M, Machine, R, exchange, flower_plan
 
@@ -189,7 +189,7 @@ def test_the_end_is_the_model_that_the_app_gives_or_the_one_that_it_sent_last() 
     machine = Machine(flower_plan())
     machine.ask(0, exchange(3, 1))
     machine.answers(east="a", north="b", south="c", west="d")
-    machine.ask(1, Exchange(kind=StepKind.QUERY, round=1, partners=("east",), inputs=(EMPTY, R[1])))
+    machine.ask(1, Exchange(kind=StepKind.QUERY, round=1, partners=("east",), inputs=(EMPTY_DIGEST, R[1])))
     machine.answers(east="e")
     machine.finish()
     assert machine.run.model == M[3]

@@ -22,6 +22,7 @@ from aimass.proto.flower.names import (
     RecordDict,
     ServerApp,
 )
+from aimass.proto.flower.records import WEIGHT
 from flwr.app.message import make_message  # after `names`, the door
 from flwr.compat.common.recorddict_compat import parameters_to_arrayrecord
 from flwr.supercore.date import now
@@ -151,7 +152,7 @@ def from_legacy(message_type: str, sent: RecordDict, reply: RecordDict) -> Recor
     name = {"train": "fitres", "evaluate": "evaluateres"}[message_type]
     told = reply.config_records[f"{name}.metrics"]
     numbers = {key: value for key, value in told.items() if type(value) in (int, float)}
-    numbers["num-examples"] = reply.metric_records[f"{name}.num_examples"]["num_examples"]
+    numbers[WEIGHT] = reply.metric_records[f"{name}.num_examples"]["num_examples"]
     content = RecordDict()
     if message_type == "train":
         (names,) = sent.array_records.values()

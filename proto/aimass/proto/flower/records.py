@@ -18,15 +18,16 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 import numpy as np
 
-from aimass.proto.contribution import Contribution, Group
+from aimass.proto.contribution import LABEL, Contribution, Group
 from aimass.proto.errors import LimitExceeded
 from aimass.proto.flower.fields import NUMBERS, TYPES, Field, bad, check_once, field_of, values_of
+from aimass.proto.hashing import digest_of
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import DTYPE_BYTES, Array, Blob, blob_parts, encode_numpy, numpy_dtype
 from aimass.proto.values import Value, decode_json, is_written
@@ -36,11 +37,15 @@ if TYPE_CHECKING:
     from flwr.app import ArrayRecord, RecordDict
 
 __all__ = [
+    "EMPTY_DIGEST",
     "EMPTY_MODEL",
     "REPLY",
+    "WEIGHT",
     "check_reply",
     "kind_of",
+    "measures_of",
     "node_id_of",
+    "numbers_in",
     "numbers_of",
     "pack",
     "pack_reply",
@@ -50,6 +55,7 @@ __all__ = [
     "unpack",
     "unpack_reply",
     "unpack_state",
+    "weight_of",
 ]
 
 Parts = list[bytes | memoryview]
@@ -57,8 +63,15 @@ Parts = list[bytes | memoryview]
 EMPTY_MODEL: Final = encode_numpy({})
 """The model of a message without arrays, and of a plan whose app brings its own."""
 
+EMPTY_DIGEST: Final = digest_of([EMPTY_MODEL])
+
 REPLY: Final = "reply"
 """The one group of a plain reply's contribution, which has weight 1."""
+
+WEIGHT: Final = "num-examples"
+"""The metric that says what a reply counts for, and of a secure sum's one reply what all of them count for."""
+
+_WEIGHTS: Final = (WEIGHT, "num_examples")  # of the newer strategies, of legacy ones
 
 _INDEX: Final = "index"
 _MOST_INDEX_BYTES: Final = 64 << 20
@@ -170,12 +183,32 @@ def numbers_of(contribution: Contribution) -> dict[str, float]:
     Raises `BadInput` for a contribution that `pack_reply` does not make.
     """
     check_reply(contribution)
-    found: dict[str, float] = {}
-    for record in _own_index(contribution.groups[REPLY].tensors).records:
-        if isinstance(record, _Metrics) or (isinstance(record, _Config) and record.name in _LEGACY_METRICS):
-            values = values_of(record.fields, record.types, finite=True)
-            found |= {key: float(value) for key, value in values.items() if type(value) in (int, float)}
-    return found
+    records = _own_index(contribution.groups[REPLY].tensors).records
+    return _numbers(
+        values_of(record.fields, record.types, finite=True)
+        for record in records
+        if isinstance(record, _Metrics) or (isinstance(record, _Config) and record.name in _LEGACY_METRICS)
+    )
+
+
+def numbers_in(content: RecordDict) -> dict[str, float]:
+    """The same of a reply that is no contribution yet."""
+    metrics = content.metric_records.keys()
+    return _numbers(record for name, record in content.items() if name in metrics or name in _LEGACY_METRICS)
+
+
+def _numbers(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    return {key: float(value) for told in records for key, value in told.items() if type(value) in (int, float)}
+
+
+def weight_of(numbers: Mapping[str, float]) -> float | None:
+    """What a reply with these numbers says that it counts for."""
+    return next((numbers[name] for name in _WEIGHTS if name in numbers), None)
+
+
+def measures_of(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Those of the numbers that can be metrics of a contribution: all but weights and what is named otherwise."""
+    return {name: value for name, value in numbers.items() if name not in _WEIGHTS and LABEL.fullmatch(name)}
 
 
 def tensors_of(record: ArrayRecord) -> dict[str, Array]:

@@ -7,8 +7,6 @@ until the run ends.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import Final
 
 import msgspec
@@ -16,7 +14,7 @@ import msgspec
 from aimass.proto.contribution import Contribution, Limits, Metric
 from aimass.proto.elements import moved, update_shapes
 from aimass.proto.errors import BadInput
-from aimass.proto.flower.records import EMPTY_MODEL, check_reply, numbers_of
+from aimass.proto.flower.records import EMPTY_DIGEST, check_reply, measures_of, numbers_of, weight_of
 from aimass.proto.methods import UPDATE
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Reduce, Step, StepKind
@@ -25,12 +23,8 @@ from aimass.proto.values import decode_json
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
 from aimass.server.flower.journal import Asked, Exchange, Finished, Past, State, Sum, Words
 
-__all__ = ["EMPTY", "Flower", "driver"]
+__all__ = ["Flower", "driver"]
 
-EMPTY: Final = hashlib.sha256(b"".join([EMPTY_MODEL])).hexdigest()
-"""Digest of the model of a plan whose app brings its own."""
-_WEIGHTS: Final = ("num-examples", "num_examples")
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,126}")
 _LIMITS: Final = Limits()
 _MOST_MEASURES: Final = 100
 _MOST_ROUNDS: Final = 1_000_000
@@ -52,7 +46,7 @@ class Flower:
             raise _bad("takes no such option", "options", ", ".join(odd), "rounds, config.KEY")
         cohort = plan.cohort
         for what, is_there in (
-            ("a first model: the app brings its own", plan.model != EMPTY),
+            ("a first model: the app brings its own", plan.model != EMPTY_DIGEST),
             ("[early_stop]: the app says when it ends", plan.early_stop is not None),
             ("cohort.sample: the app chooses whom it asks", cohort.sample > 0),
             ('cohort.late = "next": a reply belongs to its message', cohort.late != "refuse"),
@@ -136,12 +130,10 @@ class Flower:
     def measured(self, contribution: Contribution) -> dict[str, Metric]:
         """The numbers of a reply, weighted by its examples as Flower does; without a count all weigh the same."""
         numbers = {name: value for name, value in numbers_of(contribution).items() if abs(value) <= _LIMITS.metric}
-        weight = next((numbers[name] for name in _WEIGHTS if 0 < numbers.get(name, 0.0) <= _LIMITS.weight), 1.0)
-        return {
-            name: Metric(value * weight, weight)
-            for name, value in sorted(numbers.items())[:_MOST_MEASURES]
-            if name not in _WEIGHTS and _LABEL.fullmatch(name)
-        }
+        told = weight_of(numbers)
+        weight = told if told is not None and 0 < told <= _LIMITS.weight else 1.0
+        few = dict(sorted(numbers.items())[:_MOST_MEASURES])
+        return {name: Metric(value * weight, weight) for name, value in measures_of(few).items()}
 
     def model(self, state: State) -> str:
         """The arrays that were sent last; the app's result becomes the run's model with the end of the stage."""
@@ -159,7 +151,7 @@ def _waiting(exchange: Exchange) -> tuple[str, ...]:
 
 def _over(state: State, past: Past, exchange: Exchange) -> State:
     past = msgspec.structs.replace(past, failures={name: why[:_REASON] for name, why in past.failures.items()})
-    model = state.model if exchange.inputs[0] == EMPTY else exchange.inputs[0]
+    model = state.model if exchange.inputs[0] == EMPTY_DIGEST else exchange.inputs[0]
     return msgspec.structs.replace(
         state, past=(*state.past, past), asked=state.asked[1:], sent=exchange.blobs, model=model
     )

@@ -8,7 +8,6 @@ from a thread of its own: as many as it says are one exchange, and else what com
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,16 +17,14 @@ from aimass.proto.contribution import decode_contribution
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.flower.names import Array, ArrayRecord, Error, Grid, Message, MetricRecord, RecordDict
 from aimass.proto.flower.private import named
-from aimass.proto.flower.records import kind_of, node_id_of, pack, unpack_reply
+from aimass.proto.flower.records import WEIGHT, kind_of, node_id_of, pack, unpack_reply
+from aimass.proto.hashing import digest_of
 from aimass.proto.step import StepKind
 from aimass.server.flower.journal import Exchange, Inputs, fingerprint
 from aimass.server.flower.outcome import Carrier, Outcome
 from aimass.server.flower.replay import Replay
 
-__all__ = ["WEIGHT", "DurableGrid", "digest_of", "grouped"]
-
-WEIGHT: Final = "num-examples"
-"""The metric that a secure sum weighs by, and the one reply's name for the sum of weights."""
+__all__ = ["DurableGrid", "grouped"]
 
 _QUIET_S: Final = 0.1
 _PATIENCE_S: Final = 10.0
@@ -288,11 +285,3 @@ def _mean(sent: Sent, outcome: Outcome) -> RecordDict:
         content["arrays"] = ArrayRecord({name: Array(mean[name]) for name in names})
     content["metrics"] = MetricRecord({**outcome.sum.metrics, WEIGHT: outcome.sum.weight})
     return content
-
-
-def digest_of(parts: Iterable[bytes | memoryview]) -> str:
-    """SHA-256 of a blob in parts, in hexadecimal."""
-    hasher = hashlib.sha256()
-    for part in parts:
-        hasher.update(part)
-    return hasher.hexdigest()

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 
 from aimass.proto.names import Digest, Name, RunId
-from aimass.proto.values import Value
+from aimass.proto.values import Scalar, Value
 from aimass.server.flower.journal import Exchange, State, Sum
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "Who",
 ]
 
-Scalar = bool | int | float | str
 MOST_WORDS: Final = 2_000
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from aimass.proto.errors import Refused
 from aimass.proto.flower.names import ArrayRecord
 from aimass.proto.flower.private import arrays_of
-from aimass.server.flower.grid import WEIGHT
+from aimass.proto.flower.records import WEIGHT
 from flwr.server import Server  # after `names`, the door
 from flwr.serverapp.strategy import Strategy
 # isort: on

@@ -254,7 +254,7 @@ def _kept(arrays: ArrayRecord | None, carrier: Carrier) -> str:
         return ""
     from aimass.proto.flower.names import RecordDict  # noqa: PLC0415
     from aimass.proto.flower.records import pack  # noqa: PLC0415
-    from aimass.server.flower.grid import digest_of  # noqa: PLC0415
+    from aimass.proto.hashing import digest_of  # noqa: PLC0415
 
     model, _ = pack("train", RecordDict({"arrays": arrays}))
     digest = digest_of(model)
