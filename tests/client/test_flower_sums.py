@@ -53,6 +53,14 @@ def test_where_every_partner_counts_alike_the_count_of_examples_stays_here() -> 
     }
 
 
+def test_numpys_numbers_are_numbers_and_truth_values_are_none() -> None:
+    made = summable(StepKind.EVALUATE, reply(loss=np.float64(0.5)), MODEL, "rows")
+    assert made.metrics == {"loss": Metric(5.0, 10.0)}
+    legacy = ConfigRecord({"accuracy": 0.5, "sure": True, "who": "north"})
+    made = summable(StepKind.EVALUATE, RecordDict({"evaluateres.metrics": legacy}), MODEL, "rows")
+    assert made.metrics == {"accuracy": Metric(0.5, 1.0)}
+
+
 def test_of_an_evaluation_the_numbers_are_summed_and_nothing_else_leaves() -> None:
     content = reply(loss=0.5, many=[1.0, 2.0])
     content["notes"] = ConfigRecord({"name": "Mr Miller", "rate": 0.5})

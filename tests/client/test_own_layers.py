@@ -11,7 +11,7 @@ import pytest
 from aimass.client import trainer
 from aimass.client.local_state import pack_state, unpack_state
 from aimass.client.optimizer_state import OPTIMIZER
-from aimass.client.own_layers import OWN, personal
+from aimass.client.own_layers import OWN, with_own_layers
 from aimass.client.release import Facts, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.trainee import Trainee
@@ -73,7 +73,7 @@ def test_training_and_evaluation_go_on_from_the_own_layers_and_not_from_the_glob
     order = order_of(PLAN, step(), "a")
     first = trainee.do(order, shard, [START], b"")
     second = trainee.do(order, shard, [START], first.state)
-    started = personal(START, first.state, KEEP)
+    started = with_own_layers(START, first.state, KEEP)
     assert {name for name in HEAD if (started.numpy(name) != START.numpy(name)).any()} == set(HEAD)
     expected, _ = trainer.train(plain_task, shard, started, b"", bytes.fromhex(order.seed), TRAIN)
     assert second.contribution.encode() == expected.encode() != first.contribution.encode()
@@ -84,12 +84,12 @@ def test_training_and_evaluation_go_on_from_the_own_layers_and_not_from_the_glob
 
 
 def test_a_lost_state_starts_from_the_global_values_and_one_of_another_model_is_named() -> None:
-    assert personal(START, b"", KEEP) is START
+    assert with_own_layers(START, b"", KEEP) is START
     with pytest.raises(BadInput) as caught:
-        personal(START, pack_state({OWN: {HEAD[0]: plain_task.build().state_dict()[HEAD[1]][:1]}}), KEEP)
+        with_own_layers(START, pack_state({OWN: {HEAD[0]: plain_task.build().state_dict()[HEAD[1]][:1]}}), KEEP)
     assert caught.value.code == "trainer.local_state"
     with pytest.raises(BadInput) as caught:
-        personal(START, b"torn", KEEP)
+        with_own_layers(START, b"torn", KEEP)
     assert caught.value.code == "trainer.local_state"
 
 

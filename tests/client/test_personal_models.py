@@ -15,7 +15,7 @@ import pytest
 from aimass.client import trainer
 from aimass.client.child import Made
 from aimass.client.meters import DaemonMeters
-from aimass.client.own_layers import personal
+from aimass.client.own_layers import with_own_layers
 from aimass.client.personal_cli import model_export, model_list
 from aimass.client.personal_models import PersonalModels
 from aimass.client.policy import Bounds, Refuse, decide
@@ -70,7 +70,7 @@ def test_it_begins_with_the_own_layers_and_leaves_them_as_they_are() -> None:
     kept = trainee.do(order_of(TUNED, step(), "a"), shard, [START], b"").state
     done = trainee.do(order_of(TUNED, step(StepKind.EVALUATE, PERSONAL), "a"), shard, [START], kept)
     alone = trainee.do(
-        order_of(TUNED, step(StepKind.EVALUATE, PERSONAL), "a"), shard, [personal(START, kept, KEEP)], b""
+        order_of(TUNED, step(StepKind.EVALUATE, PERSONAL), "a"), shard, [with_own_layers(START, kept, KEEP)], b""
     )
     assert done.personal == alone.personal
     assert done.state == kept

@@ -15,7 +15,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.own_layers import is_own
 from aimass.proto.tensors import Blob, encode_torch, torch_dtype_name
 
-__all__ = ["OWN", "own_of", "personal"]
+__all__ = ["OWN", "own_of", "with_own_layers"]
 
 OWN = "own"
 
@@ -25,7 +25,7 @@ def own_of(model: torch.nn.Module, keep_local: Sequence[str]) -> Section:
     return {name: value for name, value in model.state_dict().items() if is_own(name, keep_local)}
 
 
-def personal(model: Blob, state: bytes, keep_local: Sequence[str]) -> Blob:
+def with_own_layers(model: Blob, state: bytes, keep_local: Sequence[str]) -> Blob:
     """The global model with this participant's own layers in it; as it is where none are kept yet.
 
     Raises `BadInput` where they are another model's.

@@ -9,7 +9,7 @@ from aimass.client import fednova, scaffold, trainer
 from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.fine_tuning import fine_tuned
-from aimass.client.own_layers import personal
+from aimass.client.own_layers import with_own_layers
 from aimass.client.shards import Shard
 from aimass.client.surveys import surveyed, surveyed_privately
 from aimass.client.worker_protocol import Order
@@ -49,7 +49,7 @@ class Trainee:
         """The first input is the model. Without a privacy of its kind an order is done without: no private step."""
         privacy, model = order.privacy, inputs[0]
         if order.kind in (StepKind.TRAIN, StepKind.EVALUATE):
-            model = personal(model, state, order.train.keep_local)
+            model = with_own_layers(model, state, order.train.keep_local)
         match order.kind:
             case StepKind.TRAIN if privacy is not None:
                 made = self._privately().train(shard, model, state, order.train, privacy)

@@ -71,9 +71,9 @@ def train(
 
     `local_state` is what the participant keeps between steps (empty at first, and always where the settings keep
     nothing); what is returned replaces it once the contribution was counted. Own layers are expected in `parameters`
-    (see `own_layers.personal`). With `proximal_mu` the objective gains
-    mu/2 ||w - w_global||^2 (FedProx, Li et al. 2020, eq. 2). Raises `BadInput` where the loss is not finite, `Refused`
-    where batches must be cut for the `capacity` and cannot be.
+    (see `own_layers.with_own_layers`). With `proximal_mu` the objective gains mu/2 ||w - w_global||^2 (FedProx, Li et
+    al. 2020, eq. 2). Raises `BadInput` where the loss is not finite, `Refused` where batches must be cut for the
+    `capacity` and cannot be.
     """
     moments = unpack_state(local_state).get(OPTIMIZER, {})
     local = train_locally(task, shard, parameters, seed, settings, capacity, moments=moments)

@@ -37,10 +37,10 @@ class Reduce(enum.StrEnum):
 class Step(Value, frozen=True):
     """One exchange with a cohort.
 
-    `index` counts the steps of a run from 0 and orders the transcript. `round` is the driver's own count and names
-    the random stream. `purpose` is the analysis's name for ANALYSE and QUERY, what is
-    measured in an EVALUATE step that is not of the model that a round made, and empty otherwise. `inputs` are the
-    digests of the blobs that every participant gets (the model first); `addressed` replaces them for single partners.
+    `index` counts the steps of a run from 0 and orders the transcript. `round` is the driver's own count and names the
+    random stream. `purpose` is the analysis's name for ANALYSE and QUERY, what is measured in an EVALUATE step that is
+    not of the model that a round made, and empty otherwise. `inputs` are the digests of the blobs that every
+    participant gets (the model first); `addressed` replaces them for single partners.
     With `wanted` the step closes as soon as so many of those that are asked have answered; 0 waits for all of them.
     At the deadline a step without its quorum waits `grace_s` longer. `carried` are partners that are not asked because
     they are late with an earlier step, whose index it gives: what they bring counts here. `clip` is the L2 norm of an

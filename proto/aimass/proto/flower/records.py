@@ -198,7 +198,12 @@ def numbers_in(content: RecordDict) -> dict[str, float]:
 
 
 def _numbers(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    return {key: float(value) for told in records for key, value in told.items() if type(value) in (int, float)}
+    return {
+        key: float(value)
+        for told in records
+        for key, value in told.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def weight_of(numbers: Mapping[str, float]) -> float | None:
