@@ -151,6 +151,18 @@ def test_pushed_messages_are_pulled_once_and_when_they_are_there() -> None:
     assert grid.pull_messages([*ids, "unknown"]) == []
 
 
+@pytest.mark.parametrize("timeout", [-1.0, float("nan")])
+def test_a_timeout_that_is_none_is_refused_and_an_endless_one_is_no_limit(timeout: float) -> None:
+    memory = Memory()
+    with pytest.raises(BadInput, match="a timeout is a number of seconds above 0") as caught:
+        grid_of(memory).send_and_receive(messages(), timeout=timeout)
+    assert caught.value.code == "flower.timeout"
+    assert not memory.asked
+    endless = [Message(content(), node_id_of(name), "train", ttl=1e9) for name in FOUR]
+    grid_of(memory).send_and_receive(endless, timeout=float("inf"))
+    assert [asked.timeout_s for asked in memory.asked] == [1e9]
+
+
 def test_a_node_that_nobody_knows_is_named() -> None:
     with pytest.raises(BadInput, match="not there; got 99"):
         grid_of(Memory()).send_and_receive([Message(content(), 99, "train")])

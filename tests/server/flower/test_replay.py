@@ -89,6 +89,16 @@ def test_an_exchange_before_which_nobody_asked_tells_what_was_told_last() -> Non
     assert replay.remembered() == TWO
 
 
+def test_who_comes_and_goes_for_long_does_not_make_the_journal_grow() -> None:
+    live = Replay(State(model=M[0]))
+    for turn in range(1_000):
+        live.saw((TWO, THREE)[turn % 2])
+    seen = live.take_seen()
+    assert len(seen) == 64
+    again = Replay(state_of(seeing(exchange(0, 1), *seen)))
+    assert [again.remembered() for _ in range(64)] == [TWO, THREE] * 32
+
+
 @given(st.lists(st.sampled_from([(), TWO, THREE]), max_size=60), st.integers(0, 60))
 def test_what_is_seen_is_told_again_as_it_was_unless_it_was_polled_for_long(
     answers: list[tuple[str, ...]], cut: int

@@ -8,6 +8,7 @@ from a thread of its own: as many as it says are one exchange, and else what com
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -139,7 +140,9 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
         key = about.message_type, id(message.content)  # the records blob holds the type too
         if key not in blobs:
             blobs[key] = self._kept(about.message_type, message.content)
-        limits = [limit for limit in (timeout, about.ttl) if limit]
+        limits = [limit for limit in (timeout, about.ttl) if limit and limit != math.inf]
+        if any(not limit > 0 for limit in limits):
+            raise BadInput("a timeout is a number of seconds above 0", code="flower.timeout", value=min(limits))
         return Sent(message, partner, kind_of(about.message_type), blobs[key], min(limits, default=0.0))
 
     def _kept(self, message_type: str, content: RecordDict) -> Inputs:

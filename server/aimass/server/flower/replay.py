@@ -20,6 +20,10 @@ _MOST_ASKED: Final = 16
 """So often at most an app is told the same again: it polls, and would sleep for as long as it has slept before."""
 
 
+_MOST_CHANGES: Final = 64
+"""So many changes of who is there are told again between two exchanges: a partner may come and go for days."""
+
+
 class Replay:
     """How far an app has come, from the journal that there was when it began; nobody else changes it."""
 
@@ -88,6 +92,7 @@ class Replay:
         else:
             self._fresh.append(Seen(times=1, nodes=None if names == self._recorded else names))
         self._recorded = names
+        del self._fresh[:-_MOST_CHANGES]
 
     def round_of(self, kind: StepKind, named: int = 0) -> int:
         """The round of a new exchange: that which the app names, or the next of its kind."""
