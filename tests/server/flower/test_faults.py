@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
 from pathlib import Path
@@ -9,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from aimass.proto.plan import Cohort
 from aimass.proto.views import RunState
 from aimass.server import runs
 from aimass.server.flower import process
 from tests.server.flower.test_desk import WAITING, run, state_of, until, workers
+from tests.support.flower import FOUR
 from tests.support.flower_apps import app_of, serving_app
+
+PATIENT = Cohort(partners=FOUR, quorum=1, step_deadline_s=10_000.0)
 
 
 def paused(run: runs.Run) -> bool:
@@ -85,3 +91,31 @@ def test_what_this_machine_lacks_pauses_a_run_and_ends_none(
             assert held.reason.startswith(code)
 
     run(scenario())
+
+
+def test_an_app_that_asks_nothing_for_long_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def told() -> list[str]:
+        return [line.getMessage() for line in caplog.records if "has asked nothing" in line.getMessage()]
+
+    async def scenario() -> None:
+        async with serving_app(tmp_path) as apps:
+            run_id = await apps.submit(app_of(tmp_path, WAITING), rounds=4, cohort=PATIENT)
+            await apps.bench.until(run_id, lambda run: bool(run.open))
+            for _ in range(20):  # partners are waited for
+                apps.bench.clock.advance(200)
+                await asyncio.sleep(0.01)
+            assert not told()
+            await apps.serve(run_id, until=lambda run: len(state_of(run).past) == 1)
+            await asyncio.sleep(0.05)
+            apps.bench.clock.advance(590)
+            await asyncio.sleep(0.05)
+            assert not told()
+            for _ in range(20):
+                apps.bench.clock.advance(200)
+                await asyncio.sleep(0.01)
+            (line,) = told()
+            assert "4 of 4" in line
+            assert f"{run_id}/app.log" in line
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario())

@@ -53,17 +53,10 @@ __all__ = ["FlowerDesk"]
 log = logging.getLogger("aimass.server")
 _PROBE_S: Final = 60.0
 _LAST_WORDS_S: Final = 5.0
+_QUIET_S: Final = 600.0
 _PROBED: Final = "0" * 32
 _OF_THE_MACHINE: Final = frozenset(
-    {
-        "app.absent",
-        "app.changed",
-        "flower.died",
-        "flower.disk",
-        "flower.missing",
-        "flower.series",
-        "flower.start",
-    }
+    ("app.absent", "app.changed", "flower.died", "flower.disk", "flower.missing", "flower.series", "flower.start")
 )
 """Faults that are put right here, without a word to the app: the run pauses, and can be resumed."""
 
@@ -148,9 +141,11 @@ class FlowerDesk:
         run_id = live.row.run.run_id
         try:
             worker = await self._start(live)
+            watching = asyncio.create_task(self._watch(live))
             try:
                 await self._serve(live, worker)
             finally:
+                watching.cancel()
                 await _to_its_end(worker)
         except AimassError as error:
             await self._set_down(live, error)
@@ -170,6 +165,30 @@ class FlowerDesk:
         about(log, run.run_id).info("the Flower app %s begins, after %d exchanges", run.plan.task.name, len(state.past))
         begin = await asyncio.to_thread(self._begin, run.plan, run.run_id, sorted(run.participants), state)
         return await start_worker(begin, self._folder / run.run_id)
+
+    async def _watch(self, live: Live) -> None:
+        """Warn, once, where nothing happens for long and it is the app that everybody waits for."""
+        run_id = live.row.run.run_id
+        while True:
+            changed = self._tended[run_id].changed
+            waits = {asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self._engine.clock.sleep(_QUIET_S))}
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waits:
+                    each.cancel()
+            run = live.row.run
+            if not changed.is_set() and not self._state(run).asked:
+                about(log, run_id).warning(
+                    "the Flower app has asked nothing for %g min, and no step is open: it computes, hangs, or waits "
+                    "for more partners than the %d of %d that are connected. %s says what it does; if it hangs, mend "
+                    "it and submit it again after `aimass run stop`",
+                    _QUIET_S / 60,
+                    len(self._outbox.connected().intersection(run.joined)),
+                    len(run.participants),
+                    self._log(run_id),
+                )
+                return
 
     def _begin(self, plan: Plan, run_id: str, partners: Sequence[str], state: State, *, probe: bool = False) -> Begin:
         """Raises where the app is not installed with the plan's digest, or has not the keys of its configuration."""
