@@ -84,7 +84,11 @@ class Curve:
 
 def dealt(labels: np.ndarray, partners: int, seed: int, *, iid: bool) -> list[np.ndarray]:
     """Row positions of each partner, as the paper deals them: shuffled into equal parts; or sorted by label, cut into
-    two shards a partner, and two shards dealt to each."""
+    two shards a partner, and two shards dealt to each.
+
+    Not by `partition`, whose rows are ascending and whose shards are shuffled within a label: a partner's batches would
+    be others, and the curves that are recorded would not come again.
+    """
     chance = np.random.default_rng(seed)
     if iid:
         return np.array_split(chance.permutation(len(labels)), partners)
