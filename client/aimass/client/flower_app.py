@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from aimass.client.flower_seeds import Seeds
 from aimass.client.flower_sums import summable
 from aimass.client.worker_protocol import FlowerApp, Order
 from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.flower import private, records
 from aimass.proto.flower.names import Context, Message, RecordDict
+from aimass.proto.flower.seeds import Seeds
 from aimass.proto.tensors import Blob
 
 __all__ = ["Node"]

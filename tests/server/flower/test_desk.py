@@ -199,6 +199,7 @@ def test_stop_and_pause_kill_an_app_that_hangs_and_a_resumed_one_runs_again(tmp_
             run_id = await apps.submit(app_of(tmp_path, WAITING), rounds=4)
             await apps.serve(run_id, until=lambda run: len(state_of(run).past) == 1)
             assert len(workers()) == 1
+            assert int(Path(f"/proc/{workers()[0]}/oom_score_adj").read_text()) >= 500  # it goes before the server
             await apps.bench.engine.change(run_id, "pause", "olga")
             await until(lambda: not workers())
             await apps.bench.engine.change(run_id, "resume", "olga")

@@ -170,3 +170,25 @@ def test_an_option_of_the_plan_overrides_the_apps_own(tmp_path: Path) -> None:
             assert re.fullmatch("(train|evaluate){2}", "".join(kind for _, kind, _ in apps.steps))
 
     run(scenario())
+
+
+LATE_TORCH = """
+import importlib, pathlib, sys
+from flwr.serverapp import ServerApp
+
+app = ServerApp()
+
+@app.main()
+def main(grid, context):
+    pathlib.Path("torch.py").write_text("seeds = []\\nmanual_seed = seeds.append\\n")
+    sys.path.insert(0, "")
+    importlib.invalidate_caches()
+    import torch
+    assert torch.seeds == [SEED], torch.seeds
+"""
+"""Loads torch, which is another here, in the middle."""
+
+
+def test_torch_is_seeded_also_where_an_app_loads_it_late(tmp_path: Path) -> None:
+    error = refusal(tmp_path, LATE_TORCH.replace("SEED", str(flower_plan().seed)))
+    assert error.code == "flower.nothing"  # and no AssertionError

@@ -6,11 +6,11 @@ locked in: the operator installed this code. It holds no key, writes into a fold
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
 import queue
-import random
 import signal
 import socket
 import sys
@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-import numpy as np
-
 from aimass.proto.errors import AimassError, BadInput, Refused, Stopped
 from aimass.proto.flower.installed import check_installed
+from aimass.proto.flower.seeds import Seeds
 from aimass.proto.frames import receive, seal, send
 from aimass.proto.storage import map_descriptor
 from aimass.proto.tensors import Blob
@@ -54,6 +53,8 @@ if TYPE_CHECKING:
 __all__ = ["Link", "Probe", "main", "run"]
 
 _PR_SET_PDEATHSIG: Final = 1
+_OOM_SCORE: Final = "500"
+"""Where memory ends, the kernel kills an app before the server, which pauses that one run."""
 _PATIENCE: Final = 5
 """So often in a row a probed app may ask who is there: then it waits for more than there are."""
 Part = tuple[Answer, tuple[int, ...]]
@@ -221,7 +222,8 @@ def main() -> None:
 def run(begin: Begin, carrier: Carrier) -> str:
     """Run the app to its end; the digest of its final model, which was kept, or "" where it gives none."""
     check_installed()
-    _seed(begin.seed)  # before flwr and the app are imported: modules may draw when they are loaded
+    seeds = Seeds()
+    seeds.start_run(begin.seed)  # before flwr and the app are imported: modules may draw when they are loaded
     from aimass.proto.flower import private  # noqa: PLC0415
     from aimass.proto.flower.names import Context, RecordDict  # noqa: PLC0415
     from aimass.proto.flower.records import run_id_of  # noqa: PLC0415
@@ -243,7 +245,7 @@ def run(begin: Begin, carrier: Carrier) -> str:
     grid = DurableGrid(carrier, Replay(begin.state), begin.partners, private.described_run(run_id), secure=begin.secure)
     private.order_legacy_replies(grid.expect)
     context = Context(run_id, private.SERVER_NODE, {}, RecordDict(), begin.config)
-    _seed(begin.seed)
+    seeds.start_run(begin.seed)
     app(grid, context)
     return _kept(results.arrays or next(iter(context.state.array_records.values()), None), carrier)
 
@@ -262,16 +264,10 @@ def _kept(arrays: ArrayRecord | None, carrier: Carrier) -> str:
     return digest
 
 
-def _seed(seed: int) -> None:
-    """Where randomness comes from that an app did not seed itself: strategies draw nodes with `random`."""
-    random.seed(seed)
-    np.random.seed(seed % (1 << 32))
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.manual_seed(seed)
-
-
 def _end_with(parent: int) -> None:
-    """Be killed when the server is gone, however it went."""
+    """Be killed when the server is gone, however it went, and before it where memory ends."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)

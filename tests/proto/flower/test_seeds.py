@@ -12,7 +12,7 @@ SEED = bytes(range(32))
 BEGIN = f"""
 import random, sys
 import numpy as np
-from aimass.client.flower_seeds import Seeds
+from aimass.proto.flower.seeds import Seeds
 seeds = Seeds()
 SEED = {SEED!r}
 def drawn():
@@ -24,7 +24,7 @@ def drawn():
 def printed(code: str) -> str:
     """What a process of its own says: a child is one, and here torch may be loaded long since."""
     return subprocess.run(
-        [sys.executable, "-c", BEGIN + code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", BEGIN + code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
     ).stdout
 
 

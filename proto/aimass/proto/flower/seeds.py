@@ -1,4 +1,5 @@
-"""Where an app's randomness comes from: every generator that it may draw from starts from the order's seed.
+"""Where an app's randomness comes from: every generator that it may draw from starts from the seed of a
+message, at a partner, or of the run, at the server.
 
 torch takes seconds and hundreds of megabytes to load, and many apps have no need of it. So it is not loaded here: it is
 seeded where an app has it, and else at the moment at which an app loads it, in the middle of a message too.
@@ -23,22 +24,31 @@ class Seeds(MetaPathFinder):
     """Seeds of one process; it is asked for modules as long as torch is not loaded."""
 
     def __init__(self) -> None:
-        self._seed = b""
+        self._torch_seed: int | None = None
         if "torch" not in sys.modules:
             sys.meta_path.insert(0, self)
 
     def start(self, seed: bytes) -> None:
         """Begin a message."""
-        self._seed = seed
         random.seed(seed)
         np.random.seed(np.frombuffer(seed, "<u4"))
+        self._for_torch(int.from_bytes(seed[:8]) >> 1)
+
+    def start_run(self, seed: int) -> None:
+        """Begin a run, with the seed of its plan."""
+        random.seed(seed)
+        np.random.seed(seed % (1 << 32))
+        self._for_torch(seed)
+
+    def _for_torch(self, seed: int) -> None:
+        self._torch_seed = seed
         if "torch" in sys.modules:
             self.start_torch(sys.modules["torch"])
 
     def start_torch(self, torch: ModuleType) -> None:
-        """Seed torch, once a message has begun."""
-        if self._seed:
-            torch.manual_seed(int.from_bytes(self._seed[:8]) >> 1)
+        """Seed torch, once a message or a run has begun."""
+        if self._torch_seed is not None:
+            torch.manual_seed(self._torch_seed)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
