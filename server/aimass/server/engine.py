@@ -374,6 +374,7 @@ class Engine:
                     about(log, run.run_id, action.closed.step.index).warning("no result: %s", action.reason)
                 case runs.End():
                     about(log, run.run_id).info("%s: %s", action.state, action.reason)
+                    live.let_go.update(action.named)
                     self.voice.ended(live)
                 case runs.Commit():
                     pass

@@ -90,7 +90,8 @@ class Live:
     Under `lock` the run changes; events are `waiting` for it. Under `reducing` a step is summed, which may take long or
     wait for room on the disk: meanwhile people and partners are served. Partners in `behind` have connected and are yet
     to be brought up to date: until then they are told no news, which would come before what it follows on. `deadlines`
-    are waited for, by step. `heads` of partners in `fresh_heads` are stored with the next commit.
+    are waited for, by step. `heads` of partners in `fresh_heads` are stored with the next commit. `let_go` are blobs
+    that its driver named until the run ended.
     """
 
     row: RunRow
@@ -104,6 +105,7 @@ class Live:
     watchers: set[asyncio.Event] = dataclasses.field(default_factory=set)
     heads: dict[str, tuple[Chain, bytes]] = dataclasses.field(default_factory=dict)
     fresh_heads: set[str] = dataclasses.field(default_factory=set)
+    let_go: set[str] = dataclasses.field(default_factory=set)
     changes: int = 0
     changed: dict[int, int] = dataclasses.field(default_factory=dict)
     """When each step changed last in this process, counted in `changes`; the latest stand last."""

@@ -109,10 +109,12 @@ class Housekeeping:
 
         What a restart comes between is left to `aimass server gc`.
         """
-        run = self._engine.live(run_id).row.run
+        live = self._engine.live(run_id)
+        run = live.row.run
         named = run.named - {run.plan.model, run.model}
         beside = self._beside.setdefault(run_id, set())
-        beside |= named
+        beside |= named | (live.let_go - {run.plan.model, run.model})
+        live.let_go.clear()
         for digest in sorted(beside if run.state.final else beside - named):
             a_model = await self._engine.on_disk(self._store.models, run_id, digest, 1)
             if not a_model:

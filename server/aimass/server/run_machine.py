@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from aimass.proto.errors import NotFound, WrongState
+from aimass.proto.errors import AimassError, NotFound, WrongState
 from aimass.proto.step import Reduce as Reduction
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import canonical_json, decode_json
@@ -97,7 +97,11 @@ def apply(
         if isinstance(event, Change | Readmitted):
             raise _wrong(run, event.change if isinstance(event, Change) else "readmit a partner")
         return run, ()
-    world = _World(drivers, now, here)
+    run, actions = _happened(run, event, _World(drivers, now, here))
+    return (_ended(run, drivers) if run.state.final else run), actions
+
+
+def _happened(run: Run, event: Event, world: _World) -> tuple[Run, tuple[Action, ...]]:
     match event:
         case Joined() | Declined() | JoinTimeUp():
             return _joining(run, event, world)
@@ -117,6 +121,17 @@ def apply(
             return _heard(run, event.partner, world)
         case Behind():
             return _end(run, RunState.FAILED, event.reason, recorded=False)
+
+
+def _ended(run: Run, drivers: Drivers) -> Run:
+    """A run that is over, without what its driver needed to go on. It ends all the same where a driver cannot say."""
+    if not run.driver:
+        return run
+    try:
+        driver = drivers[run.plan.stages[run.stage].driver]
+        return _with_state(run, driver.ended(driver_state(run, driver))) if isinstance(driver, Listener) else run
+    except AimassError:
+        return run
 
 
 def _wrong(run: Run, change: str) -> WrongState:
@@ -431,5 +446,6 @@ def _end(run: Run, state: RunState, reason: str, *, recorded: bool = True) -> tu
         for partner, step, slot, _ in run.places()
         if slot.state is SlotState.ASKED
     )
-    end = End(state=state, reason=reason, recorded=recorded and not run.unheard)
+    named = tuple(sorted(run.named))
+    end = End(state=state, reason=reason, recorded=recorded and not run.unheard, named=named)
     return msgspec.structs.replace(run, state=state, reason=reason, open={}, carried={}, unheard=()), (*told, end)

@@ -319,11 +319,15 @@ class Void(Value, frozen=True):
 
 
 class End(Value, frozen=True):
-    """The run is over; tell everybody. It is `recorded` unless a partner may hold other entries after the last here."""
+    """The run is over; tell everybody. It is `recorded` unless a partner may hold other entries after the last here.
+
+    `named` are the blobs that its driver's state named until then.
+    """
 
     state: RunState
     reason: str
     recorded: bool = True
+    named: tuple[str, ...] = ()
 
 
 Action = Open | Reduce | Commit | TellClosed | TellCarried | TellStanding | Prolong | Form | Ask | Gone | Void | End

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.flower import private
 from aimass.proto.views import RunState
 from aimass.server import runs
-from aimass.server.flower.journal import State
+from aimass.server.flower.journal import Past, State
 from tests.support.flower import FOUR
 from tests.support.flower_apps import FEDAVG, LocalGrid, adding, app_of, serving_app
 
@@ -34,6 +34,17 @@ def state_of(run: runs.Run) -> State:
     state = run_machine.driver_state(run, driver)
     assert isinstance(state, State)
     return state
+
+
+def ended_with(pasts: list[Past]) -> Callable[[runs.Run], bool]:
+    """Whether a run has ended; meanwhile its exchanges come into `pasts`, since they go with the end."""
+
+    def ended(run: runs.Run) -> bool:
+        if run.driver and (known := state_of(run).past):
+            pasts[:] = known
+        return run.state.final
+
+    return ended
 
 
 def workers() -> list[int]:
@@ -226,10 +237,11 @@ def test_an_app_waits_for_as_many_nodes_as_it_wants(tmp_path: Path) -> None:
             await until(lambda: log.is_file() and "Waiting for nodes to connect: 2 connected" in log.read_text())
             assert not apps.bench.engine.live(run_id).row.run.open
             apps.bench.outbox._partners = frozenset(FOUR[:3])
-            ended = await apps.serve(run_id)
+            pasts: list[Past] = []
+            ended = await apps.serve(run_id, until=ended_with(pasts))
             assert ended.state is RunState.FINISHED, ended.reason
             assert set(apps.steps[0][2]) < set(FOUR[:3])  # flwr counted two when it chose how many, and drew from three
-            seen = state_of(ended).past[0].seen
+            seen = pasts[0].seen
             assert [each.nodes for each in seen] == [FOUR[:2], FOUR[:3]]
 
     run(scenario())
@@ -268,9 +280,10 @@ def test_a_reply_that_is_none_is_refused_for_its_partner_alone(tmp_path: Path) -
             group = Group(1.0, {"index": np.frombuffer(b'{"type":"","records":3}', np.uint8)})
             with pytest.raises(BadInput, match="index of records"):
                 await apps.bench.send_bytes(run_id, "west", 0, Contribution({"reply": group}, {}, {}).encode())
-            ended = await apps.serve(run_id)
+            pasts: list[Past] = []
+            ended = await apps.serve(run_id, until=ended_with(pasts))
             assert ended.state is RunState.FINISHED, ended.reason
-            (train, _) = state_of(ended).past
+            train = pasts[0]
             assert train.replies.keys() == set(FOUR[:3])
             assert train.failures["west"].startswith("value.")
 
@@ -371,6 +384,6 @@ def test_an_app_of_the_older_server_runs_also_after_a_restart(tmp_path: Path) ->
             ended = await apps.serve(run_id)
             assert ended.state is RunState.FINISHED, ended.reason
             assert {name: array.tolist() for name, array in apps.model(run_id).items()} == {"0": [9.0, 9.0, 9.0]}
-            assert [each.round for each in state_of(ended).past] == [1, 2, 3]
+            assert state_of(ended) == State(model=state_of(ended).model, result=ended.model, rounds=3)
 
     run(scenario())

@@ -24,7 +24,7 @@ from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.drivers.base import Listener, StepResult
 from aimass.server.flower.driver import Flower, driver
-from aimass.server.flower.journal import Exchange, Past, fingerprint
+from aimass.server.flower.journal import Exchange, Past, State, fingerprint
 from tests.support.flower import FOUR, M, Machine, R, exchange, flower_plan
 
 SECURE = SecureSettings(profile="hbc")
@@ -75,9 +75,6 @@ def test_two_rounds_and_the_end_are_a_golden_journal() -> None:
     assert not machine.run.open
     machine.ask(1, exchange(1, 2, ("east", "west"), StepKind.EVALUATE))
     machine.answers(east="e", west=ValueError("child.ValueError at app/client.py:3"))
-    machine.finish(M[2])
-    assert machine.run.state is RunState.FINISHED
-    assert machine.run.model == M[2]
     assert canonical_json(machine.state).decode() == (
         '{"asked":[],"model":"' + M[1] + '","past":['
         '{"asked":"' + fingerprint((M[0], R[1])) + '","failures":{},"kind":"train","others":{},'
@@ -86,8 +83,34 @@ def test_two_rounds_and_the_end_are_a_golden_journal() -> None:
         + '},"round":1,"seen":[],"sum":null},'
         '{"asked":"' + fingerprint((M[1], R[2])) + '","failures":{"west":"child.ValueError at app/client.py:3"},'
         '"kind":"evaluate","others":{},"partners":["east","west"],"replies":{"east":"' + "e" * 64 + '"},"round":2,'
-        '"seen":[],"sum":null}],"result":"' + M[2] + '","sent":["' + M[1] + '","' + R[2] + '"]}'
+        '"seen":[],"sum":null}],"result":null,"rounds":0,"sent":["' + M[1] + '","' + R[2] + '"]}'
     )
+    machine.finish(M[2])
+    assert machine.run.state is RunState.FINISHED
+    assert machine.run.model == M[2]
+    assert canonical_json(machine.state).decode() == (
+        '{"asked":[],"model":"' + M[1] + '","past":[],"result":"' + M[2] + '","rounds":1,"sent":[]}'
+    )
+
+
+@pytest.mark.parametrize("change", ["stop", "fail"])
+def test_a_run_that_ends_early_drops_its_journal_and_names_what_may_go(change: str) -> None:
+    machine = Machine(flower_plan())
+    machine.ask(0, exchange(0, 1))
+    machine.answers(east="a", north="b", south="c", west="d")
+    machine.ask(1, exchange(1, 2))
+    machine.feed(runs.Change(change=change, reason="enough"))
+    (end,) = [action for action in machine.actions if isinstance(action, runs.End)]
+    assert {"a" * 64, "d" * 64, M[1], R[2]} <= set(end.named)
+    assert machine.state == State(model=M[0], rounds=1)
+    assert run_machine.progress(machine.run, {"flower": driver}).round == 1
+
+
+def test_a_run_whose_journal_cannot_be_read_ends_all_the_same() -> None:
+    machine = Machine(flower_plan())
+    machine.run = msgspec.structs.replace(machine.run, driver="{}")
+    machine.feed(runs.Change(change="fail", reason="driver.failed"))
+    assert machine.run.state is RunState.FAILED
 
 
 def test_the_run_keeps_what_the_journal_needs_and_nothing_that_it_only_compares() -> None:

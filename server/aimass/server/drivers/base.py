@@ -202,6 +202,10 @@ class Listener(Driver, Protocol):
         """The state where those alone take part that `context` names, before `next` is asked; no step is open."""
         ...
 
+    def ended(self, state: Any) -> Any:
+        """What stays of the state when the run has ended: enough for `progress`, and nothing that was to go on with."""
+        ...
+
     def check_reply(self, contribution: Contribution) -> None:
         """Raise `BadInput` for what the program could not read, of a step that collects."""
         ...

@@ -123,6 +123,10 @@ class Flower:
             return _over(state, Past.of(exchange, replies, failures), exchange)
         return _over(state, Past.of(exchange, {}, failures, _sum(exchange, result, models)), exchange)
 
+    def ended(self, state: State) -> State:
+        """Without its journal: no app runs again."""
+        return State(model=state.model, result=state.result, rounds=state.trained)
+
     def check_reply(self, contribution: Contribution) -> None:
         """Raise `BadInput` for what is no reply: its partner alone is told, and no app has to bear it."""
         check_reply(contribution)

@@ -116,18 +116,19 @@ class Past(Value, frozen=True):
 class State(Value, frozen=True):
     """The driver's state. `model` are the arrays that were sent last, `asked` what is not over yet, in order, and
     `past` what is; `sent` are the blobs of the exchange that was over last. `result`, once the app has ended, is its
-    final model."""
+    final model. Of a run that has ended there are `rounds` of training, and no exchanges any more."""
 
     model: Digest
     past: tuple[Past, ...] = ()
     asked: tuple[Exchange, ...] = ()
     sent: tuple[Digest, ...] = ()
     result: Digest | None = None
+    rounds: int = 0
 
     @property
     def trained(self) -> int:
         """Rounds of training that are over; an app may ask the partners of one in several goes."""
-        return len({each.round for each in self.past if each.kind is StepKind.TRAIN})
+        return self.rounds + len({each.round for each in self.past if each.kind is StepKind.TRAIN})
 
 
 class Asked(Value, frozen=True, tag="asked"):
