@@ -8,13 +8,16 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from aimass.privacy.keys import create_keys
+from aimass.proto.apps import install, read_app
 from aimass.proto.checks import State
 from aimass.server.store import Store
+from tests.proto.test_apps import write
 from tests.support.doctors import codes, examine, fault_of
 from tests.support.edge_federation import Members, run, serving
 
@@ -50,6 +53,13 @@ def of_a_later_release(folder: Path) -> None:
     connection.close()
 
 
+def broken_app(folder: Path) -> None:
+    app = install(read_app(write(folder.parent / "tiny")), folder)
+    path = app.folder / "tiny" / "server_app.py"
+    path.chmod(0o644)
+    path.write_text("app = 1\n")
+
+
 FAULTS: dict[str, Callable[[Path], object]] = {
     "value.invalid": lambda folder: (folder / "server.toml").write_text("nme = 3"),
     "keys.readable": lambda folder: (folder / "keys" / "identity.key").chmod(0o640),
@@ -57,6 +67,7 @@ FAULTS: dict[str, Callable[[Path], object]] = {
     "server.other_keys": other_keys,
     "disk.low": floor,
     "clock.set_back": from_the_future,
+    "app.changed": broken_app,
     "store.damaged": lambda folder: (folder / "data" / "runs.sqlite").write_bytes(b"x" * 5_000),
     "store.newer": of_a_later_release,
 }
@@ -120,3 +131,25 @@ def test_what_waits_and_what_is_open_to_others_are_warnings(tmp_path: Path) -> N
     assert codes(found) == []
     assert {"spool.left", "watch.open"} <= set(codes(found, State.WARNING))
     assert all(finding.fix for finding in found if finding.state is not State.OK)
+
+
+@pytest.mark.parametrize(("version", "code"), [(None, "flower.missing"), ("1.42.0", "flower.series")])
+def test_apps_without_a_flwr_that_runs_them_are_a_fault_and_no_apps_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, code: str
+) -> None:
+    real = metadata.version
+
+    def told(name: str) -> str:
+        if name != "flwr":
+            return real(name)
+        if version is None:
+            raise metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(metadata, "version", told)
+    folder = hub(tmp_path)
+    assert codes(asyncio.run(examine(folder))) == []
+    install(read_app(write(tmp_path / "tiny")), folder)
+    found = asyncio.run(examine(folder))
+    assert codes(found) == [code]
+    assert fault_of(found, code).fix == "Type `pip install 'aimass[flower]'`."

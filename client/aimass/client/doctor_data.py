@@ -22,6 +22,7 @@ from aimass.privacy.dp.ledger_reading import read_doubts, rolled_back
 from aimass.proto.apps import installed
 from aimass.proto.checks import Finding, fault, good, of_error, warning
 from aimass.proto.errors import AimassError, NotFound
+from aimass.proto.flower.installed import check_installed
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest
 from aimass.proto.task import TaskSource, load, locate
@@ -101,9 +102,10 @@ class DataChecks:
             what = f"no version of the app {name} that the policy admits is installed"
             fix = f"aimass client app install FOLDER --dir {self._folder}; read it, and approve it if it is another."
             return fault("task", "app.absent", what, fix)
-        if importlib.util.find_spec("flwr") is None:
-            what = f"the app {name} is admitted, and Flower is not installed"
-            return fault("task", "app.flower", what, "Type: pip install 'aimass[flower]'")
+        try:
+            check_installed()
+        except AimassError as error:
+            return of_error("task", error)
         return good("task", f"the app {name} is admitted and installed")
 
     def data(self) -> Iterator[Finding]:

@@ -39,6 +39,7 @@ __all__ = [
     "read_app",
     "remove",
     "run_config",
+    "shelved",
 ]
 
 PROJECT: Final = "pyproject.toml"
@@ -127,8 +128,13 @@ def install(app: App, home: Path) -> App:
 
 def installed(home: Path) -> tuple[App, ...]:
     """Every app below `home`, by name and digest."""
+    return tuple(read_app(_shelf(home, name) / digest) for name, digest in shelved(home))
+
+
+def shelved(home: Path) -> tuple[tuple[str, str], ...]:
+    """Name and digest of every app below `home`, by the names of their folders: its files may have changed."""
     return tuple(
-        read_app(place)
+        (shelf.name, place.name)
         for shelf in _folders(home / _FOLDER)
         for place in _folders(shelf)
         if not place.name.startswith(".")

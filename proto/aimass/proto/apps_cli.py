@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["add_app_commands"]
 
 Command = Callable[[str, str, Handler], argparse.ArgumentParser]
+Spare = Callable[[Path, str, str], None]
+"""Raises where an app of a folder, by name and digest ("": all of the app), is needed."""
 
 
-def add_app_commands(command: Command, after: str) -> None:
-    """Add `install`, `list`, `remove`: `command` makes one whose arguments have `dir`; `after` says what comes next."""
+def add_app_commands(command: Command, after: str, spare: Spare = lambda *_: None) -> None:
+    """Add `install`, `list`, `remove`: `command` makes one whose arguments have `dir`; `after` says what comes next,
+    and `spare` what is not to be removed."""
     install = command("install", "copy an app's folder here, as it is now; runs nothing of it", _install)
     install.add_argument("path", type=Path, help="the folder with its pyproject.toml")
     install.set_defaults(after=after)
@@ -26,6 +29,7 @@ def add_app_commands(command: Command, after: str) -> None:
     remove = command("remove", "delete an installed app", _remove)
     remove.add_argument("name")
     remove.add_argument("--digest", default="", help="of one version (default: all of the app)")
+    remove.set_defaults(spare=spare)
 
 
 def _install(args: argparse.Namespace) -> int:
@@ -46,6 +50,7 @@ def _list(args: argparse.Namespace) -> int:
 def _remove(args: argparse.Namespace) -> int:
     from aimass.proto.apps import remove
 
+    args.spare(args.dir, args.name, args.digest)
     emit(args, {"removed": args.name, "digests": list(remove(args.dir, args.name, args.digest))})
     return 0
 

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--dir", type=Path, default=Path("server"))
     common(start, _start)
     app = commands.add_parser("app", help="Flower apps whose server half runs here").add_subparsers(required=True)
-    add_app_commands(partial(_in_folder, app), "partners install it too: aimass client app install")
+    add_app_commands(partial(_in_folder, app), "partners install it too: aimass client app install", _spare)
     status = commands.add_parser("status", help="the running server at a glance")
     status.add_argument("--as", dest="home", type=Path, required=True, help="the operator's folder")
     common(status, _status)
@@ -177,6 +177,12 @@ def _gc(args: argparse.Namespace) -> int:
         found = collect(args.dir, dry_run=args.dry_run)
     emit(args, {"deleted" if not args.dry_run else "would_delete": len(found), "bytes": sum(found.values())})
     return 0
+
+
+def _spare(folder: Path, name: str, digest: str) -> None:
+    from aimass.server.needed_apps import spare
+
+    spare(folder, name, digest)
 
 
 def _audit(args: argparse.Namespace) -> int:

@@ -18,9 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from aimass.privacy.keys import load_keys, spki
 from aimass.privacy.pki import peer_of
 from aimass.privacy.trust_bundle import Root, Trust, open_bundle
-from aimass.proto.checks import Finding, disk_room, expiry, fault, good, handshake_fault, warning
+from aimass.proto.apps import find, shelved
+from aimass.proto.checks import Finding, disk_room, expiry, fault, good, handshake_fault, of_error, warning
 from aimass.proto.disk import bytes_below
+from aimass.proto.errors import AimassError
 from aimass.proto.examination import Check
+from aimass.proto.flower.installed import check_installed
 from aimass.proto.probes import handshake, resolve
 from aimass.proto.wire import split_address
 from aimass.server.settings import ServerSettings, load_settings
@@ -44,6 +47,7 @@ def checks(folder: Path) -> Sequence[Check]:
         house.ports,
         house.clock,
         house.store,
+        house.apps,
         house.disk,
         house.spool,
         house.watch,
@@ -229,6 +233,22 @@ class _Server:
                 "aimass server enrolments --as OPERATOR --out requests.json, to the root holder: aimass pki roster sign"
             )
             yield warning("enrolments", "enrolments.waiting", f"{enrolments} requests wait for the root holder", fix)
+
+    def apps(self) -> Iterator[Finding]:
+        """Whether the Flower apps that are installed are whole, and there is a flwr that runs them."""
+        apps = shelved(self._folder)
+        try:
+            if apps:
+                check_installed()
+        except AimassError as error:
+            yield of_error("apps", error)
+        for name, digest in apps:
+            try:
+                find(self._folder, name, digest)
+            except AimassError as error:
+                yield of_error("apps", error, f"{name} {digest[:16]}: {error.cure or 'remove it and install it again'}")
+            else:
+                yield good("apps", f"{name} {digest[:16]} is installed and whole")
 
     def disk(self) -> Iterator[Finding]:
         """Room against the floor below which the server takes no new work."""
