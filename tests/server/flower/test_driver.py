@@ -351,6 +351,8 @@ def test_the_older_kinds_numbers_are_measures_too() -> None:
         (lambda plan: {"early_stop": EarlyStop(metric="loss")}, "early_stop"),
         (lambda plan: {"cohort": Cohort(sample=2)}, "cohort.sample"),
         (lambda plan: {"cohort": Cohort(late="next")}, "cohort.late"),
+        (lambda plan: {"cohort": Cohort(exclude_after=2)}, "cohort.exclude_after"),
+        (lambda plan: {"cohort": Cohort(exclude_after=2, readmit_after=3)}, "cohort.exclude_after"),
         (lambda plan: {"stages": (Stage(driver="flower"),)}, "rounds"),
         (lambda plan: {"stages": (Stage(driver="flower", options={"rounds": True}),)}, "rounds"),
         (lambda plan: {"stages": (Stage(driver="flower", options={"rounds": 1, "lr": 0.1}),)}, "lr"),

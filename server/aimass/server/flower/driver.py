@@ -49,6 +49,10 @@ class Flower:
             ("a first model: the app brings its own", plan.model != EMPTY_DIGEST),
             ("[early_stop]: the app says when it ends", plan.early_stop is not None),
             ("cohort.sample: the app chooses whom it asks", cohort.sample > 0),
+            (
+                "cohort.exclude_after in plain sums: an error is an answer there, and excludes nobody",
+                cohort.exclude_after > 0 and plan.secure is None,
+            ),
             ('cohort.late = "next": a reply belongs to its message', cohort.late != "refuse"),
         ):
             if is_there:
