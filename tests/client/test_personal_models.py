@@ -16,7 +16,7 @@ from aimass.client import trainer
 from aimass.client.child import Made
 from aimass.client.meters import DaemonMeters
 from aimass.client.own_layers import with_own_layers
-from aimass.client.personal_cli import model_export, model_list
+from aimass.client.personal_cli import model_export, model_list, model_remove
 from aimass.client.personal_models import PersonalModels
 from aimass.client.policy import Bounds, Refuse, decide
 from aimass.client.run_folder import RunFolder
@@ -158,6 +158,12 @@ def test_a_partner_lists_and_exports_what_it_keeps(tmp_path: Path, capsys: pytes
     assert target.read_bytes() == bytes(START.data)
     with pytest.raises(AimassError):
         model_export(argparse.Namespace(dir=tmp_path, json=True, run="cd", path=target))
+    with pytest.raises(NotFound):
+        model_remove(argparse.Namespace(dir=tmp_path, json=True, run="cd"))
+    model_remove(argparse.Namespace(dir=tmp_path, json=True, run="abab"))
+    assert decode_json(dict, capsys.readouterr().out.encode(), "what was said")["removed"] == RUN
+    assert not list(models.all())
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 class _Here:

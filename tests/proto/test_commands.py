@@ -22,7 +22,7 @@ GROUPS = {
     "client": [
         "init", "enroll", "start", "status", "stop", "pending", "approve", "show", "journal", "budget", "budget show",
         "budget accept", "budget another", "budget export", "budget verify", "policy show", "policy check", "roster show", "roster approve", "data add", "data check", "app install", "app list", "app remove",
-        "model list", "model export",
+        "model list", "model export", "model remove",
     ],
     "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "prune", "receipts", "statistics"],
     "plan": ["check"],

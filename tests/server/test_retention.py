@@ -110,6 +110,10 @@ def test_garbage_is_shown_before_it_is_deleted_and_what_is_wanted_stays(tmp_path
         await bench.send(run_id, "north")
         stray = bench.blobs.put([b"stray"])
         (data / "spool" / "model-anna").write_bytes(b"given up")
+        logs = [data / "flower" / name / "app.log" for name in (run_id, "probe")]
+        for log in logs:
+            log.parent.mkdir(parents=True)
+            log.write_text("words")
         await bench.stop()
         assert collect(tmp_path, dry_run=True) == {stray: 5, "model-anna": 8}
         assert collect(tmp_path, dry_run=False) == {stray: 5, "model-anna": 8}
@@ -118,6 +122,11 @@ def test_garbage_is_shown_before_it_is_deleted_and_what_is_wanted_stays(tmp_path
         await again.send(run_id, "south")
         assert (await again.finished(run_id)).state == "finished"
         await again.stop()
+        assert all(log.is_file() for log in logs)
+        assert collect(tmp_path, dry_run=True)[f"flower/{run_id}"] == 5
+        assert logs[0].is_file()
+        assert collect(tmp_path, dry_run=False)[f"flower/{run_id}"] == 5
+        assert [log.parent.exists() for log in logs] == [False, True]
 
     _run(scenario())
 

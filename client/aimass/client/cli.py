@@ -64,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = _command(model, "export", "write one as a safetensors file", personal_cli.model_export)
     export.add_argument("run", help="its run's id, the first digits of it, or `last`")
     export.add_argument("path", type=Path, help="file to write")
+    remove = _command(model, "remove", "delete one, which no run makes again", personal_cli.model_remove)
+    remove.add_argument("run", help="its run's id, the first digits of it, or `last`")
     _budget(commands)
     policy = commands.add_parser("policy", help="show the policy, or check a plan against it").add_subparsers(
         required=True

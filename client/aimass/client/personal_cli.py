@@ -1,4 +1,4 @@
-"""`aimass client model list | export`: the partner's own models of runs that ended in personal ones."""
+"""`aimass client model list | export | remove`: the partner's own models of runs that ended in personal ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from aimass.proto.console import emit
 
-__all__ = ["model_export", "model_list"]
+__all__ = ["model_export", "model_list", "model_remove"]
 
 
 def model_list(args: argparse.Namespace) -> int:
@@ -45,4 +45,14 @@ def model_export(args: argparse.Namespace) -> int:
     model, path = PersonalModels(args.dir, UNINTERRUPTED).find(args.run)
     write_file(args.path, path.read_bytes(), UNINTERRUPTED, "client.export")
     emit(args, {"written": str(args.path), "digest": model.digest, "bytes": model.bytes})
+    return 0
+
+
+def model_remove(args: argparse.Namespace) -> int:
+    """Delete one; a run that has ended makes no other."""
+    from aimass.client.personal_models import PersonalModels
+    from aimass.proto.durable import UNINTERRUPTED
+
+    model = PersonalModels(args.dir, UNINTERRUPTED).remove(args.run)
+    emit(args, {"removed": model.run_id, "plan": model.plan, "bytes": model.bytes})
     return 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from aimass.proto.contribution import Metric
-from aimass.proto.durable import Durability, make_folder, write_file
+from aimass.proto.durable import Durability, fsync_folder, make_folder, write_file
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.hashing import file_digest
 from aimass.proto.personal import BEFORE
@@ -92,6 +92,14 @@ class PersonalModels:
                 cure="A plan with a last stage `personal` makes one; `aimass client model list` shows all.",
             )
         return found[0], self._path(found[0].run_id)
+
+    def remove(self, run: str) -> PersonalModel:
+        """Delete what `find` finds, the note last, so that what a kill leaves can be removed again."""
+        found, path = self.find(run)
+        path.unlink(missing_ok=True)
+        path.with_suffix(".json").unlink()
+        fsync_folder(self._folder)
+        return found
 
     def _path(self, run_id: str) -> Path:
         return self._folder / f"{run_id}.safetensors"

@@ -1,9 +1,12 @@
-"""Collects what no run keeps any more, in the folder of a server that does not run."""
+"""Collects what no run keeps or needs any more, in the folder of a server that does not run."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+from aimass.proto.disk import bytes_below
 from aimass.proto.errors import NotFound
 from aimass.proto.plan import Plan
 from aimass.proto.storage import FileBlobs, Spool
@@ -20,13 +23,16 @@ _ALL = 1_000_000
 
 
 def collect(folder: Path, *, dry_run: bool) -> dict[str, int]:
-    """Blobs that no run keeps, and spooled uploads of no open step, with their bytes; deleted unless `dry_run`."""
+    """Blobs that no run keeps, spooled uploads of no open step, and folders of Flower apps whose runs have ended, with
+    their bytes; deleted unless `dry_run`."""
     settings = load_settings(folder)
     data = folder / "data"
     if not (data / "runs.sqlite").is_file():
         raise NotFound("this server has not run yet", code="server.no_store", value=data)
     with inspecting(data / "runs.sqlite") as store:
-        return _collect(store, FileBlobs(data / "blobs"), Spool(data / "spool"), settings.keep.models, dry_run=dry_run)
+        blobs, spool = FileBlobs(data / "blobs"), Spool(data / "spool")
+        found = _collect(store, blobs, spool, settings.keep.models, dry_run=dry_run)
+        return found | _folders(data, store.runs(), dry_run=dry_run)
 
 
 def _collect(store: Store, blobs: FileBlobs, spool: Spool, last: int, *, dry_run: bool) -> dict[str, int]:
@@ -40,6 +46,15 @@ def _collect(store: Store, blobs: FileBlobs, spool: Spool, last: int, *, dry_run
             blobs.delete(digest)
         spool.sweep(lambda key: key in open_keys)
     return found | given_up
+
+
+def _folders(data: Path, rows: Sequence[RunRow], *, dry_run: bool) -> dict[str, int]:
+    """What the apps of runs that have ended left: their logs."""
+    ended = [data / "flower" / row.run_id for row in rows if row.run.state.final]
+    found = {folder: bytes_below(folder) for folder in ended if folder.is_dir()}
+    for folder in () if dry_run else found:
+        shutil.rmtree(folder)
+    return {f"flower/{folder.name}": size for folder, size in found.items()}
 
 
 def _kept(store: Store, blobs: FileBlobs, row: RunRow, plan: Plan, last: int) -> frozenset[str]:
