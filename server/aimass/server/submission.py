@@ -33,7 +33,8 @@ log = logging.getLogger("aimass.server")
 
 
 class Submission:
-    """Takes plans. One at a time, so that an idempotency key that comes twice at once gives one run."""
+    """Takes plans. One at a time, so that an idempotency key that comes twice at once gives one run; apps are tried
+    before that, so that one that is slow keeps nobody waiting."""
 
     def __init__(
         self, engine: Engine, store: Store, blobs: Blobs, roster: Callable[[], Roster], room: Callable[[], None]
@@ -53,11 +54,12 @@ class Submission:
         return await self._engine.whole(self._submit(plan_bytes, key, owner))
 
     async def _submit(self, plan_bytes: bytes, key: str, owner: str) -> str:
+        if (known := await self._held(key, plan_bytes)) is not None:
+            return known
+        await self._try(plan_bytes)
         async with self._one_at_a_time:
-            held = await self._engine.on_disk(self._store.run_of_key, key)
-            if held is not None:
-                self._check_same(held, plan_bytes)
-                return held
+            if (known := await self._held(key, plan_bytes)) is not None:
+                return known
             self._room()
             row = await self._row(plan_bytes, owner)
             entry = created_entry(row)
@@ -67,6 +69,19 @@ class Submission:
             self._engine.meters.runs_submitted.add()
             await self._engine.begin(Live(row, entry.chain))
             return row.run_id
+
+    async def _held(self, key: str, plan_bytes: bytes) -> str | None:
+        held: str | None = await self._engine.on_disk(self._store.run_of_key, key)
+        if held is not None:
+            self._check_same(held, plan_bytes)
+        return held
+
+    async def _try(self, plan_bytes: bytes) -> None:
+        """Probe the app of a plan that is good for the rest."""
+        if decode_plan(plan_bytes).task.kind == "app" and self.probe is not None:
+            self._room()
+            run = (await self._row(plan_bytes, "")).run
+            await self.probe(run.plan, sorted(run.participants))
 
     def _check_same(self, run_id: str, plan_bytes: bytes) -> None:
         held = self._engine.live(run_id).row.plan_digest
@@ -92,8 +107,6 @@ class Submission:
         roster = self._roster()
         names = cohort(plan, roster.partners)
         check_stages(plan, self._engine.drivers, layout, names)
-        if plan.task.kind == "app" and self.probe is not None:
-            await self.probe(plan, names)
         run = runs.Run(
             run_id=secrets.token_hex(16),
             plan=plan,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from aimass.proto.errors import AimassError
-from aimass.proto.plan import SecureSettings
+from aimass.proto.errors import AimassError, InternalError
+from aimass.proto.flower.records import EMPTY_MODEL
+from aimass.proto.plan import Plan, SecureSettings, encode_plan
 from tests.server.flower.test_desk import LEGACY, OWN_LOOP, workers
 from tests.support.flower import flower_plan
 from tests.support.flower_apps import FEDAVG, app_of, serving_app
@@ -192,3 +194,44 @@ def main(grid, context):
 def test_torch_is_seeded_also_where_an_app_loads_it_late(tmp_path: Path) -> None:
     error = refusal(tmp_path, LATE_TORCH.replace("SEED", str(flower_plan().seed)))
     assert error.code == "flower.nothing"  # and no AssertionError
+
+
+def test_an_app_that_is_slow_to_ask_keeps_no_other_plan_waiting(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving_app(tmp_path) as apps:
+            submission, probing, go_on = apps.bench.submission, asyncio.Event(), asyncio.Event()
+
+            async def probe(plan: Plan, partners: Sequence[str]) -> None:
+                if plan.name == "slow":
+                    probing.set()
+                    await go_on.wait()
+
+            submission.probe = probe
+            await asyncio.to_thread(apps.bench.blobs.put, [EMPTY_MODEL])
+            slow = encode_plan(msgspec.structs.replace(flower_plan(), name="slow"))
+            both = [asyncio.create_task(submission.submit(slow, "a", "anna")) for _ in range(2)]
+            await probing.wait()
+            other = await submission.submit(encode_plan(flower_plan()), "b", "anna")
+            go_on.set()
+            first, second = await asyncio.gather(*both)
+            assert first == second != other
+
+    run(scenario())
+
+
+def test_probes_at_once_have_folders_of_their_own_and_the_last_logs_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimass.server.flower.desk._PROBES_KEPT", 1)
+    places: list[Path] = []
+
+    async def start(begin: object, folder: Path) -> None:
+        places.append(folder)
+        folder.mkdir(parents=True)
+        raise InternalError("no worker", code="flower.start")
+
+    monkeypatch.setattr("aimass.server.flower.desk.start_worker", start)
+    for _ in range(3):
+        assert refusal(tmp_path, FEDAVG).code == "flower.start"
+    assert len(set(places)) == 3
+    assert [place.exists() for place in places] == [False, True, True]

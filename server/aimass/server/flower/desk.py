@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 import logging
 import os
+import secrets
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +56,8 @@ log = logging.getLogger("aimass.server")
 _PROBE_S: Final = 60.0
 _LAST_WORDS_S: Final = 5.0
 _QUIET_S: Final = 600.0
+_PROBES_AT_ONCE: Final = 4
+_PROBES_KEPT: Final = 20
 _PROBED: Final = "0" * 32
 _OF_THE_MACHINE: Final = frozenset(
     ("app.absent", "app.changed", "flower.died", "flower.disk", "flower.missing", "flower.series", "flower.start")
@@ -83,6 +87,7 @@ class FlowerDesk:
         self._home, self._folder, self._max_bytes = home, data / "flower", limits.max_model_bytes
         self._tended: dict[str, _Tended] = {}
         self._states: dict[str, tuple[str, State]] = {}
+        self._probing = asyncio.Semaphore(_PROBES_AT_ONCE)
         self._stopped = False
 
     # ---------------------------------------------------------------- from the engine
@@ -349,17 +354,23 @@ class FlowerDesk:
         Raises what stands in the way: it is not installed, it fails, it waits for more partners than there are, or its
         strategy does not go with the plan's secure sums. One that has not asked in a minute may do so later.
         """
+        async with self._probing:
+            await self._probe(plan, partners)
+
+    async def _probe(self, plan: Plan, partners: Sequence[str]) -> None:
         begin = await asyncio.to_thread(self._begin, plan, _PROBED, partners, State(model=plan.model), probe=True)
-        worker = await start_worker(begin, self._folder / "probe")
+        place = f"probe/{secrets.token_hex(4)}"
+        await self._engine.on_disk(_forget, self._folder / "probe")
+        worker = await start_worker(begin, self._folder / place)
         try:
             async with asyncio.timeout(_PROBE_S):
-                await self._probed(worker, partners)
+                await self._probed(worker, partners, place)
         except TimeoutError:
             log.info("the Flower app %s asked nothing in %g s: it is taken as it is", plan.task.name, _PROBE_S)
         finally:
             await _to_its_end(worker)
 
-    async def _probed(self, worker: WorkerProcess, partners: Sequence[str]) -> None:
+    async def _probed(self, worker: WorkerProcess, partners: Sequence[str], place: str) -> None:
         async for request, _ in worker.requests():
             match request:
                 case Who():
@@ -369,9 +380,9 @@ class FlowerDesk:
                 case Over():
                     raise BadInput("the Flower app ends without asking any partner anything", code="flower.nothing")
                 case Broken():
-                    error = self._broken("probe", request)
+                    error = self._broken(place, request)
                     raise BadInput(error.what, code=error.code, value=error.value, cure=error.cure)
-        error = await self._died("probe", worker)
+        error = await self._died(place, worker)
         raise BadInput(error.what, code=error.code, value=error.value, cure=error.cure)
 
 
@@ -380,6 +391,16 @@ def _of_the_disk(error: OSError) -> AimassError:
     fault = InternalError(what, code="flower.disk", value=error.strerror or type(error).__name__)
     fault.__cause__ = error
     return fault
+
+
+def _forget(probes: Path) -> None:
+    """Of the logs of earlier probes the last stay."""
+    old = sorted(probes.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)[_PROBES_KEPT:]
+    for path in old:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 async def _to_its_end(worker: WorkerProcess) -> None:
