@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -12,14 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.proto.errors import OutOfSpace, WrongState
-from aimass.proto.plan import EarlyStop, Stage
+from aimass.proto.flower.records import EMPTY_MODEL
+from aimass.proto.plan import EarlyStop, Stage, encode_plan
+from aimass.proto.values import canonical_json
 from aimass.proto.views import MetricView, ModelView
+from aimass.server.flower.journal import Past, State
 from aimass.server.garbage import collect
 from aimass.server.retention import kept, room_for_work, unreferenced
 from aimass.server.settings import template
 from tests.server.test_aggregation import plan as new_plan
 from tests.support.clock import ManualClock
 from tests.support.engines import Bench
+from tests.support.flower import exchange, flower_plan
 
 
 def _run(scenario: Coroutine[object, object, None]) -> None:
@@ -94,6 +99,27 @@ def test_a_model_that_another_run_keeps_is_not_deleted(tmp_path: Path) -> None:
             await bench.housekeeping.after_commit(run_id)
         first = bench.engine.lives()[0].row.run
         assert bench.blobs.has(first.model)
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_what_a_driver_names_no_more_since_its_run_has_ended_is_let_go(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        bench.blobs.put([EMPTY_MODEL])
+        run_id = await bench.submit(encode_plan(flower_plan(bench.partners)))
+        await bench.join(run_id)
+        reply = bench.blobs.put([b"reply"])
+        live = bench.engine.live(run_id)
+        past = Past.of(exchange(0, 1, ("north",)), {"north": reply}, {})
+        state = canonical_json(State(model=live.row.run.model, past=(past,))).decode()
+        live.row = dataclasses.replace(live.row, run=msgspec.structs.replace(live.row.run, driver=state))
+        await bench.engine.change(run_id, "stop", "olga")
+        assert reply not in live.row.run.driver
+        await bench.housekeeping.after_commit(run_id)
+        assert not bench.blobs.has(reply)
+        assert bench.blobs.has(live.row.run.model)
         await bench.stop()
 
     _run(scenario())
