@@ -7,15 +7,12 @@ measures on the partner's held-out rows do, as those of any evaluation.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from aimass.proto.plan_settings import PrivacySettings, TrainSettings
+from aimass.proto.plan_settings import PrivacySettings, Stage, TrainSettings
 from aimass.proto.values import convert
-
-if TYPE_CHECKING:
-    from aimass.proto.plan import Stage
 
 __all__ = ["BEFORE", "PERSONAL", "check_personal", "trainings", "tuning"]
 

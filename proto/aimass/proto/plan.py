@@ -31,10 +31,11 @@ from aimass.proto.plan_settings import (
     MetricNoise,
     PrivacySettings,
     SecureSettings,
+    Stage,
     TrainSettings,
 )
 from aimass.proto.step import StepKind
-from aimass.proto.values import Scalar, Value, canonical_json, decode_canonical_json, decode_toml
+from aimass.proto.values import Value, canonical_json, decode_canonical_json, decode_toml
 
 __all__ = [
     "FLOWER",
@@ -74,13 +75,6 @@ class TaskRef(Value, frozen=True):
     name: Name
     digest: Digest
     kind: Literal["task", "app"] = "task"
-
-
-class Stage(Value, frozen=True):
-    """One driver of the run with its options; the driver checks its own options when the plan is submitted."""
-
-    driver: Name
-    options: dict[str, Scalar] = {}
 
 
 class Plan(Value, frozen=True):

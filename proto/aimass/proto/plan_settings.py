@@ -1,4 +1,4 @@
-"""The parts of a plan: what shapes training, evaluation, who takes part, the sums, and the noise.
+"""The parts of a plan: its stages, what shapes training, evaluation, who takes part, the sums, and the noise.
 
 Each says in its own words what it does; what they ask of each other `plan` checks. A field that is added has a default
 that means what a plan without it meant.
@@ -13,7 +13,7 @@ import msgspec
 
 from aimass.proto.names import Name
 from aimass.proto.robust import RULES, RuleName, least
-from aimass.proto.values import Value
+from aimass.proto.values import Scalar, Value
 
 __all__ = [
     "AdaptiveClip",
@@ -25,6 +25,7 @@ __all__ = [
     "MetricNoise",
     "PrivacySettings",
     "SecureSettings",
+    "Stage",
     "TrainSettings",
 ]
 
@@ -33,6 +34,13 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=127)]
+
+
+class Stage(Value, frozen=True):
+    """One driver of the run with its options; the driver checks its own options when the plan is submitted."""
+
+    driver: Name
+    options: dict[str, Scalar] = {}
 
 
 class TrainSettings(Value, frozen=True):
