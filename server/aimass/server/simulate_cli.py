@@ -6,6 +6,7 @@ import argparse
 import os
 import resource
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -86,6 +87,7 @@ def _simulate(args: argparse.Namespace) -> int:
         _prepared(args, folder)
         crew = _crew(args, path)
         teller = _Teller(args)
+        before = signal.signal(signal.SIGINT, teller.cut)
         try:
             run = Simulation(folder, crew, InstalledDrivers(), teller).run()
         except KeyboardInterrupt:
@@ -93,6 +95,7 @@ def _simulate(args: argparse.Namespace) -> int:
             say(args, f"stopped; to go on: aimass simulate --resume --out {path}")
             raise
         finally:
+            signal.signal(signal.SIGINT, before)
             crew.close()
         teller.end()
         emit(args, _summary(folder, run, time.monotonic() - teller.began))
@@ -245,9 +248,20 @@ class _Teller:
         self._live = sys.stderr.isatty() and not args.quiet and not args.json
         self._since: tuple[float, int] | None = None
         self.began, self._drawn = time.monotonic(), 0.0
+        self._cut = False
+
+    def cut(self, *_: object) -> None:
+        """Ctrl-C. It is raised again at the next answer: one that comes while garbage is collected Python drops."""
+        self._cut = True
+        raise KeyboardInterrupt
+
+    def _check_cut(self) -> None:
+        if self._cut:
+            raise KeyboardInterrupt
 
     def working(self, step: int, round_: int, done: int, asked: int) -> None:
         """So many partners of a step have answered."""
+        self._check_cut()
         now = time.monotonic()
         if self._live and now - self._drawn > 0.2:
             self._drawn = now
@@ -258,6 +272,7 @@ class _Teller:
         """A step is stored."""
         from aimass.server.run_machine import progress
 
+        self._check_cut()
         self.end()
         done = progress(run, self._drivers)
         what = f"round {step.round}/{done.rounds}  {step.kind}" if step.round else step.purpose

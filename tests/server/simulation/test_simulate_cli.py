@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from aimass.proto.commands import main
+from aimass.server.simulate_cli import _Teller
 
 PLAN = """
 name = "digits-trial"
@@ -155,6 +157,15 @@ def test_ctrl_c_stops_it_with_its_processes_and_says_how_to_go_on(here: Path) ->
     with pytest.raises(ProcessLookupError):
         while time.monotonic() < until:  # the last of them ends a moment after its parent
             os.killpg(process.pid, 0)
+
+
+def test_a_ctrl_c_that_was_dropped_is_raised_at_the_next_answer() -> None:
+    teller = _Teller(argparse.Namespace(quiet=True, json=False))
+    teller.working(0, 1, 1, 9)
+    with pytest.raises(KeyboardInterrupt):
+        teller.cut()
+    with pytest.raises(KeyboardInterrupt):
+        teller.working(0, 1, 2, 9)
 
 
 def test_without_spark_the_line_to_type_is_told(
