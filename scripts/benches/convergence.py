@@ -23,7 +23,9 @@ import numpy as np
 
 from aimass.client.shards import Shard
 from aimass.client.tasks.mnist import task
+from aimass.proto import partition
 from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.partition import Parts
 from aimass.proto.plan import Cohort, EvaluateSettings, Plan, Stage, TaskRef, TrainSettings
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
@@ -80,21 +82,6 @@ class Curve:
             train=TrainSettings(batch_size=10, learning_rate=self.rate, epochs=self.case.epochs),
             evaluate=EvaluateSettings(every=1), cohort=Cohort(quorum=_SAMPLE, sample=_SAMPLE),
         )  # fmt: skip
-
-
-def dealt(labels: np.ndarray, partners: int, seed: int, *, iid: bool) -> list[np.ndarray]:
-    """Row positions of each partner, as the paper deals them: shuffled into equal parts; or sorted by label, cut into
-    two shards a partner, and two shards dealt to each.
-
-    Not by `partition`, whose rows are ascending and whose shards are shuffled within a label: a partner's batches would
-    be others, and the curves that are recorded would not come again.
-    """
-    chance = np.random.default_rng(seed)
-    if iid:
-        return np.array_split(chance.permutation(len(labels)), partners)
-    shards = np.array_split(np.argsort(labels, kind="stable"), 2 * partners)
-    order = chance.permutation(2 * partners)
-    return [np.concatenate([shards[one] for one in order[2 * place : 2 * place + 2]]) for place in range(partners)]
 
 
 def crossing(accuracies: Sequence[float], target: float) -> float | None:
@@ -163,9 +150,16 @@ def _accuracies(curve: Curve) -> list[float]:
     return [round_.metrics["accuracy"].total / round_.metrics["accuracy"].weight for round_ in done.evaluations]
 
 
+def dealt(labels: np.ndarray, seed: int, *, iid: bool) -> Parts:
+    """Row positions of each partner, as the paper deals them: at random, or two shards of the rows sorted by label."""
+    if iid:
+        return partition.iid(len(labels), _PARTNERS, seed)
+    return partition.sorted_shards(labels, _PARTNERS, 2, seed)
+
+
 def _shards(curve: Curve) -> list[Shard]:
     train, test = mnist_batch("train", ALL), mnist_batch("test", TEST)
-    rows = dealt(train.labels, _PARTNERS, curve.seed, iid=curve.case.iid)
+    rows = dealt(train.labels, curve.seed, iid=curve.case.iid)
     held = [*np.array_split(np.arange(len(test.labels)), _SAMPLE), *[np.arange(0)] * (_PARTNERS - _SAMPLE)]
     return [
         Shard(f"p{place:03}", train.take(mine), test.take(out))
