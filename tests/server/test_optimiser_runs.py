@@ -95,6 +95,28 @@ def test_what_the_optimiser_keeps_is_there_while_the_run_needs_it_and_gone_after
     _run(scenario())
 
 
+def test_a_run_that_is_stopped_lets_go_of_what_its_optimiser_kept(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        run_id = await bench.submit(planned(bench, "fedadam", 4))
+        await bench.join(run_id)
+        held = moments(await rounds(bench, run_id, 0, 1))
+        assert bench.blobs.has(held)
+        done = asyncio.Event()
+
+        async def tidied(run_id: str) -> None:
+            await bench.housekeeping.after_commit(run_id)
+            done.set()
+
+        bench.engine.after_commit = tidied
+        await bench.engine.change(run_id, "stop", "anna")
+        await asyncio.wait_for(done.wait(), 10)
+        assert not bench.blobs.has(held)
+        await bench.stop()
+
+    _run(scenario())
+
+
 def test_the_moments_of_a_run_are_not_taken_from_another_that_has_the_same(tmp_path: Path) -> None:
     async def scenario() -> None:
         bench = await Bench.start(tmp_path, ManualClock())

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -94,7 +94,7 @@ class Engine:
     ) -> None:
         self.clock = clock
         self.meters = meters or ServerMeters()
-        self.after_commit: Callable[[str], Awaitable[None]] | None = None
+        self.after_commit: Callable[[str], Coroutine[Any, Any, None]] | None = None
         """Called with a run's id after each commit that made a model or another blob, or that needs one no more:
         housekeeping hangs here."""
         self.secret: SecretSums | None = None
@@ -306,13 +306,16 @@ class Engine:
 
     async def _saved(self, live: Live, done: Group) -> None:
         """It is the run's state from now on; partners are told, and what was sent and is wanted no more is deleted."""
-        gone = live.row.run.contributions() - done.row.run.contributions()
+        before = live.row.run
+        gone = before.contributions() - done.row.run.contributions()
         live.row, live.chain = done.row, done.chain
         self.meters.changed(done.row.run, done.actions, done.commit.steps)
         live.touch(view.index for view in done.commit.steps)
         self._speak(live, done.actions, done.commit)
         if self.programs is not None:
             self.programs.changed(live)
+        if self.after_commit is not None and (done.commit.models or _lets_go(before, done.row.run)):
+            self.spawn(self.after_commit(before.run_id))
         try:
             if gone:
                 await self.on_disk(self._discard, live.row.run_id, sorted(gone))
@@ -435,7 +438,6 @@ class Engine:
 
     async def _reduce(self, run_id: str, index: int, counted: Sequence[str]) -> None:
         live = self.live(run_id)
-        named = live.row.run.named
         try:
             async with live.reducing:
                 event, extra = await self._reduced(live, index, counted)
@@ -444,9 +446,6 @@ class Engine:
             log.exception("cannot go on", extra=subject(run_id, index))
             what = "a step's result could not be recorded; the server's log says why"
             await self.give_up(live, InternalError(what, code="server.commit", value=type(error).__name__))
-            return
-        if (extra.models or live.row.run.named != named) and self.after_commit is not None:
-            await self.after_commit(run_id)
 
     async def _reduced(self, live: Live, index: int, counted: Sequence[str]) -> tuple[runs.Event, Commit]:
         """What a closed step comes to, or the end of its run; what it reads changes with the run's end alone."""
@@ -481,3 +480,8 @@ class Engine:
         else:
             return done
         return runs.Change(change="fail", reason=reason), Commit()
+
+
+def _lets_go(before: runs.Run, after: runs.Run) -> bool:
+    """Whether blobs may be superfluous now that nobody made a model: the driver names others, or the run is over."""
+    return after.state.final or (after.driver != before.driver and after.named != before.named)

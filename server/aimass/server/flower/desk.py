@@ -73,7 +73,6 @@ class _Tended:
     changed: asyncio.Event
     kept: Counter[str]
     ending: bool = False
-    past: int = 0
 
 
 class FlowerDesk:
@@ -105,24 +104,11 @@ class FlowerDesk:
         elif tended is not None:
             tended.changed.set()
             tended.changed = asyncio.Event()
-            if len(self._state(run).past) != tended.past:
-                tended.past = len(self._state(run).past)
-                self._tidy(run.run_id)
             if not wanted and not tended.ending and tended.task is not asyncio.current_task():
                 tended.ending = True
                 tended.task.cancel()
         if run.state.final:
             self._states.pop(run.run_id, None)
-            self._tidy(run.run_id)
-
-    def _tidy(self, run_id: str) -> None:
-        """What was sent is not needed after its exchange, nor a reply after the run."""
-
-        async def tidy() -> None:
-            if self._engine.after_commit is not None:
-                await self._engine.after_commit(run_id)
-
-        self._engine.spawn(tidy())
 
     def kept(self, digest: str) -> bool:
         """Whether a worker has sent this blob and is yet to say what for: nobody may delete it."""
