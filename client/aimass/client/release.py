@@ -121,16 +121,14 @@ def release(
     private = _private(plan, step, private_steps)
     if facts.accounted:
         _check_accounted(step, private)
+    reply, names = plan.task.kind == "app" and plan.secure is None, _names(plan, step, policy, facts, private)
     with _unquoted():
         contribution = decode_contribution(Blob(child_bytes))
-    expected, reply = _expected(plan, step, contribution, model), plan.task.kind == "app" and plan.secure is None
-    if not reply:
-        # What does not leave is not judged either: a refusal would tell of it.
-        contribution = _leaving(contribution, *_names(plan, step, policy, contribution, facts, private=bool(private)))
-    with _unquoted():
+        expected = _expected(plan, step, contribution, model)
         if reply:
             _check_reply(contribution, accounted=facts.accounted)
         else:
+            contribution = _leaving(contribution, *names)  # what stays is not judged: a refusal would tell of it
             # The policy's norm is for updates. Sums over rows are as large as there are rows.
             norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
             check_contribution(contribution, expected, Limits(norm=norm))
@@ -139,7 +137,7 @@ def release(
     for process in applied.values():
         contribution = process(contribution)
     taken = REPLY if reply else APART if step.reduce is Reduce.COLLECT else PLAIN
-    kept = _leaving(contribution, *_names(plan, step, policy, contribution, facts, private=bool(private)))
+    kept = _leaving(contribution, *names)
     kept = dataclasses.replace(
         kept,
         groups={name: Group(group.weight, _own(group.tensors)) for name, group in kept.groups.items()},
@@ -165,14 +163,14 @@ def release(
 
 
 def _names(
-    plan: Plan, step: Step, policy: Policy, made: Contribution, facts: Facts, *, private: bool
+    plan: Plan, step: Step, policy: Policy, facts: Facts, private: tuple[str, ...]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """The metrics and figures that may leave."""
     if facts.accounted and not (private and step.kind is StepKind.EVALUATE):
         return frozenset(), frozenset()
-    metrics = frozenset(policy.release.metrics) & frozenset(
-        made.metrics if plan.secure is None else plan.secure.metrics
-    )
+    metrics = frozenset(policy.release.metrics)
+    if plan.secure is not None:
+        metrics &= frozenset(plan.secure.metrics)
     return metrics, frozenset(policy.release.figures if plan.task.kind == "task" else ())  # an app's is in its sum
 
 
@@ -216,9 +214,7 @@ def check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
     """Raise `Refused` where nothing of such a step may leave, whatever it holds."""
     if plan.task.kind == "app" and step.kind is StepKind.ANALYSE:
         raise Refused("an app has no analyses", code="release.analysis", value=step.purpose)
-    if (
-        plan.task.kind == "task" and step.kind is StepKind.QUERY
-    ):  # it would pass by the rules for surveys and their noise
+    if plan.task.kind == "task" and step.kind is StepKind.QUERY:  # it would pass by the rules for surveys
         raise Refused("a task has no queries", code="release.analysis", value=step.purpose)
     if policy.secure_aggregation and plan.secure is None:
         raise Refused(
