@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,21 +26,26 @@ def data_add(args: argparse.Namespace) -> int:
     from aimass.proto.durable import make_folder
     from aimass.proto.errors import BadInput, Conflict
     from aimass.proto.home import load_home
-    from aimass.proto.manifest import read_shard_manifest
+    from aimass.proto.manifest import read_shard_manifest, shard_manifest_text
 
     if args.format != "files" and not args.uri:
         raise BadInput("a data set of rows needs its files", code="data.uri", cure="Name each by --uri FILE.")
     node = parse_config(args.node_config, "--node-config")
     participant = args.participant or load_home(args.dir).name
-    uris = ", ".join(json.dumps(uri if "://" in uri else str(Path(uri).resolve())) for uri in args.uri)
-    text = (
-        f'name = "{args.name}"\ndata_schema = "{args.schema}"\nuris = [{uris}]\nformat = "{args.format}"\n'
-        f'participant = "{participant}"\nsalt = "{args.salt or secrets.token_hex(32)}"\nheld_out = {args.held_out}\n'
+    text = shard_manifest_text(
+        {
+            "name": args.name,
+            "data_schema": args.schema,
+            "uris": tuple(uri if "://" in uri else str(Path(uri).resolve()) for uri in args.uri),
+            "format": args.format,
+            "participant": participant,
+            "salt": args.salt or secrets.token_hex(32),
+            "held_out": args.held_out,
+            "person": args.person,
+            "node_config": node,
+        },
+        "the data set",
     )
-    if args.person is not None:
-        text += f"person = {json.dumps(args.person)}\n"
-    if node:
-        text += "[node_config]\n" + "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in node.items())
     manifest = read_shard_manifest(text, "the data set")
     resolve(manifest, args.dir / "data")
     held = args.dir / "data" / f"{args.name}.toml"

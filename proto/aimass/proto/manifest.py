@@ -7,18 +7,30 @@ key the partner takes part, and the salt that fixes its held-out rows.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from aimass.proto.errors import BadInput
 from aimass.proto.names import Name, SchemaName
-from aimass.proto.values import Value, canonical_json, decode_toml
+from aimass.proto.values import Value, canonical_json, convert, decode_toml
 
-__all__ = ["Category", "Column", "Image", "Number", "Schema", "ShardManifest", "read_shard_manifest"]
+__all__ = [
+    "Category",
+    "Column",
+    "Image",
+    "Number",
+    "Schema",
+    "ShardManifest",
+    "read_shard_manifest",
+    "shard_manifest_text",
+]
 
 ColumnName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_ .-]{0,62}\\Z")]
+_WRITTEN: Final = ("name", "data_schema", "uris", "format", "participant", "salt", "held_out")
 Salt = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
@@ -124,6 +136,22 @@ class ShardManifest(Value, frozen=True):
             raise ValueError("`uris` names no file")
         if self.format != "files" and self.node_config:
             raise ValueError('`node_config` is for Flower apps: it goes with the format "files"')
+
+
+def shard_manifest_text(fields: Mapping[str, Any], what: str) -> str:
+    """The TOML of a manifest with these fields, as `read_shard_manifest` reads it; raises `BadInput` as that does."""
+    manifest = convert(ShardManifest, dict(fields), what)
+    rows = [f"{key} = {_toml(getattr(manifest, key))}" for key in _WRITTEN]
+    if manifest.person is not None:
+        rows.append(f"person = {_toml(manifest.person)}")
+    if manifest.node_config:
+        rows += ["[node_config]", *(f"{_toml(key)} = {_toml(value)}" for key, value in manifest.node_config.items())]
+    return "\n".join(rows) + "\n"
+
+
+def _toml(value: object) -> str:
+    """As JSON writes it, which is TOML but for two things: escapes of half a character, and a bare DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read_shard_manifest(text: str, what: str) -> ShardManifest:

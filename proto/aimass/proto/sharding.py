@@ -6,7 +6,6 @@ What both read is equal bytes under equal participants and salts, so both train 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import struct
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from aimass.proto import partition
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
 from aimass.proto.errors import BadInput, Conflict, NotFound
 from aimass.proto.hashing import file_digest
-from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest
+from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest, shard_manifest_text
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.rows import read_table, require
 from aimass.proto.values import Value, canonical_json, decode_json
@@ -285,12 +284,19 @@ def _write(
     parquet.write_table(table, path)
     # Public, as who knows seed and name computes it: right for rows dealt from a file, not to keep anything secret.
     salt = hashlib.sha256(_SALT + struct.pack(">Q", wanted.split.seed) + name.encode()).hexdigest()
-    text = (
-        f'name = "{stem}"\ndata_schema = "{schema.name}"\nuris = ["{path.name}"]\nformat = "parquet"\n'
-        f'participant = "{name}"\nsalt = "{salt}"\nheld_out = {wanted.held_out}\n'
+    text = shard_manifest_text(
+        {
+            "name": stem,
+            "data_schema": schema.name,
+            "uris": (path.name,),
+            "format": "parquet",
+            "participant": name,
+            "salt": salt,
+            "held_out": wanted.held_out,
+            "person": wanted.person,
+        },
+        "the shard's manifest",
     )
-    if wanted.person is not None:
-        text += f"person = {json.dumps(wanted.person)}\n"
     read_shard_manifest(text, "the shard's manifest")
     write_file(place / f"{stem}.toml", text.encode(), UNINTERRUPTED, "partition.manifest", 0o644)
     counts = np.bincount(labels, minlength=len(schema.label.values)).tolist()
