@@ -241,6 +241,29 @@ def _read(kind: type[V], data: bytes) -> V:
         raise ChildFailed("the training child gave an answer that cannot be read", code="child.protocol") from error
 
 
+def _environment(scratch: Path) -> dict[str, str]:
+    """All that a child's environment holds: nothing of the daemon's."""
+    return {
+        "PATH": "/usr/bin:/bin",
+        "OMP_NUM_THREADS": "1",
+        "LC_ALL": "C.UTF-8",
+        "TMPDIR": str(scratch),
+        "HOME": str(scratch),
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        # Models are large: with huge pages a step spends a third of the time in getting its memory.
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    }
+
+
+def _late(limits: ChildLimits) -> ChildFailed:
+    return ChildFailed(
+        "the training child did not get ready in time",
+        code="child.start",
+        limit=f"{limits.start_s:g} s",
+        cure="Raise start_s in [child] of client.toml where reading the data takes longer.",
+    )
+
+
 async def start_child(
     source: TaskSource | AppSource,
     manifest: ShardManifest,
@@ -274,16 +297,7 @@ async def start_child(
             stdout=asyncio.subprocess.DEVNULL,
             stderr=None if app is None else asyncio.subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
-            env={
-                "PATH": "/usr/bin:/bin",
-                "OMP_NUM_THREADS": "1",
-                "LC_ALL": "C.UTF-8",
-                "TMPDIR": str(scratch),
-                "HOME": str(scratch),
-                "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-                # Models are large: with huge pages a step spends a third of the time in getting its memory.
-                "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-            },
+            env=_environment(scratch),
             cwd="/",
         )
         process = _Process(started)
@@ -310,12 +324,7 @@ async def start_child(
             ours.close()
             shutil.rmtree(scratch, ignore_errors=True)
             if isinstance(error, TimeoutError):
-                raise ChildFailed(
-                    "the training child did not get ready in time",
-                    code="child.start",
-                    limit=f"{limits.start_s:g} s",
-                    cure="Raise start_s in [child] of client.toml where reading the data takes longer.",
-                ) from error
+                raise _late(limits) from error
             raise
     finally:
         theirs.close()

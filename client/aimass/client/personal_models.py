@@ -11,9 +11,8 @@ from pathlib import Path
 import msgspec
 
 from aimass.proto.contribution import Metric
-from aimass.proto.durable import Durability, fsync_folder, make_folder, write_file
+from aimass.proto.durable import Durability, fsync_folder, make_folder, write_file, write_parts
 from aimass.proto.errors import BadInput, NotFound
-from aimass.proto.hashing import file_digest
 from aimass.proto.personal import BEFORE
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step
@@ -66,10 +65,9 @@ class PersonalModels:
             raise BadInput("the training child gave another model than the run's", code="personal.model")
         path = self._path(run_id)
         make_folder(self._folder)
-        write_file(path, bytes(model), self._durability, "client.personal_model")
+        digest = write_parts(path, [model], self._durability, "client.personal_model")
         if (found := self._noted(run_id)) is not None:
-            size = path.stat().st_size
-            self._note(msgspec.structs.replace(found, digest=file_digest(path), bytes=size))
+            self._note(msgspec.structs.replace(found, digest=digest, bytes=len(model)))
 
     def all(self) -> Iterator[PersonalModel]:
         """Those that have a model, by run."""

@@ -13,6 +13,7 @@ from aimass.proto.errors import AimassError
 from aimass.proto.hashing import file_digest
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step, StepKind
+from aimass.proto.storage import map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json, decode_json
 
@@ -97,7 +98,7 @@ class RunFolder:
 
     def drop_broken_state(self) -> bool:
         """Forget a local state that cannot be read; whether there was one."""
-        if not (data := self.local_state.read_bytes()):
+        if not (data := map_file(self.local_state)):  # it may be as large as the model
             return False
         try:
             Blob(data)

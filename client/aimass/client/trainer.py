@@ -24,6 +24,7 @@ from aimass.client.own_layers import OWN, own_of
 from aimass.client.shards import Shard
 from aimass.proto.contribution import Contribution, Group, Metric, group_norm
 from aimass.proto.errors import BadInput
+from aimass.proto.methods import UPDATE
 from aimass.proto.own_layers import is_own
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.task import Task, load_parameters
@@ -125,7 +126,7 @@ def update_of(model: torch.nn.Module, parameters: Blob, weight: float, settings:
             value=f"lr {settings.learning_rate}",
             cure="Lower the learning rate or clip gradients.",
         )
-    return Contribution({"update": group}, {}, {})
+    return Contribution({UPDATE: group}, {}, {})
 
 
 def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:

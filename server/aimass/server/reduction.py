@@ -97,7 +97,7 @@ def reduced_step(
         reduced.metrics,
         reduced.sums,
         reduced.within,
-        Collected(reduced.contributions, paths, digests, blobs) if state.step.reduce is Reduce.COLLECT else None,
+        Collected(reduced.contributions, blobs, paths, digests) if state.step.reduce is Reduce.COLLECT else None,
         {name: slot.reason for name, slot in sorted(state.slots.items()) if name not in paths},
     )
     summariser = _summariser(run, blobs)

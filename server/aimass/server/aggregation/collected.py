@@ -14,12 +14,10 @@ __all__ = ["Collected", "Held"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Collected:
-    """`contributions` are views of the files at `paths`, which have these `digests`; all by partner."""
+class Held:
+    """`contributions` by partner, in this process."""
 
     contributions: Mapping[str, Contribution]
-    paths: Mapping[str, Path]
-    digests: Mapping[str, str]
     blobs: Blobs
 
     @property
@@ -30,6 +28,18 @@ class Collected:
     def of(self, partner: str) -> Contribution:
         """A partner's."""
         return self.contributions[partner]
+
+    def keep(self, partner: str) -> str:
+        """Store a partner's contribution as a blob; its digest."""
+        return self.blobs.put(self.contributions[partner].parts())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Collected(Held):
+    """They are views of the files at `paths`, which have these `digests`."""
+
+    paths: Mapping[str, Path]
+    digests: Mapping[str, str]
 
     def keep(self, partner: str) -> str:
         """Store a partner's contribution as the blob that it is; its digest.
@@ -47,24 +57,3 @@ class Collected:
         finally:
             link.unlink(missing_ok=True)  # moving it onto itself, where it was kept before, leaves it
         return self.digests[partner]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Held:
-    """The same where no file has them: `contributions` by partner are in this process."""
-
-    contributions: Mapping[str, Contribution]
-    blobs: Blobs
-
-    @property
-    def partners(self) -> Sequence[str]:
-        """Whose they are, in order."""
-        return tuple(self.contributions)
-
-    def of(self, partner: str) -> Contribution:
-        """A partner's."""
-        return self.contributions[partner]
-
-    def keep(self, partner: str) -> str:
-        """Store a partner's contribution as a blob; its digest."""
-        return self.blobs.put(self.contributions[partner].parts())

@@ -15,7 +15,7 @@ from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.errors import NotFound
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.statistics import Statistics
-from aimass.proto.step import Step
+from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Array, Layout
 from aimass.proto.values import Value
 
@@ -45,6 +45,23 @@ class Context:
     stage: Stage
     joined: tuple[str, ...]
     next_index: int
+
+    def step_of_all(
+        self, kind: StepKind, purpose: str, inputs: tuple[str, ...], *, number: int = 0, required: bool = True
+    ) -> Step:
+        """A step of everybody who takes part now, closed as the plan's cohort says; `number` stands as its round."""
+        cohort = self.plan.cohort
+        return Step(
+            index=self.next_index,
+            kind=kind,
+            purpose=purpose,
+            round=number,
+            participants=self.joined,
+            inputs=inputs,
+            quorum=min(cohort.quorum, len(self.joined)),
+            deadline_s=cohort.step_deadline_s,
+            required=required,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

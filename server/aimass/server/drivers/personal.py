@@ -48,19 +48,8 @@ class Personal:
         """Measure, tune and measure again, done."""
         if state.phase == "done":
             return Done(state.model, "personal models are made")
-        cohort = context.plan.cohort
-        return (
-            Step(
-                index=context.next_index,
-                kind=StepKind.EVALUATE,
-                purpose=BEFORE if state.phase == "before" else PERSONAL,
-                round=0,
-                participants=context.joined,
-                inputs=(state.model,),
-                quorum=min(cohort.quorum, len(context.joined)),
-                deadline_s=cohort.step_deadline_s,
-            ),
-        )
+        purpose = BEFORE if state.phase == "before" else PERSONAL
+        return (context.step_of_all(StepKind.EVALUATE, purpose, (state.model,)),)
 
     def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         """Measures alone."""

@@ -55,19 +55,7 @@ class Statistics:
         """The one step, then done."""
         if state.phase == "done":
             return Done(state.model, "statistics are in the model")
-        cohort = context.plan.cohort
-        return (
-            Step(
-                index=context.next_index,
-                kind=StepKind.ANALYSE,
-                purpose=GROUP,
-                round=0,
-                participants=context.joined,
-                inputs=(state.model,),
-                quorum=min(cohort.quorum, len(context.joined)),
-                deadline_s=cohort.step_deadline_s,
-            ),
-        )
+        return (context.step_of_all(StepKind.ANALYSE, GROUP, (state.model,)),)
 
     def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         """Three float64 vectors, an element for each numeric column."""

@@ -72,20 +72,11 @@ class Surveyor:
         if state.done:
             reason = state.found.reason if state.found is not None else ""
             return Done(state.model, f"{self.name}: {reason or 'found'}")
-        cohort = context.plan.cohort
-        return (
-            Step(
-                index=context.next_index,
-                kind=StepKind.ANALYSE,
-                purpose=self.name,
-                round=1 if state.chosen else 0,
-                participants=context.joined,
-                inputs=(state.model, state.chosen) if state.chosen else (state.model,),
-                quorum=min(cohort.quorum, len(context.joined)),
-                deadline_s=cohort.step_deadline_s,
-                required=options_of(context.stage).required,
-            ),
-        )
+        inputs, required = (state.model,), options_of(context.stage).required
+        if not state.chosen:
+            return (context.step_of_all(StepKind.ANALYSE, self.name, inputs, required=required),)
+        second = context.step_of_all(StepKind.ANALYSE, self.name, (*inputs, state.chosen), number=1, required=required)
+        return (second,)
 
     def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         """The survey's tensors; the model does not matter."""
