@@ -29,6 +29,7 @@ import msgspec
 from aimass.proto.app_plan import AppDraft, app_plan
 from aimass.proto.apps import read_app
 from aimass.proto.clock import Clock, SystemClock
+from aimass.proto.drafts import completed
 from aimass.proto.errors import BadInput, NotFound, Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.home import HomeSettings, load_home, tls_identity
@@ -36,8 +37,6 @@ from aimass.proto.model_manifest import decode_manifest
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
 from aimass.proto.resuming import Progress, resumed
 from aimass.proto.storage import Spool
-from aimass.proto.surveys import has_surveys
-from aimass.proto.task import first_model, load, locate
 from aimass.proto.transfer import FetchRequest, SubmitHeader, fetch, submit
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
@@ -138,10 +137,7 @@ class Federation:
         if isinstance(plan, str | Path):
             plan = read_plan_draft(Path(plan).read_text("utf-8"), str(plan))
         if isinstance(plan, PlanDraft):
-            source = locate(plan.task)
-            blob = model if model is not None else first_model(load(source), plan.seed)
-            schema = load(source).schema if has_surveys(plan) else None
-            complete = plan.complete(source.digest, hashlib.sha256(blob).hexdigest(), schema)
+            complete, blob = completed(plan, model)
         else:
             complete, blob = plan, model or b""
         if blob:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aimass.proto import drafts
 from aimass.proto.errors import BadInput, Conflict
 from aimass.proto.hashing import file_digest
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, plan_digest
 from aimass.proto.sharding import RECORD, load_shards
 from aimass.proto.storage import Blobs
-from aimass.proto.surveys import has_surveys
-from aimass.proto.task import first_model, load, locate
 from aimass.proto.tensors import Blob
 from aimass.server.drivers.base import Listener
 from aimass.server.engine import InstalledDrivers
@@ -24,10 +23,9 @@ __all__ = ["begin", "check_same", "completed"]
 
 def completed(draft: PlanDraft, blobs: Blobs) -> Plan:
     """The plan that `aimass run submit` would make of the draft; its first model is put into `blobs`."""
-    source = locate(draft.task)
-    task = load(source)
-    model = blobs.put([first_model(task, draft.seed)])
-    return draft.complete(source.digest, model, task.schema if has_surveys(draft) else None)
+    plan, model = drafts.completed(draft)
+    blobs.put([model])
+    return plan
 
 
 def begin(folder: Folder, plan: Plan, shards: Path, policy: str | None) -> None:

@@ -1,0 +1,25 @@
+"""A person's plan becomes the one that is submitted: the task's digest and schema and the first model are filled in."""
+
+from __future__ import annotations
+
+import hashlib
+
+from aimass.proto.plan import Plan, PlanDraft
+from aimass.proto.surveys import has_surveys
+from aimass.proto.task import first_model, load, locate
+
+__all__ = ["completed"]
+
+
+def completed(draft: PlanDraft, model: bytes | None = None) -> tuple[Plan, bytes]:
+    """The plan of a draft, and its first model: `model`, or the one that the task builds from the plan's seed.
+
+    The task runs only where something is asked of it. Raises as `locate` and `load` do.
+    """
+    source = locate(draft.task)
+    if model is not None and not has_surveys(draft):
+        return draft.complete(source.digest, hashlib.sha256(model).hexdigest()), model
+    task = load(source)
+    blob = first_model(task, draft.seed) if model is None else model
+    schema = task.schema if has_surveys(draft) else None
+    return draft.complete(source.digest, hashlib.sha256(blob).hexdigest(), schema), blob
