@@ -15,7 +15,20 @@ from pathlib import Path
 from scripts.benches import flower_peer
 from scripts.benches.row import Row
 
-BENCHES = ("client", "convergence", "dp", "idle", "memory", "robust", "round", "scale", "secagg", "simulate", "start")
+BENCHES = (
+    "client",
+    "convergence",
+    "dp",
+    "idle",
+    "memory",
+    "robust",
+    "round",
+    "scale",
+    "secagg",
+    "simulate",
+    "start",
+    "traffic",
+)
 """Modules beside this one; what one needs, Opacus for instance, the others do not load."""
 WITH_PEERS = {"round", "secagg"}
 WITH_MORE = {"convergence", "dp", "robust"}
