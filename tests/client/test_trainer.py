@@ -18,12 +18,13 @@ from aimass.client.shards import Shard, make_shard
 from aimass.client.task_template import write_task
 from aimass.client.tasks.heart import Heart, task
 from aimass.client.tasks.mnist import task as mnist
-from aimass.proto.errors import BadInput
+from aimass.proto.contribution import Metric
+from aimass.proto.errors import BadInput, Refused
 from aimass.proto.manifest import Category, Number, Schema, ShardManifest
-from aimass.proto.plan import TrainSettings
+from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.rng import stream_seed
-from aimass.proto.rows import Table, check, held_out_mask, read_table, require
-from aimass.proto.task import auc, digest_folder, first_model, locate
+from aimass.proto.rows import Batch, Table, check, held_out_mask, read_table, require
+from aimass.proto.task import Task, auc, digest_folder, first_model, locate
 from aimass.proto.tensors import Blob, encode_numpy
 from tests.support.datasets import dataset
 
@@ -44,6 +45,18 @@ class Plain(Heart):
 
 
 plain_task = Plain()
+
+
+class Frequencies(Task):
+    """No network: one number for each label, whatever the row."""
+
+    schema = Heart.schema
+
+    def first(self, seed: int) -> bytes:
+        return encode_numpy({"chances": np.array([0.75, 0.25])})
+
+    def scored(self, parameters: Blob, batch: Batch, *, size: int = 1024, device: str = "cpu") -> np.ndarray:
+        return np.tile(parameters.numpy("chances"), (len(batch.labels), 1))
 
 
 def table(text: str) -> Table:
@@ -192,6 +205,20 @@ def test_prediction_needs_parameters_and_raw_rows_alone() -> None:
     chances = task.predict(Blob(first_model(task, 1)), rows)
     assert chances.shape == (304, 2)
     np.testing.assert_allclose(chances.sum(axis=1), 1.0)
+
+
+def test_a_model_that_is_no_network_begins_is_measured_and_predicts_and_has_no_gradient_steps() -> None:
+    shard, model = heart(), Blob(first_model(Frequencies(), 1))
+    made = trainer.evaluate(Frequencies(), shard, model, EvaluateSettings())
+    sick = int(shard.held_out.labels.sum())
+    well = len(shard.held_out.labels) - sick
+    assert made.metrics["accuracy"] == Metric(float(well), float(well + sick))
+    assert made.metrics["loss"].total == pytest.approx(-well * np.log(0.75) - sick * np.log(0.25))
+    with pytest.raises(Refused) as caught:
+        trainer.train(
+            Frequencies(), shard, model, b"", bytes(32), TrainSettings(batch_size=1, learning_rate=1, epochs=1)
+        )
+    assert caught.value.code == "task.no_network"
 
 
 def test_a_tasks_digest_follows_its_files_and_nothing_else(tmp_path: Path) -> None:

@@ -242,9 +242,7 @@ def held_out_probabilities(
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """float64 [held-out rows, labels], computed `size` rows at a time."""
     _deterministic(bytes(32))
-    model = task.build()
-    load_parameters(model, parameters)
-    return task.probabilities(model.to(device), shard.held_out, size)
+    return task.scored(parameters, shard.held_out, size=size, device=device)
 
 
 def of_metrics(metrics: Mapping[str, Metric]) -> Contribution:

@@ -7,7 +7,6 @@ hashing a task never runs it.
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import hashlib
 import importlib
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.contribution import Metric
-from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled
+from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled, Refused
 from aimass.proto.manifest import Schema
 from aimass.proto.rows import Batch, Table, encode
 from aimass.proto.tensors import Blob, encode_torch, torch_dtype_name
@@ -51,23 +50,50 @@ _RANGE: Final = re.compile(
 )
 
 
-class Task(abc.ABC):
+class Task:
     """A model, its loss and its measures over rows of one schema.
 
     Subclass with `schema` and `build`; classification over the schema's label is the default for the rest. Everything
     that standardises or imputes lives in the model as buffers under `preprocess.`, so that the parameters alone turn
     raw rows into predictions.
+
+    What is no network has `first` and `scored` instead of `build`: all that is asked of any model is where it begins
+    and what it says of rows.
     """
 
     schema: ClassVar[Schema]
 
-    @abc.abstractmethod
     def build(self) -> torch.nn.Module:
-        """A fresh model that maps a `Batch`'s tensors (see `inputs`) to logits [n, labels]."""
+        """A fresh network that maps a `Batch`'s tensors (see `inputs`) to logits [n, labels].
+
+        Raises `Refused` where the task has none.
+        """
+        raise Refused(
+            "this task's model is no network: it cannot be trained by gradient steps",
+            code="task.no_network",
+            value=type(self).__name__,
+            cure="Name a driver for its kind of model in the plan's stages, or another task.",
+        )
+
+    def first(self, seed: int) -> bytes:
+        """The blob that a run starts from: `build` under torch's generator at `seed`."""
+        import torch  # noqa: PLC0415  (only who computes loads torch)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return encode_torch(self.build().state_dict())
+
+    def scored(
+        self, parameters: Blob, batch: Batch, *, size: int = 1024, device: str = "cpu"
+    ) -> npt.NDArray[np.float64]:
+        """Probabilities [n, labels] of rows under `parameters`, computed `size` rows at a time on `device`."""
+        model = self.build()
+        load_parameters(model, parameters)
+        return self.probabilities(model.to(device), batch, size)
 
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """The model's arguments: images uint8 [n, 1, h, w], else numbers and categories as in `Batch`."""
-        import torch  # noqa: PLC0415  (only who computes loads torch)
+        import torch  # noqa: PLC0415
 
         if batch.images is not None:
             return (torch.from_numpy(batch.images.reshape(len(batch.labels), 1, *batch.images.shape[1:3])),)
@@ -95,9 +121,7 @@ class Task(abc.ABC):
 
     def predict(self, parameters: Blob, rows: Table) -> npt.NDArray[np.float64]:
         """Probabilities [n, labels] for raw rows: the one way from parameters and rows to a prediction."""
-        model = self.build()
-        load_parameters(model, parameters)
-        return self.probabilities(model, encode(rows))
+        return self.scored(parameters, encode(rows))
 
     def probabilities(self, model: torch.nn.Module, batch: Batch, size: int = 1024) -> npt.NDArray[np.float64]:
         """Softmax of the model's logits over a batch, in blocks of `size` rows on the model's own device."""
@@ -275,12 +299,8 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def first_model(task: Task, seed: int) -> bytes:
-    """The blob that a run starts from: `build` under torch's generator at `seed`."""
-    import torch  # noqa: PLC0415
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return encode_torch(task.build().state_dict())
+    """The blob that a run starts from."""
+    return task.first(seed)
 
 
 def load_parameters(model: torch.nn.Module, parameters: Blob) -> None:
