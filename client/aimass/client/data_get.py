@@ -7,7 +7,6 @@ last: a fetch that broke off is begun again.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from aimass.client.data_catalog import CATALOG, Columns, DataSet, entry
+from aimass.proto.cache import cache_folder
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
 from aimass.proto.errors import IntegrityError, NotFound, NotInstalled, Unavailable
 from aimass.proto.values import Value, canonical_json, decode_json
@@ -35,13 +35,6 @@ class DataRecord(Value, frozen=True):
     package: str
     licence: str
     files: dict[str, str]
-
-
-def cache_folder() -> Path:
-    """`$AIMASS_CACHE`, else `aimass` in the user's cache folder."""
-    if configured := os.environ.get("AIMASS_CACHE"):
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aimass"
 
 
 def cached(name: str, cache: Path) -> DataRecord | None:

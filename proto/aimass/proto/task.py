@@ -7,6 +7,7 @@ hashing a task never runs it.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import importlib
@@ -16,11 +17,12 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from aimass.proto.bases import Base, Bases, own_bases
 from aimass.proto.contribution import Metric
 from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled, Refused
 from aimass.proto.manifest import Schema
@@ -59,9 +61,27 @@ class Task:
 
     What is no network has `first` and `scored` instead of `build`: all that is asked of any model is where it begins
     and what it says of rows.
+
+    A task may have a frozen `base`, which every side holds by its digest and no update carries: `build` puts its
+    tensors (`base_blob`) into the model with `frozen.freeze`. The parameters of a run are the model's state dict, which
+    the base is no part of.
     """
 
     schema: ClassVar[Schema]
+    base: ClassVar[Base | None] = None
+    bases: Bases | None = None
+
+    def on(self, bases: Bases) -> Self:
+        """This task with its base from there; without one it is found where `own_bases` has it."""
+        bound = copy.copy(self)
+        bound.bases = bases
+        return bound
+
+    def base_blob(self) -> Blob:
+        """The base's tensors, read-only; raises `NotFound` where it is not here, `Conflict` where another is."""
+        if self.base is None:
+            raise BadInput("the task has no base", code="base.none", cure="Say which it is: `base = Base(...)`.")
+        return (own_bases() if self.bases is None else self.bases).open(self.base)
 
     def build(self) -> torch.nn.Module:
         """A fresh network that maps a `Batch`'s tensors (see `inputs`) to logits [n, labels].
@@ -236,11 +256,12 @@ def digest_folder(folder: Path) -> str:
     return hasher.hexdigest()
 
 
-def load(source: TaskSource) -> Task:
+def load(source: TaskSource, bases: Bases | None = None) -> Task:
     """Import a located task, after its files and the installed versions were checked once more.
 
-    Raises `IntegrityError` where the files have changed, `NotInstalled` where a requirement is absent or outside its
-    range, `BadInput` where the entry point is no `Task`.
+    Its base, if it has one, comes from `bases` (see `Task.on`) when a model is built. Raises `IntegrityError` where the
+    files have changed, `NotInstalled` where a requirement is absent or outside its range, `BadInput` where the entry
+    point is no `Task`.
     """
     found = digest_folder(source.folder)
     if found != source.digest:
@@ -252,7 +273,7 @@ def load(source: TaskSource) -> Task:
         raise BadInput(
             "the entry point does not give a Task", code="task.kind", value=f"{source.module}:{source.attribute}"
         )
-    return task
+    return task if bases is None else task.on(bases)
 
 
 def _check_requirement(requirement: str) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "encode_numpy",
     "encode_torch",
     "numpy_dtype",
+    "read_arrays",
     "read_layout",
     "torch_dtype_name",
 ]
@@ -340,6 +341,30 @@ def blob_parts(arrays: Mapping[str, Array]) -> tuple[Layout, list[bytes | memory
     layout = Layout.of(TensorSpec(name, _dtype_name(array.dtype), array.shape) for name, array in arrays.items())
     ordered = (np.ascontiguousarray(arrays[spec.name], dtype=_NUMPY[spec.dtype]) for spec in layout.tensors)
     return layout, [layout.header, *(array.reshape(-1).view(np.uint8).data for array in ordered)]
+
+
+def read_arrays(buffer: Buffer) -> dict[str, Array]:
+    """The tensors of any safetensors file, canonical or not, over its own bytes: what other programs wrote.
+
+    Metadata, which says nothing of the numbers, is passed over. Raises `BadInput` for what is no such file.
+    """
+    view = memoryview(buffer).cast("B")
+    size = int.from_bytes(view[:8], "little")
+    if len(view) < 8 or size > min(MAX_HEADER_BYTES, len(view) - 8):
+        raise _bad("ends inside its header", "short", len(view), 8 + size)
+    try:
+        entries = json.loads(bytes(view[8 : 8 + size]), object_pairs_hook=_no_duplicates)
+        entries.pop("__metadata__", None)
+        return {name: _array(view[8 + size :], **entry) for name, entry in entries.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _bad(f"cannot be read: {error}", "json") from error
+
+
+def _array(data: memoryview, dtype: str, shape: list[int], data_offsets: list[int]) -> Array:
+    start, stop = data_offsets
+    if not 0 <= start <= stop <= len(data):
+        raise ValueError("a tensor stands beyond its end")
+    return np.frombuffer(data[start:stop], dtype=_NUMPY[dtype]).reshape(shape)
 
 
 def encode_torch(tensors: Mapping[str, torch.Tensor]) -> bytes:

@@ -1,0 +1,157 @@
+"""Frozen models that tasks build on, each named by the digest of its blob and found on this machine's own disk.
+
+A base never crosses the wire with updates: a run's parameters are what a task trains on top of it (see `frozen`).
+Whoever builds the task's model must hold the very bytes, by their SHA-256: partner, simulation, submission, serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import msgspec
+
+from aimass.proto.cache import cache_folder
+from aimass.proto.durable import UNINTERRUPTED, Durability, fsync_folder, write_file
+from aimass.proto.errors import AimassError, Conflict, NotFound
+from aimass.proto.names import Digest, Name
+from aimass.proto.storage import FileBlobs, map_file
+from aimass.proto.tensors import Blob, blob_parts, read_arrays
+from aimass.proto.values import Value, canonical_json, decode_json
+
+__all__ = ["Base", "BaseFolder", "Bases", "HeldBase", "another", "own_bases"]
+
+
+class Base(Value, frozen=True):
+    """A base by name, for people, and by the SHA-256 and size of its canonical safetensors blob, which decide."""
+
+    name: Name
+    digest: Digest
+    bytes: Annotated[int, msgspec.Meta(ge=8)]
+
+
+class Bases(Protocol):
+    """Where a task finds its base."""
+
+    def open(self, base: Base) -> Blob:
+        """The base, mapped read-only where that is possible; raises `NotFound` where it is not here."""
+        ...
+
+
+class HeldBase:
+    """One base that is open already: what a training child is handed."""
+
+    def __init__(self, base: Base, blob: Blob) -> None:
+        self._base, self._blob = base, blob
+
+    def open(self, base: Base) -> Blob:
+        """It, if it is the one; raises `Conflict` for any other."""
+        if base.digest != self._base.digest:
+            raise another(base, self._base)
+        return self._blob
+
+
+class BaseFolder:
+    """A folder of bases: each blob in a file, and beside it a note of what it is, written last."""
+
+    def __init__(self, folder: Path, durability: Durability = UNINTERRUPTED) -> None:
+        self._folder, self._durability = folder, durability
+
+    def open(self, base: Base) -> Blob:
+        """The base, verified the first time that this process opens it.
+
+        Raises `NotFound` where it is not here, `Conflict` where one of its name is that is another, `IntegrityError`
+        where its file has changed.
+        """
+        self.require(base)
+        return Blob(self.blobs.open(base.digest))
+
+    def require(self, base: Base) -> None:
+        """Raise as `open` does where it is not here."""
+        held = list(self.all())
+        if base.digest in {each.digest for each in held}:
+            return
+        if named := [each for each in held if each.name == base.name]:
+            raise another(base, named[0])
+        raise NotFound(
+            f"the base {base.name} is not here",
+            code="base.absent",
+            value=base.digest,
+            limit=", ".join(f"{each.name} {each.digest[:16]}" for each in held) or "none",
+            cure="Add its file: aimass client base add FILE. `aimass client base list` shows what is here.",
+        )
+
+    def descriptor(self, base: Base) -> int:
+        """The base as an open file, for another process; raises as `open` does. The caller closes it."""
+        self.require(base)
+        return self.blobs.descriptor(base.digest)
+
+    def add(self, name: str, file: Path) -> Base:
+        """Take a safetensors file, written canonically: whoever adds the same tensors has the same base.
+
+        Raises `BadInput` for a file or a name that is none.
+        """
+        digest = self.blobs.put(blob_parts(read_arrays(map_file(file)))[1])
+        return self.note(name, digest)
+
+    def note(self, name: str, digest: str) -> Base:
+        """Name a blob that is in the folder's store: from then on it is a base here."""
+        base = msgspec.convert({"name": name, "digest": digest, "bytes": self.blobs.size(digest)}, type=Base)
+        write_file(self._note(digest), canonical_json(base), self._durability, "base.note", 0o644)
+        return base
+
+    def all(self) -> Iterator[Base]:
+        """Those that are here, by digest."""
+        for path in sorted(self._folder.glob("*.json")):
+            yield decode_json(Base, path.read_bytes(), str(path))
+
+    def find(self, named: str) -> Base:
+        """The base of this name, or whose digest begins so; raises `NotFound` for none, `Conflict` for several."""
+        held = list(self.all())
+        found = [base for base in held if base.name == named or base.digest.startswith(named)]
+        told = ", ".join(f"{base.name} {base.digest[:16]}" for base in found or held) or "none"
+        if not found:
+            raise NotFound("no such base is here", code="base.absent", value=named, limit=told)
+        if len(found) > 1:
+            raise Conflict(
+                "several bases are named so", code="base.several", value=named, limit=told, cure="Name its digest."
+            )
+        return found[0]
+
+    def remove(self, base: Base) -> None:
+        """Delete a base, the note first: what a kill leaves is no base any more."""
+        self._note(base.digest).unlink(missing_ok=True)
+        fsync_folder(self._folder)
+        self.blobs.delete(base.digest)
+
+    @cached_property
+    def blobs(self) -> FileBlobs:
+        """The blobs, made with the folder when the first one is wanted."""
+        return FileBlobs(self._folder, self._durability)
+
+    def _note(self, digest: str) -> Path:
+        return self._folder / f"{digest}.json"
+
+
+def another(wanted: Base, found: Base) -> AimassError:
+    """What is said where a base is here that is not the one that is wanted."""
+    return Conflict(
+        f"the base {wanted.name} is another here",
+        code="base.other",
+        value=f"{found.name} {found.digest}",
+        limit=wanted.digest,
+        cure="Add the base that the task is made for; several can lie side by side: aimass client base add FILE.",
+    )
+
+
+def own_bases() -> BaseFolder:
+    """The person's own, in the cache folder: for whoever submits, simulates or predicts."""
+    return _folder(cache_folder() / "bases")
+
+
+@lru_cache(maxsize=8)
+def _folder(path: Path) -> BaseFolder:
+    """One for each path: what it has verified it does not verify with each model that is built."""
+    return BaseFolder(path)

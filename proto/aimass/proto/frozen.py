@@ -1,0 +1,40 @@
+"""A base's tensors inside a task's model: there to compute with, and no part of what is trained, sent or stored.
+
+Like `networks` it needs torch, and only tasks load it.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from aimass.proto.errors import BadInput
+from aimass.proto.tensors import Blob, torch_dtype_name
+
+__all__ = ["freeze"]
+
+
+def freeze(module: torch.nn.Module, base: Blob) -> None:
+    """Put a base's tensors in the place of `module`'s own, over the blob's bytes: nothing is copied.
+
+    They become buffers outside the state dict, so the parameters of a run are what the model has beside them; `module`
+    may be made on torch's device `meta`, which allocates nothing. Names are those of its state dict. Nobody may write
+    to them: the bytes are mapped read-only, and a write ends the process.
+
+    Raises `BadInput` where names, shapes or dtypes are not the base's.
+    """
+    state = module.state_dict()
+    expected = {name: (torch_dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in state.items()}
+    shapes = base.layout.shapes()
+    if shapes != expected:
+        odd = sorted(name for name in {*expected, *shapes} if expected.get(name) != shapes.get(name))
+        raise BadInput(
+            "the base is another model's",
+            code="base.tensors",
+            value=", ".join(odd[:5]),
+            cure="Give `freeze` the module that the base was stored from, before anything is added to it.",
+        )
+    for name in state:
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        delattr(owner, leaf)
+        owner.register_buffer(leaf, base.torch(name), persistent=False)

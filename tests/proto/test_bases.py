@@ -1,0 +1,129 @@
+"""Bases by digest, and tasks that build on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aimass.client.tasks.heart import Heart
+from aimass.proto.bases import Base, BaseFolder, HeldBase
+from aimass.proto.errors import BadInput, Conflict, IntegrityError, NotFound
+from aimass.proto.frozen import freeze
+from aimass.proto.task import first_model, load_parameters
+from aimass.proto.tensors import Blob, encode_torch, read_arrays
+from tests.support.bases import WITH_BASE, base_file, based_task, layer
+
+
+def test_whoever_adds_the_same_tensors_has_the_same_base_whatever_wrote_the_file(tmp_path: Path) -> None:
+    tensors = layer().state_dict()
+    ordered = {name: tensors[name].numpy() for name in sorted(tensors, reverse=True)}
+    canonical, foreign = tmp_path / "canonical", tmp_path / "foreign"
+    canonical.write_bytes(encode_torch(tensors))
+    foreign.write_bytes(foreign_file(ordered))
+    folder = BaseFolder(tmp_path / "bases")
+    first, second = folder.add("first", canonical), folder.add("second", foreign)
+    assert first.digest == second.digest == Blob(canonical.read_bytes()).digest
+    assert first.bytes == canonical.stat().st_size
+    np.testing.assert_array_equal(folder.open(second).numpy("weight"), tensors["weight"].numpy())
+
+
+def foreign_file(arrays: dict[str, np.ndarray]) -> bytes:
+    """As other programs write it: metadata, an order of their own, no padding."""
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, array in arrays.items():
+        at = [len(data), len(data) + array.nbytes]
+        header[name] = {"data_offsets": at, "dtype": "F32", "shape": list(array.shape)}  # type: ignore[dict-item]
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"\xff" * 8,
+        (2).to_bytes(8, "little") + b"[]",
+        (40).to_bytes(8, "little") + b"{}",
+        foreign_file({"a": np.zeros(4, np.float32)})[:-1],
+        foreign_file({"a": np.zeros(4, np.float32)}).replace(b'"F32"', b'"F99"'),
+        foreign_file({"a": np.zeros(4, np.float32)}).replace(b"[4]", b"[5]"),
+    ],
+)
+def test_a_file_that_is_no_safetensors_is_refused(bad: bytes) -> None:
+    with pytest.raises(BadInput):
+        read_arrays(bad)
+
+
+def test_a_base_that_is_absent_another_or_changed_is_refused_by_name(tmp_path: Path) -> None:
+    folder = BaseFolder(tmp_path)
+    base = folder.add("encoder", base_file(tmp_path / "file"))
+    folder.require(base)
+    with pytest.raises(NotFound, match="unheard") as absent:
+        folder.open(Base(name="unheard", digest="0" * 64, bytes=8))
+    assert (absent.value.code, absent.value.limit) == ("base.absent", f"encoder {base.digest[:16]}")
+    with pytest.raises(Conflict, match="encoder") as other:
+        folder.open(Base(name="encoder", digest="0" * 64, bytes=8))
+    assert other.value.code == "base.other"
+    path = tmp_path / base.digest[:2] / base.digest
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(IntegrityError):
+        BaseFolder(tmp_path).open(base)
+
+
+def test_a_base_is_found_by_name_or_by_the_first_digits_of_its_digest_and_removed(tmp_path: Path) -> None:
+    folder = BaseFolder(tmp_path)
+    small = folder.add("encoder", base_file(tmp_path / "one"))
+    large = folder.add("encoder", base_file(tmp_path / "two", seed=2))
+    assert folder.find(small.digest[:8]) == small
+    with pytest.raises(Conflict, match="several"):
+        folder.find("encoder")
+    folder.remove(small)
+    assert list(folder.all()) == [folder.find("encoder")] == [large]
+    with pytest.raises(NotFound):
+        folder.open(Base(name="unheard", digest=small.digest, bytes=small.bytes))
+
+
+def test_the_parameters_of_a_run_are_what_a_model_has_beside_its_base(tmp_path: Path) -> None:
+    task, base = based_task(tmp_path)
+    model = task.build()
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()} == {"head.weight", "head.bias"}
+    start = Blob(first_model(task, seed=1))
+    assert set(start.layout.by_name) == {"head.weight", "head.bias"}
+    load_parameters(model, start)
+    numbers = torch.randn(3, len(WITH_BASE.schema.columns))
+    below = torch.nn.functional.linear(numbers, base.torch("weight"), base.torch("bias"))
+    expected = torch.nn.functional.linear(below, start.torch("head.weight"), start.torch("head.bias"))
+    torch.testing.assert_close(model(numbers, torch.zeros(3, 0)), expected)
+
+
+def test_a_base_is_used_where_it_is_mapped_and_not_copied(tmp_path: Path) -> None:
+    task, base = based_task(tmp_path)
+    model = task.build()
+    frozen = dict(model.named_buffers())["base.weight"]
+    assert frozen.data_ptr() == base.torch("weight").data_ptr()
+    assert not frozen.requires_grad
+
+
+def test_a_task_whose_base_is_not_here_can_be_asked_for_its_schema_and_not_for_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIMASS_CACHE", str(tmp_path))
+    assert WITH_BASE.schema.name == "heart/1"
+    with pytest.raises(NotFound, match="is not here"):
+        WITH_BASE.build()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(BadInput):
+        Heart().base_blob()
+    with pytest.raises(Conflict):
+        WITH_BASE.on(HeldBase(Base(name="x", digest="1" * 64, bytes=8), Blob(encode_torch({})))).build()
+
+
+def test_a_base_of_another_module_is_refused_by_the_tensors_that_differ() -> None:
+    with pytest.raises(BadInput, match="bias") as caught:
+        freeze(torch.nn.Linear(2, 2), Blob(encode_torch({"weight": torch.zeros(2, 2)})))
+    assert caught.value.code == "base.tensors"
