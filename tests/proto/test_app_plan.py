@@ -6,13 +6,17 @@ import dataclasses
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 from aimass.proto.app_config import parse_config
-from aimass.proto.app_plan import AppDraft, app_plan, read_app_draft
+from aimass.proto.app_plan import AppDraft, app_plan, read_app_draft, read_arrays
 from aimass.proto.apps import App, read_app, run_config
 from aimass.proto.commands import main
 from aimass.proto.errors import BadInput
+from aimass.proto.hashing import digest_of
 from aimass.proto.plan import (
     Cohort,
     DistributedNoise,
@@ -26,7 +30,7 @@ from aimass.proto.plan import (
     planned_steps,
 )
 from aimass.proto.step import StepKind
-from aimass.proto.tensors import Blob
+from aimass.proto.tensors import Array, Blob, encode_numpy, encode_torch
 from aimass.proto.values import convert
 from tests.proto.test_apps import write
 
@@ -157,3 +161,26 @@ def test_a_submission_that_names_neither_plan_nor_app_is_told_what_to_type(
     typed = [str(tmp_path / "app") if each == "APP" else each for each in arguments]
     assert main(["run", "submit", *typed, "--as", str(tmp_path)]) != 0
     assert told in capsys.readouterr().err
+
+
+def test_a_first_model_is_the_plans_whoever_wrote_its_file(app: App, tmp_path: Path) -> None:
+    arrays: dict[str, Array] = {"b": np.ones((2, 2), np.float32), "a": np.zeros(3)}
+    save_file(arrays, tmp_path / "first.safetensors", {"format": "pt"})
+    plan, model = app_plan(app, AppDraft(), {}, read_arrays(tmp_path / "first.safetensors"))
+    assert plan.model == digest_of([model])
+    assert {name: array.tolist() for name, array in Blob(model).arrays().items()} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+
+
+def test_what_is_no_first_model_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "first.safetensors"
+    file.write_bytes(b"PK\x03\x04 no model at all")
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_arrays(file)
+    file.write_bytes(encode_torch({"half": torch.zeros(2, dtype=torch.bfloat16)}))
+    with pytest.raises(BadInput, match="no bfloat16"):
+        read_arrays(file)
+    file.write_bytes(encode_numpy({}))
+    with pytest.raises(BadInput, match="no array"):
+        read_arrays(file)

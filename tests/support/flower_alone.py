@@ -74,7 +74,7 @@ def main() -> None:
     client, server = (
         load(reference, Path(app.folder))
         for load, reference in (
-            (private.load_client_app, app.client_app), (private.load_server_app, app.server_app)
+            (private.load_client_app, app.client_app), (private.load_server_part, app.server_app)
         )
     )  # fmt: skip
     results: list[Any] = []

@@ -26,7 +26,7 @@ from typing import TypeVar
 
 import msgspec
 
-from aimass.proto.app_plan import AppDraft, app_plan
+from aimass.proto.app_plan import AppDraft, app_plan, read_arrays
 from aimass.proto.apps import read_app
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.drafts import completed
@@ -159,13 +159,16 @@ class Federation:
         draft: AppDraft | None = None,
         run_config: Mapping[str, Scalar] | None = None,
         *,
+        initial: str | Path | None = None,
         key: str = "",
     ) -> Run:
         """Start a run of the Flower app in `folder`: `run_config` over its own, `draft` what else there is to say.
 
-        The server and each partner need the app installed; the plan carries its digest, and no code.
+        `initial` is the first model of an app whose server side is a bare strategy: a safetensors file. The server and
+        each partner need the app installed; the plan carries its digest, and no code.
         """
-        plan, model = app_plan(read_app(Path(folder)), draft or AppDraft(), run_config or {})
+        first = None if initial is None else read_arrays(Path(initial))
+        plan, model = app_plan(read_app(Path(folder)), draft or AppDraft(), run_config or {}, first)
         return self.submit(plan, model=model, key=key)
 
     def upload(self, blob: bytes, progress: Progress | None = None) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from aimass.proto.apps import CONFIG, App, override
 from aimass.proto.errors import BadInput
-from aimass.proto.flower.records import EMPTY_DIGEST, EMPTY_MODEL
+from aimass.proto.flower.records import EMPTY_MODEL
+from aimass.proto.hashing import digest_of
 from aimass.proto.names import Name, SchemaName
 from aimass.proto.plan import FLOWER, Cohort, Plan, SecureSettings, Stage, TaskRef, TrainSettings
+from aimass.proto.tensors import Array, encode_numpy
 from aimass.proto.values import Scalar, Value, convert, decode_toml
 
-__all__ = ["AppDraft", "app_plan", "read_app_draft"]
+__all__ = ["AppDraft", "app_plan", "read_app_draft", "read_arrays"]
 
 _ROUNDS: Final = "num-server-rounds"
 """The key that Flower's templates give the number of rounds."""
@@ -41,9 +46,24 @@ def read_app_draft(text: str, what: str) -> AppDraft:
     return decode_toml(AppDraft, text, what)
 
 
-def app_plan(app: App, draft: AppDraft, values: Mapping[str, Scalar]) -> tuple[Plan, bytes]:
-    """The plan of a run of `app` with `values` over its configuration, and its first model, which is empty: the app
-    brings its own.
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of anybody's safetensors file, by name; raises `BadInput` for a file that is none."""
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, KeyError, TypeError) as error:  # (numpy has no bfloat16)
+        what = "the first model cannot be read"
+        limit = "a safetensors file with no bfloat16 in it"
+        raise BadInput(what, code="app.initial", value=path, limit=limit) from error
+    if not arrays:
+        raise BadInput("the first model holds no array", code="app.initial", value=path)
+    return arrays
+
+
+def app_plan(
+    app: App, draft: AppDraft, values: Mapping[str, Scalar], initial: Mapping[str, Array] | None = None
+) -> tuple[Plan, bytes]:
+    """The plan of a run of `app` with `values` over its configuration, and its first model: `initial` for a bare
+    strategy, empty for a ServerApp, which brings its own.
 
     Raises `BadInput` for a value of a key that the app does not have, and for an app whose rounds nobody says.
     """
@@ -58,15 +78,16 @@ def app_plan(app: App, draft: AppDraft, values: Mapping[str, Scalar]) -> tuple[P
             value=rounds,
             cure=f"Give --rounds, or `rounds` in the plan: the app has no `{_ROUNDS}` from 1 on in its configuration.",
         )
+    model = EMPTY_MODEL if initial is None else encode_numpy(initial)
     noised = draft.secure is not None and draft.secure.noise is not None
     plan = msgspec.structs.asdict(draft) | {
         "name": draft.name or app.name,
         "data_schema": draft.data_schema or f"{app.name}/1",
         "task": TaskRef(name=app.name, digest=app.digest, kind="app"),
-        "model": EMPTY_DIGEST,
+        "model": digest_of([model]),
         "stages": (Stage(driver=FLOWER, options={"rounds": rounds} | {CONFIG + key: values[key] for key in values}),),
         # The app trains as it likes; what counts of this is the weight of its updates in a sum.
         "train": TrainSettings(batch_size=1, learning_rate=1.0, steps=1, weight="one" if noised else "rows"),
     }
     del plan["rounds"]
-    return convert(Plan, msgspec.to_builtins(plan), f"the plan of {app.name}"), EMPTY_MODEL
+    return convert(Plan, msgspec.to_builtins(plan), f"the plan of {app.name}"), model

@@ -73,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config = "values over the app's own configuration: 'key=1 name=\"text\"', or a TOML file (repeat for several)"
     submit.add_argument("--run-config", action="append", default=[], metavar="VALUES", help=config)
     submit.add_argument("--rounds", type=count, help="most rounds of the app (its num-server-rounds)")
+    initial = "first model of an app whose server side is a bare strategy: a safetensors file"
+    submit.add_argument("--initial", type=Path, metavar="FILE", help=initial)
     submit.add_argument("--key", default="", help="idempotency key: the same key gives the same run")
     submit.add_argument("--watch", action="store_true", help="watch it until it ends")
     add_home(submit)
@@ -111,7 +113,7 @@ def _submit(args: argparse.Namespace) -> int:
     app = _app(args)
     with Federation.open(args.home) as federation:
         if app is not None:
-            run = federation.submit_app(args.flower, *app, key=args.key)
+            run = federation.submit_app(args.flower, *app, initial=args.initial, key=args.key)
         else:
             with Bar(args, "first model") as bar:
                 run = federation.submit(args.plan, key=args.key, progress=bar)
@@ -130,9 +132,9 @@ def _app(args: argparse.Namespace) -> tuple[AppDraft, dict[str, Scalar]] | None:
     from aimass.proto.errors import BadInput
 
     if args.flower is None:
-        if args.plan is None or args.run_config or args.rounds:
+        if args.plan is None or args.run_config or args.rounds or args.initial:
             raise BadInput(
-                "name a plan, or an app; --run-config and --rounds go with an app",
+                "name a plan, or an app; --run-config, --rounds and --initial go with an app",
                 code="run.what",
                 cure="aimass run submit PLAN, or aimass run submit --flower APP.",
             )

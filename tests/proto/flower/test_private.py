@@ -61,8 +61,8 @@ def test_an_app_is_loaded_from_its_folder_and_nothing_else_is_taken_for_one(tmp_
     for reference in ("flower_private_case:other", "flower_private_case:absent", "flower_private_case"):
         with pytest.raises(BadInput, match="no ClientApp"):
             private.load_client_app(reference, tmp_path)
-    with pytest.raises(BadInput, match="no ServerApp"):
-        private.load_server_app("flower_private_case:app", tmp_path)
+    with pytest.raises(BadInput, match="no ServerApp or Strategy"):
+        private.load_server_part("flower_private_case:app", tmp_path)
 
 
 def test_an_app_answers_the_types_that_it_has_functions_for() -> None:

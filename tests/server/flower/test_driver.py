@@ -347,7 +347,6 @@ def test_the_older_kinds_numbers_are_measures_too() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda plan: {"model": "1" * 64}, "a first model"),
         (lambda plan: {"early_stop": EarlyStop(metric="loss")}, "early_stop"),
         (lambda plan: {"cohort": Cohort(sample=2)}, "cohort.sample"),
         (lambda plan: {"cohort": Cohort(late="next")}, "cohort.late"),

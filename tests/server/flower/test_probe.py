@@ -225,7 +225,7 @@ def test_probes_at_once_have_folders_of_their_own_and_the_last_logs_stay(
     monkeypatch.setattr("aimass.server.flower.desk._PROBES_KEPT", 1)
     places: list[Path] = []
 
-    async def start(begin: object, folder: Path) -> None:
+    async def start(begin: object, model: int, folder: Path) -> None:
         places.append(folder)
         folder.mkdir(parents=True)
         raise InternalError("no worker", code="flower.start")

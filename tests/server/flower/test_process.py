@@ -24,6 +24,7 @@ BEGIN = Begin(
     run_id="0" * 32,
     seed=1,
     config={},
+    rounds=1,
     partners=(),
     secure=False,
     parent=0,
@@ -45,7 +46,11 @@ def held(
 
     async def scenario() -> None:
         before = len(list(Path("/proc/self/fd").iterdir()))
-        worker = await start_worker(BEGIN, folder)
+        model = os.open(os.devnull, os.O_RDONLY)
+        try:
+            worker = await start_worker(BEGIN, model, folder)
+        finally:
+            os.close(model)
         try:
             await use(worker)
         finally:

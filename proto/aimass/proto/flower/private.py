@@ -7,7 +7,7 @@ Loading it loads flwr, which belongs to the extra `aimass[flower]`. Its next ser
 # isort: off
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,6 +25,8 @@ from aimass.proto.flower.names import (
 from aimass.proto.flower.records import WEIGHT
 from flwr.app.message import make_message  # after `names`, the door
 from flwr.compat.common.recorddict_compat import parameters_to_arrayrecord
+from flwr.server.strategy import Strategy as OlderStrategy
+from flwr.serverapp.strategy import Strategy
 from flwr.supercore.date import now
 from flwr.supercore.object_ref import load_app
 from flwr.supercore.run import Run
@@ -40,7 +42,7 @@ __all__ = [
     "identify",
     "instruction",
     "load_client_app",
-    "load_server_app",
+    "load_server_part",
     "named",
     "order_legacy_replies",
     "serves_legacy",
@@ -69,24 +71,24 @@ def load_client_app(reference: str, folder: Path) -> ClientApp:
     return _load(reference, folder, ClientApp)
 
 
-def load_server_app(reference: str, folder: Path) -> ServerApp:
-    """As `load_client_app`, for a ServerApp."""
-    return _load(reference, folder, ServerApp)
+def load_server_part(reference: str, folder: Path) -> ServerApp | Strategy | OlderStrategy:
+    """As `load_client_app`, for a ServerApp or a bare strategy, of the newer kind or the older."""
+    return _load(reference, folder, ServerApp, Strategy, OlderStrategy)
 
 
-def _load(reference: str, folder: Path, kind: type[App]) -> App:
+def _load(reference: str, folder: Path, *kinds: type[App]) -> App:
     try:
         app = load_app(reference, LookupError, folder)
     except LookupError as error:
-        raise _no_app(reference, kind) from error
-    if not isinstance(app, kind):
-        raise _no_app(reference, kind)
+        raise _no_app(reference, kinds) from error
+    if not isinstance(app, kinds):
+        raise _no_app(reference, kinds)
     return app
 
 
-def _no_app(reference: str, kind: type) -> BadInput:
+def _no_app(reference: str, kinds: Sequence[type]) -> BadInput:
     return BadInput(
-        f"the app has no {kind.__name__} there",
+        f"the app has no {' or '.join(dict.fromkeys(kind.__name__ for kind in kinds))} there",
         code="flower.reference",
         value=reference,
         limit="module:attribute, as [tool.flwr.app.components] of pyproject.toml names it",

@@ -155,7 +155,15 @@ class FlowerDesk:
         state = self._state(run)
         about(log, run.run_id).info("the Flower app %s begins, after %d exchanges", run.plan.task.name, len(state.past))
         begin = await asyncio.to_thread(self._begin, run.plan, run.run_id, sorted(run.participants), state)
-        return await start_worker(begin, self._folder / run.run_id)
+        return await self._with_model(begin, run.plan, self._folder / run.run_id)
+
+    async def _with_model(self, begin: Begin, plan: Plan, folder: Path) -> WorkerProcess:
+        """A worker that has the plan's first model."""
+        model = await self._engine.on_disk(self._blobs.descriptor, plan.model)
+        try:
+            return await start_worker(begin, model, folder)
+        finally:
+            os.close(model)
 
     async def _watch(self, live: Live) -> None:
         """Warn, once, where nothing happens for long and it is the app that everybody waits for."""
@@ -190,6 +198,7 @@ class FlowerDesk:
             run_id=run_id,
             seed=plan.seed,
             config=run_config(app, plan.stages[0].options),
+            rounds=int(plan.stages[0].options["rounds"]),
             partners=tuple(partners),
             secure=plan.secure is not None,
             parent=os.getpid(),
@@ -347,7 +356,7 @@ class FlowerDesk:
         begin = await asyncio.to_thread(self._begin, plan, _PROBED, partners, State(model=plan.model), probe=True)
         place = f"probe/{secrets.token_hex(4)}"
         await self._engine.on_disk(_forget, self._folder / "probe")
-        worker = await start_worker(begin, self._folder / place)
+        worker = await self._with_model(begin, plan, self._folder / place)
         try:
             async with asyncio.timeout(_PROBE_S):
                 await self._probed(worker, partners, place)

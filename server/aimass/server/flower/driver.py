@@ -46,7 +46,6 @@ class Flower:
             raise _bad("takes no such option", "options", ", ".join(odd), "rounds, config.KEY")
         cohort = plan.cohort
         for what, is_there in (
-            ("a first model: the app brings its own", plan.model != EMPTY_DIGEST),
             ("[early_stop]: the app says when it ends", plan.early_stop is not None),
             ("cohort.sample: the app chooses whom it asks", cohort.sample > 0),
             (

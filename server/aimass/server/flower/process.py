@@ -215,9 +215,11 @@ def _received(link: socket.socket) -> Received:
         raise
 
 
-async def start_worker(begin: Begin, folder: Path) -> WorkerProcess:
-    """Start a worker; in `folder` it has an empty folder of its own, which goes with it, and its output stands in
-    `app.log`."""
+async def start_worker(begin: Begin, model: int, folder: Path) -> WorkerProcess:
+    """Start a worker, which gets the open file `model`.
+
+    In `folder` it has an empty folder of its own, which goes with it, and its output stands in `app.log`.
+    """
     scratch = folder / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     make_folder(scratch)
@@ -239,7 +241,7 @@ async def start_worker(begin: Begin, folder: Path) -> WorkerProcess:
     worker = WorkerProcess(process, output, ours, scratch)
     descriptor = seal([canonical_json(begin)])
     try:
-        await asyncio.to_thread(send, ours, b"{}", (descriptor,))
+        await asyncio.to_thread(send, ours, b"{}", (descriptor, model))
     except OSError as error:
         await worker.end()
         raise InternalError("the worker of a Flower app could not be started", code="flower.start") from error

@@ -38,7 +38,8 @@ MOST_WORDS: Final = 2_000
 class Begin(Value, frozen=True):
     """The first word of the server, in a sealed file: the app, its configuration, the run and its journal.
 
-    A `probe` ends with the first exchange that the app asks, which nobody does.
+    The run's first model comes with it. A bare strategy does `rounds` rounds of training. A `probe` ends with the first
+    exchange that the app asks, which nobody does.
     """
 
     folder: str
@@ -46,6 +47,7 @@ class Begin(Value, frozen=True):
     run_id: RunId
     seed: int
     config: dict[str, Scalar]
+    rounds: int
     partners: tuple[Name, ...]
     secure: bool
     parent: int

@@ -69,13 +69,14 @@ class Link:
         self._sending = threading.Lock()
         self._answers: dict[int, queue.SimpleQueue[Part]] = {}
 
-    def begin(self) -> Begin:
-        """The server's first word; from now on it is listened to, and the process ends when it is gone."""
-        _, (descriptor,) = receive(self._link)
+    def begin(self) -> tuple[Begin, Blob]:
+        """The server's first word, and the run's first model; from now on it is listened to, and the process ends when
+        it is gone."""
+        _, (descriptor, model) = receive(self._link)
         begin = decode_json(Begin, bytes(map_descriptor(descriptor)), "the word to begin")
         os.close(descriptor)
         threading.Thread(target=self._listen, daemon=True).start()
-        return begin
+        return begin, _blob(model)
 
     def _listen(self) -> None:
         while True:
@@ -204,11 +205,11 @@ def _place(error: BaseException, folder: Path) -> str:
 def main() -> None:
     """Run the app, say how it ended, and end."""
     link = Link(socket.socket(fileno=int(sys.argv[1])))
-    begin = link.begin()
+    begin, first = link.begin()
     _end_with(begin.parent)
     folder = Path(begin.folder)
     try:
-        model = run(begin, Probe(link) if begin.probe else link)
+        model = run(begin, first, Probe(link) if begin.probe else link)
     except BaseException as error:  # noqa: BLE001  (an app may also raise SystemExit)
         traceback.print_exc()
         link.broken(error, folder)
@@ -219,14 +220,16 @@ def main() -> None:
     os._exit(0)  # an app's threads hold up nobody
 
 
-def run(begin: Begin, carrier: Carrier) -> str:
-    """Run the app to its end; the digest of its final model, which was kept, or "" where it gives none."""
+def run(begin: Begin, first: Blob, carrier: Carrier) -> str:
+    """Run the app to its end, a bare strategy from the model `first`; the digest of its final model, which was kept, or
+    "" where it gives none."""
     check_installed()
     seeds = Seeds()
     seeds.start_run(begin.seed)  # before flwr and the app are imported: modules may draw when they are loaded
     from aimass.proto.flower import private  # noqa: PLC0415
     from aimass.proto.flower.names import Context, RecordDict  # noqa: PLC0415
     from aimass.proto.flower.records import run_id_of  # noqa: PLC0415
+    from aimass.server.flower.bare import serving  # noqa: PLC0415
     from aimass.server.flower.grid import DurableGrid  # noqa: PLC0415
     from aimass.server.flower.replay import Replay  # noqa: PLC0415
     from aimass.server.flower.strategies import Results, watched  # noqa: PLC0415
@@ -235,7 +238,7 @@ def run(begin: Begin, carrier: Carrier) -> str:
     private.identify(run_id, private.SERVER_NODE)
     results = Results()
     watched(results, secure=begin.secure)
-    app = private.load_server_app(begin.server_app, Path(begin.folder))
+    app = serving(private.load_server_part(begin.server_app, Path(begin.folder)), first, begin.rounds)
     if begin.secure and private.serves_legacy(app):
         raise Refused(
             "an app of Flower's older kind (server_fn, ServerConfig) needs the reply of each node",
