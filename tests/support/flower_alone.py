@@ -19,7 +19,7 @@ from aimass.proto.app_config import parse_config
 from aimass.proto.apps import override, read_app
 from aimass.proto.flower import private
 from aimass.proto.flower.names import Context, Grid, Message, RecordDict
-from aimass.proto.flower.records import node_id_of
+from aimass.proto.flower.records import Told, node_id_of
 from tests.support.flower_house import APPS, VALUES
 
 
@@ -59,7 +59,8 @@ class Alone(Grid):  # type: ignore[misc]  # (flwr is not followed)
             content = copy.deepcopy(message.content)
             private.identify(1, node)
             yield self._client(
-                private.instruction(content, about.message_type, 1, node, str(number)), self._nodes[node]
+                private.instruction(Told(about.message_type, content, about.group_id), 1, node, str(number)),
+                self._nodes[node],
             )
             private.identify(1, private.SERVER_NODE)
 

@@ -43,8 +43,9 @@ class Node:
         """The contribution and the new state. Raises `NotFound` for a message that the app has no function for,
         `BadInput` for one of another kind than its step and for a reply that cannot leave, and whatever the app
         raises."""
-        model, told = inputs
-        message_type, content = records.unpack(model, told)
+        model, rest = inputs
+        told = records.unpack(model, rest)
+        message_type = told.message_type
         if records.kind_of(message_type) is not order.kind:  # policy and gate have looked at the step's kind alone
             raise BadInput(
                 "a message of another kind than its step", code="flower.kind", value=message_type, limit=order.kind
@@ -53,24 +54,23 @@ class Node:
             raise NotFound("the app has no function for this message", code="flower.unregistered", value=message_type)
         self._seeds.start(bytes.fromhex(order.seed))
         kept = records.unpack_state(Blob(state)) if state else None
-        reply, kept = self._answered(message_type, content, _message_id(order.seed), kept)
+        reply, kept = self._answered(told, _message_id(order.seed), kept)
         if not self._about.secret_sums:
             return records.pack_reply(reply), records.pack_state(kept)
         return summable(order.kind, reply, model, order.train.weight), records.pack_state(kept)
 
-    def _answered(
-        self, message_type: str, content: RecordDict, message_id: str, state: RecordDict | None
-    ) -> tuple[RecordDict, RecordDict]:
+    def _answered(self, told: records.Told, message_id: str, state: RecordDict | None) -> tuple[RecordDict, RecordDict]:
         """The content of the app's reply and the state that it keeps."""
         about = self._about
-        sent = private.to_legacy(message_type, content) if private.takes_legacy(self._app) else content
-        message = private.instruction(sent, message_type, about.run_id, about.node_id, message_id)
+        content = told.content
+        sent = private.to_legacy(told.message_type, content) if private.takes_legacy(self._app) else content
+        message = private.instruction(told._replace(content=sent), about.run_id, about.node_id, message_id)
         context = Context(
             about.run_id, about.node_id, dict(self._node_config), state or RecordDict(), dict(about.run_config)
         )
         reply = _content(self._app(message, context))
         if sent is not content:
-            reply = private.from_legacy(message_type, content, reply)
+            reply = private.from_legacy(told.message_type, content, reply)
         return reply, context.state
 
 

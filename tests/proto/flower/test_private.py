@@ -19,6 +19,7 @@ from flwr.clientapp import ClientApp
 from aimass.proto.errors import BadInput, NotInstalled, VersionRefused
 from aimass.proto.flower import private
 from aimass.proto.flower.installed import SERIES, check_installed
+from aimass.proto.flower.records import Told
 
 
 def test_this_is_the_series_that_the_private_names_were_tried_with() -> None:
@@ -46,10 +47,10 @@ def test_a_message_that_an_app_builds_comes_from_who_this_process_is_said_to_be(
 
 
 def test_a_reply_goes_back_to_the_message_that_it_answers() -> None:
-    message = private.instruction(RecordDict(), "evaluate.bar", run_id=7, node_id=42, message_id="m2")
+    message = private.instruction(Told("evaluate.bar", RecordDict(), "5"), run_id=7, node_id=42, message_id="m2")
     for reply in (Message(RecordDict(), reply_to=message), Message(Error(0, "no"), reply_to=message)):
         about = reply.metadata
-        assert (about.message_type, about.reply_to_message_id) == ("evaluate.bar", "m2")
+        assert (about.message_type, about.reply_to_message_id, about.group_id) == ("evaluate.bar", "m2", "5")
         assert (about.src_node_id, about.dst_node_id) == (42, private.SERVER_NODE)
 
 
@@ -142,7 +143,7 @@ class TestNumPyClient:
     def _asked(app: ClientApp, kind: str, content: RecordDict) -> RecordDict:
         context = Context(7, 42, {}, RecordDict(), {})
         sent = private.to_legacy(kind, content)
-        reply = app(private.instruction(sent, kind, 7, 42, "m"), context)
+        reply = app(private.instruction(Told(kind, sent, ""), 7, 42, "m"), context)
         return private.from_legacy(kind, content, reply.content)
 
     def test_it_is_told_from_an_app_of_functions(self) -> None:

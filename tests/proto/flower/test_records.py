@@ -59,16 +59,16 @@ def _seen(content: RecordDict) -> list[tuple[Any, ...]]:
     ]
 
 
-def _sent(message_type: str, content: RecordDict) -> tuple[str, RecordDict]:
-    model, rest = (b"".join(parts) for parts in records.pack(message_type, content))
+def _sent(message_type: str, content: RecordDict, group_id: str = "") -> records.Told:
+    model, rest = (b"".join(parts) for parts in records.pack(message_type, content, group_id))
     return records.unpack(Blob(model), Blob(rest))
 
 
 @hypothesis.given(_records(FINITE))
 @hypothesis.settings(max_examples=150, deadline=None)
 def test_a_message_comes_as_it_was_sent(content: RecordDict) -> None:
-    kind, back = _sent("train.foo", content)
-    assert kind == "train.foo"
+    kind, back, group = _sent("train.foo", content, "12")
+    assert (kind, group) == ("train.foo", "12")
     assert str(_seen(back)) == str(_seen(content))  # as text: NaN is no number that equals itself
 
 

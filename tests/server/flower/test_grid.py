@@ -59,7 +59,7 @@ class Memory:
         for name in exchange.partners:
             if name not in self.failures:
                 blobs = (Blob(self.kept[digest]) for digest in exchange.inputs_of(name))
-                replies[name] = Blob(pack_reply(adding(name, *unpack(*blobs))).encode())
+                replies[name] = Blob(pack_reply(adding(name, *unpack(*blobs)[:2])).encode())
         failed = {name: why for name, why in self.failures.items() if name in exchange.partners}
         if not self.secure:
             return Outcome(replies, failed)
@@ -105,6 +105,16 @@ def test_one_content_under_two_types_is_two_messages() -> None:
     (asked,) = memory.asked
     told = {name: unpack(*(Blob(memory.kept[digest]) for digest in asked.inputs_of(name)))[0] for name in FOUR}
     assert told == kinds
+
+
+def test_one_content_in_two_groups_is_two_messages_that_know_their_group() -> None:
+    memory, shared = Memory(), content()
+    groups = dict(zip(FOUR, ("1", "2", "1", ""), strict=True))
+    grid = grid_of(memory)
+    grid.push_messages([grid.create_message(shared, "train", node_id_of(name), each) for name, each in groups.items()])
+    (asked,) = memory.asked
+    told = {name: unpack(*(Blob(memory.kept[digest]) for digest in asked.inputs_of(name))).group_id for name in FOUR}
+    assert told == groups
 
 
 def test_who_gets_something_else_is_addressed() -> None:

@@ -22,7 +22,7 @@ from aimass.proto.flower.names import (
     RecordDict,
     ServerApp,
 )
-from aimass.proto.flower.records import WEIGHT
+from aimass.proto.flower.records import WEIGHT, Told
 from flwr.app.message import make_message  # after `names`, the door
 from flwr.compat.common.recorddict_compat import parameters_to_arrayrecord
 from flwr.server.strategy import Strategy as OlderStrategy
@@ -95,7 +95,7 @@ def _no_app(reference: str, kinds: Sequence[type]) -> BadInput:
     )
 
 
-def instruction(content: RecordDict, message_type: str, run_id: int, node_id: int, message_id: str) -> Message:
+def instruction(told: Told, run_id: int, node_id: int, message_id: str) -> Message:
     """A message of the server's as it comes to a node, sent now; replies to it carry `message_id`."""
     about = Metadata(
         run_id=run_id,
@@ -103,12 +103,12 @@ def instruction(content: RecordDict, message_type: str, run_id: int, node_id: in
         src_node_id=SERVER_NODE,
         dst_node_id=node_id,
         reply_to_message_id="",
-        group_id="",
+        group_id=told.group_id,
         created_at=now().timestamp(),
         ttl=_TTL_S,
-        message_type=message_type,
+        message_type=told.message_type,
     )
-    return make_message(about, content)
+    return make_message(about, told.content)
 
 
 def named(message: Message, message_id: str) -> Message:

@@ -2,9 +2,9 @@
 
 A message is two blobs. The model blob is its first ArrayRecord, a canonical safetensors blob under the arrays' own
 names; without one it is `EMPTY_MODEL`. The records blob is the rest: `index`, a U8 tensor with canonical JSON of the
-message type, all records in order and all values that are no arrays, and the arrays of further ArrayRecords as
-`POSITION/NAME`. Messages of equal content have equal blobs. A reply or a kept state is one blob, or one group of a
-contribution, in which the first ArrayRecord stands like the others.
+message type, its group, all records in order and all values that are no arrays, and the arrays of further
+ArrayRecords as `POSITION/NAME`. Messages of equal content have equal blobs. A reply or a kept state is one blob, or one
+group of a contribution, in which the first ArrayRecord stands like the others.
 
 An array is a tensor of its own dtype and shape. What safetensors or a sum has no type for is carried as its bytes (U8):
 unsigned integers of several bytes, truth values in replies, and what is no `.npy` at all (legacy XGBoost trees). Names
@@ -19,7 +19,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -41,6 +41,7 @@ __all__ = [
     "EMPTY_MODEL",
     "REPLY",
     "WEIGHT",
+    "Told",
     "check_reply",
     "kind_of",
     "measures_of",
@@ -75,6 +76,7 @@ _WEIGHTS: Final = (WEIGHT, "num_examples")  # of the newer strategies, of legacy
 
 _INDEX: Final = "index"
 _MOST_INDEX_BYTES: Final = 64 << 20
+_MOST_GROUP: Final = 200
 _NPY: Final = "numpy.ndarray"
 _NPY_HEAD_BYTES: Final = 12 + (1 << 16)
 _NATIVE: Final = frozenset(numpy_dtype(name) for name in DTYPE_BYTES if name != "BF16")
@@ -112,10 +114,19 @@ class _Config(_Values, frozen=True, tag="config"):
 
 
 class _Index(Value, frozen=True):
-    """Everything but the arrays' elements; `type` is empty for a reply and a state."""
+    """Everything but the arrays' elements; `type` and `group` are empty for a reply and a state."""
 
     type: str
     records: tuple[_Arrays | _Metrics | _Config, ...]
+    group: Annotated[str, msgspec.Meta(max_length=_MOST_GROUP)] = ""
+
+
+class Told(NamedTuple):
+    """What a message says: its type, its content, and the group that its sender counts it to (often the round)."""
+
+    message_type: str
+    content: RecordDict
+    group_id: str
 
 
 def node_id_of(name: str) -> int:
@@ -138,24 +149,27 @@ def kind_of(message_type: str) -> StepKind:
     raise bad("a message type is not known", "type", message_type, "train, evaluate or query, with an action or none")
 
 
-def pack(message_type: str, content: RecordDict) -> tuple[Parts, Parts]:
+def pack(message_type: str, content: RecordDict, group_id: str = "") -> tuple[Parts, Parts]:
     """The model blob and the records blob of a message, in parts. Raises `BadInput` for what they cannot hold."""
     kind_of(message_type)
+    if len(group_id) > _MOST_GROUP:
+        raise bad("a message's group_id is too long", "group", len(group_id), _MOST_GROUP)
     index, tensors = _packed(message_type, content, finite=False)
+    index = msgspec.structs.replace(index, group=group_id)
     first = _first(index)
     model = {name.partition("/")[2]: tensors.pop(name) for name in list(tensors) if name.startswith(f"{first}/")}
     return blob_parts(model)[1], blob_parts(tensors | {_INDEX: _json(index)})[1]
 
 
-def unpack(model: Blob, records: Blob) -> tuple[str, RecordDict]:
-    """Message type and content of two blobs. Raises `BadInput` for blobs that `pack` does not make."""
+def unpack(model: Blob, records: Blob) -> Told:
+    """What the message of two blobs says. Raises `BadInput` for blobs that `pack` does not make."""
     tensors = records.arrays()
     index = _index(tensors)
     kind_of(index.type)
     arrays = {f"{_first(index)}/{name}": array for name, array in model.arrays().items()}
     if odd := set(arrays) & set(tensors):
         raise bad("an array of the model stands among the records", "arrays", ", ".join(sorted(odd)[:5]))
-    return index.type, _unpacked(index, tensors | arrays)
+    return Told(index.type, _unpacked(index, tensors | arrays), index.group)
 
 
 def pack_reply(content: RecordDict) -> Contribution:

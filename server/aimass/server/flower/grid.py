@@ -18,7 +18,7 @@ from aimass.proto.contribution import decode_contribution
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.flower.names import Array, ArrayRecord, Error, Grid, Message, MetricRecord, RecordDict
 from aimass.proto.flower.private import named
-from aimass.proto.flower.records import WEIGHT, kind_of, node_id_of, pack, unpack_reply
+from aimass.proto.flower.records import WEIGHT, Told, kind_of, node_id_of, pack, unpack_reply
 from aimass.proto.hashing import digest_of
 from aimass.proto.step import StepKind
 from aimass.server.flower.journal import Exchange, Inputs, fingerprint
@@ -30,6 +30,7 @@ __all__ = ["DurableGrid", "grouped"]
 _QUIET_S: Final = 0.1
 _PATIENCE_S: Final = 10.0
 _RAISED, _UNAVAILABLE, _NO_REPLY = 2, 5, 4  # flwr's ErrorCode
+_Said = tuple[str, str, int]
 _CODES: Final = {"step": _NO_REPLY, "flower": _RAISED, "run": _UNAVAILABLE}
 
 
@@ -114,7 +115,7 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
     # ---------------------------------------------------------------- out
 
     def _push(self, messages: Sequence[Message], timeout: float | None) -> list[str]:
-        blobs: dict[tuple[str, int], Inputs] = {}
+        blobs: dict[_Said, Inputs] = {}
         sent = [self._packed(message, timeout, blobs) for message in messages]
         if threading.current_thread() is threading.main_thread():
             with self._lock:
@@ -129,7 +130,7 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
             ids.append(message_id)
         return ids
 
-    def _packed(self, message: Message, timeout: float | None, blobs: dict[tuple[str, int], Inputs]) -> Sent:
+    def _packed(self, message: Message, timeout: float | None, blobs: dict[_Said, Inputs]) -> Sent:
         """Messages of a call often share their content, which is packed once."""
         about = message.metadata
         partner = self._names.get(about.dst_node_id)
@@ -137,17 +138,17 @@ class DurableGrid(Grid):  # type: ignore[misc]  # (flwr is not followed)
             raise BadInput(
                 "the app sends a message to a node that is not there", code="flower.node", value=about.dst_node_id
             )
-        key = about.message_type, id(message.content)  # the records blob holds the type too
+        key = about.message_type, about.group_id, id(message.content)  # the records blob holds type and group too
         if key not in blobs:
-            blobs[key] = self._kept(about.message_type, message.content)
+            blobs[key] = self._kept(Told(about.message_type, message.content, about.group_id))
         limits = [limit for limit in (timeout, about.ttl) if limit and limit != math.inf]
         if any(not limit > 0 for limit in limits):
             raise BadInput("a timeout is a number of seconds above 0", code="flower.timeout", value=min(limits))
         return Sent(message, partner, kind_of(about.message_type), blobs[key], min(limits, default=0.0))
 
-    def _kept(self, message_type: str, content: RecordDict) -> Inputs:
+    def _kept(self, told: Told) -> Inputs:
         """The blobs of a message, at the server. The model that was sent last is there."""
-        model, records = pack(message_type, content)
+        model, records = pack(*told)
         inputs = digest_of(model), digest_of(records)
         with self._lock:
             if inputs[0] != self._last_model:
