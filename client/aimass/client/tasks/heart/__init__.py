@@ -1,15 +1,18 @@
-"""Heart disease from thirteen findings: a small network that copes with what a hospital did not measure.
+"""Heart disease from thirteen findings, whatever of them a hospital did not measure: by a network, or by trees.
 
 Data: UCI heart disease (Janosi, Steinbrunn, Pfisterer, Detrano 1988), four hospitals, CC BY 4.0.
 """
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from aimass.proto.manifest import Category, Number, Schema
-from aimass.proto.preprocess import Tabular
 from aimass.proto.task import Task
+from aimass.proto.tree_task import TreeTask
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Heart(Task):
@@ -37,24 +40,17 @@ class Heart(Task):
 
     def build(self) -> torch.nn.Module:
         """Standardise, encode, 32 hidden units, two logits."""
+        from aimass.client.tasks.heart.network import Network  # noqa: PLC0415  (trees need no torch)
+        from aimass.proto.preprocess import Tabular  # noqa: PLC0415
+
         return Network(Tabular(self.schema))
 
 
-class Network(torch.nn.Module):
-    """The preprocessing and the layers that are trained."""
+class HeartTrees(TreeTask):
+    """The same by boosted trees."""
 
-    def __init__(self, preprocess: Tabular, hidden: int = 32) -> None:
-        super().__init__()
-        self.preprocess = preprocess
-        self.hidden = torch.nn.Linear(preprocess.width, hidden)
-        self.dropout = torch.nn.Dropout(0.2)
-        self.output = torch.nn.Linear(hidden, 2)
-
-    def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        """Logits [n, 2]."""
-        hidden = torch.relu(self.hidden(self.preprocess(numbers, categories)))
-        logits: torch.Tensor = self.output(self.dropout(hidden))
-        return logits
+    schema = Heart.schema
 
 
 task = Heart()
+trees = HeartTrees()
