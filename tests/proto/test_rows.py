@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Category, Image, Number, Schema
+from aimass.proto.manifest import Category, Image, Number, Schema, Text
 from aimass.proto.rows import Table, check, encode, held_out_mask, read_table, require
 
 SCHEMA = Schema(
@@ -159,6 +159,58 @@ def test_images_of_another_size_are_found() -> None:
     table = read_table(schema, [table_of(i=[b"1234", b"123", None], y=["yes", "no", "no"])], "parquet")
     assert [finding.row for finding in table.findings] == [1, 2]
     assert encode(table).images.shape == (3, 2, 2)  # type: ignore[union-attr]
+
+
+LETTERS = Schema(
+    name="letters/1",
+    columns=(Text(name="text", longest=12),),
+    label=Category(name="y", values=("no", "yes"), required=True),
+)
+
+
+def test_texts_are_read_as_they_are_and_over_several_lines() -> None:
+    cells = ["Hello, you", "über\n日本", ' "so" ']
+    quoted = "".join('"{}",yes\n'.format(cell.replace('"', '""')) for cell in cells)
+    for source, format_ in (
+        (io.BytesIO(f"text,y\n{quoted}".encode()), "csv"),
+        (table_of(text=cells, y=["yes"] * 3), "parquet"),
+    ):
+        batch = encode(require(read_table(LETTERS, [source], format_)))
+        assert batch.texts is not None
+        assert batch.texts.tolist() == cells
+        assert batch.take(slice(1, 2)).texts.tolist() == cells[1:2]  # type: ignore[union-attr]
+        assert batch.size_bytes == 3 * 8 + sum(map(len, cells))
+
+
+@pytest.mark.parametrize("cell", [None, "", "  ", "x" * 13])
+def test_a_text_that_is_absent_or_too_long_is_found_by_its_place(cell: str | None) -> None:
+    table = read_table(LETTERS, [table_of(text=["fine", cell], y=["yes", "no"])], "parquet")
+    assert [(finding.row, finding.column) for finding in table.findings] == [(1, "text")]
+    with pytest.raises(BadInput) as caught:
+        require(table)
+    assert "xx" not in str(caught.value)
+
+
+def test_a_column_of_numbers_is_no_text() -> None:
+    assert len(read_table(LETTERS, [table_of(text=[1.5], y=["yes"])], "parquet").findings) == 1
+
+
+def test_texts_decide_over_the_split_wherever_they_stand() -> None:
+    texts = [f"text {row}" for row in range(40)]
+    there, back = (
+        read_table(LETTERS, [table_of(text=order, y=["yes"] * 40)], "parquet") for order in (texts, texts[::-1])
+    )
+    held = held_out_mask(there, bytes(32), 0.25)
+    assert held.sum() == 10
+    assert np.array_equal(held, held_out_mask(back, bytes(32), 0.25)[::-1])
+    assert check(there).duplicates == 0
+
+
+def test_two_columns_of_texts_are_refused() -> None:
+    two = Schema(name="two/1", columns=(Text(name="a"), Text(name="b")), label=LETTERS.label)
+    with pytest.raises(BadInput) as caught:
+        encode(read_table(two, [table_of(a=["x"], b=["y"], y=["no"])], "parquet"))
+    assert caught.value.code == "rows.texts"
 
 
 @given(

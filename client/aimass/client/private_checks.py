@@ -70,7 +70,15 @@ def synthetic_rows(schema: Schema, rows: int, seed: int) -> Batch:
     for place, category in enumerate(schema.categories):
         categories[:, place] = chance.integers(0 if category.required else -1, len(category.values), rows)
     images = chance.integers(0, 256, (rows, *schema.images[0].shape), np.uint8) if schema.images else None
-    return Batch(numbers, categories, images, chance.integers(0, len(schema.label.values), rows))
+    labels = chance.integers(0, len(schema.label.values), rows)
+    texts = np.array([_text(schema.texts[0].longest, chance) for _ in range(rows)], object) if schema.texts else None
+    return Batch(numbers, categories, images, labels, texts)
+
+
+def _text(longest: int, chance: np.random.Generator) -> str:
+    """A few words of chance, as many as fit."""
+    letters = chance.choice(list("etaoin shrdlu"), size=chance.integers(1, 80))
+    return "a" + "".join(letters)[: longest - 1]
 
 
 def _dtypes(model: torch.nn.Module) -> Iterator[Finding]:
@@ -153,7 +161,7 @@ def _alone(task: Task, model: torch.nn.Module) -> Iterator[Finding]:
 
 
 def _columns(batch: Batch) -> tuple[np.ndarray | None, ...]:
-    return batch.numbers, batch.categories, batch.images, batch.labels
+    return batch.numbers, batch.categories, batch.images, batch.labels, batch.texts
 
 
 def _whole(task: Task, model: torch.nn.Module) -> Iterator[Finding]:

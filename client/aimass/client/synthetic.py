@@ -1,8 +1,8 @@
 """Rows of chance that fit a schema and can be learnt: for trying a plan where no public rows are at hand.
 
 A row's label follows from its features: a random linear rule for numbers and categories, a pattern of its own for
-images. So a model that learns beats chance, and noise that destroys learning is seen; how well real rows can be learnt
-is another question.
+images, words of its own for texts. So a model that learns beats chance, and noise that destroys learning is seen; how
+well real rows can be learnt is another question.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _SLIPS: Final = 0.5
 _GRAIN: Final = 64.0
 """Deviation of a pixel around its label's pattern."""
 _BRIGHT: Final = 0.3
+_WORDS: Final = 8
+"""Words that a label has for its own, and words of a text."""
 
 
 def learnable_rows(schema: Schema, rows: int, seed: int) -> Batch:
@@ -33,6 +35,9 @@ def learnable_rows(schema: Schema, rows: int, seed: int) -> Batch:
     if batch.images is not None:
         labels = chance.integers(0, len(schema.label.values), rows)
         return Batch(batch.numbers, batch.categories, _images(schema, labels, chance), labels)
+    if batch.texts is not None:
+        labels = chance.integers(0, len(schema.label.values), rows)
+        return Batch(batch.numbers, batch.categories, None, labels, _texts(schema, labels, chance))
     scores = _scores(schema, batch, chance) + _SLIPS * chance.standard_normal(rows)
     bounds = np.quantile(scores, np.arange(1, len(schema.label.values)) / len(schema.label.values))
     return Batch(batch.numbers, batch.categories, None, np.searchsorted(bounds, scores).astype(np.int64))
@@ -76,3 +81,15 @@ def _images(schema: Schema, labels: npt.NDArray[np.int64], chance: np.random.Gen
     patterns = coarse[:, down[:, None], across[None, :]]
     grain = _GRAIN * chance.standard_normal((len(labels), *shape), np.float32)
     return np.clip(patterns[labels] + grain, 0, 255).astype(np.uint8)
+
+
+def _texts(schema: Schema, labels: npt.NDArray[np.int64], chance: np.random.Generator) -> npt.NDArray[np.object_]:
+    """Words of the label's own, half of them swapped for anybody's."""
+    words = np.array([_word(chance) for _ in range(_WORDS * len(schema.label.values))], object)
+    own = words.reshape(-1, _WORDS)[labels[:, None], chance.integers(0, _WORDS, (len(labels), _WORDS))]
+    mixed = np.where(chance.random(own.shape) < 0.5, own, chance.choice(words, own.shape))
+    return np.array([" ".join(row)[: schema.texts[0].longest] for row in mixed], object)
+
+
+def _word(chance: np.random.Generator) -> str:
+    return "".join(chance.choice(list("etaoinshrdlu"), size=chance.integers(2, 7)))

@@ -25,6 +25,7 @@ __all__ = [
     "Number",
     "Schema",
     "ShardManifest",
+    "Text",
     "read_shard_manifest",
     "shard_manifest_text",
 ]
@@ -69,7 +70,14 @@ class Image(Value, frozen=True, tag="image", tag_field="kind"):
     shape: Annotated[tuple[int, ...], msgspec.Meta(min_length=2, max_length=3)]
 
 
-Column = Number | Category | Image
+class Text(Value, frozen=True, tag="text", tag_field="kind"):
+    """A column of text that the task turns into tokens; `longest` bounds its characters, and none is empty."""
+
+    name: ColumnName
+    longest: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
+
+
+Column = Number | Category | Image | Text
 
 
 class Schema(Value, frozen=True):
@@ -98,6 +106,11 @@ class Schema(Value, frozen=True):
     def images(self) -> tuple[Image, ...]:
         """Image columns in order."""
         return tuple(column for column in self.columns if isinstance(column, Image))
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """Text columns in order."""
+        return tuple(column for column in self.columns if isinstance(column, Text))
 
     @property
     def digest(self) -> str:

@@ -1,8 +1,8 @@
 """One schema-checked reader of CSV and Parquet, for a partner's shard, for splitting and for an analyst's rows.
 
 A table is columns as arrays: numbers as float64 with NaN for missing, categories as the index of their value with -1
-for missing, images as unsigned bytes. What does not fit the schema is reported by row and column; the cell's own text
-is kept apart in `Finding.cell`, which never leaves the machine.
+for missing, images as unsigned bytes, texts as they are. What does not fit the schema is reported by row and column;
+the cell's own text is kept apart in `Finding.cell`, which never leaves the machine.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Category, Column, Image, Number, Schema
+from aimass.proto.manifest import Category, Column, Image, Number, Schema, Text
 
 __all__ = ["Batch", "Finding", "Report", "Table", "check", "encode", "held_out_mask", "read_table", "require"]
 
 Array = npt.NDArray[Any]
 _MAX_FINDINGS: Final = 20
+_SHOWN: Final = 80
 _CODE: Final = "rows.schema"
 _SAFE_TO_SAY: Final = re.compile(
     r"(Row #\d+: )?Expected \d+ columns, got \d+|Empty CSV file|invalid UTF8 data|Parquet magic bytes not found"
@@ -88,18 +89,27 @@ class Batch:
     """Rows as a model takes them.
 
     `numbers` float32 [n, numbers] with NaN for missing; `categories` int64 [n, categories] with -1 for missing;
-    `images` uint8 [n, *shape] or None; `labels` int64 [n].
+    `images` uint8 [n, *shape] or None; `labels` int64 [n]; `texts` object [n] of str or None.
     """
 
     numbers: Array
     categories: Array
     images: Array | None
     labels: Array
+    texts: Array | None = None
 
     def take(self, rows: Array | slice) -> Batch:
         """Only these rows, by position or by a mask."""
         images = None if self.images is None else self.images[rows]
-        return Batch(self.numbers[rows], self.categories[rows], images, self.labels[rows])
+        texts = None if self.texts is None else self.texts[rows]
+        return Batch(self.numbers[rows], self.categories[rows], images, self.labels[rows], texts)
+
+    @property
+    def size_bytes(self) -> int:
+        """What its rows hold, a text by its characters."""
+        arrays = (self.numbers, self.categories, self.images, self.labels)
+        texts = 0 if self.texts is None else sum(map(len, self.texts))
+        return sum(array.nbytes for array in arrays if array is not None) + texts
 
 
 def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str, person: str | None = None) -> Table:
@@ -119,7 +129,8 @@ def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str, perso
                 cure="Name a column beside the schema's as `person` of the data set.",
             )
         names.append(person)
-    parts = [_read_arrow(source, format_, names) for source in sources]
+    lines = bool(schema.texts)
+    parts = [_read_arrow(source, format_, names, lines=lines) for source in sources]
     try:
         arrow = pa.concat_tables([part.select(names) for part in parts], promote_options="permissive")
     except pa.ArrowException as error:
@@ -137,7 +148,8 @@ def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str, perso
     return Table(schema, columns, tuple(findings), persons)
 
 
-def _read_arrow(source: IO[bytes], format_: str, names: list[str]) -> Any:
+def _read_arrow(source: IO[bytes], format_: str, names: list[str], *, lines: bool) -> Any:
+    """The file's columns; of CSV, `lines` lets a quoted cell go over several."""
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import csv, parquet  # noqa: PLC0415
 
@@ -152,7 +164,8 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str]) -> Any:
             )
             # Its readers' threads may outlive the table, and abort a process that ends at once.
             reading = csv.ReadOptions(use_threads=False)
-            table = csv.read_csv(io.BytesIO(source.read()), read_options=reading, convert_options=options)
+            parsing = csv.ParseOptions(newlines_in_values=lines)
+            table = csv.read_csv(io.BytesIO(source.read()), reading, parsing, options)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(
             f"a data file is not readable as {format_}",
@@ -191,7 +204,7 @@ def _convert(column: Column, values: Any, findings: list[Finding]) -> Array:
         return np.array(
             [_category(column, index, row, cell, findings) for row, cell in enumerate(cells)], dtype=np.int64
         )
-    return _images(column, cells, findings)
+    return _texts(column, cells, findings) if isinstance(column, Text) else _images(column, cells, findings)
 
 
 def _persons(column: str, values: Any, findings: list[Finding]) -> Array:
@@ -271,13 +284,25 @@ def _images(column: Image, cells: list[object], findings: list[Finding]) -> Arra
     return images.reshape(len(cells), *column.shape)
 
 
+def _texts(column: Text, cells: list[object], findings: list[Finding]) -> Array:
+    texts = np.full(len(cells), "", dtype=object)
+    for row, cell in enumerate(cells):
+        if not isinstance(cell, str) or not cell.strip():
+            findings.append(Finding(row, column.name, "has no text"))
+        elif len(cell) > column.longest:
+            findings.append(Finding(row, column.name, f"is longer than {column.longest} characters", cell[:_SHOWN]))
+        else:
+            texts[row] = cell
+    return texts
+
+
 def check(table: Table) -> Report:
     """Counts and findings of a table, for the partner's own eye."""
     labels = table.columns[table.schema.label.name]
     missing = {
         column.name: int(np.isnan(values).sum() if isinstance(column, Number) else (values < 0).sum())
         for column in (*table.schema.columns, table.schema.label)
-        if not isinstance(column, Image)
+        if isinstance(column, Number | Category)
         for values in [table.columns[column.name]]
     }
     hashes = _row_hashes(table)
@@ -309,10 +334,13 @@ def require(table: Table) -> Table:
 
 
 def encode(table: Table) -> Batch:
-    """The table's rows as a model takes them; several image columns are refused until a task needs them."""
+    """The table's rows as a model takes them; several columns of images or of texts are refused until a task needs
+    them."""
     schema, columns = table.schema, table.columns
     if len(schema.images) > 1:
         raise BadInput("more than one image column", code="rows.images", value=len(schema.images), limit=1)
+    if len(schema.texts) > 1:
+        raise BadInput("more than one text column", code="rows.texts", value=len(schema.texts), limit=1)
     rows = table.rows
     numbers = [columns[column.name] for column in schema.numbers]
     categories = [columns[column.name] for column in schema.categories]
@@ -321,6 +349,7 @@ def encode(table: Table) -> Batch:
         categories=np.stack(categories, axis=1) if categories else np.zeros((rows, 0), np.int64),
         images=columns[schema.images[0].name] if schema.images else None,
         labels=columns[schema.label.name],
+        texts=columns[schema.texts[0].name] if schema.texts else None,
     )
 
 
@@ -375,6 +404,9 @@ def _row_hashes(table: Table) -> list[bytes]:
 
 
 def _canonical(values: Array) -> Array:
+    if values.dtype == object:  # texts: one width for all, by their digests
+        digests = b"".join(hashlib.sha256(text.encode()).digest() for text in values)
+        return np.frombuffer(digests, dtype=np.uint8).reshape(len(values), -1)
     if values.dtype.kind != "f":
         return values
     clean = values.astype("<f8") + 0.0  # no negative zero
