@@ -167,11 +167,13 @@ def _start(args: argparse.Namespace) -> int:
     from aimass.client.confinement import forbid_core_files
     from aimass.client.daemon import Daemon
     from aimass.privacy.pki import Role, peer_of
+    from aimass.proto.allocator import one_arena
     from aimass.proto.durable import only_one
     from aimass.proto.errors import Refused
     from aimass.proto.home import load_home, tls_identity
     from aimass.proto.logs import configure_logs
 
+    one_arena()
     configure_logs(load_home(args.dir).log, quiet=args.quiet)
     forbid_core_files()
     told = False

@@ -110,7 +110,7 @@ class RunFolder:
     def _new_state(self, index: int) -> Path:
         return self._folder / f"step-{index}.local-state"
 
-    def save_new_state(self, index: int, data: bytes) -> None:
+    def save_new_state(self, index: int, data: bytes | memoryview) -> None:
         """Set a step's new local state aside until its contribution is counted."""
         write_file(self._new_state(index), data, self._durability, "client.local_state")
 

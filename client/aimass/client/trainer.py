@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +27,7 @@ from aimass.proto.contribution import Contribution, Group, Metric, group_norm
 from aimass.proto.errors import BadInput
 from aimass.proto.methods import UPDATE
 from aimass.proto.own_layers import is_own
+from aimass.proto.pages import forget_pages
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.task import Task, load_parameters
 from aimass.proto.tensors import Blob
@@ -113,20 +115,28 @@ def weight_of(shard: Shard, settings: TrainSettings) -> float:
 def update_of(model: torch.nn.Module, parameters: Blob, weight: float, settings: TrainSettings) -> Contribution:
     """What training did to all that is not the participant's own: new minus old.
 
+    A model is large, and nobody needs it afterwards: what is shared of it becomes the update where it stands.
+
     Raises `BadInput` where a parameter is not finite.
     """
+    update: dict[str, np.ndarray[Any, Any]] = {}
+    values = _contributed(model)
+    alone = _alone(values)
     with torch.no_grad():
-        changed = {name: _difference(value, parameters.torch(name)) for name, value in _contributed(model).items()}
-        update = {name: value for name, value in changed.items() if not is_own(name, settings.keep_local)}
-    group = Group(weight, update)
-    if not math.isfinite(group_norm(Group(weight, changed))):
-        raise BadInput(
-            "training diverged: a parameter is not finite",
-            code="trainer.diverged",
-            value=f"lr {settings.learning_rate}",
-            cure="Lower the learning rate or clip gradients.",
-        )
-    return Contribution({UPDATE: group}, {}, {})
+        for name, value in values.items():
+            own = is_own(name, settings.keep_local)
+            changed = _difference(value, parameters.torch(name), in_place=name in alone and not own)
+            forget_pages(parameters.numpy(name))
+            if not math.isfinite(group_norm(Group(weight, {name: changed}))):
+                raise BadInput(
+                    "training diverged: a parameter is not finite",
+                    code="trainer.diverged",
+                    value=f"lr {settings.learning_rate}",
+                    cure="Lower the learning rate or clip gradients.",
+                )
+            if not own:
+                update[name] = changed
+    return Contribution({UPDATE: Group(weight, update)}, {}, {})
 
 
 def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -138,12 +148,22 @@ def _contributed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def _difference(new: torch.Tensor, old: torch.Tensor) -> np.ndarray[Any, Any]:
-    """New minus old as the contribution carries it: floats in their type, bfloat16 by its bits, integers in int64."""
+def _alone(tensors: Mapping[str, torch.Tensor]) -> frozenset[str]:
+    """Those that share their memory with no other: tied weights have two names."""
+    places = {name: tensor.untyped_storage().data_ptr() for name, tensor in tensors.items()}
+    held = Counter(places.values())
+    return frozenset(name for name, place in places.items() if held[place] == 1)
+
+
+def _difference(new: torch.Tensor, old: torch.Tensor, *, in_place: bool) -> np.ndarray[Any, Any]:
+    """New minus old as the contribution carries it: floats in their type, bfloat16 by its bits, integers in int64.
+
+    Floats may take the place of the new.
+    """
     local = new.cpu()
     if not local.is_floating_point():
         return (local.long() - old.long()).numpy()
-    difference = local - old
+    difference = local.sub_(old) if in_place else local - old
     return (difference.view(torch.uint16) if difference.dtype == torch.bfloat16 else difference).numpy()
 
 
@@ -192,6 +212,7 @@ def _optimise(
             for parameter, by in shifted:
                 parameter.add_(by)
         steps += 1
+    optimizer.zero_grad(set_to_none=True)  # as large as the model, and of no use to what comes after
     return Local(model, steps, moments_of(optimizer) if settings.keep_optimizer else {})
 
 

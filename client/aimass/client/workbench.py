@@ -67,7 +67,7 @@ class Product:
     ledger accounts for it, the debit and how many private steps were done."""
 
     released: Released
-    state: bytes
+    state: bytes | memoryview
     debit: Debit | None = None
     steps: int = 0
 
@@ -203,7 +203,7 @@ class Workbench:
         if step.kind is StepKind.EVALUATE and step.purpose:
             await asyncio.to_thread(self._keep_personal, plan, step, made, layout)
         keeps = step.kind is StepKind.TRAIN or plan.task.kind == "app"
-        state = bytes(made.state) if keeps else b""
+        state = made.state if keeps else b""
         return Product(released, state, debit, made.private_steps)
 
     def _order(self, plan: Plan, step: Step, manifest: ShardManifest, digests: Sequence[str]) -> Order:

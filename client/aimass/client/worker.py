@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,15 +48,27 @@ def main() -> None:
         except AimassError:
             return
         try:
-            started = time.monotonic()
-            *parts, steps = work(decode_json(Order, data, "an order"), descriptors)
-            made = [seal(part) for part in parts]
-            result = Result(seconds=time.monotonic() - started, private_steps=steps)
-            send(link, b"R" + canonical_json(result), tuple(made))
-            for descriptor in made:
-                os.close(descriptor)
+            _answer(link, work, decode_json(Order, data, "an order"), descriptors)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (as above; code that leaves has not done its work)
             send(link, b"F" + canonical_json(_fault(error, wanted.app)))
+
+
+def _answer(link: socket.socket, work: Work, order: Order, descriptors: Sequence[int]) -> None:
+    """Do an order; nothing of what was made stays here, where the next one needs the room."""
+    started = time.monotonic()
+    *made, steps = work(order, descriptors)
+    sealed = [seal(_given_away(parts)) for parts in made]
+    result = Result(seconds=time.monotonic() - started, private_steps=steps)
+    send(link, b"R" + canonical_json(result), tuple(sealed))
+    for descriptor in sealed:
+        os.close(descriptor)
+
+
+def _given_away(parts: Parts) -> Iterator[bytes | memoryview]:
+    """The parts in order, each held by nobody here once the next one is asked for."""
+    parts.reverse()
+    while parts:
+        yield parts.pop()
 
 
 def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:

@@ -73,7 +73,7 @@ def disk_errors(what: str) -> Iterator[None]:
         raise
 
 
-def write_file(path: Path, data: bytes, durability: Durability, point: str, mode: int = 0o600) -> None:
+def write_file(path: Path, data: bytes | memoryview, durability: Durability, point: str, mode: int = 0o600) -> None:
     """Replace `path` by `data` so that a crash leaves the old content or the new, never a part."""
     write_parts(path, (data,), durability, point, mode)
 

@@ -26,6 +26,7 @@ from aimass.proto.bases import Base, Bases, own_bases
 from aimass.proto.contribution import Metric
 from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled, Refused
 from aimass.proto.manifest import Schema
+from aimass.proto.pages import forget_pages
 from aimass.proto.rows import Batch, Table, encode
 from aimass.proto.tensors import Blob, encode_torch, torch_dtype_name
 
@@ -342,3 +343,4 @@ def load_parameters(model: torch.nn.Module, parameters: Blob) -> None:
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(parameters.torch(name))
+            forget_pages(parameters.numpy(name))

@@ -1,4 +1,4 @@
-"""The one arena of a server's memory, tried in a process of its own."""
+"""The one arena of a process's memory, tried in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 _MANY_THREADS = """
 import ctypes, threading
-from aimass.server.allocator import one_arena
+from aimass.proto.allocator import one_arena
 print(one_arena())
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

@@ -1,4 +1,4 @@
-"""How the C library keeps memory for this process, which serves the server's gRPC library."""
+"""How the C library keeps memory for this process: for server and daemon, whose gRPC library has many threads."""
 
 from __future__ import annotations
 
