@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +25,9 @@ from aimass.proto.manifest import Category, Number, Schema, ShardManifest
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.rng import stream_seed
 from aimass.proto.rows import Batch, Table, check, held_out_mask, read_table, require
-from aimass.proto.task import Task, auc, digest_folder, first_model, locate
-from aimass.proto.tensors import Blob, encode_numpy
+from aimass.proto.storage import map_file
+from aimass.proto.task import Task, auc, digest_folder, first_model, load_parameters, locate
+from aimass.proto.tensors import Blob, encode_numpy, encode_torch
 from tests.support.datasets import dataset
 
 SCHEMA = Schema(
@@ -193,6 +195,56 @@ def test_training_that_diverges_is_named_and_not_sent() -> None:
     with pytest.raises(BadInput) as caught:
         trainer.train(task, heart(), Blob(first_model(task, 1)), b"", bytes(32), wild)
     assert caught.value.code == "trainer.diverged"
+
+
+def test_the_update_takes_the_place_of_the_model_and_its_gradients_are_gone() -> None:
+    start = Blob(first_model(plain_task, 1))
+    settings = TrainSettings(batch_size=16, learning_rate=0.1, steps=1)
+    local = trainer.train_locally(plain_task, heart(), start, bytes(32), settings)
+    held = {name: value.detach().clone() for name, value in local.model.named_parameters()}
+    assert all(parameter.grad is None for parameter in local.model.parameters())
+    update = trainer.update_of(local.model, start, 1.0, settings).groups["update"].tensors
+    for name, parameter in local.model.named_parameters():
+        assert np.shares_memory(update[name], parameter.detach().numpy())
+        np.testing.assert_array_equal(update[name], (held[name] - start.torch(name)).numpy())
+
+
+def test_weights_with_two_names_have_one_update_under_both() -> None:
+    model = torch.nn.ModuleDict({"one": torch.nn.Linear(2, 2), "two": torch.nn.Linear(2, 2)})
+    model["two"].weight = model["one"].weight
+    start = Blob(encode_torch(model.state_dict()))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    update = trainer.update_of(model, start, 1.0, TrainSettings(batch_size=1, learning_rate=1, steps=1))
+    for change in update.groups["update"].tensors.values():
+        np.testing.assert_allclose(change, 1, atol=1e-6)
+
+
+def test_layers_that_stay_here_stay_as_they_were_trained() -> None:
+    shared, own = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    model = torch.nn.Sequential(shared, own)
+    start = Blob(encode_torch(model.state_dict()))
+    settings = TrainSettings(batch_size=1, learning_rate=1, steps=1, keep_local=("1.*",))
+    with torch.no_grad():
+        own.weight.add_(1)
+    update = trainer.update_of(model, start, 1.0, settings).groups["update"].tensors
+    assert sorted(update) == ["0.bias", "0.weight"]
+    np.testing.assert_allclose(own.weight.detach().numpy(), start.numpy("1.weight") + 1, atol=1e-6)
+
+
+def test_parameters_that_were_loaded_from_a_file_leave_no_pages_of_it_here(tmp_path: Path) -> None:
+    model = torch.nn.Linear(1 << 12, 1 << 12, bias=False)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(encode_torch(model.state_dict()))
+    blob, before = Blob(map_file(path)), resident_file_bytes()
+    load_parameters(model, blob)
+    assert resident_file_bytes() - before < len(blob.data) / 4
+
+
+def resident_file_bytes() -> int:
+    """Pages of files that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[2]) * mmap.PAGESIZE
 
 
 def test_the_cnn_of_the_fedavg_paper_has_its_number_of_parameters() -> None:

@@ -212,8 +212,8 @@ def _audit(args: argparse.Namespace) -> int:
 
 
 def _start(args: argparse.Namespace) -> int:
-    from aimass.proto.logs import configure_logs
     from aimass.proto.allocator import one_arena
+    from aimass.proto.logs import configure_logs
     from aimass.server.main import Started, serve
     from aimass.server.settings import load_settings
 
