@@ -31,7 +31,7 @@ BENCHES = (
 )
 """Modules beside this one; what one needs, Opacus for instance, the others do not load."""
 WITH_PEERS = {"round", "secagg"}
-WITH_MORE = {"convergence", "dp", "robust"}
+WITH_MORE = {"convergence", "dp", "memory", "robust"}
 
 
 def machine() -> dict[str, str | int | None]:
@@ -58,7 +58,8 @@ def main() -> int:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="hours: dp, ten epochs of MNIST against Opacus; convergence, non-IID too; robust, nine seeds",
+        help="dp: ten epochs of MNIST against Opacus; convergence: non-IID too; robust: nine seeds; each takes hours. "
+        "memory: a model of 1 GB, minutes",
     )
     args = parser.parse_args()
     if args.curve and args.name != "dp":

@@ -1,4 +1,4 @@
-"""A federation for measuring transport: a task of any size whose training costs next to nothing.
+"""A federation for measuring what size costs: a task of any size, of which a step trains next to nothing, or all.
 
 The task is installed in an environment of its own, laid over the one that runs the benchmark, because what a partner
 runs is found by entry point and the training child takes no hints from outside.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import site
 import subprocess
 import sys
@@ -18,14 +19,12 @@ from pathlib import Path
 
 from scripts.demos.house import House
 
-_TASK = '''"""A model of any size, of which a step trains a few numbers."""
+_TASK = '''"""A model of any size."""
 
 import torch
 
 from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.task import Task
-
-ELEMENTS = {elements}
 
 
 class Bulk(Task):
@@ -39,18 +38,28 @@ class Bulk(Task):
         return Network()
 
 
-class Network(torch.nn.Module):
+{network}
+
+task = Bulk()
+'''
+_FEW_ARE_TRAINED = """class Network(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.bulk = torch.nn.ParameterList([torch.zeros(n) for n in ELEMENTS])
+        self.bulk = torch.nn.ParameterList([torch.zeros(n) for n in {elements}])
         self.output = torch.nn.Linear(1, 2)
 
     def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
         return self.output(numbers)
+"""
+_ALL_ARE_TRAINED = """class Network(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        wide = [torch.nn.Linear({side}, {side}) for _ in range({layers})]
+        self.layers = torch.nn.Sequential(torch.nn.Linear(1, {side}), *wide, torch.nn.Linear({side}, 2))
 
-
-task = Bulk()
-'''
+    def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        return self.layers(numbers)
+"""
 _PLAN = """name = "bulk"
 task = "bulk"
 data_schema = "bulk/1"
@@ -68,20 +77,28 @@ driver = "averaging"
 options = {{ rounds = {rounds} }}
 """
 _TENSORS = 8
+_LAYERS = 16
 
 
-def _environment(folder: Path, bytes_of_model: int) -> str:
+def _network(bytes_of_model: int, *, trained: bool) -> str:
+    """The network's class: of exactly so many bytes, or of layers that a step trains and of about as many."""
+    elements = bytes_of_model // 4
+    if trained:
+        return _ALL_ARE_TRAINED.format(side=math.isqrt(elements // _LAYERS), layers=_LAYERS)
+    sizes = [elements // _TENSORS] * (_TENSORS - 1)
+    sizes.append(elements - sum(sizes) - 4)
+    return _FEW_ARE_TRAINED.format(elements=sizes)
+
+
+def _environment(folder: Path, network: str) -> str:
     """An environment with the task in it; its Python."""
     venv.create(folder, with_pip=False)
     packages = next(folder.glob("lib/python*/site-packages"))
     (packages / "below.pth").write_text(
         "\n".join(f"import site; site.addsitedir({p!r})" for p in site.getsitepackages())
     )
-    elements = bytes_of_model // 4
-    sizes = [elements // _TENSORS] * (_TENSORS - 1)
-    sizes.append(elements - sum(sizes) - 4)
     (packages / "bulk").mkdir()
-    (packages / "bulk" / "__init__.py").write_text(_TASK.format(elements=sizes))
+    (packages / "bulk" / "__init__.py").write_text(_TASK.format(network=network))
     facts = packages / "bulk-0.1.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bulk\nVersion: 0.1\n")
@@ -90,9 +107,11 @@ def _environment(folder: Path, bytes_of_model: int) -> str:
 
 
 @contextlib.contextmanager
-def bulk_federation(folder: Path, bytes_of_model: int, partners: Sequence[str]) -> Iterator[House]:
-    """Server and partners that are ready to train a model of so many bytes."""
-    python = _environment(folder / "environment", bytes_of_model)
+def bulk_federation(
+    folder: Path, bytes_of_model: int, partners: Sequence[str], *, trained: bool = False
+) -> Iterator[House]:
+    """Server and partners that are ready to train a model of so many bytes: a few numbers of it, or all (`trained`)."""
+    python = _environment(folder / "environment", _network(bytes_of_model, trained=trained))
     with House(folder / "house", python=python) as house:
         house.found(partners)
         digest = house.run("task", "digest", "bulk")["digest"]

@@ -44,18 +44,33 @@ def resident_bytes(pids: Iterable[int]) -> int:
 
 def peak_bytes(pid: int) -> int:
     """Largest resident memory of a process so far."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return _status(pid)["VmHWM"]
+
+
+def _status(pid: int) -> dict[str, int]:
+    """What the kernel counts of a process's memory, in bytes; nothing of one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: int(size) * 1024 for name, size in (_amount(line) for line in lines if line.endswith(" kB"))}
+
+
+def _amount(line: str) -> tuple[str, str]:
+    name, _, size = line.removesuffix(" kB").partition(":")
+    return name, size
 
 
 class Peak:
-    """The most anonymous memory that a process has while the block runs, sampled: the kernel keeps no mark of it."""
+    """The most that a process, or each of its children, has while the block runs: `bytes` of anonymous memory, which
+    is sampled, since the kernel keeps no mark of it; `resident` in all."""
 
     _EVERY_S: Final = 0.01
 
-    def __init__(self, pid: int) -> None:
-        self.bytes = 0
-        self._pid, self._stop = pid, threading.Event()
+    def __init__(self, pid: int, *, children: bool = False) -> None:
+        self.bytes = self.resident = 0
+        self._pid, self._of_children = pid, children
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> Peak:
@@ -67,11 +82,10 @@ class Peak:
         self._thread.join()
 
     def _watch(self) -> None:
-        path = Path(f"/proc/{self._pid}/status")
         while not self._stop.wait(self._EVERY_S):
-            lines = path.read_text().splitlines()
-            kilobytes = next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
-            self.bytes = max(self.bytes, kilobytes * 1024)
+            for pid in _children(self._pid) if self._of_children else [self._pid]:
+                self.bytes = max(self.bytes, _status(pid).get("RssAnon", 0))
+                self.resident = max(self.resident, _status(pid).get("VmHWM", 0))
 
 
 def _words(path: Path) -> list[str]:
