@@ -37,6 +37,8 @@ sample = 3
 driver = "averaging"
 options = { rounds = 5, algorithm = "fedadam", server_learning_rate = 0.02 }
 """
+TOP = '[compress]\nsparsify = "top-k"\none_in = 8\nquantise = "int8"\n'
+MASK = '[compress]\nsparsify = "random-mask"\none_in = 2\n'
 SECURE = "[secure]\ncolluders = 0.0\nmax_weight = 1000\n"
 
 
@@ -58,7 +60,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             )  # fmt: skip
             house.start_partner(shard.partner)
         (folder / "plan.toml").write_text(PLAN)
-        (folder / "secure.toml").write_text(PLAN + SECURE)
+        (folder / "compressed.toml").write_text(PLAN + TOP)
+        (folder / "secure.toml").write_text(PLAN + SECURE + MASK)
         yield house
 
 
@@ -83,9 +86,12 @@ def weights(path: Path) -> np.ndarray:
     return np.concatenate([array.reshape(-1) for _, array in sorted(arrays.items())])
 
 
-def test_live_and_simulated_runs_of_one_plan_end_in_the_same_bits_with_the_same_cohorts(house: House) -> None:
-    view = live(house, "plan.toml")
-    model, steps = simulated(house, "plan.toml", "--workers", "1")
+@pytest.mark.parametrize("plan", ["plan.toml", "compressed.toml"])
+def test_live_and_simulated_runs_of_one_plan_end_in_the_same_bits_with_the_same_cohorts(
+    house: House, plan: str
+) -> None:
+    view = live(house, plan)
+    model, steps = simulated(house, plan, "--workers", "1")
     assert model == view.summary.model
     assert [(step["kind"], step["round"], step["model"]) for step in steps] == [
         (step.kind, step.round, step.model) for step in view.steps
@@ -94,7 +100,8 @@ def test_live_and_simulated_runs_of_one_plan_end_in_the_same_bits_with_the_same_
         assert told["metrics"] == {name: metric.mean for name, metric in step.metrics.items()}
     cohorts = [frozenset(step.slots) for step in view.steps if step.kind == "train"]
     assert len(set(cohorts)) > 1, "the sampling chose others in some round"
-    assert simulated(house, "plan.toml", "--workers", "2", "--quiet")[0] == model
+    if plan == "plan.toml":
+        assert simulated(house, plan, "--workers", "2", "--quiet")[0] == model
 
 
 def test_a_secure_run_and_its_simulation_differ_by_their_rounding_alone(house: House) -> None:

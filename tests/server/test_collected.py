@@ -20,7 +20,7 @@ def collected(folder: Path) -> Collected:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(DATA)
     made = {"east": decode_contribution(Blob(DATA))}
-    return Collected(made, FileBlobs(folder / "blobs"), {"east": path}, {"east": Blob(DATA).digest})
+    return Collected(made, FileBlobs(folder / "blobs"), {}, {"east": path}, {"east": Blob(DATA).digest})
 
 
 def test_what_is_kept_is_the_same_file_and_stays_when_the_spool_lets_go_of_it(tmp_path: Path) -> None:

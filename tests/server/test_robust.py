@@ -89,7 +89,7 @@ def driven(
     (step,) = averaging.next(state, context)  # type: ignore[misc]
     assert step.reduce is Reduce.COLLECT
     made = [Contribution({"update": Group(1.0 + place, dict(one))}, {}, {}) for place, one in enumerate(updates)]
-    replies = Held(dict(zip(names, made, strict=True)), blobs)
+    replies = Held(dict(zip(names, made, strict=True)), blobs, {})
     result = StepResult(step, names, {}, SpooledSums(made), replies=replies)
     state = averaging.receive(state, result, ModelStore(blobs, block=block), context)
     return {name: array.copy() for name, array in Blob(blobs.open(state.model)).arrays().items()}

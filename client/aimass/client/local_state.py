@@ -8,15 +8,29 @@ blob is read as that section.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import torch
+from typing import TYPE_CHECKING, Final
 
 from aimass.proto.errors import AimassError, BadInput
 from aimass.proto.tensors import Blob, encode_torch
 
-__all__ = ["Section", "pack_state", "unpack_state"]
+if TYPE_CHECKING:
+    import torch
 
-Section = Mapping[str, torch.Tensor]
+__all__ = ["RUN", "RUN_ID", "Section", "pack_state", "run_section", "unpack_state"]
+
+Section = Mapping[str, "torch.Tensor"]
+
+RUN: Final = "run"
+"""The section that says whose state it is, where what is kept would be wrong in another run without a sign of it."""
+RUN_ID: Final = f"{RUN}/id"
+"""Its tensor in the blob."""
+
+
+def run_section(run_id: str) -> Section:
+    """The run's id, as a section; empty where there is none."""
+    import torch  # noqa: PLC0415  (seconds, which a daemon that only looks at states does not need)
+
+    return {"id": torch.frombuffer(bytearray(run_id.encode()), dtype=torch.uint8)} if run_id else {}
 
 
 def pack_state(sections: Mapping[str, Section]) -> bytes:

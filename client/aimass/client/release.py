@@ -30,6 +30,7 @@ from aimass.proto.errors import BadInput, Refused
 from aimass.proto.flower.records import check_reply
 from aimass.proto.methods import training_groups
 from aimass.proto.plan import Plan
+from aimass.proto.sent import Sent, check_sent, codec_of
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.values import Value
@@ -131,7 +132,7 @@ def release(
             contribution = _leaving(contribution, *names)  # what stays is not judged: a refusal would tell of it
             # The policy's norm is for updates. Sums over rows are as large as there are rows.
             norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
-            check_contribution(contribution, expected, Limits(norm=norm))
+            check_sent(Sent(contribution, codec_of(plan, step, model)), expected, Limits(norm=norm))
     if (survey := survey_in(plan, step)) is not None and not private:
         contribution = withheld(contribution, survey, policy.release.smallest_count, facts.rows)
     for process in applied.values():
@@ -326,7 +327,7 @@ def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _expected(plan: Plan, step: Step, contribution: Contribution, model: Layout) -> Shapes:
     """What a step may hold: in training what the plan's method has, nothing of the model that stays here."""
     if step.kind is StepKind.TRAIN:
-        return training_groups(plan.method, model, plan.train.keep_local)
+        return training_groups(plan.method, model, plan.train.keep_local, plan.compress)
     if step.kind is StepKind.EVALUATE or plan.task.kind == "app":
         return {}
     if (survey := survey_in(plan, step)) is not None:

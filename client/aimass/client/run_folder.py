@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from aimass.client.local_state import RUN_ID
 from aimass.client.release import Beside
 from aimass.client.session import Session, Work
 from aimass.proto.durable import Durability, fsync_folder, make_folder, remove_file, write_file, write_parts
@@ -107,6 +108,14 @@ class RunFolder:
             return True
         return False
 
+    def drop_foreign_state(self, run_id: str) -> bool:
+        """Forget a local state that says that it is of another run; whether there was one."""
+        data = map_file(self.local_state)
+        if not data or RUN_ID not in (blob := Blob(data)).layout.by_name or blob.raw(RUN_ID) == run_id.encode():
+            return False
+        self.local_state.unlink()
+        return True
+
     def _new_state(self, index: int) -> Path:
         return self._folder / f"step-{index}.local-state"
 
@@ -130,13 +139,15 @@ class RunFolder:
         shutil.rmtree(self._folder)
 
 
-def lacking(folder: RunFolder, plan: Plan, step: Step, *, kept: bool = False) -> Iterator[str]:
+def lacking(folder: RunFolder, plan: Plan, step: Step, *, kept: bool = False, run_id: str = "") -> Iterator[str]:
     """What a person should know of the local state that a step begins with; nothing where all is well.
 
     `kept` says that a training step of this partner was counted before.
     """
     if folder.drop_broken_state():
         yield "what was kept between the steps cannot be read: it is dropped, and the step begins without it"
+    if run_id and folder.drop_foreign_state(run_id):
+        yield "what was kept between the steps is of another run: it is dropped, and the step begins without it"
     if plan.task.kind == "app" and step.round > 1 and not folder.local_state.stat().st_size:
         yield "no state of the app is kept here: this partner is new to the run, or it was lost. It begins without"
     lost = kept and step.kind is StepKind.TRAIN and not folder.local_state.stat().st_size
@@ -147,6 +158,8 @@ def lacking(folder: RunFolder, plan: Plan, step: Step, *, kept: bool = False) ->
             "the control variate that was kept here is lost: it starts from zero, while the server's keeps what this "
             "partner told it before"
         )
+    if lost and plan.compress is not None and plan.compress.error_feedback:
+        yield "what was left out of earlier updates is lost here: it is never sent, and error feedback starts anew"
     own = ", ".join(plan.train.keep_local)
     if own and step.round > 1 and not folder.local_state.stat().st_size:
         yield (

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aimass.client import fednova, scaffold, trainer
 from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
+from aimass.client.compressing import RESIDUAL, compressed
 from aimass.client.fine_tuning import fine_tuned
+from aimass.client.local_state import RUN, pack_state, run_section, unpack_state
 from aimass.client.own_layers import with_own_layers
 from aimass.client.shards import Shard
 from aimass.client.surveys import surveyed, surveyed_privately
 from aimass.client.worker_protocol import Order
 from aimass.privacy.dp.streams import NoiseStream
+from aimass.proto.compression import Codec
 from aimass.proto.contribution import Contribution
+from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput
 from aimass.proto.personal import PERSONAL
 from aimass.proto.step import StepKind
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from aimass.client.private_trainer import PrivateTrainer
 
 __all__ = ["Done", "Trainee"]
+
+_ROUNDING: Final = b"AIMass update rounding v1\0"
 
 
 class Done(NamedTuple):
@@ -53,9 +60,9 @@ class Trainee:
         match order.kind:
             case StepKind.TRAIN if privacy is not None:
                 made = self._privately().train(shard, model, state, order.train, privacy)
-                return Done(made.contribution, made.state, made.steps)
+                return _sent(order, model, state, Done(made.contribution, made.state, made.steps))
             case StepKind.TRAIN:
-                return Done(*self._trained(order, shard, (model, *inputs[1:]), state))
+                return _sent(order, model, state, Done(*self._trained(order, shard, (model, *inputs[1:]), state)))
             case StepKind.EVALUATE if privacy is not None and privacy.metrics is not None:
                 return Done(self._privately().evaluate(shard, model, privacy.metrics), state, 1)
             case StepKind.EVALUATE if order.purpose == PERSONAL:
@@ -105,3 +112,16 @@ class Trainee:
             self._task, self._capacity.device, batch_rows=self._capacity.batch_rows
         )
         return self._private
+
+
+def _sent(order: Order, model: Blob, state: bytes, done: Done) -> Done:
+    """What training came to in the form that the plan sends it in; after noise, where there is some."""
+    if order.compress is None:
+        return done
+    codec = Codec(order.compress, bytes.fromhex(order.mask), update_shapes(model.layout, order.train.keep_local))
+    seed = hashlib.sha256(_ROUNDING + bytes.fromhex(order.seed)).digest()
+    contribution, residual = compressed(codec, done.contribution, unpack_state(state).get(RESIDUAL, {}), seed)
+    if not residual:
+        return done._replace(contribution=contribution)
+    kept = {**unpack_state(done.state), RESIDUAL: residual, RUN: run_section(order.run_id)}
+    return done._replace(contribution=contribution, state=pack_state(kept))

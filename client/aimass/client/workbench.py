@@ -207,7 +207,7 @@ class Workbench:
         return Product(released, state, debit, made.private_steps)
 
     def _order(self, plan: Plan, step: Step, manifest: ShardManifest, digests: Sequence[str]) -> Order:
-        order = order_of(plan, step, manifest.participant)
+        order = order_of(plan, step, manifest.participant, self._run_id)
         if plan.task.kind == "task":
             return order
         state = file_digest(self._folder.local_state)
@@ -224,7 +224,7 @@ class Workbench:
 
     def _state_lost(self, plan: Plan, step: Step, *, kept: bool) -> bool:
         """Whether training begins without what should be kept here; what a person should know of it is said."""
-        for sentence in lacking(self._folder, plan, step, kept=kept):
+        for sentence in lacking(self._folder, plan, step, kept=kept, run_id=self._run_id):
             about(log, self._run_id, step.index, code="session.local_state").warning("%s", sentence)
         wanted = kept and plan.keeps_state and step.kind is StepKind.TRAIN
         return wanted and not self._folder.local_state.stat().st_size

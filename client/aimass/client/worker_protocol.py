@@ -10,12 +10,13 @@ from typing import Annotated, Final
 
 import msgspec
 
+from aimass.proto.compression import mask_key
 from aimass.proto.errors import BadInput
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.methods import Method
 from aimass.proto.personal import PERSONAL, trainings
-from aimass.proto.plan import EvaluateSettings, Plan, PrivacySettings, TrainSettings
+from aimass.proto.plan import Compress, EvaluateSettings, Plan, PrivacySettings, TrainSettings
 from aimass.proto.rng import stream_seed
 from aimass.proto.step import Step, StepKind
 from aimass.proto.surveys import SURVEYS, Survey, survey_of
@@ -84,7 +85,8 @@ class Order(Value, frozen=True):
     """Work of one step; descriptors of the step's inputs and of the local state that was kept come with it.
 
     With `privacy` training is private for each row or person; the seed, which the server knows, serves for nothing.
-    `survey` says what an analysis of that kind asks.
+    `survey` says what an analysis of that kind asks. With `compress` the update is compressed, `mask` being the key of
+    the round's mask; what is fed back is kept as the run's of `run_id`.
     """
 
     kind: StepKind
@@ -95,10 +97,13 @@ class Order(Value, frozen=True):
     privacy: PrivacySettings | None = None
     survey: Survey | None = None
     method: Method = "plain"
+    run_id: str = ""
+    compress: Compress | None = None
+    mask: str = ""
 
 
-def order_of(plan: Plan, step: Step, participant: str) -> Order:
-    """A participant's work in a step of a plan. Raises `BadInput` for a survey that the plan does not describe."""
+def order_of(plan: Plan, step: Step, participant: str, run_id: str = "") -> Order:
+    """A participant's work in a step of a run. Raises `BadInput` for a survey that the plan does not describe."""
     seed = stream_seed(plan.seed, participant, f"{step.kind}:{step.purpose}", step.round)
     return Order(
         kind=step.kind,
@@ -109,6 +114,9 @@ def order_of(plan: Plan, step: Step, participant: str) -> Order:
         privacy=plan.privacy,
         survey=survey_in(plan, step),
         method=plan.method,
+        run_id=run_id,
+        compress=plan.compress,
+        mask=mask_key(plan.seed, step.round).hex(),
     )
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "decode_contribution",
     "group_norm",
     "most_bytes",
+    "sliced",
 ]
 
 STATE_LOST: Final = "state_lost"
@@ -44,7 +45,8 @@ _NORM_BLOCK: Final = 1 << 16
 _ENTRY_BYTES: Final = 512
 
 
-def _sliced(flat: Array, part: slice) -> Array:
+def sliced(flat: Array, part: slice) -> Array:
+    """Part of an array in memory, or mapped: it stays there."""
     return flat[part]
 
 
@@ -134,7 +136,7 @@ def check_contribution(
     contribution: Contribution,
     expected: Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]] | None,
     limits: Limits,
-    read: Callable[[Array, slice], Array] = _sliced,
+    read: Callable[[Array, slice], Array] = sliced,
 ) -> None:
     """Refuse numbers that would spoil a sum: NaN, infinity, wrong shape or dtype, absurd weight or norm.
 
@@ -196,7 +198,7 @@ def _check_layout(
                 raise _bad("a tensor has a wrong shape or dtype", "shape", found_as, f"{dtype}{shape}")
 
 
-def group_norm(group: Group, read: Callable[[Array, slice], Array] = _sliced) -> float:
+def group_norm(group: Group, read: Callable[[Array, slice], Array] = sliced) -> float:
     """L2 norm over all tensors of a group, to six digits; NaN or infinity where an element is."""
     for name, array in group.tensors.items():
         if dtype_name(array) not in (*FLOATS, *INTEGERS):

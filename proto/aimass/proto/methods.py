@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
+from aimass.proto.compression import sent_groups
 from aimass.proto.elements import FLOATS, update_shapes
-from aimass.proto.plan_settings import PrivacySettings, SecureSettings, TrainSettings
+from aimass.proto.plan_settings import Compress, PrivacySettings, SecureSettings, TrainSettings
 from aimass.proto.tensors import Layout
 
 __all__ = [
@@ -54,13 +55,14 @@ def control_shapes(model: Layout, keep_local: Sequence[str] = ()) -> dict[str, t
 
 
 def training_groups(
-    method: Method, model: Layout, keep_local: Sequence[str] = ()
+    method: Method, model: Layout, keep_local: Sequence[str] = (), compress: Compress | None = None
 ) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
     """Groups, tensors, element types and shapes of a contribution to a training step on `model`.
 
-    What matches `keep_local` stays at the partner, and is in none of them.
+    What matches `keep_local` stays at the partner, and is in none of them. With `compress` the update is as it is sent.
     """
-    update = {UPDATE: update_shapes(model, keep_local)}
+    shapes = update_shapes(model, keep_local)
+    update = {UPDATE: shapes} if compress is None else sent_groups(compress, UPDATE, shapes)
     match method:
         case "scaffold":
             return {**update, CONTROL: control_shapes(model, keep_local)}

@@ -25,6 +25,7 @@ from aimass.proto.plan_settings import (
     AdaptiveClip,
     AnalysisNoise,
     Cohort,
+    Compress,
     DistributedNoise,
     EarlyStop,
     EvaluateSettings,
@@ -43,6 +44,7 @@ __all__ = [
     "AdaptiveClip",
     "AnalysisNoise",
     "Cohort",
+    "Compress",
     "DistributedNoise",
     "EarlyStop",
     "EvaluateSettings",
@@ -97,6 +99,7 @@ class Plan(Value, frozen=True):
     cohort: Cohort = Cohort()
     secure: SecureSettings | None = None
     privacy: PrivacySettings | None = None
+    compress: Compress | None = None
     schema: Schema | None = None
     format: Literal[1] = 1
 
@@ -114,7 +117,8 @@ class Plan(Value, frozen=True):
     @property
     def keeps_state(self) -> bool:
         """Whether partners keep something from one counted training step to the next."""
-        return self.method == "scaffold" or self.train.keep_optimizer or bool(self.train.keep_local)
+        fed_back = self.compress is not None and self.compress.error_feedback
+        return self.method == "scaffold" or self.train.keep_optimizer or bool(self.train.keep_local) or fed_back
 
 
 class PlanDraft(Value, frozen=True):
@@ -131,6 +135,7 @@ class PlanDraft(Value, frozen=True):
     cohort: Cohort = Cohort()
     secure: SecureSettings | None = None
     privacy: PrivacySettings | None = None
+    compress: Compress | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -150,6 +155,7 @@ class PlanDraft(Value, frozen=True):
             cohort=self.cohort,
             secure=self.secure,
             privacy=self.privacy,
+            compress=self.compress,
             schema=schema,
         )
 
@@ -158,6 +164,7 @@ def _check(plan: Plan | PlanDraft) -> None:
     _check_secure(plan)
     _check_privacy(plan)
     check_method((stage.driver for stage in plan.stages), plan.train, plan.privacy, plan.secure)
+    _check_compress(plan)
 
 
 def _check_secure(plan: Plan | PlanDraft) -> None:
@@ -175,6 +182,28 @@ def _check_secure(plan: Plan | PlanDraft) -> None:
         raise ValueError("`early_stop` watches a metric that is not among `secure.metrics`")
 
 
+def _check_compress(plan: Plan | PlanDraft) -> None:
+    """Raise `ValueError` where an update cannot be compressed as the plan says."""
+    compress, secure = plan.compress, plan.secure
+    if compress is None:
+        return
+    if method_of(stage.driver for stage in plan.stages) == "scaffold":
+        raise ValueError(
+            "`compress` is for updates: of a control variate, which `scaffold` sends beside them, partners and server "
+            "would hold different ones. Take `averaging`"
+        )
+    if secure is not None and compress.sparsify == "top-k":
+        raise ValueError(
+            "`top-k` does not go with `secure`: each partner would send other elements, so that they have no sum "
+            'under masks, and which ones would tell of its rows. Take `sparsify = "random-mask"`, the same for all'
+        )
+    if secure is not None and compress.quantise != "none":
+        raise ValueError(
+            "`compress.quantise` does not go with `secure`, whose lanes are rounded without bias already: leave it "
+            "out, and set `secure.bits` to as few bits as an element shall have"
+        )
+
+
 def _check_app(plan: Plan) -> None:
     """Raise `ValueError` where a plan mixes a Flower app with what only tasks have."""
     app = plan.task.kind == "app"
@@ -182,6 +211,8 @@ def _check_app(plan: Plan) -> None:
         raise ValueError(f"a Flower app has stages of the driver {FLOWER!r}, and no other code has them")
     if app and len(plan.stages) != 1:
         raise ValueError("a Flower app is one stage: what it does after what its ServerApp says")
+    if app and plan.compress is not None:
+        raise ValueError("`compress` is for the updates of tasks: a Flower app has mods of its own for its replies")
     if app and plan.privacy is not None:
         raise ValueError(
             "`privacy` is made by the training of tasks: what a Flower app does with single rows nobody can promise. "

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from aimass.proto.clock import Stopwatch
-from aimass.proto.contribution import Limits, check_contribution, decode_contribution, most_bytes
+from aimass.proto.compression import Codec
+from aimass.proto.contribution import Limits, decode_contribution, most_bytes
 from aimass.proto.errors import AimassError, Conflict, LimitExceeded, NotFound, Refused, WrongState
 from aimass.proto.logs import about
 from aimass.proto.pages import PartReader
+from aimass.proto.sent import Sent, check_sent, codec_of
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import Blobs, Spool, map_file
 from aimass.proto.tensors import Blob
@@ -74,7 +76,7 @@ class Contributions:
         place = run.place(partner, header.step)
         if place is None or header.masked:  # a masked input has the one size of its attempt, which its key has checked
             return
-        expected = await self._expected(partner, header, run, place[0])
+        expected, _ = await self._expected(partner, header, run, place[0])
         most = None if expected is None else most_bytes(expected, self._limits)  # as much as the link takes
         if most is not None and header.size > most:
             error = LimitExceeded(
@@ -125,10 +127,10 @@ class Contributions:
         step, _ = place
         # Stays readable where the step closes, and its files go, while the model is opened.
         data = map_file(path, keep_file=True)
-        expected = await self._expected(partner, header, run, step)
+        expected, codec = await self._expected(partner, header, run, step)
         watch, step_log = Stopwatch(), about(log, run.run_id, step.index, partner)
         try:
-            await asyncio.to_thread(self._check, run, step, expected, data)
+            await asyncio.to_thread(self._check, run, step, expected, codec, data)
         except AimassError as error:
             await self._refuse(partner, header, error)
             await self._engine.on_disk(self._spool.discard, key)
@@ -148,15 +150,19 @@ class Contributions:
         self._engine.meters.contributions.add("stored", "")
         step_log.info("contribution %s, %d bytes", watch, header.size)
 
-    async def _expected(self, partner: str, header: SubmitHeader, run: runs.Run, step: Step) -> ExpectedGroups | None:
-        """What the step's contributions hold. Where this server cannot say it, the run ends, and no partner is blamed.
+    async def _expected(
+        self, partner: str, header: SubmitHeader, run: runs.Run, step: Step
+    ) -> tuple[ExpectedGroups | None, Codec | None]:
+        """What the step's contributions hold, and how its updates are compressed. Where this server cannot say it, the
+        run ends, and no partner is blamed.
 
         Raises `WrongState` then: the contribution is not wanted any more.
         """
 
-        def expected() -> ExpectedGroups | None:
+        def expected() -> tuple[ExpectedGroups | None, Codec | None]:
             driver = self._engine.drivers[run.plan.stages[run.stage].driver]
-            return driver.expects(step, Blob(self._blobs.open(step.inputs[0])).layout, run.plan)
+            layout = Blob(self._blobs.open(step.inputs[0])).layout
+            return driver.expects(step, layout, run.plan), codec_of(run.plan, step, layout)
 
         try:
             return await asyncio.to_thread(expected)
@@ -180,12 +186,14 @@ class Contributions:
             )
             await self._engine.give_up(live, error)
 
-    def _check(self, run: runs.Run, step: Step, expected: ExpectedGroups | None, data: memoryview) -> None:
+    def _check(
+        self, run: runs.Run, step: Step, expected: ExpectedGroups | None, codec: Codec | None, data: memoryview
+    ) -> None:
         contribution = decode_contribution(Blob(data))
         # The norm's limit is for updates. Sums over rows are as large as a partner has rows, and a reply is what it is.
         an_update = step.kind is StepKind.TRAIN and step.reduce is Reduce.SUM
         limits = self._limits if an_update else replace(self._limits, norm=self._limits.metric)
-        check_contribution(contribution, expected, limits, PartReader())
+        check_sent(Sent(contribution, codec), expected, limits, PartReader())
         driver = self._engine.drivers[run.plan.stages[run.stage].driver]
         if step.reduce is Reduce.COLLECT and isinstance(driver, Listener):
             driver.check_reply(contribution)

@@ -13,10 +13,12 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.transcript import Chain
+from aimass.proto.compression import Codec
 from aimass.proto.contribution import STATE_LOST, Contribution, Metric, decode_contribution
 from aimass.proto.errors import AimassError
 from aimass.proto.logs import about
 from aimass.proto.pages import forget_pages
+from aimass.proto.sent import codec_of
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
@@ -28,6 +30,7 @@ from aimass.server.aggregation.collected import Collected
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.secure_sums import SecretSum, SecureTold
 from aimass.server.aggregation.spooled import check_spooled
+from aimass.server.aggregation.spread import SpreadSums
 from aimass.server.aggregation.summary import Summariser
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.commits import step_commit
@@ -87,17 +90,20 @@ def reduced_step(
     """
     index, counted = state.step.index, tuple(paths)
     digests = {name: state.slots[name].digest for name in paths}
+    codecs = _codecs(run, state, paths, blobs)
     if secure is None:
-        reduced = _plain(run, state, paths, verify, _measures(driver, state.step))
+        reduced = _plain(run, state, paths, verify, _measures(driver, state.step), codecs)
     else:
-        reduced = _secure(run, secure, state, paths, verify)
+        reduced = _secure(run, secure, state, paths, verify, codecs)
     result = StepResult(
         state.step,
         counted,
         reduced.metrics,
         reduced.sums,
         reduced.within,
-        Collected(reduced.contributions, blobs, paths, digests) if state.step.reduce is Reduce.COLLECT else None,
+        Collected(reduced.contributions, blobs, codecs, paths, digests)
+        if state.step.reduce is Reduce.COLLECT
+        else None,
         {name: slot.reason for name, slot in sorted(state.slots.items()) if name not in paths},
     )
     summariser = _summariser(run, blobs)
@@ -147,6 +153,7 @@ def _plain(
     paths: Mapping[str, Path],
     verify: Collection[str],
     measured: Callable[[Contribution], Mapping[str, Metric]],
+    codecs: Mapping[str, Codec],
 ) -> _Reduced:
     ordered = sorted(paths, key=lambda name: run.participants[name].key.encode())
     many = len(ordered) > _FEW
@@ -156,7 +163,8 @@ def _plain(
     figures = {name: item.figures for name, item in zip(ordered, contributions, strict=True)}
     metrics = added_metrics(measured(one) for one in contributions)
     each = dict(zip(ordered, contributions, strict=True))
-    return _Reduced(SpooledSums(contributions), metrics, figures, contributions=each)
+    sums = SpooledSums(contributions, [codecs.get(name) for name in ordered])
+    return _Reduced(sums, metrics, figures, contributions=each)
 
 
 def _secure(
@@ -165,6 +173,7 @@ def _secure(
     state: steps.StepState,
     paths: Mapping[str, Path],
     verify: Collection[str],
+    codecs: Mapping[str, Codec],
 ) -> _Reduced:
     assert run.plan.secure is not None  # noqa: S101  (its steps have attempts)
     done = [circle.sum(paths, verify) for circle in inputs]
@@ -177,10 +186,21 @@ def _secure(
                 raise sums
     robust = run.plan.secure.tolerated and state.step.kind is StepKind.TRAIN
     combined: Sums = robust_circles(circles, run.plan.secure) if robust else CircleSums(circles)
+    if codecs:  # masks of one step are one: nothing late goes into a secure sum
+        combined = SpreadSums(combined, next(iter(codecs.values())))
     figures = {name: state.slots[name].figures for name in sorted(paths)}
     return _Reduced(
         combined, added_metrics(circle.metrics() for circle in circles), figures, tuple(told for _, told in done)
     )
+
+
+def _codecs(run: runs.Run, state: steps.StepState, paths: Collection[str], blobs: Blobs) -> dict[str, Codec]:
+    """How each partner's update is compressed: late ones as the step said that they were asked for."""
+    if run.plan.compress is None or state.step.kind is not StepKind.TRAIN:
+        return {}
+    layout = Blob(blobs.open(state.step.inputs[0])).layout
+    found = {name: codec_of(run.plan, state.origin(name), layout) for name in paths}
+    return {name: codec for name, codec in found.items() if codec is not None}
 
 
 def _spooled(path: Path, partner: str, digest: str, *, verify: bool, keep_file: bool) -> Contribution:

@@ -16,6 +16,7 @@ from aimass.client.trainee import Trainee
 from aimass.client.worker_protocol import order_of
 from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.plan import Plan
+from aimass.proto.sent import codec_of
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import Blobs
 from aimass.proto.task import Task
@@ -92,8 +93,10 @@ def simulate(
                     made = [protect(step, shard.participant, one) for shard, one in zip(chosen, made, strict=True)]
                 metrics = added_metrics(one.metrics for one in made)
                 each = {shard.participant: one for shard, one in zip(chosen, made, strict=True)}
-                replies = Held(each, blobs) if step.reduce is Reduce.COLLECT else None
-                result = StepResult(step, counted, metrics, SpooledSums(made), replies=replies)
+                codec = codec_of(plan, step, Blob(blobs.open(step.inputs[0])).layout)
+                codecs = {} if codec is None else dict.fromkeys(each, codec)
+                replies = Held(each, blobs, codecs) if step.reduce is Reduce.COLLECT else None
+                result = StepResult(step, counted, metrics, SpooledSums(made, [codec] * len(made)), replies=replies)
                 state = driver.receive(state, result, models, Context(plan, stage, names, index))
                 index = step.index + 1
                 if step.kind is StepKind.EVALUATE:

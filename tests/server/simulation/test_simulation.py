@@ -38,6 +38,8 @@ PARTNERS = 8
 SAMPLED = "quorum = 2\nsample = 3\nspare = 1"
 ADAM = 'steps = 2\noptimizer = "adam"\nkeep_optimizer = true'
 KRUM = '[[stages]]\ndriver = "averaging"\noptions = { rounds = 2, rule = "krum", tolerated = 1 }'
+TOP = '[compress]\nsparsify = "top-k"\none_in = 8\nquantise = "int8"\n'
+MASK = '\n[compress]\nsparsify = "random-mask"\none_in = 4\n'
 SECURE = "[secure]\nmin_cohort = 3\nmax_weight = 200\ncolluders = 0.0\n"
 
 
@@ -77,8 +79,11 @@ def opened(shards: Path) -> list[Shard]:
         heart_draft(KRUM, cohort="quorum = 5"),
         SCAFFOLD,
         FEDNOVA,
+        heart_draft(TOP, cohort=SAMPLED),
+        heart_draft(KRUM + MASK, cohort="quorum = 5"),
+        by("fednova", heart_draft(MASK, train="epochs = 1")),
     ],
-    ids=["all", "sampled", "adam", "krum", "scaffold", "fednova"],
+    ids=["all", "sampled", "adam", "krum", "scaffold", "fednova", "top-k", "krum-mask", "fednova-mask"],
 )
 def test_it_ends_in_the_bits_of_the_plain_loop_in_memory(tmp_path: Path, shards: Path, draft: PlanDraft) -> None:
     folder = begun(tmp_path / "run", draft, shards)
@@ -228,10 +233,14 @@ def weights(folder: Folder, digest: str) -> np.ndarray:
     return np.concatenate([array.reshape(-1) for _, array in sorted(arrays.items()) if array.dtype == np.float32])
 
 
-@pytest.mark.parametrize("more", [SECURE, f'{SECURE}groups = 2\nrule = "mean"\n'], ids=["one", "circles"])
-def test_secure_sums_round_as_live_ones_and_repeat(tmp_path: Path, shards: Path, more: str) -> None:
+@pytest.mark.parametrize(
+    ("more", "both"),
+    [(SECURE, ""), (f'{SECURE}groups = 2\nrule = "mean"\n', ""), (SECURE, MASK)],
+    ids=["one", "circles", "mask"],
+)
+def test_secure_sums_round_as_live_ones_and_repeat(tmp_path: Path, shards: Path, more: str, both: str) -> None:
     plain, first, second = (
-        begun(tmp_path / name, heart_draft(more if name != "plain" else "", cohort="quorum = 6"), shards)
+        begun(tmp_path / name, heart_draft((more if name != "plain" else "") + both, cohort="quorum = 6"), shards)
         for name in ("plain", "first", "second")
     )
     run, plainly = finished(first), finished(plain)

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from aimass.proto.compression import Codec
 from aimass.proto.contribution import Contribution
 from aimass.proto.storage import Blobs, map_file
 
@@ -15,10 +16,11 @@ __all__ = ["Collected", "Held"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Held:
-    """`contributions` by partner, in this process."""
+    """`contributions` by partner, in this process, and the codecs of those whose updates have one."""
 
     contributions: Mapping[str, Contribution]
     blobs: Blobs
+    codecs: Mapping[str, Codec]
 
     @property
     def partners(self) -> Sequence[str]:
@@ -28,6 +30,10 @@ class Held:
     def of(self, partner: str) -> Contribution:
         """A partner's."""
         return self.contributions[partner]
+
+    def codec(self, partner: str) -> Codec | None:
+        """How a partner's update is compressed."""
+        return self.codecs.get(partner)
 
     def keep(self, partner: str) -> str:
         """Store a partner's contribution as a blob; its digest."""

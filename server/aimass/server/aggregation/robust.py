@@ -12,10 +12,12 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from aimass.proto.compression import Codec
 from aimass.proto.contribution import Contribution
-from aimass.proto.elements import INTEGERS, as_float64, dtype_name
+from aimass.proto.elements import INTEGERS
 from aimass.proto.pages import PartReader
 from aimass.proto.robust import check_robust
+from aimass.proto.sent import sent_with
 from aimass.proto.tensors import Array
 from aimass.server.aggregation.models import ahead
 from aimass.server.aggregation.rules import OF_COORDINATES, OF_UPDATES, clipped_mean, gram_of, median, squares_of
@@ -46,20 +48,20 @@ class Senders(Protocol):
 
 
 class Singles:
-    """Contributions one by one, each of which counts once, whatever its weight."""
+    """Contributions one by one, each with its codec; each counts once, whatever its weight."""
 
-    def __init__(self, contributions: Sequence[Contribution]) -> None:
-        self._contributions = contributions
+    def __init__(self, contributions: Sequence[Contribution], codecs: Sequence[Codec | None] = ()) -> None:
+        """Without `codecs` all are as they are."""
+        self._sent = sent_with(contributions, codecs)
         self._window = _MAPPED // max(1, len(contributions))
         self._threads = threading.local()
 
     def __len__(self) -> int:
-        return len(self._contributions)
+        return len(self._sent)
 
     def forms(self, group: str) -> Mapping[str, tuple[str, tuple[int, ...]]]:
         """As the first has them: they were all checked against the same."""
-        tensors = self._contributions[0].groups[group].tensors
-        return {name: (dtype_name(array), array.shape) for name, array in tensors.items()}
+        return self._sent[0].forms(group)
 
     def rows(self, group: str, tensor: str, part: slice, among: Sequence[int]) -> Array:
         """See `Senders`."""
@@ -67,8 +69,7 @@ class Singles:
             self._threads.read = PartReader(self._window)
         made = np.empty((len(among), part.stop - part.start))
         for row, sender in zip(made, among, strict=True):
-            flat = self._contributions[sender].groups[group].tensors[tensor].reshape(-1)
-            as_float64(self._threads.read(flat, part), row)
+            self._sent[sender].elements(group, tensor)(self._threads.read, part, row)
         return made
 
 

@@ -103,7 +103,9 @@ class Averaging:
 
     def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         """Training: an update of what partners do not keep to themselves. Evaluation: metrics alone."""
-        return {} if step.kind is StepKind.EVALUATE else training_groups(self.method, layout, plan.train.keep_local)
+        if step.kind is StepKind.EVALUATE:
+            return {}
+        return training_groups(self.method, layout, plan.train.keep_local, plan.compress)
 
     def receive(self, state: AveragingState, result: StepResult, models: Models, context: Context) -> AveragingState:
         """After training the averaged model; after evaluation, whether to stop early."""

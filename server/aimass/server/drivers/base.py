@@ -11,6 +11,7 @@ import importlib.metadata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from aimass.proto.compression import Codec
 from aimass.proto.contribution import Contribution, Metric
 from aimass.proto.errors import NotFound
 from aimass.proto.plan import Plan, Stage
@@ -110,6 +111,10 @@ class Replies(Protocol):
 
     def of(self, partner: str) -> Contribution:
         """A partner's; its arrays are views, and nothing of them is read before their elements are."""
+        ...
+
+    def codec(self, partner: str) -> Codec | None:
+        """How a partner's update is compressed; None where it is not."""
         ...
 
     def keep(self, partner: str) -> str:

@@ -58,6 +58,14 @@ def check(plan: Plan, stage: Stage) -> None:
             cure=f'Leave it out of the stage, and set secure.rule = "{rule}", secure.tolerated = {f} and '
             f"secure.groups = {least(rule, f)} or more: it then looks at the means of the groups.",
         )
+    if plan.compress is not None and plan.compress.sparsify == "top-k":
+        raise BadInput(
+            f"{rule} compares updates element by element, and of top-k each partner sends other elements",
+            code="plan.robust_compress",
+            value="compress.sparsify = top-k",
+            limit="random-mask, or none",
+            cure='Set compress.sparsify = "random-mask": all partners send the same elements.',
+        )
     if plan.cohort.late != "refuse":
         raise BadInput(
             f"{rule} compares updates of one model, and late work is of an older one",
@@ -81,4 +89,6 @@ def sums_of(stage: Stage, result: StepResult) -> Sums:
         return result.sums
     if replies is None:
         raise BadInput(f"{robust.rule} has no single updates to look at", code="robust.no_replies")
-    return RobustSums(Singles([replies.of(name) for name in replies.partners]), robust.rule, robust.tolerated)
+    names = replies.partners
+    singles = Singles([replies.of(name) for name in names], [replies.codec(name) for name in names])
+    return RobustSums(singles, robust.rule, robust.tolerated)

@@ -28,13 +28,14 @@ from aimass.client.release import Facts, release
 from aimass.client.shards import Shard, open_shard, resolve
 from aimass.client.trainee import Trainee
 from aimass.client.worker_protocol import order_of
-from aimass.proto.contribution import Limits, check_contribution, decode_contribution
+from aimass.proto.contribution import Limits, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED, write_parts
 from aimass.proto.errors import AimassError, BadInput, OutOfSpace, Refused
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.names import Digest, Name
 from aimass.proto.plan import Plan
+from aimass.proto.sent import Sent, check_sent, codec_of
 from aimass.proto.sharding import manifest_of
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import Blobs, map_file
@@ -148,7 +149,9 @@ class Bench:
         kept, step, folder = self._opened(asked.partner), asked.step, self._folder
         inputs = [Blob(self._blobs_of(step).open(digest)) for digest in step.inputs_of(asked.partner)]
         held = folder.state(asked.state).read_bytes() if asked.state else b""
-        done = self._trainee.do(order_of(self._plan, step, kept.manifest.participant), kept.shard, inputs, held)
+        done = self._trainee.do(
+            order_of(self._plan, step, kept.manifest.participant, self._run_id), kept.shard, inputs, held
+        )
         released = release(
             memoryview(done.contribution.encode()),
             self._plan,
@@ -186,7 +189,8 @@ class Bench:
         if step.kind is not StepKind.TRAIN or step.reduce is not Reduce.SUM:
             limits = dataclasses.replace(limits, norm=limits.metric)
         expected = find_driver(asked.driver).expects(step, model.layout, self._plan)
-        check_contribution(decode_contribution(Blob(map_file(path))), expected, limits)
+        sent = Sent(decode_contribution(Blob(map_file(path))), codec_of(self._plan, step, model.layout))
+        check_sent(sent, expected, limits)
 
     @property
     def _data_set(self) -> str:
