@@ -198,7 +198,7 @@ def _codecs(run: runs.Run, state: steps.StepState, paths: Collection[str], blobs
     """How each partner's update is compressed: late ones as the step said that they were asked for."""
     if run.plan.compress is None or state.step.kind is not StepKind.TRAIN:
         return {}
-    layout = Blob(blobs.open(state.step.inputs[0])).layout
+    layout = Blob(blobs.open(run.plan.model)).layout
     found = {name: codec_of(run.plan, state.origin(name), layout) for name in paths}
     return {name: codec for name, codec in found.items() if codec is not None}
 

@@ -68,6 +68,7 @@ def simulate(
     ordered = sorted(shards, key=lambda shard: shard.participant.encode())
     names = tuple(sorted(shard.participant for shard in ordered))
     models, model, index = ModelStore(blobs), plan.model, 0
+    layout = Blob(blobs.open(plan.model)).layout
     evaluations: list[Evaluated] = []
     states: dict[str, bytes] = {}
     plain = Trainee(task)  # without a ledger: who simulates holds all rows anyway
@@ -93,7 +94,7 @@ def simulate(
                     made = [protect(step, shard.participant, one) for shard, one in zip(chosen, made, strict=True)]
                 metrics = added_metrics(one.metrics for one in made)
                 each = {shard.participant: one for shard, one in zip(chosen, made, strict=True)}
-                codec = codec_of(plan, step, Blob(blobs.open(step.inputs[0])).layout)
+                codec = codec_of(plan, step, layout)
                 codecs = {} if codec is None else dict.fromkeys(each, codec)
                 replies = Held(each, blobs, codecs) if step.reduce is Reduce.COLLECT else None
                 result = StepResult(step, counted, metrics, SpooledSums(made, [codec] * len(made)), replies=replies)
