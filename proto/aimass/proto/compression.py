@@ -17,15 +17,16 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Annotated, Final, Literal
 
+import msgspec
 import numpy as np
 
 from aimass.proto.elements import FLOATS, as_float64
 from aimass.proto.errors import BadInput
-from aimass.proto.plan_settings import Compress
 from aimass.proto.rng import stream_seed
 from aimass.proto.tensors import Array
+from aimass.proto.values import Value
 
 __all__ = [
     "BLOCK",
@@ -33,6 +34,7 @@ __all__ = [
     "LEVELS",
     "SCALE",
     "Codec",
+    "Compress",
     "Kept",
     "Packed",
     "Read",
@@ -57,6 +59,34 @@ _MASK: Final = b"AIMass update mask v1\0"
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 Read = Callable[[Array, slice], Array]
 """Gives a part of a flat array, which is used before the next is asked for."""
+
+
+class Compress(Value, frozen=True):
+    """How an update is made smaller on its way up: some of its elements, in fewer bits.
+
+    "random-mask" sends one element of each run of `one_in`, at a place that the plan's seed draws for the round, the
+    same for all partners (Konecny et al. 2016, section 2). "top-k" sends of each 256 elements the 256 / `one_in` that
+    are largest, and their places (Stich et al. 2018). "int8" rounds without bias to 127 steps to either side of zero,
+    a scale for each 256 elements sent (QSGD, Alistarh et al. 2017).
+
+    With `error_feedback` a partner keeps what was not sent and adds it to its next update (Karimireddy et al. 2019,
+    algorithm 2). Without it what is sent is the update in expectation: a mask's elements are multiplied by `one_in`.
+    """
+
+    sparsify: Literal["none", "random-mask", "top-k"] = "none"
+    one_in: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    quantise: Literal["none", "int8"] = "none"
+    error_feedback: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.sparsify == "none") != (self.one_in == 1):
+            raise ValueError("`one_in` of 2 to 256 goes with a `sparsify`, and the other way round")
+        if self.sparsify == "none" and self.quantise == "none":
+            raise ValueError("it compresses nothing: give `sparsify` with `one_in`, or `quantise`")
+        if self.sparsify == "top-k" and not self.error_feedback:
+            raise ValueError(
+                "`top-k` needs `error_feedback`: without it, what is small in every round would never be sent"
+            )
 
 
 def mask_key(plan_seed: int, round_: int) -> bytes:

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
-from aimass.proto.compression import sent_groups
+from aimass.proto.compression import Compress, sent_groups
 from aimass.proto.elements import FLOATS, update_shapes
-from aimass.proto.plan_settings import Compress, PrivacySettings, SecureSettings, TrainSettings
+from aimass.proto.plan_settings import PrivacySettings, SecureSettings, TrainSettings
 from aimass.proto.tensors import Layout
 
 __all__ = [

@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from aimass.proto.compression import Compress
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema
 from aimass.proto.methods import Method, check_method, method_of
@@ -25,7 +26,6 @@ from aimass.proto.plan_settings import (
     AdaptiveClip,
     AnalysisNoise,
     Cohort,
-    Compress,
     DistributedNoise,
     EarlyStop,
     EvaluateSettings,
@@ -99,8 +99,8 @@ class Plan(Value, frozen=True):
     cohort: Cohort = Cohort()
     secure: SecureSettings | None = None
     privacy: PrivacySettings | None = None
-    compress: Compress | None = None
     schema: Schema | None = None
+    compress: Compress | None = None
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:

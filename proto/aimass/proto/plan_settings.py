@@ -19,7 +19,6 @@ __all__ = [
     "AdaptiveClip",
     "AnalysisNoise",
     "Cohort",
-    "Compress",
     "DistributedNoise",
     "EarlyStop",
     "EvaluateSettings",
@@ -76,34 +75,6 @@ class TrainSettings(Value, frozen=True):
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either `epochs` or `steps`")
-
-
-class Compress(Value, frozen=True):
-    """How an update is made smaller on its way up (see `compression`): some of its elements, in fewer bits.
-
-    "random-mask" sends one element of each run of `one_in`, at a place that the plan's seed draws for the round, the
-    same for all partners (Konecny et al. 2016, section 2). "top-k" sends of each 256 elements the 256 / `one_in` that
-    are largest, and their places (Stich et al. 2018). "int8" rounds without bias to 127 steps to either side of zero,
-    a scale for each 256 elements sent (QSGD, Alistarh et al. 2017).
-
-    With `error_feedback` a partner keeps what was not sent and adds it to its next update (Karimireddy et al. 2019,
-    algorithm 2). Without it what is sent is the update in expectation: a mask's elements are multiplied by `one_in`.
-    """
-
-    sparsify: Literal["none", "random-mask", "top-k"] = "none"
-    one_in: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
-    quantise: Literal["none", "int8"] = "none"
-    error_feedback: bool = True
-
-    def __post_init__(self) -> None:
-        if (self.sparsify == "none") != (self.one_in == 1):
-            raise ValueError("`one_in` of 2 to 256 goes with a `sparsify`, and the other way round")
-        if self.sparsify == "none" and self.quantise == "none":
-            raise ValueError("it compresses nothing: give `sparsify` with `one_in`, or `quantise`")
-        if self.sparsify == "top-k" and not self.error_feedback:
-            raise ValueError(
-                "`top-k` needs `error_feedback`: without it, what is small in every round would never be sent"
-            )
 
 
 class EvaluateSettings(Value, frozen=True):
