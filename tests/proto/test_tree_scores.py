@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aimass.proto.rows import Batch
 from aimass.proto.tree_scores import features, leaves, margins, predictions
-from aimass.proto.trees import Objective, Tree
+from aimass.proto.trees import Ensemble, Objective, Tree
 from tests.support.trees import drawn_ensemble, drawn_rows, walked
 
 
@@ -18,19 +18,36 @@ def test_rows_come_to_the_leaves_that_a_walk_from_the_root_finds(seed: int, obje
     ensemble = drawn_ensemble(seed, objective)
     rows = drawn_rows(seed, ensemble.sizes, 40)
     expected = np.tile(ensemble.base.astype(float), (40, 1))
-    for tree in ensemble.trees:
+    found = leaves(ensemble, rows)
+    for number, tree in enumerate(ensemble.trees):
         ends = [walked(tree, row) for row in rows]
-        assert leaves(tree, rows).tolist() == ends
+        assert found[number].tolist() == ends
         expected[:, tree.output] += tree.value[ends].astype(float)
     np.testing.assert_allclose(margins(ensemble, rows), expected, rtol=1e-12)
 
 
 def test_a_number_on_the_threshold_goes_right() -> None:
-    leaf, zeros = np.array([0, -1, -1], np.int32), np.zeros(3, np.float32)
-    tree = Tree(leaf, np.array([0.1, 0, 0], np.float32), np.zeros(3, bool), zeros, zeros, zeros)
+    feature, zeros = np.array([0, -1, -1], np.int32), np.zeros(3, np.float32)
+    tree = Tree(feature, np.array([0.1, 0, 0], np.float32), np.zeros(3, bool), zeros, zeros, zeros)
+    stump = Ensemble(Objective.SQUARED_ERROR, zeros[:1], np.zeros(1, np.int32), (tree,))
     on = np.array([[0.1]], np.float32)
-    assert leaves(tree, on).tolist() == [2]
-    assert leaves(tree, np.nextafter(on, np.float32(0))).tolist() == [1]
+    assert leaves(stump, on).tolist() == [[2]]
+    assert leaves(stump, np.nextafter(on, np.float32(0))).tolist() == [[1]]
+
+
+def test_blocks_of_rows_are_walked_to_the_last_row() -> None:
+    ensemble = drawn_ensemble(3, Objective.SOFTMAX, trees=7, depth=6)
+    rows = drawn_rows(3, ensemble.sizes, 1025)
+    one_by_one = np.concatenate([margins(ensemble, rows[row : row + 1]) for row in range(0, 1025, 64)])
+    np.testing.assert_array_equal(margins(ensemble, rows)[::64], one_by_one)
+
+
+def test_no_trees_and_no_rows() -> None:
+    empty = drawn_ensemble(1, trees=0)
+    rows = drawn_rows(1, empty.sizes, 3)
+    assert margins(empty, rows).tolist() == [[float(empty.base[0])]] * 3
+    assert leaves(empty, rows).shape == (0, 3)
+    assert margins(drawn_ensemble(1), rows[:0]).shape == (0, 1)
 
 
 def test_features_are_numbers_then_codes_and_missing_is_nan() -> None:
