@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aimass.proto.rows import Batch
 from aimass.proto.tree_scores import features, leaves, margins, predictions
 from aimass.proto.trees import Ensemble, Objective, Tree
-from tests.support.trees import drawn_ensemble, drawn_rows, walked
+from tests.support.drawn_trees import drawn_ensemble, drawn_rows, walked
 
 
 @given(st.integers(0, 2**32), st.sampled_from(Objective))

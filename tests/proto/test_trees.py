@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aimass.proto.errors import BadInput
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.trees import MAX_DEPTH, Ensemble, Objective, Tree, decode, encode
-from tests.support.trees import drawn_ensemble
+from tests.support.drawn_trees import drawn_ensemble
 
 Arrays = dict[str, np.ndarray]
 ZERO = np.zeros(1, np.float32)

@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Schema
+from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.tensors import Blob, encode_numpy
 
-__all__ = ["LEAF", "MAX_DEPTH", "Ensemble", "Objective", "Tree", "decode", "encode", "feature_sizes"]
+__all__ = ["LEAF", "MAX_DEPTH", "Ensemble", "Objective", "Tree", "decode", "encode", "feature_columns", "feature_sizes"]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
@@ -173,10 +173,15 @@ class Ensemble:
                 raise _bad("splits a number by codes", "codes", int(tree.feature[node]))
 
 
+def feature_columns(schema: Schema) -> tuple[Number | Category, ...]:
+    """What the features are, in their order."""
+    return (*schema.numbers, *schema.categories)
+
+
 def feature_sizes(schema: Schema) -> Integers:
     """`Ensemble.sizes` of a schema's columns."""
-    sizes = [0] * len(schema.numbers) + [len(column.values) for column in schema.categories]
-    return np.array(sizes, dtype=np.int32)
+    columns = feature_columns(schema)
+    return np.array([len(column.values) if isinstance(column, Category) else 0 for column in columns], dtype=np.int32)
 
 
 def encode(ensemble: Ensemble) -> bytes:
