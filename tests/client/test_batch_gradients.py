@@ -56,6 +56,31 @@ def test_a_batch_in_pieces_gives_the_update_of_the_whole_batch(settings: TrainSe
     assert max(np.abs(smaller[name] - whole[name]).max() for name in whole) > 1e-3  # which is not a smaller batch's
 
 
+@pytest.mark.parametrize("capacity", [ONE_CPU, SMALL])
+def test_a_batch_that_the_plan_accumulates_gives_the_update_of_the_whole_batch(capacity: Capacity) -> None:
+    whole, parts = update(), update(msgspec.structs.replace(TRAIN, accumulate=5), capacity)
+    assert any((whole[name] != parts[name]).any() for name in whole)
+    for name, value in whole.items():
+        np.testing.assert_allclose(parts[name], value, rtol=1e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("capacity", "parts", "pieces"), [(ONE_CPU, 4, [5, 5, 5, 2]), (SMALL, 2, [7, 7, 3]), (SMALL, 5, [4, 4, 4, 4, 1])]
+)
+def test_the_plans_parts_and_the_partners_rows_both_bound_a_piece(
+    capacity: Capacity, parts: int, pieces: list[int]
+) -> None:
+    seen: list[int] = []
+    weight = torch.nn.Parameter(torch.ones(3))
+
+    def loss_of(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return (weight * rows.double().mean()).sum()
+
+    add_gradient(loss_of, torch.arange(17), [weight], capacity, parts=parts)
+    assert seen == pieces
+
+
 def test_pieces_never_hold_more_rows_than_the_partner_said() -> None:
     seen: list[int] = []
     weight = torch.nn.Parameter(torch.ones(3))
@@ -132,6 +157,13 @@ def test_batch_norm_is_refused_where_a_batch_would_be_cut_and_trained_where_not(
         with pytest.raises(Refused) as caught:
             check_divisible(model, size, capacity)
         assert (caught.value.code, caught.value.value) == ("trainer.batch_norm", "1")
+    with pytest.raises(Refused, match="accumulate"):
+        check_divisible(model, 7, ONE_CPU, parts=2)
+
+
+def test_a_batch_has_no_more_parts_than_rows() -> None:
+    with pytest.raises(ValueError, match="accumulate"):
+        TrainSettings(batch_size=4, learning_rate=0.1, steps=1, accumulate=5)
 
 
 def test_what_a_partner_set_is_told_with_its_device() -> None:

@@ -44,6 +44,8 @@ def test_a_number_that_promises_nothing_is_refused_with_its_name(name: str, valu
     [
         ({"weight": '"rows"'}, "weight"),
         ({"gradient_clip": "1.0"}, "gradient_clip"),
+        ({"accumulate": "2"}, "accumulate"),
+        ({"checkpointing": "true"}, "checkpointing"),
         ({"steps": None, "epochs": "1"}, "steps"),
     ],
 )

@@ -19,6 +19,7 @@ import torch
 
 from aimass.client.batch_gradients import add_gradient, check_divisible
 from aimass.client.capacity import ONE_CPU, Capacity
+from aimass.client.checkpointing import checkpointed
 from aimass.client.local_state import Section, pack_state, unpack_state
 from aimass.client.optimizer_state import OPTIMIZER, moments_of, restore_optimizer
 from aimass.client.own_layers import OWN, own_of
@@ -29,7 +30,7 @@ from aimass.proto.methods import UPDATE
 from aimass.proto.own_layers import is_own
 from aimass.proto.pages import forget_pages
 from aimass.proto.plan import EvaluateSettings, TrainSettings
-from aimass.proto.task import Task, load_parameters
+from aimass.proto.task import Task, checkpointed_layers, load_parameters
 from aimass.proto.tensors import Blob
 
 __all__ = [
@@ -102,9 +103,10 @@ def train_locally(
     _deterministic(seed, capacity.ranks.rank)
     model = task.build()
     load_parameters(model, parameters)
-    check_divisible(model, settings.batch_size, capacity)
+    check_divisible(model, settings.batch_size, capacity, settings.accumulate)
     model.to(capacity.device).train()
-    return _optimise(task, model, shard, settings, seed, capacity, moments, shifts)
+    with checkpointed(model, checkpointed_layers(task) if settings.checkpointing else ()):
+        return _optimise(task, model, shard, settings, seed, capacity, moments, shifts)
 
 
 def weight_of(shard: Shard, settings: TrainSettings) -> float:
@@ -201,7 +203,14 @@ def _optimise(
     most, steps = capacity.most_steps if settings.fewer_steps else 0, 0
     for rows in itertools.islice(_batches(len(shard.train.labels), settings, seed), most or None):
         optimizer.zero_grad(set_to_none=True)
-        add_gradient(loss_of, torch.from_numpy(rows).to(capacity.device), trained, capacity, mixed_precision=mixed)
+        add_gradient(
+            loss_of,
+            torch.from_numpy(rows).to(capacity.device),
+            trained,
+            capacity,
+            parts=settings.accumulate,
+            mixed_precision=mixed,
+        )
         for parameter, anchor in zip(trained, anchors, strict=bool(anchors)):
             pull = settings.proximal_mu * (parameter.detach() - anchor)
             parameter.grad = pull if parameter.grad is None else parameter.grad + pull

@@ -239,6 +239,11 @@ def _check_privacy(plan: Plan | PlanDraft) -> None:
             f"`privacy.rows_per_person` {privacy.rows_per_person} is more than the {train.batch_size} rows of "
             "`train.batch_size`: a person's rows are held in memory together"
         )
+    if train.accumulate != 1 or train.checkpointing:
+        raise ValueError(
+            "`privacy` keeps each row's activations for its gradient, of `train.batch_size` rows at once: for less "
+            "memory lower that, and leave `train.accumulate` and `train.checkpointing` out"
+        )
     if train.gradient_clip is not None:
         raise ValueError("`train.gradient_clip` stands beside `privacy.clip`, which clips each row's gradient: drop it")
 

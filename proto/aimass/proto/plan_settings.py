@@ -55,6 +55,10 @@ class TrainSettings(Value, frozen=True):
     Tensors whose names match a pattern of `keep_local` (`head.*`) are each partner's own: they are trained there, take
     the place of the global ones there, in training and evaluation, and never leave (FedPer, Arivazhagan et al. 2019;
     LG-FedAvg, Liang et al. 2020). The global model keeps its first values of them.
+
+    Where memory is short, `accumulate` cuts each batch into so many parts that go through the model one after the
+    other, to the same gradient up to rounding; with `checkpointing` the layers that the task names compute their
+    activations twice instead of keeping them, to the same bits.
     """
 
     batch_size: Count
@@ -71,10 +75,14 @@ class TrainSettings(Value, frozen=True):
     mixed_precision: bool = False
     fewer_steps: bool = False
     keep_local: Annotated[tuple[Pattern, ...], msgspec.Meta(max_length=100)] = ()
+    accumulate: Count = 1
+    checkpointing: bool = False
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either `epochs` or `steps`")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"`accumulate`: a batch of {self.batch_size} rows has no {self.accumulate} parts")
 
 
 class EvaluateSettings(Value, frozen=True):

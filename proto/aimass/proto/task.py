@@ -37,6 +37,7 @@ __all__ = [
     "Task",
     "TaskSource",
     "auc",
+    "checkpointed_layers",
     "digest_folder",
     "first_model",
     "installed_tasks",
@@ -66,10 +67,14 @@ class Task:
     A task may have a frozen `base`, which every side holds by its digest and no update carries: `build` puts its
     tensors (`base_blob`) into the model with `frozen.freeze`. The parameters of a run are the model's state dict, which
     the base is no part of.
+
+    `checkpointed` names layers (`encoder.layers.*`) whose activations training may compute twice instead of keeping
+    them, where a plan says `train.checkpointing`.
     """
 
     schema: ClassVar[Schema]
     base: ClassVar[Base | None] = None
+    checkpointed: ClassVar[tuple[str, ...]] = ()
     bases: Bases | None = None
 
     def on(self, bases: Bases) -> Self:
@@ -323,6 +328,18 @@ def _release(version: str) -> tuple[int, ...]:
 def first_model(task: Task, seed: int) -> bytes:
     """The blob that a run starts from."""
     return task.first(seed)
+
+
+def checkpointed_layers(task: Task) -> tuple[str, ...]:
+    """The layers of a task that need not keep their activations; raises `Refused` where it names none."""
+    if not task.checkpointed:
+        raise Refused(
+            "the task names no layers whose activations could be computed twice",
+            code="task.not_checkpointed",
+            value=type(task).__name__,
+            cure='Leave `train.checkpointing` out, or give the task `checkpointed = ("layers.*",)`.',
+        )
+    return task.checkpointed
 
 
 def load_parameters(model: torch.nn.Module, parameters: Blob) -> None:
