@@ -42,6 +42,6 @@ def test_a_rows_mean_is_its_own_whatever_stands_beside_it(
 
 @pytest.mark.slow
 def test_the_public_weights_are_those_of_the_encoder() -> None:
-    blob = Blob((dataset("encoder") / "encoder.safetensors").read_bytes())
+    blob = Blob((dataset("encoder") / "minilm.safetensors").read_bytes())
     shapes = {name: tuple(value.shape) for name, value in SentenceEncoder(MINILM).state_dict().items()}
     assert {name: shape for name, (_, shape) in blob.layout.shapes().items()} == shapes

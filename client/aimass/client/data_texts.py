@@ -65,7 +65,7 @@ def encoder(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
     named = {our_name(name): array for name, array in load(files["model/model.safetensors"]).items()}
     tensors = {name: array for name, array in named.items() if name is not None}
-    return {"encoder.safetensors": encode_numpy(tensors), "vocab.txt": files["model/vocab.txt"]}
+    return {"minilm.safetensors": encode_numpy(tensors), "vocab.txt": files["model/vocab.txt"]}
 
 
 def our_name(name: str) -> str | None:

@@ -37,9 +37,12 @@ MINILM: Final = Sizes(vocabulary=30_522, longest=512, width=384, hidden=1_536, h
 
 
 class SentenceEncoder(torch.nn.Module):
-    """int64 token ids [n, tokens], filled up with `PAD` -> float32 [n, width]: the mean of the tokens' vectors."""
+    """int64 token ids [n, tokens], filled up with `PAD` -> float32 [n, width]: the mean of the tokens' vectors.
 
-    def __init__(self, sizes: Sizes = MINILM, dropout: float = 0.1) -> None:
+    With `dropout`, where it falls in a row depends on the longest row beside it, which private training refuses.
+    """
+
+    def __init__(self, sizes: Sizes = MINILM, dropout: float = 0.0) -> None:
         super().__init__()
         self.words = torch.nn.Embedding(sizes.vocabulary, sizes.width)
         self.positions = torch.nn.Embedding(sizes.longest, sizes.width)
