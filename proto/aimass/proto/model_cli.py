@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aimass.proto.console import Bar, common, emit, group, plain, table, write_output
 from aimass.proto.run_cli import MOST, add_home, count
 from aimass.proto.statistics import Statistics
 from aimass.proto.statistics_text import heading, table_of
 
+if TYPE_CHECKING:
+    from aimass.proto.api import Federation
+
 __all__ = ["add_arguments"]
 
 _EXAMPLE = """examples:
   aimass model list --as scientist
   aimass model export last model.safetensors --as scientist
+  aimass model export last model.json --format xgboost --as scientist
   aimass model manifest last --as scientist
   aimass model manifest 3f2a --out model.json --as scientist
 """
+_ANY_MODEL = "safetensors"
 _DIGEST = "its SHA-256, the first digits of it, or `last`"
 
 
@@ -34,9 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("digest", help=_DIGEST)
     add_home(show)
     common(show, _show)
-    export = commands.add_parser("export", help="fetch a model as a safetensors file")
+    export = commands.add_parser("export", help="fetch a model as a file")
     export.add_argument("digest", help=_DIGEST)
     export.add_argument("path", type=Path, help="file to write")
+    export.add_argument(
+        "--format",
+        choices=(_ANY_MODEL, "xgboost", "text", "json"),
+        default=_ANY_MODEL,
+        help=f"of trees: a file for XGBoost, a text to read, or the same as JSON ({_ANY_MODEL})",
+    )
     add_home(export)
     common(export, _export)
     manifest = commands.add_parser("manifest", help="where a run's last model comes from, and how its data looked")
@@ -83,12 +96,24 @@ def _show(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from aimass.proto.api import Federation
 
-    with Federation.open(args.home) as federation:
-        with Bar(args, "model") as bar:
-            path = federation.export(args.digest, args.path, bar)
+    with Federation.open(args.home) as federation, Bar(args, "model") as bar:
         digest = federation.model(args.digest).digest
-    emit(args, {"written": str(path), "digest": digest, "bytes": path.stat().st_size})
+        if args.format == _ANY_MODEL:
+            federation.export(digest, args.path, bar)
+        else:
+            _export_trees(federation, digest, args, bar)
+    emit(args, {"written": str(args.path), "digest": digest, "bytes": args.path.stat().st_size})
     return 0
+
+
+def _export_trees(federation: Federation, digest: str, args: argparse.Namespace, bar: Bar) -> None:
+    from aimass.proto.model_forms import schema_of, tree_in_form
+    from aimass.proto.tensors import Blob
+
+    schema = schema_of(federation.run(federation.model(digest).run_id).view.plan)
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = federation.export(digest, Path(folder) / "model.safetensors", bar)
+        write_output(args.path, tree_in_form(args.format, Blob(fetched.read_bytes()), schema))
 
 
 def _manifest(args: argparse.Namespace) -> int:

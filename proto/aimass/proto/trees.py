@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Number, Schema
-from aimass.proto.tensors import Blob, encode_numpy
+from aimass.proto.tensors import Blob, Layout, encode_numpy
 
 __all__ = ["LEAF", "MAX_DEPTH", "Ensemble", "Objective", "Tree", "decode", "encode", "feature_columns", "feature_sizes"]
 
@@ -205,10 +205,19 @@ def encode(ensemble: Ensemble) -> bytes:
     return encode_numpy(arrays)
 
 
+def is_ensemble(layout: Layout) -> bool:
+    """Whether a blob has the tensors of trees, whatever they hold."""
+    return _dimensions(layout) == _TENSORS
+
+
+def _dimensions(layout: Layout) -> dict[str, tuple[str, int]]:
+    return {name: (dtype, len(shape)) for name, (dtype, shape) in layout.shapes().items()}
+
+
 def decode(blob: Blob) -> Ensemble:
     """The ensemble of a blob, over its bytes; raises `BadInput` for whatever `encode` would not have written."""
-    found = {name: (dtype, len(shape)) for name, (dtype, shape) in blob.layout.shapes().items()}
-    if found != _TENSORS:
+    if not is_ensemble(blob.layout):
+        found = _dimensions(blob.layout)
         odd = sorted(name for name in found.keys() | _TENSORS.keys() if found.get(name) != _TENSORS.get(name))
         raise _bad("is not made of the tensors of trees", "tensors", ", ".join(odd[:5]))
     arrays = blob.arrays()
