@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,15 @@ import pytest
 import torch
 
 from aimass.client.tasks.heart import Heart
-from aimass.proto.bases import Base, BaseFolder, HeldBase
-from aimass.proto.errors import BadInput, Conflict, IntegrityError, NotFound
+from aimass.proto.bases import Base, BaseFolder, HeldBase, base_in, check_planned
+from aimass.proto.errors import BadInput, Conflict, IntegrityError, NotFound, Refused
 from aimass.proto.frozen import freeze
-from aimass.proto.task import first_model, load_parameters
+from aimass.proto.storage import map_file
+from aimass.proto.task import first_model, load, load_parameters, locate
 from aimass.proto.tensors import Blob, encode_torch, read_arrays
-from tests.support.bases import WITH_BASE, base_file, based_task, layer
+from tests.support import based
+from tests.support.bases import base_file, based_task, install_based, layer
+from tests.support.installed import see_too
 
 
 def test_whoever_adds_the_same_tensors_has_the_same_base_whatever_wrote_the_file(tmp_path: Path) -> None:
@@ -70,9 +76,13 @@ def test_a_base_that_is_absent_another_or_changed_is_refused_by_name(tmp_path: P
         folder.open(Base(name="encoder", digest="0" * 64, bytes=8))
     assert other.value.code == "base.other"
     path = tmp_path / base.digest[:2] / base.digest
+    assert stat.S_IMODE(path.stat().st_mode) == 0o444
+    path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(IntegrityError):
         BaseFolder(tmp_path).open(base)
+    with pytest.raises(IntegrityError, match="base encoder"):
+        HeldBase(base, map_file(path))
 
 
 def test_a_base_is_found_by_name_or_by_the_first_digits_of_its_digest_and_removed(tmp_path: Path) -> None:
@@ -90,21 +100,23 @@ def test_a_base_is_found_by_name_or_by_the_first_digits_of_its_digest_and_remove
 
 def test_the_parameters_of_a_run_are_what_a_model_has_beside_its_base(tmp_path: Path) -> None:
     task, base = based_task(tmp_path)
-    model = task.build()
-    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()} == {"head.weight", "head.bias"}
+    model = task.build().eval()
     start = Blob(first_model(task, seed=1))
-    assert set(start.layout.by_name) == {"head.weight", "head.bias"}
+    trained = {"output.weight", "output.bias"}
+    assert {name for name, _ in model.named_parameters()} == trained
+    assert {name for name in start.layout.by_name if not name.startswith("preprocess.")} == trained
     load_parameters(model, start)
-    numbers = torch.randn(3, len(WITH_BASE.schema.columns))
-    below = torch.nn.functional.linear(numbers, base.torch("weight"), base.torch("bias"))
-    expected = torch.nn.functional.linear(below, start.torch("head.weight"), start.torch("head.bias"))
-    torch.testing.assert_close(model(numbers, torch.zeros(3, 0)), expected)
+    numbers, categories = torch.randn(3, 6, dtype=torch.float64), torch.zeros(3, 7, dtype=torch.int64)
+    features = model.get_submodule("preprocess")(numbers, categories)
+    below = torch.relu(torch.nn.functional.linear(features, base.torch("weight"), base.torch("bias")))
+    expected = torch.nn.functional.linear(below, start.torch("output.weight"), start.torch("output.bias"))
+    torch.testing.assert_close(model(numbers, categories), expected)
 
 
 def test_a_base_is_used_where_it_is_mapped_and_not_copied(tmp_path: Path) -> None:
     task, base = based_task(tmp_path)
     model = task.build()
-    frozen = dict(model.named_buffers())["base.weight"]
+    frozen = dict(model.named_buffers())["hidden.weight"]
     assert frozen.data_ptr() == base.torch("weight").data_ptr()
     assert not frozen.requires_grad
 
@@ -113,14 +125,43 @@ def test_a_task_whose_base_is_not_here_can_be_asked_for_its_schema_and_not_for_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIMASS_CACHE", str(tmp_path))
-    assert WITH_BASE.schema.name == "heart/1"
+    assert based.task.schema.name == "heart/1"
     with pytest.raises(NotFound, match="is not here"):
-        WITH_BASE.build()
+        based.task.build()
     assert not list(tmp_path.iterdir())
     with pytest.raises(BadInput):
         Heart().base_blob()
+    none = Blob(encode_torch({}))
     with pytest.raises(Conflict):
-        WITH_BASE.on(HeldBase(Base(name="x", digest="1" * 64, bytes=8), Blob(encode_torch({})))).build()
+        based.task.on(HeldBase(Base(name="x", digest=none.digest, bytes=len(none.data)), none.data)).build()
+
+
+def test_a_task_that_is_located_tells_its_base_without_being_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_based(tmp_path)
+    see_too(tmp_path, monkeypatch)
+    source = locate("based")
+    assert source.base == base_in(source.folder) == based.task.base
+    assert source.base is not None
+    assert Blob(base_file(tmp_path / "file").read_bytes()).digest == source.base.digest
+    assert "based" not in sys.modules
+    try:
+        assert load(source).base == source.base
+        with pytest.raises(BadInput, match=r"base\.toml"):
+            load(dataclasses.replace(source, base=None))
+    finally:
+        del sys.modules["based"]
+
+
+def test_a_plan_with_another_base_than_its_task_is_refused() -> None:
+    base = Base(name="x", digest="0" * 64, bytes=8)
+    check_planned(base, base)
+    check_planned(None, None)
+    for planned, named in ((base, None), (None, base), (base, Base(name="x", digest="1" * 64, bytes=8))):
+        with pytest.raises(Refused) as caught:
+            check_planned(planned, named)
+        assert caught.value.code == "task.base"
 
 
 def test_a_base_of_another_module_is_refused_by_the_tensors_that_differ() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimass.proto.bases import Base
 from aimass.proto.errors import OutOfSpace, WrongState
 from aimass.proto.flower.records import EMPTY_MODEL
 from aimass.proto.plan import EarlyStop, Stage, encode_plan
@@ -53,6 +54,13 @@ def test_the_first_the_newest_and_the_best_are_kept(aucs: list[float], last: int
         best = (max if mode == "max" else min)(aucs)
         assert any(model.metrics["auc"].mean == best for model in models if model.digest in keep)
     assert len(keep) <= (len(models) if last == 0 else last + 1) + 1
+
+
+def test_the_base_of_a_plan_is_kept_as_long_as_its_run_is_known() -> None:
+    base = Base(name="encoder", digest="f" * 64, bytes=8)
+    plan = msgspec.structs.replace(new_plan(Stage(driver="averaging")), base=base)
+    for last in (0, 1):
+        assert kept(plan, _models([0.5]), last) == {plan.model, f"{0:064x}", base.digest}
 
 
 def test_what_no_run_keeps_is_found() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from aimass.proto.bases import Base
 from aimass.proto.errors import BadInput, WrongState
 from aimass.proto.plan import decode_plan, encode_plan, plan_digest
 from aimass.proto.v1 import federation_pb2 as pb
@@ -182,6 +183,24 @@ def test_who_is_out_of_a_run_reads_its_models_no_more(tmp_path: Path) -> None:
         await bench.engine.apply(run_id, runs.Removed(partner="west", reason="partner.withdrew: x"))
         assert not bench.contributions.may_fetch("west", run_id, model)
         assert bench.contributions.may_fetch("east", run_id, model)
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_whoever_is_invited_reads_the_base_before_joining_and_nobody_after_the_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock())
+        base = Base(name="encoder", digest="f" * 64, bytes=8)
+        run_id = await bench.submit(encode_plan(msgspec.structs.replace(decode_plan(bench.plan()), base=base)))
+        assert bench.contributions.may_fetch("north", run_id, base.digest)
+        assert not bench.contributions.may_fetch("north", run_id, "e" * 64)
+        assert not bench.contributions.may_fetch("stranger", run_id, base.digest)
+        await bench.engine.apply(run_id, runs.Removed(partner="north", reason="partner.withdrew: x"))
+        assert not bench.contributions.may_fetch("north", run_id, base.digest)
+        assert bench.contributions.may_fetch("south", run_id, base.digest)
+        await bench.engine.apply(run_id, runs.Change(change="stop", reason=""))
+        assert not bench.contributions.may_fetch("south", run_id, base.digest)
         await bench.stop()
 
     _run(scenario())

@@ -1,4 +1,4 @@
-"""A tiny task on a frozen base, and the base."""
+"""The base of the task `based`, and where it is installed."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from pathlib import Path
 
 import torch
 
-from aimass.client.tasks.heart import Heart
-from aimass.proto.bases import Base, BaseFolder
-from aimass.proto.frozen import freeze
+from aimass.client.tasks.heart import task as heart
+from aimass.proto.bases import BaseFolder
+from aimass.proto.preprocess import Tabular
 from aimass.proto.tensors import Blob, encode_torch
+from tests.support import based
+from tests.support.installed import install_task
 
-__all__ = ["WITH_BASE", "base_file", "based_task", "layer"]
-
-_COLUMNS = len(Heart.schema.columns)
-_WIDTH = 4
+__all__ = ["base_file", "based_task", "install_based", "layer"]
 
 
 def layer(seed: int = 1) -> torch.nn.Linear:
-    """What a base is stored from."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return torch.nn.Linear(_COLUMNS, _WIDTH)
+    """What a base is stored from, the same whatever torch's generator does."""
+    made = torch.nn.Linear(Tabular(heart.schema).width, based.WIDTH)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            numbers = torch.arange(parameter.numel()) + 1000 * seed
+            parameter.copy_((numbers * 7919 % 1009 / 1009 - 0.5).reshape(parameter.shape))
+    return made
 
 
 def base_file(path: Path, seed: int = 1) -> Path:
@@ -30,34 +32,14 @@ def base_file(path: Path, seed: int = 1) -> Path:
     return path
 
 
-class _Model(torch.nn.Module):
-    def __init__(self, base: Blob) -> None:
-        super().__init__()
-        with torch.device("meta"):
-            self.base = torch.nn.Linear(_COLUMNS, _WIDTH)
-        freeze(self.base, base)
-        self.head = torch.nn.Linear(_WIDTH, 2)
-
-    def forward(self, numbers: torch.Tensor, _categories: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.base(numbers))
-        return logits
-
-
-class _WithBase(Heart):
-    """A head over a frozen layer."""
-
-    _blob = Blob(encode_torch(layer().state_dict()))
-    base = Base(name="layer", digest=_blob.digest, bytes=len(_blob.data))
-
-    def build(self) -> torch.nn.Module:
-        return _Model(self.base_blob())
-
-
-WITH_BASE = _WithBase()
-
-
-def based_task(folder: Path) -> tuple[_WithBase, Blob]:
+def based_task(folder: Path) -> tuple[based.Based, Blob]:
     """The task with its base in `folder`, and that."""
     bases = BaseFolder(folder)
     base = bases.add("layer", base_file(folder / "file"))
-    return WITH_BASE.on(bases), bases.open(base)
+    return based.task.on(bases), bases.open(base)
+
+
+def install_based(folder: Path) -> Path:
+    """The task installed below `folder`; the interpreter that finds it."""
+    package = Path(based.__file__).parent
+    return install_task(folder, "based", {name: (package / name).read_text() for name in ("__init__.py", "base.toml")})

@@ -20,8 +20,9 @@ from aimass.client.secure import Due, SecureSums
 from aimass.client.session import Phase, Session, Work
 from aimass.client.step_check import check_taken_together
 from aimass.client.told import told
+from aimass.client.uplink import Uplink
 from aimass.client.upload import Uploads
-from aimass.client.workbench import Product, StartWorker, Uplink, Workbench
+from aimass.client.workbench import Product, StartWorker, Workbench
 from aimass.client.worker_protocol import APP_DEVICE
 from aimass.privacy.transcript import Chain, check_head_seen, check_history, check_receipt, sign_head_seen
 from aimass.proto.clock import Clock, Stopwatch

@@ -39,6 +39,7 @@ _CHECK: Final = (
 )
 _CURES: Final = {
     "task.unknown": _INSTALL,
+    "base.changed": "aimass client base list shows it; remove it, and add it again or let it be fetched.",
     "flower.unregistered": "The ServerApp asks for what the ClientApp has no function for: are they of one project?",
     "flower.reply": "The app must return a Message that replies to the one that it got.",
     "flower.not_finite": "A metric of the app is NaN or infinite.",
@@ -273,17 +274,18 @@ async def start_child(
     limits: ChildLimits = _DEFAULT_LIMITS,
     rank: int = 0,
     links: Sequence[socket.socket] = (),
+    base: Path | None = None,
 ) -> Child:
     """Start a child on a task and a shard; `forbidden` is a file of the partner's that it must not reach;
     below `scratch_parent` it gets an empty folder of its own, and beside that lie the words of its faults. Of several
-    that train together (see `child_group`) it has a `rank`, and `links` to others.
+    that train together (see `child_group`) it has a `rank`, and `links` to others. A task with a base gets its file.
 
     An app may read the manifest's files and folders by itself; what it prints goes nowhere, as it may quote rows.
     Raises `ChildFailed` with the task's or the data's error, `NotFound` for a data file that is not there.
     """
     app = source.app if isinstance(source, AppSource) else None
     paths = resolve(manifest, manifest_folder)
-    files = [path.open("rb") for path in paths] if app is None else []
+    files = [path.open("rb") for path in (*paths, *([base] if base else []))] if app is None else []
     scratch = Path(tempfile.mkdtemp(dir=scratch_parent))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

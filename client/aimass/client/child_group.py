@@ -75,11 +75,12 @@ async def start_children(
     forbidden: Path,
     scratch_parent: Path,
     limits: ChildLimits,
+    base: Path | None = None,
 ) -> Worker:
     """As many as the limits say, of an app one; raises as `start_child` does."""
 
     def start(rank: int, links: Sequence[socket.socket]) -> asyncio.Task[Child]:
-        child = start_child(source, manifest, manifest_folder, forbidden, scratch_parent, limits, rank, links)
+        child = start_child(source, manifest, manifest_folder, forbidden, scratch_parent, limits, rank, links, base)
         return asyncio.create_task(child)
 
     if limits.ranks == 1 or isinstance(source, AppSource):

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aimass.client import budget_cli, ledger_cli, membership_cli, personal_cli, runs_cli, shards_cli
+from aimass.client import base_cli, budget_cli, ledger_cli, membership_cli, personal_cli, runs_cli, shards_cli
 from aimass.proto.apps_cli import add_app_commands
 from aimass.proto.console import Handler, common, group
 
@@ -23,6 +23,7 @@ _EXAMPLE = """examples:
   aimass client start --dir north
   aimass client pending --dir north
   aimass client model export last mine.safetensors --dir north
+  aimass client base add encoder.safetensors --dir north
   aimass client app install ./quickstart --dir north
   aimass client data add rows --dir north --schema quickstart/1 --format files --uri /data/rows
 """
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("path", type=Path, help="file to write")
     remove = _command(model, "remove", "delete one, which no run makes again", personal_cli.model_remove)
     remove.add_argument("run", help="its run's id, the first digits of it, or `last`")
+    base_cli.add_arguments(commands)
     _budget(commands)
     policy = commands.add_parser("policy", help="show the policy, or check a plan against it").add_subparsers(
         required=True

@@ -17,6 +17,7 @@ from aimass.client.policy import AdmittedTask, Policy, read_policy
 from aimass.client.row_sketch import RowCheck
 from aimass.client.secure_records import SumRecords
 from aimass.privacy.keys import KeyPair, load_keys
+from aimass.proto.bases import BaseFolder
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability, make_folder, write_file
 from aimass.proto.errors import AimassError, NotFound, OutOfSpace, Refused
@@ -46,6 +47,7 @@ class Partner:
     keeper: Keeper
     journal: Journal
     cache: ModelCache
+    bases: BaseFolder
     sums: SumRecords
     budgets: Budgets
     heads: LedgerHeads
@@ -54,9 +56,10 @@ class Partner:
     up: Pace
     down: Pace
 
-    def check_room(self) -> None:
-        """Raise `OutOfSpace` where so little of the disk is free that new work would only fill the rest."""
-        free, floor = shutil.disk_usage(self.folder).free, self.settings.limits.min_free_bytes
+    def check_room(self, more: int = 0) -> None:
+        """Raise `OutOfSpace` where so little of the disk is free, with `more` bytes taken of it, that new work would
+        only fill the rest."""
+        free, floor = shutil.disk_usage(self.folder).free - more, self.settings.limits.min_free_bytes
         if free < floor:
             raise OutOfSpace(
                 "this partner begins no new work: its disk is nearly full",
@@ -154,6 +157,7 @@ def open_partner(folder: Path, durability: Durability, clock: Clock) -> Partner:
         keeper,
         Journal(folder / "journal.jsonl", durability),
         ModelCache(folder / "cache", durability),
+        BaseFolder(folder / "bases", durability),
         SumRecords(folder / "state" / "secagg.jsonl", durability),
         budgets,
         LedgerHeads(budgets.ledgers, keys.identity, lambda: keeper.roster.server.identity),

@@ -221,6 +221,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         *_noise(bounds, plan),
         _most("rounds", planned_rounds(plan), bounds.rounds),
         *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan, confinement)),
+        *_base(plan),
         Rule("cohort", str(participants), f"from {policy.smallest_cohort}", participants >= policy.smallest_cohort),
         Rule(
             "quorum",
@@ -254,6 +255,14 @@ def _training(bounds: Bounds, trained: Sequence[TrainSettings]) -> tuple[Rule, .
         _most("learning_rate", max(train.learning_rate for train in trained), bounds.learning_rate),
         _most("proximal_mu", max(train.proximal_mu for train in trained), bounds.proximal_mu),
     )
+
+
+def _base(plan: Plan) -> tuple[Rule, ...]:
+    """The frozen model that the task builds on, for people: who approves the task's digest approves the base's too."""
+    if plan.base is None:
+        return ()
+    told = f"{plan.base.name} {plan.base.digest}, {plan.base.bytes:,} bytes"
+    return (Rule("base", told, "the base that the approved task names", holds=True),)
 
 
 def _app(plan: Plan, confinement: frozenset[str]) -> tuple[Rule, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from aimass.client.inbox import patiently
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
-from aimass.client.workbench import Uplink
+from aimass.client.uplink import Uplink
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.errors import AimassError, WrongState
 from aimass.proto.grpc_env import grpc

@@ -7,10 +7,11 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 import msgspec
 
+from aimass.client.base_fetch import provide
 from aimass.client.budget import Debit
 from aimass.client.child import ChildDied, Made, Worker
 from aimass.client.child_group import start_children
@@ -23,7 +24,9 @@ from aimass.client.policy import Policy
 from aimass.client.private_terms import trained_elements, units_of
 from aimass.client.release import Facts, Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
+from aimass.client.uplink import Uplink
 from aimass.client.worker_protocol import Order, order_of
+from aimass.proto.bases import check_planned
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.contribution import decode_contribution
 from aimass.proto.errors import DeadlinePassed, Refused, WrongState
@@ -38,27 +41,13 @@ from aimass.proto.storage import map_file
 from aimass.proto.task import TaskSource, locate
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.transfer import FetchRequest, fetch
-from aimass.proto.v1 import federation_pb2 as pb
 
-__all__ = ["Product", "StartWorker", "Uplink", "Workbench", "start_worker"]
+__all__ = ["Product", "StartWorker", "Workbench", "start_worker"]
 
 log = logging.getLogger("aimass.client")
-T = TypeVar("T")
 _MAX_BLOB: Final = 8 << 30
 _TRIES: Final = 2
 StartWorker = Callable[[TaskSource | AppSource, ShardManifest, Partner], Awaitable[Worker]]
-
-
-class Uplink(Protocol):
-    """The way to the server: messages now or never, and transfers over whatever connection there is."""
-
-    def send(self, message: pb.FromPartner) -> None:
-        """Queue a message for the current connection; dropped where there is none (the server asks again)."""
-        ...
-
-    async def transfer(self, use: Callable[[grpc.aio.Channel], Awaitable[T]]) -> T:
-        """Run `use` over the connection, as soon as there is one; raises `Unavailable` when that connection ends."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +63,7 @@ class Product:
 
 async def start_worker(source: TaskSource | AppSource, manifest: ShardManifest, partner: Partner) -> Worker:
     """The real child, or several that train together."""
+    base = source.base if isinstance(source, TaskSource) else None
     return await start_children(
         source,
         manifest,
@@ -81,6 +71,7 @@ async def start_worker(source: TaskSource | AppSource, manifest: ShardManifest, 
         partner.secret_file,
         partner.folder / "state" / "scratch",
         partner.settings.child,
+        None if base is None else partner.bases.path(base),
     )
 
 
@@ -150,6 +141,8 @@ class Workbench:
             if self._worker is None or not self._worker.alive or self._read != read:
                 await self.close()
                 source = self._source(plan)
+                if plan.base is not None:
+                    await provide(plan.base, self._partner, self._run_id, self._uplink, self._clock)
                 self._meters.child_starts.add()
                 self._worker, self._read = await self._start(source, wanted.manifest, self._partner), read
             worker = self._worker
@@ -170,6 +163,7 @@ class Workbench:
                 limit=plan.task.digest,
                 cure="Install the same version of the task's package on both sides.",
             )
+        check_planned(plan.base, source.base)
         return source
 
     async def compute(self, plan: Plan, step: Step, *, kept: bool = False) -> Product:

@@ -110,14 +110,19 @@ def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened
     from aimass.client.ranks import LinkedRanks  # noqa: PLC0415
     from aimass.client.shards import open_shard  # noqa: PLC0415
     from aimass.client.trainer import warm_up  # noqa: PLC0415
+    from aimass.proto.bases import HeldBase  # noqa: PLC0415
+    from aimass.proto.storage import map_descriptor  # noqa: PLC0415
 
-    task = load(source)
-    rows = len(descriptors) - wanted.links
-    files = [os.fdopen(descriptor, "rb") for descriptor in descriptors[:rows]]
+    task, rest = load(source), list(descriptors)
+    links = [socket.socket(fileno=rest.pop()) for _ in range(wanted.links)][::-1]
+    if source.base is not None:
+        base = rest.pop()
+        task = task.on(HeldBase(source.base, map_descriptor(base)))
+        os.close(base)
+    files = [os.fdopen(descriptor, "rb") for descriptor in rest]
     shard, _ = open_shard(task.schema, wanted.manifest, files)
     for file in files:
         file.close()
-    links = [socket.socket(fileno=descriptor) for descriptor in descriptors[rows:]]
     capacity = capacity_of(wanted.limits, LinkedRanks(wanted.rank, wanted.limits.ranks, links))
     warm_up()
     opened = Opened(

@@ -47,8 +47,8 @@ class Open(Value, frozen=True):
 
     With `app` it is a Flower app that is loaded; the files and folders of its data set are `readable` and not read.
 
-    Of several `ranks` each gets, behind those of the shard, the descriptors of its links: rank 0 one to each other, in
-    their order, the others the one to it.
+    Behind those of the shard comes the descriptor of the task's base, where it has one. Then, of several `ranks`, come
+    those of its links: rank 0 has one to each other, in their order, the others the one to it.
     """
 
     task: str

@@ -28,6 +28,7 @@ import msgspec
 
 from aimass.proto.app_plan import AppDraft, app_plan, read_arrays
 from aimass.proto.apps import read_app
+from aimass.proto.bases import own_bases
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.drafts import completed
 from aimass.proto.errors import BadInput, NotFound, Unavailable
@@ -126,13 +127,15 @@ class Federation:
         *,
         model: bytes | None = None,
         key: str = "",
+        base: bool = False,
         progress: Progress | None = None,
     ) -> Run:
         """Start a run from a plan: a TOML file, a draft, or a complete plan whose first model is given or uploaded.
 
         For a draft the task's digest is taken from what is installed here, and the first model is built from the
-        plan's seed. The same `key` gives the same run, so a submission can be repeated safely. `progress` hears of
-        the first model's bytes that are sent and of all.
+        plan's seed. The same `key` gives the same run, so a submission can be repeated safely. With `base` the task's
+        base, if it has one, is sent first, for partners that do not hold it. `progress` hears of the bytes that are
+        sent of a model and of all.
         """
         if isinstance(plan, str | Path):
             plan = read_plan_draft(Path(plan).read_text("utf-8"), str(plan))
@@ -140,6 +143,8 @@ class Federation:
             complete, blob = completed(plan, model)
         else:
             complete, blob = plan, model or b""
+        if base and complete.base is not None:
+            self.upload(own_bases().open(complete.base).data, progress)
         if blob:
             self.upload(blob, progress)
         request = pb.SubmitRunRequest(plan=encode_plan(complete), key=key or secrets.token_hex(16))
@@ -171,8 +176,8 @@ class Federation:
         plan, model = app_plan(read_app(Path(folder)), draft or AppDraft(), run_config or {}, first)
         return self.submit(plan, model=model, key=key)
 
-    def upload(self, blob: bytes, progress: Progress | None = None) -> str:
-        """Send a first model; returns its digest. Sent before, it is not sent again.
+    def upload(self, blob: bytes | memoryview, progress: Progress | None = None) -> str:
+        """Send a first model, or a base; returns its digest. Sent before, it is not sent again.
 
         Goes on where a broken link stopped it, unless nothing moves on for two minutes: `Unavailable` says so then.
         """

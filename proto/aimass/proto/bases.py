@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 import msgspec
 
 from aimass.proto.cache import cache_folder
-from aimass.proto.durable import UNINTERRUPTED, Durability, fsync_folder, write_file
-from aimass.proto.errors import AimassError, Conflict, NotFound
+from aimass.proto.durable import UNINTERRUPTED, Durability, fsync_folder, make_folder, write_file
+from aimass.proto.errors import AimassError, Conflict, IntegrityError, NotFound, Refused
+from aimass.proto.hashing import digest_of
 from aimass.proto.names import Digest, Name
-from aimass.proto.storage import FileBlobs, map_file
+from aimass.proto.storage import FileBlobs, Spool, map_file
 from aimass.proto.tensors import Blob, blob_parts, read_arrays
-from aimass.proto.values import Value, canonical_json, decode_json
+from aimass.proto.values import Value, canonical_json, convert, decode_json, decode_toml
 
-__all__ = ["Base", "BaseFolder", "Bases", "HeldBase", "another", "own_bases"]
+__all__ = ["Base", "BaseFolder", "Bases", "HeldBase", "another", "base_in", "check_planned", "own_bases"]
+
+FILE: Final = "base.toml"
+_COMING: Final = "coming"
 
 
 class Base(Value, frozen=True):
@@ -30,6 +34,24 @@ class Base(Value, frozen=True):
     name: Name
     digest: Digest
     bytes: Annotated[int, msgspec.Meta(ge=8)]
+
+
+def base_in(package: Path) -> Base | None:
+    """The base that a task's package names in `base.toml`, which is read without running any of it; None for none."""
+    path = package / FILE
+    return decode_toml(Base, path.read_text("utf-8"), str(path)) if path.is_file() else None
+
+
+def check_planned(planned: Base | None, named: Base | None) -> None:
+    """Raise `Refused` where a plan has another base than its task names."""
+    if planned != named:
+        raise Refused(
+            "the plan has another base than its task",
+            code="task.base",
+            value="none" if planned is None else f"{planned.name} {planned.digest}",
+            limit="none" if named is None else f"{named.name} {named.digest}",
+            cure="Leave it to `aimass run submit`, which takes it from the task.",
+        )
 
 
 class Bases(Protocol):
@@ -41,10 +63,19 @@ class Bases(Protocol):
 
 
 class HeldBase:
-    """One base that is open already: what a training child is handed."""
+    """One base that is open already: what a training child is handed, and verifies over the bytes that it maps."""
 
-    def __init__(self, base: Base, blob: Blob) -> None:
-        self._base, self._blob = base, blob
+    def __init__(self, base: Base, data: memoryview) -> None:
+        """Raises `IntegrityError` for other bytes than the base's."""
+        self._base, self._blob = base, Blob(data)
+        if self._blob.digest != base.digest:
+            raise IntegrityError(
+                f"the file of the base {base.name} has changed on the disk",
+                code="base.changed",
+                value=self._blob.digest,
+                limit=base.digest,
+                cure=f"aimass client base remove {base.digest[:16]}; then add it again, or let it be fetched.",
+            )
 
     def open(self, base: Base) -> Blob:
         """It, if it is the one; raises `Conflict` for any other."""
@@ -83,24 +114,39 @@ class BaseFolder:
             cure="Add its file: aimass client base add FILE. `aimass client base list` shows what is here.",
         )
 
-    def descriptor(self, base: Base) -> int:
-        """The base as an open file, for another process; raises as `open` does. The caller closes it."""
+    def has(self, base: Base) -> bool:
+        """Whether it is here."""
+        return self._note(base.digest).is_file() and self.blobs.has(base.digest)
+
+    def path(self, base: Base) -> Path:
+        """Its file, for another process, which verifies what it maps; raises as `require` does."""
         self.require(base)
-        return self.blobs.descriptor(base.digest)
+        return self.blobs.path(base.digest)
 
     def add(self, name: str, file: Path) -> Base:
         """Take a safetensors file, written canonically: whoever adds the same tensors has the same base.
 
         Raises `BadInput` for a file or a name that is none.
         """
-        digest = self.blobs.put(blob_parts(read_arrays(map_file(file)))[1])
-        return self.note(name, digest)
-
-    def note(self, name: str, digest: str) -> Base:
-        """Name a blob that is in the folder's store: from then on it is a base here."""
-        base = msgspec.convert({"name": name, "digest": digest, "bytes": self.blobs.size(digest)}, type=Base)
-        write_file(self._note(digest), canonical_json(base), self._durability, "base.note", 0o644)
+        layout, parts = blob_parts(read_arrays(map_file(file)))
+        base = convert(Base, {"name": name, "digest": digest_of(parts), "bytes": layout.total_bytes}, "the base")
+        self.blobs.put(parts)
+        self._keep(base)
         return base
+
+    def adopt(self, base: Base, path: Path) -> None:
+        """Take a file of the same disk whose digest was verified."""
+        self.blobs.adopt(path, base.digest)
+        self._keep(base)
+
+    def _keep(self, base: Base) -> None:
+        # Nobody writes to it any more: who was handed it could not open it anew for that either.
+        self.blobs.path(base.digest).chmod(0o444)
+        write_file(self._note(base.digest), canonical_json(base), self._durability, "base.note", 0o644)
+
+    def spool(self) -> Spool:
+        """Where one that is fetched grows, and is gone on with after a restart."""
+        return Spool(make_folder(self._folder / _COMING), self._durability)
 
     def all(self) -> Iterator[Base]:
         """Those that are here, by digest."""

@@ -19,10 +19,10 @@ def completed(draft: PlanDraft, model: bytes | None = None) -> tuple[Plan, bytes
     """
     source = locate(draft.task)
     if model is not None and not has_surveys(draft) and not draft.train.checkpointing:
-        return draft.complete(source.digest, hashlib.sha256(model).hexdigest()), model
+        return draft.complete(source.digest, hashlib.sha256(model).hexdigest(), base=source.base), model
     task = load(source)
     if draft.train.checkpointing:
         checkpointed_layers(task)
     blob = first_model(task, draft.seed) if model is None else model
     schema = task.schema if has_surveys(draft) else None
-    return draft.complete(source.digest, hashlib.sha256(blob).hexdigest(), schema), blob
+    return draft.complete(source.digest, hashlib.sha256(blob).hexdigest(), schema, source.base), blob

@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from aimass.proto.bases import Base
 from aimass.proto.compression import Compress
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema
@@ -84,7 +85,8 @@ class Plan(Value, frozen=True):
 
     `seed` starts the first model and every partner's random streams. `model` is the digest of the first model's
     safetensors blob, which the submitter builds from the task and the seed. `schema` is the task's own, for analyses
-    that ask about its columns: all sides take names, bounds and categories from it.
+    that ask about its columns: all sides take names, bounds and categories from it. `base` is the frozen model that the
+    task builds on, which each side holds by its digest: the first model is what the run trains beside it.
     """
 
     name: Name
@@ -101,6 +103,7 @@ class Plan(Value, frozen=True):
     privacy: PrivacySettings | None = None
     schema: Schema | None = None
     compress: Compress | None = None
+    base: Base | None = None
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -140,8 +143,10 @@ class PlanDraft(Value, frozen=True):
     def __post_init__(self) -> None:
         _check(self)
 
-    def complete(self, task_digest: str, model_digest: str, schema: Schema | None = None) -> Plan:
-        """The plan that this draft becomes with the task's digest and schema, and the first model's digest."""
+    def complete(
+        self, task_digest: str, model_digest: str, schema: Schema | None = None, base: Base | None = None
+    ) -> Plan:
+        """The plan that this draft becomes with the task's digest, schema and base, and the first model's digest."""
         return Plan(
             name=self.name,
             task=TaskRef(name=self.task, digest=task_digest),
@@ -157,6 +162,7 @@ class PlanDraft(Value, frozen=True):
             privacy=self.privacy,
             compress=self.compress,
             schema=schema,
+            base=base,
         )
 
 
@@ -213,6 +219,8 @@ def _check_app(plan: Plan) -> None:
         raise ValueError("a Flower app is one stage: what it does after what its ServerApp says")
     if app and plan.compress is not None:
         raise ValueError("`compress` is for the updates of tasks: a Flower app has mods of its own for its replies")
+    if app and plan.base is not None:
+        raise ValueError("`base` is a task's: an app brings its models itself")
     if app and plan.privacy is not None:
         raise ValueError(
             "`privacy` is made by the training of tasks: what a Flower app does with single rows nobody can promise. "

@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     initial = "first model of an app whose server side is a bare strategy: a safetensors file"
     submit.add_argument("--initial", type=Path, metavar="FILE", help=initial)
     submit.add_argument("--key", default="", help="idempotency key: the same key gives the same run")
+    submit.add_argument("--base", action="store_true", help="send the task's base too, for partners that lack it")
     submit.add_argument("--watch", action="store_true", help="watch it until it ends")
     add_home(submit)
     common(submit, _submit)
@@ -116,7 +117,7 @@ def _submit(args: argparse.Namespace) -> int:
             run = federation.submit_app(args.flower, *app, initial=args.initial, key=args.key)
         else:
             with Bar(args, "first model") as bar:
-                run = federation.submit(args.plan, key=args.key, progress=bar)
+                run = federation.submit(args.plan, key=args.key, base=args.base, progress=bar)
         if args.watch:
             return _follow(args, run)
         emit(args, run.view.summary)

@@ -112,7 +112,8 @@ class FileBlobs:
                 del self._verified[next(iter(self._verified))]
         return view
 
-    def _path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
+        """Where the blob of this digest stands, if it is here."""
         if not _DIGEST.fullmatch(digest):
             raise BadInput("not a SHA-256 in hexadecimal", code="storage.digest", value=digest)
         return self._folder / digest[:2] / digest
@@ -138,7 +139,7 @@ class FileBlobs:
 
     def adopt(self, path: Path, digest: str) -> None:
         """Move a flushed file of known digest to its place."""
-        place = self._path(digest)
+        place = self.path(digest)
         with disk_errors("a model"):
             make_folder(place.parent)
             path.replace(place)
@@ -152,7 +153,7 @@ class FileBlobs:
         """The blob, verified the first time that this process opens it and shared afterwards."""
         if (held := self._verified.get(digest)) is not None:
             return held
-        path = self._path(digest)
+        path = self.path(digest)
         if not path.is_file():
             raise NotFound("no such blob", code="storage.unknown", value=digest)
         if (found := file_digest(path)) != digest:
@@ -168,17 +169,17 @@ class FileBlobs:
     def descriptor(self, digest: str) -> int:
         """The blob as an open file, for another process; verified as by `open`, and the caller's to close."""
         self.open(digest)
-        return os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
 
     def has(self, digest: str) -> bool:
         """Whether the blob is here."""
-        return self._path(digest).is_file()
+        return self.path(digest).is_file()
 
     def delete(self, digest: str) -> None:
         """Remove the blob if it is here; views that are open stay valid."""
         with self._one_at_a_time:
             self._verified.pop(digest, None)
-        remove_file(self._path(digest))
+        remove_file(self.path(digest))
 
     def sweep(self) -> None:
         """Forget what a crash cut; for the one process that writes here, before it writes."""
@@ -187,7 +188,7 @@ class FileBlobs:
 
     def size(self, digest: str) -> int:
         """Bytes of a blob that is here."""
-        return self._path(digest).stat().st_size
+        return self.path(digest).stat().st_size
 
     def digests(self) -> Iterator[str]:
         """All blobs."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.bases import Base, Bases, own_bases
+from aimass.proto.bases import Base, Bases, base_in, own_bases
 from aimass.proto.contribution import Metric
 from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled, Refused
 from aimass.proto.manifest import Schema
@@ -64,9 +64,9 @@ class Task:
     What is no network has `first` and `scored` instead of `build`: all that is asked of any model is where it begins
     and what it says of rows.
 
-    A task may have a frozen `base`, which every side holds by its digest and no update carries: `build` puts its
-    tensors (`base_blob`) into the model with `frozen.freeze`. The parameters of a run are the model's state dict, which
-    the base is no part of.
+    A task may have a frozen `base`, which every side holds by its digest and no update carries. Its package names it in
+    `base.toml`, and the class with `base = base_in(Path(__file__).parent)`; `build` puts its tensors (`base_blob`) into
+    the model with `frozen.freeze`. The parameters of a run are the model's state dict, which the base is no part of.
 
     `checkpointed` names layers (`encoder.layers.*`) whose activations training may compute twice instead of keeping
     them, where a plan says `train.checkpointing`.
@@ -190,6 +190,7 @@ class TaskSource:
     folder: Path
     digest: str
     requirements: tuple[str, ...]
+    base: Base | None = None
 
 
 def installed_tasks() -> tuple[str, ...]:
@@ -223,7 +224,7 @@ def locate(name: str) -> TaskSource:
         if requirements.is_file()
         else ()
     )
-    return TaskSource(name, module, attribute or "task", folder, digest_folder(folder), ranges)
+    return TaskSource(name, module, attribute or "task", folder, digest_folder(folder), ranges, base_in(folder))
 
 
 def _package_folder(module: str, name: str) -> Path:
@@ -278,6 +279,13 @@ def load(source: TaskSource, bases: Bases | None = None) -> Task:
     if not isinstance(task, Task):
         raise BadInput(
             "the entry point does not give a Task", code="task.kind", value=f"{source.module}:{source.attribute}"
+        )
+    if task.base != source.base:
+        raise BadInput(
+            "the task's base is not the one that its base.toml names",
+            code="task.base_file",
+            value=source.module,
+            cure="In the class: base = base_in(Path(__file__).parent).",
         )
     return task if bases is None else task.on(bases)
 

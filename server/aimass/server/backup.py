@@ -359,7 +359,9 @@ def _read(store: Path) -> _Contents:
     needed = frozenset[str]().union(*(in_use(msgspec.structs.replace(row.run, model_before="")) for row in opened)) - {
         ""
     }
-    other = frozenset[str]().union(models, *(in_use(row.run) for row in rows)) - {""}
+    # A base may be here or with the partners alone.
+    bases = frozenset(row.run.plan.base.digest for row in rows if row.run.plan.base is not None)
+    other = frozenset[str]().union(models, bases, *(in_use(row.run) for row in rows)) - {""}
     contributions = {
         spool_key(row.run_id, index, partner): digest
         for row in opened

@@ -19,7 +19,7 @@ from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import Blobs, Spool, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import SubmitHeader
-from aimass.proto.views import SlotState
+from aimass.proto.views import ParticipantState, SlotState
 from aimass.server import runs, steps
 from aimass.server.commits import ledger_commit
 from aimass.server.drivers.base import ExpectedGroups, Listener
@@ -199,11 +199,19 @@ class Contributions:
             driver.check_reply(contribution)
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
-        """Whether who takes part may read a blob: the inputs of the steps that it works on, or could look at."""
+        """Whether who takes part may read a blob: the inputs of the steps that it works on, or could look at.
+
+        Whoever is invited may read the base of the plan.
+        """
         live = self._engine.find(run_id)
-        if live is None or partner not in live.row.run.joined:
+        if live is None:
             return False
         run = live.row.run
+        if run.plan.base is not None and digest == run.plan.base.digest:
+            member = run.participants.get(partner)  # it is needed before one can join
+            return not run.state.final and member is not None and member.state is not ParticipantState.REMOVED
+        if partner not in run.joined:
+            return False
         worked_on = {step.index: step for name, step, _, _ in run.places() if name == partner}
         opened = {state.step.index: state.step for state in run.open.values()}
         return any(digest in step.inputs_of(partner) for step in (worked_on | opened).values())

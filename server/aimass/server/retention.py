@@ -23,13 +23,16 @@ _ALL: Final = 1_000_000
 
 
 def kept(plan: Plan, models: Sequence[ModelView], last: int) -> frozenset[str]:
-    """Digests that a run keeps of its `models`, newest first: the plan's, the last `last` (0: all), and the best.
+    """Digests that a run keeps: its base, and of its `models`, newest first, the plan's, the last `last` (0: all), and
+    the best.
 
     The best is by the plan's early-stopping metric, where it has one.
     """
+    chosen = {plan.model, *(model.digest for model in (models[:last] if last else models))}
+    if plan.base is not None:
+        chosen.add(plan.base.digest)
     if last == 0:
-        return frozenset({plan.model, *(model.digest for model in models)})
-    chosen = {plan.model, *(model.digest for model in models[:last])}
+        return frozenset(chosen)
     rule = plan.early_stop
     measured = [model for model in models if rule is not None and rule.metric in model.metrics]
     if rule is not None and measured:

@@ -28,6 +28,7 @@ from aimass.client.release import Facts, release
 from aimass.client.shards import Shard, open_shard, resolve
 from aimass.client.trainee import Trainee
 from aimass.client.worker_protocol import order_of
+from aimass.proto.bases import check_planned
 from aimass.proto.contribution import Limits, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED, write_parts
 from aimass.proto.errors import AimassError, BadInput, OutOfSpace, Refused
@@ -125,6 +126,7 @@ class Bench:
                 limit=self._plan.task.digest[:16],
                 cure="Begin a new simulation: results of two tasks do not mix.",
             )
+        check_planned(self._plan.base, source.base)
         self._task: Task = load(source)
         self._trainee = Trainee(self._task, capacity_of(ChildLimits()))
         self._kept: OrderedDict[str, _Kept] = OrderedDict()

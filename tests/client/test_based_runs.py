@@ -1,0 +1,198 @@
+"""A task on a frozen base at a partner: handed into the confined child, fetched where it is not here, or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+from aimass.client.active_run import ActiveRun
+from aimass.client.base_fetch import provide
+from aimass.client.child import ChildFailed, start_child
+from aimass.client.partner import Partner
+from aimass.client.policy import rules
+from aimass.client.run_folder import RunFolder
+from aimass.client.session import Phase
+from aimass.proto.bases import BaseFolder
+from aimass.proto.clock import SystemClock
+from aimass.proto.contribution import decode_contribution
+from aimass.proto.durable import UNINTERRUPTED
+from aimass.proto.errors import Conflict, NotFound, Unavailable
+from aimass.proto.grpc_env import grpc
+from aimass.proto.plan import Plan, TaskRef, encode_plan
+from aimass.proto.step import StepKind
+from aimass.proto.task import TaskSource, first_model, load, locate
+from aimass.proto.tensors import Blob
+from aimass.proto.transfer import FetchRequest, Outgoing
+from tests.client.test_active_run import PLAN, POLICY, RUN, _invite, _worker
+from tests.client.test_child import manifest, order
+from tests.proto.test_transfer import Side, over_the_wire
+from tests.support.bases import base_file, install_based
+from tests.support.clock import ManualClock
+from tests.support.installed import see_too
+from tests.support.partners import enrolled, opened
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskSource]:
+    """The task `based`, which child processes find too."""
+    monkeypatch.setattr(sys, "executable", str(install_based(tmp_path / "python")))
+    see_too(tmp_path / "python", monkeypatch)
+    yield locate("based")
+    sys.modules.pop("based", None)
+
+
+@pytest.fixture
+def partner(tmp_path: Path, source: TaskSource) -> Partner:
+    """A partner that admits the task, and has no base."""
+    enrolled(
+        tmp_path, ["north"], POLICY.replace('name = "heart"', 'name = "based"').replace(PLAN.task.digest, source.digest)
+    )
+    return opened(tmp_path / "north")
+
+
+def plan_of(source: TaskSource) -> Plan:
+    return msgspec.structs.replace(PLAN, task=TaskRef(name="based", digest=source.digest), base=source.base)
+
+
+def test_a_confined_child_trains_what_its_task_has_beside_the_base(tmp_path: Path, source: TaskSource) -> None:
+    bases = BaseFolder(tmp_path / "bases")
+    base = bases.add("layer", base_file(tmp_path / "file"))
+    secret, model, state = (tmp_path / name for name in ("secret", "model", "state"))
+    secret.write_text("secret")
+    state.touch()
+    model.write_bytes(first_model(load(source, bases), 1))
+    (tmp_path / "scratch").mkdir()
+
+    async def work(file: Path) -> set[str]:
+        child = await start_child(source, manifest(), tmp_path, secret, tmp_path / "scratch", base=file)
+        try:
+            made = await child.work(order(StepKind.TRAIN), [model], state, 1 << 20)
+            assert "files" in child.opened.confinement
+            return set(decode_contribution(Blob(made.contribution)).groups["update"].tensors)
+        finally:
+            await child.stop()
+
+    assert asyncio.run(work(bases.path(base))) == {"output.weight", "output.bias"}
+    with pytest.raises(ChildFailed) as caught:
+        asyncio.run(work(base_file(tmp_path / "another", seed=2)))
+    assert caught.value.code == "base.changed"
+
+
+class Serves(Side):
+    """A server that has one base, or none."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked = 0
+
+    async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
+        self.asked += 1
+        if self.asked == 1:
+            raise Unavailable("a link that breaks", code="link.broken")
+        if not self.data:
+            raise NotFound("not kept", code="model.not_kept")
+        return Outgoing("north", memoryview(self.data))
+
+
+class Uplink:
+    """A link to it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    def send(self, message: object) -> None:
+        raise AssertionError
+
+    async def transfer(self, use: Callable[[grpc.aio.Channel], Awaitable[T]]) -> T:
+        return await use(self._channel)
+
+
+def test_a_base_is_fetched_once_for_all_runs_and_stays_for_later_lives(
+    tmp_path: Path, partner: Partner, source: TaskSource
+) -> None:
+    base = source.base
+    assert base is not None
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        assert isinstance(side, Serves)
+        side.data = base_file(tmp_path / "file").read_bytes()
+        clock = ManualClock()
+        both = asyncio.gather(*(provide(base, partner, run * 32, Uplink(channel), clock) for run in "ab"))
+        while not both.done():
+            await asyncio.sleep(0)
+            clock.advance(1.0)
+        await both
+        assert side.asked == 2  # the second run had nothing to fetch
+        await provide(base, opened(partner.folder), RUN, Uplink(channel), clock)
+        assert side.asked == 2
+
+    over_the_wire(tmp_path, work, make=Serves)
+    assert Blob(partner.bases.path(base).read_bytes()).digest == base.digest
+    assert list(partner.bases.all()) == [base]
+
+
+def test_a_base_that_nobody_has_is_named_with_what_helps(tmp_path: Path, partner: Partner, source: TaskSource) -> None:
+    base = source.base
+    assert base is not None
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        assert isinstance(side, Serves)
+        side.data, side.asked = b"", 1
+        with pytest.raises(NotFound, match="layer") as absent:
+            await provide(base, partner, RUN, Uplink(channel), ManualClock())
+        assert "aimass client base add" in absent.value.cure
+        partner.bases.add("layer", base_file(tmp_path / "another", seed=2))
+        with pytest.raises(Conflict) as other:
+            await provide(base, partner, RUN, Uplink(channel), ManualClock())
+        assert other.value.code == "base.other"
+
+    over_the_wire(tmp_path, work, make=Serves)
+
+
+class Silent:
+    """Remembers what would leave."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    async def transfer(self, use: object) -> Any:
+        raise NotFound("not kept", code="model.not_kept")
+
+
+@pytest.mark.parametrize(
+    ("case", "code"), [("here", ""), ("absent", "base.absent"), ("not the task's", "task.base"), ("none", "task.base")]
+)
+def test_a_partner_checks_the_plans_base_before_it_accepts(
+    case: str, code: str, tmp_path: Path, partner: Partner, source: TaskSource
+) -> None:
+    plan = plan_of(source)
+    if case == "here":
+        partner.bases.add("layer", base_file(tmp_path / "file"))
+    elif case == "none":
+        plan = msgspec.structs.replace(plan, base=None)
+    elif case == "not the task's":
+        plan = msgspec.structs.replace(plan, base=partner.bases.add("layer", base_file(tmp_path / "file", seed=2)))
+    uplink = Silent()
+    folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+    run = ActiveRun(RUN, partner, folder, uplink, SystemClock(), _worker)
+    asyncio.run(run.invited(_invite(partner, encode_plan(plan))))
+    assert run.session is not None
+    assert run.session.phase is (Phase.DECLINED if code else Phase.JOINED)
+    assert run.session.reason.partition(":")[0] == code
+
+
+def test_a_policy_check_tells_the_base(partner: Partner, source: TaskSource) -> None:
+    told = {rule.name: rule for rule in rules(partner.policy, plan_of(source), 2, frozenset())}
+    assert source.base is not None
+    assert source.base.digest in told["base"].value
