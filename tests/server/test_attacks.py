@@ -76,7 +76,9 @@ def test_a_second_stream_cannot_overwrite_the_contribution_that_the_first_had_ac
         good, evil = update(1.0), update(float("nan"))
         gate: Any = _NoGate()
         room: Any = lambda: None  # noqa: E731
-        transfers = Transfers(bench.contributions, bench.readings, bench.blobs, bench.spool, gate, 1 << 20, room)
+        transfers = Transfers(
+            bench.contributions, bench.readings, bench.blobs, bench.spool, gate, 1 << 20, room, bench.differences
+        )
         context: Any = None
 
         def header(data: bytes) -> SubmitHeader:
@@ -129,7 +131,14 @@ def test_a_first_model_that_is_being_stored_as_its_stream_is_cut_is_not_sent_aga
         bench = await Bench.start(tmp_path, ManualClock())
         gate: Any = _Scientist()
         transfers = Transfers(
-            bench.contributions, bench.readings, bench.blobs, bench.spool, gate, 1 << 20, lambda: None
+            bench.contributions,
+            bench.readings,
+            bench.blobs,
+            bench.spool,
+            gate,
+            1 << 20,
+            lambda: None,
+            bench.differences,
         )
         data = encode_numpy({"w": np.arange(4, dtype=np.float32)})
         header = SubmitHeader(kind="model", size=len(data), digest=Blob(data).digest)

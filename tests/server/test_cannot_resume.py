@@ -187,4 +187,6 @@ def test_a_model_that_goes_while_the_server_runs_ends_the_run_that_needs_it_and_
 
 def _transfers(bench: Bench) -> Transfers:
     gate: Any = _Gate()
-    return Transfers(bench.contributions, bench.readings, bench.blobs, bench.spool, gate, 1 << 20, lambda: None)
+    return Transfers(
+        bench.contributions, bench.readings, bench.blobs, bench.spool, gate, 1 << 20, lambda: None, bench.differences
+    )

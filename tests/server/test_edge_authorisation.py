@@ -9,6 +9,7 @@ import pytest
 from aimass.privacy.pki import Role
 from aimass.proto.errors import AimassError
 from aimass.proto.grpc_env import grpc
+from aimass.proto.offers import DifferenceRequest
 from aimass.proto.transfer import FetchRequest, SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json
@@ -25,12 +26,13 @@ HEALTH = ("Check", "Watch")
 PROBES = {
     CONNECT: HELLO,
     "/aimass.v1.Blobs/Fetch": canonical_json(FetchRequest(digest="0" * 64)),
+    "/aimass.v1.Blobs/Difference": canonical_json(DifferenceRequest(run_id="0" * 32, held="0" * 64, wanted="1" * 64)),
     "/aimass.v1.Blobs/Submit": canonical_json(SubmitHeader(kind="model", size=1, digest="0" * 64)),
     **{f"/aimass.v1.Control/{name}": b"" for name in CONTROL},
     **{f"/grpc.health.v1.Health/{name}": b"" for name in HEALTH},
 }
 MAY = {
-    "north": {"Connect", "Fetch", "Submit", *HEALTH},
+    "north": {"Connect", "Fetch", "Difference", "Submit", *HEALTH},
     "olga": {"Fetch", "Submit", *CONTROL, *HEALTH},
     "anna": {
         "Fetch", "Submit", "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun",
@@ -76,7 +78,7 @@ def test_a_role_reaches_the_rpcs_of_its_row_and_no_other(tmp_path: Path, who: st
 def test_every_rpc_of_the_schema_stands_in_the_table() -> None:
     services = pb.DESCRIPTOR.services_by_name
     methods = {method.name for name in ("Federation", "Control") for method in services[name].methods}
-    assert set(TABLE) == methods | {"Fetch", "Submit", *HEALTH}
+    assert set(TABLE) == methods | {"Fetch", "Difference", "Submit", *HEALTH}
     assert {path.rpartition("/")[2] for path in PROBES} == set(TABLE)
 
 

@@ -21,6 +21,7 @@ from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.server.contributions import Contributions
+from aimass.server.differences import ModelDifferences
 from aimass.server.drivers.base import Driver
 from aimass.server.engine import Engine
 from aimass.server.flower.desk import FlowerDesk
@@ -73,6 +74,7 @@ class Bench:
     store: Store
     partners: tuple[str, ...]
     housekeeping: Housekeeping
+    differences: ModelDifferences
     keys: Mapping[str, Ed25519PrivateKey]
     roster: Roster
 
@@ -97,6 +99,8 @@ class Bench:
         roster = _roster(keys)
         housekeeping = Housekeeping(engine, store, blobs, keep)
         engine.after_commit = housekeeping.after_commit
+        differences = ModelDifferences(folder / "differences", blobs, durability)
+        housekeeping.differences = differences.keep
         readings = Readings(engine, store, blobs, outbox, lambda: housekeeping.deletions)
         secure = SecureDesk(engine, store, blobs, spool, lambda: roster, SIGNER)
         engine.secret = secure
@@ -108,7 +112,7 @@ class Bench:
             folder, engine, submission,
             PartnerDesk(engine, store, lambda: roster, outbox, secure),
             Contributions(engine, blobs, spool, Limits(), secure),
-            readings, outbox, clock, blobs, spool, store, partners, housekeeping, keys, roster,
+            readings, outbox, clock, blobs, spool, store, partners, housekeeping, differences, keys, roster,
         )  # fmt: skip
         await engine.start()
         return bench

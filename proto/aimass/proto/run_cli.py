@@ -206,7 +206,8 @@ def _show(args: argparse.Namespace) -> int:
         emit(args, view)
         return 0
     emit(args, view.summary)
-    emit(args, {"disk_bytes": view.disk_bytes})
+    moved = {"down_bytes": view.moved.down, "up_bytes": view.moved.up, "spared_bytes": view.moved.spared}
+    emit(args, {"disk_bytes": view.disk_bytes} | moved)
     emit(args, {"participants": list(view.participants)})
     emit(
         args,

@@ -30,14 +30,17 @@ from aimass.proto.room import Room
 from aimass.proto.rpc_errors import abort, error_of
 from aimass.proto.sealed import SealedHead
 from aimass.proto.storage import Spool, SpoolWriter
+from aimass.proto.traffic import Moved
 from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = [
     "CHUNK_BYTES",
     "IDLE_S",
+    "SERVICE",
     "FetchRequest",
     "Outgoing",
     "Receiver",
+    "Size",
     "Source",
     "SubmitHeader",
     "TransferLimits",
@@ -117,6 +120,11 @@ class TransferMeters:
 
     def __init__(self) -> None:
         self.bytes_moved = Count("aimass_transfer_bytes", "Bytes of models and contributions that moved.", "direction")
+        self.bytes_spared = Count(
+            "aimass_transfer_spared_bytes", "Bytes that did not move because a model went as its difference to another."
+        )
+        self.of_run: Callable[[str, Moved], None] = lambda _, __: None
+        """Hears what moved for which run; no meter names one."""
         self.open = Count("aimass_transfers_open", "Transfers that are under way.", "direction", kind="gauge")
         self.resumed = Count(
             "aimass_transfers_resumed", "Transfers that went on where an earlier one broke.", "direction"
@@ -126,6 +134,16 @@ class TransferMeters:
         self.accept_seconds = Spread(
             "aimass_accept_seconds", "From a whole upload to its acknowledgement: checked and recorded."
         )
+
+    def moved(self, run_id: str, moved: Moved) -> None:
+        """Count bytes; `run_id` is empty for what belongs to no run."""
+        for direction, by in (("down", moved.down), ("up", moved.up)):
+            if by:
+                self.bytes_moved.add(direction, by=by)
+        if moved.spared:
+            self.bytes_spared.add(by=moved.spared)
+        if run_id:
+            self.of_run(run_id, moved)
 
     @contextlib.contextmanager
     def under_way(self, direction: str, offset: int) -> Iterator[None]:
@@ -141,10 +159,14 @@ class TransferMeters:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One admitted download: who reads, and the blob's bytes, one map for all readers."""
+    """One admitted download: who reads, and the blob's bytes, one map for all readers.
+
+    Of a difference `stands_for` is the size of the model that it leads to; 0 for a blob that stands for itself.
+    """
 
     peer: str
     data: memoryview
+    stands_for: int = 0
 
 
 class Source(Protocol):
@@ -207,7 +229,11 @@ def transfer_handler(
             with traffic.stream(outgoing.peer, "down") as peer, meters.under_way("down", wanted.offset):
                 context.set_trailing_metadata(((_SIZE_KEY, str(len(view))),))
                 await context.send_initial_metadata(((_SIZE_KEY, str(len(view))),))
-                await _send(view[wanted.offset :], context, traffic, peer.down, limits.idle_s, meters)
+                await _send(
+                    view[wanted.offset :], context, traffic, peer.down, limits.idle_s,
+                    lambda size: meters.moved(wanted.run_id, Moved(down=size)),
+                )  # fmt: skip
+                meters.moved(wanted.run_id, Moved(spared=max(0, outgoing.stands_for - len(view))))
         except DeadlinePassed as error:
             stream_log.warning("a transfer was cut off: %s", error)
             meters.refused.add(error.code)
@@ -236,7 +262,10 @@ def transfer_handler(
             if header.run_id:
                 stream_log = about(log, header.run_id, header.step, incoming.peer)
             with traffic.stream(incoming.peer, "up") as peer:
-                async with contextlib.aclosing(_paced(requests, peer.up, limits.idle_s, meters)) as chunks:
+                paced = _paced(
+                    requests, peer.up, limits.idle_s, lambda size: meters.moved(header.run_id, Moved(up=size))
+                )
+                async with contextlib.aclosing(paced) as chunks:
                     await _receive(chunks, context.write, header, incoming, traffic.up, meters)
         except (AimassError, OSError) as error:
             await _refuse(context, error, stream_log, meters)
@@ -298,7 +327,7 @@ async def _send(
     traffic: _Traffic,
     pace: Pace,
     idle_s: float,
-    meters: TransferMeters,
+    count: Callable[[int], None],
 ) -> None:
     start = 0
     while start < len(view):
@@ -307,7 +336,7 @@ async def _send(
         await pace.spend(len(chunk))
         # It returns when there is room on the link: a reader that stops reading is not waited for.
         await _in_time(context.write(chunk), idle_s)
-        meters.bytes_moved.add("down", by=len(chunk))
+        count(len(chunk))
 
 
 async def _receive(
@@ -352,13 +381,13 @@ def _close_opened(opening: asyncio.Future[SpoolWriter]) -> None:
 
 
 async def _paced(
-    requests: AsyncIterator[bytes], pace: Pace, idle_s: float, meters: TransferMeters
+    requests: AsyncIterator[bytes], pace: Pace, idle_s: float, count: Callable[[int], None]
 ) -> AsyncGenerator[bytes, None]:
     """Chunks no faster than `pace`, each within `idle_s` of the one before was asked for; ends only by an error."""
     while True:
         chunk = await _next(requests, idle_s)
         await pace.spend(len(chunk))
-        meters.bytes_moved.add("up", by=len(chunk))
+        count(len(chunk))
         yield chunk
 
 

@@ -7,6 +7,7 @@ import enum
 from aimass.proto.plan import Plan
 from aimass.proto.statistics import Statistics
 from aimass.proto.step import StepKind
+from aimass.proto.traffic import Moved
 from aimass.proto.values import Value
 
 __all__ = [
@@ -161,7 +162,8 @@ class RunSummary(Value, frozen=True):
 
 
 class RunView(Value, frozen=True):
-    """A run in full, as its owner and operators see it. `disk_bytes` is what its kept models take."""
+    """A run in full, as its owner and operators see it. `disk_bytes` is what its kept models take, `moved` what of it
+    crossed the wire."""
 
     summary: RunSummary
     plan: Plan
@@ -171,6 +173,7 @@ class RunView(Value, frozen=True):
     disk_bytes: int
     transcript_entries: int
     transcript_head: str
+    moved: Moved = Moved()
 
 
 class RunList(Value, frozen=True):

@@ -15,6 +15,7 @@ _P, _O, _S, _A, _M = Role.PARTNER, Role.OPERATOR, Role.SCIENTIST, Role.ANALYST, 
 TABLE: Final[Mapping[str, frozenset[Role]]] = {
     "Connect": frozenset({_P}),
     "Fetch": frozenset({_P, _O, _S, _A}),
+    "Difference": frozenset({_P}),
     "Submit": frozenset({_P, _O, _S}),
     "SubmitRun": frozenset({_O, _S}),
     "ListRuns": frozenset({_O, _S, _A}),

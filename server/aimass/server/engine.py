@@ -31,6 +31,7 @@ from aimass.proto.errors import (
 )
 from aimass.proto.logs import about, subject
 from aimass.proto.storage import Blobs, Spool
+from aimass.proto.traffic import Moved
 from aimass.proto.views import RunState, SlotState
 from aimass.server import messages, run_machine, runs, steps
 from aimass.server.committer import Committer
@@ -105,6 +106,7 @@ class Engine:
         self._store, self._blobs, self._spool = store, blobs, spool
         self._signer, self._outbox = signer, outbox
         self.voice = Voice(outbox, signer)
+        self.meters.transfers.of_run = self._moved
         self._runs: dict[str, Live] = {}
         self._inherited: frozenset[str] = frozenset()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -124,6 +126,7 @@ class Engine:
             live = Live(row, await self.on_disk(self._store.chain, row.run_id))
             for partner, chain, signature in await self.on_disk(self._store.heads, row.run_id):
                 live.heads[partner] = chain, signature
+            live.moved = live.moved_stored = await self.on_disk(self._store.moved, row.run_id)
             self._runs[row.run_id] = live
             if not row.run.state.final:
                 going_on.append(live)
@@ -293,16 +296,22 @@ class Engine:
         return await self._committer.in_turn(self.live(run_id), Turn(event, extra or Commit()))
 
     async def _save(self, live: Live, done: Group) -> None:
-        """One transaction; what partners signed of the history lately goes with it."""
+        """One transaction; what partners signed of the history lately goes with it, and what moved since the last."""
         heads = tuple(HeadRow(partner, *live.heads[partner]) for partner in sorted(live.fresh_heads))
-        commit, run = dataclasses.replace(done.commit, heads=heads), done.row.run
+        moved = None if live.moved == live.moved_stored else live.moved
+        commit, run = dataclasses.replace(done.commit, heads=heads, moved=moved), done.row.run
 
         def save() -> None:
             finished = run.state is RunState.FINISHED and commit.ended_at is not None
             self._store.save(run, with_manifest(self._store, self._blobs, done.row, commit) if finished else commit)
 
         await self._patiently(run.run_id, self._disk, self.meters.store_seconds.timed(save))
+        live.moved_stored = moved or live.moved_stored
         live.fresh_heads -= {head.partner for head in heads if live.heads[head.partner][0] == head.chain}
+
+    def _moved(self, run_id: str, moved: Moved) -> None:
+        if (live := self._runs.get(run_id)) is not None:
+            live.moved += moved
 
     async def _saved(self, live: Live, done: Group) -> None:
         """It is the run's state from now on; partners are told, and what was sent and is wanted no more is deleted."""

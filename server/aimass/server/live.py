@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, Protocol
 
 from aimass.privacy.transcript import Chain
+from aimass.proto.traffic import Moved
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.server import steps
 from aimass.server.aggregation.secure_sums import SecureInputs
@@ -91,7 +92,7 @@ class Live:
     wait for room on the disk: meanwhile people and partners are served. Partners in `behind` have connected and are yet
     to be brought up to date: until then they are told no news, which would come before what it follows on. `deadlines`
     are waited for, by step. `heads` of partners in `fresh_heads` are stored with the next commit. `let_go` are blobs
-    that its driver named until the run ended.
+    that its driver named until the run ended. `moved` are bytes on the wire, `moved_stored` what the store has of them.
     """
 
     row: RunRow
@@ -106,6 +107,8 @@ class Live:
     heads: dict[str, tuple[Chain, bytes]] = dataclasses.field(default_factory=dict)
     fresh_heads: set[str] = dataclasses.field(default_factory=set)
     let_go: set[str] = dataclasses.field(default_factory=set)
+    moved: Moved = dataclasses.field(default_factory=Moved)
+    moved_stored: Moved = dataclasses.field(default_factory=Moved)
     changes: int = 0
     changed: dict[int, int] = dataclasses.field(default_factory=dict)
     """When each step changed last in this process, counted in `changes`; the latest stand last."""

@@ -19,12 +19,14 @@ from aimass.proto.contribution import Limits
 from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder, only_one
 from aimass.proto.errors import Unavailable
 from aimass.proto.grpc_env import grpc
+from aimass.proto.offers import difference_handler
 from aimass.proto.storage import FileBlobs, Spool
-from aimass.proto.transfer import TransferLimits, transfer_handler
+from aimass.proto.transfer import TransferLimits, TransferMeters, transfer_handler
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.wire import SERVER_OPTIONS, TlsIdentity, server_credentials, split_address
 from aimass.server.contributions import Contributions
 from aimass.server.control import ControlService
+from aimass.server.differences import ModelDifferences
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk, EnrolmentService
 from aimass.server.flower.desk import FlowerDesk
@@ -91,15 +93,19 @@ async def _serve(
     store = await asyncio.to_thread(Store.open, data / "runs.sqlite", durability)
     sessions = Sessions()
     engine = Engine(store, blobs, spool, keys.identity, sessions, clock)
-
-    def room() -> None:
-        room_for_work(shutil.disk_usage(data).free, settings.limits.min_free_bytes)
-
+    room = functools.partial(_room, data, settings)
     submission = Submission(engine, store, blobs, lambda: trust.roster, room)
     housekeeping = Housekeeping(engine, store, blobs, settings.keep.models)
+    differences = ModelDifferences(data / "differences", blobs, durability, room)
     readings = Readings(engine, store, blobs, sessions, lambda: housekeeping.deletions)
     engine.secret = secure = SecureDesk(engine, store, blobs, spool, lambda: trust.roster, keys.identity)
-    _hook(engine, submission, housekeeping, FlowerDesk(engine, blobs, sessions, folder, data, settings.limits))
+    _hook(
+        engine,
+        submission,
+        housekeeping,
+        FlowerDesk(engine, blobs, sessions, folder, data, settings.limits),
+        differences,
+    )
     partners = PartnerDesk(engine, store, lambda: trust.roster, sessions, secure)
     contributions = Contributions(engine, blobs, spool, _contribution_limits(settings), secure)
     gate = Gate(trust)
@@ -118,10 +124,10 @@ async def _serve(
         rpc.add_ControlServicer_to_server(
             ControlService(engine, submission, readings, housekeeping, trust, desk, gate, status), main
         )
-        transfers = Transfers(contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes, room)
-        main.add_generic_rpc_handlers(
-            (transfer_handler(transfers, transfers, _transfer_limits(settings), clock, engine.meters.transfers),)
+        transfers = Transfers(
+            contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes, room, differences
         )
+        main.add_generic_rpc_handlers(_bulk(transfers, settings, clock, engine.meters.transfers))
         health_rpc.add_HealthServicer_to_server(lookout.health, main)
         enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
         rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock, settings.enrolment), enrol)
@@ -147,10 +153,29 @@ async def _serve(
         store.close()
 
 
-def _hook(engine: Engine, submission: Submission, housekeeping: Housekeeping, apps: FlowerDesk) -> None:
+def _room(data: Path, settings: ServerSettings) -> None:
+    room_for_work(shutil.disk_usage(data).free, settings.limits.min_free_bytes)
+
+
+def _hook(
+    engine: Engine,
+    submission: Submission,
+    housekeeping: Housekeeping,
+    apps: FlowerDesk,
+    differences: ModelDifferences,
+) -> None:
     """Who is called by whom and made after it."""
+    housekeeping.differences = differences.keep
     engine.after_commit, engine.programs = housekeeping.after_commit, apps
     housekeeping.kept_back, submission.probe = apps.kept, apps.probe
+
+
+def _bulk(
+    transfers: Transfers, settings: ServerSettings, clock: Clock, meters: TransferMeters
+) -> tuple[grpc.GenericRpcHandler, ...]:
+    """What serves raw bytes, and says of which there is a difference."""
+    bulk = transfer_handler(transfers, transfers, _transfer_limits(settings), clock, meters)
+    return bulk, difference_handler(transfers)
 
 
 def _contribution_limits(settings: ServerSettings) -> Limits:

@@ -63,7 +63,7 @@ class Readings:
         stored = await self._engine.on_disk(self._store.steps, row.run_id, only)
         await self._engine.on_disk(self._look, row.run_id, _ALL if only is None else len(only), models)
         progress = run_machine.progress(row.run, self._engine.drivers)
-        return run_view(row, chain, stored, self._outbox.connected(), progress, models.total)
+        return run_view(row, chain, stored, self._outbox.connected(), progress, models.total, live.moved)
 
     def _look(self, run_id: str, newest: int, models: _OnDisk) -> None:
         models.look(self._store.models(run_id, limit=newest), self._blobs.has, self._deletions())
@@ -139,6 +139,11 @@ class Readings:
                 cure="Wait until it has finished; runs that finished under an earlier release have none.",
             )
         return written
+
+    async def is_model(self, run_id: str, digest: str) -> bool:
+        """Whether a run began with this model, or committed it."""
+        first = self._engine.live(run_id).row.run.plan.model
+        return digest == first or bool(await self._engine.on_disk(self._store.models, run_id, digest, 1))
 
     async def models(self, run_id: str = "", digest: str = "", limit: int = 100) -> tuple[ModelView, ...]:
         """Committed models, newest first, with the metrics of the evaluation that followed.

@@ -16,7 +16,7 @@ from aimass.server.runs import Run
 from aimass.server.shelf import Shelf
 from aimass.server.store import Store
 
-__all__ = ["Housekeeping", "in_use", "kept", "room_for_work", "unreferenced"]
+__all__ = ["Housekeeping", "handed_out", "in_use", "kept", "room_for_work", "unreferenced"]
 
 log = logging.getLogger("aimass.server")
 _ALL: Final = 1_000_000
@@ -46,10 +46,14 @@ def in_use(run: Run) -> frozenset[str]:
     that has ended, its first and last."""
     if run.state.final:
         return frozenset({run.plan.model, run.model})
+    return frozenset({run.plan.model, run.model, run.model_before}) | handed_out(run) | run.named
+
+
+def handed_out(run: Run) -> frozenset[str]:
+    """What partners of a run work on now, and may ask for: the inputs of steps that are open, or carried."""
     worked_on = [(state.origin(partner), partner) for state in run.open.values() for partner in state.slots]
     worked_on += [(late.step, partner) for partner, late in run.carried.items()]
-    inputs = {digest for step, partner in worked_on for digest in step.inputs_of(partner)}
-    return frozenset({run.plan.model, run.model, run.model_before, *inputs}) | run.named
+    return frozenset(digest for step, partner in worked_on for digest in step.inputs_of(partner))
 
 
 def unreferenced(blobs: Iterable[str], referenced: Iterable[frozenset[str]]) -> tuple[str, ...]:
@@ -82,11 +86,14 @@ class Housekeeping:
         self._beside: dict[str, set[str]] = {}
         self.kept_back: Callable[[str], bool] = lambda _: False
         """Whether a blob has just come that no run names yet; asked at the last moment before it is deleted."""
+        self.differences: Callable[[frozenset[str]], None] = lambda _: None
+        """Told after each commit which blobs partners may ask for now: no difference leads to another."""
         self.deletions = 0
         """Models deleted in this process: while it stays, what was on the disk still is."""
 
     async def after_commit(self, run_id: str) -> None:
         """Delete what the run's newest model has made superfluous; it costs what the commit changed."""
+        self.differences(frozenset().union(*(handed_out(live.row.run) for live in self._engine.lives())))
         await self._let_go(run_id)
         if self._last:
             await self._delete(run_id, self._last)

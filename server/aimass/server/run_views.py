@@ -8,6 +8,7 @@ from typing import Final
 from aimass.privacy.transcript import Chain
 from aimass.proto.contribution import STATE_LOST, Metric
 from aimass.proto.step import StepKind
+from aimass.proto.traffic import Moved
 from aimass.proto.views import MetricView, ModelView, ParticipantView, RunSummary, RunView, StepSummary, StepView
 from aimass.server.drivers.base import Progress
 from aimass.server.steps import StepState
@@ -105,6 +106,7 @@ def run_view(
     connected: frozenset[str],
     progress: Progress,
     disk_bytes: int,
+    moved: Moved,
 ) -> RunView:
     """A run in full."""
     participants = tuple(
@@ -126,6 +128,7 @@ def run_view(
         participants=participants,
         steps=tuple(stored),
         disk_bytes=disk_bytes,
+        moved=moved,
         transcript_entries=chain.entries,
         transcript_head=chain.head,
     )

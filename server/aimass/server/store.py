@@ -19,6 +19,7 @@ from aimass.privacy.transcript import EMPTY_HEAD, Chain
 from aimass.proto.durable import UNINTERRUPTED, Durability
 from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable
 from aimass.proto.sealed import SealedHead
+from aimass.proto.traffic import Moved
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import StepView
 from aimass.server import tables
@@ -99,7 +100,7 @@ class News:
 class Commit:
     """What belongs to one change beside the run itself; all of it is written or none.
 
-    `manifest` is that of a finished run's last model, as canonical JSON.
+    `manifest` is that of a finished run's last model, as canonical JSON. `moved` is all that moved for the run so far.
     """
 
     steps: tuple[StepView, ...] = ()
@@ -110,6 +111,7 @@ class Commit:
     ledgers: tuple[tuple[str, SealedHead], ...] = ()
     ended_at: float | None = None
     manifest: bytes | None = None
+    moved: Moved | None = None
 
 
 def known_schemas() -> tuple[str, ...]:
@@ -219,6 +221,8 @@ class Store:
                 connection.execute(tables.models.insert().values(dataclasses.asdict(model)))
             if change.manifest is not None:
                 connection.execute(tables.manifests.insert().values(run_id=run.run_id, data=change.manifest))
+            if change.moved is not None:
+                _replace_traffic(connection, run.run_id, change.moved)
             _replace_heads(connection, run.run_id, change.heads)
             for partner, ledger in change.ledgers:
                 _keep_ledger(connection, partner, ledger)
@@ -310,6 +314,12 @@ class Store:
             rows = connection.execute(tables.heads.select().where(tables.heads.c.run_id == run_id))
             return [(row.partner, Chain(row.entries, row.head), row.signature) for row in rows]
 
+    def moved(self, run_id: str) -> Moved:
+        """Bytes that had moved for a run when it was last stored."""
+        with self.engine.connect() as connection:
+            row = connection.execute(tables.traffic.select().where(tables.traffic.c.run_id == run_id)).first()
+            return Moved() if row is None else Moved(down=row.down, up=row.up, spared=row.spared)
+
     def ledgers(self, partner: str) -> list[bytes]:
         """The newest head that came of each of a partner's privacy ledgers, as it sealed them."""
         table = tables.ledger_heads
@@ -384,6 +394,12 @@ def _replace_heads(connection: sa.Connection, run_id: str, heads: Sequence[HeadR
         for head in heads
     ]
     connection.execute(table.insert(), rows)
+
+
+def _replace_traffic(connection: sa.Connection, run_id: str, moved: Moved) -> None:
+    table = tables.traffic
+    connection.execute(table.delete().where(table.c.run_id == run_id))
+    connection.execute(table.insert().values(run_id=run_id, down=moved.down, up=moved.up, spared=moved.spared))
 
 
 def _keep_ledger(connection: sa.Connection, partner: str, ledger: SealedHead) -> None:

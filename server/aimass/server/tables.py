@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 __all__ = [
     "attempts",
@@ -15,6 +15,7 @@ __all__ = [
     "receipts",
     "runs",
     "steps",
+    "traffic",
     "transcript",
 ]
 
@@ -93,6 +94,14 @@ manifests = Table(
     metadata,
     Column("run_id", String(32), primary_key=True),
     Column("data", LargeBinary, nullable=False),
+)
+traffic = Table(
+    "traffic",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("down", BigInteger, nullable=False),
+    Column("up", BigInteger, nullable=False),
+    Column("spared", BigInteger, nullable=False),
 )
 attempts = Table(
     "attempts",

@@ -10,10 +10,12 @@ from typing import Any
 from aimass.privacy.pki import Peer, Role
 from aimass.proto.errors import AimassError, LimitExceeded, NotFound, Refused, Unavailable, WrongState
 from aimass.proto.grpc_env import grpc
+from aimass.proto.offers import DifferenceRequest, Offer
 from aimass.proto.storage import Blobs, Spool, SpoolWriter, map_file
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import FetchRequest, Incoming, Outgoing, SubmitHeader
 from aimass.server.contributions import Contributions
+from aimass.server.differences import ModelDifferences, Pair
 from aimass.server.engine import MODEL_KEY
 from aimass.server.gate import Gate
 from aimass.server.readings import Readings
@@ -22,7 +24,7 @@ __all__ = ["Transfers", "Upload"]
 
 
 class Transfers:
-    """`Source` and `Receiver` of aimass.proto.transfer."""
+    """`Source` and `Receiver` of aimass.proto.transfer, and `Differences` of aimass.proto.offers."""
 
     def __init__(
         self,
@@ -33,8 +35,9 @@ class Transfers:
         gate: Gate,
         max_model_bytes: int,
         room: Callable[[], None],
+        differences: ModelDifferences,
     ) -> None:
-        self._room = room
+        self._room, self._differences = room, differences
         self._contributions, self._readings = contributions, readings
         self._blobs, self._spool, self._gate = blobs, spool, gate
         self._max_model_bytes = max_model_bytes
@@ -44,12 +47,16 @@ class Transfers:
     async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
         """Partners read the inputs of their open steps; people read models that they may see."""
         peer = self._gate.admit(context, "Fetch")
+        if peer.role is Role.PARTNER and (made := self._differences.find(request.digest)) is not None:
+            if not await self._may_compare(peer.name, request.run_id, made.pair):
+                raise _not_for_you(request.digest)
+            return Outgoing(peer.name, made.data, made.stands_for)
         if peer.role is Role.PARTNER:
             allowed = self._contributions.may_fetch(peer.name, request.run_id, request.digest)
         else:
             allowed = await self._may_read(peer, request.digest)
         if not allowed:
-            raise Refused("this blob is not for you, or not now", code="fetch.refused", value=request.digest[:16])
+            raise _not_for_you(request.digest)
         if not await asyncio.to_thread(self._blobs.has, request.digest):
             if peer.role is Role.PARTNER:
                 await self._contributions.input_gone(request.run_id, request.digest)
@@ -60,6 +67,21 @@ class Transfers:
                 cure="Runs keep their first, best and last models; the operator's [keep] says how many.",
             )
         return Outgoing(peer.name, await asyncio.to_thread(self._blobs.open, request.digest))
+
+    async def difference(self, context: grpc.aio.ServicerContext, request: DifferenceRequest) -> Offer | None:
+        """Partners may have an input of an open step as its difference to an earlier model of the same run."""
+        peer, pair = self._gate.admit(context, "Difference"), Pair(request.held, request.wanted)
+        if not self._contributions.may_fetch(peer.name, request.run_id, request.wanted):
+            raise _not_for_you(request.wanted)
+        if not await self._may_compare(peer.name, request.run_id, pair):
+            return None
+        made = await self._differences.made(pair)
+        return None if made is None else Offer(digest=made.digest, bytes=len(made.data))
+
+    async def _may_compare(self, partner: str, run_id: str, pair: Pair) -> bool:
+        """Who may read one end of a difference can compute the other: both must be models of a run for its partners."""
+        may_fetch = self._contributions.may_fetch(partner, run_id, pair.wanted)
+        return may_fetch and await self._readings.is_model(run_id, pair.held)
 
     async def _may_read(self, peer: Peer, digest: str) -> bool:
         models = await self._readings.models(digest=digest)
@@ -112,6 +134,10 @@ class Transfers:
             return
         self._uploads[key] = task
         task.add_done_callback(lambda done: self._uploads.pop(key) if self._uploads.get(key) is done else None)
+
+
+def _not_for_you(digest: str) -> Refused:
+    return Refused("this blob is not for you, or not now", code="fetch.refused", value=digest[:16])
 
 
 class Upload:
