@@ -30,6 +30,10 @@ class DaemonMeters:
             "Models that were fetched (down), contributions that were acknowledged (up).",
             "direction",
         )
+        self.bytes_spared = Count(
+            "aimass_daemon_spared_bytes",
+            "Bytes that did not come because a model came as its difference to the one before.",
+        )
         self.refusals = Count(
             "aimass_daemon_refusals", "Plans and releases that were refused here, by the rule's code.", "code"
         )

@@ -19,7 +19,9 @@ class ModelCache:
 
     def __init__(self, folder: Path, durability: Durability) -> None:
         self.spool = Spool(folder, durability, synced=False)
-        self._held: dict[str, frozenset[str]] = {}
+        self._held: dict[str, tuple[str, ...]] = {}
+        self._coming: dict[str, str] = {}
+        """Of each run the difference that is on its way, whole or not."""
         self._fetching: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     def sweep(self, held: Mapping[str, Collection[str]]) -> None:
@@ -27,7 +29,7 @@ class ModelCache:
 
         The rest is deleted; what is kept is not fetched again.
         """
-        self._held = {run_id: frozenset(digests) for run_id, digests in held.items()}
+        self._held = {run_id: tuple(digests) for run_id, digests in held.items()}
         wanted = frozenset().union(*self._held.values())
         self.spool.sweep(lambda digest: digest in wanted)
         for digest in wanted:
@@ -39,14 +41,35 @@ class ModelCache:
         async with self._fetching.setdefault(digest, asyncio.Lock()):
             return self.spool.path(digest) if self.spool.has(digest) else await fetch()
 
+    def begin(self, run_id: str, digests: Collection[str]) -> str | None:
+        """A run is to work on these: until `hold`, what it works on now stays too. The model that it works on now, for
+        a difference to begin with; None where there is none here."""
+        before = self._held.get(run_id, ())
+        self._held[run_id] = (*before, *(digest for digest in digests if digest not in before))
+        return before[0] if before and self.spool.has(before[0]) else None
+
     def hold(self, run_id: str, digests: Collection[str]) -> None:
         """A run works on these now; those before go unless a run works on them."""
-        before, self._held[run_id] = self._held.get(run_id, frozenset()), frozenset(digests)
+        before, self._held[run_id] = self._held.get(run_id, ()), tuple(digests)
+        self._forget(run_id)
         self._drop(before)
+
+    def coming(self, run_id: str, digest: str) -> None:
+        """A difference is on its way to a run's next model: what came of another is forgotten, and this with `hold`."""
+        if self._coming.get(run_id, digest) != digest:
+            self._forget(run_id)
+        self._coming[run_id] = digest
+
+    def _forget(self, run_id: str) -> None:
+        """Drop a run's difference, unless another run has the same."""
+        digest = self._coming.pop(run_id, None)
+        if digest is not None and digest not in self._coming.values():
+            self.spool.discard(digest)
 
     def release(self, run_id: str) -> None:
         """A run is over."""
-        self._drop(self._held.pop(run_id, frozenset()))
+        self._forget(run_id)
+        self._drop(self._held.pop(run_id, ()))
 
     def _drop(self, digests: Collection[str]) -> None:
         for digest in sorted(frozenset(digests).difference(*self._held.values())):

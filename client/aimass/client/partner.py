@@ -12,6 +12,7 @@ from aimass.client.budget import Budgets
 from aimass.client.journal import Journal
 from aimass.client.keeper import Keeper
 from aimass.client.ledger_heads import LedgerHeads
+from aimass.client.link_speed import LinkSpeed
 from aimass.client.model_cache import ModelCache
 from aimass.client.policy import AdmittedTask, Policy, read_policy
 from aimass.client.row_sketch import RowCheck
@@ -55,6 +56,7 @@ class Partner:
     durability: Durability
     up: Pace
     down: Pace
+    link_speed: LinkSpeed
 
     def check_room(self, more: int = 0) -> None:
         """Raise `OutOfSpace` where so little of the disk is free, with `more` bytes taken of it, that new work would
@@ -165,4 +167,5 @@ def open_partner(folder: Path, durability: Durability, clock: Clock) -> Partner:
         durability,
         Pace(settings.limits.up_bytes_per_s, clock),
         Pace(settings.limits.down_bytes_per_s, clock),
+        LinkSpeed(),
     )

@@ -16,6 +16,7 @@ from aimass.client.budget import Debit
 from aimass.client.child import ChildDied, Made, Worker
 from aimass.client.child_group import start_children
 from aimass.client.flower_source import AppSource, Seen, app_seed, app_source
+from aimass.client.inputs import Inputs
 from aimass.client.journal import JournalLine
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
@@ -30,7 +31,6 @@ from aimass.proto.bases import check_planned
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.contribution import decode_contribution
 from aimass.proto.errors import DeadlinePassed, Refused, WrongState
-from aimass.proto.grpc_env import grpc
 from aimass.proto.hashing import file_digest
 from aimass.proto.logs import about
 from aimass.proto.manifest import ShardManifest
@@ -40,7 +40,6 @@ from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import map_file
 from aimass.proto.task import TaskSource, locate
 from aimass.proto.tensors import Blob, Layout
-from aimass.proto.transfer import FetchRequest, fetch
 
 __all__ = ["Product", "StartWorker", "Workbench", "start_worker"]
 
@@ -100,6 +99,7 @@ class Workbench:
     ) -> None:
         self._run_id, self._partner, self._folder = run_id, partner, folder
         self._uplink, self._clock, self._start = uplink, clock, start
+        self._inputs = Inputs(run_id, partner, uplink, meters)
         self._meters = meters
         self._worker: Worker | None = None
         self._read: tuple[str, ShardManifest] | None = None
@@ -175,8 +175,7 @@ class Workbench:
         self._partner.check_room()
         watch = Stopwatch(self._meters.part_seconds)
         digests = step.inputs_of(self._partner.settings.name)
-        self._partner.cache.hold(self._run_id, digests)
-        inputs = [await self._fetched(digest) for digest in digests]
+        inputs = await self._inputs.brought(digests)
         watch.lap("fetched")
         rows = self._rows(plan)
         layout = Blob(map_file(inputs[0])).layout
@@ -230,18 +229,6 @@ class Workbench:
         models.measured(self._run_id, plan, step, metrics, self._clock.now())
         if step.purpose == PERSONAL:
             models.keep(self._run_id, made.state, layout)
-
-    async def _fetched(self, digest: str) -> Path:
-        """Where an input of a step stands here, fetched where it does not yet."""
-        cache, idle_s = self._partner.cache, self._partner.settings.link.idle_s
-        request, held = FetchRequest(digest=digest, run_id=self._run_id), cache.spool.has(digest)
-
-        async def get(channel: grpc.aio.Channel) -> Path:
-            return await fetch(channel, request, cache.spool, _MAX_BLOB, pace=self._partner.down, idle_s=idle_s)
-
-        path = await cache.fetched(digest, lambda: self._uplink.transfer(get))
-        self._meters.bytes_moved.add("down", by=0 if held else path.stat().st_size)
-        return path
 
     def _released(
         self, made: Made, plan: Plan, step: Step, layout: Layout, rows: _Rows, count: int, *, state_lost: bool

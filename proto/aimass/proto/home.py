@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -62,10 +62,12 @@ class ChildLimits(Value, frozen=True):
 
 class LinkSettings(Value, frozen=True):
     """When a link that carries nothing is given up: after `keepalive_s` the server is asked whether it is there, and a
-    transfer over which no byte moves for `idle_s` begins again where it stopped."""
+    transfer over which no byte moves for `idle_s` begins again where it stopped. With `differences` a model comes as
+    its difference to the one before: where that saves time ("auto"), "always", because bytes cost money, or "never"."""
 
     keepalive_s: Annotated[float, msgspec.Meta(ge=5.0)] = 30.0  # least and usual as in aimass.proto.wire
     idle_s: Annotated[float, msgspec.Meta(ge=1.0)] = 60.0
+    differences: Literal["auto", "always", "never"] = "auto"
 
 
 class HomeLimits(Value, frozen=True):

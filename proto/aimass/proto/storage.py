@@ -228,6 +228,10 @@ class Spool:
         """Whether the upload of `key` is finished."""
         return self.path(key).is_file()
 
+    def begun(self, key: str) -> int:
+        """Bytes that are here of the upload of `key` while it is not finished."""
+        return sum(part.stat().st_size for part in self._folder.glob(f"{self.path(key).name}.*.part"))
+
     def discard(self, key: str) -> None:
         """Forget the upload of `key`, finished or not."""
         path = self.path(key)
