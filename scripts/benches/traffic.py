@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from scripts.benches import traffic_compression
+from scripts.benches import traffic_compression, traffic_down
 from scripts.benches.row import Row
 
 __all__ = ["measure"]
 
-_TOPICS: Final = (traffic_compression.measure,)
+_TOPICS: Final = (traffic_compression.measure, traffic_down.measure)
 
 
 def measure(*, quick: bool) -> list[Row]:
