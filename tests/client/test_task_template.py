@@ -11,6 +11,7 @@ from aimass.client.task_template import write_task
 OTHER = """            Number(name="stay", minimum=-3, maximum=365, unit="days"),
             Category(name="unit", values=("surgery", "icu")),
             Category(name="sent by", values=("a", "b", "c", "d", "e")),
+            Text(name="note"),
         ),
         label=Category(name="readmitted", values=("never", "soon", "later"), required=True),
 """
@@ -31,6 +32,7 @@ def test_the_test_of_a_new_task_passes_and_still_does_with_other_columns_and_lab
     text = module.read_text()
     start, end = text.index('            Number(name="age"'), text.index("    )\n\n    def build")
     changed = text[:start] + OTHER + text[end:]
+    changed = changed.replace("Number, Schema", "Number, Schema, Text")
     module.write_text(changed.replace("Linear(16, 2)", "Linear(16, 3)"))
     done = _tested(folder)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -86,7 +86,7 @@ from @MODULE@ import task
 
 from aimass.client.shards import make_shard
 from aimass.client.trainer import evaluate, train
-from aimass.proto.manifest import Number, ShardManifest
+from aimass.proto.manifest import Column, Number, ShardManifest, Text
 from aimass.proto.plan import EvaluateSettings, TrainSettings
 from aimass.proto.rows import read_table, require
 from aimass.proto.task import first_model
@@ -99,14 +99,16 @@ def rows(count: int) -> str:
     lines = [",".join(column.name for column in (*task.schema.columns, label))]
     for row in range(count):
         part = row % len(label.values) / len(label.values)
-        cells = [
-            f"{column.minimum + (column.maximum - column.minimum) * (0.2 + 0.6 * part)}"
-            if isinstance(column, Number)
-            else column.values[int(part * len(column.values))]
-            for column in task.schema.columns
-        ]
-        lines.append(",".join([*cells, label.values[row % len(label.values)]]))
+        said = label.values[row % len(label.values)]
+        lines.append(",".join([*(cell(column, part, said) for column in task.schema.columns), said]))
     return "\\n".join(lines) + "\\n"
+
+
+def cell(column: Column, part: float, said: str) -> str:
+    """What follows the label in a column of any kind but images."""
+    if isinstance(column, Number):
+        return f"{column.minimum + (column.maximum - column.minimum) * (0.2 + 0.6 * part)}"
+    return said if isinstance(column, Text) else column.values[int(part * len(column.values))]
 
 
 def test_training_lowers_the_loss() -> None:
