@@ -18,6 +18,7 @@ import numpy as np
 
 from aimass.client.policy import Policy, mechanism
 from aimass.client.small_counts import withheld
+from aimass.client.tree_counts import coarsened
 from aimass.client.worker_protocol import survey_in
 from aimass.privacy.dp.clipping import l2_norm
 from aimass.privacy.dp.noise_plan import NoisePlan
@@ -25,6 +26,7 @@ from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
 from aimass.privacy.secagg.lanes import LanePlan, clamped, clipped, encode, to_bytes
 from aimass.privacy.secagg.rounds import lanes_of, rotation_of
+from aimass.proto.boosting import boosting_in, level_of, outputs_of
 from aimass.proto.contribution import STATE_LOST, Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.flower.records import check_reply
@@ -133,6 +135,8 @@ def release(
             # The policy's norm is for updates. Sums over rows are as large as there are rows.
             norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
             check_sent(Sent(contribution, codec_of(plan, step, model)), expected, Limits(norm=norm))
+    if (boosting := boosting_in(plan, step)) is not None:
+        contribution = coarsened(contribution, boosting, policy.release.smallest_count)
     if (survey := survey_in(plan, step)) is not None and not private:
         contribution = withheld(contribution, survey, policy.release.smallest_count, facts.rows)
     for process in applied.values():
@@ -332,6 +336,8 @@ def _expected(plan: Plan, step: Step, contribution: Contribution, model: Layout)
         return {}
     if (survey := survey_in(plan, step)) is not None:
         return {step.purpose: survey.shapes}
+    if (boosting := boosting_in(plan, step)) is not None:
+        return {step.purpose: boosting.shapes(outputs_of(model), level_of(boosting, step.inputs))}
     # Any other analysis sends its one group, by its own name; its tensors are those of approved code.
     found = contribution.groups.get(step.purpose)
     return {step.purpose: {n: ("F64", a.shape) for n, a in found.tensors.items()} if found is not None else {}}

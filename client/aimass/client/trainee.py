@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aimass.client import fednova, scaffold, trainer
+from aimass.client import fednova, scaffold, trainer, trees
 from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.compressing import RESIDUAL, compressed
@@ -21,6 +21,7 @@ from aimass.proto.compression import Codec
 from aimass.proto.contribution import Contribution
 from aimass.proto.elements import update_shapes
 from aimass.proto.errors import BadInput
+from aimass.proto.manifest import Schema
 from aimass.proto.personal import PERSONAL
 from aimass.proto.step import StepKind
 from aimass.proto.surveys import Survey
@@ -74,6 +75,10 @@ class Trainee:
                 return Done(trainer.evaluate(self._task, shard, model, order.evaluate, self._capacity), state)
             case _ if order.survey is not None:
                 return self._survey(order.survey, order, shard, inputs, state)
+            case _ if order.boosting is not None:
+                self._check_schema(order.boosting.schema)
+                seed, least = bytes.fromhex(order.seed), order.smallest_count
+                return Done(trees.summed(order.boosting, shard.train, inputs, seed, least), state)
             case _ if privacy is not None and privacy.analyses is not None:
                 return Done(analyse_privately(order.purpose, shard, model, privacy.analyses, NoiseStream()), state, 1)
             case _:
@@ -91,19 +96,22 @@ class Trainee:
                 return trainer.train(task, shard, inputs[0], state, seed, settings, capacity)
 
     def _survey(self, survey: Survey, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> Done:
-        """Over the columns of the task that is approved here, which the plan's must be."""
-        if survey.schema != self._task.schema:
-            raise BadInput(
-                "the plan asks about other columns than the task has",
-                code="trainer.schema",
-                value=survey.schema.digest,
-                limit=self._task.schema.digest,
-            )
+        self._check_schema(survey.schema)
         chosen = inputs[1] if len(inputs) > 1 else None
         if order.privacy is None or order.privacy.analyses is None:
             return Done(surveyed(survey, shard.train, chosen), state)
         made = surveyed_privately(survey, shard.train, order.privacy.analyses, NoiseStream(), chosen)
         return Done(made, state, 1)
+
+    def _check_schema(self, schema: Schema) -> None:
+        """The plan's columns must be those of the task that is approved here."""
+        if schema != self._task.schema:
+            raise BadInput(
+                "the plan asks about other columns than the task has",
+                code="trainer.schema",
+                value=schema.digest,
+                limit=self._task.schema.digest,
+            )
 
     def _privately(self) -> PrivateTrainer:
         from aimass.client.private_trainer import PrivateTrainer  # noqa: PLC0415  (Opacus: seconds, for who needs it)

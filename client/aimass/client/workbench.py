@@ -200,7 +200,8 @@ class Workbench:
         return Product(released, state, debit, made.private_steps)
 
     def _order(self, plan: Plan, step: Step, manifest: ShardManifest, digests: Sequence[str]) -> Order:
-        order = order_of(plan, step, manifest.participant, self._run_id)
+        least = self._partner.policy.release.smallest_count
+        order = order_of(plan, step, manifest.participant, self._run_id, least)
         if plan.task.kind == "task":
             return order
         state = file_digest(self._folder.local_state)

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from aimass.proto.boosting import Boosting, boosting_in
 from aimass.proto.compression import mask_key
 from aimass.proto.errors import BadInput
 from aimass.proto.home import ChildLimits
@@ -85,8 +86,9 @@ class Order(Value, frozen=True):
     """Work of one step; descriptors of the step's inputs and of the local state that was kept come with it.
 
     With `privacy` training is private for each row or person; the seed, which the server knows, serves for nothing.
-    `survey` says what an analysis of that kind asks. With `compress` the update is compressed, `mask` being the key of
-    the round's mask; what is fed back is kept as the run's of `run_id`.
+    `survey` says what an analysis of that kind asks, and `boosting` what a step of trees does, where no node counts of
+    fewer than `smallest_count` rows. With `compress` the update is compressed, `mask` being the key of the round's
+    mask; what is fed back is kept as the run's of `run_id`.
     """
 
     kind: StepKind
@@ -96,14 +98,19 @@ class Order(Value, frozen=True):
     evaluate: EvaluateSettings
     privacy: PrivacySettings | None = None
     survey: Survey | None = None
+    boosting: Boosting | None = None
+    smallest_count: int = 1
     method: Method = "plain"
     run_id: str = ""
     compress: Compress | None = None
     mask: str = ""
 
 
-def order_of(plan: Plan, step: Step, participant: str, run_id: str = "") -> Order:
-    """A participant's work in a step of a run. Raises `BadInput` for a survey that the plan does not describe."""
+def order_of(plan: Plan, step: Step, participant: str, run_id: str = "", smallest_count: int = 1) -> Order:
+    """A participant's work in a step of a run, by the policy's `smallest_count`.
+
+    Raises `BadInput` for a survey, or trees, that the plan does not describe.
+    """
     seed = stream_seed(plan.seed, participant, f"{step.kind}:{step.purpose}", step.round)
     return Order(
         kind=step.kind,
@@ -113,6 +120,8 @@ def order_of(plan: Plan, step: Step, participant: str, run_id: str = "") -> Orde
         evaluate=plan.evaluate,
         privacy=plan.privacy,
         survey=survey_in(plan, step),
+        boosting=boosting_in(plan, step),
+        smallest_count=smallest_count,
         method=plan.method,
         run_id=run_id,
         compress=plan.compress,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from aimass.proto.plan import Plan, PlanDraft
-from aimass.proto.surveys import has_surveys
+from aimass.proto.surveys import asks_columns
 from aimass.proto.task import checkpointed_layers, first_model, load, locate
 
 __all__ = ["completed"]
@@ -18,11 +18,11 @@ def completed(draft: PlanDraft, model: bytes | None = None) -> tuple[Plan, bytes
     where the draft asks for these.
     """
     source = locate(draft.task)
-    if model is not None and not has_surveys(draft) and not draft.train.checkpointing:
+    if model is not None and not asks_columns(draft) and not draft.train.checkpointing:
         return draft.complete(source.digest, hashlib.sha256(model).hexdigest(), base=source.base), model
     task = load(source)
     if draft.train.checkpointing:
         checkpointed_layers(task)
     blob = first_model(task, draft.seed) if model is None else model
-    schema = task.schema if has_surveys(draft) else None
+    schema = task.schema if asks_columns(draft) else None
     return draft.complete(source.digest, hashlib.sha256(blob).hexdigest(), schema, source.base), blob

@@ -24,6 +24,8 @@ from aimass.proto.methods import Method, check_method, method_of
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.personal import BEFORE, PERSONAL, check_personal
 from aimass.proto.plan_settings import (
+    TREE_DEPTH,
+    TREES,
     AdaptiveClip,
     AnalysisNoise,
     Cohort,
@@ -301,7 +303,10 @@ def planned_steps(plan: Plan | PlanDraft, kind: StepKind, purpose: str) -> float
 
 
 def analyses_of(stage: Stage) -> float:
-    """How often a stage asks for the analysis of its name: once where it says nothing, twice where it refines."""
+    """How often a stage asks for the analysis of its name: once where it says nothing, twice where it refines; of trees
+    once for their bins, and once for each level of a round."""
+    if stage.driver == TREES:
+        return 1 + _rounds(stage, without=0) * _whole(stage, "depth", without=TREE_DEPTH)
     return _rounds(stage, without=1) * (2 if stage.options.get("refine") is True else 1)
 
 
@@ -312,8 +317,12 @@ def _evaluations(rounds: float, every: int) -> float:
 
 
 def _rounds(stage: Stage, without: int) -> float:
-    rounds = stage.options.get("rounds", without)
-    return rounds if isinstance(rounds, int) and not isinstance(rounds, bool) and rounds >= 0 else math.inf
+    return _whole(stage, "rounds", without)
+
+
+def _whole(stage: Stage, option: str, without: int) -> float:
+    found = stage.options.get(option, without)
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else math.inf
 
 
 def read_plan_draft(text: str, what: str = "the plan") -> PlanDraft:

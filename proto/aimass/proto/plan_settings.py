@@ -7,7 +7,7 @@ that means what a plan without it meant.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -16,6 +16,8 @@ from aimass.proto.robust import RULES, RuleName, least
 from aimass.proto.values import Scalar, Value
 
 __all__ = [
+    "TREES",
+    "TREE_DEPTH",
     "AdaptiveClip",
     "AnalysisNoise",
     "Cohort",
@@ -28,6 +30,11 @@ __all__ = [
     "Stage",
     "TrainSettings",
 ]
+
+TREES: Final = "trees"
+"""The driver of gradient boosted trees."""
+TREE_DEPTH: Final = 6
+"""Levels of splits where a stage of trees does not say how many."""
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]

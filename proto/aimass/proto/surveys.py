@@ -18,6 +18,7 @@ import numpy.typing as npt
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Number, Schema
 from aimass.proto.plan import Plan, PlanDraft, Stage
+from aimass.proto.plan_settings import TREES
 from aimass.proto.values import Value, convert
 
 __all__ = [
@@ -26,9 +27,9 @@ __all__ = [
     "SURVEYS",
     "Survey",
     "SurveyOptions",
+    "asks_columns",
     "bins_of",
     "edges",
-    "has_surveys",
     "options_of",
     "survey_of",
 ]
@@ -86,9 +87,9 @@ def options_of(stage: Stage) -> SurveyOptions:
     return convert(SurveyOptions, stage.options, f"the options of `{stage.driver}`")
 
 
-def has_surveys(plan: Plan | PlanDraft) -> bool:
+def asks_columns(plan: Plan | PlanDraft) -> bool:
     """Whether a stage asks about columns, so that the plan needs the task's schema."""
-    return any(stage.driver in SURVEYS for stage in plan.stages)
+    return any(stage.driver in (*SURVEYS, TREES) for stage in plan.stages)
 
 
 class Survey(Value, frozen=True):

@@ -22,7 +22,7 @@ from aimass.proto.transfer import SubmitHeader
 from aimass.proto.views import ParticipantState, SlotState
 from aimass.server import runs, steps
 from aimass.server.commits import ledger_commit
-from aimass.server.drivers.base import ExpectedGroups, Listener
+from aimass.server.drivers.base import Checking, ExpectedGroups, Listener
 from aimass.server.engine import Engine, spool_key
 from aimass.server.resumption import needed_models
 from aimass.server.secure_desk import SecureDesk
@@ -197,6 +197,9 @@ class Contributions:
         driver = self._engine.drivers[run.plan.stages[run.stage].driver]
         if step.reduce is Reduce.COLLECT and isinstance(driver, Listener):
             driver.check_reply(contribution)
+        if isinstance(driver, Checking):
+            for group in contribution.groups.values():
+                driver.check_sums(run.plan, step, group.tensors)
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
         """Whether who takes part may read a blob: the inputs of the steps that it works on, or could look at.

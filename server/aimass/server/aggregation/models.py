@@ -50,6 +50,14 @@ class ModelStore:
         layout = Layout.of(TensorSpec(name, dtype, shape) for name, (dtype, shape) in tensors.items())
         return self._blobs.put(self._made(layout, change))
 
+    def blob(self, digest: str) -> Blob:
+        """A blob as it is."""
+        return Blob(self._blobs.open(digest))
+
+    def put(self, blob: bytes) -> str:
+        """Store a small blob as it is, and return its digest."""
+        return self._blobs.put([blob])
+
     def _made(self, layout: Layout, change: Callable[[str, slice], Array]) -> Iterator[bytes | memoryview]:
         yield layout.header
         for spec in layout.tensors:

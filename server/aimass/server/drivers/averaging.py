@@ -24,6 +24,7 @@ from aimass.server.drivers import robust
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult, Sums
 from aimass.server.drivers.moments import moments_after, stepped
 from aimass.server.drivers.optimisers import rule_of
+from aimass.server.drivers.stopping import judged
 
 __all__ = ["Averaging", "AveragingState", "clip_after", "driver"]
 
@@ -110,7 +111,7 @@ class Averaging:
     def receive(self, state: AveragingState, result: StepResult, models: Models, context: Context) -> AveragingState:
         """After training the averaged model; after evaluation, whether to stop early."""
         if result.step.kind is StepKind.EVALUATE:
-            return _judge(msgspec.structs.replace(state, phase="train"), result, context.plan)
+            return judged(msgspec.structs.replace(state, phase="train"), result, context.plan)
         rounds, done = rule_of(context.stage).rounds, state.round + 1
         every = context.plan.evaluate.every
         evaluate = bool(every) and (done % every == 0 or done == rounds)
@@ -147,21 +148,6 @@ def clip_after(plan: Plan, clip: float, within: float | None) -> float:
     if rule is None or within is None:
         return clip
     return next_clip(rule, clip or rule.first, within)
-
-
-def _judge(state: AveragingState, result: StepResult, plan: Plan) -> AveragingState:
-    rule = plan.early_stop
-    metric = result.metrics.get(rule.metric) if rule else None
-    if rule is None or metric is None:
-        return state
-    value = metric.total / metric.weight
-    gain = value if rule.mode == "max" else -value
-    best = None if state.best is None else (state.best if rule.mode == "max" else -state.best)
-    if best is None or gain > best + rule.min_delta:
-        return msgspec.structs.replace(state, best=value, best_round=state.round, stale=0)
-    stale = state.stale + 1
-    stopped = f"{rule.metric} has not improved for {stale} evaluations" if stale >= rule.patience else ""
-    return msgspec.structs.replace(state, stale=stale, stopped=stopped)
 
 
 driver = Averaging()

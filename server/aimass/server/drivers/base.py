@@ -17,10 +17,11 @@ from aimass.proto.errors import NotFound
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.statistics import Statistics
 from aimass.proto.step import Step, StepKind
-from aimass.proto.tensors import Array, Layout
+from aimass.proto.tensors import Array, Blob, Layout
 from aimass.proto.values import Value
 
 __all__ = [
+    "Checking",
     "Context",
     "Done",
     "Driver",
@@ -140,6 +141,14 @@ class Models(Protocol):
         """
         ...
 
+    def blob(self, digest: str) -> Blob:
+        """A blob as it is."""
+        ...
+
+    def put(self, blob: bytes) -> str:
+        """Store a small blob, as it is; its digest. It stays while the state names it."""
+        ...
+
     def edit(self, digest: str, names: Collection[str], change: Callable[[str, slice, Array], Array]) -> str:
         """Store the model with the tensors `names` changed; its digest.
 
@@ -234,6 +243,15 @@ class Listener(Driver, Protocol):
 
     def measured(self, contribution: Contribution) -> Mapping[str, Metric]:
         """What a reply says in numbers, for people who watch the run."""
+        ...
+
+
+@runtime_checkable
+class Checking(Protocol):
+    """A driver that knows more of its steps' contributions than their shapes."""
+
+    def check_sums(self, plan: Plan, step: Step, tensors: Mapping[str, Array]) -> None:
+        """Raise `BadInput` where the tensors of a contribution's group, or of the sum, contradict one another."""
         ...
 
 

@@ -151,9 +151,9 @@ class Bench:
         kept, step, folder = self._opened(asked.partner), asked.step, self._folder
         inputs = [Blob(self._blobs_of(step).open(digest)) for digest in step.inputs_of(asked.partner)]
         held = folder.state(asked.state).read_bytes() if asked.state else b""
-        done = self._trainee.do(
-            order_of(self._plan, step, kept.manifest.participant, self._run_id), kept.shard, inputs, held
-        )
+        least = self._policy.release.smallest_count
+        order = order_of(self._plan, step, kept.manifest.participant, self._run_id, least)
+        done = self._trainee.do(order, kept.shard, inputs, held)
         released = release(
             memoryview(done.contribution.encode()),
             self._plan,

@@ -1,0 +1,154 @@
+"""What a partner sums for gradient boosted trees: counts that bins are made of, and the histograms of a level's nodes.
+
+Pure, over arrays. Nothing is kept from one step to the next: where each row is follows from the model, the edges of its
+bins and the levels of the round so far, all of which come with the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.proto.boosting import SUMS, Boosting, level_of, on_grid
+from aimass.proto.contribution import Contribution, Group
+from aimass.proto.errors import BadInput
+from aimass.proto.plan_settings import TREES
+from aimass.proto.rows import Batch
+from aimass.proto.tensors import Blob
+from aimass.proto.tree_scores import features, margins
+from aimass.proto.trees import Ensemble, Objective, decode, feature_sizes
+
+__all__ = ["derivatives", "summed"]
+
+Floats = npt.NDArray[np.float64]
+Cells = npt.NDArray[np.int64]
+Edges = npt.NDArray[np.float32]
+_LEAST: Final = 1e-16
+"""Hessians of a logistic loss are no smaller, as XGBoost has it; on the grid that is 0."""
+
+
+def summed(boosting: Boosting, rows: Batch, inputs: Sequence[Blob], seed: bytes, least: int = 1) -> Contribution:
+    """The sums of a step on these inputs: see `boosting.level_of`; `seed` is the round's.
+
+    Where a split leaves fewer than `least` of the rows here on a side, none of the node's count any further in this
+    round: what is on the one side would follow from the node and the other.
+
+    Raises `BadInput` where they are no model of trees, or not the bins and levels of such a round.
+    """
+    if level_of(boosting, inputs) is None:
+        return _counted(boosting, rows)
+    model, edges, *levels = inputs
+    return _histograms(boosting, rows, _ensemble(boosting, model), _edges(boosting, edges), levels, seed, least)
+
+
+def _counted(boosting: Boosting, rows: Batch) -> Contribution:
+    """Rows by part of each number's range, and by label."""
+    parts = boosting.options.grid
+    bins = boosting.binned(rows.numbers, boosting.grid())
+    grid = [np.bincount(column[column < parts], minlength=parts) for column in bins.T]
+    labels = np.bincount(rows.labels, minlength=len(boosting.schema.label.values))
+    return _contribution({"grid": np.array(grid).reshape(-1, parts), "labels": labels})
+
+
+def _histograms(
+    boosting: Boosting, rows: Batch, ensemble: Ensemble, edges: Edges, levels: Sequence[Blob], seed: bytes, least: int
+) -> Contribution:
+    """Gradients, Hessians and rows by node and cell of the level after `levels`."""
+    cells = boosting.cells(rows, edges)
+    gradients, hessians = derivatives(ensemble.objective, margins(ensemble, features(rows)), rows.labels)
+    nodes = np.where(_taken(boosting, len(rows.labels), seed)[:, None], 0, -1).repeat(gradients.shape[1], axis=1)
+    for number, level in enumerate(levels):
+        nodes = _without_small(_descended(boosting, nodes, cells, level, number), 2 << number, least)
+    sums = [
+        _summed(boosting, nodes, cells, len(levels), values)
+        for values in (on_grid(gradients), on_grid(hessians), np.ones_like(gradients))
+    ]
+    return _contribution(dict(zip(SUMS, sums, strict=True)))
+
+
+def derivatives(objective: Objective, margin: Floats, labels: Cells) -> tuple[Floats, Floats]:
+    """First and second derivative of each row's loss by its margins, float64 [rows, outputs].
+
+    Logistic and softmax cross-entropy, and half the squared error to the label's number; the softmax's Hessian is twice
+    its diagonal (Friedman 2001, algorithm 6; XGBoost).
+    """
+    match objective:
+        case Objective.SQUARED_ERROR:
+            return margin - labels[:, None], np.ones_like(margin)
+        case Objective.LOGISTIC:
+            chance = 1.0 / (1.0 + np.exp(np.clip(-margin, -700.0, 700.0)))
+            return chance - labels[:, None], np.maximum(chance * (1.0 - chance), _LEAST)
+        case Objective.SOFTMAX:
+            raised = np.exp(margin - margin.max(axis=1, keepdims=True))
+            chance = raised / raised.sum(axis=1, keepdims=True)
+            hot = labels[:, None] == np.arange(margin.shape[1])
+            return chance - hot, np.maximum(2.0 * chance * (1.0 - chance), _LEAST)
+
+
+def _taken(boosting: Boosting, rows: int, seed: bytes) -> npt.NDArray[np.bool_]:
+    """Which rows take part in a round."""
+    if boosting.options.subsample == 1:
+        return np.ones(rows, bool)
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(seed[8:], "big")))
+    return generator.random(rows) < boosting.options.subsample
+
+
+def _descended(boosting: Boosting, nodes: Cells, cells: Cells, level: Blob, number: int) -> Cells:
+    """int64 [rows, outputs]: the node of each row one level further down; -1 where its node was not split."""
+    columns, left = level.numpy("columns"), level.numpy("left")
+    count = nodes.shape[1] << number
+    if columns.shape != (count,) or left.shape != (count, max(boosting.widths)) or columns.max() >= cells.shape[1]:
+        raise BadInput(
+            "a level is none of this round's trees", code="trainer.trees", value=str(left.shape), limit=count
+        )
+    at = nodes + (np.arange(nodes.shape[1]) << number)
+    column = np.where(nodes < 0, -1, columns[at])
+    found = np.take_along_axis(cells, np.maximum(column, 0), axis=1)
+    down = 2 * nodes + np.where(left[at, found] != 0, 0, 1)
+    return np.where(column < 0, -1, down)
+
+
+def _without_small(nodes: Cells, count: int, least: int) -> Cells:
+    """The same with -1 for rows of nodes that have, or whose sibling has, fewer than `least` rows, but some."""
+    found = nodes.copy()
+    for tree in found.T:
+        rows = np.bincount(tree[tree >= 0], minlength=count)
+        small = ((rows > 0) & (rows < least)).reshape(-1, 2).any(axis=1).repeat(2)
+        tree[(tree >= 0) & small[tree]] = -1
+    return found
+
+
+def _summed(boosting: Boosting, nodes: Cells, cells: Cells, level: int, values: Floats) -> Floats:
+    """float64 [trees x nodes, cells]: `values` [rows, outputs] by node and cell."""
+    outputs, width = values.shape[1], boosting.offsets[-1]
+    total = np.zeros((outputs << level) * width)
+    for tree in range(outputs):
+        open_ = nodes[:, tree] >= 0
+        at = ((tree << level) + nodes[open_, tree]) * width
+        for column, offset in enumerate(boosting.offsets[:-1]):
+            total += np.bincount(at + offset + cells[open_, column], values[open_, tree], minlength=len(total))
+    return total.reshape(-1, width)
+
+
+def _ensemble(boosting: Boosting, blob: Blob) -> Ensemble:
+    ensemble, sizes = decode(blob), feature_sizes(boosting.schema)
+    labels = len(boosting.schema.label.values)
+    if ensemble.sizes.tolist() != sizes.tolist() or len(ensemble.base) not in (1, labels):
+        raise BadInput("the trees are of other columns or labels", code="trainer.trees", limit=f"{sizes} {labels}")
+    return ensemble
+
+
+def _edges(boosting: Boosting, blob: Blob) -> Edges:
+    edges = blob.numpy("edges")
+    wanted = len(boosting.schema.numbers), boosting.options.bins + 1
+    on = edges.shape == wanted and edges.dtype == np.float32 and (np.diff(edges) >= 0).all()
+    if not on or not all(np.isin(at, grid).all() for at, grid in zip(edges, boosting.grid(), strict=True)):
+        raise BadInput("the bins are not on the plan's grid", code="trainer.bins", value=str(edges.shape), limit=wanted)
+    return edges
+
+
+def _contribution(tensors: dict[str, npt.NDArray[np.generic]]) -> Contribution:
+    return Contribution({TREES: Group(1.0, {name: one.astype(np.float64) for name, one in tensors.items()})}, {}, {})

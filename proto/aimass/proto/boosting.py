@@ -1,0 +1,212 @@
+"""Gradient boosted trees as partner and server agree on them from the plan: bins, histograms, levels.
+
+Chen & Guestrin 2016 ("XGBoost: a scalable tree boosting system"), with histograms (section 3.3, and its `hist` method):
+a round grows one tree for each output of the model, level by level. In each level partners sum, for every open node and
+cell of every column, the gradients, the Hessians and the rows; splits are chosen on the sums alone.
+
+All sums are of multiples of `UNIT`, so float64 and the lanes of secret sums add them exactly: trees do not depend on
+how the rows are dealt to partners, and are the same in the plain and in secret.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from aimass.proto.errors import BadInput
+from aimass.proto.manifest import Schema
+from aimass.proto.plan import Plan, Stage
+from aimass.proto.plan_settings import TREE_DEPTH, TREES
+from aimass.proto.rows import Batch
+from aimass.proto.step import Step, StepKind
+from aimass.proto.tensors import Layout
+from aimass.proto.values import Value, convert
+
+__all__ = [
+    "MOST_BOUND",
+    "MOST_SUMS",
+    "SUMS",
+    "UNIT",
+    "Boosting",
+    "BoostingOptions",
+    "boosting_in",
+    "boosting_of",
+    "check_histograms",
+    "level_of",
+    "on_grid",
+    "options_of",
+    "outputs_of",
+]
+
+UNIT: Final = 2.0**-20
+"""Gradients and Hessians are rounded to multiples of it, row by row: to 2^33 rows float64 adds them exactly."""
+MOST_BOUND: Final = 1e9
+"""The largest `secure.real_bound` under which lanes hold multiples of `UNIT` exactly: 52 bits with a sign."""
+MOST_SUMS: Final = 1 << 24
+"""Numbers in one step's histograms."""
+SUMS: Final = ("gradients", "hessians", "rows")
+"""The tensors of a level's histograms, [trees x nodes, cells] each."""
+
+Floats = npt.NDArray[np.float64]
+Cells = npt.NDArray[np.int64]
+
+
+class BoostingOptions(Value, frozen=True):
+    """A stage's options, named as XGBoost names them; the learning rate is `train.learning_rate`.
+
+    `rounds` of trees of `depth` levels of splits over `bins` of each number, whose edges lie on a `grid` of equal parts
+    of the schema's range. `lambda` is the L2 penalty of leaves, `gamma` the least gain of a split, `min_child_weight`
+    the least Hessian of a side. In each round a row takes part with probability `subsample`.
+    """
+
+    rounds: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+    depth: Annotated[int, msgspec.Meta(ge=1, le=12)] = TREE_DEPTH
+    bins: Annotated[int, msgspec.Meta(ge=2, le=1_000)] = 256
+    grid: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 4_096
+    penalty: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = msgspec.field(default=1.0, name="lambda")
+    gamma: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
+    min_child_weight: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 1.0
+    subsample: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+
+
+def options_of(stage: Stage) -> BoostingOptions:
+    """The options of a stage of trees; raises `BadInput` for one that there is not, or out of range."""
+    return convert(BoostingOptions, stage.options, f"the options of `{stage.driver}`")
+
+
+class Boosting(Value, frozen=True):
+    """What a plan asks of every training row. Columns are the schema's numbers, then its categories."""
+
+    schema: Schema
+    options: BoostingOptions
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Cells of each column: the bins of a number or the values of a category, and the cell of what is missing."""
+        schema = self.schema
+        return (*(self.options.bins + 1 for _ in schema.numbers), *(len(one.values) + 1 for one in schema.categories))
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The first cell of each column, and the end of the last."""
+        return tuple(np.cumsum((0, *self.widths)).tolist())
+
+    @property
+    def columns(self) -> tuple[slice, ...]:
+        """Where the cells of each column stand among those of all."""
+        return tuple(slice(*pair) for pair in itertools.pairwise(self.offsets))
+
+    def grid(self) -> npt.NDArray[np.float32]:
+        """float32 [numbers, grid + 1]: where bins may begin and end. Edges are public, so that no threshold of a model
+        is anybody's value."""
+        parts = self.options.grid
+        at = [np.linspace(one.minimum, one.maximum, parts + 1) for one in self.schema.numbers]
+        edges = np.array(at, np.float32).reshape(-1, parts + 1)
+        if edges.size:
+            edges[:, -1] = np.nextafter(edges[:, -1], np.float32(np.inf))  # the largest value lies below the last edge
+        return edges
+
+    def binned(self, numbers: npt.NDArray[np.float32], edges: npt.NDArray[np.float32]) -> Cells:
+        """int64 [rows, numbers]: the bin of each value between its column's edges, and one more for what is missing."""
+        missing = edges.shape[1] - 1
+        found = [np.searchsorted(at[1:-1], column, side="right") for at, column in zip(edges, numbers.T, strict=True)]
+        bins = np.stack(found, axis=1) if found else np.empty((len(numbers), 0), np.int64)
+        return np.where(np.isnan(numbers), missing, bins).astype(np.int64)
+
+    def cells(self, rows: Batch, edges: npt.NDArray[np.float32]) -> Cells:
+        """int64 [rows, columns]: the cell of each value among those of its column."""
+        last = np.array([len(one.values) for one in self.schema.categories], np.int64)
+        named = np.where(rows.categories < 0, last, rows.categories)
+        return np.concatenate([self.binned(rows.numbers, edges), named], axis=1)
+
+    def shapes(self, outputs: int, level: int | None) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Element type and shape by tensor: of a level's histograms, or, with None, of the counts for bins."""
+        if level is None:
+            counts = len(self.schema.numbers), self.options.grid
+            return {"grid": ("F64", counts), "labels": ("F64", (len(self.schema.label.values),))}
+        return dict.fromkeys(SUMS, ("F64", (outputs << level, self.offsets[-1])))
+
+    def check(self, outputs: int) -> None:
+        """Raise `BadInput` for images, for nothing to split on, and for more sums than a step should have."""
+        if self.schema.images or not self.widths:
+            raise BadInput(
+                "trees split on numbers and categories, and the schema has other columns, or none",
+                code="plan.trees",
+                value=self.schema.name,
+                cure="Take a task whose schema has numbers and categories.",
+            )
+        shapes = (*self.shapes(outputs, self.options.depth - 1).values(), *self.shapes(outputs, None).values())
+        if (most := max(math.prod(shape) for _, shape in shapes)) > MOST_SUMS:
+            raise BadInput(
+                "the histograms of the last level have more numbers than a step should have",
+                code="plan.trees",
+                value=most,
+                limit=MOST_SUMS,
+                cure="Set `depth`, `bins` or `grid` lower.",
+            )
+
+
+def boosting_of(plan: Plan) -> Boosting:
+    """What the plan's stage of trees asks; raises `BadInput` where it has none, or no schema."""
+    stage = next((stage for stage in plan.stages if stage.driver == TREES), None)
+    if stage is None or plan.schema is None:
+        raise BadInput(
+            "the plan does not say what trees ask of which columns",
+            code="plan.schema",
+            value=TREES,
+            cure="Submit the plan as a draft: `aimass run submit` and the SDK fill in the task's schema.",
+        )
+    return Boosting(schema=plan.schema, options=options_of(stage))
+
+
+def boosting_in(plan: Plan, step: Step) -> Boosting | None:
+    """What is asked where a step grows trees, or counts for their bins. Raises as `boosting_of`."""
+    return boosting_of(plan) if step.kind is StepKind.ANALYSE and step.purpose == TREES else None
+
+
+def level_of(boosting: Boosting, inputs: Sequence[Any]) -> int | None:
+    """The level that a step is of, by its inputs: the model alone where bins are counted (None); then the model, the
+    bins' edges, and the levels before it. Raises `BadInput` for one deeper than the plan's."""
+    level = len(inputs) - 2
+    if level >= boosting.options.depth:
+        raise BadInput("a level below the plan's last", code="plan.depth", value=level, limit=boosting.options.depth)
+    return level if len(inputs) > 1 else None
+
+
+def outputs_of(model: Layout) -> int:
+    """How many trees a round grows; raises `BadInput` where the model is none of trees."""
+    form = model.shapes().get("ensemble.base")
+    if form is None or len(form[1]) != 1:
+        raise BadInput(
+            "the driver `trees` grows models of trees, and the task's is another",
+            code="plan.trees",
+            cure="Take a task of trees, such as `heart-trees`, or another driver.",
+        )
+    return form[1][0]
+
+
+def on_grid(values: Floats) -> Floats:
+    """The nearest multiples of `UNIT`."""
+    return np.rint(values / UNIT) * UNIT
+
+
+def check_histograms(boosting: Boosting, tensors: Mapping[str, Floats]) -> None:
+    """Raise `BadInput` where a node's cells do not come to the same sums in every column: each row is in one of each.
+
+    Exact, as the sums are: of one partner, or of all.
+    """
+    starts = np.array(boosting.offsets[:-1])
+    for name in SUMS:
+        sums = np.add.reduceat(tensors[name], starts, axis=1)
+        if (odd := (sums != sums[:, :1]).any(axis=1)).any() or (name != "gradients" and (tensors[name] < 0).any()):
+            raise BadInput(
+                "a contribution was refused: its histograms do not sum to the counts of their nodes",
+                code="contribution.histogram",
+                value=f"{name}, node {int(odd.argmax())}",
+            )
