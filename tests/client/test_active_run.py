@@ -31,6 +31,7 @@ from aimass.proto.errors import BadInput, Refused, WrongState
 from aimass.proto.plan import (
     FLOWER,
     Cohort,
+    Needs,
     Plan,
     SecureSettings,
     Stage,
@@ -322,6 +323,45 @@ def test_a_plan_that_cannot_be_read_is_declined_and_does_not_stop_the_next_start
         again = _run(partner, uplink)
         assert again.session is not None
         assert again.session.phase is Phase.DECLINED
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("needs", "code"),
+    [
+        (Needs(memory_bytes=1 << 46), "needs.memory"),
+        (Needs(disk_bytes=1 << 46), "needs.disk"),
+        (Needs(gpu_bytes=1 << 46), "needs.gpu"),
+    ],
+)
+def test_a_plan_that_needs_more_than_this_machine_has_is_declined_with_what_and_how_much(
+    partner: Partner, monkeypatch: pytest.MonkeyPatch, needs: Needs, code: str
+) -> None:
+    monkeypatch.setattr(_Worker, "opened", msgspec.structs.replace(_Worker.opened, gpu_bytes=8 << 30))
+
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = _run(partner, uplink)
+        await run.invited(_invite(partner, encode_plan(msgspec.structs.replace(PLAN, needs=needs))))
+        fault = uplink.sent[-1].declined.fault
+        assert (fault.code, "70368.7 GB" in fault.limit) == (code, True)
+        assert run.session is not None
+        assert run.session.phase is Phase.DECLINED
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_was_joined_is_not_left_because_less_is_free_than_at_first(partner: Partner) -> None:
+    async def scenario() -> None:
+        uplink = _Uplink()
+        run = _run(partner, uplink)
+        invite = _invite(partner, encode_plan(msgspec.structs.replace(PLAN, needs=Needs(disk_bytes=1))))
+        await run.invited(invite)
+        limits = msgspec.structs.replace(partner.settings.limits, min_free_bytes=1 << 60)
+        partner.settings = msgspec.structs.replace(partner.settings, limits=limits)
+        await run.invited(invite)
+        assert [message.HasField("joined") for message in uplink.sent] == [True, True]
 
     asyncio.run(scenario())
 

@@ -15,6 +15,7 @@ from aimass.client.inbox import Handler, Inbox, patiently
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.policy import Admit, Confinement, Pending, Refuse, decide
+from aimass.client.resources import check_gpu, check_needs, resources_here
 from aimass.client.run_folder import RunFolder
 from aimass.client.secure import Due, SecureSums
 from aimass.client.session import Phase, Session, Work
@@ -151,7 +152,8 @@ class ActiveRun:
         plan = self._plan = decode_plan(invite.plan)
         self._partner.check_member()
         roster = self._partner.keeper.roster
-        if invite.roster_digest != roster.digest and (self.session is None or self.session.phase is not Phase.JOINED):
+        joined = self.session is not None and self.session.phase is Phase.JOINED
+        if invite.roster_digest != roster.digest and not joined:
             return Phase.PENDING, WrongState(
                 "the run pins another roster than the one approved here",
                 code="policy.approval_pending",
@@ -163,11 +165,15 @@ class ActiveRun:
         first = self._judged(plan, participants, _ALL_LEVELS)
         if first is not None:
             return first
+        if plan.needs is not None and not joined:
+            check_needs(plan.needs, resources_here(self._partner.folder, self._partner.settings))
         worker = await self._bench.worker(plan)
         second = self._judged(plan, participants, frozenset(worker.opened.confinement))
         if second is not None:
             await self._bench.close()
             return second
+        if plan.needs is not None and not joined:
+            check_gpu(plan.needs, worker.opened.gpu_bytes)
         await self._bench.check_budget(plan, self.session.worked if self.session is not None else {})
         return Phase.JOINED, None
 

@@ -19,7 +19,10 @@ __all__ = ["ONE_CPU", "Capacity", "capacity_of"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Capacity:
-    """0 `batch_rows` or `most_steps` is no limit; the latter and `mixed_precision` are used where the plan says so."""
+    """0 `batch_rows` or `most_steps` is no limit; the latter and `mixed_precision` are used where the plan says so.
+
+    `gpu_bytes` is the memory of the device, 0 of a CPU.
+    """
 
     device: str = "cpu"
     described: str = "CPU"
@@ -27,6 +30,7 @@ class Capacity:
     mixed_precision: bool = False
     ranks: Ranks = ALONE
     most_steps: int = 0
+    gpu_bytes: int = 0
 
     def at_once(self, rows: int) -> int:
         """How many of so many rows go through the model together."""
@@ -43,10 +47,11 @@ ONE_CPU: Final = Capacity()
 def capacity_of(limits: ChildLimits, ranks: Ranks = ALONE) -> Capacity:
     """Of this process, as the partner's own settings want it: each rank on its own CUDA device while there are some,
     else on the CPU."""
-    device, kind = "cpu", "CPU"
+    device, kind, gpu_bytes = "cpu", "CPU", 0
     if torch.cuda.is_available():
         index = ranks.rank % torch.cuda.device_count()
         device, kind = f"cuda:{index}", f"CUDA: {torch.cuda.get_device_name(index)}"
+        gpu_bytes = torch.cuda.get_device_properties(index).total_memory
     told = [kind if ranks.count == 1 else f"{ranks.count} x {kind}"]
     if limits.mixed_precision:
         told.append("bfloat16 where the plan allows it")
@@ -54,4 +59,6 @@ def capacity_of(limits: ChildLimits, ranks: Ranks = ALONE) -> Capacity:
         told.append(f"{limits.batch_rows} rows at once")
     if limits.most_steps:
         told.append(f"{limits.most_steps} steps at most where the plan allows it")
-    return Capacity(device, ", ".join(told), limits.batch_rows, limits.mixed_precision, ranks, limits.most_steps)
+    return Capacity(
+        device, ", ".join(told), limits.batch_rows, limits.mixed_precision, ranks, limits.most_steps, gpu_bytes
+    )

@@ -213,7 +213,7 @@ def _optimise(
         )
         for parameter, anchor in zip(trained, anchors, strict=bool(anchors)):
             pull = settings.proximal_mu * (parameter.detach() - anchor)
-            parameter.grad = pull if parameter.grad is None else parameter.grad + pull
+            parameter.grad = pull if parameter.grad is None else parameter.grad.add_(pull)
         if settings.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(trained, settings.gradient_clip)
         optimizer.step()

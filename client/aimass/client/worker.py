@@ -131,6 +131,7 @@ def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened
         training_rows=len(shard.train.labels),
         held_out_rows=len(shard.held_out.labels),
         persons=shard.person_count,
+        gpu_bytes=capacity.gpu_bytes,
     )
     from aimass.client.trainee import Trainee  # noqa: PLC0415  (torch loads after the child is locked in)
 

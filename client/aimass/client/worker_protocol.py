@@ -70,7 +70,8 @@ class Open(Value, frozen=True):
 
 
 class Opened(Value, frozen=True):
-    """The child is warm. Counts stay at the partner; `persons` are those of the training rows, 0 where not known.
+    """The child is warm. Counts stay at the partner; `persons` are those of the training rows, 0 where not known;
+    `gpu_bytes` the memory of the GPU that it computes on, 0 without one.
 
     An app counts its own rows, if it has any: all are 0.
     """
@@ -80,6 +81,7 @@ class Opened(Value, frozen=True):
     training_rows: int
     held_out_rows: int
     persons: int = 0
+    gpu_bytes: int = 0
 
 
 class Order(Value, frozen=True):

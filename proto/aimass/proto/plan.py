@@ -33,6 +33,7 @@ from aimass.proto.plan_settings import (
     EarlyStop,
     EvaluateSettings,
     MetricNoise,
+    Needs,
     PrivacySettings,
     SecureSettings,
     Stage,
@@ -52,6 +53,7 @@ __all__ = [
     "EarlyStop",
     "EvaluateSettings",
     "MetricNoise",
+    "Needs",
     "Plan",
     "PlanDraft",
     "PrivacySettings",
@@ -106,6 +108,7 @@ class Plan(Value, frozen=True):
     schema: Schema | None = None
     compress: Compress | None = None
     base: Base | None = None
+    needs: Needs | None = None
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -141,6 +144,7 @@ class PlanDraft(Value, frozen=True):
     secure: SecureSettings | None = None
     privacy: PrivacySettings | None = None
     compress: Compress | None = None
+    needs: Needs | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -163,6 +167,7 @@ class PlanDraft(Value, frozen=True):
             secure=self.secure,
             privacy=self.privacy,
             compress=self.compress,
+            needs=self.needs,
             schema=schema,
             base=base,
         )

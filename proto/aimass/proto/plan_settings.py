@@ -25,6 +25,7 @@ __all__ = [
     "EarlyStop",
     "EvaluateSettings",
     "MetricNoise",
+    "Needs",
     "PrivacySettings",
     "SecureSettings",
     "Stage",
@@ -155,6 +156,18 @@ class Cohort(Value, frozen=True):
             raise ValueError("`partners` names somebody twice")
         if self.partners and self.quorum > len(self.partners):
             raise ValueError(f"`quorum` {self.quorum} is more than the {len(self.partners)} partners named")
+
+
+Bytes = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
+
+
+class Needs(Value, frozen=True):
+    """What a partner must have to take part: memory for training, the same on its GPU where it computes on one, room on
+    its disk. In a draft 0 leaves it to the estimate (see `aimass.proto.needs`)."""
+
+    memory_bytes: Bytes = 0
+    gpu_bytes: Bytes = 0
+    disk_bytes: Bytes = 0
 
 
 Share = Annotated[float, msgspec.Meta(ge=0, lt=0.5)]
