@@ -10,28 +10,34 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
+import torch
 
 from aimass.client.active_run import ActiveRun
 from aimass.client.base_fetch import provide
 from aimass.client.child import ChildFailed, start_child
 from aimass.client.partner import Partner
 from aimass.client.policy import rules
+from aimass.client.private_trainer import PrivateTrainer
 from aimass.client.run_folder import RunFolder
 from aimass.client.session import Phase
+from aimass.proto.adapters import adapt
 from aimass.proto.bases import BaseFolder
 from aimass.proto.clock import SystemClock
 from aimass.proto.contribution import decode_contribution
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import Conflict, NotFound, Unavailable
 from aimass.proto.grpc_env import grpc
-from aimass.proto.plan import Plan, TaskRef, encode_plan
+from aimass.proto.hashing import file_digest
+from aimass.proto.plan import Plan, PrivacySettings, TaskRef, TrainSettings, encode_plan
 from aimass.proto.step import StepKind
 from aimass.proto.task import TaskSource, first_model, load, locate
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import FetchRequest, Outgoing
 from tests.client.test_active_run import PLAN, POLICY, RUN, _invite, _worker
 from tests.client.test_child import manifest, order
+from tests.client.test_trainer import heart
 from tests.proto.test_transfer import Side, over_the_wire
+from tests.support import based
 from tests.support.bases import base_file, install_based
 from tests.support.clock import ManualClock
 from tests.support.installed import see_too
@@ -190,6 +196,31 @@ def test_a_partner_checks_the_plans_base_before_it_accepts(
     assert run.session is not None
     assert run.session.phase is (Phase.DECLINED if code else Phase.JOINED)
     assert run.session.reason.partition(":")[0] == code
+
+
+class Adapted(based.Based):
+    """The base stays as it is, and has an adapter."""
+
+    def build(self) -> torch.nn.Module:
+        network = super().build()
+        adapt(network, ["hidden"], rank=2)
+        return network
+
+
+def test_training_with_privacy_for_each_row_changes_adapters_and_what_is_trained_beside_them_alone(
+    tmp_path: Path,
+) -> None:
+    bases = BaseFolder(tmp_path)
+    base = bases.add("layer", base_file(tmp_path / "file"))
+    task = Adapted().on(bases)
+    start = Blob(first_model(task, 1))
+    train = TrainSettings(batch_size=16, learning_rate=0.5, steps=3, weight="one")
+    privacy = PrivacySettings(noise_multiplier=1.0, clip=0.2, sampling_rate=0.3, delta=1e-5, divisor=18.0)
+    made = PrivateTrainer(task).train(heart("cleveland"), start, b"", train, privacy)
+    tensors = made.contribution.groups["update"].tensors
+    assert set(tensors) == {"hidden.lora_A.weight", "hidden.lora_B.weight", "output.weight", "output.bias"}
+    assert all(value.any() for value in tensors.values())
+    assert file_digest(bases.path(base)) == base.digest
 
 
 def test_a_policy_check_tells_the_base(partner: Partner, source: TaskSource) -> None:

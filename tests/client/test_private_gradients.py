@@ -14,9 +14,11 @@ from aimass.client.private_gradients import ClippedSums, row_losses, trained
 from aimass.client.tasks.heart import task as heart
 from aimass.client.tasks.mnist import Mnist
 from aimass.client.tasks.mnist import task as mnist
+from aimass.proto.adapters import adapted
 from aimass.proto.errors import Refused
 from aimass.proto.networks import FedAvgCnn
 from aimass.proto.private_layers import private_layers
+from tests.support.adapters import small
 
 ROWS = 9
 
@@ -105,6 +107,14 @@ def frozen() -> nn.Module:
     return model
 
 
+def adapters() -> nn.Module:
+    """On a frozen body, and not as they begin: at zero one matrix hides the other."""
+    model = small()
+    for _, layer in adapted(model):
+        nn.init.normal_(layer.lora_B.weight)
+    return model
+
+
 def tokens() -> torch.Tensor:
     return torch.randint(0, 11, (ROWS, 6))
 
@@ -116,6 +126,8 @@ def images() -> torch.Tensor:
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], torch.Tensor]]] = {
     "linear": (lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(inplace=True), nn.Linear(8, 4)), lambda: torch.randn(ROWS, 5)),
     "frozen weight": (frozen, lambda: torch.randn(ROWS, 5)),
+    "adapters": (adapters, lambda: torch.randn(ROWS, 6)),
+    "adapters of positions": (adapters, lambda: torch.randn(ROWS, 5, 6)),
     "four dimensions": (lambda: nn.Sequential(nn.Linear(10, 4), nn.Flatten()), images),
     "convolutions": (
         lambda: nn.Sequential(

@@ -5,12 +5,16 @@ Like `networks` it needs torch, and only tasks load it.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 
 from aimass.proto.errors import BadInput
 from aimass.proto.tensors import Blob, torch_dtype_name
 
-__all__ = ["freeze"]
+__all__ = ["freeze", "frozen"]
+
+_MARK: Final = "frozen_tensors"
 
 
 def freeze(module: torch.nn.Module, base: Blob) -> None:
@@ -38,3 +42,13 @@ def freeze(module: torch.nn.Module, base: Blob) -> None:
         owner = module.get_submodule(path)
         delattr(owner, leaf)
         owner.register_buffer(leaf, base.torch(name), persistent=False)
+        setattr(owner, _MARK, (*getattr(owner, _MARK, ()), leaf))
+
+
+def frozen(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that `freeze` put into a model, by their names in it."""
+    return {
+        f"{path}.{leaf}" if path else leaf: owner.get_buffer(leaf)
+        for path, owner in model.named_modules()
+        for leaf in getattr(owner, _MARK, ())
+    }

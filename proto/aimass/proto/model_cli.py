@@ -22,6 +22,7 @@ _EXAMPLE = """examples:
   aimass model list --as scientist
   aimass model export last model.safetensors --as scientist
   aimass model export last model.json --format xgboost --as scientist
+  aimass model merge model.safetensors whole.safetensors --task reviews
   aimass model manifest last --as scientist
   aimass model manifest 3f2a --out model.json --as scientist
 """
@@ -52,6 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_home(export)
     common(export, _export)
+    merge = commands.add_parser("merge", help="a model and the base that it is on as one, its adapters added in")
+    merge.add_argument("model", type=Path, help="the model's file, as `export` wrote it")
+    merge.add_argument("path", type=Path, help="file to write; with --peft a new folder")
+    merge.add_argument("--task", required=True, help="the task that it is of; its base is looked for in your own")
+    merge.add_argument(
+        "--part", default="", metavar="MODULE", help="this part of it alone, by the names inside: encoder"
+    )
+    merge.add_argument("--peft", action="store_true", help="write the adapters alone, as peft loads them")
+    common(merge, _merge)
     manifest = commands.add_parser("manifest", help="where a run's last model comes from, and how its data looked")
     manifest.add_argument("of", help="a run (its id, the first digits of it, or `last`), or the model's SHA-256")
     manifest.add_argument("--out", type=Path, help="write it to this file, in the bytes whose SHA-256 names it")
@@ -114,6 +124,27 @@ def _export_trees(federation: Federation, digest: str, args: argparse.Namespace,
     with tempfile.TemporaryDirectory() as folder:
         fetched = federation.export(digest, Path(folder) / "model.safetensors", bar)
         write_output(args.path, tree_in_form(args.format, Blob(fetched.read_bytes()), schema))
+
+
+def _merge(args: argparse.Namespace) -> int:
+    """It runs the task's code here, which builds the model."""
+    from aimass.proto.merging import merged_file, peft_files
+    from aimass.proto.storage import map_file
+    from aimass.proto.task import load, locate
+    from aimass.proto.tensors import Blob
+
+    task, parameters = load(locate(args.task)), Blob(map_file(args.model))
+    if args.peft:
+        files = peft_files(task, parameters)
+        args.path.mkdir()
+        for name, data in files.items():
+            write_output(args.path / name, data)
+        emit(args, {"written": str(args.path), "files": sorted(files)})
+    else:
+        data = merged_file(task, parameters, args.part)
+        write_output(args.path, data)
+        emit(args, {"written": str(args.path), "digest": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
+    return 0
 
 
 def _manifest(args: argparse.Namespace) -> int:

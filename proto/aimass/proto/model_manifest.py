@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from aimass.proto.bases import Base
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.plan import TaskRef
 from aimass.proto.statistics import Histogram
@@ -38,7 +39,8 @@ class ModelManifest(Value, frozen=True):
     `plan` is the digest of the run's plan, `first_model` that of the model that it began with. The model was made by
     the run's step `step`, in the round `round`; None where no step changed it. `transcript_head` is the head of the
     run's history after that step, `metrics` are the means that the evaluation after it came to. `schema` is the digest
-    of the task's schema, where the plan has it.
+    of the task's schema, where the plan has it. `base` is the frozen model that the parameters are trained beside: who
+    uses them needs it too.
     """
 
     run_id: str
@@ -56,6 +58,7 @@ class ModelManifest(Value, frozen=True):
     finished_at: float
     metrics: dict[str, float]
     reference: Reference
+    base: Base | None = None
     format: Literal[1] = 1
 
 

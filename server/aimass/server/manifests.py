@@ -46,6 +46,7 @@ def manifest_of(
         schema=plan.schema.digest if plan.schema is not None else "",
         plan=row.plan_digest,
         first_model=plan.model,
+        base=plan.base,
         parameters=row.run.model,
         bytes=size,
         step=made.step if made is not None else None,
