@@ -53,11 +53,3 @@ def test_with_its_quorum_it_counts_like_any_other() -> None:
     for name in NAMES:
         state, done = steps.apply(state, steps.Stored(partner=name, digest="1" * 64))
     assert done == (steps.Close(counted=NAMES),)
-
-
-def test_a_sum_of_training_is_always_required() -> None:
-    with pytest.raises(ValueError, match="always `required`"):
-        Step(
-            index=0, kind=StepKind.TRAIN, round=0, participants=NAMES, inputs=("0" * 64,), quorum=1, deadline_s=1.0,
-            required=False,
-        )  # fmt: skip

@@ -65,10 +65,11 @@ class Tables:
         self.outcomes.append(run)
         if run == self.row.run and not actions:
             return
-        views = {view.index: view for view in turn.extra.steps}
+        extra = turn.recorded(self.chain)
+        views = {view.index: view for view in extra.steps}
         for index, state in run.open.items():
             views.setdefault(int(index), open_step_view(state))
-        entries, ended_at = list(turn.extra.entries), None
+        entries, ended_at = list(extra.entries), None
         for action in actions:
             if isinstance(action, runs.End):
                 ended_at = NOW
@@ -78,7 +79,7 @@ class Tables:
                 )
                 for index, state in self.row.run.open.items():
                     views.setdefault(int(index), open_step_view(state, ended=action.reason))
-        commit = dataclasses.replace(turn.extra, steps=tuple(views.values()), entries=tuple(entries))
+        commit = dataclasses.replace(extra, steps=tuple(views.values()), entries=tuple(entries))
         row = dataclasses.replace(self.row, run=run, ended_at=ended_at or self.row.ended_at)
         self.take(row, entries[-1].chain if entries else self.chain, commit, actions)
 
@@ -160,3 +161,16 @@ def test_a_sum_that_failed_after_the_end_of_its_run_is_void_and_no_error() -> No
     stop = Turn(runs.Change(change="stop", reason="a person"))
     group = together(new_row(), Chain(), [stop, fail], advance, NOW)
     assert [outcome.reason for outcome in group.outcomes if isinstance(outcome, runs.Run)] == ["a person"] * 2
+
+
+def test_what_is_recorded_with_an_event_extends_the_history_as_it_is_when_its_turn_comes() -> None:
+    tables = Tables(new_row())
+    tables.grouped([Turn(joined(name)) for name in NAMES])
+    made = tables.chain  # as it was when these were made, both of them
+
+    def entered(chain: Chain) -> Commit:
+        return Commit(entries=(next_entry("ab" * 16, chain, b"{}"),))
+
+    group = tables.grouped([Turn(stored(name, 0), entered) for name in NAMES[:2]])
+    assert [entry.chain.entries for entry in group.commit.entries] == [made.entries + 1, made.entries + 2]
+    assert group.chain == made.extended(group.commit.entries[0].data).extended(group.commit.entries[1].data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from aimass.proto.errors import Refused
+from aimass.proto.methods import OVERLAPPING
 from aimass.proto.plan import Plan
 from aimass.proto.robust import RULES
 from aimass.proto.step import Reduce, Step, StepKind
@@ -20,6 +21,7 @@ def check_taken_together(plan: Plan, step: Step, smallest_cohort: int) -> None:
 
     The quorum of an app's step that collects is the app's own affair: it may ask one node alone, and who lets its code
     run here lets its replies stand alone. A robust rule is a reason to see updates one by one, and none to ask fewer.
+    Where training overlaps a plain step is of one partner, and no model is made of fewer than the plan's quorum.
     """
     app, apart = plan.task.kind == "app", step.reduce is Reduce.COLLECT
     if plan.secure is not None:
@@ -28,8 +30,9 @@ def check_taken_together(plan: Plan, step: Step, smallest_cohort: int) -> None:
         raise Refused(
             "a step that keeps replies apart, of a plan that sums them", code="session.not_summed", value=step.index
         )
-    if step.quorum < smallest_cohort and not (app and apart):
-        raise Refused("a step with too small a quorum", code="policy.quorum", value=step.quorum, limit=smallest_cohort)
+    quorum = plan.cohort.quorum if _is_buffered(plan, step) else step.quorum
+    if quorum < smallest_cohort and not (app and apart):
+        raise Refused("a step with too small a quorum", code="policy.quorum", value=quorum, limit=smallest_cohort)
 
 
 def _check_masked(step: Step) -> None:
@@ -40,6 +43,12 @@ def _check_masked(step: Step) -> None:
     """
     if step.reduce is not Reduce.SUM or step.addressed:
         raise Refused("a secure run has sums on the same inputs for all", code="session.not_summed", value=step.index)
+
+
+def _is_buffered(plan: Plan, step: Step) -> bool:
+    """Whether the step's sum waits in a buffer until a quorum has brought theirs."""
+    overlaps = any(stage.driver == OVERLAPPING for stage in plan.stages)
+    return overlaps and plan.secure is None and step.kind is StepKind.TRAIN
 
 
 def _has_rule(plan: Plan, step: Step) -> bool:

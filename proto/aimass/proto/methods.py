@@ -18,6 +18,7 @@ from aimass.proto.tensors import Layout
 
 __all__ = [
     "CONTROL",
+    "OVERLAPPING",
     "STEPS",
     "UPDATE",
     "Method",
@@ -36,7 +37,15 @@ CONTROL: Final = "control"
 STEPS: Final = "steps"
 """The groups of a training contribution. Numbers of `STEPS` are counts, which a secure sum must not clip."""
 
-_TRAINING: Final[Mapping[str, Method]] = {"averaging": "plain", "scaffold": "scaffold", "fednova": "fednova"}
+OVERLAPPING: Final = "fedbuff"
+"""The driver whose steps overlap. Where sums are plain each is of one partner, and a model of the quorum's at least."""
+
+_TRAINING: Final[Mapping[str, Method]] = {
+    "averaging": "plain",
+    OVERLAPPING: "plain",
+    "fednova": "fednova",
+    "scaffold": "scaffold",
+}
 
 
 def method_of(drivers: Iterable[str]) -> Method:

@@ -77,8 +77,6 @@ class Step(Value, frozen=True):
             raise ValueError("`carried` names a step that is not an earlier one")
         if not set(self.addressed) <= set(self.participants):
             raise ValueError("`addressed` names somebody who does not take part")
-        if not self.required and self.reduce is Reduce.SUM and self.kind in (StepKind.TRAIN, StepKind.EVALUATE):
-            raise ValueError("a sum of training or evaluation is always `required`")
         if self.kind in (StepKind.ANALYSE, StepKind.QUERY) and not self.purpose:
             raise ValueError("analyses and queries have a `purpose`")
         if self.kind is StepKind.TRAIN and self.purpose:

@@ -24,7 +24,18 @@ from aimass.proto.errors import AimassError
 from aimass.proto.plan import Plan, decode_plan
 from aimass.proto.values import Value
 from aimass.proto.views import RunState
-from aimass.server.audit_steps import Body, Created, Ended, Steps, choices, read_bodies, step_faults, steps_in, voids_in
+from aimass.server.audit_steps import (
+    Body,
+    Created,
+    Ended,
+    Steps,
+    choices,
+    most_stale,
+    read_bodies,
+    step_faults,
+    steps_in,
+    voids_in,
+)
 from aimass.server.store import Entry, ModelRow, ReceiptRow, RunRow, Store
 
 __all__ = ["Audit", "Evidence", "audit_run", "gather"]
@@ -160,19 +171,23 @@ def _created(row: RunRow, plan: Plan, bodies: Sequence[Body | None]) -> Iterator
 
 
 def _models(evidence: Evidence, plan: Plan, bodies: Sequence[Body | None]) -> Iterator[str]:
-    """Each step works on the model before it; the models on record are those that the entries name, in order."""
+    """Each step works on the model before it, or on an older one where steps overlap; the models on record are those
+    that the entries name, in order."""
     told = [plan.model]
     app, last = plan.task.kind == "app", bodies[-1] if bodies else None
+    versions, stale = [plan.model], most_stale(plan) or 0
     for _, body in steps_in(bodies):
         # An app makes its models itself: the history comes to the one that it sends, or stays where it sends none.
-        fitting = {body.model, plan.model} if app else {told[-1]}
+        fitting = {body.model, plan.model} if app else set(versions[-1 - stale :])
         if not fitting.intersection(body.step.inputs[:1]):
             yield f"step {body.step.index}: it worked on another model than the one that the history had come to"
         told.append(body.model)
+        versions += [body.model] * (body.model != versions[-1])
     if app and isinstance(last, Ended) and last.state is RunState.FINISHED:
         told.append(last.model)
     made = [after for before, after in itertools.pairwise(told) if after != before]
-    if made != [model.digest for model in sorted(evidence.models, key=lambda model: model.step)]:
+    order = {body.step.index: place for place, (_, body) in enumerate(steps_in(bodies))}
+    if made != [model.digest for model in sorted(evidence.models, key=lambda model: order.get(model.step, len(order)))]:
         yield "the models on record are not those of the transcript"
     run = evidence.row.run
     if run.model not in (told[-1:] if run.state.final else told):

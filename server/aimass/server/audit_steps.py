@@ -12,6 +12,7 @@ from typing import Final
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
 from aimass.proto.errors import AimassError
+from aimass.proto.methods import OVERLAPPING
 from aimass.proto.names import Digest, Name
 from aimass.proto.plan import Cohort, Plan, SecureSettings
 from aimass.proto.robust import least
@@ -21,6 +22,7 @@ from aimass.proto.views import ParticipantState, RunState, SlotState
 from aimass.server.aggregation.secure_sums import SecureTold
 from aimass.server.cohort import ask
 from aimass.server.drivers.averaging import clip_after
+from aimass.server.drivers.buffer import buffer_of
 from aimass.server.store import Entry
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Steps",
     "Void",
     "choices",
+    "most_stale",
     "read_bodies",
     "step_faults",
     "steps_in",
@@ -141,13 +144,21 @@ def choices(plan: Plan, steps: Steps) -> tuple[int, list[str]]:
     return len(trained), [fault for body in trained for fault in _choice(plan, body)]
 
 
+def most_stale(plan: Plan) -> int | None:
+    """How many versions old the model of a step may be in a plan whose steps overlap; None in another."""
+    overlapping = [stage for stage in plan.stages if stage.driver == OVERLAPPING]
+    return max(buffer_of(stage).max_staleness for stage in overlapping) if overlapping else None
+
+
 def _asked(plan: Plan, steps: Steps, invited: frozenset[str]) -> Iterator[str]:
     """Every partner is accounted for in every step, once, under the plan's terms; a Flower app may ask fewer."""
     cohort, app = plan.cohort, plan.task.kind == "app"
+    singly = most_stale(plan) is not None and plan.secure is None
     seen = set[int]()
     for _, body in steps:
         step, what = body.step, f"step {body.step.index}"
-        quorum = min(cohort.quorum, len(step.participants)) if app else cohort.quorum
+        single = app or (singly and step.kind is StepKind.TRAIN)
+        quorum = min(cohort.quorum, len(step.participants)) if single else cohort.quorum
         if step.index in seen:
             yield f"{what}: it stands in the history twice"
         seen.add(step.index)
@@ -170,7 +181,7 @@ def _asked(plan: Plan, steps: Steps, invited: frozenset[str]) -> Iterator[str]:
 def _absences(cohort: Cohort, steps: Steps) -> Iterator[str]:
     """Nobody is said to be away for what the plan does not know or the history itself contradicts."""
     last: dict[str, str] = {}
-    for _, body in steps:
+    for _, body in _as_opened(steps):
         for name, why in body.away.items():
             if (
                 (why == "not connected" and not cohort.connected)
@@ -183,6 +194,11 @@ def _absences(cohort: Cohort, steps: Steps) -> Iterator[str]:
                 yield f"step {body.step.index}: {name} had been removed from the run before"
         last |= dict.fromkeys(body.contributions, SlotState.COUNTED) | body.others
         last |= {name: why for name, why in body.away.items() if why != "late"}
+
+
+def _as_opened(steps: Steps) -> Steps:
+    """In the order in which they were opened: those that overlap end in another."""
+    return sorted(steps, key=lambda step: step[1].step.index)
 
 
 def _choice(plan: Plan, body: StepTold) -> Iterator[str]:
@@ -210,7 +226,8 @@ def _exclusions(cohort: Cohort, steps: Steps, voids: Sequence[Void]) -> Iterator
         ever |= out
         if isinstance(body, StepTold):
             failures |= dict.fromkeys(body.contributions, 0)
-        at_fault = (SlotState.FAILED, SlotState.REFUSED) if isinstance(body, Void) else tuple(SlotState)
+        slow = isinstance(body, StepTold) or body.reason.startswith("step.stale:")
+        at_fault = tuple(SlotState) if slow else (SlotState.FAILED, SlotState.REFUSED)
         failures |= {name: failures.get(name, 0) + 1 for name, state in body.others.items() if state in at_fault}
 
 

@@ -42,7 +42,7 @@ from aimass.server.meters import ServerMeters
 from aimass.server.reduction import reduce_step
 from aimass.server.resumption import hindrance
 from aimass.server.store import Commit, HeadRow, Store
-from aimass.server.turns import Group, Turn
+from aimass.server.turns import Extra, Group, Turn
 from aimass.server.voice import Voice
 
 __all__ = ["MODEL_KEY", "Engine", "InstalledDrivers", "spool_key"]
@@ -449,6 +449,8 @@ class Engine:
         live = self.live(run_id)
         try:
             async with live.reducing:
+                if str(index) not in live.row.run.open:
+                    return  # given up, or its run has ended, while it waited for its turn
                 event, extra = await self._reduced(live, index, counted)
                 await self._committer.in_turn(live, Turn(event, extra, of_step=index))
         except Exception as error:  # a step that is closing has no deadline: nobody else would ever end it
@@ -456,8 +458,8 @@ class Engine:
             what = "a step's result could not be recorded; the server's log says why"
             await self.give_up(live, InternalError(what, code="server.commit", value=type(error).__name__))
 
-    async def _reduced(self, live: Live, index: int, counted: Sequence[str]) -> tuple[runs.Event, Commit]:
-        """What a closed step comes to, or the end of its run; what it reads changes with the run's end alone."""
+    async def _reduced(self, live: Live, index: int, counted: Sequence[str]) -> tuple[runs.Event, Extra]:
+        """What a closed step comes to, or the end of its run; what it reads changes only where nobody wants it."""
         run = live.row.run
         state = run.open.get(str(index))
         keys = {name: spool_key(run.run_id, state.origin(name).index, name) for name in counted} if state else {}
@@ -465,9 +467,9 @@ class Engine:
         verify = frozenset(name for name, key in keys.items() if key in self._inherited)
         driver = self.drivers[run.plan.stages[run.stage].driver]
 
-        def reduce() -> tuple[runs.Event, Commit]:
+        def reduce() -> tuple[runs.Event, Extra]:
             if state is None or str(index) not in live.row.run.open:
-                raise Stopped("the run ended while its step waited to be summed", code="run.ended")
+                raise Stopped("the step ended while it waited to be summed", code="run.ended")
             return reduce_step(
                 run, live.chain, state, paths, verify, driver, self._blobs, self._signer, self.clock.now(), secure
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -66,10 +67,17 @@ def reduce_step(
     signer: Ed25519PrivateKey,
     now: float,
     secure: Sequence[SecretSum] | None = None,
-) -> tuple[runs.Received, Commit]:
-    """As `reduced_step`, and what is to be stored of it."""
+) -> tuple[runs.Received, Callable[[Chain], Commit]]:
+    """As `reduced_step`, and what makes what is to be stored of it: ready for `chain`, and made again where another
+    step has ended meanwhile."""
     done = reduced_step(run, state, paths, verify, driver, blobs, now, secure)
-    return done.received, step_commit(run, chain, state, done.view, done.models, signer, done.told)
+
+    @functools.lru_cache(maxsize=1)
+    def commit(extended: Chain) -> Commit:
+        return step_commit(run, extended, state, done.view, done.models, signer, done.told)
+
+    commit(chain)
+    return done.received, commit
 
 
 def reduced_step(

@@ -17,7 +17,7 @@ from aimass.proto.step import Reduce as Reduction
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import ParticipantState, RunState, SlotState
-from aimass.server import attempts, standing, steps
+from aimass.server import attempts, overlap, standing, steps
 from aimass.server.cohort import candidates
 from aimass.server.drivers.base import Context, Done, Driver, Listener, Progress
 from aimass.server.runs import (
@@ -57,7 +57,8 @@ Drivers = Mapping[str, Driver]
 
 def context(run: Run) -> Context:
     """What the current stage's driver may know."""
-    return Context(run.plan, run.plan.stages[run.stage], run.joined, run.next_index)
+    opened = tuple(state.step for state in run.open.values())
+    return Context(run.plan, run.plan.stages[run.stage], run.joined, run.next_index, opened)
 
 
 def driver_state(run: Run, driver: Driver) -> Any:
@@ -108,7 +109,7 @@ def _happened(run: Run, event: Event, world: _World) -> tuple[Run, tuple[Action,
         case Removed():
             return _removed(run, event, world)
         case Readmitted():
-            return _readmitted(run, event)
+            return _readmitted(run, event, world)
         case InStep():
             return _in_step(run, event, world)
         case Received():
@@ -149,7 +150,9 @@ def _joining(run: Run, event: Joined | Declined | JoinTimeUp, world: _World) -> 
             return run, ()
         run = _answer(run, event)
     undecided = [m for m in run.participants.values() if m.state is ParticipantState.INVITED]
-    if run.state is not RunState.WAITING or (undecided and not isinstance(event, JoinTimeUp)):
+    if run.state is not RunState.WAITING:
+        return _advance(run, world)
+    if undecided and not isinstance(event, JoinTimeUp):
         return run, ()
     if len(run.joined) < run.plan.cohort.quorum:
         missing = "; ".join(
@@ -195,10 +198,8 @@ def _removed(run: Run, event: Removed, world: _World) -> tuple[Run, tuple[Action
     ):
         run, more = _joining(run, JoinTimeUp(), world)
         actions += more
-    if run.state is RunState.RUNNING and not run.open:  # while a driver listens, nobody else looks who is left
-        run, more = _advance(run, world)
-        actions += more
-    return run, actions
+    run, more = _advance(run, world)  # while a driver listens, or has steps open, nobody else looks who is left
+    return run, actions + more
 
 
 def _heard(run: Run, partner: str, world: _World) -> tuple[Run, tuple[Action, ...]]:
@@ -208,13 +209,13 @@ def _heard(run: Run, partner: str, world: _World) -> tuple[Run, tuple[Action, ..
     run = msgspec.structs.replace(run, unheard=tuple(name for name in run.unheard if name != partner))
     if run.unheard:
         return run, ()
-    if not run.open:
-        return _advance(run, world)
     closing = [state for state in run.open.values() if state.counted is not None]
-    return run, tuple(Reduce(index=state.step.index, counted=state.counted or ()) for state in closing)
+    reduced = tuple(Reduce(index=state.step.index, counted=state.counted or ()) for state in closing)
+    run, actions = _advance(run, world)
+    return run, (*reduced, *actions)
 
 
-def _readmitted(run: Run, event: Readmitted) -> tuple[Run, tuple[Action, ...]]:
+def _readmitted(run: Run, event: Readmitted, world: _World) -> tuple[Run, tuple[Action, ...]]:
     member = run.participants.get(event.partner)
     if member is None or member.state is not ParticipantState.EXCLUDED:
         raise WrongState(
@@ -223,7 +224,9 @@ def _readmitted(run: Run, event: Readmitted) -> tuple[Run, tuple[Action, ...]]:
             value=f"{event.partner}: {member.state if member else 'no participant'}",
             limit=", ".join(run.excluded) or "nobody is",
         )
-    return standing.readmit(run, event.partner)
+    run, told = standing.readmit(run, event.partner)
+    run, actions = _advance(run, world)
+    return run, (*told, *actions)
 
 
 def _in_step(run: Run, event: InStep, world: _World) -> tuple[Run, tuple[Action, ...]]:
@@ -316,8 +319,10 @@ def _received(run: Run, event: Received, world: _World) -> tuple[Run, tuple[Acti
     before = run.model if event.model != run.model else run.model_before
     run = msgspec.structs.replace(run, open=left, driver=event.driver, model=event.model, model_before=before)
     run, told = standing.after_step(run, closed)
+    driver = world.drivers[run.plan.stages[run.stage].driver]
+    run, given_up = overlap.without_outdated(run, driver, driver_state(run, driver), context(run))
     run, actions = _advance(run, world)
-    return run, (Commit(closed=closed, model=event.model), *told, *actions)
+    return run, (Commit(closed=closed, model=event.model), *told, *given_up, *actions)
 
 
 def _said(run: Run, event: Said, world: _World) -> tuple[Run, tuple[Action, ...]]:
@@ -354,11 +359,15 @@ def _with_state(run: Run, state: Any) -> Run:
 
 
 def _advance(run: Run, world: _World) -> tuple[Run, tuple[Action, ...]]:
-    """Open what the driver proposes; a stage that is done hands its model to the next.
+    """Open what the driver proposes, also while steps are open where they overlap; a stage that is done hands its model
+    to the next.
 
     After a restore, nothing begins and nothing ends before all were heard: its record could not be written.
     """
-    if run.state is not RunState.RUNNING or run.open or run.unheard:
+    if run.state is not RunState.RUNNING or run.unheard:
+        return run, ()
+    driver = world.drivers[run.plan.stages[run.stage].driver]
+    if not overlap.may_open(run, driver):
         return run, ()
     run, back = standing.returned(run)
     told: tuple[Action, ...] = back
@@ -371,11 +380,14 @@ def _advance(run: Run, world: _World) -> tuple[Run, tuple[Action, ...]]:
         run, given_up = _without_late_work(run, "step.late: too few partners are left beside those that are late")
         free, told = list(run.joined), (*told, *given_up)
     chosen = candidates(run.plan.cohort, free, world.here)
-    driver = world.drivers[run.plan.stages[run.stage].driver]
     known = dataclasses.replace(context(run), joined=chosen)
     if isinstance(driver, Listener):
         run = _with_state(run, driver.settle(driver_state(run, driver), known))
-    proposed = driver.next(driver_state(run, driver), known)
+    try:
+        proposed = driver.next(driver_state(run, driver), known)
+    except AimassError as error:  # a driver that cannot go on says so by name
+        run, ended = _end(run, RunState.FAILED, f"{error.code}: {error.sentence()}")
+        return run, (*told, *ended)
     if isinstance(proposed, Done):
         run, done = _stage_done(run, proposed, world)
         return run, (*told, *done)
@@ -389,20 +401,28 @@ def _advance(run: Run, world: _World) -> tuple[Run, tuple[Action, ...]]:
 
 
 def _stage_done(run: Run, done: Done, world: _World) -> tuple[Run, tuple[Action, ...]]:
-    run = msgspec.structs.replace(run, model=done.model)
+    over = {int(index): "step.stage_over: the stage needs no more contributions" for index in run.open}
+    run, given_up = overlap.without(msgspec.structs.replace(run, model=done.model), over)
     if run.stage + 1 == len(run.plan.stages):
-        return _end(run, RunState.FINISHED, done.reason)
+        run, ended = _end(run, RunState.FINISHED, done.reason)
+        return run, (*given_up, *ended)
     run, told = _without_late_work(run, "step.late: the stage is over")
     run = msgspec.structs.replace(run, stage=run.stage + 1)
     run, actions = _advance(_start_stage(run, world.drivers), world)
-    return run, (*told, *actions)
+    return run, (*given_up, *told, *actions)
 
 
 def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: float) -> tuple[Run, tuple[Action, ...]]:
-    """Open steps as the plan has them; the first that trains takes the late work."""
+    """Open steps as the plan has them; the first that trains takes the late work. Nobody is asked who is in another."""
     opened: dict[str, steps.StepState] = {}
+    busy = overlap.busy(run)
+    chosen = tuple(name for name in chosen if name not in busy)
     away, secure = _away(run, chosen), run.plan.secure
     for step in proposed:
+        if twice := busy.intersection(step.participants):
+            reason = f"driver.busy: step {step.index} asks {', '.join(sorted(twice))}, who are in another that is open"
+            return _end(run, RunState.FAILED, reason)
+        busy |= set(step.participants)
         if secure is not None and (step.reduce is not Reduction.SUM or step.addressed):
             reason = f"secure.step: step {step.index} is not one sum over one model, and the plan allows no other"
             return _end(run, RunState.FAILED, reason)
@@ -425,8 +445,17 @@ def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: fl
 
 def _away(run: Run, chosen: Collection[str]) -> dict[str, str]:
     """Where everybody is that is neither a candidate nor excluded: nobody is left out of a step without a word."""
+    busy = overlap.busy(run)
+
+    def where(name: str, member: Participant) -> str:
+        if name in run.carried:
+            return "late"
+        if name in busy:
+            return "busy"
+        return "not connected" if member.state is ParticipantState.JOINED else str(member.state)
+
     return {
-        name: "late" if name in run.carried else "not connected" if name in run.joined else str(member.state)
+        name: where(name, member)
         for name, member in sorted(run.participants.items())
         if name not in chosen and member.state is not ParticipantState.EXCLUDED
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.views import ParticipantState, SlotState
 from aimass.server.runs import Participant, Run, TellStanding
 from aimass.server.steps import Slot, StepState
@@ -11,7 +12,7 @@ from aimass.server.steps import Slot, StepState
 __all__ = ["after_step", "readmit", "returned"]
 
 _FAILURES = (SlotState.FAILED, SlotState.REFUSED, SlotState.LATE)
-_SPARED = ("step.enough:", "secure.no_sum:", "secure.burnt:", "secure.void:")
+_SPARED = ("step.enough:", "step.stage_over:", "secure.no_sum:", "secure.burnt:", "secure.void:")
 """Reasons of those who were ready, or would have been, and whose work was not wanted."""
 
 
@@ -19,10 +20,10 @@ def after_step(run: Run, closed: StepState) -> tuple[Run, tuple[TellStanding, ..
     """Count who brought something to `closed` and who did not; exclude whoever has failed too often in a row.
 
     Whose late work is still to count has not failed, nor has who was told that enough others were faster, or that the
-    secure sum failed without its fault. A step that is not required may be refused. As many partners as the quorum
-    needs always stay.
+    secure sum failed without its fault. What is not required may be refused, but for sums of training and evaluation.
+    As many partners as the quorum needs always stay.
     """
-    if not closed.step.required:
+    if not closed.step.required and not _of_model(closed.step):
         return run, ()
     members = dict(run.participants)
     for name, slot in closed.slots.items():
@@ -34,6 +35,10 @@ def after_step(run: Run, closed: StepState) -> tuple[Run, tuple[TellStanding, ..
         elif _failed(run, name, slot):
             members[name] = msgspec.structs.replace(member, failures=member.failures + 1)
     return _excluding(msgspec.structs.replace(run, participants=members), closed)
+
+
+def _of_model(step: Step) -> bool:
+    return step.kind in (StepKind.TRAIN, StepKind.EVALUATE) and step.reduce is Reduce.SUM
 
 
 def _failed(run: Run, name: str, slot: Slot) -> bool:

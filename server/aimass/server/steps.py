@@ -43,6 +43,7 @@ __all__ = [
     "Void",
     "answered",
     "apply",
+    "given_up",
 ]
 
 
@@ -315,6 +316,15 @@ def answered(event: Stored | Refused | Failed | Left) -> Slot:
     if isinstance(event, Stored):
         return Slot(state=SlotState.STORED, digest=event.digest, ledger=event.ledger)
     return Slot(state=SlotState.REFUSED if isinstance(event, Refused) else SlotState.FAILED, reason=event.reason)
+
+
+def given_up(state: StepState, reason: str) -> tuple[StepState, tuple[Closed, ...]]:
+    """A step of which nothing is of use any more, whatever has come of it. Everybody whose work is lost hears why."""
+    lost = (SlotState.ASKED, SlotState.READY, SlotState.STORED, SlotState.COUNTED)
+    names = sorted(name for name, slot in state.slots.items() if slot.state in lost)
+    slots = state.slots | dict.fromkeys(names, Slot(state=SlotState.LATE, reason=reason))
+    told = tuple(Closed(partner=name, reason=reason) for name in names)
+    return msgspec.structs.replace(state, slots=slots, counted=()), told
 
 
 def _answers(state: StepState) -> int:

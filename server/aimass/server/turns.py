@@ -19,9 +19,12 @@ from aimass.server.commits import next_entry, void_entry
 from aimass.server.run_views import open_step_view
 from aimass.server.store import Commit, Entry, RunRow
 
-__all__ = ["Advance", "Group", "Turn", "together"]
+__all__ = ["Advance", "Extra", "Group", "Turn", "together"]
 
 Advance = Callable[[runs.Run, runs.Event], tuple[runs.Run, tuple[runs.Action, ...]]]
+Extra = Commit | Callable[[Chain], Commit]
+"""What is recorded with an event, or what makes it of the history that it extends: which may have grown since the event
+was made, by the end of another step."""
 
 _NOTHING: Final = Commit()
 
@@ -31,8 +34,12 @@ class Turn:
     """An event and what is recorded with it. With `of_step` it is void unless that step is still open."""
 
     event: runs.Event
-    extra: Commit = _NOTHING
+    extra: Extra = _NOTHING
     of_step: int | None = None
+
+    def recorded(self, chain: Chain) -> Commit:
+        """What is recorded with it after `chain`."""
+        return self.extra if isinstance(self.extra, Commit) else self.extra(chain)  # noqa: S610  (nothing of Django)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,9 +88,10 @@ class _Taking:
             return
         self._run, self._changed = run, True
         self._actions += actions
-        self._extras.append(turn.extra)
-        self._closed |= {view.index: view for view in turn.extra.steps}
-        self._enter(turn.extra.entries)
+        extra = turn.recorded(self._chain)
+        self._extras.append(extra)
+        self._closed |= {view.index: view for view in extra.steps}
+        self._enter(extra.entries)
         for action in actions:
             if isinstance(action, runs.Void):
                 self._void(before.run_id, action)

@@ -24,7 +24,7 @@ from aimass.server.drivers import robust
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult, Sums
 from aimass.server.drivers.moments import moments_after, stepped
 from aimass.server.drivers.optimisers import rule_of
-from aimass.server.drivers.stopping import judged
+from aimass.server.drivers.stopping import check_early_stop, judged
 
 __all__ = ["Averaging", "AveragingState", "clip_after", "driver"]
 
@@ -65,10 +65,7 @@ class Averaging:
                 limit="mean",
                 cure='Leave options.rule out, or take driver = "averaging".',
             )
-        if plan.early_stop is not None and plan.evaluate.every == 0:
-            raise BadInput(
-                "early stopping needs an evaluation", code="plan.early_stop", cure="Set evaluate.every to 1 or more."
-            )
+        check_early_stop(plan)
 
     def start(self, context: Context, model: str) -> AveragingState:
         """No round is trained."""

@@ -28,6 +28,7 @@ __all__ = [
     "ExpectedGroups",
     "Listener",
     "Models",
+    "Overlapping",
     "Progress",
     "Replies",
     "StepResult",
@@ -41,12 +42,20 @@ ExpectedGroups = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Context:
-    """What a driver may know when it proposes: the plan, its stage, who takes part now, the next step's index."""
+    """What a driver may know when it proposes: the plan, its stage, who takes part now, the next step's index, and
+    which steps are open."""
 
     plan: Plan
     stage: Stage
     joined: tuple[str, ...]
     next_index: int
+    open: tuple[Step, ...] = ()
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Who takes part and is in no open step, sorted."""
+        busy = {name for step in self.open for name in step.participants}
+        return tuple(name for name in self.joined if name not in busy)
 
     def step_of_all(
         self, kind: StepKind, purpose: str, inputs: tuple[str, ...], *, number: int = 0, required: bool = True
@@ -197,7 +206,8 @@ class Driver(Protocol):
     def next(self, state: Any, context: Context) -> tuple[Step, ...] | Done:
         """The steps to open now, all of them results of `state` alone; or that the stage is done.
 
-        No step is for a `Listener` alone: it waits for what it is to hear.
+        No step is for a `Listener`, which waits for what it is to hear, and for an `Overlapping` driver, which waits
+        for open ones.
         """
         ...
 
@@ -252,6 +262,18 @@ class Checking(Protocol):
 
     def check_sums(self, plan: Plan, step: Step, tensors: Mapping[str, Array]) -> None:
         """Raise `BadInput` where the tensors of a contribution's group, or of the sum, contradict one another."""
+        ...
+
+
+@runtime_checkable
+class Overlapping(Driver, Protocol):
+    """A driver that is asked for steps whenever something changed, also while others are open: `context` says which.
+
+    A partner works on one step at a time: `next` names those alone that are free, or nobody and waits.
+    """
+
+    def outdated(self, state: Any, step: Step, context: Context) -> str:
+        """Why nothing that comes of an open step is of use any more; empty where it is. Such a step is given up."""
         ...
 
 

@@ -147,7 +147,7 @@ ALGORITHMS: Final[dict[str, type[Rule]]] = {
 
 
 def rule_of(stage: Stage) -> Rule:
-    """The algorithm of an averaging stage with its options.
+    """The algorithm of a stage that averages, with its options.
 
     Raises `BadInput` for one that is not known, for an option that it does not have, and for a value out of range.
     """
@@ -156,14 +156,14 @@ def rule_of(stage: Stage) -> Rule:
     kind = ALGORITHMS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise BadInput(
-            "the averaging stage names an algorithm that is not known",
+            f"the {stage.driver} stage names an algorithm that is not known",
             code="plan.algorithm",
             value=name,
             limit=", ".join(ALGORITHMS),
             cure="Choose one of those, or leave options.algorithm out for fedavg.",
         )
     try:
-        rule: Rule = convert(kind, options, f"the options of the averaging stage ({name})")
+        rule: Rule = convert(kind, options, f"the options of the {stage.driver} stage ({name})")
     except BadInput as error:
         fields = ", ".join(kind.__struct_fields__)
         raise BadInput(

@@ -40,7 +40,7 @@ OPTIONS: Final = Robust.__struct_fields__
 def robust_of(stage: Stage) -> Robust | None:
     """The rule of a stage, None for the mean. Raises `BadInput` for one that is not known, or that lacks its number."""
     given = {name: value for name, value in stage.options.items() if name in OPTIONS}
-    robust: Robust = convert(Robust, given, "the rule of the averaging stage")
+    robust: Robust = convert(Robust, given, f"the rule of the {stage.driver} stage")
     return None if robust.rule == "mean" else robust
 
 

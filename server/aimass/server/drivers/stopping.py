@@ -6,10 +6,11 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from aimass.proto.errors import BadInput
 from aimass.proto.plan import Plan
 from aimass.server.drivers.base import StepResult
 
-__all__ = ["judged"]
+__all__ = ["check_early_stop", "judged"]
 
 
 class Watched(Protocol):
@@ -30,8 +31,16 @@ class Watched(Protocol):
 S = TypeVar("S", bound=Watched)
 
 
+def check_early_stop(plan: Plan) -> None:
+    """Raise `BadInput` for early stopping without what it looks at."""
+    if plan.early_stop is not None and plan.evaluate.every == 0:
+        raise BadInput(
+            "early stopping needs an evaluation", code="plan.early_stop", cure="Set evaluate.every to 1 or more."
+        )
+
+
 def judged(state: S, result: StepResult, plan: Plan) -> S:
-    """The state after an evaluation of the model of its round; a plan without early stopping stops never."""
+    """The state after an evaluation of the model of the step's round; a plan without early stopping stops never."""
     rule = plan.early_stop
     metric = result.metrics.get(rule.metric) if rule else None
     if rule is None or metric is None:
@@ -40,7 +49,7 @@ def judged(state: S, result: StepResult, plan: Plan) -> S:
     gain = value if rule.mode == "max" else -value
     best = None if state.best is None else (state.best if rule.mode == "max" else -state.best)
     if best is None or gain > best + rule.min_delta:
-        return msgspec.structs.replace(state, best=value, best_round=state.round, stale=0)  # type: ignore[type-var]
+        return msgspec.structs.replace(state, best=value, best_round=result.step.round, stale=0)  # type: ignore[type-var]
     stale = state.stale + 1
     stopped = f"{rule.metric} has not improved for {stale} evaluations" if stale >= rule.patience else ""
     return msgspec.structs.replace(state, stale=stale, stopped=stopped)  # type: ignore[type-var]
