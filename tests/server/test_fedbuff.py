@@ -57,6 +57,7 @@ class Buffering:
     def __post_init__(self) -> None:
         self.m, self.at = Model.zero(), dict.fromkeys(self.of, (0, self.x))
         self.buffer: list[tuple[str, float, float, Model]] = []
+        self.trained: set[str] = set()
 
     def comes(self, name: str) -> None:
         if name not in self.at:
@@ -81,7 +82,8 @@ class Buffering:
             delta = delta + s * weight / total * update
         self.m = self.momentum * self.m + delta
         self.x = self.x + self.eta * self.m
-        self.buffer, self.trained, self.version = [], set(), self.version + 1
+        self.buffer, self.version = [], self.version + 1
+        self.trained = set()
 
 
 class Driven:
