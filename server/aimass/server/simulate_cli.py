@@ -25,18 +25,20 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments"]
 
 _DEALING = ("partners", "split", "seed", "smallest", "held_out", "person")
-_BEGINNING = ("data", "rows", "shards", *_DEALING, "policy")
+_BEGINNING = ("data", "rows", "shards", *_DEALING, "policy", "pace")
 
 _EXAMPLE = """examples:
   aimass simulate plan.toml --rows digits --partners 100 --split dirichlet:0.3 --out trial
   aimass simulate plan.toml --data rows.csv --partners 1000 --workers 2 --out trial
   aimass simulate plan.toml --shards shards --out trial
+  aimass simulate plan.toml --shards shards --pace pace.toml --out trial
   aimass simulate --resume --out trial
 
 A plan is what `aimass run submit` takes. Its partners are made of the data, or stand in a folder of
 `aimass data partition`. Who is asked and counted, the trainer and what the gate lets out are as in a live run; over
-the same shards both end in the same bits, unless partners were late or noise is private. Secure sums are added without
-their masks: rounding, clipping and circles are as live (the rounding from the plan's seed), secrecy is not simulated.
+the same shards both end in the same bits, unless partners were late, steps overlap or noise is private. Secure sums
+are added without their masks: rounding, clipping and circles are as live (the rounding from the plan's seed), secrecy
+is not simulated. With a pace partners take their time by a clock of its own, and who is slow is not waited for longer.
 
 """
 
@@ -58,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--person", metavar="COLUMN", help="column that says whose each row is (default: not known)")
     parser.add_argument(
         "--policy", type=Path, help="a partner's policy.toml (default: what the plan asks is permitted)"
+    )
+    parser.add_argument(
+        "--pace", type=Path, metavar="FILE", help="how long partners take, by a clock of its own (TOML)"
     )
     parser.add_argument("--workers", type=int, help="processes; their number changes no bit (one a core)")
     parser.add_argument("--spark", metavar="MASTER", help="on Spark instead, such as local[2]; DIR must be seen by all")
@@ -140,7 +145,9 @@ def _prepared(args: argparse.Namespace, folder: Folder) -> None:
     """A simulation stands in the folder: a new one, or the one that goes on."""
     from aimass.proto.errors import AimassError
     from aimass.proto.plan import read_plan_draft
+    from aimass.proto.values import decode_toml
     from aimass.server.simulation.begin import begin, check_same, completed
+    from aimass.server.simulation.pace import Pace
 
     draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan)) if args.plan is not None else None
     if args.resume:
@@ -148,10 +155,11 @@ def _prepared(args: argparse.Namespace, folder: Folder) -> None:
         return
     assert draft is not None  # noqa: S101  (asked for above)
     policy = args.policy.read_text("utf-8") if args.policy is not None else None
+    pace = decode_toml(Pace, args.pace.read_text("utf-8"), str(args.pace)) if args.pace is not None else None
     plan, own = completed(draft, folder.blobs), folder.path / "shards"
     ours = not own.exists()
     try:
-        begin(folder, plan, _shards(args, plan.task.name, own), policy)
+        begin(folder, plan, _shards(args, plan.task.name, own), policy, pace)
     except AimassError:
         if ours:  # who corrects the command is not told that other shards stand there
             shutil.rmtree(own, ignore_errors=True)
@@ -276,7 +284,8 @@ class _Teller:
         self.end()
         done = progress(run, self._drivers)
         what = f"round {step.round}/{done.rounds}  {step.kind}" if step.round else step.purpose
-        line = f"{what} {step.counted:,} of {step.asked:,}, {step.seconds:.1f} s"
+        taken = f"at {step.at:,.1f} s" if step.at else f"{step.seconds:.1f} s"
+        line = f"{what} {step.counted:,} of {step.asked:,}, {taken}"
         if step.failed:
             line += f", {len(step.failed)} failed"
         line += "".join(f"  {name} {value:.4f}" for name, value in step.metrics.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from aimass.proto import drafts
@@ -11,9 +12,11 @@ from aimass.proto.plan import Plan, PlanDraft, encode_plan, plan_digest
 from aimass.proto.sharding import RECORD, load_shards
 from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Blob
+from aimass.server.audit_steps import most_stale
 from aimass.server.drivers.base import Listener
 from aimass.server.engine import InstalledDrivers
 from aimass.server.simulation.folder import Folder, Saved, Setup
+from aimass.server.simulation.pace import Pace
 from aimass.server.simulation.partner import check_admitted, open_policy
 from aimass.server.simulation.shell import first
 from aimass.server.submission import check_stages, cohort
@@ -28,10 +31,11 @@ def completed(draft: PlanDraft, blobs: Blobs) -> Plan:
     return plan
 
 
-def begin(folder: Folder, plan: Plan, shards: Path, policy: str | None) -> None:
+def begin(folder: Folder, plan: Plan, shards: Path, policy: str | None, pace: Pace | None = None) -> None:
     """Write down a new simulation of `plan` over a folder of shards.
 
-    Without a `policy` partners permit what the plan asks. Raises `Conflict` where one stands here, and what a
+    Without a `policy` partners permit what the plan asks; without a `pace` they answer at once, or, where steps
+    overlap, all in the same time. Raises `Conflict` where one stands here, and what a
     submission raises for a plan that suits neither drivers, model nor partners; `Refused` where the policy refuses it.
     """
     if folder.begun:
@@ -56,6 +60,7 @@ def begin(folder: Folder, plan: Plan, shards: Path, policy: str | None) -> None:
                 cure="Submit the plan to a server.",
             )
     check_stages(plan, drivers, Blob(folder.blobs.open(plan.model)).layout, names)
+    pace = _checked(pace or (Pace() if most_stale(plan) is not None else None), plan, names)
     text = policy if policy is not None else open_policy(plan)
     check_admitted(text, plan, len(names))
     digest = plan_digest(encode_plan(plan))
@@ -65,9 +70,33 @@ def begin(folder: Folder, plan: Plan, shards: Path, policy: str | None) -> None:
         shards=str(shards.resolve()),
         shards_digest=file_digest(shards / RECORD),
         policy=text,
+        pace=pace,
     )
     participants = {shard.partner: shard.participant for shard in held.shards if shard.partner in names}
     folder.begin(setup, plan, Saved(run=first(setup.run_id, plan, participants)))
+
+
+def _checked(pace: Pace | None, plan: Plan, names: Collection[str]) -> Pace | None:
+    """Raise `BadInput` for the pace of partners that take no part, and for one with what it cannot tell the time of."""
+    if pace is None:
+        return None
+    if unknown := sorted(set(pace.slower) - set(names)):
+        raise BadInput(
+            "the pace names partners that take no part",
+            code="simulation.pace",
+            value=", ".join(unknown),
+            limit=", ".join(sorted(names)[:20]),
+            cure="Correct the names under `slower`.",
+        )
+    if plan.cohort.late != "refuse":
+        raise BadInput(
+            "a simulation with a pace has no late work: it does not say when that was begun",
+            code="simulation.pace",
+            value=f"cohort.late = {plan.cohort.late}",
+            limit="refuse",
+            cure='Leave the pace out, or set cohort.late = "refuse".',
+        )
+    return pace
 
 
 def check_same(folder: Folder, plan: Plan | None) -> None:

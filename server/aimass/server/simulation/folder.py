@@ -6,7 +6,7 @@ A step's result is there whole once `run.json` names it. What else lies about is
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from aimass.proto.durable import UNINTERRUPTED, append_line, make_folder, write_file
@@ -19,33 +19,38 @@ from aimass.proto.storage import FileBlobs
 from aimass.proto.values import Value, canonical_json, decode_json
 from aimass.server.resumption import needed_models
 from aimass.server.runs import Run
+from aimass.server.simulation.pace import Pace
 
 __all__ = ["Committed", "Folder", "Saved", "Setup"]
 
 
 class Setup(Value, frozen=True):
     """What a simulation was begun with: the plan's digest, the folder of shards with the digest of what it holds, the
-    policy of its gate as TOML."""
+    policy of its gate as TOML. With a `pace` its partners take their time."""
 
     run_id: RunId
     plan: Digest
     shards: str
     shards_digest: Digest
     policy: str
+    pace: Pace | None = None
 
 
 class Saved(Value, frozen=True):
     """Where it stands after a step: the run as the server would store it, and the file of each partner's local state.
 
-    Both change together, so a local state is always that of the last step that counted.
+    Both change together, so a local state is always that of the last step that counted. `now` is what the clock of its
+    pace says.
     """
 
     run: Run
     states: dict[Name, str] = {}
+    now: float = 0.0
 
 
 class Committed(Value, frozen=True):
-    """What a step came to, a line of `rounds.jsonl`. `figures` are those of single partners that policies release."""
+    """What a step came to, a line of `rounds.jsonl`. `figures` are those of single partners that policies release; `at`
+    is the time by the clock of the pace, where partners have one."""
 
     index: int
     kind: StepKind
@@ -60,6 +65,7 @@ class Committed(Value, frozen=True):
     figures: dict[str, dict[str, float]] = {}
     failed: dict[Name, str] = {}
     statistics: Statistics | None = None
+    at: float = 0.0
 
 
 class Folder:
@@ -113,11 +119,12 @@ class Folder:
         """Add a step; before it is saved, so none is ever missing."""
         append_line(self._rounds, canonical_json(step), UNINTERRUPTED, "simulation.rounds")
 
-    def untell(self, index: int) -> None:
-        """Take back the line of a step that was told of and is done again, and a line that broke off."""
+    def untell(self, run: Run) -> None:
+        """Take back the lines of steps that were told of and are done again, and a line that broke off."""
         lines = self._rounds.read_bytes().splitlines(keepends=True) if self._rounds.is_file() else []
         kept = [line for line in lines if line.endswith(b"\n")]
-        whole = [line for line in kept if decode_json(Committed, line, str(self._rounds)).index < index]
+        told = [(decode_json(Committed, line, str(self._rounds)).index, line) for line in kept]
+        whole = [line for index, line in told if index < run.next_index and str(index) not in run.open]
         if whole != lines:
             write_file(self._rounds, b"".join(whole), UNINTERRUPTED, "simulation.rounds")
 
@@ -125,9 +132,13 @@ class Folder:
         """Where the contributions of a step wait to be summed."""
         return self.path / "spool" / str(index)
 
-    def fresh_spool(self, step: Step) -> None:
-        """The spool of a step that begins, or begins again; those of other steps go."""
+    def clear(self) -> None:
+        """Forget what waited to be summed."""
         shutil.rmtree(self.path / "spool", ignore_errors=True)
+
+    def fresh_spool(self, step: Step) -> None:
+        """The spool of a step that begins, or begins again."""
+        shutil.rmtree(self.spool(step.index), ignore_errors=True)
         self.spool(step.index).mkdir(parents=True)
         (self.path / "states").mkdir(exist_ok=True)
 
@@ -135,13 +146,15 @@ class Folder:
         """A partner's local state by its file's name."""
         return self.path / "states" / name
 
-    def sweep(self, saved: Saved) -> None:
-        """Delete models, contributions and local states that nothing needs any more."""
-        shutil.rmtree(self.path / "spool", ignore_errors=True)
+    def sweep(self, saved: Saved, fresh: Collection[str] = ()) -> None:
+        """Delete models, contributions and local states that nothing needs any more; `fresh` states may come to."""
+        for held in (self.path / "spool").iterdir():
+            if held.name not in saved.run.open:
+                shutil.rmtree(held, ignore_errors=True)
         needed = needed_models(saved.run) | {saved.run.model_before}
         for digest in [held for held in self.blobs.digests() if held not in needed]:
             self.blobs.delete(digest)
-        kept = frozenset(saved.states.values())
+        kept = frozenset(saved.states.values()) | frozenset(fresh)
         for path in (self.path / "states").iterdir():
             if path.name not in kept:
                 path.unlink(missing_ok=True)

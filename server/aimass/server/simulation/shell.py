@@ -1,7 +1,8 @@
 """The shell around the run machine in a simulation: partners join at once, a crew works, and each step is stored.
 
 What decides is the machine of the live server, fed with the same events: who is asked, who is counted, when a run
-fails. Partners answer in the order of their names, so of more that are asked than are wanted the first by name count.
+fails. Partners answer in the order of their names, so of more that are asked than are wanted the first by name count;
+with a pace they answer by its clock.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from aimass.server.drivers.base import Driver
 from aimass.server.reduction import ReducedStep, reduced_step
 from aimass.server.simulation.crew import Crew
 from aimass.server.simulation.folder import Committed, Folder
+from aimass.server.simulation.pace import Moment, begun_again, next_moment
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.secret import Unmasked
 
@@ -66,10 +68,11 @@ class Simulation:
         hears: Hears,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._folder, self._crew, self._drivers, self._hears, self._now = folder, crew, drivers, hears, now
-        self._saved = folder.load()
-        self._made: dict[str, Made] = {}
-        """What came of the open step's orders, by partner."""
+        self._folder, self._crew, self._drivers, self._hears = folder, crew, drivers, hears
+        self._saved, self._pace = folder.load(), folder.setup().pace
+        self._now = now if self._pace is None else lambda: self._saved.now
+        self._made: dict[tuple[int, str], Made] = {}
+        """What came of the orders of open steps, by step and partner."""
         self._started = 0.0
 
     @property
@@ -78,34 +81,66 @@ class Simulation:
 
     def run(self) -> runs.Run:
         """To the end; the run as it is then. Whatever stops it, the folder stands at the last step that was stored."""
-        self._folder.untell(min((held.step.index for held in self._run.open.values()), default=self._run.next_index))
+        self._folder.untell(self._run)
+        self._folder.clear()
+        if self._pace is not None:
+            self._saved = msgspec.structs.replace(self._saved, run=begun_again(self._run))
         if self._run.state is RunState.WAITING:
             self._apply(runs.JoinTimeUp())
             self._folder.save(self._saved)
         while not self._run.state.final:
-            # A driver that has several steps open at once has them done one after the other.
-            self._work(min(self._run.open.values(), key=lambda state: state.step.index))
+            if self._pace is None:
+                self._work(min(self._run.open.values(), key=lambda state: state.step.index))
+            else:
+                self._pass(next_moment(self._run, self._pace))
         return self._run
 
     def _work(self, state: steps.StepState) -> None:
-        step = state.step
+        step, self._started = state.step, time.monotonic()
+        asked = self._asked(state)
+        with contextlib.closing(_closable(self._crew, asked)) as answers:
+            for done, made in enumerate(answers, start=1):
+                self._take(step.index, made)
+                self._hears.working(step.index, step.round, done, step.wanted or len(asked))
+                self._apply(runs.InStep(index=step.index, event=_event(made, secret=state.attempts is not None)))
+                if str(step.index) not in self._run.open or self._run.state.final:
+                    return
+
+    def _pass(self, moment: Moment) -> None:
+        """To the moment at which something happens, and do it."""
+        self._saved = msgspec.structs.replace(self._saved, now=moment.at)
+        event: steps.StepEvent = steps.TimeUp(at=moment.at)
+        if moment.partner:
+            if moment[1:] not in self._made:
+                self._work_ahead()
+            event = _event(self._made[moment[1:]], secret=self._run.plan.secure is not None)
+        self._apply(runs.InStep(index=moment.step, event=event))
+
+    def _work_ahead(self) -> None:
+        """All that was asked for and is not done yet, whenever it will be answered."""
+        self._started = time.monotonic()
+        idle = [state for state in self._run.open.values() if not self._folder.spool(state.step.index).is_dir()]
+        asked = [one for state in idle for one in self._asked(state)]
+        with contextlib.closing(_closable(self._crew, asked)) as answers:
+            for done, (one, made) in enumerate(zip(asked, answers, strict=True), start=1):
+                self._take(one.step.index, made)
+                self._hears.working(one.step.index, one.step.round, done, len(asked))
+
+    def _asked(self, state: steps.StepState) -> list[Asked]:
+        """The orders of a step that is begun, or begun again."""
+        step, held = state.step, self._saved.states
         self._folder.fresh_spool(step)
-        self._made, self._started = {}, time.monotonic()
-        driver, held = self._run.plan.stages[self._run.stage].driver, self._saved.states
-        asked = [
+        driver = self._run.plan.stages[self._run.stage].driver
+        return [
             Asked(partner=name, step=step, driver=driver, state=held.get(name, ""))
             for name in step.participants
             if state.slots[name].state is SlotState.ASKED
         ]
-        with contextlib.closing(_closable(self._crew, asked)) as answers:
-            for made in answers:
-                if made.full:
-                    raise OutOfSpace("the disk is full", code="disk.full", value=made.fault, cure="Then --resume.")
-                self._made[made.partner] = made
-                self._hears.working(step.index, step.round, len(self._made), step.wanted or len(asked))
-                self._apply(runs.InStep(index=step.index, event=_event(made, secret=state.attempts is not None)))
-                if str(step.index) not in self._run.open or self._run.state.final:
-                    return
+
+    def _take(self, index: int, made: Made) -> None:
+        if made.full:
+            raise OutOfSpace("the disk is full", code="disk.full", value=made.fault, cure="Then --resume.")
+        self._made[index, made.partner] = made
 
     def _apply(self, event: runs.Event) -> None:
         run, actions = run_machine.apply(self._run, event, self._drivers, self._now())
@@ -113,7 +148,7 @@ class Simulation:
         for action in actions:
             match action:
                 case runs.Form():
-                    digests = {name: self._made[name].digest for name in action.members}
+                    digests = {name: self._made[action.index, name].digest for name in action.members}
                     summed = steps.Summed(number=action.number, digests=digests)
                     self._apply(runs.InStep(index=action.index, event=summed))
                 case runs.Reduce():
@@ -126,7 +161,8 @@ class Simulation:
         state = self._run.open[str(action.index)]
         driver = self._drivers[self._run.plan.stages[self._run.stage].driver]
         spool = self._folder.spool(action.index)
-        paths = {name: spool / self._made[name].file for name in action.counted}
+        made = {name: self._made[action.index, name] for name in action.counted}
+        paths = {name: spool / one.file for name, one in made.items()}
         try:
             reduced = reduced_step(
                 self._run, state, paths, (), driver, self._folder.blobs, self._now(), self._secret(state, driver)
@@ -137,11 +173,12 @@ class Simulation:
             self._apply(runs.Change(change="fail", reason=f"{error.code}: {error.sentence()}"))
             return
         self._folder.tell(told := self._told(state, reduced))
-        kept = {name: self._made[name].state for name in action.counted if self._made[name].state}
+        kept = {name: one.state for name, one in made.items() if one.state}
         self._saved = msgspec.structs.replace(self._saved, states=self._saved.states | kept)
         self._apply(reduced.received)
         self._folder.save(self._saved)
-        self._folder.sweep(self._saved)
+        self._made = {place: one for place, one in self._made.items() if str(place[0]) in self._run.open}
+        self._folder.sweep(self._saved, [one.state for one in self._made.values()])
         self._hears.committed(told, self._run)
 
     def _secret(self, state: steps.StepState, driver: Driver) -> list[Unmasked] | None:
@@ -176,6 +213,7 @@ class Simulation:
             figures=figures,
             failed={name: slot.reason for name, slot in state.slots.items() if name not in counted and slot.reason},
             statistics=view.statistics,
+            at=self._saved.now,
         )
 
 
