@@ -35,7 +35,7 @@ from aimass.server.aggregation.spread import SpreadSums
 from aimass.server.aggregation.summary import Summariser
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
 from aimass.server.commits import step_commit
-from aimass.server.drivers.base import Driver, Listener, StepResult, Sums, Surveying
+from aimass.server.drivers.base import Driver, Listener, Overlapping, StepResult, Sums, Surveying
 from aimass.server.run_views import step_view
 from aimass.server.store import Commit, ModelRow
 
@@ -116,7 +116,8 @@ def reduced_step(
     )
     summariser = _summariser(run, blobs)
     models = ModelStore(blobs, summariser)
-    after = driver.receive(run_machine.driver_state(run, driver), result, models, run_machine.context(run))
+    known = run_machine.context(run)
+    after = driver.receive(run_machine.driver_state(run, driver), result, models, known)
     model = driver.model(after)
     view = step_view(
         state, now, model if model != run.model else "", reduced.metrics, reduced.figures, summariser.summary()
@@ -125,7 +126,8 @@ def reduced_step(
         view = msgspec.structs.replace(view, statistics=driver.statistics(after))
     made: tuple[ModelRow, ...] = ()
     if model != run.model:
-        made = (ModelRow(run.run_id, index, model, state.step.round, len(blobs.open(model)), now),)
+        round_ = driver.progress(after, known).round if isinstance(driver, Overlapping) else state.step.round
+        made = (ModelRow(run.run_id, index, model, round_, len(blobs.open(model)), now),)
     for name in (name for name, released in reduced.figures.items() if STATE_LOST in released):
         about(log, run.run_id, index, name, code="session.state_lost").warning("trained without what it had kept: lost")
     received = runs.Received(index=index, driver=canonical_json(after).decode(), model=model)

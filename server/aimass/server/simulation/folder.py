@@ -151,6 +151,8 @@ class Folder:
         for held in (self.path / "spool").iterdir():
             if held.name not in saved.run.open:
                 shutil.rmtree(held, ignore_errors=True)
+        if not saved.run.open:
+            self.clear()
         needed = needed_models(saved.run) | {saved.run.model_before}
         for digest in [held for held in self.blobs.digests() if held not in needed]:
             self.blobs.delete(digest)
