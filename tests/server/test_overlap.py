@@ -27,7 +27,7 @@ from aimass.proto.plan import (
     planned_steps,
 )
 from aimass.proto.step import Step, StepKind
-from aimass.proto.tensors import Array
+from aimass.proto.tensors import Array, Blob
 from aimass.proto.values import Scalar, canonical_json
 from aimass.proto.views import RunState, SlotState
 from aimass.server import run_machine, runs, steps
@@ -52,6 +52,12 @@ class NoModels:
 
     def make(self, tensors: Mapping[str, Any], change: Callable[[str, slice], Array]) -> str:
         return "b" * 64
+
+    def blob(self, digest: str) -> Blob:
+        raise NotImplementedError
+
+    def put(self, blob: bytes) -> str:
+        raise NotImplementedError
 
     def edit(self, digest: str, names: Collection[str], change: Callable[..., Array]) -> str:
         return hashlib.sha256(digest.encode()).hexdigest()
