@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from aimass.client.data_texts import our_name
 from aimass.proto.encoder import MINILM, SentenceEncoder, Sizes
-from aimass.proto.tensors import Blob
+from aimass.proto.wordpiece import WordPiece
 from tests.support.datasets import dataset
 
 SMALL = Sizes(vocabulary=40, longest=10, width=8, hidden=12, heads=2, layers=2)
@@ -41,7 +41,14 @@ def test_a_rows_mean_is_its_own_whatever_stands_beside_it(
 
 
 @pytest.mark.slow
-def test_the_public_weights_are_those_of_the_encoder() -> None:
-    blob = Blob((dataset("encoder") / "minilm.safetensors").read_bytes())
-    shapes = {name: tuple(value.shape) for name, value in SentenceEncoder(MINILM).state_dict().items()}
-    assert {name: shape for name, (_, shape) in blob.layout.shapes().items()} == shapes
+def test_the_public_encoder_says_of_a_text_what_it_says_under_transformers() -> None:
+    folder = dataset("encoder")
+    encoder = SentenceEncoder(MINILM).eval()
+    encoder.load_state_dict(load_file(folder / "minilm.safetensors"))
+    ids = WordPiece.read(folder / "vocab.txt").ids(["Yay. Another good phone interview."], 64)
+    with torch.no_grad():
+        (mean,) = encoder(torch.from_numpy(ids))
+    # transformers 5.24: the mean of `last_hidden_state`
+    expected = torch.tensor([-0.70399, 0.20358, 0.43136, 0.1937, -0.10739, -0.29535])
+    torch.testing.assert_close(mean[:6], expected, rtol=0, atol=2e-5)
+    assert float(mean.norm()) == pytest.approx(5.067470, abs=1e-5)

@@ -14,6 +14,8 @@ from aimass.client.tasks.digits import task as digits
 from aimass.client.tasks.heart import task as heart
 from aimass.proto.commands import main
 from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound
+from aimass.proto.manifest import Category, Schema, Text
+from aimass.proto.rows import read_table
 from aimass.proto.sharding import Split, load_shards, manifest_of, read_split, write_shards
 from tests.support.datasets import dataset
 
@@ -77,6 +79,20 @@ def test_cells_of_a_csv_file_come_through_as_they_are(tmp_path: Path) -> None:
         shard, report = open_shard(heart.schema, manifest, [file])
     assert report.rows == 20
     assert set(np.unique(shard.train.numbers[:, 0])) <= {50.0, 51.0, 52.0, 53.0, 54.0}
+
+
+def test_texts_over_several_lines_are_dealt_whole(tmp_path: Path) -> None:
+    schema = Schema(name="t/1", columns=(Text(name="t"),), label=Category(name="y", values=("a", "b")))
+    said = [f"Dear {name},\n\nyours" for name in "abcdefgh"]
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("t", "y"), *((text, "a") for text in said)])
+    made = write_shards(schema, [tmp_path / "rows.csv"], Split(rule="iid", partners=2, seed=1), tmp_path / "out")
+    held = []
+    for name in made.partners:
+        (path,) = resolve(manifest_of(tmp_path / "out", name), tmp_path / "out" / name)
+        with path.open("rb") as shard:
+            held += read_table(schema, [shard], "parquet" if path.suffix == ".parquet" else "csv").columns["t"].tolist()
+    assert sorted(held) == said
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def write_shards(
     wanted = Shards(data_schema=schema.name, split=split, held_out=held_out, person=person, sources=digests, shards=())
     if (folder / RECORD).is_file():
         return _held(folder, wanted)
-    arrow = [_arrow(path) for path in sources]
+    arrow = [_arrow(path, lines=bool(schema.texts)) for path in sources]
     labels = _labels(schema, sources, person)
     parts = _deal(split, labels, arrow)
     names = _names(split, sources, len(parts))
@@ -181,8 +181,8 @@ def _held(folder: Path, wanted: Shards) -> Shards:
     return held
 
 
-def _arrow(path: Path) -> Any:
-    """A file as it is; cells of CSV stay text, as the reader of rows takes them."""
+def _arrow(path: Path, *, lines: bool) -> Any:
+    """A file as it is; cells of CSV stay text, as the reader of rows takes them, and go over several `lines` there."""
     import pyarrow as pa  # noqa: PLC0415  (as in `rows`)
     from pyarrow import csv, parquet  # noqa: PLC0415
 
@@ -190,10 +190,11 @@ def _arrow(path: Path) -> Any:
         if _format(path) == "parquet":
             return parquet.read_table(path, use_threads=False)
         reading = csv.ReadOptions(use_threads=False)
-        with csv.open_csv(path, read_options=reading) as opened:
+        parsing = csv.ParseOptions(newlines_in_values=lines)
+        with csv.open_csv(path, reading, parsing) as opened:
             names = opened.schema.names
         options = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True)
-        return csv.read_csv(path, read_options=reading, convert_options=options)
+        return csv.read_csv(path, reading, parsing, options)
     except (pa.ArrowException, OSError) as error:
         raise BadInput("a data file is not readable", code="rows.unreadable", value=path) from error
 
