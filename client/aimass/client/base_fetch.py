@@ -36,7 +36,7 @@ async def provide(base: Base, partner: Partner, run_id: str, uplink: Uplink, clo
             run_log.info("the base %s was fetched: %d bytes", base.name, base.bytes)
         return partner.bases.path(base)
 
-    await partner.cache.fetched(base.digest, brought)
+    await partner.cache.fetched(f"base-{base.digest}", brought)  # a model of a run may have the same digest
 
 
 async def _fetch(base: Base, partner: Partner, run_id: str, uplink: Uplink) -> None:

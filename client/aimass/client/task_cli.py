@@ -59,6 +59,7 @@ def _digest(args: argparse.Namespace) -> int:
             "digest": source.digest,
             "module": source.module,
             "requirements": list(source.requirements),
+            **({} if source.base is None else {"base": source.base}),
         },
     )
     return 0
