@@ -25,7 +25,7 @@ from aimass.proto.bases import BaseFolder
 from aimass.proto.clock import SystemClock
 from aimass.proto.contribution import decode_contribution
 from aimass.proto.durable import UNINTERRUPTED
-from aimass.proto.errors import Conflict, NotFound, Unavailable
+from aimass.proto.errors import Conflict, IntegrityError, NotFound, Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.hashing import file_digest
 from aimass.proto.plan import Plan, PrivacySettings, TaskRef, TrainSettings, encode_plan
@@ -97,10 +97,10 @@ class Serves(Side):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.asked = 0
+        self.asked, self.offset = 0, -1
 
     async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
-        self.asked += 1
+        self.asked, self.offset = self.asked + 1, request.offset
         if self.asked == 1:
             raise Unavailable("a link that breaks", code="link.broken")
         if not self.data:
@@ -143,6 +143,30 @@ def test_a_base_is_fetched_once_for_all_runs_and_stays_for_later_lives(
     over_the_wire(tmp_path, work, make=Serves)
     assert Blob(partner.bases.path(base).read_bytes()).digest == base.digest
     assert list(partner.bases.all()) == [base]
+
+
+def test_a_fetch_goes_on_where_an_earlier_life_stopped_and_takes_no_other_bytes(
+    tmp_path: Path, partner: Partner, source: TaskSource
+) -> None:
+    base = source.base
+    assert base is not None
+    data = base_file(tmp_path / "file").read_bytes()
+
+    async def work(side: Side, channel: grpc.aio.Channel) -> None:
+        assert isinstance(side, Serves)
+        side.data, side.asked = base_file(tmp_path / "another", seed=2).read_bytes(), 1
+        with pytest.raises(IntegrityError):
+            await provide(base, partner, RUN, Uplink(channel), ManualClock())
+        assert not partner.bases.has(base)
+        writer = partner.bases.spool().begin(base.digest, base.bytes, base.digest)
+        writer.append(data[:700])
+        writer.close()
+        side.data = data
+        await provide(base, opened(partner.folder), RUN, Uplink(channel), ManualClock())
+        assert side.offset == 700
+        assert partner.bases.path(base).read_bytes() == data
+
+    over_the_wire(tmp_path, work, make=Serves)
 
 
 def test_a_base_that_nobody_has_is_named_with_what_helps(tmp_path: Path, partner: Partner, source: TaskSource) -> None:
