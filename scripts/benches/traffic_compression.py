@@ -1,6 +1,6 @@
 """Fewer bytes up, and what they cost: the MNIST CNN (McMahan et al. 2017, section 3) under each way to send an update.
 
-Ten partners with 200 rows each all train one pass a round, in batches of ten; the test set's first rows are dealt to
+Ten partners with 200 rows each all train one pass a round, in batches of 32; the test set's first rows are dealt to
 them. What is lost is the best accuracy of the plain run less that of the compressed one, after as many rounds. Curves
 that are done are kept: a bench that was broken off begins with the next.
 """
@@ -36,9 +36,9 @@ __all__ = ["WAYS", "measure", "update_bytes"]
 
 _PARTNERS: Final = 10
 _ROWS: Final = 2_000
-_TEST: Final = 2_000
-_ROUNDS: Final = 30
-_ACCURACY: Final = 0.94
+_TEST: Final = 1_000
+_ROUNDS: Final = 20
+_ACCURACY: Final = 0.92
 _SEEDS: Final = (1, 2, 3)
 _FEWER: Final = 8.0
 _POINTS: Final = 1.0
@@ -49,7 +49,6 @@ WAYS: Final[dict[str, Compress | None]] = {
     "int8": Compress(quantise="int8"),
     "mask 1 in 16": Compress(sparsify="random-mask", one_in=16),
     "mask 1 in 8, int8": Compress(sparsify="random-mask", one_in=8, quantise="int8"),
-    "top-k 1 in 32": Compress(sparsify="top-k", one_in=32),
     "top-k 1 in 32, int8": Compress(sparsify="top-k", one_in=32, quantise="int8"),
     "top-k 1 in 128, int8": Compress(sparsify="top-k", one_in=128, quantise="int8"),
 }
@@ -137,7 +136,7 @@ def _accuracies(curve: _Curve) -> list[float]:
             name="traffic", task=TaskRef(name="mnist", digest="0" * 64), data_schema="mnist/1", seed=curve.seed,
             model=blobs.put([first_model(task, curve.seed)]),
             stages=(Stage(driver="averaging", options={"rounds": _ROUNDS}),),
-            train=TrainSettings(batch_size=10, learning_rate=0.1, epochs=1),
+            train=TrainSettings(batch_size=32, learning_rate=0.2, epochs=1),
             evaluate=EvaluateSettings(every=1), cohort=Cohort(quorum=_PARTNERS), compress=WAYS[curve.way],
         )  # fmt: skip
         done = simulate(plan, task, shards, blobs)
