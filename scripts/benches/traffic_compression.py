@@ -48,11 +48,11 @@ WAYS: Final[dict[str, Compress | None]] = {
     "plain": None,
     "int8": Compress(quantise="int8"),
     "mask 1 in 16": Compress(sparsify="random-mask", one_in=16),
-    "mask 1 in 8, int8": Compress(sparsify="random-mask", one_in=8, quantise="int8"),
+    "mask 1 in 4, int8": Compress(sparsify="random-mask", one_in=4, quantise="int8"),
+    "top-k 1 in 8, int8": Compress(sparsify="top-k", one_in=8, quantise="int8"),
     "top-k 1 in 32, int8": Compress(sparsify="top-k", one_in=32, quantise="int8"),
-    "top-k 1 in 128, int8": Compress(sparsify="top-k", one_in=128, quantise="int8"),
 }
-_QUICK: Final = ("plain", "top-k 1 in 32, int8")
+_QUICK: Final = ("plain", "top-k 1 in 8, int8")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
