@@ -30,9 +30,8 @@ from aimass.proto.boosting import boosting_in, level_of, outputs_of
 from aimass.proto.contribution import STATE_LOST, Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.flower.records import check_reply
-from aimass.proto.methods import training_groups
 from aimass.proto.plan import Plan
-from aimass.proto.sent import Sent, check_sent, codec_of
+from aimass.proto.sent import Sent, check_sent, codec_of, trained_groups
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Blob, Layout
 from aimass.proto.values import Value
@@ -331,7 +330,7 @@ def _own(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _expected(plan: Plan, step: Step, contribution: Contribution, model: Layout) -> Shapes:
     """What a step may hold: in training what the plan's method has, nothing of the model that stays here."""
     if step.kind is StepKind.TRAIN:
-        return training_groups(plan.method, model, plan.train.keep_local, plan.compress)
+        return trained_groups(plan, model)
     if step.kind is StepKind.EVALUATE or plan.task.kind == "app":
         return {}
     if (survey := survey_in(plan, step)) is not None:

@@ -14,12 +14,12 @@ from aimass.proto.compression import Codec, Read, mask_key
 from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, group_norm, sliced
 from aimass.proto.elements import as_float64, dtype_name, update_shapes
 from aimass.proto.errors import BadInput
-from aimass.proto.methods import UPDATE
+from aimass.proto.methods import UPDATE, training_groups
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Array, Layout
 
-__all__ = ["Elements", "Sent", "check_sent", "codec_of", "sent_with"]
+__all__ = ["Elements", "Sent", "check_sent", "codec_of", "sent_with", "trained_groups"]
 
 Elements = Callable[[Read, slice, Array], None]
 """Puts some elements of a flattened tensor into a float64 array, the part being read by the first argument."""
@@ -33,6 +33,11 @@ def codec_of(plan: Plan, step: Step, model: Layout) -> Codec | None:
     if plan.compress is None or step.kind is not StepKind.TRAIN:
         return None
     return Codec(plan.compress, mask_key(plan.seed, step.round), update_shapes(model, plan.train.keep_local))
+
+
+def trained_groups(plan: Plan, model: Layout) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
+    """What a contribution to a training step on `model` holds on the wire: groups, tensors, element types, shapes."""
+    return training_groups(plan.method, model, plan.train.keep_local, plan.compress)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import PlanDraft
 from aimass.proto.sharding import Split
 from aimass.proto.step import Step, StepKind
+from aimass.proto.tensors import Blob
 from aimass.server.engine import InstalledDrivers
 from aimass.server.runs import Run
 from aimass.server.simulation.begin import begin, completed
@@ -170,3 +172,18 @@ def test_a_pace_of_strangers_and_one_with_late_work_are_refused(tmp_path: Path, 
     late = heart_draft(cohort='quorum = 2\nlate = "next"')
     with pytest.raises(BadInput, match="late work"):
         begun(tmp_path / "b", late, shards, Pace())
+
+
+def test_compressed_updates_go_into_the_buffer_as_what_they_stand_for(tmp_path: Path, shards: Path) -> None:
+    def ended(name: str, more: str) -> np.ndarray:
+        folder = begun(tmp_path / name, buffered(rounds=3, more=more), shards, Pace())
+        run = finished(folder)
+        assert run.state == "finished", run.reason
+        arrays = Blob(folder.blobs.open(run.model)).arrays()
+        return np.concatenate([array.reshape(-1) for _, array in sorted(arrays.items()) if array.dtype == np.float32])
+
+    eight = '[compress]\nquantise = "int8"\n'
+    mask = '[compress]\nsparsify = "random-mask"\none_in = 2\n'
+    np.testing.assert_allclose(ended("int8", eight), ended("plain", ""), atol=5e-3)
+    # Steps of a secret sum are of three partners, and not of one: their order is another.
+    np.testing.assert_allclose(ended("secret", SECURE + mask), ended("open", mask), atol=2e-2)

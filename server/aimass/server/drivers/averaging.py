@@ -14,8 +14,9 @@ import msgspec
 from aimass.privacy.dp.adaptive import next_clip
 from aimass.privacy.secagg.rounds import adaptive_of
 from aimass.proto.errors import BadInput
-from aimass.proto.methods import Method, training_groups
+from aimass.proto.methods import Method
 from aimass.proto.plan import Plan, Stage
+from aimass.proto.sent import trained_groups
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Layout
 from aimass.proto.values import Value
@@ -101,9 +102,7 @@ class Averaging:
 
     def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         """Training: an update of what partners do not keep to themselves. Evaluation: metrics alone."""
-        if step.kind is StepKind.EVALUATE:
-            return {}
-        return training_groups(self.method, layout, plan.train.keep_local, plan.compress)
+        return {} if step.kind is StepKind.EVALUATE else trained_groups(plan, layout)
 
     def receive(self, state: AveragingState, result: StepResult, models: Models, context: Context) -> AveragingState:
         """After training the averaged model; after evaluation, whether to stop early."""

@@ -18,8 +18,9 @@ from __future__ import annotations
 import msgspec
 
 from aimass.proto.errors import BadInput, WrongState
-from aimass.proto.methods import OVERLAPPING, UPDATE, training_groups
+from aimass.proto.methods import OVERLAPPING, UPDATE
 from aimass.proto.plan import Plan, Stage
+from aimass.proto.sent import trained_groups
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Layout
 from aimass.proto.values import Value
@@ -88,7 +89,7 @@ class FedBuff:
 
     def expects(self, step: Step, layout: Layout, plan: Plan) -> ExpectedGroups:
         """Training: an update of what partners do not keep to themselves. Evaluation: metrics alone."""
-        return {} if step.kind is StepKind.EVALUATE else training_groups("plain", layout, plan.train.keep_local)
+        return {} if step.kind is StepKind.EVALUATE else trained_groups(plan, layout)
 
     def outdated(self, state: FedBuffState, step: Step, context: Context) -> str:
         """Training of a model that is too old, or for which no version is to be made any more."""
