@@ -288,11 +288,13 @@ def test_what_has_begun_to_come_whole_goes_on_so(tmp_path: Path) -> None:
     async def work(place: Place) -> None:
         await place.step(0)
         writer = place.partner.cache.spool.begin(DIGESTS[1], len(MODELS[1]), DIGESTS[1])
-        writer.append(MODELS[1][:1_000])
+        writer.append(MODELS[1][:300_000])
         writer.close()
+        place.partner.link_speed.bytes_per_s = None
         assert await place.step(1) == [MODELS[1]]
         assert place.side.asked == []
-        assert place.side.fetches[-1] == (DIGESTS[1], 1_000)
+        assert place.side.fetches[-1] == (DIGESTS[1], 300_000)
+        assert place.partner.link_speed.bytes_per_s is None, "too few of its bytes came now to tell"
 
     at_a_partner(tmp_path, work)
 
@@ -316,6 +318,18 @@ def test_over_a_quick_link_only_who_always_wants_them_asks(tmp_path: Path, wish:
         assert bool(place.side.asked) == asks
 
     at_a_partner(tmp_path, work, wish)
+
+
+def test_over_a_link_that_turned_out_slow_the_next_model_comes_as_its_difference(tmp_path: Path) -> None:
+    async def work(place: Place) -> None:
+        place.partner.down = Pace(4_000_000, SystemClock())
+        await place.partner.down.spend(4_000_000)  # what it had saved up
+        await place.step(0)
+        assert place.partner.link_speed.bytes_per_s < 8e6
+        assert await place.step(1) == [MODELS[1]]
+        assert place.side.asked == [(DIGESTS[0], DIGESTS[1])]
+
+    at_a_partner(tmp_path, work, "auto")
 
 
 @pytest.mark.parametrize(

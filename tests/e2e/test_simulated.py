@@ -17,6 +17,8 @@ from aimass.proto.tensors import Blob
 from aimass.proto.views import RunView
 
 PARTNERS = ("p0001", "p0002", "p0003", "p0004")
+SPARING = ("p0001", "p0003")
+"""They have models as differences, the others whole."""
 PLAN = """
 name = "both-ways"
 task = "digits"
@@ -58,6 +60,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
                 str(folder / "shards" / shard.partner / "digits.parquet"), "--format", "parquet",
                 "--salt", shard.salt, "--participant", shard.participant,
             )  # fmt: skip
+            if shard.partner in SPARING:
+                with (folder / shard.partner / "client.toml").open("a") as settings:
+                    settings.write('[link]\ndifferences = "always"\n')
             house.start_partner(shard.partner)
         (folder / "plan.toml").write_text(PLAN)
         (folder / "compressed.toml").write_text(PLAN + TOP)
@@ -98,6 +103,9 @@ def test_live_and_simulated_runs_of_one_plan_end_in_the_same_bits_with_the_same_
     ]
     for told, step in zip(steps, view.steps, strict=True):
         assert told["metrics"] == {name: metric.mean for name, metric in step.metrics.items()}
+    assert 0 < view.moved.spared < view.moved.down
+    shown = house.run("run", "show", view.summary.run_id, "--as", "scientist")
+    assert shown["moved"] == {"down": view.moved.down, "up": view.moved.up, "spared": view.moved.spared}
     cohorts = [frozenset(step.slots) for step in view.steps if step.kind == "train"]
     assert len(set(cohorts)) > 1, "the sampling chose others in some round"
     if plan == "plan.toml":

@@ -98,7 +98,7 @@ def test_only_so_many_lead_to_one_model(tmp_path: Path) -> None:
         blobs = FileBlobs(tmp_path / "blobs")
         wanted = blobs.put([_model(0)])
         differences = ModelDifferences(tmp_path / "differences", blobs)
-        found = [await differences.made(Pair(blobs.put([_model(n * 1e-6)]), wanted)) for n in range(1, 7)]
+        found = [await differences.made(Pair(blobs.put([_model(n * 1e-6)]), wanted)) for n in range(1, 11)]
         assert [made is not None for made in found] == [True] * module._MOST + [False] * 2
 
     _run(scenario())

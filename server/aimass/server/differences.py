@@ -21,7 +21,7 @@ from aimass.proto.tensors import Blob
 __all__ = ["Made", "ModelDifferences", "Pair"]
 
 log = logging.getLogger("aimass.server")
-_MOST: Final = 4
+_MOST: Final = 8
 """Differences to one model: each costs a pass over two models, and who holds yet another fetches it whole."""
 _WORTH: Final = 0.9
 """A difference that is larger than so much of the model is none: applying it would cost more than it spares."""
