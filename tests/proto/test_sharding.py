@@ -72,7 +72,7 @@ def test_cells_of_a_csv_file_come_through_as_they_are(tmp_path: Path) -> None:
         writer.writerow(names)
         for place in range(40):
             filled = [str(50 + place % 5) if name == "age" else "" for name in names[:-1]]
-            writer.writerow([*filled, heart.schema.label.values[place % 2]])
+            writer.writerow([*filled, heart.schema.classes[place % 2]])
     write_shards(heart.schema, [source], Split(rule="iid", partners=2), tmp_path / "shards")
     manifest = manifest_of(tmp_path / "shards", "p0001")
     with (tmp_path / "shards/p0001/heart.parquet").open("rb") as file:

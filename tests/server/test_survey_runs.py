@@ -134,6 +134,7 @@ def test_one_that_forbids_it_is_not_in_the_sum_and_the_rest_are(tmp_path: Path) 
         told = view.steps[0].statistics
         assert told is not None
         assert isinstance(told.found, Histogram)
+        assert told.found.label is not None
         assert (told.partners, sum(told.found.label.counts)) == (2, 60)
         manifest = await _manifest(bench, run_id)
         assert (manifest.parameters, manifest.step) == (view.plan.model, None)  # no step changed the model

@@ -77,6 +77,7 @@ def test_a_histogram_counts_the_pooled_rows(tmp_path: Path, secure: bool) -> Non
         by_code = [(codes == code).sum() for code in range(len(category.values))]
         np.testing.assert_allclose(held.counts, by_code, atol=1e-5 if secure else 0)
         assert held.missing == pytest.approx((codes < 0).sum(), abs=1e-5)
+    assert told.label is not None
     np.testing.assert_allclose(told.label.counts, np.bincount(ALL.labels), atol=1e-5)
 
 
@@ -158,9 +159,10 @@ def test_what_is_noised_is_off_by_the_noise_that_it_says(tmp_path: Path, name: s
 
 
 def _numbers(told: object) -> np.ndarray:
+    assert isinstance(told, Counts | Histogram)
+    assert told.label is not None
     if isinstance(told, Counts):
         return np.array([n for c in told.columns for n in (c.present, c.missing)] + list(told.label.counts))
-    assert isinstance(told, Histogram)
     columns: tuple[NumberCounts | CategoryCounts, ...] = (*told.numbers, *told.categories)
     return np.concatenate([[*column.counts, column.missing] for column in columns] + [told.label.counts])
 

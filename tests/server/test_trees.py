@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from aimass.client.tasks.heart import trees as heart
 from aimass.proto.boosting import boosting_of
 from aimass.proto.compression import Compress
 from aimass.proto.errors import AimassError, BadInput
-from aimass.proto.manifest import Category
+from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.plan import (
     AnalysisNoise,
     Cohort,
@@ -132,6 +133,29 @@ def test_so_they_are_under_other_penalties(options: dict[str, Any], tmp_path: Pa
 def test_so_they_are_of_three_labels_and_of_the_squared_error(objective: Objective, tmp_path: Path) -> None:
     task = Grove(SCHEMA, objective if objective is Objective.SQUARED_ERROR else None)
     _check_oracle(plan_of(task, rounds=3, depth=4, bins=32), task, dealt(chance(600, 4), 4), tmp_path)
+
+
+def _stays() -> tuple[Grove, Batch]:
+    """A label that is a number: days of stay."""
+    rows = chance(600, 5)
+    days = 3.0 * rows.labels + np.random.default_rng(6).gamma(2.0, 2.0, len(rows.labels))
+    label = Number(name="days", minimum=0, maximum=60)
+    return Grove(Schema(name="stay/1", columns=SCHEMA.columns, label=label)), dataclasses.replace(rows, labels=days)
+
+
+def test_so_they_are_of_a_number_also_in_secret_and_begin_at_its_mean(tmp_path: Path) -> None:
+    task, rows = _stays()
+    plain, secret = (plan_of(task, secure=secure, rounds=3, depth=4, bins=32) for secure in (None, SECURE))
+    _check_oracle(plain, task, dealt(rows, 4), tmp_path)
+    model = grow(plain, task, dealt(rows, 4), tmp_path)
+    assert encode(grow(secret, task, dealt(rows, 7), tmp_path)) == encode(model)
+    assert model.base == pytest.approx([rows.labels.mean()], abs=60 / 4096)
+
+
+def test_the_mean_of_a_number_is_about_right_where_small_counts_stay(tmp_path: Path) -> None:
+    task, rows = _stays()
+    model = grow(plan_of(task, rounds=1, depth=2, bins=8), task, dealt(rows, 4), tmp_path, least=10)
+    assert model.base == pytest.approx([rows.labels.mean()], abs=0.5)
 
 
 def test_however_the_rows_are_dealt_and_in_secret_too_the_model_is_the_same_to_the_last_bit(tmp_path: Path) -> None:

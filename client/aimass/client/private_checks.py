@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from aimass.client.private_gradients import ClippedSums, row_losses, trained
 from aimass.proto.checks import Finding, State, fault, good, of_error
 from aimass.proto.errors import AimassError, Refused
-from aimass.proto.manifest import Schema
+from aimass.proto.manifest import Number, Schema
 from aimass.proto.private_layers import counterpart, private_layers
 from aimass.proto.rows import Batch
 from aimass.proto.task import Task
@@ -70,9 +71,16 @@ def synthetic_rows(schema: Schema, rows: int, seed: int) -> Batch:
     for place, category in enumerate(schema.categories):
         categories[:, place] = chance.integers(0 if category.required else -1, len(category.values), rows)
     images = chance.integers(0, 256, (rows, *schema.images[0].shape), np.uint8) if schema.images else None
-    labels = chance.integers(0, len(schema.label.values), rows)
+    labels = synthetic_labels(schema, rows, chance)
     texts = np.array([_text(schema.texts[0].longest, chance) for _ in range(rows)], object) if schema.texts else None
     return Batch(numbers, categories, images, labels, texts)
+
+
+def synthetic_labels(schema: Schema, rows: int, chance: np.random.Generator) -> npt.NDArray[Any]:
+    """Labels of chance, all as likely."""
+    if isinstance(schema.label, Number):
+        return chance.uniform(schema.label.minimum, schema.label.maximum, rows)
+    return chance.integers(0, len(schema.classes), rows)
 
 
 def _text(longest: int, chance: np.random.Generator) -> str:

@@ -27,7 +27,7 @@ from opacus.grad_sample.functorch import ft_compute_per_sample_gradient, prepare
 from opacus.layers.dp_rnn import DPGRU, DPLSTM, DPRNN
 
 from aimass.proto.errors import Refused
-from aimass.proto.task import Task
+from aimass.proto.task import Task, usual_loss
 
 __all__ = ["ClippedSums", "row_losses", "trained"]
 
@@ -48,7 +48,7 @@ def trained(model: torch.nn.Module) -> dict[str, Parameter]:
 def row_losses(task: Task, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """[n]: the loss of each row alone, so that no loss can tie one row's gradient to another's."""
     if type(task).loss is Task.loss:
-        return torch.nn.functional.cross_entropy(outputs, labels, reduction="none")
+        return usual_loss(task.schema, outputs, labels, "none")
     return torch.stack([task.loss(outputs[row : row + 1], labels[row : row + 1]) for row in range(len(labels))])
 
 

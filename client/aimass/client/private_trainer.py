@@ -114,6 +114,13 @@ class PrivateTrainer:
         over the edges of their bins.
         """
         self._look()
+        if not self._task.schema.classes:
+            raise Refused(
+                "metrics with noise are made for labels that are categories",
+                code="private.metrics",
+                value=self._task.schema.label.name,
+                cure="Leave `metrics` out of the plan's `[privacy]`.",
+            )
         chances = held_out_probabilities(self._task, shard, parameters, 1, self._device)
         metrics = noised_metrics(chances, shard.held_out.labels, setting, NoiseStream(self._token))
         names = measures_of(self._task)

@@ -7,14 +7,14 @@ well real rows can be learnt is another question.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from aimass.client.private_checks import synthetic_rows
 from aimass.client.shards import Shard
-from aimass.proto.manifest import Schema
+from aimass.proto.manifest import Number, Schema
 from aimass.proto.rows import Batch
 
 __all__ = ["dealt", "learnable_rows"]
@@ -24,23 +24,24 @@ _SLIPS: Final = 0.5
 _GRAIN: Final = 64.0
 """Deviation of a pixel around its label's pattern."""
 _BRIGHT: Final = 0.3
+_DEVIATIONS: Final = 8.0
+"""Of scores, in the range of a label that is a number."""
 _WORDS: Final = 8
 """Words that a label has for its own, and words of a text."""
 
 
 def learnable_rows(schema: Schema, rows: int, seed: int) -> Batch:
-    """So many rows, all labels about as frequent."""
+    """So many rows, all labels about as frequent; of a label that is a number, in the middle of its range."""
     batch = synthetic_rows(schema, rows, seed)
     chance = np.random.default_rng((seed, 1))
     if batch.images is not None:
-        labels = chance.integers(0, len(schema.label.values), rows)
+        labels = chance.integers(0, len(schema.classes), rows)
         return Batch(batch.numbers, batch.categories, _images(schema, labels, chance), labels)
     if batch.texts is not None:
-        labels = chance.integers(0, len(schema.label.values), rows)
+        labels = chance.integers(0, len(schema.classes), rows)
         return Batch(batch.numbers, batch.categories, None, labels, _texts(schema, labels, chance))
     scores = _scores(schema, batch, chance) + _SLIPS * chance.standard_normal(rows)
-    bounds = np.quantile(scores, np.arange(1, len(schema.label.values)) / len(schema.label.values))
-    return Batch(batch.numbers, batch.categories, None, np.searchsorted(bounds, scores).astype(np.int64))
+    return Batch(batch.numbers, batch.categories, None, _labels(schema, scores))
 
 
 def dealt(
@@ -73,10 +74,19 @@ def _scores(schema: Schema, batch: Batch, chance: np.random.Generator) -> npt.ND
     return np.asarray((total - total.mean()) / (spread or 1.0))
 
 
+def _labels(schema: Schema, scores: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    """What rows of these scores are labelled: as many of each class, or a number of the label's range."""
+    if isinstance(schema.label, Number):
+        low, high = schema.label.minimum, schema.label.maximum
+        return np.clip((low + high) / 2 + (high - low) / _DEVIATIONS * scores, low, high)
+    bounds = np.quantile(scores, np.arange(1, len(schema.classes)) / len(schema.classes))
+    return np.searchsorted(bounds, scores).astype(np.int64)
+
+
 def _images(schema: Schema, labels: npt.NDArray[np.int64], chance: np.random.Generator) -> npt.NDArray[np.uint8]:
     """A coarse pattern for each label, bright on dark, with grain."""
     shape = schema.images[0].shape
-    coarse = 255.0 * (chance.random((len(schema.label.values), 4, 4, *shape[2:])) < _BRIGHT)
+    coarse = 255.0 * (chance.random((len(schema.classes), 4, 4, *shape[2:])) < _BRIGHT)
     down, across = (np.arange(size) * 4 // size for size in shape[:2])
     patterns = coarse[:, down[:, None], across[None, :]]
     grain = _GRAIN * chance.standard_normal((len(labels), *shape), np.float32)
@@ -85,7 +95,7 @@ def _images(schema: Schema, labels: npt.NDArray[np.int64], chance: np.random.Gen
 
 def _texts(schema: Schema, labels: npt.NDArray[np.int64], chance: np.random.Generator) -> npt.NDArray[np.object_]:
     """Words of the label's own, half of them swapped for anybody's."""
-    words = np.array([_word(chance) for _ in range(_WORDS * len(schema.label.values))], object)
+    words = np.array([_word(chance) for _ in range(_WORDS * len(schema.classes))], object)
     own = words.reshape(-1, _WORDS)[labels[:, None], chance.integers(0, _WORDS, (len(labels), _WORDS))]
     mixed = np.where(chance.random(own.shape) < 0.5, own, chance.choice(words, own.shape))
     return np.array([" ".join(row)[: schema.texts[0].longest] for row in mixed], object)

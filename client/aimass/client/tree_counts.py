@@ -36,10 +36,18 @@ def _group(group: Group, boosting: Boosting, least: int) -> Group:
     tensors = group.tensors
     if "grid" in tensors:  # of each row and column one, and of none what is missing
         grid = _joined(tensors["grid"][None], tensors["grid"], np.zeros(len(tensors["grid"])), least)
-        return Group(group.weight, {"grid": grid[0], "labels": without_small(tensors["labels"], least)})
+        return Group(group.weight, {"grid": grid[0], "labels": _labels(tensors["labels"], boosting, least)})
     check_histograms(boosting, tensors)
     columns = [_column(tensors, cells, least) for cells in boosting.columns]
     return Group(group.weight, dict(zip(SUMS, np.concatenate(columns, axis=2), strict=True)))
+
+
+def _labels(counts: Floats, boosting: Boosting, least: int) -> Floats:
+    """Classes of too few rows are left out; parts of a number's range are joined with those beside them."""
+    if boosting.schema.classes:
+        return without_small(counts, least)
+    joined: Floats = _joined(counts[None, None], counts[None], np.zeros(1), least)[0, 0]
+    return joined
 
 
 def _column(tensors: Mapping[str, Floats], cells: slice, least: int) -> Floats:

@@ -7,7 +7,7 @@ bins and the levels of the round so far, all of which come with the step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -45,11 +45,11 @@ def summed(boosting: Boosting, rows: Batch, inputs: Sequence[Blob], seed: bytes,
 
 
 def _counted(boosting: Boosting, rows: Batch) -> Contribution:
-    """Rows by part of each number's range, and by label."""
+    """Rows by part of each number's range, and by what their labels count for."""
     parts = boosting.options.grid
     bins = boosting.binned(rows.numbers, boosting.grid())
     grid = [np.bincount(column[column < parts], minlength=parts) for column in bins.T]
-    labels = np.bincount(rows.labels, minlength=len(boosting.schema.label.values))
+    labels = np.bincount(boosting.targeted(rows.labels), minlength=len(boosting.targets))
     return _contribution({"grid": np.array(grid).reshape(-1, parts), "labels": labels})
 
 
@@ -69,11 +69,11 @@ def _histograms(
     return _contribution(dict(zip(SUMS, sums, strict=True)))
 
 
-def derivatives(objective: Objective, margin: Floats, labels: Cells) -> tuple[Floats, Floats]:
+def derivatives(objective: Objective, margin: Floats, labels: npt.NDArray[Any]) -> tuple[Floats, Floats]:
     """First and second derivative of each row's loss by its margins, float64 [rows, outputs].
 
-    Logistic and softmax cross-entropy, and half the squared error to the label's number; the softmax's Hessian is twice
-    its diagonal (Friedman 2001, algorithm 6; XGBoost).
+    Logistic and softmax cross-entropy, and half the squared error to the label's number or place; the softmax's Hessian
+    is twice its diagonal (Friedman 2001, algorithm 6; XGBoost).
     """
     match objective:
         case Objective.SQUARED_ERROR:
@@ -135,7 +135,7 @@ def _summed(boosting: Boosting, nodes: Cells, cells: Cells, level: int, values: 
 
 def _ensemble(boosting: Boosting, blob: Blob) -> Ensemble:
     ensemble, sizes = decode(blob), feature_sizes(boosting.schema)
-    labels = len(boosting.schema.label.values)
+    labels = len(boosting.schema.classes)
     if ensemble.sizes.tolist() != sizes.tolist() or len(ensemble.base) not in (1, labels):
         raise BadInput("the trees are of other columns or labels", code="trainer.trees", limit=f"{sizes} {labels}")
     return ensemble

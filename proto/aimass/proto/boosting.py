@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Schema
+from aimass.proto.manifest import Category, Schema
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.plan_settings import TREE_DEPTH, TREES
 from aimass.proto.rows import Batch
 from aimass.proto.step import Step, StepKind
+from aimass.proto.surveys import bins_of, edges
 from aimass.proto.tensors import Layout
 from aimass.proto.values import Value, convert
 
@@ -45,7 +46,8 @@ __all__ = [
 ]
 
 UNIT: Final = 2.0**-20
-"""Gradients and Hessians are rounded to multiples of it, row by row: to 2^33 rows float64 adds them exactly."""
+"""Gradients and Hessians are rounded to multiples of it, row by row: to 2^33 rows float64 adds them exactly, or, where
+the label is a number, to 2^33 divided by how far its bounds lie apart."""
 MOST_BOUND: Final = 1e9
 """The largest `secure.real_bound` under which lanes hold multiples of `UNIT` exactly: 52 bits with a sign."""
 MOST_SUMS: Final = 1 << 24
@@ -112,6 +114,20 @@ class Boosting(Value, frozen=True):
             edges[:, -1] = np.nextafter(edges[:, -1], np.float32(np.inf))  # the largest value lies below the last edge
         return edges
 
+    @property
+    def targets(self) -> Floats:
+        """What each count of labels stands for: a class's place, or of a number the middle of a part of its range."""
+        label = self.schema.label
+        if isinstance(label, Category):
+            return np.arange(len(label.values), dtype=np.float64)
+        at = edges(label, self.options.grid)
+        return np.asarray((at[1:] + at[:-1]) / 2)
+
+    def targeted(self, labels: npt.NDArray[Any]) -> Cells:
+        """int64 [rows]: the target that each label counts for."""
+        label = self.schema.label
+        return labels if isinstance(label, Category) else bins_of(labels, edges(label, self.options.grid))
+
     def binned(self, numbers: npt.NDArray[np.float32], edges: npt.NDArray[np.float32]) -> Cells:
         """int64 [rows, numbers]: the bin of each value between its column's edges, and one more for what is missing."""
         missing = edges.shape[1] - 1
@@ -129,7 +145,7 @@ class Boosting(Value, frozen=True):
         """Element type and shape by tensor: of a level's histograms, or, with None, of the counts for bins."""
         if level is None:
             counts = len(self.schema.numbers), self.options.grid
-            return {"grid": ("F64", counts), "labels": ("F64", (len(self.schema.label.values),))}
+            return {"grid": ("F64", counts), "labels": ("F64", self.targets.shape)}
         return dict.fromkeys(SUMS, ("F64", (outputs << level, self.offsets[-1])))
 
     def check(self, outputs: int) -> None:

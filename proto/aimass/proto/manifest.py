@@ -81,11 +81,11 @@ Column = Number | Category | Image | Text
 
 
 class Schema(Value, frozen=True):
-    """Columns of a table and the category to predict. The name carries a version: `heart/1`."""
+    """Columns of a table, and what to predict: a category or a number. The name carries a version: `heart/1`."""
 
     name: SchemaName
     columns: Annotated[tuple[Column, ...], msgspec.Meta(min_length=1)]
-    label: Category
+    label: Category | Number
 
     def __post_init__(self) -> None:
         names = [column.name for column in (*self.columns, self.label)]
@@ -111,6 +111,11 @@ class Schema(Value, frozen=True):
     def texts(self) -> tuple[Text, ...]:
         """Text columns in order."""
         return tuple(column for column in self.columns if isinstance(column, Text))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The label's values in order; none where it is a number."""
+        return self.label.values if isinstance(self.label, Category) else ()
 
     @property
     def digest(self) -> str:

@@ -18,7 +18,7 @@ from aimass.proto.errors import BadInput
 __all__ = ["Parts", "by_label", "by_value", "dirichlet", "iid", "in_shares", "sorted_shards"]
 
 Rows = npt.NDArray[np.int64]
-Labels = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Parts = tuple[Rows, ...]
 
 

@@ -89,7 +89,8 @@ class Batch:
     """Rows as a model takes them.
 
     `numbers` float32 [n, numbers] with NaN for missing; `categories` int64 [n, categories] with -1 for missing;
-    `images` uint8 [n, *shape] or None; `labels` int64 [n]; `texts` object [n] of str or None.
+    `images` uint8 [n, *shape] or None; `labels` int64 [n], or
+    float64 where the label is a number; `texts` object [n] of str or None.
     """
 
     numbers: Array
@@ -308,7 +309,7 @@ def check(table: Table) -> Report:
     hashes = _row_hashes(table)
     return Report(
         rows=table.rows,
-        labels={value: int((labels == index).sum()) for index, value in enumerate(table.schema.label.values)},
+        labels={value: int((labels == index).sum()) for index, value in enumerate(table.schema.classes)},
         missing=missing,
         duplicates=len(hashes) - len(set(hashes)),
         findings=table.findings,
@@ -320,8 +321,7 @@ def require(table: Table) -> Table:
     """The table itself, or `BadInput` that counts what does not fit and names rows and columns, never cells."""
     if table.rows == 0:
         raise BadInput("the data set has no rows", code="rows.empty")
-    label = table.schema.label.name
-    unlabelled = int((table.columns[label] < 0).sum())
+    unlabelled = int(_missing_labels(table).sum())
     if table.findings or unlabelled:
         shown = "; ".join(f"row {f.row + 1}, {f.column}: {f.what}" for f in table.findings[:_MAX_FINDINGS])
         raise BadInput(
@@ -331,6 +331,11 @@ def require(table: Table) -> Table:
             cure="Run `aimass client data check` to see them, and correct the file.",
         )
     return table
+
+
+def _missing_labels(table: Table) -> npt.NDArray[np.bool_]:
+    labels = table.columns[table.schema.label.name]
+    return labels < 0 if table.schema.classes else np.isnan(labels)
 
 
 def encode(table: Table) -> Batch:
@@ -354,10 +359,11 @@ def encode(table: Table) -> Batch:
 
 
 def held_out_mask(table: Table, salt: bytes, fraction: float, *, independent: bool = False) -> npt.NDArray[np.bool_]:
-    """Which rows are held out: bool [rows], stratified by label.
+    """Which rows are held out: bool [rows], stratified by label where it is a category.
 
-    Within a label, rows are ordered by HMAC-SHA256(salt, row hash and its occurrence) and the first
-    round(fraction * n) are held out: the choice depends on the rows' values and the salt, not on their order.
+    Within a label, or of all where it is a number, rows are ordered by HMAC-SHA256(salt, row hash and its occurrence)
+    and the first round(fraction * n) are held out: the choice depends on the rows' values and the salt, not on their
+    order.
 
     If `independent`, those rows are held out whose HMAC lies below the fraction, whatever their label: about as many,
     and one row more or less moves no other to the other side.
@@ -376,7 +382,7 @@ def held_out_mask(table: Table, salt: bytes, fraction: float, *, independent: bo
         keys.append(hmac.digest(salt, row_hash + struct.pack(">I", occurrence), "sha256"))
     if independent:
         return np.array([_below(key, fraction) for key in keys], dtype=bool)
-    labels = table.columns[table.schema.label.name]
+    labels = table.columns[table.schema.label.name] if table.schema.classes else np.zeros(table.rows)
     mask = np.zeros(table.rows, dtype=bool)
     for label in np.unique(labels):
         members = sorted(np.flatnonzero(labels == label), key=lambda row: keys[row])

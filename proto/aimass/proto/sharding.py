@@ -231,6 +231,13 @@ def _labels(schema: Schema, sources: Sequence[Path], person: str | None) -> part
 
 def _deal(split: Split, labels: partition.Labels, arrow: Sequence[Any]) -> partition.Parts:
     argument, seed, partners = split.argument, split.seed, split.partners or 0
+    if split.rule in ("dirichlet", "labels") and labels.dtype.kind == "f":
+        raise BadInput(
+            "rows cannot be dealt by a label that is a number",
+            code="partition.split",
+            value=split.rule,
+            cure="Choose another rule: `shards` deals rows in the order of such a label.",
+        )
     match split.rule:
         case "iid":
             return partition.iid(len(labels), partners, seed)
@@ -300,12 +307,12 @@ def _write(
     )
     read_shard_manifest(text, "the shard's manifest")
     write_file(place / f"{stem}.toml", text.encode(), UNINTERRUPTED, "partition.manifest", 0o644)
-    counts = np.bincount(labels, minlength=len(schema.label.values)).tolist()
+    counts = [int((labels == place).sum()) for place in range(len(schema.classes))]
     return ShardRecord(
         partner=name,
         participant=name,
         salt=salt,
         rows=len(labels),
-        labels={value: count for value, count in zip(schema.label.values, counts, strict=True) if count},
+        labels={value: count for value, count in zip(schema.classes, counts, strict=True) if count},
         sha256=file_digest(path),
     )

@@ -74,18 +74,18 @@ class Quantile(Value, frozen=True):
 
 
 class Counts(Value, frozen=True, tag_field="kind", tag="counts"):
-    """How many values there are."""
+    """How many values there are; a label that is a number is not counted."""
 
     columns: tuple[Present, ...]
-    label: CategoryCounts
+    label: CategoryCounts | None = None
 
 
 class Histogram(Value, frozen=True, tag_field="kind", tag="histogram"):
-    """How the values of each column are spread."""
+    """How the values of each column are spread, and those of a label that is a category."""
 
     numbers: tuple[NumberCounts, ...]
     categories: tuple[CategoryCounts, ...]
-    label: CategoryCounts
+    label: CategoryCounts | None = None
 
 
 class Moments(Value, frozen=True, tag_field="kind", tag="moments"):

@@ -37,10 +37,11 @@ def table_of(found: Found) -> list[Row]:
     match found:
         case Counts():
             pairs = [(one.column, one.present, one.missing) for one in found.columns]
-            pairs.append((found.label.column, sum(found.label.counts), found.label.missing))
+            if found.label is not None:
+                pairs.append((found.label.column, sum(found.label.counts), found.label.missing))
             return [{"column": name, "present": round(here), "missing": round(gone)} for name, here, gone in pairs]
         case Histogram():
-            categories = [_category(one) for one in (*found.categories, found.label)]
+            categories = [_category(one) for one in (*found.categories, found.label) if one is not None]
             return [*(_number(one) for one in found.numbers), *categories]
         case Moments():
             return [msgspec.structs.asdict(one) | {"count": round(one.count)} for one in found.numbers]

@@ -104,12 +104,12 @@ class Survey(Value, frozen=True):
     def tables(self) -> Mapping[str, tuple[int, ...]]:
         """The cells of each column's table, by tensor; a tensor holds its tables one after the other.
 
-        `numbers` and `categories` end with the cell of what is missing; `label` has none. Of moments each tensor holds
-        a number for each column.
+        `numbers` and `categories` end with the cell of what is missing; `label` has none, and there is no table of
+        one that is a number. Of moments each tensor holds a number for each column.
         """
         schema, bins = self.schema, self.options.bins
         numbers, values = len(schema.numbers), [len(column.values) for column in schema.categories]
-        label = (len(schema.label.values),)
+        label = (len(schema.classes),) if schema.classes else ()
         match self.name:
             case "moments":
                 tables = dict.fromkeys(MOMENTS, (1,) * numbers)

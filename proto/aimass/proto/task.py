@@ -44,6 +44,7 @@ __all__ = [
     "load",
     "load_parameters",
     "locate",
+    "usual_loss",
 ]
 
 GROUP: Final = "aimass.tasks"
@@ -57,7 +58,8 @@ _RANGE: Final = re.compile(
 class Task:
     """A model, its loss and its measures over rows of one schema.
 
-    Subclass with `schema` and `build`; classification over the schema's label is the default for the rest. Everything
+    Subclass with `schema` and `build`; classification over the schema's label, or regression where that is a number, is
+    the default for the rest. Everything
     that standardises or imputes lives in the model as buffers under `preprocess.`, so that the parameters alone turn
     raw rows into predictions.
 
@@ -90,7 +92,7 @@ class Task:
         return (own_bases() if self.bases is None else self.bases).open(self.base)
 
     def build(self) -> torch.nn.Module:
-        """A fresh network that maps a `Batch`'s tensors (see `inputs`) to logits [n, labels].
+        """A fresh network that maps a `Batch`'s tensors (see `inputs`) to logits [n, labels], or a number [n, 1].
 
         Raises `Refused` where the task has none.
         """
@@ -112,7 +114,10 @@ class Task:
     def scored(
         self, parameters: Blob, batch: Batch, *, size: int = 1024, device: str = "cpu"
     ) -> npt.NDArray[np.float64]:
-        """Probabilities [n, labels] of rows under `parameters`, computed `size` rows at a time on `device`."""
+        """Probabilities [n, labels] of rows under `parameters`, or a number's predictions [n, 1].
+
+        They are computed `size` rows at a time on `device`.
+        """
         model = self.build()
         load_parameters(model, parameters)
         return self.probabilities(model.to(device), batch, size)
@@ -126,14 +131,21 @@ class Task:
         return torch.from_numpy(batch.numbers), torch.from_numpy(batch.categories)
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean loss of a batch; cross-entropy of logits by default."""
-        import torch  # noqa: PLC0415
+        """Mean loss of a batch; `usual_loss` by default."""
+        return usual_loss(self.schema, outputs, labels, "mean")
 
-        return torch.nn.functional.cross_entropy(outputs, labels)
+    def measures(self, probabilities: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, Metric]:
+        """Additive measures over held-out rows; one that is undefined here (AUC of one class) is left out.
 
-    def measures(self, probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> dict[str, Metric]:
-        """Additive measures over held-out rows; one that is undefined here (AUC of one class) is left out."""
+        Of a label that is a number: the squared error as `loss`, and the absolute error.
+        """
         count = float(len(labels))
+        if not self.schema.classes:
+            errors = probabilities[:, 0] - labels
+            return {
+                "loss": Metric(float((errors**2).sum()), count),
+                "absolute_error": Metric(float(np.abs(errors).sum()), count),
+            }
         chosen = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1.0)
         measures = {
             "loss": Metric(float(-np.log(chosen).sum()), count),
@@ -150,7 +162,10 @@ class Task:
         return self.scored(parameters, encode(rows))
 
     def probabilities(self, model: torch.nn.Module, batch: Batch, size: int = 1024) -> npt.NDArray[np.float64]:
-        """Softmax of the model's logits over a batch, in blocks of `size` rows on the model's own device."""
+        """Softmax of the model's logits over a batch, in blocks of `size` rows on the model's own device.
+
+        Where the label is a number, what the model puts out is its prediction.
+        """
         import torch  # noqa: PLC0415
 
         device = next(model.parameters()).device
@@ -159,13 +174,23 @@ class Task:
         model.eval()
         with torch.no_grad():
             blocks = [
-                torch.softmax(
-                    model(*(argument[start : start + size].to(device) for argument in arguments)).double(), dim=1
-                )
+                model(*(argument[start : start + size].to(device) for argument in arguments)).double()
                 for start in range(0, len(batch.labels), size)
             ]
         model.train(was_training)
-        return torch.cat(blocks).cpu().numpy() if blocks else np.zeros((0, len(self.schema.label.values)))
+        if not blocks:
+            return np.zeros((0, max(len(self.schema.classes), 1)))
+        outputs = torch.cat(blocks)
+        return (torch.softmax(outputs, dim=1) if self.schema.classes else outputs).cpu().numpy()
+
+
+def usual_loss(schema: Schema, outputs: torch.Tensor, labels: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Cross-entropy of logits, or the squared error of a number: the mean, or that of each row with "none"."""
+    from torch.nn.functional import cross_entropy, mse_loss  # noqa: PLC0415
+
+    if schema.classes:
+        return cross_entropy(outputs, labels, reduction=reduction)
+    return mse_loss(outputs[:, 0], labels.to(outputs.dtype), reduction=reduction)
 
 
 def auc(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float | None:

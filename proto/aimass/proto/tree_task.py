@@ -16,12 +16,17 @@ __all__ = ["TreeTask"]
 
 
 class TreeTask(Task):
-    """Classification of rows by trees; subclass with `schema`. The driver `trees` grows them."""
+    """Classification of rows by trees, or regression; subclass with `schema`. The driver `trees` grows them."""
 
     def empty(self) -> Ensemble:
-        """No trees yet: logistic loss of two labels, softmax of more, and every margin 0."""
-        labels = len(self.schema.label.values)
-        objective, outputs = (Objective.LOGISTIC, 1) if labels == 2 else (Objective.SOFTMAX, labels)
+        """No trees yet: logistic loss of two labels, softmax of more, squared error of a number; every margin 0."""
+        match len(self.schema.classes):
+            case 0:
+                objective, outputs = Objective.SQUARED_ERROR, 1
+            case 2:
+                objective, outputs = Objective.LOGISTIC, 1
+            case classes:
+                objective, outputs = Objective.SOFTMAX, classes
         return Ensemble(objective, np.zeros(outputs, np.float32), feature_sizes(self.schema))
 
     def ensemble(self, parameters: Blob) -> Ensemble:
@@ -44,6 +49,6 @@ class TreeTask(Task):
     def scored(
         self, parameters: Blob, batch: Batch, *, size: int = 1024, device: str = "cpu"
     ) -> npt.NDArray[np.float64]:
-        """Probabilities [n, labels], on the CPU."""
+        """Probabilities [n, labels], or a number's predictions [n, 1], on the CPU."""
         ensemble = self.ensemble(parameters)
         return predictions(ensemble.objective, margins(ensemble, features(batch)))

@@ -78,9 +78,9 @@ def _labels(ensemble: Ensemble, schema: Schema) -> tuple[str, ...]:
         case Objective.SQUARED_ERROR:
             return (schema.label.name,)
         case Objective.LOGISTIC:
-            return (schema.label.values[1],)
+            return (schema.classes[1],)
         case Objective.SOFTMAX:
-            return schema.label.values
+            return schema.classes
 
 
 def _shares(ensemble: Ensemble, schema: Schema) -> Iterator[Share]:

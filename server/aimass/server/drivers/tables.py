@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.manifest import Category, Number
+from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.statistics import (
     CategoryCounts,
     Counts,
@@ -63,7 +63,7 @@ def found(survey: Survey, sums: Sums, noise: float) -> Found:
             return Histogram(
                 numbers=tuple(_number(column, cells) for column, cells in numbers),
                 categories=tuple(_category(column, cells[:-1], cells[-1]) for column, cells in categories),
-                label=_category(schema.label, sums["label"]),
+                label=_label(schema, sums),
             )
         case _:
             named: tuple[Number | Category, ...] = (*schema.numbers, *schema.categories)
@@ -72,7 +72,7 @@ def found(survey: Survey, sums: Sums, noise: float) -> Found:
                 Present(column=column.name, present=float(pair[0]), missing=float(pair[1]))
                 for column, pair in zip(named, cells, strict=True)
             )
-            return Counts(columns=present, label=_category(schema.label, sums["label"]))
+            return Counts(columns=present, label=_label(schema, sums))
 
 
 def _tables(survey: Survey, sums: Sums, name: str) -> list[Floats]:
@@ -89,6 +89,10 @@ def _number(column: Number, cells: Floats) -> NumberCounts:
         counts=tuple(cells[:-1].tolist()),
         missing=float(cells[-1]),
     )
+
+
+def _label(schema: Schema, sums: Sums) -> CategoryCounts | None:
+    return _category(schema.label, sums["label"]) if isinstance(schema.label, Category) else None
 
 
 def _category(column: Category, cells: Floats, missing: float = 0.0) -> CategoryCounts:

@@ -17,12 +17,12 @@ _FEWEST: Final = 0.5
 """What a label counts that no row has: its first margin stays finite."""
 
 
-def first_margins(objective: Objective, labels: Floats) -> npt.NDArray[np.float32]:
-    """float32 [outputs]: the constant margins of least loss, by how many rows have each label."""
+def first_margins(objective: Objective, labels: Floats, targets: Floats) -> npt.NDArray[np.float32]:
+    """float32 [outputs]: the constant margins of least loss, by how many rows have labels of each target."""
     counts = np.maximum(labels, _FEWEST)
     match objective:
         case Objective.SQUARED_ERROR:
-            margins = np.array([labels @ np.arange(len(labels)) / max(labels.sum(), 1.0)])
+            margins = np.array([labels @ targets / max(labels.sum(), 1.0)])
         case Objective.LOGISTIC:
             margins = np.log(counts[1:] / counts[:1])
         case Objective.SOFTMAX:

@@ -68,7 +68,7 @@ class Trees:
         """Options in range, a plan that has nothing which trees would not do, and room for the histograms."""
         options_of(stage)
         check_trees(plan)
-        boosting_of(plan).check(len(boosting_of(plan).schema.label.values))
+        boosting_of(plan).check(max(len(boosting_of(plan).schema.classes), 1))
 
     def start(self, context: Context, model: str) -> TreesState:
         """No round is grown."""
@@ -138,7 +138,7 @@ def _begun(boosting: Boosting, state: TreesState, counts: Mapping[str, Floats], 
     edges = models.put(encode_numpy({"edges": chosen_edges(boosting, counts["grid"])}))
     if ensemble.trees:
         return msgspec.structs.replace(state, edges=edges)
-    first = dataclasses.replace(ensemble, base=first_margins(ensemble.objective, counts["labels"]))
+    first = dataclasses.replace(ensemble, base=first_margins(ensemble.objective, counts["labels"], boosting.targets))
     return msgspec.structs.replace(state, edges=edges, model=models.put(encode(first)))
 
 
