@@ -7,12 +7,16 @@ import hashlib
 
 import msgspec
 
+from aimass.proto.boosting import outputs_of
+from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema
 from aimass.proto.needs import estimated
 from aimass.proto.plan import Plan, PlanDraft
-from aimass.proto.surveys import asks_columns
+from aimass.proto.plan_settings import TREES
+from aimass.proto.surveys import SURVEYS, asks_columns
 from aimass.proto.task import TaskSource, checkpointed_layers, first_model, load, locate
-from aimass.proto.tensors import Blob
+from aimass.proto.tensors import Blob, Layout
+from aimass.proto.trees import is_ensemble
 
 __all__ = ["completed"]
 
@@ -21,7 +25,7 @@ def completed(draft: PlanDraft, model: bytes | None = None) -> tuple[Plan, bytes
     """The plan of a draft, and its first model: `model`, or the one that the task builds from the plan's seed.
 
     The task runs only where something is asked of it. Raises as `locate` and `load` do, and as `checkpointed_layers`
-    where the draft asks for these.
+    where the draft asks for these; `BadInput` where a stage is for another kind of model.
     """
     source = locate(draft.task)
     if model is not None and not asks_columns(draft) and not draft.train.checkpointing:
@@ -34,6 +38,23 @@ def completed(draft: PlanDraft, model: bytes | None = None) -> tuple[Plan, bytes
 
 
 def _complete(draft: PlanDraft, source: TaskSource, model: bytes, schema: Schema | None = None) -> Plan:
-    needs = estimated(draft, Blob(model).layout, source.base.bytes if source.base is not None else 0)
+    layout = Blob(model).layout
+    _check_kind(draft, layout)
+    needs = estimated(draft, layout, source.base.bytes if source.base is not None else 0)
     needing = msgspec.structs.replace(draft, needs=needs)
     return needing.complete(source.digest, hashlib.sha256(model).hexdigest(), schema, source.base)
+
+
+def _check_kind(draft: PlanDraft, model: Layout) -> None:
+    """Trees are grown by the driver `trees` alone, and it grows nothing else; surveys take any model."""
+    changing = {stage.driver for stage in draft.stages}.difference(SURVEYS)
+    if TREES in changing:
+        outputs_of(model)
+    if is_ensemble(model) and changing - {TREES}:
+        raise BadInput(
+            "the task's model is trees, and these drivers train networks",
+            code="plan.trees",
+            value=", ".join(sorted(changing - {TREES})),
+            limit=TREES,
+            cure=f"Name the driver `{TREES}`, or take a task whose model is a network.",
+        )
