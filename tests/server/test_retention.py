@@ -149,8 +149,10 @@ def test_garbage_is_shown_before_it_is_deleted_and_what_is_wanted_stays(tmp_path
             log.parent.mkdir(parents=True)
             log.write_text("words")
         await bench.stop()
-        assert collect(tmp_path, dry_run=True) == {stray: 5, "model-anna": 8}
-        assert collect(tmp_path, dry_run=False) == {stray: 5, "model-anna": 8}
+        (data / "differences" / "one-other").write_bytes(b"AIMdiff")
+        garbage = {stray: 5, "model-anna": 8, "differences": 7}
+        assert collect(tmp_path, dry_run=True) == garbage
+        assert collect(tmp_path, dry_run=False) == garbage
         assert collect(tmp_path, dry_run=True) == {}
         again = await Bench.start(data, ManualClock())
         await again.send(run_id, "south")

@@ -23,8 +23,8 @@ _ALL = 1_000_000
 
 
 def collect(folder: Path, *, dry_run: bool) -> dict[str, int]:
-    """Blobs that no run keeps, spooled uploads of no open step, and folders of Flower apps whose runs have ended, with
-    their bytes; deleted unless `dry_run`."""
+    """Blobs that no run keeps, spooled uploads of no open step, folders of Flower apps whose runs have ended, and
+    differences of models, which are made again where they are wanted, with their bytes; deleted unless `dry_run`."""
     settings = load_settings(folder)
     data = folder / "data"
     if not (data / "runs.sqlite").is_file():
@@ -49,12 +49,13 @@ def _collect(store: Store, blobs: FileBlobs, spool: Spool, last: int, *, dry_run
 
 
 def _folders(data: Path, rows: Sequence[RunRow], *, dry_run: bool) -> dict[str, int]:
-    """What the apps of runs that have ended left: their logs."""
-    ended = [data / "flower" / row.run_id for row in rows if row.run.state.final]
-    found = {folder: bytes_below(folder) for folder in ended if folder.is_dir()}
+    """What the apps of runs that have ended left, their logs, and differences that no server hands out any more."""
+    left = [data / "flower" / row.run_id for row in rows if row.run.state.final]
+    left += [folder for folder in (data / "differences",) if folder.is_dir() and any(folder.iterdir())]
+    found = {folder: bytes_below(folder) for folder in left if folder.is_dir()}
     for folder in () if dry_run else found:
         shutil.rmtree(folder)
-    return {f"flower/{folder.name}": size for folder, size in found.items()}
+    return {str(folder.relative_to(data)): size for folder, size in found.items()}
 
 
 def _kept(store: Store, blobs: FileBlobs, row: RunRow, plan: Plan, last: int) -> frozenset[str]:
