@@ -277,3 +277,14 @@ def test_of_another_method_it_says_what_is_sent_beside_the_update(driver: str, a
         assert wanted in found
         assert ("whether this partner has lost what it keeps" in found) == (driver == "scaffold")
         assert wanted not in said(learning(plan(secure), POLICY, 10))
+
+
+def test_trees_are_said_to_tell_of_rows_where_they_leave() -> None:
+    grown = msgspec.structs.replace(PLAN, stages=(Stage(driver="trees", options={"rounds": 3}),))
+    released = msgspec.structs.replace(POLICY, release=Release(analyses=("trees",)), schemas={"heart/1": "x"})
+    line = next(one for one in learning(grown, released, 5).could_learn if one.startswith("by trees"))
+    assert "how many of its rows" in line
+    assert "no fewer than 5 rows" in line
+    budget = (DataBudget(data_set="x", epsilon=1.0, delta=1e-5),)
+    for kept in (POLICY, msgspec.structs.replace(released, budgets=budget)):
+        assert "trees" not in said(learning(grown, kept, 5))

@@ -17,6 +17,7 @@ from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
 from aimass.proto.personal import PERSONAL
 from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings, planned_rounds
+from aimass.proto.plan_settings import TREES
 from aimass.proto.surveys import SURVEYS
 from aimass.proto.values import Value
 
@@ -131,6 +132,25 @@ def _measures(plan: Plan, policy: Policy) -> tuple[tuple[str, ...], tuple[str, .
 
 def _analyses(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
     """What the plan's analyses tell of rows that the policy releases: of a data set with a budget with noise alone."""
+    return (*_columns(plan, policy, whose), *_nodes(plan, policy, whose))
+
+
+def _nodes(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
+    """What boosted trees tell."""
+    protected = policy.protected(policy.schemas.get(plan.data_schema, ""))
+    if protected or TREES not in policy.release.analyses or all(stage.driver != TREES for stage in plan.stages):
+        return ()
+    least = policy.release.smallest_count
+    few = f", of no fewer than {least} rows here (policy: release.smallest_count)" if least > 1 else ""
+    what = (
+        f"{TREES}: in each node that the server makes, of each bin of each column, how many of {whose} rows there are "
+        f"and the sums of their gradients, which tell the labels (policy: release.analyses){few}"
+    )
+    return (what,)
+
+
+def _columns(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
+    """What surveys and statistics tell."""
     asked = sorted({stage.driver for stage in plan.stages} & set(ANALYSES) & set(policy.release.analyses))
     noise = plan.privacy.analyses if plan.privacy is not None else None
     if not asked or (noise is None and policy.protected(policy.schemas.get(plan.data_schema, ""))):

@@ -1,0 +1,76 @@
+"""Boosted trees between real processes over mutual TLS, in secret: to the bits of a simulation whose sums are plain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from scripts.demos.house import House
+
+from aimass.proto.api import Federation
+from aimass.proto.sharding import load_shards
+from aimass.proto.task import locate
+from aimass.proto.tensors import Blob
+from aimass.proto.trees import decode
+
+PARTNERS = ("p0001", "p0002", "p0003")
+PLAN = """
+name = "grove"
+task = "heart-trees"
+data_schema = "heart/1"
+seed = 11
+[train]
+batch_size = 1
+learning_rate = 0.3
+steps = 1
+[evaluate]
+every = 2
+[cohort]
+quorum = 3
+[[stages]]
+driver = "trees"
+options = { rounds = 2, depth = 3, bins = 16, grid = 256, subsample = 0.8 }
+"""
+SECURE = "[secure]\ncolluders = 0.0\nmax_weight = 1000\n"
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with House(tmp_path_factory.mktemp("grove")) as house:
+        folder = house.folder
+        house.run(
+            "data", "partition", "heart", "--task", "heart-trees", "--split", "iid", "--seed", "4",
+            "--partners", str(len(PARTNERS)), "--out", "shards",
+        )  # fmt: skip
+        house.found(PARTNERS)
+        for shard in load_shards(folder / "shards").shards:
+            house.permit(shard.partner, "heart-trees", locate("heart-trees").digest)
+            policy = folder / shard.partner / "policy.toml"
+            policy.write_text(policy.read_text().replace('analyses = ["statistics"]', 'analyses = ["trees"]'))
+            house.run(
+                "client", "data", "add", "heart", "--dir", shard.partner, "--schema", "heart/1", "--uri",
+                str(folder / "shards" / shard.partner / "heart.parquet"), "--format", "parquet",
+                "--salt", shard.salt, "--participant", shard.participant,
+            )  # fmt: skip
+            house.start_partner(shard.partner)
+        (folder / "plain.toml").write_text(PLAN)
+        (folder / "secure.toml").write_text(PLAN + SECURE)
+        yield house
+
+
+def test_a_secure_run_of_real_processes_grows_the_trees_of_a_plain_simulation_to_the_last_bit(house: House) -> None:
+    with Federation.open(house.folder / "scientist") as federation:
+        view = federation.submit(house.folder / "secure.toml").wait()
+        assert view.summary.state == "finished", view.summary.reason
+        federation.export(view.summary.model, house.folder / "grove.safetensors")
+    told = house.run("simulate", "plain.toml", "--shards", "shards", "--out", "simulated", "--workers", "1")
+    assert told["state"] == "finished", told["reason"]
+    assert told["model"] == view.summary.model
+    assert len(decode(Blob((house.folder / "grove.safetensors").read_bytes())).trees) == 2
+    assert [(step.kind, step.purpose, step.round) for step in view.steps] == [
+        ("analyse", "trees", 0), *[("analyse", "trees", 1)] * 3, *[("analyse", "trees", 2)] * 3, ("evaluate", "", 2)
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in (house.folder / "simulated" / "rounds.jsonl").read_text().splitlines()]
+    assert lines[-1]["metrics"]["auc"] == pytest.approx(view.steps[-1].metrics["auc"].mean, abs=1e-6)
+    assert {slot for step in view.steps for slot in step.slots.values()} == {"counted"}
