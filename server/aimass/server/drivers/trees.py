@@ -33,7 +33,7 @@ from aimass.proto.trees import decode, encode
 from aimass.proto.values import Value
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
 from aimass.server.drivers.levels import decode_level, encode_level, grown
-from aimass.server.drivers.splits import best_splits
+from aimass.server.drivers.splits import Splits, best_splits
 from aimass.server.drivers.stopping import judged
 from aimass.server.drivers.tree_bins import chosen_edges, first_margins
 from aimass.server.drivers.tree_plans import check_trees
@@ -110,14 +110,13 @@ class Trees:
         if not state.edges:
             return _begun(boosting, state, sums, models)
         splits = best_splits(boosting, np.stack([sums[name] for name in SUMS[:2]], axis=-1))
-        levels = (*state.levels, models.put(encode_level(splits)))
-        if (splits.columns >= 0).any() and len(levels) < boosting.options.depth:
-            return msgspec.structs.replace(state, levels=levels)
+        if (splits.columns >= 0).any() and len(state.levels) + 1 < boosting.options.depth:
+            return msgspec.structs.replace(state, levels=(*state.levels, models.put(encode_level(splits))))
         every, done = context.plan.evaluate.every, state.round + 1
         evaluate = bool(every) and (done % every == 0 or done == boosting.options.rounds)
         return msgspec.structs.replace(
             state,
-            model=_with_trees(boosting, state, levels, models, context.plan.train.learning_rate),
+            model=_with_trees(boosting, state, splits, models, context.plan.train.learning_rate),
             levels=(),
             round=done,
             phase="evaluate" if evaluate else "train",
@@ -142,14 +141,12 @@ def _begun(boosting: Boosting, state: TreesState, counts: Mapping[str, Floats], 
     return msgspec.structs.replace(state, edges=edges, model=models.put(encode(first)))
 
 
-def _with_trees(
-    boosting: Boosting, state: TreesState, levels: tuple[str, ...], models: Models, learning_rate: float
-) -> str:
-    """The model with the round's trees, one for each output."""
+def _with_trees(boosting: Boosting, state: TreesState, last: Splits, models: Models, learning_rate: float) -> str:
+    """The model with the round's trees, one for each output, after their `last` level."""
     ensemble = decode(models.blob(state.model))
     edges = models.blob(state.edges).numpy("edges")
-    found = [decode_level(models.blob(level)) for level in levels]
-    trees = [grown(boosting, learning_rate, edges, found, output) for output in range(len(ensemble.base))]
+    levels = [*(decode_level(models.blob(level)) for level in state.levels), last]
+    trees = [grown(boosting, learning_rate, edges, levels, output) for output in range(len(ensemble.base))]
     return models.put(encode(dataclasses.replace(ensemble, trees=(*ensemble.trees, *trees))))
 
 
