@@ -20,7 +20,7 @@ from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.flower import private, records
 from aimass.proto.flower.names import Context, Message, RecordDict
 from aimass.proto.flower.seeds import Seeds
-from aimass.proto.tensors import Blob
+from aimass.proto.tensors import Blob, Buffer
 
 __all__ = ["Node"]
 
@@ -39,7 +39,7 @@ class Node:
         self._seeds = Seeds()
         self._app = private.load_client_app(app.reference, Path(app.folder))
 
-    def do(self, order: Order, inputs: Sequence[Blob], state: bytes) -> tuple[Contribution, Parts]:
+    def do(self, order: Order, inputs: Sequence[Blob], state: Buffer) -> tuple[Contribution, Parts]:
         """The contribution and the new state. Raises `NotFound` for a message that the app has no function for,
         `BadInput` for one of another kind than its step and for a reply that cannot leave, and whatever the app
         raises."""

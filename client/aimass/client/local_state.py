@@ -7,7 +7,7 @@ blob is read as that section.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from aimass.proto.errors import AimassError, BadInput
@@ -16,9 +16,11 @@ from aimass.proto.tensors import Blob, encode_torch
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["RUN", "RUN_ID", "Section", "pack_state", "run_section", "unpack_state"]
+__all__ = ["RUN", "RUN_ID", "Section", "State", "pack_state", "run_section", "section_of", "unpack_state"]
 
 Section = Mapping[str, "torch.Tensor"]
+State = bytes | memoryview
+"""What was kept, or the file of it, mapped: it may be larger than the model."""
 
 RUN: Final = "run"
 """The section that says whose state it is, where what is kept would be wrong in another run without a sign of it."""
@@ -39,16 +41,30 @@ def pack_state(sections: Mapping[str, Section]) -> bytes:
     return encode_torch(tensors) if tensors else b""
 
 
-def unpack_state(state: bytes) -> dict[str, dict[str, torch.Tensor]]:
+def unpack_state(state: State) -> dict[str, dict[str, torch.Tensor]]:
     """The sections of a blob, none of an empty one. Raises `BadInput` for what `pack_state` did not make."""
     sections: dict[str, dict[str, torch.Tensor]] = {}
+    for section, name, value in _tensors(state):
+        sections.setdefault(section, {})[name] = value.clone()
+    return sections
+
+
+def section_of(state: State, wanted: str) -> dict[str, torch.Tensor]:
+    """One section of a blob, empty where it has none; the others, which may be as large as the model, are not read.
+
+    Raises as `unpack_state` does.
+    """
+    return {name: value.clone() for section, name, value in _tensors(state) if section == wanted}
+
+
+def _tensors(state: State) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """Section, name and value of each tensor, over the blob's own bytes."""
     if not state:
-        return sections
+        return
     try:
         blob = Blob(state)
         for name in blob.layout.by_name:
             section, _, tensor = (f"optimizer/{name}" if name[:1].isdigit() else name).partition("/")
-            sections.setdefault(section, {})[tensor] = blob.torch(name).clone()
+            yield section, tensor, blob.torch(name)
     except AimassError as error:
         raise BadInput("what was kept between steps cannot be read", code="trainer.local_state") from error
-    return sections

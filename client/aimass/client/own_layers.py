@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from aimass.client.local_state import Section, unpack_state
+from aimass.client.local_state import Section, State, section_of
 from aimass.proto.errors import BadInput
 from aimass.proto.own_layers import is_own
 from aimass.proto.tensors import Blob, encode_torch, torch_dtype_name
@@ -25,12 +25,12 @@ def own_of(model: torch.nn.Module, keep_local: Sequence[str]) -> Section:
     return {name: value for name, value in model.state_dict().items() if is_own(name, keep_local)}
 
 
-def with_own_layers(model: Blob, state: bytes, keep_local: Sequence[str]) -> Blob:
+def with_own_layers(model: Blob, state: State, keep_local: Sequence[str]) -> Blob:
     """The global model with this participant's own layers in it; as it is where none are kept yet.
 
     Raises `BadInput` where they are another model's.
     """
-    held = unpack_state(state).get(OWN, {}) if keep_local else {}
+    held = section_of(state, OWN) if keep_local else {}
     if not held:
         return model
     shapes = model.layout.shapes()

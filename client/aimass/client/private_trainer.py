@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aimass.client.local_state import Section, pack_state, unpack_state
+from aimass.client.local_state import Section, State, pack_state, section_of
 from aimass.client.optimizer_state import OPTIMIZER, moments_of, restore_optimizer
 from aimass.client.own_layers import OWN, own_of
 from aimass.client.private_checks import require_private
@@ -82,7 +82,7 @@ class PrivateTrainer:
         self,
         shard: Shard,
         parameters: Blob,
-        local_state: bytes,
+        local_state: State,
         settings: TrainSettings,
         privacy: PrivacySettings,
     ) -> PrivatelyTrained:
@@ -102,7 +102,7 @@ class PrivateTrainer:
         model = self._task.build()
         load_parameters(model, parameters)
         model.to(self._device).train()
-        moments = self._optimise(model, shard, unpack_state(local_state).get(OPTIMIZER, {}), settings, privacy)
+        moments = self._optimise(model, shard, section_of(local_state, OPTIMIZER), settings, privacy)
         _keep_the_rest(model, parameters)
         state = pack_state({OPTIMIZER: moments, OWN: own_of(model, settings.keep_local)})
         return PrivatelyTrained(update_of(model, parameters, 1.0, settings), state, settings.steps)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from aimass.client.capacity import ONE_CPU, Capacity
-from aimass.client.local_state import pack_state, unpack_state
+from aimass.client.local_state import State, pack_state, section_of
 from aimass.client.own_layers import OWN, own_of
 from aimass.client.shards import Shard
 from aimass.client.trainer import train_locally, update_of, weight_of
@@ -38,7 +38,7 @@ def train(
     task: Task,
     shard: Shard,
     inputs: Sequence[Blob],
-    local_state: bytes,
+    local_state: State,
     seed: bytes,
     settings: TrainSettings,
     capacity: Capacity = ONE_CPU,
@@ -50,7 +50,7 @@ def train(
     """
     model, shapes = inputs[0], control_shapes(inputs[0].layout, settings.keep_local)
     server = _variate(inputs[1].arrays() if len(inputs) > 1 else {}, shapes)
-    held = unpack_state(local_state).get(CONTROL, {})
+    held = section_of(local_state, CONTROL)
     own = _variate({name: value.numpy() for name, value in held.items()}, shapes)
     shifts = {name: torch.from_numpy(np.asarray(own[name] - server[name])).to(capacity.device) for name in shapes}
     local = train_locally(task, shard, model, seed, settings, capacity, shifts=shifts)

@@ -11,7 +11,7 @@ from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.compressing import RESIDUAL, compressed
 from aimass.client.fine_tuning import fine_tuned
-from aimass.client.local_state import RUN, pack_state, run_section, unpack_state
+from aimass.client.local_state import RUN, State, pack_state, run_section, section_of, unpack_state
 from aimass.client.own_layers import with_own_layers
 from aimass.client.shards import Shard
 from aimass.client.surveys import surveyed, surveyed_privately
@@ -41,9 +41,9 @@ class Done(NamedTuple):
     model where one was made."""
 
     contribution: Contribution
-    state: bytes
+    state: State
     private_steps: int = 0
-    personal: bytes = b""
+    personal: State = b""
 
 
 class Trainee:
@@ -53,7 +53,7 @@ class Trainee:
         self._task, self._capacity = task, capacity
         self._private: PrivateTrainer | None = None
 
-    def do(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> Done:
+    def do(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: State) -> Done:
         """The first input is the model. Without a privacy of its kind an order is done without: no private step."""
         privacy, model = order.privacy, inputs[0]
         if order.kind in (StepKind.TRAIN, StepKind.EVALUATE):
@@ -70,7 +70,7 @@ class Trainee:
                 seed = bytes.fromhex(order.seed)
                 tuned = fine_tuned(self._task, shard, model, seed, order.train, self._capacity)
                 measured = trainer.evaluate(self._task, shard, tuned, order.evaluate, self._capacity)
-                return Done(measured, state, personal=bytes(tuned.data))
+                return Done(measured, state, personal=tuned.data)
             case StepKind.EVALUATE:
                 return Done(trainer.evaluate(self._task, shard, model, order.evaluate, self._capacity), state)
             case _ if order.survey is not None:
@@ -84,7 +84,7 @@ class Trainee:
             case _:
                 return Done(analyse(order.purpose, shard, model), state)
 
-    def _trained(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> tuple[Contribution, bytes]:
+    def _trained(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: State) -> tuple[Contribution, bytes]:
         """Training without privacy, by the plan's method."""
         task, seed, settings, capacity = self._task, bytes.fromhex(order.seed), order.train, self._capacity
         match order.method:
@@ -95,7 +95,7 @@ class Trainee:
             case _:
                 return trainer.train(task, shard, inputs[0], state, seed, settings, capacity)
 
-    def _survey(self, survey: Survey, order: Order, shard: Shard, inputs: Sequence[Blob], state: bytes) -> Done:
+    def _survey(self, survey: Survey, order: Order, shard: Shard, inputs: Sequence[Blob], state: State) -> Done:
         self._check_schema(survey.schema)
         chosen = inputs[1] if len(inputs) > 1 else None
         if order.privacy is None or order.privacy.analyses is None:
@@ -122,13 +122,13 @@ class Trainee:
         return self._private
 
 
-def _sent(order: Order, model: Blob, state: bytes, done: Done) -> Done:
+def _sent(order: Order, model: Blob, state: State, done: Done) -> Done:
     """What training came to in the form that the plan sends it in; after noise, where there is some."""
     if order.compress is None:
         return done
     codec = Codec(order.compress, bytes.fromhex(order.mask), update_shapes(model.layout, order.train.keep_local))
     seed = hashlib.sha256(_ROUNDING + bytes.fromhex(order.seed)).digest()
-    contribution, residual = compressed(codec, done.contribution, unpack_state(state).get(RESIDUAL, {}), seed)
+    contribution, residual = compressed(codec, done.contribution, section_of(state, RESIDUAL), seed)
     if not residual:
         return done._replace(contribution=contribution)
     kept = {**unpack_state(done.state), RESIDUAL: residual, RUN: run_section(order.run_id)}

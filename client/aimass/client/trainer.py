@@ -20,7 +20,7 @@ import torch
 from aimass.client.batch_gradients import add_gradient, check_divisible
 from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.checkpointing import checkpointed
-from aimass.client.local_state import Section, pack_state, unpack_state
+from aimass.client.local_state import Section, State, pack_state, section_of
 from aimass.client.optimizer_state import OPTIMIZER, moments_of, restore_optimizer
 from aimass.client.own_layers import OWN, own_of
 from aimass.client.shards import Shard
@@ -66,7 +66,7 @@ def train(
     task: Task,
     shard: Shard,
     parameters: Blob,
-    local_state: bytes,
+    local_state: State,
     seed: bytes,
     settings: TrainSettings,
     capacity: Capacity = ONE_CPU,
@@ -79,7 +79,7 @@ def train(
     al. 2020, eq. 2). Raises `BadInput` where the loss is not finite, `Refused` where batches must be cut for the
     `capacity` and cannot be.
     """
-    moments = unpack_state(local_state).get(OPTIMIZER, {})
+    moments = section_of(local_state, OPTIMIZER)
     local = train_locally(task, shard, parameters, seed, settings, capacity, moments=moments)
     state = {OPTIMIZER: local.moments, OWN: own_of(local.model, settings.keep_local)}
     return update_of(local.model, parameters, weight_of(shard, settings), settings), pack_state(state)

@@ -10,14 +10,14 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aimass.client.confinement import confine
 from aimass.client.worker_protocol import APP_DEVICE, ChildFault, FlowerApp, Open, Opened, Order, Result
 from aimass.proto.errors import AimassError, IntegrityError
-from aimass.proto.frames import receive, seal, send
+from aimass.proto.frames import given_away, receive, seal, send
 from aimass.proto.values import canonical_json, decode_json
 
 if TYPE_CHECKING:
@@ -57,18 +57,11 @@ def _answer(link: socket.socket, work: Work, order: Order, descriptors: Sequence
     """Do an order; nothing of what was made stays here, where the next one needs the room."""
     started = time.monotonic()
     *made, steps = work(order, descriptors)
-    sealed = [seal(_given_away(parts)) for parts in made]
+    sealed = [seal(given_away(parts)) for parts in made]
     result = Result(seconds=time.monotonic() - started, private_steps=steps)
     send(link, b"R" + canonical_json(result), tuple(sealed))
     for descriptor in sealed:
         os.close(descriptor)
-
-
-def _given_away(parts: Parts) -> Iterator[bytes | memoryview]:
-    """The parts in order, each held by nobody here once the next one is asked for."""
-    parts.reverse()
-    while parts:
-        yield parts.pop()
 
 
 def _open(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:
@@ -89,7 +82,7 @@ def _open_app(wanted: Open, app: FlowerApp) -> tuple[Work, Opened]:
 
     node = Node(app, wanted.manifest.node_config)
 
-    def do(order: Order, inputs: Sequence[Blob], state: bytes) -> tuple[Parts, Parts, int]:
+    def do(order: Order, inputs: Sequence[Blob], state: memoryview) -> tuple[Parts, Parts, int]:
         contribution, kept = node.do(order, inputs, state)
         return contribution.parts(), kept, 0
 
@@ -137,7 +130,7 @@ def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened
 
     trainee = Trainee(task, capacity)
 
-    def do(order: Order, inputs: Sequence[Blob], state: bytes) -> tuple[Parts, Parts, int]:
+    def do(order: Order, inputs: Sequence[Blob], state: memoryview) -> tuple[Parts, Parts, int]:
         done = trainee.do(order, shard, inputs, state)
         if capacity.ranks.rank:
             return [], [], 0  # the first rank speaks for all
@@ -146,7 +139,7 @@ def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened
     return _worker(do), opened
 
 
-def _worker(do: Callable[[Order, Sequence[Blob], bytes], tuple[Parts, Parts, int]]) -> Work:
+def _worker(do: Callable[[Order, Sequence[Blob], memoryview], tuple[Parts, Parts, int]]) -> Work:
     """The same on descriptors."""
     from aimass.proto.storage import map_descriptor  # noqa: PLC0415
     from aimass.proto.tensors import Blob  # noqa: PLC0415
@@ -155,7 +148,7 @@ def _worker(do: Callable[[Order, Sequence[Blob], bytes], tuple[Parts, Parts, int
         *inputs, state = [map_descriptor(descriptor) for descriptor in descriptors]
         for descriptor in descriptors:
             os.close(descriptor)
-        return do(order, [Blob(data) for data in inputs], bytes(state))
+        return do(order, [Blob(data) for data in inputs], state)
 
     return work
 

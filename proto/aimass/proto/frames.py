@@ -10,13 +10,13 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from aimass.proto.durable import write_all
 from aimass.proto.errors import IntegrityError, LimitExceeded, Unavailable
 
-__all__ = ["MAX_MESSAGE", "receive", "seal", "sealed_view", "send"]
+__all__ = ["MAX_MESSAGE", "given_away", "receive", "seal", "sealed_view", "send"]
 
 MAX_MESSAGE: Final = 1 << 20
 _MAX_FDS: Final = 250
@@ -64,6 +64,13 @@ def seal(parts: Iterable[bytes | memoryview]) -> int:
         write_all(descriptor, part)
     fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
     return descriptor
+
+
+def given_away(parts: list[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The parts in order, out of the list: one that was copied is held by nobody here while the next one is."""
+    parts.reverse()
+    while parts:
+        yield parts.pop()
 
 
 def sealed_view(descriptor: int, max_bytes: int) -> memoryview:

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import io
 import re
 import sys
 from collections.abc import Mapping
@@ -25,10 +26,11 @@ import numpy.typing as npt
 from aimass.proto.bases import Base, Bases, base_in, own_bases
 from aimass.proto.contribution import Metric
 from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled, Refused
+from aimass.proto.frames import given_away
 from aimass.proto.manifest import Schema
 from aimass.proto.pages import forget_pages
 from aimass.proto.rows import Batch, Table, encode
-from aimass.proto.tensors import Blob, encode_torch, torch_dtype_name
+from aimass.proto.tensors import Blob, torch_dtype_name, torch_parts
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +111,11 @@ class Task:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return encode_torch(self.build().state_dict())
+            parts = torch_parts(self.build().state_dict())
+        blob = io.BytesIO()  # gives its bytes without a copy, so that a large model is not in memory twice
+        for part in given_away(parts):
+            blob.write(part)
+        return blob.getvalue()
 
     def scored(
         self, parameters: Blob, batch: Batch, *, size: int = 1024, device: str = "cpu"

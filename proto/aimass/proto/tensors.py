@@ -40,6 +40,7 @@ __all__ = [
     "read_arrays",
     "read_layout",
     "torch_dtype_name",
+    "torch_parts",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -369,13 +370,18 @@ def _array(data: memoryview, dtype: str, shape: list[int], data_offsets: list[in
 
 def encode_torch(tensors: Mapping[str, torch.Tensor]) -> bytes:
     """The canonical blob of `tensors` (a state dict), from any device; bfloat16 is kept bit for bit."""
+    return b"".join(torch_parts(tensors))
+
+
+def torch_parts(tensors: Mapping[str, torch.Tensor]) -> list[bytes | memoryview]:
+    """The same in parts, over the memory of tensors that are on the CPU."""
     import torch  # noqa: PLC0415
 
     arrays: dict[str, Array] = {}
     for name, tensor in tensors.items():
         local = tensor.detach().to("cpu").contiguous()
         arrays[name] = local.view(torch.uint16).numpy() if local.dtype == torch.bfloat16 else local.numpy()
-    return encode_numpy(arrays)
+    return blob_parts(arrays)[1]
 
 
 def _dtype_name(dtype: np.dtype[Any]) -> str:

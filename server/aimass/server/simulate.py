@@ -70,7 +70,7 @@ def simulate(
     models, model, index = ModelStore(blobs), plan.model, 0
     layout = Blob(blobs.open(plan.model)).layout
     evaluations: list[Evaluated] = []
-    states: dict[str, bytes] = {}
+    states: dict[str, bytes | memoryview] = {}
     plain = Trainee(task)  # without a ledger: who simulates holds all rows anyway
     for stage in plan.stages:
         driver = find_driver(stage.driver)

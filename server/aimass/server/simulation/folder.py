@@ -164,5 +164,5 @@ class Folder:
     def export(self, digest: str) -> Path:
         """The model as a file by itself."""
         path = self.path / "model.safetensors"
-        write_file(path, bytes(self.blobs.open(digest)), UNINTERRUPTED, "simulation.model", 0o644)
+        write_file(path, self.blobs.open(digest), UNINTERRUPTED, "simulation.model", 0o644)
         return path

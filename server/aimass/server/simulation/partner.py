@@ -23,15 +23,17 @@ import msgspec
 
 from aimass.client.capacity import capacity_of
 from aimass.client.data_get import data_files
+from aimass.client.local_state import State
 from aimass.client.policy import Admit, Confinement, Policy, Refuse, decide, read_policy
 from aimass.client.release import Facts, release
 from aimass.client.shards import Shard, open_shard, resolve
 from aimass.client.trainee import Trainee
-from aimass.client.worker_protocol import order_of
+from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.bases import check_planned
 from aimass.proto.contribution import Limits, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED, write_parts
 from aimass.proto.errors import AimassError, BadInput, OutOfSpace, Refused
+from aimass.proto.frames import given_away, seal, sealed_view
 from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.names import Digest, Name
@@ -49,6 +51,7 @@ from aimass.server.simulation.folder import Folder
 __all__ = ["Asked", "Bench", "Made", "check_admitted", "data_files", "do", "open_policy"]
 
 _ROUNDING: Final = b"AIMass simulated rounding v1\0"
+_MOST_BYTES: Final = 1 << 48
 _CACHE_BYTES: Final = 256 << 20
 """Rows that a process keeps between steps; a shard that is not kept is read again."""
 
@@ -150,18 +153,18 @@ class Bench:
     def _done(self, asked: Asked) -> Made:
         kept, step, folder = self._opened(asked.partner), asked.step, self._folder
         inputs = [Blob(self._blobs_of(step).open(digest)) for digest in step.inputs_of(asked.partner)]
-        held = folder.state(asked.state).read_bytes() if asked.state else b""
+        held = map_file(folder.state(asked.state)) if asked.state else b""
         least = self._policy.release.smallest_count
         order = order_of(self._plan, step, kept.manifest.participant, self._run_id, least)
-        done = self._trainee.do(order, kept.shard, inputs, held)
+        made, state, private_steps = self._worked(order, kept.shard, inputs, held)
         released = release(
-            memoryview(done.contribution.encode()),
+            made,
             self._plan,
             step,
             inputs[0].layout,
             self._policy,
             draw=self._draw(kept.manifest.participant, step),
-            private_steps=done.private_steps,
+            private_steps=private_steps,
             facts=Facts(
                 self._run_id,
                 accounted=self._policy.protected(self._data_set),
@@ -174,10 +177,18 @@ class Bench:
         if self._plan.secure is None:
             self._check(asked, path, inputs[0])
         figures = released.beside.figures if released.beside is not None else {}
-        state = done.state if step.kind is StepKind.TRAIN else b""
-        if state:
+        if not state or step.kind is not StepKind.TRAIN:
+            state = b""
+        else:
             write_parts(folder.state(file), (state,), UNINTERRUPTED, "simulation.state")
         return Made(partner=asked.partner, file=file, digest=digest, figures=figures, state=file if state else "")
+
+    def _worked(self, order: Order, shard: Shard, inputs: list[Blob], held: State) -> tuple[memoryview, State, int]:
+        """The contribution, the new local state, the private steps; a large model is let go as it is copied."""
+        done = self._trainee.do(order, shard, inputs, held)
+        parts, state, private_steps = done.contribution.parts(), done.state, done.private_steps
+        del done
+        return sealed_view(seal(given_away(parts)), _MOST_BYTES), state, private_steps
 
     def _blobs_of(self, step: Step) -> Blobs:
         """A store that has opened this step's models alone: maps of earlier ones would keep their room on the disk."""
