@@ -213,8 +213,7 @@ class Packed:
 
     def square(self, read: Read) -> float:
         """The sum of squares of all elements; NaN or infinity where one is."""
-        parts = (self.numbers(span, read) for span in _spans(len(self.values)))
-        return sum(float(numbers @ numbers) for numbers in parts)
+        return sum(float(np.square(self.numbers(span, read)).sum()) for span in _spans(len(self.values)))
 
     def check(self, read: Read) -> None:
         """Raise `BadInput` as `Kept.check`, and for a step below zero or not finite."""

@@ -217,7 +217,8 @@ def _square(flat: Array, read: Callable[[Array, slice], Array], *, exact: bool) 
         block = read(flat, slice(start, start + _NORM_BLOCK))
         values = block if block.dtype == np.float32 and not exact else as_float64(block)
         with np.errstate(over="ignore", invalid="ignore"):  # the result says so, and the caller asks
-            total += float(values @ values)
+            # Of float64 a product has threads, which wait for each other where processors are busy.
+            total += float(values @ values if values.dtype == np.float32 else np.square(values, out=values).sum())
     return total
 
 
