@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,8 @@ from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import Conflict, IntegrityError, NotFound, Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.hashing import file_digest
-from aimass.proto.plan import Plan, PrivacySettings, TaskRef, TrainSettings, encode_plan
+from aimass.proto.home import HomeLimits
+from aimass.proto.plan import Needs, Plan, PrivacySettings, TaskRef, TrainSettings, encode_plan
 from aimass.proto.step import StepKind
 from aimass.proto.task import TaskSource, first_model, load, locate
 from aimass.proto.tensors import Blob
@@ -198,6 +200,24 @@ class Silent:
 
     async def transfer(self, use: object) -> Any:
         raise NotFound("not kept", code="model.not_kept")
+
+
+@pytest.mark.parametrize(("here", "phase"), [(True, Phase.JOINED), (False, Phase.DECLINED)])
+def test_a_base_that_is_here_already_needs_no_more_of_the_disk(
+    here: bool, phase: Phase, tmp_path: Path, partner: Partner, source: TaskSource
+) -> None:
+    settings = msgspec.structs.replace(partner.settings, limits=HomeLimits(min_free_bytes=1 << 60))
+    partner = dataclasses.replace(partner, settings=settings)
+    base = source.base
+    assert base is not None
+    if here:
+        partner.bases.add("layer", base_file(tmp_path / "file"))
+    plan = msgspec.structs.replace(plan_of(source), needs=Needs(disk_bytes=base.bytes))
+    folder = RunFolder(partner.folder / "state" / "runs" / RUN, UNINTERRUPTED)
+    run = ActiveRun(RUN, partner, folder, Silent(), SystemClock(), _worker)
+    asyncio.run(run.invited(_invite(partner, encode_plan(plan))))
+    assert run.session is not None
+    assert run.session.phase is phase
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_room_on_the_disk_is_what_may_be_filled(tmp_path: Path) -> None:
     assert abs(resources_here(tmp_path, kept).disk_bytes - (free - (1 << 30))) < 1 << 30
     all_kept = msgspec.structs.replace(SETTINGS, limits=HomeLimits(min_free_bytes=1 << 60))
     assert resources_here(tmp_path, all_kept).disk_bytes == 0
+    assert resources_here(tmp_path, all_kept, held_bytes=7).disk_bytes == 7
 
 
 def test_what_just_suffices_is_enough_and_a_byte_more_is_refused_by_name() -> None:

@@ -166,7 +166,8 @@ class ActiveRun:
         if first is not None:
             return first
         if plan.needs is not None and not joined:
-            check_needs(plan.needs, resources_here(self._partner.folder, self._partner.settings))
+            held = plan.base.bytes if plan.base is not None and self._partner.bases.has(plan.base) else 0
+            check_needs(plan.needs, resources_here(self._partner.folder, self._partner.settings, held))
         worker = await self._bench.worker(plan)
         second = self._judged(plan, participants, frozenset(worker.opened.confinement))
         if second is not None:

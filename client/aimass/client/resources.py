@@ -26,16 +26,17 @@ class Resources:
     disk_bytes: int
 
 
-def resources_here(folder: Path, settings: HomeSettings) -> Resources:
+def resources_here(folder: Path, settings: HomeSettings, held_bytes: int = 0) -> Resources:
     """Of this machine, or of the container that this is, within the partner's own limits.
 
-    Memory is what there is at all: how much others use now is another tomorrow. Several ranks share it.
+    Memory is what there is at all: how much others use now is another tomorrow. Several ranks share it. So many bytes
+    of what a plan counts for the disk lie on it already.
     """
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = [limit // settings.child.ranks for limit in (machine, *_container_limits())]
     own = settings.child.memory_bytes
     free = shutil.disk_usage(folder).free - settings.limits.min_free_bytes
-    return Resources(min([*limits, own] if own else limits), max(0, free))
+    return Resources(min([*limits, own] if own else limits), max(0, free) + held_bytes)
 
 
 def _container_limits() -> Iterator[int]:
