@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -162,6 +163,20 @@ def test_a_plan_with_another_base_than_its_task_is_refused() -> None:
         with pytest.raises(Refused) as caught:
             check_planned(planned, named)
         assert caught.value.code == "task.base"
+
+
+def test_what_is_made_to_be_filled_takes_no_memory_and_loads_no_compiler() -> None:
+    code = """
+import sys, torch
+from aimass.proto.frozen import unmade
+with unmade():
+    made = torch.nn.Sequential(torch.nn.Embedding(1 << 30, 1 << 10), torch.nn.Linear(4, 4), torch.nn.Conv1d(4, 4, 3))
+assert all(parameter.is_meta for parameter in made.parameters())
+assert not torch.nn.Linear(4, 4).weight.is_meta
+assert torch.nn.Linear(4, 4).weight.any()
+assert "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_a_base_of_another_module_is_refused_by_the_tensors_that_differ() -> None:

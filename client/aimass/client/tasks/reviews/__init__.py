@@ -14,7 +14,7 @@ import torch
 from aimass.proto.adapters import adapt
 from aimass.proto.bases import base_in
 from aimass.proto.encoder import MINILM, SentenceEncoder, Sizes
-from aimass.proto.frozen import freeze
+from aimass.proto.frozen import freeze, unmade
 from aimass.proto.manifest import Category, Schema, Text
 from aimass.proto.rows import Batch
 from aimass.proto.task import Task
@@ -40,7 +40,7 @@ class Reviews(Task):
 
     def build(self) -> torch.nn.Module:
         """The encoder as the base has it, adapters on its attention, and two logits."""
-        with torch.device("meta"):
+        with unmade():
             encoder = SentenceEncoder(self.sizes)
         freeze(encoder, self.base_blob())
         adapt(encoder, ("query", "value"))
