@@ -18,10 +18,11 @@ from aimass.proto.step import Step
 from aimass.proto.tensors import Blob
 from aimass.proto.trees import decode, encode
 from aimass.proto.views import RunState, SlotState
+from aimass.server.audit import Evidence, audit_run
 from aimass.server.drivers.trees import driver
 from tests.support.boosting import Grove, chance, dealt, grow, plan_of
 from tests.support.clock import ManualClock
-from tests.support.engines import MODEL, Bench
+from tests.support.engines import MODEL, SIGNER, Bench
 
 PARTNERS = ("p00", "p01", "p02")
 TASK = Grove()
@@ -72,6 +73,12 @@ def test_a_run_that_was_cut_between_two_levels_grows_the_same_trees(tmp_path: Pa
         assert encode(decode(Blob(bench.blobs.open(run.model)))) == encode(whole)
         await bench.housekeeping.after_commit(run_id)
         made = {row.digest for row in bench.store.models(run_id)}
+        evidence = Evidence(
+            row=bench.engine.live(run_id).row, entries=bench.store.transcript(run_id), receipts=bench.store.receipts(run_id), heads=[],
+            models=bench.store.models(run_id), server=SIGNER.public_key().public_bytes_raw(),
+            partners=dict.fromkeys(PARTNERS, b""), ids={},
+        )  # fmt: skip
+        assert audit_run(evidence).faults == ()
         if not cut:  # (what a restart comes between is left to `aimass server gc`)
             assert set(bench.blobs.digests()) == made | {plan.model, Blob(MODEL).digest}
         await bench.stop()

@@ -14,6 +14,7 @@ import pytest
 import xgboost
 
 from aimass.client.shards import Shard
+from aimass.client.tasks.digits import task as digits
 from aimass.client.tasks.heart import trees as heart
 from aimass.proto.boosting import boosting_of
 from aimass.proto.compression import Compress
@@ -175,15 +176,19 @@ def test_however_the_rows_are_dealt_and_in_secret_too_the_model_is_the_same_to_t
 
 def test_it_stops_early_with_the_trees_of_the_best_round_on_held_out_rows(tmp_path: Path) -> None:
     rule = EarlyStop(metric="loss", mode="min", patience=2)
+    options: dict[str, Any] = {"rate": 1.0, "rounds": 9, "depth": 4, "bins": 16}
     shards = hospitals(0.3)
-    model = grow(plan_of(heart, rate=1.0, early_stop=rule, rounds=12, depth=5, bins=16), heart, shards, tmp_path)
+    stopped, whole = (
+        grow(plan_of(heart, early_stop=stop, **options), heart, shards, tmp_path) for stop in (rule, None)
+    )
     rows = pooled([shard.held_out for shard in shards])
     losses = []
-    for kept in range(1, len(model.trees) + 1):
-        margin = margins(_first_trees(model, kept), features(rows))[:, 0]
+    for kept in range(1, len(whole.trees) + 1):
+        margin = margins(_first_trees(whole, kept), features(rows))[:, 0]
         losses.append(np.logaddexp(0, np.where(rows.labels == 1, -margin, margin)).mean())
-    assert len(losses) < 12
-    assert np.argmin(losses) == len(losses) - 1
+    best = next(at for at, loss in enumerate(losses) if loss < min(losses[at + 1 : at + 3]))
+    assert best + 3 < len(whole.trees)
+    assert encode(stopped) == encode(_first_trees(whole, best + 1))
 
 
 def _first_trees(model: Ensemble, kept: int) -> Ensemble:
@@ -312,6 +317,7 @@ SGD = TrainSettings(batch_size=1, learning_rate=0.1, steps=1, weight="one", mome
         ({"cohort": Cohort(sample=2)}, "asks all partners"),
         ({"compress": Compress(quantise="int8")}, "updates"),
         ({"schema": None}, "does not say"),
+        ({"schema": digits.schema, "data_schema": "digits/1"}, "other columns"),
         ({"stages": (Stage(driver="trees", options={"rounds": 1, "depth": 12, "bins": 1_000}),)}, "more numbers"),
         ({"stages": (Stage(driver="trees", options={"rounds": 1, "leaves": 3}),)}, "unknown field `leaves`"),
         ({"stages": (Stage(driver="trees"),)}, "rounds"),

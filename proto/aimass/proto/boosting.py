@@ -149,13 +149,13 @@ class Boosting(Value, frozen=True):
         return dict.fromkeys(SUMS, ("F64", (outputs << level, self.offsets[-1])))
 
     def check(self, outputs: int) -> None:
-        """Raise `BadInput` for images, for nothing to split on, and for more sums than a step should have."""
-        if self.schema.images or not self.widths:
+        """Raise `BadInput` for columns that trees do not split on, and for more sums than a step should have."""
+        if len(self.widths) != len(self.schema.columns):
             raise BadInput(
-                "trees split on numbers and categories, and the schema has other columns, or none",
+                "trees split on numbers and categories, and the schema has other columns",
                 code="plan.trees",
                 value=self.schema.name,
-                cure="Take a task whose schema has numbers and categories.",
+                cure="Take a task whose schema has numbers and categories alone.",
             )
         shapes = (*self.shapes(outputs, self.options.depth - 1).values(), *self.shapes(outputs, None).values())
         if (most := max(math.prod(shape) for _, shape in shapes)) > MOST_SUMS:
