@@ -211,3 +211,19 @@ def test_a_state_of_another_run_is_dropped_and_lost_and_a_person_is_told(tmp_pat
 def test_evaluation_is_not_compressed() -> None:
     order = order_of(planned("both"), step(StepKind.EVALUATE), "a")
     assert not Trainee(plain_task).do(order, heart(), [START], b"").contribution.groups
+
+
+@pytest.mark.parametrize("way", ["mask", "top", "int8", "both"])
+def test_with_error_feedback_partners_that_disagree_end_at_the_optimum_of_their_mean(way: str) -> None:
+    """Each pulls to a point of its own: f_i(x) = |x - c_i|^2 / 2, whose mean is least at the mean of the points."""
+    points = np.random.default_rng(5).normal(size=(4, 300))
+    model, held = np.zeros(300), [dict[str, torch.Tensor]() for _ in points]
+    for round_ in range(600):
+        this, moved = codec(WAYS[way], 300, round_, "F64"), np.zeros(300)
+        for place, point in enumerate(points):
+            step_of = contribution(2 / (40 + round_) * (point - model))
+            made, kept = compressed(this, step_of, held[place], round_.to_bytes(8, "big"))
+            held[place] = dict(kept)
+            moved += undone(made, this) / len(points)
+        model += moved
+    assert np.abs(model - points.mean(axis=0)).max() < 0.02 < 0.02 * np.abs(points.mean(axis=0)).max()
