@@ -58,3 +58,16 @@ def test_an_app_may_ask_one_node_for_a_reply_of_its_own_and_sums_none_of_too_few
         with pytest.raises(Refused) as caught:
             check_taken_together(APP, msgspec.structs.replace(alone, reduce=Reduce.SUM), 3)
         assert caught.value.code == "policy.quorum"
+
+
+def test_where_training_overlaps_a_plain_step_is_of_one_partner_and_the_plans_quorum_is_looked_at() -> None:
+    stage = Stage(driver="fedbuff", options={"rounds": 2, "buffer": 3})
+    cohort = msgspec.structs.replace(PLAN.cohort, quorum=3)
+    plan = msgspec.structs.replace(PLAN, stages=(PLAN.stages[0], stage), cohort=cohort)
+    alone = msgspec.structs.replace(step(quorum=1), participants=("a",), reduce=Reduce.SUM)
+    check_taken_together(plan, alone, 3)
+    measuring = msgspec.structs.replace(alone, kind=StepKind.EVALUATE)
+    for of, asked, least in ((plan, alone, 4), (plan, measuring, 3), (PLAN, alone, 3)):
+        with pytest.raises(Refused) as caught:
+            check_taken_together(of, asked, least)
+        assert caught.value.code == "policy.quorum"

@@ -31,8 +31,7 @@ def without_outdated(run: Run, driver: Driver, state: object, context: Context) 
     """The run without the open steps that its driver has no more use for, in its new `state`."""
     if not isinstance(driver, Overlapping):
         return run, ()
-    reasons = {step.index: driver.outdated(state, step, context) for step in context.open}
-    return without(run, {index: reason for index, reason in reasons.items() if reason})
+    return without(run, driver.outdated(state, context))
 
 
 def without(run: Run, reasons: Mapping[int, str]) -> tuple[Run, tuple[Action, ...]]:

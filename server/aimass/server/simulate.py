@@ -2,13 +2,15 @@
 
 For comparing (each partner alone, all rows pooled), for trials, and as the plain version of `simulation`, which has
 many partners, the gate, and a folder to go on from. Over equal shards it ends in the same model, bit for bit, as the
-federated run of the same plan, unless that has differential privacy, whose noise never repeats.
+federated run of the same plan, unless that has differential privacy, whose noise never repeats. Where steps overlap it
+is the run in which they are counted in the order in which they were opened.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from aimass.client.shards import Shard
@@ -24,7 +26,7 @@ from aimass.proto.tensors import Blob
 from aimass.server.aggregation.collected import Held
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
-from aimass.server.drivers.base import Context, Done, StepResult, find_driver
+from aimass.server.drivers.base import Context, Done, Overlapping, StepResult, find_driver
 
 __all__ = ["Evaluated", "Protect", "Shard", "Simulated", "simulate"]
 
@@ -73,35 +75,44 @@ def simulate(
     states: dict[str, bytes | memoryview] = {}
     plain = Trainee(task)  # without a ledger: who simulates holds all rows anyway
     for stage in plan.stages:
-        driver = find_driver(stage.driver)
-        state = driver.start(Context(plan, stage, names, index), model)
-        while not isinstance(proposed := driver.next(state, Context(plan, stage, names, index)), Done):
-            for step in proposed:
-                progress(step)
-                # Nobody is slow here: of more that are asked than are wanted, the first by name count.
-                counted = step.participants[: step.wanted or None]
-                chosen = [shard for shard in ordered if shard.participant in counted]
-                made = []
-                for shard in chosen:
-                    inputs = [Blob(blobs.open(digest)) for digest in step.inputs_of(shard.participant)]
-                    held = states.get(shard.participant, b"")
-                    done = trainees.get(shard.participant, plain).do(
-                        order_of(plan, step, shard.participant), shard, inputs, held
-                    )
-                    states[shard.participant] = done.state
-                    made.append(done.contribution)
-                if step.kind is StepKind.TRAIN:
-                    made = [protect(step, shard.participant, one) for shard, one in zip(chosen, made, strict=True)]
-                metrics = added_metrics(one.metrics for one in made)
-                each = {shard.participant: one for shard, one in zip(chosen, made, strict=True)}
-                codec = codec_of(plan, step, layout)
-                codecs = {} if codec is None else dict.fromkeys(each, codec)
-                replies = Held(each, blobs, codecs) if step.reduce is Reduce.COLLECT else None
-                result = StepResult(step, counted, metrics, SpooledSums(made, [codec] * len(made)), replies=replies)
-                state = driver.receive(state, result, models, Context(plan, stage, names, index))
-                index = step.index + 1
-                if step.kind is StepKind.EVALUATE:
-                    figures = {shard.participant: dict(item.figures) for shard, item in zip(chosen, made, strict=True)}
-                    evaluations.append(Evaluated(step.round, dict(result.metrics), figures, step.purpose))
+        driver, waiting = find_driver(stage.driver), list[Step]()
+        known = partial(Context, plan, stage, names)
+        state = driver.start(known(index), model)
+        while True:
+            if not waiting or isinstance(driver, Overlapping):
+                proposed = driver.next(state, known(index, tuple(waiting)))
+                if isinstance(proposed, Done):
+                    break
+                waiting += proposed
+                index += len(proposed)
+            step = waiting.pop(0)
+            progress(step)
+            # Nobody is slow here: of more that are asked than are wanted, the first by name count.
+            counted = step.participants[: step.wanted or None]
+            chosen = [shard for shard in ordered if shard.participant in counted]
+            made = []
+            for shard in chosen:
+                inputs = [Blob(blobs.open(digest)) for digest in step.inputs_of(shard.participant)]
+                held = states.get(shard.participant, b"")
+                done = trainees.get(shard.participant, plain).do(
+                    order_of(plan, step, shard.participant), shard, inputs, held
+                )
+                states[shard.participant] = done.state
+                made.append(done.contribution)
+            if step.kind is StepKind.TRAIN:
+                made = [protect(step, shard.participant, one) for shard, one in zip(chosen, made, strict=True)]
+            metrics = added_metrics(one.metrics for one in made)
+            each = {shard.participant: one for shard, one in zip(chosen, made, strict=True)}
+            codec = codec_of(plan, step, layout)
+            codecs = {} if codec is None else dict.fromkeys(each, codec)
+            replies = Held(each, blobs, codecs) if step.reduce is Reduce.COLLECT else None
+            result = StepResult(step, counted, metrics, SpooledSums(made, [codec] * len(made)), replies=replies)
+            state = driver.receive(state, result, models, known(index, tuple(waiting)))
+            if isinstance(driver, Overlapping):
+                outdated = driver.outdated(state, known(index, tuple(waiting)))
+                waiting = [other for other in waiting if other.index not in outdated]
+            if step.kind is StepKind.EVALUATE:
+                figures = {shard.participant: dict(item.figures) for shard, item in zip(chosen, made, strict=True)}
+                evaluations.append(Evaluated(step.round, dict(result.metrics), figures, step.purpose))
         model = proposed.model
     return Simulated(model, tuple(evaluations))

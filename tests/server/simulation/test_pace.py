@@ -10,13 +10,18 @@ import msgspec
 import numpy as np
 import pytest
 
+from aimass.client.shards import open_shard
+from aimass.client.tasks.heart import task
 from aimass.proto.errors import BadInput
-from aimass.proto.plan import PlanDraft
-from aimass.proto.sharding import Split
+from aimass.proto.plan import EvaluateSettings, PlanDraft
+from aimass.proto.sharding import Split, manifest_of
 from aimass.proto.step import Step, StepKind
+from aimass.proto.storage import FileBlobs
+from aimass.proto.task import first_model
 from aimass.proto.tensors import Blob
 from aimass.server.engine import InstalledDrivers
 from aimass.server.runs import Run
+from aimass.server.simulate import simulate
 from aimass.server.simulation.begin import begin, completed
 from aimass.server.simulation.crew import Alone, Processes
 from aimass.server.simulation.folder import Committed, Folder
@@ -108,6 +113,19 @@ def _a_bit(folder: Folder) -> Run:
 
 def _said(folder: Folder) -> Sequence[Committed]:
     return [msgspec.structs.replace(step, seconds=0.0) for step in folder.committed()]
+
+
+def test_of_equally_fast_partners_it_ends_in_the_bits_of_the_plain_loop_in_memory(tmp_path: Path, shards: Path) -> None:
+    draft = msgspec.structs.replace(buffered(rounds=4, buffer=4), evaluate=EvaluateSettings(every=0))
+    folder = begun(tmp_path / "run", draft, shards, Pace())
+    run = finished(folder)
+    blobs = FileBlobs(tmp_path / "blobs")
+    blobs.put([first_model(task, draft.seed)])
+    opened = []
+    for name in partners_of(shards):
+        with (shards / name / "heart.parquet").open("rb") as file:
+            opened.append(open_shard(task.schema, manifest_of(shards, name), [file])[0])
+    assert simulate(folder.plan(), task, opened, blobs).model == run.model
 
 
 def test_secure_cohorts_overlap_and_end_where_plain_sums_of_the_same_order_do(tmp_path: Path, shards: Path) -> None:

@@ -272,8 +272,8 @@ class Overlapping(Driver, Protocol):
     A partner works on one step at a time: `next` names those alone that are free, or nobody and waits.
     """
 
-    def outdated(self, state: Any, step: Step, context: Context) -> str:
-        """Why nothing that comes of an open step is of use any more; empty where it is. Such a step is given up."""
+    def outdated(self, state: Any, context: Context) -> Mapping[int, str]:
+        """Open steps of which nothing is of use any more, by index, and why: they are given up."""
         ...
 
 

@@ -8,12 +8,14 @@ d_i of a model that is tau_i versions old meanwhile goes into a buffer, and with
 by the rule of `optimisers`. The paper's w_i is one, so its divisor is K.
 
 Several steps are open at once: of one partner each where sums are plain; where they are secret, of as many as the
-plan's quorum at least, on one model. A partner trains a version once at most: it costs no more than a round does, and
-no two secret sums are of one partner's work on one model. A version is made of no fewer partners than the quorum has;
-of fewer contributions than K only where nobody is left that could train for it.
+plan's quorum at least, on one model. A partner trains a version once, or again where a secret sum came to nothing: it
+costs no more than a round does, and no two sums are of one partner's work on one model. A version is made of no fewer
+partners than the quorum has; of fewer contributions than K only where nobody is left that could train for it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import msgspec
 
@@ -91,16 +93,17 @@ class FedBuff:
         """Training: an update of what partners do not keep to themselves. Evaluation: metrics alone."""
         return {} if step.kind is StepKind.EVALUATE else trained_groups(plan, layout)
 
-    def outdated(self, state: FedBuffState, step: Step, context: Context) -> str:
-        """Training of a model that is too old, or for which no version is to be made any more."""
-        if step.kind is not StepKind.TRAIN:
-            return ""
-        if state.round >= _rule(context.stage).rounds:
-            return "step.stage_over: the last version is made"
-        staleness, most = _staleness(state, step), buffer_of(context.stage).max_staleness
-        if staleness <= most:
-            return ""
-        return f"step.stale: the model that this is of is {staleness} versions old, and the plan takes {most}"
+    def outdated(self, state: FedBuffState, context: Context) -> Mapping[int, str]:
+        """Training of models that are too old, or for which no version is to be made any more."""
+        rounds, most = _rule(context.stage).rounds, buffer_of(context.stage).max_staleness
+        training = (step for step in context.open if step.kind is StepKind.TRAIN)
+        if state.round >= rounds:
+            return {step.index: "step.stage_over: the last version is made" for step in training}
+        return {
+            step.index: f"step.stale: the model that this is of is {tau} versions old, and the plan takes {most}"
+            for step in training
+            if (tau := _staleness(state, step)) > most
+        }
 
     def receive(self, state: FedBuffState, result: StepResult, models: Models, context: Context) -> FedBuffState:
         """Into the buffer, and a version where it is full; after an evaluation, whether to stop early."""
@@ -130,7 +133,7 @@ class FedBuff:
     ) -> tuple[FedBuffState, Buffered]:
         """Who is in the buffer with this result, and the sum that is in it then."""
         held = models.tensors(state.buffer) if state.buffer else {}
-        if not result.counted or self.outdated(state, result.step, context):
+        if not result.counted:
             return state, Buffered(None, 1.0, held, state.weight)
         counted = msgspec.structs.replace(
             state,
@@ -196,7 +199,7 @@ def _training(state: FedBuffState, context: Context) -> tuple[Step, ...]:
     if context.plan.secure is not None:
         quorum = context.plan.cohort.quorum
         count = len(free) // quorum
-        cohorts = deal(free, count, f"fedbuff {context.next_index} {state.model}") if count else ()
+        cohorts = deal(free, count, f"fedbuff {state.round} {state.model}") if count else ()
     return tuple(
         _step(StepKind.TRAIN, state.round + 1, names, quorum, context.next_index + place, state, context)
         for place, names in enumerate(cohorts)
