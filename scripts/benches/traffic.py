@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from scripts.benches import traffic_adapters, traffic_compression, traffic_down
+from scripts.benches import traffic_adapters, traffic_async, traffic_compression, traffic_down
 from scripts.benches.row import Row
 
 __all__ = ["measure"]
 
-_TOPICS: Final = (traffic_compression.measure, traffic_down.measure, traffic_adapters.measure)
+_TOPICS: Final = (
+    traffic_compression.measure,
+    traffic_down.measure,
+    traffic_adapters.measure,
+    traffic_async.measure,
+)
 
 
 def measure(*, quick: bool) -> list[Row]:
