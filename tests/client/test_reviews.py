@@ -47,7 +47,7 @@ def test_adapters_and_the_last_layer_are_all_that_a_run_has_of_the_model() -> No
             f"encoder.layers.{n}.{part}.{side}"
             for n in (0, 1)
             for part in ("query", "value")
-            for side in ("down", "up")
+            for side in ("lora_A", "lora_B")
         ),
     }
 
@@ -61,7 +61,7 @@ def test_the_first_model_says_what_the_encoder_without_adapters_would() -> None:
         said = model(ids)
         for layer in model.encoder.layers:
             for name in ("query", "value"):
-                setattr(layer, name, getattr(layer, name).layer)
+                setattr(layer, name, getattr(layer, name).base_layer)
         torch.testing.assert_close(model(ids), said)
 
 
