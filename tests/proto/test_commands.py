@@ -22,11 +22,11 @@ GROUPS = {
     "client": [
         "init", "enroll", "start", "status", "stop", "pending", "approve", "show", "journal", "budget", "budget show",
         "budget accept", "budget another", "budget export", "budget verify", "policy show", "policy check", "roster show", "roster approve", "data add", "data check", "app install", "app list", "app remove",
-        "model list", "model export", "model remove",
+        "model list", "model export", "model remove", "base add", "base list", "base remove",
     ],
     "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "prune", "receipts", "statistics"],
     "plan": ["check"],
-    "model": ["list", "show", "export", "manifest"],
+    "model": ["list", "show", "export", "manifest", "merge"],
     "task": ["list", "digest", "new", "check"],
     "data": ["list", "get", "partition"],
 }  # fmt: skip
