@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimass.client.policy import read_policy
+from aimass.client.policy import Admit, Refuse, Release, decide, read_policy
 from aimass.client.release import Facts, release
 from aimass.client.tree_counts import coarsened
 from aimass.client.trees import summed
@@ -128,3 +129,13 @@ def test_nothing_leaves_where_the_policy_does_not_name_it() -> None:
     with pytest.raises(Refused) as error:
         _released(Facts(), policy=policy)
     assert error.value.code == "release.analysis"
+
+
+def test_a_partner_whose_policy_does_not_name_trees_declines_before_the_run() -> None:
+    plan = plan_of(Grove(), rounds=1)
+    open_ = read_policy(open_policy(plan), "the policy")
+    assert isinstance(decide(open_, plan, 3, frozenset()), Admit)
+    closed = msgspec.structs.replace(open_, release=Release(analyses=("statistics",)))
+    refused = decide(closed, plan, 3, frozenset())
+    assert isinstance(refused, Refuse)
+    assert (refused.code, refused.value, refused.limit) == ("policy.analyses", "trees", "statistics")

@@ -12,6 +12,7 @@ from aimass.privacy.dp.events import Unit
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.personal import trainings
 from aimass.proto.plan import Plan, SecureSettings, TrainSettings, planned_rounds
+from aimass.proto.plan_settings import TREES
 from aimass.proto.values import Value, decode_toml
 
 __all__ = [
@@ -219,6 +220,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         *_sums(policy, plan),
         *_privacy(policy, plan),
         *_noise(bounds, plan),
+        *_trees(policy, plan),
         _most("rounds", planned_rounds(plan), bounds.rounds),
         *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan, confinement)),
         *_base(plan),
@@ -327,6 +329,14 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
         limit = "none without noise (privacy.analyses in the plan, or release.unprotected)"
         rules.append(Rule("privacy_analyses", told, limit, not asked or noise is not None))
     return tuple(rules)
+
+
+def _trees(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
+    """Without the histograms of rows that trees grow by, a partner would have nothing to bring to any step."""
+    if all(stage.driver != TREES for stage in plan.stages):
+        return ()
+    released = policy.release.analyses
+    return (Rule("analyses", TREES, ", ".join(released) or "none", TREES in released),)
 
 
 def _noise(bounds: Bounds, plan: Plan) -> tuple[Rule, ...]:
