@@ -15,7 +15,8 @@ from tests.support.fault_proxy import Fault, FaultProxy, Faults, Kind, Way, prox
 PARTNERS = ("north", "south")
 ROUNDS = 20
 MB = 1_000_000
-LINK = "\n[link]\nkeepalive_s = 5.0\nidle_s = 5.0\n"
+LINK = '\n[link]\nkeepalive_s = 5.0\nidle_s = 5.0\ndifferences = "never"\n'
+"""Models come whole: of this one a difference is next to nothing, which no fault would find on its way."""
 TROUBLES = ("Traceback", " ERROR ", "was never", "already running", "contribution refused")
 
 
