@@ -20,7 +20,7 @@ from aimass.proto.tensors import Blob
 from aimass.proto.views import RunState
 from aimass.server import runs
 from aimass.server.aggregation.models import ModelStore
-from aimass.server.audit import Evidence, audit_run
+from aimass.server.audit import Evidence, audit_run, gather
 from aimass.server.audit_steps import StepTold, Void, read_bodies
 from tests.support.clock import ManualClock
 from tests.support.engines import MODEL, SIGNER, Bench, update
@@ -100,6 +100,9 @@ def test_the_history_of_a_run_is_told_again_to_the_same_bits_also_after_restarts
             stops = turn % 4 == 3  # wherever it is, between what is stored and what is not
             await _comes(bench, run_id, names, counted=not stops)
             if stops:
+                live = bench.engine.live(run_id).row
+                evidence = gather(bench.store, live, bench.roster)  # while it goes on
+                assert audit_run(msgspec.structs.replace(evidence, server=bench.engine.identity)).faults == ()
                 await bench.stop()
                 bench = await Bench.start(tmp_path, ManualClock(), PARTNERS, keys=bench.keys)
         run = await bench.finished(run_id)

@@ -80,14 +80,14 @@ def gather(store: Store, row: RunRow, roster: Roster) -> Evidence:
     """Everything that a store holds of a run as far as its transcript goes; the run may go on meanwhile."""
     heads, entries = store.heads(row.run_id), store.transcript(row.run_id)
     receipts, models = store.receipts(row.run_id), store.models(row.run_id, limit=_ALL)
-    # Models carry the index of their step, and steps follow one another: newer ones were committed meanwhile.
-    last = max((body.step.index for _, body in steps_in(read_bodies(entries, []))), default=-1)
+    # Models carry the index of their step: those of steps that the entries do not have were committed meanwhile.
+    told = {body.step.index for _, body in steps_in(read_bodies(entries, []))}
     return Evidence(
         row=row,
         entries=entries,
         receipts=[receipt for receipt in receipts if receipt.entries <= len(entries)],
         heads=heads,
-        models=[model for model in models if row.run.state.final or model.step <= last],
+        models=[model for model in models if row.run.state.final or model.step in told],
         server=roster.server.identity,
         partners={member.name: member.identity for member in roster.members},
         ids={member.name: member.id for member in roster.members},

@@ -130,6 +130,23 @@ driver = "moments"
 """
 
 
+def test_partners_with_a_pace_are_told_of_by_its_clock(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = 'driver = "fedbuff"\noptions = { rounds = 2, buffer = 2 }'
+    plan = PLAN.replace("sample = 3\n", "").replace('driver = "averaging"\noptions = { rounds = 2 }', stage)
+    Path("plan.toml").write_text(plan)
+    Path("pace.toml").write_text("seconds = 60.0\nslower = { p0002 = 10.0 }\n")
+    dealt = "simulate plan.toml --rows digits --partners 4 --workers 1 --pace pace.toml"
+    assert main(dealt.split()) == 0
+    told = capsys.readouterr()
+    assert "round 1/2  train 1 of 1, at 60.0 s" in told.err
+    assert "round 2/2  train 1 of 1, at 126.0 s" in told.err  # after what was measured of the first
+    assert failed("simulate --resume --out simulated-digits-trial --pace pace.toml", capsys)["code"] == (
+        "simulation.options"
+    )
+    Path("pace.toml").write_text("second = 60.0\n")
+    assert "second" in failed(f"{dealt} --out other", capsys)["what"]
+
+
 def test_surveys_are_simulated_too_and_their_tables_shown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("survey.toml").write_text(SURVEY)
     assert main(["simulate", "survey.toml", "--rows", "heart", "--split", "natural", "--workers", "1"]) == 0
