@@ -39,9 +39,9 @@ __all__ = ["FedBuff", "FedBuffState", "driver"]
 
 class FedBuffState(Value, frozen=True):
     """`round` versions are made, the newest of them `model`; `best` and `stale` serve early stopping, `moments` is the
-    blob of what the server's optimiser keeps. `buffer` is the blob of the sum since ("": nothing), of
-    `count` contributions of `partners`, which weigh `weight`. `trained` are those who have had their turn with this
-    version, whatever came of it; `evaluated` is the newest version that was measured."""
+    blob of what the server's optimiser keeps. `buffer` is the blob of the sum since ("": nothing), of `count`
+    contributions of `partners`, which weigh `weight`. `trained` are those who have had their turn with this version,
+    whatever came of it; `evaluated` is the newest version that was measured."""
 
     model: str
     round: int = 0
