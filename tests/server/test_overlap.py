@@ -6,13 +6,15 @@ import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aimass.client import session
+from aimass.privacy.transcript import Receipt
 from aimass.proto.contribution import Metric
 from aimass.proto.errors import WrongState
 from aimass.proto.plan import (
@@ -313,6 +315,90 @@ def test_a_run_whose_partners_answer_in_any_order_ends(case: Case, names: list[s
         world.reduce()
     assert world.run.state is RunState.FINISHED, world.run.reason
     assert world.state.round == case.rounds
+
+
+class Listened(World):
+    """And partners' own machines hear what is said, receipts before what follows from the commit."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        begun = session.Session(
+            run_id="ab" * 16, plan_digest="0" * 64, roster_digest="0" * 64, phase=session.Phase.JOINED
+        )  # fmt: skip
+        self.sessions = dict.fromkeys(NAMES, begun)
+
+    def hears(self, name: str, event: session.Event) -> tuple[session.Action, ...]:
+        self.sessions[name], actions = session.apply(self.sessions[name], event)
+        return actions
+
+    def feed(self, event: runs.Event) -> tuple[runs.Action, ...]:
+        actions = super().feed(event)
+        for action in actions:
+            if isinstance(action, runs.Commit):
+                self._receipts(action.closed)
+        for action in actions:
+            match action:
+                case runs.TellClosed():
+                    self.hears(action.partner, session.StepOver(index=action.index, reason=action.reason))
+                case runs.Open(step):
+                    for name in step.participants:
+                        assert self.sessions[name].step is None, "it still works on another"
+                        assert self.hears(name, session.Opened(step=step)) == (session.Train(step=step),)
+        return actions
+
+    def _receipts(self, closed: steps.StepState) -> None:
+        for name, slot in closed.slots.items():
+            if slot.digest or slot.state is SlotState.REFUSED:
+                outcome: Literal["counted", "refused"] = "counted" if slot.state is SlotState.COUNTED else "refused"
+                told = Receipt(
+                    run_id="ab" * 16, step=closed.step.index, partner=name, contribution=slot.digest or "0" * 64,
+                    outcome=outcome, reason=slot.reason, entries=1, head="0" * 64,
+                )  # fmt: skip
+                self.hears(name, session.GotReceipt(receipt=told))
+
+    def does(self, name: str, *, well: bool) -> None:
+        """What `name` was asked for: it brings it, or says that it cannot."""
+        step = self.sessions[name].step
+        if step is None or self.sessions[name].work is not session.Work.WORKING:
+            return
+        event: steps.StepEvent = steps.Stored(partner=name, digest="1" * 64)
+        if well:
+            self.hears(name, session.Worked(index=step.index, digest="1" * 64))
+            self.hears(name, session.Acknowledged(index=step.index))
+        else:
+            self.hears(name, session.StepFailed(index=step.index, reason="child.failed: x"))
+            event = steps.Failed(partner=name, reason="child.failed: x")
+        self.feed(runs.InStep(index=step.index, event=event))
+
+
+PLAIN = st.builds(
+    Case, st.integers(1, 2), st.integers(1, 3), st.integers(2, 6), st.integers(0, 2), st.integers(0, 2),
+    st.integers(0, 2),
+)  # fmt: skip
+ANSWER = st.tuples(NAME, st.sampled_from([True, True, True, False]), st.sampled_from([0, 1, 1, 5]))
+WORK = st.one_of(ANSWER, ANSWER, st.integers(0, 20))
+
+
+@settings(deadline=None)
+@given(PLAIN, st.lists(WORK, max_size=60))
+def test_a_partner_is_asked_for_a_step_when_it_is_done_with_its_last_one(
+    case: Case, work: list[tuple[str, bool, int] | int]
+) -> None:
+    world = Listened(case)
+    world.join()
+    for one in work:
+        match one:
+            case (name, well, summed):
+                world.does(name, well=well)
+                for _ in range(summed):
+                    world.reduce()
+            case index:
+                world.feed(runs.InStep(index=index, event=steps.TimeUp()))
+    for name, held in world.sessions.items():
+        for kind in (StepKind.TRAIN, StepKind.EVALUATE):
+            assert held.worked.get(f"{kind}:", 0) <= planned_steps(world.run.plan, kind, "")
+        if held.step is not None and not world.run.state.final:
+            assert world.run.place(name, held.step.index) or str(held.step.index) in world.run.open
 
 
 # ---------------------------------------------------------------- one by one
