@@ -18,7 +18,7 @@ from aimass.proto.tree_task import TreeTask
 from tests.support.boosting import dealt, grow, hospitals, plan_of, pooled
 from tests.support.datasets import dataset
 
-RATE, ROUNDS, DEPTH = 0.1, 30, 5
+RATE, ROUNDS, DEPTH = 0.1, 15, 5
 WAYS = [(4, False), (10, True)]
 """Partners, and whether their sums are secret; that these decide over no bit is tested elsewhere."""
 
