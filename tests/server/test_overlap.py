@@ -574,14 +574,15 @@ def test_two_steps_of_one_partner_end_the_run_of_a_driver_that_asks_for_them() -
     assert run.reason.startswith("driver.busy: ")
 
 
-def test_a_partner_is_told_to_be_busy_where_it_was_no_candidate() -> None:
-    world = started(buffer=2, quorum=2, rounds=3)
+def test_the_history_says_among_whom_steps_that_are_opened_together_were_chosen_and_who_was_away() -> None:
+    world = World(Case(buffer=2, quorum=2, rounds=3))
+    world.join(NAMES[:4])
+    world.feed(runs.Declined(partner="e", reason="no"))
     world.bring("a")
     world.bring("b")
-    opened = world.run.open[str(max(map(int, world.run.open)))]
-    assert opened.away == {"c": "busy", "d": "busy", "e": "busy"}
-    assert opened.candidates == ("a", "b")
-    assert SlotState.ASKED in {slot.state for slot in opened.slots.values()}
+    one, other = [held for held in world.run.open.values() if held.step.round == 2]
+    assert (one.candidates, other.candidates) == (("a", "b"), ())
+    assert one.away == other.away == {"e": "declined"}  # the others are in steps of their own
 
 
 def test_the_discount_is_the_papers() -> None:

@@ -413,7 +413,10 @@ def _stage_done(run: Run, done: Done, world: _World) -> tuple[Run, tuple[Action,
 
 
 def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: float) -> tuple[Run, tuple[Action, ...]]:
-    """Open steps as the plan has them; the first that trains takes the late work. Nobody is asked who is in another."""
+    """Open steps as the plan has them; the first that trains takes the late work. Nobody is asked who is in another.
+
+    Of several that are opened together the first says among whom all of them were chosen.
+    """
     opened: dict[str, steps.StepState] = {}
     busy = overlap.busy(run)
     chosen = tuple(name for name in chosen if name not in busy)
@@ -434,7 +437,7 @@ def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: fl
             msgspec.structs.replace(step, grace_s=run.plan.cohort.grace_s, carried=carried),
             now,
             {name: (held.step, held.slot) for name, held in late.items()},
-            chosen if chosen != step.participants else (),
+            chosen if not opened and chosen != step.participants else (),
             run.excluded,
             {name: why for name, why in away.items() if name not in late},
             attempts.of(secure) if secure is not None else None,
@@ -444,20 +447,19 @@ def _open(run: Run, proposed: Collection[Step], chosen: tuple[str, ...], now: fl
 
 
 def _away(run: Run, chosen: Collection[str]) -> dict[str, str]:
-    """Where everybody is that is neither a candidate nor excluded: nobody is left out of a step without a word."""
-    busy = overlap.busy(run)
+    """Where everybody is that is neither a candidate nor excluded, nor in another open step: nobody is left out of a
+    step without a word."""
+    elsewhere = {*chosen, *overlap.busy(run)}
 
     def where(name: str, member: Participant) -> str:
         if name in run.carried:
             return "late"
-        if name in busy:
-            return "busy"
         return "not connected" if member.state is ParticipantState.JOINED else str(member.state)
 
     return {
         name: where(name, member)
         for name, member in sorted(run.participants.items())
-        if name not in chosen and member.state is not ParticipantState.EXCLUDED
+        if name not in elsewhere and member.state is not ParticipantState.EXCLUDED
     }
 
 
