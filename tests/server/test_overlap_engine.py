@@ -12,16 +12,20 @@ import msgspec
 import numpy as np
 import pytest
 
+from aimass.privacy.transcript import Chain
 from aimass.proto.contribution import Contribution, decode_contribution
-from aimass.proto.plan import EvaluateSettings, Plan, decode_plan, encode_plan
+from aimass.proto.plan import EvaluateSettings, Plan, Stage, TaskRef, TrainSettings, decode_plan, encode_plan
 from aimass.proto.step import Step
 from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Blob
 from aimass.proto.views import RunState
-from aimass.server import runs
+from aimass.server import run_machine, runs, steps
 from aimass.server.aggregation.models import ModelStore
 from aimass.server.audit import Evidence, audit_run, gather
 from aimass.server.audit_steps import StepTold, Void, read_bodies
+from aimass.server.engine import InstalledDrivers
+from aimass.server.reduction import reduce_step
+from aimass.server.simulation.shell import first
 from tests.support.clock import ManualClock
 from tests.support.engines import MODEL, SIGNER, Bench, update
 from tests.support.replay import replayed
@@ -151,3 +155,25 @@ def test_a_model_is_known_by_the_version_that_it_is(tmp_path: Path) -> None:
         await bench.stop()
 
     _run(scenario())
+
+
+def test_what_a_step_leaves_is_made_again_for_a_history_that_grew_while_it_was_summed(tmp_path: Path) -> None:
+    stage = Stage(driver="fedbuff", options={"rounds": 1, "buffer": 1})
+    plan = Plan(
+        name="p", task=TaskRef(name="heart", digest="0" * 64), data_schema="heart/1", seed=1, stages=(stage,),
+        model=Blob(MODEL).digest, train=TrainSettings(batch_size=1, learning_rate=0.1, epochs=1),
+    )  # fmt: skip
+    blobs, drivers, path = FileBlobs(tmp_path), InstalledDrivers(), tmp_path / "contribution"
+    blobs.put([MODEL])
+    path.write_bytes(update(1.0))
+    run = first("ab" * 16, plan, {name: name for name in PARTNERS})
+    run, _ = run_machine.apply(run, runs.JoinTimeUp(), drivers, 0.0)
+    stored = steps.Stored(partner="p0", digest=Blob(update(1.0)).digest)
+    run, _ = run_machine.apply(run, runs.InStep(index=0, event=stored), drivers, 0.0)
+    closing, driver = run.open["0"], drivers["fedbuff"]
+    _, made = reduce_step(run, Chain(), closing, {"p0": path}, (), driver, blobs, SIGNER, 1.0)
+    for chain in (Chain(), Chain(3, "cd" * 32)):
+        commit = made(chain)
+        assert commit.entries[0].chain == chain.extended(commit.entries[0].data)
+        assert commit.receipts[0].entries == commit.entries[0].chain.entries == chain.entries + 1
+        assert commit.steps[0].transcript_head == commit.entries[0].chain.head
