@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -172,3 +174,17 @@ def test_trees_of_other_columns_are_refused() -> None:
     assert boosting_of(other).schema == SCHEMA
     with pytest.raises(BadInput, match="other columns"):
         summed(BOOSTING, ROWS, (Blob(heart.first(0)), _blob(_edges())), SEED)
+
+
+def test_which_rows_a_round_draws_follows_from_no_seed_that_the_server_knows() -> None:
+    boosting = msgspec.structs.replace(BOOSTING, options=msgspec.structs.replace(BOOSTING.options, subsample=0.5))
+    row = np.arange(200)
+    # Two partners whose rows differ in one number alone: were draws the seed's own, all else would count alike.
+    other = dataclasses.replace(ROWS, numbers=np.where(row[:, None] == 0, np.float32(33.0), ROWS.numbers))
+    stages = slice(BOOSTING.columns[3].start, BOOSTING.columns[3].stop)
+    first, second = (_sums(rows, boosting=boosting)["rows"][0, stages] for rows in (ROWS, other))
+    assert np.abs(first - second).sum() > 1
+    assert (first == _sums(ROWS, boosting=boosting)["rows"][0, stages]).all(), "each level of a round draws the same"
+    known = np.random.Generator(np.random.PCG64(int.from_bytes(SEED[8:], "big"))).random(200) < 0.5
+    told = np.bincount(BOOSTING.cells(ROWS, _edges())[known, 3], minlength=7)
+    assert first.tolist() != told.tolist()

@@ -6,6 +6,7 @@ bins and the levels of the round so far, all of which come with the step.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -26,12 +27,13 @@ __all__ = ["derivatives", "summed"]
 Floats = npt.NDArray[np.float64]
 Cells = npt.NDArray[np.int64]
 Edges = npt.NDArray[np.float32]
+_DRAWN: Final = b"AIMass rows of a round of trees v1\0"
 _LEAST: Final = 1e-16
 """Hessians of a logistic loss are no smaller, as XGBoost has it; on the grid that is 0."""
 
 
 def summed(boosting: Boosting, rows: Batch, inputs: Sequence[Blob], seed: bytes, least: int = 1) -> Contribution:
-    """The sums of a step on these inputs: see `boosting.level_of`; `seed` is the round's.
+    """The sums of a step on these inputs: see `boosting.level_of`; `seed` is the round's, and known to the server.
 
     Where a split leaves fewer than `least` of the rows here on a side, none of the node's count any further in this
     round: what is on the one side would follow from the node and the other.
@@ -59,7 +61,7 @@ def _histograms(
     """Gradients, Hessians and rows by node and cell of the level after `levels`."""
     cells = boosting.cells(rows, edges)
     gradients, hessians = derivatives(ensemble.objective, margins(ensemble, features(rows)), rows.labels)
-    nodes = np.where(_taken(boosting, len(rows.labels), seed)[:, None], 0, -1).repeat(gradients.shape[1], axis=1)
+    nodes = np.where(_taken(boosting, rows, seed)[:, None], 0, -1).repeat(gradients.shape[1], axis=1)
     for number, level in enumerate(levels):
         nodes = _without_small(_descended(boosting, nodes, cells, level, number), 2 << number, least)
     sums = [
@@ -88,12 +90,20 @@ def derivatives(objective: Objective, margin: Floats, labels: npt.NDArray[Any]) 
             return chance - hot, np.maximum(2.0 * chance * (1.0 - chance), _LEAST)
 
 
-def _taken(boosting: Boosting, rows: int, seed: bytes) -> npt.NDArray[np.bool_]:
-    """Which rows take part in a round."""
+def _taken(boosting: Boosting, rows: Batch, seed: bytes) -> npt.NDArray[np.bool_]:
+    """Which rows take part in a round.
+
+    The server knows the seed, and must not know them: each round's counts would be a linear equation in single rows,
+    and as many rounds as there are rows would give back every one of them. So they are drawn from the rows too.
+    """
+    count = len(rows.labels)
     if boosting.options.subsample == 1:
-        return np.ones(rows, bool)
-    generator = np.random.Generator(np.random.PCG64(int.from_bytes(seed[8:], "big")))
-    return generator.random(rows) < boosting.options.subsample
+        return np.ones(count, bool)
+    drawn = hashlib.sha256(_DRAWN + seed)
+    for array in (rows.numbers, rows.categories, rows.labels):
+        drawn.update(np.ascontiguousarray(array))
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(drawn.digest()[:16], "big")))
+    return generator.random(count) < boosting.options.subsample
 
 
 def _descended(boosting: Boosting, nodes: Cells, cells: Cells, level: Blob, number: int) -> Cells:
