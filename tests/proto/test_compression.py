@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from aimass.proto.compression import (
 )
 from aimass.proto.contribution import Contribution, Group, Limits, most_bytes, sliced
 from aimass.proto.errors import BadInput
-from aimass.proto.methods import UPDATE
+from aimass.proto.methods import STEPS, UPDATE
 from aimass.proto.plan import Compress, decode_plan, encode_plan, read_plan_draft
 from aimass.proto.sent import Sent, check_sent
 from aimass.proto.tensors import Array
@@ -155,6 +156,15 @@ def test_what_is_no_compressed_update_is_refused_by_name(
     with pytest.raises(BadInput) as refused:
         check_sent(made, expected, Limits(norm=1e6))
     assert refused.value.code == f"contribution.{code}"
+
+
+def test_what_is_sent_beside_a_compressed_update_has_the_same_limit() -> None:
+    good, expected = sent(SMALL, update=np.zeros(COUNT, np.int8), scale=np.ones(3, np.float32))
+    groups = {**good.contribution.groups, STEPS: Group(1.0, {"norm": np.array(1e7)})}
+    made = dataclasses.replace(good, contribution=Contribution(groups, {}, {}))
+    with pytest.raises(BadInput) as refused:
+        check_sent(made, {**expected, STEPS: {"norm": ("F64", ())}}, Limits(norm=1e6))
+    assert refused.value.code == "contribution.norm"
 
 
 def test_a_scale_that_is_infinite_where_all_is_zero_is_refused_too() -> None:

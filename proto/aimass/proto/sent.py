@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from aimass.proto.compression import Codec, Read, mask_key
+from aimass.proto.compression import INDEX, SCALE, Codec, Read, mask_key
 from aimass.proto.contribution import Contribution, Group, Limits, check_contribution, group_norm, sliced
 from aimass.proto.elements import as_float64, dtype_name, update_shapes
 from aimass.proto.errors import BadInput
@@ -92,6 +92,8 @@ def check_sent(
         check_contribution(sent.contribution, expected, limits, read)
         return
     check_contribution(sent.contribution, expected, dataclasses.replace(limits, norm=math.inf), read)
+    beside = {name: one for name, one in sent.contribution.groups.items() if name not in (UPDATE, INDEX, SCALE)}
+    check_contribution(dataclasses.replace(sent.contribution, groups=beside), None, limits, read)
     groups, square = _tensors(sent.contribution), 0.0
     for name in sent.codec.shapes:
         packed = sent.codec.packed(UPDATE, groups, name)
