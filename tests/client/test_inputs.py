@@ -246,6 +246,38 @@ def test_a_difference_that_is_no_shorter_than_the_model_is_not_fetched(tmp_path:
     at_a_partner(tmp_path, work)
 
 
+@pytest.mark.parametrize("offered", [0, 1], ids=["held", "wanted"])
+def test_a_model_that_is_offered_as_a_difference_is_none_and_stays(tmp_path: Path, offered: int) -> None:
+    async def work(place: Place) -> None:
+        async def difference(context: object, request: DifferenceRequest) -> Offer:
+            return Offer(digest=DIGESTS[offered], bytes=10)
+
+        await place.step(0)
+        place.side.difference = difference  # type: ignore[method-assign,assignment]
+        assert await place.step(1) == [MODELS[1]]
+        assert place.files == {DIGESTS[1]}
+
+    at_a_partner(tmp_path, work)
+
+
+def test_a_difference_of_more_bytes_than_were_offered_is_not_taken(tmp_path: Path) -> None:
+    async def work(place: Place) -> None:
+        large = bytes(4 * len(MODELS[0]))
+        digest = digest_of([large])
+
+        async def difference(context: object, request: DifferenceRequest) -> Offer:
+            return Offer(digest=digest, bytes=10)
+
+        await place.step(0)
+        place.side.blobs[digest] = large
+        place.side.difference = difference  # type: ignore[method-assign,assignment]
+        assert await place.step(1) == [MODELS[1]]
+        assert count(place.meters)[0] == 2 * len(MODELS[0])
+        assert place.files == {DIGESTS[1]}
+
+    at_a_partner(tmp_path, work)
+
+
 def test_what_is_there_of_a_model_from_before_does_not_mix_with_what_a_difference_makes(tmp_path: Path) -> None:
     for name, data in (("held", MODELS[0]), ("difference", b"".join(encode(Blob(MODELS[0]), Blob(MODELS[1]))))):
         (tmp_path / name).write_bytes(data)

@@ -106,21 +106,23 @@ class Inputs:
             return None
         request = DifferenceRequest(run_id=self._run_id, held=held, wanted=digest)
         offer = await offered(channel, request, link.idle_s)
-        return offer if offer is not None and offer.bytes < size else None
+        if offer is None or offer.bytes >= size or self._partner.cache.works_on(offer.digest):
+            return None  # a model is no difference, and what becomes of differences must not become of it
+        return offer
 
     async def _by_difference(self, channel: grpc.aio.Channel, digest: str, held: str, offer: Offer) -> Path:
         cache = self._partner.cache
         cache.coming(self._run_id, offer.digest)
-        difference = await self._moved(channel, offer.digest)
+        difference = await self._moved(channel, offer.digest, offer.bytes)
         path = await whole(applied, cache.spool.path(held), difference, cache.spool, digest)
         self._meters.bytes_spared.add(by=path.stat().st_size - offer.bytes)
         return path
 
-    async def _moved(self, channel: grpc.aio.Channel, digest: str) -> Path:
+    async def _moved(self, channel: grpc.aio.Channel, digest: str, most_bytes: int = _MAX_BLOB) -> Path:
         """A blob as it is, over the wire."""
         partner, spool = self._partner, self._partner.cache.spool
         request, here, since = FetchRequest(digest=digest, run_id=self._run_id), spool.begun(digest), time.monotonic()
-        path = await fetch(channel, request, spool, _MAX_BLOB, pace=partner.down, idle_s=partner.settings.link.idle_s)
+        path = await fetch(channel, request, spool, most_bytes, pace=partner.down, idle_s=partner.settings.link.idle_s)
         size = path.stat().st_size
         partner.link_speed.moved(size - here, time.monotonic() - since)
         self._meters.bytes_moved.add("down", by=size)

@@ -60,10 +60,14 @@ class ModelCache:
             self._forget(run_id)
         self._coming[run_id] = digest
 
+    def works_on(self, digest: str) -> bool:
+        """Whether a run works on this, or is to."""
+        return any(digest in digests for digests in self._held.values())
+
     def _forget(self, run_id: str) -> None:
-        """Drop a run's difference, unless another run has the same."""
+        """Drop a run's difference, unless another run has the same, or works on it."""
         digest = self._coming.pop(run_id, None)
-        if digest is not None and digest not in self._coming.values():
+        if digest is not None and digest not in self._coming.values() and not self.works_on(digest):
             self.spool.discard(digest)
 
     def release(self, run_id: str) -> None:
