@@ -12,9 +12,11 @@ from aimass.client.policy import Admit, Refuse, Release, decide, read_policy
 from aimass.client.release import Facts, release
 from aimass.client.tree_counts import coarsened
 from aimass.client.trees import summed
+from aimass.client.worker_protocol import order_of
 from aimass.proto.boosting import SUMS, Boosting, BoostingOptions, boosting_of
 from aimass.proto.contribution import Contribution, Group, decode_contribution
 from aimass.proto.errors import BadInput, Refused
+from aimass.proto.manifest import Number
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.server.simulation.partner import open_policy
@@ -116,6 +118,15 @@ def test_the_gate_refuses_a_level_that_the_work_was_not_of() -> None:
     with pytest.raises(BadInput) as error:
         _released(Facts(), level=1)
     assert error.value.code == "contribution.shape"
+
+
+def test_histograms_that_would_fill_the_memory_here_are_not_begun() -> None:
+    more = tuple(Number(name=f"more-{place}", minimum=0.0, maximum=1.0) for place in range(2))
+    wide = msgspec.structs.replace(SCHEMA, columns=(*SCHEMA.columns, *more))
+    plan = plan_of(Grove(wide), rounds=1, depth=12, bins=1_000)
+    with pytest.raises(BadInput) as error:
+        order_of(plan, _step(0), "a")
+    assert error.value.code == "plan.trees"
 
 
 def test_nothing_leaves_of_a_data_set_with_a_privacy_budget() -> None:

@@ -182,8 +182,15 @@ def boosting_of(plan: Plan) -> Boosting:
 
 
 def boosting_in(plan: Plan, step: Step) -> Boosting | None:
-    """What is asked where a step grows trees, or counts for their bins. Raises as `boosting_of`."""
-    return boosting_of(plan) if step.kind is StepKind.ANALYSE and step.purpose == TREES else None
+    """What is asked where a step grows trees, or counts for their bins.
+
+    Raises as `boosting_of`, and as `Boosting.check`: a plan that no honest server takes would fill a partner's memory.
+    """
+    if step.kind is not StepKind.ANALYSE or step.purpose != TREES:
+        return None
+    boosting = boosting_of(plan)
+    boosting.check(max(len(boosting.schema.classes), 1))
+    return boosting
 
 
 def level_of(boosting: Boosting, inputs: Sequence[Any]) -> int | None:
