@@ -253,7 +253,7 @@ def test_a_model_that_is_offered_as_a_difference_is_none_and_stays(tmp_path: Pat
             return Offer(digest=DIGESTS[offered], bytes=10)
 
         await place.step(0)
-        place.side.difference = difference  # type: ignore[method-assign,assignment]
+        place.side.difference = difference  # type: ignore[method-assign]
         assert await place.step(1) == [MODELS[1]]
         assert place.files == {DIGESTS[1]}
 
@@ -270,7 +270,7 @@ def test_a_difference_of_more_bytes_than_were_offered_is_not_taken(tmp_path: Pat
 
         await place.step(0)
         place.side.blobs[digest] = large
-        place.side.difference = difference  # type: ignore[method-assign,assignment]
+        place.side.difference = difference  # type: ignore[method-assign]
         assert await place.step(1) == [MODELS[1]]
         assert count(place.meters)[0] == 2 * len(MODELS[0])
         assert place.files == {DIGESTS[1]}

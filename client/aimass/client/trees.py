@@ -101,7 +101,7 @@ def _taken(boosting: Boosting, rows: Batch, seed: bytes) -> npt.NDArray[np.bool_
         return np.ones(count, bool)
     drawn = hashlib.sha256(_DRAWN + seed)
     for array in (rows.numbers, rows.categories, rows.labels):
-        drawn.update(np.ascontiguousarray(array))
+        drawn.update(np.ascontiguousarray(array).data)
     generator = np.random.Generator(np.random.PCG64(int.from_bytes(drawn.digest()[:16], "big")))
     return generator.random(count) < boosting.options.subsample
 
