@@ -285,6 +285,7 @@ def test_trees_are_said_to_tell_of_rows_where_they_leave() -> None:
     line = next(one for one in learning(grown, released, 5).could_learn if one.startswith("by trees"))
     assert "how many of its rows" in line
     assert "no fewer than 5 rows" in line
+    assert "single rows too" in line, "what holds for each table holds for no two of them together"
     budget = (DataBudget(data_set="x", epsilon=1.0, delta=1e-5),)
     for kept in (POLICY, msgspec.structs.replace(released, budgets=budget)):
         assert "trees" not in said(learning(grown, kept, 5))
