@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+import xgboost
 from scripts.demos.house import House
 
+from aimass.client.tasks.heart import trees as heart
 from aimass.proto.api import Federation
+from aimass.proto.rows import encode, read_table, require
 from aimass.proto.sharding import load_shards
 from aimass.proto.task import locate
 from aimass.proto.tensors import Blob
+from aimass.proto.tree_scores import features, margins
+from aimass.proto.tree_text import described, text_of
 from aimass.proto.trees import decode
+from tests.support.boosters import matrix_of
+from tests.support.datasets import dataset
 
 PARTNERS = ("p0001", "p0002", "p0003")
 PLAN = """
@@ -74,3 +82,16 @@ def test_a_secure_run_of_real_processes_grows_the_trees_of_a_plain_simulation_to
     lines = [json.loads(line) for line in (house.folder / "simulated" / "rounds.jsonl").read_text().splitlines()]
     assert lines[-1]["metrics"]["auc"] == pytest.approx(view.steps[-1].metrics["auc"].mean, abs=1e-6)
     assert {slot for step in view.steps for slot in step.slots.values()} == {"counted"}
+
+
+def test_the_trees_leave_for_xgboost_and_for_people_by_the_names_of_their_columns(house: House) -> None:
+    for form, name in (("xgboost", "grove.json"), ("text", "grove.txt")):
+        told = house.run("model", "export", "last", name, "--format", form, "--as", "scientist")
+        assert told["bytes"] == (house.folder / name).stat().st_size
+    ensemble = decode(Blob((house.folder / "grove.safetensors").read_bytes()))
+    booster = xgboost.Booster(model_file=house.folder / "grove.json")
+    with (dataset("heart") / "cleveland.parquet").open("rb") as file:
+        rows = features(encode(require(read_table(heart.schema, [file], "parquet"))))
+    ours, theirs = margins(ensemble, rows)[:, 0], booster.predict(matrix_of(heart.schema, rows), output_margin=True)
+    np.testing.assert_allclose(theirs, ours, atol=1e-6)
+    assert (house.folder / "grove.txt").read_text() == text_of(described(ensemble, heart.schema))
