@@ -13,7 +13,7 @@ from aimass.client.release import Facts, release
 from aimass.client.tree_counts import coarsened
 from aimass.client.trees import summed
 from aimass.client.worker_protocol import order_of
-from aimass.proto.boosting import SUMS, Boosting, BoostingOptions, boosting_of
+from aimass.proto.boosting import SUMS, Boosting, BoostingOptions, boosting_of, check_histograms
 from aimass.proto.contribution import Contribution, Group, decode_contribution
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.manifest import Number
@@ -30,7 +30,11 @@ def _made(rows: int, nodes: int, seed: int) -> Contribution:
     rng = np.random.default_rng(seed)
     tensors = {name: np.zeros((nodes, BOOSTING.offsets[-1])) for name in SUMS}
     node = rng.integers(0, nodes, rows)
-    values = {"gradients": rng.integers(-99, 99, rows), "hessians": rng.integers(0, 99, rows), "rows": np.ones(rows)}
+    values = {
+        "gradients": rng.integers(-99, 99, rows),
+        "hessians": rng.integers(0, 99, rows) / 128,
+        "rows": np.ones(rows),
+    }
     for at in BOOSTING.columns:
         cell = at.start + np.minimum(rng.geometric(0.4, rows) - 1, at.stop - at.start - 1)
         for name in SUMS:
@@ -112,6 +116,22 @@ def test_the_gate_lets_out_histograms_without_small_counts() -> None:
 def test_the_gate_refuses_histograms_that_contradict_themselves() -> None:
     with pytest.raises(BadInput, match="do not sum"):
         _released(Facts(), spoiled=True)
+
+
+@pytest.mark.parametrize(("name", "by"), [("rows", 0.5), ("rows", -1.0), ("hessians", 1e9)])
+def test_histograms_that_no_rows_could_have_are_refused(name: str, by: float) -> None:
+    """One partner's would be the trees of all."""
+    tensors = dict(_made(41, 2, 3).groups["trees"].tensors)
+    check_histograms(BOOSTING, tensors)
+    with pytest.raises(BadInput, match="rows could have"):
+        check_histograms(BOOSTING, {**tensors, name: tensors[name] * by})
+
+
+def test_there_is_no_gradient_where_there_is_no_row() -> None:
+    tensors = {name: np.zeros((1, BOOSTING.offsets[-1])) for name in SUMS}
+    tensors["gradients"][0, [at.start for at in BOOSTING.columns]] = 1e12
+    with pytest.raises(BadInput, match="rows could have"):
+        check_histograms(BOOSTING, tensors)
 
 
 def test_the_gate_refuses_a_level_that_the_work_was_not_of() -> None:

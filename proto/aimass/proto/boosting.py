@@ -222,14 +222,27 @@ def on_grid(values: Floats) -> Floats:
 def check_histograms(boosting: Boosting, tensors: Mapping[str, Floats]) -> None:
     """Raise `BadInput` where a node's cells do not come to the same sums in every column: each row is in one of each.
 
-    Exact, as the sums are: of one partner, or of all.
+    Cells are of whole rows, no row has a Hessian above one, whatever the loss, and where there is none there is no
+    gradient. Exact, as the sums are: of one partner, or of all.
     """
+    rows = tensors["rows"]
+    for name, wrong in (
+        ("rows", (rows < 0) | (rows != np.rint(rows))),
+        ("hessians", (tensors["hessians"] < 0) | (tensors["hessians"] > rows)),
+        ("gradients", (rows == 0) & (tensors["gradients"] != 0)),
+    ):
+        if (odd := wrong.any(axis=1)).any():
+            raise _spoilt("of a cell are none that its rows could have", name, odd)
     starts = np.array(boosting.offsets[:-1])
     for name in SUMS:
         sums = np.add.reduceat(tensors[name], starts, axis=1)
-        if (odd := (sums != sums[:, :1]).any(axis=1)).any() or (name != "gradients" and (tensors[name] < 0).any()):
-            raise BadInput(
-                "a contribution was refused: its histograms do not sum to the counts of their nodes",
-                code="contribution.histogram",
-                value=f"{name}, node {int(odd.argmax())}",
-            )
+        if (odd := (sums != sums[:, :1]).any(axis=1)).any():
+            raise _spoilt("do not sum to the counts of their nodes", name, odd)
+
+
+def _spoilt(what: str, name: str, nodes: npt.NDArray[np.bool_]) -> BadInput:
+    return BadInput(
+        f"a contribution was refused: its histograms {what}",
+        code="contribution.histogram",
+        value=f"{name}, node {int(nodes.argmax())}",
+    )
