@@ -231,12 +231,12 @@ def check_histograms(boosting: Boosting, tensors: Mapping[str, Floats]) -> None:
         ("hessians", (tensors["hessians"] < 0) | (tensors["hessians"] > rows)),
         ("gradients", (rows == 0) & (tensors["gradients"] != 0)),
     ):
-        if (odd := wrong.any(axis=1)).any():
+        if (odd := np.asarray(wrong.any(axis=1))).any():
             raise _spoilt("of a cell are none that its rows could have", name, odd)
     starts = np.array(boosting.offsets[:-1])
     for name in SUMS:
         sums = np.add.reduceat(tensors[name], starts, axis=1)
-        if (odd := (sums != sums[:, :1]).any(axis=1)).any():
+        if (odd := np.asarray((sums != sums[:, :1]).any(axis=1))).any():
             raise _spoilt("do not sum to the counts of their nodes", name, odd)
 
 
