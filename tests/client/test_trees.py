@@ -17,7 +17,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.rows import Batch
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.tree_scores import features, margins
-from aimass.proto.trees import Objective, decode
+from aimass.proto.trees import Objective, decode, encode
 from tests.support.boosting import SCHEMA, Grove, chance, plan_of
 
 SEED = bytes(range(16))
@@ -188,3 +188,12 @@ def test_which_rows_a_round_draws_follows_from_no_seed_that_the_server_knows() -
     known = np.random.Generator(np.random.PCG64(int.from_bytes(SEED[8:], "big"))).random(200) < 0.5
     told = np.bincount(BOOSTING.cells(ROWS, _edges())[known, 3], minlength=7)
     assert first.tolist() != told.tolist()
+
+
+def test_a_model_of_another_loss_than_the_tasks_is_not_counted_by() -> None:
+    """A server that chose the squared error could give each place of a row a power of ten, and read them off a sum."""
+    empty = Grove().empty()
+    other = dataclasses.replace(empty, objective=Objective.SQUARED_ERROR, base=np.zeros(1, np.float32))
+    with pytest.raises(BadInput, match="another loss"):
+        summed(BOOSTING, ROWS, (Blob(encode(other)), _blob(_edges())), SEED, 5, empty.objective)
+    summed(BOOSTING, ROWS, (MODEL, _blob(_edges())), SEED, 5, empty.objective)

@@ -27,6 +27,7 @@ from aimass.proto.step import StepKind
 from aimass.proto.surveys import Survey
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
+from aimass.proto.tree_task import TreeTask
 
 if TYPE_CHECKING:
     from aimass.client.private_trainer import PrivateTrainer
@@ -78,7 +79,8 @@ class Trainee:
             case _ if order.boosting is not None:
                 self._check_schema(order.boosting.schema)
                 seed, least = bytes.fromhex(order.seed), order.smallest_count
-                return Done(trees.summed(order.boosting, shard.train, inputs, seed, least), state)
+                own = self._task.empty().objective if isinstance(self._task, TreeTask) else None
+                return Done(trees.summed(order.boosting, shard.train, inputs, seed, least, own), state)
             case _ if privacy is not None and privacy.analyses is not None:
                 return Done(analyse_privately(order.purpose, shard, model, privacy.analyses, NoiseStream()), state, 1)
             case _:

@@ -32,18 +32,28 @@ _LEAST: Final = 1e-16
 """Hessians of a logistic loss are no smaller, as XGBoost has it; on the grid that is 0."""
 
 
-def summed(boosting: Boosting, rows: Batch, inputs: Sequence[Blob], seed: bytes, least: int = 1) -> Contribution:
+def summed(
+    boosting: Boosting,
+    rows: Batch,
+    inputs: Sequence[Blob],
+    seed: bytes,
+    least: int = 1,
+    objective: Objective | None = None,
+) -> Contribution:
     """The sums of a step on these inputs: see `boosting.level_of`; `seed` is the round's, and known to the server.
 
     Where a split leaves fewer than `least` of the rows here on a side, none of the node's count any further in this
-    round: what is on the one side would follow from the node and the other.
+    round: what is on the one side would follow from the node and the other. The model is to have the task's
+    `objective`: by another loss gradients would have no bound, and one sum of them could tell of each row by itself.
 
     Raises `BadInput` where they are no model of trees, or not the bins and levels of such a round.
     """
     if level_of(boosting, inputs) is None:
         return _counted(boosting, rows)
     model, edges, *levels = inputs
-    return _histograms(boosting, rows, _ensemble(boosting, model), _edges(boosting, edges), levels, seed, least)
+    return _histograms(
+        boosting, rows, _ensemble(boosting, model, objective), _edges(boosting, edges), levels, seed, least
+    )
 
 
 def _counted(boosting: Boosting, rows: Batch) -> Contribution:
@@ -143,11 +153,18 @@ def _summed(boosting: Boosting, nodes: Cells, cells: Cells, level: int, values: 
     return total.reshape(-1, width)
 
 
-def _ensemble(boosting: Boosting, blob: Blob) -> Ensemble:
+def _ensemble(boosting: Boosting, blob: Blob, objective: Objective | None) -> Ensemble:
     ensemble, sizes = decode(blob), feature_sizes(boosting.schema)
     labels = len(boosting.schema.classes)
     if ensemble.sizes.tolist() != sizes.tolist() or len(ensemble.base) not in (1, labels):
         raise BadInput("the trees are of other columns or labels", code="trainer.trees", limit=f"{sizes} {labels}")
+    if objective is not None and ensemble.objective is not objective:
+        raise BadInput(
+            "the trees are of another loss than the task's",
+            code="trainer.trees",
+            value=ensemble.objective,
+            limit=objective,
+        )
     return ensemble
 
 
