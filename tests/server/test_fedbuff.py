@@ -268,6 +268,17 @@ def test_options_that_are_missing_unknown_or_out_of_range_are_refused_by_name(
         DRIVER.check(made, msgspec.structs.replace(made.stages[0], options={"rounds": 1} | options))
 
 
+def test_an_option_that_there_is_not_is_answered_by_those_of_the_step_and_of_the_buffer() -> None:
+    made = plan_of()
+    with pytest.raises(BadInput, match="max_stalenes`") as error:
+        DRIVER.check(
+            made,
+            msgspec.structs.replace(made.stages[0], options={"rounds": 1, "buffer": 1, "max_stalenes": 1}),
+        )
+    assert "server_learning_rate" in error.value.cure
+    assert "max_staleness" in error.value.cure
+
+
 def test_averaging_has_no_buffer_and_scaffold_trains_no_plan_together_with_it() -> None:
     made = plan_of()
     with pytest.raises(BadInput, match="buffer"):

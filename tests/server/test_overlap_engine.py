@@ -123,6 +123,23 @@ def test_the_history_of_a_run_is_told_again_to_the_same_bits_also_after_restarts
     _run(scenario())
 
 
+def test_of_buffers_the_one_that_is_named_is_there_alone_also_after_restarts(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), PARTNERS)
+        run_id = await bench.submit(encode_plan(_plan(bench, every=0)))
+        await bench.join(run_id)
+        for names in (PARTNERS[:1], PARTNERS[1:2], PARTNERS[2:3]):  # the third makes a version, and nothing is left
+            await _comes(bench, run_id, names)
+            await bench.housekeeping.after_commit(run_id)  # what a restart comes between is left to `aimass server gc`
+            await bench.stop()
+            bench = await Bench.start(tmp_path, ManualClock(), PARTNERS, keys=bench.keys)
+        run = bench.engine.live(run_id).row.run
+        assert set(bench.blobs.digests()) == {run.plan.model, run.model}
+        await bench.stop()
+
+    _run(scenario())
+
+
 def test_an_entry_extends_the_history_as_it_is_when_it_is_written(tmp_path: Path) -> None:
     """A partner leaves while another's contribution is summed: two reductions wait, and each has its own entry."""
 

@@ -17,7 +17,7 @@ from aimass.proto.plan import EarlyStop, EvaluateSettings, Plan, Stage, decode_p
 from aimass.proto.step import StepKind
 from aimass.proto.views import MetricView, StepView
 from aimass.server.retention import kept
-from aimass.server.run_views import model_view
+from aimass.server.run_views import by_round, model_view
 from aimass.server.runs import Run
 from aimass.server.shelf import Shelf
 from aimass.server.store import ModelRow, RunRow
@@ -96,6 +96,8 @@ def test_a_shelf_that_reads_what_is_new_says_what_the_rule_says_of_everything(
             shelf.take(*history.after(shelf.settled), min(history.opened(), default=len(history.views)))
             steps = list(history.views.values())
             models = [model_view(model, row, steps, kept=True) for model in history.models]
+            rounds = by_round(steps)
+            assert models == [model_view(one, row, rounds.get(one.round, ()), kept=True) for one in history.models]
             assert shelf.keep(last) == kept(plan, models, last)
             assert shelf.keep(1) == kept(plan, models, 1)
 

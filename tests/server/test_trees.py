@@ -16,7 +16,7 @@ import xgboost
 from aimass.client.shards import Shard
 from aimass.client.tasks.digits import task as digits
 from aimass.client.tasks.heart import trees as heart
-from aimass.proto.boosting import boosting_of
+from aimass.proto.boosting import boosting_of, options_of
 from aimass.proto.compression import Compress
 from aimass.proto.errors import AimassError, BadInput
 from aimass.proto.manifest import Category, Number, Schema
@@ -327,6 +327,12 @@ def test_what_trees_would_not_do_is_refused_with_the_reason(changed: dict[str, A
     plan = msgspec.structs.replace(plan_of(heart, rounds=1), **changed)
     with pytest.raises(AimassError, match=said):
         driver.check(plan, plan.stages[0])
+
+
+def test_an_option_that_there_is_not_is_answered_by_those_that_there_are() -> None:
+    with pytest.raises(BadInput, match="lamda") as error:
+        options_of(Stage(driver="trees", options={"rounds": 1, "lamda": 1.0}))
+    assert "lambda, gamma" in error.value.cure
 
 
 def test_the_first_model_must_be_one_of_trees() -> None:

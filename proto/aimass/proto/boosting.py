@@ -79,7 +79,13 @@ class BoostingOptions(Value, frozen=True):
 
 def options_of(stage: Stage) -> BoostingOptions:
     """The options of a stage of trees; raises `BadInput` for one that there is not, or out of range."""
-    return convert(BoostingOptions, stage.options, f"the options of `{stage.driver}`")
+    try:
+        options: BoostingOptions = convert(BoostingOptions, stage.options, f"the options of `{stage.driver}`")
+    except BadInput as error:
+        fields = ", ".join(field.encode_name for field in msgspec.structs.fields(BoostingOptions))
+        cure = f"There are: {fields}. Correct the one that is named."
+        raise BadInput(error.what, code=error.code, cure=cure) from error
+    return options
 
 
 class Boosting(Value, frozen=True):

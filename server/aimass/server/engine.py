@@ -324,6 +324,7 @@ class Engine:
         if self.programs is not None:
             self.programs.changed(live)
         if self.after_commit is not None and (done.commit.models or _lets_go(before, done.row.run)):
+            live.let_go |= before.named
             self.spawn(self.after_commit(before.run_id))
         try:
             if gone:

@@ -12,7 +12,7 @@ from aimass.proto.plan import Plan
 from aimass.proto.storage import FileBlobs, Spool
 from aimass.server.engine import spool_key
 from aimass.server.retention import in_use, kept, unreferenced
-from aimass.server.run_views import model_view
+from aimass.server.run_views import by_round, model_view
 from aimass.server.settings import load_settings
 from aimass.server.store import RunRow, Store
 from aimass.server.store_copy import inspecting
@@ -59,8 +59,9 @@ def _folders(data: Path, rows: Sequence[RunRow], *, dry_run: bool) -> dict[str, 
 
 
 def _kept(store: Store, blobs: FileBlobs, row: RunRow, plan: Plan, last: int) -> frozenset[str]:
-    steps = store.steps(row.run_id)
+    steps = by_round(store.steps(row.run_id))
     models = [
-        model_view(model, row, steps, kept=blobs.has(model.digest)) for model in store.models(row.run_id, limit=_ALL)
+        model_view(model, row, steps.get(model.round, ()), kept=blobs.has(model.digest))
+        for model in store.models(row.run_id, limit=_ALL)
     ]
     return kept(plan, models, last)

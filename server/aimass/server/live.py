@@ -92,7 +92,7 @@ class Live:
     wait for room on the disk: meanwhile people and partners are served. Partners in `behind` have connected and are yet
     to be brought up to date: until then they are told no news, which would come before what it follows on. `deadlines`
     are waited for, by step. `heads` of partners in `fresh_heads` are stored with the next commit. `let_go` are blobs
-    that its driver named until the run ended. `moved` are bytes on the wire, `moved_stored` what the store has of them.
+    that its driver named before the last changes. `moved` are bytes on the wire, `moved_stored` those that are stored.
     """
 
     row: RunRow

@@ -16,7 +16,7 @@ from aimass.proto.views import ModelView, ReceiptList, ReceiptView, RunState, Ru
 from aimass.server import run_machine
 from aimass.server.engine import Engine
 from aimass.server.live import Live, Outbox
-from aimass.server.run_views import model_view, run_summary, run_view
+from aimass.server.run_views import by_round, model_view, run_summary, run_view
 from aimass.server.store import ModelRow, Store
 
 __all__ = ["Readings"]
@@ -153,10 +153,15 @@ class Readings:
 
         def read() -> tuple[ModelView, ...]:
             rows = self._store.models(run_id, digest, limit)
-            stored = {name: self._store.steps(name) for name in {row.run_id for row in rows}}
+            stored = {name: by_round(self._store.steps(name)) for name in {row.run_id for row in rows}}
             here = {row.digest: self._blobs.has(row.digest) for row in rows}
             return tuple(
-                model_view(row, self._engine.live(row.run_id).row, stored[row.run_id], kept=here[row.digest])
+                model_view(
+                    row,
+                    self._engine.live(row.run_id).row,
+                    stored[row.run_id].get(row.round, ()),
+                    kept=here[row.digest],
+                )
                 for row in rows
             )
 

@@ -14,7 +14,7 @@ from aimass.server.drivers.base import Progress
 from aimass.server.steps import StepState
 from aimass.server.store import ModelRow, RunRow
 
-__all__ = ["evaluation_of", "model_view", "open_step_view", "run_summary", "run_view", "step_view"]
+__all__ = ["by_round", "evaluation_of", "model_view", "open_step_view", "run_summary", "run_view", "step_view"]
 
 _LOST: Final = (
     "session.state_lost: counted, and trained without what it had kept from earlier steps: that is lost there"
@@ -134,6 +134,14 @@ def run_view(
     )
 
 
+def by_round(stored: Sequence[StepView]) -> dict[int, list[StepView]]:
+    """Steps by their round: who looks at every model of a run need not look through all steps for each."""
+    found: dict[int, list[StepView]] = {}
+    for step in stored:
+        found.setdefault(step.round, []).append(step)
+    return found
+
+
 def evaluation_of(row: ModelRow, stored: Sequence[StepView]) -> StepView | None:
     """The evaluation that followed a committed model; not that of a personal stage, which measures other models."""
     own = (step for step in stored if step.kind is StepKind.EVALUATE and not step.purpose)
@@ -142,7 +150,8 @@ def evaluation_of(row: ModelRow, stored: Sequence[StepView]) -> StepView | None:
 
 
 def model_view(row: ModelRow, run: RunRow, stored: Sequence[StepView], *, kept: bool) -> ModelView:
-    """A committed model with the metrics of the evaluation that followed it."""
+    """A committed model with the metrics of the evaluation that followed it: `stored` are the steps of its round at
+    least."""
     evaluated = evaluation_of(row, stored)
     return ModelView(
         digest=row.digest,

@@ -146,8 +146,7 @@ class FedBuff:
 
 def _rule(stage: Stage) -> Rule:
     """What a version is made by."""
-    options = {name: value for name, value in stage.options.items() if name not in OPTIONS}
-    return rule_of(msgspec.structs.replace(stage, options=options))
+    return rule_of(stage, OPTIONS)
 
 
 def _version(state: FedBuffState, sums: Buffered, models: Models, rule: Rule) -> FedBuffState:

@@ -14,6 +14,7 @@ and v at tau^2, the least that the paper allows; no bias is corrected. All of it
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Final
 
 import msgspec
@@ -146,12 +147,13 @@ ALGORITHMS: Final[dict[str, type[Rule]]] = {
 """By the names that plans use."""
 
 
-def rule_of(stage: Stage) -> Rule:
-    """The algorithm of a stage that averages, with its options.
+def rule_of(stage: Stage, beside: Collection[str] = ()) -> Rule:
+    """The algorithm of a stage that averages, with its options; those in `beside` are the driver's own.
 
     Raises `BadInput` for one that is not known, for an option that it does not have, and for a value out of range.
     """
-    options = {name: value for name, value in stage.options.items() if name not in OPTIONS}
+    others = (*OPTIONS, *beside)
+    options = {name: value for name, value in stage.options.items() if name not in others}
     name = options.pop("algorithm", "fedavg")
     kind = ALGORITHMS.get(name) if isinstance(name, str) else None
     if kind is None:
@@ -169,6 +171,6 @@ def rule_of(stage: Stage) -> Rule:
         raise BadInput(
             error.what,
             code=error.code,
-            cure=f"{name} has: {fields}, {', '.join(OPTIONS)}. Correct the one that is named.",
+            cure=f"{name} has: {fields}, {', '.join(others)}. Correct the one that is named.",
         ) from error
     return rule
