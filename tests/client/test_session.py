@@ -193,3 +193,22 @@ def test_a_partner_whose_training_was_counted_knows_that_it_keeps_a_local_state(
 def test_a_partner_that_began_nothing_and_is_told_what_it_contributed_has_lost_all_it_had() -> None:
     again = heard(fresh(), receipt(0, "counted", DIGESTS[0]), machine.Opened(step=step(2)))
     assert again.kept
+
+
+def trees(index: int, *inputs: str) -> machine.Opened:
+    asked = msgspec.structs.replace(step(index), kind=StepKind.ANALYSE, purpose="trees", inputs=inputs)
+    return machine.Opened(step=asked)
+
+
+def test_the_bins_of_a_runs_trees_are_those_of_its_first_level() -> None:
+    model, bins, other, level = ("5" * 64, "6" * 64, "7" * 64, "8" * 64)
+    session, _ = apply(fresh(), trees(0, model))
+    session, _ = apply(session, trees(1, model, bins))
+    session, actions = apply(session, trees(2, model, bins, level))
+    assert session.phase is Phase.JOINED
+    assert machine.Train in map(type, actions)
+    session, _ = apply(session, machine.Opened(step=step(3)))
+    left, actions = apply(session, trees(4, model, other))
+    assert left.phase is Phase.LEFT
+    assert left.reason.startswith("session.bins")
+    assert machine.Train not in map(type, actions)

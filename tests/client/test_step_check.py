@@ -67,7 +67,16 @@ def test_where_training_overlaps_a_plain_step_is_of_one_partner_and_the_plans_qu
     alone = msgspec.structs.replace(step(quorum=1), participants=("a",), reduce=Reduce.SUM)
     check_taken_together(plan, alone, 3)
     measuring = msgspec.structs.replace(alone, kind=StepKind.EVALUATE)
-    for of, asked, least in ((plan, alone, 4), (plan, measuring, 3), (PLAN, alone, 3)):
+    mixed = msgspec.structs.replace(plan, stages=(stage, Stage(driver="averaging", options={"rounds": 2})))
+    for of, asked, least in ((plan, alone, 4), (plan, measuring, 3), (PLAN, alone, 3), (mixed, alone, 3)):
         with pytest.raises(Refused) as caught:
             check_taken_together(of, asked, least)
         assert caught.value.code == "policy.quorum"
+
+
+def test_a_step_of_trees_has_the_same_inputs_for_all() -> None:
+    asked = msgspec.structs.replace(step(StepKind.ANALYSE, "trees"), reduce=Reduce.SUM)
+    check_taken_together(PLAN, asked, 3)
+    with pytest.raises(Refused) as caught:
+        check_taken_together(PLAN, msgspec.structs.replace(asked, addressed={"a": ("1" * 64, "2" * 64)}), 3)
+    assert caught.value.code == "session.addressed"

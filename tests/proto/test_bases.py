@@ -66,6 +66,15 @@ def test_a_file_that_is_no_safetensors_is_refused(bad: bytes) -> None:
         read_arrays(bad)
 
 
+def test_what_is_added_as_a_base_and_is_none_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("no weights")
+    with pytest.raises(BadInput, match="no safetensors file") as caught:
+        BaseFolder(tmp_path / "bases").add("notes", file)
+    assert str(file) in str(caught.value)
+    assert not list(BaseFolder(tmp_path / "bases").all())
+
+
 def test_a_base_that_is_absent_another_or_changed_is_refused_by_name(tmp_path: Path) -> None:
     folder = BaseFolder(tmp_path)
     base = folder.add("encoder", base_file(tmp_path / "file"))

@@ -11,6 +11,7 @@ import enum
 import msgspec
 
 from aimass.privacy.transcript import EMPTY_HEAD, Chain, Receipt
+from aimass.proto.plan_settings import TREES
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import Value
 
@@ -74,7 +75,8 @@ class Session(Value, frozen=True):
     `head_signature` is the server's over the last of `heads`, in hexadecimal: it shows a server that was restored from
     a backup what it signed since. `kept` says that this partner contributed to training, and so keeps a local state
     where the plan has one. In a `secure` run the contribution (its encoded lanes, of which `digest` is) never leaves:
-    `sent` is the SHA-256 of the masked input that was last sent in its place.
+    `sent` is the SHA-256 of the masked input that was last sent in its place. `bins` is the blob of the bins that the
+    run's trees are grown by: with others beside them, a difference would tell of the few rows between two edges.
     """
 
     run_id: str
@@ -95,6 +97,7 @@ class Session(Value, frozen=True):
     kept: bool = False
     secure: bool = False
     sent: str = ""
+    bins: str = ""
 
     @property
     def chain(self) -> Chain:
@@ -304,8 +307,18 @@ def _opened(session: Session, step: Step) -> tuple[Session, tuple[Action, ...]]:
         again = TellStepFailed(index=step.index, reason=session.failed)
         return session, (again,) if session.failed and step.index == session.resolved - 1 else ()
     if session.step is None or step.index > session.step.index:
+        bins = _bins_of(step) or session.bins
+        if session.bins and bins != session.bins:
+            return apply(session, Forked(reason="session.bins: the server changed the bins of the run's trees"))
         fresh = msgspec.structs.replace(
-            _begun(session, step), step=step, work=Work.WORKING, digest="", sent="", resolved=step.index, failed=""
+            _begun(session, step),
+            step=step,
+            work=Work.WORKING,
+            digest="",
+            sent="",
+            resolved=step.index,
+            failed="",
+            bins=bins,
         )
         return fresh, (*_drop(session), Train(step=step))
     if step != session.step:
@@ -314,6 +327,11 @@ def _opened(session: Session, step: Step) -> tuple[Session, tuple[Action, ...]]:
     if session.work is Work.WORKING:
         return session, (Train(step=step),)
     return session, (_bring(session, step),)
+
+
+def _bins_of(step: Step) -> str:
+    """The blob of bins, of a step that sums rows by them."""
+    return step.inputs[1] if step.purpose == TREES and len(step.inputs) > 1 else ""
 
 
 def _begun(session: Session, step: Step) -> Session:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from aimass.proto.errors import Refused
-from aimass.proto.methods import OVERLAPPING
+from aimass.proto.methods import OVERLAPPING, trains
 from aimass.proto.plan import Plan
+from aimass.proto.plan_settings import TREES
 from aimass.proto.robust import RULES
 from aimass.proto.step import Reduce, Step, StepKind
 
@@ -21,11 +22,14 @@ def check_taken_together(plan: Plan, step: Step, smallest_cohort: int) -> None:
 
     The quorum of an app's step that collects is the app's own affair: it may ask one node alone, and who lets its code
     run here lets its replies stand alone. A robust rule is a reason to see updates one by one, and none to ask fewer.
-    Where training overlaps a plain step is of one partner, and no model is made of fewer than the plan's quorum.
+    Where training overlaps a plain step is of one partner, and no model is made of fewer than the plan's quorum. Trees
+    are the same for all: who is addressed singly could be asked by bins of its own.
     """
     app, apart = plan.task.kind == "app", step.reduce is Reduce.COLLECT
     if plan.secure is not None:
         _check_masked(step)
+    elif step.purpose == TREES and step.addressed:
+        raise Refused("a step of trees with inputs of one partner's own", code="session.addressed", value=step.index)
     elif apart and not app and not _has_rule(plan, step):
         raise Refused(
             "a step that keeps replies apart, of a plan that sums them", code="session.not_summed", value=step.index
@@ -46,8 +50,8 @@ def _check_masked(step: Step) -> None:
 
 
 def _is_buffered(plan: Plan, step: Step) -> bool:
-    """Whether the step's sum waits in a buffer until a quorum has brought theirs."""
-    overlaps = any(stage.driver == OVERLAPPING for stage in plan.stages)
+    """Whether the step's sum waits in a buffer until a quorum has brought theirs; a step does not say its stage."""
+    overlaps = {stage.driver for stage in plan.stages if trains(stage.driver)} == {OVERLAPPING}
     return overlaps and plan.secure is None and step.kind is StepKind.TRAIN
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from aimass.proto.cache import cache_folder
 from aimass.proto.durable import UNINTERRUPTED, Durability, fsync_folder, make_folder, write_file
-from aimass.proto.errors import AimassError, Conflict, IntegrityError, NotFound, Refused
+from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError, NotFound, Refused
 from aimass.proto.hashing import digest_of
 from aimass.proto.names import Digest, Name
 from aimass.proto.storage import FileBlobs, Spool, map_file
@@ -128,7 +128,15 @@ class BaseFolder:
 
         Raises `BadInput` for a file or a name that is none.
         """
-        layout, parts = blob_parts(read_arrays(map_file(file)))
+        try:
+            layout, parts = blob_parts(read_arrays(map_file(file)))
+        except BadInput as error:
+            raise BadInput(
+                "this is no safetensors file that can be a base",
+                code="base.file",
+                value=file,
+                cure="Give the weights as safetensors; aimass data get encoder brings such a file.",
+            ) from error
         base = convert(Base, {"name": name, "digest": digest_of(parts), "bytes": layout.total_bytes}, "the base")
         self.blobs.put(parts)
         self._keep(base)

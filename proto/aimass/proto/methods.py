@@ -28,6 +28,7 @@ __all__ = [
     "planned_norm",
     "step_norm",
     "training_groups",
+    "trains",
 ]
 
 Method = Literal["plain", "scaffold", "fednova"]
@@ -46,6 +47,11 @@ _TRAINING: Final[Mapping[str, Method]] = {
     "fednova": "fednova",
     "scaffold": "scaffold",
 }
+
+
+def trains(driver: str) -> bool:
+    """Whether stages of this driver have partners train a network."""
+    return driver in _TRAINING
 
 
 def method_of(drivers: Iterable[str]) -> Method:

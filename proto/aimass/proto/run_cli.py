@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST", "add_arguments", "add_home", "count", "slot_reasons"]
 
 MOST: Final = 1_000_000
+_LAST_STEPS: Final = 50
 
 _EXAMPLE = """examples:
   aimass run submit plan.toml --as scientist
@@ -100,6 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_home(command)
         common(command, _OWN.get(name, _change))
         command.set_defaults(change=name)
+        if name == "show":
+            command.add_argument("--all", action="store_true", help=f"every step, not the last {_LAST_STEPS} alone")
 
     readmit = commands.add_parser("readmit", help="ask a partner again that was excluded after failing too often")
     readmit.add_argument("run", help="its id, the first digits of it, or `last`")
@@ -209,6 +212,9 @@ def _show(args: argparse.Namespace) -> int:
     moved = {"down_bytes": view.moved.down, "up_bytes": view.moved.up, "spared_bytes": view.moved.spared}
     emit(args, {"disk_bytes": view.disk_bytes} | moved)
     emit(args, {"participants": list(view.participants)})
+    steps = view.steps if args.all else view.steps[-_LAST_STEPS:]
+    if earlier := len(view.steps) - len(steps):
+        emit(args, {"earlier_steps": f"{earlier:,} (with --all)"})
     emit(
         args,
         {
@@ -221,15 +227,15 @@ def _show(args: argparse.Namespace) -> int:
                     "slots": {name: str(state) for name, state in s.slots.items()},
                     "metrics": {name: round(m.mean, 4) for name, m in s.metrics.items()},
                 }
-                for s in view.steps
+                for s in steps
             ]
         },
     )
-    if reasons := slot_reasons(view.steps):
+    if reasons := slot_reasons(steps):
         emit(args, {"reasons": reasons})
-    if surveys := [{"step": step.index, "found": heading(one)} for step in view.steps if (one := step.statistics)]:
+    if surveys := [{"step": step.index, "found": heading(one)} for step in steps if (one := step.statistics)]:
         emit(args, {"statistics": surveys})
-    if failed := [{"step": step.index, "no_sum": why} for step in view.steps for why in step.failed_attempts]:
+    if failed := [{"step": step.index, "no_sum": why} for step in steps for why in step.failed_attempts]:
         emit(args, {"secure_sums": failed})
     return 0
 
