@@ -145,6 +145,7 @@ def test_a_good_update_passes_and_its_norm_is_that_of_what_it_stands_for() -> No
         (SMALL, {"update": np.ones(COUNT, np.int8), "scale": np.array([1, -1, 1], np.float32)}, "scale"),
         (SMALL, {"update": np.ones(COUNT, np.int8), "scale": np.array([1, np.inf, 1], np.float32)}, "not_finite"),
         (SMALL, {"update": np.zeros(COUNT, np.int8), "scale": np.array([1, np.nan, 1], np.float32)}, "not_finite"),
+        (SMALL, {"update": np.full(COUNT, -128, np.int8), "scale": np.array([1, 1, 1], np.float32)}, "levels"),
         (SMALL, {"update": np.full(COUNT, 127, np.int8), "scale": np.array([1e4, 1e4, 1e4], np.float32)}, "norm"),
         (TOP_SMALL, {"update": ONES.astype(np.int8), "index": top(ASCENDING)}, "groups"),
     ],

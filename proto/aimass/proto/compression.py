@@ -216,10 +216,12 @@ class Packed:
         return sum(float(np.square(self.numbers(span, read)).sum()) for span in _spans(len(self.values)))
 
     def check(self, read: Read) -> None:
-        """Raise `BadInput` as `Kept.check`, and for a step below zero or not finite."""
+        """Raise `BadInput` as `Kept.check`, for a step below zero or not finite, and for an int8 that is no level."""
         self.kept.check(read)
         if self.scale is None:
             return
+        if any((read(self.values, span) < -LEVELS).any() for span in _spans(len(self.values))):
+            raise _bad("an element is more steps than there are", "levels", self.kept.name, LEVELS)
         for span in _spans(len(self.scale)):
             steps = read(self.scale, span)
             if not (np.isfinite(steps) & (steps >= 0)).all():
