@@ -241,6 +241,13 @@ def test_a_demanded_mechanism_that_is_missing_is_an_error() -> None:
         release(sent(), PLAN, step(), MODEL, demanding)
 
 
+def test_what_waits_in_a_buffer_is_said_to_stand_alone() -> None:
+    plan = msgspec.structs.replace(PLAN, stages=(Stage(driver="fedbuff", options={"rounds": 2, "buffer": 2}),))
+    left = release(sent(), plan, step(), MODEL, POLICY)
+    assert left.mechanisms == ("plain, of one partner",)
+    assert left.repeatable
+
+
 @pytest.mark.parametrize(("reduce", "told"), [(Reduce.SUM, "plain sum"), (Reduce.COLLECT, "plain, kept apart")])
 def test_the_journal_says_whether_an_update_is_summed_or_kept_apart(reduce: Reduce, told: str) -> None:
     asked = msgspec.structs.replace(step(), reduce=reduce)

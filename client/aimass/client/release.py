@@ -18,6 +18,7 @@ import numpy as np
 
 from aimass.client.policy import Policy, mechanism
 from aimass.client.small_counts import withheld
+from aimass.client.step_check import is_buffered
 from aimass.client.tree_counts import coarsened
 from aimass.client.worker_protocol import survey_in
 from aimass.privacy.dp.clipping import l2_norm
@@ -43,6 +44,8 @@ Shapes = Mapping[str, Mapping[str, tuple[str, tuple[int, ...]]]]
 PLAIN: Final = "plain sum"
 APART: Final = "plain, kept apart"
 """What a robust rule looks at: the server keeps it by itself, and not in a sum alone."""
+ALONE: Final = "plain, of one partner"
+"""An update that waits in a buffer: the step's sum is of this partner alone."""
 REPLY: Final = "an app's reply, as it made it"
 
 
@@ -75,7 +78,7 @@ class Released:
     @property
     def repeatable(self) -> bool:
         """Whether the same work gives the same bytes again: plain numbers are, private noise and rounding are not."""
-        return self.mechanisms in ((PLAIN,), (APART,))
+        return self.mechanisms in ((PLAIN,), (APART,), (ALONE,))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,7 +143,6 @@ def release(
         contribution = withheld(contribution, survey, policy.release.smallest_count, facts.rows)
     for process in applied.values():
         contribution = process(contribution)
-    taken = REPLY if reply else APART if step.reduce is Reduce.COLLECT else PLAIN
     kept = _leaving(contribution, *names)
     kept = dataclasses.replace(
         kept,
@@ -152,7 +154,7 @@ def release(
         sum(len(group.tensors) for group in kept.groups.values()),
         tuple(kept.metrics),
         tuple(kept.figures),
-        (*private, *applied) if applied else (*private, taken),
+        (*private, *applied) if applied else (*private, REPLY if reply else _taken(plan, step)),
     )
     if plan.secure is None:
         return dataclasses.replace(released, parts=kept.parts())
@@ -164,6 +166,13 @@ def release(
         beside=Beside(groups={name: dict(members) for name, members in expected.items()}, figures=dict(kept.figures)),
         lost=lost,
     )
+
+
+def _taken(plan: Plan, step: Step) -> str:
+    """How the server has a plain contribution."""
+    if step.reduce is Reduce.COLLECT:
+        return APART
+    return ALONE if is_buffered(plan, step) else PLAIN
 
 
 def _names(

@@ -11,7 +11,7 @@ from aimass.proto.plan_settings import TREES
 from aimass.proto.robust import RULES
 from aimass.proto.step import Reduce, Step, StepKind
 
-__all__ = ["check_taken_together"]
+__all__ = ["check_taken_together", "is_buffered"]
 
 _WITH_RULES: Final = "averaging"
 """The driver whose stages may have a robust rule."""
@@ -34,7 +34,7 @@ def check_taken_together(plan: Plan, step: Step, smallest_cohort: int) -> None:
         raise Refused(
             "a step that keeps replies apart, of a plan that sums them", code="session.not_summed", value=step.index
         )
-    quorum = plan.cohort.quorum if _is_buffered(plan, step) else step.quorum
+    quorum = plan.cohort.quorum if is_buffered(plan, step) else step.quorum
     if quorum < smallest_cohort and not (app and apart):
         raise Refused("a step with too small a quorum", code="policy.quorum", value=quorum, limit=smallest_cohort)
 
@@ -49,7 +49,7 @@ def _check_masked(step: Step) -> None:
         raise Refused("a secure run has sums on the same inputs for all", code="session.not_summed", value=step.index)
 
 
-def _is_buffered(plan: Plan, step: Step) -> bool:
+def is_buffered(plan: Plan, step: Step) -> bool:
     """Whether the step's sum waits in a buffer until a quorum has brought theirs; a step does not say its stage."""
     overlaps = {stage.driver for stage in plan.stages if trains(stage.driver)} == {OVERLAPPING}
     return overlaps and plan.secure is None and step.kind is StepKind.TRAIN
