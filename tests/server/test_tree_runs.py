@@ -14,7 +14,8 @@ from aimass.client.worker_protocol import order_of
 from aimass.proto.contribution import Contribution, decode_contribution
 from aimass.proto.errors import BadInput, WrongState
 from aimass.proto.plan import Cohort, Plan, encode_plan
-from aimass.proto.step import Step
+from aimass.proto.step import Step, StepKind
+from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
 from aimass.proto.trees import decode, encode
 from aimass.proto.views import RunState, SlotState
@@ -107,3 +108,21 @@ def test_histograms_that_contradict_themselves_are_refused_and_the_others_go_on(
         await bench.stop()
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+class Network(Task):
+    """Of the same columns, by a network."""
+
+    schema = TASK.schema
+
+
+def test_a_task_that_grows_no_trees_sums_nothing_for_them() -> None:
+    """A plan may name it all the same: the loss of the trees that came would then be anybody's."""
+    asked = Step(
+        index=0, kind=StepKind.ANALYSE, purpose="trees", round=0, participants=PARTNERS, inputs=("0" * 64,), quorum=3,
+        deadline_s=9.0,
+    )  # fmt: skip
+    order, model = order_of(PLAN, asked, "p00"), Blob(TASK.first(0))
+    assert Trainee(TASK).do(order, SHARDS["p00"], [model], b"").contribution.groups
+    with pytest.raises(BadInput, match="grows no trees"):
+        Trainee(Network()).do(order, SHARDS["p00"], [model], b"")

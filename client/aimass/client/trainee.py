@@ -17,6 +17,7 @@ from aimass.client.shards import Shard
 from aimass.client.surveys import surveyed, surveyed_privately
 from aimass.client.worker_protocol import Order
 from aimass.privacy.dp.streams import NoiseStream
+from aimass.proto.boosting import Boosting
 from aimass.proto.compression import Codec
 from aimass.proto.contribution import Contribution
 from aimass.proto.elements import update_shapes
@@ -77,10 +78,7 @@ class Trainee:
             case _ if order.survey is not None:
                 return self._survey(order.survey, order, shard, inputs, state)
             case _ if order.boosting is not None:
-                self._check_schema(order.boosting.schema)
-                seed, least = bytes.fromhex(order.seed), order.smallest_count
-                own = self._task.empty().objective if isinstance(self._task, TreeTask) else None
-                return Done(trees.summed(order.boosting, shard.train, inputs, seed, least, own), state)
+                return Done(self._trees(order.boosting, order, shard, inputs), state)
             case _ if privacy is not None and privacy.analyses is not None:
                 return Done(analyse_privately(order.purpose, shard, model, privacy.analyses, NoiseStream()), state, 1)
             case _:
@@ -104,6 +102,16 @@ class Trainee:
             return Done(surveyed(survey, shard.train, chosen), state)
         made = surveyed_privately(survey, shard.train, order.privacy.analyses, NoiseStream(), chosen)
         return Done(made, state, 1)
+
+    def _trees(self, boosting: Boosting, order: Order, shard: Shard, inputs: Sequence[Blob]) -> Contribution:
+        """By the loss of the task that is approved here: one that has none of trees sums nothing for them."""
+        if not isinstance(self._task, TreeTask):
+            raise BadInput(
+                "the task that is approved here grows no trees", code="trainer.trees", value=type(self._task).__name__
+            )
+        self._check_schema(boosting.schema)
+        objective = self._task.empty().objective
+        return trees.summed(boosting, shard.train, inputs, bytes.fromhex(order.seed), order.smallest_count, objective)
 
     def _check_schema(self, schema: Schema) -> None:
         """The plan's columns must be those of the task that is approved here."""
