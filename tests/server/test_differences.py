@@ -113,7 +113,7 @@ def test_what_is_asked_for_no_more_is_deleted_and_who_reads_it_reads_on(tmp_path
         new = await differences.made(Pair(second, third))
         assert old is not None
         assert new is not None
-        differences.keep({third})
+        differences.keep(lambda: {third})
         await asyncio.sleep(0)
         assert differences.find(old.digest) is None
         assert differences.find(new.digest) is new
@@ -131,7 +131,7 @@ def test_one_that_is_dropped_while_it_is_made_leaves_no_file(tmp_path: Path) -> 
         differences = ModelDifferences(tmp_path / "differences", blobs)
         making = asyncio.ensure_future(differences.made(Pair(blobs.put([_model(0)]), blobs.put([_model(1e-6)]))))
         await asyncio.sleep(0)
-        differences.keep(())
+        differences.keep(tuple)
         assert await making is not None
         await asyncio.sleep(0)
         assert list((tmp_path / "differences").iterdir()) == []

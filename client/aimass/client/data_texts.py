@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aimass.proto.tensors import encode_numpy
+from aimass.proto.tensors import encode_numpy, read_arrays
 
 __all__ = ["Columns", "encoder", "our_name", "reviews"]
 
@@ -61,9 +61,7 @@ def reviews(files: Mapping[str, bytes]) -> dict[str, Columns]:
 
 def encoder(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The tensors under the names of `encoder.SentenceEncoder`, and the vocabulary as it is."""
-    from safetensors.numpy import load  # noqa: PLC0415  (only a first fetch converts)
-
-    named = {our_name(name): array for name, array in load(files["model/model.safetensors"]).items()}
+    named = {our_name(name): array for name, array in read_arrays(files["model/model.safetensors"]).items()}
     tensors = {name: array for name, array in named.items() if name is not None}
     return {"minilm.safetensors": encode_numpy(tensors), "vocab.txt": files["model/vocab.txt"]}
 

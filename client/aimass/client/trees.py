@@ -19,7 +19,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.plan_settings import TREES
 from aimass.proto.rows import Batch
 from aimass.proto.tensors import Blob
-from aimass.proto.tree_scores import features, margins
+from aimass.proto.tree_scores import features, margins, predictions
 from aimass.proto.trees import Ensemble, Objective, decode, feature_sizes
 
 __all__ = ["derivatives", "summed"]
@@ -91,11 +91,10 @@ def derivatives(objective: Objective, margin: Floats, labels: npt.NDArray[Any]) 
         case Objective.SQUARED_ERROR:
             return margin - labels[:, None], np.ones_like(margin)
         case Objective.LOGISTIC:
-            chance = 1.0 / (1.0 + np.exp(np.clip(-margin, -700.0, 700.0)))
+            chance = predictions(objective, margin)[:, 1:]
             return chance - labels[:, None], np.maximum(chance * (1.0 - chance), _LEAST)
         case Objective.SOFTMAX:
-            raised = np.exp(margin - margin.max(axis=1, keepdims=True))
-            chance = raised / raised.sum(axis=1, keepdims=True)
+            chance = predictions(objective, margin)
             hot = labels[:, None] == np.arange(margin.shape[1])
             return chance - hot, np.maximum(2.0 * chance * (1.0 - chance), _LEAST)
 

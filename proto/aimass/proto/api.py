@@ -26,7 +26,7 @@ from typing import TypeVar
 
 import msgspec
 
-from aimass.proto.app_plan import AppDraft, app_plan, read_arrays
+from aimass.proto.app_plan import AppDraft, app_plan, initial_arrays
 from aimass.proto.apps import read_app
 from aimass.proto.bases import own_bases
 from aimass.proto.clock import Clock, SystemClock
@@ -172,7 +172,7 @@ class Federation:
         `initial` is the first model of an app whose server side is a bare strategy: a safetensors file. The server and
         each partner need the app installed; the plan carries its digest, and no code.
         """
-        first = None if initial is None else read_arrays(Path(initial))
+        first = None if initial is None else initial_arrays(Path(initial))
         plan, model = app_plan(read_app(Path(folder)), draft or AppDraft(), run_config or {}, first)
         return self.submit(plan, model=model, key=key)
 

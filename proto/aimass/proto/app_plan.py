@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from aimass.proto.apps import CONFIG, App, override
+from aimass.proto.elements import dtype_name
 from aimass.proto.errors import BadInput
 from aimass.proto.flower.records import EMPTY_MODEL
 from aimass.proto.hashing import digest_of
 from aimass.proto.names import Name, SchemaName
 from aimass.proto.plan import FLOWER, Cohort, Plan, SecureSettings, Stage, TaskRef, TrainSettings
-from aimass.proto.tensors import Array, encode_numpy
+from aimass.proto.storage import map_file
+from aimass.proto.tensors import Array, encode_numpy, read_arrays
 from aimass.proto.values import Scalar, Value, convert, decode_toml
 
-__all__ = ["AppDraft", "app_plan", "read_app_draft", "read_arrays"]
+__all__ = ["AppDraft", "app_plan", "initial_arrays", "read_app_draft"]
 
 _ROUNDS: Final = "num-server-rounds"
 """The key that Flower's templates give the number of rounds."""
@@ -46,16 +46,18 @@ def read_app_draft(text: str, what: str) -> AppDraft:
     return decode_toml(AppDraft, text, what)
 
 
-def read_arrays(path: Path) -> dict[str, Array]:
-    """The arrays of anybody's safetensors file, by name; raises `BadInput` for a file that is none."""
-    try:
-        arrays = load_file(path)
-    except (SafetensorError, KeyError, TypeError) as error:  # (numpy has no bfloat16)
-        what = "the first model cannot be read"
-        limit = "a safetensors file with no bfloat16 in it"
-        raise BadInput(what, code="app.initial", value=path, limit=limit) from error
+def initial_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of anybody's safetensors file, by name; raises `BadInput` for one that holds no first model."""
+    arrays = read_arrays(map_file(path))
     if not arrays:
         raise BadInput("the first model holds no array", code="app.initial", value=path)
+    if odd := [name for name, array in arrays.items() if dtype_name(array) == "BF16"]:
+        raise BadInput(
+            "the first model holds bfloat16, which numpy does not have",
+            code="app.initial",
+            value=", ".join(odd[:5]),
+            cure="Store it as float32.",
+        )
     return arrays
 
 

@@ -99,6 +99,10 @@ class EvaluateSettings(Value, frozen=True):
     every: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1
     batch_size: Count = 1024
 
+    def follows(self, round_: int, rounds: int) -> bool:
+        """Whether the model of this round of so many is evaluated; that of the last one always is, unless none is."""
+        return bool(self.every) and (round_ % self.every == 0 or round_ == rounds)
+
 
 class EarlyStop(Value, frozen=True):
     """Stop when `metric`'s weighted mean has not improved by `min_delta` for `patience` evaluations."""

@@ -80,8 +80,10 @@ class ModelDifferences:
         done = (making.result() for making in self._making.values() if making.done())
         return next((made for made in done if made is not None and made.digest == digest), None)
 
-    def keep(self, wanted: Collection[str]) -> None:
-        """Delete what leads to another model than these; who reads it now reads on."""
+    def keep(self, find_wanted: Callable[[], Collection[str]]) -> None:
+        """Delete what leads to another model than these, which are looked for where there is something to delete; who
+        reads it now reads on."""
+        wanted = find_wanted() if self._making else ()
         for pair in [pair for pair in self._making if pair.wanted not in wanted]:
             self._making.pop(pair).add_done_callback(lambda _, pair=pair: self._delete(pair))  # type: ignore[misc]
 

@@ -86,14 +86,14 @@ class Housekeeping:
         self._beside: dict[str, set[str]] = {}
         self.kept_back: Callable[[str], bool] = lambda _: False
         """Whether a blob has just come that no run names yet; asked at the last moment before it is deleted."""
-        self.differences: Callable[[frozenset[str]], None] = lambda _: None
-        """Told after each commit which blobs partners may ask for now: no difference leads to another."""
+        self.differences: Callable[[Callable[[], frozenset[str]]], None] = lambda _: None
+        """Told after each commit how to find which blobs partners may ask for now: no difference leads to another."""
         self.deletions = 0
         """Models deleted in this process: while it stays, what was on the disk still is."""
 
     async def after_commit(self, run_id: str) -> None:
         """Delete what the run's newest model has made superfluous; it costs what the commit changed."""
-        self.differences(frozenset().union(*(handed_out(live.row.run) for live in self._engine.lives())))
+        self.differences(lambda: frozenset().union(*(handed_out(live.row.run) for live in self._engine.lives())))
         await self._let_go(run_id)
         if self._last:
             await self._delete(run_id, self._last)

@@ -73,7 +73,7 @@ class Transfers:
         peer, pair = self._gate.admit(context, "Difference"), Pair(request.held, request.wanted)
         if not self._contributions.may_fetch(peer.name, request.run_id, request.wanted):
             raise _not_for_you(request.wanted)
-        if not await self._may_compare(peer.name, request.run_id, pair):
+        if not await self._readings.is_model(request.run_id, pair.held):
             return None
         made = await self._differences.made(pair)
         return None if made is None else Offer(digest=made.digest, bytes=len(made.data))

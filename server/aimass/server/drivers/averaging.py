@@ -109,12 +109,10 @@ class Averaging:
         if result.step.kind is StepKind.EVALUATE:
             return judged(msgspec.structs.replace(state, phase="train"), result, context.plan)
         rounds, done = rule_of(context.stage).rounds, state.round + 1
-        every = context.plan.evaluate.every
-        evaluate = bool(every) and (done % every == 0 or done == rounds)
         return msgspec.structs.replace(
             self.trained(state, robust.sums_of(context.stage, result), models, context),
             round=done,
-            phase="evaluate" if evaluate else "train",
+            phase="evaluate" if context.plan.evaluate.follows(done, rounds) else "train",
             clip=clip_after(context.plan, state.clip, result.within),
         )
 

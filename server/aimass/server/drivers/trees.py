@@ -112,8 +112,8 @@ class Trees:
         splits = best_splits(boosting, np.stack([sums[name] for name in SUMS[:2]], axis=-1))
         if (splits.columns >= 0).any() and len(state.levels) + 1 < boosting.options.depth:
             return msgspec.structs.replace(state, levels=(*state.levels, models.put(encode_level(splits))))
-        every, done = context.plan.evaluate.every, state.round + 1
-        evaluate = bool(every) and (done % every == 0 or done == boosting.options.rounds)
+        done = state.round + 1
+        evaluate = context.plan.evaluate.follows(done, boosting.options.rounds)
         return msgspec.structs.replace(
             state,
             model=_with_trees(boosting, state, splits, models, context.plan.train.learning_rate),
