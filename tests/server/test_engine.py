@@ -269,6 +269,7 @@ def test_who_comes_back_is_brought_up_to_date_by_one_reading_of_the_store(tmp_pa
             for partner in bench.partners:
                 await bench.send(run_id, partner, step)
         await bench.until(run_id, lambda run: "3" in run.open)
+        await bench.housekeeping.after_commit(run_id)  # the commit's own, which began before, reads the store too
         whole = bench.store.transcript(run_id)
         seen = whole[-1 - missed].chain
         reads: list[object] = []
