@@ -8,10 +8,7 @@ broken off begins with the next.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import json
-import multiprocessing
 import sys
 import tempfile
 import time
@@ -30,7 +27,7 @@ from aimass.proto.plan import Cohort, EvaluateSettings, Plan, Stage, TaskRef, Tr
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
 from aimass.server.simulate import simulate
-from scripts.benches import convergence_heart
+from scripts.benches import convergence_heart, curves
 from scripts.benches.mnist import ALL, TEST, mnist_batch
 from scripts.benches.row import Row
 
@@ -107,33 +104,18 @@ def measure(*, quick: bool, full: bool = False) -> list[Row]:
 
 def _table2(case: Case) -> list[Row]:
     first = {rate: Curve(case, rate, _SEEDS[0]) for rate in _RATES}
-    _computed(list(first.values()))
+    curves.compute(_KEPT, list(first.values()), _accuracies)
     best = min(_RATES, key=lambda rate: _rounds(first[rate]))
-    curves = [Curve(case, best, seed) for seed in _SEEDS]
-    _computed(curves)
+    chosen = [Curve(case, best, seed) for seed in _SEEDS]
+    curves.compute(_KEPT, chosen, _accuracies)
     title = f"{case.title}, rate {best:g}: rounds to {_TARGET:.0%}"
-    return [Row.of(title, [_rounds(curve) for curve in curves], "rounds", _SLACK * case.published, "lower")]
+    return [Row.of(title, [_rounds(curve) for curve in chosen], "rounds", _SLACK * case.published, "lower")]
 
 
 def _rounds(curve: Curve) -> float:
     """One that never gets there counts as more than all it was given."""
-    found = crossing(_kept()[curve.key], _TARGET)
+    found = crossing(curves.kept(_KEPT)[curve.key], _TARGET)
     return found if found is not None else 2.0 * curve.case.rounds
-
-
-def _kept() -> dict[str, list[float]]:
-    return json.loads(_KEPT.read_text()) if _KEPT.is_file() else {}
-
-
-def _computed(curves: Sequence[Curve]) -> None:
-    """Compute the curves that are not kept, two at a time, and keep each as it is done."""
-    missing = [curve for curve in curves if curve.key not in _kept()]
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
-        waiting = {pool.submit(_accuracies, curve): curve for curve in missing}
-        for done in concurrent.futures.as_completed(waiting):
-            _KEPT.parent.mkdir(exist_ok=True)
-            _KEPT.write_text(json.dumps(_kept() | {waiting[done].key: done.result()}, indent=1))
 
 
 def _accuracies(curve: Curve) -> list[float]:

@@ -7,10 +7,7 @@ that are done are kept: a bench that was broken off begins with the next.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import json
-import multiprocessing
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +26,7 @@ from aimass.proto.task import first_model
 from aimass.proto.tensors import Blob, Layout, TensorSpec
 from aimass.server.simulate import simulate
 from scripts.benches.convergence import crossing
+from scripts.benches.curves import compute, kept
 from scripts.benches.mnist import mnist_batch
 from scripts.benches.row import Row
 
@@ -79,8 +77,8 @@ def update_bytes(compress: Compress | None) -> int:
 def measure(*, quick: bool) -> list[Row]:
     """The median of three seeds for each way; `quick` is one seed of the plain way and one other."""
     ways, seeds = (_QUICK, _SEEDS[:1]) if quick else (tuple(WAYS), _SEEDS)
-    _computed([_Curve(way, seed) for seed in seeds for way in ways])
-    curves = {way: [_kept()[_Curve(way, seed).key] for seed in seeds] for way in ways}
+    compute(_KEPT, [_Curve(way, seed) for seed in seeds for way in ways], _accuracies, _told)
+    curves = {way: [kept(_KEPT)[_Curve(way, seed).key] for seed in seeds] for way in ways}
     return [row for way in ways for row in _rows(way, curves[way], curves["plain"])]
 
 
@@ -104,20 +102,8 @@ def _rows(way: str, curves: Sequence[Sequence[float]], plain: Sequence[Sequence[
     ]
 
 
-def _kept() -> dict[str, list[float]]:
-    return json.loads(_KEPT.read_text()) if _KEPT.is_file() else {}
-
-
-def _computed(curves: Sequence[_Curve]) -> None:
-    """Compute the curves that are not kept, two at a time, and keep each as it is done."""
-    missing = [curve for curve in curves if curve.key not in _kept()]
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
-        waiting = {pool.submit(_accuracies, curve): curve for curve in missing}
-        for done in concurrent.futures.as_completed(waiting):
-            _KEPT.parent.mkdir(exist_ok=True)
-            _KEPT.write_text(json.dumps(_kept() | {waiting[done].key: done.result()}, indent=1))
-            sys.stderr.write(f"traffic: {waiting[done].key}: done\n")
+def _told(curve: _Curve) -> None:
+    sys.stderr.write(f"traffic: {curve.key}: done\n")
 
 
 def _accuracies(curve: _Curve) -> list[float]:

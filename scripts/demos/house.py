@@ -16,6 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from aimass.proto.sharding import load_shards
+from aimass.proto.task import locate
+
 
 class CommandFailed(Exception):
     """A command of the federation ended with an error; the message is what it printed."""
@@ -213,6 +216,22 @@ class House:
         text = text.replace(f"\n{sums} = false", f"\n{sums} = true")
         text = text.replace("figures = []", f"figures = {json.dumps(list(figures))}")
         path.write_text(f'{text}\n[[tasks]]\nname = "{task}"\ndigest = "{digest}"\n')
+
+    def deal(self, data: str, task: str, split: str, partners: Sequence[str]) -> None:
+        """Found the house with partners that hold a public set, dealt by a rule; each permits the task."""
+        self.run(
+            "data", "partition", data, "--task", task, "--split", split, "--seed", "4",
+            "--partners", str(len(partners)), "--out", "shards",
+        )  # fmt: skip
+        self.found(partners)
+        held = load_shards(self.folder / "shards")
+        for shard in held.shards:
+            self.permit(shard.partner, task, locate(task).digest)
+            self.run(
+                "client", "data", "add", data, "--dir", shard.partner, "--schema", held.data_schema, "--uri",
+                str(self.folder / "shards" / shard.partner / f"{data}.parquet"), "--format", "parquet",
+                "--salt", shard.salt, "--participant", shard.participant,
+            )  # fmt: skip
 
     def clear(self) -> None:
         """Remove the folder."""

@@ -19,7 +19,7 @@ from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.sharding import load_shards, manifest_of
 from aimass.proto.step import Step
 from aimass.proto.storage import FileBlobs
-from aimass.proto.task import first_model, locate
+from aimass.proto.task import first_model
 from aimass.proto.tensors import Blob
 from aimass.proto.views import RunView, StepView
 from aimass.server.aggregation.models import ModelStore
@@ -54,19 +54,9 @@ SECURE = "[secure]\nmin_cohort = 3\ncolluders = 0.0\nmax_weight = 512\n"
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(tmp_path_factory.mktemp("flowing")) as house:
         folder = house.folder
-        house.run(
-            "data", "partition", "heart", "--task", "heart", "--split", "iid", "--seed", "4",
-            "--partners", str(len(PARTNERS)), "--out", "shards",
-        )  # fmt: skip
-        house.found(PARTNERS)
-        for shard in load_shards(folder / "shards").shards:
-            house.permit(shard.partner, "heart", locate("heart").digest)
-            house.run(
-                "client", "data", "add", "heart", "--dir", shard.partner, "--schema", "heart/1", "--uri",
-                str(folder / "shards" / shard.partner / "heart.parquet"), "--format", "parquet",
-                "--salt", shard.salt, "--participant", shard.participant,
-            )  # fmt: skip
-            house.start_partner(shard.partner)
+        house.deal("heart", "heart", "iid", PARTNERS)
+        for partner in PARTNERS:
+            house.start_partner(partner)
         (folder / "plan.toml").write_text(PLAN)
         (folder / "secure.toml").write_text(PLAN + SECURE)
         yield house

@@ -11,8 +11,6 @@ import pytest
 from scripts.demos.house import House
 
 from aimass.proto.api import Federation
-from aimass.proto.sharding import load_shards
-from aimass.proto.task import locate
 from aimass.proto.tensors import Blob
 from aimass.proto.views import RunView
 
@@ -48,22 +46,12 @@ SECURE = "[secure]\ncolluders = 0.0\nmax_weight = 1000\n"
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(tmp_path_factory.mktemp("both")) as house:
         folder = house.folder
-        house.run(
-            "data", "partition", "digits", "--task", "digits", "--split", "dirichlet:0.5", "--seed", "4",
-            "--partners", str(len(PARTNERS)), "--out", "shards",
-        )  # fmt: skip
-        house.found(PARTNERS)
-        for shard in load_shards(folder / "shards").shards:
-            house.permit(shard.partner, "digits", locate("digits").digest)
-            house.run(
-                "client", "data", "add", "digits", "--dir", shard.partner, "--schema", "digits/1", "--uri",
-                str(folder / "shards" / shard.partner / "digits.parquet"), "--format", "parquet",
-                "--salt", shard.salt, "--participant", shard.participant,
-            )  # fmt: skip
-            if shard.partner in SPARING:
-                with (folder / shard.partner / "client.toml").open("a") as settings:
+        house.deal("digits", "digits", "dirichlet:0.5", PARTNERS)
+        for partner in PARTNERS:
+            if partner in SPARING:
+                with (folder / partner / "client.toml").open("a") as settings:
                     settings.write('[link]\ndifferences = "always"\n')
-            house.start_partner(shard.partner)
+            house.start_partner(partner)
         (folder / "plan.toml").write_text(PLAN)
         (folder / "compressed.toml").write_text(PLAN + TOP)
         (folder / "secure.toml").write_text(PLAN + SECURE + MASK)

@@ -13,8 +13,6 @@ from scripts.demos.house import House
 from aimass.client.tasks.heart import trees as heart
 from aimass.proto.api import Federation
 from aimass.proto.rows import encode, read_table, require
-from aimass.proto.sharding import load_shards
-from aimass.proto.task import locate
 from aimass.proto.tensors import Blob
 from aimass.proto.tree_scores import features, margins
 from aimass.proto.tree_text import described, text_of
@@ -47,21 +45,11 @@ SECURE = "[secure]\ncolluders = 0.0\nmax_weight = 1000\n"
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(tmp_path_factory.mktemp("grove")) as house:
         folder = house.folder
-        house.run(
-            "data", "partition", "heart", "--task", "heart-trees", "--split", "iid", "--seed", "4",
-            "--partners", str(len(PARTNERS)), "--out", "shards",
-        )  # fmt: skip
-        house.found(PARTNERS)
-        for shard in load_shards(folder / "shards").shards:
-            house.permit(shard.partner, "heart-trees", locate("heart-trees").digest)
-            policy = folder / shard.partner / "policy.toml"
+        house.deal("heart", "heart-trees", "iid", PARTNERS)
+        for partner in PARTNERS:
+            policy = folder / partner / "policy.toml"
             policy.write_text(policy.read_text().replace('analyses = ["statistics"]', 'analyses = ["trees"]'))
-            house.run(
-                "client", "data", "add", "heart", "--dir", shard.partner, "--schema", "heart/1", "--uri",
-                str(folder / "shards" / shard.partner / "heart.parquet"), "--format", "parquet",
-                "--salt", shard.salt, "--participant", shard.participant,
-            )  # fmt: skip
-            house.start_partner(shard.partner)
+            house.start_partner(partner)
         (folder / "plain.toml").write_text(PLAN)
         (folder / "secure.toml").write_text(PLAN + SECURE)
         yield house
