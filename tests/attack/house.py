@@ -232,6 +232,11 @@ class House:
         """The server's models."""
         return self.desk._blobs
 
+    @property
+    def spool(self) -> Any:
+        """What partners sent and is not summed yet."""
+        return self.desk._spool
+
     # ---------------------------------------------------------------- life
 
     async def start_server(self) -> None:

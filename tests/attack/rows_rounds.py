@@ -24,6 +24,7 @@ from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.wire import error_of
 from aimass.server.contributions import Contributions
+from aimass.server.engine import spool_key
 from tests.attack.house import House, Run, counted
 from tests.attack.lab import NAMES, Lab, row, with_context
 from tests.attack.liars import LyingPartner, LyingServer, lying_partner, lying_server
@@ -310,10 +311,7 @@ async def corrupted_on_disk(lab: Lab) -> None:
             slow.slow(Kind.UNMASK)
         run = await house.submit()
         await house.until(lambda: dan.held and eve.held, "all inputs are in")
-        (path,) = [
-            path for path in (house.folder / "hub" / "data" / "spool").rglob("*ada*")
-            if path.is_file() and run.id in str(path) and path.stat().st_size == 21
-        ]  # fmt: skip
+        path = house.spool.path(spool_key(run.id, 0, "ada"))
         data = bytearray(path.read_bytes())
         data[3] ^= 4
         path.write_bytes(bytes(data))
