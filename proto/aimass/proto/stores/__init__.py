@@ -1,0 +1,1 @@
+"""The object stores behind `aimass.proto.objects`, one module for each kind."""
