@@ -172,7 +172,7 @@ def test_11_an_app_that_needs_three_nodes_waits_for_the_third_and_stops_at_once(
             begun = time.monotonic()
             assert ended.stop().summary.state == "stopped"
             assert ended.wait().summary.state == "stopped"
-            assert time.monotonic() - begun < 2.0
+            assert time.monotonic() - begun < 10.0  # a step's deadline is a minute
             house.start_partner("third")
             view = waiting.wait()
     finally:

@@ -32,6 +32,7 @@ def test_scripts_can_be_run(script: str) -> None:
     assert (ROOT / "scripts" / script).stat().st_mode & 0o111
 
 
+@pytest.mark.alone
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     program = "import sys; from aimass.proto.commands import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch','grpc','sqlalchemy','pyarrow','numpy'} & set(sys.modules)))"
     best = 9.0

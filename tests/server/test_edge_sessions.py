@@ -161,6 +161,7 @@ def test_the_operator_sees_who_is_connected_and_since_when(tmp_path: Path) -> No
     run(scenario())
 
 
+@pytest.mark.alone
 def test_a_stop_ends_open_streams_with_the_reason_within_seconds(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(Members.create(tmp_path)) as edge:

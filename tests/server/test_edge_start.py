@@ -29,6 +29,7 @@ def ports(line: str) -> Started:
     return Started(main, enrol, ())
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_is_ready_quickly_and_stops_cleanly_with_an_open_stream(tmp_path: Path, number: int) -> None:
     members = Members.create(tmp_path)
