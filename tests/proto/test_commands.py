@@ -377,3 +377,12 @@ def test_what_nobody_foresaw_is_one_sentence_and_the_way_to_more(
     code, error = _failure("pki show --root root", capsys)
     assert (code, error["code"]) == (1, "command.failed")
     assert "AIMASS_DEBUG=1" in error["cure"]
+
+
+def test_a_package_that_is_missed_while_a_command_works_is_named_with_the_line_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "aimass.client.data_catalog", None)
+    code, error = _failure("data list", capsys)
+    assert (code, error["code"]) == (9, "command.extra")
+    assert "pip install 'aimass[client,server]'" in error["cure"]

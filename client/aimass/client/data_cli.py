@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from aimass.proto.console import common, emit, group, say
+from aimass.proto.console import common, emit, say
 
-__all__ = ["add_arguments"]
-
-_EXAMPLE = """examples:
-  aimass data list
-  aimass data get heart
-  aimass data partition digits --task digits --partners 100 --split dirichlet:0.3 --seed 7 --out shards
-"""
+__all__ = ["add_verbs"]
 
 _SPLITTING = """Each partner gets a folder with rows and manifest: `aimass simulate --shards` reads them, and a real
 partner declares the same rows with `aimass client data add`, under the participant and salt of its manifest.
@@ -24,9 +19,8 @@ there, and a secret one is drawn.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-commands of `aimass data`."""
-    commands = group(parser, _EXAMPLE)
+def add_verbs(commands: Any) -> None:
+    """Add `get`, `list` and `partition` to the sub-commands of `aimass data`."""
     get = commands.add_parser("get", help="fetch, verify and convert a set to Parquet, once")
     get.add_argument("name")
     get.add_argument("--cache", type=Path, help="cache folder (default: $AIMASS_CACHE, or aimass in your cache folder)")

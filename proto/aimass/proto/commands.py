@@ -8,7 +8,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from aimass.proto.errors import (
@@ -34,7 +35,7 @@ _TABLE: Final = {
     "model": ("aimass.proto.model_cli", "list, show and export models", ""),
     "task": ("aimass.client.task_cli", "list, digest and write tasks", "client"),
     "doctor": ("aimass.proto.doctor_cli", "find out why nothing happens, and what mends it", ""),
-    "data": ("aimass.client.data_cli", "fetch public data sets", "client"),
+    "data": ("aimass.proto.data_cli", "fetch public data sets, and cut data sets into shards", "client,server"),
 }
 """Sub-command: module, summary, extra that it needs."""
 
@@ -131,19 +132,26 @@ def _run(arguments: list[str]) -> int:
     if args.command is None:
         parser.print_help()
         return 2
-    code: int = args.handler(args)
+    with _installed(args.command):
+        code: int = args.handler(args)
     return code
 
 
 def _load(name: str):  # type: ignore[no-untyped-def]
-    module, _, extra = _TABLE[name]
+    with _installed(name):
+        return importlib.import_module(_TABLE[name][0])
+
+
+@contextmanager
+def _installed(name: str) -> Iterator[None]:
+    """Raise `NotInstalled` with the line to type where a command misses a package, when it loads or later."""
     try:
-        return importlib.import_module(module)
+        yield
     except ModuleNotFoundError as error:
         raise NotInstalled(
             f"`aimass {name}` needs the package {error.name}",
             code="command.extra",
-            cure=f"Type: pip install 'aimass[{extra or 'all'}]'",
+            cure=f"Type: pip install 'aimass[{_TABLE[name][2] or 'all'}]'",
         ) from error
 
 

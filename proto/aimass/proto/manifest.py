@@ -21,8 +21,10 @@ from aimass.proto.values import Value, canonical_json, convert, decode_toml
 __all__ = [
     "Category",
     "Column",
+    "ColumnName",
     "Image",
     "Number",
+    "Salt",
     "Schema",
     "ShardManifest",
     "Text",

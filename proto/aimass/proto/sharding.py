@@ -5,9 +5,7 @@ What both read is equal bytes under equal participants and salts, so both train 
 
 from __future__ import annotations
 
-import hashlib
 import re
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,6 +14,7 @@ import msgspec
 import numpy as np
 
 from aimass.proto import partition
+from aimass.proto.data_sets import salt_of
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
 from aimass.proto.errors import BadInput, Conflict, NotFound
 from aimass.proto.hashing import file_digest
@@ -35,7 +34,6 @@ RULES: Final = """how rows are dealt:
   sizes:A,B,...  at random, by shares of the rows; as many partners as shares
   column:NAME    rows of one value of a column stay together; a partner for each value, or --partners
   natural        a partner for each file"""
-_SALT: Final = b"AIMass partition v1\0"
 _FORMS: Final = {
     "iid": "",
     "natural": "",
@@ -290,8 +288,7 @@ def _write(
     stem, place = schema.name.partition("/")[0], make_folder(folder / name)
     path = place / f"{stem}.parquet"
     parquet.write_table(table, path)
-    # Public, as who knows seed and name computes it: right for rows dealt from a file, not to keep anything secret.
-    salt = hashlib.sha256(_SALT + struct.pack(">Q", wanted.split.seed) + name.encode()).hexdigest()
+    salt = salt_of(wanted.split.seed, name)
     text = shard_manifest_text(
         {
             "name": stem,

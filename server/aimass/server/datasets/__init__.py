@@ -1,0 +1,1 @@
+"""Data sets on object storage: cut into shards, described, read."""
