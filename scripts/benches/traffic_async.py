@@ -32,6 +32,7 @@ from aimass.server.simulation.crew import Alone
 from aimass.server.simulation.folder import Committed, Folder
 from aimass.server.simulation.pace import Pace
 from aimass.server.simulation.shell import Simulation
+from aimass.server.simulation.site import InFolder
 from scripts.benches.row import Row
 
 __all__ = ["measure"]
@@ -95,7 +96,7 @@ def _curve(stage: str, seed: int) -> list[tuple[float, float]]:
         begin(folder, plan, shards, None, Pace(slower={names[seed]: _SLOWER}))
         curve = _Curve(folder.blobs, _all_held_out(shards, names))
         with contextlib.suppress(_GoodEnough):
-            Simulation(folder, Alone(folder.path), InstalledDrivers(), curve).run()
+            Simulation(folder, Alone(InFolder(folder.path)), InstalledDrivers(), curve).run()
         return curve.points
 
 

@@ -14,6 +14,7 @@ from aimass.server.simulation.begin import begin, completed
 from aimass.server.simulation.crew import Alone, Crew
 from aimass.server.simulation.folder import Committed, Folder
 from aimass.server.simulation.shell import Simulation
+from aimass.server.simulation.site import InFolder
 from tests.support.datasets import dataset
 
 __all__ = ["Deaf", "begun", "finished", "heart_draft", "shards_of"]
@@ -72,7 +73,7 @@ def begun(path: Path, draft: PlanDraft, shards: Path, policy: str | None = None)
 
 def finished(folder: Folder, crew: Crew | None = None, after: Callable[[Committed], None] = lambda _: None) -> Run:
     """The run at its end."""
-    crew = crew or Alone(folder.path)
+    crew = crew or Alone(InFolder(folder.path))
     try:
         return Simulation(folder, crew, InstalledDrivers(), Deaf(after)).run()
     finally:

@@ -190,15 +190,17 @@ def _shards(args: argparse.Namespace, task: str, own: Path) -> Path:
 def _crew(args: argparse.Namespace, folder: Path) -> Crew:
     from aimass.proto.errors import BadInput
     from aimass.server.simulation.crew import Alone, Processes
+    from aimass.server.simulation.site import InFolder
 
+    opens = InFolder(folder)
     if args.spark is not None:
         from aimass.server.simulation.spark import Spark
 
-        return Spark(folder, args.spark)
+        return Spark(InFolder(folder.resolve()), args.spark, "aimass simulate")
     if args.workers is not None and args.workers < 0:
         raise BadInput("so many processes there are not", code="simulation.workers", value=args.workers)
     count = args.workers or len(os.sched_getaffinity(0))
-    return Alone(folder) if count == 1 else Processes(folder, count)
+    return Alone(opens) if count == 1 else Processes(opens, count)
 
 
 def _summary(folder: Folder, run: Run, seconds: float) -> dict[str, object]:

@@ -17,6 +17,7 @@ from aimass.proto.views import RunState
 from aimass.server.simulation.begin import begin, completed
 from aimass.server.simulation.folder import Folder
 from aimass.server.simulation.partner import Bench
+from aimass.server.simulation.site import InFolder
 from tests.support.bases import base_file, install_based
 from tests.support.installed import see_too
 from tests.support.simulations import finished, heart_draft, shards_of
@@ -61,5 +62,5 @@ def test_a_plan_with_another_base_than_its_task_is_not_begun_with(tmp_path: Path
     other = own_bases().add("layer", base_file(tmp_path / "file", seed=2))
     begin(folder, msgspec.structs.replace(completed(DRAFT, folder.blobs), base=other), shards, None)
     with pytest.raises(Refused) as caught:
-        Bench(folder.path)
+        Bench(InFolder(folder.path)())
     assert caught.value.code == "task.base"

@@ -28,6 +28,7 @@ from aimass.server.simulation.folder import Committed, Folder
 from aimass.server.simulation.pace import Pace
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.shell import Simulation
+from aimass.server.simulation.site import InFolder
 from tests.support.simulations import Deaf, finished, heart_draft, shards_of
 
 PARTNERS = 6
@@ -84,7 +85,7 @@ def test_it_is_the_same_in_one_process_or_two_and_wherever_it_was_cut(tmp_path: 
     whole = begun(tmp_path / "whole", draft, shards, pace)
     model = finished(whole).model
     two = begun(tmp_path / "two", draft, shards, pace)
-    assert finished(two, Processes(two.path, 2)).model == model
+    assert finished(two, Processes(InFolder(two.path), 2)).model == model
     cut = begun(tmp_path / "cut", draft, shards, pace)
     while not (run := _a_bit(cut)).state.final:
         pass
@@ -154,7 +155,7 @@ class _Failing(Alone):
     """One partner's training always fails."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        super().__init__(folder)
+        super().__init__(InFolder(folder))
         self._name = name
 
     def work(self, asked: Sequence[Asked]) -> Iterator[Made]:

@@ -190,7 +190,7 @@ def test_without_spark_the_line_to_type_is_told(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyspark.sql", None)
     error = failed("simulate plan.toml --rows digits --partners 3 --spark local[1]", capsys)
-    assert error["code"] == "simulation.spark"
+    assert error["code"] == "spark.absent"
     assert "aimass[offline]" in error["cure"]
 
 

@@ -32,6 +32,7 @@ from aimass.server.simulation.crew import Alone, Processes
 from aimass.server.simulation.folder import Committed, Folder
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.shell import first
+from aimass.server.simulation.site import InFolder
 from tests.support.simulations import begun, finished, heart_draft, shards_of
 
 PARTNERS = 8
@@ -102,7 +103,7 @@ def test_it_ends_in_the_bits_of_the_plain_loop_in_memory(tmp_path: Path, shards:
 def test_the_number_of_processes_changes_no_bit_and_a_killed_one_is_told(tmp_path: Path, shards: Path) -> None:
     draft = heart_draft(train=ADAM, rounds=2)
     alone = finished(begun(tmp_path / "alone", draft, shards))
-    crew = Processes(tmp_path / "two", 2)
+    crew = Processes(InFolder(tmp_path / "two"), 2)
     folder = begun(tmp_path / "two", draft, shards)
     killed: list[int] = []
 
@@ -114,7 +115,7 @@ def test_the_number_of_processes_changes_no_bit_and_a_killed_one_is_told(tmp_pat
     with pytest.raises(Unavailable, match="resume"):
         finished(folder, crew, kill)
     assert len(killed) == 2
-    assert finished(folder, Processes(folder.path, 2)).model == alone.model
+    assert finished(folder, Processes(InFolder(folder.path), 2)).model == alone.model
     assert [step.metrics for step in folder.committed()] == [
         step.metrics for step in Folder(tmp_path / "alone").committed()
     ]
@@ -152,7 +153,7 @@ def test_wherever_it_is_cut_it_goes_on_to_the_same_bits_and_tells_each_step_once
     cuts = 0
     while True:
         try:
-            run = finished(folder, _CutCrew(Alone(folder.path), 9 + cuts % 3))
+            run = finished(folder, _CutCrew(Alone(InFolder(folder.path)), 9 + cuts % 3))
             break
         except _Cut:
             cuts += 1

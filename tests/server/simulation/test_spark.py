@@ -14,6 +14,7 @@ from scripts.demos.processes import family
 from aimass.proto.sharding import Split
 from aimass.server.simulation.crew import Alone
 from aimass.server.simulation.partner import Asked, Made
+from aimass.server.simulation.site import InFolder
 from aimass.server.simulation.spark import Spark
 from tests.support.simulations import begun, finished, heart_draft, shards_of
 
@@ -41,7 +42,7 @@ def executors() -> list[int]:
 def test_a_simulation_over_spark_ends_in_the_bits_of_one_process(tmp_path: Path, shards: Path) -> None:
     alone = finished(begun(tmp_path / "alone", DRAFT, shards))
     folder = begun(tmp_path / "spark", DRAFT, shards)
-    run = finished(folder, Spark(folder.path, "local[2]"))
+    run = finished(folder, Spark(InFolder(folder.path), "local[2]", "test"))
     assert run.state == "finished", run.reason
     assert run.model == alone.model
 
@@ -70,9 +71,9 @@ class _Killing:
 
 @pytest.mark.filterwarnings("default")
 def test_what_a_killed_executor_had_done_is_done_again_to_the_same_bits(tmp_path: Path, shards: Path) -> None:
-    alone = finished(begun(tmp_path / "alone", DRAFT, shards), Alone(tmp_path / "alone"))
+    alone = finished(begun(tmp_path / "alone", DRAFT, shards), Alone(InFolder(tmp_path / "alone")))
     folder = begun(tmp_path / "spark", DRAFT, shards)
-    crew = _Killing(Spark(folder.path, "local-cluster[2,1,1024]"), folder.path / "spool")
+    crew = _Killing(Spark(InFolder(folder.path), "local-cluster[2,1,1024]", "test"), folder.path / "spool")
     run = finished(folder, crew)  # type: ignore[arg-type]
     assert crew.killed == 1
     assert run.state == "finished", run.reason

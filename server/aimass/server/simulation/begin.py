@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from aimass.proto import drafts
@@ -21,7 +22,7 @@ from aimass.server.simulation.partner import check_admitted, open_policy
 from aimass.server.simulation.shell import first
 from aimass.server.submission import check_stages, cohort
 
-__all__ = ["begin", "check_same", "completed"]
+__all__ = ["Members", "begin", "check_same", "completed", "opening"]
 
 
 def completed(draft: PlanDraft, blobs: Blobs) -> Plan:
@@ -46,11 +47,39 @@ def begin(folder: Folder, plan: Plan, shards: Path, policy: str | None, pace: Pa
             cure="Go on with it (--resume), or name another folder (--out).",
         )
     held = load_shards(shards)
-    if held.data_schema != plan.data_schema:
+    members = Members(held.data_schema, {shard.partner: shard.participant for shard in held.shards})
+    text, saved = opening(plan, members, folder.blobs, policy)
+    digest = plan_digest(encode_plan(plan))
+    setup = Setup(
+        run_id=digest[:32],
+        plan=digest,
+        shards=str(shards.resolve()),
+        shards_digest=file_digest(shards / RECORD),
+        policy=text,
+        pace=_checked(pace or (Pace() if most_stale(plan) is not None else None), plan, saved.run.participants),
+    )
+    folder.begin(setup, plan, saved)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Members:
+    """Who can take part, by name with the keys of their shards, and the schema of those."""
+
+    data_schema: str
+    participants: Mapping[str, str]
+
+
+def opening(plan: Plan, members: Members, blobs: Blobs, policy: str | None) -> tuple[str, Saved]:
+    """The policy of the gate, and where a run of `plan` stands before its first step.
+
+    Raises what a submission raises for a plan that suits neither drivers, model (of `blobs`) nor partners; `Refused`
+    where the policy refuses it.
+    """
+    if members.data_schema != plan.data_schema:
         raise BadInput(
-            "the shards have another schema", code="shard.schema", value=held.data_schema, limit=plan.data_schema
+            "the shards have another schema", code="shard.schema", value=members.data_schema, limit=plan.data_schema
         )
-    names, drivers = cohort(plan, held.partners), InstalledDrivers()
+    names, drivers = cohort(plan, sorted(members.participants)), InstalledDrivers()
     for stage in plan.stages:
         if isinstance(drivers[stage.driver], Listener):
             raise BadInput(
@@ -59,21 +88,11 @@ def begin(folder: Folder, plan: Plan, shards: Path, policy: str | None, pace: Pa
                 value=stage.driver,
                 cure="Submit the plan to a server.",
             )
-    check_stages(plan, drivers, Blob(folder.blobs.open(plan.model)).layout, names)
-    pace = _checked(pace or (Pace() if most_stale(plan) is not None else None), plan, names)
+    check_stages(plan, drivers, Blob(blobs.open(plan.model)).layout, names)
     text = policy if policy is not None else open_policy(plan)
     check_admitted(text, plan, len(names))
-    digest = plan_digest(encode_plan(plan))
-    setup = Setup(
-        run_id=digest[:32],
-        plan=digest,
-        shards=str(shards.resolve()),
-        shards_digest=file_digest(shards / RECORD),
-        policy=text,
-        pace=pace,
-    )
-    participants = {shard.partner: shard.participant for shard in held.shards if shard.partner in names}
-    folder.begin(setup, plan, Saved(run=first(setup.run_id, plan, participants)))
+    participants = {name: key for name, key in members.participants.items() if name in names}
+    return text, Saved(run=first(plan_digest(encode_plan(plan))[:32], plan, participants))
 
 
 def _checked(pace: Pace | None, plan: Plan, names: Collection[str]) -> Pace | None:

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Final, Protocol
 
 from aimass.proto.errors import Unavailable
 from aimass.proto.values import canonical_json, decode_json
 from aimass.server.simulation import partner
 from aimass.server.simulation.partner import Asked, Made
+from aimass.server.simulation.site import Opens
 
 __all__ = ["Alone", "Crew", "Processes"]
 
@@ -44,12 +44,12 @@ class Crew(Protocol):
 class Alone:
     """This process."""
 
-    def __init__(self, folder: Path) -> None:
-        self._bench = partner.Bench(folder)
+    def __init__(self, opens: Opens) -> None:
+        self._bench = partner.Bench(opens())
 
     def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
         """See `Crew`."""
-        return map(self._bench.do, asked)
+        return map(self._bench.do, asked, [*(one.partner for one in asked[1:]), ""])
 
     def close(self) -> None:
         """Nothing was started."""
@@ -58,8 +58,8 @@ class Alone:
 class Processes:
     """Several processes. A partner is always served by the same one, which has its shard open."""
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self._folder = str(folder)
+    def __init__(self, opens: Opens, count: int) -> None:
+        self._opens = opens
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         self._pools = [ProcessPoolExecutor(1, context, _begin) for _ in range(count)]
 
@@ -67,8 +67,8 @@ class Processes:
         """See `Crew`; raises `Unavailable` where a process was killed."""
         waiting: deque[Future[bytes]] = deque()
         try:
-            for one in asked:
-                waiting.append(self._pool(one.partner).submit(partner.do, self._folder, canonical_json(one)))
+            for one, soon in zip(asked, self._following(asked), strict=True):
+                waiting.append(self._pool(one.partner).submit(partner.do, self._opens, canonical_json(one), soon))
                 if len(waiting) > _AHEAD * len(self._pools):
                     yield _made(waiting.popleft())
             while waiting:
@@ -83,8 +83,21 @@ class Processes:
             for future in waiting:
                 future.cancel()
 
+    def _following(self, asked: Sequence[Asked]) -> list[str]:
+        """For each order, whose order its process has after it."""
+        next_of: dict[int, str] = {}
+        following = []
+        for one in reversed(asked):
+            place = self._place(one.partner)
+            following.append(next_of.get(place, ""))
+            next_of[place] = one.partner
+        return following[::-1]
+
+    def _place(self, name: str) -> int:
+        return zlib.crc32(name.encode()) % len(self._pools)
+
     def _pool(self, name: str) -> ProcessPoolExecutor:
-        return self._pools[zlib.crc32(name.encode()) % len(self._pools)]
+        return self._pools[self._place(name)]
 
     def close(self) -> None:
         """End the processes once their present order is done."""

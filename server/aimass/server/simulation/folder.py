@@ -94,6 +94,11 @@ class Folder:
             raise NotFound("no simulation stands in this folder", code="simulation.absent", value=self.path)
         return decode_json(Setup, path.read_bytes(), str(path))
 
+    @property
+    def pace(self) -> Pace | None:
+        """By whose clock partners take their time, if by any."""
+        return self.setup().pace
+
     def plan(self) -> Plan:
         """The plan, as it was begun with; raises `Conflict` where its file was edited."""
         data = (self.path / "plan.json").read_bytes()

@@ -1,6 +1,6 @@
 """A partner's work in a simulated step, by the partner's own code: its shard, the trainer, the gate. Files in and out.
 
-This is the one module of the simulation that imports the client. Any process that sees the folder can do it, any number
+This is the one module of the simulation that imports the client. Any process that sees its site can do it, any number
 of times: without privacy noise the same work gives the same bytes.
 """
 
@@ -39,16 +39,15 @@ from aimass.proto.manifest import ShardManifest
 from aimass.proto.names import Digest, Name
 from aimass.proto.plan import Plan
 from aimass.proto.sent import Sent, check_sent, codec_of
-from aimass.proto.sharding import manifest_of
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.task import Task, load, locate
 from aimass.proto.tensors import Blob
 from aimass.proto.values import Value, canonical_json, decode_json
 from aimass.server.drivers.base import find_driver
-from aimass.server.simulation.folder import Folder
+from aimass.server.simulation.site import Opens, Site
 
-__all__ = ["Asked", "Bench", "Made", "check_admitted", "data_files", "do", "open_policy"]
+__all__ = ["Asked", "Bench", "Made", "check_admitted", "data_files", "do", "do_far", "open_policy"]
 
 _ROUNDING: Final = b"AIMass simulated rounding v1\0"
 _MOST_BYTES: Final = 1 << 48
@@ -114,12 +113,9 @@ class _Kept:
 class Bench:
     """Does any partner's work in one simulation; task, policy and the shards that it used last stay open."""
 
-    def __init__(self, path: Path) -> None:
-        self._folder = Folder(path)
-        setup = self._folder.setup()
-        self._plan: Plan = self._folder.plan()
-        self._policy: Policy = read_policy(setup.policy, "the policy")
-        self._run_id, self._shards = setup.run_id, Path(setup.shards)
+    def __init__(self, site: Site) -> None:
+        self._site, self._plan = site, site.plan
+        self._policy: Policy = read_policy(site.policy, "the policy")
         source = locate(self._plan.task.name)
         if source.digest != self._plan.task.digest:
             raise BadInput(
@@ -134,13 +130,19 @@ class Bench:
         self._trainee = Trainee(self._task, capacity_of(ChildLimits()))
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._kept_bytes = 0
-        self._blobs: Blobs = self._folder.blobs
+        self._blobs: Blobs = site.models()
         self._blobs_index = -1
 
-    def do(self, asked: Asked) -> Made:
-        """Train, evaluate or analyse as asked. What goes wrong is the partner's failure, as it would be live."""
+    def do(self, asked: Asked, soon: str = "") -> Made:
+        """Train, evaluate or analyse as asked. What goes wrong is the partner's failure, as it would be live.
+
+        `soon` names whose order this bench has next.
+        """
         started = time.monotonic()
         try:
+            self._opened(asked.partner)
+            if soon and soon not in self._kept:
+                self._site.soon(soon)
             made = self._done(asked)
         except OutOfSpace as error:
             return Made(partner=asked.partner, fault=error.sentence(), full=True)
@@ -150,12 +152,16 @@ class Bench:
             made = Made(partner=asked.partner, fault=f"child.{type(error).__name__}: {error}")
         return msgspec.structs.replace(made, seconds=time.monotonic() - started)
 
+    def parcel(self, asked: Asked, made: Made) -> bytes:
+        """What of a contribution goes back with the answer, see `Site`."""
+        return self._site.parcel(asked.step.index, made.file) if made.file else b""
+
     def _done(self, asked: Asked) -> Made:
-        kept, step, folder = self._opened(asked.partner), asked.step, self._folder
+        kept, step = self._opened(asked.partner), asked.step
         inputs = [Blob(self._blobs_of(step).open(digest)) for digest in step.inputs_of(asked.partner)]
-        held = map_file(folder.state(asked.state)) if asked.state else b""
+        held = self._site.state(asked.state) if asked.state else b""
         least = self._policy.release.smallest_count
-        order = order_of(self._plan, step, kept.manifest.participant, self._run_id, least)
+        order = order_of(self._plan, step, kept.manifest.participant, self._site.run_id, least)
         made, state, private_steps = self._worked(order, kept.shard, inputs, held)
         released = release(
             made,
@@ -166,22 +172,19 @@ class Bench:
             draw=self._draw(kept.manifest.participant, step),
             private_steps=private_steps,
             facts=Facts(
-                self._run_id,
+                self._site.run_id,
                 accounted=self._policy.protected(self._data_set),
                 rows=len(kept.shard.train.labels),
             ),
         )
         file = f"{asked.partner}.{secrets.token_hex(4)}"  # who does it again writes beside, never over
-        path = folder.spool(step.index) / file
+        path = self._site.spool(step.index) / file
         digest = write_parts(path, released.parts, UNINTERRUPTED, "simulation.contribution", synced=False)
         if self._plan.secure is None:
             self._check(asked, path, inputs[0])
         figures = released.beside.figures if released.beside is not None else {}
-        if not state or step.kind is not StepKind.TRAIN:
-            state = b""
-        else:
-            write_parts(folder.state(file), (state,), UNINTERRUPTED, "simulation.state")
-        return Made(partner=asked.partner, file=file, digest=digest, figures=figures, state=file if state else "")
+        kept_state = self._site.keep_state(file, state) if state and step.kind is StepKind.TRAIN else ""
+        return Made(partner=asked.partner, file=file, digest=digest, figures=figures, state=kept_state)
 
     def _worked(self, order: Order, shard: Shard, inputs: list[Blob], held: State) -> tuple[memoryview, State, int]:
         """The contribution, the new local state, the private steps; a large model is let go as it is copied."""
@@ -193,7 +196,7 @@ class Bench:
     def _blobs_of(self, step: Step) -> Blobs:
         """A store that has opened this step's models alone: maps of earlier ones would keep their room on the disk."""
         if step.index != self._blobs_index:
-            self._blobs, self._blobs_index = Folder(self._folder.path).blobs, step.index
+            self._blobs, self._blobs_index = self._site.models(), step.index
         return self._blobs
 
     def _check(self, asked: Asked, path: Path, model: Blob) -> None:
@@ -221,11 +224,11 @@ class Bench:
         if partner in self._kept:
             self._kept.move_to_end(partner)
             return self._kept[partner]
-        manifest = manifest_of(self._shards, partner)
+        manifest, folder = self._site.shard(partner)
         if self._policy.budgeted(self._data_set):
             manifest = msgspec.structs.replace(manifest, split="independent")
         with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(path.open("rb")) for path in resolve(manifest, self._shards / partner)]
+            files = [stack.enter_context(path.open("rb")) for path in resolve(manifest, folder)]
             shard, _ = open_shard(self._task.schema, manifest, files)
         kept = self._kept[partner] = _Kept(shard, manifest)
         self._kept_bytes += _bytes(shard)
@@ -240,10 +243,17 @@ def _bytes(shard: Shard) -> int:
 
 
 @lru_cache(maxsize=1)
-def _bench(folder: str) -> Bench:
-    return Bench(Path(folder))
+def _bench(opens: Opens) -> Bench:
+    return Bench(opens())
 
 
-def do(folder: str, asked: bytes) -> bytes:
+def do(opens: Opens, asked: bytes, soon: str = "") -> bytes:
     """An `Asked` in, a `Made` out, both as JSON: what processes send each other. The bench stays for the next one."""
-    return canonical_json(_bench(folder).do(decode_json(Asked, asked, "an order")))
+    return canonical_json(_bench(opens).do(decode_json(Asked, asked, "an order"), soon))
+
+
+def do_far(opens: Opens, asked: bytes, soon: str = "") -> tuple[bytes, bytes]:
+    """As `do`, with the contribution itself where who asked does not see the spool that it was written into."""
+    bench, order = _bench(opens), decode_json(Asked, asked, "an order")
+    made = bench.do(order, soon)
+    return canonical_json(made), bench.parcel(order, made)

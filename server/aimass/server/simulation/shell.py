@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -18,18 +19,66 @@ import msgspec
 from aimass.privacy.secagg.rounds import lanes_of, rotation_of
 from aimass.proto.errors import AimassError, BadInput, OutOfSpace
 from aimass.proto.plan import Plan
+from aimass.proto.step import Step
+from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Blob
 from aimass.proto.views import ParticipantState, RunState, SlotState
 from aimass.server import run_machine, runs, steps
 from aimass.server.drivers.base import Driver
 from aimass.server.reduction import ReducedStep, reduced_step
 from aimass.server.simulation.crew import Crew
-from aimass.server.simulation.folder import Committed, Folder
-from aimass.server.simulation.pace import Moment, begun_again, next_moment
+from aimass.server.simulation.folder import Committed, Saved
+from aimass.server.simulation.pace import Moment, Pace, begun_again, next_moment
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.secret import Unmasked
 
-__all__ = ["Hears", "Simulation", "first"]
+__all__ = ["Hears", "Keeps", "Simulation", "first"]
+
+
+class Keeps(Protocol):
+    """Where a run stands and what its steps leave: a simulation's folder, or an object store."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """Its models."""
+        ...
+
+    @property
+    def pace(self) -> Pace | None:
+        """By whose clock partners take their time, if by any."""
+        ...
+
+    def load(self) -> Saved:
+        """Where it stands."""
+        ...
+
+    def save(self, saved: Saved) -> None:
+        """Where it stands from now on, with the steps that were told of since."""
+        ...
+
+    def tell(self, step: Committed) -> None:
+        """Add a step; before it is saved, so none is ever missing."""
+        ...
+
+    def untell(self, run: runs.Run) -> None:
+        """Take back steps that were told of and are done again."""
+        ...
+
+    def spool(self, index: int) -> Path:
+        """Where the contributions of a step wait to be summed."""
+        ...
+
+    def fresh_spool(self, step: Step) -> None:
+        """The spool of a step that begins, or begins again."""
+        ...
+
+    def clear(self) -> None:
+        """Forget what waited to be summed."""
+        ...
+
+    def sweep(self, saved: Saved, fresh: Collection[str] = ()) -> None:
+        """Delete models, contributions and local states that nothing needs any more; `fresh` states may come to."""
+        ...
 
 
 class Hears(Protocol):
@@ -62,14 +111,14 @@ class Simulation:
 
     def __init__(
         self,
-        folder: Folder,
+        folder: Keeps,
         crew: Crew,
         drivers: Mapping[str, Driver],
         hears: Hears,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._folder, self._crew, self._drivers, self._hears = folder, crew, drivers, hears
-        self._saved, self._pace = folder.load(), folder.setup().pace
+        self._saved, self._pace = folder.load(), folder.pace
         self._now = now if self._pace is None else lambda: self._saved.now
         self._made: dict[tuple[int, str], Made] = {}
         """What came of the orders of open steps, by step and partner."""

@@ -1,93 +1,161 @@
-"""A simulated step as one Spark job: rows of orders in, rows of what became of them out.
+"""The steps of a run as Spark jobs: rows of orders in, rows of what became of them out.
 
 A partner's work is a pure function of files that all executors see, so a lost executor's orders are simply done again
-elsewhere. The model is mapped from the simulation's folder: it lies there already, and a broadcast would copy it into
-each Python worker. Contributions go to the folder and their digests to the driver, which sums in the order of the
-participants' keys: nothing large is ever collected.
+elsewhere. A model is mapped from the run's folder, or fetched from its store: it lies there already, and a broadcast
+would copy it into each Python worker. Sums are made in the order of the participants' keys, whoever was faster.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
-from aimass.proto.errors import NotInstalled, Unavailable
+from aimass.proto.errors import AimassError, NotInstalled, Unavailable
 from aimass.proto.values import canonical_json, decode_json
 from aimass.server.simulation import partner
 from aimass.server.simulation.partner import Asked, Made
+from aimass.server.simulation.site import Opens
 
-__all__ = ["Spark"]
+__all__ = ["Spark", "open_session"]
 
 _PARTS: Final = 4
 """Tasks for each core in a step: few enough to cost little, enough to fill gaps when some partners have more rows."""
+_ATTEMPTS: Final = 4
+"""How often a task is tried; beyond one machine that is Spark's own default, and on one it would be 1."""
+_LOCAL: Final = re.compile(r"local(\[(\*|[0-9]+)\])?")
+
+Deliver = Callable[[Asked, Made, bytes], Made]
+"""Takes what came back with an answer: the contribution, where executors do not see this machine's spool."""
+
+
+def open_session(master: str, name: str, options: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """A Spark session; raises `NotInstalled` without the extra, `Unavailable` where none starts."""
+    try:
+        from pyspark.sql import SparkSession  # noqa: PLC0415  (an extra)
+    except ModuleNotFoundError as error:
+        raise NotInstalled(
+            f"training on Spark needs the package {error.name}",
+            code="spark.absent",
+            cure="Type: pip install 'aimass[offline]'",
+        ) from error
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else the system's, without our packages
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.python.worker.reuse": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "16",
+    }
+    if master.startswith("local"):
+        settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    builder = SparkSession.builder.master(_patient(master)).appName(name)
+    for key, value in (settings | dict(options)).items():
+        builder = builder.config(key, value)
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:
+        raise Unavailable(
+            f"no Spark session starts: {type(error).__name__}",
+            code="spark.start",
+            value=master,
+            cure="Spark needs Java 17 or newer, and a master that answers; its own log above says more.",
+        ) from error
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _patient(master: str) -> str:
+    """The master with as many attempts at a task as a cluster makes: a worker that died is then nobody's end."""
+    found = _LOCAL.fullmatch(master)
+    return f"local[{found[2] or 1},{_ATTEMPTS}]" if found else master
 
 
 class Spark:
     """See `Crew`. `master` is as Spark takes it: `local[2]`, `spark://host:7077`."""
 
-    def __init__(self, folder: Path, master: str) -> None:
-        try:
-            from pyspark.sql import SparkSession  # noqa: PLC0415  (an extra)
-        except ModuleNotFoundError as error:
-            raise NotInstalled(
-                f"simulating on Spark needs the package {error.name}",
-                code="simulation.spark",
-                cure="Type: pip install 'aimass[offline]'",
-            ) from error
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else the system's, without our packages
-        builder = (
-            SparkSession.builder.master(master)
-            .appName("aimass simulate")
-            .config("spark.ui.enabled", "false")
-            .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.log.level", "ERROR")
-            .config("spark.python.worker.reuse", "true")
-            .config("spark.sql.execution.arrow.maxRecordsPerBatch", "16")
-        )
-        if master.startswith("local"):
-            builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
-        try:
-            self._session = builder.getOrCreate()
-        except Exception as error:
-            raise Unavailable(
-                f"no Spark session starts: {type(error).__name__}",
-                code="simulation.spark",
-                value=master,
-                cure="Spark needs Java 17 or newer, and a master that answers; its own log above says more.",
-            ) from error
-        self._session.sparkContext.setLogLevel("ERROR")
-        self._folder = str(folder.resolve())
+    def __init__(
+        self,
+        opens: Opens,
+        master: str,
+        name: str,
+        options: Mapping[str, str] = MappingProxyType({}),
+        deliver: Deliver = lambda _asked, made, _parcel: made,
+    ) -> None:
+        self._opens, self._deliver = opens, deliver
+        self._session = open_session(master, name, options)
 
     def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
-        """See `Crew`."""
+        """See `Crew`; raises `Unavailable` where Spark gave up."""
         context = self._session.sparkContext
         rows = [(place, canonical_json(one)) for place, one in enumerate(asked)]
         parts = max(1, min(len(rows), _PARTS * context.defaultParallelism))
         frame = self._session.createDataFrame(context.parallelize(rows, parts), "place long, asked binary")
-        done = frame.mapInArrow(_Worker(self._folder), "place long, made binary").collect()
+        working = frame.mapInArrow(_Worker(self._opens), "place long, made binary, parcel binary")
+        try:
+            done = working.collect()
+        except Exception as error:
+            raise _given_up(error) from error
         for row in sorted(done, key=lambda row: int(row["place"])):
-            yield decode_json(Made, bytes(row["made"]), "an executor's answer")
+            made = decode_json(Made, bytes(row["made"]), "an executor's answer")
+            yield self._deliver(asked[int(row["place"])], made, bytes(row["parcel"]))
 
     def close(self) -> None:
         """Stop the session."""
         self._session.stop()
 
 
+_ENDINGS: Final = (
+    (
+        re.compile("ExecutorLostFailure|Executor heartbeat timed out"),
+        "spark.executor",
+        "executors were lost, again and again",
+        "See their logs; give them more memory (spark.executor.memory), then --resume.",
+    ),
+    (
+        re.compile("Python worker (exited unexpectedly|failed to connect)|SIGKILL|MemoryError"),
+        "spark.worker",
+        "a Python worker of Spark died, perhaps for want of memory",
+        "Use smaller shards or fewer cores, or raise spark.executor.memoryOverhead; then --resume.",
+    ),
+)
+
+
+def _given_up(error: Exception) -> AimassError:
+    """A sentence for a job that Spark gave up, by the last cause in its account."""
+    text = str(error)
+    for form, code, what, cure in _ENDINGS:
+        if form.search(text):
+            return Unavailable(what, code=code, cure=cure)
+    last = next((line for line in reversed(text.splitlines()) if re.match(r"[\w.]*(Error|Exception)\b", line)), "")
+    return Unavailable(
+        "Spark gave up a step",
+        code="spark.job",
+        value=last[:300] or type(error).__name__,
+        cure="Its own log says more; then --resume.",
+    )
+
+
 class _Worker:
     """Runs in Spark's Python workers, which are kept between steps with the bench in them."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+    def __init__(self, opens: Opens) -> None:
+        self._opens = opens
 
     def __call__(self, batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa  # noqa: PLC0415
 
         for batch in batches:
-            places, orders = batch.column(0).to_pylist(), batch.column(1).to_pylist()
-            made = [partner.do(self._folder, bytes(order)) for order in orders]
-            yield pa.RecordBatch.from_arrays(
-                [pa.array(places, pa.int64()), pa.array(made, pa.binary())], ["place", "made"]
-            )
+            places, orders = batch.column(0).to_pylist(), [bytes(order) for order in batch.column(1).to_pylist()]
+            following = [*(decode_json(Asked, order, "an order").partner for order in orders[1:]), ""]
+            for place, order, soon in zip(places, orders, following, strict=True):  # one a batch: parcels may be large
+                made, parcel = partner.do_far(self._opens, order, soon)
+                columns = [
+                    pa.array([place], pa.int64()),
+                    pa.array([made], pa.binary()),
+                    pa.array([parcel], pa.binary()),
+                ]
+                yield pa.RecordBatch.from_arrays(columns, ["place", "made", "parcel"])
