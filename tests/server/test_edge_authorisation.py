@@ -21,6 +21,7 @@ HELLO = pb.FromPartner(hello=pb.Hello(protocol_min=1, protocol_max=1, nonce=byte
 CONTROL = (
     "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun", "ListReceipts",
     "ListModels", "ShowModel", "ShowManifest", "Status", "ListEnrolments", "InstallTrust",
+    "ReportRun", "ReportStep", "ReportEnd",
 )  # fmt: skip
 HEALTH = ("Check", "Watch")
 PROBES = {
@@ -36,7 +37,8 @@ MAY = {
     "olga": {"Fetch", "Submit", *CONTROL, *HEALTH},
     "anna": {
         "Fetch", "Submit", "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun",
-        "ListReceipts", "ListModels", "ShowModel", "ShowManifest", *HEALTH,
+        "ListReceipts", "ListModels", "ShowModel", "ShowManifest",
+        "ReportRun", "ReportStep", "ReportEnd", *HEALTH,
     },
     "cleo": {"Fetch", "ListRuns", "ShowRun", "WatchRun", "ListModels", "ShowModel", "ShowManifest", *HEALTH},
     "grid": set(HEALTH),

@@ -7,7 +7,7 @@ import numpy as np
 from aimass.proto.tensors import Array, Blob, encode_numpy
 from aimass.proto.views import StepSummary
 from aimass.server.aggregation.models import BLOCK
-from aimass.server.aggregation.summary import Summariser
+from aimass.server.aggregation.summary import Summariser, compared
 
 _SHAPES = {"wide": (BLOCK + 100, 2), "deep": (40,)}
 
@@ -80,3 +80,10 @@ def test_inner_products_of_sketches_estimate_those_of_changes() -> None:
         errors.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b) - 0.8)
     assert abs(np.mean(errors)) < 0.05
     assert np.std(errors) < 2 / np.sqrt(128)
+
+
+def test_a_model_that_was_made_elsewhere_is_described_as_one_that_was_made_here() -> None:
+    first, before, old, new = _models(4)
+    blobs = [Blob(encode_numpy(model | {"frozen": np.ones(3)})) for model in (first, before, old, new)]
+    assert compared(*blobs) == _summarised(first, before, old, new)
+    assert compared(blobs[0], blobs[1], blobs[2], blobs[2]) is None, "nothing changed"

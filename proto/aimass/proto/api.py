@@ -73,7 +73,7 @@ class Federation:
         self._thread = threading.Thread(target=self._loop.run_forever, name="aimass-api", daemon=True)
         self._thread.start()
         self._channel: grpc.aio.Channel = self._await(self._connected(identity))
-        self._control = rpc.ControlStub(self._channel)
+        self.control = rpc.ControlStub(self._channel)
 
     async def _connected(self, identity: object) -> grpc.aio.Channel:
         return connect(self.settings.server, identity, MAX_DOCUMENT_BYTES)  # type: ignore[arg-type]
@@ -113,7 +113,9 @@ class Federation:
             future.cancel()
             raise
 
-    def _ask(self, method: Callable[..., Awaitable[pb.Document]], request: object, kind: type[V]) -> V:
+    def ask(self, method: Callable[..., Awaitable[pb.Document]], request: object, kind: type[V]) -> V:
+        """The answer to one request of a person's, as a view; raises the server's named error."""
+
         async def call() -> pb.Document:
             return await method(request)
 
@@ -151,7 +153,7 @@ class Federation:
 
         async def ask(_: Progress) -> pb.Document:
             with _named():
-                document: pb.Document = await self._control.SubmitRun(request)
+                document: pb.Document = await self.control.SubmitRun(request)
             return document
 
         # It may have been taken although no answer came: with its key it is the same run.
@@ -193,7 +195,7 @@ class Federation:
 
     def runs(self, state: str = "", limit: int = 50) -> tuple[RunSummary, ...]:
         """Runs that this person may see, newest first."""
-        return self._ask(self._control.ListRuns, pb.ListRequest(state=state, limit=limit), RunList).runs
+        return self.ask(self.control.ListRuns, pb.ListRequest(state=state, limit=limit), RunList).runs
 
     def run(self, run_id: str) -> Run:
         """One run by its id, by the first digits of it where they are enough, or `last` for the newest."""
@@ -205,17 +207,17 @@ class Federation:
         elif 0 < len(run_id) < 32:
             matches = [run.run_id for run in self.runs(limit=1_000_000) if run.run_id.startswith(run_id)]
             run_id = matches[0] if len(matches) == 1 else run_id
-        return Run(self, self._ask(self._control.ShowRun, pb.RunRequest(run_id=run_id), RunView))
+        return Run(self, self.ask(self.control.ShowRun, pb.RunRequest(run_id=run_id), RunView))
 
     # ---------------------------------------------------------------- models
 
     def models(self, run_id: str = "", limit: int = 100) -> tuple[ModelView, ...]:
         """Committed models, newest first."""
-        return self._ask(self._control.ListModels, pb.ListRequest(run_id=run_id, limit=limit), ModelList).models
+        return self.ask(self.control.ListModels, pb.ListRequest(run_id=run_id, limit=limit), ModelList).models
 
     def model(self, digest: str) -> ModelView:
         """One committed model by its digest, by the first digits of it where they are enough, or `last`: the newest."""
-        return self._ask(self._control.ShowModel, pb.ModelRequest(digest=self._whole(digest)), ModelView)
+        return self.ask(self.control.ShowModel, pb.ModelRequest(digest=self._whole(digest)), ModelView)
 
     def manifest(self, of: str) -> bytes:
         """The manifest of a finished run's last model, in the bytes whose SHA-256 names it.
@@ -225,7 +227,7 @@ class Federation:
         run_id, digest = self._run_of(of)
 
         async def call() -> bytes:
-            document: pb.Document = await self._control.ShowManifest(pb.RunRequest(run_id=run_id))
+            document: pb.Document = await self.control.ShowManifest(pb.RunRequest(run_id=run_id))
             return document.json
 
         written = self._await(call())
@@ -294,15 +296,15 @@ class Federation:
 
     def status(self) -> ServerView:
         """The server at a glance."""
-        return self._ask(self._control.Status, pb.StatusRequest(), ServerView)
+        return self.ask(self.control.Status, pb.StatusRequest(), ServerView)
 
     def enrolments(self) -> EnrolmentList:
         """Requests that wait for the root holder."""
-        return self._ask(self._control.ListEnrolments, pb.StatusRequest(), EnrolmentList)
+        return self.ask(self.control.ListEnrolments, pb.StatusRequest(), EnrolmentList)
 
     def install_trust(self, bundle: bytes) -> ServerView:
         """Install a bundle that the root signed."""
-        return self._ask(self._control.InstallTrust, pb.InstallTrustRequest(bundle=bundle), ServerView)
+        return self.ask(self.control.InstallTrust, pb.InstallTrustRequest(bundle=bundle), ServerView)
 
 
 @contextlib.contextmanager
@@ -329,7 +331,7 @@ class Run:
     def refresh(self) -> RunView:
         """The run now."""
         request = pb.RunRequest(run_id=self.id)
-        self.view = self._federation._ask(self._federation._control.ShowRun, request, RunView)
+        self.view = self._federation.ask(self._federation.control.ShowRun, request, RunView)
         return self.view
 
     def watch(self) -> Iterator[RunView]:
@@ -362,7 +364,7 @@ class Run:
         steps: dict[int, StepView] = {}
         while True:
             try:
-                async for document in self._federation._control.WatchRun(pb.RunRequest(run_id=self.id)):
+                async for document in self._federation.control.WatchRun(pb.RunRequest(run_id=self.id)):
                     view = decode_json(RunView, document.json, "the server's answer")
                     steps |= {step.index: step for step in view.steps}
                     yield msgspec.structs.replace(view, steps=tuple(steps[index] for index in sorted(steps)))
@@ -382,7 +384,7 @@ class Run:
 
     def _change(self, change: str, partner: str = "") -> RunView:
         request = pb.ChangeRunRequest(run_id=self.id, change=change, partner=partner)
-        self.view = self._federation._ask(self._federation._control.ChangeRun, request, RunView)
+        self.view = self._federation.ask(self._federation.control.ChangeRun, request, RunView)
         return self.view
 
     def pause(self) -> RunView:
@@ -408,4 +410,4 @@ class Run:
     def receipts(self) -> ReceiptList:
         """What was counted of whom."""
         request = pb.RunRequest(run_id=self.id)
-        return self._federation._ask(self._federation._control.ListReceipts, request, ReceiptList)
+        return self._federation.ask(self._federation.control.ListReceipts, request, ReceiptList)

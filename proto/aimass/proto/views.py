@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+from typing import Literal
 
+from aimass.proto.origin import Origin
 from aimass.proto.plan import Plan
 from aimass.proto.statistics import Statistics
 from aimass.proto.step import StepKind
@@ -145,7 +147,7 @@ class StepView(Value, frozen=True):
 
 
 class RunSummary(Value, frozen=True):
-    """A line of `aimass run list`."""
+    """A line of `aimass run list`. An offline run computes on shards of one data set, and not at partners."""
 
     run_id: str
     name: str
@@ -159,11 +161,12 @@ class RunSummary(Value, frozen=True):
     ended_at: float | None
     model: str
     owner: str
+    kind: Literal["federated", "offline"] = "federated"
 
 
 class RunView(Value, frozen=True):
     """A run in full, as its owner and operators see it. `disk_bytes` is what its kept models take, `moved` what of it
-    crossed the wire."""
+    crossed the wire. An offline run has an `origin`, and no participants."""
 
     summary: RunSummary
     plan: Plan
@@ -174,6 +177,7 @@ class RunView(Value, frozen=True):
     transcript_entries: int
     transcript_head: str
     moved: Moved = Moved()
+    origin: Origin | None = None
 
 
 class RunList(Value, frozen=True):

@@ -32,6 +32,8 @@ from aimass.server.audit_steps import (
     choices,
     most_stale,
     read_bodies,
+    reported_faults,
+    reported_in,
     step_faults,
     steps_in,
     voids_in,
@@ -81,7 +83,8 @@ def gather(store: Store, row: RunRow, roster: Roster) -> Evidence:
     heads, entries = store.heads(row.run_id), store.transcript(row.run_id)
     receipts, models = store.receipts(row.run_id), store.models(row.run_id, limit=_ALL)
     # Models carry the index of their step: those of steps that the entries do not have were committed meanwhile.
-    told = {body.step.index for _, body in steps_in(read_bodies(entries, []))}
+    bodies = read_bodies(entries, [])
+    told = {body.step.index for _, body in steps_in(bodies)} | {body.step for body in reported_in(bodies)}
     return Evidence(
         row=row,
         entries=entries,
@@ -107,7 +110,11 @@ def audit_run(evidence: Evidence) -> Audit:
     else:
         faults += _created(evidence.row, plan, bodies)
         faults += step_faults(plan, steps, frozenset(evidence.row.run.participants), voids_in(bodies))
-        faults += _models(evidence, plan, bodies)
+        if evidence.row.run.offline is not None:
+            made = [(model.step, model.digest) for model in evidence.models]
+            faults += reported_faults(plan.model, reported_in(bodies), made)
+        else:
+            faults += _models(evidence, plan, bodies)
         repeated, wrong_choices = choices(plan, steps)
         faults += wrong_choices
     faults += _receipts(evidence, steps, chains)
@@ -116,7 +123,7 @@ def audit_run(evidence: Evidence) -> Audit:
     return Audit(
         run_id=evidence.row.run_id,
         entries=len(evidence.entries),
-        steps=len(steps),
+        steps=len(steps) + len(reported_in(bodies)),
         choices_repeated=repeated,
         receipts=len(evidence.receipts),
         heads_signed=signed,
@@ -128,7 +135,10 @@ def audit_run(evidence: Evidence) -> Audit:
 
 
 def _not_repeated(row: RunRow) -> tuple[str, ...]:
-    """Of a Flower app it cannot be said whether its server code did what it was to do: that stands in no plan."""
+    """Of a Flower app it cannot be said whether its server code did what it was to do: that stands in no plan. What an
+    offline run reports was computed elsewhere."""
+    if row.run.offline is not None:
+        return (f"every step: it was computed elsewhere over {row.run.offline.origin.data_set}, and reported",)
     task = row.run.plan.task
     if task.kind != "app":
         return ()
@@ -158,7 +168,7 @@ def _created(row: RunRow, plan: Plan, bodies: Sequence[Body | None]) -> Iterator
         hashlib.sha256(row.plan).hexdigest(), plan.model, row.roster_digest, row.owner,
     ):  # fmt: skip
         yield "entry 0: plan, roster or first model, or the owner, is not the one that the run began with"
-    if plan.cohort.partners and set(plan.cohort.partners) != set(row.run.participants):
+    if row.run.offline is None and plan.cohort.partners and set(plan.cohort.partners) != set(row.run.participants):
         yield "the participants on record are not those of the plan"
     for index, body in enumerate(bodies):
         if index and isinstance(body, Created):

@@ -14,6 +14,7 @@ from aimass.privacy.secagg.rounds import ppm
 from aimass.proto.errors import AimassError
 from aimass.proto.methods import OVERLAPPING
 from aimass.proto.names import Digest, Name
+from aimass.proto.origin import Origin
 from aimass.proto.plan import Cohort, Plan, SecureSettings
 from aimass.proto.robust import least
 from aimass.proto.step import Reduce, Step, StepKind
@@ -29,12 +30,15 @@ __all__ = [
     "Body",
     "Created",
     "Ended",
+    "ReportedTold",
     "StepTold",
     "Steps",
     "Void",
     "choices",
     "most_stale",
     "read_bodies",
+    "reported_faults",
+    "reported_in",
     "step_faults",
     "steps_in",
     "voids_in",
@@ -46,12 +50,23 @@ _NOT_YET: Final = (ParticipantState.INVITED, ParticipantState.DECLINED)
 
 
 class Created(Value, frozen=True, tag_field="event", tag="created"):
-    """What was agreed before anything was computed."""
+    """What was agreed before anything was computed; an offline run says where it computes."""
 
     plan: Digest
     roster: Digest
     model: Digest
     owner: str
+    origin: Origin | None = None
+
+
+class ReportedTold(Value, frozen=True, tag_field="event", tag="reported"):
+    """A step of an offline run: its own word for what it came to."""
+
+    step: int
+    kind: StepKind
+    round: int
+    metrics: dict[str, float | None]
+    model: Digest
 
 
 class StepTold(Value, frozen=True, tag_field="event", tag="step"):
@@ -99,7 +114,7 @@ class Ended(Value, frozen=True, tag_field="event", tag="ended"):
     model: Digest
 
 
-Body = Created | StepTold | Void | Ended
+Body = Created | StepTold | Void | Ended | ReportedTold
 Steps = Sequence[tuple[int, StepTold]]
 """Committed steps, each after the number of entries that the history has with it."""
 
@@ -119,6 +134,21 @@ def read_bodies(entries: Sequence[Entry], faults: list[str]) -> list[Body | None
 def steps_in(bodies: Sequence[Body | None]) -> list[tuple[int, StepTold]]:
     """The committed steps among `bodies`."""
     return [(index + 1, body) for index, body in enumerate(bodies) if isinstance(body, StepTold)]
+
+
+def reported_in(bodies: Sequence[Body | None]) -> list[ReportedTold]:
+    """The steps among `bodies` that an offline run reported."""
+    return [body for body in bodies if isinstance(body, ReportedTold)]
+
+
+def reported_faults(first: str, steps: Sequence[ReportedTold], made: Sequence[tuple[int, str]]) -> Iterator[str]:
+    """A record of an offline run counts its steps, and names the models on record, each `made` by a step."""
+    if [step.step for step in steps] != list(range(len(steps))):
+        yield "the reported steps are not counted from the first to the last"
+    before = [first, *(step.model for step in steps)]
+    told = [(step.step, step.model) for was, step in zip(before, steps, strict=False) if step.model != was]
+    if sorted(made) != told:
+        yield "the models on record are not those of the transcript"
 
 
 def voids_in(bodies: Sequence[Body | None]) -> list[Void]:

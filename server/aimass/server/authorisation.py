@@ -29,6 +29,9 @@ TABLE: Final[Mapping[str, frozenset[Role]]] = {
     "Status": frozenset({_O}),
     "ListEnrolments": frozenset({_O}),
     "InstallTrust": frozenset({_O}),
+    "ReportRun": frozenset({_O, _S}),
+    "ReportStep": frozenset({_O, _S}),
+    "ReportEnd": frozenset({_O, _S}),
     "Check": frozenset({_P, _O, _S, _A, _M}),
     "Watch": frozenset({_P, _O, _S, _A, _M}),
 }

@@ -16,7 +16,7 @@ from aimass.server import runs, steps
 from aimass.server.aggregation.secure_sums import SecureTold
 from aimass.server.store import Commit, Entry, ModelRow, ReceiptRow, RunRow
 
-__all__ = ["created_entry", "ledger_commit", "next_entry", "step_commit", "void_entry"]
+__all__ = ["created_entry", "ledger_commit", "next_entry", "reported_commit", "step_commit", "void_entry"]
 
 
 def next_entry(run_id: str, chain: Chain, body: bytes) -> Entry:
@@ -27,13 +27,15 @@ def next_entry(run_id: str, chain: Chain, body: bytes) -> Entry:
 
 def created_entry(row: RunRow) -> Entry:
     """The first entry of a run: what was agreed before anything was computed."""
-    fields = {
+    fields: dict[str, object] = {
         "event": "created",
         "plan": row.plan_digest,
         "roster": row.roster_digest,
         "model": row.run.plan.model,
         "owner": row.owner,
     }
+    if row.run.offline is not None:
+        fields["origin"] = row.run.offline.origin
     return next_entry(row.run_id, Chain(), canonical_json(fields))
 
 
@@ -70,6 +72,21 @@ def step_commit(
     )
     view = msgspec.structs.replace(view, transcript_head=entry.chain.head)
     return Commit(steps=(view,), entries=(entry,), receipts=receipts, models=made)
+
+
+def reported_commit(run_id: str, chain: Chain, view: StepView, model: str, made: tuple[ModelRow, ...]) -> Commit:
+    """Everything that a reported step of an offline run leaves; `model` is the run's after it."""
+    fields = {
+        "event": "reported",
+        "step": view.index,
+        "kind": view.kind,
+        "round": view.round,
+        "metrics": {name: metric.mean for name, metric in view.metrics.items()},
+        "model": model,
+    }
+    entry = next_entry(run_id, chain, canonical_json(fields))
+    view = msgspec.structs.replace(view, transcript_head=entry.chain.head)
+    return Commit(steps=(view,), entries=(entry,), models=made)
 
 
 def ledger_commit(partner: str, ledger: SealedHead | None) -> Commit:

@@ -10,15 +10,18 @@ from typing import Any, Final
 from aimass.privacy.pki import Peer, Role
 from aimass.proto.errors import AimassError, BadInput, InternalError, Refused
 from aimass.proto.grpc_env import grpc
+from aimass.proto.origin import Origin
+from aimass.proto.reports import StepReport
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
-from aimass.proto.values import canonical_json
+from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import EnrolmentList, ModelList, ModelView, RunList, RunState, RunView
 from aimass.proto.wire import abort
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk
 from aimass.server.gate import Gate
 from aimass.server.readings import Readings
+from aimass.server.reports import Reports
 from aimass.server.retention import Housekeeping
 from aimass.server.status import ServerStatus
 from aimass.server.submission import Submission
@@ -59,6 +62,13 @@ def _state(word: str) -> str:
     return word
 
 
+def _own_key(key: str, peer: Peer) -> str:
+    """An idempotency key as its owner's: nobody meets another's."""
+    if not 8 <= len(key) <= 128:
+        raise BadInput("an idempotency key has 8 to 128 characters", code="run.key", value=len(key))
+    return f"{peer.name}:{key}"
+
+
 class ControlService(rpc.ControlServicer):
     """People and their programs."""
 
@@ -72,7 +82,9 @@ class ControlService(rpc.ControlServicer):
         desk: EnrolmentDesk,
         gate: Gate,
         status: ServerStatus,
+        reports: Reports,
     ) -> None:
+        self._reports = reports
         self._engine, self._submission, self._readings = engine, submission, readings
         self._housekeeping = housekeeping
         self._trust, self._desk, self._status = trust, desk, status
@@ -89,10 +101,31 @@ class ControlService(rpc.ControlServicer):
     @_guarded
     async def SubmitRun(self, request: pb.SubmitRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """A new run."""
-        if not 8 <= len(request.key) <= 128:
-            raise BadInput("an idempotency key has 8 to 128 characters", code="run.key", value=len(request.key))
-        run_id = await self._submission.submit(request.plan, f"{peer.name}:{request.key}", peer.name)
+        run_id = await self._submission.submit(request.plan, _own_key(request.key, peer), peer.name)
         return _document(await self._readings.run_view(run_id))
+
+    @_guarded
+    async def ReportRun(self, request: pb.ReportRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """The record of an offline run: a new one, or the one that stands under this key."""
+        origin = decode_json(Origin, request.origin, "the origin")
+        return _document(await self._reports.begin(request.plan, _own_key(request.key, peer), origin, peer.name))
+
+    @_guarded
+    async def ReportStep(self, request: pb.ReportStepRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """A step of an offline run."""
+        self._check_own(peer, request.run_id)
+        return _document(await self._reports.step(request.run_id, decode_json(StepReport, request.step, "the step")))
+
+    @_guarded
+    async def ReportEnd(self, request: pb.ReportEndRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """How an offline run ended."""
+        self._check_own(peer, request.run_id)
+        return _document(await self._reports.end(request.run_id, request.state, request.reason))
+
+    def _check_own(self, peer: Peer, run_id: str) -> None:
+        """Raise `Refused` where somebody else reports a run: its record is its owner's word."""
+        if self._readings.owner(run_id) != peer.name:
+            raise Refused("this run belongs to somebody else", code="run.not_yours", value=run_id)
 
     @_guarded
     async def ListRuns(self, request: pb.ListRequest, peer: Peer) -> pb.Document:  # noqa: N802

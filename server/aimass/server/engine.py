@@ -274,6 +274,14 @@ class Engine:
         self.voice.history(live, names, 0, await self.on_disk(self._store.entries, live.row.run_id, 0))
         self.spawn(self._join_deadline(live.row.run_id))
 
+    def record(self, live: Live) -> None:
+        """Take up the record of an offline run: nobody is invited, and nothing is waited for."""
+        self._runs[live.row.run_id] = live
+
+    async def reported(self, run_id: str, event: runs.Reported, extra: Extra) -> runs.Run:
+        """Apply a step that an offline run reports, with what makes what is stored of it."""
+        return await self._committer.in_turn(self.live(run_id), Turn(event, extra))
+
     async def change(self, run_id: str, change: str, who: str) -> None:
         """Pause, resume or stop; raises `WrongState` where the run's state does not allow it."""
         if change not in ("pause", "resume", "stop"):
@@ -345,7 +353,7 @@ class Engine:
             here = self._outbox.connected() if run.plan.cohort.connected else None
             return run_machine.apply(run, event, self.drivers, self.clock.now(), here)
         except AimassError:
-            if isinstance(event, runs.Change | runs.Readmitted):
+            if isinstance(event, runs.Change | runs.Readmitted | runs.Reported):
                 raise
             log.exception("cannot go on", extra=subject(run.run_id))
         except Exception:

@@ -35,6 +35,7 @@ from aimass.server.health import health_rpc
 from aimass.server.lookout import Lookout
 from aimass.server.partner_desk import PartnerDesk
 from aimass.server.readings import Readings
+from aimass.server.reports import Reports
 from aimass.server.retention import Housekeeping, room_for_work
 from aimass.server.secure_desk import SecureDesk
 from aimass.server.service import FederationService, trust_update
@@ -108,7 +109,7 @@ async def _serve(
     )
     partners = PartnerDesk(engine, store, lambda: trust.roster, sessions, secure)
     contributions = Contributions(engine, blobs, spool, _contribution_limits(settings), secure)
-    gate = Gate(trust)
+    gate, reports = Gate(trust), Reports(engine, store, blobs, lambda: trust.roster, room)
     _on_new_trust(trust, gate, sessions, partners)
     desk = EnrolmentDesk(store, trust, clock, settings.enrolment)
     status = ServerStatus(readings, sessions, trust, desk, clock, settings.name, data)
@@ -122,7 +123,7 @@ async def _serve(
             FederationService(partners, sessions, trust, gate, clock, keys.identity, settings.name), main
         )
         rpc.add_ControlServicer_to_server(
-            ControlService(engine, submission, readings, housekeeping, trust, desk, gate, status), main
+            ControlService(engine, submission, readings, housekeeping, trust, desk, gate, status, reports), main
         )
         transfers = Transfers(
             contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes, room, differences

@@ -17,7 +17,7 @@ from aimass.proto.step import Reduce as Reduction
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import ParticipantState, RunState, SlotState
-from aimass.server import attempts, overlap, standing, steps
+from aimass.server import attempts, overlap, reported, standing, steps
 from aimass.server.cohort import candidates
 from aimass.server.drivers.base import Context, Done, Driver, Listener, Progress
 from aimass.server.runs import (
@@ -43,6 +43,8 @@ from aimass.server.runs import (
     Received,
     Reduce,
     Removed,
+    Reported,
+    ReportedEnd,
     Run,
     Said,
     TellCarried,
@@ -68,6 +70,8 @@ def driver_state(run: Run, driver: Driver) -> Any:
 
 def progress(run: Run, drivers: Drivers) -> Progress:
     """Rounds done and planned by the current stage; none where the driver of a run that has ended is not installed."""
+    if run.offline is not None:
+        return reported.progress(run.offline)
     if not run.driver:
         return Progress(0, 0)
     try:
@@ -98,6 +102,8 @@ def apply(
         if isinstance(event, Change | Readmitted):
             raise _wrong(run, event.change if isinstance(event, Change) else "readmit a partner")
         return run, ()
+    if run.offline is not None:
+        return reported.apply(run, run.offline, event)
     run, actions = _happened(run, event, _World(drivers, now, here))
     return (_ended(run, drivers) if run.state.final else run), actions
 
@@ -122,6 +128,8 @@ def _happened(run: Run, event: Event, world: _World) -> tuple[Run, tuple[Action,
             return _heard(run, event.partner, world)
         case Behind():
             return _end(run, RunState.FAILED, event.reason, recorded=False)
+        case Reported() | ReportedEnd():
+            return run, ()  # of an offline run alone
 
 
 def _ended(run: Run, drivers: Drivers) -> Run:

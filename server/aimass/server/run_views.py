@@ -7,6 +7,7 @@ from typing import Final
 
 from aimass.privacy.transcript import Chain
 from aimass.proto.contribution import STATE_LOST, Metric
+from aimass.proto.reports import StepReport
 from aimass.proto.step import StepKind
 from aimass.proto.traffic import Moved
 from aimass.proto.views import MetricView, ModelView, ParticipantView, RunSummary, RunView, StepSummary, StepView
@@ -14,7 +15,16 @@ from aimass.server.drivers.base import Progress
 from aimass.server.steps import StepState
 from aimass.server.store import ModelRow, RunRow
 
-__all__ = ["by_round", "evaluation_of", "model_view", "open_step_view", "run_summary", "run_view", "step_view"]
+__all__ = [
+    "by_round",
+    "evaluation_of",
+    "model_view",
+    "open_step_view",
+    "reported_view",
+    "run_summary",
+    "run_view",
+    "step_view",
+]
 
 _LOST: Final = (
     "session.state_lost: counted, and trained without what it had kept from earlier steps: that is lost there"
@@ -80,6 +90,26 @@ def step_view(
     )
 
 
+def reported_view(report: StepReport, now: float, model: str, summary: StepSummary | None) -> StepView:
+    """A step of an offline run as it was reported at `now`; `model` is what it made, empty where it made none."""
+    return StepView(
+        index=report.index,
+        kind=report.kind,
+        round=report.round,
+        purpose=report.purpose,
+        state="committed",
+        opened_at=now - report.seconds,
+        deadline_at=now,
+        slots=report.slots,
+        reasons=report.reasons,
+        committed_at=now,
+        model=model,
+        metrics={name: MetricView(mean=one.mean, weight=one.weight) for name, one in report.metrics.items()},
+        summary=summary,
+        statistics=report.statistics,
+    )
+
+
 def run_summary(row: RunRow, progress: Progress) -> RunSummary:
     """A line about a run."""
     run = row.run
@@ -91,11 +121,12 @@ def run_summary(row: RunRow, progress: Progress) -> RunSummary:
         reason=run.reason,
         round=progress.round,
         rounds=progress.rounds,
-        partners=len(run.participants),
+        partners=len(run.participants) if run.offline is None else run.offline.origin.shards,
         created_at=row.created_at,
         ended_at=row.ended_at,
         model=run.model,
         owner=row.owner,
+        kind="federated" if run.offline is None else "offline",
     )
 
 
@@ -131,6 +162,7 @@ def run_view(
         moved=moved,
         transcript_entries=chain.entries,
         transcript_head=chain.head,
+        origin=row.run.offline.origin if row.run.offline is not None else None,
     )
 
 

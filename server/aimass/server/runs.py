@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from aimass.proto.origin import Origin
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step
 from aimass.proto.values import Value
@@ -28,6 +29,7 @@ __all__ = [
     "InStep",
     "JoinTimeUp",
     "Joined",
+    "Offline",
     "Open",
     "Participant",
     "Prolong",
@@ -35,6 +37,8 @@ __all__ = [
     "Received",
     "Reduce",
     "Removed",
+    "Reported",
+    "ReportedEnd",
     "Run",
     "Said",
     "TellCarried",
@@ -70,12 +74,20 @@ class Carried(Value, frozen=True):
     slot: steps.Slot = steps.Slot()
 
 
+class Offline(Value, frozen=True):
+    """What there is to know of a run that computes elsewhere: where, and its last round that was reported."""
+
+    origin: Origin
+    round: int = 0
+
+
 class Run(Value, frozen=True):
     """Everything that decides how a run goes on. `driver` is the state of the stage's driver as JSON text.
 
     `model_before` is the model that `model` was made from, for the summary of the next step alone. `carried` is late
     work by partner while no training step is open that counts it. `unheard` are, after a restore, the partners that are
-    yet to say how much of the run's history they hold: until then it is not written on.
+    yet to say how much of the run's history they hold: until then it is not written on. With `offline` it is the record
+    of a run that computes elsewhere and reports what it comes to.
     """
 
     run_id: str
@@ -91,6 +103,7 @@ class Run(Value, frozen=True):
     next_index: int = 0
     carried: dict[str, Carried] = {}
     unheard: tuple[str, ...] = ()
+    offline: Offline | None = None
 
     @property
     def joined(self) -> tuple[str, ...]:
@@ -235,7 +248,36 @@ class Behind(Value, frozen=True):
     reason: str
 
 
-Event = Joined | Declined | Removed | Readmitted | JoinTimeUp | InStep | Received | Said | Change | Heard | Behind
+class Reported(Value, frozen=True):
+    """An offline run has come to the end of a step; `model` is what it made, empty where it made none."""
+
+    index: int
+    round: int
+    model: str = ""
+
+
+class ReportedEnd(Value, frozen=True):
+    """An offline run has ended."""
+
+    state: RunState
+    reason: str
+
+
+Event = (
+    Joined
+    | Declined
+    | Removed
+    | Readmitted
+    | JoinTimeUp
+    | InStep
+    | Received
+    | Said
+    | Change
+    | Heard
+    | Behind
+    | Reported
+    | ReportedEnd
+)
 
 
 class Open(Value, frozen=True):

@@ -27,7 +27,7 @@ from aimass.server.engine import Engine
 from aimass.server.live import Live
 from aimass.server.store import RunRow, Store
 
-__all__ = ["Submission", "check_stages", "cohort"]
+__all__ = ["Submission", "check_model", "check_same", "check_stages", "cohort"]
 
 log = logging.getLogger("aimass.server")
 
@@ -73,7 +73,7 @@ class Submission:
     async def _held(self, key: str, plan_bytes: bytes) -> str | None:
         held: str | None = await self._engine.on_disk(self._store.run_of_key, key)
         if held is not None:
-            self._check_same(held, plan_bytes)
+            check_same(self._engine.live(held).row, plan_bytes)
         return held
 
     async def _try(self, plan_bytes: bytes) -> None:
@@ -83,26 +83,9 @@ class Submission:
             run = (await self._row(plan_bytes, "")).run
             await self.probe(run.plan, sorted(run.participants))
 
-    def _check_same(self, run_id: str, plan_bytes: bytes) -> None:
-        held = self._engine.live(run_id).row.plan_digest
-        if held != plan_digest(plan_bytes):
-            raise Conflict(
-                f"another plan was submitted under this key, as run {run_id[:8]}",
-                code="run.key_reused",
-                value=plan_digest(plan_bytes)[:16],
-                limit=held[:16],
-                cure="Give this plan a key of its own, or none.",
-            )
-
     async def _row(self, plan_bytes: bytes, owner: str) -> RunRow:
         plan = decode_plan(plan_bytes)
-        if not await self._engine.on_disk(self._blobs.has, plan.model):
-            raise NotFound(
-                "the plan's first model is not here",
-                code="plan.model",
-                value=plan.model,
-                cure="Upload it first; `aimass run submit` does.",
-            )
+        await self._engine.on_disk(check_model, self._blobs, plan)
         layout = await self._engine.on_disk(lambda: Blob(self._blobs.open(plan.model)).layout)
         roster = self._roster()
         names = cohort(plan, roster.partners)
@@ -115,6 +98,29 @@ class Submission:
         )
         now = self._engine.clock.now()
         return RunRow(run.run_id, owner, now, None, plan_bytes, plan_digest(plan_bytes), roster.digest, run)
+
+
+def check_same(row: RunRow, plan_bytes: bytes) -> None:
+    """Raise `Conflict` where a run that stands under a key is of another plan."""
+    if row.plan_digest != plan_digest(plan_bytes):
+        raise Conflict(
+            f"another plan was submitted under this key, as run {row.run_id[:8]}",
+            code="run.key_reused",
+            value=plan_digest(plan_bytes)[:16],
+            limit=row.plan_digest[:16],
+            cure="Give this plan a key of its own, or none.",
+        )
+
+
+def check_model(blobs: Blobs, plan: Plan) -> None:
+    """Raise `NotFound` where a plan's first model is not here. It blocks."""
+    if not blobs.has(plan.model):
+        raise NotFound(
+            "the plan's first model is not here",
+            code="plan.model",
+            value=plan.model,
+            cure="Upload it first; `aimass run submit` does.",
+        )
 
 
 def cohort(plan: Plan, partners: Sequence[str]) -> tuple[str, ...]:

@@ -320,6 +320,34 @@ class InstallTrustRequest(_message.Message):
     bundle: bytes
     def __init__(self, bundle: _Optional[bytes] = ...) -> None: ...
 
+class ReportRunRequest(_message.Message):
+    __slots__ = ("plan", "key", "origin")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    plan: bytes
+    key: str
+    origin: bytes
+    def __init__(self, plan: _Optional[bytes] = ..., key: _Optional[str] = ..., origin: _Optional[bytes] = ...) -> None: ...
+
+class ReportStepRequest(_message.Message):
+    __slots__ = ("run_id", "step")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    step: bytes
+    def __init__(self, run_id: _Optional[str] = ..., step: _Optional[bytes] = ...) -> None: ...
+
+class ReportEndRequest(_message.Message):
+    __slots__ = ("run_id", "state", "reason")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    state: str
+    reason: str
+    def __init__(self, run_id: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class EnrolRequest(_message.Message):
     __slots__ = ("request",)
     REQUEST_FIELD_NUMBER: _ClassVar[int]

@@ -171,6 +171,21 @@ class ControlStub:
                 request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.InstallTrustRequest.SerializeToString,
                 response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
                 _registered_method=True)
+        self.ReportRun = channel.unary_unary(
+                '/aimass.v1.Control/ReportRun',
+                request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ReportRunRequest.SerializeToString,
+                response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+                _registered_method=True)
+        self.ReportStep = channel.unary_unary(
+                '/aimass.v1.Control/ReportStep',
+                request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ReportStepRequest.SerializeToString,
+                response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+                _registered_method=True)
+        self.ReportEnd = channel.unary_unary(
+                '/aimass.v1.Control/ReportEnd',
+                request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ReportEndRequest.SerializeToString,
+                response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -261,6 +276,27 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportRun(self, request, context):
+        """ReportedRun: an offline run, which computes elsewhere
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportStep(self, request, context):
+        """ReportedRun: what one of its steps came to
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportEnd(self, request, context):
+        """ReportedRun: how it ended
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -322,6 +358,21 @@ def add_ControlServicer_to_server(servicer, server):
             'InstallTrust': grpc.unary_unary_rpc_method_handler(
                     servicer.InstallTrust,
                     request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.InstallTrustRequest.FromString,
+                    response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
+            ),
+            'ReportRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportRun,
+                    request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ReportRunRequest.FromString,
+                    response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
+            ),
+            'ReportStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportStep,
+                    request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ReportStepRequest.FromString,
+                    response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
+            ),
+            'ReportEnd': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportEnd,
+                    request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ReportEndRequest.FromString,
                     response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
             ),
     }
@@ -649,6 +700,87 @@ class Control:
             target,
             '/aimass.v1.Control/InstallTrust',
             aimass_dot_proto_dot_v1_dot_federation__pb2.InstallTrustRequest.SerializeToString,
+            aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Control/ReportRun',
+            aimass_dot_proto_dot_v1_dot_federation__pb2.ReportRunRequest.SerializeToString,
+            aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Control/ReportStep',
+            aimass_dot_proto_dot_v1_dot_federation__pb2.ReportStepRequest.SerializeToString,
+            aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportEnd(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Control/ReportEnd',
+            aimass_dot_proto_dot_v1_dot_federation__pb2.ReportEndRequest.SerializeToString,
             aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
             options,
             channel_credentials,

@@ -13,12 +13,9 @@ from aimass.proto.elements import from_float64
 from aimass.proto.pages import forget_behind
 from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Array, Blob, Layout, TensorSpec
-from aimass.server.aggregation.summary import Summariser
+from aimass.server.aggregation.summary import BLOCK, Summariser
 
 __all__ = ["BLOCK", "ModelStore", "ahead"]
-
-BLOCK: Final = 1 << 16
-"""Elements that are worked on at once: few enough to stay in a core's cache."""
 
 T = TypeVar("T")
 _THREADS: Final = 2

@@ -20,8 +20,10 @@ from aimass.proto.pages import forget_behind
 from aimass.proto.tensors import Array, Blob, TensorSpec
 from aimass.proto.views import LayerSummary, StepSummary
 
-__all__ = ["Summariser"]
+__all__ = ["BLOCK", "Summariser", "compared"]
 
+BLOCK: Final = 1 << 16
+"""Elements that are worked on at once: few enough to stay in a core's cache."""
 SKETCH: Final = 128
 _SEED: Final = 0x41494D61
 _LAYERS: Final = 128
@@ -107,6 +109,23 @@ class Summariser:
             layers={name: _described(layer) for name, layer in sorted(self._layers.items()) if name in shown},
             sketch=tuple(float(bucket) for bucket in self._sketch),
         )
+
+
+def compared(first: Blob, before: Blob | None, old: Blob, new: Blob) -> StepSummary | None:
+    """The summary of a step that made `new` of `old` elsewhere; of tensors that only one of them has there is none."""
+    summariser, held = Summariser(first, before), _flat(old)
+    for spec in new.layout.tensors:
+        if (was := _like(held, spec)) is None:
+            continue
+        made = new.numpy(spec.name).reshape(-1)
+        parts = [slice(start, min(start + BLOCK, spec.count)) for start in range(0, spec.count, BLOCK)]
+        if all(np.array_equal(was[part], made[part]) for part in parts):
+            continue  # frozen: a federated step does not change it either, and the sketches stay comparable
+        for part in parts:
+            summariser.add(spec, part, was[part], made[part])
+            forget_behind(was, part)
+            forget_behind(made, part)
+    return summariser.summary()
 
 
 def _numbers(values: Array) -> Array:

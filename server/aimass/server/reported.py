@@ -1,0 +1,66 @@
+"""The record of an offline run as a pure machine: the run computes elsewhere, so its record follows what it says."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aimass.proto.errors import WrongState
+from aimass.proto.views import RunState
+from aimass.server.drivers.base import Progress
+from aimass.server.runs import Action, Change, End, Event, Offline, Readmitted, Reported, ReportedEnd, Run
+
+__all__ = ["apply", "progress"]
+
+
+def apply(run: Run, offline: Offline, event: Event) -> tuple[Run, tuple[Action, ...]]:
+    """The next state and what is to be done; events of federated runs change nothing.
+
+    Raises `WrongState` for a step that is not the next one, and for a change that is the run's own to make.
+    """
+    match event:
+        case Reported():
+            return _step(run, offline, event), ()
+        case ReportedEnd():
+            return _ended(run, event.state, event.reason)
+        case Change(change="stop"):
+            return _ended(run, RunState.STOPPED, event.reason)
+        case Change(change="fail"):
+            return _ended(run, RunState.FAILED, event.reason)
+        case Change() | Readmitted():
+            raise WrongState(
+                "this run computes elsewhere, and is steered there",
+                code="run.offline",
+                value=event.change if isinstance(event, Change) else "readmit",
+                limit="stop, which ends this record",
+                cure="aimass offline stop and resume steer the run itself.",
+            )
+        case _:
+            return run, ()
+
+
+def progress(offline: Offline) -> Progress:
+    """Rounds that were reported, of those that are planned."""
+    return Progress(offline.round, max(offline.origin.rounds, offline.round))
+
+
+def _step(run: Run, offline: Offline, event: Reported) -> Run:
+    if event.index != run.next_index:
+        raise WrongState(
+            "an offline run is reported step after step",
+            code="report.order",
+            value=event.index,
+            limit=run.next_index,
+            cure="Report the step that ReportRun says is the next.",
+        )
+    made = event.model and event.model != run.model
+    return msgspec.structs.replace(
+        run,
+        next_index=event.index + 1,
+        model=event.model if made else run.model,
+        model_before=run.model if made else run.model_before,
+        offline=msgspec.structs.replace(offline, round=max(offline.round, event.round)),
+    )
+
+
+def _ended(run: Run, state: RunState, reason: str) -> tuple[Run, tuple[Action, ...]]:
+    return msgspec.structs.replace(run, state=state, reason=reason), (End(state=state, reason=reason),)
