@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from aimass.proto.console import common, emit, say
+from aimass.proto.console import Bar, common, emit, say
 
 __all__ = ["add_verbs"]
 
@@ -18,9 +18,18 @@ there, and a secret one is drawn.
 
 """
 
+_GENERATING = """example:
+  aimass data generate adult --bytes 2GB --out large
+
+Rows of the source, drawn with replacement, whose numbers and pixels each move a little: ranges and gaps stay, and
+almost no two rows are equal. For load, not for quality: what a model learns of it was in the source. A larger table
+begins with the rows of a smaller one of the same seed; repeated, the command goes on where it stopped.
+
+"""
+
 
 def add_verbs(commands: Any) -> None:
-    """Add `get`, `list` and `partition` to the sub-commands of `aimass data`."""
+    """Add `get`, `list`, `partition` and `generate` to the sub-commands of `aimass data`."""
     get = commands.add_parser("get", help="fetch, verify and convert a set to Parquet, once")
     get.add_argument("name")
     get.add_argument("--cache", type=Path, help="cache folder (default: $AIMASS_CACHE, or aimass in your cache folder)")
@@ -47,6 +56,24 @@ def add_verbs(commands: Any) -> None:
     deal.add_argument("--person", metavar="COLUMN", help="column that says whose each row is (default: not known)")
     deal.add_argument("--cache", type=Path)
     common(deal, _partition)
+    _add_generate(commands)
+
+
+def _add_generate(commands: Any) -> None:
+    grown = commands.add_parser(
+        "generate",
+        help="make a table of any size from a real one: for load, not for quality",
+        description=_GENERATING,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    grown.add_argument("data", nargs="+", help="CSV or Parquet files, or the name of a set of `aimass data list`")
+    size = grown.add_mutually_exclusive_group(required=True)
+    size.add_argument("--rows", type=int, metavar="N")
+    size.add_argument("--bytes", metavar="SIZE", help="rows that take so much memory, such as 500MB or 2GiB")
+    grown.add_argument("--seed", type=int, default=0, help="another seed draws other rows (0)")
+    grown.add_argument("--out", type=Path, required=True, help="folder to write to")
+    grown.add_argument("--cache", type=Path)
+    common(grown, _generate)
 
 
 def _get(args: argparse.Namespace) -> int:
@@ -101,6 +128,28 @@ def _partition(args: argparse.Namespace) -> int:
             "rows": sum(rows),
             "rows_a_partner": f"{rows[0]} to {rows[-1]}, median {rows[len(rows) // 2]}",
             "first": list(made.shards[:5]) if not args.json else list(made.shards),
+        },
+    )
+    return 0
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from aimass.client.data_get import data_files
+    from aimass.client.load_table import grow, made_of, read_source
+    from aimass.proto.data_sets import read_size
+
+    files = data_files(args.data, args.cache, lambda text: say(args, text))
+    source = read_source(files)
+    made = made_of(files, args.rows if args.bytes is None else source.rows_of(read_size(args.bytes)), args.seed)
+    with Bar(args, "rows", of="million rows") as bar:
+        written = grow(source, made, args.out, bar)
+    emit(
+        args,
+        {
+            "folder": str(args.out),
+            "rows": made.rows,
+            "files": len(written),
+            "bytes": sum(path.stat().st_size for path in written),
         },
     )
     return 0

@@ -47,8 +47,9 @@ def say(args: argparse.Namespace, text: str) -> None:
 class Bar:
     """A progress bar on standard error, where that is a terminal and nobody asked for quiet."""
 
-    def __init__(self, args: argparse.Namespace, text: str) -> None:
-        self._text, self._shown = text, -1
+    def __init__(self, args: argparse.Namespace, text: str, of: str = "MB") -> None:
+        """`of` is what a million of what it counts is called."""
+        self._text, self._of, self._shown = text, of, -1
         self._stream = sys.stderr if sys.stderr.isatty() and not args.quiet and not args.json else None
 
     def __enter__(self) -> Bar:
@@ -61,7 +62,9 @@ class Bar:
             return
         self._shown = percent
         filled = percent * _BAR // 100
-        self._stream.write(f"\r{self._text} [{'#' * filled}{'.' * (_BAR - filled)}] {percent:3} % of {of / 1e6:.1f} MB")
+        self._stream.write(
+            f"\r{self._text} [{'#' * filled}{'.' * (_BAR - filled)}] {percent:3} % of {of / 1e6:.1f} {self._of}"
+        )
         self._stream.flush()
 
     def __exit__(

@@ -14,6 +14,7 @@ _EXAMPLE: Final = """examples:
   aimass data list
   aimass data get heart
   aimass data partition digits --task digits --partners 100 --split dirichlet:0.3 --seed 7 --out shards
+  aimass data generate adult --bytes 2GB --out large
 """
 _VERBS: Final = ("aimass.client.data_cli",)
 """Modules with `add_verbs(commands)`: a partner's verbs, and the operator's."""
