@@ -104,6 +104,8 @@ class ObjectStore(Protocol):
 
 _BACKENDS: Final[Mapping[str, str]] = {
     "file": "aimass.proto.stores.files",
+    "oss": "aimass.proto.stores.s3",
+    "s3": "aimass.proto.stores.s3",
 }
 """By scheme, the module whose `open_store(url)` opens it; loaded when it is asked for."""
 
@@ -125,7 +127,7 @@ def open_objects(url: str) -> ObjectStore:
         raise BadInput(
             "no store for this URL",
             code="storage.url",
-            value=url,
+            value=url.partition("?")[0],
             limit=", ".join(f"{name}://" for name in _BACKENDS),
             cure="Give a folder as file:///path, or a bucket as s3://bucket/prefix.",
         )

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import pytest
+from scripts.benches.buckets import KEYS, buckets, make_bucket
 
 from aimass.proto.objects import ObjectStore, open_objects
 
 Opener = Callable[[pytest.FixtureRequest], ObjectStore]
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The endpoint of an S3 server with the bucket `tests`."""
+    with buckets() as endpoint:
+        make_bucket(endpoint, "tests")
+        yield endpoint
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials for it in the environment."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
 def _file(request: pytest.FixtureRequest) -> ObjectStore:
     return open_objects(f"file://{request.getfixturevalue('tmp_path')}/store")
 
 
-STORES: Final[Mapping[str, Opener]] = {"file": _file}
+def _s3(request: pytest.FixtureRequest) -> ObjectStore:
+    request.getfixturevalue("keys")
+    return open_objects(f"s3://tests/{secrets.token_hex(8)}?endpoint={request.getfixturevalue('s3')}")
+
+
+STORES: Final[Mapping[str, Opener]] = {"file": _file, "s3": _s3}
 """By name, what opens an empty store."""
 
 

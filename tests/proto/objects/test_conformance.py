@@ -12,7 +12,8 @@ from aimass.proto.errors import BadInput, Conflict, NotFound
 from aimass.proto.objects import CHUNK_BYTES, ObjectStore, commits
 
 DATA = bytes(range(256)) * 40
-LARGE = random.Random(7).randbytes(3 * CHUNK_BYTES + 17)
+LARGE = random.Random(7).randbytes(9 * CHUNK_BYTES + 17)
+"""More than one part of an upload."""
 
 
 def test_what_was_put_is_read_back_whole_and_in_ranges(store: ObjectStore) -> None:
@@ -151,6 +152,17 @@ def test_a_large_object_goes_in_and_comes_out_in_chunks(store: ObjectStore) -> N
     pieces = list(store.stream("large", 5, info.version))
     assert b"".join(pieces) == LARGE[5:]
     assert max(map(len, pieces)) <= CHUNK_BYTES
+
+
+def test_a_large_object_is_created_once(store: ObjectStore) -> None:
+    chunks = [LARGE[at : at + CHUNK_BYTES] for at in range(0, len(LARGE), CHUNK_BYTES)]
+    info = store.write("large", chunks, create=True)
+    assert store.head("large") == info
+    with pytest.raises(Conflict) as caught:
+        store.write("large", iter(chunks[::-1]), create=True)
+    assert caught.value.code == "storage.exists"
+    assert store.read("large") == LARGE
+    assert [one.key for one in store.list()] == ["large"]
 
 
 @pytest.mark.parametrize("create", [False, True])
