@@ -23,11 +23,11 @@ from aimass.client.data_texts import Columns
 from aimass.proto.cache import cache_folder
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
 from aimass.proto.errors import IntegrityError, NotFound, NotInstalled, Unavailable
-from aimass.proto.values import Value, canonical_json, decode_json
+from aimass.proto.fetched import RECORD, DataRecord, cached
+from aimass.proto.values import canonical_json
 
 __all__ = ["DataRecord", "cache_folder", "cached", "data_files", "get"]
 
-_RECORD: Final = "record.json"
 _INERT_BUILD: Final = """import pathlib, shutil
 
 
@@ -39,21 +39,6 @@ class __legacy__:
         return made.name
 """
 """Stands for setuptools while pip fetches a source archive: pip asks for its metadata, and would run its setup.py."""
-
-
-class DataRecord(Value, frozen=True):
-    """What is in the cache: the set, its source and licence, and each file with its digest."""
-
-    name: str
-    package: str
-    licence: str
-    files: dict[str, str]
-
-
-def cached(name: str, cache: Path) -> DataRecord | None:
-    """The record of a set that is in the cache whole, else None."""
-    record = cache / "data" / name / _RECORD
-    return decode_json(DataRecord, record.read_bytes(), str(record)) if record.is_file() else None
 
 
 def get(name: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> tuple[Path, DataRecord]:
@@ -74,7 +59,7 @@ def get(name: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> 
     make_folder(folder)
     digests = {name: _write(folder / name, content) for name, content in wanted.convert(files).items()}
     record = DataRecord(name=name, package=wanted.package, licence=wanted.licence, files=digests)
-    write_file(folder / _RECORD, canonical_json(record), UNINTERRUPTED, "data.record", 0o644)
+    write_file(folder / RECORD, canonical_json(record), UNINTERRUPTED, "data.record", 0o644)
     return folder, record
 
 

@@ -15,34 +15,40 @@ import math
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from aimass.proto.cells import Finding, convert, persons_of
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Category, Column, Image, Number, Schema, Text
+from aimass.proto.manifest import Category, Number, Schema
 
-__all__ = ["Batch", "Finding", "Report", "Table", "check", "encode", "held_out_mask", "read_table", "require"]
+__all__ = [
+    "Batch",
+    "Finding",
+    "Report",
+    "Table",
+    "check",
+    "check_columns",
+    "column_names",
+    "encode",
+    "has_label",
+    "held_out_mask",
+    "read_table",
+    "require",
+    "row_hashes",
+    "typed",
+    "unreadable",
+]
 
 Array = npt.NDArray[Any]
 _MAX_FINDINGS: Final = 20
-_SHOWN: Final = 80
 _CODE: Final = "rows.schema"
 _SAFE_TO_SAY: Final = re.compile(
     r"(Row #\d+: )?Expected \d+ columns, got \d+|Empty CSV file|invalid UTF8 data|Parquet magic bytes not found"
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that does not fit. `cell` is for the local eye alone."""
-
-    row: int
-    column: str
-    what: str
-    cell: str = dataclasses.field(default="", repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Table:
         """Number of rows."""
         return len(self.columns[self.schema.label.name])
 
-    def take(self, rows: Array) -> Table:
+    def take(self, rows: Array | slice) -> Table:
         """The rows at these positions or under this mask."""
         columns = {name: column[rows] for name, column in self.columns.items()}
         persons = None if self.persons is None else self.persons[rows]
@@ -120,16 +126,7 @@ def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str, perso
     """
     import pyarrow as pa  # noqa: PLC0415  (a hundred milliseconds that only readers of rows pay)
 
-    names = [column.name for column in (*schema.columns, schema.label)]
-    if person is not None:
-        if person in names:
-            raise BadInput(
-                "the column that says whose a row is stands in the task's schema: a model would see it",
-                code="rows.person",
-                value=person,
-                cure="Name a column beside the schema's as `person` of the data set.",
-            )
-        names.append(person)
+    names = column_names(schema, person)
     lines = bool(schema.texts)
     parts = [_read_arrow(source, format_, names, lines=lines) for source in sources]
     try:
@@ -141,11 +138,31 @@ def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str, perso
             value=type(error).__name__,
             cure="Write all files of the set with the same column types.",
         ) from error
+    return typed(schema, arrow, person)
+
+
+def column_names(schema: Schema, person: str | None = None) -> list[str]:
+    """The columns that are read; raises `BadInput` where `person` is one that a model sees."""
+    names = [column.name for column in (*schema.columns, schema.label)]
+    if person is None:
+        return names
+    if person in names:
+        raise BadInput(
+            "the column that says whose a row is stands in the task's schema: a model would see it",
+            code="rows.person",
+            value=person,
+            cure="Name a column beside the schema's as `person` of the data set.",
+        )
+    return [*names, person]
+
+
+def typed(schema: Schema, arrow: Any, person: str | None = None) -> Table:
+    """An Arrow table or batch as typed columns; those beside the schema and `person` are ignored."""
     findings: list[Finding] = []
     columns = {
-        column.name: _convert(column, arrow.column(column.name), findings) for column in (*schema.columns, schema.label)
+        column.name: convert(column, arrow.column(column.name), findings) for column in (*schema.columns, schema.label)
     }
-    persons = None if person is None else _persons(person, arrow.column(person), findings)
+    persons = None if person is None else persons_of(person, arrow.column(person), findings)
     return Table(schema, columns, tuple(findings), persons)
 
 
@@ -168,18 +185,29 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str], *, lines: boo
             parsing = csv.ParseOptions(newlines_in_values=lines)
             table = csv.read_csv(io.BytesIO(source.read()), reading, parsing, options)
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(
-            f"a data file is not readable as {format_}",
-            code="rows.unreadable",
-            value=_without_cells(error),
-            cure="A CSV file is UTF-8 text with commas, one line of names, and as many cells in every line.",
-        ) from error
-    twice = [name for name in names if table.column_names.count(name) > 1]
+        raise unreadable(format_, error) from error
+    check_columns(table.column_names, names)
+    return table
+
+
+def unreadable(format_: str, error: Exception) -> BadInput:
+    """A file that is not of its format, as far as the reader's error says so without quoting the file."""
+    return BadInput(
+        f"a data file is not readable as {format_}",
+        code="rows.unreadable",
+        value=_without_cells(error),
+        cure="A CSV file is UTF-8 text with commas, one line of names, and as many cells in every line.",
+    )
+
+
+def check_columns(found: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise `BadInput` where a file does not have each wanted column once."""
+    twice = [name for name in wanted if found.count(name) > 1]
     if twice:
         raise BadInput(
             "a data file has a column twice", code="rows.columns", value=", ".join(twice), cure="Remove one of them."
         )
-    absent = [name for name in names if name not in table.column_names]
+    absent = [name for name in wanted if name not in found]
     if absent:
         raise BadInput(
             "a data file lacks columns of the schema, or the one of persons",
@@ -187,114 +215,12 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str], *, lines: boo
             value=", ".join(absent),
             cure="Rename or add the columns; their names are case-sensitive, and commas stand between them.",
         )
-    return table
 
 
 def _without_cells(error: Exception) -> str:
     """What the reader says was wrong, as far as it quotes nothing of the file."""
     said = _SAFE_TO_SAY.search(str(error))
     return said.group() if said else type(error).__name__
-
-
-def _convert(column: Column, values: Any, findings: list[Finding]) -> Array:
-    cells = values.to_pylist()
-    if isinstance(column, Number):
-        return np.array([_number(column, row, cell, findings) for row, cell in enumerate(cells)], dtype=np.float64)
-    if isinstance(column, Category):
-        index = {value: position for position, value in enumerate(column.values)}
-        return np.array(
-            [_category(column, index, row, cell, findings) for row, cell in enumerate(cells)], dtype=np.int64
-        )
-    return _texts(column, cells, findings) if isinstance(column, Text) else _images(column, cells, findings)
-
-
-def _persons(column: str, values: Any, findings: list[Finding]) -> Array:
-    """Each row's person: object [rows], a whole number as its digits, a text without the blanks around it."""
-    from pyarrow import types  # noqa: PLC0415  (as above)
-
-    kind = values.type.value_type if types.is_dictionary(values.type) else values.type
-    if not any(fits(kind) for fits in (types.is_integer, types.is_string, types.is_large_string, types.is_null)):
-        raise BadInput(
-            "the column that says whose a row is holds neither text nor whole numbers",
-            code="rows.person",
-            value=f"{column}: {kind}",
-            cure="Write it as text, one way for each person: who is written in two ways counts as two.",
-        )
-    persons = ["" if cell is None else str(cell).strip() for cell in values.to_pylist()]
-    findings += [Finding(row, column, "says of nobody whose row it is") for row, name in enumerate(persons) if not name]
-    return np.array(persons, dtype=object)
-
-
-def _number(column: Number, row: int, cell: object, findings: list[Finding]) -> float:
-    if cell is None or cell == "":
-        return _missing(column, row, findings)
-    try:
-        value = _as_float(cell)
-    except (TypeError, ValueError):
-        findings.append(Finding(row, column.name, "is not a number", str(cell)))
-        return np.nan
-    if np.isnan(value) or value in column.missing_values:
-        return _missing(column, row, findings)
-    if not column.minimum <= value <= column.maximum:
-        findings.append(Finding(row, column.name, f"lies outside {column.minimum:g} to {column.maximum:g}", str(cell)))
-        return np.nan
-    return value
-
-
-def _as_float(cell: object) -> float:
-    """A number as data has it; Python's own reading would take `1_0` and the digits of every script besides."""
-    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
-        raise ValueError
-    return float(cell)  # type: ignore[arg-type]
-
-
-def _missing(column: Number | Category, row: int, findings: list[Finding]) -> float:
-    if column.required:
-        findings.append(Finding(row, column.name, "is required and missing"))
-    return np.nan
-
-
-def _category(column: Category, index: Mapping[str, int], row: int, cell: object, findings: list[Finding]) -> int:
-    text = "" if cell is None else _text(cell)
-    if text == "" or text in column.missing_values:
-        _missing(column, row, findings)
-        return -1
-    if text not in index:
-        findings.append(Finding(row, column.name, f"is none of the {len(column.values)} values of the schema", text))
-        return -1
-    return index[text]
-
-
-def _text(cell: object) -> str:
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    text = str(cell)
-    return text.lower() if text in ("True", "False", "TRUE", "FALSE") else text
-
-
-def _images(column: Image, cells: list[object], findings: list[Finding]) -> Array:
-    size = int(np.prod(column.shape))
-    images = np.zeros((len(cells), size), dtype=np.uint8)
-    for row, cell in enumerate(cells):
-        if isinstance(cell, bytes) and len(cell) == size:
-            images[row] = np.frombuffer(cell, dtype=np.uint8)
-        else:
-            findings.append(Finding(row, column.name, f"is not {size} bytes"))
-    return images.reshape(len(cells), *column.shape)
-
-
-def _texts(column: Text, cells: list[object], findings: list[Finding]) -> Array:
-    texts = np.full(len(cells), "", dtype=object)
-    for row, cell in enumerate(cells):
-        if not isinstance(cell, str) or not cell.strip():
-            findings.append(Finding(row, column.name, "has no text"))
-        elif len(cell) > column.longest:
-            findings.append(Finding(row, column.name, f"is longer than {column.longest} characters", cell[:_SHOWN]))
-        else:
-            texts[row] = cell
-    return texts
 
 
 def check(table: Table) -> Report:
@@ -306,7 +232,7 @@ def check(table: Table) -> Report:
         if isinstance(column, Number | Category)
         for values in [table.columns[column.name]]
     }
-    hashes = _row_hashes(table)
+    hashes = row_hashes(table)
     return Report(
         rows=table.rows,
         labels={value: int((labels == index).sum()) for index, value in enumerate(table.schema.classes)},
@@ -321,7 +247,7 @@ def require(table: Table) -> Table:
     """The table itself, or `BadInput` that counts what does not fit and names rows and columns, never cells."""
     if table.rows == 0:
         raise BadInput("the data set has no rows", code="rows.empty")
-    unlabelled = int(_missing_labels(table).sum())
+    unlabelled = int((~has_label(table)).sum())
     if table.findings or unlabelled:
         shown = "; ".join(f"row {f.row + 1}, {f.column}: {f.what}" for f in table.findings[:_MAX_FINDINGS])
         raise BadInput(
@@ -333,9 +259,10 @@ def require(table: Table) -> Table:
     return table
 
 
-def _missing_labels(table: Table) -> npt.NDArray[np.bool_]:
+def has_label(table: Table) -> npt.NDArray[np.bool_]:
+    """Which rows have a label: bool [rows]."""
     labels = table.columns[table.schema.label.name]
-    return labels < 0 if table.schema.classes else np.isnan(labels)
+    return labels >= 0 if table.schema.classes else ~np.isnan(labels)
 
 
 def encode(table: Table) -> Batch:
@@ -358,7 +285,9 @@ def encode(table: Table) -> Batch:
     )
 
 
-def held_out_mask(table: Table, salt: bytes, fraction: float, *, independent: bool = False) -> npt.NDArray[np.bool_]:
+def held_out_mask(
+    table: Table, salt: bytes, fraction: float, *, independent: bool = False, hashes: Sequence[bytes] | None = None
+) -> npt.NDArray[np.bool_]:
     """Which rows are held out: bool [rows], stratified by label where it is a category.
 
     Within a label, or of all where it is a number, rows are ordered by HMAC-SHA256(salt, row hash and its occurrence)
@@ -370,14 +299,15 @@ def held_out_mask(table: Table, salt: bytes, fraction: float, *, independent: bo
 
     Where it is known whose each row is, a person's rows go together: those of whom HMAC-SHA256(salt, person) lies
     below the fraction. So one person more or less moves nobody else to the other side.
+
+    `hashes` are those of `row_hashes`, where the caller has them.
     """
     if table.persons is not None:
         held = {person for person in set(table.persons) if _held(person, salt, fraction)}
         return np.array([person in held for person in table.persons], dtype=bool)
-    hashes = _row_hashes(table)
     seen: dict[bytes, int] = {}
     keys: list[bytes] = []
-    for row_hash in hashes:
+    for row_hash in row_hashes(table) if hashes is None else hashes:
         occurrence = seen[row_hash] = seen.get(row_hash, -1) + 1
         keys.append(hmac.digest(salt, row_hash + struct.pack(">I", occurrence), "sha256"))
     if independent:
@@ -398,7 +328,8 @@ def _below(digest: bytes, fraction: float) -> bool:
     return int.from_bytes(digest[:8], "big") < math.ldexp(fraction, 64)
 
 
-def _row_hashes(table: Table) -> list[bytes]:
+def row_hashes(table: Table) -> list[bytes]:
+    """SHA-256 of each row's typed values, label included: equal for equal rows, whatever file they came from."""
     if table.rows == 0:
         return []
     columns = [

@@ -1,0 +1,134 @@
+"""Cells of a file become typed arrays by the schema's columns; what does not fit is a finding, and counts as missing.
+
+Cells are Arrow's. A column whose cells all fit is converted as a whole; any other cell by cell, which says what is
+wrong where, and which is the plain meaning that the other path has to give.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.proto.errors import BadInput
+from aimass.proto.manifest import Category, Column, Image, Number, Text
+
+__all__ = ["Finding", "convert", "persons_of"]
+
+Array = npt.NDArray[Any]
+_SHOWN: Final = 80
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that does not fit. `cell` is for the local eye alone."""
+
+    row: int
+    column: str
+    what: str
+    cell: str = dataclasses.field(default="", repr=False)
+
+
+def convert(column: Column, values: Any, findings: list[Finding]) -> Array:
+    """A column's cells as `Table` holds them; what does not fit is added to `findings` by its position."""
+    cells = values.to_pylist()
+    if isinstance(column, Number):
+        return np.array([_number(column, row, cell, findings) for row, cell in enumerate(cells)], dtype=np.float64)
+    if isinstance(column, Category):
+        index = {value: position for position, value in enumerate(column.values)}
+        return np.array(
+            [_category(column, index, row, cell, findings) for row, cell in enumerate(cells)], dtype=np.int64
+        )
+    return _texts(column, cells, findings) if isinstance(column, Text) else _images(column, cells, findings)
+
+
+def persons_of(column: str, values: Any, findings: list[Finding]) -> Array:
+    """Each row's person: object [rows], a whole number as its digits, a text without the blanks around it."""
+    from pyarrow import types  # noqa: PLC0415  (as above)
+
+    kind = values.type.value_type if types.is_dictionary(values.type) else values.type
+    if not any(fits(kind) for fits in (types.is_integer, types.is_string, types.is_large_string, types.is_null)):
+        raise BadInput(
+            "the column that says whose a row is holds neither text nor whole numbers",
+            code="rows.person",
+            value=f"{column}: {kind}",
+            cure="Write it as text, one way for each person: who is written in two ways counts as two.",
+        )
+    persons = ["" if cell is None else str(cell).strip() for cell in values.to_pylist()]
+    findings += [Finding(row, column, "says of nobody whose row it is") for row, name in enumerate(persons) if not name]
+    return np.array(persons, dtype=object)
+
+
+def _number(column: Number, row: int, cell: object, findings: list[Finding]) -> float:
+    if cell is None or cell == "":
+        return _missing(column, row, findings)
+    try:
+        value = _as_float(cell)
+    except (TypeError, ValueError):
+        findings.append(Finding(row, column.name, "is not a number", str(cell)))
+        return np.nan
+    if np.isnan(value) or value in column.missing_values:
+        return _missing(column, row, findings)
+    if not column.minimum <= value <= column.maximum:
+        findings.append(Finding(row, column.name, f"lies outside {column.minimum:g} to {column.maximum:g}", str(cell)))
+        return np.nan
+    return value
+
+
+def _as_float(cell: object) -> float:
+    """A number as data has it; Python's own reading would take `1_0` and the digits of every script besides."""
+    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
+        raise ValueError
+    return float(cell)  # type: ignore[arg-type]
+
+
+def _missing(column: Number | Category, row: int, findings: list[Finding]) -> float:
+    if column.required:
+        findings.append(Finding(row, column.name, "is required and missing"))
+    return np.nan
+
+
+def _category(column: Category, index: Mapping[str, int], row: int, cell: object, findings: list[Finding]) -> int:
+    text = "" if cell is None else _text(cell)
+    if text == "" or text in column.missing_values:
+        _missing(column, row, findings)
+        return -1
+    if text not in index:
+        findings.append(Finding(row, column.name, f"is none of the {len(column.values)} values of the schema", text))
+        return -1
+    return index[text]
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    text = str(cell)
+    return text.lower() if text in ("True", "False", "TRUE", "FALSE") else text
+
+
+def _images(column: Image, cells: list[object], findings: list[Finding]) -> Array:
+    size = int(np.prod(column.shape))
+    images = np.zeros((len(cells), size), dtype=np.uint8)
+    for row, cell in enumerate(cells):
+        if isinstance(cell, bytes) and len(cell) == size:
+            images[row] = np.frombuffer(cell, dtype=np.uint8)
+        else:
+            findings.append(Finding(row, column.name, f"is not {size} bytes"))
+    return images.reshape(len(cells), *column.shape)
+
+
+def _texts(column: Text, cells: list[object], findings: list[Finding]) -> Array:
+    texts = np.full(len(cells), "", dtype=object)
+    for row, cell in enumerate(cells):
+        if not isinstance(cell, str) or not cell.strip():
+            findings.append(Finding(row, column.name, "has no text"))
+        elif len(cell) > column.longest:
+            findings.append(Finding(row, column.name, f"is longer than {column.longest} characters", cell[:_SHOWN]))
+        else:
+            texts[row] = cell
+    return texts

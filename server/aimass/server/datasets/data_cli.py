@@ -1,0 +1,282 @@
+"""`aimass data split | register | describe`: data sets on object storage, made and looked at."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aimass.proto.console import common, emit, say
+
+if TYPE_CHECKING:
+    from aimass.proto.data_sets import DataSetManifest, SplitRule
+    from aimass.proto.manifest import Schema
+    from aimass.server.datasets.catalogue import Catalogue
+    from aimass.server.datasets.split import Made
+
+__all__ = ["add_verbs"]
+
+_SPLITTING = """Makes the next version of a data set: reads the files as a stream, checks every row against the schema,
+cuts the rows into shards, stores these by their SHA-256, and commits a manifest that names them. Readers see the whole
+version or nothing of it. Cut off, the same command goes on with what stands.
+
+"""
+
+
+def add_verbs(commands: Any) -> None:
+    """Add the verbs that make and show data sets to the sub-commands of `aimass data`."""
+    from aimass.proto.data_sets import RULES
+
+    split = commands.add_parser(
+        "split",
+        help="cut files into the shards of a data set on object storage",
+        description=_SPLITTING + RULES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _what(split)
+    split.add_argument("--split", required=True, metavar="RULE", help="see above")
+    _bounds(split)
+    common(split, _split)
+    register = commands.add_parser(
+        "register",
+        help="make each file a shard of a data set on object storage",
+        description=_SPLITTING,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _what(register)
+    _bounds(register)
+    register.set_defaults(split="files")
+    common(register, _split)
+    describe = commands.add_parser("describe", help="what stands in a data set: versions, columns, labels, lineage")
+    describe.add_argument("name", help="NAME, or NAME@3 for a version")
+    describe.add_argument("--store", required=True, metavar="URL", help="where it stands")
+    describe.add_argument("--shards", action="store_true", help="list the shards too")
+    common(describe, _describe)
+
+
+def _bounds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="another seed deals and holds out otherwise (0)")
+    parser.add_argument("--most-rows", type=int, help="of a shard (500000)")
+    parser.add_argument("--most-bytes", metavar="SIZE", help="of a shard, as a trainer holds it (64MiB)")
+
+
+def _what(parser: argparse.ArgumentParser) -> None:
+    """What comes in, and what is asked of it."""
+    parser.add_argument("name", help="the data set's name; a new version where there is one already")
+    parser.add_argument("data", nargs="+", help="files, in order, or the name of a set that `aimass data get` fetched")
+    parser.add_argument("--store", required=True, metavar="URL", help="where it goes: file:///folder, s3://bucket/path")
+    rows = parser.add_mutually_exclusive_group()
+    rows.add_argument("--task", help="whose schema the rows have (default: that of the version before)")
+    rows.add_argument("--schema", type=Path, metavar="FILE", help="the schema as JSON, in place of a task's")
+    parser.add_argument("--held-out", type=float, default=0.2, help="share of each shard never trained on (0.2)")
+    parser.add_argument(
+        "--held-out-by",
+        choices=("stratified", "independent"),
+        default="stratified",
+        help="keep the share of every label, or decide row by row, as privacy asks for (stratified)",
+    )
+    parser.add_argument("--person", metavar="COLUMN", help="column that says whose each row is")
+    parser.add_argument("--licence", help="of the data (default: that of the version before, or of the fetched set)")
+    limits = parser.add_argument_group("limits, as shares of the rows; what breaks one is not committed")
+    limits.add_argument("--drop", type=float, default=0.0, help="rows that do not fit, and are left out (0)")
+    limits.add_argument("--most-duplicates", type=float, help="rows equal to an earlier one")
+    limits.add_argument("--most-leaked", type=float, help="rows held out while an equal one is trained on")
+    limits.add_argument("--most-missing", type=float, help="missing cells of any column")
+    limits.add_argument("--least-label", type=float, help="rows of the rarest label")
+    parser.add_argument("--scratch", type=Path, help="folder for what memory does not hold (default: the cache folder)")
+    parser.add_argument("--cache", type=Path, help="where fetched sets are")
+
+
+def _split(args: argparse.Namespace) -> int:
+    from aimass.proto.clock import SystemClock
+    from aimass.proto.objects import open_objects
+    from aimass.server.datasets.catalogue import Catalogue
+    from aimass.server.datasets.intake import Limits
+    from aimass.server.datasets.sources import open_sources
+    from aimass.server.datasets.split import Wanted, split
+
+    store = open_objects(args.store)
+    rule, name = _rule(args), _name(args.name)
+    files, licence = _files(args)
+    wanted = Wanted(
+        name=name,
+        schema=_schema(args, name, Catalogue(store)),
+        rule=rule,
+        held_out=args.held_out,
+        held_out_by=args.held_out_by,
+        person=args.person,
+        licence=args.licence or licence,
+    )
+    limits = Limits(
+        dropped=args.drop,
+        duplicates=args.most_duplicates,
+        leaked=args.most_leaked,
+        missing=args.most_missing,
+        rarest=args.least_label,
+    )
+    say(args, "reading the files for their digests")
+    sources = open_sources(files)
+    with _scratch(args) as scratch:
+        made = split(store, wanted, sources, scratch, SystemClock(), limits=limits, progress=_shown(args))
+    emit(args, _told(args, made))
+    return 0
+
+
+def _rule(args: argparse.Namespace) -> SplitRule:
+    from aimass.proto.data_sets import read_rule, read_size
+
+    most_bytes = None if args.most_bytes is None else read_size(args.most_bytes)
+    return read_rule(args.split, args.seed, args.most_rows, most_bytes)
+
+
+def _name(text: str) -> str:
+    from aimass.proto.data_sets import read_name
+    from aimass.proto.errors import BadInput
+
+    name = read_name(text)
+    if name.version is not None:
+        raise BadInput(
+            "a version's number is not chosen",
+            code="dataset.version",
+            value=text,
+            cure="Leave it out: the next version is made.",
+        )
+    return name.name
+
+
+def _files(args: argparse.Namespace) -> tuple[tuple[Path, ...], str | None]:
+    """The files that were named, or those of a fetched set with its licence."""
+    from aimass.proto.cache import cache_folder
+    from aimass.proto.errors import NotFound
+    from aimass.proto.fetched import cached
+
+    paths = tuple(Path(name) for name in args.data)
+    cache = args.cache or cache_folder()
+    if len(paths) == 1 and not paths[0].exists() and (record := cached(args.data[0], cache)) is not None:
+        return tuple(cache / "data" / record.name / name for name in sorted(record.files)), record.licence
+    for path in paths:
+        if not path.exists():
+            raise NotFound(
+                "there is no such data file, nor a fetched set of this name",
+                code="dataset.source",
+                value=path,
+                cure="Check the path; a public set is fetched by `aimass data get NAME` first.",
+            )
+    return paths, None
+
+
+def _schema(args: argparse.Namespace, name: str, catalogue: Catalogue) -> Schema:
+    from aimass.proto.data_sets import DataSetName
+    from aimass.proto.errors import BadInput, NotFound
+    from aimass.proto.manifest import Schema
+    from aimass.proto.task import load, locate
+    from aimass.proto.values import decode_json
+
+    if args.schema is not None:
+        return decode_json(Schema, args.schema.read_bytes(), str(args.schema))
+    if args.task is not None:
+        return load(locate(args.task)).schema
+    try:
+        return catalogue.open(DataSetName(name=name)).data_schema
+    except NotFound as error:
+        raise BadInput(
+            "what schema do the rows have?",
+            code="dataset.schema",
+            cure="Name a task that has it: --task adult, or give it as a file: --schema schema.json.",
+        ) from error
+
+
+@contextmanager
+def _scratch(args: argparse.Namespace) -> Iterator[Path]:
+    """An empty folder that goes with the command."""
+    import tempfile
+
+    from aimass.proto.cache import cache_folder
+    from aimass.proto.durable import make_folder
+
+    parent = make_folder(args.scratch or cache_folder() / "scratch")
+    with tempfile.TemporaryDirectory(prefix="split-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def _shown(args: argparse.Namespace) -> Callable[[int, int], None]:
+    """A line for every tenth shard, and for the first ones."""
+
+    def show(shards: int, rows: int) -> None:
+        if shards < 10 or shards % 10 == 0:
+            say(args, f"{shards} shards, {rows} rows read")
+
+    return show
+
+
+def _told(args: argparse.Namespace, made: Made) -> dict[str, Any]:
+    manifest = made.manifest
+    return {
+        "data_set": f"{manifest.name}@{manifest.version}",
+        "made": "now" if made.fresh else "before, by the same command",
+        "store": args.store,
+        **_summary(manifest),
+        "quality": manifest.quality,
+    }
+
+
+def _summary(manifest: DataSetManifest) -> dict[str, Any]:
+    rows = sorted(shard.rows for shard in manifest.shards)
+    return {
+        "split": str(manifest.split),
+        "shards": len(rows),
+        "rows": manifest.rows,
+        "rows_a_shard": f"{rows[0]} to {rows[-1]}, median {rows[len(rows) // 2]}",
+        "bytes": manifest.size,
+        "labels": manifest.labels,
+        "licence": manifest.licence,
+    }
+
+
+def _describe(args: argparse.Namespace) -> int:
+    from aimass.proto.console import plain
+    from aimass.proto.data_sets import read_name
+    from aimass.proto.objects import open_objects
+    from aimass.server.datasets.catalogue import Catalogue
+
+    catalogue = Catalogue(open_objects(args.store))
+    manifest = catalogue.open(read_name(args.name))
+    if args.json:
+        emit(args, manifest)
+        return 0
+    emit(
+        args,
+        {
+            "data_set": f"{manifest.name}@{manifest.version}",
+            "versions": catalogue.versions(manifest.name),
+            "created_at": manifest.created_at,
+            "schema": manifest.data_schema.name,
+            **_summary(manifest),
+            "held_out": f"{manifest.held_out:g}, {manifest.held_out_by}",
+            "quality": plain(manifest.quality),
+            "made_by": manifest.lineage.tool,
+            "after_version": manifest.lineage.parent,
+            "sources": [plain(source) for source in manifest.lineage.sources],
+            "columns": [_column(plain(column)) for column in manifest.statistics],
+            "each_shard": [plain(shard) for shard in manifest.shards] if args.shards else "--shards lists them",
+        },
+    )
+    return 0
+
+
+def _column(fields: dict[str, Any]) -> dict[str, Any]:
+    """One line of a column's statistics."""
+    told = {name: fields.get(name) for name in ("column", "kind", "present", "missing")}
+    match fields["kind"]:
+        case "number":
+            told["values"] = f"{fields['minimum']} to {fields['maximum']}, mean {fields['mean']:.6g}"
+        case "category":
+            most = sorted(fields["counts"].items(), key=lambda item: -item[1])[:4]
+            told["values"] = ", ".join(f"{value} {count}" for value, count in most)
+        case "text":
+            told["values"] = f"{fields['shortest']} to {fields['longest']} characters"
+        case "image":
+            told["values"] = f"mean pixel {fields['total'] / max(1, fields['pixels']):.1f}"
+    return told
