@@ -143,7 +143,7 @@ def test_a_file_larger_than_a_shard_may_be_is_no_shard(store: ObjectStore, tmp_p
     path = write_csv(tmp_path / "a.csv", toy_rows(20))
     with pytest.raises(LimitExceeded) as refused:
         make(store, [path], tmp_path / "s", "files", bounds=(19, None))
-    assert refused.value.code == "dataset.shard_size"
+    assert refused.value.code == "dataset.shard_limit"
     with pytest.raises(LimitExceeded) as refused:
         make(store, [path], tmp_path / "s", bounds=(None, 8))
     assert refused.value.code == "dataset.row_size"

@@ -57,7 +57,7 @@ def too_many(what: str, most_rows: int, most_bytes: int) -> LimitExceeded:
     """Rows that have to stay together are no shard."""
     return LimitExceeded(
         "the rows of one shard are more than a shard may have",
-        code="dataset.shard_size",
+        code="dataset.shard_limit",
         value=what,
         limit=f"{most_rows} rows, {most_bytes} bytes as a trainer holds them",
         cure="Deal them to more shards, cut them by rows or size, or allow more: --most-rows, --most-bytes.",

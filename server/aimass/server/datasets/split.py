@@ -84,9 +84,11 @@ def split(
     job = _job(wanted, sources)
     newest = catalogue.newest(wanted.name)
     parent = catalogue.open(DataSetName(name=wanted.name, version=newest)) if newest else None
+    done = Progress(store, job)
     if parent is not None and parent.lineage.job == job.digest:
+        done.clear()  # of whoever was cut off behind the commit
         return Made(parent, fresh=False)
-    intake, done = Intake(limits or Limits()), Progress(store, job)
+    intake = Intake(limits or Limits())
     rows = [(opened.source.name, _typed(job, opened, intake, reading or Reading())) for opened in sources]
     maker = _Maker(job, done, RowIndex(scratch))
     for number, table in enumerate(_pieces(job, rows), 1):
