@@ -28,7 +28,7 @@ GROUPS = {
     "plan": ["check"],
     "model": ["list", "show", "export", "manifest", "merge"],
     "task": ["list", "digest", "new", "check"],
-    "data": ["list", "get", "partition", "generate", "split", "register", "describe"],
+    "data": ["list", "get", "partition", "generate", "split", "register", "describe", "export"],
 }  # fmt: skip
 COMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 

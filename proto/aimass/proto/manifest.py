@@ -162,6 +162,8 @@ def shard_manifest_text(fields: Mapping[str, Any], what: str) -> str:
     """The TOML of a manifest with these fields, as `read_shard_manifest` reads it; raises `BadInput` as that does."""
     manifest = convert(ShardManifest, dict(fields), what)
     rows = [f"{key} = {_toml(getattr(manifest, key))}" for key in _WRITTEN]
+    if manifest.split != "stratified":
+        rows.append(f"split = {_toml(manifest.split)}")
     if manifest.person is not None:
         rows.append(f"person = {_toml(manifest.person)}")
     if manifest.node_config:

@@ -23,7 +23,17 @@ from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.rows import read_table, require
 from aimass.proto.values import Value, canonical_json, decode_json
 
-__all__ = ["RECORD", "RULES", "Shards", "Split", "load_shards", "manifest_of", "read_split", "write_shards"]
+__all__ = [
+    "RECORD",
+    "RULES",
+    "ShardRecord",
+    "Shards",
+    "Split",
+    "load_shards",
+    "manifest_of",
+    "read_split",
+    "write_shards",
+]
 
 RECORD: Final = "partition.json"
 RULES: Final = """how rows are dealt:

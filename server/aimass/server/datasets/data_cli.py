@@ -1,4 +1,4 @@
-"""`aimass data split | register | describe`: data sets on object storage, made and looked at."""
+"""`aimass data split | register | describe | export`: data sets on object storage, made, looked at, taken out."""
 
 from __future__ import annotations
 
@@ -54,6 +54,12 @@ def add_verbs(commands: Any) -> None:
     describe.add_argument("--store", required=True, metavar="URL", help="where it stands")
     describe.add_argument("--shards", action="store_true", help="list the shards too")
     common(describe, _describe)
+    export = commands.add_parser("export", help="write shards as partners' folders, as `partition` makes them")
+    export.add_argument("name", help="NAME, or NAME@3 for a version")
+    export.add_argument("shards", help="all, or numbers and ranges: 1-4,7")
+    export.add_argument("folder", type=Path, help="folder to write to")
+    export.add_argument("--store", required=True, metavar="URL", help="where the data set stands")
+    common(export, _export)
 
 
 def _bounds(parser: argparse.ArgumentParser) -> None:
@@ -261,6 +267,29 @@ def _describe(args: argparse.Namespace) -> int:
             "sources": [plain(source) for source in manifest.lineage.sources],
             "columns": [_column(plain(column)) for column in manifest.statistics],
             "each_shard": [plain(shard) for shard in manifest.shards] if args.shards else "--shards lists them",
+        },
+    )
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from aimass.proto.console import Bar
+    from aimass.proto.data_sets import read_name
+    from aimass.proto.objects import open_objects
+    from aimass.server.datasets.catalogue import Catalogue
+    from aimass.server.datasets.export import chosen, export
+
+    store = open_objects(args.store)
+    data_set = Catalogue(store).open(read_name(args.name))
+    with Bar(args, "exporting") as bar:
+        made = export(store, data_set, chosen(data_set, args.shards), args.folder, bar)
+    emit(
+        args,
+        {
+            "folder": str(args.folder),
+            "data_set": f"{data_set.name}@{data_set.version}",
+            "partners": len(made.shards),
+            "rows": sum(shard.rows for shard in made.shards),
         },
     )
     return 0
