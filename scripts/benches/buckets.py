@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
+from typing import IO
 
 __all__ = ["KEYS", "buckets", "make_bucket"]
 
@@ -25,11 +26,19 @@ def buckets() -> Iterator[str]:
     server = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"}
     )
+    assert server.stderr is not None
+    # It writes a line for each request, and would wait for somebody to read them.
+    reader = Thread(target=deque, args=(server.stderr, 0))
     try:
-        yield _endpoint(server)
+        endpoint = _endpoint(server.stderr)
+        reader.start()
+        yield endpoint
     finally:
         server.kill()
         server.wait()
+        if reader.ident is not None:
+            reader.join()
+        server.stderr.close()
 
 
 def make_bucket(endpoint: str, name: str) -> None:
@@ -38,11 +47,8 @@ def make_bucket(endpoint: str, name: str) -> None:
         pass
 
 
-def _endpoint(server: subprocess.Popen[str]) -> str:
-    assert server.stderr is not None
-    for line in server.stderr:
+def _endpoint(said: IO[str]) -> str:
+    for line in said:
         if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", line):
-            # It writes a line for each request, and would wait for somebody to read them.
-            Thread(target=deque, args=(server.stderr, 0), daemon=True).start()
             return found[1]
     raise RuntimeError("the S3 server did not start")

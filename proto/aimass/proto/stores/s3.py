@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
@@ -182,10 +182,8 @@ class S3Objects:
         try:
             with self._link.errors(self, key):
                 answer = obstore.put(client, path, source, chunk_size=self._part_bytes, max_concurrency=_AT_ONCE)
-        except AimassError:
-            if source.failed is not None:  # the caller's own error, and not of the store
-                raise source.failed from None
-            raise
+        except _SourceFailed as failed:
+            raise failed.error from None
         return ObjectInfo(key, source.size, answer["e_tag"] or "")
 
     def _upload_and_name(self, key: str, chunks: Iterable[Chunk]) -> ObjectInfo:
@@ -235,21 +233,26 @@ class S3Objects:
             self._run(key, lambda: obstore.delete(self._link.once, path))
 
 
+class _SourceFailed(Exception):
+    """The chunks of an upload raised `error`, which is the caller's own and not of the store."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class _Source:
-    """The chunks of an upload: counted, and what they raise is kept apart from what the store says."""
+    """The chunks of an upload, counted."""
 
     def __init__(self, chunks: Iterable[Chunk]) -> None:
-        self._chunks = chunks
-        self.size, self.failed = 0, cast("BaseException | None", None)
+        self._chunks, self.size = chunks, 0
 
     def __iter__(self) -> Iterator[Chunk]:
         try:
             for chunk in self._chunks:
                 self.size += len(chunk)
                 yield chunk
-        except BaseException as error:
-            self.failed = error
-            raise
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it is handed on
+            raise _SourceFailed(error) from None
 
 
 def _info(key: str, meta: ObjectMeta) -> ObjectInfo:

@@ -41,7 +41,7 @@ def named(error: Exception, store: ObjectStore, key: str) -> AimassError:
     found = _CODE.search(text)
     code = found[1] if found else ""
     value = f"{' '.join(filter(None, (str(status or ''), code))) or 'no answer'} for {key} at {store.url}"
-    for wanted in (_of_code(code, value), _of_kind(error, store, key, code), _of_status(status, value)):
+    for wanted in (_of_code(code, value), _of_kind(error, store, key), _of_status(error, status, value)):
         if wanted is not None:
             return wanted
     return Unavailable("the store does not answer", code="storage.unavailable", value=value)
@@ -63,7 +63,7 @@ def _of_code(code: str, value: str) -> AimassError | None:
     if code == "RequestTimeTooSkewed":
         return Unauthenticated("the clocks differ", code="storage.clock", value=value, cure="Set this machine's clock.")
     if code in _WRONG_KEYS:
-        return Unauthenticated("the store does not know these credentials", code="storage.credentials", value=value)
+        return _unknown_keys(value)
     if code in _FULL:
         return _full(value)
     if code in _PASSING:
@@ -73,26 +73,26 @@ def _of_code(code: str, value: str) -> AimassError | None:
     return None
 
 
-def _of_kind(error: Exception, store: ObjectStore, key: str, code: str) -> AimassError | None:
+def _of_kind(error: Exception, store: ObjectStore, key: str) -> AimassError | None:
     if isinstance(error, FileNotFoundError):
         return unknown(store, key)
     if isinstance(error, AlreadyExistsError):
         return exists(store, key)
     if isinstance(error, PreconditionError):
         return replaced(store, key)
-    if isinstance(error, UnauthenticatedError):
-        return Unauthenticated("the store does not know these credentials", code="storage.credentials", value=code)
-    if isinstance(error, PermissionDeniedError):
-        return Refused(
-            "the store does not let us",
-            code="storage.denied",
-            value=f"{code} for {key} at {store.url}",
-            cure="Give the user of these credentials the right to read, write, delete and list there.",
-        )
     return None
 
 
-def _of_status(status: int | None, value: str) -> AimassError | None:
+def _of_status(error: Exception, status: int | None, value: str) -> AimassError | None:
+    if isinstance(error, UnauthenticatedError) or status == 401:
+        return _unknown_keys(value)
+    if isinstance(error, PermissionDeniedError) or status == 403:
+        return Refused(
+            "the store does not let us",
+            code="storage.denied",
+            value=value,
+            cure="Give the user of these credentials the right to read, write, delete and list there.",
+        )
     if status is None or status in {408, 429}:
         return None
     if status == 501:
@@ -109,6 +109,10 @@ def _of_status(status: int | None, value: str) -> AimassError | None:
             "the bucket is in another region", code="storage.region", value=value, cure="Name it: ?region=eu-central-1."
         )
     return Refused("the store refuses the request", code="storage.refused", value=value) if status < 500 else None
+
+
+def _unknown_keys(value: str) -> Unauthenticated:
+    return Unauthenticated("the store does not know these credentials", code="storage.credentials", value=value)
 
 
 def _full(value: str) -> OutOfSpace:

@@ -58,14 +58,13 @@ class Link:
 
     @contextmanager
     def errors(self, store: ObjectStore, key: str) -> Iterator[None]:
-        """Turn what obstore raises into named errors, without its text or its stack: they may quote keys."""
+        """Turn what obstore raises into named errors; its text may quote keys, and goes nowhere."""
         try:
             yield
         except (BaseError, OSError) as error:
             told = named(error, store, key)
-        else:
-            return
-        raise self._renewed() if told.code == "storage.expired" and self._newer() else told
+            error.args = (told.code,)  # it stays the context of the other, for whoever shows contexts
+            raise (self._renewed() if told.code == "storage.expired" and self._newer() else told) from None
 
     def _newer(self) -> bool:
         return not self.place.anonymous and keys_of(self.place.scheme, self._environment) != self._keys
