@@ -1,0 +1,428 @@
+"""Name nodes and data nodes on the loopback, as WebHDFS.html of Hadoop 3 publishes their protocol.
+
+A write and a read take two steps: the name node answers 307 with the address of a data node, which takes or gives the
+bytes. Errors are JSON objects `RemoteException`. Of several name nodes one is active, and the others answer with
+StandbyException. It is judged by Hadoop's own Java client, which passes the suite of object stores against it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from tests.support.webhdfs.faults import Fault, Faults, Kind
+from tests.support.webhdfs.namespace import Inode, Namespace, Remote
+
+PREFIX: Final = "/webhdfs/v1"
+_BLOCK: Final = 1 << 16
+_STATUS: Final[Mapping[str, int]] = {
+    "FileNotFoundException": 404,
+    "IllegalArgumentException": 400,
+    "UnsupportedOperationException": 400,
+    "RuntimeException": 500,
+}
+"""By Java exception; every other is an IOException or about security, and 403 (ExceptionHandler of the name node)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """One operation."""
+
+    method: str
+    op: str
+    path: str
+    arguments: Mapping[str, str]
+    node: int
+    data: bool
+
+    def true(self, name: str, default: str = "false") -> bool:
+        return self.arguments.get(name, default).lower() == "true"
+
+    def number(self, name: str, default: int) -> int:
+        return int(self.arguments.get(name, default))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a node says."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/octet-stream"),)
+
+    @classmethod
+    def of(cls, value: object, status: int = 200) -> Answer:
+        return cls(json.dumps(value).encode(), status, (("Content-Type", "application/json"),))
+
+    @classmethod
+    def error(cls, error: Remote) -> Answer:
+        simple = re.split(r"[.$]", error.java)[-1]
+        fields = {"exception": simple, "javaClassName": error.java, "message": error.message}
+        return cls.of({"RemoteException": fields}, _STATUS.get(simple, 403))
+
+
+class Cluster:
+    """Some name nodes and one data node; `faults` go wrong, `requests` is what came."""
+
+    def __init__(self, name_nodes: int = 1, namespace: Namespace | None = None, port: int = 0) -> None:
+        self.namespace = namespace or Namespace()
+        self.active, self.faults = 0, Faults()
+        self.requests: list[Request] = []
+        self.token: str | None = None
+        """If there is one, whoever does not show it is refused."""
+        self.closing = threading.Event()
+        self.late: list[Callable[[], object]] = []
+        self._names = [_Server(self, number, data=False, port=port if not number else 0) for number in range(name_nodes)]
+        self._data = _Server(self, 0, data=True)
+
+    def __enter__(self) -> Cluster:
+        for one in (*self._names, self._data):
+            one.open()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.closing.set()
+        for one in (*self._names, self._data):
+            one.close()
+
+    @property
+    def ports(self) -> list[int]:
+        """Of the name nodes."""
+        return [one.port for one in self._names]
+
+    @property
+    def data_port(self) -> int:
+        """Of the data node."""
+        return self._data.port
+
+    @property
+    def url(self) -> str:
+        """Of the root, over all name nodes."""
+        return f"webhdfs://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/"
+
+    def stop(self, name_node: int) -> None:
+        """End a name node, as a machine that is gone."""
+        self._names[name_node].close()
+
+    def asked(self, op: str) -> int:
+        """How many requests for an operation came to name nodes."""
+        return sum(one.op == op and not one.data for one in self.requests)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, cluster: Cluster, number: int, *, data: bool, port: int = 0) -> None:
+        self.cluster, self.number, self.data = cluster, number, data
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), _Handler)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def open(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self.shutdown()
+            self.server_close()
+            for one in list(self._open):
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is nothing to tell."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Nothing on stderr."""
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        arguments = {name.lower(): value for name, value in parse_qsl(url.query, keep_blank_values=True)}
+        request = Request(
+            self.command,
+            arguments.pop("op", "").upper(),
+            unquote(url.path).removeprefix(PREFIX) or "/",
+            arguments,
+            self.server.number,
+            self.server.data,
+        )
+        cluster = self.server.cluster
+        cluster.requests.append(request)
+        fault = cluster.faults.take(request.op, data=request.data, node=request.node)
+        try:
+            if fault is None:
+                self._say(self._done(request))
+                self._catch_up()
+            else:
+                self._fail(fault, request)
+        except ConnectionError:
+            self.close_connection = True
+
+    do_PUT = do_POST = do_DELETE = do_GET
+
+    def _done(self, request: Request) -> Answer:
+        try:
+            cluster = self.server.cluster
+            if not url_is_ours(self.path):
+                return Answer(b"<html>Not Found</html>", 404, (("Content-Type", "text/html"),))
+            if not request.data and cluster.active != request.node:
+                raise Remote(
+                    "org.apache.hadoop.ipc.StandbyException",
+                    "Operation category READ is not supported in state standby. Visit https://s.apache.org/sbnn-error",
+                )
+            if cluster.token is not None and request.arguments.get("delegation") != cluster.token:
+                raise _who_is_that(request)
+            if request.data:
+                return {"CREATE": self._create, "OPEN": self._open}[request.op](request)
+            return name_node(cluster.namespace, request, f"127.0.0.1:{cluster.data_port}")
+        except Remote as error:
+            return Answer.error(error)
+
+    def _create(self, request: Request) -> Answer:
+        namespace = self.server.cluster.namespace
+        inode = namespace.create(request.path, secrets.token_hex(8), overwrite=request.true("overwrite"))
+        try:
+            for block in self._body():
+                namespace.append(inode, block)
+        finally:
+            namespace.complete(inode)  # a writer that is cut off leaves what came, as a data node does
+        return Answer(status=201, headers=(("Location", f"hdfs://127.0.0.1:8020{request.path}"),))
+
+    def _open(self, request: Request) -> Answer:
+        namespace = self.server.cluster.namespace
+        with namespace.lock:
+            data = bytes(namespace.status(request.path).data)
+        start = request.number("offset", 0)
+        self.close_connection = True
+        return Answer(data[start : start + request.number("length", len(data))])
+
+    def _body(self) -> Iterator[bytes]:
+        """What is sent up, by its length or in chunks; a link that ends before is an error."""
+        if self.headers.get("Transfer-Encoding", "") != "chunked":
+            yield from self._exactly(int(self.headers.get("Content-Length", 0)))
+            return
+        while size := int(self.rfile.readline().partition(b";")[0] or b"x", 16):
+            yield from self._exactly(size)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def _exactly(self, size: int) -> Iterator[bytes]:
+        while size:
+            block = self.rfile.read1(min(size, _BLOCK))
+            if not block:
+                raise ConnectionResetError
+            size -= len(block)
+            yield block
+
+    def _say(self, answer: Answer, *, length: bool = True) -> None:
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        if length:
+            self.send_header("Content-Length", str(len(answer.body)))
+        if self.close_connection or not length:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def _fail(self, fault: Fault, request: Request) -> None:
+        self.close_connection = True
+        if fault.kind is Kind.STATUS:
+            self._say(Answer(b"<html>proxy</html>", fault.status, (("Content-Type", "text/html"),)))
+        elif fault.kind is Kind.REMOTE and fault.remote is not None:
+            self._say(Answer.error(fault.remote))
+        elif fault.kind is Kind.HANG:
+            self.server.cluster.closing.wait()
+        elif fault.kind is Kind.LOST:
+            self._done(request)
+        elif fault.kind is Kind.LATE:
+            self.server.cluster.late.append(lambda: self._done(request))
+        elif fault.kind in {Kind.SHORT, Kind.UNFRAMED}:
+            self._cut_short(fault, request)
+
+    def _cut_short(self, fault: Fault, request: Request) -> None:
+        if request.method == "PUT":
+            self.rfile = _Short(self.rfile, fault.at_byte)  # type: ignore[assignment]
+            self._done(request)
+            return
+        answer = self._done(request)
+        body = answer.body[: fault.at_byte]
+        framed = fault.kind is Kind.SHORT
+        headers = (*answer.headers, ("Content-Length", str(len(answer.body)))) if framed else answer.headers
+        self._say(dataclasses.replace(answer, body=body, headers=headers), length=False)
+
+    def _catch_up(self) -> None:
+        late = self.server.cluster.late
+        while late:
+            late.pop(0)()
+
+
+class _Short:
+    """A link that ends after some bytes of a body in chunks."""
+
+    def __init__(self, file: Any, left: int) -> None:
+        self._file, self._left = file, left
+
+    def readline(self) -> bytes:
+        return bytes(self._file.readline())
+
+    def read1(self, size: int) -> bytes:
+        block = bytes(self._file.read1(min(size, self._left)))
+        self._left -= len(block)
+        return block
+
+
+def url_is_ours(url: str) -> bool:
+    """Whether WebHDFS answers there at all."""
+    return url.startswith(f"{PREFIX}/") or url.startswith(f"{PREFIX}?")
+
+
+def _who_is_that(request: Request) -> Remote:
+    if "delegation" in request.arguments:
+        return Remote(
+            "java.lang.SecurityException",
+            "Failed to obtain user group information: org.apache.hadoop.security.token.SecretManager$InvalidToken: "
+            "token (token for alice: HDFS_DELEGATION_TOKEN owner=alice) is expired",
+        )
+    return Remote("org.apache.hadoop.security.AccessControlException", "SIMPLE authentication is not enabled")
+
+
+def name_node(namespace: Namespace, request: Request, data_node: str) -> Answer:
+    """What the active name node answers."""
+    operation = _OPERATIONS.get((request.method, request.op))
+    if operation is not None:
+        return operation(namespace, request)
+    if (request.method, request.op) in {("GET", "OPEN"), ("PUT", "CREATE")}:
+        return _redirect(namespace, request, data_node)
+    raise Remote("java.lang.IllegalArgumentException", f"Invalid value for webhdfs parameter \"op\": {request.op}")
+
+
+def _redirect(namespace: Namespace, request: Request, data_node: str) -> Answer:
+    if request.op == "OPEN":
+        inode = namespace.status(request.path)
+        start, length = request.number("offset", 0), inode.visible
+        if inode.children is not None:
+            raise Remote("java.io.FileNotFoundException", f"Path is not a file: {request.path}")
+        if start < 0 or (start >= length > 0):
+            raise Remote("java.io.IOException", f"Offset={start} out of the range [0, {length}); OPEN, path={request.path}")
+    elif namespace.limits.safe_mode:
+        namespace.mkdirs(request.path)  # raises
+    elif namespace.limits.data_nodes == 0:
+        raise Remote("java.io.IOException", f"Failed to find datanode, suggest to check cluster health. {request.path}")
+    query = urlencode({"op": request.op, **request.arguments, "namenoderpcaddress": "127.0.0.1:8020"})
+    location = f"http://{data_node}{PREFIX}{request.path}?{query}"
+    if request.true("noredirect"):
+        return Answer.of({"Location": location})
+    return Answer(status=307, headers=(("Location", location), ("Content-Type", "application/octet-stream")))
+
+
+def _described(name: str, inode: Inode) -> dict[str, object]:
+    folder = inode.children is not None
+    return {
+        "accessTime": 0 if folder else inode.modified_ms,
+        "blockSize": 0 if folder else 1 << 27,
+        "childrenNum": len(inode.children or ()),
+        "fileId": inode.id,
+        "group": "supergroup",
+        "length": inode.visible,
+        "modificationTime": inode.modified_ms,
+        "owner": "alice",
+        "pathSuffix": name,
+        "permission": "755" if folder else "644",
+        "replication": 0 if folder else 1,
+        "storagePolicy": 0,
+        "type": "DIRECTORY" if folder else "FILE",
+    }
+
+
+def _status(namespace: Namespace, request: Request) -> Answer:
+    return Answer.of({"FileStatus": _described("", namespace.status(request.path))})
+
+
+def _list(namespace: Namespace, request: Request) -> Answer:
+    entries, _ = namespace.listing(request.path)
+    return Answer.of({"FileStatuses": {"FileStatus": [_described(*entry) for entry in entries]}})
+
+
+def _list_batch(namespace: Namespace, request: Request) -> Answer:
+    entries, left = namespace.listing(request.path, request.arguments.get("startafter", ""), namespace.page)
+    page = {"FileStatuses": {"FileStatus": [_described(*entry) for entry in entries]}}
+    return Answer.of({"DirectoryListing": {"partialListing": page, "remainingEntries": left}})
+
+
+def _home(namespace: Namespace, request: Request) -> Answer:
+    return Answer.of({"Path": f"/user/{request.arguments.get('user.name', 'dr.who')}"})
+
+
+def _defaults(namespace: Namespace, request: Request) -> Answer:
+    fields = {
+        "blockSize": 1 << 27,
+        "bytesPerChecksum": 512,
+        "checksumType": 2,
+        "defaultStoragePolicyId": 7,
+        "encryptDataTransfer": False,
+        "fileBufferSize": 4096,
+        "keyProviderUri": "",
+        "replication": 1,
+        "snapshotTrashRootEnabled": False,
+        "trashInterval": 0,
+        "writePacketSize": 65536,
+    }
+    return Answer.of({"FsServerDefaults": fields})
+
+
+def _mkdirs(namespace: Namespace, request: Request) -> Answer:
+    return Answer.of({"boolean": namespace.mkdirs(request.path)})
+
+
+def _rename(namespace: Namespace, request: Request) -> Answer:
+    target = request.arguments["destination"]
+    options = request.arguments.get("renameoptions", "")
+    if not options:
+        return Answer.of({"boolean": namespace.rename_old(request.path, target)})
+    namespace.rename(request.path, target, overwrite="OVERWRITE" in options.split(","))
+    return Answer()
+
+
+def _delete(namespace: Namespace, request: Request) -> Answer:
+    return Answer.of({"boolean": namespace.delete(request.path, recursive=request.true("recursive"))})
+
+
+_OPERATIONS: Final[Mapping[tuple[str, str], Callable[[Namespace, Request], Answer]]] = {
+    ("GET", "GETFILESTATUS"): _status,
+    ("GET", "LISTSTATUS"): _list,
+    ("GET", "LISTSTATUS_BATCH"): _list_batch,
+    ("GET", "GETHOMEDIRECTORY"): _home,
+    ("GET", "GETSERVERDEFAULTS"): _defaults,
+    ("PUT", "MKDIRS"): _mkdirs,
+    ("PUT", "RENAME"): _rename,
+    ("DELETE", "DELETE"): _delete,
+}
