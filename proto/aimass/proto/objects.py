@@ -26,6 +26,7 @@ __all__ = [
     "check_range",
     "commits",
     "exists",
+    "is_key",
     "open_objects",
     "replaced",
     "unknown",
@@ -106,6 +107,8 @@ _BACKENDS: Final[Mapping[str, str]] = {
     "file": "aimass.proto.stores.files",
     "oss": "aimass.proto.stores.s3",
     "s3": "aimass.proto.stores.s3",
+    "swebhdfs": "aimass.proto.stores.webhdfs",
+    "webhdfs": "aimass.proto.stores.webhdfs",
 }
 """By scheme, the module whose `open_store(url)` opens it; loaded when it is asked for."""
 
@@ -145,6 +148,14 @@ def check_key(key: str) -> str:
             limit=f"names of letters, digits and ._=@- of at most 255, joined by /, at most {_KEY_LENGTH} in all",
         )
     return key
+
+
+def is_key(text: str) -> bool:
+    """Whether an object can stand under it."""
+    try:
+        return bool(check_key(text))
+    except BadInput:
+        return False
 
 
 def check_prefix(prefix: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from scripts.benches.buckets import KEYS, buckets, make_bucket
 
 from aimass.proto.objects import ObjectStore, open_objects
+from tests.support.webhdfs.server import Cluster
 
 Opener = Callable[[pytest.FixtureRequest], ObjectStore]
 
@@ -29,6 +30,13 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(scope="session")
+def hdfs() -> Iterator[Cluster]:
+    """A cluster of one name node."""
+    with Cluster() as cluster:
+        yield cluster
+
+
 def _file(request: pytest.FixtureRequest) -> ObjectStore:
     return open_objects(f"file://{request.getfixturevalue('tmp_path')}/store")
 
@@ -38,7 +46,11 @@ def _s3(request: pytest.FixtureRequest) -> ObjectStore:
     return open_objects(f"s3://tests/{secrets.token_hex(8)}?endpoint={request.getfixturevalue('s3')}")
 
 
-STORES: Final[Mapping[str, Opener]] = {"file": _file, "s3": _s3}
+def _webhdfs(request: pytest.FixtureRequest) -> ObjectStore:
+    return open_objects(f"{request.getfixturevalue('hdfs').url}{secrets.token_hex(8)}")
+
+
+STORES: Final[Mapping[str, Opener]] = {"file": _file, "s3": _s3, "webhdfs": _webhdfs}
 """By name, what opens an empty store."""
 
 

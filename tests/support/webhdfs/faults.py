@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import threading
-from collections.abc import Iterable
 
 from tests.support.webhdfs.namespace import Remote
 
@@ -13,7 +12,7 @@ from tests.support.webhdfs.namespace import Remote
 class Kind(enum.StrEnum):
     """CUT: closed before anything is done. LOST: done, and closed instead of the answer. HANG: no answer, nothing done.
 
-    LATE: closed at once, and done when the next request of this kind has been answered. SHORT: the body ends after
+    LATE: closed at once, and done when the next request has been answered. SHORT: the body ends after
     `at_byte`, on the way up or down, against its stated length. UNFRAMED: the same, with no length stated. STATUS: the
     answer of something that stands between, in HTML. REMOTE: a Java exception.
     """
@@ -70,8 +69,3 @@ class Faults:
 
 def _meant(fault: Fault, op: str, data: bool, node: int) -> bool:
     return fault.op == op and fault.data == data and fault.node in {None, node}
-
-
-def many(fault: Fault, times: int) -> Iterable[Fault]:
-    """The same fault several times."""
-    return [fault] * times

@@ -76,7 +76,7 @@ class Namespace:
         self.limits, self.page = Limits(), page
         self.lock = threading.RLock()
         self.events: list[str] = []
-        self._clock, self._last_id, self._now_ms = clock, _FIRST_ID - 1, 0
+        self._clock, self._last_id = clock, _FIRST_ID - 1
         self._root = self._inode(folder=True)
 
     def status(self, path: str) -> Inode:
@@ -242,8 +242,7 @@ class Namespace:
         return Inode(self._last_id, self._stamp(), {} if folder else None)
 
     def _stamp(self) -> int:
-        self._now_ms = int(self._clock() * 1000)
-        return self._now_ms
+        return int(self._clock() * 1000)
 
     def _writable(self, path: str) -> None:
         if self.limits.safe_mode:
@@ -259,16 +258,16 @@ class Namespace:
                 )
 
     def _room(self, *, bytes_: int = 0, names: int = 0) -> None:
-        every = [inode for _, inode in self._all("", self._root)]
-        if self.limits.bytes is not None and sum(len(inode.data) for inode in every) + bytes_ > self.limits.bytes:
+        limits = self.limits
+        if limits.bytes is not None and sum(map(len, self.files().values())) + bytes_ > limits.bytes:
             raise Remote(
                 "org.apache.hadoop.hdfs.protocol.DSQuotaExceededException",
-                f"The DiskSpace quota of / is exceeded: quota = {self.limits.bytes} B",
+                f"The DiskSpace quota of / is exceeded: quota = {limits.bytes} B",
             )
-        if self.limits.names is not None and len(every) + names > self.limits.names:
+        if limits.names is not None and sum(1 for _ in self._all("", self._root)) + names > limits.names:
             raise Remote(
                 "org.apache.hadoop.hdfs.protocol.NSQuotaExceededException",
-                f"The NameSpace quota (directories and files) of / is exceeded: quota={self.limits.names}",
+                f"The NameSpace quota (directories and files) of / is exceeded: quota={limits.names}",
             )
 
 

@@ -79,9 +79,15 @@ class Cluster:
         self.requests: list[Request] = []
         self.token: str | None = None
         """If there is one, whoever does not show it is refused."""
+        self.typed = True
+        """Whether JSON says that it is: the client in Spark 4.3's jars lacks the class that would read that header."""
+        self.options, self.sends_to = True, "http"
+        """Whether RENAME knows options, as HttpFS does not, and the scheme of the data node's address."""
         self.closing = threading.Event()
         self.late: list[Callable[[], object]] = []
-        self._names = [_Server(self, number, data=False, port=port if not number else 0) for number in range(name_nodes)]
+        self._names = [
+            _Server(self, number, data=False, port=port if not number else 0) for number in range(name_nodes)
+        ]
         self._data = _Server(self, 0, data=True)
 
     def __enter__(self) -> Cluster:
@@ -186,25 +192,28 @@ class _Handler(BaseHTTPRequestHandler):
         except ConnectionError:
             self.close_connection = True
 
-    do_PUT = do_POST = do_DELETE = do_GET
+    do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815  (the base class looks for these names)
 
     def _done(self, request: Request) -> Answer:
+        if not self.path.startswith((f"{PREFIX}/", f"{PREFIX}?")):
+            return Answer(b"<html>Not Found</html>", 404, (("Content-Type", "text/html"),))
         try:
-            cluster = self.server.cluster
-            if not url_is_ours(self.path):
-                return Answer(b"<html>Not Found</html>", 404, (("Content-Type", "text/html"),))
-            if not request.data and cluster.active != request.node:
-                raise Remote(
-                    "org.apache.hadoop.ipc.StandbyException",
-                    "Operation category READ is not supported in state standby. Visit https://s.apache.org/sbnn-error",
-                )
-            if cluster.token is not None and request.arguments.get("delegation") != cluster.token:
-                raise _who_is_that(request)
+            self._check(request)
             if request.data:
                 return {"CREATE": self._create, "OPEN": self._open}[request.op](request)
-            return name_node(cluster.namespace, request, f"127.0.0.1:{cluster.data_port}")
+            return name_node(self.server.cluster, request)
         except Remote as error:
             return Answer.error(error)
+
+    def _check(self, request: Request) -> None:
+        cluster = self.server.cluster
+        if not request.data and cluster.active != request.node:
+            raise Remote(
+                "org.apache.hadoop.ipc.StandbyException",
+                "Operation category READ is not supported in state standby. Visit https://s.apache.org/sbnn-error",
+            )
+        if cluster.token is not None and request.arguments.get("delegation") != cluster.token:
+            raise _who_is_that(request)
 
     def _create(self, request: Request) -> Answer:
         namespace = self.server.cluster.namespace
@@ -245,7 +254,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _say(self, answer: Answer, *, length: bool = True) -> None:
         self.send_response(answer.status)
         for name, value in answer.headers:
-            self.send_header(name, value)
+            if self.server.cluster.typed or name != "Content-Type":
+                self.send_header(name, value)
         if length:
             self.send_header("Content-Length", str(len(answer.body)))
         if self.close_connection or not length:
@@ -300,11 +310,6 @@ class _Short:
         return block
 
 
-def url_is_ours(url: str) -> bool:
-    """Whether WebHDFS answers there at all."""
-    return url.startswith(f"{PREFIX}/") or url.startswith(f"{PREFIX}?")
-
-
 def _who_is_that(request: Request) -> Remote:
     if "delegation" in request.arguments:
         return Remote(
@@ -315,14 +320,17 @@ def _who_is_that(request: Request) -> Remote:
     return Remote("org.apache.hadoop.security.AccessControlException", "SIMPLE authentication is not enabled")
 
 
-def name_node(namespace: Namespace, request: Request, data_node: str) -> Answer:
+def name_node(cluster: Cluster, request: Request) -> Answer:
     """What the active name node answers."""
+    namespace = cluster.namespace
+    if not cluster.options:
+        request = dataclasses.replace(request, arguments={**request.arguments, "renameoptions": ""})
     operation = _OPERATIONS.get((request.method, request.op))
     if operation is not None:
         return operation(namespace, request)
     if (request.method, request.op) in {("GET", "OPEN"), ("PUT", "CREATE")}:
-        return _redirect(namespace, request, data_node)
-    raise Remote("java.lang.IllegalArgumentException", f"Invalid value for webhdfs parameter \"op\": {request.op}")
+        return _redirect(namespace, request, f"{cluster.sends_to}://127.0.0.1:{cluster.data_port}")
+    raise Remote("java.lang.IllegalArgumentException", f'Invalid value for webhdfs parameter "op": {request.op}')
 
 
 def _redirect(namespace: Namespace, request: Request, data_node: str) -> Answer:
@@ -332,13 +340,15 @@ def _redirect(namespace: Namespace, request: Request, data_node: str) -> Answer:
         if inode.children is not None:
             raise Remote("java.io.FileNotFoundException", f"Path is not a file: {request.path}")
         if start < 0 or (start >= length > 0):
-            raise Remote("java.io.IOException", f"Offset={start} out of the range [0, {length}); OPEN, path={request.path}")
+            raise Remote(
+                "java.io.IOException", f"Offset={start} out of the range [0, {length}); OPEN, path={request.path}"
+            )
     elif namespace.limits.safe_mode:
         namespace.mkdirs(request.path)  # raises
     elif namespace.limits.data_nodes == 0:
         raise Remote("java.io.IOException", f"Failed to find datanode, suggest to check cluster health. {request.path}")
     query = urlencode({"op": request.op, **request.arguments, "namenoderpcaddress": "127.0.0.1:8020"})
-    location = f"http://{data_node}{PREFIX}{request.path}?{query}"
+    location = f"{data_node}{PREFIX}{request.path}?{query}"
     if request.true("noredirect"):
         return Answer.of({"Location": location})
     return Answer(status=307, headers=(("Location", location), ("Content-Type", "application/octet-stream")))

@@ -22,6 +22,7 @@ from aimass.proto.objects import (
     check_prefix,
     check_range,
     exists,
+    is_key,
     replaced,
     unknown,
 )
@@ -160,7 +161,7 @@ class FileObjects:
         # A folder sorts as what its keys go on with: "a-b" before "a/b" before "a0".
         for name, entry in sorted(self._entries(folder)):
             place = f"{folder}{name}"
-            if not _is_key(place.removesuffix("/")):
+            if not is_key(place.removesuffix("/")):
                 continue
             if name.endswith("/"):
                 if place.startswith(prefix) or prefix.startswith(place):
@@ -245,10 +246,3 @@ def _read(descriptor: int, start: int, size: int) -> bytes:
 
 def _info(key: str, found: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}")
-
-
-def _is_key(key: str) -> bool:
-    try:
-        return bool(check_key(key))
-    except BadInput:
-        return False

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 import obstore
 from obstore.exceptions import BaseError
 
-from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Unavailable
+from aimass.proto.errors import AimassError, Conflict, NotFound, Unavailable
 from aimass.proto.hashing import digest_of
-from aimass.proto.objects import CHUNK_BYTES, Chunk, ObjectInfo, check_key, check_prefix, check_range, exists
+from aimass.proto.objects import CHUNK_BYTES, Chunk, ObjectInfo, check_key, check_prefix, check_range, exists, is_key
 from aimass.proto.stores.retries import PATIENT, Retries
 from aimass.proto.stores.s3_errors import beyond_the_end
 from aimass.proto.stores.s3_link import Link, Timeouts
@@ -135,7 +135,7 @@ class S3Objects:
                         if not after.startswith(first):
                             if after > first:
                                 return
-                        elif _is_key(key := after[len(self._root) :]):
+                        elif is_key(key := after[len(self._root) :]):
                             yield _info(key, meta)
 
         return self._retries.resumed(begin)
@@ -285,10 +285,3 @@ def _sliced(piece: bytes) -> Iterator[bytes]:
 def _just_before(first: str) -> str | None:
     """What sorts before all that begins with `first`, and with hardly a key between: listings start after it."""
     return f"{first[:-1]}{chr(ord(first[-1]) - 1)}zzz" if first else None
-
-
-def _is_key(key: str) -> bool:
-    try:
-        return bool(check_key(key))
-    except BadInput:
-        return False
