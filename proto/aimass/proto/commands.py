@@ -31,6 +31,7 @@ _TABLE: Final = {
     "client": ("aimass.client.cli", "the partner: run a daemon beside the data", "client"),
     "run": ("aimass.proto.run_cli", "submit, watch and steer runs", ""),
     "simulate": ("aimass.server.simulate_cli", "a plan with hundreds of partners on one machine", "client,server"),
+    "offline": ("aimass.server.offline_cli", "a plan over a data set of one's own, on Spark", "client,server,offline"),
     "plan": ("aimass.proto.plan_cli", "what a private plan promises, costs and destroys", ""),
     "model": ("aimass.proto.model_cli", "list, show and export models", ""),
     "task": ("aimass.client.task_cli", "list, digest and write tasks", "client"),

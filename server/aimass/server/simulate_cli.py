@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -16,11 +15,9 @@ from aimass.proto.console import common, emit, say, table
 from aimass.proto.sharding import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aimass.server.runs import Run
     from aimass.server.simulation.crew import Crew
-    from aimass.server.simulation.folder import Committed, Folder
+    from aimass.server.simulation.folder import Folder
 
 __all__ = ["add_arguments"]
 
@@ -77,6 +74,7 @@ def _simulate(args: argparse.Namespace) -> int:
     from aimass.server.engine import InstalledDrivers
     from aimass.server.simulation.folder import Folder
     from aimass.server.simulation.shell import Simulation
+    from aimass.server.simulation.telling import Teller
 
     _check(args)
     path = _out(args)
@@ -91,7 +89,7 @@ def _simulate(args: argparse.Namespace) -> int:
         folder = Folder(path)
         _prepared(args, folder)
         crew = _crew(args, path)
-        teller = _Teller(args)
+        teller = Teller(args)
         before = signal.signal(signal.SIGINT, teller.cut)
         try:
             run = Simulation(folder, crew, InstalledDrivers(), teller).run()
@@ -205,6 +203,7 @@ def _crew(args: argparse.Namespace, folder: Path) -> Crew:
 
 def _summary(folder: Folder, run: Run, seconds: float) -> dict[str, object]:
     from aimass.proto.step import StepKind
+    from aimass.server.simulation.telling import course, peak_mb
 
     told = list(folder.committed())
     evaluated = [step for step in told if step.kind is StepKind.EVALUATE and step.metrics]
@@ -214,22 +213,15 @@ def _summary(folder: Folder, run: Run, seconds: float) -> dict[str, object]:
         "partners": len(run.participants),
         "rounds": max((step.round for step in told), default=0),
         "seconds": round(seconds, 1),
-        "peak_memory_mb": _peak_mb(),
+        "peak_memory_mb": peak_mb(),
         "model": run.model,
         "model_file": str(folder.export(run.model)),
         "rounds_file": str(folder.path / "rounds.jsonl"),
         "plan_file": str(folder.path / "plan.json"),
     }
     if evaluated:
-        figures["metrics"] = [_course(name, evaluated) for name in evaluated[-1].metrics]
+        figures["metrics"] = [course(name, evaluated) for name in evaluated[-1].metrics]
     return figures
-
-
-def _course(name: str, evaluated: Sequence[Committed]) -> dict[str, object]:
-    """A metric at the first, the last and the best evaluation that has it."""
-    values = [round(step.metrics[name], 4) for step in evaluated if name in step.metrics]
-    best = min(values) if name == "loss" else max(values)
-    return {"metric": name, "first": values[0], "last": values[-1], "best": best}
 
 
 def _surveys(folder: Folder) -> None:
@@ -240,69 +232,3 @@ def _surveys(folder: Folder) -> None:
         if step.statistics is not None and step.statistics.found is not None:
             sys.stdout.write(f"step {step.index}: {heading(step.statistics)}\n")
             table(table_of(step.statistics.found))
-
-
-def _peak_mb() -> dict[str, int]:
-    """Most MB that this process, and the largest that it waited for, had in memory."""
-    own, child = (resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {"here": own, "worker": child}
-
-
-class _Teller:
-    """A line for each step that is stored; on a terminal, a count of partners beneath it while one is at work."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        from aimass.server.engine import InstalledDrivers
-
-        self._args, self._drivers = args, InstalledDrivers()
-        self._live = sys.stderr.isatty() and not args.quiet and not args.json
-        self._since: tuple[float, int] | None = None
-        self.began, self._drawn = time.monotonic(), 0.0
-        self._cut = False
-
-    def cut(self, *_: object) -> None:
-        """Ctrl-C. It is raised again at the next answer: one that comes while garbage is collected Python drops."""
-        self._cut = True
-        raise KeyboardInterrupt
-
-    def _check_cut(self) -> None:
-        if self._cut:
-            raise KeyboardInterrupt
-
-    def working(self, step: int, round_: int, done: int, asked: int) -> None:
-        """So many partners of a step have answered."""
-        self._check_cut()
-        now = time.monotonic()
-        if self._live and now - self._drawn > 0.2:
-            self._drawn = now
-            sys.stderr.write(f"\r\x1b[Kround {round_}, step {step}: {done:,} of {asked:,} partners")
-            sys.stderr.flush()
-
-    def committed(self, step: Committed, run: Run) -> None:
-        """A step is stored."""
-        from aimass.server.run_machine import progress
-
-        self._check_cut()
-        self.end()
-        done = progress(run, self._drivers)
-        what = f"round {step.round}/{done.rounds}  {step.kind}" if step.round else step.purpose
-        taken = f"at {step.at:,.1f} s" if step.at else f"{step.seconds:.1f} s"
-        line = f"{what} {step.counted:,} of {step.asked:,}, {taken}"
-        if step.failed:
-            line += f", {len(step.failed)} failed"
-        line += "".join(f"  {name} {value:.4f}" for name, value in step.metrics.items())
-        now = time.monotonic()
-        since, first = self._since = self._since or (now, step.round)  # not of the first: processes start in it
-        left = (done.rounds - step.round) * (now - since) / max(1, step.round - first)
-        say(self._args, line + (f"  {_words(left)} left" if left > 1 and not run.state.final else ""))
-
-    def end(self) -> None:
-        """Take the count away."""
-        if self._live:
-            sys.stderr.write("\r\x1b[K")
-
-
-def _words(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

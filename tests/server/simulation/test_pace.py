@@ -113,7 +113,7 @@ def _a_bit(folder: Folder) -> Run:
 
 
 def _said(folder: Folder) -> Sequence[Committed]:
-    return [msgspec.structs.replace(step, seconds=0.0) for step in folder.committed()]
+    return [msgspec.structs.replace(step, seconds=0.0, work_s=0.0) for step in folder.committed()]
 
 
 def test_of_equally_fast_partners_it_ends_in_the_bits_of_the_plain_loop_in_memory(tmp_path: Path, shards: Path) -> None:

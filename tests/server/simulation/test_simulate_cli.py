@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from aimass.proto.commands import main
-from aimass.server.simulate_cli import _Teller
+from aimass.server.simulation.telling import Teller
 
 PLAN = """
 name = "digits-trial"
@@ -177,7 +177,7 @@ def test_ctrl_c_stops_it_with_its_processes_and_says_how_to_go_on(here: Path) ->
 
 
 def test_a_ctrl_c_that_was_dropped_is_raised_at_the_next_answer() -> None:
-    teller = _Teller(argparse.Namespace(quiet=True, json=False))
+    teller = Teller(argparse.Namespace(quiet=True, json=False))
     teller.working(0, 1, 1, 9)
     with pytest.raises(KeyboardInterrupt):
         teller.cut()

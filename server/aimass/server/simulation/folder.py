@@ -50,7 +50,8 @@ class Saved(Value, frozen=True):
 
 class Committed(Value, frozen=True):
     """What a step came to, a line of `rounds.jsonl`. `figures` are those of single partners that policies release; `at`
-    is the time by the clock of the pace, where partners have one."""
+    is the time by the clock of the pace, where partners have one. `work_s` is what all partners together took, and
+    `bytes_read` what was fetched of their shards meanwhile."""
 
     index: int
     kind: StepKind
@@ -66,6 +67,8 @@ class Committed(Value, frozen=True):
     failed: dict[Name, str] = {}
     statistics: Statistics | None = None
     at: float = 0.0
+    work_s: float = 0.0
+    bytes_read: int = 0
 
 
 class Folder:

@@ -102,6 +102,7 @@ class Made(Value, frozen=True):
     fault: str = ""
     full: bool = False
     seconds: float = 0.0
+    bytes_read: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class Bench:
 
         `soon` names whose order this bench has next.
         """
-        started = time.monotonic()
+        started, read = time.monotonic(), self._site.bytes_read
         try:
             self._opened(asked.partner)
             if soon and soon not in self._kept:
@@ -150,7 +151,9 @@ class Bench:
             made = Made(partner=asked.partner, fault=f"{error.code}: {error.sentence()}")
         except Exception as error:  # noqa: BLE001  (whatever a task raises is that partner's failure)
             made = Made(partner=asked.partner, fault=f"child.{type(error).__name__}: {error}")
-        return msgspec.structs.replace(made, seconds=time.monotonic() - started)
+        return msgspec.structs.replace(
+            made, seconds=time.monotonic() - started, bytes_read=self._site.bytes_read - read
+        )
 
     def parcel(self, asked: Asked, made: Made) -> bytes:
         """What of a contribution goes back with the answer, see `Site`."""

@@ -248,6 +248,7 @@ class Simulation:
         for name, metric in view.metrics.items():
             for partner, value in metric.by_partner.items():
                 figures.setdefault(partner, {})[name] = value
+        made = [one for (index, _), one in self._made.items() if index == view.index]
         return Committed(
             index=view.index,
             kind=state.step.kind,
@@ -263,6 +264,8 @@ class Simulation:
             failed={name: slot.reason for name, slot in state.slots.items() if name not in counted and slot.reason},
             statistics=view.statistics,
             at=self._saved.now,
+            work_s=sum(one.seconds for one in made),
+            bytes_read=sum(one.bytes_read for one in made),
         )
 
 

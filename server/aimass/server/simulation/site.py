@@ -37,6 +37,11 @@ class Site(Protocol):
         """The policy of its gate, as TOML."""
         ...
 
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of shards that were fetched so far."""
+        ...
+
     def shard(self, partner: str) -> tuple[ShardManifest, Path]:
         """A partner's manifest, and the folder that its `uris` stand in."""
         ...
@@ -98,6 +103,7 @@ class FolderSite:
         self.run_id: str = setup.run_id
         self.plan: Plan = self._folder.plan()
         self.policy: str = setup.policy
+        self.bytes_read: int = 0
         self._shards = Path(setup.shards)
 
     def shard(self, partner: str) -> tuple[ShardManifest, Path]:

@@ -1,0 +1,131 @@
+"""Where a worker of an offline run works: models and states from the run's store, shards through a cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from aimass.proto.data_sets import DataSetManifest, ShardEntry, shard_manifest
+from aimass.proto.durable import make_folder
+from aimass.proto.errors import NotFound
+from aimass.proto.manifest import ShardManifest
+from aimass.proto.plan import Plan
+from aimass.proto.storage import Blobs
+from aimass.server.offline.cache import Cache
+from aimass.server.offline.journal import Journal
+from aimass.server.offline.shards import Shards
+
+__all__ = ["CARRIED_BYTES", "InStore", "StoreSite", "spool_of", "update_key"]
+
+CARRIED_BYTES: Final = 10_000_000
+"""A larger contribution goes to the store, and not back with the answer."""
+
+
+def spool_of(work: Path, index: int) -> Path:
+    """The folder where contributions to a step wait to be summed."""
+    return work / "spool" / str(index)
+
+
+def update_key(index: int, file: str) -> str:
+    """Where a contribution stands that is too large to go back with an answer."""
+    return f"updates/{index:08}/{file}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InStore:
+    """Opens the site of a run whose journal is at `url`, with `work` as this machine's folder.
+
+    Where a worker's machine is not its driver's, contributions of at most `carried_bytes` go back with answers, and
+    larger ones to the store; with 0 all see the folder `work`.
+    """
+
+    url: str
+    work: Path
+    cache_bytes: int
+    carried_bytes: int = 0
+
+    def __call__(self) -> StoreSite:
+        """See `Opens`."""
+        return StoreSite(self)
+
+
+class StoreSite:
+    """See `Site`."""
+
+    def __init__(self, opened: InStore) -> None:
+        self._opened, self._journal = opened, Journal(opened.url)
+        setup, blobs = self._journal.setup(), self._journal.blobs()
+        self.run_id: str = setup.run_id
+        self.plan: Plan = self._journal.plan(blobs)
+        self.policy: str = setup.policy
+        self._data_set: DataSetManifest = self._journal.data_set(blobs)
+        self._entries = {shard.participant: shard for shard in self._data_set.shards}
+        self._shards = Shards(self._data_set.name, setup.stores, Cache(opened.work / "shards", opened.cache_bytes))
+
+    @property
+    def bytes_read(self) -> int:
+        """See `Site`."""
+        return self._shards.bytes_read
+
+    def shard(self, partner: str) -> tuple[ShardManifest, Path]:
+        """See `Site`; raises `IntegrityError` where no store has the shard as its manifest says."""
+        entry = self._entry(partner)
+        path = self._shards.file(entry)
+        return shard_manifest(self._data_set, entry, path.name), path.parent
+
+    def soon(self, partner: str) -> None:
+        """See `Site`."""
+        self._shards.soon(self._entry(partner))
+
+    def _entry(self, partner: str) -> ShardEntry:
+        try:
+            return self._entries[partner]
+        except KeyError:
+            raise NotFound("the data set has no such shard", code="dataset.participant", value=partner) from None
+
+    def models(self) -> Blobs:
+        """See `Site`."""
+        return self._journal.blobs()
+
+    def state(self, held: str) -> memoryview:
+        """See `Site`."""
+        return self._states.open(held)
+
+    def keep_state(self, name: str, data: bytes | memoryview) -> str:
+        """See `Site`: in the run's store, as the next round may be elsewhere."""
+        return self._states.put([data])
+
+    @property
+    def _states(self) -> Blobs:
+        return self._journal.blobs()
+
+    def spool(self, index: int) -> Path:
+        """See `Site`."""
+        if not self._opened.carried_bytes:
+            return spool_of(self._opened.work, index)
+        return make_folder(self._own_spool / str(index))
+
+    @cached_property
+    def _own_spool(self) -> Path:
+        """Of this process alone; what one of the same number left behind is forgotten."""
+        path = self._opened.work / "carried" / str(os.getpid())
+        shutil.rmtree(path, ignore_errors=True)
+        return path
+
+    def parcel(self, index: int, file: str) -> bytes:
+        """See `Site`."""
+        if not self._opened.carried_bytes:
+            return b""
+        path = self.spool(index) / file
+        try:
+            if path.stat().st_size <= self._opened.carried_bytes:
+                return path.read_bytes()
+            with path.open("rb") as opened:
+                self._journal.objects.write(update_key(index, file), iter(lambda: opened.read(1 << 20), b""))
+            return b""
+        finally:
+            path.unlink()

@@ -1,0 +1,225 @@
+"""An offline run is a simulation whose shards come from a store: the same bits, whoever works, wherever it was cut."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aimass.proto.data_sets import DataSetManifest, shard_key
+from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError
+from aimass.proto.objects import open_objects
+from aimass.proto.sharding import Split
+from aimass.proto.values import canonical_json
+from aimass.server.offline.begin import check_same
+from aimass.server.offline.crew import Strict
+from aimass.server.offline.journal import Journal
+from aimass.server.offline.workers import Workers, open_crew
+from aimass.server.simulation.begin import completed
+from aimass.server.simulation.crew import Crew
+from aimass.server.simulation.partner import Asked, Made
+from tests.support import simulations
+from tests.support.dealt_sets import registered
+from tests.support.offline_runs import begun, gone_on, told
+from tests.support.simulations import heart_draft, shards_of
+
+PARTNERS = 5
+ADAM = heart_draft(train='steps = 2\noptimizer = "adam"\nkeep_optimizer = true')
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    split = Split(rule="dirichlet", argument="1.0", partners=PARTNERS, seed=2, smallest=10)
+    return shards_of(tmp_path_factory.mktemp("offline") / "shards", "heart", split)
+
+
+@pytest.fixture
+def store(tmp_path: Path, shards: Path) -> str:
+    url = f"file://{tmp_path}/store"
+    registered(open_objects(url), "heart", shards)
+    return url
+
+
+def test_it_ends_in_the_bits_of_a_simulation_over_the_same_shards(tmp_path: Path, shards: Path, store: str) -> None:
+    simulated = simulations.finished(simulations.begun(tmp_path / "simulated", ADAM, shards))
+    journal = begun(f"file://{tmp_path}/out", ADAM, store)
+    run = gone_on(journal, tmp_path / "work")
+    assert run.state == "finished", run.reason
+    assert run.model == simulated.model
+    steps = told(journal)
+    assert sum(step.bytes_read for step in steps) == sum(path.stat().st_size for path in shards.glob("*/*.parquet"))
+    assert all(step.work_s > 0 for step in steps)
+
+
+def test_the_number_of_processes_changes_no_bit(tmp_path: Path, store: str) -> None:
+    alone = gone_on(begun(f"file://{tmp_path}/one", ADAM, store), tmp_path / "a")
+    two = gone_on(begun(f"file://{tmp_path}/two", ADAM, store), tmp_path / "b", workers=Workers(count=2))
+    assert alone.model == two.model
+
+
+class _Cut(Exception):
+    pass
+
+
+@dataclasses.dataclass
+class _CutCrew:
+    """Works until so many orders are done."""
+
+    crew: Crew
+    left: int
+
+    def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
+        for made in self.crew.work(asked):
+            if self.left == 0:
+                raise _Cut
+            self.left -= 1
+            yield made
+
+    def close(self) -> None:
+        self.crew.close()
+
+
+def test_wherever_it_is_cut_it_goes_on_elsewhere_to_the_same_bits(tmp_path: Path, store: str) -> None:
+    whole = begun(f"file://{tmp_path}/whole", ADAM, store)
+    model = gone_on(whole, tmp_path / "work").model
+    cut = begun(f"file://{tmp_path}/cut", ADAM, store)
+    cuts = 0
+    while True:
+        work = tmp_path / f"machine-{cuts}"
+        work.mkdir()
+        try:
+            run = gone_on(cut, work, _CutCrew(open_crew(Workers(count=1), cut, work), 6 + cuts % 3))
+            break
+        except _Cut:
+            cuts += 1
+    assert cuts >= 3
+    assert run.model == model
+    assert [(step.index, step.metrics) for step in told(cut)] == [(step.index, step.metrics) for step in told(whole)]
+
+
+def test_of_two_drivers_of_one_run_one_goes_on(tmp_path: Path, store: str) -> None:
+    journal = begun(f"file://{tmp_path}/out", ADAM, store)
+
+    def overtake(_: object) -> None:
+        gone_on(journal, tmp_path / "second")
+
+    with pytest.raises(Conflict) as caught:
+        gone_on(journal, tmp_path / "first", after=overtake)
+    assert caught.value.code == "offline.driver"
+    assert gone_on(journal, tmp_path / "third").state == "finished"
+    assert [step.index for step in told(journal)] == list(range(len(told(journal))))
+
+
+def test_a_store_holds_nothing_of_rounds_that_are_done(tmp_path: Path, store: str) -> None:
+    journal = begun(f"file://{tmp_path}/out", ADAM, store)
+    run = gone_on(journal, tmp_path / "work")
+    setup = journal.setup()
+    saved = {journal.newest(), *(commit.saved for commit in list(journal.commits())[-2:])}
+    kept = set(journal.blobs().digests()) - saved - {setup.plan, setup.manifest, setup.first}
+    assert len(kept) == 3 + PARTNERS  # models and local states
+    assert {run.model, run.plan.model, run.model_before} < kept
+    assert list((tmp_path / "work" / "spool").iterdir()) == []
+
+
+def entry_of(store: str, number: int) -> tuple[str, Path]:
+    """A shard's key, and where it stands in a store of files."""
+    manifest = msgspec.json.decode(open_objects(store).read("heart/versions/00000001.json"), type=DataSetManifest)
+    key = shard_key("heart", manifest.shards[number].sha256)
+    return key, Path(store.removeprefix("file://")) / key
+
+
+@pytest.mark.parametrize("damage", ["short", "changed", "missing", "longer"])
+def test_a_shard_that_is_not_what_its_manifest_says_stops_the_run_and_is_never_left_out(
+    tmp_path: Path, store: str, damage: str
+) -> None:
+    _, path = entry_of(store, 2)
+    good = path.read_bytes()
+    bad = {"short": good[:-9], "changed": good[:200] + b"?" + good[201:], "longer": good + b"!"}
+    path.unlink()
+    if damage in bad:
+        path.write_bytes(bad[damage])
+    journal = begun(f"file://{tmp_path}/out", ADAM, store)
+    with pytest.raises(AimassError) as caught:
+        gone_on(journal, tmp_path / "work")
+    assert caught.value.code == "offline.shard"
+    assert "p0003" in str(caught.value.value)
+    assert told(journal) == []
+    path.write_bytes(good)
+    assert gone_on(journal, tmp_path / "work").state == "finished"
+
+
+def test_a_shard_that_this_machine_changed_is_fetched_again(tmp_path: Path, store: str) -> None:
+    journal = begun(f"file://{tmp_path}/out", ADAM, store)
+    model = gone_on(begun(f"file://{tmp_path}/other", ADAM, store), tmp_path / "work").model
+    for path in (tmp_path / "work" / "shards").iterdir():
+        path.write_bytes(b"?" + path.read_bytes()[1:])
+    assert gone_on(journal, tmp_path / "work").model == model
+
+
+def test_a_cache_smaller_than_the_data_changes_nothing_but_what_is_read(tmp_path: Path, store: str) -> None:
+    model = gone_on(begun(f"file://{tmp_path}/whole", ADAM, store), tmp_path / "a").model
+    small = Workers(count=1, cache_bytes=1)
+    assert gone_on(begun(f"file://{tmp_path}/small", ADAM, store), tmp_path / "b", workers=small).model == model
+    assert len(list((tmp_path / "b" / "shards").iterdir())) == 1
+
+
+def test_a_run_goes_on_with_what_it_was_begun_with_alone(tmp_path: Path, store: str) -> None:
+    journal = begun(f"file://{tmp_path}/out", ADAM, store)
+    blobs = journal.blobs()
+    check_same(journal, completed(ADAM, blobs), "heart@1", blobs)
+    for plan, data, code in ((heart_draft(), None, "offline.plan"), (None, "heart@2", "offline.data")):
+        with pytest.raises(Conflict) as caught:
+            check_same(journal, completed(plan, blobs) if plan else None, data, blobs)
+        assert caught.value.code == code
+    with pytest.raises(Conflict) as caught:
+        begun(f"file://{tmp_path}/out", ADAM, store)
+    assert caught.value.code == "offline.exists"
+
+
+def test_an_edited_manifest_is_found_out(tmp_path: Path, store: str) -> None:
+    journal = begun(f"file://{tmp_path}/out", ADAM, store)
+    digest = journal.setup().manifest
+    path = tmp_path / "out" / "blobs" / digest[:2] / digest
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
+    with pytest.raises(IntegrityError):
+        gone_on(journal, tmp_path / "work")
+
+
+def test_a_data_set_of_another_schema_is_refused_though_its_name_is_the_same(tmp_path: Path, shards: Path) -> None:
+    store = f"file://{tmp_path}/store"
+    manifest = registered(open_objects(store), "heart", shards)
+    narrow = msgspec.structs.replace(manifest.data_schema, columns=manifest.data_schema.columns[1:])
+    other = canonical_json(msgspec.structs.replace(manifest, data_schema=narrow))
+    open_objects(store).put("heart/versions/00000001.json", other)
+    with pytest.raises(BadInput) as caught:
+        begun(f"file://{tmp_path}/out", ADAM, store)
+    assert caught.value.code == "dataset.schema"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [("child.MemoryError: x", "offline.memory"), ("child.ValueError: x", "offline.shard")],
+)
+def test_what_failed_is_named(fault: str, code: str) -> None:
+    class Failing:
+        def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
+            yield Made(partner="p1", fault=fault)
+
+        def close(self) -> None:
+            pass
+
+    with pytest.raises(AimassError) as caught:
+        list(Strict(Failing()).work([]))
+    assert caught.value.code == code
+
+
+def test_a_late_list_hides_no_commit(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = begun(f"file://{tmp_path}/out", ADAM, store)
+    gone_on(journal, tmp_path / "work")
+    newest = journal.newest()
+    late = Journal(journal.url)
+    monkeypatch.setattr(late.objects, "list", lambda _prefix="": iter(()))
+    assert late.newest() == newest

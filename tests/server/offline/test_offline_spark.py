@@ -1,0 +1,66 @@
+"""Offline over Spark: the bits of one process, whichever way contributions come back; and what Spark gives up has a name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aimass.proto.errors import Unavailable
+from aimass.proto.objects import open_objects
+from aimass.proto.sharding import Split
+from aimass.server.offline.workers import Workers
+from aimass.server.simulation.spark import _given_up, _patient
+from tests.support.dealt_sets import registered
+from tests.support.offline_runs import begun, gone_on
+from tests.support.simulations import heart_draft, shards_of
+
+DRAFT = heart_draft(train='steps = 2\noptimizer = "adam"\nkeep_optimizer = true', rounds=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
+@pytest.mark.filterwarnings("default")
+def test_over_spark_a_run_ends_in_the_bits_of_one_process_and_leaves_nothing_on_its_way(tmp_path: Path) -> None:
+    shards = shards_of(tmp_path / "shards", "heart", Split(rule="iid", partners=5, seed=3))
+    store = f"file://{tmp_path}/store"
+    registered(open_objects(store), "heart", shards)
+    alone = gone_on(begun(f"file://{tmp_path}/one", DRAFT, store), tmp_path / "a")
+    journal, work = begun(f"file://{tmp_path}/spark", DRAFT, store), tmp_path / "work"
+    run = gone_on(journal, work, workers=Workers(master="local[2]", carried_bytes=4096))  # sums of rows, and no models
+    assert run.state == "finished", run.reason
+    assert run.model == alone.model
+    assert list(journal.objects.list("updates/")) == []
+    assert list((tmp_path / "spark" / "updates").iterdir()), "models went by the store"
+    assert [files for _, _, files in os.walk(work / "carried") if files] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("ExecutorLostFailure (executor 3 exited caused by one of the running tasks)", "spark.executor"),
+        ("org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)", "spark.worker"),
+        ("org.apache.spark.SparkException: Job aborted\nValueError: no", "spark.job"),
+    ],
+)
+def test_a_job_that_spark_gave_up_is_told_by_its_cause(text: str, code: str) -> None:
+    error = _given_up(RuntimeError(text))
+    assert isinstance(error, Unavailable)
+    assert error.code == code
+    assert "resume" in error.cure
+
+
+def test_on_one_machine_a_task_is_tried_as_often_as_on_a_cluster() -> None:
+    assert [_patient(master) for master in ("local", "local[2]", "local[*]")] == [
+        "local[1,4]",
+        "local[2,4]",
+        "local[*,4]",
+    ]
+    assert [_patient(master) for master in ("local[2,1]", "spark://a:1", "local-cluster[2,1,1024]")] == [
+        "local[2,1]",
+        "spark://a:1",
+        "local-cluster[2,1,1024]",
+    ]

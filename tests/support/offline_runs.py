@@ -1,0 +1,56 @@
+"""Offline runs over the rows of heart disease, begun and run to their end in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from aimass.proto.data_sets import version_key
+from aimass.proto.objects import open_objects
+from aimass.proto.plan import PlanDraft
+from aimass.server.engine import InstalledDrivers
+from aimass.server.offline.begin import begin
+from aimass.server.offline.journal import Journal
+from aimass.server.offline.keeping import Kept
+from aimass.server.offline.workers import Workers, open_crew
+from aimass.server.runs import Run
+from aimass.server.simulation.begin import completed
+from aimass.server.simulation.crew import Crew
+from aimass.server.simulation.folder import Committed
+from aimass.server.simulation.shell import Simulation
+from tests.support.simulations import Deaf
+
+__all__ = ["ALONE", "begun", "gone_on", "told"]
+
+ALONE = Workers(count=1)
+
+
+def begun(out: str, draft: PlanDraft, store: str, data_set: str = "heart") -> Journal:
+    """A run that has not done anything yet."""
+    journal = Journal(out)
+    blobs = journal.blobs()
+    document = open_objects(store).read(version_key(data_set, 1))
+    begin(journal, completed(draft, blobs), document, [store], None, blobs)
+    return journal
+
+
+def gone_on(
+    journal: Journal,
+    work: Path,
+    crew: Crew | None = None,
+    after: Callable[[Committed], None] = lambda _: None,
+    workers: Workers = ALONE,
+) -> Run:
+    """The run at its end, by a driver of its own."""
+    work.mkdir(parents=True, exist_ok=True)
+    journal = Journal(journal.url)
+    crew = crew or open_crew(workers, journal, work)
+    try:
+        return Simulation(Kept(journal, work), crew, InstalledDrivers(), Deaf(after)).run()
+    finally:
+        crew.close()
+
+
+def told(journal: Journal) -> list[Committed]:
+    """The steps that were committed."""
+    return [step for commit in journal.commits() for step in commit.told]
