@@ -1,7 +1,7 @@
 """Cells of a file become typed arrays by the schema's columns; what does not fit is a finding, and counts as missing.
 
-Cells are Arrow's. A column whose cells all fit is converted as a whole; any other cell by cell, which says what is
-wrong where, and which is the plain meaning that the other path has to give.
+Cells are Arrow's. A column whose cells all fit is converted at once (`whole_columns`), any other cell by cell: that is
+what a cell means, and it says what is wrong where.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Column, Image, Number, Text
+from aimass.proto.whole_columns import by_distinct, images_at_once, numbers_at_once
 
-__all__ = ["Finding", "convert", "persons_of"]
+__all__ = ["Finding", "cell_by_cell", "convert", "persons_of"]
 
 Array = npt.NDArray[Any]
 _SHOWN: Final = 80
@@ -34,15 +35,42 @@ class Finding:
 
 def convert(column: Column, values: Any, findings: list[Finding]) -> Array:
     """A column's cells as `Table` holds them; what does not fit is added to `findings` by its position."""
-    cells = values.to_pylist()
-    if isinstance(column, Number):
-        return np.array([_number(column, row, cell, findings) for row, cell in enumerate(cells)], dtype=np.float64)
-    if isinstance(column, Category):
-        index = {value: position for position, value in enumerate(column.values)}
-        return np.array(
-            [_category(column, index, row, cell, findings) for row, cell in enumerate(cells)], dtype=np.int64
-        )
-    return _texts(column, cells, findings) if isinstance(column, Text) else _images(column, cells, findings)
+    parts, row = [], 0
+    for part in getattr(values, "chunks", [values]) or [values.combine_chunks()]:
+        whole = _at_once(column, part)
+        parts.append(cell_by_cell(column, part, row, findings) if whole is None else whole)
+        row += len(part)
+    return np.concatenate(parts)
+
+
+def cell_by_cell(column: Column, values: Any, first: int, findings: list[Finding]) -> Array:
+    """The plain meaning of `convert`, for an Arrow array that begins at row `first`."""
+    cells = enumerate(values.to_pylist(), first)
+    match column:
+        case Number():
+            return np.array([_number(column, row, cell, findings) for row, cell in cells], dtype=np.float64)
+        case Category():
+            index = {value: position for position, value in enumerate(column.values)}
+            return np.array([_category(column, index, row, cell, findings) for row, cell in cells], dtype=np.int64)
+        case Text():
+            return _texts(column, values.to_pylist(), first, findings)
+        case Image():
+            return _images(column, values.to_pylist(), first, findings)
+
+
+def _at_once(column: Column, values: Any) -> Array | None:
+    match column:
+        case Number():
+            return numbers_at_once(column, values)
+        case Category():
+            index = {value: position for position, value in enumerate(column.values)}
+            odd: list[Finding] = []
+            places = by_distinct(values, lambda cell: _category(column, index, 0, cell, odd))
+            return None if places is None or odd else places.astype(np.int64)
+        case Image():
+            return images_at_once(column, values)
+        case Text():
+            return None
 
 
 def persons_of(column: str, values: Any, findings: list[Finding]) -> Array:
@@ -111,24 +139,26 @@ def _text(cell: object) -> str:
     return text.lower() if text in ("True", "False", "TRUE", "FALSE") else text
 
 
-def _images(column: Image, cells: list[object], findings: list[Finding]) -> Array:
+def _images(column: Image, cells: list[object], first: int, findings: list[Finding]) -> Array:
     size = int(np.prod(column.shape))
     images = np.zeros((len(cells), size), dtype=np.uint8)
     for row, cell in enumerate(cells):
         if isinstance(cell, bytes) and len(cell) == size:
             images[row] = np.frombuffer(cell, dtype=np.uint8)
         else:
-            findings.append(Finding(row, column.name, f"is not {size} bytes"))
+            findings.append(Finding(first + row, column.name, f"is not {size} bytes"))
     return images.reshape(len(cells), *column.shape)
 
 
-def _texts(column: Text, cells: list[object], findings: list[Finding]) -> Array:
+def _texts(column: Text, cells: list[object], first: int, findings: list[Finding]) -> Array:
     texts = np.full(len(cells), "", dtype=object)
     for row, cell in enumerate(cells):
         if not isinstance(cell, str) or not cell.strip():
-            findings.append(Finding(row, column.name, "has no text"))
+            findings.append(Finding(first + row, column.name, "has no text"))
         elif len(cell) > column.longest:
-            findings.append(Finding(row, column.name, f"is longer than {column.longest} characters", cell[:_SHOWN]))
+            findings.append(
+                Finding(first + row, column.name, f"is longer than {column.longest} characters", cell[:_SHOWN])
+            )
         else:
             texts[row] = cell
     return texts
