@@ -10,6 +10,7 @@ import pytest
 from scripts.benches.buckets import KEYS, buckets, make_bucket
 
 from aimass.proto.objects import ObjectStore, open_objects
+from tests.support.objects import MemoryObjects
 from tests.support.webhdfs.server import Cluster
 
 Opener = Callable[[pytest.FixtureRequest], ObjectStore]
@@ -50,7 +51,12 @@ def _webhdfs(request: pytest.FixtureRequest) -> ObjectStore:
     return open_objects(f"{request.getfixturevalue('hdfs').url}{secrets.token_hex(8)}")
 
 
-STORES: Final[Mapping[str, Opener]] = {"file": _file, "s3": _s3, "webhdfs": _webhdfs}
+STORES: Final[Mapping[str, Opener]] = {
+    "file": _file,
+    "memory": lambda _: MemoryObjects(),
+    "s3": _s3,
+    "webhdfs": _webhdfs,
+}
 """By name, what opens an empty store."""
 
 
