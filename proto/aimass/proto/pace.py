@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from aimass.proto.clock import Clock
 from aimass.proto.errors import BadInput
 
-__all__ = ["SLOWEST", "Pace", "check_rate"]
+__all__ = ["SLOWEST", "Pace", "Throttle", "check_rate"]
 
 SLOWEST: Final = 64 << 10
 """Bytes per second; below it a chunk takes so long that the other side gives the link up for dead."""
@@ -24,20 +25,41 @@ def check_rate(bytes_per_s: int, name: str) -> None:
         )
 
 
+class _Bucket:
+    """`rate` tokens a second, saved up for at most a second; 0 lets everything pass."""
+
+    def __init__(self, rate: int, now: float) -> None:
+        self._rate, self._left, self._at = rate, float(rate), now
+
+    def take(self, size: int, now: float) -> float:
+        """Spend `size`; seconds until it is within the rate."""
+        if not self._rate:
+            return 0.0
+        # A clock that was set back adds nothing, and holds nobody up for longer than its own bytes.
+        self._left = min(self._rate, self._left + max(0.0, now - self._at) * self._rate) - size
+        self._at = now
+        return max(0.0, -self._left / self._rate)
+
+
 class Pace:
     """`bytes_per_s` for all who spend here together, saved up for at most a second; 0 lets everything pass."""
 
     def __init__(self, bytes_per_s: int, clock: Clock) -> None:
-        self._rate, self._clock = bytes_per_s, clock
-        self._left, self._at = float(bytes_per_s), clock.now()
+        self._bucket, self._clock = _Bucket(bytes_per_s, clock.now()), clock
 
     async def spend(self, size: int) -> None:
         """Return when `size` more bytes are within the rate; who asks first is served first."""
-        if not self._rate:
-            return
-        now = self._clock.now()
-        # A clock that was set back adds nothing, and holds nobody up for longer than its own bytes.
-        self._left = min(self._rate, self._left + max(0.0, now - self._at) * self._rate) - size
-        self._at = now
-        if self._left < 0:
-            await self._clock.sleep(-self._left / self._rate)
+        if wait_s := self._bucket.take(size, self._clock.now()):
+            await self._clock.sleep(wait_s)
+
+
+class Throttle:
+    """The same for one thread: `now` reads a clock, and `wait` returns after so many seconds, or raises to end it."""
+
+    def __init__(self, bytes_per_s: int, now: Callable[[], float], wait: Callable[[float], None]) -> None:
+        self._bucket, self._now, self._wait = _Bucket(bytes_per_s, now()), now, wait
+
+    def spend(self, size: int) -> None:
+        """Return when `size` more bytes are within the rate."""
+        if wait_s := self._bucket.take(size, self._now()):
+            self._wait(wait_s)

@@ -1,0 +1,123 @@
+"""Whether a data set's unreferenced objects may be deleted now: one small document, changed under a condition.
+
+Who makes a version holds the data set: nothing is deleted while a hold stands, and while something is deleted no hold
+is given. Both are states of one numbered document, so of a splitter and a collector who begin together one is told.
+Holds and sweeps end by the clock, so that who was killed stands in nobody's way for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from aimass.proto.errors import Conflict, WrongState
+from aimass.proto.objects import ObjectStore
+from aimass.proto.values import Value, canonical_json, decode_canonical_json
+from aimass.server.datasets.layout import gc_prefix
+from aimass.server.datasets.numbered import Numbered, is_taken
+
+__all__ = ["HOLD_S", "SWEEP_S", "Keeping", "change", "hold", "let_go", "with_hold", "with_sweep", "without_hold"]
+
+HOLD_S: Final = 7 * 86_400.0
+"""A split that was killed can be resumed for so long; one that works renews its hold."""
+SWEEP_S: Final = 600.0
+"""A collector deletes for so long and no longer."""
+MARGIN_S: Final = 60.0
+"""How far the clocks of two machines may differ."""
+_TRIES: Final = 20
+
+
+class Keeping(Value, frozen=True):
+    """Until when each job holds the data set and somebody deletes, in Unix time; since when each unreferenced object
+    was seen, by store and key."""
+
+    holds: dict[str, float] = {}
+    sweeping_until: float = 0.0
+    since: dict[str, dict[str, float]] = {}
+
+
+def with_hold(keeping: Keeping, job: str, now: float) -> Keeping:
+    """`job` holds from now on; raises `WrongState` while somebody deletes."""
+    if now < keeping.sweeping_until + MARGIN_S:
+        raise WrongState(
+            "unreferenced shards are being deleted",
+            code="dataset.gc_running",
+            limit=f"until {keeping.sweeping_until + MARGIN_S:.0f} in Unix time, or when it is done",
+            cure="Try again in a minute.",
+        )
+    return msgspec.structs.replace(keeping, holds={**_standing(keeping, now), job: now + HOLD_S})
+
+
+def without_hold(keeping: Keeping, job: str) -> Keeping:
+    """`job` is over."""
+    return msgspec.structs.replace(keeping, holds={name: end for name, end in keeping.holds.items() if name != job})
+
+
+def with_sweep(keeping: Keeping, now: float) -> Keeping:
+    """Somebody deletes from now on; raises `WrongState` where another does, or a split holds the data set."""
+    if standing := _standing(keeping, now):
+        raise WrongState(
+            "a split is in progress, or was broken off and may be resumed",
+            code="dataset.held",
+            value=", ".join(sorted(standing)),
+            cure="Wait for it, or resume it; a hold that nobody renews ends after a week.",
+        )
+    if now < keeping.sweeping_until + MARGIN_S:
+        raise WrongState("somebody else is deleting", code="dataset.gc_running", cure="Try again in a minute.")
+    return msgspec.structs.replace(keeping, holds={}, sweeping_until=now + SWEEP_S)
+
+
+def _standing(keeping: Keeping, now: float) -> dict[str, float]:
+    return {job: end for job, end in keeping.holds.items() if now < end + MARGIN_S}
+
+
+def read_keeping(store: ObjectStore, name: str) -> Keeping:
+    """The state now."""
+    found = Numbered(store, gc_prefix(name)).newest()
+    return Keeping() if found is None else _read(found.data)
+
+
+def change(store: ObjectStore, name: str, apply: Callable[[Keeping], Keeping]) -> Keeping:
+    """Commit what `apply` makes of the newest state, again where somebody was faster; raises what `apply` raises."""
+    document = Numbered(store, gc_prefix(name))
+    for _ in range(_TRIES):
+        newest = document.newest()
+        before = Keeping() if newest is None else _read(newest.data)
+        after = apply(before)
+        if after == before:
+            return before
+        number = newest.number + 1 if newest else 1
+        try:
+            document.commit(number, canonical_json(after))
+        except Conflict as error:
+            if not is_taken(error):
+                raise
+            continue
+        document.forget(number)
+        return after
+    raise Conflict("too many change this at once", code="dataset.busy", value=name, cure="Try again.")
+
+
+def hold(store: ObjectStore, name: str, job: str, now: float) -> None:
+    """For who makes a version: before it looks which shards are there already, and again when it resumes.
+
+    Costs one write; then only where half of the time is gone, so that it can be called for each shard. Raises
+    `WrongState` while somebody deletes.
+    """
+
+    def apply(keeping: Keeping) -> Keeping:
+        fresh = keeping.holds.get(job, 0.0) - now > HOLD_S / 2
+        return keeping if fresh else with_hold(keeping, job, now)
+
+    change(store, name, apply)
+
+
+def let_go(store: ObjectStore, name: str, job: str) -> None:
+    """For who has committed its version, or given it up."""
+    change(store, name, lambda keeping: without_hold(keeping, job))
+
+
+def _read(data: bytes) -> Keeping:
+    return decode_canonical_json(Keeping, data, "what is kept of a data set")
