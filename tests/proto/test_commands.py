@@ -28,7 +28,8 @@ GROUPS = {
     "plan": ["check"],
     "model": ["list", "show", "export", "manifest", "merge"],
     "task": ["list", "digest", "new", "check"],
-    "data": ["list", "get", "partition", "generate", "split", "register", "describe", "export"],
+    "data": ["list", "get", "partition", "generate", "split", "register", "describe", "export",
+        "replicate", "verify", "repair", "gc"],
 }  # fmt: skip
 COMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 

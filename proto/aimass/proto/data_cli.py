@@ -16,9 +16,11 @@ _EXAMPLE: Final = """examples:
   aimass data partition digits --task digits --partners 100 --split dirichlet:0.3 --seed 7 --out shards
   aimass data split adult adult --task adult --split rows:5000 --store file:///data
   aimass data describe adult --store file:///data
+  aimass data replicate adult --store file:///data --to s3://bucket/data
+  aimass data repair adult --store file:///data
   aimass data generate adult --bytes 2GB --out large
 """
-_VERBS: Final = ("aimass.client.data_cli", "aimass.server.datasets.data_cli")
+_VERBS: Final = ("aimass.client.data_cli", "aimass.server.datasets.data_cli", "aimass.server.datasets.care_cli")
 """Modules with `add_verbs(commands)`: a partner's verbs, and the operator's."""
 
 

@@ -1,15 +1,12 @@
-"""Three stores in folders that misbehave when a test says so, and a clock that stands still."""
+"""Three stores that misbehave when a test says so, and a clock that stands still."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from aimass.proto.objects import open_objects
 from aimass.server.datasets.care import House
 from aimass.server.datasets.placement import Placement, place
-from tests.support.stores import Unruly, stored
+from tests.support.stores import Memory, Unruly, stored
 
 NOW = 1_000_000.0
 CONTENTS = tuple(b"shard %d " % number * 50 for number in range(24))
@@ -21,9 +18,9 @@ def no_limit(size: int) -> None:
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> dict[str, Unruly]:
+def stores() -> dict[str, Unruly]:
     """Empty stores by URL."""
-    opened = (Unruly(open_objects(f"file://{tmp_path}/{name}")) for name in ("one", "two", "three"))
+    opened = (Unruly(Memory(name)) for name in ("one", "two", "three"))
     return {store.url: store for store in opened}
 
 

@@ -53,7 +53,7 @@ def test_replicating_makes_every_copy_and_a_second_time_makes_none(house: House)
 
 def test_every_store_alone_leads_to_the_data_set(replicated: House) -> None:
     for url in replicated.stores:
-        assert open_house("t", [url], NOW).placement == replicated.placement
+        assert open_house("t", [url], NOW, replicated.stores.__getitem__).placement == replicated.placement
 
 
 def test_a_changed_copy_is_found_by_its_bytes_quarantined_and_replaced(replicated: House) -> None:
@@ -203,7 +203,7 @@ def test_a_house_is_opened_through_the_first_store_that_answers(replicated: Hous
     with pytest.raises(Unavailable):
         open_house("t", urls[:1], NOW, replicated.stores.__getitem__)
     with pytest.raises(NotFound):
-        open_house("other", [store.url for store in others], NOW)
+        open_house("other", [store.url for store in others], NOW, replicated.stores.__getitem__)
 
 
 def test_progress_is_told_by_copies(house: House) -> None:

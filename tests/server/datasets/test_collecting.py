@@ -9,7 +9,7 @@ from aimass.proto.errors import IntegrityError, Unavailable, WrongState
 from aimass.proto.values import canonical_json
 from aimass.server.datasets.care import House, repair
 from aimass.server.datasets.collecting import Collected, Grace, collect
-from aimass.server.datasets.keeping import HOLD_S, MARGIN_S, SWEEP_S, hold, let_go
+from aimass.server.datasets.keeping import HOLD_S, MARGIN_S, SWEEP_S, Hold, let_go
 from aimass.server.datasets.layout import quarantine_key
 from tests.server.datasets.conftest import CONTENTS, NOW, no_limit
 from tests.support.stores import Unruly, everything, manifest_of, shard_of
@@ -72,7 +72,7 @@ def test_what_is_referenced_again_begins_its_grace_anew(littered: House) -> None
 
 def test_a_split_that_holds_the_data_set_keeps_everything(littered: House) -> None:
     gc(littered, NOW)
-    hold(littered.home, "t", "job", NOW + 100)
+    Hold(littered.home, "t", "job", lambda: NOW + 100)
     with pytest.raises(WrongState) as told:
         gc(littered, NOW + 200)
     assert told.value.code == "dataset.held"
@@ -83,21 +83,34 @@ def test_a_split_that_holds_the_data_set_keeps_everything(littered: House) -> No
 
 def test_the_hold_of_a_split_that_was_killed_ends_by_the_clock(littered: House) -> None:
     gc(littered, NOW)
-    hold(littered.home, "t", "job", NOW)
+    Hold(littered.home, "t", "job", lambda: NOW)
     with pytest.raises(WrongState):
         gc(littered, NOW + HOLD_S + MARGIN_S - 1)
     assert gc(littered, NOW + HOLD_S + MARGIN_S).deleted == 3
 
 
-def test_a_hold_is_written_once_and_renewed_when_half_of_it_is_gone(house: House) -> None:
-    home = house.home
+def test_a_hold_is_renewed_when_half_of_it_is_gone(house: House) -> None:
+    now, home = [NOW], house.home
     assert isinstance(home, Unruly)
+    hold = Hold(home, "t", "job", lambda: now[0])
     home.asked = {}
-    for seconds in (0.0, 10.0, HOLD_S / 2 - 1):
-        hold(home, "t", "job", NOW + seconds)
+    now[0] = NOW + HOLD_S / 2 - 1
+    hold.keep()
+    assert home.asked == {}
+    now[0] = NOW + HOLD_S / 2 + 1
+    hold.keep()
     assert home.asked["create"] == 1
-    hold(home, "t", "job", NOW + HOLD_S / 2)
-    assert home.asked["create"] == 2
+    now[0] = NOW + HOLD_S + 2
+    hold.keep()
+
+
+def test_who_slept_beyond_its_hold_is_told_since_its_shards_may_be_gone(house: House) -> None:
+    now = [NOW]
+    hold = Hold(house.home, "t", "job", lambda: now[0])
+    now[0] = NOW + HOLD_S
+    with pytest.raises(WrongState) as told:
+        hold.keep()
+    assert told.value.code == "dataset.hold_lost"
 
 
 def test_a_version_that_is_committed_after_the_look_and_before_the_sweep_keeps_its_shards(littered: House) -> None:
@@ -109,7 +122,7 @@ def test_a_version_that_is_committed_after_the_look_and_before_the_sweep_keeps_i
     def meanwhile(verb: str, key: str) -> None:
         if verb == "create" and key.startswith("t/gc/"):
             home.before = then
-            hold(home, "t", "job", NOW + 100)
+            Hold(home, "t", "job", lambda: NOW + 100)
             home.create(version_key("t", 2), canonical_json(manifest_of("t", 2, [ORPHAN])))
             let_go(home, "t", "job")
 
@@ -133,13 +146,13 @@ def test_while_somebody_deletes_no_split_begins(littered: House) -> None:
         if verb == "delete" and key == KEY:
             home.before = lambda verb, key: None
             with pytest.raises(WrongState) as refused:
-                hold(home, "t", "job", NOW + 100)
+                Hold(home, "t", "job", lambda: NOW + 100)
             told.append(refused.value.code)
 
     home.before = meanwhile
     assert gc(littered, NOW + 100).deleted == 3
     assert told == ["dataset.gc_running"]
-    hold(home, "t", "job", NOW + 100)  # and when it is done, one may
+    Hold(home, "t", "job", lambda: NOW + 100)  # and when it is done, one may
 
 
 def test_two_collectors_do_not_delete_at_once(littered: House) -> None:
@@ -174,8 +187,8 @@ def test_a_collector_that_was_killed_stands_in_the_way_for_minutes(littered: Hou
         gc(littered, NOW + 100)
     home.before, home.away = lambda verb, key: None, False
     with pytest.raises(WrongState):
-        hold(home, "t", "job", NOW + 100 + SWEEP_S)
-    hold(home, "t", "job", NOW + 100 + SWEEP_S + MARGIN_S)
+        Hold(home, "t", "job", lambda: NOW + 100 + SWEEP_S)
+    Hold(home, "t", "job", lambda: NOW + 100 + SWEEP_S + MARGIN_S)
 
 
 def test_a_collector_that_slept_deletes_nothing_when_it_wakes(littered: House) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from aimass.proto.objects import open_objects
 from aimass.server.datasets.leadership import MARGIN_S, Leader, Term, next_term
-from tests.support.stores import Unruly
+from tests.support.stores import Memory, Unruly
 
 TERM_S = 30.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Unruly:
-    return Unruly(open_objects(f"file://{tmp_path}/store"))
+def store() -> Unruly:
+    return Unruly(Memory("store"))
 
 
 def test_who_may_try() -> None:

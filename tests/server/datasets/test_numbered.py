@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from aimass.proto.errors import Conflict, NotFound, Unavailable
-from aimass.proto.objects import open_objects
 from aimass.server.datasets.numbered import Document, Numbered, is_taken
-from tests.support.stores import Unruly
+from tests.support.stores import Memory, Unruly
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Unruly:
-    return Unruly(open_objects(f"file://{tmp_path}/store"))
+def store() -> Unruly:
+    return Unruly(Memory("store"))
 
 
 def test_before_the_first_there_is_none(store: Unruly) -> None:

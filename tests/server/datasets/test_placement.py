@@ -9,7 +9,7 @@ import pytest
 from aimass.proto.errors import BadInput, Conflict
 from aimass.proto.values import canonical_json
 from aimass.server.datasets.care import House
-from aimass.server.datasets.placement import Placement, holders, place, placement_of, read_placement
+from aimass.server.datasets.placement import Placement, changed, holders, place, placement_of, read_placement
 from tests.server.datasets.conftest import NOW
 from tests.support.stores import Unruly
 
@@ -81,3 +81,16 @@ def test_of_two_who_place_at_once_one_is_told(house: House) -> None:
     with pytest.raises(Conflict):
         place(home, "t", placed(*house.stores, copies=1))
     assert placement_of(home, "t", NOW) == other
+
+
+def test_more_stores_come_behind_those_that_are_there_with_a_copy_in_each() -> None:
+    held = placed("a", copies=1)
+    assert changed(held, ["b", "a", "b", "c"], None, NOW) == placed("a", "b", "c", copies=3)
+    assert changed(held, ["b", "c"], 2, NOW) == placed("a", "b", "c", copies=2)
+    assert changed(placed("a", "b"), [], 1, NOW) == placed("a", "b", copies=1)
+    assert changed(placed("a", "b"), ["b"], None, NOW) is None
+    assert changed(placed("a", "b", "c"), [], None, NOW) is None
+    for more, copies in (([], 2), ([], 0), ([f"s{number}" for number in range(20)], None)):
+        with pytest.raises(BadInput) as told:
+            changed(held, more, copies, NOW)
+        assert told.value.code == "dataset.copies"

@@ -89,22 +89,21 @@ def collect(
         size = sum(found[url][key] for url, key in work)
         return Collected(deleted=len(work), bytes=size, waiting=number - len(work))
     sweep = change(home, name, lambda keeping: with_sweep(keeping, clock()))
+    end = sweep.sweeping_until or 0.0
     try:
         # Whatever was committed before the sweep began is seen now; nobody commits until it ends.
         again = _unreferenced(name, home, stores)
         still = [(url, key) for url, key in work if key in again.get(url, {})]
-        deleted, stopped = _delete(stores, still, lambda: clock() < sweep.sweeping_until)
+        deleted, stopped = _delete(stores, still, lambda: clock() < end)
     finally:
-        change(home, name, lambda keeping: _swept(keeping, sweep))
+        change(home, name, lambda keeping: _swept(keeping, end))
     size = sum(found[url][key] for url, key in deleted)
     return Collected(deleted=len(deleted), bytes=size, waiting=number - len(deleted), stopped=stopped)
 
 
-def _swept(keeping: Keeping, sweep: Keeping) -> Keeping:
-    """The sweep is over, if it is still this one."""
-    if keeping.sweeping_until != sweep.sweeping_until:
-        return keeping
-    return msgspec.structs.replace(keeping, sweeping_until=0.0)
+def _swept(keeping: Keeping, end: float) -> Keeping:
+    """The sweep that would last until `end` is over."""
+    return msgspec.structs.replace(keeping, sweeping_until=None) if keeping.sweeping_until == end else keeping
 
 
 def _delete(

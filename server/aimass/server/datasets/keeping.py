@@ -18,7 +18,7 @@ from aimass.proto.values import Value, canonical_json, decode_canonical_json
 from aimass.server.datasets.layout import gc_prefix
 from aimass.server.datasets.numbered import Numbered, is_taken
 
-__all__ = ["HOLD_S", "SWEEP_S", "Keeping", "change", "hold", "let_go", "with_hold", "with_sweep", "without_hold"]
+__all__ = ["HOLD_S", "SWEEP_S", "Hold", "Keeping", "change", "let_go", "read_keeping", "with_hold", "with_sweep", "without_hold"]
 
 HOLD_S: Final = 7 * 86_400.0
 """A split that was killed can be resumed for so long; one that works renews its hold."""
@@ -30,23 +30,17 @@ _TRIES: Final = 20
 
 
 class Keeping(Value, frozen=True):
-    """Until when each job holds the data set and somebody deletes, in Unix time; since when each unreferenced object
-    was seen, by store and key."""
+    """Until when each job holds the data set, and until when somebody deletes, in Unix time; since when each
+    unreferenced object was seen, by store and key."""
 
     holds: dict[str, float] = {}
-    sweeping_until: float = 0.0
+    sweeping_until: float | None = None
     since: dict[str, dict[str, float]] = {}
 
 
 def with_hold(keeping: Keeping, job: str, now: float) -> Keeping:
     """`job` holds from now on; raises `WrongState` while somebody deletes."""
-    if now < keeping.sweeping_until + MARGIN_S:
-        raise WrongState(
-            "unreferenced shards are being deleted",
-            code="dataset.gc_running",
-            limit=f"until {keeping.sweeping_until + MARGIN_S:.0f} in Unix time, or when it is done",
-            cure="Try again in a minute.",
-        )
+    _check_sweep(keeping, now)
     return msgspec.structs.replace(keeping, holds={**_standing(keeping, now), job: now + HOLD_S})
 
 
@@ -64,9 +58,18 @@ def with_sweep(keeping: Keeping, now: float) -> Keeping:
             value=", ".join(sorted(standing)),
             cure="Wait for it, or resume it; a hold that nobody renews ends after a week.",
         )
-    if now < keeping.sweeping_until + MARGIN_S:
-        raise WrongState("somebody else is deleting", code="dataset.gc_running", cure="Try again in a minute.")
+    _check_sweep(keeping, now)
     return msgspec.structs.replace(keeping, holds={}, sweeping_until=now + SWEEP_S)
+
+
+def _check_sweep(keeping: Keeping, now: float) -> None:
+    if keeping.sweeping_until is not None and now < keeping.sweeping_until + MARGIN_S:
+        raise WrongState(
+            "unreferenced shards are being deleted",
+            code="dataset.gc_running",
+            limit=f"until {keeping.sweeping_until + MARGIN_S:.0f} in Unix time, or when it is done",
+            cure="Try again in a minute.",
+        )
 
 
 def _standing(keeping: Keeping, now: float) -> dict[str, float]:
@@ -100,22 +103,39 @@ def change(store: ObjectStore, name: str, apply: Callable[[Keeping], Keeping]) -
     raise Conflict("too many change this at once", code="dataset.busy", value=name, cure="Try again.")
 
 
-def hold(store: ObjectStore, name: str, job: str, now: float) -> None:
-    """For who makes a version: before it looks which shards are there already, and again when it resumes.
+class Hold:
+    """One job's hold: taken before it looks which shards are there already, and kept while it works.
 
-    Costs one write; then only where half of the time is gone, so that it can be called for each shard. Raises
-    `WrongState` while somebody deletes.
+    Who is killed, or stops and may go on later, leaves it to the clock. Raises `WrongState` while somebody deletes.
     """
 
-    def apply(keeping: Keeping) -> Keeping:
-        fresh = keeping.holds.get(job, 0.0) - now > HOLD_S / 2
-        return keeping if fresh else with_hold(keeping, job, now)
+    def __init__(self, store: ObjectStore, name: str, job: str, clock: Callable[[], float]) -> None:
+        self._store, self._name, self._job, self._clock = store, name, job, clock
+        self._take()
 
-    change(store, name, apply)
+    def keep(self) -> None:
+        """Say that the job lives, for each shard and before the commit: costs something a few times a week.
+
+        Raises `WrongState` where the hold is over, since what stood may have been deleted.
+        """
+        left = self._until - self._clock()
+        if left <= 0:
+            raise WrongState(
+                "the split slept for so long that its shards may have been deleted",
+                code="dataset.hold_lost",
+                value=self._name,
+                cure="Begin the same command again: what stands is taken up.",
+            )
+        if left < HOLD_S / 2:
+            self._take()
+
+    def _take(self) -> None:
+        taken = change(self._store, self._name, lambda keeping: with_hold(keeping, self._job, self._clock()))
+        self._until = taken.holds[self._job]
 
 
 def let_go(store: ObjectStore, name: str, job: str) -> None:
-    """For who has committed its version, or given it up."""
+    """End a job's hold, if it has one: its version is committed, or nobody will go on."""
     change(store, name, lambda keeping: without_hold(keeping, job))
 
 

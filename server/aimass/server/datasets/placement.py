@@ -10,6 +10,7 @@ the shards that it gains or loses, and no others.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from aimass.proto.values import Value, canonical_json, decode_canonical_json
 from aimass.server.datasets.layout import placement_prefix
 from aimass.server.datasets.numbered import Numbered
 
-__all__ = ["Placement", "holders", "place", "placement_of", "read_placement"]
+__all__ = ["Placement", "changed", "holders", "place", "placement_of", "read_placement"]
 
 MOST_STORES: Final = 16
 
@@ -57,6 +58,26 @@ def placement_of(home: ObjectStore, name: str, now: float) -> Placement:
     if found is None:
         return Placement(stores=(home.url,), copies=1, created_at=now)
     return read_placement(found.data, f"placement {found.number} of {name}")
+
+
+def changed(held: Placement, more: Sequence[str], copies: int | None, now: float) -> Placement | None:
+    """`held` over `more` stores as well, in `copies`: None where that says what it says already.
+
+    Without `copies` there is one in every store. Raises `BadInput` for more copies than stores.
+    """
+    stores = (*held.stores, *(url for url in dict.fromkeys(more) if url not in held.stores))
+    number = copies if copies is not None else len(stores) if more else held.copies
+    if not 1 <= number <= len(stores) <= MOST_STORES:
+        raise BadInput(
+            "no placement has so many copies or stores",
+            code="dataset.copies",
+            value=f"{number} copies in {len(stores)} stores",
+            limit=f"1 to {len(stores)} copies, {MOST_STORES} stores",
+            cure="Name another store with --to.",
+        )
+    if (stores, number) == (held.stores, held.copies):
+        return None
+    return Placement(stores=stores, copies=number, created_at=now)
 
 
 def place(home: ObjectStore, name: str, placement: Placement) -> None:

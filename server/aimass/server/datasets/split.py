@@ -33,6 +33,7 @@ from aimass.server.datasets.catalogue import Catalogue
 from aimass.server.datasets.cutting import cut, whole
 from aimass.server.datasets.intake import Intake, Limits, check_limits
 from aimass.server.datasets.jobs import Job, Progress
+from aimass.server.datasets.keeping import Hold, let_go
 from aimass.server.datasets.row_index import RowIndex
 from aimass.server.datasets.shard_bytes import FORMAT, parquet_bytes, statistics_of
 from aimass.server.datasets.sources import Opened, Reading
@@ -87,11 +88,14 @@ def split(
     done = Progress(store, job)
     if parent is not None and parent.lineage.job == job.digest:
         done.clear()  # of whoever was cut off behind the commit
+        let_go(store, wanted.name, job.digest)
         return Made(parent, fresh=False)
+    held = Hold(store, wanted.name, job.digest, clock.now)  # before anything is found to stand already
     intake = Intake(limits or Limits())
     rows = [(opened.source.name, _typed(job, opened, intake, reading or Reading())) for opened in sources]
     maker = _Maker(job, done, RowIndex(scratch))
     for number, table in enumerate(_pieces(job, rows), 1):
+        held.keep()
         maker.add(number, table)
         progress(len(maker.shards), intake.rows_read - intake.dropped)
     if not maker.shards:
@@ -103,8 +107,10 @@ def split(
         )
     manifest = _manifest(wanted, job, maker, intake, parent, clock)
     check_limits(manifest.quality, manifest.statistics, limits or Limits())
+    held.keep()
     committed = catalogue.commit(manifest)
     done.clear()
+    let_go(store, wanted.name, job.digest)
     return Made(committed, fresh=True)
 
 
