@@ -44,7 +44,8 @@ def test_killed_before_or_after_any_change_it_ends_in_the_same_version(tmp_path:
     )
     assert done.returncode == 0, done.stderr
     lives = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(lives) == 2 * (3 + 3 + 1 + 3) + 1  # entries, shards, the commit, entries that are forgotten; no kill
+    # The hold, entries, shards, the commit, entries that are forgotten, the hold's end; and one without a kill.
+    assert len(lives) == 2 * (1 + 3 + 3 + 1 + 3 + 1) + 1
     assert [life["killed"] for life in lives] == [True] * (len(lives) - 1) + [False]
     assert all(life["made"] == lives[-1]["made"] for life in lives)
     assert all(life["left"] == 0 for life in lives)
