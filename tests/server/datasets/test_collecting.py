@@ -136,41 +136,30 @@ def test_a_version_that_is_committed_after_the_look_and_before_the_sweep_keeps_i
     assert home.read(KEY)
 
 
-def test_while_somebody_deletes_no_split_begins(littered: House) -> None:
+@pytest.mark.parametrize("other", ["split", "collector"])
+def test_while_somebody_deletes_nobody_else_begins(littered: House, other: str) -> None:
     gc(littered, NOW)
     home = littered.home
     assert isinstance(home, Unruly)
     told: list[str] = []
 
-    def meanwhile(verb: str, key: str) -> None:
-        if verb == "delete" and key == KEY:
-            home.before = lambda verb, key: None
-            with pytest.raises(WrongState) as refused:
-                Hold(home, "t", "job", lambda: NOW + 100)
-            told.append(refused.value.code)
-
-    home.before = meanwhile
-    assert gc(littered, NOW + 100).deleted == 3
-    assert told == ["dataset.gc_running"]
-    Hold(home, "t", "job", lambda: NOW + 100)  # and when it is done, one may
-
-
-def test_two_collectors_do_not_delete_at_once(littered: House) -> None:
-    gc(littered, NOW)
-    home = littered.home
-    assert isinstance(home, Unruly)
-    told: list[str] = []
+    def begin() -> None:
+        if other == "split":
+            Hold(home, "t", "job", lambda: NOW + 100)
+        else:
+            gc(littered, NOW + 100)
 
     def meanwhile(verb: str, key: str) -> None:
         if verb == "delete" and key == KEY:
             home.before = lambda verb, key: None
             with pytest.raises(WrongState) as refused:
-                gc(littered, NOW + 100)
+                begin()
             told.append(refused.value.code)
 
     home.before = meanwhile
     assert gc(littered, NOW + 100).deleted == 3
     assert told == ["dataset.gc_running"]
+    begin()  # and when it is done, one may
 
 
 def test_a_collector_that_was_killed_stands_in_the_way_for_minutes(littered: House) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from aimass.proto.data_sets import shard_key
 from aimass.proto.errors import BadInput, IntegrityError, NotFound, OutOfSpace, Unavailable
-from aimass.server.datasets.replicas import Fault, FaultKind, Patience, Replicas, Standing, fault_of, verified
+from aimass.server.datasets.replicas import Fault, FaultKind, Patience, Replicas, Standing, fault_of
+from aimass.server.datasets.verified import verified
 from tests.server.datasets.conftest import CONTENTS, NOW
 from tests.support.stores import Unruly, shard_of, stored
 

@@ -18,7 +18,7 @@ from aimass.proto.values import Value, canonical_json, decode_canonical_json
 from aimass.server.datasets.layout import gc_prefix
 from aimass.server.datasets.numbered import Numbered, is_taken
 
-__all__ = ["HOLD_S", "SWEEP_S", "Hold", "Keeping", "change", "let_go", "read_keeping", "with_hold", "with_sweep", "without_hold"]
+__all__ = ["HOLD_S", "MARGIN_S", "SWEEP_S", "Hold", "Keeping", "change", "let_go", "read_keeping", "with_sweep"]
 
 HOLD_S: Final = 7 * 86_400.0
 """A split that was killed can be resumed for so long; one that works renews its hold."""

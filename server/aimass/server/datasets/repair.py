@@ -14,7 +14,7 @@ from aimass.proto.values import Value
 from aimass.server.datasets.copies import Copy, Spend
 from aimass.server.datasets.layout import quarantine_key
 from aimass.server.datasets.placement import Placement, holders
-from aimass.server.datasets.replicas import verified
+from aimass.server.datasets.verified import verified
 
 __all__ = ["Mend", "Mended", "mend", "mends"]
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,8 +30,9 @@ from aimass.proto.errors import (
 )
 from aimass.proto.objects import ObjectStore
 from aimass.server.datasets.race import first_good
+from aimass.server.datasets.verified import verified
 
-__all__ = ["Fault", "FaultKind", "Patience", "Replicas", "Standing", "fault_of", "verified"]
+__all__ = ["Fault", "FaultKind", "Patience", "Replicas", "Standing", "fault_of"]
 
 T = TypeVar("T")
 
@@ -96,36 +96,6 @@ def fault_of(error: AimassError) -> FaultKind | None:
             return FaultKind.AWAY
         case _:
             return None
-
-
-def verified(chunks: Iterable[bytes], sha256: str, size: int, where: str) -> Iterator[bytes]:
-    """`chunks` as they come; raises `IntegrityError` instead of ending where they are not what `sha256` names.
-
-    So whoever stores them under the condition that the iterator ends stores nothing else.
-    """
-    hasher, seen = hashlib.sha256(), 0
-    for chunk in chunks:
-        seen += len(chunk)
-        if seen > size:
-            break
-        hasher.update(chunk)
-        yield chunk
-    if seen != size:
-        raise IntegrityError(
-            "a shard is longer or shorter than its data set says",
-            code="dataset.shard_size",
-            value=f"{seen} bytes, at {where}",
-            limit=size,
-            cure="aimass data repair NAME puts a good copy in its place.",
-        )
-    if hasher.hexdigest() != sha256:
-        raise IntegrityError(
-            "a shard has changed in its store",
-            code="dataset.shard_changed",
-            value=f"{hasher.hexdigest()} at {where}",
-            limit=sha256,
-            cure="aimass data repair NAME puts a good copy in its place.",
-        )
 
 
 class Replicas:
