@@ -17,7 +17,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Column, Image, Number, Text
 from aimass.proto.whole_columns import by_distinct, images_at_once, numbers_at_once
 
-__all__ = ["Finding", "cell_by_cell", "convert", "persons_of"]
+__all__ = ["Finding", "cell_by_cell", "convert", "persons_of", "text_of"]
 
 Array = npt.NDArray[Any]
 _SHOWN: Final = 80
@@ -120,7 +120,7 @@ def _missing(column: Number | Category, row: int, findings: list[Finding]) -> fl
 
 
 def _category(column: Category, index: Mapping[str, int], row: int, cell: object, findings: list[Finding]) -> int:
-    text = "" if cell is None else _text(cell)
+    text = "" if cell is None else text_of(cell)
     if text == "" or text in column.missing_values:
         _missing(column, row, findings)
         return -1
@@ -130,7 +130,8 @@ def _category(column: Category, index: Mapping[str, int], row: int, cell: object
     return index[text]
 
 
-def _text(cell: object) -> str:
+def text_of(cell: object) -> str:
+    """A cell as a category compares it: whole numbers without a fraction, truth values in small letters."""
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float) and cell.is_integer():

@@ -33,7 +33,7 @@ class Breaking:
         return self._store.create(key, data)
 
 
-@pytest.mark.parametrize("rule", ["rows:5"])
+@pytest.mark.parametrize("rule", ["rows:5", "stratified:3"])
 def test_killed_before_or_after_any_change_it_ends_in_the_same_version(tmp_path: Path, rule: str) -> None:
     file = write_csv(tmp_path / "toy.csv", toy_rows(14))
     done = subprocess.run(

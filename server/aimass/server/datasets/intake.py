@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from aimass.proto.column_statistics import CategoryStatistics, ColumnStatistics, NumberStatistics
 from aimass.proto.data_sets import Quality
@@ -55,8 +56,8 @@ class Intake:
         self.findings: Counter[str] = Counter()
         self.shown: list[Place] = []
 
-    def keep(self, table: Table, source: str, first_row: int) -> Table:
-        """The rows of `table` that fit; raises `BadInput` at once for one that does not where none may be dropped.
+    def fits(self, table: Table, source: str, first_row: int) -> npt.NDArray[np.bool_]:
+        """Which rows fit: bool [rows]; raises `BadInput` at once for one that does not where none may be dropped.
 
         `first_row` is where the table stands in its source.
         """
@@ -71,11 +72,9 @@ class Intake:
         self.dropped += len(bad) + len(unlabelled)
         if self.dropped and not self._limits.dropped:
             raise self._does_not_fit(table.schema.name)
-        if not found:
-            return table
         fits = np.ones(table.rows, dtype=bool)
         fits[[*bad, *unlabelled]] = False
-        return dataclasses.replace(table.take(fits), findings=())
+        return fits
 
     def _does_not_fit(self, schema: str) -> BadInput:
         return BadInput(

@@ -37,13 +37,13 @@ class Opened:
     source: Source
     stamp: tuple[int, int, int]
 
-    def batches(self, schema: Schema, person: str | None, reading: Reading) -> Iterator[Any]:
-        """Its rows as Arrow batches with the schema's columns and that of persons; CSV's cells are texts.
+    def batches(self, schema: Schema, person: str | None, reading: Reading, also: Sequence[str] = ()) -> Iterator[Any]:
+        """Its rows as Arrow batches with the schema's columns, that of persons, and others; CSV's cells are texts.
 
         Raises `BadInput` for a file that cannot be read or lacks a column, and `Conflict`, at the end, for one that
         was written to meanwhile.
         """
-        names = column_names(schema, person)
+        names = list(dict.fromkeys([*column_names(schema, person), *also]))
         read = _FORMATS[self.path.suffix.lower()]
         try:
             yield from read(self.path, names, schema, reading)

@@ -1,15 +1,14 @@
 """A data set's version is made of files: read as a stream, checked, cut into shards, stored, and committed at the end.
 
-A shard at a time is in memory. A split that was cut off goes on: shards that stand are not written again. Before the
-commit no reader sees anything of it.
+One shard is in memory at a time; rows that wait for theirs are on the disk. A split that was cut off goes on: shards
+that stand are not written again. Before the commit no reader sees anything of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -28,12 +27,12 @@ from aimass.proto.data_sets import (
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema
 from aimass.proto.objects import ObjectStore
-from aimass.proto.rows import Table, held_out_mask, row_hashes, typed
+from aimass.proto.rows import Table, held_out_mask, row_hashes
 from aimass.server.datasets.catalogue import Catalogue
-from aimass.server.datasets.cutting import cut, whole
 from aimass.server.datasets.intake import Intake, Limits, check_limits
 from aimass.server.datasets.jobs import Job, Progress
 from aimass.server.datasets.keeping import Hold, let_go
+from aimass.server.datasets.pieces import pieces
 from aimass.server.datasets.row_index import RowIndex
 from aimass.server.datasets.shard_bytes import FORMAT, parquet_bytes, statistics_of
 from aimass.server.datasets.sources import Opened, Reading
@@ -92,9 +91,8 @@ def split(
         return Made(parent, fresh=False)
     held = Hold(store, wanted.name, job.digest, clock.now)  # before anything is found to stand already
     intake = Intake(limits or Limits())
-    rows = [(opened.source.name, _typed(job, opened, intake, reading or Reading())) for opened in sources]
-    maker = _Maker(job, done, RowIndex(scratch))
-    for number, table in enumerate(_pieces(job, rows), 1):
+    maker = _Maker(job, done, RowIndex(scratch / "index"))
+    for number, table in enumerate(pieces(job, sources, intake, reading or Reading(), scratch / "shuffle"), 1):
         held.keep()
         maker.add(number, table)
         progress(len(maker.shards), intake.rows_read - intake.dropped)
@@ -125,33 +123,6 @@ def _job(wanted: Wanted, sources: Sequence[Opened]) -> Job:
         sources=tuple(opened.source for opened in sources),
         format=FORMAT,
     )
-
-
-def _typed(job: Job, opened: Opened, intake: Intake, reading: Reading) -> Iterator[Table]:
-    """A source's rows that fit, in order."""
-    row = 0
-    for batch in opened.batches(job.data_schema, job.person, reading):
-        yield intake.keep(typed(job.data_schema, batch, job.person), opened.source.name, row)
-        row += len(batch)
-
-
-def _pieces(job: Job, rows: Sequence[tuple[str, Iterator[Table]]]) -> Iterator[Table]:
-    """What becomes a shard each, in order, of the rows of each source."""
-    rule = job.split
-    match rule.rule:
-        case "files":
-            for name, tables in rows:
-                yield from whole(tables, rule.most_rows, rule.most_bytes, name)
-        case "rows":
-            yield from cut(_one_after_the_other(rows), int(rule.argument), rule.most_bytes)
-        case "size":
-            yield from cut(_one_after_the_other(rows), rule.most_rows, int(rule.argument))
-        case _:
-            raise NotImplementedError(rule.rule)
-
-
-def _one_after_the_other(rows: Sequence[tuple[str, Iterator[Table]]]) -> Iterator[Table]:
-    return itertools.chain.from_iterable(tables for _, tables in rows)
 
 
 class _Maker:
