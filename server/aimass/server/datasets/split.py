@@ -29,6 +29,7 @@ from aimass.proto.manifest import Schema
 from aimass.proto.objects import ObjectStore
 from aimass.proto.rows import Table, held_out_mask, row_hashes
 from aimass.server.datasets.catalogue import Catalogue
+from aimass.server.datasets.evolution import check_evolution
 from aimass.server.datasets.intake import Intake, Limits, check_limits
 from aimass.server.datasets.jobs import Job, Progress
 from aimass.server.datasets.keeping import Hold, let_go
@@ -77,8 +78,8 @@ def split(
     """Commit the rows of `sources`, in their order, as the next version of a data set.
 
     `scratch` is an empty folder for what does not fit in memory. `progress` is told shards and rows so far. Raises
-    `BadInput` for rows that do not fit, `Refused` for a data set that breaks a limit, `Conflict` where somebody else
-    commits meanwhile; then nothing is committed.
+    `BadInput` for rows that do not fit, `Refused` for a data set that breaks a limit or whose schema may not follow the
+    one before, `Conflict` where somebody else commits meanwhile; then nothing is committed.
     """
     catalogue = Catalogue(store)
     job = _job(wanted, sources)
@@ -89,6 +90,8 @@ def split(
         done.clear()  # of whoever was cut off behind the commit
         let_go(store, wanted.name, job.digest)
         return Made(parent, fresh=False)
+    if parent is not None:
+        check_evolution(wanted.name, parent.data_schema, wanted.schema)
     held = Hold(store, wanted.name, job.digest, clock.now)  # before anything is found to stand already
     intake = Intake(limits or Limits())
     maker = _Maker(job, done, RowIndex(scratch / "index"))
