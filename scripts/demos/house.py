@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from typing import Any
 
 from aimass.proto.sharding import load_shards
 from aimass.proto.task import locate
+from scripts.demos.warm import Warm
 
 
 class CommandFailed(Exception):
@@ -40,6 +42,8 @@ class House:
         """With `keep_all` the server keeps every model of a run."""
         self.folder, self.host, self._keep_all = folder, host, keep_all
         self._aimass = [python, "-m", "aimass.proto.commands"]
+        self._python = python
+        self._warm: Warm | None = None
         self.port, self.enrol_port = free_port(), free_port()
         self._processes: dict[str, subprocess.Popen[str]] = {}
 
@@ -52,19 +56,16 @@ class House:
     ) -> None:
         for name in list(self._processes):
             self.stop(name)
+        if self._warm is not None:
+            self._warm.close()
 
     # ---------------------------------------------------------------- commands
 
     def run(self, *arguments: str) -> Any:
         """Run `aimass ARGUMENTS --json` in the folder and return what it printed."""
-        done = subprocess.run(
-            [*self._aimass, *arguments, "--json"],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=_environment(),
-        )
+        if self._warm is None:
+            self._warm = Warm(self._python, _environment())
+        done = self._warm.run((*arguments, "--json"), self.folder, _environment())
         if done.returncode != 0:
             raise CommandFailed(f"aimass {' '.join(arguments)}: {done.stderr.strip()}")
         return json.loads(done.stdout) if done.stdout.strip() else None
@@ -86,22 +87,26 @@ class House:
             tail = (self.folder / f"{name}.log").read_text().strip().splitlines()[-1:]
             raise CommandFailed(f"{name} did not start: {' '.join(tail)}")
 
-    def life(self, name: str, launcher: Sequence[str], *arguments: str, seconds: float) -> int | None:
+    def life(
+        self, name: str, launcher: Sequence[str], *arguments: str, over: threading.Event, rest_s: float
+    ) -> int | None:
         """Start a command that is expected to die, and wait for that; its exit code, or None where it lives on.
 
-        One that lives for so long is stopped: it has nothing left to do.
+        One that lives for so long after its work is over is stopped: it has nothing left to do.
         """
         with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
                 [*launcher, *arguments], cwd=self.folder, stdout=subprocess.DEVNULL, stderr=log, text=True,
                 env=_environment(), start_new_session=True,
             )  # fmt: skip
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait(20)
-            return None
+        while True:
+            rests = over.is_set()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(rest_s if rests else 0.5)
+            if rests:
+                process.terminate()
+                process.wait(20)
+                return None
 
     def kill(self, name: str) -> None:
         """kill -9: no chance to clean up."""

@@ -49,7 +49,7 @@ def test_kills_at_every_write_are_paid_for_and_the_run_ends_by_itself_at_the_bud
     with Federation.open(house.folder / "scientist") as federation:
         run = federation.submit(house.folder / "plan.toml")
     house.stop(KILLED)
-    kills = lives_until_the_end(house, KILLED, "client", LONGEST_LIFE)
+    kills = lives_until_the_end(house, run, KILLED, "client", LONGEST_LIFE)
     house.start_partner(KILLED)
     with Federation.open(house.folder / "scientist") as federation:
         view = federation.run(run.id).wait()

@@ -119,7 +119,7 @@ def test_a_kill_at_each_durable_write_changes_neither_the_model_nor_what_is_coun
     with Federation.open(house.folder / "scientist") as federation:
         run = federation.submit(house.folder / plan)
     house.stop(name)
-    kills = lives_until_the_end(house, name, kind)
+    kills = lives_until_the_end(house, run, name, kind)
     house.start_server() if kind == "server" else house.start_partner(name)
     with Federation.open(house.folder / "scientist") as federation:
         disturbed = federation.run(run.id).wait()

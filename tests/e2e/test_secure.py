@@ -73,7 +73,7 @@ def test_a_partner_that_is_killed_at_each_durable_write_signs_once_in_a_round_an
     with Federation.open(house.folder / "scientist") as federation:
         run = federation.submit(house.folder / "secure.toml")
     house.stop(name)
-    kills = lives_until_the_end(house, name, "client", longest=16)
+    kills = lives_until_the_end(house, run, name, "client", longest=16)
     house.start_partner(name)
     with Federation.open(house.folder / "scientist") as federation:
         view = federation.run(run.id).wait()
