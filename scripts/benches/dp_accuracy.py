@@ -1,5 +1,5 @@
 """What private training on MNIST learns, ours and Opacus used directly: equal rows, first models, noise, clip, rate,
-steps. `bench dp --full` takes the whole set and ten epochs; a test takes a tenth of it."""
+steps. `bench dp --full` takes the whole set and ten epochs; a test takes a little of it, and looks at what moved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from aimass.proto.tensors import Blob, encode_numpy, encode_torch
 from scripts.benches.mnist import mnist_shard
 from scripts.benches.row import Row
 
-__all__ = ["WHOLE", "Setting", "full", "opacus", "ours"]
+__all__ = ["WHOLE", "Setting", "accuracy", "full", "opacus", "ours"]
 
 _ALL = 60_000
 _SEEDS = (1, 2, 3)
@@ -56,14 +56,14 @@ WHOLE = Setting(rows=_ALL, batch=240, epochs=10)
 """240 divides the rows: Opacus samples at one over its number of batches."""
 
 
-def ours(shard: Shard, start: Blob, setting: Setting) -> float:
-    """Accuracy on the test set."""
+def ours(shard: Shard, start: Blob, setting: Setting) -> Blob:
+    """What our trainer makes of the first model."""
     trained = PrivateTrainer(task).train(shard, start, b"", setting.train, setting.privacy)
     made = trained.contribution.groups["update"].tensors
-    return _accuracy(shard, Blob(encode_numpy({name: start.numpy(name) + made[name] for name in start.layout.by_name})))
+    return Blob(encode_numpy({name: start.numpy(name) + made[name] for name in start.layout.by_name}))
 
 
-def opacus(shard: Shard, start: Blob, seed: int, setting: Setting) -> float:
+def opacus(shard: Shard, start: Blob, seed: int, setting: Setting) -> Blob:
     """The same by Opacus as its guide has it."""
     torch.manual_seed(seed)
     model = task.build()
@@ -80,10 +80,11 @@ def opacus(shard: Shard, start: Blob, seed: int, setting: Setting) -> float:
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(private(images), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    return _accuracy(shard, Blob(encode_torch(model.state_dict())))
+    return Blob(encode_torch(model.state_dict()))
 
 
-def _accuracy(shard: Shard, parameters: Blob) -> float:
+def accuracy(shard: Shard, parameters: Blob) -> float:
+    """On the test set."""
     measured = evaluate(task, shard, parameters, EvaluateSettings()).metrics["accuracy"]
     return measured.total / measured.weight
 
@@ -95,8 +96,8 @@ def full(setting: Setting = WHOLE) -> list[Row]:
     mine, theirs = [], []
     for seed in _SEEDS:
         start = Blob(first_model(task, seed))
-        mine.append(100 * _told(f"seed {seed}, ours", setting, partial(ours, shard, start, setting)))
-        theirs.append(100 * _told(f"seed {seed}, Opacus", setting, partial(opacus, shard, start, seed, setting)))
+        mine.append(100 * _told(f"seed {seed}, ours", shard, setting, partial(ours, shard, start, setting)))
+        theirs.append(100 * _told(f"seed {seed}, Opacus", shard, setting, partial(opacus, shard, start, seed, setting)))
     apart = abs(statistics.fmean(mine) - statistics.fmean(theirs))
     return [
         Row.of(f"MNIST, {setting.epochs} epochs: ours", mine, "%", None, "higher"),
@@ -105,10 +106,10 @@ def full(setting: Setting = WHOLE) -> list[Row]:
     ]
 
 
-def _told(name: str, setting: Setting, learn: Callable[[], float]) -> float:
+def _told(name: str, shard: Shard, setting: Setting, learn: Callable[[], Blob]) -> float:
     steps = setting.train.steps or 0
     sys.stderr.write(f"dp: {name}: {steps:,} steps of {setting.batch} rows ...\n")
     began = time.monotonic()
-    accuracy = learn()
-    sys.stderr.write(f"dp: {name}: {accuracy:.2%} after {(time.monotonic() - began) / 60:.1f} minutes\n")
-    return accuracy
+    found = accuracy(shard, learn())
+    sys.stderr.write(f"dp: {name}: {found:.2%} after {(time.monotonic() - began) / 60:.1f} minutes\n")
+    return found
