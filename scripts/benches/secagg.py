@@ -80,7 +80,7 @@ class Attempt:
         self.server_s, self.mask_s, self.bytes_up = 0.0, list[float](), dict.fromkeys(range(n), 0)
         self.client_s: dict[Kind, list[float]] = {kind: [] for kind in Kind}
         drawn = np.frombuffer(secrets.token_bytes(4 * lanes), "<i4").astype(np.int64) % (2 * LARGEST + 1) - LARGEST
-        self.inputs = to_lanes(drawn, self.bits)
+        self.inputs = packing.pack(to_lanes(drawn, self.bits), self.bits)
         self.values = drawn
         self.total = np.zeros(self.context.lanes, lane_type(self.bits))
         self.told: list[server_state.Deliver] = []

@@ -323,10 +323,10 @@ def lying_partner(house: House, name: str) -> Iterator[LyingPartner]:
         run = liar.run = active(run_id, folder)
         honest = run._sums._send_input
 
-        async def send_input(live: Any, header: bytes, payload: bytes) -> None:
+        async def send_input(live: Any, header: bytes, payload: bytes | memoryview) -> None:
             liar.place = live.key
             if live.step.index in liar.keeps_inputs:
-                liar.inputs.append((header, payload))
+                liar.inputs.append((header, bytes(payload)))
             else:
                 await honest(live, header, payload)
 

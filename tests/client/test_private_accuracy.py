@@ -61,7 +61,10 @@ def test_without_chance_the_steps_are_those_of_opacus() -> None:
 def test_a_private_epoch_over_mnist_learns_and_moves_the_model_as_far_as_opacus_used_directly() -> None:
     """Nearly all that moves in so few steps is the noise of 1.7 million elements, which makes its size exact; what is
     learnt in spite of it depends on the draw by ten points (`bench dp --full` compares that over ten epochs)."""
-    shard, start = Shard("a", mnist_batch("train", SETTING.rows), mnist_batch("test", 1_000)), Blob(first_model(task, 1))
+    shard, start = (
+        Shard("a", mnist_batch("train", SETTING.rows), mnist_batch("test", 1_000)),
+        Blob(first_model(task, 1)),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
         found = ours(shard, start, SETTING), opacus(shard, start, 1, SETTING)

@@ -38,7 +38,7 @@ weight = "one"
 every = 0
 [cohort]
 quorum = 5
-step_deadline_s = 60.0
+step_deadline_s = 20.0
 connected = true
 [[stages]]
 driver = "averaging"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aimass.proto.durable import remove_file
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceeded, NotFound, OutOfSpace
-from aimass.proto.storage import FileBlobs, Spool, map_file, open_blobs
+from aimass.proto.storage import FileBlobs, Spool, map_file, open_blobs, scratch
 
 DATA = bytes(range(256)) * 20
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -234,3 +234,17 @@ def test_threads_that_open_blobs_at_once_do_not_meet_where_the_oldest_maps_go(tm
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(blobs.put, ([b"%d" % number] for number in range(8))))) == 8
     assert len(blobs._verified) == 64
+
+
+def test_room_for_work_has_no_name_and_is_written_like_memory(tmp_path: Path) -> None:
+    room = scratch(tmp_path, 5_000)
+    assert bytes(room) == bytes(5_000)
+    room[1_000:1_003] = b"abc"
+    assert bytes(room[999:1_004]) == b"\0abc\0"
+    assert list(tmp_path.iterdir()) == []
+    assert bytes(scratch(tmp_path, 0)) == b""
+
+
+def test_room_that_the_disk_does_not_have_is_refused_before_it_is_used(tmp_path: Path) -> None:
+    with pytest.raises(OutOfSpace):
+        scratch(tmp_path, 1 << 43)

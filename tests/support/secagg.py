@@ -19,7 +19,7 @@ from aimass.privacy.secagg.client_state import ClientState, Expected, History, K
 from aimass.privacy.secagg.context import RoundContext
 from aimass.privacy.secagg.faults import Code, Fault, FaultError
 from aimass.privacy.secagg.masks import Lanes, lane_type
-from aimass.privacy.secagg.packing import add_packed, check_packed
+from aimass.privacy.secagg.packing import add_packed, check_packed, pack
 from aimass.privacy.secagg.parameters import Profile
 from aimass.privacy.secagg.quantise import CHECK_LANES, bits_needed, centred, to_lanes
 from aimass.privacy.secagg.unmasking import unmask
@@ -169,7 +169,7 @@ class Lab:
             self.members[member] = state
             self._act(member, actions)
             lanes = to_lanes(self.inputs[member], self.bits)
-            self.members[member], actions = client.encoded(self.members[member], lanes)
+            self.members[member], actions = client.encoded(self.members[member], pack(lanes, self.bits))
         else:
             if member not in self.members:
                 return

@@ -105,7 +105,7 @@ def play() -> dict[str, object]:
     for i in sorted(set(INPUTS) - {DROPS}):
         lanes = np.array(INPUTS[i], np.int64).astype("<u4")
         masks.cut(lanes, rc.bits)
-        payloads[i] = client._payload(states[i], lanes)
+        payloads[i] = bytes(client._masked(states[i], [lanes], bytearray))
         body = MaskedInput.signed(attempt.sid, i, attempt.set_digest(Name.SHARERS, table.sharers), sha(payloads[i]))
         header = MaskedInput(
             attempt.sid, i, attempt.set_digest(Name.SHARERS, table.sharers), len(payloads[i]), sha(payloads[i]),

@@ -15,6 +15,7 @@ from aimass.privacy.secagg.client_state import ClientState, History, Kind, Limit
 from aimass.privacy.secagg.faults import Code, Fault, FaultError
 from aimass.privacy.secagg.lanes import encode
 from aimass.privacy.secagg.masks import Lanes
+from aimass.privacy.secagg.packing import pack
 from aimass.privacy.secagg.parameters import Profile
 from aimass.privacy.secagg.rounds import expected_of, lanes_of, rotation_of
 from aimass.proto.contribution import Contribution, Group, Metric
@@ -136,7 +137,7 @@ class SecurePartner:
         self.attempts[place] = state
         await self._act(place, actions)
         lanes = self._noise(self.lanes[step.index]) if self.spoils else self.lanes[step.index].copy()
-        self.attempts[place], actions = client.encoded(self.attempts[place], lanes)
+        self.attempts[place], actions = client.encoded(self.attempts[place], pack(lanes, state.context.bits))
         await self._act(place, actions)
 
     async def _act(self, place: tuple[int, int], actions: tuple[client_state.Action, ...]) -> None:
@@ -149,7 +150,7 @@ class SecurePartner:
                 case client_state.Send(kind, data):
                     await self._send(place, kind, data)
                 case client_state.SendInput(header, payload):
-                    await self._upload(place, header, payload)
+                    await self._upload(place, header, bytes(payload))
                 case client_state.Ended(fault):
                     if fault is not None:
                         self.faults.append(fault)

@@ -23,6 +23,7 @@ from aimass.client.tree_counts import coarsened
 from aimass.client.worker_protocol import survey_in
 from aimass.privacy.dp.clipping import l2_norm
 from aimass.privacy.dp.noise_plan import NoisePlan
+from aimass.privacy.secagg.client_state import Room
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
 from aimass.privacy.secagg.lanes import LanePlan, clamped, clipped, encode, to_bytes
@@ -106,9 +107,11 @@ def release(
     draw: Callable[[int], bytes] = secrets.token_bytes,
     private_steps: int = 0,
     facts: Facts = _NONE,
+    room: Room = bytearray,
 ) -> Released:
     """Decide what of a child's contribution leaves. `draw` gives secret bytes, for a rounding and a noise that nobody
-    can predict; `private_steps` is how many private steps the child says it did. Of one contribution of a plan with
+    can predict; `room` bytes for the lanes of a secure sum, which may be many. `private_steps` is how many private
+    steps the child says it did. Of one contribution of a plan with
     noise inside its sums, each call is another release: call once for a debit, and keep what it gives.
 
     With `facts.accounted` nothing leaves but what has noise, which a privacy ledger accounts for: updates, and metrics
@@ -158,7 +161,7 @@ def release(
     )
     if plan.secure is None:
         return dataclasses.replace(released, parts=kept.parts())
-    lanes, noised, lost = _lanes(plan, facts.run_id, step, expected, dataclasses.replace(kept, figures={}), draw)
+    lanes, noised, lost = _lanes(plan, facts.run_id, step, expected, dataclasses.replace(kept, figures={}), draw, room)
     return dataclasses.replace(
         released,
         parts=[lanes],
@@ -294,8 +297,8 @@ def _promised(plan: Plan, step: Step) -> tuple[int | None, str] | None:
 
 
 def _lanes(
-    plan: Plan, run_id: str, step: Step, shapes: Shapes, kept: Contribution, draw: Callable[[int], bytes]
-) -> tuple[bytes, tuple[str, ...], tuple[str, ...]]:
+    plan: Plan, run_id: str, step: Step, shapes: Shapes, kept: Contribution, draw: Callable[[int], bytes], room: Room
+) -> tuple[memoryview, tuple[str, ...], tuple[str, ...]]:
     """The packed lanes of a contribution, the noise in them in words, and what of it they do not hold."""
     try:
         lane_plan = lanes_of(plan, step, shapes)
@@ -303,14 +306,14 @@ def _lanes(
     except FaultError as error:
         raise error.fault.error() from error
     try:
-        lanes = encode(lane_plan, kept, lambda: draw(MASK_KEY_BYTES), rotation)
+        lanes = encode(lane_plan, kept, lambda: draw(MASK_KEY_BYTES), rotation, room)
         lost = _lost(lane_plan, kept)
     except FaultError as error:  # whose words name a tensor
         whole = error.fault.error()
         what = "a contribution does not fit the plan's lanes"
         raise type(whole)(what, code=whole.code, value=whole.sentence()) from error
     noised = () if lane_plan.noise is None else (distributed(lane_plan.noise, votes=lane_plan.adaptive is not None),)
-    return to_bytes(lane_plan, lanes), noised, lost
+    return to_bytes(lane_plan, lanes, room), noised, lost
 
 
 def _lost(plan: LanePlan, kept: Contribution) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from aimass.proto.errors import AimassError
 from aimass.proto.hashing import file_digest
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step, StepKind
-from aimass.proto.storage import map_file
+from aimass.proto.storage import map_file, scratch
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json, decode_json
 
@@ -62,6 +62,13 @@ class RunFolder:
         Flushed to the disk where `synced`: what no second computation can repeat. The rest is computed again.
         """
         return write_parts(self.contribution(index), parts, self._durability, "client.contribution", synced=synced)
+
+    def room(self, size: int) -> memoryview:
+        """So many bytes to be written, on this disk: a file without a name that goes with the last view of it.
+
+        Raises `OutOfSpace` at once, and not when they are written.
+        """
+        return scratch(self._folder, size)
 
     def _beside(self, index: int) -> Path:
         return self._folder / f"step-{index}.beside.json"

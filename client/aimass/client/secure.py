@@ -41,7 +41,6 @@ from aimass.privacy.secagg.client_state import (
 )
 from aimass.privacy.secagg.context import RoundContext, decode_context, purpose_id
 from aimass.privacy.secagg.faults import Code, Fault, FaultError, fail
-from aimass.privacy.secagg.lanes import LanePlan, from_bytes
 from aimass.privacy.secagg.messages import Abort, MaskedInput, RoundStart
 from aimass.privacy.secagg.parameters import Profile
 from aimass.privacy.secagg.rounds import expected_of, lanes_of, number_of, ppm, purpose_of
@@ -97,7 +96,6 @@ class _Live:
     step: Step
     attempt: int
     state: ClientState
-    lanes: LanePlan
     counted: Counted
     limits: Limits
 
@@ -234,7 +232,7 @@ class SecureSums:
             self._log(due.step.index).warning(
                 "the server asks for another input on one model: %d signed before", history.signed_on_model
             )
-        return _Live(due.step, message.attempt, state, lanes, counted, limits), actions
+        return _Live(due.step, message.attempt, state, counted, limits), actions
 
     def _check_cohort(self, step: Step, context: RoundContext) -> None:
         """The lanes are as wide as the step's participants need: nobody else is invited."""
@@ -281,15 +279,16 @@ class SecureSums:
         if state.phase is not Phase.DELIVERED:
             return state, actions
         try:
-            lanes = from_bytes(live.lanes, map_file(self._folder.contribution(live.step.index)))
-            state, more = client.encoded(state, lanes)
+            kept = map_file(self._folder.contribution(live.step.index))
+            state, more = client.encoded(state, kept, self._folder.room)
         except FaultError as error:
             return client.abort(state, error.fault)
         return state, (*actions, *more)
 
     async def _advance(self, live: _Live, take: Callable[[], Outcome]) -> None:
         """Keep, then go on in the new state, then speak: a step that cannot be kept was never taken."""
-        state, actions = await asyncio.to_thread(take)
+        told, clock = self._log(live.step.index), self._uploads.clock
+        state, actions = await patiently(told, clock, partial(asyncio.to_thread, take))
         try:
             await self._keep(live, actions)
         except FaultError as refused:
@@ -340,7 +339,7 @@ class SecureSums:
         told = pb.SecAgg(run_id=self._run_id, step=index, attempt=attempt, kind=kind, data=data)
         self._uplink.send(pb.FromPartner(secagg=told))
 
-    async def _send_input(self, live: _Live, header: bytes, payload: bytes) -> None:
+    async def _send_input(self, live: _Live, header: bytes, payload: bytes | memoryview) -> None:
         """Start the upload, unless it is under way or was acknowledged over this connection."""
         if live.key in self._sending or live.key in self._delivered:
             return
@@ -358,7 +357,7 @@ class SecureSums:
             task = self._sending[live.key] = asyncio.create_task(self._bring(live, head, payload))
             task.add_done_callback(lambda done: self._brought(live, done))
 
-    async def _bring(self, live: _Live, head: SubmitHeader, payload: bytes) -> None:
+    async def _bring(self, live: _Live, head: SubmitHeader, payload: bytes | memoryview) -> None:
         with contextlib.suppress(AimassError):  # told already, and the server knows what it refused
             if await self._uploads.bring(live.step.kind, head, lambda: memoryview(payload)):
                 self._delivered.add(live.key)

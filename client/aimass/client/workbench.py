@@ -249,6 +249,7 @@ class Workbench:
             policy,
             private_steps=made.private_steps,
             facts=Facts(self._run_id, accounted=accounted, state_lost=state_lost, rows=count),
+            room=self._folder.room,
         )
 
     async def check_budget(self, plan: Plan, begun: Mapping[str, int]) -> None:

@@ -8,9 +8,11 @@ that they go on where they stopped.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import secrets
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -93,6 +95,19 @@ def map_file(path: Path, *, keep_file: bool = False) -> memoryview:
 def map_descriptor(descriptor: int) -> memoryview:
     """The bytes behind an open file, memory-mapped read-only; the descriptor may be closed afterwards."""
     return map_pages(descriptor, os.fstat(descriptor).st_size)
+
+
+def scratch(folder: Path, size: int) -> memoryview:
+    """Bytes to be written, mapped from a file in `folder` that has no name and goes with the last view of it.
+
+    Its blocks are taken at once: raises `OutOfSpace`, where a page that has none when it is touched would end the
+    process.
+    """
+    if size == 0:
+        return memoryview(bytearray())
+    with tempfile.TemporaryFile(dir=folder) as file, disk_errors("work in progress"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return memoryview(mmap.mmap(file.fileno(), size))
 
 
 class FileBlobs:

@@ -256,6 +256,6 @@ def test_an_input_of_another_length_or_type_is_refused(lanes: masks.Lanes) -> No
 def test_power_factors_that_may_be_even_would_miss_an_error_in_the_highest_bit() -> None:
     """A quarter of all lanes: why the first check lane's factors are odd."""
     context = secagg_v7.context()
-    odd, other = (quantise._factors(context, number, 4000) for number in (0, 1))
+    odd, other = (quantise._factors(context, number)(4000) for number in (0, 1))
     assert (odd % 2 == 1).all()
     assert 0.4 < (other % 2 == 0).mean() < 0.6

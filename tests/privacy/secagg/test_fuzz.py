@@ -205,7 +205,7 @@ def test_a_client_told_anything_in_any_order_keeps_its_promises(seed: int) -> No
                 case Send(what, text) if what is not Kind.ABORT:
                     promises.note(what, text)
                 case SendInput(_, payload):
-                    promises.note(Kind.INPUT, payload)
+                    promises.note(Kind.INPUT, bytes(payload))
                 case _:
                     pass
         promises.kept(state)

@@ -381,7 +381,7 @@ def test_a_weight_or_metric_that_no_members_can_add_is_refused(name: str, lane: 
 def test_lanes_come_back_from_their_bytes(quantisation: Quantisation, seed: int) -> None:
     plan = plan_lanes(TRAINED, METRICS, quantisation, updates=True)
     lanes = encode(plan, drawn(np.random.default_rng(seed), TRAINED, quantisation, 1.0), keys(seed))
-    data = to_bytes(plan, lanes)
+    data = bytes(to_bytes(plan, lanes))
     back: Lanes = from_bytes(plan, data)
     assert back.dtype == lanes.dtype
     assert (back == lanes).all()

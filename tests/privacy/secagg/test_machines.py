@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
+from pathlib import Path
 
-import numpy as np
 import pytest
 
 from aimass.privacy.secagg import attempt as shared
-from aimass.privacy.secagg import client, messages
-from aimass.privacy.secagg.client_state import Ended, Kind, Phase, Send, SendInput
+from aimass.privacy.secagg import client, masks, messages
+from aimass.privacy.secagg.client_state import Ended, Kind, Packed, Phase, Send, SendInput
 from aimass.privacy.secagg.faults import Code, FaultError
 from aimass.privacy.secagg.labels import Name
 from aimass.privacy.secagg.messages import Abort, Advertise, RosterMessage
-from aimass.privacy.secagg.packing import packed_bytes
+from aimass.privacy.secagg.packing import pack, packed_bytes
 from aimass.privacy.secagg.parameters import Parameters, Profile, corrupted, quorum, secure
+from aimass.privacy.secagg.quantise import check_lanes, to_lanes
 from aimass.privacy.secagg.server_state import From, Input
 from aimass.privacy.secagg.server_state import Phase as ServerPhase
+from aimass.proto.storage import scratch
 from tests.support.secagg import Lab, sha
 from tests.support.secagg_lies import goes_on_without, lab, resigned, with_roster
 
@@ -150,9 +153,9 @@ def test_an_input_is_given_once_before_or_after_the_shares_and_masks_once() -> N
     state = early.members[0]
     assert state.lanes is not None
     with pytest.raises(ValueError, match="one input"):
-        client.encoded(state, state.lanes)
+        client.encoded(state, state.lanes.data)
     early.run()
-    again, actions = client.encoded(early.members[0], np.zeros(8, state.lanes.dtype))
+    again, actions = client.encoded(early.members[0], bytes(len(state.lanes.data)))
     assert not actions
     assert again is early.members[0]
 
@@ -167,11 +170,62 @@ def test_an_input_that_is_ready_after_the_shares_is_masked_then() -> None:
     waiting, actions = client.receive(waiting, Kind.DELIVERY, delivery.data, attempt.random[0])
     assert (waiting.phase, actions) == (Phase.DELIVERED, ())
     assert client.receive(waiting, Kind.DELIVERY, delivery.data, attempt.random[0]) == (waiting, ())
-    done, late = client.encoded(waiting, lanes)
+    done, late = client.encoded(waiting, lanes.data)
     direct, early = client.receive(state, Kind.DELIVERY, delivery.data, attempt.random[0])
     assert late == early
     assert done.record == direct.record
     assert client.receive(done, Kind.DELIVERY, delivery.data, attempt.random[0])[1] == late[1:]
+
+
+@pytest.mark.parametrize("lanes", [1, 8, (1 << 16) - 2, 1 << 16, (1 << 17) + 5])
+def test_an_input_that_is_masked_in_blocks_is_the_one_that_is_masked_whole(
+    lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Lab(3, data_lanes=lanes, gamma_ppm=0)
+    keys: list[tuple[list[bytes], list[bytes]]] = []
+
+    def seen(plus: list[bytes], minus: list[bytes]) -> masks.Masks:
+        keys.append((plus, minus))
+        return masks.Masks(plus, minus)
+
+    monkeypatch.setattr(client, "Masks", seen)
+    attempt.run(ServerPhase.SIGN)
+    assert len(keys) == 3
+    for member, (plus, minus) in enumerate(keys):
+        whole = check_lanes(attempt.context, to_lanes(attempt.inputs[member], attempt.bits))
+        masks.add_masks(whole, plus, minus)
+        masks.cut(whole, attempt.bits)
+        assert attempt.payloads[member] == pack(whole, attempt.bits)
+
+
+def test_an_input_of_another_length_than_the_round_ends_the_attempt_by_name() -> None:
+    attempt = lab()
+    attempt.run(ServerPhase.SHARE)
+    state = attempt.members[0]
+    assert state.lanes is not None
+    attempt.members[0] = dataclasses.replace(state, lanes=Packed(bytes(state.lanes.data) + b"\0", bytearray))
+    attempt.run()
+    assert attempt.code(0) is Code.ENCODING
+
+
+def test_masking_takes_the_memory_of_some_blocks_beside_the_room_that_it_is_given(tmp_path: Path) -> None:
+    """Of 8 MB of lanes, which come from a file and go into one."""
+    attempt = Lab(3, data_lanes=2_000_000, gamma_ppm=0)
+    attempt.run(ServerPhase.INPUT)
+    state = dataclasses.replace(attempt.members[0], lanes=None)
+    kept = bytes(packed_bytes(2_000_000, attempt.bits))
+    delivery = next(message for message in attempt.queue if message.id == 0)
+    state, _ = client.receive(state, Kind.DELIVERY, delivery.data, attempt.random[0])
+    tracemalloc.start()
+    try:
+        state, actions = client.encoded(state, kept, lambda size: scratch(tmp_path, size))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert state.phase is Phase.MASKED
+    assert peak < 6 << 20
+    assert list(tmp_path.iterdir()) == []
+    assert any(isinstance(action, SendInput) and any(action.payload) for action in actions)
 
 
 # ------------------------------------------------------------------- the server: order and names

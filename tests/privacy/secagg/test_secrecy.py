@@ -27,7 +27,8 @@ from tests.support.secagg import Lab, only
 from tests.support.secagg_runs import play
 from tests.support.statistics import auc_of_logistic_regression, chi_square_p, largest_bit_score, two_sample_p
 
-Mask = Callable[[Any, list[bytes], list[bytes]], None]
+Streams = tuple[list[bytes], list[bytes]]
+Masking = Callable[[list[bytes], list[bytes]], Streams]
 
 
 def sent_by(member: int, lab: Lab) -> bytes:
@@ -35,18 +36,24 @@ def sent_by(member: int, lab: Lab) -> bytes:
     return lab.payloads[member]
 
 
-def broken(monkeypatch: pytest.MonkeyPatch, masking: Mask) -> None:
-    """Members mask so."""
-    monkeypatch.setattr(masks, "add_masks", masking)
+def broken(monkeypatch: pytest.MonkeyPatch, masking: Masking) -> None:
+    """Members mask with these streams."""
+    monkeypatch.setattr(client, "Masks", lambda plus, minus: masks.Masks(*masking(list(plus), list(minus))))
 
 
-def nothing(lanes: Any, plus: list[bytes], minus: list[bytes]) -> None:
+def nothing(plus: list[bytes], minus: list[bytes]) -> Streams:
     """No mask at all."""
+    return [], []
 
 
-def one_seed(lanes: Any, plus: list[bytes], minus: list[bytes]) -> None:
+def one_seed(plus: list[bytes], minus: list[bytes]) -> Streams:
     """Every attempt with the same stream."""
-    lanes += masks.stream(bytes(16), len(lanes), lanes.dtype)
+    return [bytes(16)], []
+
+
+def cancelling(plus: list[bytes], minus: list[bytes]) -> Streams:
+    """A sign flipped where a seed was reused: the two streams cancel."""
+    return plus[:1], plus[:1]
 
 
 def filled(n: int, lanes: int, value: int) -> dict[int, list[int]]:
@@ -85,11 +92,6 @@ def test_power_an_input_without_masks_or_with_one_stream_for_two_masks_is_not_un
 ) -> None:
     lanes, largest = 1 << 16, ((1 << bits - 1) - 1) // 3
 
-    def cancelling(vector: Any, plus: list[bytes], minus: list[bytes]) -> None:
-        """A sign flipped where a seed was reused: the two streams cancel."""
-        right(vector, plus[:1], plus[:1])
-
-    right = masks.add_masks
     for masking in (nothing, cancelling):
         broken(monkeypatch, masking)
         lab = Lab(3, bits=bits, data_lanes=lanes, largest=largest, gamma_ppm=0)
@@ -192,7 +194,7 @@ def test_many_views_of_two_inputs_with_one_sum_cannot_be_told_apart(dropout: boo
 
 @pytest.mark.parametrize("masking", [nothing, one_seed])
 def test_power_views_without_masks_or_with_a_seed_that_is_used_again_are_told_apart(
-    masking: Mask, monkeypatch: pytest.MonkeyPatch
+    masking: Masking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(monkeypatch, masking)
     one, other = inputs_pair()

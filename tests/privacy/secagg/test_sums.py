@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
 from aimass.privacy.secagg import attempt as shared
-from aimass.privacy.secagg import masks, unmasking
+from aimass.privacy.secagg import client, masks
 from aimass.privacy.secagg.client_state import Kind
 from aimass.privacy.secagg.faults import Code
 from aimass.privacy.secagg.packing import add_packed
@@ -116,24 +115,13 @@ MISTAKES: dict[str, Callable[[list[bytes], list[bytes]], tuple[list[bytes], list
 
 @pytest.fixture
 def mistaken(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Members err, and the server does not."""
+
     def make(name: str) -> None:
-        right = masks.add_masks
-
-        def wrong(lanes: Any, plus: list[bytes], minus: list[bytes]) -> None:
-            right(lanes, *MISTAKES[name](list(plus), list(minus)))
-
-        # Members err; the server's own unmasking goes through another name.
-        monkeypatch.setattr(masks, "add_masks", wrong)
-        monkeypatch.setattr(unmasking, "masks", _Only(right))
+        wrong = MISTAKES[name]
+        monkeypatch.setattr(client, "Masks", lambda plus, minus: masks.Masks(*wrong(list(plus), list(minus))))
 
     return make
-
-
-class _Only:
-    """The module of masks as it was."""
-
-    def __init__(self, add_masks: Any) -> None:
-        self.add_masks, self.cut = add_masks, masks.cut
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aimass.privacy.secagg import attempt as shared
-from aimass.privacy.secagg import masks, messages, packing
+from aimass.privacy.secagg import messages, packing
 from aimass.privacy.secagg.attempt import Attempt
 from aimass.privacy.secagg.client_state import (
     Action,
@@ -25,21 +27,24 @@ from aimass.privacy.secagg.client_state import (
     Held,
     Kind,
     Outcome,
+    Packed,
     Persist,
     Phase,
     Randomness,
+    Room,
     Secrets,
     Send,
     SendInput,
     answered,
 )
 from aimass.privacy.secagg.codec import u32
+from aimass.privacy.secagg.context import RoundContext
 from aimass.privacy.secagg.faults import Code, Fault, FaultError, fail
 from aimass.privacy.secagg.field import decode_scalar, encode_scalar, share
 from aimass.privacy.secagg.labels import DIGEST_BYTES, KEY_BYTES, NONCE_BYTES, SCALAR_BYTES, Name, derive, digest, label
-from aimass.privacy.secagg.masks import Lanes
+from aimass.privacy.secagg.masks import Lanes, Masks, cut, lane_type
 from aimass.privacy.secagg.parameters import Profile
-from aimass.privacy.secagg.quantise import check_lanes
+from aimass.privacy.secagg.quantise import CHECK_LANES, CheckSums
 
 __all__ = ["abort", "encoded", "receive"]
 
@@ -239,13 +244,15 @@ def _opened(state: ClientState, mine: X25519PrivateKey, dealer: int, box: bytes)
 # ------------------------------------------------------------------- the input
 
 
-def encoded(state: ClientState, lanes: Lanes) -> Outcome:
-    """The encoded input is ready: lanes modulo 2^b without their check lanes. Masked once, when the shares are in."""
+def encoded(state: ClientState, packed: bytes | bytearray | memoryview, room: Room = bytearray) -> Outcome:
+    """The encoded input is ready: lanes modulo 2^b without their check lanes, packed. Masked once, when the shares are
+    in: block by block, from where the lanes stand into `room`, which is asked once for as many bytes as are sent.
+    """
     if state.phase >= Phase.MASKED:
         return state, ()
     if state.lanes is not None:
         raise ValueError("an input was given already: a mask meets one input")
-    state = dataclasses.replace(state, lanes=lanes)
+    state = dataclasses.replace(state, lanes=Packed(packed, room))
     return _mask(state) if state.phase is Phase.DELIVERED else (state, ())
 
 
@@ -253,7 +260,7 @@ def _mask(state: ClientState) -> Outcome:
     attempt, context = state.attempt, state.context
     assert attempt is not None  # noqa: S101
     assert state.lanes is not None  # noqa: S101
-    payload = _payload(state, check_lanes(context, state.lanes))
+    payload = _masked(state, _checked(context, state.lanes.data), state.lanes.room)
     sharers = attempt.set_digest(Name.SHARERS, state.sharers)
     payload_digest = hashlib.sha256(payload).digest()
     body = messages.MaskedInput.signed(attempt.sid, state.member.id, sharers, payload_digest)
@@ -273,10 +280,10 @@ def _mask(state: ClientState) -> Outcome:
     return dataclasses.replace(state, answers=answers, last=spoken), (Persist(record), *spoken)
 
 
-def _payload(state: ClientState, lanes: Lanes) -> bytes:
+def _masked(state: ClientState, parts: Iterable[Lanes], room: Room) -> memoryview:
     """y = q + PRG(self) + sum over neighbours above of PRG(pair) - sum over those below, modulo 2^b, packed.
 
-    `lanes` are masked in place.
+    `parts` are q, to its check lanes; they are masked in place.
     """
     attempt, context, secrets, me = state.attempt, state.context, _of(state), state.index
     assert attempt is not None  # noqa: S101
@@ -286,9 +293,29 @@ def _payload(state: ClientState, lanes: Lanes) -> bytes:
         agreed = shared.exchange(mine, attempt.roster.ads[other].mask_key)
         key = shared.pair_mask_key(attempt.sid, agreed, state.member.id, attempt.ids[other])
         (plus if me < other else minus).append(key)
-    masks.add_masks(lanes, plus, minus)
-    masks.cut(lanes, context.bits)
-    return bytes(packing.pack(lanes, context.bits))
+    out = memoryview(room(packing.packed_bytes(context.lanes, context.bits)))
+    first, streams = 0, Masks(plus, minus)
+    for part in parts:
+        streams.add(part)
+        cut(part, context.bits)
+        packing.pack_into(out, first, part, context.bits)
+        first += len(part)
+    return out.toreadonly()
+
+
+def _checked(context: RoundContext, packed: bytes | bytearray | memoryview) -> Iterator[Lanes]:
+    """The input's lanes in parts, with its check lanes at the end of the last one."""
+    try:
+        parts = packing.unpacked(packed, context.lanes - CHECK_LANES, context.bits)
+        last, sums = next(parts, np.empty(0, lane_type(context.bits))), CheckSums(context)
+    except ValueError as error:
+        raise fail(Code.ENCODING, f"the input is not the round's lanes: {error}") from error
+    for part in parts:
+        sums.add(last)
+        yield last
+        last = part
+    sums.add(last)
+    yield np.concatenate((last, sums.lanes()))
 
 
 # ------------------------------------------------------------------- survivors

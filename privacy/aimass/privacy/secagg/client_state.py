@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aimass.privacy.secagg.attempt import Attempt
 from aimass.privacy.secagg.context import RoundContext
 from aimass.privacy.secagg.faults import Fault
-from aimass.privacy.secagg.masks import Lanes
 from aimass.privacy.secagg.messages import Advertise, RosterMessage
 from aimass.privacy.secagg.parameters import Profile
 
@@ -32,16 +31,21 @@ __all__ = [
     "Limits",
     "Member",
     "Outcome",
+    "Packed",
     "Persist",
     "Phase",
     "Randomness",
     "Record",
+    "Room",
     "Secrets",
     "Send",
     "SendInput",
     "answered",
     "may_follow",
 ]
+
+Room = Callable[[int], bytearray | memoryview]
+"""Gives so many bytes to be written: of memory, or of a file where they are as many as a large model's."""
 
 
 class Randomness(Protocol):
@@ -188,6 +192,14 @@ class Held:
     own: int = dataclasses.field(repr=False)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Packed:
+    """The encoded input, packed, and where its masked bytes are to go."""
+
+    data: bytes | bytearray | memoryview = dataclasses.field(repr=False)
+    room: Room
+
+
 @dataclasses.dataclass(frozen=True)
 class ClientState:
     """One attempt. `answers` are what was answered to which bytes; `last` is the last message, for a resumption."""
@@ -204,7 +216,7 @@ class ClientState:
     """Shares by the dealer's index, this member's own among them."""
     sharers: frozenset[int] = frozenset()
     survivors: frozenset[int] = frozenset()
-    lanes: Lanes | None = dataclasses.field(default=None, repr=False)
+    lanes: Packed | None = dataclasses.field(default=None, repr=False)
     answers: Mapping[tuple[Kind, bytes], tuple[Action, ...]] = dataclasses.field(default_factory=dict, repr=False)
     last: tuple[Action, ...] = dataclasses.field(default=(), repr=False)
 
@@ -241,7 +253,7 @@ class SendInput:
     """The masked input: a header on the control stream, its payload by the resumable transfer."""
 
     header: bytes
-    payload: bytes = dataclasses.field(repr=False)
+    payload: bytes | memoryview = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

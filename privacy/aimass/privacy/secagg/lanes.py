@@ -18,12 +18,13 @@ from aimass.privacy.dp import distributed
 from aimass.privacy.dp.adaptive import share_within, vote
 from aimass.privacy.dp.clipping import l2_norm
 from aimass.privacy.dp.streams import NoiseStream
+from aimass.privacy.secagg.client_state import Room
 from aimass.privacy.secagg.context import LaneKind, LaneSpec
 from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
 from aimass.privacy.secagg.lane_plan import Groups, LanePlan, Quantisation, offset_of, plan_lanes
 from aimass.privacy.secagg.masks import Lanes, lane_type
-from aimass.privacy.secagg.packing import pack, unpack
+from aimass.privacy.secagg.packing import pack_into, packed_bytes, unpack
 from aimass.privacy.secagg.quantise import (
     centred,
     from_limbs,
@@ -82,12 +83,18 @@ def clipped(plan: LanePlan, contribution: Contribution) -> int:
     return count
 
 
-def encode(plan: LanePlan, contribution: Contribution, key: Callable[[], bytes], rotation: bytes = b"") -> Lanes:
+def encode(
+    plan: LanePlan,
+    contribution: Contribution,
+    key: Callable[[], bytes],
+    rotation: bytes = b"",
+    room: Room = bytearray,
+) -> Lanes:
     """The `plan.count` lanes modulo 2^b of w x, weights and metrics; figures take another way and are left out.
 
     w = min(weight, w_max), a whole number from 1. `key` gives a fresh secret of 16 bytes for the rounding of each
     tensor: encode once and keep the lanes, since what two roundings of one contribution differ in tells of it. Memory
-    is that of the lanes and of some blocks.
+    is that of the lanes, which `room` gives, and of some blocks.
 
     Where the plan has noise, all tensors are one noised vector and `rotation` is the round's key (`dp.rotation`).
     Memory is then that of some vectors of 8 bytes an element, and E_ROUNDING is raised as well.
@@ -97,7 +104,8 @@ def encode(plan: LanePlan, contribution: Contribution, key: Callable[[], bytes],
     fault names a value: it would be the partner's data.
     """
     _check_form(plan, contribution)
-    lanes: Lanes = np.empty(plan.count, lane_type(plan.bits))
+    kind = lane_type(plan.bits)
+    lanes: Lanes = np.frombuffer(room(plan.count * kind.itemsize), kind)
     if plan.noise is not None:
         _put_noised(plan, contribution, key, rotation, lanes)
     for group, members in plan.groups.items():
@@ -200,9 +208,11 @@ def _put_reals(plan: LanePlan, spec: LaneSpec, flat: Array, weight: int, into: L
             columns[part, limb] = steps >> width * limb & (1 << width) - 1
 
 
-def to_bytes(plan: LanePlan, lanes: Lanes) -> bytes:
-    """The lanes of `encode` as they are kept: packed, little-endian bits, b each."""
-    return bytes(pack(lanes, plan.bits))
+def to_bytes(plan: LanePlan, lanes: Lanes, room: Room = bytearray) -> memoryview:
+    """The lanes of `encode` as they are kept, in bytes that `room` gives: packed, little-endian bits, b each."""
+    out = memoryview(room(packed_bytes(plan.count, plan.bits)))
+    pack_into(out, 0, lanes, plan.bits)
+    return out.toreadonly()
 
 
 def from_bytes(plan: LanePlan, data: bytes | bytearray | memoryview) -> Lanes:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
-__all__ = ["Lanes", "add_masks", "cut", "lane_type", "stream", "stream_parts", "stream_words"]
+__all__ = ["Lanes", "Masks", "add_masks", "cut", "lane_type", "stream", "stream_parts", "stream_words"]
 
 Lanes = npt.NDArray[Any]
 """1-D unsigned lanes of type `lane_type(b)`; sums wrap at the type's width, which is at least b bits."""
@@ -63,6 +63,19 @@ def add_masks(lanes: Lanes, plus: Iterable[bytes], minus: Iterable[bytes]) -> No
     for keys, combine in ((plus, np.add), (minus, np.subtract)):
         for key in keys:
             _combine(lanes, _keystream(key), combine, room)
+
+
+class Masks:
+    """What `add_masks` adds to all lanes, for lanes that come in parts, in order."""
+
+    def __init__(self, plus: Iterable[bytes], minus: Iterable[bytes]) -> None:
+        self._streams = [(_keystream(key), np.add) for key in plus] + [(_keystream(key), np.subtract) for key in minus]
+        self._room = np.empty(_BLOCK_BYTES + _SLACK, np.uint8)
+
+    def add(self, part: Lanes) -> None:
+        """Mask the next lanes, in place."""
+        for context, combine in self._streams:
+            _combine(part, context, combine, self._room)
 
 
 def _combine(lanes: Lanes, context: CipherContext, combine: np.ufunc, room: Lanes) -> None:

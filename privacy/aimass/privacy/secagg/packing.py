@@ -5,6 +5,7 @@ Eight lanes are b whole bytes, so work goes in groups of eight, in chunks that s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from aimass.privacy.secagg.masks import Lanes, lane_type
 
-__all__ = ["add_packed", "pack", "packed_bytes", "unpack"]
+__all__ = ["add_packed", "check_packed", "pack", "pack_into", "packed_bytes", "unpack", "unpacked"]
 
 _CHUNK: Final = 1 << 16
 _GROUP: Final = 8
@@ -26,13 +27,20 @@ def packed_bytes(count: int, bits: int) -> int:
 def pack(lanes: Lanes, bits: int) -> bytearray:
     """The packed bytes of `lanes`, each of which must be below 2^bits."""
     out = bytearray(packed_bytes(len(lanes), bits))
+    pack_into(out, 0, lanes, bits)
+    return out
+
+
+def pack_into(out: bytearray | memoryview, first: int, lanes: Lanes, bits: int) -> None:
+    """Write `lanes` to where packed lanes have theirs from number `first`, a multiple of eight, on.
+
+    What is not the end of all lanes is a multiple of eight lanes long too.
+    """
     view = np.frombuffer(out, np.uint8)
     for start in range(0, len(lanes), _CHUNK):
-        part = lanes[start : start + _CHUNK]
-        place = start * bits // 8
-        made = _pack_chunk(part, bits)[: len(view) - place]
+        place = (first + start) * bits // 8
+        made = _pack_chunk(lanes[start : start + _CHUNK], bits)[: len(view) - place]
         view[place : place + len(made)] = made
-    return out
 
 
 def _pack_chunk(part: Lanes, bits: int) -> npt.NDArray[np.uint8]:
@@ -52,20 +60,27 @@ def _pack_chunk(part: Lanes, bits: int) -> npt.NDArray[np.uint8]:
 
 def unpack(data: bytes | bytearray | memoryview, count: int, bits: int) -> Lanes:
     """The `count` lanes of `data`; raises `ValueError` for another length or for unused bits that are not zero."""
-    view = check_packed(data, count, bits)
     lanes = np.empty(count, lane_type(bits))
-    for start in range(0, count, _CHUNK):
-        stop = min(start + _CHUNK, count)
-        lanes[start:stop] = _unpack_chunk(view, start, stop, bits)
+    place = 0
+    for part in unpacked(data, count, bits):
+        lanes[place : place + len(part)] = part
+        place += len(part)
     return lanes
+
+
+def unpacked(data: bytes | bytearray | memoryview, count: int, bits: int) -> Iterator[Lanes]:
+    """The same lanes in parts that are the caller's own, each but the last a multiple of eight; raises as `unpack`."""
+    view = check_packed(data, count, bits)
+    for start in range(0, count, _CHUNK):
+        yield _unpack_chunk(view, start, min(start + _CHUNK, count), bits).astype(lane_type(bits))
 
 
 def add_packed(total: Lanes, data: bytes | bytearray | memoryview, bits: int) -> None:
     """Add the lanes of `data` to `total`, in place, modulo the lane; raises as `unpack` does, before it adds."""
-    view = check_packed(data, len(total), bits)
-    for start in range(0, len(total), _CHUNK):
-        stop = min(start + _CHUNK, len(total))
-        total[start:stop] += _unpack_chunk(view, start, stop, bits).astype(total.dtype)
+    place = 0
+    for part in unpacked(data, len(total), bits):
+        total[place : place + len(part)] += part
+        place += len(part)
 
 
 def check_packed(data: bytes | bytearray | memoryview, count: int, bits: int) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,7 @@ fraction. What noise mechanisms add comes between `quantise` and the masks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,11 @@ import numpy.typing as npt
 from aimass.privacy.secagg.context import RoundContext
 from aimass.privacy.secagg.faults import Code, fail
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES, Name, derive
-from aimass.privacy.secagg.masks import Lanes, cut, lane_type, stream, stream_parts
+from aimass.privacy.secagg.masks import Lanes, cut, lane_type, stream_parts
 
 __all__ = [
     "CHECK_LANES",
+    "CheckSums",
     "bits_needed",
     "centred",
     "check_lanes",
@@ -132,28 +133,46 @@ def from_limbs(lanes: Sequence[int] | Lanes, bits: int, members: int) -> int:
     return sum(int(limb) << width * position for position, limb in enumerate(lanes))
 
 
-def _factors(context: RoundContext, number: int, count: int) -> Lanes:
-    """Public factors from the context: odd ones for check lane 0, any for the others.
+def _factors(context: RoundContext, number: int) -> Callable[[int], Lanes]:
+    """Public factors from the context, so many at each call: odd ones for check lane 0, any for the others.
 
     Modulo 2^b an even factor hides an error in a lane's highest bits; an odd one is a unit and hides none.
     """
     key = derive(context.ctx, b"", Name.SUM_CHECK, bytes((number,)), MASK_KEY_BYTES)
-    factors = stream(key, count, lane_type(context.bits))
-    return factors if number else factors | factors.dtype.type(1)
+    factors = stream_parts(key, lane_type(context.bits))
+    return factors if number else lambda count: factors(count) | lane_type(context.bits).type(1)
 
 
-def _check(context: RoundContext, lanes: Lanes, number: int) -> Any:
-    factors = _factors(context, number, len(lanes))
-    total = lanes.dtype.type(0)
-    with np.errstate(over="ignore"):
-        for start in range(0, len(lanes), _CHUNK):
-            product = factors[start : start + _CHUNK] * lanes[start : start + _CHUNK]
-            total += np.add.reduce(product, dtype=lanes.dtype)
-    return total
+class CheckSums:
+    """The check lanes of lanes that come in parts, in order: public linear functions, which a sum keeps."""
+
+    def __init__(self, context: RoundContext) -> None:
+        self._bits = context.bits
+        self._factors = [_factors(context, number) for number in range(CHECK_LANES)]
+        self._totals: Lanes = np.zeros(CHECK_LANES, lane_type(context.bits))
+
+    def add(self, part: Lanes) -> None:
+        """The next lanes."""
+        for start in range(0, len(part), _CHUNK):
+            block = part[start : start + _CHUNK]
+            found = [np.add.reduce(factors(len(block)) * block, dtype=block.dtype) for factors in self._factors]
+            self._totals += np.array(found, block.dtype)
+
+    def lanes(self) -> Lanes:
+        """Those of what was added so far."""
+        lanes = self._totals.copy()
+        cut(lanes, self._bits)
+        return lanes
+
+
+def _checks(context: RoundContext, lanes: Lanes) -> Lanes:
+    sums = CheckSums(context)
+    sums.add(lanes)
+    return sums.lanes()
 
 
 def check_lanes(context: RoundContext, lanes: Lanes) -> Lanes:
-    """A copy of `lanes` with the check lanes behind them: public linear functions, which a sum keeps.
+    """A copy of `lanes` with the check lanes behind them.
 
     They find every error in one lane, and masks that do not cancel with probability 1 - 2^-2b. Errors of several lanes
     that are all multiples of 2^m are missed with probability 2^-(b - m) at most. They prove nothing against a server
@@ -163,10 +182,7 @@ def check_lanes(context: RoundContext, lanes: Lanes) -> Lanes:
         raise fail(
             Code.ENCODING, "the input has another length than the round", len(lanes), context.lanes - CHECK_LANES
         )
-    whole = np.empty(context.lanes, lanes.dtype)
-    whole[:-CHECK_LANES] = lanes
-    for number in range(CHECK_LANES):
-        whole[len(lanes) + number] = _check(context, lanes, number)
+    whole: Lanes = np.concatenate((lanes, _checks(context, lanes)))
     cut(whole, context.bits)
     return whole
 
@@ -174,8 +190,6 @@ def check_lanes(context: RoundContext, lanes: Lanes) -> Lanes:
 def check_sum(context: RoundContext, total: Lanes) -> Lanes:
     """The data lanes of an unmasked sum; raises `FaultError` E_SUM_CHECK where its check lanes do not fit."""
     lanes = total[:-CHECK_LANES]
-    found = np.array([_check(context, lanes, number) for number in range(CHECK_LANES)], total.dtype)
-    cut(found, context.bits)
-    if (found != total[-CHECK_LANES:]).any():
+    if (_checks(context, lanes) != total[-CHECK_LANES:]).any():
         raise fail(Code.SUM_CHECK, "the sum does not fit its check lanes: what it was made of has changed")
     return lanes
