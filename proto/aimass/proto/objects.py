@@ -105,6 +105,7 @@ class ObjectStore(Protocol):
 
 _BACKENDS: Final[Mapping[str, str]] = {
     "file": "aimass.proto.stores.files",
+    "hdfs": "aimass.proto.stores.hadoop",
     "oss": "aimass.proto.stores.s3",
     "s3": "aimass.proto.stores.s3",
     "swebhdfs": "aimass.proto.stores.webhdfs",

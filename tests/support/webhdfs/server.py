@@ -218,9 +218,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self, request: Request) -> Answer:
         namespace = self.server.cluster.namespace
         inode = namespace.create(request.path, secrets.token_hex(8), overwrite=request.true("overwrite"))
+        body = self._body()
         try:
-            for block in self._body():
+            for block in body:
                 namespace.append(inode, block)
+        except Remote:
+            for _ in body:  # so that the answer is read: one who still sends would be cut off
+                pass
+            raise
         finally:
             namespace.complete(inode)  # a writer that is cut off leaves what came, as a data node does
         return Answer(status=201, headers=(("Location", f"hdfs://127.0.0.1:8020{request.path}"),))

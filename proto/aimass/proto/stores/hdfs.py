@@ -1,8 +1,8 @@
 """Objects as files of an HDFS, over any client of it: what the two ways to a cluster, REST and Java, have in common.
 
 A file is written beside all keys under a name that nobody else knows, and then renamed: without overwriting for
-`create`, which HDFS decides in one step of its name node ("Hadoop FileSystem API", `rename` with options). After a
-rename whose answer was lost, the name that only we know says what happened: it is gone where the rename was done.
+`create`, which HDFS decides in one step of its name node ("Hadoop FileSystem API", `rename` with options). Where an
+answer was lost, the id of the file that stands under the key says whose it is: files keep it when they are renamed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
-from aimass.proto.errors import AimassError, Conflict, NotFound, Unavailable
+from aimass.proto.errors import AimassError, Conflict, NotFound, Refused, Unavailable
 from aimass.proto.objects import (
     CHUNK_BYTES,
     Chunk,
@@ -140,30 +140,23 @@ class HdfsObjects:
         return self._retries.resumed(begin)
 
     def create(self, key: str, data: Chunk) -> ObjectInfo:
-        """The atomic commit: a rename that overwrites nothing."""
-        return self.write(key, (data,), create=True)
+        """The atomic commit: a rename that overwrites nothing, and alone decides."""
+        return self._store(key, (data,), create=True)
 
     def put(self, key: str, data: Chunk) -> ObjectInfo:
         """Replace, by a rename that overwrites."""
-        return self.write(key, (data,))
+        return self._store(key, (data,), create=False)
 
     def write(self, key: str, chunks: Iterable[Chunk], *, create: bool = False) -> ObjectInfo:
         """Write beside all keys, and rename. Chunks that can be walked again are sent again where a link breaks."""
         path = self._path(key)
-        if create and self._run(key, lambda: self._stands(path)):
+        if create and self._run(key, lambda: self._stands(path)):  # saves sending it all
             raise exists(self, key)
-        part, info = self._written(key, chunks)
-        try:
-            self._name(key, part, path, create=create)
-        except BaseException:
-            self._forget(part)
-            raise
-        return info
+        return self._store(key, chunks, create=create)
 
     def delete(self, key: str) -> None:
         """Remove the file; its folders stay."""
         path = self._path(key)
-
         if self._run(key, lambda: self._stands(path)):  # an empty folder would be deleted too
             self._run(key, lambda: self._files.delete(path))
 
@@ -217,43 +210,63 @@ class HdfsObjects:
         if left:
             raise Unavailable("the store cut its answer short", code="storage.unavailable", value=f"{left} bytes less")
 
-    def _written(self, key: str, chunks: Iterable[Chunk]) -> tuple[str, ObjectInfo]:
-        """A file beside all keys: its path, and what it will be under its key."""
+    def _store(self, key: str, chunks: Iterable[Chunk], *, create: bool) -> ObjectInfo:
+        check_key(key)
+        part, made = self._written(key, chunks)
+        try:
+            self._run(key, lambda: self._name(key, part, made, create=create))
+        except BaseException:
+            self._forget(part)
+            raise
+        return ObjectInfo(key, made.size, made.version)
 
-        def attempt() -> tuple[str, ObjectInfo]:
+    def _written(self, key: str, chunks: Iterable[Chunk]) -> tuple[str, Status]:
+        """A file beside all keys: its path, and what it is."""
+
+        def attempt() -> tuple[str, Status]:
             part = f"{self._root}/{_PARTS}/{secrets.token_hex(16)}"
             source = _Source(chunks)
             try:
                 with self._errors(key):
                     self._files.create(part, source)
-                version = _whole(self._run(key, lambda: self._files.status(part)), source.size).version
+                return part, _whole(self._run(key, lambda: self._files.status(part)), source.size)
             except BaseException:
                 self._forget(part)
                 if source.raised is not None:  # the caller's, whatever the client made of it
                     raise source.raised from None
                 raise
-            return part, ObjectInfo(key, source.size, version)
 
         return attempt() if iter(chunks) is chunks else self._retries.run(attempt)
 
-    def _name(self, key: str, part: str, path: str, *, create: bool) -> None:
-        unanswered = False
-
-        def attempt() -> None:
-            nonlocal unanswered
-            try:
-                with self._errors(key):
-                    self._make_folder(path.rpartition("/")[0] or "/")
-                    self._files.rename(part, path, overwrite=not create)
-            except AimassError as error:
-                if unanswered and not self._stands(part):
-                    return
-                unanswered = unanswered or isinstance(error, Unavailable)
+    def _name(self, key: str, part: str, made: Status, *, create: bool) -> None:
+        """Rename, once; an error is one only if it was not done all the same, by this try or one before."""
+        path = self._path(key)
+        try:
+            with self._errors(key):
+                self._make_folder(path.rpartition("/")[0] or "/")
+                self._files.rename(part, path, overwrite=not create)
+        except Refused:  # no answer was lost
+            raise
+        except AimassError as error:
+            if not self._renamed(key, part, made, create=create):
                 if isinstance(error, NotFound):
-                    raise Unavailable("the folder of the object is gone", code="storage.unavailable") from error
+                    raise Unavailable("the object's folder is gone", code="storage.unavailable") from error
                 raise
 
-        self._run(key, attempt)
+    def _renamed(self, key: str, part: str, made: Status, *, create: bool) -> bool:
+        """Whether the object is under its key, or was until somebody replaced it.
+
+        An answer may be lost, and Java's client tries again by itself and then tells of a part that is gone. So what
+        was said decides nothing. A `put` that another has replaced is as good as one that came just before it.
+        """
+        there = self._files.status(self._path(key))
+        if there is not None and there.inode == made.inode != 0:
+            return True
+        if there is None or self._files.status(part) is not None:
+            return False
+        if create and made.inode:
+            raise exists(self, key)
+        return True
 
     def _make_folder(self, path: str) -> None:
         try:

@@ -40,7 +40,7 @@ def place_of(url: str) -> Place:
     names = tuple(_name_node(parts.scheme, host, url) for host in parts.netloc.split(",") if parts.netloc)
     if parts.query or parts.fragment or not (names or parts.scheme == "hdfs"):
         raise _bad("not the URL of a folder of an HDFS", url)
-    if root and not all(_is_name(name) for name in root.lstrip("/").split("/")):
+    if root and not all(_is_name(name) for name in root[1:].split("/")):
         raise _bad("not a folder of an HDFS", url)
     return Place(parts.scheme, names, root, f"{parts.scheme}://{','.join(names)}{parts.path.rstrip('/') or '/'}")
 
