@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from aimass.proto.data_sets import version_key
+from aimass.proto.data_sets import DataSetName
 from aimass.proto.objects import open_objects
 from aimass.proto.plan import PlanDraft
 from aimass.server.engine import InstalledDrivers
-from aimass.server.offline.begin import begin
+from aimass.server.offline.begin import begin, opened
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.keeping import Kept
 from aimass.server.offline.workers import Workers, open_crew
@@ -29,8 +29,8 @@ def begun(out: str, draft: PlanDraft, store: str, data_set: str = "heart") -> Jo
     """A run that has not done anything yet."""
     journal = Journal(out)
     blobs = journal.blobs()
-    document = open_objects(store).read(version_key(data_set, 1))
-    begin(journal, completed(draft, blobs), document, [store], None, blobs)
+    held = opened(DataSetName(name=data_set), [open_objects(store)])
+    begin(journal, completed(draft, blobs), held, [store], None, blobs)
     return journal
 
 

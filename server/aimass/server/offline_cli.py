@@ -134,20 +134,19 @@ def _prepared(args: argparse.Namespace, journal: Journal) -> None:
     """A run stands in the store: a new one, or the one that goes on."""
     from aimass.proto.data_sets import read_name
     from aimass.proto.objects import open_objects
-    from aimass.server.offline.begin import begin, check_same
-    from aimass.server.offline.versions import manifest_bytes
+    from aimass.server.offline.begin import begin, check_same, opened
 
     blobs = journal.blobs()
     if args.resume:
         journal.setup()
         check_same(journal, _plan(args, blobs), args.data, blobs)
         return
-    document = manifest_bytes([open_objects(url) for url in args.store], read_name(args.data))
+    data_set = opened(read_name(args.data), [open_objects(url) for url in args.store])
     policy = args.policy.read_text("utf-8") if args.policy is not None else None
     plan = _plan(args, blobs)
     assert plan is not None  # noqa: S101  (asked for above)
-    setup = begin(journal, plan, document, args.store, policy, blobs)
-    say(args, f"{setup.data_set}@{setup.version}: {len(journal.data_set(blobs).shards):,} shards")
+    setup = begin(journal, plan, data_set, args.store, policy, blobs)
+    say(args, f"{setup.data_set}@{setup.version}: {len(data_set.shards):,} shards")
 
 
 def _plan(args: argparse.Namespace, blobs: Blobs) -> Plan | None:

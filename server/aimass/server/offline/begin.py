@@ -4,28 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aimass.proto.data_sets import DataSetManifest, read_data_set
-from aimass.proto.errors import BadInput, Conflict
+from aimass.proto.data_sets import DataSetManifest, DataSetName
+from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Unavailable
+from aimass.proto.objects import ObjectStore
 from aimass.proto.plan import Plan, encode_plan, plan_digest
 from aimass.proto.storage import Blobs
 from aimass.proto.task import load, locate
 from aimass.proto.values import canonical_json
 from aimass.server.audit_steps import most_stale
+from aimass.server.datasets.catalogue import Catalogue
 from aimass.server.offline.journal import Journal, Setup
 from aimass.server.simulation.begin import Members, opening
 
-__all__ = ["begin", "check_same"]
+__all__ = ["begin", "check_same", "opened"]
+
+
+def opened(name: DataSetName, stores: Sequence[ObjectStore]) -> DataSetManifest:
+    """The version that is named, or the newest, by the first store that has it. Raises what the last of them did."""
+    failed: AimassError | None = None
+    for store in stores:
+        try:
+            return Catalogue(store).open(name)
+        except (NotFound, Unavailable) as error:
+            failed = error
+    assert failed is not None  # noqa: S101  (a data set has a store)
+    raise failed
 
 
 def begin(
-    journal: Journal, plan: Plan, document: bytes, stores: Sequence[str], policy: str | None, blobs: Blobs
+    journal: Journal, plan: Plan, data_set: DataSetManifest, stores: Sequence[str], policy: str | None, blobs: Blobs
 ) -> Setup:
-    """Write down a new run of `plan`, whose first model is in `blobs`, over the data set whose manifest is `document`.
+    """Write down a new run of `plan`, whose first model is in `blobs`, over a version of a data set in `stores`.
 
     Raises `Conflict` where a run stands in this store, and what a submission raises for a plan that suits neither
     drivers, model nor shards.
     """
-    data_set = read_data_set(document, "the data set's manifest")
     _check_schema(plan, data_set)
     if most_stale(plan) is not None:
         raise BadInput(
@@ -41,7 +54,7 @@ def begin(
         plan=blobs.put([encode_plan(plan)]),
         data_set=data_set.name,
         version=data_set.version,
-        manifest=blobs.put([document]),
+        manifest=blobs.put([canonical_json(data_set)]),
         first=blobs.put([canonical_json(saved)]),
         stores=tuple(stores),
         policy=text,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from aimass.proto.data_sets import ShardEntry, shard_key
-from aimass.proto.errors import AimassError, IntegrityError
+from aimass.proto.errors import AimassError
 from aimass.proto.hashing import file_digest
 from aimass.proto.objects import ObjectStore, open_objects
+from aimass.server.datasets.verified import verified
 from aimass.server.offline.cache import Cache
 
 __all__ = ["Shards"]
@@ -66,21 +66,9 @@ class Shards:
         return path
 
     def _checked(self, store: ObjectStore, shard: ShardEntry) -> Iterator[bytes]:
-        """The shard's bytes; raises `IntegrityError` at the end, or as soon as there are too many."""
-        key, hasher, size = shard_key(self._data_set, shard.sha256), hashlib.sha256(), 0
-        for chunk in store.stream(key):
-            hasher.update(chunk)
-            size += len(chunk)
+        """The shard's bytes, counted; raises `IntegrityError` at the end where they are others."""
+        key = shard_key(self._data_set, shard.sha256)
+        for chunk in verified(store.stream(key), shard.sha256, shard.size, f"{key} at {store.url}"):
             with self._counting:
                 self.bytes_read += len(chunk)
-            if size > shard.size:
-                break
             yield chunk
-        if size != shard.size or hasher.hexdigest() != shard.sha256:
-            raise IntegrityError(
-                "a shard is not what its data set's manifest says",
-                code="dataset.shard",
-                value=f"{key} at {store.url}, {size:,} bytes",
-                limit=f"{shard.size:,} bytes of this digest",
-                cure="aimass data repair mends it from another store; or register the data set again.",
-            )
