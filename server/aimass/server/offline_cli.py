@@ -111,7 +111,7 @@ def _check(args: argparse.Namespace) -> None:
 def _workers(args: argparse.Namespace) -> Workers:
     from aimass.proto.data_sets import read_size
     from aimass.proto.errors import BadInput
-    from aimass.server.offline.cache import DEFAULT_CACHE_BYTES
+    from aimass.server.offline.shards import DEFAULT_CACHE_BYTES
     from aimass.server.offline.workers import LOCAL, Workers
 
     options = dict(option.partition("=")[::2] for option in args.conf or ())

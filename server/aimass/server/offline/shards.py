@@ -3,72 +3,94 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 from aimass.proto.data_sets import ShardEntry, shard_key
 from aimass.proto.errors import AimassError
-from aimass.proto.hashing import file_digest
-from aimass.proto.objects import ObjectStore, open_objects
-from aimass.server.datasets.verified import verified
-from aimass.server.offline.cache import Cache
+from aimass.proto.fetching import ObjectCache
+from aimass.proto.objects import Chunk, ObjectInfo, ObjectStore, open_objects
 
-__all__ = ["Shards"]
+__all__ = ["DEFAULT_CACHE_BYTES", "Shards"]
+
+DEFAULT_CACHE_BYTES: Final = 20 << 30
 
 
 class Shards:
-    """Fetches shards of one data set; `bytes_read` counts what came from the stores."""
+    """Holds shards of one data set as files; `bytes_read` counts what came from the stores."""
 
-    def __init__(self, data_set: str, stores: Sequence[str], cache: Cache) -> None:
-        self._data_set, self._cache = data_set, cache
-        self._stores = [open_objects(url) for url in stores]
+    def __init__(self, data_set: str, stores: Sequence[str], folder: Path, cache_bytes: int) -> None:
+        self._data_set, self._cache = data_set, ObjectCache(folder, cache_bytes)
+        self._stores = [_Counted(open_objects(url), self._read) for url in stores]
         self._ahead = ThreadPoolExecutor(1, "prefetch")
         self._counting = threading.Lock()
         self.bytes_read = 0
 
-    def file(self, shard: ShardEntry) -> Path:
-        """The shard's file, compared with its digest just now. Raises what the last of its stores did."""
-        name = f"{shard.sha256}.parquet"
-        path = self._cache.file(name, lambda folder: self._fetched(shard, folder / name))
-        with contextlib.suppress(FileNotFoundError):  # put out of the cache by another process
-            if file_digest(path) == shard.sha256:
-                return path
-        path.unlink(missing_ok=True)  # this machine's disk changed it
-        return self._cache.file(name, lambda folder: self._fetched(shard, folder / name))
+    @contextlib.contextmanager
+    def held(self, shard: ShardEntry) -> Iterator[Path]:
+        """The shard's file, of its digest, for as long as the context. Raises what the last of its stores did."""
+        with contextlib.ExitStack() as stack:
+            yield self._first(shard, stack)
 
     def soon(self, shard: ShardEntry) -> None:
         """Begin to fetch; what goes wrong is told to who asks for the file."""
-        name = f"{shard.sha256}.parquet"
-        self._ahead.submit(self._cache.file, name, lambda folder: self._fetched(shard, folder / name))
+        self._ahead.submit(self._fetched, shard)
 
-    def _fetched(self, shard: ShardEntry, path: Path) -> Path:
-        failed: AimassError | None = None
+    def _fetched(self, shard: ShardEntry) -> None:
+        with self.held(shard):
+            pass
+
+    def _first(self, shard: ShardEntry, stack: contextlib.ExitStack) -> Path:
+        key, failed = shard_key(self._data_set, shard.sha256), list[AimassError]()
         for store in self._stores:
             try:
-                return self._fetch(store, shard, path)
+                return stack.enter_context(self._cache.held(store, key, shard.sha256, shard.size))
             except AimassError as error:
-                failed = error
-        assert failed is not None  # noqa: S101  (a run has a store)
-        raise failed
+                failed.append(error)
+        raise failed[-1]
 
-    def _fetch(self, store: ObjectStore, shard: ShardEntry, path: Path) -> Path:
-        part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        try:
-            with part.open("wb") as file:
-                for chunk in self._checked(store, shard):
-                    file.write(chunk)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        return path
+    def _read(self, size: int) -> None:
+        with self._counting:
+            self.bytes_read += size
 
-    def _checked(self, store: ObjectStore, shard: ShardEntry) -> Iterator[bytes]:
-        """The shard's bytes, counted; raises `IntegrityError` at the end where they are others."""
-        key = shard_key(self._data_set, shard.sha256)
-        for chunk in verified(store.stream(key), shard.sha256, shard.size, f"{key} at {store.url}"):
-            with self._counting:
-                self.bytes_read += len(chunk)
+
+class _Counted:
+    """A store that tells how much was read of it."""
+
+    def __init__(self, store: ObjectStore, read: Callable[[int], None]) -> None:
+        self._store, self._read = store, read
+
+    @property
+    def url(self) -> str:
+        return self._store.url
+
+    def head(self, key: str) -> ObjectInfo:
+        return self._store.head(key)
+
+    def read(self, key: str, start: int = 0, size: int | None = None, version: str = "") -> bytes:
+        data = self._store.read(key, start, size, version)
+        self._read(len(data))
+        return data
+
+    def stream(self, key: str, start: int = 0, version: str = "") -> Iterator[bytes]:
+        for chunk in self._store.stream(key, start, version):
+            self._read(len(chunk))
             yield chunk
+
+    def create(self, key: str, data: Chunk) -> ObjectInfo:
+        return self._store.create(key, data)
+
+    def put(self, key: str, data: Chunk) -> ObjectInfo:
+        return self._store.put(key, data)
+
+    def write(self, key: str, chunks: Iterable[Chunk], *, create: bool = False) -> ObjectInfo:
+        return self._store.write(key, chunks, create=create)
+
+    def delete(self, key: str) -> None:
+        self._store.delete(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return self._store.list(prefix)

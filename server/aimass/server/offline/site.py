@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -15,7 +17,6 @@ from aimass.proto.errors import NotFound
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan
 from aimass.proto.storage import Blobs
-from aimass.server.offline.cache import Cache
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.shards import Shards
 
@@ -64,18 +65,19 @@ class StoreSite:
         self.policy: str = setup.policy
         self._data_set: DataSetManifest = self._journal.data_set(blobs)
         self._entries = {shard.participant: shard for shard in self._data_set.shards}
-        self._shards = Shards(self._data_set.name, setup.stores, Cache(opened.work / "shards", opened.cache_bytes))
+        self._shards = Shards(self._data_set.name, setup.stores, opened.work / "shards", opened.cache_bytes)
 
     @property
     def bytes_read(self) -> int:
         """See `Site`."""
         return self._shards.bytes_read
 
-    def shard(self, partner: str) -> tuple[ShardManifest, Path]:
+    @contextlib.contextmanager
+    def shard(self, partner: str) -> Iterator[tuple[ShardManifest, Path]]:
         """See `Site`; raises `IntegrityError` where no store has the shard as its manifest says."""
         entry = self._entry(partner)
-        path = self._shards.file(entry)
-        return shard_manifest(self._data_set, entry, path.name), path.parent
+        with self._shards.held(entry) as path:
+            yield shard_manifest(self._data_set, entry, path.name), path.parent
 
     def soon(self, partner: str) -> None:
         """See `Site`."""

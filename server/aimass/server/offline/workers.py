@@ -8,9 +8,9 @@ from typing import Final
 
 from aimass.proto.durable import UNINTERRUPTED, write_parts
 from aimass.proto.errors import BadInput, IntegrityError
-from aimass.server.offline.cache import DEFAULT_CACHE_BYTES
 from aimass.server.offline.crew import Strict
 from aimass.server.offline.journal import Journal
+from aimass.server.offline.shards import DEFAULT_CACHE_BYTES
 from aimass.server.offline.site import CARRIED_BYTES, InStore, spool_of, update_key
 from aimass.server.simulation.crew import Alone, Crew, Processes
 from aimass.server.simulation.partner import Asked, Made

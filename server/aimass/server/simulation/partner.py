@@ -227,10 +227,10 @@ class Bench:
         if partner in self._kept:
             self._kept.move_to_end(partner)
             return self._kept[partner]
-        manifest, folder = self._site.shard(partner)
-        if self._policy.budgeted(self._data_set):
-            manifest = msgspec.structs.replace(manifest, split="independent")
         with contextlib.ExitStack() as stack:
+            manifest, folder = stack.enter_context(self._site.shard(partner))
+            if self._policy.budgeted(self._data_set):
+                manifest = msgspec.structs.replace(manifest, split="independent")
             files = [stack.enter_context(path.open("rb")) for path in resolve(manifest, folder)]
             shard, _ = open_shard(self._task.schema, manifest, files)
         kept = self._kept[partner] = _Kept(shard, manifest)

@@ -5,7 +5,10 @@ A simulation's site is its folder. Offline training has another: shards in an ob
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -42,8 +45,8 @@ class Site(Protocol):
         """Bytes of shards that were fetched so far."""
         ...
 
-    def shard(self, partner: str) -> tuple[ShardManifest, Path]:
-        """A partner's manifest, and the folder that its `uris` stand in."""
+    def shard(self, partner: str) -> AbstractContextManager[tuple[ShardManifest, Path]]:
+        """A partner's manifest, and the folder that its `uris` stand in as long as the context."""
         ...
 
     def soon(self, partner: str) -> None:
@@ -106,9 +109,10 @@ class FolderSite:
         self.bytes_read: int = 0
         self._shards = Path(setup.shards)
 
-    def shard(self, partner: str) -> tuple[ShardManifest, Path]:
+    @contextlib.contextmanager
+    def shard(self, partner: str) -> Iterator[tuple[ShardManifest, Path]]:
         """See `Site`."""
-        return manifest_of(self._shards, partner), self._shards / partner
+        yield manifest_of(self._shards, partner), self._shards / partner
 
     def soon(self, partner: str) -> None:
         """Shards stand here."""
