@@ -44,7 +44,7 @@ def gone_on(
     """The run at its end, by a driver of its own."""
     work.mkdir(parents=True, exist_ok=True)
     journal = Journal(journal.url)
-    crew = crew or open_crew(workers, journal, work)
+    crew = crew or open_crew(workers, journal, work, 5)
     try:
         return Simulation(Kept(journal, work), crew, InstalledDrivers(), Deaf(after)).run()
     finally:

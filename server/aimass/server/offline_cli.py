@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
     with only_one(work, "offline run"):
         _prepared(args, journal)
         kept = Kept(journal, work)
-        crew = open_crew(workers, journal, work)
+        crew = open_crew(workers, journal, work, len(journal.data_set(kept.blobs).shards))
         teller = Teller(args, "shards")
         before = signal.signal(signal.SIGINT, teller.cut)
         try:

@@ -39,7 +39,7 @@ from aimass.server.drivers.base import Driver, Listener, Overlapping, StepResult
 from aimass.server.run_views import step_view
 from aimass.server.store import Commit, ModelRow
 
-__all__ = ["ReducedStep", "reduce_step", "reduced_step"]
+__all__ = ["Reduced", "ReducedStep", "reduce_step", "reduced_step"]
 
 log = logging.getLogger("aimass.server")
 _FEW: Final = 8
@@ -89,17 +89,21 @@ def reduced_step(
     blobs: Blobs,
     now: float,
     secure: Sequence[SecretSum] | None = None,
+    elsewhere: Reduced | None = None,
 ) -> ReducedStep:
     """Sum the contributions at `paths`, by partner, in the order of the participants' keys.
 
-    With `secure` they are masked inputs, of which the sums of circles alone can be read. The files of the partners in
+    With `secure` they are masked inputs, of which the sums of circles alone can be read. What was summed `elsewhere`,
+    in the same order, is taken as it is: nothing is at `paths` then. The files of the partners in
     `verify` are compared with their digests first. Raises the named error of a contribution, model or driver that
     cannot be used: then the run cannot go on.
     """
     index, counted = state.step.index, tuple(paths)
     digests = {name: state.slots[name].digest for name in paths}
     codecs = _codecs(run, state, paths, blobs)
-    if secure is None:
+    if elsewhere is not None:
+        reduced = elsewhere
+    elif secure is None:
         reduced = _plain(run, state, paths, verify, _measures(driver, state.step), codecs)
     else:
         reduced = _secure(run, secure, state, paths, verify, codecs)
@@ -135,7 +139,7 @@ def reduced_step(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Reduced:
+class Reduced:
     """A step's sums and metrics, and the figures of single partners that their policies released."""
 
     sums: Sums
@@ -164,7 +168,7 @@ def _plain(
     verify: Collection[str],
     measured: Callable[[Contribution], Mapping[str, Metric]],
     codecs: Mapping[str, Codec],
-) -> _Reduced:
+) -> Reduced:
     ordered = sorted(paths, key=lambda name: run.participants[name].key.encode())
     many = len(ordered) > _FEW
     contributions = [
@@ -174,7 +178,7 @@ def _plain(
     metrics = added_metrics(measured(one) for one in contributions)
     each = dict(zip(ordered, contributions, strict=True))
     sums = SpooledSums(contributions, [codecs.get(name) for name in ordered])
-    return _Reduced(sums, metrics, figures, contributions=each)
+    return Reduced(sums, metrics, figures, contributions=each)
 
 
 def _secure(
@@ -184,7 +188,7 @@ def _secure(
     paths: Mapping[str, Path],
     verify: Collection[str],
     codecs: Mapping[str, Codec],
-) -> _Reduced:
+) -> Reduced:
     assert run.plan.secure is not None  # noqa: S101  (its steps have attempts)
     done = [circle.sum(paths, verify) for circle in inputs]
     circles = [sums for sums, _ in done if not isinstance(sums, AimassError)]
@@ -199,7 +203,7 @@ def _secure(
     if codecs:  # masks of one step are one: nothing late goes into a secure sum
         combined = SpreadSums(combined, next(iter(codecs.values())))
     figures = {name: state.slots[name].figures for name in sorted(paths)}
-    return _Reduced(
+    return Reduced(
         combined, added_metrics(circle.metrics() for circle in circles), figures, tuple(told for _, told in done)
     )
 

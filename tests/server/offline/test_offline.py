@@ -79,6 +79,9 @@ class _CutCrew:
             self.left -= 1
             yield made
 
+    def reduced(self, index: int, made: Sequence[Made]) -> None:
+        return None
+
     def close(self) -> None:
         self.crew.close()
 
@@ -92,7 +95,7 @@ def test_wherever_it_is_cut_it_goes_on_elsewhere_to_the_same_bits(tmp_path: Path
         work = tmp_path / f"machine-{cuts}"
         work.mkdir()
         try:
-            run = gone_on(cut, work, _CutCrew(open_crew(Workers(count=1), cut, work), 6 + cuts % 3))
+            run = gone_on(cut, work, _CutCrew(open_crew(Workers(count=1), cut, work, PARTNERS), 6 + cuts % 3))
             break
         except _Cut:
             cuts += 1
@@ -207,6 +210,9 @@ def test_what_failed_is_named(fault: str, code: str) -> None:
     class Failing:
         def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
             yield Made(partner="p1", fault=fault)
+
+        def reduced(self, index: int, made: Sequence[Made]) -> None:
+            return None
 
         def close(self) -> None:
             pass

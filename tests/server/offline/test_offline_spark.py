@@ -11,6 +11,7 @@ import pytest
 from aimass.proto.errors import Unavailable
 from aimass.proto.objects import open_objects
 from aimass.proto.sharding import Split
+from aimass.server.offline.executors import Executors
 from aimass.server.offline.workers import Workers
 from aimass.server.simulation.spark import _given_up, _patient
 from tests.support.dealt_sets import registered
@@ -24,12 +25,15 @@ DRAFT = heart_draft(train='steps = 2\noptimizer = "adam"\nkeep_optimizer = true'
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
 @pytest.mark.filterwarnings("default")
-def test_over_spark_a_run_ends_in_the_bits_of_one_process_and_leaves_nothing_on_its_way(tmp_path: Path) -> None:
+def test_over_spark_a_run_ends_in_the_bits_of_one_process_and_leaves_nothing_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shards = shards_of(tmp_path / "shards", "heart", Split(rule="iid", partners=5, seed=3))
     store = f"file://{tmp_path}/store"
     registered(open_objects(store), "heart", shards)
     alone = gone_on(begun(f"file://{tmp_path}/one", DRAFT, store), tmp_path / "a")
     journal, work = begun(f"file://{tmp_path}/spark", DRAFT, store), tmp_path / "work"
+    monkeypatch.setattr(Executors, "_fetch", lambda *_: pytest.fail("a model came to the driver"))
     run = gone_on(journal, work, workers=Workers(master="local[2]", carried_bytes=4096))  # sums of rows, and no models
     assert run.state == "finished", run.reason
     assert run.model == alone.model

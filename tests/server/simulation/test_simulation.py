@@ -139,6 +139,9 @@ class _CutCrew:
             self.left -= 1
             yield made
 
+    def reduced(self, index: int, made: Sequence[Made]) -> None:
+        return None
+
     def close(self) -> None:
         pass
 

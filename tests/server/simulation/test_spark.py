@@ -65,6 +65,9 @@ class _Killing:
         os.kill(executors()[0], signal.SIGKILL)
         self.killed += 1
 
+    def reduced(self, index: int, made: list[Made]) -> None:
+        return None
+
     def close(self) -> None:
         self._spark.close()
 

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
 from aimass.proto.errors import AimassError, Conflict, IntegrityError, LimitExceeded, Unavailable
+from aimass.server.reduction import Reduced
 from aimass.server.simulation.crew import Crew
 from aimass.server.simulation.partner import Asked, Made
 
@@ -34,6 +35,10 @@ class Strict:
                 if made.fault and not made.full:
                     raise _failed(made)
                 yield made
+
+    def reduced(self, index: int, made: Sequence[Made]) -> Reduced | None:
+        """See `Crew`."""
+        return self.crew.reduced(index, made)
 
     def close(self) -> None:
         """See `Crew`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,14 +17,31 @@ from aimass.proto.durable import make_folder
 from aimass.proto.errors import NotFound
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan
-from aimass.proto.storage import Blobs
+from aimass.proto.step import Step
+from aimass.proto.storage import Blobs, map_file
+from aimass.proto.tensors import Blob
+from aimass.proto.values import canonical_json
+from aimass.server.offline.far_sums import apart, summable
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.shards import Shards
 
-__all__ = ["CARRIED_BYTES", "InStore", "StoreSite", "spool_of", "update_key"]
+__all__ = ["CARRIED_BYTES", "InStore", "Parcel", "StoreSite", "opened_parcel", "spool_of", "update_key"]
 
 CARRIED_BYTES: Final = 10_000_000
 """A larger contribution goes to the store, and not back with the answer."""
+
+
+class Parcel(enum.Enum):
+    """What goes back with an answer: the contribution, what a sum needs of one in the store, or that one is there."""
+
+    WHOLE = b"c"
+    APART = b"a"
+    STORED = b"s"
+
+
+def opened_parcel(data: bytes) -> tuple[Parcel, bytes]:
+    """What is in a parcel, and its content."""
+    return Parcel(data[:1]), data[1:]
 
 
 def spool_of(work: Path, index: int) -> Path:
@@ -118,16 +136,19 @@ class StoreSite:
         shutil.rmtree(path, ignore_errors=True)
         return path
 
-    def parcel(self, index: int, file: str) -> bytes:
-        """See `Site`."""
+    def parcel(self, step: Step, file: str) -> bytes:
+        """See `Site`; `opened_parcel` opens it."""
         if not self._opened.carried_bytes:
             return b""
-        path = self.spool(index) / file
+        path = self.spool(step.index) / file
         try:
             if path.stat().st_size <= self._opened.carried_bytes:
-                return path.read_bytes()
+                return Parcel.WHOLE.value + path.read_bytes()
+            key = update_key(step.index, file)
             with path.open("rb") as opened:
-                self._journal.objects.write(update_key(index, file), iter(lambda: opened.read(1 << 20), b""))
-            return b""
+                self._journal.objects.write(key, iter(lambda: opened.read(1 << 20), b""))
+            if summable(self.plan, step):
+                return Parcel.APART.value + canonical_json(apart(key, Blob(map_file(path))))
+            return Parcel.STORED.value
         finally:
             path.unlink()

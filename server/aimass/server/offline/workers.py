@@ -6,19 +6,19 @@ import dataclasses
 from pathlib import Path
 from typing import Final
 
-from aimass.proto.durable import UNINTERRUPTED, write_parts
-from aimass.proto.errors import BadInput, IntegrityError
+from aimass.proto.errors import BadInput
 from aimass.server.offline.crew import Strict
+from aimass.server.offline.executors import Executors
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.shards import DEFAULT_CACHE_BYTES
-from aimass.server.offline.site import CARRIED_BYTES, InStore, spool_of, update_key
+from aimass.server.offline.site import CARRIED_BYTES, InStore
 from aimass.server.simulation.crew import Alone, Crew, Processes
-from aimass.server.simulation.partner import Asked, Made
-from aimass.server.simulation.spark import Spark
 
 __all__ = ["LOCAL", "Workers", "open_crew"]
 
 LOCAL: Final = "local[*]"
+_COLLECTED_BYTES: Final = 256 << 20
+"""What the driver takes at once of all contributions that come with answers."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,40 +32,13 @@ class Workers:
     carried_bytes: int = CARRIED_BYTES
 
 
-def open_crew(workers: Workers, journal: Journal, work: Path) -> Crew:
-    """The crew of the run in `journal`; raises what a Spark session that does not start raises."""
+def open_crew(workers: Workers, journal: Journal, work: Path, shards: int) -> Crew:
+    """The crew of the run in `journal`, over so many shards; raises what a Spark session that does not start raises."""
     near = InStore(journal.url, work.resolve(), workers.cache_bytes)
     if workers.count is not None and workers.count < 1:
         raise BadInput("so many processes there are not", code="offline.workers", value=workers.count, limit=">= 1")
     if workers.count is not None:
         return Strict(Alone(near) if workers.count == 1 else Processes(near, workers.count))
-    far = dataclasses.replace(near, carried_bytes=workers.carried_bytes)
-    deliver = _Deliver(journal, work)
-    return Strict(Spark(far, workers.master, "aimass offline run", dict(workers.options), deliver))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Deliver:
-    """Takes contributions from executors into the driver's spool."""
-
-    journal: Journal
-    work: Path
-
-    def __call__(self, asked: Asked, made: Made, parcel: bytes) -> Made:
-        if not made.file:
-            return made
-        key = update_key(asked.step.index, made.file)
-        parts = [parcel] if parcel else self.journal.objects.stream(key)
-        path = spool_of(self.work, asked.step.index) / made.file
-        found = write_parts(path, parts, UNINTERRUPTED, "offline.contribution", synced=False)
-        if found != made.digest:
-            raise IntegrityError(
-                "a contribution changed on its way from an executor",
-                code="offline.contribution",
-                value=f"{made.partner}: {found[:16]}",
-                limit=made.digest[:16],
-                cure="Look at the store and the network; then --resume.",
-            )
-        if not parcel:
-            self.journal.objects.delete(key)
-        return made
+    carried = max(1, min(workers.carried_bytes, _COLLECTED_BYTES // shards))
+    far = dataclasses.replace(near, carried_bytes=carried)
+    return Strict(Executors(far, workers.master, dict(workers.options), journal))

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from aimass.proto.errors import Unavailable
 from aimass.proto.values import canonical_json, decode_json
+from aimass.server.reduction import Reduced
 from aimass.server.simulation import partner
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.site import Opens
@@ -36,6 +37,11 @@ class Crew(Protocol):
         """What comes of each, in order. Whoever has enough closes the iterator: the rest is not wanted."""
         ...
 
+    def reduced(self, index: int, made: Sequence[Made]) -> Reduced | None:
+        """The sum of a step's contributions, in the order given, by a crew that keeps them itself; None where they are
+        in the spool."""
+        ...
+
     def close(self) -> None:
         """End what was started."""
         ...
@@ -50,6 +56,10 @@ class Alone:
     def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
         """See `Crew`."""
         return map(self._bench.do, asked, [*(one.partner for one in asked[1:]), ""])
+
+    def reduced(self, index: int, made: Sequence[Made]) -> Reduced | None:
+        """They are in the spool."""
+        return None
 
     def close(self) -> None:
         """Nothing was started."""
@@ -98,6 +108,10 @@ class Processes:
 
     def _pool(self, name: str) -> ProcessPoolExecutor:
         return self._pools[self._place(name)]
+
+    def reduced(self, index: int, made: Sequence[Made]) -> Reduced | None:
+        """They are in the spool."""
+        return None
 
     def close(self) -> None:
         """End the processes once their present order is done."""

@@ -157,7 +157,7 @@ class Bench:
 
     def parcel(self, asked: Asked, made: Made) -> bytes:
         """What of a contribution goes back with the answer, see `Site`."""
-        return self._site.parcel(asked.step.index, made.file) if made.file else b""
+        return self._site.parcel(asked.step, made.file) if made.file else b""
 
     def _done(self, asked: Asked) -> Made:
         kept, step = self._opened(asked.partner), asked.step

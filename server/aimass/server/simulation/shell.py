@@ -213,9 +213,9 @@ class Simulation:
         made = {name: self._made[action.index, name] for name in action.counted}
         paths = {name: spool / one.file for name, one in made.items()}
         try:
-            reduced = reduced_step(
-                self._run, state, paths, (), driver, self._folder.blobs, self._now(), self._secret(state, driver)
-            )
+            secret, blobs = self._secret(state, driver), self._folder.blobs
+            far = self._crew.reduced(action.index, [made[name] for name in self._ordered(made)])
+            reduced = reduced_step(self._run, state, paths, (), driver, blobs, self._now(), secret, far)
         except OutOfSpace:
             raise
         except AimassError as error:
@@ -229,6 +229,10 @@ class Simulation:
         self._made = {place: one for place, one in self._made.items() if str(place[0]) in self._run.open}
         self._folder.sweep(self._saved, [one.state for one in self._made.values()])
         self._hears.committed(told, self._run)
+
+    def _ordered(self, names: Collection[str]) -> list[str]:
+        """In the order in which sums are made."""
+        return sorted(names, key=lambda name: self._run.participants[name].key.encode())
 
     def _secret(self, state: steps.StepState, driver: Driver) -> list[Unmasked] | None:
         if state.attempts is None:

@@ -16,6 +16,7 @@ from aimass.proto.durable import UNINTERRUPTED, write_parts
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import Plan
 from aimass.proto.sharding import manifest_of
+from aimass.proto.step import Step
 from aimass.proto.storage import Blobs, map_file
 from aimass.server.simulation.folder import Folder
 
@@ -69,7 +70,7 @@ class Site(Protocol):
         """The folder that contributions to a step are written into."""
         ...
 
-    def parcel(self, index: int, file: str) -> bytes:
+    def parcel(self, step: Step, file: str) -> bytes:
         """What of a contribution in the spool goes back with the answer; nothing where all see the spool."""
         ...
 
@@ -134,6 +135,6 @@ class FolderSite:
         """See `Site`."""
         return self._folder.spool(index)
 
-    def parcel(self, index: int, file: str) -> bytes:
+    def parcel(self, step: Step, file: str) -> bytes:
         """All see the spool."""
         return b""

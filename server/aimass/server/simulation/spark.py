@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from aimass.proto.errors import AimassError, NotInstalled, Unavailable
 from aimass.proto.values import canonical_json, decode_json
+from aimass.server.reduction import Reduced
 from aimass.server.simulation import partner
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.site import Opens
@@ -103,6 +104,18 @@ class Spark:
             made = decode_json(Made, bytes(row["made"]), "an executor's answer")
             yield self._deliver(asked[int(row["place"])], made, bytes(row["parcel"]))
 
+    def each(self, function: Callable[[bytes], None], rows: Sequence[bytes]) -> None:
+        """Call an importable object with every row, somewhere; raises `Unavailable` where Spark gave up."""
+        context = self._session.sparkContext
+        try:
+            context.parallelize(rows, max(1, min(len(rows), _PARTS * context.defaultParallelism))).foreach(function)
+        except Exception as error:
+            raise _given_up(error) from error
+
+    def reduced(self, index: int, made: Sequence[Made]) -> Reduced | None:
+        """See `Crew`: they were delivered into the spool."""
+        return None
+
     def close(self) -> None:
         """Stop the session."""
         self._session.stop()
@@ -124,13 +137,17 @@ _ENDINGS: Final = (
 )
 
 
+_RAISED: Final = re.compile(r"aimass\.proto\.errors\.|[\w.]*(Error|Exception)\b")
+"""Begins a line of Python's that says what was raised."""
+
+
 def _given_up(error: Exception) -> AimassError:
     """A sentence for a job that Spark gave up, by the last cause in its account."""
     text = str(error)
     for form, code, what, cure in _ENDINGS:
         if form.search(text):
             return Unavailable(what, code=code, cure=cure)
-    last = next((line for line in reversed(text.splitlines()) if re.match(r"[\w.]*(Error|Exception)\b", line)), "")
+    last = next((line for line in reversed(text.splitlines()) if _RAISED.match(line)), "")
     return Unavailable(
         "Spark gave up a step",
         code="spark.job",
