@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from aimass.privacy.pki import Role, issue, self_signed_root
 from aimass.proto.errors import AimassError, Conflict, OutOfSpace, Refused, Unauthenticated, Unavailable
 from aimass.proto.objects import Chunk, commits
 from aimass.proto.stores.hdfs import HdfsObjects
@@ -301,6 +306,42 @@ def test_a_cluster_that_wants_to_know_who_we_are_is_told_from_one_that_denies(cl
 def test_a_user_is_named_to_a_cluster_that_believes_names(cluster: Cluster) -> None:
     opened(cluster, environment={"HADOOP_USER_NAME": "alice"}).put("a", b"1")
     assert {request.arguments.get("user.name") for request in cluster.requests} == {"alice"}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """The file with an authority's certificate, and what a server of it speaks TLS with."""
+    folder, now = tmp_path_factory.mktemp("tls"), time.time()
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root = self_signed_root(root_key, "root", now)
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    member = issue(root, root_key, Role.SERVER, "hdfs", spki, hosts=("127.0.0.1",), now=now)
+    (folder / "root.pem").write_bytes(root.public_bytes(Encoding.PEM))
+    (folder / "pair.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + member.public_bytes(Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pair.pem")
+    return folder / "root.pem", context
+
+
+def test_a_cluster_with_tls_is_spoken_to_if_its_authority_is_known(
+    authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, context = authority
+    with Cluster(tls=context) as cluster:
+        assert cluster.url.startswith("swebhdfs://")
+        with pytest.raises(Unauthenticated) as caught:
+            opened(cluster).put("a", DATA)
+        assert caught.value.code == "storage.certificate"
+        monkeypatch.setenv("SSL_CERT_FILE", str(root))
+        store = opened(cluster)
+        store.put("a", DATA)
+        assert b"".join(store.stream("a")) == DATA
+        cluster.sends_to = "http"
+        with pytest.raises(Refused) as refused:
+            store.put("a", DATA)
+        assert refused.value.code == "storage.redirect"
 
 
 def test_what_a_dead_writer_left_is_swept(cluster: Cluster) -> None:

@@ -13,6 +13,7 @@ import json
 import re
 import secrets
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -73,15 +74,21 @@ class Answer:
 class Cluster:
     """Some name nodes and one data node; `faults` go wrong, `requests` is what came."""
 
-    def __init__(self, name_nodes: int = 1, namespace: Namespace | None = None, port: int = 0) -> None:
-        self.namespace = namespace or Namespace()
+    def __init__(
+        self,
+        name_nodes: int = 1,
+        namespace: Namespace | None = None,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.namespace, self.tls = namespace or Namespace(), tls
         self.active, self.faults = 0, Faults()
         self.requests: list[Request] = []
         self.token: str | None = None
         """If there is one, whoever does not show it is refused."""
         self.typed = True
         """Whether JSON says that it is: the client in Spark 4.3's jars lacks the class that would read that header."""
-        self.options, self.sends_to = True, "http"
+        self.options, self.sends_to = True, "https" if tls else "http"
         """Whether RENAME knows options, as HttpFS does not, and the scheme of the data node's address."""
         self.closing = threading.Event()
         self.late: list[Callable[[], object]] = []
@@ -113,7 +120,7 @@ class Cluster:
     @property
     def url(self) -> str:
         """Of the root, over all name nodes."""
-        return f"webhdfs://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/"
+        return f"{'swebhdfs' if self.tls else 'webhdfs'}://{','.join(f'127.0.0.1:{port}' for port in self.ports)}/"
 
     def stop(self, name_node: int) -> None:
         """End a name node, as a machine that is gone."""
@@ -132,6 +139,8 @@ class _Server(ThreadingHTTPServer):
         self.cluster, self.number, self.data = cluster, number, data
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
+        if cluster.tls is not None:
+            self.socket = cluster.tls.wrap_socket(self.socket, server_side=True)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 import msgspec
 import urllib3
 
-from aimass.proto.errors import Refused, Unavailable
+from aimass.proto.errors import AimassError, Refused, Unauthenticated, Unavailable
 from aimass.proto.objects import CHUNK_BYTES
 from aimass.proto.stores.hdfs import HdfsObjects, Status
 from aimass.proto.stores.hdfs_errors import HdfsError
@@ -224,13 +225,13 @@ class WebHdfs:
                 decode_content=False,
             )
         except urllib3.exceptions.HTTPError as error:  # not its text: a URL with a token may stand in it
-            raise _unavailable(type(error).__name__) from None
+            raise _broken(error) from None
         try:
             if answer.status >= 400:
                 raise _error(answer.status, answer.read())
             yield answer
         except urllib3.exceptions.HTTPError as error:
-            raise _unavailable(type(error).__name__) from None
+            raise _broken(error) from None
         finally:
             answer.close()
 
@@ -256,6 +257,17 @@ def _error(status: int, body: bytes) -> Exception:
         value=f"HTTP status {status}",
         cure="Name the HTTP address of the name node (dfs.namenode.http-address), and its port.",
     )
+
+
+def _broken(error: urllib3.exceptions.HTTPError) -> AimassError:
+    if error.args and isinstance(error.args[0], ssl.SSLCertVerificationError):
+        return Unauthenticated(
+            "the store's certificate is of nobody whom we trust",
+            code="storage.certificate",
+            value=error.args[0].verify_message,
+            cure="Name the file with its authority by SSL_CERT_FILE.",
+        )
+    return _unavailable(type(error).__name__)
 
 
 def _unavailable(what: str) -> Unavailable:
