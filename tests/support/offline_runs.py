@@ -25,12 +25,12 @@ __all__ = ["ALONE", "begun", "gone_on", "told"]
 ALONE = Workers(count=1)
 
 
-def begun(out: str, draft: PlanDraft, store: str, data_set: str = "heart") -> Journal:
+def begun(out: str, draft: PlanDraft, *stores: str, data_set: str = "heart") -> Journal:
     """A run that has not done anything yet."""
     journal = Journal(out)
     blobs = journal.blobs()
-    held = opened(DataSetName(name=data_set), [open_objects(store)])
-    begin(journal, completed(draft, blobs), held, [store], None, blobs)
+    held, stores = opened(DataSetName(name=data_set), [open_objects(url) for url in stores], 0.0)
+    begin(journal, completed(draft, blobs), held, stores, None, blobs)
     return journal
 
 

@@ -90,23 +90,29 @@ class ObjectCache:
 
     @contextmanager
     def held(self, store: ObjectStore, key: str, digest: str, size: int) -> Iterator[Path]:
-        """The object as a file that stays as long as the context.
+        """The object as a file that stays as long as the context. Raises as `fetch` and `held_by`."""
+        with self.held_by(digest, size, lambda folder: fetch(store, key, digest, size, folder)) as path:
+            yield path
 
-        Raises as `fetch`, and `LimitExceeded` as `cache.full` where what is here is held and leaves no room.
+    @contextmanager
+    def held_by(self, digest: str, size: int, fetched: Callable[[Path], object]) -> Iterator[Path]:
+        """As `held`, by a function that checks the file `digest` in the folder, or puts it there true.
+
+        Raises `LimitExceeded` as `cache.full` where what is here is held and leaves no room.
         """
-        descriptor = self._hold(store, key, digest, size)
+        descriptor = self._hold(digest, size, fetched)
         try:
             yield self._folder / digest
         finally:
             os.close(descriptor)
 
-    def _hold(self, store: ObjectStore, key: str, digest: str, size: int) -> int:
+    def _hold(self, digest: str, size: int, fetched: Callable[[Path], object]) -> int:
         path = self._folder / digest
         while True:
             stamp = _stamp(path)
             if stamp is None or self._checked.get(digest) != stamp:
                 self._make_room(digest, size)
-                fetch(store, key, digest, size, self._folder)
+                fetched(self._folder)
             with suppress(FileNotFoundError):  # where another needed the room meanwhile
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)

@@ -141,11 +141,11 @@ def _prepared(args: argparse.Namespace, journal: Journal) -> None:
         journal.setup()
         check_same(journal, _plan(args, blobs), args.data, blobs)
         return
-    data_set = opened(read_name(args.data), [open_objects(url) for url in args.store])
+    data_set, stores = opened(read_name(args.data), [open_objects(url) for url in args.store], time.time())
     policy = args.policy.read_text("utf-8") if args.policy is not None else None
     plan = _plan(args, blobs)
     assert plan is not None  # noqa: S101  (asked for above)
-    setup = begin(journal, plan, data_set, args.store, policy, blobs)
+    setup = begin(journal, plan, data_set, stores, policy, blobs)
     say(args, f"{setup.data_set}@{setup.version}: {len(data_set.shards):,} shards")
 
 
@@ -178,6 +178,8 @@ def _summary(journal: Journal, run: Run, teller: Teller) -> dict[str, object]:
         "model": run.model,
         "model_url": f"{journal.url}/{MODEL}",
     }
+    if copies := {copy: why for step in told for copy, why in step.copies.items()}:
+        figures["copies"] = [{"copy": copy, "found": why} for copy, why in copies.items()]
     if evaluated:
         figures["metrics"] = [course(name, evaluated) for name in evaluated[-1].metrics]
     return figures

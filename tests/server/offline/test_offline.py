@@ -152,6 +152,25 @@ def test_a_shard_that_is_not_what_its_manifest_says_stops_the_run_and_is_never_l
     assert gone_on(journal, tmp_path / "work").state == "finished"
 
 
+@pytest.mark.parametrize("found", ["false (dataset.shard_changed)", "missing (storage.unknown)"])
+def test_with_a_second_copy_it_goes_on_to_the_same_bits_and_says_what_it_found(
+    tmp_path: Path, shards: Path, store: str, found: str
+) -> None:
+    model = gone_on(begun(f"file://{tmp_path}/whole", ADAM, store), tmp_path / "a").model
+    other = f"file://{tmp_path}/other-store"
+    registered(open_objects(other), "heart", shards)
+    sha256 = manifest_of(store).shards[3].sha256
+    path = Path(store.removeprefix("file://")) / shard_key("heart", sha256)
+    good = path.read_bytes()
+    path.unlink()
+    if found.startswith("false"):
+        path.write_bytes(b"?" + good[1:])
+    journal = begun(f"file://{tmp_path}/out", ADAM, store, other)
+    assert gone_on(journal, tmp_path / "b").model == model
+    copies = {copy: why for step in told(journal) for copy, why in step.copies.items()}
+    assert copies == {f"{store} {sha256[:16]}": found}
+
+
 def test_a_shard_that_this_machine_changed_is_fetched_again(tmp_path: Path, store: str) -> None:
     journal = begun(f"file://{tmp_path}/out", ADAM, store)
     model = gone_on(begun(f"file://{tmp_path}/other", ADAM, store), tmp_path / "work").model

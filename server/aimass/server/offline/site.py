@@ -24,6 +24,7 @@ from aimass.proto.values import canonical_json
 from aimass.server.offline.far_sums import apart, summable
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.shards import Shards
+from aimass.server.simulation.site import Fetched
 
 __all__ = ["CARRIED_BYTES", "InStore", "Parcel", "StoreSite", "opened_parcel", "spool_of", "update_key"]
 
@@ -85,10 +86,9 @@ class StoreSite:
         self._entries = {shard.participant: shard for shard in self._data_set.shards}
         self._shards = Shards(self._data_set.name, setup.stores, opened.work / "shards", opened.cache_bytes)
 
-    @property
-    def bytes_read(self) -> int:
+    def fetched(self) -> Fetched:
         """See `Site`."""
-        return self._shards.bytes_read
+        return self._shards.fetched()
 
     @contextlib.contextmanager
     def shard(self, partner: str) -> Iterator[tuple[ShardManifest, Path]]:

@@ -51,7 +51,7 @@ class Saved(Value, frozen=True):
 class Committed(Value, frozen=True):
     """What a step came to, a line of `rounds.jsonl`. `figures` are those of single partners that policies release; `at`
     is the time by the clock of the pace, where partners have one. `work_s` is what all partners together took, and
-    `bytes_read` what was fetched of their shards meanwhile."""
+    `bytes_read` what was fetched of their shards meanwhile; `copies` of shards were found wanting, and why."""
 
     index: int
     kind: StepKind
@@ -69,6 +69,7 @@ class Committed(Value, frozen=True):
     at: float = 0.0
     work_s: float = 0.0
     bytes_read: int = 0
+    copies: dict[str, str] = {}
 
 
 class Folder:

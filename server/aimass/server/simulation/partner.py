@@ -91,7 +91,8 @@ class Made(Value, frozen=True):
     """What came of it: the contribution's file and digest, released figures, the file of the new local state.
 
     With `fault` nothing came: the partner failed, as it would live. With `full` the disk was full, which is nobody's
-    fault: the simulation stops, and goes on when there is room.
+    fault: the simulation stops, and goes on when there is room. `copies` are those of shards that were found false or
+    missing, or whose store was away, while another copy was read.
     """
 
     partner: Name
@@ -103,6 +104,7 @@ class Made(Value, frozen=True):
     full: bool = False
     seconds: float = 0.0
     bytes_read: int = 0
+    copies: dict[str, str] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class Bench:
 
         `soon` names whose order this bench has next.
         """
-        started, read = time.monotonic(), self._site.bytes_read
+        started = time.monotonic()
         try:
             self._opened(asked.partner)
             if soon and soon not in self._kept:
@@ -151,8 +153,9 @@ class Bench:
             made = Made(partner=asked.partner, fault=f"{error.code}: {error.sentence()}")
         except Exception as error:  # noqa: BLE001  (whatever a task raises is that partner's failure)
             made = Made(partner=asked.partner, fault=f"child.{type(error).__name__}: {error}")
+        seconds, fetched = time.monotonic() - started, self._site.fetched()
         return msgspec.structs.replace(
-            made, seconds=time.monotonic() - started, bytes_read=self._site.bytes_read - read
+            made, seconds=seconds, bytes_read=fetched.bytes_read, copies=dict(fetched.copies)
         )
 
     def parcel(self, asked: Asked, made: Made) -> bytes:

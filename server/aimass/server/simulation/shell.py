@@ -270,6 +270,7 @@ class Simulation:
             at=self._saved.now,
             work_s=sum(one.seconds for one in made),
             bytes_read=sum(one.bytes_read for one in made),
+            copies={copy: why for one in made for copy, why in one.copies.items()},
         )
 
 

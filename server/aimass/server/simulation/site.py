@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from aimass.proto.durable import UNINTERRUPTED, write_parts
 from aimass.proto.manifest import ShardManifest
@@ -20,7 +21,14 @@ from aimass.proto.step import Step
 from aimass.proto.storage import Blobs, map_file
 from aimass.server.simulation.folder import Folder
 
-__all__ = ["FolderSite", "InFolder", "Opens", "Site"]
+__all__ = ["Fetched", "FolderSite", "InFolder", "Opens", "Site"]
+
+
+class Fetched(NamedTuple):
+    """Bytes of shards that came, and by copy what was found wanting of some while others were read."""
+
+    bytes_read: int = 0
+    copies: Mapping[str, str] = MappingProxyType({})
 
 
 class Site(Protocol):
@@ -41,9 +49,8 @@ class Site(Protocol):
         """The policy of its gate, as TOML."""
         ...
 
-    @property
-    def bytes_read(self) -> int:
-        """Bytes of shards that were fetched so far."""
+    def fetched(self) -> Fetched:
+        """What was fetched of shards since the last time."""
         ...
 
     def shard(self, partner: str) -> AbstractContextManager[tuple[ShardManifest, Path]]:
@@ -107,8 +114,11 @@ class FolderSite:
         self.run_id: str = setup.run_id
         self.plan: Plan = self._folder.plan()
         self.policy: str = setup.policy
-        self.bytes_read: int = 0
         self._shards = Path(setup.shards)
+
+    def fetched(self) -> Fetched:
+        """Shards stand here."""
+        return Fetched()
 
     @contextlib.contextmanager
     def shard(self, partner: str) -> Iterator[tuple[ShardManifest, Path]]:

@@ -69,6 +69,8 @@ class Teller:
         line = f"{what} {step.counted:,} of {step.asked:,}, {taken}"
         if step.bytes_read:
             line += f", {step.bytes_read / 1e6:,.1f} MB read"
+        if step.copies:
+            line += f", {len(step.copies)} copies found wanting"
         if step.failed:
             line += f", {len(step.failed)} failed"
         line += "".join(f"  {name} {value:.4f}" for name, value in step.metrics.items())
