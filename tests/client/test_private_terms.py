@@ -14,6 +14,7 @@ from aimass.client.private_terms import (
     grid_noise,
     planned_events,
     round_events,
+    sent_elements,
     step_events,
     trained_elements,
     training_event,
@@ -28,12 +29,14 @@ from aimass.privacy.dp.events import (
     TruncatedPoissonGaussian,
     Unit,
 )
-from aimass.privacy.secagg.rounds import noise_of
+from aimass.privacy.dp.noise_plan import distributed_event
+from aimass.privacy.secagg.rounds import lanes_of, noise_of
 from aimass.proto.errors import Refused
 from aimass.proto.plan import (
     AdaptiveClip,
     AnalysisNoise,
     Cohort,
+    Compress,
     DistributedNoise,
     EvaluateSettings,
     MetricNoise,
@@ -44,7 +47,8 @@ from aimass.proto.plan import (
     TaskRef,
     TrainSettings,
 )
-from aimass.proto.step import StepKind
+from aimass.proto.sent import trained_groups
+from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Array, Blob, encode_numpy
 from tests.client.test_active_run import PLAN
 
@@ -79,6 +83,7 @@ def test_what_a_daemon_counts_of_a_model_is_what_training_may_change() -> None:
     assert trained_elements(Blob(encode_numpy(model)).layout) == 17
 
 
+MASK = Compress(sparsify="random-mask", one_in=8)
 NOISE = DistributedNoise(multiplier=6.4, clip=1.0, delta=1e-5, members=10)
 SECURE = SecureSettings(min_cohort=9, colluders=0.1, noise=NOISE)
 
@@ -102,6 +107,22 @@ def test_noise_inside_a_sum_costs_a_partner_what_the_least_cohorts_sum_says() ->
     assert step_events(plan(), StepKind.EVALUATE, 1 << 16, 100) == ()
     partner = Terms(unit=Unit.PARTNER, relation=Relation.REPLACE_SPECIAL, delta=1e-5)
     assert Accountant().figure(partner, [event] * 100).epsilon == pytest.approx(7.97, abs=0.02)  # SECAGG section 8
+
+
+@pytest.mark.parametrize("compress", [None, MASK])
+def test_noise_inside_a_sum_is_priced_for_the_elements_that_its_lanes_hold(compress: Compress | None) -> None:
+    """A mask leaves most of a model out."""
+    asked = msgspec.structs.replace(plan(), compress=compress)
+    layout = Blob(encode_numpy({"body": np.zeros(1 << 14, np.float32), "head": np.zeros(1 << 13, np.float32)})).layout
+    step = Step(
+        index=0, kind=StepKind.TRAIN, participants=("a", "b", "c"), inputs=("0" * 64,), quorum=3, deadline_s=9, round=1
+    )
+    lanes = lanes_of(asked, step, trained_groups(asked, layout))
+    assert lanes.noise is not None
+    assert lanes.noise.setting.count == sent_elements(asked, layout)
+    assert (sent_elements(asked, layout) < trained_elements(layout)) is (compress is not None)
+    events = step_events(asked, StepKind.TRAIN, trained_elements(layout), 100, sent=sent_elements(asked, layout))
+    assert events == (distributed_event(lanes.noise),)
 
 
 def test_a_model_that_is_not_here_costs_a_hair_less_than_it_will() -> None:

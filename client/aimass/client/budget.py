@@ -127,15 +127,23 @@ class Budgets:
             raise refusal.error()
 
     def debit(
-        self, policy: Policy, data_set: str, plan: Plan, run_id: str, step: Step, elements: int, units: int
+        self,
+        policy: Policy,
+        data_set: str,
+        plan: Plan,
+        run_id: str,
+        step: Step,
+        elements: int,
+        units: int,
+        sent: int | None = None,
     ) -> Debit | None:
-        """Reserve a step on a model of so many trained elements and mark it as started; None where nothing is
-        accounted for: the gate keeps what has no noise.
+        """Reserve a step on a model of so many trained elements, of which a sum has `sent`, and mark it as started;
+        None where nothing is accounted for: the gate keeps what has no noise.
 
         Raises `Refused` where it does not fit the budget: then the child must not be given the order.
         """
         widest = widest_of(budgets_of(policy, data_set))
-        price = partial(step_events, plan, step.kind, elements, units, widest=widest, purpose=step.purpose)
+        price = partial(step_events, plan, step.kind, elements, units, widest=widest, purpose=step.purpose, sent=sent)
         events = price()
         if not events and step.kind is not StepKind.TRAIN:
             return None

@@ -34,6 +34,7 @@ from aimass.proto.plan import (
     analyses_of,
     planned_steps,
 )
+from aimass.proto.sent import trained_groups
 from aimass.proto.step import StepKind
 from aimass.proto.surveys import MOST_CELLS, SURVEYS, Survey
 from aimass.proto.tensors import Layout
@@ -50,6 +51,7 @@ __all__ = [
     "metric_noise",
     "planned_events",
     "round_events",
+    "sent_elements",
     "step_events",
     "survey_noise",
     "trained_elements",
@@ -121,16 +123,17 @@ def step_events(
     steps: int | None = None,
     widest: Unit = Unit.EXAMPLE,
     purpose: str = "",
+    sent: int | None = None,
 ) -> tuple[Event, ...]:
     """What one step of a plan costs a data set: all that its ledger reserves for it, nothing where it is not private.
 
-    `elements` are those that are trained, None where the model is not here yet. A training step costs as much as its
-    optimiser's `steps`, the plan's unless others were done; any other step is one. `widest` is the largest unit that a
-    budget is for.
+    `elements` are those that are trained, None where the model is not here yet, and `sent` those that a contribution to
+    a sum holds, where a mask leaves some out. A training step costs as much as its optimiser's `steps`, the plan's
+    unless others were done; any other step is one. `widest` is the largest unit that a budget is for.
     """
     privacy = plan.privacy
     if kind is StepKind.TRAIN:
-        return _training_events(plan, elements, units, steps, widest)
+        return _training_events(plan, elements, elements if sent is None else sent, units, steps, widest)
     if kind is StepKind.EVALUATE and privacy is not None and privacy.metrics is not None:
         return (_one_sum(metric_noise(privacy.metrics), steps),)
     if kind is StepKind.ANALYSE and privacy is not None and privacy.analyses is not None and purpose in ANALYSES:
@@ -139,14 +142,14 @@ def step_events(
 
 
 def _training_events(
-    plan: Plan | PlanDraft, elements: int | None, units: int, steps: int | None, widest: Unit
+    plan: Plan | PlanDraft, elements: int | None, sent: int | None, units: int, steps: int | None, widest: Unit
 ) -> tuple[Event, ...]:
     """Private training and noise inside the sum each bound one and the same release.
 
     Both are priced, which is more than is spent and never less; training that has no bound for `widest` is left to the
     noise, which has one for every unit.
     """
-    whole = contribution_events(plan.secure, elements)
+    whole = contribution_events(plan.secure, sent)
     if plan.privacy is None or plan.train.steps is None:
         return whole
     done = plan.train.steps if steps is None else steps
@@ -219,6 +222,7 @@ def training_event(privacy: PrivacySettings, steps: int, elements: int, units: i
 
 def contribution_events(secure: SecureSettings | None, elements: int | None) -> tuple[Event, ...]:
     """What one secure sum with noise inside it costs, whatever training did: the update, and a vote on the clip.
+    `elements` are those that it sums.
 
     Rounding to whole numbers adds to a contribution's norm, by how much the number of elements says. Of a model that is
     not here yet it is left out: a fraction of a percent, in lanes as wide as they should be. Raises `Refused` for noise
@@ -234,6 +238,12 @@ def contribution_events(secure: SecureSettings | None, elements: int | None) -> 
         raise error.fault.error() from error
     update = (distributed_event(noise),) if noise else ()
     return (*update, rule.event) if rule else update
+
+
+def sent_elements(plan: Plan, model: Layout) -> int:
+    """The elements of a contribution to a training step, which are those that its noise is made for."""
+    groups = trained_groups(plan, model).values()
+    return sum(math.prod(shape) for tensors in groups for _, shape in tensors.values())
 
 
 def trained_elements(model: Layout) -> int:

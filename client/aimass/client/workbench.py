@@ -22,7 +22,7 @@ from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.personal_models import PersonalModels
 from aimass.client.policy import Policy
-from aimass.client.private_terms import trained_elements, units_of
+from aimass.client.private_terms import sent_elements, trained_elements, units_of
 from aimass.client.release import Facts, Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.uplink import Uplink
@@ -273,9 +273,10 @@ class Workbench:
     async def _debited(self, plan: Plan, step: Step, layout: Layout, rows: _Rows) -> Debit | None:
         """The debit of a step, on the disk before the child gets its order; None where none is kept."""
         units, elements = await self._units(plan, rows), trained_elements(layout)
+        sent = sent_elements(plan, layout) if step.kind is StepKind.TRAIN else None
         await self._check_rows(rows)
         return await asyncio.to_thread(
-            self._partner.budgets.debit, rows.policy, rows.data_set, plan, self._run_id, step, elements, units
+            self._partner.budgets.debit, rows.policy, rows.data_set, plan, self._run_id, step, elements, units, sent
         )
 
     async def settle(self, product: Product, digest: str) -> None:
