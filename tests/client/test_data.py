@@ -119,3 +119,12 @@ def test_an_unknown_set_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(NotFound, match="digits"):
         data_get.get("hearts", Path("/nowhere"))
     assert set(CATALOG) >= {"heart", "digits", "mnist", "fashion", "breast_cancer", "reviews", "encoder"}
+
+
+@pytest.mark.parametrize("name", ["nope", "encoder"])
+def test_where_rows_are_wanted_only_sets_of_rows_are_offered(name: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        data_get.data_files([name])
+    assert caught.value.code == "data.absent"
+    assert "heart" in str(caught.value.limit)
+    assert "encoder" not in str(caught.value.limit)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from aimass.client.private_checks import synthetic_rows
+from aimass.client.tasks.heart import task as heart
 from aimass.client.tasks.heart.network import Network
 from aimass.proto.adapters import Adapted, adapt, adapted
 from aimass.proto.bases import BaseFolder
@@ -136,6 +137,13 @@ class AdaptedTask(based.Based):
         network = super().build()
         adapt(network, ["hidden"], rank=2)
         return network
+
+
+def test_a_model_without_base_or_adapters_is_not_merged_but_whole_as_it_is() -> None:
+    whole = Blob(encode_torch(heart.build().state_dict()))
+    with pytest.raises(BadInput) as caught:
+        merged_file(heart, whole)
+    assert caught.value.code == "adapters.none"
 
 
 def test_a_merged_file_is_a_model_without_base_or_adapters_that_predicts_the_same(tmp_path: Path) -> None:

@@ -81,14 +81,24 @@ def test_where_a_difference_is_not_worth_it_there_is_none(tmp_path: Path) -> Non
     _run(scenario())
 
 
-def test_a_disk_that_is_nearly_full_makes_none(tmp_path: Path) -> None:
-    def full() -> None:
-        raise OutOfSpace("nearly full", code="server.low_space")
+def test_a_disk_that_is_nearly_full_makes_none_until_it_has_room_again(tmp_path: Path) -> None:
+    full = True
+
+    def room() -> None:
+        if full:
+            raise OutOfSpace("nearly full", code="server.low_space")
 
     async def scenario() -> None:
+        nonlocal full
         blobs = FileBlobs(tmp_path / "blobs")
         pair = Pair(blobs.put([_model(0)]), blobs.put([_model(1e-6)]))
-        assert await ModelDifferences(tmp_path / "differences", blobs, room=full).made(pair) is None
+        differences = ModelDifferences(tmp_path / "differences", blobs, room=room)
+        assert set(await asyncio.gather(differences.made(pair), differences.made(pair))) == {None}
+        assert await differences.made(pair) is None
+        full = False
+        made = await differences.made(pair)
+        assert made is not None
+        assert differences.find(made.digest) is made
 
     _run(scenario())
 

@@ -27,7 +27,7 @@ class DataSet:
     """One set: its package, the data files in it by path's end with their digests, and the conversion.
 
     `convert` takes the files' bytes by that path and returns what to write by file name: the columns of a Parquet
-    file, or bytes as they are.
+    file, or bytes as they are. Without `rows` the set is no table.
     """
 
     name: str
@@ -37,6 +37,7 @@ class DataSet:
     package: str
     files: Mapping[str, str]
     convert: Callable[[Mapping[str, bytes]], Mapping[str, Columns | bytes]]
+    rows: bool = True
 
 
 _HEART_PLACES: Final = {
@@ -269,6 +270,7 @@ CATALOG: Final[Mapping[str, DataSet]] = {
                 "model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
             },
             encoder,
+            rows=False,
         ),
     )
 }

@@ -13,7 +13,7 @@ import torch
 from aimass.client.local_state import Section, State, section_of
 from aimass.proto.errors import BadInput
 from aimass.proto.own_layers import is_own
-from aimass.proto.tensors import Blob, encode_torch, torch_dtype_name
+from aimass.proto.tensors import Blob, encode_torch, odd_forms, torch_forms
 
 __all__ = ["OWN", "own_of", "with_own_layers"]
 
@@ -33,8 +33,8 @@ def with_own_layers(model: Blob, state: State, keep_local: Sequence[str]) -> Blo
     held = section_of(state, OWN) if keep_local else {}
     if not held:
         return model
-    shapes = model.layout.shapes()
-    for name, value in held.items():
-        if shapes.get(name) != (torch_dtype_name(value.dtype), tuple(value.shape)):
-            raise BadInput("the layers that are kept here are another model's", code="trainer.local_state", value=name)
+    theirs = {name: form for name, form in model.layout.shapes().items() if name in held}
+    if odd := odd_forms(torch_forms(held), theirs):
+        what = "the layers that are kept here are another model's"
+        raise BadInput(what, code="trainer.local_state", value=", ".join(odd[:5]))
     return Blob(encode_torch({name: held.get(name, model.torch(name)) for name in model.layout.by_name}))

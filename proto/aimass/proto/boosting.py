@@ -27,7 +27,7 @@ from aimass.proto.rows import Batch
 from aimass.proto.step import Step, StepKind
 from aimass.proto.surveys import bins_of, edges
 from aimass.proto.tensors import Layout
-from aimass.proto.values import Value, convert
+from aimass.proto.values import Value, convert_options
 
 __all__ = [
     "MOST_BOUND",
@@ -79,13 +79,7 @@ class BoostingOptions(Value, frozen=True):
 
 def options_of(stage: Stage) -> BoostingOptions:
     """The options of a stage of trees; raises `BadInput` for one that there is not, or out of range."""
-    try:
-        options: BoostingOptions = convert(BoostingOptions, stage.options, f"the options of `{stage.driver}`")
-    except BadInput as error:
-        fields = ", ".join(field.encode_name for field in msgspec.structs.fields(BoostingOptions))
-        cure = f"There are: {fields}. Correct the one that is named."
-        raise BadInput(error.what, code=error.code, cure=cure) from error
-    return options
+    return convert_options(BoostingOptions, stage.options, f"the options of `{stage.driver}`", stage.driver)
 
 
 class Boosting(Value, frozen=True):

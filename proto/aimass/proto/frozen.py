@@ -13,7 +13,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from aimass.proto.errors import BadInput
-from aimass.proto.tensors import Blob, torch_dtype_name
+from aimass.proto.tensors import Blob, odd_forms, torch_forms
 
 __all__ = ["freeze", "frozen", "unmade"]
 
@@ -50,10 +50,7 @@ def freeze(module: torch.nn.Module, base: Blob) -> None:
     Raises `BadInput` where names, shapes or dtypes are not the base's.
     """
     state = module.state_dict()
-    expected = {name: (torch_dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in state.items()}
-    shapes = base.layout.shapes()
-    if shapes != expected:
-        odd = sorted(name for name in {*expected, *shapes} if expected.get(name) != shapes.get(name))
+    if odd := odd_forms(base.layout.shapes(), torch_forms(state)):
         raise BadInput(
             "the base is another model's",
             code="base.tensors",

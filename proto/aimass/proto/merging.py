@@ -35,10 +35,17 @@ def merged(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def merged_file(task: Task, parameters: Blob, part: str = "") -> bytes:
     """The merged model of a task as a safetensors blob; of one `part` of it (a module's path) by the names inside.
 
-    Raises `BadInput` where the parameters are not the task's, or there is no such part; and what `Task.base_blob` does.
+    Raises `BadInput` where the parameters are not the task's, where they stand on no base and have no adapters, or
+    where there is no such part; and what `Task.base_blob` does.
     """
-    prefix = f"{part}." if part else ""
-    tensors = merged(_loaded(task, parameters))
+    prefix, model = f"{part}." if part else "", _loaded(task, parameters)
+    if not part and not frozen(model) and not any(adapted(model)):
+        raise BadInput(
+            "the model stands on no base and has no adapters: it is whole as it is",
+            code="adapters.none",
+            cure="Use the file as `aimass model export` wrote it.",
+        )
+    tensors = merged(model)
     chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     if not chosen:
         parts = sorted({name.rpartition(".")[0] for name in tensors})

@@ -30,7 +30,7 @@ from aimass.proto.frames import given_away
 from aimass.proto.manifest import Schema
 from aimass.proto.pages import forget_pages
 from aimass.proto.rows import Batch, Table, encode
-from aimass.proto.tensors import Blob, torch_dtype_name, torch_parts
+from aimass.proto.tensors import Blob, odd_forms, torch_forms, torch_parts
 
 if TYPE_CHECKING:
     import torch
@@ -384,13 +384,7 @@ def checkpointed_layers(task: Task) -> tuple[str, ...]:
 def load_parameters(model: torch.nn.Module, parameters: Blob) -> None:
     """Copy a blob's tensors into `model`; raises `BadInput` where names, shapes or dtypes differ."""
     state: Mapping[str, Any] = model.state_dict()
-    expected = {name: (torch_dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in state.items()}
-    if parameters.layout.shapes() != expected:
-        odd = sorted(
-            name
-            for name in set(expected) | set(parameters.layout.by_name)
-            if expected.get(name) != parameters.layout.shapes().get(name)
-        )
+    if odd := odd_forms(parameters.layout.shapes(), torch_forms(state)):
         raise BadInput(
             "the parameters are not those of this task's model", code="task.parameters", value=", ".join(odd[:5])
         )

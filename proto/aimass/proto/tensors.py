@@ -31,20 +31,25 @@ __all__ = [
     "MAX_HEADER_BYTES",
     "Blob",
     "Buffer",
+    "Form",
     "Layout",
     "TensorSpec",
     "blob_parts",
     "encode_numpy",
     "encode_torch",
     "numpy_dtype",
+    "odd_forms",
     "read_arrays",
     "read_layout",
     "torch_dtype_name",
+    "torch_forms",
     "torch_parts",
 ]
 
 Buffer = bytes | bytearray | memoryview
 Array = npt.NDArray[Any]
+Form = tuple[str, tuple[int, ...]]
+"""A tensor's element type and shape."""
 
 DTYPE_BYTES: Final[Mapping[str, int]] = {
     "F64": 8,
@@ -169,7 +174,7 @@ class Layout:
         """The tensors by name."""
         return {spec.name: spec for spec in self.tensors}
 
-    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+    def shapes(self) -> dict[str, Form]:
         """Element type and shape by name: what two blobs must share to be added."""
         return {spec.name: (spec.dtype, spec.shape) for spec in self.tensors}
 
@@ -310,6 +315,16 @@ class Blob:
             warnings.simplefilter("ignore", UserWarning)
             flat = torch.frombuffer(raw, dtype=torch.uint8)
         return flat.view(dtype).reshape(spec.shape)
+
+
+def torch_forms(tensors: Mapping[str, torch.Tensor]) -> dict[str, Form]:
+    """Element type and shape by name, as `Layout.shapes` gives them."""
+    return {name: (torch_dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def odd_forms(found: Mapping[str, Form], expected: Mapping[str, Form]) -> list[str]:
+    """The names of which only one side has a tensor, or has another one."""
+    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
 def torch_dtype_name(dtype: torch.dtype) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ __all__ = [
     "Value",
     "canonical_json",
     "convert",
+    "convert_options",
     "decode_canonical_json",
     "decode_json",
     "decode_toml",
@@ -40,6 +41,7 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 V = TypeVar("V")
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 def canonical_json(value: object) -> bytes:
@@ -100,6 +102,18 @@ def convert(kind: type[V], fields: Any, what: str) -> V:
         return msgspec.convert(fields, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise _bad(kind, what, error) from error
+
+
+def convert_options(
+    kind: type[S], options: Mapping[str, Any], what: str, owner: str, beside: Collection[str] = ()
+) -> S:
+    """`convert` of options that a person writes; what it raises names all that `owner` has, those `beside` too."""
+    try:
+        return convert(kind, options, what)
+    except BadInput as error:
+        names = (*(field.encode_name for field in msgspec.structs.fields(kind)), *beside)
+        cure = f"{owner} has: {', '.join(names)}. Correct the one that is named."
+        raise BadInput(error.what, code=error.code, cure=cure) from error
 
 
 def _bad(kind: Any, what: str, error: Exception) -> BadInput:

@@ -14,7 +14,7 @@ from typing import Final
 
 from aimass.proto.difference import encode
 from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder, remove_file, write_parts
-from aimass.proto.errors import AimassError
+from aimass.proto.errors import AimassError, OutOfSpace
 from aimass.proto.storage import Blobs, map_file
 from aimass.proto.tensors import Blob
 
@@ -46,7 +46,8 @@ class Made:
 
 
 class ModelDifferences:
-    """One for a server. They are made one after the other, in a thread."""
+    """One for a server. They are made one after the other, in a thread. What the disk had no room for is tried again
+    when it is asked for again."""
 
     def __init__(
         self,
@@ -73,7 +74,12 @@ class ModelDifferences:
 
     async def _in_turn(self, pair: Pair) -> Made | None:
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._make, pair)
+            try:
+                return await asyncio.to_thread(self._make, pair)
+            except OutOfSpace as error:
+                self._making.pop(pair, None)
+                log.info("no difference of two models for now: %s", error)
+                return None
 
     def find(self, digest: str) -> Made | None:
         """The difference of this digest, if it was made."""
@@ -104,6 +110,8 @@ class ModelDifferences:
                 path.unlink()
                 return None
             return Made(pair, digest, map_file(path), whole)
+        except OutOfSpace:
+            raise
         except (AimassError, OSError) as error:
             log.info("no difference of two models: %s", error)
             return None

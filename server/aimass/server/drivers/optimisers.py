@@ -23,7 +23,7 @@ import numpy as np
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Stage
 from aimass.proto.tensors import Array
-from aimass.proto.values import Value, convert
+from aimass.proto.values import Value, convert_options
 from aimass.server.drivers.robust import OPTIONS
 
 __all__ = ["ALGORITHMS", "FedAdagrad", "FedAdam", "FedAvg", "FedAvgM", "FedYogi", "Rule", "rule_of"]
@@ -164,13 +164,6 @@ def rule_of(stage: Stage, beside: Collection[str] = ()) -> Rule:
             limit=", ".join(ALGORITHMS),
             cure="Choose one of those, or leave options.algorithm out for fedavg.",
         )
-    try:
-        rule: Rule = convert(kind, options, f"the options of the {stage.driver} stage ({name})")
-    except BadInput as error:
-        fields = ", ".join(kind.__struct_fields__)
-        raise BadInput(
-            error.what,
-            code=error.code,
-            cure=f"{name} has: {fields}, {', '.join(others)}. Correct the one that is named.",
-        ) from error
+    what = f"the options of the {stage.driver} stage ({name})"
+    rule: Rule = convert_options(kind, options, what, str(name), others)
     return rule
