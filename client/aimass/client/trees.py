@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from aimass.client.coarse import coarse_rows
 from aimass.proto.boosting import SUMS, Boosting, level_of, on_grid
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.errors import BadInput
@@ -39,6 +40,7 @@ def summed(
     seed: bytes,
     least: int = 1,
     objective: Objective | None = None,
+    parts: int = 4096,
 ) -> Contribution:
     """The sums of a step on these inputs: see `boosting.level_of`; `seed` is the round's, and known to the server.
 
@@ -48,6 +50,7 @@ def summed(
 
     Raises `BadInput` where they are no model of trees, or not the bins and levels of such a round.
     """
+    rows = coarse_rows(boosting.schema, rows, parts, least)
     if level_of(boosting, inputs) is None:
         return _counted(boosting, rows)
     model, edges, *levels = inputs
@@ -73,7 +76,7 @@ def _histograms(
     gradients, hessians = derivatives(ensemble.objective, margins(ensemble, features(rows)), rows.labels)
     nodes = np.where(_taken(boosting, rows, seed)[:, None], 0, -1).repeat(gradients.shape[1], axis=1)
     for number, level in enumerate(levels):
-        nodes = _without_small(_descended(boosting, nodes, cells, level, number), 2 << number, least)
+        nodes = _with_siblings(_descended(boosting, nodes, cells, level, number), 2 << number, least)
     sums = [
         _summed(boosting, nodes, cells, len(levels), values)
         for values in (on_grid(gradients), on_grid(hessians), np.ones_like(gradients))
@@ -130,13 +133,14 @@ def _descended(boosting: Boosting, nodes: Cells, cells: Cells, level: Blob, numb
     return np.where(column < 0, -1, down)
 
 
-def _without_small(nodes: Cells, count: int, least: int) -> Cells:
-    """The same with -1 for rows of nodes that have, or whose sibling has, fewer than `least` rows, but some."""
+def _with_siblings(nodes: Cells, count: int, least: int) -> Cells:
+    """The same with the rows of a node that has fewer than `least` in its sibling, or in the left of two such."""
     found = nodes.copy()
     for tree in found.T:
-        rows = np.bincount(tree[tree >= 0], minlength=count)
-        small = ((rows > 0) & (rows < least)).reshape(-1, 2).any(axis=1).repeat(2)
-        tree[(tree >= 0) & small[tree]] = -1
+        rows = np.bincount(tree[tree >= 0], minlength=count).reshape(-1, 2)
+        most = np.arange(0, count, 2) + rows.argmax(axis=1)
+        into = np.where((rows < least).any(axis=1)[:, None], most[:, None], np.arange(count).reshape(-1, 2))
+        tree[tree >= 0] = into.reshape(-1)[tree[tree >= 0]]
     return found
 
 
