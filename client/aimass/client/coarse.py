@@ -23,6 +23,7 @@ __all__ = ["coarse_rows", "joined_categories", "joined_numbers"]
 
 Cells = npt.NDArray[np.int64]
 Counts = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
 
 
 def coarse_rows(schema: Schema, rows: Batch, parts: int, least: int) -> Batch:
@@ -60,18 +61,16 @@ def _coarse_category(values: int, codes: Cells, least: int) -> Cells:
 def joined_numbers(counts: Counts, least: int) -> Cells:
     """int64 [columns, parts + 1]: where the rows of each part count, by `counts` of that shape, the missing ones last.
 
-    Those that are joined count in the middle, or in the one part that has them all. Where the column has fewer than
-    `least`, they count as missing.
+    Those of a cell count at a coarse place with half of `least` on both sides, or in the one part that has all but
+    these. Where the column has fewer than `least`, they count as missing.
     """
     present, width = counts[:, :-1], counts.shape[1] - 1
-    flat = present.reshape(-1)
-    starts = np.flatnonzero(_begins(present, least))
-    sizes, at = np.diff(np.append(starts, flat.size)), np.arange(flat.size)
-    alone = np.add.reduceat(flat > 0, starts, dtype=np.int64) == 1
-    place = np.where(alone, np.add.reduceat(at * (flat > 0), starts), starts + (sizes - 1) // 2) % width
-    joined = np.repeat(place, sizes).reshape(present.shape)
+    upto, starts = _upto(present), np.flatnonzero(_begins(present, least))
+    stops = np.append(starts[1:], present.size)
+    places, _ = _places(upto, starts, stops, max(least // 2, 1), width)
+    joined = np.repeat(places % width, stops - starts).reshape(present.shape)
     joined[present.sum(axis=1) < least] = width
-    rows = np.repeat(np.add.reduceat(flat, starts), sizes).reshape(present.shape)
+    rows = np.repeat(upto[stops] - upto[starts], stops - starts).reshape(present.shape)
     return _with_missing(joined, rows, counts[:, -1], least)
 
 
@@ -90,29 +89,34 @@ def _with_missing(joined: Cells, rows: Counts, missing: Counts, least: int) -> C
     return np.concatenate([np.where(joined == width, last, joined), last], axis=1)
 
 
-def _begins(counts: Counts, least: int) -> npt.NDArray[np.bool_]:
+def _begins(counts: Counts, least: int) -> Bools:
     """bool [columns, parts]: whether a cell begins with a part. All cells are cut at once, as often as one can be."""
-    width = counts.shape[1]
-    upto = np.concatenate([np.zeros(1, counts.dtype), np.cumsum(counts)])
+    width, upto = counts.shape[1], _upto(counts)
     begins = np.zeros(counts.size, bool)
     starts = np.arange(0, counts.size, width)
     stops = starts + width
     while len(starts):
         begins[starts] = True
-        first = np.searchsorted(upto, upto[starts] + least)
-        last = np.searchsorted(upto, upto[stops] - least, side="right") - 1
-        cut = first <= last
-        starts, stops, first, last = starts[cut], stops[cut], first[cut], last[cut]
-        whole = starts // width * width
-        places = whole + _coarsest(first - whole, last - whole)
-        starts, stops = np.concatenate([starts, places]), np.concatenate([places, stops])
+        places, cut = _places(upto, starts, stops, least, width)
+        starts, stops = np.concatenate([starts[cut], places[cut]]), np.concatenate([places[cut], stops[cut]])
     return begins.reshape(counts.shape)
 
 
-def _coarsest(first: Cells, last: Cells) -> Cells:
-    """Of the numbers from `first`, which is 1 or more, to `last` those of most trailing zeros: there is one of each.
+def _upto(counts: Counts) -> Counts:
+    """Rows before each part, the columns one after the other, and all."""
+    return np.concatenate([np.zeros(1, counts.dtype), np.cumsum(counts)])
 
-    In binary it is `last` up to the first digit in which it is not `first - 1`, and zeros from there on.
+
+def _places(upto: Counts, starts: Cells, stops: Cells, least: int, width: int) -> tuple[Cells, Bools]:
+    """int64 [cells]: the coarsest place in each with `least` rows on both sides; bool [cells]: whether there is one.
+
+    Of the numbers from `first` to `last` one alone has the most trailing zeros: `last` up to the first binary digit in
+    which it is not `first - 1`, and zeros from there on. Where there is none the place is that of the part which the
+    rows that are neither the first nor the last `least` - 1 are all in.
     """
-    zeros = np.frexp(((first - 1) ^ last).astype(np.float64))[1] - 1
-    return last >> zeros << zeros
+    column = starts // width * width
+    first = np.searchsorted(upto, upto[starts] + least) - column
+    last = np.searchsorted(upto, upto[stops] - least, side="right") - 1 - column
+    some = first <= last
+    zeros = np.frexp(np.where(some, (first - 1) ^ last, 1).astype(np.float64))[1] - 1
+    return column + np.where(some, last >> zeros << zeros, last), some
