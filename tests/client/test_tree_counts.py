@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimass.client.policy import Admit, Refuse, Release, decide, read_policy
+from aimass.client.policy import Admit, Refuse, Release, Trees, decide, read_policy
 from aimass.client.release import Facts, release
 from aimass.client.tree_counts import coarsened
-from aimass.client.trees import summed
+from aimass.client.trees import grounded, summed
 from aimass.client.worker_protocol import order_of
-from aimass.proto.boosting import SUMS, Boosting, BoostingOptions, boosting_of, check_histograms
+from aimass.proto.boosting import SUMS, Boosting, BoostingOptions, boosting_of
 from aimass.proto.contribution import Contribution, Group, decode_contribution
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.manifest import Number
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.server.simulation.partner import open_policy
-from tests.support.boosting import SCHEMA, Grove, chance, plan_of
+from tests.support.boosting import SCHEMA, SECURE, Grove, chance, plan_of
 
 BOOSTING = Boosting(schema=SCHEMA, options=BoostingOptions(rounds=1, depth=3, bins=5, grid=9))
 
@@ -59,27 +61,29 @@ def test_no_cell_is_of_few_rows_and_every_node_of_enough_keeps_its_sums(
         assert all((after[name] == before[name]).all() for name in SUMS)
 
 
-def test_few_rows_join_the_next_cells_and_what_is_left_over_the_last_ones() -> None:
+def test_few_rows_join_those_beside_them_in_a_number_and_the_missing_ones_in_a_category() -> None:
     made = _made(0, 1, 0)
-    tensors = made.groups["trees"].tensors
+    tensors, stages = made.groups["trees"].tensors, BOOSTING.columns[3]
     for name in SUMS:
         tensors[name][0, BOOSTING.columns[0]] = (2, 2, 4, 9, 1, 3)
-        for at in BOOSTING.columns[1:]:
-            tensors[name][0, at.start] = 21
+        tensors[name][0, BOOSTING.columns[1]] = (1, 0, 1, 0, 1, 18)
+        tensors[name][0, BOOSTING.columns[2].start] = 21
+        tensors[name][0, stages] = (9, 0, 3, 7, 1, 0, 1)
     after = coarsened(made, BOOSTING, 4).groups["trees"].tensors["rows"][0]
-    assert after[BOOSTING.columns[0]].tolist() == [0, 4, 4, 13, 0, 0]  # what is missing is of three rows
-    assert after[BOOSTING.columns[3]].tolist() == [21, 0, 0, 0, 0, 0, 0]
+    assert after[BOOSTING.columns[0]].tolist() == [0, 4, 4, 13, 0, 0]  # three are missing: with the most there are
+    assert after[BOOSTING.columns[1]].tolist() == [0, 0, 0, 0, 0, 21]
+    assert after[stages].tolist() == [9, 0, 0, 7, 0, 0, 5]
     for name in SUMS:
-        tensors[name][0, BOOSTING.columns[0]] = (1, 0, 1, 0, 1, 18)
+        tensors[name][0, stages] = (11, 0, 2, 7, 0, 0, 1)
     after = coarsened(made, BOOSTING, 4).groups["trees"].tensors["rows"][0]
-    assert after[BOOSTING.columns[0]].tolist() == [0, 0, 0, 0, 0, 21]
+    assert after[stages].tolist() == [14, 0, 0, 7, 0, 0, 0]
 
 
 def test_counts_for_bins_are_joined_and_labels_of_few_rows_left_out() -> None:
     grid = np.array([[0, 1, 1, 1, 0, 5, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 1]], np.float64)
     made = Contribution({"trees": Group(1.0, {"grid": grid, "labels": np.array([9.0, 1.0, 8.0])})}, {}, {})
     after = coarsened(made, BOOSTING, 3).groups["trees"].tensors
-    assert after["grid"].tolist() == [[0, 0, 0, 3, 0, 6, 0, 0, 0], [0.0] * 9]
+    assert after["grid"].tolist() == [[0, 0, 3, 0, 0, 0, 6, 0, 0], [0.0] * 9]
     assert after["labels"].tolist() == [9.0, 0.0, 0.0]
 
 
@@ -95,9 +99,8 @@ def _released(facts: Facts, spoiled: bool = False, level: int = 0, policy: str =
     plan = plan_of(task, rounds=1, depth=2, bins=5, grid=9)
     boosting, model = boosting_of(plan), Blob(task.first(0))
     edges = boosting.grid()[:, [0, 2, 4, 6, 8, 9]]
-    made = summed(
-        boosting, chance(60, 1), (model, Blob(encode_numpy({"edges": np.ascontiguousarray(edges)}))), b"0" * 16
-    )
+    bins = Blob(encode_numpy({"edges": np.ascontiguousarray(edges)}))
+    made = summed(grounded(boosting, chance(60, 1), (model, bins)), (), b"0" * 16)
     if spoiled:
         made.groups["trees"].tensors["rows"][0, 0] += 1
     text = policy or open_policy(plan)
@@ -116,22 +119,6 @@ def test_the_gate_lets_out_histograms_without_small_counts() -> None:
 def test_the_gate_refuses_histograms_that_contradict_themselves() -> None:
     with pytest.raises(BadInput, match="do not sum"):
         _released(Facts(), spoiled=True)
-
-
-@pytest.mark.parametrize(("name", "by"), [("rows", 0.5), ("rows", -1.0), ("hessians", 1e9)])
-def test_histograms_that_no_rows_could_have_are_refused(name: str, by: float) -> None:
-    """One partner's would be the trees of all."""
-    tensors = dict(_made(41, 2, 3).groups["trees"].tensors)
-    check_histograms(BOOSTING, tensors)
-    with pytest.raises(BadInput, match="rows could have"):
-        check_histograms(BOOSTING, {**tensors, name: tensors[name] * by})
-
-
-def test_there_is_no_gradient_where_there_is_no_row() -> None:
-    tensors = {name: np.zeros((1, BOOSTING.offsets[-1])) for name in SUMS}
-    tensors["gradients"][0, [at.start for at in BOOSTING.columns]] = 1e12
-    with pytest.raises(BadInput, match="rows could have"):
-        check_histograms(BOOSTING, tensors)
 
 
 def test_the_gate_refuses_a_level_that_the_work_was_not_of() -> None:
@@ -170,3 +157,36 @@ def test_a_partner_whose_policy_does_not_name_trees_declines_before_the_run() ->
     refused = decide(closed, plan, 3, frozenset())
     assert isinstance(refused, Refuse)
     assert (refused.code, refused.value, refused.limit) == ("policy.analyses", "trees", "statistics")
+
+
+def test_trees_are_grown_by_secure_sums_alone_where_the_policy_does_not_say_otherwise() -> None:
+    plain, secure = (plan_of(Grove(), rounds=1, secure=secure) for secure in (None, SECURE))
+    policy = read_policy(open_policy(plain), "the policy")
+    shut = msgspec.structs.replace(policy, trees=Trees())
+    assert isinstance(decide(policy, plain, 3, frozenset()), Admit)
+    assert isinstance(decide(shut, secure, 3, frozenset()), Admit)
+    refused = decide(shut, plain, 3, frozenset())
+    assert isinstance(refused, Refuse)
+    assert (refused.code, refused.limit) == ("policy.trees_plain", "secure sums (or trees.plain = true)")
+    with pytest.raises(Refused) as error:
+        _released(Facts(), policy=open_policy(plain).replace("plain = true", "plain = false"))
+    assert error.value.code == "release.mechanism"
+
+
+@pytest.mark.parametrize(
+    ("options", "trees", "rule"),
+    [
+        ({"grid": 4_096}, Trees(plain=True, grid=4_095), "trees_grid"),
+        ({"depth": 5}, Trees(plain=True, depth=4), "trees_depth"),
+        ({"rounds": 9}, Trees(plain=True, rounds=8), "trees_rounds"),
+        ({"rounds": 1, "grid": "fine"}, Trees(plain=True), "trees_grid"),
+    ],
+)
+def test_a_plan_that_would_look_closer_or_more_often_than_the_policy_allows_is_declined(
+    options: dict[str, Any], trees: Trees, rule: str
+) -> None:
+    plan = plan_of(Grove(), **{"rounds": 1, **options})
+    policy = msgspec.structs.replace(read_policy(open_policy(plan), "the policy"), trees=trees)
+    refused = decide(policy, plan, 3, frozenset())
+    assert isinstance(refused, Refuse)
+    assert refused.code == f"policy.{rule}"

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from aimass.client.coarse import EXACT, Coarseness, coarse_rows
 from aimass.client.tasks.heart import trees as heart
-from aimass.client.trees import derivatives, summed
+from aimass.client.trees import counted, derivatives, grounded, summed
 from aimass.proto.boosting import UNIT, Boosting, BoostingOptions, boosting_of
 from aimass.proto.errors import BadInput
 from aimass.proto.rows import Batch
@@ -47,9 +48,11 @@ FIRST = _level([0, 1, 3], [[0, 1], [0, 2, 5], [1, 2]])
 """Of three trees: by age, below the second edge; by weight; by stage, what is missing on the right."""
 
 
-def _sums(rows: Batch, levels: Sequence[Blob] = (), least: int = 1, boosting: Boosting = BOOSTING) -> dict[str, Any]:
-    made = summed(boosting, rows, (MODEL, _blob(_edges(boosting)), *levels), SEED, least)
-    return dict(made.groups["trees"].tensors)
+def _sums(
+    rows: Batch, levels: Sequence[Blob] = (), coarseness: Coarseness = EXACT, boosting: Boosting = BOOSTING
+) -> dict[str, Any]:
+    ground = grounded(boosting, rows, (MODEL, _blob(_edges(boosting))), coarseness)
+    return dict(summed(ground, levels, SEED).groups["trees"].tensors)
 
 
 def test_histograms_are_what_a_loop_over_rows_adds_up() -> None:
@@ -121,23 +124,49 @@ def test_no_margin_is_too_large_for_a_gradient() -> None:
     assert (hessians > 0).all()
 
 
-def test_where_a_split_leaves_few_rows_on_a_side_none_of_the_node_count_further() -> None:
-    levels = [FIRST, _level([0] * 6, [[0, 1]] * 6)]
-    free = _sums(ROWS, levels)["rows"][:, BOOSTING.columns[0]].sum(axis=1)
-    least = int(np.sort(free[free > 0])[1])
-    held = _sums(ROWS, levels, least)["rows"][:, BOOSTING.columns[0]].sum(axis=1)
-    for node in range(0, len(free), 2):
-        pair = free[node : node + 2]
-        few = ((pair > 0) & (pair < least)).any()
-        assert held[node : node + 2].tolist() == ([0.0, 0.0] if few else pair.tolist())
-    assert 0 < (held > 0).sum() < (free > 0).sum()
+def test_where_a_split_leaves_few_rows_on_a_side_they_count_with_those_of_the_other() -> None:
+    levels, some = [FIRST, _level([2] * 6, [[0, 1]] * 6)], Coarseness(least=15)
+    rows = coarse_rows(SCHEMA, ROWS, some)  # so that the nodes alone differ
+    free, held = (
+        _sums(rows, levels, coarseness)["rows"][:, BOOSTING.columns[0]].sum(axis=1) for coarseness in (EXACT, some)
+    )
+    # Each pair of the second level is of a node of the first, none of which is small here.
+    few = [place for place in range(0, len(free), 2) if 0 < min(free[place : place + 2]) < 15]
+    assert 0 < len(few) < 6
+    for place in range(0, len(free), 2):
+        pair = free[place : place + 2]
+        joined = [0.0, 0.0]
+        joined[int(pair.argmax())] = pair.sum()
+        assert held[place : place + 2].tolist() == (joined if place in few else pair.tolist())
 
 
 def test_counts_are_of_the_plans_grid_and_of_labels() -> None:
-    made = summed(BOOSTING, ROWS, (MODEL,), SEED).groups["trees"].tensors
+    made = counted(BOOSTING, ROWS).groups["trees"].tensors
     ages = ROWS.numbers[:, 0].astype(np.float64)
     assert made["grid"][0].tolist() == np.histogram(ages[~np.isnan(ages)], 40, (0, 120))[0].tolist()
     assert made["labels"].tolist() == np.bincount(ROWS.labels, minlength=3).tolist()
+
+
+def test_sums_tell_rows_that_are_joined_no_further_apart_than_that() -> None:
+    some = Coarseness(least=7, parts=64)
+    joined = coarse_rows(SCHEMA, ROWS, some)
+    for name, sums in _sums(ROWS, [FIRST], some).items():
+        assert (sums == _sums(joined, [FIRST], some)[name]).all()
+    assert (counted(BOOSTING, ROWS, some).groups["trees"].tensors["grid"] > 0).sum() < 45
+
+
+def test_the_steps_of_a_round_walk_its_trees_once() -> None:
+    inputs = (MODEL, _blob(_edges()))
+    first = grounded(BOOSTING, ROWS, inputs)
+    assert grounded(BOOSTING, ROWS, (*inputs, FIRST), before=first) is first
+    other = _edges()
+    other[0, 1] = other[0, 0]
+    for changed in (
+        grounded(BOOSTING, ROWS.take(slice(0, 100)), inputs, before=first),
+        grounded(BOOSTING, ROWS, inputs, Coarseness(least=2), before=first),
+        grounded(BOOSTING, ROWS, (MODEL, _blob(other)), before=first),
+    ):
+        assert changed is not first
 
 
 def test_the_largest_value_lies_in_the_last_bin_and_the_smallest_in_the_first() -> None:
@@ -152,7 +181,7 @@ def test_bins_that_the_server_makes_finer_than_the_plans_grid_are_refused() -> N
     swapped = _edges()[:, [0, 2, 1, 3, 4, 5]]
     for edges in (between, swapped, _edges()[:, 1:], _edges().astype(np.float64), _edges()[:1]):
         with pytest.raises(BadInput, match="not on the plan's grid") as error:
-            summed(BOOSTING, ROWS, (MODEL, _blob(np.ascontiguousarray(edges))), SEED)
+            grounded(BOOSTING, ROWS, (MODEL, _blob(np.ascontiguousarray(edges))))
         assert error.value.code == "trainer.bins"
 
 
@@ -173,7 +202,7 @@ def test_trees_of_other_columns_are_refused() -> None:
     other = plan_of(Grove(), rounds=1)
     assert boosting_of(other).schema == SCHEMA
     with pytest.raises(BadInput, match="other columns"):
-        summed(BOOSTING, ROWS, (Blob(heart.first(0)), _blob(_edges())), SEED)
+        grounded(BOOSTING, ROWS, (Blob(heart.first(0)), _blob(_edges())))
 
 
 def test_which_rows_a_round_draws_follows_from_no_seed_that_the_server_knows() -> None:
@@ -195,5 +224,5 @@ def test_a_model_of_another_loss_than_the_tasks_is_not_counted_by() -> None:
     empty = Grove().empty()
     other = dataclasses.replace(empty, objective=Objective.SQUARED_ERROR, base=np.zeros(1, np.float32))
     with pytest.raises(BadInput, match="another loss"):
-        summed(BOOSTING, ROWS, (Blob(encode(other)), _blob(_edges())), SEED, 5, empty.objective)
-    summed(BOOSTING, ROWS, (MODEL, _blob(_edges())), SEED, 5, empty.objective)
+        grounded(BOOSTING, ROWS, (Blob(encode(other)), _blob(_edges())), EXACT, empty.objective)
+    grounded(BOOSTING, ROWS, (MODEL, _blob(_edges())), EXACT, empty.objective)

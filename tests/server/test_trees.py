@@ -35,7 +35,7 @@ from aimass.proto.plan import (
 from aimass.proto.rows import Batch
 from aimass.proto.step import Step, StepKind
 from aimass.proto.task import auc
-from aimass.proto.tensors import encode_numpy, read_layout
+from aimass.proto.tensors import Blob, encode_numpy, read_layout
 from aimass.proto.tree_scores import features, leaves, margins
 from aimass.proto.trees import LEAF, Ensemble, Objective, encode
 from aimass.server.drivers.base import Context, Sums
@@ -279,19 +279,20 @@ def test_histograms_that_do_not_sum_to_their_nodes_counts_are_refused() -> None:
     whole = {name: np.zeros((1, boosting.offsets[-1])) for name in ("gradients", "hessians", "rows")}
     for at in boosting.columns:
         for name, array in whole.items():
-            array[0, at.start] = 3.0 if name == "hessians" else 7.0
-    driver.check_sums(plan, STEP, whole)
+            array[0, at.start] = {"rows": 7.0, "hessians": 1.5, "gradients": 6.0}[name]
+    model = Blob(heart.first(0))
+    driver.check_sums(plan, STEP, model, whole)
     for name in whole:
         lied = {other: array.copy() for other, array in whole.items()}
         lied[name][0, boosting.columns[3].start] -= 1.0 if name == "rows" else 2.0**-20
         with pytest.raises(BadInput, match="do not sum") as error:
-            driver.check_sums(plan, STEP, lied)
+            driver.check_sums(plan, STEP, model, lied)
         assert error.value.code == "contribution.histogram"
     lied = {other: array.copy() for other, array in whole.items()}
     for at in boosting.columns:
         lied["rows"][0, at.start : at.start + 2] = (8.0, -1.0)
     with pytest.raises(BadInput, match="rows could have"):
-        driver.check_sums(plan, STEP, lied)
+        driver.check_sums(plan, STEP, model, lied)
 
 
 PRIVACY = PrivacySettings(

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from aimass.client.coarse import Coarseness
 from aimass.client.policy import read_policy
 from aimass.client.release import Facts, release
 from aimass.client.shards import Shard, open_shard
@@ -150,7 +151,9 @@ def grow(
         for shard in shards:
             if shard.participant == absent(step):
                 continue
-            done = trainee.do(order_of(plan, step, shard.participant, smallest_count=least), shard, inputs, b"")
+            done = trainee.do(
+                order_of(plan, step, shard.participant, coarseness=Coarseness(least=least)), shard, inputs, b""
+            )
             facts, made = Facts("0" * 32, rows=len(shard.train.labels)), memoryview(done.contribution.encode())
             left = release(made, plan, step, inputs[0].layout, policy, facts=facts)
             released[shard.participant] = memoryview(b"".join(left.parts))

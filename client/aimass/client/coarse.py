@@ -11,51 +11,67 @@ Categories of few rows count as missing; few rows that are missing count as what
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.manifest import Number, Schema
+from aimass.proto.plan_settings import TREE_GRID
 from aimass.proto.rows import Batch
+from aimass.proto.values import Value
 
-__all__ = ["coarse_rows", "joined_categories", "joined_numbers"]
+__all__ = ["EXACT", "Coarseness", "coarse_rows", "joined_categories", "joined_numbers"]
 
 Cells = npt.NDArray[np.int64]
 Counts = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
+Least = Annotated[int, msgspec.Meta(ge=1)]
 
 
-def coarse_rows(schema: Schema, rows: Batch, parts: int, least: int) -> Batch:
-    """The rows, each value as that of the cell that it is joined in, of so many `parts` of a number's range.
+class Coarseness(Value, frozen=True):
+    """The fewest rows that may share a value, and how many parts of a number's range are told apart at most."""
+
+    least: Least = 1
+    parts: Least = TREE_GRID
+
+
+EXACT: Final = Coarseness()
+"""Every row by itself."""
+
+
+def coarse_rows(schema: Schema, rows: Batch, coarseness: Coarseness) -> Batch:
+    """The rows, each value as that of the cell that it is joined in.
 
     What is summed over them tells no two values of a column apart that are not of `least` rows each, whatever is asked
     and however often: microaggregation of single columns (Domingo-Ferrer & Mateo-Sanz 2002), at public places. Labels
     stay as they are, and so do all rows where one is enough.
     """
+    least = coarseness.least
     if least <= 1:
         return rows
     numbers, categories = rows.numbers.copy(), rows.categories.copy()
     for column, values in zip(schema.numbers, numbers.T, strict=True):
-        values[:] = _coarse_number(column, values, parts, least)
+        values[:] = _coarse_number(column, values, coarseness.parts, least)
     for category, codes in zip(schema.categories, categories.T, strict=True):
         codes[:] = _coarse_category(len(category.values), codes, least)
     return dataclasses.replace(rows, numbers=numbers, categories=categories)
 
 
 def _coarse_number(column: Number, values: npt.NDArray[np.float32], parts: int, least: int) -> npt.NDArray[np.float32]:
-    """In the middle of their parts, as edges lie between parts."""
+    """In the middle of a part each, since edges lie between parts."""
     at = np.linspace(column.minimum, column.maximum, parts + 1)
     cells = np.where(np.isnan(values), parts, np.searchsorted(at[1:-1], values, side="right"))
     target = joined_numbers(np.bincount(cells, minlength=parts + 1)[None], least)[0]
-    places = np.append((at[1:] + at[:-1]) / 2, np.nan).astype(np.float32)
-    return places[target[cells]]
+    middles = np.append((at[1:] + at[:-1]) / 2, np.nan).astype(np.float32)
+    return np.asarray(middles[target[cells]])
 
 
 def _coarse_category(values: int, codes: Cells, least: int) -> Cells:
     cells = np.where(codes < 0, values, codes)
     target = joined_categories(np.bincount(cells, minlength=values + 1)[None], least)[0]
-    return np.append(np.arange(values), -1)[target[cells]]
+    return np.asarray(np.append(np.arange(values), -1)[target[cells]])
 
 
 def joined_numbers(counts: Counts, least: int) -> Cells:

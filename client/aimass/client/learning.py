@@ -143,10 +143,9 @@ def _nodes(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
     least = policy.release.smallest_count
     few = f", of no fewer than {least} rows here (policy: release.smallest_count)" if least > 1 else ""
     what = (
-        f"{TREES}: in each node that the server makes, of each bin of each column, how many of {whose} rows there are "
-        f"and the sums of their gradients, which tell the labels (policy: release.analyses){few}; "
-        "how each number is spread, to one part of the plan's grid; and by differences of nodes that it makes for it, "
-        "single rows too"
+        f"{TREES}: in each node that the server makes, of each cell of each column, how many of {whose} rows there are "
+        f"and the sums of their gradients, which tell the labels (policy: release.analyses){few}; so how columns are "
+        "spread, to such cells; and by nodes, or a model, that it makes for it, single rows too"
     )
     return (what,)
 

@@ -40,8 +40,8 @@ learning_rate = 1.0
 [release]
 metrics = ["loss", "accuracy", "auc"]   # leave as sums
 figures = []                             # shown for this partner alone, under secure aggregation too
-analyses = ["statistics"]        # also "counts", "histogram", "moments", "quantiles": only what stands here leaves
-smallest_count = 5               # no table of those four, without noise, counts fewer rows
+analyses = ["statistics"]        # also counts, histogram, moments, quantiles, trees: only what stands here leaves
+smallest_count = 5               # no table of those five, without noise, counts fewer rows
 unprotected = false                      # whether these may leave of a data set with a privacy budget, without noise
 
 # The most privacy that a data set may ever spend, over all runs, tasks and servers: then a plan needs differential
@@ -61,6 +61,14 @@ min_cohort = 3
 colluders = 0.0
 contributions_per_model = 2
 contributions_per_data = 100
+
+# Boosted trees, where `analyses` names "trees": in secure sums alone, unless the server may read this partner's own
+# histograms, by which one that lies singles out rows. Parts of a number's range, levels of a tree and rounds at most.
+[trees]
+plain = false
+grid = 4096
+depth = 8
+rounds = 500
 
 # Schemas that plans may name, and the data set here that answers: `aimass client data add` writes them.
 [schemas]

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from aimass.client.coarse import Coarseness
 from aimass.privacy.dp.events import Unit
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.personal import trainings
-from aimass.proto.plan import Plan, SecureSettings, TrainSettings, planned_rounds
-from aimass.proto.plan_settings import TREES
+from aimass.proto.plan import Plan, SecureSettings, TrainSettings, planned_rounds, whole_option
+from aimass.proto.plan_settings import TREE_DEPTH, TREE_GRID, TREES
 from aimass.proto.values import Value, decode_toml
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Refuse",
     "Rule",
     "Secure",
+    "Trees",
     "decide",
     "mechanism",
     "read_policy",
@@ -113,6 +115,20 @@ class Secure(Value, frozen=True):
     contributions_per_data: Positive = 100
 
 
+class Trees(Value, frozen=True):
+    """What plans of boosted trees may ask, which `release.analyses` has to name.
+
+    `plain` lets the server read this partner's own histograms: one that lies singles out rows here, by nodes that
+    differ in one or by a model with a leaf for it, where in sums they are anybody's. `grid` is the most parts of a
+    number's range that are told apart, and `depth` and `rounds` bound how often a plan may look.
+    """
+
+    plain: bool = False
+    grid: Annotated[int, msgspec.Meta(ge=2)] = TREE_GRID
+    depth: Positive = 8
+    rounds: Positive = 500
+
+
 class Policy(Value, frozen=True):
     """`policy.toml`.
 
@@ -130,6 +146,7 @@ class Policy(Value, frozen=True):
     plain_sums: bool = False
     secure_aggregation: bool = False
     secure: Secure = Secure()
+    trees: Trees = Trees()
     budgets: tuple[DataBudget, ...] = ()
 
     def __post_init__(self) -> None:
@@ -144,6 +161,11 @@ class Policy(Value, frozen=True):
     def protected(self, data_set: str) -> bool:
         """Whether nothing of a data set leaves but what its budget accounts for."""
         return self.budgeted(data_set) and not self.release.unprotected
+
+    @property
+    def coarseness(self) -> Coarseness:
+        """How rows are joined before trees are grown by them."""
+        return Coarseness(least=self.release.smallest_count, parts=self.trees.grid)
 
     @property
     def smallest_sum(self) -> int:
@@ -332,11 +354,19 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
 
 
 def _trees(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
-    """Without the histograms of rows that trees grow by, a partner would have nothing to bring to any step."""
-    if all(stage.driver != TREES for stage in plan.stages):
+    """What trees may look at, and how often; without it a partner would have nothing to bring to any step."""
+    stages = [stage for stage in plan.stages if stage.driver == TREES]
+    if not stages:
         return ()
-    released = policy.release.analyses
-    return (Rule("analyses", TREES, ", ".join(released) or "none", TREES in released),)
+    bounds, released = policy.trees, policy.release.analyses
+    plain = "plain sums" if plan.secure is None else "secure sums"
+    return (
+        Rule("analyses", TREES, ", ".join(released) or "none", TREES in released),
+        Rule("trees_plain", plain, "secure sums (or trees.plain = true)", bounds.plain or plan.secure is not None),
+        _most("trees_grid", max(whole_option(stage, "grid", TREE_GRID) for stage in stages), bounds.grid),
+        _most("trees_depth", max(whole_option(stage, "depth", TREE_DEPTH) for stage in stages), bounds.depth),
+        _most("trees_rounds", sum(whole_option(stage, "rounds", 0) for stage in stages), bounds.rounds),
+    )
 
 
 def _noise(bounds: Bounds, plan: Plan) -> tuple[Rule, ...]:

@@ -33,6 +33,7 @@ from aimass.proto.contribution import STATE_LOST, Contribution, Group, Limits, c
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.flower.records import check_reply
 from aimass.proto.plan import Plan
+from aimass.proto.plan_settings import TREES
 from aimass.proto.sent import Sent, check_sent, codec_of, trained_groups
 from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Blob, Layout
@@ -246,6 +247,13 @@ def check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
             code="release.analysis",
             value=step.purpose,
             limit=", ".join(policy.release.analyses) or "none",
+        )
+    if asked and step.purpose == TREES and plan.secure is None and not policy.trees.plain:
+        raise Refused(
+            "the policy releases histograms of trees in secure sums alone",
+            code="release.mechanism",
+            value="plain sums",
+            limit="secure aggregation (or trees.plain = true)",
         )
 
 

@@ -17,7 +17,7 @@ from aimass.client.shards import Shard
 from aimass.client.surveys import surveyed, surveyed_privately
 from aimass.client.worker_protocol import Order
 from aimass.privacy.dp.streams import NoiseStream
-from aimass.proto.boosting import Boosting
+from aimass.proto.boosting import Boosting, level_of
 from aimass.proto.compression import Codec
 from aimass.proto.contribution import Contribution
 from aimass.proto.elements import update_shapes
@@ -54,6 +54,7 @@ class Trainee:
     def __init__(self, task: Task, capacity: Capacity = ONE_CPU) -> None:
         self._task, self._capacity = task, capacity
         self._private: PrivateTrainer | None = None
+        self._ground: trees.Ground | None = None
 
     def do(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: State) -> Done:
         """The first input is the model. Without a privacy of its kind an order is done without: no private step."""
@@ -110,8 +111,11 @@ class Trainee:
                 "the task that is approved here grows no trees", code="trainer.trees", value=type(self._task).__name__
             )
         self._check_schema(boosting.schema)
+        if level_of(boosting, inputs) is None:
+            return trees.counted(boosting, shard.train, order.coarseness)
         objective = self._task.empty().objective
-        return trees.summed(boosting, shard.train, inputs, bytes.fromhex(order.seed), order.smallest_count, objective)
+        self._ground = trees.grounded(boosting, shard.train, inputs, order.coarseness, objective, self._ground)
+        return trees.summed(self._ground, inputs[2:], bytes.fromhex(order.seed))
 
     def _check_schema(self, schema: Schema) -> None:
         """The plan's columns must be those of the task that is approved here."""

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from aimass.client.coarse import joined_categories, joined_numbers
 from aimass.client.small_counts import without_small
-from aimass.proto.boosting import SUMS, Boosting, check_histograms
+from aimass.proto.boosting import SUMS, Boosting
 from aimass.proto.contribution import Contribution, Group
+from aimass.proto.histograms import check_histograms
 
 __all__ = ["coarsened"]
 

@@ -1,11 +1,13 @@
 """What a partner sums for gradient boosted trees: counts that bins are made of, and the histograms of a level's nodes.
 
-Pure, over arrays. Nothing is kept from one step to the next: where each row is follows from the model, the edges of its
-bins and the levels of the round so far, all of which come with the step.
+Pure, over arrays. Nothing has to be kept from one step to the next: where each row is follows from the model, the edges
+of its bins and the levels of the round so far, all of which come with the step. What the steps of a round have in
+common (`Ground`) can be.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.client.coarse import coarse_rows
-from aimass.proto.boosting import SUMS, Boosting, level_of, on_grid
+from aimass.client.coarse import EXACT, Coarseness, coarse_rows
+from aimass.proto.boosting import SUMS, Boosting, on_grid
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.errors import BadInput
 from aimass.proto.plan_settings import TREES
@@ -23,7 +25,7 @@ from aimass.proto.tensors import Blob
 from aimass.proto.tree_scores import features, margins, predictions
 from aimass.proto.trees import Ensemble, Objective, decode, feature_sizes
 
-__all__ = ["derivatives", "summed"]
+__all__ = ["Ground", "counted", "derivatives", "grounded", "summed"]
 
 Floats = npt.NDArray[np.float64]
 Cells = npt.NDArray[np.int64]
@@ -33,53 +35,86 @@ _LEAST: Final = 1e-16
 """Hessians of a logistic loss are no smaller, as XGBoost has it; on the grid that is 0."""
 
 
-def summed(
-    boosting: Boosting,
-    rows: Batch,
-    inputs: Sequence[Blob],
-    seed: bytes,
-    least: int = 1,
-    objective: Objective | None = None,
-    parts: int = 4096,
-) -> Contribution:
-    """The sums of a step on these inputs: see `boosting.level_of`; `seed` is the round's, and known to the server.
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Ground:
+    """What the steps of a round have in common: the cells of each row [rows, columns], as `coarseness` joins them, and
+    the derivatives of its loss by the model's outputs, on the grid. `model` and `edges` are the digests of the inputs
+    that these follow from."""
 
-    Where a split leaves fewer than `least` of the rows here on a side, none of the node's count any further in this
-    round: what is on the one side would follow from the node and the other. The model is to have the task's
-    `objective`: by another loss gradients would have no bound, and one sum of them could tell of each row by itself.
+    boosting: Boosting
+    rows: Batch
+    coarseness: Coarseness
+    model: str
+    edges: str
+    cells: Cells
+    gradients: Floats
+    hessians: Floats
 
-    Raises `BadInput` where they are no model of trees, or not the bins and levels of such a round.
-    """
-    rows = coarse_rows(boosting.schema, rows, parts, least)
-    if level_of(boosting, inputs) is None:
-        return _counted(boosting, rows)
-    model, edges, *levels = inputs
-    return _histograms(
-        boosting, rows, _ensemble(boosting, model, objective), _edges(boosting, edges), levels, seed, least
-    )
+    def same(self, boosting: Boosting, rows: Batch, coarseness: Coarseness, inputs: Sequence[Blob]) -> bool:
+        """Whether these come to it too."""
+        of = boosting, coarseness, inputs[0].digest, inputs[1].digest
+        return self.rows is rows and of == (self.boosting, self.coarseness, self.model, self.edges)
 
 
-def _counted(boosting: Boosting, rows: Batch) -> Contribution:
+def counted(boosting: Boosting, rows: Batch, coarseness: Coarseness = EXACT) -> Contribution:
     """Rows by part of each number's range, and by what their labels count for."""
-    parts = boosting.options.grid
-    bins = boosting.binned(rows.numbers, boosting.grid())
+    parts, coarse = boosting.options.grid, coarse_rows(boosting.schema, rows, coarseness)
+    bins = boosting.binned(coarse.numbers, boosting.grid())
     grid = [np.bincount(column[column < parts], minlength=parts) for column in bins.T]
     labels = np.bincount(boosting.targeted(rows.labels), minlength=len(boosting.targets))
     return _contribution({"grid": np.array(grid).reshape(-1, parts), "labels": labels})
 
 
-def _histograms(
-    boosting: Boosting, rows: Batch, ensemble: Ensemble, edges: Edges, levels: Sequence[Blob], seed: bytes, least: int
-) -> Contribution:
-    """Gradients, Hessians and rows by node and cell of the level after `levels`."""
-    cells = boosting.cells(rows, edges)
-    gradients, hessians = derivatives(ensemble.objective, margins(ensemble, features(rows)), rows.labels)
-    nodes = np.where(_taken(boosting, rows, seed)[:, None], 0, -1).repeat(gradients.shape[1], axis=1)
+def grounded(
+    boosting: Boosting,
+    rows: Batch,
+    inputs: Sequence[Blob],
+    coarseness: Coarseness = EXACT,
+    objective: Objective | None = None,
+    before: Ground | None = None,
+) -> Ground:
+    """What a step of a level stands on, by the model and the bins that its inputs begin with; `before` if it is that.
+
+    The model is to have the task's `objective`: by another loss gradients would have no bound, and one sum of them
+    could tell of each row by itself. Its margins too are of the joined rows: by thresholds of its own a server could
+    tell apart what no bin does.
+
+    Raises `BadInput` where they are no model of trees, or not the bins of such a round.
+    """
+    if before is not None and before.same(boosting, rows, coarseness, inputs):
+        return before
+    model, edges = inputs[:2]
+    ensemble, coarse = _ensemble(boosting, model, objective), coarse_rows(boosting.schema, rows, coarseness)
+    gradients, hessians = derivatives(ensemble.objective, margins(ensemble, features(coarse)), rows.labels)
+    return Ground(
+        boosting=boosting,
+        rows=rows,
+        coarseness=coarseness,
+        model=model.digest,
+        edges=edges.digest,
+        cells=boosting.cells(coarse, _edges(boosting, edges)),
+        gradients=on_grid(gradients),
+        hessians=on_grid(hessians),
+    )
+
+
+def summed(ground: Ground, levels: Sequence[Blob], seed: bytes) -> Contribution:
+    """Gradients, Hessians and rows by node and cell of the level after `levels`; `seed` is the round's, and known to
+    the server.
+
+    Where a split leaves fewer than the least rows here on a side, they count with those of the other: what is on the
+    one side would follow from the node and the other.
+
+    Raises `BadInput` for levels of no such round.
+    """
+    boosting, outputs = ground.boosting, ground.gradients.shape[1]
+    nodes = np.where(_taken(boosting, ground.rows, seed)[:, None], 0, -1).repeat(outputs, axis=1)
     for number, level in enumerate(levels):
-        nodes = _with_siblings(_descended(boosting, nodes, cells, level, number), 2 << number, least)
+        down = _descended(boosting, nodes, ground.cells, level, number)
+        nodes = _with_siblings(down, 2 << number, ground.coarseness.least)
     sums = [
-        _summed(boosting, nodes, cells, len(levels), values)
-        for values in (on_grid(gradients), on_grid(hessians), np.ones_like(gradients))
+        _summed(boosting, nodes, ground.cells, len(levels), values)
+        for values in (ground.gradients, ground.hessians, np.ones_like(ground.gradients))
     ]
     return _contribution(dict(zip(SUMS, sums, strict=True)))
 
@@ -139,8 +174,9 @@ def _with_siblings(nodes: Cells, count: int, least: int) -> Cells:
     for tree in found.T:
         rows = np.bincount(tree[tree >= 0], minlength=count).reshape(-1, 2)
         most = np.arange(0, count, 2) + rows.argmax(axis=1)
-        into = np.where((rows < least).any(axis=1)[:, None], most[:, None], np.arange(count).reshape(-1, 2))
-        tree[tree >= 0] = into.reshape(-1)[tree[tree >= 0]]
+        few = np.asarray((rows < least).any(axis=1)).repeat(2)
+        into = np.where(few, most.repeat(2), np.arange(count))
+        tree[tree >= 0] = into[tree[tree >= 0]]
     return found
 
 

@@ -200,8 +200,8 @@ class Workbench:
         return Product(released, state, debit, made.private_steps)
 
     def _order(self, plan: Plan, step: Step, manifest: ShardManifest, digests: Sequence[str]) -> Order:
-        least = self._partner.policy.release.smallest_count
-        order = order_of(plan, step, manifest.participant, self._run_id, least)
+        coarseness = self._partner.policy.coarseness
+        order = order_of(plan, step, manifest.participant, self._run_id, coarseness)
         if plan.task.kind == "task":
             return order
         state = file_digest(self._folder.local_state)

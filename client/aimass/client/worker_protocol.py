@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from aimass.client.coarse import EXACT, Coarseness
 from aimass.proto.boosting import Boosting, boosting_in
 from aimass.proto.compression import mask_key
 from aimass.proto.errors import BadInput
@@ -88,8 +89,8 @@ class Order(Value, frozen=True):
     """Work of one step; descriptors of the step's inputs and of the local state that was kept come with it.
 
     With `privacy` training is private for each row or person; the seed, which the server knows, serves for nothing.
-    `survey` says what an analysis of that kind asks, and `boosting` what a step of trees does, where no node counts of
-    fewer than `smallest_count` rows. With `compress` the update is compressed, `mask` being the key of the round's
+    `survey` says what an analysis of that kind asks, and `boosting` what a step of trees does, over rows that
+    `coarseness` joins. With `compress` the update is compressed, `mask` being the key of the round's
     mask; what is fed back is kept as the run's of `run_id`.
     """
 
@@ -101,15 +102,15 @@ class Order(Value, frozen=True):
     privacy: PrivacySettings | None = None
     survey: Survey | None = None
     boosting: Boosting | None = None
-    smallest_count: int = 1
+    coarseness: Coarseness = EXACT
     method: Method = "plain"
     run_id: str = ""
     compress: Compress | None = None
     mask: str = ""
 
 
-def order_of(plan: Plan, step: Step, participant: str, run_id: str = "", smallest_count: int = 1) -> Order:
-    """A participant's work in a step of a run, by the policy's `smallest_count`.
+def order_of(plan: Plan, step: Step, participant: str, run_id: str = "", coarseness: Coarseness = EXACT) -> Order:
+    """A participant's work in a step of a run, of rows that are joined as the policy has it.
 
     Raises `BadInput` for a survey, or trees, that the plan does not describe.
     """
@@ -123,7 +124,7 @@ def order_of(plan: Plan, step: Step, participant: str, run_id: str = "", smalles
         privacy=plan.privacy,
         survey=survey_in(plan, step),
         boosting=boosting_in(plan, step),
-        smallest_count=smallest_count,
+        coarseness=coarseness,
         method=plan.method,
         run_id=run_id,
         compress=plan.compress,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Schema
 from aimass.proto.plan import Plan, Stage
-from aimass.proto.plan_settings import TREE_DEPTH, TREES
+from aimass.proto.plan_settings import TREE_DEPTH, TREE_GRID, TREES
 from aimass.proto.rows import Batch
 from aimass.proto.step import Step, StepKind
 from aimass.proto.surveys import bins_of, edges
@@ -38,7 +38,6 @@ __all__ = [
     "BoostingOptions",
     "boosting_in",
     "boosting_of",
-    "check_histograms",
     "level_of",
     "on_grid",
     "options_of",
@@ -70,7 +69,7 @@ class BoostingOptions(Value, frozen=True):
     rounds: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
     depth: Annotated[int, msgspec.Meta(ge=1, le=12)] = TREE_DEPTH
     bins: Annotated[int, msgspec.Meta(ge=2, le=1_000)] = 256
-    grid: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 4_096
+    grid: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = TREE_GRID
     penalty: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = msgspec.field(default=1.0, name="lambda")
     gamma: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
     min_child_weight: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 1.0
@@ -217,32 +216,3 @@ def outputs_of(model: Layout) -> int:
 def on_grid(values: Floats) -> Floats:
     """The nearest multiples of `UNIT`."""
     return np.rint(values / UNIT) * UNIT
-
-
-def check_histograms(boosting: Boosting, tensors: Mapping[str, Floats]) -> None:
-    """Raise `BadInput` where a node's cells do not come to the same sums in every column: each row is in one of each.
-
-    Cells are of whole rows, no row has a Hessian above one, whatever the loss, and where there is none there is no
-    gradient. Exact, as the sums are: of one partner, or of all.
-    """
-    rows = tensors["rows"]
-    for name, wrong in (
-        ("rows", (rows < 0) | (rows != np.rint(rows))),
-        ("hessians", (tensors["hessians"] < 0) | (tensors["hessians"] > rows)),
-        ("gradients", (rows == 0) & (tensors["gradients"] != 0)),
-    ):
-        if (odd := np.asarray(wrong.any(axis=1))).any():
-            raise _spoilt("of a cell are none that its rows could have", name, odd)
-    starts = np.array(boosting.offsets[:-1])
-    for name in SUMS:
-        sums = np.add.reduceat(tensors[name], starts, axis=1)
-        if (odd := np.asarray((sums != sums[:, :1]).any(axis=1))).any():
-            raise _spoilt("do not sum to the counts of their nodes", name, odd)
-
-
-def _spoilt(what: str, name: str, nodes: npt.NDArray[np.bool_]) -> BadInput:
-    return BadInput(
-        f"a contribution was refused: its histograms {what}",
-        code="contribution.histogram",
-        value=f"{name}, node {int(nodes.argmax())}",
-    )

@@ -68,6 +68,7 @@ __all__ = [
     "planned_rounds",
     "planned_steps",
     "read_plan_draft",
+    "whole_option",
 ]
 
 MAX_PLAN_BYTES: Final = 1 << 20
@@ -311,7 +312,7 @@ def analyses_of(stage: Stage) -> float:
     """How often a stage asks for the analysis of its name: once where it says nothing, twice where it refines; of trees
     once for their bins, and once for each level of a round."""
     if stage.driver == TREES:
-        return 1 + _rounds(stage, without=0) * _whole(stage, "depth", without=TREE_DEPTH)
+        return 1 + _rounds(stage, without=0) * whole_option(stage, "depth", without=TREE_DEPTH)
     return _rounds(stage, without=1) * (2 if stage.options.get("refine") is True else 1)
 
 
@@ -322,10 +323,11 @@ def _evaluations(rounds: float, every: int) -> float:
 
 
 def _rounds(stage: Stage, without: int) -> float:
-    return _whole(stage, "rounds", without)
+    return whole_option(stage, "rounds", without)
 
 
-def _whole(stage: Stage, option: str, without: int) -> float:
+def whole_option(stage: Stage, option: str, without: int) -> float:
+    """A stage's option that is a whole number, `without` where the stage does not say it; infinite where it is none."""
     found = stage.options.get(option, without)
     return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else math.inf
 

@@ -18,6 +18,7 @@ from aimass.proto.values import Scalar, Value
 __all__ = [
     "TREES",
     "TREE_DEPTH",
+    "TREE_GRID",
     "AdaptiveClip",
     "AnalysisNoise",
     "Cohort",
@@ -36,6 +37,8 @@ TREES: Final = "trees"
 """The driver of gradient boosted trees."""
 TREE_DEPTH: Final = 6
 """Levels of splits where a stage of trees does not say how many."""
+TREE_GRID: Final = 4_096
+"""Parts of a number's range between which bins may end, where a stage of trees does not say how many."""
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]

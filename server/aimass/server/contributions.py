@@ -198,8 +198,9 @@ class Contributions:
         if step.reduce is Reduce.COLLECT and isinstance(driver, Listener):
             driver.check_reply(contribution)
         if isinstance(driver, Checking):
+            model = Blob(self._blobs.open(step.inputs[0]))
             for group in contribution.groups.values():
-                driver.check_sums(run.plan, step, group.tensors)
+                driver.check_sums(run.plan, step, model, group.tensors)
 
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
         """Whether who takes part may read a blob: the inputs of the steps that it works on, or could look at.

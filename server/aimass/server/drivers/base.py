@@ -260,8 +260,9 @@ class Listener(Driver, Protocol):
 class Checking(Protocol):
     """A driver that knows more of its steps' contributions than their shapes."""
 
-    def check_sums(self, plan: Plan, step: Step, tensors: Mapping[str, Array]) -> None:
-        """Raise `BadInput` where the tensors of a contribution's group, or of the sum, contradict one another."""
+    def check_sums(self, plan: Plan, step: Step, model: Blob, tensors: Mapping[str, Array]) -> None:
+        """Raise `BadInput` where the tensors of a contribution's group, or of the sum, contradict one another, or the
+        step's model."""
         ...
 
 

@@ -16,19 +16,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.boosting import (
-    SUMS,
-    Boosting,
-    boosting_of,
-    check_histograms,
-    level_of,
-    options_of,
-    outputs_of,
-)
+from aimass.proto.boosting import SUMS, Boosting, boosting_of, level_of, options_of, outputs_of
+from aimass.proto.histograms import check_histograms, row_bounds
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.plan_settings import TREES
 from aimass.proto.step import Step, StepKind
-from aimass.proto.tensors import Array, Layout, encode_numpy
+from aimass.proto.tensors import Array, Blob, Layout, encode_numpy
 from aimass.proto.trees import decode, encode
 from aimass.proto.values import Value
 from aimass.server.drivers.base import Context, Done, ExpectedGroups, Models, Progress, StepResult
@@ -95,10 +88,11 @@ class Trees:
         boosting = boosting_of(plan)
         return {TREES: boosting.shapes(outputs_of(layout), level_of(boosting, step.inputs))}
 
-    def check_sums(self, plan: Plan, step: Step, tensors: Mapping[str, Array]) -> None:
-        """Every column of a node comes to the same sums."""
+    def check_sums(self, plan: Plan, step: Step, model: Blob, tensors: Mapping[str, Array]) -> None:
+        """Every column of a node comes to the same sums, and no row adds more than by the model's loss it can."""
         if step.kind is not StepKind.EVALUATE and len(step.inputs) > 1:
-            check_histograms(boosting_of(plan), tensors)
+            boosting = boosting_of(plan)
+            check_histograms(boosting, tensors, row_bounds(decode(model), boosting.schema))
 
     def receive(self, state: TreesState, result: StepResult, models: Models, context: Context) -> TreesState:
         """With bins, with a level more, or with a round's trees in the model; after evaluation, whether to stop."""
@@ -106,7 +100,7 @@ class Trees:
             return _judged(msgspec.structs.replace(state, phase="train"), result, models, context)
         boosting = boosting_of(context.plan)
         sums = {name: result.sums.total(TREES, name) for name in result.sums.tensors(TREES)}
-        self.check_sums(context.plan, result.step, sums)
+        self.check_sums(context.plan, result.step, models.blob(state.model), sums)
         if not state.edges:
             return _begun(boosting, state, sums, models)
         splits = best_splits(boosting, np.stack([sums[name] for name in SUMS[:2]], axis=-1))

@@ -63,6 +63,7 @@ def open_policy(plan: Plan) -> str:
         "plain_sums = true\nsmallest_cohort = 1\nconfinement = []\n"
         f'[schemas]\n"{plan.data_schema}" = "{name}"\n'
         f"[release]\nanalyses = {json.dumps(analyses)}\n"
+        "[trees]\nplain = true\n"
         f'[[tasks]]\nname = "{plan.task.name}"\ndigest = "{plan.task.digest}"\n'
     )
 
@@ -166,8 +167,8 @@ class Bench:
         kept, step = self._opened(asked.partner), asked.step
         inputs = [Blob(self._blobs_of(step).open(digest)) for digest in step.inputs_of(asked.partner)]
         held = self._site.state(asked.state) if asked.state else b""
-        least = self._policy.release.smallest_count
-        order = order_of(self._plan, step, kept.manifest.participant, self._site.run_id, least)
+        coarseness = self._policy.coarseness
+        order = order_of(self._plan, step, kept.manifest.participant, self._site.run_id, coarseness)
         made, state, private_steps = self._worked(order, kept.shard, inputs, held)
         released = release(
             made,
