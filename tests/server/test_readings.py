@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from aimass.proto.errors import BadInput, Conflict, Refused
 from aimass.proto.grpc_env import grpc
 from aimass.proto.run_cli import slot_reasons
+from aimass.proto.run_pages import changes, whole
 from aimass.proto.step import StepKind
 from aimass.proto.storage import FileBlobs
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.values import canonical_json
 from aimass.proto.views import SlotState, StepView
 from aimass.proto.wire import error_of
 from aimass.server.live import Live
 from aimass.server.readings import Readings
 from tests.support.clock import ManualClock
 from tests.support.edge_federation import Members, run, serving
+from tests.support.edge_runs import submit_run
 from tests.support.engines import Bench
 
 
@@ -151,3 +157,36 @@ def test_reasons_of_slots_are_shown_step_by_step() -> None:
         slots={"north": SlotState.COUNTED, "south": SlotState.LATE}, reasons={"south": "step.late: too late"},
     )  # fmt: skip
     assert slot_reasons([step]) == [{"step": 3, "partner": "south", "slot": "late", "reason": "step.late: too late"}]
+
+
+def _filled(data: Path, run_id: str, count: int) -> list[int]:
+    """As if the run had so many steps."""
+    step = StepView(
+        index=0, kind=StepKind.TRAIN, round=1, purpose="", state="committed", opened_at=0.0, deadline_at=1.0,
+        slots={"north": SlotState.COUNTED},
+    )  # fmt: skip
+    rows = [(run_id, index, canonical_json(msgspec.structs.replace(step, index=index))) for index in range(count)]
+    with contextlib.closing(sqlite3.connect(data / "runs.sqlite")) as connection, connection:
+        connection.executemany("INSERT INTO steps (run_id, step, view) VALUES (?, ?, ?)", rows)
+    return list(range(count))
+
+
+@pytest.mark.parametrize("count", [0, 9, 10, 25])
+def test_a_run_of_many_steps_is_read_and_watched_in_pages_to_its_end(tmp_path: Path, count: int) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            run_id = await submit_run(edge)
+            wanted = await asyncio.to_thread(_filled, tmp_path / "hub" / "data", run_id, count)
+            control = rpc.ControlStub(edge.channel("anna"))
+            first = await control.ShowRun(pb.RunRequest(run_id=run_id, most_steps=10))
+            assert [step["index"] for step in msgspec.json.decode(first.json)["steps"]] == wanted[:10]
+            assert [step.index for step in (await whole(control, run_id, page=10)).steps] == wanted
+            seen = []
+            async for view in changes(control, run_id, page=10):
+                seen.append([step.index for step in view.steps])
+                if not view.summary.state.final:
+                    await control.ChangeRun(pb.ChangeRunRequest(run_id=run_id, change="stop", most_steps=1))
+            assert len(seen) >= 2
+            assert all(steps == wanted for steps in seen)
+
+    run(scenario())

@@ -19,12 +19,10 @@ import queue
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
-
-import msgspec
 
 from aimass.proto.app_plan import AppDraft, app_plan, initial_arrays
 from aimass.proto.apps import read_app
@@ -37,6 +35,7 @@ from aimass.proto.home import HomeSettings, load_home, tls_identity
 from aimass.proto.model_manifest import decode_manifest
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
 from aimass.proto.resuming import Progress, resumed
+from aimass.proto.run_pages import changes, whole
 from aimass.proto.storage import Spool
 from aimass.proto.transfer import FetchRequest, SubmitHeader, fetch, submit
 from aimass.proto.v1 import federation_pb2 as pb
@@ -51,7 +50,6 @@ from aimass.proto.views import (
     RunSummary,
     RunView,
     ServerView,
-    StepView,
 )
 from aimass.proto.wire import MAX_DOCUMENT_BYTES, connect, error_of
 
@@ -207,7 +205,13 @@ class Federation:
         elif 0 < len(run_id) < 32:
             matches = [run.run_id for run in self.runs(limit=1_000_000) if run.run_id.startswith(run_id)]
             run_id = matches[0] if len(matches) == 1 else run_id
-        return Run(self, self.ask(self.control.ShowRun, pb.RunRequest(run_id=run_id), RunView))
+        return Run(self, self._run_view(run_id))
+
+    def _run_view(self, run_id: str) -> RunView:
+        async def read() -> RunView:
+            return await whole(self.control, run_id)
+
+        return self._await(read())
 
     # ---------------------------------------------------------------- models
 
@@ -330,8 +334,7 @@ class Run:
 
     def refresh(self) -> RunView:
         """The run now."""
-        request = pb.RunRequest(run_id=self.id)
-        self.view = self._federation.ask(self._federation.control.ShowRun, request, RunView)
+        self.view = self._federation._run_view(self.id)
         return self.view
 
     def watch(self) -> Iterator[RunView]:
@@ -349,7 +352,7 @@ class Run:
 
     async def _watch_into(self, views: queue.Queue[RunView | BaseException | None]) -> None:
         try:
-            async for view in self._documents():
+            async for view in changes(self._federation.control, self.id):
                 while True:
                     try:
                         views.put_nowait(view)
@@ -360,22 +363,6 @@ class Run:
         except BaseException as error:  # noqa: BLE001  (raised again on the caller's side)
             views.put(error)
 
-    async def _documents(self) -> AsyncIterator[RunView]:
-        steps: dict[int, StepView] = {}
-        while True:
-            try:
-                async for document in self._federation.control.WatchRun(pb.RunRequest(run_id=self.id)):
-                    view = decode_json(RunView, document.json, "the server's answer")
-                    steps |= {step.index: step for step in view.steps}
-                    yield msgspec.structs.replace(view, steps=tuple(steps[index] for index in sorted(steps)))
-                    if view.summary.state.final:
-                        return
-            except grpc.aio.AioRpcError as raised:
-                error = error_of(raised)
-                if not isinstance(error, Unavailable):
-                    raise error from None
-            await asyncio.sleep(_RECONNECT_S)
-
     def wait(self) -> RunView:
         """Block until the run has ended."""
         for _ in self.watch():
@@ -383,9 +370,9 @@ class Run:
         return self.view
 
     def _change(self, change: str, partner: str = "") -> RunView:
-        request = pb.ChangeRunRequest(run_id=self.id, change=change, partner=partner)
-        self.view = self._federation.ask(self._federation.control.ChangeRun, request, RunView)
-        return self.view
+        request = pb.ChangeRunRequest(run_id=self.id, change=change, partner=partner, most_steps=1)
+        self._federation.ask(self._federation.control.ChangeRun, request, RunView)
+        return self.refresh()
 
     def pause(self) -> RunView:
         """Open no new steps."""

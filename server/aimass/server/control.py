@@ -137,7 +137,8 @@ class ControlService(rpc.ControlServicer):
     @_guarded
     async def ShowRun(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """A run in full."""
-        return _document(await self._visible(peer, await self._readings.run_view(request.run_id)))
+        view = await self._readings.run_view(request.run_id, request.first_step, request.most_steps)
+        return _document(await self._visible(peer, view))
 
     async def WatchRun(  # noqa: N802
         self, request: pb.RunRequest, context: grpc.aio.ServicerContext
@@ -145,8 +146,8 @@ class ControlService(rpc.ControlServicer):
         """A run at each change."""
         try:
             peer = self.gate.admit(context, "WatchRun")
-            await self._visible(peer, await self._readings.run_view(request.run_id))
-            async for view in self._readings.watch(request.run_id):
+            await self._visible(peer, await self._readings.run_view(request.run_id, most=1))
+            async for view in self._readings.watch(request.run_id, request.most_steps):
                 yield _document(view)
         except AimassError as error:
             log.info("WatchRun refused: %s", error)
@@ -155,20 +156,19 @@ class ControlService(rpc.ControlServicer):
     @_guarded
     async def ChangeRun(self, request: pb.ChangeRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Pause, resume, stop; readmit a partner; or prune: keep the first, last and best model of an ended run."""
-        await self._visible(peer, await self._readings.run_view(request.run_id))
+        await self._visible(peer, await self._readings.run_view(request.run_id, most=1))
         if request.change == "readmit":
             await self._engine.readmit(request.run_id, request.partner, peer.name)
-            return _document(await self._readings.run_view(request.run_id))
-        if request.change == "prune":
+        elif request.change == "prune":
             await self._housekeeping.prune(request.run_id)
-            return _document(await self._readings.run_view(request.run_id))
-        await self._engine.change(request.run_id, request.change, peer.name)
-        return _document(await self._readings.run_view(request.run_id))
+        else:
+            await self._engine.change(request.run_id, request.change, peer.name)
+        return _document(await self._readings.run_view(request.run_id, most=request.most_steps))
 
     @_guarded
     async def ListReceipts(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Receipts of a run."""
-        await self._visible(peer, await self._readings.run_view(request.run_id))
+        await self._visible(peer, await self._readings.run_view(request.run_id, most=1))
         return _document(await self._readings.receipts(request.run_id))
 
     async def _models(self, peer: Peer, run_id: str = "", digest: str = "") -> tuple[ModelView, ...]:
@@ -202,7 +202,7 @@ class ControlService(rpc.ControlServicer):
     @_guarded
     async def ShowManifest(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """The manifest of a finished run's last model."""
-        await self._visible(peer, await self._readings.run_view(request.run_id))
+        await self._visible(peer, await self._readings.run_view(request.run_id, most=1))
         return pb.Document(json=await self._readings.manifest(request.run_id))
 
     @_guarded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -52,15 +53,18 @@ class Readings:
         self._engine, self._store, self._blobs, self._outbox = engine, store, blobs, outbox
         self._deletions = deletions
 
-    async def run_view(self, run_id: str) -> RunView:
-        """A run in full."""
-        return await self._view(self._engine.live(run_id), None, _OnDisk())
+    async def run_view(self, run_id: str, first: int = 0, most: int = 0) -> RunView:
+        """A run in full, or with `most` of its steps from the index `first` on."""
+        return await self._view(self._engine.live(run_id), None, _OnDisk(), first, most)
 
-    async def _view(self, live: Live, only: Sequence[int] | None, models: _OnDisk) -> RunView:
+    async def _view(
+        self, live: Live, only: Sequence[int] | None, models: _OnDisk, first: int = 0, most: int = 0
+    ) -> RunView:
         """A run with all its steps, or with `only` some; `models` of the steps in question are looked for."""
         # First the state, then the steps: a state that is final stands beside steps that are all there.
         row, chain = live.row, live.chain
-        stored = await self._engine.on_disk(self._store.steps, row.run_id, only)
+        read = partial(self._store.steps, row.run_id, only, first=first, most=most)
+        stored = await self._engine.on_disk(read)
         await self._engine.on_disk(self._look, row.run_id, _ALL if only is None else len(only), models)
         progress = run_machine.progress(row.run, self._engine.drivers)
         return run_view(row, chain, stored, self._outbox.connected(), progress, models.total, live.moved)
@@ -83,10 +87,11 @@ class Readings:
         """Who submitted a run."""
         return self._engine.live(run_id).row.owner
 
-    async def watch(self, run_id: str) -> AsyncIterator[RunView]:
+    async def watch(self, run_id: str, most: int = 0) -> AsyncIterator[RunView]:
         """The run now, then at each change with the steps that changed, until it has ended.
 
-        A change costs what changed and what is kept, however many steps lie behind it.
+        A change costs what changed and what is kept, however many steps lie behind it. With `most`, each view comes in
+        pages of so many steps, the last of which has fewer.
         """
         live = self._engine.live(run_id)
         changed = asyncio.Event()
@@ -97,9 +102,14 @@ class Readings:
             while True:
                 changed.clear()
                 seen = live.changes
-                view = await self._view(live, only, models)
+                first = 0
+                view = await self._view(live, only, models, first, most)
                 yield view
-                if view.summary.state.final:
+                while most and len(view.steps) == most:
+                    first = view.steps[-1].index + 1
+                    view = await self._view(live, only, models, first, most)
+                    yield view
+                if view.summary.state.final and not (first and live.since(seen)):
                     return
                 await changed.wait()
                 only = live.since(seen)

@@ -251,12 +251,15 @@ class Store:
         with self.engine.connect() as connection:
             return connection.execute(sa.select(tables.runs.c.run_id).where(tables.runs.c.key == key)).scalar()
 
-    def steps(self, run_id: str, only: Sequence[int] | None = None, *, first: int = 0) -> list[StepView]:
-        """Views of a run's steps in order, from the index `first` on: all, or those of the indices in `only`."""
+    def steps(self, run_id: str, only: Sequence[int] | None = None, *, first: int = 0, most: int = 0) -> list[StepView]:
+        """Views of a run's steps in order, from the index `first` on: `most` where it is given, of all or of `only`
+        those of some indices."""
         mine = (tables.steps.c.run_id == run_id) & (tables.steps.c.step >= first)
         query = tables.steps.select().where(mine).order_by(tables.steps.c.step)
         if only is not None:
             query = query.where(tables.steps.c.step.in_(only))
+        if most:
+            query = query.limit(most)
         with self.engine.connect() as connection:
             return [decode_json(StepView, row.view, "a stored step") for row in connection.execute(query)]
 

@@ -289,10 +289,14 @@ class ListRequest(_message.Message):
     def __init__(self, state: _Optional[str] = ..., limit: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class RunRequest(_message.Message):
-    __slots__ = ("run_id",)
+    __slots__ = ("run_id", "first_step", "most_steps")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    MOST_STEPS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
-    def __init__(self, run_id: _Optional[str] = ...) -> None: ...
+    first_step: int
+    most_steps: int
+    def __init__(self, run_id: _Optional[str] = ..., first_step: _Optional[int] = ..., most_steps: _Optional[int] = ...) -> None: ...
 
 class ModelRequest(_message.Message):
     __slots__ = ("digest",)
@@ -301,14 +305,16 @@ class ModelRequest(_message.Message):
     def __init__(self, digest: _Optional[str] = ...) -> None: ...
 
 class ChangeRunRequest(_message.Message):
-    __slots__ = ("run_id", "change", "partner")
+    __slots__ = ("run_id", "change", "partner", "most_steps")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
     PARTNER_FIELD_NUMBER: _ClassVar[int]
+    MOST_STEPS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     change: str
     partner: str
-    def __init__(self, run_id: _Optional[str] = ..., change: _Optional[str] = ..., partner: _Optional[str] = ...) -> None: ...
+    most_steps: int
+    def __init__(self, run_id: _Optional[str] = ..., change: _Optional[str] = ..., partner: _Optional[str] = ..., most_steps: _Optional[int] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()
