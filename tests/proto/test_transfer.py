@@ -26,7 +26,8 @@ from aimass.proto.errors import (
 )
 from aimass.proto.grpc_env import grpc
 from aimass.proto.rpc_errors import error_of
-from aimass.proto.storage import FileBlobs, Spool, SpoolWriter, open_blobs
+from aimass.proto.storage import FileBlobs, Spool, SpoolWriter
+from aimass.proto.stored import open_blobs
 from aimass.proto.transfer import (
     FetchRequest,
     Incoming,
@@ -538,7 +539,7 @@ def test_only_a_digest_names_a_blob(tmp_path: Path, name: str) -> None:
         FileBlobs(tmp_path).open(name)
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "file://host/x", "relative/path", "file:relative"])
+@pytest.mark.parametrize("url", ["ftp://x/y", "file://host/x", "relative/path", "file:relative"])
 def test_a_url_without_a_store_is_refused_with_those_that_there_are(url: str) -> None:
     with pytest.raises(BadInput, match="file://"):
         open_blobs(url)

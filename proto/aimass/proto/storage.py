@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final, Protocol
-from urllib.parse import unquote, urlsplit
 
 from aimass.proto.durable import (
     UNINTERRUPTED,
@@ -33,7 +32,7 @@ from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceede
 from aimass.proto.hashing import file_digest
 from aimass.proto.mapping import map_pages
 
-__all__ = ["Blobs", "FileBlobs", "Spool", "map_descriptor", "map_file", "open_blobs"]
+__all__ = ["Blobs", "FileBlobs", "Spool", "SpoolWriter", "is_digest", "map_descriptor", "map_file"]
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _BLOCK: Final = 1 << 20
@@ -60,27 +59,29 @@ class Blobs(Protocol):
         """Whether the blob is here."""
         ...
 
+    def listed(self, digest: str) -> bool:
+        """As `has`, from what is known without asking: for views of many. A blob may be here that is not listed."""
+        ...
+
+    def size(self, digest: str) -> int:
+        """Bytes of a blob that is here."""
+        ...
+
+    def descriptor(self, digest: str) -> int:
+        """The blob as an open file, for another process; verified as by `open`, and the caller's to close."""
+        ...
+
     def delete(self, digest: str) -> None:
         """Remove the blob if it is here."""
+        ...
+
+    def sweep(self) -> None:
+        """Forget what a crash cut; for the one process that writes here, before it writes."""
         ...
 
     def digests(self) -> Iterator[str]:
         """All blobs, in no order."""
         ...
-
-
-def open_blobs(url: str, durability: Durability = UNINTERRUPTED) -> Blobs:
-    """The store at `url`; today `file:///absolute/folder`. Raises `BadInput` for other schemes."""
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise BadInput(
-            "no store for this URL",
-            code="storage.url",
-            value=url,
-            limit="file:///absolute/folder",
-            cure="Give an absolute folder as file:///path.",
-        )
-    return FileBlobs(Path(unquote(parts.path)), durability)
 
 
 def map_file(path: Path, *, keep_file: bool = False) -> memoryview:
@@ -154,14 +155,14 @@ class FileBlobs:
 
     def adopt(self, path: Path, digest: str) -> None:
         """Move a flushed file of known digest to its place."""
-        place = self.path(digest)
+        place, view = self.path(digest), map_file(path)
         with disk_errors("a model"):
             make_folder(place.parent)
             path.replace(place)
             fsync_folder(place.parent)
             fsync_folder(self._folder)
         # Its bytes were hashed on the way here: this process need not read them again before it hands them out.
-        self._remember(digest, map_file(place))
+        self._remember(digest, view)
         self._durability.reached("blobs.written")
 
     def open(self, digest: str) -> memoryview:
@@ -190,6 +191,10 @@ class FileBlobs:
         """Whether the blob is here."""
         return self.path(digest).is_file()
 
+    def listed(self, digest: str) -> bool:
+        """As `has`: a disk is soon asked."""
+        return self.has(digest)
+
     def delete(self, digest: str) -> None:
         """Remove the blob if it is here; views that are open stay valid."""
         with self._one_at_a_time:
@@ -210,6 +215,11 @@ class FileBlobs:
         return (path.name for path in self._folder.glob("??/*") if _DIGEST.fullmatch(path.name))
 
 
+def is_digest(name: str) -> bool:
+    """Whether `name` is a SHA-256 in hexadecimal."""
+    return _DIGEST.fullmatch(name) is not None
+
+
 class Spool:
     """Uploads in progress: bytes by key, resumed at the offset that is on the disk.
 
@@ -227,10 +237,11 @@ class Spool:
             raise BadInput("not a spool key", code="spool.key", value=ascii(key))
         return self._folder / key
 
-    def begin(self, key: str, size: int | None, digest: str) -> SpoolWriter:
+    def begin(self, key: str, size: int | None, digest: str, *, kept: bool = True) -> SpoolWriter:
         """Open the upload of `key` where it broke off; other bytes than were begun start afresh.
 
-        A size that is not known yet is stated with `expect` before the first byte.
+        A size that is not known yet is stated with `expect` before the first byte. What is not `kept` moves on to
+        another place when it is finished.
         """
         path = self.path(key)
         part = path.with_name(f"{path.name}.{digest}.part")
@@ -262,6 +273,9 @@ class Spool:
             found[key] = found.get(key, 0) + path.stat().st_size
         return found
 
+    def close(self) -> None:
+        """Wait for what goes on behind."""
+
     def sweep(self, wanted: Callable[[str], bool]) -> None:
         """Forget every upload, finished or not, whose key is not wanted any more."""
         for path in list(self._folder.iterdir()):
@@ -278,6 +292,7 @@ class SpoolWriter:
         self._part, self._path, self._size, self._digest = part, path, -1, digest
         self._durability, self._synced = durability, synced
         self._hasher = hashlib.sha256()
+        self._then: Callable[[Path], None] | None = None
         if size is not None and self._is_finished(size):
             # Stored before a crash, and not recorded yet by whoever asked for it: nothing needs to be sent again.
             self._file: IO[bytes] | None = None
@@ -300,6 +315,11 @@ class SpoolWriter:
         if self.offset > size:
             self._open_file().truncate(0)
             self.offset, self._hasher = 0, hashlib.sha256()
+
+    def then(self, finished: Callable[[Path], None] | None) -> SpoolWriter:
+        """Call `finished` with the upload's path at its end, before `finish` returns."""
+        self._then = finished
+        return self
 
     def append(self, chunk: bytes | memoryview) -> None:
         """Add the next bytes; raises `LimitExceeded` beyond the stated size, `WrongState` for an upload given up."""
@@ -326,8 +346,7 @@ class SpoolWriter:
             if self._synced:  # its bytes were flushed before it had its name; whether the name was, nobody knows
                 with disk_errors("an upload"):
                     fsync_folder(self._path.parent)
-            self._durability.reached("spool.written")
-            return self._path
+            return self._done()
         if self.offset != self._size:
             raise Conflict(
                 "the upload ended early",
@@ -355,7 +374,12 @@ class SpoolWriter:
             self._rename()
             if self._synced:
                 fsync_folder(self._path.parent)
+        return self._done()
+
+    def _done(self) -> Path:
         self._durability.reached("spool.written")
+        if self._then is not None:
+            self._then(self._path)
         return self._path
 
     def _rename(self) -> None:

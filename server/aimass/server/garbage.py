@@ -9,11 +9,12 @@ from pathlib import Path
 from aimass.proto.disk import bytes_below
 from aimass.proto.errors import NotFound
 from aimass.proto.plan import Plan
-from aimass.proto.storage import FileBlobs, Spool
+from aimass.proto.storage import Blobs, Spool
 from aimass.server.engine import spool_key
 from aimass.server.retention import in_use, kept, unreferenced
 from aimass.server.run_views import by_round, model_view
 from aimass.server.settings import load_settings
+from aimass.server.storage import open_storage
 from aimass.server.store import RunRow, Store
 from aimass.server.store_copy import inspecting
 
@@ -30,12 +31,13 @@ def collect(folder: Path, *, dry_run: bool) -> dict[str, int]:
     if not (data / "runs.sqlite").is_file():
         raise NotFound("this server has not run yet", code="server.no_store", value=data)
     with inspecting(data / "runs.sqlite") as store:
-        blobs, spool = FileBlobs(data / "blobs"), Spool(data / "spool")
+        blobs, spool = open_storage(data, settings)
         found = _collect(store, blobs, spool, settings.keep.models, dry_run=dry_run)
+        spool.close()
         return found | _folders(data, store.runs(), dry_run=dry_run)
 
 
-def _collect(store: Store, blobs: FileBlobs, spool: Spool, last: int, *, dry_run: bool) -> dict[str, int]:
+def _collect(store: Store, blobs: Blobs, spool: Spool, last: int, *, dry_run: bool) -> dict[str, int]:
     rows = store.runs()
     wanted = [in_use(row.run) | _kept(store, blobs, row, row.run.plan, last) for row in rows]
     found = {digest: blobs.size(digest) for digest in unreferenced(blobs.digests(), wanted)}
@@ -58,10 +60,10 @@ def _folders(data: Path, rows: Sequence[RunRow], *, dry_run: bool) -> dict[str, 
     return {str(folder.relative_to(data)): size for folder, size in found.items()}
 
 
-def _kept(store: Store, blobs: FileBlobs, row: RunRow, plan: Plan, last: int) -> frozenset[str]:
+def _kept(store: Store, blobs: Blobs, row: RunRow, plan: Plan, last: int) -> frozenset[str]:
     steps = by_round(store.steps(row.run_id))
     models = [
-        model_view(model, row, steps.get(model.round, ()), kept=blobs.has(model.digest))
+        model_view(model, row, steps.get(model.round, ()), kept=blobs.listed(model.digest))
         for model in store.models(row.run_id, limit=_ALL)
     ]
     return kept(plan, models, last)

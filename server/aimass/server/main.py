@@ -20,7 +20,7 @@ from aimass.proto.durable import UNINTERRUPTED, Durability, make_folder, only_on
 from aimass.proto.errors import Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.offers import difference_handler
-from aimass.proto.storage import FileBlobs, Spool
+from aimass.proto.storage import Blobs, Spool
 from aimass.proto.transfer import TransferLimits, TransferMeters, transfer_handler
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.wire import SERVER_OPTIONS, TlsIdentity, server_credentials, split_address
@@ -42,6 +42,7 @@ from aimass.server.service import FederationService, trust_update
 from aimass.server.sessions import Sessions
 from aimass.server.settings import ServerSettings, load_settings
 from aimass.server.status import ServerStatus
+from aimass.server.storage import claim_stores, open_storage
 from aimass.server.store import Store
 from aimass.server.submission import Submission
 from aimass.server.transfers import Transfers
@@ -89,8 +90,7 @@ async def _serve(
     keys = load_keys(folder / "keys")
     trust = TrustHolder(folder, durability, clock.now)
     data = make_folder(folder / "data")
-    blobs, spool = FileBlobs(data / "blobs", durability), Spool(data / "spool", durability)
-    blobs.sweep()
+    blobs, spool = await asyncio.to_thread(_opened, data, settings, keys, durability)
     store = await asyncio.to_thread(Store.open, data / "runs.sqlite", durability)
     sessions = Sessions()
     engine = Engine(store, blobs, spool, keys.identity, sessions, clock)
@@ -152,6 +152,14 @@ async def _serve(
         await lookout.close()
         await engine.stop()
         store.close()
+        await asyncio.to_thread(spool.close)
+
+
+def _opened(data: Path, settings: ServerSettings, keys: KeyPair, durability: Durability) -> tuple[Blobs, Spool]:
+    claim_stores(settings, keys.identity.public_key().public_bytes_raw().hex())
+    blobs, spool = open_storage(data, settings, durability)
+    blobs.sweep()
+    return blobs, spool
 
 
 def _room(data: Path, settings: ServerSettings) -> None:

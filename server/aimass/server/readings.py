@@ -70,7 +70,7 @@ class Readings:
         return run_view(row, chain, stored, self._outbox.connected(), progress, models.total, live.moved)
 
     def _look(self, run_id: str, newest: int, models: _OnDisk) -> None:
-        models.look(self._store.models(run_id, limit=newest), self._blobs.has, self._deletions())
+        models.look(self._store.models(run_id, limit=newest), self._blobs.listed, self._deletions())
 
     def summaries(self, state: str, limit: int, owner: str | None = None) -> tuple[RunSummary, ...]:
         """Runs newest first, of one owner where one is named."""
@@ -164,7 +164,7 @@ class Readings:
         def read() -> tuple[ModelView, ...]:
             rows = self._store.models(run_id, digest, limit)
             stored = {name: by_round(self._store.steps(name)) for name in {row.run_id for row in rows}}
-            here = {row.digest: self._blobs.has(row.digest) for row in rows}
+            here = {row.digest: self._blobs.listed(row.digest) for row in rows}
             return tuple(
                 model_view(
                     row,

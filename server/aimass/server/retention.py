@@ -171,7 +171,7 @@ class Housekeeping:
         settled = min((state.step.index for state in run.open.values()), default=run.next_index)
         shelf.take(models, steps, settled)
         if run.run_id not in self._shelves:
-            shelf.here = {step: row for step, row in shelf.here.items() if self._blobs.has(row.digest)}
+            shelf.here = {step: row for step, row in shelf.here.items() if self._blobs.listed(row.digest)}
             self._shelves[run.run_id] = shelf
         return shelf
 

@@ -34,6 +34,7 @@ class Limits(Value, frozen=True):
     idle_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     up_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
     down_bytes_per_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    cache_bytes: Positive = 64 << 30
 
 
 class KeepSettings(Value, frozen=True):
@@ -53,13 +54,18 @@ class EnrolmentSettings(Value, frozen=True):
 
 
 class ServerSettings(Value, frozen=True):
-    """Addresses to listen on, as HOST:PORT, and limits. Without `watch_listen` nobody is shown health and figures."""
+    """Addresses to listen on, as HOST:PORT, and limits. Without `watch_listen` nobody is shown health and figures.
+
+    `blobs` and `spool` are URLs of the object stores that keep models and uploads; without them this disk does.
+    """
 
     name: str
     listen: str
     enrol_listen: str
     log: LogForm = "text"
     watch_listen: str = ""
+    blobs: str = ""
+    spool: str = ""
     limits: Limits = Limits()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     keep: KeepSettings = KeepSettings()
@@ -87,6 +93,8 @@ listen = "{listen}"              # partners and people: mutual TLS 1.3
 enrol_listen = "{enrol_listen}"        # newcomers: enrolment requests and nothing else
 log = "text"                   # or "json": one object a line, for programs
 # watch_listen = "127.0.0.1:9464"   # /healthz, /readyz and /metrics over plain HTTP: keep it on the loopback
+# blobs = "s3://bucket/models"    # models in an object store; without it on this disk
+# spool = "s3://bucket/uploads"   # uploads of open steps too: durable there before they are acknowledged
 
 [limits]
 max_model_bytes = {8 << 30}   # one model or contribution
@@ -97,6 +105,7 @@ streams_per_peer = 4           # transfers at once of one partner or person
 idle_s = 60.0                  # seconds without a byte before a transfer is cut off
 up_bytes_per_s = 0             # all uploads of one partner or person together; 0 is no limit
 down_bytes_per_s = 0           # and all downloads
+cache_bytes = {64 << 30}      # models on this disk where an object store keeps them
 
 [enrolment]
 per_minute = 60                # requests of all newcomers

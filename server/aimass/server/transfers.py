@@ -107,11 +107,10 @@ class Transfers:
         self._room()
         if header.kind == "model":
             model = _Model(peer.name, header, self._blobs, self._spool, self._storing)
-            if not model.done:
+            if not await model.look():
                 await self._alone(model.key)
                 await model.settled()
-                # The older stream may have stored it meanwhile: it is not sent a second time.
-                model = _Model(peer.name, header, self._blobs, self._spool, self._storing)
+                await model.look()  # the older stream may have stored it meanwhile: it is not sent a second time
             return model
         contribution = Upload(peer.name, header, self._contributions, self._spool)
         if not contribution.done:
@@ -174,11 +173,16 @@ class _Model:
     ) -> None:
         self.peer = peer
         self._header, self._blobs, self._spool, self._storing = header, blobs, spool, storing
-        self.done = blobs.has(header.digest)
+        self.done = False
         self.key = f"{MODEL_KEY}{peer}-{header.digest}"
 
+    async def look(self) -> bool:
+        """Whether the model is here already."""
+        self.done = await asyncio.to_thread(self._blobs.has, self._header.digest)
+        return self.done
+
     def open(self) -> SpoolWriter:
-        return self._spool.begin(self.key, self._header.size, self._header.digest)
+        return self._spool.begin(self.key, self._header.size, self._header.digest, kept=False)
 
     async def settled(self) -> None:
         """An earlier stream's model is stored, or is not: its thread goes on where the stream itself is cut."""

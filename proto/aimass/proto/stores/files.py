@@ -45,17 +45,17 @@ class FileObjects:
     """An `ObjectStore` in a folder. Files whose names are no keys are nobody's, and not listed."""
 
     def __init__(self, folder: Path, durability: Durability = UNINTERRUPTED) -> None:
-        self._folder = folder
+        self.folder = folder
         self._durability = durability
 
     @property
     def url(self) -> str:
         """The folder as a URL."""
-        return f"file://{quote(str(self._folder))}"
+        return f"file://{quote(str(self.folder))}"
 
     def path(self, key: str) -> Path:
         """Where the object of this key stands, if it is here."""
-        return self._folder / check_key(key)
+        return self.folder / check_key(key)
 
     def head(self, key: str) -> ObjectInfo:
         """Size and version."""
@@ -152,7 +152,7 @@ class FileObjects:
 
     def sweep(self, gone: Callable[[os.stat_result], bool]) -> int:
         """Remove what writers that died have left, where `gone` says so of the file; how many."""
-        parts = [path for path in self._folder.rglob(f"{_PART}*") if path.is_file() and gone(path.stat())]
+        parts = [path for path in self.folder.rglob(f"{_PART}*") if path.is_file() and gone(path.stat())]
         for path in parts:
             path.unlink(missing_ok=True)
         return len(parts)
@@ -172,7 +172,7 @@ class FileObjects:
     def _entries(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         with self._errors(folder):
             try:
-                with os.scandir(self._folder / folder) as entries:
+                with os.scandir(self.folder / folder) as entries:
                     return iter([(f"{one.name}/" if one.is_dir() else one.name, one) for one in entries])
             except (FileNotFoundError, NotADirectoryError):
                 return iter(())
@@ -190,7 +190,7 @@ class FileObjects:
             make_folder(folder)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, "a file", str(error.filename)) from error
-        while folder != self._folder.parent:
+        while folder != self.folder.parent:
             folder = folder.parent
             fsync_folder(folder)
 

@@ -23,7 +23,7 @@ from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalE
 from aimass.proto.frames import sealed_view
 from aimass.proto.logs import about, subject
 from aimass.proto.plan import Plan
-from aimass.proto.storage import FileBlobs
+from aimass.proto.storage import Blobs
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import RunState
 from aimass.server import runs
@@ -78,9 +78,7 @@ class _Tended:
 class FlowerDesk:
     """All workers of a server."""
 
-    def __init__(
-        self, engine: Engine, blobs: FileBlobs, outbox: Outbox, home: Path, data: Path, limits: Limits
-    ) -> None:
+    def __init__(self, engine: Engine, blobs: Blobs, outbox: Outbox, home: Path, data: Path, limits: Limits) -> None:
         """Apps are installed below `home`; workers get folders below `data`, and are held to the partners' `limits`."""
         self._engine, self._blobs, self._outbox = engine, blobs, outbox
         self._home, self._folder, self._max_bytes = home, data / "flower", limits.max_model_bytes

@@ -24,7 +24,8 @@ from aimass.proto.errors import AimassError, Conflict, IntegrityError, NotFound
 from aimass.proto.names import Digest, Name, RunId
 from aimass.proto.objects import ObjectStore, commits, open_objects
 from aimass.proto.plan import Plan, decode_plan
-from aimass.proto.storage import Blobs, open_blobs
+from aimass.proto.storage import Blobs
+from aimass.proto.stored import open_blobs
 from aimass.proto.values import Value, canonical_json, decode_json
 from aimass.server.simulation.folder import Committed, Saved
 
