@@ -16,7 +16,7 @@ from tests.support.hospitals import heart_plan, open_hospitals
 from tests.support.lives import KILLING
 
 PARTNERS = ("cleveland", "long-beach")
-LIVES = (3, 8, 5)
+LIVES = (4, 9)
 """Durable points after which the server is killed, in turn."""
 
 
