@@ -32,7 +32,7 @@ from aimass.proto.errors import BadInput, Conflict, IntegrityError, LimitExceede
 from aimass.proto.hashing import file_digest
 from aimass.proto.mapping import map_pages
 
-__all__ = ["Blobs", "FileBlobs", "Spool", "SpoolWriter", "is_digest", "map_descriptor", "map_file"]
+__all__ = ["Blobs", "FileBlobs", "Spool", "SpoolWriter", "is_digest", "map_descriptor", "map_file", "scratch"]
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _BLOCK: Final = 1 << 20
