@@ -21,7 +21,7 @@ from aimass.server.datasets.shard_bytes import row_bytes, to_arrow
 
 __all__ = ["Shuffle", "TooMany"]
 
-_BUFFER_BYTES: Final = 64 << 20
+_BUFFER_BYTES: Final = 32 << 20
 
 
 class TooMany(LimitExceeded):

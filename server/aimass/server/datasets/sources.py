@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -15,10 +16,14 @@ from aimass.proto.errors import BadInput, Conflict
 from aimass.proto.hashing import file_digest
 from aimass.proto.manifest import Schema
 from aimass.proto.rows import check_columns, column_names, unreadable
+from aimass.server.datasets.image_folders import folder_digest, folder_stamp, read_folder
+from aimass.server.datasets.tensor_files import read_tensors
 
 __all__ = ["Opened", "Reading", "open_sources"]
 
-_BLOCK_BYTES: Final = 4 << 20
+_BLOCK_BYTES: Final = 1 << 20  # Arrow reads 32 blocks ahead
+_LETTER_BYTES: Final = 4
+_Reader = Callable[[Path, Sequence[str], Schema, "Reading"], Iterator[Any]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Opened:
         was written to meanwhile.
         """
         names = list(dict.fromkeys([*column_names(schema, person), *also]))
-        read = _FORMATS[self.path.suffix.lower()]
+        read = _reader(self.path)
         try:
             yield from read(self.path, names, schema, reading)
         except (pa.ArrowException, OSError) as error:
@@ -54,37 +59,62 @@ class Opened:
                 "a source was written to while it was read",
                 code="dataset.source_changed",
                 value=self.path,
-                cure="Nothing is committed. Run the command again when the file is whole.",
+                cure="Nothing is committed. Run the command again when the source is whole.",
             )
 
 
 def open_sources(paths: Sequence[Path]) -> tuple[Opened, ...]:
-    """Files by their endings, hashed; raises `BadInput` for an ending that no reader is for."""
+    """Files by their endings and folders of images, hashed; raises `BadInput` for an ending that no reader is for."""
     for path in paths:
-        if path.suffix.lower() not in _FORMATS:
-            raise BadInput(
-                "not a data file by its ending",
-                code="dataset.format",
-                value=path.name,
-                limit=", ".join(_FORMATS),
-                cure="Convert the file, or correct its name.",
-            )
+        _reader(path)
     return tuple(_open(path) for path in paths)
 
 
 def _open(path: Path) -> Opened:
     stamp = _stamp(path)
-    return Opened(path, Source(name=path.name, size=stamp[1], sha256=file_digest(path)), stamp)
+    digest = folder_digest(path) if path.is_dir() else file_digest(path)
+    return Opened(path, Source(name=path.absolute().name, size=stamp[1], sha256=digest), stamp)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
+    if path.is_dir():
+        return folder_stamp(path)
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def _reader(path: Path) -> _Reader:
+    if path.is_dir():
+        return _images
+    if path.suffix.lower() not in _FORMATS:
+        raise BadInput(
+            "not a data file by its ending",
+            code="dataset.format",
+            value=path.name,
+            limit=f"{', '.join(_FORMATS)}, or a folder of images",
+            cure="Convert the file, or correct its name.",
+        )
+    return _FORMATS[path.suffix.lower()]
+
+
+def _images(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
+    return read_folder(path, names, schema, _rows_at_once(schema, reading))
+
+
+def _tensors(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
+    return read_tensors(path, names, schema, _rows_at_once(schema, reading))
+
+
+def _rows_at_once(schema: Schema, reading: Reading) -> int:
+    """As many rows as a block holds of images, and no more than a batch has."""
+    pixels = sum(math.prod(column.shape) for column in schema.images)
+    return min(reading.batch_rows, max(1, reading.block_bytes // max(1, pixels)))
+
+
 def _csv(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
     # Threads of its readers may outlive them, and abort a process that ends at once.
-    blocks = csv.ReadOptions(use_threads=False, block_size=reading.block_bytes)
+    row = 2 * _LETTER_BYTES * sum(text.longest for text in schema.texts)  # a block holds a row at least
+    blocks = csv.ReadOptions(use_threads=False, block_size=max(reading.block_bytes, row))
     lines = csv.ParseOptions(newlines_in_values=bool(schema.texts))
     with csv.open_csv(path, blocks, lines) as opened:
         check_columns(opened.schema.names, names)
@@ -98,10 +128,10 @@ def _csv(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> 
         yield from opened
 
 
-def _parquet(path: Path, names: Sequence[str], _schema: Schema, reading: Reading) -> Iterator[Any]:
+def _parquet(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
     with path.open("rb") as file, _without_readahead(file) as opened:
         check_columns(opened.schema_arrow.names, names)
-        yield from opened.iter_batches(reading.batch_rows, columns=list(names), use_threads=False)
+        yield from opened.iter_batches(_rows_at_once(schema, reading), columns=list(names), use_threads=False)
 
 
 def _without_readahead(file: IO[bytes]) -> Any:
@@ -109,4 +139,4 @@ def _without_readahead(file: IO[bytes]) -> Any:
     return parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
 
 
-_FORMATS: Final = {".csv": _csv, ".parquet": _parquet}
+_FORMATS: Final[Mapping[str, _Reader]] = {".csv": _csv, ".parquet": _parquet, ".safetensors": _tensors}
