@@ -21,7 +21,7 @@ HELLO = pb.FromPartner(hello=pb.Hello(protocol_min=1, protocol_max=1, nonce=byte
 CONTROL = (
     "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun", "ListReceipts",
     "ListModels", "ShowModel", "ShowManifest", "Status", "ListEnrolments", "InstallTrust",
-    "ReportRun", "ReportStep", "ReportEnd",
+    "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd",
 )  # fmt: skip
 HEALTH = ("Check", "Watch")
 PROBES = {
@@ -38,7 +38,7 @@ MAY = {
     "anna": {
         "Fetch", "Submit", "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun",
         "ListReceipts", "ListModels", "ShowModel", "ShowManifest",
-        "ReportRun", "ReportStep", "ReportEnd", *HEALTH,
+        "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd", *HEALTH,
     },
     "cleo": {"Fetch", "ListRuns", "ShowRun", "WatchRun", "ListModels", "ShowModel", "ShowManifest", *HEALTH},
     "grid": set(HEALTH),

@@ -201,6 +201,7 @@ def test_a_scientist_reports_over_the_wire_and_nobody_else_in_her_name(tmp_path:
             again.step(_trained(0, 1, _model(1.0)), _model(1.0))
             with pytest.raises(Refused, match="somebody else"):
                 Record(other, record.standing).end(RunState.FINISHED, "mine now")
+            again.step(_evaluated(1, 1, 0.4))
             again.end(RunState.FINISHED, "2 rounds")
             view = anna.run("last").view
             assert (view.summary.kind, view.summary.state) == ("offline", "finished")

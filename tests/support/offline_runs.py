@@ -9,9 +9,10 @@ from aimass.proto.data_sets import DataSetName
 from aimass.proto.objects import open_objects
 from aimass.proto.plan import PlanDraft
 from aimass.server.engine import InstalledDrivers
-from aimass.server.offline.begin import begin, opened
+from aimass.server.offline.begin import begin
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.keeping import Kept
+from aimass.server.offline.versions import opened
 from aimass.server.offline.workers import Workers, open_crew
 from aimass.server.runs import Run
 from aimass.server.simulation.begin import completed
@@ -20,7 +21,26 @@ from aimass.server.simulation.folder import Committed
 from aimass.server.simulation.shell import Simulation
 from tests.support.simulations import Deaf
 
-__all__ = ["ALONE", "begun", "gone_on", "told"]
+__all__ = ["ALONE", "PLAN", "begun", "gone_on", "told"]
+
+PLAN = """
+name = "heart-offline"
+task = "heart"
+data_schema = "heart/1"
+seed = 1
+[train]
+batch_size = 16
+learning_rate = 0.05
+steps = 3
+[cohort]
+quorum = 3
+[[stages]]
+driver = "statistics"
+[[stages]]
+driver = "averaging"
+options = { rounds = 3 }
+"""
+"""A plan file over three shards of the rows of heart disease."""
 
 ALONE = Workers(count=1)
 

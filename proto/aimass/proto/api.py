@@ -137,25 +137,37 @@ class Federation:
         base, if it has one, is sent first, for partners that do not hold it. `progress` hears of the bytes that are
         sent of a model and of all.
         """
-        if isinstance(plan, str | Path):
-            plan = read_plan_draft(Path(plan).read_text("utf-8"), str(plan))
-        if isinstance(plan, PlanDraft):
-            complete, blob = completed(plan, model)
-        else:
-            complete, blob = plan, model or b""
+        complete, blob = _completed(plan, model)
         if base and complete.base is not None:
             self.upload(own_bases().open(complete.base).data, progress)
         if blob:
             self.upload(blob, progress)
         request = pb.SubmitRunRequest(plan=encode_plan(complete), key=key or secrets.token_hex(16))
+        return self._begun(self.control.SubmitRun, request, reached=bool(blob))
+
+    def submit_offline(
+        self, plan: str | Path | PlanDraft | Plan, data_set: str, *, key: str = "", progress: Progress | None = None
+    ) -> Run:
+        """Have the service train a plan, as `submit` takes it, over a data set in one of its stores: NAME or NAME@N.
+
+        The same `key` gives the same run.
+        """
+        complete, blob = _completed(plan, None)
+        if blob:
+            self.upload(blob, progress)
+        request = pb.SubmitOfflineRequest(
+            plan=encode_plan(complete), key=key or secrets.token_hex(16), data_set=data_set
+        )
+        return self._begun(self.control.SubmitOffline, request, reached=True)
+
+    def _begun(self, method: Callable[..., Awaitable[pb.Document]], request: object, *, reached: bool) -> Run:
+        """It may have been taken although no answer came: with its key it is the same run."""
 
         async def ask(_: Progress) -> pb.Document:
             with _named():
-                document: pb.Document = await self.control.SubmitRun(request)
-            return document
+                return await method(request)
 
-        # It may have been taken although no answer came: with its key it is the same run.
-        document = self._await(resumed(ask, self._clock, "the plan was not sent", reached=bool(blob)))
+        document = self._await(resumed(ask, self._clock, "the plan was not sent", reached=reached))
         return Run(self, decode_json(RunView, document.json, "the server's answer"))
 
     def submit_app(
@@ -309,6 +321,13 @@ class Federation:
     def install_trust(self, bundle: bytes) -> ServerView:
         """Install a bundle that the root signed."""
         return self.ask(self.control.InstallTrust, pb.InstallTrustRequest(bundle=bundle), ServerView)
+
+
+def _completed(plan: str | Path | PlanDraft | Plan, model: bytes | None) -> tuple[Plan, bytes]:
+    """A plan with its first model: made of a draft, as it is otherwise, empty where it was sent before."""
+    if isinstance(plan, str | Path):
+        plan = read_plan_draft(Path(plan).read_text("utf-8"), str(plan))
+    return completed(plan, model) if isinstance(plan, PlanDraft) else (plan, model or b"")
 
 
 @contextlib.contextmanager

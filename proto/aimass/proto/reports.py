@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 
-from aimass.proto.names import Digest, Name
+from aimass.proto.names import Name
 from aimass.proto.statistics import Statistics
 from aimass.proto.step import StepKind
 from aimass.proto.values import Value
@@ -15,6 +15,7 @@ from aimass.proto.views import RunState, SlotState
 __all__ = ["Measured", "ReportedRun", "StepReport"]
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
+_Made = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?\\Z")]
 _Metric = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _MOST: Final = 10_000
 """Shards that one step speaks of by name: more would make its view too large to send."""
@@ -28,7 +29,8 @@ class Measured(Value, frozen=True):
 
 
 class StepReport(Value, frozen=True):
-    """What a step came to. `model` is the digest of what it made, which was sent before; empty where it made none.
+    """What a step came to. `model` is the digest of what it made, empty where it made none; its bytes were `sent`
+    before, or are not kept any more.
 
     `slots` are the shards that are worth a word, as a federated step has partners; `counted` says how many counted of
     all that were `asked`.
@@ -41,7 +43,8 @@ class StepReport(Value, frozen=True):
     counted: _Count
     seconds: Annotated[float, msgspec.Meta(ge=0)]
     purpose: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    model: Digest | Literal[""] = ""
+    model: _Made = ""
+    sent: bool = True
     metrics: Annotated[dict[_Metric, Measured], msgspec.Meta(max_length=1_000)] = {}
     slots: Annotated[dict[Name, SlotState], msgspec.Meta(max_length=_MOST)] = {}
     reasons: Annotated[dict[Name, str], msgspec.Meta(max_length=_MOST)] = {}

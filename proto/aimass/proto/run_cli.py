@@ -15,11 +15,12 @@ from aimass.proto.statistics_text import heading, table_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aimass.proto.api import Run
     from aimass.proto.app_plan import AppDraft
     from aimass.proto.values import Scalar
     from aimass.proto.views import RunView, StepView
 
-__all__ = ["MOST", "add_arguments", "add_home", "count", "slot_reasons"]
+__all__ = ["MOST", "add_arguments", "add_home", "count", "follow", "slot_reasons"]
 
 MOST: Final = 1_000_000
 _LAST_STEPS: Final = 50
@@ -122,7 +123,7 @@ def _submit(args: argparse.Namespace) -> int:
             with Bar(args, "first model") as bar:
                 run = federation.submit(args.plan, key=args.key, base=args.base, progress=bar)
         if args.watch:
-            return _follow(args, run)
+            return follow(args, run)
         emit(args, run.view.summary)
     return 0
 
@@ -149,7 +150,8 @@ def _app(args: argparse.Namespace) -> tuple[AppDraft, dict[str, Scalar]] | None:
     return draft, parse_config(args.run_config, "--run-config")
 
 
-def _follow(args: argparse.Namespace, run) -> int:  # type: ignore[no-untyped-def]
+def follow(args: argparse.Namespace, run: Run) -> int:
+    """A line for each change of a run until it has ended; the exit code."""
     last = ""
     for view in run.watch():
         line = describe(view)
@@ -188,6 +190,7 @@ def _list(args: argparse.Namespace) -> int:
                 {
                     "run": r.run_id[:8],
                     "name": r.name,
+                    "kind": r.kind,
                     "task": r.task,
                     "state": r.state,
                     "round": f"{r.round}/{r.rounds}",
@@ -211,7 +214,7 @@ def _show(args: argparse.Namespace) -> int:
     emit(args, view.summary)
     moved = {"down_bytes": view.moved.down, "up_bytes": view.moved.up, "spared_bytes": view.moved.spared}
     emit(args, {"disk_bytes": view.disk_bytes} | moved)
-    emit(args, {"participants": list(view.participants)})
+    emit(args, {"participants": list(view.participants)} if view.origin is None else {"origin": view.origin})
     steps = view.steps if args.all else view.steps[-_LAST_STEPS:]
     if earlier := len(view.steps) - len(steps):
         emit(args, {"earlier_steps": f"{earlier:,} (with --all)"})
@@ -253,7 +256,7 @@ def _watch(args: argparse.Namespace) -> int:
     from aimass.proto.api import Federation
 
     with Federation.open(args.home) as federation:
-        return _follow(args, federation.run(args.run))
+        return follow(args, federation.run(args.run))
 
 
 def _change(args: argparse.Namespace) -> int:

@@ -60,13 +60,14 @@ class Created(Value, frozen=True, tag_field="event", tag="created"):
 
 
 class ReportedTold(Value, frozen=True, tag_field="event", tag="reported"):
-    """A step of an offline run: its own word for what it came to."""
+    """A step of an offline run: its own word for what it came to. Of a model that is `not_kept` no bytes ever came."""
 
     step: int
     kind: StepKind
     round: int
     metrics: dict[str, float | None]
     model: Digest
+    not_kept: str = ""
 
 
 class StepTold(Value, frozen=True, tag_field="event", tag="step"):

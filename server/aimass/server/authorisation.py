@@ -29,6 +29,7 @@ TABLE: Final[Mapping[str, frozenset[Role]]] = {
     "Status": frozenset({_O}),
     "ListEnrolments": frozenset({_O}),
     "InstallTrust": frozenset({_O}),
+    "SubmitOffline": frozenset({_O, _S}),
     "ReportRun": frozenset({_O, _S}),
     "ReportStep": frozenset({_O, _S}),
     "ReportEnd": frozenset({_O, _S}),

@@ -75,7 +75,7 @@ def step_commit(
 
 
 def reported_commit(run_id: str, chain: Chain, view: StepView, model: str, made: tuple[ModelRow, ...]) -> Commit:
-    """Everything that a reported step of an offline run leaves; `model` is the run's after it."""
+    """Everything that a reported step of an offline run leaves; `model` is the run's after it, with its bytes here."""
     fields = {
         "event": "reported",
         "step": view.index,
@@ -84,6 +84,8 @@ def reported_commit(run_id: str, chain: Chain, view: StepView, model: str, made:
         "metrics": {name: metric.mean for name, metric in view.metrics.items()},
         "model": model,
     }
+    if view.model not in ("", model):
+        fields["not_kept"] = view.model
     entry = next_entry(run_id, chain, canonical_json(fields))
     view = msgspec.structs.replace(view, transcript_head=entry.chain.head)
     return Commit(steps=(view,), entries=(entry,), models=made)

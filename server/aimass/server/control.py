@@ -20,6 +20,7 @@ from aimass.proto.wire import abort
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk
 from aimass.server.gate import Gate
+from aimass.server.offline.desk import OfflineDesk
 from aimass.server.readings import Readings
 from aimass.server.reports import Reports
 from aimass.server.retention import Housekeeping
@@ -83,8 +84,9 @@ class ControlService(rpc.ControlServicer):
         gate: Gate,
         status: ServerStatus,
         reports: Reports,
+        offline: OfflineDesk,
     ) -> None:
-        self._reports = reports
+        self._reports, self._offline = reports, offline
         self._engine, self._submission, self._readings = engine, submission, readings
         self._housekeeping = housekeeping
         self._trust, self._desk, self._status = trust, desk, status
@@ -102,6 +104,12 @@ class ControlService(rpc.ControlServicer):
     async def SubmitRun(self, request: pb.SubmitRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """A new run."""
         run_id = await self._submission.submit(request.plan, _own_key(request.key, peer), peer.name)
+        return _document(await self._readings.run_view(run_id))
+
+    @_guarded
+    async def SubmitOffline(self, request: pb.SubmitOfflineRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """An offline run that this server sees to."""
+        run_id = await self._offline.submit(request.plan, _own_key(request.key, peer), request.data_set, peer.name)
         return _document(await self._readings.run_view(run_id))
 
     @_guarded

@@ -277,6 +277,8 @@ class Engine:
     def record(self, live: Live) -> None:
         """Take up the record of an offline run: nobody is invited, and nothing is waited for."""
         self._runs[live.row.run_id] = live
+        if self.programs is not None:
+            self.programs.changed(live)
 
     async def reported(self, run_id: str, event: runs.Reported, extra: Extra) -> runs.Run:
         """Apply a step that an offline run reports, with what makes what is stored of it."""

@@ -33,7 +33,12 @@ from aimass.server.flower.desk import FlowerDesk
 from aimass.server.gate import Gate
 from aimass.server.health import health_rpc
 from aimass.server.lookout import Lookout
+from aimass.server.offline.course import JournalCourse
+from aimass.server.offline.desk import OfflineDesk
+from aimass.server.offline.launch import Launcher
+from aimass.server.offline.supervisor import Supervisor
 from aimass.server.partner_desk import PartnerDesk
+from aimass.server.programs import Together
 from aimass.server.readings import Readings
 from aimass.server.reports import Reports
 from aimass.server.retention import Housekeeping, room_for_work
@@ -100,16 +105,17 @@ async def _serve(
     differences = ModelDifferences(data / "differences", blobs, durability, room)
     readings = Readings(engine, store, blobs, sessions, lambda: housekeeping.deletions)
     engine.secret = secure = SecureDesk(engine, store, blobs, spool, lambda: trust.roster, keys.identity)
+    gate, reports = Gate(trust), Reports(engine, store, blobs, lambda: trust.roster, room)
     _hook(
         engine,
         submission,
         housekeeping,
         FlowerDesk(engine, blobs, sessions, folder, data, settings.limits),
         differences,
+        _drivers(engine, reports, blobs, data, settings, clock),
     )
     partners = PartnerDesk(engine, store, lambda: trust.roster, sessions, secure)
     contributions = Contributions(engine, blobs, spool, _contribution_limits(settings), secure)
-    gate, reports = Gate(trust), Reports(engine, store, blobs, lambda: trust.roster, room)
     _on_new_trust(trust, gate, sessions, partners)
     desk = EnrolmentDesk(store, trust, clock, settings.enrolment)
     status = ServerStatus(readings, sessions, trust, desk, clock, settings.name, data)
@@ -123,7 +129,19 @@ async def _serve(
             FederationService(partners, sessions, trust, gate, clock, keys.identity, settings.name), main
         )
         rpc.add_ControlServicer_to_server(
-            ControlService(engine, submission, readings, housekeeping, trust, desk, gate, status, reports), main
+            ControlService(
+                engine,
+                submission,
+                readings,
+                housekeeping,
+                trust,
+                desk,
+                gate,
+                status,
+                reports,
+                _offline(reports, settings, data, clock),
+            ),
+            main,
         )
         transfers = Transfers(
             contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes, room, differences
@@ -172,11 +190,26 @@ def _hook(
     housekeeping: Housekeeping,
     apps: FlowerDesk,
     differences: ModelDifferences,
+    drivers: Supervisor,
 ) -> None:
     """Who is called by whom and made after it."""
     housekeeping.differences = differences.keep
-    engine.after_commit, engine.programs = housekeeping.after_commit, apps
+    engine.after_commit, engine.programs = housekeeping.after_commit, Together(apps, drivers)
     housekeeping.kept_back, submission.probe = apps.kept, apps.probe
+
+
+def _drivers(
+    engine: Engine, reports: Reports, blobs: Blobs, data: Path, settings: ServerSettings, clock: Clock
+) -> Supervisor:
+    """Who sees to the drivers of offline runs."""
+    launches, at_once = Launcher(settings.offline, blobs), settings.offline.at_once
+    return Supervisor(engine, reports, blobs, data / "drivers", launches, JournalCourse, clock, at_once)
+
+
+def _offline(reports: Reports, settings: ServerSettings, data: Path, clock: Clock) -> OfflineDesk:
+    """Who takes offline runs; without a store for their state it is kept beside everything else."""
+    out = settings.offline.out or (data / "offline").absolute().as_uri()
+    return OfflineDesk(reports, settings.offline, out, clock)
 
 
 def _bulk(

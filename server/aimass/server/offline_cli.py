@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aimass.proto.console import common, emit, group, say
+from aimass.proto.offline_service_cli import add_verbs
+from aimass.server.offline.compare_cli import add_verb
 
 if TYPE_CHECKING:
     from aimass.proto.plan import Plan
     from aimass.proto.storage import Blobs
+    from aimass.server.offline.hearing import Heard
     from aimass.server.offline.journal import Journal
     from aimass.server.offline.workers import Workers
     from aimass.server.runs import Run
@@ -47,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--work", type=Path, metavar="DIR", help="scratch and cache on each machine (in the user's cache)")
     run.add_argument("--cache", metavar="SIZE", help="bytes of shards that each machine keeps (20GB)")
     run.add_argument("--resume", action="store_true", help="go on where it stopped, to the same bits")
+    run.add_argument(
+        "--as", dest="home", type=Path, metavar="DIR", help="report to the training service as this person"
+    )
     common(run, _run)
+    add_verbs(commands)
+    add_verb(commands)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -69,7 +77,11 @@ def _run(args: argparse.Namespace) -> int:
         teller = Teller(args, "shards")
         before = signal.signal(signal.SIGINT, teller.cut)
         try:
-            run = Simulation(kept, crew, InstalledDrivers(), teller).run()
+            with _heard(args, journal, workers, teller) as hears:
+                run = Simulation(kept, crew, InstalledDrivers(), hears).run()
+                teller.end()
+                kept.export(run.model)
+                hears.ended(run)
         except KeyboardInterrupt:
             teller.end()
             say(args, f"stopped; to go on: aimass offline run --resume --out {args.out}")
@@ -77,10 +89,19 @@ def _run(args: argparse.Namespace) -> int:
         finally:
             signal.signal(signal.SIGINT, before)
             crew.close()
-        teller.end()
-        kept.export(run.model)
         emit(args, _summary(journal, run, teller))
     return 0 if run.state == "finished" else 1
+
+
+def _heard(args: argparse.Namespace, journal: Journal, workers: Workers, teller: Teller) -> Heard:
+    """Who hears of the run: its person, and with --as the training service."""
+    from aimass.server.offline.hearing import Untold
+
+    if args.home is None:
+        return Untold(teller)
+    from aimass.server.offline.service_reports import Reporting  # brings gRPC
+
+    return Reporting(args.home, journal, str(workers), teller, lambda text: say(args, text))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -134,7 +155,8 @@ def _prepared(args: argparse.Namespace, journal: Journal) -> None:
     """A run stands in the store: a new one, or the one that goes on."""
     from aimass.proto.data_sets import read_name
     from aimass.proto.objects import open_objects
-    from aimass.server.offline.begin import begin, check_same, opened
+    from aimass.server.offline.begin import begin, check_same
+    from aimass.server.offline.versions import opened
 
     blobs = journal.blobs()
     if args.resume:

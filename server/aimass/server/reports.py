@@ -47,40 +47,45 @@ class Reports:
         self._engine, self._store, self._blobs, self._roster, self._room = engine, store, blobs, roster, room
         self._one_at_a_time = asyncio.Lock()
 
-    async def begin(self, plan_bytes: bytes, key: str, origin: Origin, owner: str) -> ReportedRun:
+    async def begin(
+        self, plan_bytes: bytes, key: str, origin: Origin, owner: str, job: Callable[[str], runs.Job] | None = None
+    ) -> ReportedRun:
         """Record a new offline run; the same key gives the same run, with the step that it is to report next.
+
+        With a `job`, made of the run's id, it is this server that sees to its driver.
 
         Raises `Conflict` for a key of another plan or origin, `NotFound` where the first model was not sent before.
         """
-        return await self._engine.whole(self._begin(plan_bytes, key, origin, owner))
+        run_id = secrets.token_hex(16)
+        offline = runs.Offline(origin=origin, job=None if job is None else job(run_id))
+        return await self._engine.whole(self._begin(run_id, plan_bytes, key, owner, offline))
 
-    async def _begin(self, plan_bytes: bytes, key: str, origin: Origin, owner: str) -> ReportedRun:
+    async def _begin(self, run_id: str, plan_bytes: bytes, key: str, owner: str, offline: runs.Offline) -> ReportedRun:
         async with self._one_at_a_time:
             if (held := await self._engine.on_disk(self._store.run_of_key, key)) is not None:
-                return self._same(self._engine.live(held).row, plan_bytes, origin)
+                return self._same(self._engine.live(held).row, plan_bytes, offline.origin)
             self._room()
-            row = await self._engine.on_disk(self._row, plan_bytes, origin, owner)
+            row = await self._engine.on_disk(self._row, run_id, plan_bytes, owner, offline)
             entry = created_entry(row)
             await self._engine.on_disk(self._store.create, row, key, entry)
-            about(log, row.run_id).info(
-                "%s, offline over %s, reported by %s", row.run.plan.name, origin.data_set, owner
-            )
+            data_set = offline.origin.data_set
+            about(log, row.run_id).info("%s, offline over %s, of %s", row.run.plan.name, data_set, owner)
             self._engine.meters.runs_submitted.add()
             self._engine.record(Live(row, entry.chain))
             return _standing(row.run)
 
-    def _row(self, plan_bytes: bytes, origin: Origin, owner: str) -> RunRow:
+    def _row(self, run_id: str, plan_bytes: bytes, owner: str, offline: runs.Offline) -> RunRow:
         plan = decode_plan(plan_bytes)
         if plan.task.kind == "app":
             raise BadInput("a Flower app does not run offline", code="report.app", value=plan.task.name)
         check_model(self._blobs, plan)
         run = runs.Run(
-            run_id=secrets.token_hex(16),
+            run_id=run_id,
             plan=plan,
             participants={},
             model=plan.model,
             state=RunState.RUNNING,
-            offline=runs.Offline(origin=origin),
+            offline=offline,
         )
         now = self._engine.clock.now()
         return RunRow(run.run_id, owner, now, None, plan_bytes, plan_digest(plan_bytes), self._roster().digest, run)
@@ -118,13 +123,15 @@ class Reports:
                 cure="Its operator ended it; begin a run of its own.",
             )  # fmt: skip
         self._room()
-        model = report.model if report.model != run.model else ""
-        size, summary = await asyncio.to_thread(self._looked_at, run, model) if model else (0, None)
+        new = report.model not in ("", _offline(run).model or run.model)
+        size, summary = (
+            await asyncio.to_thread(self._looked_at, run, report.model) if new and report.sent else (0, None)
+        )
         now = self._engine.clock.now()
-        view = reported_view(report, now, model, summary)
-        made = (ModelRow(run_id, report.index, model, report.round, size, now),) if model else ()
-        commit = functools.partial(_commit, run_id, view, model or run.model, made)
-        event = runs.Reported(index=report.index, round=report.round, model=model)
+        view = reported_view(report, now, report.model if new else "", summary)
+        made = (ModelRow(run_id, report.index, report.model, report.round, size, now),) if new and report.sent else ()
+        commit = functools.partial(_commit, run_id, view, made[0].digest if made else run.model, made)
+        event = runs.Reported(index=report.index, round=report.round, model=view.model, here=report.sent)
         return _standing(await self._engine.reported(run_id, event, commit))
 
     def _check_told(self, run_id: str, report: StepReport) -> None:
@@ -147,8 +154,8 @@ class Reports:
                 "the model of this step is not here", code="report.model", value=model, cure="Send it, then report."
             )
         made, first = self._blobs.open(model), Blob(self._blobs.open(run.plan.model))
-        if not self._blobs.has(run.model):
-            return len(made), None  # pruned meanwhile
+        if not self._blobs.has(run.model) or _offline(run).model not in ("", run.model):
+            return len(made), None  # pruned meanwhile, or not the one before: that one never came
         before = run.model_before
         earlier = Blob(self._blobs.open(before)) if before and self._blobs.has(before) else None
         return len(made), compared(first, earlier, Blob(self._blobs.open(run.model)), Blob(made))

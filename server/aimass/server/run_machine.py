@@ -28,6 +28,7 @@ from aimass.server.runs import (
     Change,
     Commit,
     Declined,
+    DriverDied,
     End,
     Event,
     Form,
@@ -128,7 +129,7 @@ def _happened(run: Run, event: Event, world: _World) -> tuple[Run, tuple[Action,
             return _heard(run, event.partner, world)
         case Behind():
             return _end(run, RunState.FAILED, event.reason, recorded=False)
-        case Reported() | ReportedEnd():
+        case Reported() | ReportedEnd() | DriverDied():
             return run, ()  # of an offline run alone
 
 

@@ -21,12 +21,14 @@ __all__ = [
     "Change",
     "Commit",
     "Declined",
+    "DriverDied",
     "End",
     "Event",
     "Form",
     "Gone",
     "Heard",
     "InStep",
+    "Job",
     "JoinTimeUp",
     "Joined",
     "Offline",
@@ -74,11 +76,23 @@ class Carried(Value, frozen=True):
     slot: steps.Slot = steps.Slot()
 
 
+class Job(Value, frozen=True):
+    """An offline run whose driver this server starts and watches: the stores that hold its data set, and the store
+    `out` that holds its state. Its driver died `deaths` times since it last came to the end of a step."""
+
+    stores: tuple[str, ...]
+    out: str
+    deaths: int = 0
+
+
 class Offline(Value, frozen=True):
-    """What there is to know of a run that computes elsewhere: where, and its last round that was reported."""
+    """What there is to know of a run that computes elsewhere: where, its last round that was reported, and the last
+    model, whether its bytes came or not. With a `job` it is this server that sees to it."""
 
     origin: Origin
     round: int = 0
+    model: str = ""
+    job: Job | None = None
 
 
 class Run(Value, frozen=True):
@@ -249,11 +263,19 @@ class Behind(Value, frozen=True):
 
 
 class Reported(Value, frozen=True):
-    """An offline run has come to the end of a step; `model` is what it made, empty where it made none."""
+    """An offline run has come to the end of a step; `model` is what it made, empty where it made none. Only one whose
+    bytes are `here` becomes the run's."""
 
     index: int
     round: int
     model: str = ""
+    here: bool = True
+
+
+class DriverDied(Value, frozen=True):
+    """The driver of an offline run that this server sees to has died."""
+
+    reason: str
 
 
 class ReportedEnd(Value, frozen=True):
@@ -277,6 +299,7 @@ Event = (
     | Behind
     | Reported
     | ReportedEnd
+    | DriverDied
 )
 
 

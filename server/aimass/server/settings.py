@@ -16,7 +16,15 @@ from aimass.proto.settings import read_settings
 from aimass.proto.values import Value
 from aimass.proto.wire import split_address
 
-__all__ = ["EnrolmentSettings", "KeepSettings", "Limits", "ServerSettings", "load_settings", "template"]
+__all__ = [
+    "EnrolmentSettings",
+    "KeepSettings",
+    "Limits",
+    "OfflineSettings",
+    "ServerSettings",
+    "load_settings",
+    "template",
+]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 FILE: Final = "server.toml"
@@ -53,6 +61,20 @@ class EnrolmentSettings(Value, frozen=True):
     keep_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
 
 
+class OfflineSettings(Value, frozen=True):
+    """Offline runs that this server sees to: none, unless `stores` name where their data sets are.
+
+    `out` is the store that their state goes to (default: the server's data folder); `master` a Spark cluster, without
+    which their shards are worked on by `workers` processes here. `at_once` of them compute together, the others wait.
+    """
+
+    stores: tuple[str, ...] = ()
+    out: str = ""
+    master: str = ""
+    workers: Positive = 1
+    at_once: Positive = 1
+
+
 class ServerSettings(Value, frozen=True):
     """Addresses to listen on, as HOST:PORT, and limits. Without `watch_listen` nobody is shown health and figures.
 
@@ -69,6 +91,7 @@ class ServerSettings(Value, frozen=True):
     limits: Limits = Limits()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     keep: KeepSettings = KeepSettings()
+    offline: OfflineSettings = OfflineSettings()
 
 
 def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> ServerSettings:
@@ -116,4 +139,11 @@ keep_days = 7.0                # and for how long
 
 [keep]
 models = 5                     # last models of a run, beside its first and best; 0 keeps all
+
+[offline]
+stores = []                    # where data sets are, such as ["s3://bucket/data"]: what `aimass offline submit` may use
+# out = "s3://bucket/runs"       # where such runs keep their state; without it in this folder
+# master = "spark://host:7077"   # a Spark cluster; without it processes on this machine
+workers = 1                    # so many processes then
+at_once = 1                    # runs that compute together; the others wait
 """

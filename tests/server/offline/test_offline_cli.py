@@ -13,25 +13,8 @@ from aimass.proto.commands import main
 from aimass.proto.objects import open_objects
 from aimass.proto.sharding import Split
 from tests.support.dealt_sets import registered
+from tests.support.offline_runs import PLAN
 from tests.support.simulations import shards_of
-
-PLAN = """
-name = "heart-offline"
-task = "heart"
-data_schema = "heart/1"
-seed = 1
-[train]
-batch_size = 16
-learning_rate = 0.05
-steps = 3
-[cohort]
-quorum = 3
-[[stages]]
-driver = "statistics"
-[[stages]]
-driver = "averaging"
-options = { rounds = 3 }
-"""
 
 
 @pytest.fixture(scope="module")

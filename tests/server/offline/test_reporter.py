@@ -35,7 +35,8 @@ class Heard:
         return self
 
     def step(self, report: StepReport, model: bytes | memoryview = b"") -> None:
-        assert bool(model) == bool(report.model), "a model is named where it is sent"
+        assert report.sent == bool(model)
+        assert report.model
         self.steps.append((report.index, bytes(model)))
 
     def end(self, state: RunState, reason: str) -> None:

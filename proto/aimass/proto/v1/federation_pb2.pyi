@@ -326,6 +326,16 @@ class InstallTrustRequest(_message.Message):
     bundle: bytes
     def __init__(self, bundle: _Optional[bytes] = ...) -> None: ...
 
+class SubmitOfflineRequest(_message.Message):
+    __slots__ = ("plan", "key", "data_set")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    DATA_SET_FIELD_NUMBER: _ClassVar[int]
+    plan: bytes
+    key: str
+    data_set: str
+    def __init__(self, plan: _Optional[bytes] = ..., key: _Optional[str] = ..., data_set: _Optional[str] = ...) -> None: ...
+
 class ReportRunRequest(_message.Message):
     __slots__ = ("plan", "key", "origin")
     PLAN_FIELD_NUMBER: _ClassVar[int]

@@ -171,6 +171,11 @@ class ControlStub:
                 request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.InstallTrustRequest.SerializeToString,
                 response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
                 _registered_method=True)
+        self.SubmitOffline = channel.unary_unary(
+                '/aimass.v1.Control/SubmitOffline',
+                request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.SubmitOfflineRequest.SerializeToString,
+                response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+                _registered_method=True)
         self.ReportRun = channel.unary_unary(
                 '/aimass.v1.Control/ReportRun',
                 request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ReportRunRequest.SerializeToString,
@@ -276,6 +281,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitOffline(self, request, context):
+        """RunView: an offline run that the service sees to
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReportRun(self, request, context):
         """ReportedRun: an offline run, which computes elsewhere
         """
@@ -358,6 +370,11 @@ def add_ControlServicer_to_server(servicer, server):
             'InstallTrust': grpc.unary_unary_rpc_method_handler(
                     servicer.InstallTrust,
                     request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.InstallTrustRequest.FromString,
+                    response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
+            ),
+            'SubmitOffline': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitOffline,
+                    request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.SubmitOfflineRequest.FromString,
                     response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
             ),
             'ReportRun': grpc.unary_unary_rpc_method_handler(
@@ -700,6 +717,33 @@ class Control:
             target,
             '/aimass.v1.Control/InstallTrust',
             aimass_dot_proto_dot_v1_dot_federation__pb2.InstallTrustRequest.SerializeToString,
+            aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitOffline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Control/SubmitOffline',
+            aimass_dot_proto_dot_v1_dot_federation__pb2.SubmitOfflineRequest.SerializeToString,
             aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
             options,
             channel_credentials,

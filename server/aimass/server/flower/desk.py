@@ -27,6 +27,7 @@ from aimass.proto.storage import Blobs
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import RunState
 from aimass.server import runs
+from aimass.server.ending import to_its_end
 from aimass.server.engine import Engine
 from aimass.server.flower.journal import Asked, Exchange, Finished, Past, State
 from aimass.server.flower.process import LOG, WorkerProcess, start_worker
@@ -135,7 +136,7 @@ class FlowerDesk:
                 await self._serve(live, worker)
             finally:
                 watching.cancel()
-                await _to_its_end(worker)
+                await to_its_end(worker.end())
         except AimassError as error:
             await self._set_down(live, error)
         except OSError as error:
@@ -361,7 +362,7 @@ class FlowerDesk:
         except TimeoutError:
             log.info("the Flower app %s asked nothing in %g s: it is taken as it is", plan.task.name, _PROBE_S)
         finally:
-            await _to_its_end(worker)
+            await to_its_end(worker.end())
 
     async def _probed(self, worker: WorkerProcess, partners: Sequence[str], place: str) -> None:
         async for request, _ in worker.requests():
@@ -394,17 +395,3 @@ def _forget(probes: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-async def _to_its_end(worker: WorkerProcess) -> None:
-    """However often who waits for it is cancelled: no process, thread or descriptor of a worker stays behind."""
-    ending = asyncio.ensure_future(worker.end())
-    cut: asyncio.CancelledError | None = None
-    while not ending.done():
-        try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError as error:
-            cut = error
-    ending.result()
-    if cut is not None:
-        raise cut

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aimass.proto.data_sets import DataSetManifest, DataSetName
-from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Unavailable
-from aimass.proto.objects import ObjectStore
+from aimass.proto.data_sets import DataSetManifest
+from aimass.proto.errors import BadInput, Conflict
 from aimass.proto.plan import Plan, encode_plan, plan_digest
 from aimass.proto.storage import Blobs
 from aimass.proto.task import load, locate
 from aimass.proto.values import canonical_json
 from aimass.server.audit_steps import most_stale
-from aimass.server.datasets.catalogue import Catalogue
-from aimass.server.datasets.placement import placement_of
 from aimass.server.offline.journal import Journal, Setup
+from aimass.server.offline.software import software
 from aimass.server.simulation.begin import Members, opening
 
-__all__ = ["begin", "check_same", "opened"]
-
-
-def opened(name: DataSetName, stores: Sequence[ObjectStore], now: float) -> tuple[DataSetManifest, tuple[str, ...]]:
-    """The version that is named, or the newest, by the first store that has it; and the URLs of all stores that may
-    hold its shards, those that are named first. Raises what the last of them did."""
-    failed: AimassError | None = None
-    for store in stores:
-        try:
-            data_set = Catalogue(store).open(name)
-            placed = placement_of(store, name.name, now).stores
-            return data_set, tuple(dict.fromkeys([*(named.url for named in stores), *placed]))
-        except (NotFound, Unavailable) as error:
-            failed = error
-    assert failed is not None  # noqa: S101  (a data set has a store)
-    raise failed
+__all__ = ["begin", "check_same"]
 
 
 def begin(
@@ -62,6 +45,7 @@ def begin(
         first=blobs.put([canonical_json(saved)]),
         stores=tuple(stores),
         policy=text,
+        software=software(),
     )
     journal.begin(setup)
     return setup

@@ -38,7 +38,8 @@ MODEL: Final = "model.safetensors"
 
 class Setup(Value, frozen=True):
     """What a run was begun with: blobs of the plan, of the data set's manifest and of the run before its first step;
-    the URLs of the stores that hold its shards, and the policy of its gate as TOML."""
+    the URLs of the stores that hold its shards, the policy of its gate as TOML, and the versions of packages that it
+    computed with then."""
 
     run_id: RunId
     plan: Digest
@@ -48,6 +49,7 @@ class Setup(Value, frozen=True):
     first: Digest
     stores: tuple[str, ...]
     policy: str
+    software: dict[str, str] = {}
 
 
 class Commit(Value, frozen=True):
@@ -125,9 +127,9 @@ class Journal:
         digest = self.setup().manifest
         return read_data_set(bytes(blobs.open(digest)), f"{self.url}/blobs/{digest}")
 
-    def commits(self) -> Iterator[Commit]:
-        """All, in order; those that a late list leaves out are there too."""
-        number = 1
+    def commits(self, first: int = 1) -> Iterator[Commit]:
+        """Those from number `first` on, in order; those that a late list leaves out are there too."""
+        number = first
         while (commit := self._commit(number)) is not None:
             yield commit
             number += 1

@@ -30,7 +30,7 @@ _NAMED: Final = 1_000
 """Shards of one step whose failure is told by name."""
 
 
-def report_of(step: Committed) -> StepReport:
+def report_of(step: Committed, *, sent: bool = True) -> StepReport:
     """What the service is told of a step. A metric without a number, over rows that have none, is left out."""
     failed = dict(sorted(step.failed.items())[:_NAMED])
     return StepReport(
@@ -42,6 +42,7 @@ def report_of(step: Committed) -> StepReport:
         seconds=step.seconds,
         purpose=step.purpose,
         model=step.model,
+        sent=sent,
         metrics={
             name: Measured(mean=mean, weight=step.weights.get(name, 0.0))
             for name, mean in step.metrics.items()
@@ -156,9 +157,7 @@ class Reporter:
             first = self._waiting[0] if self._waiting else None
         if first is not None:
             held = first.model
-            record.step(
-                first.report if held is not None else msgspec.structs.replace(first.report, model=""), held or b""
-            )
+            record.step(msgspec.structs.replace(first.report, sent=held is not None), held or b"")
             with self._news:
                 self._waiting.popleft()
             return False

@@ -31,6 +31,9 @@ class Workers:
     cache_bytes: int = DEFAULT_CACHE_BYTES
     carried_bytes: int = CARRIED_BYTES
 
+    def __str__(self) -> str:
+        return f"Spark at {self.master}" if self.count is None else f"{self.count} processes"
+
 
 def open_crew(workers: Workers, journal: Journal, work: Path, shards: int) -> Crew:
     """The crew of the run in `journal`, over so many shards; raises what a Spark session that does not start raises."""

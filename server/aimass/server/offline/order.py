@@ -1,0 +1,19 @@
+"""What a server tells the driver of an offline run that it starts."""
+
+from __future__ import annotations
+
+from aimass.proto.values import Value
+
+__all__ = ["Order"]
+
+
+class Order(Value, frozen=True):
+    """What a driver is to do: files of plan and first model, the data set, stores as in `runs.Job`, and who works."""
+
+    plan: str
+    model: str
+    data_set: str
+    stores: tuple[str, ...]
+    out: str
+    workers: int
+    master: str = ""
