@@ -16,7 +16,7 @@ from aimass.proto.objects import CHUNK_BYTES, open_objects
 from aimass.proto.stores.hadoop import JavaFiles, address_of
 from aimass.proto.stores.hdfs import HdfsObjects
 from aimass.proto.stores.hdfs_place import place_of
-from aimass.proto.stores.java import classpath, machine
+from aimass.proto.stores.java import _accepted, classpath, machine
 from aimass.proto.stores.retries import Retries
 from tests.support.webhdfs.faults import Fault, Kind
 from tests.support.webhdfs.server import Cluster
@@ -112,6 +112,15 @@ def test_a_java_machine_that_died_is_started_again(tmp_path: Path) -> None:
     dead.close()
     assert store.read("a") == DATA
     assert machine() is not dead
+
+
+def test_who_else_knocks_at_the_door_of_a_pipe_is_not_let_in() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        stranger, far = (socket.create_connection(door.getsockname()) for _ in range(2))
+        with stranger, far, _accepted(door, far.getsockname()[1]) as near:
+            near.sendall(b"to java")
+            assert far.recv(100) == b"to java"
+            assert stranger.recv(100) == b""
 
 
 def test_a_scheme_without_a_client_is_refused() -> None:

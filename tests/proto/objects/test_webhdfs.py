@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,14 +15,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from aimass.privacy.pki import Role, issue, self_signed_root
 from aimass.proto.errors import AimassError, Conflict, OutOfSpace, Refused, Unauthenticated, Unavailable
-from aimass.proto.objects import Chunk, commits
+from aimass.proto.objects import CHUNK_BYTES, Chunk, commits, open_objects
 from aimass.proto.stores.hdfs import HdfsObjects
 from aimass.proto.stores.hdfs_place import place_of
 from aimass.proto.stores.retries import Retries
 from aimass.proto.stores.webhdfs import Timeouts, WebHdfs
 from tests.support.webhdfs.faults import Fault, Kind
 from tests.support.webhdfs.namespace import Namespace, Remote
-from tests.support.webhdfs.server import Cluster
+from tests.support.webhdfs.server import Cluster, Request, started
 
 DATA = bytes(range(256)) * 2000
 RETRIABLE = Remote("org.apache.hadoop.ipc.RetriableException", "Namenode is in startup mode")
@@ -58,6 +59,7 @@ _FAULTS = [
     *(Fault("CREATE", kind) for kind in (Kind.CUT, Kind.LATE, Kind.HANG, Kind.STATUS)),
     *(Fault("CREATE", kind, data=True) for kind in (Kind.CUT, Kind.LOST, Kind.HANG, Kind.STATUS)),
     *(Fault("CREATE", Kind.SHORT, data=True, at_byte=at) for at in (0, 1, 70_000, len(DATA) - 1)),
+    *(Fault("CREATE", Kind.UNFRAMED, data=True, at_byte=at) for at in (0, 70_000)),
     *(Fault("GETFILESTATUS", kind) for kind in (Kind.CUT, Kind.STATUS, Kind.SHORT)),
 ]
 
@@ -135,6 +137,55 @@ def test_what_is_replaced_while_a_cut_stream_waits_is_not_mixed(cluster: Cluster
     with pytest.raises(Conflict) as caught:
         list(opened(cluster, between=lambda: other.put("a", DATA[::-1])).stream("a"))
     assert caught.value.code == "storage.replaced"
+
+
+def test_what_is_replaced_between_a_look_and_the_reading_is_not_taken_for_it(cluster: Cluster) -> None:
+    store, other = opened(cluster), opened(cluster)
+    version = store.put("a", DATA).version
+    once = iter([DATA[::-1], DATA, DATA[::-1]])
+
+    def replace(request: Request) -> None:
+        if request.op == "OPEN" and request.data and not busy:
+            busy.append(True)
+            other.put("a", next(once))
+
+    busy = list[bool]()
+    cluster.before = replace
+    with pytest.raises(Conflict) as caught:
+        store.read("a", version=version)
+    assert caught.value.code == "storage.replaced"
+    busy.clear()
+    with pytest.raises(Conflict):
+        list(store.stream("a"))
+    busy.clear()
+    assert store.read("a") == DATA[::-1]  # who names no version gets the newest, whole
+
+
+def test_who_created_a_key_that_another_has_taken_since_is_told_that_it_is_the_others(cluster: Cluster) -> None:
+    other = opened(cluster)
+
+    def take() -> None:
+        other.delete("a")
+        other.create("a", DATA[::-1])
+
+    cluster.faults.add(Fault("RENAME", Kind.LOST))
+    with pytest.raises(Conflict) as caught:
+        opened(cluster, between=take).create("a", DATA)
+    assert caught.value.code == "storage.exists"
+    assert other.read("a") == DATA[::-1]
+
+
+def test_an_object_larger_than_its_memory_goes_both_ways() -> None:
+    size = 48 * CHUNK_BYTES
+    with started() as url:
+        store = open_objects(f"{url}store")
+        store.put("warm", b"1")
+        tracemalloc.start()
+        store.write("a", (bytes(CHUNK_BYTES) for _ in range(size // CHUNK_BYTES)))
+        assert sum(map(len, store.stream("a"))) == size
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 8 * CHUNK_BYTES
 
 
 def test_a_one_way_stream_of_chunks_that_is_cut_leaves_nothing_and_is_not_sent_in_part(cluster: Cluster) -> None:
@@ -229,6 +280,8 @@ def test_no_object_moves_into_a_folder_of_its_name(cluster: Cluster) -> None:
 
 def test_a_server_that_renames_without_conditions_is_refused(cluster: Cluster) -> None:
     cluster.options = False
+    with pytest.raises(Refused):
+        opened(cluster).create("a", DATA)
     with pytest.raises(Refused) as caught:
         commits(opened(cluster))
     assert caught.value.code == "storage.unsupported"

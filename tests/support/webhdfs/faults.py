@@ -13,7 +13,8 @@ class Kind(enum.StrEnum):
     """CUT: closed before anything is done. LOST: done, and closed instead of the answer. HANG: no answer, nothing done.
 
     LATE: closed at once, and done when the next request has been answered. SHORT: the body ends after
-    `at_byte`, on the way up or down, against its stated length. UNFRAMED: the same, with no length stated. STATUS: the
+    `at_byte`, on the way up or down, against its stated length. UNFRAMED: the same, with no length stated; on
+    the way up, what came is kept and acknowledged. STATUS: the
     answer of something that stands between, in HTML. REMOTE: a Java exception.
     """
 

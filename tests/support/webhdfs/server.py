@@ -14,6 +14,8 @@ import re
 import secrets
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -90,6 +92,8 @@ class Cluster:
         """Whether JSON says that it is: the client in Spark 4.3's jars lacks the class that would read that header."""
         self.options, self.sends_to = True, "https" if tls else "http"
         """Whether RENAME knows options, as HttpFS does not, and the scheme of the data node's address."""
+        self.before: Callable[[Request], object] = lambda _: None
+        """Called before each request is done: what somebody else does in that moment."""
         self.closing = threading.Event()
         self.late: list[Callable[[], object]] = []
         self._names = [
@@ -129,6 +133,19 @@ class Cluster:
     def asked(self, op: str) -> int:
         """How many requests for an operation came to name nodes."""
         return sum(one.op == op and not one.data for one in self.requests)
+
+
+@contextlib.contextmanager
+def started() -> Iterator[str]:
+    """The URL of a cluster in a process of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.support.webhdfs"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 class _Server(ThreadingHTTPServer):
@@ -204,6 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815  (the base class looks for these names)
 
     def _done(self, request: Request) -> Answer:
+        self.server.cluster.before(request)
         if not self.path.startswith((f"{PREFIX}/", f"{PREFIX}?")):
             return Answer(b"<html>Not Found</html>", 404, (("Content-Type", "text/html"),))
         try:
@@ -294,8 +312,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _cut_short(self, fault: Fault, request: Request) -> None:
         if request.method == "PUT":
-            self.rfile = _Short(self.rfile, fault.at_byte)  # type: ignore[assignment]
-            self._done(request)
+            self.rfile = _Short(self.rfile, fault.at_byte, whole=fault.kind is Kind.UNFRAMED)  # type: ignore[assignment]
+            answer = self._done(request)
+            if fault.kind is Kind.UNFRAMED:
+                self._say(answer)
             return
         answer = self._done(request)
         body = answer.body[: fault.at_byte]
@@ -310,13 +330,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Short:
-    """A link that ends after some bytes of a body in chunks."""
+    """A link that ends after some bytes of a body in chunks, or looks as if the body were over there (`whole`)."""
 
-    def __init__(self, file: Any, left: int) -> None:
-        self._file, self._left = file, left
+    def __init__(self, file: Any, left: int, *, whole: bool) -> None:
+        self._file, self._left, self._whole = file, left, whole
 
     def readline(self) -> bytes:
-        return bytes(self._file.readline())
+        line = bytes(self._file.readline())
+        if self._whole and self._left == 0:
+            return b"0"
+        if self._whole and line.strip():
+            return b"%x" % min(int(line, 16), self._left)
+        return line
 
     def read1(self, size: int) -> bytes:
         block = bytes(self._file.read1(min(size, self._left)))
