@@ -117,6 +117,8 @@ def test_a_java_machine_that_died_is_started_again(tmp_path: Path) -> None:
 def test_who_else_knocks_at_the_door_of_a_pipe_is_not_let_in() -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         stranger, far = (socket.create_connection(door.getsockname()) for _ in range(2))
+        for one in (stranger, far):
+            one.settimeout(5)
         with stranger, far, _accepted(door, far.getsockname()[1]) as near:
             near.sendall(b"to java")
             assert far.recv(100) == b"to java"
