@@ -29,6 +29,7 @@ from aimass.server.backup_manifest import Manifest, read_manifest, verify
 from aimass.server.flower.journal import Past, State
 from aimass.server.restore import restore
 from aimass.server.runs import Run
+from aimass.server.standstill import deleting
 from aimass.server.store_copy import copy_store, reading
 from tests.support.edge_federation import Members, raw, run, serving
 from tests.support.edge_runs import PARTNERS, model, open_step, submit_run
@@ -192,6 +193,28 @@ def test_a_file_that_changed_is_found_named_and_never_restored(server: Path, tmp
     assert "Delete the named files" in found.value.cure
     victim.unlink(missing_ok=True)
     verify(to, back_up(server, to))
+
+
+def test_while_the_store_is_copied_nothing_that_it_needs_is_deleted_and_after_that_it_may_be(
+    server: Path, tmp_path: Path
+) -> None:
+    """As by a run whose newest model is superseded many times in a second."""
+    data, to = server / "data", tmp_path / "backup"
+    (open_run,) = _snapshots(data / "runs.sqlite").values()
+    allowed: list[bool] = []
+
+    def superseded(*_: object) -> None:
+        with deleting(data) as may:
+            allowed.append(may)
+            if may:
+                FileBlobs(data / "blobs").delete(open_run.model)
+
+    manifest = back_up(server, to, progress=superseded)
+    verify(to, manifest)
+    assert FileBlobs(to / "blobs").has(open_run.model)
+    assert not FileBlobs(data / "blobs").has(open_run.model)
+    assert allowed == sorted(allowed)
+    assert not allowed[0]
 
 
 class _Cut(BaseException):

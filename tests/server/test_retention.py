@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from aimass.server.flower.journal import Past, State
 from aimass.server.garbage import collect
 from aimass.server.retention import kept, room_for_work, unreferenced
 from aimass.server.settings import template
+from aimass.server.standstill import deleting, standstill
 from tests.server.test_aggregation import plan as new_plan
 from tests.support.clock import ManualClock
 from tests.support.engines import Bench
@@ -65,6 +67,33 @@ def test_the_base_of_a_plan_is_kept_as_long_as_its_run_is_known() -> None:
 
 def test_what_no_run_keeps_is_found() -> None:
     assert unreferenced(["c", "a", "b"], [frozenset({"b"}), frozenset()]) == ("a", "c")
+
+
+def test_what_may_not_be_deleted_for_a_while_goes_with_the_next_commit(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), keep=1)
+        bench.housekeeping.deleting = partial(deleting, tmp_path)
+        run_id = await bench.submit(bench.plan(rounds=4))
+        await bench.join(run_id)
+        with standstill(tmp_path):
+            for step in range(3):
+                await _round(bench, run_id, step)
+            await bench.housekeeping.after_commit(run_id)
+            assert all(model.kept for model in await bench.readings.models(run_id=run_id))
+        await _round(bench, run_id, 3)
+        await bench.finished(run_id)
+        await bench.housekeeping.after_commit(run_id)
+        assert [model.kept for model in await bench.readings.models(run_id=run_id)] == [True, False, False, False]
+        await bench.stop()
+
+    _run(scenario())
+
+
+async def _round(bench: Bench, run_id: str, step: int) -> None:
+    await bench.until(run_id, lambda run: str(step) in run.open)
+    for partner in bench.partners:
+        await bench.send(run_id, partner, step, value=1.0)
+    await bench.until(run_id, lambda run: str(step) not in run.open)
 
 
 def test_a_run_keeps_its_first_and_last_models_alone_and_goes_on_to_the_same_end(tmp_path: Path) -> None:

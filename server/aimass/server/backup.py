@@ -1,9 +1,9 @@
 """A backup of a server's folder while the server runs: the run store first, then everything that its state needs.
 
-The copied store is a moment; blobs never change, and what an open run needs is held open before it is copied, so that
-a newer model which supersedes it does not take it away. Contributions of open steps go along where they are whole:
-partners send the others again. A backup is whole or is not there: what is new stands under a temporary name until it
-is flushed, and the manifest, which names all files, is replaced last.
+The copied store is a moment, in which the server deletes nothing; blobs never change, and what an open run needs is
+held open from then on, so that a newer model which supersedes it does not take it away. Contributions of open steps go
+along where they are whole: partners send the others again. A backup is whole or is not there: what is new stands under
+a temporary name until it is flushed, and the manifest, which names all files, is replaced last.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from aimass.server.engine import spool_key
 from aimass.server.flower.journal import replies_of
 from aimass.server.retention import in_use
 from aimass.server.settings import ServerSettings, load_settings
+from aimass.server.standstill import standstill
 from aimass.server.store import RunRow
 from aimass.server.store_copy import copy_store, reading, schema_of
 
@@ -179,10 +180,11 @@ class _Backup:
         """All of it; the manifest once it is on the disk. Whatever ends it early leaves the backup before as it was."""
         try:
             store = self._stage / "runs.sqlite"
-            copy_store(self._data / "runs.sqlite", store, self._progress)
             with contextlib.ExitStack() as stack:
-                contents = _read(store)
-                held = self._hold(stack, contents)  # before anything else: a newer model takes its elders away
+                with standstill(self._data):  # newer models take their elders away
+                    copy_store(self._data / "runs.sqlite", store, self._progress)
+                    contents = _read(store)
+                    held = self._hold(stack, contents)
                 self._note("runs.sqlite", _digest_of(store), store.stat().st_size)
                 self._count(contents)
                 for digest, file in held.items():

@@ -46,6 +46,7 @@ from aimass.server.secure_desk import SecureDesk
 from aimass.server.service import FederationService, trust_update
 from aimass.server.sessions import Sessions
 from aimass.server.settings import ServerSettings, load_settings
+from aimass.server.standstill import deleting
 from aimass.server.status import ServerStatus
 from aimass.server.storage import claim_stores, open_storage
 from aimass.server.store import Store
@@ -101,7 +102,7 @@ async def _serve(
     engine = Engine(store, blobs, spool, keys.identity, sessions, clock)
     room = functools.partial(_room, data, settings)
     submission = Submission(engine, store, blobs, lambda: trust.roster, room)
-    housekeeping = Housekeeping(engine, store, blobs, settings.keep.models)
+    housekeeping = Housekeeping(engine, store, blobs, settings.keep.models, functools.partial(deleting, data))
     differences = ModelDifferences(data / "differences", blobs, durability, room)
     readings = Readings(engine, store, blobs, sessions, lambda: housekeeping.deletions)
     engine.secret = secure = SecureDesk(engine, store, blobs, spool, lambda: trust.roster, keys.identity)

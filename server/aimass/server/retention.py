@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from aimass.proto.errors import OutOfSpace, WrongState
@@ -80,12 +81,21 @@ class Housekeeping:
     Shelves are changed in the engine's disk thread alone.
     """
 
-    def __init__(self, engine: Engine, store: Store, blobs: Blobs, last: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        blobs: Blobs,
+        last: int,
+        deleting: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(True),
+    ) -> None:
+        """`deleting` stands around each deletion: whether it may be now, or is left to the next commit."""
         self._engine, self._store, self._blobs, self._last = engine, store, blobs, last
         self._shelves: dict[str, Shelf] = {}
         self._beside: dict[str, set[str]] = {}
         self.kept_back: Callable[[str], bool] = lambda _: False
         """Whether a blob has just come that no run names yet; asked at the last moment before it is deleted."""
+        self.deleting = deleting
         self.differences: Callable[[Callable[[], frozenset[str]]], None] = lambda _: None
         """Told after each commit how to find which blobs partners may ask for now: no difference leads to another."""
         self.deletions = 0
@@ -130,7 +140,8 @@ class Housekeeping:
             if not a_model:
                 if await self._wanted(run_id, digest):
                     continue
-                await self._engine.on_disk(self._blobs.delete, digest)
+                if not await self._engine.on_disk(self._delete_now, digest):
+                    continue
             beside.discard(digest)
 
     async def _delete(self, run_id: str, last: int) -> int:
@@ -149,13 +160,22 @@ class Housekeeping:
         return freed
 
     def _take_off(self, shelf: Shelf, step: int) -> int:
-        """Bytes that this frees: none where another has done it meanwhile."""
+        """Bytes that this frees: none where another has done it meanwhile, or where nothing may be deleted now."""
         model = shelf.here.pop(step, None)
         if model is None or not self._blobs.has(model.digest):
             return 0
+        if not self._delete_now(model.digest):
+            shelf.here[step] = model
+            return 0
         self.deletions += 1
-        self._blobs.delete(model.digest)
         return model.bytes
+
+    def _delete_now(self, digest: str) -> bool:
+        """Whether it could be deleted."""
+        with self.deleting() as may:
+            if may:
+                self._blobs.delete(digest)
+            return may
 
     async def _shelf(self, run_id: str) -> Shelf:
         """What there is to know of a run's models now."""
