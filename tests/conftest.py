@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from scripts.benches.buckets import KEYS, buckets, make_bucket
 
 import aimass.proto.grpc_env  # noqa: F401  (flwr, which some tests import first, loads grpc)
 
@@ -19,3 +20,18 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The endpoint of an S3 server with the bucket `tests`."""
+    with buckets() as endpoint:
+        make_bucket(endpoint, "tests")
+        yield endpoint
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials for it in the environment."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)

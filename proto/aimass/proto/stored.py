@@ -21,7 +21,7 @@ from aimass.proto.cache import cache_folder
 from aimass.proto.durable import UNINTERRUPTED, Durability, write_parts
 from aimass.proto.errors import AimassError, Conflict, IntegrityError, NotFound
 from aimass.proto.fetching import fetch
-from aimass.proto.objects import CHUNK_BYTES, ObjectStore, open_objects
+from aimass.proto.objects import CHUNK_BYTES, ObjectStore, commits, open_objects
 from aimass.proto.storage import Blobs, FileBlobs, Spool, SpoolWriter, is_digest, map_file
 from aimass.proto.stores.files import FileObjects
 
@@ -49,17 +49,24 @@ def open_blobs(
 
 
 def claim(store: ObjectStore, owner: str) -> None:
-    """Take the store for `owner`, or find that it is already; raises `Conflict` as `storage.other_owner`."""
+    """Take the store for `owner`, or find that it is already; raises `Conflict` as `storage.other_owner`.
+
+    Raises `Refused` as `storage.no_commit` for a new one that would not keep two owners apart.
+    """
     try:
-        store.create(_OWNER, owner.encode())
-    except Conflict:
-        if (found := store.read(_OWNER)) != owner.encode():
-            raise Conflict(
-                "another server keeps its blobs or uploads here, and each would delete the other's",
-                code="storage.other_owner",
-                value=f"{found[:80].decode(errors='replace')} at {store.url}",
-                cure="Give this one a prefix of its own.",
-            ) from None
+        found = store.read(_OWNER)
+    except NotFound:
+        commits(store)
+        with suppress(Conflict):
+            store.create(_OWNER, owner.encode())
+        found = store.read(_OWNER)
+    if found != owner.encode():
+        raise Conflict(
+            "another server keeps its models or uploads here, and each would delete the other's",
+            code="storage.other_owner",
+            value=f"{found[:80].decode(errors='replace')} at {store.url}",
+            cure="Give this one a prefix of its own.",
+        )
 
 
 class StoredBlobs:

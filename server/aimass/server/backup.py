@@ -28,6 +28,7 @@ from aimass.proto.durable import UNINTERRUPTED, Durability, disk_errors, fsync_f
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, NotFound, Unavailable
 from aimass.proto.values import canonical_json
 from aimass.server.backup_manifest import FORMAT, MANIFEST, FileEntry, Manifest, NoProgress, Progress, read_manifest
+from aimass.server.backup_models import models_of
 from aimass.server.engine import spool_key
 from aimass.server.flower.journal import replies_of
 from aimass.server.retention import in_use
@@ -172,6 +173,8 @@ class _Backup:
         self._settings, self._progress, self._durability = settings, progress, durability
         self._name = f"state-{secrets.token_hex(8)}"
         self._stage = make_folder(to / f".{self._name}.part")
+        self._cache = to / f".{self._name}.cache"
+        self._models = models_of(self._data, settings.blobs, self._cache, to)
         self._files: dict[str, FileEntry] = {}
         self._left_out: dict[str, str] = {}
         self._done = self._of = 0
@@ -195,7 +198,7 @@ class _Backup:
                 for key, digest in sorted(contents.contributions.items()):
                     self._contribution(key, digest)
                 for digest in sorted(contents.other - contents.needed):
-                    with contextlib.suppress(FileNotFoundError), self._source(digest).open("rb") as file:
+                    with contextlib.suppress(FileNotFoundError), self._models.open(digest) as file:
                         self._blob(digest, file)
             for name in SETTINGS:
                 if (self._folder / name).is_file():
@@ -210,10 +213,9 @@ class _Backup:
         except BaseException:
             shutil.rmtree(self._stage, ignore_errors=True)
             raise
+        finally:
+            shutil.rmtree(self._cache, ignore_errors=True)
         return manifest
-
-    def _source(self, digest: str) -> Path:
-        return self._data / "blobs" / digest[:2] / digest
 
     def _hold(self, stack: contextlib.ExitStack, contents: _Contents) -> dict[str, IO[bytes]]:
         """What open runs need, open: it can be read to its end, whatever is deleted meanwhile."""
@@ -224,7 +226,7 @@ class _Backup:
     def _needed(self, digest: str) -> IO[bytes]:
         """A blob that an open run needs; raises where it is gone, and what that means."""
         try:
-            return self._source(digest).open("rb")
+            return self._models.open(digest)
         except FileNotFoundError:
             again = self._stage / "again.sqlite"
             copy_store(self._data / "runs.sqlite", again)
@@ -239,11 +241,12 @@ class _Backup:
 
     def _count(self, contents: _Contents) -> None:
         """How many bytes there are to copy, for whoever looks on."""
-        paths = [self._source(digest) for digest in contents.needed | contents.other]
-        paths += [self._data / "spool" / key for key in contents.contributions]
-        for path in paths:
+        for digest in contents.needed | contents.other:
             with contextlib.suppress(FileNotFoundError):
-                self._of += path.stat().st_size
+                self._of += self._models.size(digest)
+        for key in contents.contributions:
+            with contextlib.suppress(FileNotFoundError):
+                self._of += (self._data / "spool" / key).stat().st_size
 
     def _note(self, name: str, digest: str, size: int) -> None:
         self._files[f"{self._name}/{name}"] = FileEntry(sha256=digest, bytes=size)

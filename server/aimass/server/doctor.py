@@ -24,6 +24,7 @@ from aimass.proto.disk import bytes_below
 from aimass.proto.errors import AimassError
 from aimass.proto.examination import Check
 from aimass.proto.flower.installed import check_installed
+from aimass.proto.objects import open_objects
 from aimass.proto.probes import handshake, resolve
 from aimass.proto.wire import split_address
 from aimass.server.settings import ServerSettings, load_settings
@@ -50,6 +51,7 @@ def checks(folder: Path) -> Sequence[Check]:
         house.apps,
         house.disk,
         house.spool,
+        house.stores,
         house.watch,
     )
 
@@ -269,6 +271,18 @@ class _Server:
             )
         else:
             yield good("spool", f"{held / 1e6:.1f} MB of uploads")
+
+    def stores(self) -> Iterator[Finding]:
+        """Whether the object stores of models and uploads answer, and are this server's."""
+        if self._settings is None:
+            return
+        for url in filter(None, (self._settings.blobs, self._settings.spool)):
+            try:
+                found = next(iter(open_objects(url).list()), None)
+            except AimassError as error:
+                yield of_error("stores", error)
+            else:
+                yield good("stores", f"{url} answers, {'it holds objects' if found else 'it is empty'}")
 
     def watch(self) -> Iterator[Finding]:
         """Whether health and figures are shown to others than this machine."""

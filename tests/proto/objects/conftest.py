@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import pytest
-from scripts.benches.buckets import KEYS, buckets, make_bucket
 
 from aimass.proto.objects import ObjectStore, open_objects
 from aimass.proto.stores.hadoop import JavaFiles, address_of
@@ -18,21 +17,6 @@ from tests.support.objects import MemoryObjects
 from tests.support.webhdfs.server import Cluster
 
 Opener = Callable[[pytest.FixtureRequest], ObjectStore]
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The endpoint of an S3 server with the bucket `tests`."""
-    with buckets() as endpoint:
-        make_bucket(endpoint, "tests")
-        yield endpoint
-
-
-@pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials for it in the environment."""
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")
