@@ -8,10 +8,10 @@ from pathlib import Path
 from aimass.proto.data_sets import DataSetName
 from aimass.proto.objects import open_objects
 from aimass.proto.plan import PlanDraft
-from aimass.server.engine import InstalledDrivers
 from aimass.server.offline.begin import begin
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.keeping import Kept
+from aimass.server.offline.schedules import Schedule, drivers_of
 from aimass.server.offline.versions import opened
 from aimass.server.offline.workers import Workers, open_crew
 from aimass.server.runs import Run
@@ -45,12 +45,14 @@ options = { rounds = 3 }
 ALONE = Workers(count=1)
 
 
-def begun(out: str, draft: PlanDraft, *stores: str, data_set: str = "heart") -> Journal:
+def begun(
+    out: str, draft: PlanDraft, *stores: str, data_set: str = "heart", schedule: Schedule = "averaging"
+) -> Journal:
     """A run that has not done anything yet."""
     journal = Journal(out)
     blobs = journal.blobs()
     held, stores = opened(DataSetName(name=data_set), [open_objects(url) for url in stores], 0.0)
-    begin(journal, completed(draft, blobs), held, stores, None, blobs)
+    begin(journal, completed(draft, blobs), held, stores, None, blobs, schedule)
     return journal
 
 
@@ -64,9 +66,10 @@ def gone_on(
     """The run at its end, by a driver of its own."""
     work.mkdir(parents=True, exist_ok=True)
     journal = Journal(journal.url)
-    crew = crew or open_crew(workers, journal, work, 5)
+    schedule = journal.setup().schedule
+    crew = crew or open_crew(workers, journal, work, 5, schedule)
     try:
-        return Simulation(Kept(journal, work), crew, InstalledDrivers(), Deaf(after)).run()
+        return Simulation(Kept(journal, work), crew, drivers_of(schedule), Deaf(after)).run()
     finally:
         crew.close()
 

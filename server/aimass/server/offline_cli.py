@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--workers", type=int, metavar="N", help="so many processes of this machine instead of Spark")
     run.add_argument("--master", metavar="MASTER", help="of Spark, such as spark://host:7077 (local[*])")
     run.add_argument("--conf", nargs="+", metavar="KEY=VALUE", help="settings of Spark, as for spark-submit")
+    run.add_argument(
+        "--schedule",
+        choices=("averaging", "synchronous"),
+        help="shards train each by itself, and their mean counts; or all in lockstep, on Spark (averaging)",
+    )
     run.add_argument("--policy", type=Path, help="a policy.toml for the gate (default: what the plan asks is allowed)")
     run.add_argument("--work", type=Path, metavar="DIR", help="scratch and cache on each machine (in the user's cache)")
     run.add_argument("--cache", metavar="SIZE", help="bytes of shards that each machine keeps (20GB)")
@@ -60,9 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from aimass.proto.durable import make_folder, only_one
-    from aimass.server.engine import InstalledDrivers
     from aimass.server.offline.journal import Journal
     from aimass.server.offline.keeping import Kept
+    from aimass.server.offline.schedules import drivers_of
     from aimass.server.offline.workers import open_crew
     from aimass.server.simulation.shell import Simulation
     from aimass.server.simulation.telling import Teller
@@ -72,13 +77,13 @@ def _run(args: argparse.Namespace) -> int:
     work = make_folder(args.work if args.work is not None else _work(args.out))
     with only_one(work, "offline run"):
         _prepared(args, journal)
-        kept = Kept(journal, work)
-        crew = open_crew(workers, journal, work, len(journal.data_set(kept.blobs).shards))
+        kept, schedule = Kept(journal, work), journal.setup().schedule
+        crew = open_crew(workers, journal, work, len(journal.data_set(kept.blobs).shards), schedule)
         teller = Teller(args, "shards")
         before = signal.signal(signal.SIGINT, teller.cut)
         try:
             with _heard(args, journal, workers, teller) as hears:
-                run = Simulation(kept, crew, InstalledDrivers(), hears).run()
+                run = Simulation(kept, crew, drivers_of(schedule), hears).run()
                 teller.end()
                 kept.export(run.model)
                 hears.ended(run)
@@ -112,11 +117,12 @@ def _check(args: argparse.Namespace) -> None:
         raise BadInput(
             "processes or Spark?", code="offline.options", value="--workers", cure="Leave --workers out, or --master."
         )
-    if args.resume and (args.store is not None or args.policy is not None):
+    begun = [f"--{name}" for name in ("store", "policy", "schedule") if getattr(args, name) is not None]
+    if args.resume and begun:
         raise BadInput(
-            "a run goes on with the stores and the policy that it was begun with",
+            "a run goes on with the stores, the policy and the schedule that it was begun with",
             code="offline.options",
-            value="--store" if args.store is not None else "--policy",
+            value=", ".join(begun),
             cure="Leave it out, or --resume.",
         )
     missing = [name for name in ("plan", "data", "store") if getattr(args, name) is None]
@@ -167,7 +173,7 @@ def _prepared(args: argparse.Namespace, journal: Journal) -> None:
     policy = args.policy.read_text("utf-8") if args.policy is not None else None
     plan = _plan(args, blobs)
     assert plan is not None  # noqa: S101  (asked for above)
-    setup = begin(journal, plan, data_set, stores, policy, blobs)
+    setup = begin(journal, plan, data_set, stores, policy, blobs, args.schedule or "averaging")
     say(args, f"{setup.data_set}@{setup.version}: {len(data_set.shards):,} shards")
 
 

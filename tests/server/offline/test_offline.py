@@ -222,6 +222,22 @@ def test_a_data_set_of_another_schema_is_refused_though_its_name_is_the_same(tmp
 
 
 @pytest.mark.parametrize(
+    ("more", "train", "value"),
+    [
+        ("", "steps = 2\nproximal_mu = 0.1", "train.proximal_mu"),
+        ('[compress]\nquantise = "int8"\n', "steps = 2", "compress"),
+        ('[[stages]]\ndriver = "cyclic"\noptions = { rounds = 1 }\n', "steps = 2", "driver = cyclic"),
+    ],
+)
+def test_what_only_one_shard_has_is_refused_in_lockstep(
+    tmp_path: Path, store: str, more: str, train: str, value: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        begun(f"file://{tmp_path}/out", heart_draft(more, train=train), store, schedule="synchronous")
+    assert (caught.value.code, caught.value.value) == ("offline.synchronous", value)
+
+
+@pytest.mark.parametrize(
     ("fault", "code"),
     [("child.MemoryError: x", "offline.memory"), ("child.ValueError: x", "offline.shard")],
 )

@@ -6,16 +6,19 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aimass.proto.errors import Unavailable
 from aimass.proto.objects import open_objects
+from aimass.proto.plan import EvaluateSettings
 from aimass.proto.sharding import Split
+from aimass.proto.step import StepKind
 from aimass.server.offline.executors import Executors
 from aimass.server.offline.workers import Workers
-from aimass.server.simulation.spark import _given_up, _patient
+from aimass.server.simulation.spark import _patient, given_up
 from tests.support.dealt_sets import registered
-from tests.support.offline_runs import begun, gone_on
+from tests.support.offline_runs import begun, gone_on, told
 from tests.support.simulations import heart_draft, shards_of
 
 DRAFT = heart_draft(train='steps = 2\noptimizer = "adam"\nkeep_optimizer = true', rounds=1)
@@ -42,6 +45,22 @@ def test_over_spark_a_run_ends_in_the_bits_of_one_process_and_leaves_nothing_on_
     assert [files for _, _, files in os.walk(work / "carried") if files] == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
+@pytest.mark.filterwarnings("default")
+def test_processes_in_lockstep_make_one_model_of_all_shards(tmp_path: Path) -> None:
+    shards = shards_of(tmp_path / "shards", "heart", Split(rule="iid", partners=3, seed=3))
+    store = f"file://{tmp_path}/store"
+    registered(open_objects(store), "heart", shards)
+    draft = msgspec.structs.replace(DRAFT, stages=DRAFT.stages[1:], evaluate=EvaluateSettings(every=0))
+    journal = begun(f"file://{tmp_path}/out", draft, store, schedule="synchronous")
+    run = gone_on(journal, tmp_path / "work", workers=Workers(master="local[2]"))
+    assert run.state == "finished", run.reason
+    assert [(step.kind, step.counted, step.asked) for step in told(journal)] == [(StepKind.TRAIN, 1, 3)]
+    assert run.model != journal.plan(journal.blobs()).model
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -51,7 +70,7 @@ def test_over_spark_a_run_ends_in_the_bits_of_one_process_and_leaves_nothing_on_
     ],
 )
 def test_a_job_that_spark_gave_up_is_told_by_its_cause(text: str, code: str) -> None:
-    error = _given_up(RuntimeError(text))
+    error = given_up(RuntimeError(text))
     assert isinstance(error, Unavailable)
     assert error.code == code
     assert "resume" in error.cure

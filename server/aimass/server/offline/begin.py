@@ -12,6 +12,7 @@ from aimass.proto.task import load, locate
 from aimass.proto.values import canonical_json
 from aimass.server.audit_steps import most_stale
 from aimass.server.offline.journal import Journal, Setup
+from aimass.server.offline.schedules import Schedule, drivers_of
 from aimass.server.offline.software import software
 from aimass.server.simulation.begin import Members, opening
 
@@ -19,7 +20,13 @@ __all__ = ["begin", "check_same"]
 
 
 def begin(
-    journal: Journal, plan: Plan, data_set: DataSetManifest, stores: Sequence[str], policy: str | None, blobs: Blobs
+    journal: Journal,
+    plan: Plan,
+    data_set: DataSetManifest,
+    stores: Sequence[str],
+    policy: str | None,
+    blobs: Blobs,
+    schedule: Schedule = "averaging",
 ) -> Setup:
     """Write down a new run of `plan`, whose first model is in `blobs`, over a version of a data set in `stores`.
 
@@ -35,7 +42,7 @@ def begin(
             cure="Use `averaging`, or simulate the plan with a pace.",
         )
     members = Members(data_set.data_schema.name, {shard.participant: shard.participant for shard in data_set.shards})
-    text, saved = opening(plan, members, blobs, policy)
+    text, saved = opening(plan, members, blobs, policy, drivers_of(schedule))
     setup = Setup(
         run_id=saved.run.run_id,
         plan=blobs.put([encode_plan(plan)]),
@@ -46,6 +53,7 @@ def begin(
         stores=tuple(stores),
         policy=text,
         software=software(),
+        schedule=schedule,
     )
     journal.begin(setup)
     return setup

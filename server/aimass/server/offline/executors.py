@@ -26,13 +26,19 @@ class Executors:
     def __init__(self, opens: InStore, master: str, options: Mapping[str, str], journal: Journal) -> None:
         self._objects, self._url, self._work = journal.objects, journal.url, opens.work
         self._apart: dict[tuple[int, str], Apart] = {}
-        self._spark = Spark(opens, master, "aimass offline run", options, self._deliver)
+        self._spark = Spark(opens, master, "aimass offline run", options, self.deliver)
 
     def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
         """See `Crew`."""
         yield from self._spark.work(asked)
 
-    def _deliver(self, asked: Asked, made: Made, data: bytes) -> Made:
+    @property
+    def cores(self) -> int:
+        """Tasks that run at once."""
+        return self._spark.cores
+
+    def deliver(self, asked: Asked, made: Made, data: bytes) -> Made:
+        """Take what came back with an answer."""
         if not made.file:
             return made
         parcel, content = opened_parcel(data)

@@ -27,6 +27,7 @@ from aimass.proto.plan import Plan, decode_plan
 from aimass.proto.storage import Blobs
 from aimass.proto.stored import open_blobs
 from aimass.proto.values import Value, canonical_json, decode_json
+from aimass.server.offline.schedules import Schedule
 from aimass.server.simulation.folder import Committed, Saved
 
 __all__ = ["MODEL", "Commit", "Journal", "Setup", "below"]
@@ -38,8 +39,8 @@ MODEL: Final = "model.safetensors"
 
 class Setup(Value, frozen=True):
     """What a run was begun with: blobs of the plan, of the data set's manifest and of the run before its first step;
-    the URLs of the stores that hold its shards, the policy of its gate as TOML, and the versions of packages that it
-    computed with then."""
+    the URLs of the stores that hold its shards, the policy of its gate as TOML, the versions of packages that it
+    computed with then, and how shards train in a round."""
 
     run_id: RunId
     plan: Digest
@@ -50,6 +51,7 @@ class Setup(Value, frozen=True):
     stores: tuple[str, ...]
     policy: str
     software: dict[str, str] = {}
+    schedule: Schedule = "averaging"
 
 
 class Commit(Value, frozen=True):

@@ -10,6 +10,8 @@ from aimass.proto.errors import BadInput
 from aimass.server.offline.crew import Strict
 from aimass.server.offline.executors import Executors
 from aimass.server.offline.journal import Journal
+from aimass.server.offline.lockstep import Lockstep
+from aimass.server.offline.schedules import Schedule
 from aimass.server.offline.shards import DEFAULT_CACHE_BYTES
 from aimass.server.offline.site import CARRIED_BYTES, InStore
 from aimass.server.simulation.crew import Alone, Crew, Processes
@@ -35,13 +37,21 @@ class Workers:
         return f"Spark at {self.master}" if self.count is None else f"{self.count} processes"
 
 
-def open_crew(workers: Workers, journal: Journal, work: Path, shards: int) -> Crew:
+def open_crew(workers: Workers, journal: Journal, work: Path, shards: int, schedule: Schedule = "averaging") -> Crew:
     """The crew of the run in `journal`, over so many shards; raises what a Spark session that does not start raises."""
     near = InStore(journal.url, work.resolve(), workers.cache_bytes)
     if workers.count is not None and workers.count < 1:
         raise BadInput("so many processes there are not", code="offline.workers", value=workers.count, limit=">= 1")
+    if workers.count is not None and schedule == "synchronous":
+        raise BadInput(
+            "processes in lockstep are Spark's to start",
+            code="offline.workers",
+            value="--workers",
+            cure="Name a master instead, such as --master local[2], or take --schedule averaging.",
+        )
     if workers.count is not None:
         return Strict(Alone(near) if workers.count == 1 else Processes(near, workers.count))
     carried = max(1, min(workers.carried_bytes, _COLLECTED_BYTES // shards))
     far = dataclasses.replace(near, carried_bytes=carried)
-    return Strict(Executors(far, workers.master, dict(workers.options), journal))
+    executors = Executors(far, workers.master, dict(workers.options), journal)
+    return Strict(Lockstep(executors, far, executors.cores) if schedule == "synchronous" else executors)

@@ -14,7 +14,7 @@ from aimass.proto.sharding import RECORD, load_shards
 from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Blob
 from aimass.server.audit_steps import most_stale
-from aimass.server.drivers.base import Listener
+from aimass.server.drivers.base import Driver, Listener
 from aimass.server.engine import InstalledDrivers
 from aimass.server.simulation.folder import Folder, Saved, Setup
 from aimass.server.simulation.pace import Pace
@@ -69,7 +69,13 @@ class Members:
     participants: Mapping[str, str]
 
 
-def opening(plan: Plan, members: Members, blobs: Blobs, policy: str | None) -> tuple[str, Saved]:
+def opening(
+    plan: Plan,
+    members: Members,
+    blobs: Blobs,
+    policy: str | None,
+    drivers: Mapping[str, Driver] | None = None,
+) -> tuple[str, Saved]:
     """The policy of the gate, and where a run of `plan` stands before its first step.
 
     Raises what a submission raises for a plan that suits neither drivers, model (of `blobs`) nor partners; `Refused`
@@ -79,7 +85,7 @@ def opening(plan: Plan, members: Members, blobs: Blobs, policy: str | None) -> t
         raise BadInput(
             "the shards have another schema", code="shard.schema", value=members.data_schema, limit=plan.data_schema
         )
-    names, drivers = cohort(plan, sorted(members.participants)), InstalledDrivers()
+    names, drivers = cohort(plan, sorted(members.participants)), drivers if drivers is not None else InstalledDrivers()
     for stage in plan.stages:
         if isinstance(drivers[stage.driver], Listener):
             raise BadInput(

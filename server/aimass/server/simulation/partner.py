@@ -14,7 +14,7 @@ import json
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, get_args
@@ -25,8 +25,10 @@ from aimass.client.capacity import capacity_of
 from aimass.client.data_get import data_files
 from aimass.client.local_state import State
 from aimass.client.policy import Admit, Confinement, Policy, Refuse, decide, read_policy
+from aimass.client.ranks import Ranks
 from aimass.client.release import Facts, release
 from aimass.client.shards import Shard, open_shard, resolve
+from aimass.client.synchronous import train_together
 from aimass.client.trainee import Trainee
 from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.bases import check_planned
@@ -47,7 +49,7 @@ from aimass.proto.values import Value, canonical_json, decode_json
 from aimass.server.drivers.base import find_driver
 from aimass.server.simulation.site import Opens, Site
 
-__all__ = ["Asked", "Bench", "Made", "check_admitted", "data_files", "do", "do_far", "open_policy"]
+__all__ = ["Asked", "Bench", "Made", "check_admitted", "data_files", "do", "do_far", "do_together", "open_policy"]
 
 _ROUNDING: Final = b"AIMass simulated rounding v1\0"
 _MOST_BYTES: Final = 1 << 48
@@ -114,6 +116,10 @@ class _Kept:
     manifest: ShardManifest
 
 
+_Worked = tuple[memoryview, State, int]
+"""A contribution, the new local state, and how many private steps were done."""
+
+
 class Bench:
     """Does any partner's work in one simulation; task, policy and the shards that it used last stay open."""
 
@@ -169,31 +175,56 @@ class Bench:
         held = self._site.state(asked.state) if asked.state else b""
         coarseness = self._policy.coarseness
         order = order_of(self._plan, step, kept.manifest.participant, self._site.run_id, coarseness)
-        made, state, private_steps = self._worked(order, kept.shard, inputs, held)
+        worked = self._worked(order, kept.shard, inputs, held)
+        return self._sent(asked, kept.manifest.participant, len(kept.shard.train.labels), inputs[0], worked)
+
+    def together(self, asked: Sequence[Asked], ranks: Ranks) -> Made:
+        """A training step by all `ranks`, of which this one has every so-manieth shard; what it comes to is the same at
+        each, and the first one's answer."""
+        started, first = time.monotonic(), asked[0]
+        mine = [one.partner for one in asked[ranks.rank :: ranks.count]]
+        model = Blob(self._blobs_of(first.step).open(first.step.inputs[0]))
+        held = self._site.state(first.state) if first.state else b""
+        order = order_of(self._plan, first.step, "", self._site.run_id)
+        seed = bytes.fromhex(order.seed)
+        made, state = train_together(self._task, lambda: self._pass(mine), model, held, seed, order.train, ranks)
+        if ranks.rank:
+            return Made(partner=first.partner)
+        worked = sealed_view(seal(given_away(made.parts())), _MOST_BYTES), state, 0
+        answer = self._sent(first, "", 1, model, worked)
+        seconds, fetched = ranks.count * (time.monotonic() - started), self._site.fetched()
+        return msgspec.structs.replace(answer, seconds=seconds, bytes_read=fetched.bytes_read)
+
+    def _pass(self, partners: Sequence[str]) -> Iterator[Shard]:
+        for partner, soon in zip(partners, [*partners[1:], ""], strict=True):
+            kept = self._opened(partner)
+            if soon and soon not in self._kept:
+                self._site.soon(soon)
+            yield kept.shard
+
+    def _sent(self, asked: Asked, participant: str, rows: int, model: Blob, worked: _Worked) -> Made:
+        """Through the gate, and into the spool."""
+        (made, state, private_steps), step = worked, asked.step
         released = release(
             made,
             self._plan,
             step,
-            inputs[0].layout,
+            model.layout,
             self._policy,
-            draw=self._draw(kept.manifest.participant, step),
+            draw=self._draw(participant, step),
             private_steps=private_steps,
-            facts=Facts(
-                self._site.run_id,
-                accounted=self._policy.protected(self._data_set),
-                rows=len(kept.shard.train.labels),
-            ),
+            facts=Facts(self._site.run_id, accounted=self._policy.protected(self._data_set), rows=rows),
         )
         file = f"{asked.partner}.{secrets.token_hex(4)}"  # who does it again writes beside, never over
         path = self._site.spool(step.index) / file
         digest = write_parts(path, released.parts, UNINTERRUPTED, "simulation.contribution", synced=False)
         if self._plan.secure is None:
-            self._check(asked, path, inputs[0])
+            self._check(asked, path, model)
         figures = released.beside.figures if released.beside is not None else {}
         kept_state = self._site.keep_state(file, state) if state and step.kind is StepKind.TRAIN else ""
         return Made(partner=asked.partner, file=file, digest=digest, figures=figures, state=kept_state)
 
-    def _worked(self, order: Order, shard: Shard, inputs: list[Blob], held: State) -> tuple[memoryview, State, int]:
+    def _worked(self, order: Order, shard: Shard, inputs: list[Blob], held: State) -> _Worked:
         """The contribution, the new local state, the private steps; a large model is let go as it is copied."""
         done = self._trainee.do(order, shard, inputs, held)
         parts, state, private_steps = done.contribution.parts(), done.state, done.private_steps
@@ -247,6 +278,13 @@ class Bench:
 
 def _bytes(shard: Shard) -> int:
     return shard.train.size_bytes + shard.held_out.size_bytes
+
+
+def do_together(opens: Opens, asked: Sequence[bytes], ranks: Ranks) -> tuple[bytes, bytes]:
+    """As `do_far`, of a training step of all `asked` by all `ranks` together. What goes wrong is raised."""
+    bench, orders = Bench(opens()), [decode_json(Asked, one, "an order") for one in asked]
+    made = bench.together(orders, ranks)
+    return canonical_json(made), bench.parcel(orders[0], made)
 
 
 @lru_cache(maxsize=1)

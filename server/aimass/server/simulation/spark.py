@@ -21,7 +21,7 @@ from aimass.server.simulation import partner
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.site import Opens
 
-__all__ = ["Spark", "open_session"]
+__all__ = ["Spark", "given_up", "open_session"]
 
 _PARTS: Final = 4
 """Tasks for each core in a step: few enough to cost little, enough to fill gaps when some partners have more rows."""
@@ -99,10 +99,15 @@ class Spark:
         try:
             done = working.collect()
         except Exception as error:
-            raise _given_up(error) from error
+            raise given_up(error) from error
         for row in sorted(done, key=lambda row: int(row["place"])):
             made = decode_json(Made, bytes(row["made"]), "an executor's answer")
             yield self._deliver(asked[int(row["place"])], made, bytes(row["parcel"]))
+
+    @property
+    def cores(self) -> int:
+        """Tasks that run at once."""
+        return int(self._session.sparkContext.defaultParallelism)
 
     def each(self, function: Callable[[bytes], None], rows: Sequence[bytes]) -> None:
         """Call an importable object with every row, somewhere; raises `Unavailable` where Spark gave up."""
@@ -110,7 +115,7 @@ class Spark:
         try:
             context.parallelize(rows, max(1, min(len(rows), _PARTS * context.defaultParallelism))).foreach(function)
         except Exception as error:
-            raise _given_up(error) from error
+            raise given_up(error) from error
 
     def reduced(self, index: int, made: Sequence[Made]) -> Reduced | None:
         """See `Crew`: they were delivered into the spool."""
@@ -141,7 +146,7 @@ _RAISED: Final = re.compile(r"aimass\.proto\.errors\.|[\w.]*(Error|Exception)\b"
 """Begins a line of Python's that says what was raised."""
 
 
-def _given_up(error: Exception) -> AimassError:
+def given_up(error: Exception) -> AimassError:
     """A sentence for a job that Spark gave up, by the last cause in its account."""
     text = str(error)
     for form, code, what, cure in _ENDINGS:
