@@ -29,7 +29,7 @@ GROUPS = {
     "model": ["list", "show", "export", "manifest", "merge"],
     "task": ["list", "digest", "new", "check"],
     "data": ["list", "get", "partition", "generate", "split", "register", "describe", "export",
-        "replicate", "verify", "repair", "gc"],
+        "replicate", "verify", "repair", "gc", "init", "serve", "status", "watch", "admit"],
 }  # fmt: skip
 COMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 

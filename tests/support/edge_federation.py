@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -69,19 +70,21 @@ class Members:
     bundle: bytes
 
     @staticmethod
-    def create(folder: Path) -> Members:
-        """Everybody of `MEMBERS`, enrolled, and a server's folder that may start."""
+    def create(folder: Path, services: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> Members:
+        """Everybody of `MEMBERS` and `services` with their hosts, enrolled, and a server's folder that may start."""
         members = Members(folder, RootStore.create(folder / "root", "test", time.time()), {}, b"")
-        members.bundle = members.root.sign([members.request(name, role) for name, role in MEMBERS.items()], time.time())
+        requests = [members.request(name, role) for name, role in MEMBERS.items()]
+        requests += [members.request(name, Role.SERVICE, hosts) for name, hosts in services.items()]
+        members.bundle = members.root.sign(requests, time.time())
         server = folder / "hub"
         (server / "bundle.json").write_bytes(members.bundle)
         (server / "root.pem").write_bytes(members.root.root.to_pem())
         (server / "server.toml").write_text(template("hub", "127.0.0.1:0", "127.0.0.1:0"))
         return members
 
-    def request(self, name: str, role: Role) -> EnrolRequest:
+    def request(self, name: str, role: Role, hosts: tuple[str, ...] = ()) -> EnrolRequest:
         """A newcomer's request with a token and keys of its own."""
-        hosts = ("127.0.0.1", "localhost") if role is Role.SERVER else ()
+        hosts = ("127.0.0.1", "localhost") if role is Role.SERVER else hosts
         token = self.root.token(name, role, hosts, time.time() + 60)
         folder = self.folder / name
         folder.mkdir(exist_ok=True)

@@ -80,7 +80,7 @@ _NEXT = {
     "operator": "aimass server status --as {dir}",
     "scientist": "aimass run submit PLAN --as {dir}",
     "analyst": "aimass model list --as {dir}",
-    "service": "start the service on this folder",
+    "service": "start the service on this folder, such as: aimass data serve --dir {dir}",
     "server": "aimass server start",
 }
 """What comes after enrolment, by role."""

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     token.add_argument(
         "--role", default="partner", choices=["partner", "operator", "scientist", "analyst", "service", "server"]
     )
-    token.add_argument("--host", action="append", default=[], help="host name or address of the server (repeat)")
+    token.add_argument("--host", action="append", default=[], help="host name or address where it serves (repeat)")
     token.add_argument("--hours", type=float, default=48.0, help="how long it can be used (48)")
     token.add_argument("--out", type=Path, required=True, help="file to write it to, mode 0600")
     _root(token)

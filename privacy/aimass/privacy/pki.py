@@ -1,7 +1,8 @@
 """Certificates: one P-256 root, short chains, roles in the certificate, and what a peer's certificate says.
 
-The role and name stand in a URI name `aimass://ROLE/NAME`. Only the server's certificate may serve; everybody else's
-is for clients alone and carries no host name, so no partner can pose as the server.
+The role and name stand in a URI name `aimass://ROLE/NAME`. Only the server's certificate may serve, and that of a
+service at the hosts that the root holder gave it; everybody else's is for clients alone and carries no host name, so no
+partner can pose as the server.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from aimass.privacy.roster import NAME
 from aimass.proto.errors import BadInput, Unauthenticated
 
-__all__ = ["Peer", "Role", "cross_certificate", "issue", "peer_of", "self_signed_root"]
+__all__ = ["Peer", "Role", "cross_certificate", "fits_role", "issue", "peer_of", "self_signed_root"]
 
 ROOT_DAYS: Final = 20 * 365
 MEMBER_DAYS: Final = 397
@@ -93,8 +94,8 @@ def issue(
     now: float,
     days: int = MEMBER_DAYS,
 ) -> x509.Certificate:
-    """A member's certificate over its public key info; `hosts` are allowed for the server alone."""
-    if not NAME.fullmatch(name) or (bool(hosts) != (role is Role.SERVER)):
+    """A member's certificate over its public key info; `hosts` are where the server, or a service, listens."""
+    if not NAME.fullmatch(name) or not fits_role(role, hosts):
         raise BadInput("a certificate's name or hosts do not fit its role", code="pki.subject", value=f"{role} {name}")
     key = serialization.load_der_public_key(tls_spki)
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -110,6 +111,11 @@ def issue(
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     builder = builder.add_extension(_authority(root), critical=False)
     return builder.sign(root_key, hashes.SHA256())
+
+
+def fits_role(role: Role, hosts: Sequence[str]) -> bool:
+    """Whether `hosts` may stand in a certificate of this role: the server has some, a service may, nobody else does."""
+    return bool(hosts) if role is Role.SERVER else not hosts or role is Role.SERVICE
 
 
 def _builder(

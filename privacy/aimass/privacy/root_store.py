@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.enrolment import EnrolRequest, Token, check_request, new_token
 from aimass.privacy.keys import read_private, write_private
-from aimass.privacy.pki import Role, issue, self_signed_root
+from aimass.privacy.pki import Role, fits_role, issue, self_signed_root
 from aimass.privacy.roster import NAME, Member, MemberRole, Roster
 from aimass.privacy.signing import Label, public_key, sign
 from aimass.privacy.trust_bundle import Root, Succession, TrustBundle, encode_bundle, revocation_bytes
@@ -122,8 +122,10 @@ class RootStore:
         """A one-time token for a newcomer; raises `BadInput`, or `Conflict` for a name that is enrolled."""
         if not NAME.fullmatch(name):
             raise BadInput("a name is lower-case letters, digits and dashes", code="pki.name", value=name)
-        if bool(hosts) != (role is Role.SERVER):
-            raise BadInput("--host belongs to the server's token, and only there", code="pki.hosts", value=role)
+        if not fits_role(role, hosts):
+            raise BadInput(
+                "--host belongs to the token of the server, or of a service that listens", code="pki.hosts", value=role
+            )
         for host in hosts:
             _check_host(host)
         if not math.isfinite(expires):  # what JSON cannot hold would make the root's state unreadable

@@ -18,19 +18,17 @@ import hashlib
 import queue
 import secrets
 import shutil
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 from aimass.proto.app_plan import AppDraft, app_plan, initial_arrays
 from aimass.proto.apps import read_app
 from aimass.proto.bases import own_bases
 from aimass.proto.clock import Clock, SystemClock
+from aimass.proto.connection import Connection, named
 from aimass.proto.drafts import completed
 from aimass.proto.errors import BadInput, NotFound, Unavailable
-from aimass.proto.grpc_env import grpc
 from aimass.proto.home import HomeSettings, load_home, tls_identity
 from aimass.proto.model_manifest import decode_manifest
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
@@ -51,7 +49,6 @@ from aimass.proto.views import (
     RunView,
     ServerView,
 )
-from aimass.proto.wire import MAX_DOCUMENT_BYTES, connect, error_of
 
 __all__ = ["Federation", "Run"]
 
@@ -61,63 +58,19 @@ _RECONNECT_S = 0.5
 _MAX_MODEL = 1 << 36
 
 
-class Federation:
+class Federation(Connection):
     """A person's connection to a server; a context manager. Make it with `Federation.open`."""
 
     def __init__(self, settings: HomeSettings, folder: Path, clock: Clock | None = None) -> None:
         self.settings, self._folder, self._clock = settings, folder, clock or SystemClock()
-        identity = tls_identity(folder)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="aimass-api", daemon=True)
-        self._thread.start()
-        self._channel: grpc.aio.Channel = self._await(self._connected(identity))
+        super().__init__(settings.server, tls_identity(folder))
         self.control = rpc.ControlStub(self._channel)
-
-    async def _connected(self, identity: object) -> grpc.aio.Channel:
-        return connect(self.settings.server, identity, MAX_DOCUMENT_BYTES)  # type: ignore[arg-type]
 
     @staticmethod
     def open(home: str | Path) -> Federation:
         """Connect as the person whose folder this is; raises `NotFound` before enrolment."""
         folder = Path(home)
         return Federation(load_home(folder), folder)
-
-    def __enter__(self) -> Federation:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the connection; calling it twice is fine."""
-        if self._loop.is_closed():
-            return
-        self._await(self._channel.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _await(self, work: Awaitable[T]) -> T:
-        async def run() -> T:
-            with _named():
-                return await work
-
-        future = asyncio.run_coroutine_threadsafe(run(), self._loop)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
-
-    def ask(self, method: Callable[..., Awaitable[pb.Document]], request: object, kind: type[V]) -> V:
-        """The answer to one request of a person's, as a view; raises the server's named error."""
-
-        async def call() -> pb.Document:
-            return await method(request)
-
-        return decode_json(kind, self._await(call()).json, "the server's answer")
 
     # ---------------------------------------------------------------- runs
 
@@ -164,7 +117,7 @@ class Federation:
         """It may have been taken although no answer came: with its key it is the same run."""
 
         async def ask(_: Progress) -> pb.Document:
-            with _named():
+            with named():
                 return await method(request)
 
         document = self._await(resumed(ask, self._clock, "the plan was not sent", reached=reached))
@@ -328,15 +281,6 @@ def _completed(plan: str | Path | PlanDraft | Plan, model: bytes | None) -> tupl
     if isinstance(plan, str | Path):
         plan = read_plan_draft(Path(plan).read_text("utf-8"), str(plan))
     return completed(plan, model) if isinstance(plan, PlanDraft) else (plan, model or b"")
-
-
-@contextlib.contextmanager
-def _named() -> Iterator[None]:
-    """What the server said instead of what gRPC says."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise error_of(error) from None
 
 
 class Run:

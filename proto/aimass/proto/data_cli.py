@@ -18,9 +18,16 @@ _EXAMPLE: Final = """examples:
   aimass data describe adult --store file:///data
   aimass data replicate adult --store file:///data --to s3://bucket/data
   aimass data repair adult --store file:///data
+  aimass data serve --dir data-service
+  aimass data status --as scientist --service data.example.org:8445
   aimass data generate adult --bytes 2GB --out large
 """
-_VERBS: Final = ("aimass.client.data_cli", "aimass.server.datasets.data_cli", "aimass.server.datasets.care_cli")
+_VERBS: Final = (
+    "aimass.client.data_cli",
+    "aimass.server.datasets.data_cli",
+    "aimass.server.datasets.care_cli",
+    "aimass.server.datasets.service_cli",
+)
 """Modules with `add_verbs(commands)`: a partner's verbs, and the operator's."""
 
 

@@ -80,12 +80,14 @@ class HomeLimits(Value, frozen=True):
 
 
 class HomeSettings(Value, frozen=True):
-    """`client.toml`: a name, the server's two addresses as HOST:PORT, the link; of a partner the form of its log, where
-    its daemon shows health and figures (nowhere by default), its limits, and those of its training child."""
+    """`client.toml`: a name, the server's two addresses and the data set service's as HOST:PORT, the link; of a partner
+    the form of its log, where its daemon shows health and figures (nowhere by default), its limits, and those of its
+    training child."""
 
     name: str
     server: str
     enrol: str
+    data: str = ""
     log: LogForm = "text"
     watch_listen: str = ""
     limits: HomeLimits = HomeLimits()

@@ -1,4 +1,4 @@
-"""Who may call what: one table, role x RPC, that is code, documentation and test."""
+"""Who may call what: a table for each service, role x RPC, that is code, documentation and test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from aimass.privacy.pki import Peer, Role
 from aimass.proto.errors import Refused
 
-__all__ = ["TABLE", "authorise"]
+__all__ = ["DATA_SETS", "TABLE", "authorise"]
 
 _P, _O, _S, _A, _M = Role.PARTNER, Role.OPERATOR, Role.SCIENTIST, Role.ANALYST, Role.SERVICE
 
@@ -40,13 +40,29 @@ TABLE: Final[Mapping[str, frozenset[Role]]] = {
 of the gRPC health protocol: whether the server serves, and nothing else. Monitoring gets a certificate of a service."""
 
 
-def authorise(peer: Peer, rpc: str) -> None:
+DATA_SETS: Final[Mapping[str, frozenset[Role]]] = {
+    "ListDataSets": frozenset({_O, _S}),
+    "ShowDataSet": frozenset({_O, _S}),
+    "WatchDataSets": frozenset({_O, _S}),
+    "RegisterDataSet": frozenset({_O, _S}),
+    "LeaseShards": frozenset({_O, _S}),
+    "RenewLease": frozenset({_O, _S}),
+    "ReleaseLease": frozenset({_O, _S}),
+    "RepairDataSet": frozenset({_O}),
+    "InstallTrust": frozenset({_O}),
+    "Check": frozenset({_P, _O, _S, _A, _M}),
+    "Watch": frozenset({_P, _O, _S, _A, _M}),
+}
+"""The data set service. A lease is its holder's alone."""
+
+
+def authorise(peer: Peer, rpc: str, table: Mapping[str, frozenset[Role]] = TABLE) -> None:
     """Raise `Refused` unless the table lets `peer` call `rpc`."""
-    if peer.role not in TABLE[rpc]:
+    if peer.role not in table[rpc]:
         raise Refused(
             f"the role {peer.role} may not call {rpc}",
             code="role.refused",
             value=f"{peer.role} {peer.name}",
-            limit=", ".join(sorted(TABLE[rpc])),
+            limit=", ".join(sorted(table[rpc])),
             cure="Use the certificate of a role that may.",
         )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -215,6 +213,7 @@ def _start(args: argparse.Namespace) -> int:
     from aimass.proto.allocator import one_arena
     from aimass.proto.logs import configure_logs
     from aimass.server.main import Started, serve
+    from aimass.server.running import run_until_told
     from aimass.server.settings import load_settings
 
     one_arena()
@@ -226,13 +225,7 @@ def _start(args: argparse.Namespace) -> int:
         sys.stdout.write(f"ready: port {started.port}, enrolment on port {started.enrol_port}\n")
         sys.stdout.flush()
 
-    async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(args.dir, stop, ready)
-
-    asyncio.run(run())
+    run_until_told(lambda stop: serve(args.dir, stop, ready))
     return 0
 
 

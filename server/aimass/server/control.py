@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Final
 
 from aimass.privacy.pki import Peer, Role
-from aimass.proto.errors import AimassError, BadInput, InternalError, Refused
+from aimass.proto.errors import AimassError, BadInput, Refused
 from aimass.proto.grpc_env import grpc
 from aimass.proto.origin import Origin
 from aimass.proto.reports import StepReport
@@ -20,6 +19,7 @@ from aimass.proto.wire import abort
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk
 from aimass.server.gate import Gate
+from aimass.server.guarded import guarded
 from aimass.server.offline.desk import OfflineDesk
 from aimass.server.readings import Readings
 from aimass.server.reports import Reports
@@ -32,24 +32,6 @@ __all__ = ["ControlService"]
 
 log = logging.getLogger("aimass.server")
 _ALL: Final = 1_000_000
-Method = Callable[..., Awaitable[pb.Document]]
-
-
-def _guarded(method: Method) -> Method:
-    """Admit the caller by the table, and let named errors cross the wire as they are."""
-
-    @functools.wraps(method)
-    async def guarded(self: ControlService, request: Any, context: grpc.aio.ServicerContext) -> pb.Document:
-        try:
-            return await method(self, request, self.gate.admit(context, method.__name__))
-        except AimassError as error:
-            log.info("%s refused: %s", method.__name__, error)
-            await abort(context, error)
-        except Exception:
-            log.exception("%s failed", method.__name__)
-            await abort(context, InternalError("the server failed; its log says where", code="internal.server"))
-
-    return guarded
 
 
 def _document(value: object) -> pb.Document:
@@ -100,31 +82,31 @@ class ControlService(rpc.ControlServicer):
             raise Refused("this run has not finished", code="run.not_finished", value=view.summary.run_id)
         return view
 
-    @_guarded
+    @guarded
     async def SubmitRun(self, request: pb.SubmitRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """A new run."""
         run_id = await self._submission.submit(request.plan, _own_key(request.key, peer), peer.name)
         return _document(await self._readings.run_view(run_id))
 
-    @_guarded
+    @guarded
     async def SubmitOffline(self, request: pb.SubmitOfflineRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """An offline run that this server sees to."""
         run_id = await self._offline.submit(request.plan, _own_key(request.key, peer), request.data_set, peer.name)
         return _document(await self._readings.run_view(run_id))
 
-    @_guarded
+    @guarded
     async def ReportRun(self, request: pb.ReportRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """The record of an offline run: a new one, or the one that stands under this key."""
         origin = decode_json(Origin, request.origin, "the origin")
         return _document(await self._reports.begin(request.plan, _own_key(request.key, peer), origin, peer.name))
 
-    @_guarded
+    @guarded
     async def ReportStep(self, request: pb.ReportStepRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """A step of an offline run."""
         self._check_own(peer, request.run_id)
         return _document(await self._reports.step(request.run_id, decode_json(StepReport, request.step, "the step")))
 
-    @_guarded
+    @guarded
     async def ReportEnd(self, request: pb.ReportEndRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """How an offline run ended."""
         self._check_own(peer, request.run_id)
@@ -135,14 +117,14 @@ class ControlService(rpc.ControlServicer):
         if self._readings.owner(run_id) != peer.name:
             raise Refused("this run belongs to somebody else", code="run.not_yours", value=run_id)
 
-    @_guarded
+    @guarded
     async def ListRuns(self, request: pb.ListRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Runs that the caller may see."""
         state = RunState.FINISHED if peer.role is Role.ANALYST else _state(request.state)
         owner = peer.name if peer.role is Role.SCIENTIST else None
         return _document(RunList(runs=self._readings.summaries(state, request.limit, owner)))
 
-    @_guarded
+    @guarded
     async def ShowRun(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """A run in full."""
         view = await self._readings.run_view(request.run_id, request.first_step, request.most_steps)
@@ -161,7 +143,7 @@ class ControlService(rpc.ControlServicer):
             log.info("WatchRun refused: %s", error)
             await abort(context, error)
 
-    @_guarded
+    @guarded
     async def ChangeRun(self, request: pb.ChangeRunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Pause, resume, stop; readmit a partner; or prune: keep the first, last and best model of an ended run."""
         await self._visible(peer, await self._readings.run_view(request.run_id, most=1))
@@ -173,7 +155,7 @@ class ControlService(rpc.ControlServicer):
             await self._engine.change(request.run_id, request.change, peer.name)
         return _document(await self._readings.run_view(request.run_id, most=request.most_steps))
 
-    @_guarded
+    @guarded
     async def ListReceipts(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Receipts of a run."""
         await self._visible(peer, await self._readings.run_view(request.run_id, most=1))
@@ -188,13 +170,13 @@ class ControlService(rpc.ControlServicer):
             return tuple(model for model in models if model.run_id in finished)
         return models
 
-    @_guarded
+    @guarded
     async def ListModels(self, request: pb.ListRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Committed models."""
         models = await self._models(peer, run_id=request.run_id)
         return _document(ModelList(models=models[: request.limit or 100]))
 
-    @_guarded
+    @guarded
     async def ShowModel(self, request: pb.ModelRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """One model."""
         models = await self._models(peer, digest=request.digest)
@@ -207,23 +189,23 @@ class ControlService(rpc.ControlServicer):
             )
         return _document(models[0])
 
-    @_guarded
+    @guarded
     async def ShowManifest(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """The manifest of a finished run's last model."""
         await self._visible(peer, await self._readings.run_view(request.run_id, most=1))
         return pb.Document(json=await self._readings.manifest(request.run_id))
 
-    @_guarded
+    @guarded
     async def Status(self, request: pb.StatusRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """The server at a glance."""
         return _document(self._status.view())
 
-    @_guarded
+    @guarded
     async def ListEnrolments(self, request: pb.StatusRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Requests that wait for the root holder."""
         return _document(EnrolmentList(requests=self._desk.pending()))
 
-    @_guarded
+    @guarded
     async def InstallTrust(self, request: pb.InstallTrustRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """A bundle that the root signed."""
         self._trust.install(request.bundle)

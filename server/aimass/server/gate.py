@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aimass.privacy.pki import Peer, Role
@@ -12,7 +13,7 @@ from aimass.proto.errors import AimassError
 from aimass.proto.grpc_env import grpc
 from aimass.proto.logs import Log, about
 from aimass.proto.wire import abort, peer_certificate
-from aimass.server.authorisation import authorise
+from aimass.server.authorisation import TABLE, authorise
 from aimass.server.trust import TrustHolder
 
 __all__ = ["Gate"]
@@ -31,8 +32,8 @@ class _Call:
 class Gate:
     """One for a server: it knows every call that is open."""
 
-    def __init__(self, trust: TrustHolder) -> None:
-        self._trust = trust
+    def __init__(self, trust: TrustHolder, table: Mapping[str, frozenset[Role]] = TABLE) -> None:
+        self._trust, self._table = trust, table
         self._open: dict[asyncio.Task[Any], _Call] = {}
         self._cutting: set[asyncio.Task[None]] = set()
 
@@ -40,7 +41,7 @@ class Gate:
         """Who calls, if the table lets them; raises `Unauthenticated` or `Refused`."""
         peer = self._trust.check(peer_certificate(context))
         try:
-            authorise(peer, name)
+            authorise(peer, name, self._table)
         except AimassError as error:
             _about(peer).warning("refused: %s", error)
             raise

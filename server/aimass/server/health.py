@@ -29,16 +29,17 @@ __all__ = ["HealthService", "health_rpc"]
 
 log = logging.getLogger("aimass.server")
 _WATCHES: Final = 4
-_SERVICES: Final = frozenset(
+SERVICES: Final = frozenset(
     {"", TRANSFERS, *(pb.DESCRIPTOR.services_by_name[name].full_name for name in ("Federation", "Control"))}
 )
+"""What the aggregation server may be asked about."""
 
 
 class HealthService(health_rpc.HealthServicer):  # type: ignore[misc]  # generated without types
     """Not serving until `tell(True)`; after `end` never again, and watches end."""
 
-    def __init__(self, gate: Gate, clock: Clock) -> None:
-        self._gate, self._clock = gate, clock
+    def __init__(self, gate: Gate, clock: Clock, services: frozenset[str] = SERVICES) -> None:
+        self._gate, self._clock, self._services = gate, clock, services
         self._serving, self._over = False, False
         self._changed = asyncio.Event()
         self._watches: dict[str, int] = {}
@@ -59,7 +60,7 @@ class HealthService(health_rpc.HealthServicer):  # type: ignore[misc]  # generat
         changed.set()
 
     def _status(self, service: str) -> int:
-        if service not in _SERVICES:
+        if service not in self._services:
             return int(schema.HealthCheckResponse.SERVICE_UNKNOWN)
         found = schema.HealthCheckResponse.SERVING if self._serving else schema.HealthCheckResponse.NOT_SERVING
         return int(found)

@@ -7,12 +7,11 @@ import dataclasses
 import functools
 import logging
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from aimass.privacy.keys import KeyPair, load_keys, tls_key_pem
+from aimass.privacy.keys import KeyPair, load_keys
 from aimass.privacy.trust_bundle import Trust
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.contribution import Limits
@@ -23,7 +22,7 @@ from aimass.proto.offers import difference_handler
 from aimass.proto.storage import Blobs, Spool
 from aimass.proto.transfer import TransferLimits, TransferMeters, transfer_handler
 from aimass.proto.v1 import federation_pb2_grpc as rpc
-from aimass.proto.wire import SERVER_OPTIONS, TlsIdentity, server_credentials, split_address
+from aimass.proto.wire import SERVER_OPTIONS
 from aimass.server.contributions import Contributions
 from aimass.server.control import ControlService
 from aimass.server.differences import ModelDifferences
@@ -32,6 +31,7 @@ from aimass.server.enrolment import EnrolmentDesk, EnrolmentService
 from aimass.server.flower.desk import FlowerDesk
 from aimass.server.gate import Gate
 from aimass.server.health import health_rpc
+from aimass.server.links import Links, listen
 from aimass.server.lookout import Lookout
 from aimass.server.offline.course import JournalCourse
 from aimass.server.offline.desk import OfflineDesk
@@ -151,10 +151,10 @@ async def _serve(
         health_rpc.add_HealthServicer_to_server(lookout.health, main)
         enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
         rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock, settings.enrolment), enrol)
-        links = _Links(keys, trust)
+        links = Links(keys, trust)
         started = Started(
-            _listen(main, settings.listen, links.credentials(require_client=True)),
-            _listen(enrol, settings.enrol_listen, links.credentials(require_client=False)),
+            listen(main, settings.listen, links.credentials(require_client=True)),
+            listen(enrol, settings.enrol_listen, links.credentials(require_client=False)),
             resumed,
             watch_port,
         )
@@ -225,20 +225,6 @@ def _contribution_limits(settings: ServerSettings) -> Limits:
     return Limits(weight=settings.limits.max_weight, norm=settings.limits.max_norm)
 
 
-class _Links:
-    """The server's side of TLS: a renewed certificate or another root holds from the next handshake on."""
-
-    def __init__(self, keys: KeyPair, trust: TrustHolder) -> None:
-        self._keys, self._trust = keys, trust
-
-    def _identity(self) -> TlsIdentity:
-        own, roots = self._trust.links
-        return TlsIdentity(own, tls_key_pem(self._keys.tls), roots)
-
-    def credentials(self, *, require_client: bool) -> grpc.ServerCredentials:
-        return server_credentials(self._identity, require_client=require_client)
-
-
 def _transfer_limits(settings: ServerSettings) -> TransferLimits:
     limits = settings.limits
     return TransferLimits(
@@ -248,33 +234,6 @@ def _transfer_limits(settings: ServerSettings) -> TransferLimits:
         limits.up_bytes_per_s,
         limits.down_bytes_per_s,
     )
-
-
-def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:
-    try:
-        port = int(server.add_secure_port(address, credentials))
-    except RuntimeError as error:
-        raise Unavailable(
-            f"cannot listen: {_obstacle(address)}",
-            code="server.port",
-            value=address,
-            cure="Choose an address of this machine and a free port in server.toml.",
-        ) from error
-    return port
-
-
-def _obstacle(address: str) -> str:
-    """What the operating system has against an address; the library that listens does not tell."""
-    host, port = split_address(address)
-    try:
-        for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(where)
-                probe.listen()
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    return "the address is free, and the library refused it or the server's certificate"
 
 
 def _on_new_trust(trust: TrustHolder, gate: Gate, sessions: Sessions, partners: PartnerDesk) -> None:

@@ -26,8 +26,11 @@ _IN_ROSTER: Final = frozenset({Role.PARTNER, Role.SERVER})
 class TrustHolder:
     """The current bundle, durable in the server's folder. Listeners hear of every newer one."""
 
-    def __init__(self, folder: Path, durability: Durability, now: Callable[[], float] = time.time) -> None:
-        self._folder, self._path = folder, folder / "bundle.json"
+    def __init__(
+        self, folder: Path, durability: Durability, now: Callable[[], float] = time.time, service: str = ""
+    ) -> None:
+        """`service` is the name of one that is not the roster's server."""
+        self._folder, self._path, self._service = folder, folder / "bundle.json", service
         self._durability, self._now = durability, now
         self._root = Root.from_pem((folder / "root.pem").read_bytes())
         self._listeners: list[Callable[[Trust], None]] = []
@@ -63,7 +66,7 @@ class TrustHolder:
         compare(self.trust.roster, offered.roster)
         if offered.data == self.trust.data:
             return self.trust
-        _check_server(offered)
+        self._check_own(offered)
         write_file(self._path, data, self._durability, "server.trust", 0o644)
         self._take_root(offered)
         self.trust, self._bundle = offered, decode_bundle(offered.data)
@@ -80,10 +83,30 @@ class TrustHolder:
             self._root = offered.root
 
     def _read_links(self) -> tuple[bytes, bytes]:
-        own = self.trust.certificates[f"server/{self.roster.server.name}"]
+        own = self.trust.certificates[self._subject(self.trust)]
         before = self._folder / PREVIOUS
         previous = Root.from_pem(before.read_bytes()).certificate_pem if before.is_file() else b""
         return own + self.trust.cross, self._root.certificate_pem + previous
+
+    def _subject(self, trust: Trust) -> str:
+        """Whose certificate we show, as `role/name`."""
+        return f"service/{self._service}" if self._service else f"server/{trust.roster.server.name}"
+
+    def _check_own(self, offered: Trust) -> None:
+        """A bundle under which we could not start again is refused."""
+        pem = offered.certificates.get(self._subject(offered))
+        held = self.trust.certificates.get(self._subject(self.trust), b"")
+        try:
+            key = peer_of(held).tls_sha256 if self._service else offered.roster.server.tls_sha256
+            good = pem is not None and peer_of(pem).tls_sha256 == key
+        except Unauthenticated:
+            good = False
+        if not good:
+            raise BadInput(
+                "the bundle lacks the certificate of this server or service",
+                code="trust.server_certificate",
+                cure="Install the file that `aimass pki roster sign` wrote, whole.",
+            )
 
     def share_of(self, peer: Peer) -> bytes:
         """The bundle as one member is sent it; with everybody's certificates, a thousand would be sent a gigabyte."""
@@ -116,18 +139,3 @@ class TrustHolder:
         if peer.role in _IN_ROSTER and (member is None or member.tls_sha256 != peer.tls_sha256):
             raise Unauthenticated("this key is not in the roster", code="trust.not_in_roster", value=peer.name)
         return peer
-
-
-def _check_server(trust: Trust) -> None:
-    """A bundle under which this server could not start again is refused."""
-    pem = trust.certificates.get(f"server/{trust.roster.server.name}")
-    try:
-        good = pem is not None and peer_of(pem).tls_sha256 == trust.roster.server.tls_sha256
-    except Unauthenticated:
-        good = False
-    if not good:
-        raise BadInput(
-            "the bundle lacks the certificate of the roster's server",
-            code="trust.server_certificate",
-            cure="Install the file that `aimass pki roster sign` wrote, whole.",
-        )

@@ -53,9 +53,11 @@ class Documents(Value, frozen=True):
 
 
 class Report(Value, frozen=True):
-    """A look at everything, and what was mended: `survey` is of before, `left` of after."""
+    """A look at everything, `deep` where every byte was read, and what was mended: `survey` is of before, `left` of
+    after."""
 
     at: float
+    deep: bool
     documents: Documents
     survey: Survey
     left: Survey
@@ -94,7 +96,7 @@ def verify(
     documents, manifests = _documents(house, version, mending=False)
     copies = _inspected(house, _shards(manifests), spend, heard)
     survey = surveyed(house.name, house.placement, copies)
-    return Report(at=now, documents=documents, survey=survey, left=survey)
+    return Report(at=now, deep=spend is not None, documents=documents, survey=survey, left=survey)
 
 
 def repair(
@@ -117,6 +119,7 @@ def repair(
             mended(one)
     return Report(
         at=now,
+        deep=deep,
         documents=documents,
         survey=surveyed(house.name, house.placement, copies),
         left=surveyed(house.name, house.placement, after(copies, done)),

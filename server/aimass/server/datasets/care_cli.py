@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aimass.proto.console import common, emit, say
@@ -59,8 +60,17 @@ def _verb(commands: Any, name: str, text: str, description: str) -> argparse.Arg
         name, help=text, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", help="the data set" if name in {"replicate", "gc"} else "NAME, or NAME@3 for a version")
-    parser.add_argument(
-        "--store", action="append", required=True, metavar="URL", help="where it stands; repeat, the first that answers"
+    place: Any = parser
+    if name == "repair":
+        place = parser.add_mutually_exclusive_group(required=True)
+        place.add_argument("--as", dest="home", type=Path, metavar="DIR", help="your own folder: a service does it")
+        parser.add_argument("--service", default="", metavar="HOST:PORT", help="(default: `data` of your client.toml)")
+    place.add_argument(
+        "--store",
+        action="append",
+        required=name != "repair",
+        metavar="URL",
+        help="where it stands; repeat, and the first that answers is asked",
     )
     return parser
 
@@ -98,9 +108,21 @@ def _verify(args: argparse.Namespace) -> int:
 def _repair(args: argparse.Namespace) -> int:
     from aimass.server.datasets.care import open_house
 
+    if args.home is not None:
+        return _repair_there(args)
     name, version = _named(args)
     house = open_house(name, args.store, time.time())
     return _told(args, _repaired(args, house, version, deep=not args.quick))
+
+
+def _repair_there(args: argparse.Namespace) -> int:
+    """At a service, all versions and at its own rate."""
+    from aimass.proto.data_api import DataSets
+
+    with DataSets.open(args.home, args.service) as service:
+        health = service.repair(args.name, deep=not args.quick)
+    emit(args, health)
+    return 0 if health.whole else _NOT_WHOLE
 
 
 def _repaired(args: argparse.Namespace, house: House, version: int | None, *, deep: bool) -> Report:

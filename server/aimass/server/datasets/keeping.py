@@ -12,11 +12,11 @@ from typing import Final
 
 import msgspec
 
-from aimass.proto.errors import Conflict, WrongState
+from aimass.proto.errors import WrongState
 from aimass.proto.objects import ObjectStore
-from aimass.proto.values import Value, canonical_json, decode_canonical_json
+from aimass.proto.values import Value, decode_canonical_json
 from aimass.server.datasets.layout import gc_prefix
-from aimass.server.datasets.numbered import Numbered, is_taken
+from aimass.server.datasets.numbered import Numbered
 
 __all__ = ["HOLD_S", "MARGIN_S", "SWEEP_S", "Hold", "Keeping", "change", "let_go", "read_keeping", "with_sweep"]
 
@@ -26,7 +26,6 @@ SWEEP_S: Final = 600.0
 """A collector deletes for so long and no longer."""
 MARGIN_S: Final = 60.0
 """How far the clocks of two machines may differ."""
-_TRIES: Final = 20
 
 
 class Keeping(Value, frozen=True):
@@ -83,24 +82,8 @@ def read_keeping(store: ObjectStore, name: str) -> Keeping:
 
 
 def change(store: ObjectStore, name: str, apply: Callable[[Keeping], Keeping]) -> Keeping:
-    """Commit what `apply` makes of the newest state, again where somebody was faster; raises what `apply` raises."""
-    document = Numbered(store, gc_prefix(name))
-    for _ in range(_TRIES):
-        newest = document.newest()
-        before = Keeping() if newest is None else _read(newest.data)
-        after = apply(before)
-        if after == before:
-            return before
-        number = newest.number + 1 if newest else 1
-        try:
-            document.commit(number, canonical_json(after))
-        except Conflict as error:
-            if not is_taken(error):
-                raise
-            continue
-        document.forget(number)
-        return after
-    raise Conflict("too many change this at once", code="dataset.busy", value=name, cure="Try again.")
+    """Commit what `apply` makes of the state now; raises what it raises."""
+    return Numbered(store, gc_prefix(name)).change(_read, Keeping(), apply)
 
 
 class Hold:

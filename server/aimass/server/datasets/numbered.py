@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from aimass.proto.errors import Conflict, NotFound, Unavailable
 from aimass.proto.objects import ObjectStore
+from aimass.proto.values import Value, canonical_json
 
 __all__ = ["Document", "Numbered", "is_taken"]
 
+V = TypeVar("V", bound=Value)
 _NUMBER: Final = re.compile(r"[0-9]{8}\.json")
 _MOST: Final = 10**8 - 1
 _KEPT: Final = 8
+_TRIES: Final = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,6 +83,28 @@ class Numbered:
             self._store.delete(self.key(number))
             raise Conflict("others have gone on since", code="storage.exists", value=self.key(number))
         return Document(number, data)
+
+    def change(self, read: Callable[[bytes], V], first: V, apply: Callable[[V], V]) -> V:
+        """Commit what `apply` makes of the newest state, of a newer one where somebody was faster; older are forgotten.
+
+        `first` is what stands before there is any. Raises what `apply` raises, and `Conflict` as `document.busy`.
+        """
+        for _ in range(_TRIES):
+            newest = self.newest()
+            before = first if newest is None else read(newest.data)
+            after = apply(before)
+            if after == before:
+                return before
+            number = newest.number + 1 if newest else 1
+            try:
+                self.commit(number, canonical_json(after))
+            except Conflict as error:
+                if not is_taken(error):
+                    raise
+                continue
+            self.forget(number)
+            return after
+        raise Conflict("too many change this at once", code="document.busy", value=self._prefix, cure="Try again.")
 
     def forget(self, newest: int) -> None:
         """Delete what nobody goes on from: all but the first and the last states. For documents without a history."""

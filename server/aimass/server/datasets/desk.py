@@ -1,0 +1,198 @@
+"""What the data set service answers, from the stores alone: it holds nothing that another one could not find there.
+
+Everything here blocks and is called from threads. Reading goes on at the first store that answers; what is committed is
+committed at home, the first of all stores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from aimass.proto.data_sets import DataSetManifest, DataSetName, read_data_set, read_name, shard_key, version_key
+from aimass.proto.data_views import DataSetList, DataSetView, LeaseView
+from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Unavailable
+from aimass.proto.names import Name
+from aimass.proto.objects import ObjectStore
+from aimass.proto.values import canonical_json, convert
+from aimass.server.datasets.care import House, open_house
+from aimass.server.datasets.catalogue import Catalogue
+from aimass.server.datasets.keeping import Hold, let_go
+from aimass.server.datasets.lease_book import LeaseBook
+from aimass.server.datasets.leases import Lease, LeaseTable, free
+from aimass.server.datasets.placement import placement_of
+from aimass.server.datasets.ranges import count, numbers_of, ranges_of
+from aimass.server.datasets.records import health_of, record_of
+from aimass.server.datasets.replicas import FaultKind, fault_of
+
+__all__ = ["DataSetDesk"]
+
+T = TypeVar("T")
+_MOST_SHARDS: Final = 10_000
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class DataSetDesk:
+    """One for a service, for any number of threads."""
+
+    def __init__(
+        self, urls: Sequence[str], open_store: Callable[[str], ObjectStore], clock: Callable[[], float]
+    ) -> None:
+        self._open, self._clock = open_store, clock
+        self._stores = tuple(map(open_store, urls))
+
+    @property
+    def home(self) -> ObjectStore:
+        """Where versions, leases and the leader's term are committed."""
+        return self._stores[0]
+
+    def house(self, name: str) -> House:
+        """A data set with all its stores."""
+        opened = {store.url: store for store in self._stores}
+        return open_house(name, tuple(opened), self._clock(), lambda url: opened.get(url) or self._open(url))
+
+    def names(self) -> tuple[str, ...]:
+        """Data sets, in order."""
+        return self._first(lambda store: tuple(Catalogue(store).names()))
+
+    def all(self) -> DataSetList:
+        """Every data set; one that cannot be shown hides no other."""
+        views, faults = [], {}
+        for name in self.names():
+            try:
+                views.append(self.view(name))
+            except AimassError as error:
+                faults[name] = error.code
+        return DataSetList(data_sets=tuple(views), faults=faults)
+
+    def view(self, name: str) -> DataSetView:
+        """One data set at a glance."""
+        return self._first(lambda store: self._view(store, name))
+
+    def document(self, text: str) -> bytes:
+        """A version's manifest in the bytes that were committed; `text` is NAME or NAME@3."""
+        named = read_name(text)
+
+        def read(store: ObjectStore) -> bytes:
+            manifest = Catalogue(store).open(named)
+            return store.read(version_key(manifest.name, manifest.version))
+
+        return self._first(read)
+
+    def register(self, data: bytes) -> DataSetView:
+        """Commit a manifest whose shards stand at home; the same one again changes nothing.
+
+        Raises `NotFound` for a shard that is not there, `Conflict` where it is not the next version.
+        """
+        manifest = read_data_set(data, "the manifest")
+        if canonical_json(manifest) != data:
+            raise BadInput("the manifest is not in canonical form", code="value.not_canonical")
+        catalogue, job = Catalogue(self.home), f"register-{hashlib.sha256(data).hexdigest()[:16]}"
+        newest = catalogue.newest(manifest.name) or 0
+        if manifest.version not in {newest, newest + 1}:
+            raise Conflict(
+                "not the next version of this data set",
+                code="dataset.version",
+                value=manifest.version,
+                limit=newest + 1,
+                cure="Somebody committed another one meanwhile: look at it, and number yours anew.",
+            )
+        held = Hold(self.home, manifest.name, job, self._clock)
+        try:
+            self._check_shards(manifest, held)
+            held.keep()
+            catalogue.commit(manifest)
+        finally:
+            let_go(self.home, manifest.name, job)
+        return self.view(manifest.name)
+
+    def lend(self, text: str, job: str, holder: str, most: int, term_s: float) -> LeaseView:
+        """Shards for `holder` to work on; of the newest version where none is named."""
+        if not 1 <= most <= _MOST_SHARDS:
+            raise BadInput("no lease has so many shards", code="lease.most", value=most, limit=f"1 to {_MOST_SHARDS}")
+        manifest = self._manifest(text)
+        table, lease = self._book(manifest, job).lend(holder, most, _seconds(term_s))
+        return self._lease_view(manifest, job, table, lease)
+
+    def renew(self, text: str, job: str, lease_id: str, holder: str, term_s: float) -> LeaseView:
+        """The same shards for longer."""
+        manifest = self._manifest(text)
+        table, lease = self._book(manifest, job).renew(lease_id, holder, _seconds(term_s))
+        return self._lease_view(manifest, job, table, lease)
+
+    def release(self, text: str, job: str, lease_id: str, holder: str, done: Sequence[int]) -> LeaseView:
+        """Shards given back, some of them done."""
+        manifest = self._manifest(text)
+        table = self._book(manifest, job).release(lease_id, holder, ranges_of(done))
+        return self._lease_view(manifest, job, table, None)
+
+    def _first(self, ask: Callable[[ObjectStore], T]) -> T:
+        """The answer of the first store that gives one. That one lacks something says nothing of the next."""
+        found: AimassError = Unavailable("the service has no store", code="dataset.no_store")
+        for store in self._stores:
+            try:
+                return ask(store)
+            except AimassError as error:
+                if not isinstance(error, NotFound) and fault_of(error) is not FaultKind.AWAY:
+                    raise
+                found = error
+        raise found
+
+    def _view(self, store: ObjectStore, name: str) -> DataSetView:
+        catalogue = Catalogue(store)
+        manifest = catalogue.open(DataSetName(name=name))
+        placement, record = placement_of(store, name, self._clock()), record_of(store, name)
+        return DataSetView(
+            name=name,
+            version=manifest.version,
+            versions=catalogue.versions(name),
+            schema=manifest.data_schema.name,
+            rows=manifest.rows,
+            bytes=manifest.size,
+            shards=len(manifest.shards),
+            licence=manifest.licence,
+            created_at=manifest.created_at,
+            stores=placement.stores,
+            copies=placement.copies,
+            health=None if record is None else health_of(record.report),
+        )
+
+    def _check_shards(self, manifest: DataSetManifest, held: Hold) -> None:
+        for shard in manifest.shards:
+            held.keep()
+            if self.home.head(shard_key(manifest.name, shard.sha256)).size != shard.size:
+                raise BadInput(
+                    "a shard in the store has another size than the manifest says",
+                    code="dataset.shard_size",
+                    value=shard.sha256,
+                    limit=shard.size,
+                )
+
+    def _manifest(self, text: str) -> DataSetManifest:
+        named = read_name(text)
+        return self._first(lambda store: Catalogue(store).open(named))
+
+    def _book(self, manifest: DataSetManifest, job: str) -> LeaseBook:
+        return LeaseBook(self.home, manifest, convert(Name, job, "the job's name"), self._clock)
+
+    def _lease_view(self, manifest: DataSetManifest, job: str, table: LeaseTable, lease: Lease | None) -> LeaseView:
+        stores = self._first(lambda store: placement_of(store, manifest.name, self._clock())).stores
+        state = LeaseView(
+            data_set=f"{manifest.name}@{manifest.version}",
+            job=job,
+            stores=stores,
+            total=table.shards,
+            free=count(free(table)),
+            done=count(table.done),
+        )
+        if lease is None:
+            return state
+        shards = tuple(manifest.shards[number - 1] for number in numbers_of(lease.shards))
+        return msgspec.structs.replace(state, lease=lease.id, until=lease.until, shards=shards)
+
+
+def _seconds(value: float) -> float:
+    return convert(Seconds, value, "how long a lease is to hold")

@@ -1,0 +1,156 @@
+"""What the data set service answers from the stores, whichever of them answer."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from aimass.proto.data_sets import shard_key, version_key
+from aimass.proto.errors import BadInput, Conflict, NotFound, Unavailable
+from aimass.proto.values import canonical_json
+from aimass.server.datasets.care import House, repair
+from aimass.server.datasets.desk import DataSetDesk
+from aimass.server.datasets.records import due, keep_record, record_of
+from tests.server.datasets.conftest import CONTENTS, NOW, no_limit
+from tests.support.stores import Unruly, manifest_of, shard_of
+
+NUMBERS = list(range(1, len(CONTENTS) + 1))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def desk(house: House, clock: Clock) -> DataSetDesk:
+    repair(house, NOW, no_limit, deep=False)
+    return DataSetDesk(tuple(house.stores), house.stores.__getitem__, clock)
+
+
+def home_of(house: House) -> Unruly:
+    home = house.home
+    assert isinstance(home, Unruly)
+    return home
+
+
+def test_a_data_set_is_shown_with_its_copies_and_its_health(house: House, desk: DataSetDesk) -> None:
+    (view,) = desk.all().data_sets
+    assert (view.name, view.version, view.versions, view.shards) == ("t", 1, (1,), len(CONTENTS))
+    assert (view.stores, view.copies, view.health) == (tuple(house.stores), 2, None)
+    keep_record(house.home, repair(house, NOW, no_limit, deep=True), None)
+    health = desk.view("t").health
+    assert health is not None
+    assert (health.whole, health.deep, health.good) == (True, True, 2 * len(CONTENTS))
+
+
+def test_with_the_home_away_all_is_shown_and_nothing_is_committed(house: House, desk: DataSetDesk) -> None:
+    document = desk.document("t@1")
+    home_of(house).away = True
+    assert desk.document("t") == document
+    assert desk.view("t").version == 1
+    with pytest.raises(Unavailable):
+        desk.lend("t", "job", "ada", 1, 10.0)
+
+
+def test_a_data_set_that_cannot_be_shown_hides_no_other(house: House, desk: DataSetDesk) -> None:
+    for store in house.stores.values():
+        store.put(version_key("bad", 1), b"{")
+    found = desk.all()
+    assert [view.name for view in found.data_sets] == ["t"]
+    assert found.faults == {"bad": "value.invalid"}
+
+
+def test_shards_are_lent_renewed_given_back_and_done(desk: DataSetDesk, clock: Clock) -> None:
+    first = desk.lend("t", "job", "ada", 3, 10.0)
+    assert [shard.number for shard in first.shards] == [1, 2, 3]
+    assert (first.data_set, first.until, first.free, first.done) == ("t@1", NOW + 10, len(CONTENTS) - 3, 0)
+    second = desk.lend("t@1", "job", "bob", 1_000, 10.0)
+    assert [shard.number for shard in second.shards] == NUMBERS[3:]
+    assert desk.lend("t", "job", "cyd", 1, 10.0).lease == ""
+    assert desk.lend("t", "another-job", "cyd", 1, 10.0).shards[0].number == 1
+    clock.now += 5
+    assert desk.renew("t@1", "job", first.lease, "ada", 10.0).until == NOW + 15
+    desk.release("t@1", "job", first.lease, "ada", [1, 3])
+    clock.now += 6  # what bob was lent has ended
+    last = desk.lend("t@1", "job", "cyd", 1_000, 10.0)
+    assert [shard.number for shard in last.shards] == [2, *NUMBERS[3:]]
+    end = desk.release("t@1", "job", last.lease, "cyd", [shard.number for shard in last.shards])
+    assert (end.done, end.free, end.total) == (len(CONTENTS), 0, len(CONTENTS))
+    with pytest.raises(NotFound):
+        desk.release("t@1", "job", second.lease, "bob", [])
+
+
+def test_a_lease_outlives_the_service_that_gave_it(house: House, desk: DataSetDesk, clock: Clock) -> None:
+    lease = desk.lend("t", "job", "ada", 2, 10.0)
+    other = DataSetDesk(tuple(house.stores), house.stores.__getitem__, clock)
+    assert other.lend("t", "job", "bob", 1, 10.0).shards[0].number == 3
+    assert other.release("t@1", "job", lease.lease, "ada", [1, 2]).done == 2
+
+
+def test_two_services_that_lend_at_once_lend_no_shard_twice(house: House, desk: DataSetDesk, clock: Clock) -> None:
+    home, other = home_of(house), DataSetDesk(tuple(house.stores), house.stores.__getitem__, clock)
+    lent: list[int] = []
+
+    def meanwhile(verb: str, key: str) -> None:
+        if verb == "create":
+            home.before = lambda verb, key: None
+            lent.extend(shard.number for shard in other.lend("t", "job", "bob", 5, 10.0).shards)
+
+    home.before = meanwhile
+    mine = [shard.number for shard in desk.lend("t", "job", "ada", 5, 10.0).shards]
+    assert (lent, mine) == ([1, 2, 3, 4, 5], [6, 7, 8, 9, 10])
+
+
+@pytest.mark.parametrize(
+    ("most", "job", "seconds"), [(0, "job", 1.0), (10_001, "job", 1.0), (1, "Job/../x", 1.0), (1, "job", 0.0)]
+)
+def test_a_lease_that_cannot_be_is_refused(desk: DataSetDesk, most: int, job: str, seconds: float) -> None:
+    with pytest.raises(BadInput):
+        desk.lend("t", job, "ada", most, seconds)
+
+
+def test_a_version_is_registered_whole_and_once(house: House, desk: DataSetDesk) -> None:
+    shards = [shard_of(number, data) for number, data in enumerate(CONTENTS[:2], start=1)]
+    document = canonical_json(manifest_of("t", 2, shards))
+    assert desk.register(document).version == 2
+    assert desk.register(document).versions == (1, 2)
+    assert desk.document("t@2") == document
+
+
+def test_a_version_without_its_shards_or_out_of_order_is_not_registered(house: House, desk: DataSetDesk) -> None:
+    missing = manifest_of("t", 2, [shard_of(1, b"stored nowhere")])
+    with pytest.raises(NotFound):
+        desk.register(canonical_json(missing))
+    house.home.put(shard_key("t", missing.shards[0].sha256), b"short")
+    with pytest.raises(BadInput):
+        desk.register(canonical_json(missing))
+    with pytest.raises(Conflict):
+        desk.register(canonical_json(msgspec.structs.replace(missing, version=3)))
+    with pytest.raises(BadInput):
+        desk.register(b" " + canonical_json(missing))
+    assert desk.view("t").versions == (1,)
+
+
+def test_what_was_found_is_kept_and_says_what_is_due(house: House) -> None:
+    assert due(None, NOW, 10.0, deep=True)
+    quick = keep_record(house.home, repair(house, NOW, no_limit, deep=False), None)
+    assert (quick.deep_at, due(quick, NOW + 1, 10.0, deep=False), due(quick, NOW + 1, 10.0, deep=True)) == (
+        0.0,
+        False,
+        True,
+    )
+    deep = keep_record(house.home, repair(house, NOW + 5, no_limit, deep=True), quick)
+    again = keep_record(house.home, repair(house, NOW + 9, no_limit, deep=False), deep)
+    assert again.deep_at == NOW + 5
+    assert record_of(house.home, "t") == again
+    assert due(again, NOW + 16, 10.0, deep=True)
+    assert not due(again, NOW + 16, 10.0, deep=False)
