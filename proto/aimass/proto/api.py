@@ -18,7 +18,7 @@ import hashlib
 import queue
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
