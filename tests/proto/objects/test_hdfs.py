@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,7 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 def test_who_we_are_comes_from_the_environment(tmp_path: Path) -> None:
     assert user_of({"HADOOP_USER_NAME": "alice"}) == "alice"
-    assert user_of({}) == ""
+    assert user_of({}) == pwd.getpwuid(os.getuid()).pw_name
     with pytest.raises(BadInput):
         user_of({"HADOOP_USER_NAME": "a&op=DELETE"})
     assert token_of({})() is None

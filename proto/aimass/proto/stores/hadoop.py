@@ -50,7 +50,7 @@ class JavaFiles:
     def __init__(self, uri: str, settings: Mapping[str, str], java: Callable[[], Java] = machine) -> None:
         self._uri, self._settings, self._java, self._lock = uri, settings, java, threading.Lock()
         self._is_hdfs = uri.partition(":")[0] in _HDFS
-        self._opened: tuple[Java, Any] | None = None
+        self._opened: tuple[Java, Any, Any] | None = None
 
     def status(self, path: str) -> Status | None:
         """getFileStatus."""
@@ -112,8 +112,7 @@ class JavaFiles:
             java = self._java()
             kinds = java.classes.org.apache.hadoop.fs.Options.Rename
             options = java.array(kinds, kinds.OVERWRITE if overwrite else kinds.NONE)
-            files = self._files() if self._is_hdfs else self._context()
-            files.rename(self._path(source), self._path(target), options)
+            self._open(java)[2].rename(self._path(source), self._path(target), options)
 
     def delete(self, path: str) -> None:
         """Delete, of a file or an empty folder."""
@@ -145,23 +144,18 @@ class JavaFiles:
         return self._java().classes.org.apache.hadoop.fs.Path(path)
 
     def _files(self) -> Any:
-        """The file system, opened in the machine that runs now."""
+        return self._open(self._java())[1]
+
+    def _open(self, java: Java) -> tuple[Java, Any, Any]:
+        """The machine that runs now, the file system in it, and who renames there."""
         with self._lock:
-            java = self._java()
             if self._opened is None or self._opened[0] is not java:
-                uri = java.classes.java.net.URI(self._uri)
-                files = java.classes.org.apache.hadoop.fs.FileSystem.newInstance(uri, self._configuration(java))
+                fs, uri = java.classes.org.apache.hadoop.fs, java.classes.java.net.URI(self._uri)
+                configuration = java.classes.org.apache.hadoop.conf.Configuration()
+                for name, value in self._settings.items():
+                    configuration.set(name, value)
+                files = fs.FileSystem.newInstance(uri, configuration)
                 files.setWriteChecksum(False)  # a local one writes sums beside each file, which would be objects
-                self._opened = (java, files)
-            return self._opened[1]
-
-    def _context(self) -> Any:
-        java = self._java()
-        uri = java.classes.java.net.URI(self._uri)
-        return java.classes.org.apache.hadoop.fs.FileContext.getFileContext(uri, self._configuration(java))
-
-    def _configuration(self, java: Java) -> Any:
-        made = java.classes.org.apache.hadoop.conf.Configuration()
-        for name, value in self._settings.items():
-            made.set(name, value)
-        return made
+                renamer = files if self._is_hdfs else fs.FileContext.getFileContext(uri, configuration)
+                self._opened = (java, files, renamer)
+            return self._opened

@@ -5,6 +5,8 @@ Two name nodes are those of one cluster, of which one is active. Who we are come
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,11 +48,11 @@ def place_of(url: str) -> Place:
 
 
 def user_of(environment: Mapping[str, str]) -> str:
-    """The name that a cluster without Kerberos takes us for; "" leaves it to the client."""
+    """Whom a cluster without Kerberos takes us for, as Hadoop's clients do: HADOOP_USER_NAME, or the process's user."""
     user = environment.get("HADOOP_USER_NAME", "")
     if user and not _USER.fullmatch(user):
         raise BadInput("no user of a cluster has this name", code="storage.user", value=user, limit=_USER.pattern)
-    return user
+    return user or _own_name()
 
 
 def token_of(environment: Mapping[str, str]) -> Callable[[], Secret | None]:
@@ -68,6 +70,13 @@ def token_of(environment: Mapping[str, str]) -> Callable[[], Secret | None]:
             ) from error
 
     return read
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container, a number may have no name
+        return ""
 
 
 def _name_node(scheme: str, host: str, url: str) -> str:
