@@ -39,7 +39,8 @@ def pieces(job: Job, sources: Sequence[Opened], intake: Intake, reading: Reading
     dealer = dealer_of(rule, job.data_schema)
     all_rows = (rows for _, each in incoming for rows in each)
     if dealer is not None:
-        yield from _dealt(job, dealer, all_rows, scratch)
+        shuffle = Shuffle(scratch, job.person, rule.most_rows, rule.most_bytes, reading.waiting_bytes)
+        yield from _dealt(job, dealer, all_rows, shuffle)
     elif rule.rule == "files":
         for name, each in incoming:
             yield from whole((rows.table for rows in each), rule.most_rows, rule.most_bytes, name)
@@ -74,9 +75,8 @@ def _text(cell: object) -> str:
     return "" if cell is None else text_of(cell)
 
 
-def _dealt(job: Job, dealer: Dealer, rows: Iterable[_Rows], scratch: Path) -> Iterator[Table]:
+def _dealt(job: Job, dealer: Dealer, rows: Iterable[_Rows], shuffle: Shuffle) -> Iterator[Table]:
     rule = job.split
-    shuffle = Shuffle(scratch, job.person, rule.most_rows, rule.most_bytes)
     for each in rows:
         try:
             shuffle.add(each.table, dealer.deal(each.table, each.groups))

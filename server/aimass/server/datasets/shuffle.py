@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +20,6 @@ from aimass.server.datasets.shard_bytes import row_bytes, to_arrow
 
 __all__ = ["Shuffle", "TooMany"]
 
-_BUFFER_BYTES: Final = 32 << 20
-
 
 class TooMany(LimitExceeded):
     """One key has more rows, or bytes, than it may; `key` says which."""
@@ -35,9 +32,7 @@ class TooMany(LimitExceeded):
 class Shuffle:
     """Rows by key in a folder that is this shuffle's alone; no key may exceed the bounds."""
 
-    def __init__(
-        self, folder: Path, person: str | None, most_rows: int, most_bytes: int, buffer_bytes: int = _BUFFER_BYTES
-    ) -> None:
+    def __init__(self, folder: Path, person: str | None, most_rows: int, most_bytes: int, buffer_bytes: int) -> None:
         self._folder, self._person = make_folder(folder), person
         self._most_rows, self._most_bytes, self._buffer_bytes = most_rows, most_bytes, buffer_bytes
         self._rows: Counter[int] = Counter()

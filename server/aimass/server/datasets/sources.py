@@ -28,10 +28,12 @@ _Reader = Callable[[Path, Sequence[str], Schema, "Reading"], Iterator[Any]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
-    """How much is read at once. What comes of the rows does not depend on it."""
+    """How much is read at once, and how many bytes of rows wait in memory for their shards. What comes of the rows
+    does not depend on it."""
 
     batch_rows: int = 16_384
     block_bytes: int = _BLOCK_BYTES
+    waiting_bytes: int = 32 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
