@@ -8,11 +8,11 @@ from pathlib import Path
 from aimass.proto.data_sets import DataSetName
 from aimass.proto.objects import open_objects
 from aimass.proto.plan import PlanDraft
+from aimass.server.datasets.versions import opened
 from aimass.server.offline.begin import begin
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.keeping import Kept
 from aimass.server.offline.schedules import Schedule, drivers_of
-from aimass.server.offline.versions import opened
 from aimass.server.offline.workers import Workers, open_crew
 from aimass.server.runs import Run
 from aimass.server.simulation.begin import completed

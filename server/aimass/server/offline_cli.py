@@ -161,8 +161,8 @@ def _prepared(args: argparse.Namespace, journal: Journal) -> None:
     """A run stands in the store: a new one, or the one that goes on."""
     from aimass.proto.data_sets import read_name
     from aimass.proto.objects import open_objects
+    from aimass.server.datasets.versions import opened
     from aimass.server.offline.begin import begin, check_same
-    from aimass.server.offline.versions import opened
 
     blobs = journal.blobs()
     if args.resume:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -13,8 +14,8 @@ from pyarrow import parquet
 
 from aimass.client.shards import open_shard
 from aimass.proto.data_sets import DataSetManifest, read_name, shard_key, shard_manifest, version_key
-from aimass.proto.errors import AimassError, BadInput, Conflict, LimitExceeded
-from aimass.proto.objects import ObjectStore, open_objects
+from aimass.proto.errors import AimassError, BadInput, Conflict, LimitExceeded, OutOfSpace
+from aimass.proto.objects import ObjectInfo, ObjectStore, open_objects
 from aimass.proto.rows import read_table
 from aimass.server.datasets.catalogue import Catalogue
 from aimass.server.datasets.sources import Reading
@@ -170,6 +171,67 @@ def test_two_splitters_on_one_name_are_told_apart(store: ObjectStore, tmp_path: 
     assert told.value.code == "dataset.committed"
     # The same job, whose answer was lost or whose twin was faster, has its version.
     assert catalogue.commit(msgspec.structs.replace(first, created_at=7.0)) == first
+
+
+class Racing:
+    """A store on which somebody else commits just before this splitter does."""
+
+    def __init__(self, store: ObjectStore, first: Callable[[], object]) -> None:
+        self._store, self._first = store, first
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def create(self, key: str, data: bytes | memoryview) -> ObjectInfo:
+        if "/versions/" in key:
+            self._first()
+        return self._store.create(key, data)
+
+
+def test_of_two_splitters_who_end_together_one_wins_and_the_other_goes_on_from_there(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    mine, theirs = (write_csv(tmp_path / f"{seed}.csv", toy_rows(25, seed)) for seed in (1, 2))
+    racing = Racing(store, lambda: make(store, [theirs], tmp_path / "theirs"))
+    with pytest.raises(Conflict) as told:
+        make(racing, [mine], tmp_path / "mine")  # type: ignore[arg-type]
+    assert told.value.code == "dataset.committed"
+    assert [source.name for source in Catalogue(store).open(read_name("toy")).lineage.sources] == ["2.csv"]
+    again = make(store, [mine], tmp_path / "again").manifest
+    assert (again.version, again.lineage.parent) == (2, 1)
+
+
+def test_twins_on_one_job_end_in_one_version(store: ObjectStore, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", toy_rows(25))
+    racing = Racing(store, lambda: make(store, [path], tmp_path / "twin", now=5.0))
+    made = make(racing, [path], tmp_path / "mine", now=9.0)  # type: ignore[arg-type]
+    assert made.manifest.created_at == 5.0
+    assert Catalogue(store).versions("toy") == (1,)
+
+
+class Full:
+    """A store that is full after some objects."""
+
+    def __init__(self, store: ObjectStore, left: int) -> None:
+        self._store, self.left = store, left
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def create(self, key: str, data: bytes | memoryview) -> ObjectInfo:
+        self.left -= 1
+        if self.left < 0:
+            raise OutOfSpace("no space left", code="storage.full")
+        return self._store.create(key, data)
+
+
+@pytest.mark.parametrize("left", [2, 4, 5])
+def test_a_store_that_is_full_holds_no_half_of_a_version(store: ObjectStore, tmp_path: Path, left: int) -> None:
+    path = write_csv(tmp_path / "a.csv", toy_rows(35))
+    with pytest.raises(OutOfSpace):
+        make(Full(store, left), [path], tmp_path / "s")  # type: ignore[arg-type]
+    assert Catalogue(store).versions("toy") == ()
+    assert make(store, [path], tmp_path / "t").manifest.rows == 35
 
 
 def test_a_document_that_says_it_is_another_version_is_refused(store: ObjectStore, tmp_path: Path) -> None:

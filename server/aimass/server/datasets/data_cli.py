@@ -13,6 +13,7 @@ from aimass.proto.console import common, emit, say
 if TYPE_CHECKING:
     from aimass.proto.data_sets import DataSetManifest, SplitRule
     from aimass.proto.manifest import Schema
+    from aimass.proto.objects import ObjectStore
     from aimass.server.datasets.catalogue import Catalogue
     from aimass.server.datasets.split import Made
 
@@ -51,15 +52,21 @@ def add_verbs(commands: Any) -> None:
     common(register, _split)
     describe = commands.add_parser("describe", help="what stands in a data set: versions, columns, labels, lineage")
     describe.add_argument("name", help="NAME, or NAME@3 for a version")
-    describe.add_argument("--store", required=True, metavar="URL", help="where it stands")
+    _stores(describe)
     describe.add_argument("--shards", action="store_true", help="list the shards too")
     common(describe, _describe)
     export = commands.add_parser("export", help="write shards as partners' folders, as `partition` makes them")
     export.add_argument("name", help="NAME, or NAME@3 for a version")
     export.add_argument("shards", help="all, or numbers and ranges: 1-4,7")
     export.add_argument("folder", type=Path, help="folder to write to")
-    export.add_argument("--store", required=True, metavar="URL", help="where the data set stands")
+    _stores(export)
     common(export, _export)
+
+
+def _stores(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store", action="append", required=True, metavar="URL", help="where it stands; repeat, the first that answers"
+    )
 
 
 def _bounds(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +104,7 @@ def _what(parser: argparse.ArgumentParser) -> None:
 
 def _split(args: argparse.Namespace) -> int:
     from aimass.proto.clock import SystemClock
-    from aimass.proto.objects import open_objects
+    from aimass.proto.objects import commits, open_objects
     from aimass.server.datasets.catalogue import Catalogue
     from aimass.server.datasets.intake import Limits
     from aimass.server.datasets.sources import open_sources
@@ -122,6 +129,7 @@ def _split(args: argparse.Namespace) -> int:
         missing=args.most_missing,
         rarest=args.least_label,
     )
+    commits(store)
     say(args, "reading the files for their digests")
     sources = open_sources(files)
     with _scratch(args) as scratch:
@@ -241,14 +249,23 @@ def _summary(manifest: DataSetManifest) -> dict[str, Any]:
     }
 
 
-def _describe(args: argparse.Namespace) -> int:
-    from aimass.proto.console import plain
+def _opened(args: argparse.Namespace) -> tuple[DataSetManifest, tuple[ObjectStore, ...]]:
+    """The version that was named, and all stores that may hold its shards."""
+    import time
+
     from aimass.proto.data_sets import read_name
     from aimass.proto.objects import open_objects
-    from aimass.server.datasets.catalogue import Catalogue
+    from aimass.server.datasets.versions import opened
 
-    catalogue = Catalogue(open_objects(args.store))
-    manifest = catalogue.open(read_name(args.name))
+    data_set, urls = opened(read_name(args.name), [open_objects(url) for url in args.store], time.time())
+    return data_set, tuple(map(open_objects, urls))
+
+
+def _describe(args: argparse.Namespace) -> int:
+    from aimass.proto.console import plain
+    from aimass.server.datasets.versions import numbers
+
+    manifest, stores = _opened(args)
     if args.json:
         emit(args, manifest)
         return 0
@@ -256,7 +273,8 @@ def _describe(args: argparse.Namespace) -> int:
         args,
         {
             "data_set": f"{manifest.name}@{manifest.version}",
-            "versions": catalogue.versions(manifest.name),
+            "versions": numbers(manifest.name, stores),
+            "stores": [store.url for store in stores],
             "created_at": manifest.created_at,
             "schema": manifest.data_schema.name,
             **_summary(manifest),
@@ -273,16 +291,16 @@ def _describe(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from aimass.proto.console import Bar
-    from aimass.proto.data_sets import read_name
-    from aimass.proto.objects import open_objects
-    from aimass.server.datasets.catalogue import Catalogue
-    from aimass.server.datasets.export import chosen, export
+    import time
 
-    store = open_objects(args.store)
-    data_set = Catalogue(store).open(read_name(args.name))
+    from aimass.proto.console import Bar
+    from aimass.server.datasets.export import chosen, export
+    from aimass.server.datasets.replicas import Replicas
+
+    data_set, stores = _opened(args)
+    shards = chosen(data_set, args.shards)
     with Bar(args, "exporting") as bar:
-        made = export(store, data_set, chosen(data_set, args.shards), args.folder, bar)
+        made = export(Replicas(data_set.name, stores, time.monotonic), data_set, shards, args.folder, bar)
     emit(
         args,
         {

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from aimass.proto.data_sets import DataSetManifest, ShardEntry, shard_key, shard_manifest
-from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file, write_parts
+from aimass.proto.data_sets import DataSetManifest, ShardEntry, shard_manifest
+from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
 from aimass.proto.errors import BadInput, Conflict
 from aimass.proto.hashing import file_digest
 from aimass.proto.manifest import shard_manifest_text
-from aimass.proto.objects import ObjectStore
 from aimass.proto.sharding import RECORD, ShardRecord, Shards, Split
 from aimass.proto.values import canonical_json
-from aimass.server.datasets.verified import verified
+from aimass.server.datasets.replicas import Replicas
 
 __all__ = ["chosen", "export"]
 
@@ -47,7 +46,7 @@ def chosen(data_set: DataSetManifest, text: str) -> tuple[ShardEntry, ...]:
 
 
 def export(
-    store: ObjectStore,
+    replicas: Replicas,
     data_set: DataSetManifest,
     shards: Sequence[ShardEntry],
     folder: Path,
@@ -55,7 +54,7 @@ def export(
 ) -> Shards:
     """Write shards as `PARTICIPANT/NAME.parquet`, each with its manifest; what stands there already is left.
 
-    Raises `Conflict` for a folder that holds others, `IntegrityError` for a shard that is not what its entry says.
+    Raises `Conflict` for a folder that holds others, and what the last store does that has no true copy of a shard.
     """
     wanted = Shards(
         data_schema=data_set.data_schema.name,
@@ -72,19 +71,17 @@ def export(
         )
     done, of = 0, sum(shard.size for shard in shards)
     for shard in shards:
-        _export(store, data_set, shard, make_folder(folder / shard.participant))
+        _export(replicas, data_set, shard, make_folder(folder / shard.participant))
         done += shard.size
         progress(done, of)
     write_file(record, canonical_json(wanted), UNINTERRUPTED, "export.record", 0o644)
     return wanted
 
 
-def _export(store: ObjectStore, data_set: DataSetManifest, shard: ShardEntry, folder: Path) -> None:
+def _export(replicas: Replicas, data_set: DataSetManifest, shard: ShardEntry, folder: Path) -> None:
     path = folder / f"{data_set.name}.parquet"
     if not (path.is_file() and file_digest(path) == shard.sha256):
-        key = shard_key(data_set.name, shard.sha256)
-        chunks = verified(store.stream(key), shard.sha256, shard.size, store.url)
-        write_parts(path, chunks, UNINTERRUPTED, "export.shard", 0o644)
+        replicas.fetch(shard, path)
     fields = msgspec.structs.asdict(shard_manifest(data_set, shard, path.name))
     text = shard_manifest_text(fields, "the shard's manifest")
     write_file(path.with_suffix(".toml"), text.encode(), UNINTERRUPTED, "export.manifest", 0o644)

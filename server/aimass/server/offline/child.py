@@ -22,10 +22,10 @@ from aimass.proto.objects import open_objects
 from aimass.proto.plan import decode_plan
 from aimass.proto.storage import map_file
 from aimass.proto.values import decode_json
+from aimass.server.datasets.versions import opened
 from aimass.server.offline.begin import begin
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.order import Order
-from aimass.server.offline.versions import opened
 
 __all__ = ["main"]
 

@@ -13,9 +13,9 @@ from aimass.proto.origin import Origin
 from aimass.proto.plan import Plan, decode_plan
 from aimass.proto.values import canonical_json
 from aimass.server import runs
+from aimass.server.datasets.versions import opened
 from aimass.server.offline.journal import below
 from aimass.server.offline.rounds import rounds_of
-from aimass.server.offline.versions import opened
 from aimass.server.reports import Reports
 from aimass.server.settings import OfflineSettings
 

@@ -1,4 +1,4 @@
-"""The version of a data set that a run is to be over, as the stores that are named have it."""
+"""The versions of a data set, as the stores that are named have them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aimass.proto.objects import ObjectStore
 from aimass.server.datasets.catalogue import Catalogue
 from aimass.server.datasets.placement import placement_of
 
-__all__ = ["opened"]
+__all__ = ["numbers", "opened"]
 
 
 def opened(name: DataSetName, stores: Sequence[ObjectStore], now: float) -> tuple[DataSetManifest, tuple[str, ...]]:
@@ -24,5 +24,14 @@ def opened(name: DataSetName, stores: Sequence[ObjectStore], now: float) -> tupl
             return data_set, tuple(dict.fromkeys([*(named.url for named in stores), *placed]))
         except (NotFound, Unavailable) as error:
             failed = error
-    assert failed is not None  # noqa: S101  (a data set has a store)
-    raise failed
+    raise failed or Unavailable("no store is named", code="dataset.no_store", cure="Give --store URL.")
+
+
+def numbers(name: str, stores: Sequence[ObjectStore]) -> tuple[int, ...]:
+    """All versions that the first store lists that answers; none where none does."""
+    for store in stores:
+        try:
+            return Catalogue(store).versions(name)
+        except Unavailable:
+            continue
+    return ()
