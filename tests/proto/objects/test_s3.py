@@ -329,3 +329,21 @@ def test_a_store_opens_by_its_url(s3: str, keys: None) -> None:
     assert store.url == url
     store.put("a", b"1")
     assert [one.key for one in open_objects(url).list()] == ["a"]
+
+
+@pytest.mark.parametrize("scheme", ["s3", "oss"])
+def test_a_bucket_is_found_by_the_name_of_its_host(
+    proxy: FaultyStore, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy.endpoint)
+    monkeypatch.delenv("no_proxy", raising=False)
+    proxy.path = lambda path: path.removeprefix("http://tests.s3.example")
+    place = place_of(f"{scheme}://tests/{secrets.token_hex(8)}?endpoint=http://s3.example&addressing=virtual", {})
+    if scheme == "oss":
+        oss(proxy)
+    store = S3Objects(Link(place, 4, Timeouts(), KEYS), Retries(sleep=lambda _: None), part_bytes=5 << 20)
+    commits(store)
+    store.write("large", [LARGE], create=True)
+    assert store.read("large", 7, 9) == LARGE[7:16]
+    assert [one.key for one in store.list()] == ["large"]
+    assert {asked.headers["host"] for asked in proxy.asked} == {"tests.s3.example"}
