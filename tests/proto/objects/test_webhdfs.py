@@ -188,11 +188,14 @@ def test_an_object_larger_than_its_memory_goes_both_ways() -> None:
     assert peak < 8 * CHUNK_BYTES
 
 
-def test_a_one_way_stream_of_chunks_that_is_cut_leaves_nothing_and_is_not_sent_in_part(cluster: Cluster) -> None:
-    cluster.faults.add(Fault("CREATE", Kind.SHORT, data=True, at_byte=70_000))
-    with pytest.raises(Unavailable):
-        opened(cluster).write("a", iter([DATA, DATA]))
-    assert not cluster.namespace.files()
+@pytest.mark.parametrize("times", [1, 25])
+def test_chunks_that_come_once_are_sent_again_where_a_link_breaks(cluster: Cluster, times: int) -> None:
+    chunks = [DATA[number:] for number in range(times)]
+    for at in (len(b"".join(chunks)) - 1, 0, 700_000):
+        cluster.faults.add(Fault("CREATE", Kind.SHORT, data=True, at_byte=at))
+    opened(cluster).write("a", iter(chunks))
+    assert not cluster.faults.left
+    assert cluster.namespace.files() == {"/store/a": b"".join(chunks)}
 
 
 def test_what_the_chunks_raise_is_the_callers_even_if_it_looks_like_a_broken_link(cluster: Cluster) -> None:

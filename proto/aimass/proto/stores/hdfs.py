@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import heapq
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar
+from typing import IO, Final, Protocol, TypeVar
 
+from aimass.proto.durable import disk_errors
 from aimass.proto.errors import AimassError, Conflict, NotFound, Refused, Unavailable
 from aimass.proto.objects import (
     CHUNK_BYTES,
@@ -35,6 +37,8 @@ __all__ = ["HadoopFiles", "HdfsObjects", "Status", "in_key_order"]
 T = TypeVar("T")
 _PARTS: Final = "~parts"
 """Folder of the files that are being written: no key holds this letter."""
+_KEPT_BYTES: Final = 2 << 20
+"""Of what is sent, in memory; more goes to the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ class HdfsObjects:
         return self._store(key, (data,), create=False)
 
     def write(self, key: str, chunks: Iterable[Chunk], *, create: bool = False) -> ObjectInfo:
-        """Write beside all keys, and rename. Chunks that can be walked again are sent again where a link breaks."""
+        """Write beside all keys, and rename. Chunks that come only once are kept in a file, for another try."""
         path = self._path(key)
         if create and self._run(key, lambda: self._stands(path)):  # saves sending it all
             raise exists(self, key)
@@ -212,7 +216,8 @@ class HdfsObjects:
 
     def _store(self, key: str, chunks: Iterable[Chunk], *, create: bool) -> ObjectInfo:
         check_key(key)
-        part, made = self._written(key, chunks)
+        with _sent_again(chunks) as again:
+            part, made = self._written(key, again)
         try:
             self._run(key, lambda: self._name(key, part, made, create=create))
         except BaseException:
@@ -236,7 +241,7 @@ class HdfsObjects:
                     raise source.raised from None
                 raise
 
-        return attempt() if iter(chunks) is chunks else self._retries.run(attempt)
+        return self._retries.run(attempt)
 
     def _name(self, key: str, part: str, made: Status, *, create: bool) -> None:
         """Rename, once; an error is one only if it was not done all the same, by this try or one before."""
@@ -326,6 +331,32 @@ class HdfsObjects:
         else:
             return
         raise told
+
+
+@contextmanager
+def _sent_again(chunks: Iterable[Chunk]) -> Iterator[Iterable[Chunk]]:
+    """The same chunks for any number of tries."""
+    if iter(chunks) is not chunks:
+        yield chunks
+        return
+    with tempfile.SpooledTemporaryFile(_KEPT_BYTES) as kept:
+        yield _Kept(iter(chunks), kept)
+
+
+class _Kept:
+    """Chunks that come once; those that came are in a file."""
+
+    def __init__(self, chunks: Iterator[Chunk], file: IO[bytes]) -> None:
+        self._chunks, self._file = chunks, file
+
+    def __iter__(self) -> Iterator[Chunk]:
+        self._file.seek(0)
+        while block := self._file.read(CHUNK_BYTES):
+            yield block
+        for chunk in self._chunks:
+            with disk_errors("what is sent to a store, to send it again (TMPDIR)"):
+                self._file.write(chunk)
+            yield chunk
 
 
 class _Source:
