@@ -1,0 +1,55 @@
+"""Shards and rounds in object stores: the bits of a folder, on whichever machine a run goes on, while stores fail."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from aimass.proto.objects import open_objects
+from aimass.proto.sharding import Split
+from aimass.server.simulation.folder import Committed
+from tests.support.dealt_sets import registered
+from tests.support.offline_runs import begun, gone_on, told
+from tests.support.simulations import heart_draft, shards_of
+
+ADAM = heart_draft(train='steps = 2\noptimizer = "adam"\nkeep_optimizer = true', rounds=2)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shards_of(tmp_path_factory.mktemp("stores") / "shards", "heart", Split(rule="iid", partners=4, seed=2))
+
+
+@pytest.fixture
+def bucket(s3: str, keys: None) -> str:
+    return f"s3://tests/{secrets.token_hex(8)}?endpoint={s3}"
+
+
+class _Cut(Exception):
+    pass
+
+
+def cut(step: Committed) -> None:
+    if step.round == 1:
+        raise _Cut
+
+
+def test_a_run_in_a_bucket_goes_on_on_another_machine_to_the_bits_of_a_folder(
+    tmp_path: Path, shards: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, sets = f"file://{tmp_path}/store", bucket.replace("?", "/sets?")
+    for store in (folder, sets):
+        registered(open_objects(store), "heart", shards)
+    model = gone_on(begun(f"file://{tmp_path}/out", ADAM, folder), tmp_path / "work").model
+    monkeypatch.setenv("AIMASS_CACHE", str(tmp_path / "one"))
+    journal = begun(bucket.replace("?", "/out?"), ADAM, sets)
+    with pytest.raises(_Cut):
+        gone_on(journal, tmp_path / "one", after=cut)
+    monkeypatch.setenv("AIMASS_CACHE", str(tmp_path / "other"))
+    run = gone_on(journal, tmp_path / "other")
+    assert (run.state, run.model) == ("finished", model)
+    assert [step.index for step in told(journal)] == list(range(len(told(journal))))
+    keys = {info.key.partition("/")[0] for info in journal.objects.list()}
+    assert keys == {"setup.json", "commits", "blobs"}
