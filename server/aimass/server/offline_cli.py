@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--policy", type=Path, help="a policy.toml for the gate (default: what the plan asks is allowed)")
     run.add_argument("--work", type=Path, metavar="DIR", help="scratch and cache on each machine (in the user's cache)")
     run.add_argument("--cache", metavar="SIZE", help="bytes of shards that each machine keeps (20GB)")
+    run.add_argument("--repair", action="store_true", help="make copies of shards good that are found false or missing")
     run.add_argument("--resume", action="store_true", help="go on where it stopped, to the same bits")
     run.add_argument(
         "--as", dest="home", type=Path, metavar="DIR", help="report to the training service as this person"
@@ -145,7 +146,7 @@ def _workers(args: argparse.Namespace) -> Workers:
     if wrong := [key for key, value in options.items() if not (key.startswith("spark.") and value)]:
         raise BadInput("not a setting of Spark", code="offline.conf", value=wrong[0], limit="spark.KEY=VALUE")
     cache = read_size(args.cache) if args.cache is not None else DEFAULT_CACHE_BYTES
-    return Workers(args.workers, args.master or LOCAL, tuple(options.items()), cache)
+    return Workers(args.workers, args.master or LOCAL, tuple(options.items()), cache, repairs=args.repair)
 
 
 def _work(out: str) -> Path:

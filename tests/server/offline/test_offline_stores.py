@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from pathlib import Path
 
 import pytest
+from scripts.benches.buckets import buckets, make_bucket
 
+from aimass.proto.data_sets import shard_key
 from aimass.proto.objects import open_objects
 from aimass.proto.sharding import Split
+from aimass.server.offline.workers import Workers
 from aimass.server.simulation.folder import Committed
 from tests.support.dealt_sets import registered
 from tests.support.offline_runs import begun, gone_on, told
@@ -53,3 +57,33 @@ def test_a_run_in_a_bucket_goes_on_on_another_machine_to_the_bits_of_a_folder(
     assert [step.index for step in told(journal)] == list(range(len(told(journal))))
     keys = {info.key.partition("/")[0] for info in journal.objects.list()}
     assert keys == {"setup.json", "commits", "blobs"}
+
+
+def test_one_store_stops_while_a_run_reads_and_a_false_copy_in_the_other_was_mended(
+    tmp_path: Path, shards: Path, keys: None
+) -> None:
+    folder = f"file://{tmp_path}/store"
+    manifest = registered(open_objects(folder), "heart", shards)
+    model = gone_on(begun(f"file://{tmp_path}/whole", ADAM, folder), tmp_path / "whole-work").model
+    path = tmp_path / "store" / shard_key("heart", manifest.shards[2].sha256)
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + b"?")
+    small = Workers(count=1, cache_bytes=2 * max(shard.size for shard in manifest.shards), repairs=True)
+    with contextlib.ExitStack() as server:
+        endpoint = server.enter_context(buckets())
+        make_bucket(endpoint, "tests")
+        other = f"s3://tests/other?endpoint={endpoint}"
+        registered(open_objects(other), "heart", shards)
+        journal = begun(f"file://{tmp_path}/out", ADAM, folder, other)
+
+        def stop(step: Committed) -> None:
+            if step.round == 1:
+                server.close()
+
+        run = gone_on(journal, tmp_path / "work", after=stop, workers=small)
+    assert (run.state, run.model) == ("finished", model)
+    assert path.read_bytes() == good
+    copies = {copy: why for step in told(journal) for copy, why in step.copies.items()}
+    found = copies[f"{folder} {manifest.shards[2].sha256[:16]}"]
+    assert found == f"false (dataset.shard_changed), mended from {other}"
+    assert any(copy.startswith(other) and why.startswith("away") for copy, why in copies.items()), "it was asked again"

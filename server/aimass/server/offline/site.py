@@ -60,13 +60,14 @@ class InStore:
     """Opens the site of a run whose journal is at `url`, with `work` as this machine's folder.
 
     Where a worker's machine is not its driver's, contributions of at most `carried_bytes` go back with answers, and
-    larger ones to the store; with 0 all see the folder `work`.
+    larger ones to the store; with 0 all see the folder `work`. With `repairs` bad copies of shards are made good.
     """
 
     url: str
     work: Path
     cache_bytes: int
     carried_bytes: int = 0
+    repairs: bool = False
 
     def __call__(self) -> StoreSite:
         """See `Opens`."""
@@ -84,7 +85,9 @@ class StoreSite:
         self.policy: str = setup.policy
         self._data_set: DataSetManifest = self._journal.data_set(blobs)
         self._entries = {shard.participant: shard for shard in self._data_set.shards}
-        self._shards = Shards(self._data_set.name, setup.stores, opened.work / "shards", opened.cache_bytes)
+        self._shards = Shards(
+            self._data_set.name, setup.stores, opened.work / "shards", opened.cache_bytes, repairs=opened.repairs
+        )
 
     def fetched(self) -> Fetched:
         """See `Site`."""
@@ -119,7 +122,7 @@ class StoreSite:
         """See `Site`: in the run's store, as the next round may be elsewhere."""
         return self._states.put([data])
 
-    @property
+    @cached_property
     def _states(self) -> Blobs:
         return self._journal.blobs()
 

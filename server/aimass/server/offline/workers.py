@@ -25,13 +25,15 @@ _COLLECTED_BYTES: Final = 256 << 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Workers:
-    """How many processes (`count`), or which Spark `master` with its `options`; and what each machine may keep."""
+    """How many processes (`count`), or which Spark `master` with its `options`; what each machine may keep, and
+    whether copies of shards that are found false or missing are made good."""
 
     count: int | None = None
     master: str = LOCAL
     options: tuple[tuple[str, str], ...] = ()
     cache_bytes: int = DEFAULT_CACHE_BYTES
     carried_bytes: int = CARRIED_BYTES
+    repairs: bool = False
 
     def __str__(self) -> str:
         return f"Spark at {self.master}" if self.count is None else f"{self.count} processes"
@@ -39,7 +41,7 @@ class Workers:
 
 def open_crew(workers: Workers, journal: Journal, work: Path, shards: int, schedule: Schedule = "averaging") -> Crew:
     """The crew of the run in `journal`, over so many shards; raises what a Spark session that does not start raises."""
-    near = InStore(journal.url, work.resolve(), workers.cache_bytes)
+    near = InStore(journal.url, work.resolve(), workers.cache_bytes, repairs=workers.repairs)
     if workers.count is not None and workers.count < 1:
         raise BadInput("so many processes there are not", code="offline.workers", value=workers.count, limit=">= 1")
     if workers.count is not None and schedule == "synchronous":
