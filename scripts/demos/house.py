@@ -228,13 +228,18 @@ class House:
             "data", "partition", data, "--task", task, "--split", split, "--seed", "4",
             "--partners", str(len(partners)), "--out", "shards",
         )  # fmt: skip
-        self.found(partners)
-        held = load_shards(self.folder / "shards")
+        self.hold(data, task, self.folder / "shards")
+
+    def hold(self, data: str, task: str, shards: Path) -> None:
+        """Found the house with a partner for each part of a folder of shards, its files named as `data`; each permits
+        the task."""
+        held = load_shards(shards)
+        self.found([shard.partner for shard in held.shards])
         for shard in held.shards:
             self.permit(shard.partner, task, locate(task).digest)
             self.run(
                 "client", "data", "add", data, "--dir", shard.partner, "--schema", held.data_schema, "--uri",
-                str(self.folder / "shards" / shard.partner / f"{data}.parquet"), "--format", "parquet",
+                str(shards / shard.partner / f"{data}.parquet"), "--format", "parquet",
                 "--salt", shard.salt, "--participant", shard.participant,
             )  # fmt: skip
 
