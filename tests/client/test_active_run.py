@@ -617,13 +617,13 @@ def test_a_contribution_that_is_being_saved_when_a_person_withdraws_is_deleted(
             go.wait(10)
             return save(bench, step, product)
 
-        async def computed(*_: object) -> Product:
+        async def computed(*_: object, **__: object) -> Product:
             return Product(Released([b"numbers"], 1, (), (), ("plain sum",)), b"moments")
 
         monkeypatch.setattr(Workbench, "save", slowly)
         monkeypatch.setattr(Workbench, "compute", computed)
         run.opened(_open(0, StepKind.TRAIN))
-        await asyncio.to_thread(saving.wait, 10)
+        assert await asyncio.to_thread(saving.wait, 10)
         run.withdraw()
         go.set()
         await run.settle()

@@ -21,7 +21,7 @@ from aimass.server.simulate import simulate
 from tests.support.datasets import dataset
 
 DOMAINS = ("editorials", "films", "products", "tweets")
-ROWS = 40
+ROWS = 24
 PLAN = """
 name = "reviews"
 task = "reviews"

@@ -46,7 +46,7 @@ class Rounds:
     model: np.ndarray
 
 
-@pytest.mark.parametrize(("count", "phase_s"), [pytest.param(20, 5.0), pytest.param(100, 25.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "phase_s"), [pytest.param(20, 5.0), pytest.param(100, 15.0, marks=pytest.mark.slow)])
 def test_every_sum_is_exactly_that_of_those_counted_whoever_vanishes_and_when(
     tmp_path: Path, count: int, phase_s: float
 ) -> None:

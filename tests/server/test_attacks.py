@@ -162,7 +162,7 @@ def test_a_first_model_that_is_being_stored_as_its_stream_is_cut_is_not_sent_aga
             return len(data)
 
         first = asyncio.create_task(stream())
-        await asyncio.to_thread(adopting.wait, 10)
+        assert await asyncio.to_thread(adopting.wait, 10)
         second = asyncio.create_task(stream())
         await asyncio.wait({first})
         asyncio.get_running_loop().call_later(0.2, go.set)
@@ -355,7 +355,7 @@ def test_a_run_that_waits_for_room_can_be_stopped_and_holds_up_no_partner(tmp_pa
         disk.full = True
         for name in bench.partners:
             await bench.send(run_id, name)
-        await asyncio.to_thread(disk.tried.wait, 10)
+        assert await asyncio.to_thread(disk.tried.wait, 10)
         other = await bench.submission.submit(bench.plan(), "another key", "anna")
         before = len(bench.outbox.said)
         await asyncio.wait_for(bench.desk.connected("north", []), 3)
@@ -446,7 +446,7 @@ def test_a_partner_that_connects_during_a_commit_hears_the_history_in_order(tmp_
         disk.hold = True
         for name in bench.partners:
             await bench.send(run_id, name, 1)
-        await asyncio.to_thread(disk.reached_it.wait, 10)
+        assert await asyncio.to_thread(disk.reached_it.wait, 10)
         bench.outbox.said.clear()
         here = asyncio.create_task(bench.desk.connected("north", [pb.RunMark(run_id=run_id, entries=1)]))
         await asyncio.sleep(0.05)
@@ -630,7 +630,7 @@ def test_a_model_that_an_equal_run_has_just_made_is_not_deleted_under_it(tmp_pat
         driver.hold = True
         for name in bench.partners:
             await bench.send(second, name, 0)  # makes the first run's first model again
-        await asyncio.to_thread(driver.made.wait, 10)
+        assert await asyncio.to_thread(driver.made.wait, 10)
         # As after a restart: one that has just read what lies on the disk, and what the first run once made.
         await Housekeeping(bench.engine, bench.store, bench.blobs, 1).after_commit(first)
         driver.go.set()

@@ -309,7 +309,7 @@ def test_a_change_whose_caller_hangs_up_while_it_is_stored_still_happens(tmp_pat
         keeper.hold = True
         call = control.ChangeRun(pb.ChangeRunRequest(run_id=run_id, change="stop"))
         hung = asyncio.ensure_future(call)
-        await asyncio.to_thread(keeper.at.wait, 5)
+        assert await asyncio.to_thread(keeper.at.wait, 5)
         call.cancel()
         for _ in range(2):  # on the same connection, so the server has read the cancellation before it answers
             await control.ListRuns(pb.ListRequest())
