@@ -25,8 +25,9 @@ def step(index: int) -> StepView:
 @pytest.fixture
 def long_run(monkeypatch: pytest.MonkeyPatch) -> None:
     view = SimpleNamespace(
-        summary={}, moved=Moved(), disk_bytes=0, participants=(), steps=tuple(step(index) for index in range(1_234))
-    )
+        summary={}, moved=Moved(), disk_bytes=0, participants=(), origin=None,
+        steps=tuple(step(index) for index in range(1_234)),
+    )  # fmt: skip
 
     @contextlib.contextmanager
     def opened(_: object) -> Iterator[object]:

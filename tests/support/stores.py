@@ -21,7 +21,7 @@ from aimass.proto.data_sets import (
 )
 from aimass.proto.errors import OutOfSpace, Unavailable
 from aimass.proto.manifest import Category, Number, Schema
-from aimass.proto.objects import Chunk, ObjectInfo, ObjectStore, check_key, exists, unknown
+from aimass.proto.objects import Chunk, ObjectInfo, ObjectStore
 from aimass.proto.values import canonical_json
 
 SCHEMA = Schema(
@@ -29,48 +29,6 @@ SCHEMA = Schema(
     columns=(Number(name="age", minimum=0, maximum=120),),
     label=Category(name="y", values=("no", "yes")),
 )
-
-
-class Memory:
-    """Objects in memory: no disk is waited for. The conformance suite is for stores that are used outside tests."""
-
-    def __init__(self, name: str) -> None:
-        self.url = f"memory://{name}"
-        self._objects: dict[str, bytes] = {}
-        self._one_at_a_time = threading.Lock()
-
-    def head(self, key: str) -> ObjectInfo:
-        data = self.read(key)
-        return ObjectInfo(key, len(data), hashlib.sha256(data).hexdigest()[:8])
-
-    def read(self, key: str, start: int = 0, size: int | None = None, version: str = "") -> bytes:
-        if key not in self._objects:
-            raise unknown(self, key)
-        data = self._objects[key]
-        return data[start:] if size is None else data[start : start + size]
-
-    def stream(self, key: str, start: int = 0, version: str = "") -> Iterator[bytes]:
-        yield self.read(key, start)
-
-    def create(self, key: str, data: Chunk) -> ObjectInfo:
-        return self.write(key, (data,), create=True)
-
-    def put(self, key: str, data: Chunk) -> ObjectInfo:
-        return self.write(key, (data,))
-
-    def write(self, key: str, chunks: Iterable[Chunk], *, create: bool = False) -> ObjectInfo:
-        data = b"".join(chunks)
-        with self._one_at_a_time:
-            if create and check_key(key) in self._objects:
-                raise exists(self, key)
-            self._objects[check_key(key)] = data
-        return self.head(key)
-
-    def delete(self, key: str) -> None:
-        self._objects.pop(key, None)
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        return iter([self.head(key) for key in sorted(self._objects) if key.startswith(prefix)])
 
 
 class Unruly:

@@ -6,7 +6,8 @@ import pytest
 
 from aimass.server.datasets.care import House
 from aimass.server.datasets.placement import Placement, place
-from tests.support.stores import Memory, Unruly, stored
+from tests.support.objects import MemoryObjects
+from tests.support.stores import Unruly, stored
 
 NOW = 1_000_000.0
 CONTENTS = tuple(b"shard %d " % number * 50 for number in range(24))
@@ -20,7 +21,7 @@ def no_limit(size: int) -> None:
 @pytest.fixture
 def stores() -> dict[str, Unruly]:
     """Empty stores by URL."""
-    opened = (Unruly(Memory(name)) for name in ("one", "two", "three"))
+    opened = (Unruly(MemoryObjects(f"memory://{name}")) for name in ("one", "two", "three"))
     return {store.url: store for store in opened}
 
 

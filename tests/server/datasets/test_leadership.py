@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from aimass.server.datasets.leadership import MARGIN_S, Leader, Term, next_term
-from tests.support.stores import Memory, Unruly
+from tests.support.objects import MemoryObjects
+from tests.support.stores import Unruly
 
 TERM_S = 30.0
 
 
 @pytest.fixture
 def store() -> Unruly:
-    return Unruly(Memory("store"))
+    return Unruly(MemoryObjects())
 
 
 def test_who_may_try() -> None:

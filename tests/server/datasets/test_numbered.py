@@ -8,12 +8,13 @@ import pytest
 
 from aimass.proto.errors import Conflict, NotFound, Unavailable
 from aimass.server.datasets.numbered import Document, Numbered, is_taken
-from tests.support.stores import Memory, Unruly
+from tests.support.objects import MemoryObjects
+from tests.support.stores import Unruly
 
 
 @pytest.fixture
 def store() -> Unruly:
-    return Unruly(Memory("store"))
+    return Unruly(MemoryObjects())
 
 
 def test_before_the_first_there_is_none(store: Unruly) -> None:

@@ -21,7 +21,8 @@ from aimass.server.datasets.main import serve
 from aimass.server.datasets.placement import Placement, place
 from tests.support.data_services import Grid
 from tests.support.edge_federation import run
-from tests.support.stores import Memory, Unruly, stored
+from tests.support.objects import MemoryObjects
+from tests.support.stores import Unruly, stored
 
 CONTENTS = tuple(b"shard %d " % number * 50 for number in range(6))
 REQUESTS = {
@@ -43,7 +44,9 @@ MAY = {"olga": set(REQUESTS), "anna": PEOPLES, "cleo": set(), "north": set(), "g
 @pytest.fixture
 def grid(tmp_path: Path) -> Grid:
     """Two services, one federation, and a data set twice over two stores."""
-    stores = {store.url: store for store in (Unruly(Memory("one")), Unruly(Memory("two")))}
+    stores = {
+        store.url: store for store in (Unruly(MemoryObjects("memory://one")), Unruly(MemoryObjects("memory://two")))
+    }
     home = stores["memory://one"]
     stored(home, "t", CONTENTS)
     place(home, "t", Placement(stores=tuple(stores), copies=2, created_at=1.0))
