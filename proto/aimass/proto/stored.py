@@ -172,13 +172,17 @@ class StoredBlobs:
         return NotFound("no such blob", code="storage.unknown", value=f"{digest} at {self._store.url}")
 
     def _keep(self, digest: str) -> None:
-        size = self._local.size(digest)
-        if self._known.get(digest) != size:
+        try:
             view = self._local.open(digest)
+        except NotFound:
+            if self.has(digest):  # it was there before, and made room meanwhile
+                return
+            raise
+        if self._known.get(digest) != len(view):
             self._store.write(self._key(digest), _chunks(view))
-            self._known[digest] = size
+            self._known[digest] = len(view)
             self._durability.reached("blobs.stored")
-        self._use(digest, size)
+        self._use(digest, len(view))
 
     def _opened(self, digest: str) -> memoryview:
         try:
@@ -194,18 +198,23 @@ class StoredBlobs:
                 self._local.adopt(path, digest)
 
     def _use(self, digest: str, size: int) -> None:
-        """Note its use; what was used longest ago makes room, and stays readable for who has it open."""
         with self._one_at_a_time:
             self._used[digest] = size
             self._used.move_to_end(digest)
+            full = sum(self._used.values()) > self._limit
+        if full:
+            self._make_room(digest)
+
+    def _make_room(self, newest: str) -> None:
+        """Let go of what was used longest ago and is in the store; it stays readable for who has it open."""
+        if not self._listed:
+            self._list()
+        with self._one_at_a_time:
             over = sum(self._used.values()) - self._limit
-            gone = []
-            while over > 0 and len(self._used) > 1:
-                oldest, freed = self._used.popitem(last=False)
-                gone.append(oldest)
-                over -= freed
-            for one in gone:
-                self._local.delete(one)
+            for oldest in list(self._used):
+                if over > 0 and oldest != newest and oldest in self._known:
+                    over -= self._used.pop(oldest)
+                    self._local.delete(oldest)
 
 
 class StoredSpool(Spool):
@@ -233,7 +242,8 @@ class StoredSpool(Spool):
     def discard(self, key: str) -> None:
         """Forget the upload here, and behind in the store: what fails there is left to `sweep`."""
         super().discard(key)
-        self._deleting[key] = self._pool.submit(self._delete, key)
+        deleting = self._deleting[key] = self._pool.submit(self._delete, key)
+        deleting.add_done_callback(lambda done: self._deleted(key, done))
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every upload by key, here or in the store."""
@@ -257,8 +267,12 @@ class StoredSpool(Spool):
 
     def _settle(self, key: str) -> None:
         """What is deleted behind may not take away what is put in its place."""
-        if (deleting := self._deleting.pop(key, None)) is not None:
+        if (deleting := self._deleting.get(key)) is not None:
             deleting.result()
+
+    def _deleted(self, key: str, done: Future[None]) -> None:
+        if self._deleting.get(key) is done:
+            del self._deleting[key]
 
     def _delete(self, key: str) -> None:
         try:

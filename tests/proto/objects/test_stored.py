@@ -140,6 +140,19 @@ def test_a_server_sends_first_what_its_folder_alone_holds_and_leaves_out_what_ch
     assert not blobs.has(DIGESTS[1])
 
 
+def test_what_this_disk_alone_holds_makes_no_room_before_it_is_sent(store: MemoryObjects, tmp_path: Path) -> None:
+    for digest, data in zip(DIGESTS, MODELS, strict=True):
+        place = tmp_path / "here" / digest[:2] / digest
+        place.parent.mkdir(parents=True)
+        place.write_bytes(data)
+    blobs = StoredBlobs(store, tmp_path / "here", 10)
+    assert blobs.open(DIGESTS[0]) == MODELS[0]
+    assert len(here(tmp_path)) == 4
+    blobs.sweep()
+    assert sorted(key.rpartition("/")[2] for key in store.held) == sorted(DIGESTS)
+    assert len(here(tmp_path)) == 1
+
+
 def test_many_threads_fetch_through_a_folder_that_holds_two(store: MemoryObjects, tmp_path: Path) -> None:
     for model in MODELS:
         StoredBlobs(store, tmp_path / "first", 10**9).put([model])
@@ -227,6 +240,7 @@ def test_what_is_discarded_goes_from_the_store_and_does_not_take_what_is_put_in_
     assert not spool.has("run-0-ada")
     spool.close()
     assert not store.held
+    assert not spool._deleting
 
 
 def test_what_could_not_be_deleted_is_swept(spool: StoredSpool, store: MemoryObjects) -> None:
