@@ -26,6 +26,18 @@ def test_what_was_put_is_read_back_whole_and_in_ranges(store: ObjectStore) -> No
     assert store.read(info.key, 0, 0) == b""
 
 
+def test_bytes_of_every_kind_of_buffer_are_taken(store: ObjectStore) -> None:
+    signed = memoryview(DATA).cast("b")  # as Arrow hands out its buffers
+    store.put("a", signed)
+    store.create("b", signed)
+    store.write("c", (signed, signed))
+    large = memoryview(LARGE).cast("b")
+    store.write("d", (large[start : start + CHUNK_BYTES] for start in range(0, len(large), CHUNK_BYTES)))
+    assert store.read("a") == store.read("b") == DATA
+    assert store.read("c") == DATA + DATA
+    assert store.read("d") == LARGE
+
+
 def test_a_range_beyond_the_end_is_cut(store: ObjectStore) -> None:
     store.put("a", DATA)
     assert store.read("a", len(DATA) - 3, 100) == DATA[-3:]

@@ -167,13 +167,13 @@ class S3Objects:
         return True
 
     def _send(self, key: str, data: Chunk, *, create: bool) -> ObjectInfo:
-        path, size, token = self._path(key), memoryview(data).nbytes, secrets.token_hex(16)
+        path, sent, token = self._path(key), memoryview(data).cast("B"), secrets.token_hex(16)
         mode: Literal["create", "overwrite"] = "create" if create and self._link.guarded_parts is None else "overwrite"
 
         def send() -> ObjectInfo:
             client = self._link.guarded if create else self._link.once
-            answer = obstore.put(client, path, data, mode=mode, use_multipart=False, attributes={_WRITER: token})
-            return ObjectInfo(key, size, answer["e_tag"] or "")
+            answer = obstore.put(client, path, sent, mode=mode, use_multipart=False, attributes={_WRITER: token})
+            return ObjectInfo(key, sent.nbytes, answer["e_tag"] or "")
 
         return self._once_ours(key, send, lambda: self._writer(path) == token)
 
@@ -249,8 +249,9 @@ class _Source:
     def __iter__(self) -> Iterator[Chunk]:
         try:
             for chunk in self._chunks:
-                self.size += len(chunk)
-                yield chunk
+                part = memoryview(chunk).cast("B")
+                self.size += len(part)
+                yield part
         except BaseException as error:  # noqa: BLE001  # whatever it is, it is handed on
             raise _SourceFailed(error) from None
 
