@@ -45,8 +45,8 @@ def measure(*, quick: bool) -> list[Row]:
             name=_TASK, data_schema="mnist/1", uris=(str(rows),), format="parquet", participant="north",
             salt="00" * 32, held_out=0.0,
         )  # fmt: skip
-        with _loop(rows, steps) as loop:
-            ours, bare = asyncio.run(_turns(folder, manifest, loop, steps, turns))
+        with loop(rows, steps) as bare_loop:
+            ours, bare = asyncio.run(_turns(folder, manifest, bare_loop, steps, turns))
     shares = [100 * mine / theirs for mine, theirs in zip(ours, bare, strict=True)]
     return [
         Row.of("daemon's child", ours, "1/s", None, "higher"),
@@ -73,7 +73,7 @@ def _rows(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _loop(rows: Path, steps: int) -> Iterator[subprocess.Popen[str]]:
+def loop(rows: Path, steps: int) -> Iterator[subprocess.Popen[str]]:
     """The bare loop's process, with what a child has in its environment for threads and memory."""
     loop = subprocess.Popen(
         [sys.executable, "-m", "scripts.benches.client", str(rows), str(steps)], stdin=subprocess.PIPE,
@@ -106,14 +106,14 @@ async def _turns(
             started = time.perf_counter()
             await child.work(order, [model], state, _MAX_BYTES)
             ours.append(steps * _BATCH / (time.perf_counter() - started))
-            bare.append(steps * _BATCH / await asyncio.to_thread(_loop_seconds, loop))
+            bare.append(steps * _BATCH / await asyncio.to_thread(loop_seconds, loop))
             sys.stderr.write(f"client: turn {turn} of {turns}\n")
     finally:
         await child.stop()
     return ours[1:], bare[1:]
 
 
-def _loop_seconds(loop: subprocess.Popen[str]) -> float:
+def loop_seconds(loop: subprocess.Popen[str]) -> float:
     assert loop.stdin is not None
     assert loop.stdout is not None
     loop.stdin.write("go\n")

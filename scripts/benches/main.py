@@ -21,6 +21,7 @@ BENCHES = (
     "dp",
     "idle",
     "memory",
+    "offline",
     "robust",
     "round",
     "scale",
@@ -31,7 +32,7 @@ BENCHES = (
 )
 """Modules beside this one; what one needs, Opacus for instance, the others do not load."""
 WITH_PEERS = {"round", "secagg"}
-WITH_MORE = {"convergence", "dp", "memory", "robust"}
+WITH_MORE = {"convergence", "dp", "memory", "offline", "robust"}
 
 
 def machine() -> dict[str, str | int | None]:
@@ -59,7 +60,7 @@ def main() -> int:
         "--full",
         action="store_true",
         help="dp: ten epochs of MNIST against Opacus; convergence: non-IID too; robust: nine seeds; each takes hours. "
-        "memory: a model of 1 GB, minutes",
+        "memory: a model of 1 GB, minutes. offline: 30 GB of rows, hours",
     )
     args = parser.parse_args()
     if args.curve and args.name != "dp":
