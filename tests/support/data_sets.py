@@ -51,7 +51,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 def make(
     store: ObjectStore,
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     scratch: Path,
     rule: str = "rows:10",
     schema: Schema = TOY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,80 @@ def test_files_of_several_formats_are_one_data_set(store: ObjectStore, tmp_path:
     one = make(store, [tmp_path / "c.csv"], tmp_path / "t", "rows:7", name="one").manifest
     assert both.shards == one.shards
     assert both.data_schema == TOY
+
+
+def test_files_in_a_store_are_read_as_those_on_a_disk_are(store: ObjectStore, tmp_path: Path) -> None:
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    rows = [{**row, "age": row["age"] or 1, "ward": row["ward"] or "north"} for row in toy_rows(40)]
+    write_csv(folder / "a.csv", rows[:20])
+    parquet.write_table(pa.Table.from_pylist(rows[20:]), folder / "b.parquet", row_group_size=7)
+    (folder / "readme.txt").touch()
+    local = make(store, [folder / "a.csv", folder / "b.parquet"], tmp_path / "s", "rows:7").manifest
+    for name, named in (
+        ("each", [f"file://{folder}/a.csv", f"file://{folder}/b.parquet"]),
+        ("all", [f"file://{folder}/"]),
+    ):
+        made = make(store, named, tmp_path / name, "rows:7", name=name).manifest
+        assert made.shards == local.shards
+        assert made.lineage.sources == local.lineage.sources
+
+
+def test_tensors_in_a_store_are_read_in_ranges(store: ObjectStore, tmp_path: Path) -> None:
+    path = tensors(tmp_path / "a.safetensors")
+    local = make(store, [path], tmp_path / "s", schema=TENSORS).manifest
+    assert make(store, [f"file://{path}"], tmp_path / "t", schema=TENSORS, name="far").manifest.shards == local.shards
+
+
+def test_what_is_not_in_a_store_is_named(tmp_path: Path) -> None:
+    for url, code in (
+        ("lake/a.csv", "storage.unknown"),
+        ("lake/", "dataset.source"),
+        ("lake/a.txt", "storage.unknown"),
+    ):
+        with pytest.raises(AimassError) as refused:
+            open_sources([f"file://{tmp_path}/{url}"])
+        assert refused.value.code == code
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_file_that_is_replaced_in_its_store_while_it_is_read_is_not_used(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+
+    def write(seed: int) -> None:
+        rows = [{**row, "age": row["age"] or 1} for row in toy_rows(40, seed)]
+        path.unlink(missing_ok=True)
+        _ = write_csv(path, rows) if ending == "csv" else parquet.write_table(pa.Table.from_pylist(rows), path)
+
+    write(1)
+    (opened,) = open_sources([f"file://{path}"])
+    write(2)
+    with pytest.raises(Conflict) as refused:
+        list(opened.batches(TOY, None, Reading()))
+    assert refused.value.code == "storage.replaced"
+
+
+@pytest.mark.parametrize("offsets", [[0, 4], [4, 40], [-8, 20], [0, 1 << 62]])
+def test_a_tensor_that_does_not_stand_where_it_says_is_refused(tmp_path: Path, offsets: list[int]) -> None:
+    path = tensors(tmp_path / "a.safetensors")
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["n"]["data_offsets"] = offsets
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    (opened,) = open_sources([path])
+    with pytest.raises(BadInput) as refused:
+        list(opened.batches(TENSORS, None, Reading()))
+    assert refused.value.code == "dataset.tensors"
+
+
+def test_a_data_set_is_made_in_a_bucket_of_what_stands_in_it(
+    s3: str, keys: None, store: ObjectStore, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "a.csv", toy_rows(40))
+    bucket = open_objects(f"s3://tests/lake?endpoint={s3}")
+    bucket.put("in/a.csv", path.read_bytes())
+    here = make(store, [path], tmp_path / "s", "hash:3").manifest
+    there = make(bucket, [f"s3://tests/lake/in/?endpoint={s3}"], tmp_path / "t", "hash:3").manifest
+    assert (there.shards, there.lineage.sources) == (here.shards, here.lineage.sources)

@@ -25,6 +25,8 @@ version or nothing of it. Cut off, the same command goes on with what stands.
 
 """
 
+_DATA = "files, folders of images and URLs, in order, or the name of a set that `aimass data get` fetched"
+
 
 def add_verbs(commands: Any) -> None:
     """Add the verbs that make and show data sets to the sub-commands of `aimass data`."""
@@ -78,7 +80,11 @@ def _bounds(parser: argparse.ArgumentParser) -> None:
 def _what(parser: argparse.ArgumentParser) -> None:
     """What comes in, and what is asked of it."""
     parser.add_argument("name", help="the data set's name; a new version where there is one already")
-    parser.add_argument("data", nargs="+", help="files, in order, or the name of a set that `aimass data get` fetched")
+    parser.add_argument(
+        "data",
+        nargs="+",
+        help="files, folders of images or URLs, in order, or the name of a set that `aimass data get` fetched",
+    )
     parser.add_argument("--store", required=True, metavar="URL", help="where it goes: file:///folder, s3://bucket/path")
     rows = parser.add_mutually_exclusive_group()
     rows.add_argument("--task", help="whose schema the rows have (default: that of the version before)")
@@ -160,25 +166,24 @@ def _name(text: str) -> str:
     return name.name
 
 
-def _files(args: argparse.Namespace) -> tuple[tuple[Path, ...], str | None]:
-    """The files that were named, or those of a fetched set with its licence."""
+def _files(args: argparse.Namespace) -> tuple[tuple[str | Path, ...], str | None]:
+    """The files and URLs that were named, or the files of a fetched set with its licence."""
     from aimass.proto.cache import cache_folder
     from aimass.proto.errors import NotFound
     from aimass.proto.fetched import cached
 
-    paths = tuple(Path(name) for name in args.data)
-    cache = args.cache or cache_folder()
-    if len(paths) == 1 and not paths[0].exists() and (record := cached(args.data[0], cache)) is not None:
+    cache, first = args.cache or cache_folder(), args.data[0]
+    if len(args.data) == 1 and not Path(first).exists() and (record := cached(first, cache)) is not None:
         return tuple(cache / "data" / record.name / name for name in sorted(record.files)), record.licence
-    for path in paths:
-        if not path.exists():
+    for name in args.data:
+        if "://" not in name and not Path(name).exists():
             raise NotFound(
                 "there is no such data file, nor a fetched set of this name",
                 code="dataset.source",
-                value=path,
+                value=name,
                 cure="Check the path; a public set is fetched by `aimass data get NAME` first.",
             )
-    return paths, None
+    return tuple(args.data), None
 
 
 def _schema(args: argparse.Namespace, name: str, catalogue: Catalogue) -> Schema:

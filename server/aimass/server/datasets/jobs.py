@@ -7,7 +7,7 @@ finds both or writes what lacks.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Literal
 
 from aimass.proto.data_sets import ShardEntry, Source, SplitRule, shard_key, split_prefix
 from aimass.proto.errors import Conflict, NotFound
@@ -55,17 +55,17 @@ class Progress:
         entry = decode_json(ShardEntry, data, self._key(number))
         return entry if self._stands(entry) else None
 
-    def add(self, entry: ShardEntry, data: Any) -> None:
-        """Store a shard's bytes, a buffer, and first that they belong to this job."""
+    def add(self, entry: ShardEntry, data: memoryview) -> None:
+        """Store a shard's bytes, and first that they belong to this job."""
         self._store.put(self._key(entry.number), canonical_json(entry))
         if self._stands(entry):
             return  # of another version, or another job
         key = shard_key(self._name, entry.sha256)
         try:
-            self._store.create(key, memoryview(data))
+            self._store.create(key, data)
         except Conflict:
             if not self._stands(entry):  # what stood there was cut off by something that is not ours
-                self._store.put(key, memoryview(data))
+                self._store.put(key, data)
 
     def clear(self) -> None:
         """Forget the job: its version names its shards now."""

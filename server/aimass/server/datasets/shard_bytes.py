@@ -30,8 +30,8 @@ _BINS: Final = 20
 _LEVEL: Final = 3
 
 
-def parquet_bytes(table: Table, person: str | None) -> Any:
-    """The rows as a Parquet file in memory, a buffer: compressed by zstd, in groups that a reader takes one by one."""
+def parquet_bytes(table: Table, person: str | None) -> memoryview:
+    """The rows as a Parquet file in memory: compressed by zstd, in groups that a reader takes one by one."""
     arrow = to_arrow(table, person)
     width = int(row_bytes(table).max(initial=1))
     sink = pa.BufferOutputStream()
@@ -43,7 +43,7 @@ def parquet_bytes(table: Table, person: str | None) -> Any:
         compression_level=_LEVEL,
         store_schema=False,
     )
-    return sink.getvalue()
+    return memoryview(sink.getvalue()).cast("B")  # Arrow's are signed, and some stores take those for a list
 
 
 def to_arrow(table: Table, person: str | None) -> Any:

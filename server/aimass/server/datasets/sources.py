@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
 import pyarrow as pa
@@ -13,17 +13,17 @@ from pyarrow import csv, parquet
 
 from aimass.proto.data_sets import Source
 from aimass.proto.errors import BadInput, Conflict
-from aimass.proto.hashing import file_digest
 from aimass.proto.manifest import Schema
 from aimass.proto.rows import check_columns, column_names, unreadable
-from aimass.server.datasets.image_folders import folder_digest, folder_stamp, read_folder
+from aimass.server.datasets.image_folders import ImageFolder
+from aimass.server.datasets.source_files import LocalFile, SourceFile, stored_files
 from aimass.server.datasets.tensor_files import read_tensors
 
 __all__ = ["Opened", "Reading", "open_sources"]
 
 _BLOCK_BYTES: Final = 1 << 20  # Arrow reads 32 blocks ahead
 _LETTER_BYTES: Final = 4
-_Reader = Callable[[Path, Sequence[str], Schema, "Reading"], Iterator[Any]]
+_Reader = Callable[[SourceFile, Sequence[str], Schema, "Reading"], Iterator[Any]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Opened:
-    """A source as it was when it was hashed: `stamp` changes when somebody writes to it."""
+    """A source as it was when it was hashed, under the `stamp` that it had then."""
 
-    path: Path
+    file: SourceFile | ImageFolder
     source: Source
-    stamp: tuple[int, int, int]
+    stamp: tuple[Any, ...]
 
     def batches(self, schema: Schema, person: str | None, reading: Reading, also: Sequence[str] = ()) -> Iterator[Any]:
         """Its rows as Arrow batches with the schema's columns, that of persons, and others; CSV's cells are texts.
@@ -51,60 +51,57 @@ class Opened:
         was written to meanwhile.
         """
         names = list(dict.fromkeys([*column_names(schema, person), *also]))
-        read = _reader(self.path)
         try:
-            yield from read(self.path, names, schema, reading)
+            if isinstance(self.file, ImageFolder):
+                yield from self.file.batches(names, schema, _rows_at_once(schema, reading))
+            else:
+                yield from _reader(self.file.name)(self.file, names, schema, reading)
         except (pa.ArrowException, OSError) as error:
-            raise unreadable(self.path.name, error) from error
-        if _stamp(self.path) != self.stamp:
+            raise unreadable(self.source.name, error) from error
+        if self.file.stamp() != self.stamp:
             raise Conflict(
                 "a source was written to while it was read",
                 code="dataset.source_changed",
-                value=self.path,
+                value=self.source.name,
                 cure="Nothing is committed. Run the command again when the source is whole.",
             )
 
 
-def open_sources(paths: Sequence[Path]) -> tuple[Opened, ...]:
-    """Files by their endings and folders of images, hashed; raises `BadInput` for an ending that no reader is for."""
-    for path in paths:
-        _reader(path)
-    return tuple(_open(path) for path in paths)
+def open_sources(named: Sequence[str | Path]) -> tuple[Opened, ...]:
+    """Files by their endings, folders of images, and URLs of files in stores, hashed.
+
+    Raises `BadInput` for an ending that no reader is for, `NotFound` for what is not there.
+    """
+    files = [file for each in named for file in _files(each)]
+    for file in files:
+        if not isinstance(file, ImageFolder):
+            _reader(file.name)
+    return tuple(map(_open, files))
 
 
-def _open(path: Path) -> Opened:
-    stamp = _stamp(path)
-    digest = folder_digest(path) if path.is_dir() else file_digest(path)
-    return Opened(path, Source(name=path.absolute().name, size=stamp[1], sha256=digest), stamp)
+def _files(named: str | Path) -> Sequence[SourceFile | ImageFolder]:
+    if "://" in str(named):
+        return stored_files(str(named), tuple(_FORMATS))
+    path = Path(named)
+    return [ImageFolder(path) if path.is_dir() else LocalFile(path)]
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    if path.is_dir():
-        return folder_stamp(path)
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _open(file: SourceFile | ImageFolder) -> Opened:
+    stamp = file.stamp()
+    return Opened(file, Source(name=file.name, size=stamp[0], sha256=file.digest()), stamp)
 
 
-def _reader(path: Path) -> _Reader:
-    if path.is_dir():
-        return _images
-    if path.suffix.lower() not in _FORMATS:
+def _reader(name: str) -> _Reader:
+    ending = PurePosixPath(name).suffix.lower()
+    if ending not in _FORMATS:
         raise BadInput(
             "not a data file by its ending",
             code="dataset.format",
-            value=path.name,
+            value=name,
             limit=f"{', '.join(_FORMATS)}, or a folder of images",
             cure="Convert the file, or correct its name.",
         )
-    return _FORMATS[path.suffix.lower()]
-
-
-def _images(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
-    return read_folder(path, names, schema, _rows_at_once(schema, reading))
-
-
-def _tensors(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
-    return read_tensors(path, names, schema, _rows_at_once(schema, reading))
+    return _FORMATS[ending]
 
 
 def _rows_at_once(schema: Schema, reading: Reading) -> int:
@@ -113,12 +110,17 @@ def _rows_at_once(schema: Schema, reading: Reading) -> int:
     return min(reading.batch_rows, max(1, reading.block_bytes // max(1, pixels)))
 
 
-def _csv(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
+def _tensors(file: SourceFile, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
+    with file.open() as opened:
+        yield from read_tensors(opened, names, schema, _rows_at_once(schema, reading))
+
+
+def _csv(file: SourceFile, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
     # Threads of its readers may outlive them, and abort a process that ends at once.
     row = 2 * _LETTER_BYTES * sum(text.longest for text in schema.texts)  # a block holds a row at least
     blocks = csv.ReadOptions(use_threads=False, block_size=max(reading.block_bytes, row))
     lines = csv.ParseOptions(newlines_in_values=bool(schema.texts))
-    with csv.open_csv(path, blocks, lines) as opened:
+    with file.open() as head, csv.open_csv(head, blocks, lines) as opened:
         check_columns(opened.schema.names, names)
     texts = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()),
@@ -126,12 +128,12 @@ def _csv(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> 
         strings_can_be_null=True,
         quoted_strings_can_be_null=True,
     )
-    with csv.open_csv(path, blocks, lines, texts) as opened:
+    with file.open() as rows, csv.open_csv(rows, blocks, lines, texts) as opened:
         yield from opened
 
 
-def _parquet(path: Path, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
-    with path.open("rb") as file, _without_readahead(file) as opened:
+def _parquet(file: SourceFile, names: Sequence[str], schema: Schema, reading: Reading) -> Iterator[Any]:
+    with file.open() as bytes_, _without_readahead(bytes_) as opened:
         check_columns(opened.schema_arrow.names, names)
         yield from opened.iter_batches(_rows_at_once(schema, reading), columns=list(names), use_threads=False)
 

@@ -163,7 +163,7 @@ class _Maker:
                 participant=participant,
                 salt=salt,
                 rows=table.rows,
-                size=data.size,
+                size=len(data),
                 sha256=hashlib.sha256(data).hexdigest(),
                 labels=_labels(table),
             )

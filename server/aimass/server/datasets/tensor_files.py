@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-from safetensors import SafetensorError, safe_open
 
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Image, Schema
@@ -31,12 +29,12 @@ class _Entry(msgspec.Struct, frozen=True):
     data_offsets: tuple[int, int]
 
 
-def read_tensors(path: Path, names: Sequence[str], schema: Schema, batch_rows: int) -> Iterator[Any]:
+def read_tensors(file: IO[bytes], names: Sequence[str], schema: Schema, batch_rows: int) -> Iterator[Any]:
     """Batches of the named columns: a number or category is a tensor [rows], an image unsigned bytes [rows, *shape].
 
     Raises `BadInput` for a file that is none, and for tensors that are no columns of one table.
     """
-    entries, start = _header(path)
+    entries, start = _header(file)
     check_columns(list(entries), names)
     images = {column.name: column for column in schema.images}
     rows = {name: _rows(name, entries[name], images.get(name)) for name in names}
@@ -44,30 +42,45 @@ def read_tensors(path: Path, names: Sequence[str], schema: Schema, batch_rows: i
         raise BadInput(
             "tensors of one file have different numbers of rows", code="dataset.tensors", value=f"{rows}", cure=_CURE
         )
-    with path.open("rb") as file:
-        for first in range(0, rows[names[0]], batch_rows):
-            count = min(batch_rows, rows[names[0]] - first)
-            columns = {name: _column(file, start, entries[name], first, count, name in images) for name in names}
-            yield pa.RecordBatch.from_pydict(columns)
+    for first in range(0, rows[names[0]], batch_rows):
+        count = min(batch_rows, rows[names[0]] - first)
+        columns = {name: _column(file, start, entries[name], first, count, name in images) for name in names}
+        yield pa.RecordBatch.from_pydict(columns)
 
 
 _CURE: Final = "Write each column as a tensor of its name, rows first: numbers as [rows], images as [rows, h, w]."
 
 
-def _header(path: Path) -> tuple[dict[str, _Entry], int]:
-    """Each tensor's entry, and where the data begins; the library says whether they stand where they say."""
+def _header(file: IO[bytes]) -> tuple[dict[str, _Entry], int]:
+    """Each tensor's entry, and where the data begins. Raises `BadInput` where one does not stand where it says."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length > size - 8:
+        raise unreadable("safetensors", ValueError(length))
+    if length > MAX_HEADER_BYTES:
+        raise BadInput("the header is too large", code="tensors.header_size", value=length, limit=MAX_HEADER_BYTES)
     try:
-        with safe_open(path, framework="numpy"), path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > MAX_HEADER_BYTES:
-                raise BadInput(
-                    "the header is too large", code="tensors.header_size", value=length, limit=MAX_HEADER_BYTES
-                )
-            fields = json.loads(file.read(length))
-    except (SafetensorError, ValueError) as error:
+        fields = msgspec.json.decode(file.read(length), type=dict[str, msgspec.Raw])
+        fields.pop("__metadata__", None)
+        entries = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in fields.items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise unreadable("safetensors", error) from error
-    fields.pop("__metadata__", None)
-    return msgspec.convert(fields, dict[str, _Entry]), 8 + length
+    for name, entry in entries.items():
+        first, last = entry.data_offsets
+        if entry.dtype in _NUMBERS and not (0 <= first <= last <= size - 8 - length and last - first == _size(entry)):
+            raise BadInput(
+                "a tensor does not stand where the file says",
+                code="dataset.tensors",
+                value=f"{name}: {entry.dtype} {list(entry.shape)} at {first} to {last}",
+                cure="Write the file again: it is cut off, or no safetensors.",
+            )
+    return entries, 8 + length
+
+
+def _size(entry: _Entry) -> int:
+    """Bytes of a tensor's elements."""
+    return math.prod(entry.shape) * numpy_dtype(entry.dtype).itemsize
 
 
 def _rows(name: str, entry: _Entry, image: Image | None) -> int:
