@@ -244,6 +244,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _create(self, request: Request) -> Answer:
         namespace = self.server.cluster.namespace
+        self.close_connection = True
+        self.send_response_only(100)  # before anything is known, and whether it was asked for or not, as data nodes do
+        self.end_headers()
         inode = namespace.create(request.path, secrets.token_hex(8), overwrite=request.true("overwrite"))
         body = self._body()
         try:

@@ -26,12 +26,15 @@ from aimass.proto.objects import CHUNK_BYTES
 from aimass.proto.stores.hdfs import HdfsObjects, Status
 from aimass.proto.stores.hdfs_errors import HdfsError
 from aimass.proto.stores.hdfs_place import Place, place_of, token_of, user_of
+from aimass.proto.stores.retries import PATIENT, Retries
 
 __all__ = ["Timeouts", "WebHdfs", "open_store"]
 
 _PREFIX: Final = "/webhdfs/v1"
 _TOKEN: Final = re.compile(r"(delegation=)[^&\s\"']*")
 _LOGGER: Final = "urllib3.connectionpool"
+_FAILOVER: Final = Retries(attempts=14)
+"""Waits forty seconds on average: as long as it may take until one of two name nodes has found out that it is active."""
 A = TypeVar("A")
 
 
@@ -88,7 +91,8 @@ class _Remote(msgspec.Struct, rename="pascal", frozen=True):
 def open_store(url: str) -> HdfsObjects:
     """The folder that `url` names, as the user of HADOOP_USER_NAME or of a delegation token."""
     place = place_of(url)
-    return HdfsObjects(place.url, WebHdfs(place, os.environ), place.root)
+    retries = PATIENT if len(place.name_nodes) == 1 else _FAILOVER
+    return HdfsObjects(place.url, WebHdfs(place, os.environ), place.root, retries)
 
 
 class WebHdfs:
