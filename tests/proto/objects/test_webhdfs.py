@@ -221,6 +221,21 @@ def test_the_second_name_node_is_asked_where_the_first_is_on_standby_or_gone(clu
     assert opened(cluster).head("a").size == len(DATA)
 
 
+def test_a_data_node_that_is_gone_is_not_asked_again_at_once() -> None:
+    with Cluster(data_nodes=2) as cluster:
+        store = opened(cluster, attempts=2)
+        store.put("a", DATA)
+        cluster.stop_data(0)
+        store.put("a", DATA[::-1])
+        assert store.read("a") == DATA[::-1]
+        excluded = [request.arguments.get("excludedatanodes") for request in cluster.requests if request.op == "OPEN"]
+        assert excluded[0] is None
+        assert excluded[1] is not None
+        cluster.stop_data(1)
+        with pytest.raises(Unavailable):
+            store.read("a")
+
+
 def test_a_failover_between_a_rename_and_its_answer_commits_once(cluster: Cluster) -> None:
     cluster.faults.add(Fault("RENAME", Kind.LOST))
 

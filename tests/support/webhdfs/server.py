@@ -81,6 +81,7 @@ class Cluster:
         name_nodes: int = 1,
         namespace: Namespace | None = None,
         port: int = 0,
+        data_nodes: int = 1,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.namespace, self.tls = namespace or Namespace(), tls
@@ -99,16 +100,16 @@ class Cluster:
         self._names = [
             _Server(self, number, data=False, port=port if not number else 0) for number in range(name_nodes)
         ]
-        self._data = _Server(self, 0, data=True)
+        self._data = [_Server(self, number, data=True) for number in range(data_nodes)]
 
     def __enter__(self) -> Cluster:
-        for one in (*self._names, self._data):
+        for one in (*self._names, *self._data):
             one.open()
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.closing.set()
-        for one in (*self._names, self._data):
+        for one in (*self._names, *self._data):
             one.close()
 
     @property
@@ -116,10 +117,12 @@ class Cluster:
         """Of the name nodes."""
         return [one.port for one in self._names]
 
-    @property
-    def data_port(self) -> int:
-        """Of the data node."""
-        return self._data.port
+    def data_node(self, excluded: str) -> str:
+        """The address of the first one that is not excluded; the name node does not know which are gone."""
+        found = [address for one in self._data if (address := f"127.0.0.1:{one.port}") not in excluded.split(",")]
+        if not found:
+            raise Remote("java.io.IOException", "Failed to find datanode, suggest to check cluster health.")
+        return found[0]
 
     @property
     def url(self) -> str:
@@ -129,6 +132,10 @@ class Cluster:
     def stop(self, name_node: int) -> None:
         """End a name node, as a machine that is gone."""
         self._names[name_node].close()
+
+    def stop_data(self, data_node: int) -> None:
+        """End a data node."""
+        self._data[data_node].close()
 
     def asked(self, op: str) -> int:
         """How many requests for an operation came to name nodes."""
@@ -371,7 +378,8 @@ def name_node(cluster: Cluster, request: Request) -> Answer:
     if operation is not None:
         return operation(namespace, request)
     if (request.method, request.op) in {("GET", "OPEN"), ("PUT", "CREATE")}:
-        return _redirect(namespace, request, f"{cluster.sends_to}://127.0.0.1:{cluster.data_port}")
+        node = cluster.data_node(request.arguments.get("excludedatanodes", ""))
+        return _redirect(namespace, request, f"{cluster.sends_to}://{node}")
     raise Remote("java.lang.IllegalArgumentException", f'Invalid value for webhdfs parameter "op": {request.op}')
 
 

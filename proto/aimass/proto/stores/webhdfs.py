@@ -13,7 +13,7 @@ import re
 import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, cast
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -34,7 +34,7 @@ _PREFIX: Final = "/webhdfs/v1"
 _TOKEN: Final = re.compile(r"(delegation=)[^&\s\"']*")
 _LOGGER: Final = "urllib3.connectionpool"
 _FAILOVER: Final = Retries(attempts=14)
-"""Waits forty seconds on average: as long as it may take until one of two name nodes has found out that it is active."""
+"""Waits forty seconds on average: as long as it may take until one of two name nodes finds out that it is active."""
 A = TypeVar("A")
 
 
@@ -104,6 +104,7 @@ class WebHdfs:
     def __init__(self, place: Place, environment: Mapping[str, str], timeouts: Timeouts = Timeouts()) -> None:
         self._transport = "https" if place.scheme == "swebhdfs" else "http"
         self._name_nodes, self._active, self._lock = place.name_nodes, 0, threading.Lock()
+        self._failed = ""
         self._user, self._token = user_of(environment), token_of(environment)
         self._pool = urllib3.PoolManager(
             maxsize=16, timeout=urllib3.Timeout(connect=timeouts.connect_s, read=timeouts.silence_s)
@@ -136,13 +137,13 @@ class WebHdfs:
     def open(self, path: str, start: int, size: int) -> Iterator[bytes]:
         """OPEN, in two steps."""
         where = self._redirected("GET", path, "OPEN", offset=str(start), length=str(size))
-        with self._answer("GET", where) as answer:
+        with self._data_node(where), self._answer("GET", where) as answer:
             yield from answer.stream(CHUNK_BYTES)
 
     def create(self, path: str, chunks: Iterable[memoryview]) -> None:
         """CREATE, in two steps, of a file that is not there."""
         where = self._redirected("PUT", path, "CREATE", overwrite="false")
-        with self._answer("PUT", where, chunks) as answer:
+        with self._data_node(where), self._answer("PUT", where, chunks) as answer:
             answer.drain_conn()
 
     def make_folder(self, path: str) -> None:
@@ -178,7 +179,15 @@ class WebHdfs:
             return answer.read()
 
     def _redirected(self, method: str, path: str, op: str, **arguments: str) -> str:
-        """The address of a data node that will do it."""
+        """The address of a data node that will do it; not of one that has just failed, if there is another."""
+        with self._lock:
+            failed, self._failed = self._failed, ""
+        if failed:
+            with suppress(HdfsError):
+                return self._sent_to(method, path, op, excludedatanodes=failed, **arguments)
+        return self._sent_to(method, path, op, **arguments)
+
+    def _sent_to(self, method: str, path: str, op: str, **arguments: str) -> str:
         with self._name_node() as base:
             url = self._url(base, path, op, arguments)
             with self._answer(method, url) as answer:
@@ -211,6 +220,16 @@ class WebHdfs:
                 with self._lock:
                     if self._active == tried:
                         self._active = (tried + 1) % len(self._name_nodes)
+            raise
+
+    @contextmanager
+    def _data_node(self, where: str) -> Iterator[None]:
+        """Remember it for the next try where its link breaks: the name node may take minutes to find out."""
+        try:
+            yield
+        except Unavailable:
+            with self._lock:
+                self._failed = urlsplit(where).netloc
             raise
 
     @contextmanager
