@@ -7,13 +7,9 @@ It ends when its server does, however that ends: the next one goes on from the r
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import Final
 
 from aimass.proto.commands import main as command
 from aimass.proto.data_sets import read_name
@@ -26,15 +22,14 @@ from aimass.server.datasets.versions import opened
 from aimass.server.offline.begin import begin
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.order import Order
+from aimass.server.offline.parent import end_with
 
 __all__ = ["main"]
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def main(parent: int, order: Order, folder: Path) -> int:
     """Go on with the run until it ends; the exit code."""
-    _end_with(parent)
+    end_with(parent)
     journal = Journal(order.out)
     try:
         _begun(journal, order)
@@ -52,13 +47,6 @@ def _begun(journal: Journal, order: Order) -> None:
     blobs.put([map_file(Path(order.model))])
     data_set, stores = opened(read_name(order.data_set), [open_objects(url) for url in order.stores], time.time())
     begin(journal, decode_plan(Path(order.plan).read_bytes()), data_set, stores, None, blobs)
-
-
-def _end_with(parent: int) -> None:
-    """Be interrupted when the server ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before that
-        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""A driver that a server sees to does not outlive it, however the server ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+CHILD = """
+import sys, time
+from aimass.server.offline.parent import end_with
+end_with(int(sys.argv[1]))
+print("working", flush=True)
+time.sleep(600)
+"""
+SERVER = """
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())], start_new_session=True)
+time.sleep(600)
+"""
+
+
+def test_a_server_that_is_killed_takes_its_driver_along() -> None:
+    server = subprocess.Popen([sys.executable, "-c", SERVER, CHILD], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"working\n"
+    server.kill()
+    _, said = server.communicate(timeout=30)  # the pipes end with the last process that has them
+    assert b"KeyboardInterrupt" in said
+
+
+def test_a_driver_whose_server_ended_before_it_began_does_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", CHILD, str(os.getpid() + 1)], stdout=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stdout) == (1, b"")
