@@ -107,9 +107,25 @@ def test_with_a_store_away_the_rest_is_looked_after(replicated: House) -> None:
         shard.sha256 for shard in SHARDS if away.url in holders(replicated.placement, shard.sha256)
     }
     assert report.survey.lost == report.survey.unknown == ()
-    assert away.asked["head"] <= 3  # it is not waited for once for each shard
+    assert away.asked["head"] <= 2  # it is not waited for once for each shard
     reader = Replicas("t", tuple(replicated.stores.values()), lambda: NOW)
     assert [reader.read(shard) for shard in SHARDS] == list(CONTENTS)
+
+
+def test_a_store_that_comes_back_is_asked_again(replicated: House) -> None:
+    away = list(replicated.stores.values())[1]
+    assert isinstance(away, Unruly)
+
+    def once(verb: str, key: str) -> None:
+        if verb == "head":
+            away.before = lambda verb, key: None
+            raise Unavailable("for a moment", code="storage.unavailable")
+
+    away.before, away.asked = once, {}
+    report = verify(replicated, NOW, no_limit)
+    held = sum(away.url in holders(replicated.placement, shard.sha256) for shard in SHARDS)
+    assert away.asked["head"] == max(1, held - 8)  # one was lost, and eight were not asked for
+    assert len(report.survey.under_replicated) == min(9, held)
 
 
 def test_what_may_stand_in_a_store_that_is_away_is_not_lost(house: House) -> None:

@@ -12,7 +12,7 @@ from aimass.server.datasets.care import House, repair
 from aimass.server.datasets.desk import DataSetDesk
 from aimass.server.datasets.records import due, keep_record, record_of
 from tests.server.datasets.conftest import CONTENTS, NOW, no_limit
-from tests.support.stores import Unruly, manifest_of, shard_of
+from tests.support.stores import Unruly, manifest_of, shard_of, stored
 
 NUMBERS = list(range(1, len(CONTENTS) + 1))
 
@@ -59,6 +59,25 @@ def test_with_the_home_away_all_is_shown_and_nothing_is_committed(house: House, 
     assert desk.view("t").version == 1
     with pytest.raises(Unavailable):
         desk.lend("t", "job", "ada", 1, 10.0)
+
+
+def test_a_store_that_is_away_is_waited_for_once_in_a_while(house: House, desk: DataSetDesk, clock: Clock) -> None:
+    home = home_of(house)
+    home.away, home.asked = True, {}
+    for _ in range(5):
+        desk.document("t")
+    assert sum(home.asked.values()) == 1
+    clock.now += 61
+    desk.document("t")
+    assert sum(home.asked.values()) == 2
+
+
+def test_a_data_set_that_is_new_is_named_within_a_minute(house: House, desk: DataSetDesk, clock: Clock) -> None:
+    assert desk.names() == ("t",)
+    stored(house.home, "another", CONTENTS[:1])
+    assert desk.names() == ("t",)
+    clock.now += 61
+    assert desk.names() == ("another", "t")
 
 
 def test_a_data_set_that_cannot_be_shown_hides_no_other(house: House, desk: DataSetDesk) -> None:

@@ -42,7 +42,7 @@ class Documents(Value, frozen=True):
     """What became of versions and placements over all stores; keys by what is wrong with them.
 
     `damaged` have no copy that can be read. `disputed` have two that contradict each other: a person has to say which
-    is true. `mirrored` were missing or damaged somewhere, and are made good.
+    is true. `mirrored` were missing or damaged somewhere, and are made good. Stores in `away` did not answer.
     """
 
     number: int
@@ -50,6 +50,7 @@ class Documents(Value, frozen=True):
     damaged: tuple[str, ...] = ()
     disputed: tuple[str, ...] = ()
     mirrored: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
 
 
 class Report(Value, frozen=True):
@@ -94,7 +95,7 @@ def verify(
 ) -> Report:
     """Look at every document and every copy; with `spend` the bytes of shards are read and hashed. Changes nothing."""
     documents, manifests = _documents(house, version, mending=False)
-    copies = _inspected(house, _shards(manifests), spend, heard)
+    copies = _inspected(house, _shards(manifests), spend, heard, documents.away)
     survey = surveyed(house.name, house.placement, copies)
     return Report(at=now, deep=spend is not None, documents=documents, survey=survey, left=survey)
 
@@ -111,7 +112,7 @@ def repair(
 ) -> Report:
     """The same, and what is missing or false is made good. Broken off it is begun again, and does what is left."""
     documents, manifests = _documents(house, version, mending=True)
-    copies = _inspected(house, _shards(manifests), spend if deep else None, heard)
+    copies = _inspected(house, _shards(manifests), spend if deep else None, heard, documents.away)
     done = []
     for one in mend(house.name, house.stores, mends(house.placement, copies), spend):
         done.append(one)
@@ -147,6 +148,7 @@ def _documents(house: House, version: int | None, *, mending: bool) -> tuple[Doc
         damaged=tuple(one.key for one in found if not one.valid and not one.away),
         disputed=tuple(one.key for one in found if one.disputed),
         mirrored=tuple(sorted(made_good)),
+        away=tuple(sorted({url for one in found for url in one.away})),
     )
     manifests = tuple(manifest for one in found for manifest in _manifests(one))
     chosen = tuple(one for one in manifests if version in {None, one.version})
@@ -172,11 +174,11 @@ def _shards(manifests: Sequence[DataSetManifest]) -> tuple[ShardEntry, ...]:
 
 
 def _inspected(
-    house: House, shards: Sequence[ShardEntry], spend: Spend | None, heard: Heard | None
+    house: House, shards: Sequence[ShardEntry], spend: Spend | None, heard: Heard | None, away: Sequence[str]
 ) -> tuple[Copy, ...]:
     number = sum(len(holders(house.placement, shard.sha256)) for shard in shards)
     copies = []
-    for copy in inspected(house.name, shards, house.placement, house.stores, spend):
+    for copy in inspected(house.name, shards, house.placement, house.stores, spend, away):
         copies.append(copy)
         if heard is not None:
             heard(min(len(copies), number), number)

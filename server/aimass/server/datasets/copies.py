@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from aimass.proto.data_sets import ShardEntry, shard_key
@@ -18,8 +18,28 @@ __all__ = ["Copy", "Spend", "Survey", "inspected", "look", "surveyed"]
 
 Spend = Callable[[int], None]
 """Told of bytes before more are read: holds up whoever is too fast, and raises for whoever is to stop."""
-_PATIENCE: Final = 3
-"""So many copies in a row that a store does not answer for, and it is asked for no more of them."""
+_FIRST_PAUSE: Final = 8
+"""A store that does not answer, which takes a while to find out, is passed over for so many copies, then twice that."""
+
+
+class _Silence:
+    """Which stores are not asked for the moment."""
+
+    def __init__(self, away: Collection[str]) -> None:
+        self._left: dict[str, int] = {}
+        self._pause: dict[str, int] = {}
+        for url in away:
+            self.heard(url, away=True)
+
+    def lasts(self, url: str) -> bool:
+        """Whether the store is passed over for one more copy."""
+        self._left[url] = self._left.get(url, 0) - 1
+        return self._left[url] >= 0
+
+    def heard(self, url: str, *, away: bool) -> None:
+        """What came of asking."""
+        self._pause[url] = 2 * self._pause.get(url, _FIRST_PAUSE // 2) if away else _FIRST_PAUSE // 2
+        self._left[url] = self._pause[url] if away else 0
 
 
 class Copy(Value, frozen=True):
@@ -81,16 +101,17 @@ def inspected(
     placement: Placement,
     stores: Mapping[str, ObjectStore],
     spend: Spend | None,
+    away: Collection[str] = (),
 ) -> Iterator[Copy]:
     """Every copy where it belongs, shard by shard, and where it is in a store that it does not belong in when no other
-    is good. A store that keeps silent is not asked for ever."""
-    silent: dict[str, int] = defaultdict(int)
+    is good. A store that keeps silent, as those that are `away` did just now, is asked more and more rarely."""
+    silence = _Silence(away)
 
     def seen(url: str, shard: ShardEntry) -> Copy:
-        if silent[url] >= _PATIENCE:
+        if silence.lasts(url):
             return _copy(shard, stores[url], "away")
         copy = look(stores[url], name, shard, spend)
-        silent[url] = silent[url] + 1 if copy.state == "away" else 0
+        silence.heard(url, away=copy.state == "away")
         return copy
 
     for shard in shards:

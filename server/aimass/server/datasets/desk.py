@@ -14,7 +14,7 @@ import msgspec
 
 from aimass.proto.data_sets import DataSetManifest, DataSetName, read_data_set, read_name, shard_key, version_key
 from aimass.proto.data_views import DataSetList, DataSetView, LeaseView
-from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Unavailable
+from aimass.proto.errors import AimassError, BadInput, Conflict, Unavailable
 from aimass.proto.names import Name
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import canonical_json, convert
@@ -26,12 +26,15 @@ from aimass.server.datasets.leases import Lease, LeaseTable, free
 from aimass.server.datasets.placement import placement_of
 from aimass.server.datasets.ranges import count, numbers_of, ranges_of
 from aimass.server.datasets.records import health_of, record_of
-from aimass.server.datasets.replicas import FaultKind, fault_of
+from aimass.server.datasets.replicas import FaultKind, Standing, fault_of
 
 __all__ = ["DataSetDesk"]
 
 T = TypeVar("T")
 _MOST_SHARDS: Final = 10_000
+_NAMES_S: Final = 60.0
+_REST_S: Final = 60.0
+"""A store that did not answer is asked last for so long."""
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -42,21 +45,25 @@ class DataSetDesk:
         self, urls: Sequence[str], open_store: Callable[[str], ObjectStore], clock: Callable[[], float]
     ) -> None:
         self._open, self._clock = open_store, clock
-        self._stores = tuple(map(open_store, urls))
-
-    @property
-    def home(self) -> ObjectStore:
+        self._stores = {store.url: store for store in map(open_store, urls)}
+        self.home: ObjectStore = next(iter(self._stores.values()))
         """Where versions, leases and the leader's term are committed."""
-        return self._stores[0]
+        self._standing = Standing()
+        self._names: tuple[str, ...] = ()
+        self._names_until = float("-inf")
 
     def house(self, name: str) -> House:
         """A data set with all its stores."""
-        opened = {store.url: store for store in self._stores}
-        return open_house(name, tuple(opened), self._clock(), lambda url: opened.get(url) or self._open(url))
+        urls = self._standing.order(tuple(self._stores), self._clock())
+        return open_house(name, urls, self._clock(), lambda url: self._stores.get(url) or self._open(url))
 
     def names(self) -> tuple[str, ...]:
-        """Data sets, in order."""
-        return self._first(lambda store: tuple(Catalogue(store).names()))
+        """Data sets, in order, as they were within the last minute: to find them all objects are listed."""
+        now = self._clock()
+        if now >= self._names_until:
+            self._names = self._first(lambda store: tuple(Catalogue(store).names()))
+            self._names_until = now + _NAMES_S
+        return self._names
 
     def all(self) -> DataSetList:
         """Every data set; one that cannot be shown hides no other."""
@@ -107,6 +114,7 @@ class DataSetDesk:
             catalogue.commit(manifest)
         finally:
             let_go(self.home, manifest.name, job)
+        self._names_until = float("-inf")
         return self.view(manifest.name)
 
     def lend(self, text: str, job: str, holder: str, most: int, term_s: float) -> LeaseView:
@@ -132,12 +140,15 @@ class DataSetDesk:
     def _first(self, ask: Callable[[ObjectStore], T]) -> T:
         """The answer of the first store that gives one. That one lacks something says nothing of the next."""
         found: AimassError = Unavailable("the service has no store", code="dataset.no_store")
-        for store in self._stores:
+        for url in self._standing.order(tuple(self._stores), self._clock()):
             try:
-                return ask(store)
+                return ask(self._stores[url])
             except AimassError as error:
-                if not isinstance(error, NotFound) and fault_of(error) is not FaultKind.AWAY:
+                kind = fault_of(error)
+                if kind not in {FaultKind.MISSING, FaultKind.AWAY}:
                     raise
+                if kind is FaultKind.AWAY:  # to find that out took a while
+                    self._standing = self._standing.failed(url, self._clock() + _REST_S)
                 found = error
         raise found
 

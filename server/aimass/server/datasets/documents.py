@@ -50,6 +50,8 @@ def document_copies(name: str, stores: Mapping[str, ObjectStore]) -> Iterator[Do
     for prefix in (placement_prefix(name), f"{name}/versions"):
         last = 0
         for url, store in stores.items():
+            if url in away:  # it was asked for long enough
+                continue
             try:
                 newest = Numbered(store, prefix).newest()
             except AimassError as error:
