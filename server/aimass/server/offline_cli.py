@@ -27,6 +27,8 @@ _EXAMPLE = """examples:
   aimass offline run plan.toml --data adult --store file:///data --out file:///runs/adult --workers 2
   aimass offline run plan.toml --data adult@3 --store s3://sets --out s3://runs/adult --master spark://host:7077
   aimass offline run --resume --out s3://runs/adult
+  aimass offline submit plan.toml --data adult --as scientist
+  aimass offline compare s3://runs/adult 3f2a --as scientist
 
 The plan is what `aimass run submit` takes; each shard of the data set takes part in it. Trainer, drivers and sums are
 those of a federated run: over the same shards both end in the same bits. Every round is committed to --out, and a run
