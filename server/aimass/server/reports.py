@@ -136,9 +136,9 @@ class Reports:
 
     def _check_told(self, run_id: str, report: StepReport) -> None:
         (told,) = self._store.steps(run_id, [report.index])
-        if (told.kind, told.round, told.purpose) != (report.kind, report.round, report.purpose) or (
-            told.model and told.model != report.model
-        ):
+        before = told.kind, told.round, told.purpose, {name: one.mean for name, one in told.metrics.items()}
+        again = report.kind, report.round, report.purpose, {name: one.mean for name, one in report.metrics.items()}
+        if before != again or (told.model and told.model != report.model):
             raise Conflict(
                 "this step was reported otherwise before: two runs report under one key, or one is not reproducible",
                 code="report.other",
