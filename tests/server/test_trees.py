@@ -310,7 +310,7 @@ SGD = TrainSettings(batch_size=1, learning_rate=0.1, steps=1, weight="one", mome
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"privacy": PRIVACY}, "without noise"),
+        ({"privacy": PRIVACY}, "gradient steps"),
         ({"secure": SecureSettings(noise=NOISE), "cohort": Cohort(quorum=3)}, "histograms would have none"),
         ({"secure": SecureSettings(real_bound=1e12), "cohort": Cohort(quorum=3)}, "round the histograms"),
         ({"stages": (Stage(driver="trees", options={"rounds": 1}), Stage(driver="averaging"))}, "no others"),
@@ -322,6 +322,10 @@ SGD = TrainSettings(batch_size=1, learning_rate=0.1, steps=1, weight="one", mome
         ({"stages": (Stage(driver="trees", options={"rounds": 1, "depth": 12, "bins": 1_000}),)}, "more numbers"),
         ({"stages": (Stage(driver="trees", options={"rounds": 1, "leaves": 3}),)}, "unknown field `leaves`"),
         ({"stages": (Stage(driver="trees"),)}, "rounds"),
+        (
+            {"stages": (Stage(driver="trees", options={"rounds": 1, "noise_multiplier": 9.0, "subsample": 0.5}),)},
+            "takes all",
+        ),
     ],
 )  # fmt: skip
 def test_what_trees_would_not_do_is_refused_with_the_reason(changed: dict[str, Any], said: str) -> None:

@@ -155,7 +155,7 @@ def grow(
                 order_of(plan, step, shard.participant, coarseness=Coarseness(least=least)), shard, inputs, b""
             )
             facts, made = Facts("0" * 32, rows=len(shard.train.labels)), memoryview(done.contribution.encode())
-            left = release(made, plan, step, inputs[0].layout, policy, facts=facts)
+            left = release(made, plan, step, inputs[0].layout, policy, facts=facts, private_steps=done.private_steps)
             released[shard.participant] = memoryview(b"".join(left.parts))
         sums, metrics = _secret(plan, step, inputs[0], released) if plan.secure else _plain(released)
         if step.kind is StepKind.ANALYSE:

@@ -17,6 +17,7 @@ from aimass.client.policy import DataBudget, Policy
 from aimass.client.private_terms import planned_events, step_events
 from aimass.privacy.dp.events import Budget, Event, Terms, Unit, check_delta
 from aimass.privacy.dp.ledger_lines import EntryState
+from aimass.proto.boosting import noise_of_trees
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability
 from aimass.proto.errors import AimassError, IntegrityError, Refused
@@ -158,7 +159,8 @@ class Budgets:
             )
         entry = ledger.reserve(run_id=run_id, round_=step.round, purpose=str(step.kind), events=events)
         ledger.start(entry.number)
-        return Debit(ledger, entry.number, price, private=plan.privacy is not None)
+        private = plan.privacy is not None or noise_of_trees(plan) > 0
+        return Debit(ledger, entry.number, price, private=private)
 
     def close(self) -> None:
         """Let the ledgers go; what is open in them is spent from the next start on."""

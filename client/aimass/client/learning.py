@@ -15,6 +15,7 @@ from aimass.client.private_terms import ANALYSES, contribution_events
 from aimass.privacy.dp.events import MOST_TIMES, Terms, Unit
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
+from aimass.proto.boosting import noise_of_trees
 from aimass.proto.personal import PERSONAL
 from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings, planned_rounds
 from aimass.proto.plan_settings import TREES
@@ -137,9 +138,13 @@ def _analyses(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
 
 def _nodes(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
     """What boosted trees tell."""
-    protected = policy.protected(policy.schemas.get(plan.data_schema, ""))
+    noise = noise_of_trees(plan)
+    protected = policy.protected(policy.schemas.get(plan.data_schema, "")) and not noise
     if protected or TREES not in policy.release.analyses or all(stage.driver != TREES for stage in plan.stages):
         return ()
+    if noise:
+        what = f"{TREES}: the sums of the gradients of {whose} rows in each cell of each node that the server makes"
+        return (f"{what}, with noise of {noise:g} times what one row can change (policy: release.analyses)",)
     least = policy.release.smallest_count
     few = f", of no fewer than {least} rows here (policy: release.smallest_count)" if least > 1 else ""
     what = (

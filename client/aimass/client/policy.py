@@ -9,11 +9,14 @@ from typing import Annotated, Literal
 import msgspec
 
 from aimass.client.coarse import Coarseness
+from aimass.client.policy_rules import Rule, at_least, at_most
+from aimass.client.tree_policy import Trees, tree_rules
 from aimass.privacy.dp.events import Unit
+from aimass.proto.boosting import noise_of_trees
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.personal import trainings
-from aimass.proto.plan import Plan, SecureSettings, TrainSettings, planned_rounds, whole_option
-from aimass.proto.plan_settings import TREE_DEPTH, TREE_GRID, TREES
+from aimass.proto.plan import Plan, SecureSettings, TrainSettings, planned_rounds
+from aimass.proto.plan_settings import TREES
 from aimass.proto.values import Value, decode_toml
 
 __all__ = [
@@ -115,20 +118,6 @@ class Secure(Value, frozen=True):
     contributions_per_data: Positive = 100
 
 
-class Trees(Value, frozen=True):
-    """What plans of boosted trees may ask, which `release.analyses` has to name.
-
-    `plain` lets the server read this partner's own histograms: one that lies singles out rows here, by nodes that
-    differ in one or by a model with a leaf for it, where in sums they are anybody's. `grid` is the most parts of a
-    number's range that are told apart, and `depth` and `rounds` bound how often a plan may look.
-    """
-
-    plain: bool = False
-    grid: Annotated[int, msgspec.Meta(ge=2)] = TREE_GRID
-    depth: Positive = 8
-    rounds: Positive = 500
-
-
 class Policy(Value, frozen=True):
     """`policy.toml`.
 
@@ -171,17 +160,6 @@ class Policy(Value, frozen=True):
     def smallest_sum(self) -> int:
         """Fewest partners in a secure sum."""
         return max(self.secure.min_cohort, self.smallest_cohort)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rule:
-    """One line of a decision, for people: what was checked, what the plan says, what is allowed."""
-
-    name: str
-    value: str
-    limit: str
-    holds: bool
-    pending: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -242,8 +220,8 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         *_sums(policy, plan),
         *_privacy(policy, plan),
         *_noise(bounds, plan),
-        *_trees(policy, plan),
-        _most("rounds", planned_rounds(plan), bounds.rounds),
+        *tree_rules(policy.trees, policy.release.analyses, plan),
+        at_most("rounds", planned_rounds(plan), bounds.rounds),
         *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan, confinement)),
         *_base(plan),
         Rule("cohort", str(participants), f"from {policy.smallest_cohort}", participants >= policy.smallest_cohort),
@@ -273,11 +251,11 @@ def _training(bounds: Bounds, trained: Sequence[TrainSettings]) -> tuple[Rule, .
     """How a task is trained, in rounds and for a personal model: the plan says it, the daemon's own trainer does it."""
     batch = min(train.batch_size for train in trained)
     return (
-        _most("epochs", max(train.epochs or 0 for train in trained), bounds.epochs),
-        _most("steps", max(train.steps or 0 for train in trained), bounds.steps),
+        at_most("epochs", max(train.epochs or 0 for train in trained), bounds.epochs),
+        at_most("steps", max(train.steps or 0 for train in trained), bounds.steps),
         Rule("batch_size", str(batch), f"from {bounds.smallest_batch}", batch >= bounds.smallest_batch),
-        _most("learning_rate", max(train.learning_rate for train in trained), bounds.learning_rate),
-        _most("proximal_mu", max(train.proximal_mu for train in trained), bounds.proximal_mu),
+        at_most("learning_rate", max(train.learning_rate for train in trained), bounds.learning_rate),
+        at_most("proximal_mu", max(train.proximal_mu for train in trained), bounds.proximal_mu),
     )
 
 
@@ -323,13 +301,9 @@ def _sums(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
     return (
         Rule("secure_aggregation", mechanism(secure), "secure aggregation", holds=True),
         Rule("secure_profile", secure.profile, " or ".join(profiles), secure.profile in profiles),
-        _least("secure_min_cohort", secure.min_cohort, policy.smallest_sum),
-        _least("secure_colluders", secure.colluders, least.colluders),
+        at_least("secure_min_cohort", secure.min_cohort, policy.smallest_sum),
+        at_least("secure_colluders", secure.colluders, least.colluders),
     )
-
-
-def _least(name: str, value: float, limit: float) -> Rule:
-    return Rule(name, f"{value:g}", f"from {limit:g}", value >= limit)
 
 
 def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
@@ -345,43 +319,35 @@ def _privacy(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
     if policy.protected(data_set):
         needed = {stage.driver for stage in plan.stages if stage.options.get("required", True) is not False}
         asked = sorted(needed & set(policy.release.analyses))  # (others stay here, and the run goes on)
-        noise = plan.privacy.analyses if plan.privacy is not None else None
-        told = ", ".join(asked) or "none"
-        told += f", noise {noise.noise_multiplier:g}" if asked and noise is not None else ""
-        limit = "none without noise (privacy.analyses in the plan, or release.unprotected)"
-        rules.append(Rule("privacy_analyses", told, limit, not asked or noise is not None))
+        noises = {name: _analysis_noise(plan, name) for name in asked}
+        told = ", ".join(f"{name}, noise {noise:g}" if noise else name for name, noise in noises.items()) or "none"
+        limit = "none without noise (privacy.analyses or the trees' noise_multiplier, or release.unprotected)"
+        rules.append(Rule("privacy_analyses", told, limit, all(noises.values())))
     return tuple(rules)
 
 
-def _trees(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
-    """What trees may look at, and how often; without it a partner would have nothing to bring to any step."""
-    stages = [stage for stage in plan.stages if stage.driver == TREES]
-    if not stages:
-        return ()
-    bounds, released = policy.trees, policy.release.analyses
-    plain = "plain sums" if plan.secure is None else "secure sums"
-    return (
-        Rule("analyses", TREES, ", ".join(released) or "none", TREES in released),
-        Rule("trees_plain", plain, "secure sums (or trees.plain = true)", bounds.plain or plan.secure is not None),
-        _most("trees_grid", max(whole_option(stage, "grid", TREE_GRID) for stage in stages), bounds.grid),
-        _most("trees_depth", max(whole_option(stage, "depth", TREE_DEPTH) for stage in stages), bounds.depth),
-        _most("trees_rounds", sum(whole_option(stage, "rounds", 0) for stage in stages), bounds.rounds),
-    )
+def _analysis_noise(plan: Plan, name: str) -> float:
+    """The noise multiplier of what a stage of this name tells, 0 without."""
+    if name == TREES:
+        return noise_of_trees(plan)
+    noise = plan.privacy.analyses if plan.privacy is not None else None
+    return 0.0 if noise is None else noise.noise_multiplier
 
 
 def _noise(bounds: Bounds, plan: Plan) -> tuple[Rule, ...]:
     """How loud the noise must be, and how often a private step may look."""
-    least = _least("noise_multiplier", min(_multipliers(plan), default=0.0), bounds.smallest_noise)
+    least = at_least("noise_multiplier", min(_multipliers(plan), default=0.0), bounds.smallest_noise)
     if (privacy := plan.privacy) is None:
         return (least,)
-    return least, _most("sampling_rate", privacy.sampling_rate, bounds.sampling_rate)
+    return least, at_most("sampling_rate", privacy.sampling_rate, bounds.sampling_rate)
 
 
 def _multipliers(plan: Plan) -> tuple[float, ...]:
     """Of each noise that a plan has: any of them may be what a budget pays for."""
     privacy, whole = plan.privacy, plan.secure and plan.secure.noise
     at_rows = () if privacy is None else (privacy, privacy.metrics, privacy.analyses)
-    return (*(noise.noise_multiplier for noise in at_rows if noise), *((whole.multiplier,) if whole else ()))
+    found = (*(noise.noise_multiplier for noise in at_rows if noise), *((whole.multiplier,) if whole else ()))
+    return (*found, trees) if (trees := noise_of_trees(plan)) else found
 
 
 def _protection(plan: Plan) -> str:
@@ -391,6 +357,8 @@ def _protection(plan: Plan) -> str:
         told.append(f"each {privacy.unit}, noise {privacy.noise_multiplier:g}")
     if plan.secure is not None and (noise := plan.secure.noise) is not None:
         told.append(f"each partner, noise {noise.multiplier:g} inside the sum")
+    if trees := noise_of_trees(plan):
+        told.append(f"each example, noise {trees:g} on the sums of trees")
     return " and ".join(told) or "none"
 
 
@@ -398,8 +366,6 @@ def _protects(plan: Plan, unit: Unit) -> bool:
     """Whether what a training step releases is bounded for `unit`: noise for a larger one bounds a smaller one too."""
     if plan.secure is not None and plan.secure.noise is not None:
         return True
+    if noise_of_trees(plan):
+        return unit is Unit.EXAMPLE
     return plan.privacy is not None and Unit(plan.privacy.unit).size >= unit.size
-
-
-def _most(name: str, value: float, limit: float) -> Rule:
-    return Rule(name, f"{value:g}", f"to {limit:g}", value <= limit)

@@ -22,6 +22,7 @@ from aimass.privacy.dp.gaussian import GridNoise
 from aimass.privacy.dp.noise_plan import distributed_event
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.rounds import adaptive_of, noise_of
+from aimass.proto.boosting import MOST_SUMS, SUMS, Boosting, noise_of_trees
 from aimass.proto.elements import FLOATS
 from aimass.proto.errors import Refused
 from aimass.proto.plan import (
@@ -34,6 +35,7 @@ from aimass.proto.plan import (
     analyses_of,
     planned_steps,
 )
+from aimass.proto.plan_settings import TREES
 from aimass.proto.sent import trained_groups
 from aimass.proto.step import StepKind
 from aimass.proto.surveys import MOST_CELLS, SURVEYS, Survey
@@ -56,6 +58,7 @@ __all__ = [
     "survey_noise",
     "trained_elements",
     "training_event",
+    "tree_noise",
     "units_of",
 ]
 
@@ -66,6 +69,8 @@ ROUNDING: Final = 1e-3
 others to other places in a batch, where kernels of float32 may round their gradients otherwise. No proof, but far above
 the 1e-5 that the tests allow; it costs a thousandth of the noise."""
 
+TREE_ROUNDING: Final = 1e-5
+"""Part of the norm by which a row of trees may add more: each number is rounded to 2^-20, of two for each column."""
 STATISTICS: Final = "statistics"
 """The analysis that is no survey."""
 ANALYSES: Final = (STATISTICS, *SURVEYS)
@@ -115,6 +120,12 @@ def survey_noise(setting: AnalysisNoise, survey: Survey) -> GridNoise:
     return GridNoise(setting.noise_multiplier, survey.row_norm, survey.cells)
 
 
+def tree_noise(boosting: Boosting, outputs: int, level: int | None) -> GridNoise:
+    """The noise of a step of trees: sums of multiples of `UNIT`, by half of which a row's own were rounded."""
+    count = sum(math.prod(shape) for _, shape in boosting.shapes(outputs, level).values())
+    return GridNoise(boosting.options.noise_multiplier, boosting.row_norm(outputs, level), count, TREE_ROUNDING)
+
+
 def step_events(
     plan: Plan | PlanDraft,
     kind: StepKind,
@@ -136,6 +147,8 @@ def step_events(
         return _training_events(plan, elements, elements if sent is None else sent, units, steps, widest)
     if kind is StepKind.EVALUATE and privacy is not None and privacy.metrics is not None:
         return (_one_sum(metric_noise(privacy.metrics), steps),)
+    if kind is StepKind.ANALYSE and purpose == TREES and (noise := noise_of_trees(plan)):
+        return (_one_sum(GridNoise(noise, 1.0, len(SUMS) * MOST_SUMS, TREE_ROUNDING), steps),)
     if kind is StepKind.ANALYSE and privacy is not None and privacy.analyses is not None and purpose in ANALYSES:
         return (_one_sum(analysis_noise(privacy.analyses, MOST_COLUMNS), steps),)
     return ()
@@ -175,7 +188,7 @@ def analysis_events(plan: Plan | PlanDraft) -> tuple[Event, ...]:
     return tuple(
         event
         for stage in plan.stages
-        if stage.driver in ANALYSES
+        if stage.driver in (*ANALYSES, TREES)
         for event in step_events(plan, StepKind.ANALYSE, 0, 0, int(analyses_of(stage)), purpose=stage.driver)
     )
 

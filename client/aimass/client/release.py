@@ -28,7 +28,7 @@ from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
 from aimass.privacy.secagg.lanes import LanePlan, clamped, clipped, encode, to_bytes
 from aimass.privacy.secagg.rounds import lanes_of, rotation_of
-from aimass.proto.boosting import boosting_in, level_of, outputs_of
+from aimass.proto.boosting import boosting_in, level_of, noise_of_trees, outputs_of
 from aimass.proto.contribution import STATE_LOST, Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.flower.records import check_reply
@@ -141,7 +141,7 @@ def release(
             # The policy's norm is for updates. Sums over rows are as large as there are rows.
             norm = policy.bounds.norm if step.kind is StepKind.TRAIN else Limits().metric
             check_sent(Sent(contribution, codec_of(plan, step, model)), expected, Limits(norm=norm))
-    if (boosting := boosting_in(plan, step)) is not None:
+    if (boosting := boosting_in(plan, step)) is not None and not private:
         contribution = coarsened(contribution, boosting, policy.release.smallest_count)
     if (survey := survey_in(plan, step)) is not None and not private:
         contribution = withheld(contribution, survey, policy.release.smallest_count, facts.rows)
@@ -290,6 +290,8 @@ def _private(plan: Plan, step: Step, done: int) -> tuple[str, ...]:
 def _promised(plan: Plan, step: Step) -> tuple[int | None, str] | None:
     """How many private steps the plan has in a step of the run, and what they are."""
     privacy = plan.privacy
+    if step.kind is StepKind.ANALYSE and step.purpose == TREES and (noise := noise_of_trees(plan)):
+        return 1, f"noised histograms of trees (noise {noise:g})"
     if privacy is None:
         return None
     if step.kind is StepKind.TRAIN:

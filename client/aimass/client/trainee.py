@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aimass.client import fednova, scaffold, trainer, trees
 from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
+from aimass.client.coarse import EXACT
 from aimass.client.compressing import RESIDUAL, compressed
 from aimass.client.fine_tuning import fine_tuned
 from aimass.client.local_state import RUN, State, pack_state, run_section, section_of, unpack_state
 from aimass.client.own_layers import with_own_layers
+from aimass.client.private_terms import tree_noise
 from aimass.client.shards import Shard
 from aimass.client.surveys import surveyed, surveyed_privately
 from aimass.client.worker_protocol import Order
@@ -79,7 +81,7 @@ class Trainee:
             case _ if order.survey is not None:
                 return self._survey(order.survey, order, shard, inputs, state)
             case _ if order.boosting is not None:
-                return Done(self._trees(order.boosting, order, shard, inputs), state)
+                return self._trees(order.boosting, order, shard, inputs, state)
             case _ if privacy is not None and privacy.analyses is not None:
                 return Done(analyse_privately(order.purpose, shard, model, privacy.analyses, NoiseStream()), state, 1)
             case _:
@@ -104,18 +106,27 @@ class Trainee:
         made = surveyed_privately(survey, shard.train, order.privacy.analyses, NoiseStream(), chosen)
         return Done(made, state, 1)
 
-    def _trees(self, boosting: Boosting, order: Order, shard: Shard, inputs: Sequence[Blob]) -> Contribution:
-        """By the loss of the task that is approved here: one that has none of trees sums nothing for them."""
+    def _trees(self, boosting: Boosting, order: Order, shard: Shard, inputs: Sequence[Blob], state: State) -> Done:
+        """By the loss of the task that is approved here: one that has none of trees sums nothing for them.
+
+        Where there is noise no rows are joined: who joins them would depend on others, and noise is for one.
+        """
         if not isinstance(self._task, TreeTask):
             raise BadInput(
                 "the task that is approved here grows no trees", code="trainer.trees", value=type(self._task).__name__
             )
         self._check_schema(boosting.schema)
-        if level_of(boosting, inputs) is None:
-            return trees.counted(boosting, shard.train, order.coarseness)
-        objective = self._task.empty().objective
-        self._ground = trees.grounded(boosting, shard.train, inputs, order.coarseness, objective, self._ground)
-        return trees.summed(self._ground, inputs[2:], bytes.fromhex(order.seed))
+        level, empty, private = level_of(boosting, inputs), self._task.empty(), boosting.options.noise_multiplier > 0
+        coarseness = EXACT if private else order.coarseness
+        if level is None:
+            made = trees.counted(boosting, shard.train, coarseness)
+        else:
+            ground = trees.grounded(boosting, shard.train, inputs, coarseness, empty.objective, self._ground)
+            made, self._ground = trees.summed(ground, inputs[2:], bytes.fromhex(order.seed)), ground
+        if not private:
+            return Done(made, state)
+        noise = tree_noise(boosting, len(empty.base), level)
+        return Done(trees.noisy(made, noise, empty.objective, NoiseStream()), state, 1)
 
     def _check_schema(self, schema: Schema) -> None:
         """The plan's columns must be those of the task that is approved here."""

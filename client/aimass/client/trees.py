@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.client.coarse import EXACT, Coarseness, coarse_rows
+from aimass.privacy.dp.gaussian import GridNoise, noised
+from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.boosting import SUMS, Boosting, on_grid
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.errors import BadInput
@@ -25,7 +27,7 @@ from aimass.proto.tensors import Blob
 from aimass.proto.tree_scores import features, margins, predictions
 from aimass.proto.trees import Ensemble, Objective, decode, feature_sizes
 
-__all__ = ["Ground", "counted", "derivatives", "grounded", "summed"]
+__all__ = ["Ground", "counted", "derivatives", "grounded", "noisy", "summed"]
 
 Floats = npt.NDArray[np.float64]
 Cells = npt.NDArray[np.int64]
@@ -112,11 +114,23 @@ def summed(ground: Ground, levels: Sequence[Blob], seed: bytes) -> Contribution:
     for number, level in enumerate(levels):
         down = _descended(boosting, nodes, ground.cells, level, number)
         nodes = _with_siblings(down, 2 << number, ground.coarseness.least)
-    sums = [
-        _summed(boosting, nodes, ground.cells, len(levels), values)
-        for values in (ground.gradients, ground.hessians, np.ones_like(ground.gradients))
-    ]
-    return _contribution(dict(zip(SUMS, sums, strict=True)))
+    values = dict(zip(SUMS, (ground.gradients, ground.hessians, np.ones_like(ground.gradients)), strict=True))
+    return _contribution(
+        {name: _summed(boosting, nodes, ground.cells, len(levels), values[name]) for name in boosting.sums}
+    )
+
+
+def noisy(made: Contribution, noise: GridNoise, objective: Objective, stream: NoiseStream) -> Contribution:
+    """The same sums, each with fresh noise. Raises `BadInput` for a loss by which there is no bound on a row."""
+    if objective is Objective.SQUARED_ERROR:
+        raise BadInput(
+            "a squared error has gradients without a bound, which no noise hides", code="trainer.trees", value=objective
+        )
+    (group,) = made.groups.values()
+    flat = noised(noise, np.concatenate([tensor.reshape(-1) for tensor in group.tensors.values()]), stream)
+    ends = np.cumsum([tensor.size for tensor in group.tensors.values()])[:-1]
+    parts = zip(group.tensors.items(), np.split(flat, ends), strict=True)
+    return _contribution({name: part.reshape(tensor.shape) for (name, tensor), part in parts})
 
 
 def derivatives(objective: Objective, margin: Floats, labels: npt.NDArray[Any]) -> tuple[Floats, Floats]:

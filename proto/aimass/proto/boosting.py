@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Schema
-from aimass.proto.plan import Plan, Stage
+from aimass.proto.plan import Plan, PlanDraft, Stage
 from aimass.proto.plan_settings import TREE_DEPTH, TREE_GRID, TREES
 from aimass.proto.rows import Batch
 from aimass.proto.step import Step, StepKind
@@ -39,6 +39,7 @@ __all__ = [
     "boosting_in",
     "boosting_of",
     "level_of",
+    "noise_of_trees",
     "on_grid",
     "options_of",
     "outputs_of",
@@ -64,6 +65,10 @@ class BoostingOptions(Value, frozen=True):
     `rounds` of trees of `depth` levels of splits over `bins` of each number, whose edges lie on a `grid` of equal parts
     of the schema's range. `lambda` is the L2 penalty of leaves, `gamma` the least gain of a split, `min_child_weight`
     the least Hessian of a side. In each round a row takes part with probability `subsample`.
+
+    With `noise_multiplier` each partner adds Gaussian noise to every number that it sends, of so many times the largest
+    L2 norm of what one row adds to a step's (`Boosting.row_norm`): differential privacy for each row (Maddock et al.
+    2022, "Federated Boosted Decision Trees with Differential Privacy").
     """
 
     rounds: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
@@ -74,6 +79,7 @@ class BoostingOptions(Value, frozen=True):
     gamma: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
     min_child_weight: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 1.0
     subsample: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    noise_multiplier: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
 
 
 def options_of(stage: Stage) -> BoostingOptions:
@@ -114,6 +120,22 @@ class Boosting(Value, frozen=True):
         return edges
 
     @property
+    def sums(self) -> tuple[str, ...]:
+        """The tensors of a level's histograms; with noise rows are not counted, as splits do not need them."""
+        return SUMS[:2] if self.options.noise_multiplier else SUMS
+
+    def row_norm(self, outputs: int, level: int | None) -> float:
+        """The largest L2 norm of what one row adds to a level's histograms, or, with None, to the counts for bins.
+
+        It is in one part of each number and has one label. Of a level it is in one cell of each column of each tree,
+        where of one output g^2 + h^2 = p^2 (1 + (1 - p)^2) is 1 at most for a chance p of what it is not, and of more
+        all together 2. By a squared error there is no bound.
+        """
+        if level is None:
+            return math.sqrt(len(self.schema.numbers) + 1)
+        return math.sqrt(len(self.widths) * (1 if outputs == 1 else 2))
+
+    @property
     def targets(self) -> Floats:
         """What each count of labels stands for: a class's place, or of a number the middle of a part of its range."""
         label = self.schema.label
@@ -145,7 +167,7 @@ class Boosting(Value, frozen=True):
         if level is None:
             counts = len(self.schema.numbers), self.options.grid
             return {"grid": ("F64", counts), "labels": ("F64", self.targets.shape)}
-        return dict.fromkeys(SUMS, ("F64", (outputs << level, self.offsets[-1])))
+        return dict.fromkeys(self.sums, ("F64", (outputs << level, self.offsets[-1])))
 
     def check(self, outputs: int) -> None:
         """Raise `BadInput` for columns that trees do not split on, and for more sums than a step should have."""
@@ -178,6 +200,12 @@ def boosting_of(plan: Plan) -> Boosting:
             cure="Submit the plan as a draft: `aimass run submit` and the SDK fill in the task's schema.",
         )
     return Boosting(schema=plan.schema, options=options_of(stage))
+
+
+def noise_of_trees(plan: Plan | PlanDraft) -> float:
+    """The noise multiplier of a plan's trees, 0 where it has none."""
+    found = [stage.options.get("noise_multiplier", 0.0) for stage in plan.stages if stage.driver == TREES]
+    return min((float(each) for each in found if isinstance(each, int | float)), default=0.0)
 
 
 def boosting_in(plan: Plan, step: Step) -> Boosting | None:

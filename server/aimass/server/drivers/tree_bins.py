@@ -33,12 +33,14 @@ def first_margins(objective: Objective, labels: Floats, targets: Floats) -> npt.
 def chosen_edges(boosting: Boosting, counts: Floats) -> npt.NDArray[np.float32]:
     """float32 [numbers, bins + 1]: bins of about as many rows each, by `counts` [numbers, grid] of the grid's parts.
 
-    A part that is heavier than a bin should be is a bin of its own, and takes nothing from the others. Edges lie in the
-    middle of empty parts; where there are fewer bins than the plan has, the last ones are empty.
+    Of counts with noise the sums up to each part count, as far as they grow. A part that is heavier than a bin should
+    be is a bin of its own, and takes nothing from the others. Edges lie in the middle of empty parts; where there are
+    fewer bins than the plan has, the last ones are empty.
     """
     bins, grid = boosting.options.bins, boosting.grid()
     edges = np.repeat(grid[:, -1:], bins + 1, axis=1)
-    for row, (at, found) in enumerate(zip(grid, counts, strict=True)):
+    upto = np.maximum(np.maximum.accumulate(np.cumsum(counts, axis=1), axis=1), 0.0)
+    for row, (at, found) in enumerate(zip(grid, np.diff(upto, axis=1, prepend=0.0), strict=True)):
         held = np.flatnonzero(found)
         upto = np.cumsum(np.minimum(found[held], found.sum() / bins))
         ends = np.arange(len(held))

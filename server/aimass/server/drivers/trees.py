@@ -29,6 +29,7 @@ from aimass.server.drivers.levels import decode_level, encode_level, grown
 from aimass.server.drivers.splits import Splits, best_splits
 from aimass.server.drivers.stopping import judged
 from aimass.server.drivers.tree_bins import chosen_edges, first_margins
+from aimass.server.drivers.tree_noise import agreed
 from aimass.server.drivers.tree_plans import check_trees
 
 __all__ = ["TreesState", "driver"]
@@ -89,9 +90,10 @@ class Trees:
         return {TREES: boosting.shapes(outputs_of(layout), level_of(boosting, step.inputs))}
 
     def check_sums(self, plan: Plan, step: Step, model: Blob, tensors: Mapping[str, Array]) -> None:
-        """Every column of a node comes to the same sums, and no row adds more than by the model's loss it can."""
-        if step.kind is not StepKind.EVALUATE and len(step.inputs) > 1:
-            boosting = boosting_of(plan)
+        """Every column of a node comes to the same sums, and no row adds more than by the model's loss it can. With
+        noise neither holds."""
+        boosting = boosting_of(plan)
+        if step.kind is not StepKind.EVALUATE and len(step.inputs) > 1 and boosting.sums == SUMS:
             check_histograms(boosting, tensors, row_bounds(decode(model), boosting.schema))
 
     def receive(self, state: TreesState, result: StepResult, models: Models, context: Context) -> TreesState:
@@ -103,7 +105,8 @@ class Trees:
         self.check_sums(context.plan, result.step, models.blob(state.model), sums)
         if not state.edges:
             return _begun(boosting, state, sums, models)
-        splits = best_splits(boosting, np.stack([sums[name] for name in SUMS[:2]], axis=-1))
+        histograms = np.stack([sums[name] for name in SUMS[:2]], axis=-1)
+        splits = best_splits(boosting, histograms if boosting.sums == SUMS else agreed(boosting, histograms))
         if (splits.columns >= 0).any() and len(state.levels) + 1 < boosting.options.depth:
             return msgspec.structs.replace(state, levels=(*state.levels, models.put(encode_level(splits))))
         done = state.round + 1

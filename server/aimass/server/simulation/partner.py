@@ -32,6 +32,7 @@ from aimass.client.synchronous import train_together
 from aimass.client.trainee import Trainee
 from aimass.client.worker_protocol import Order, order_of
 from aimass.proto.bases import check_planned
+from aimass.proto.boosting import noise_of_trees
 from aimass.proto.contribution import Limits, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED, write_parts
 from aimass.proto.errors import AimassError, BadInput, OutOfSpace, Refused
@@ -252,7 +253,8 @@ class Bench:
 
     def _draw(self, participant: str, step: Step) -> Callable[[int], bytes]:
         """Bytes for the rounding of a secure sum: from the plan's seed, so that it repeats; secret ones for noise."""
-        if self._plan.privacy is not None or (self._plan.secure is not None and self._plan.secure.noise is not None):
+        noise = self._plan.privacy, self._plan.secure and self._plan.secure.noise, noise_of_trees(self._plan)
+        if any(noise):
             return secrets.token_bytes
         about = f"{self._plan.seed}/{participant}/{step.index}/".encode()
         calls = itertools.count()
