@@ -189,6 +189,14 @@ def test_a_plan_says_its_noise() -> None:
     assert noise_of_trees(plan_of(Grove(), rounds=1)) == 0.0
 
 
+def test_noise_that_drowns_the_rows_makes_a_model_all_the_same(tmp_path: Path) -> None:
+    task = Grove(TWO)
+    plan = plan_of(task, noise_multiplier=200.0, rounds=12, depth=2, bins=4, grid=16, min_child_weight=20.0)
+    model = grow(plan, task, dealt(chance(60, 3, labels=2), 3), tmp_path)
+    assert len(model.trees) == 12
+    assert min(tree.cover.min() for tree in model.trees) == 0.0, "some sum of Hessians was below 0"
+
+
 def test_trees_that_are_grown_by_noised_sums_learn_all_the_same(tmp_path: Path) -> None:
     task = Grove(TWO)
     rows = chance(20_000, 3, labels=2)

@@ -64,7 +64,7 @@ def grown(boosting: Boosting, learning_rate: float, edges: Edges, levels: Sequen
         default_left=np.array([node.default_left for node in nodes], np.bool_),
         value=leaf_values(boosting.options, learning_rate, stats),
         gain=np.array([node.gain for node in nodes], np.float32),
-        cover=stats[:, 1].astype(np.float32),
+        cover=np.maximum(stats[:, 1], 0.0).astype(np.float32),  # (noise may be more than there is)
         right_codes={at: node.right_codes for at, node in enumerate(nodes) if node.right_codes is not None},
         output=output,
     )
