@@ -10,9 +10,19 @@ import msgspec
 import pytest
 
 from aimass.proto.data_sets import DataSetManifest, DataSetName, shard_key
-from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError
+from aimass.proto.errors import (
+    AimassError,
+    BadInput,
+    Conflict,
+    IntegrityError,
+    OutOfSpace,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
 from aimass.proto.objects import open_objects
 from aimass.proto.sharding import Split
+from aimass.proto.storage import FileBlobs
 from aimass.proto.values import canonical_json
 from aimass.server.datasets.catalogue import Catalogue
 from aimass.server.offline.begin import check_same
@@ -169,6 +179,32 @@ def test_with_a_second_copy_it_goes_on_to_the_same_bits_and_says_what_it_found(
     assert gone_on(journal, tmp_path / "b").model == model
     copies = {copy: why for step in told(journal) for copy, why in step.copies.items()}
     assert copies == {f"{store} {sha256[:16]}": found}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unauthenticated("expired", code="storage.credentials"),
+        Unavailable("away", code="storage.unavailable"),
+        Refused("read only", code="storage.refused"),
+        OutOfSpace("full", code="storage.full"),
+    ],
+    ids=lambda error: error.kind,
+)
+def test_a_store_that_fails_as_a_round_is_summed_stops_a_run_and_does_not_end_it(
+    tmp_path: Path, store: str, error: AimassError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = begun(f"file://{tmp_path}/out", heart_draft(rounds=1), store)
+
+    def refuse(*_: object) -> None:
+        monkeypatch.undo()  # it is well again by the time at which an end would be written down
+        raise error
+
+    with pytest.raises(type(error)):
+        gone_on(journal, tmp_path / "work", after=lambda _: monkeypatch.setattr(FileBlobs, "put", refuse))
+    assert [step.purpose for step in told(journal)] == ["statistics"]
+    run = gone_on(journal, tmp_path / "work")
+    assert run.state == "finished", run.reason
 
 
 def test_a_shard_that_this_machine_changed_is_fetched_again(tmp_path: Path, store: str) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from aimass.privacy.secagg.rounds import lanes_of, rotation_of
-from aimass.proto.errors import AimassError, BadInput, OutOfSpace
+from aimass.proto.errors import AimassError, BadInput, OutOfSpace, Unauthenticated, Unavailable
 from aimass.proto.plan import Plan
 from aimass.proto.step import Step
 from aimass.proto.storage import Blobs
@@ -212,13 +212,13 @@ class Simulation:
         spool = self._folder.spool(action.index)
         made = {name: self._made[action.index, name] for name in action.counted}
         paths = {name: spool / one.file for name, one in made.items()}
+        far = self._crew.reduced(action.index, [made[name] for name in self._ordered(made)])
         try:
             secret, blobs = self._secret(state, driver), self._folder.blobs
-            far = self._crew.reduced(action.index, [made[name] for name in self._ordered(made)])
             reduced = reduced_step(self._run, state, paths, (), driver, blobs, self._now(), secret, far)
-        except OutOfSpace:
-            raise
         except AimassError as error:
+            if _passes(error):
+                raise
             self._apply(runs.Change(change="fail", reason=f"{error.code}: {error.sentence()}"))
             return
         self._folder.tell(told := self._told(state, reduced))
@@ -272,6 +272,11 @@ class Simulation:
             bytes_read=sum(one.bytes_read for one in made),
             copies={copy: why for one in made for copy, why in one.copies.items()},
         )
+
+
+def _passes(error: AimassError) -> bool:
+    """Whether it is of a disk or a store, and says nothing of the run: that goes on once it is mended."""
+    return isinstance(error, OutOfSpace | Unavailable | Unauthenticated) or error.code.startswith("storage.")
 
 
 def _closable(crew: Crew, asked: list[Asked]) -> Generator[Made, None, None]:
