@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from aimass.proto.errors import BadInput, Unauthenticated
 from aimass.proto.objects import open_objects
-from aimass.proto.stores.hdfs import Status, in_key_order
 from aimass.proto.stores.hdfs_errors import HdfsError, named
+from aimass.proto.stores.hdfs_files import Status, in_key_order
 from aimass.proto.stores.hdfs_place import place_of, token_of, user_of
 
 _NAMES = st.dictionaries(st.text("a-.0~é", min_size=1, max_size=4), st.booleans(), max_size=12)

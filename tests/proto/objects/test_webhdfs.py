@@ -22,7 +22,8 @@ from aimass.proto.stores.retries import Retries
 from aimass.proto.stores.webhdfs import Timeouts, WebHdfs
 from tests.support.webhdfs.faults import Fault, Kind
 from tests.support.webhdfs.namespace import Namespace, Remote
-from tests.support.webhdfs.server import Cluster, Request, started
+from tests.support.webhdfs.operations import Request
+from tests.support.webhdfs.server import Cluster, started
 
 DATA = bytes(range(256)) * 2000
 RETRIABLE = Remote("org.apache.hadoop.ipc.RetriableException", "Namenode is in startup mode")

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from aimass.proto.objects import CHUNK_BYTES
-from aimass.proto.stores.hdfs import HdfsObjects, Status
+from aimass.proto.stores.hdfs import HdfsObjects
 from aimass.proto.stores.hdfs_errors import HdfsError
+from aimass.proto.stores.hdfs_files import Status
 from aimass.proto.stores.hdfs_place import Place, place_of
 from aimass.proto.stores.java import Java, java_errors, machine
 

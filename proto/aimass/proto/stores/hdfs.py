@@ -7,18 +7,14 @@ answer was lost, the id of the file that stands under the key says whose it is: 
 
 from __future__ import annotations
 
-import heapq
 import secrets
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import IO, Final, Protocol, TypeVar
+from dataclasses import replace
+from typing import Final, TypeVar
 
-from aimass.proto.durable import disk_errors
 from aimass.proto.errors import AimassError, Conflict, NotFound, Refused, Unavailable
 from aimass.proto.objects import (
-    CHUNK_BYTES,
     Chunk,
     ObjectInfo,
     check_key,
@@ -30,63 +26,15 @@ from aimass.proto.objects import (
     unknown,
 )
 from aimass.proto.stores.hdfs_errors import HdfsError, named
+from aimass.proto.stores.hdfs_files import HadoopFiles, Status, in_key_order
+from aimass.proto.stores.hdfs_sending import Source, sent_again
 from aimass.proto.stores.retries import PATIENT, Retries
 
-__all__ = ["HadoopFiles", "HdfsObjects", "Status", "in_key_order"]
+__all__ = ["HdfsObjects"]
 
 T = TypeVar("T")
 _PARTS: Final = "~parts"
 """Folder of the files that are being written: no key holds this letter."""
-_KEPT_BYTES: Final = 2 << 20
-"""Of what is sent, in memory; more goes to the disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A file or folder. `inode` is never used a second time; 0 where the file system has none."""
-
-    name: str
-    size: int
-    modified_ms: int
-    inode: int = 0
-    folder: bool = False
-
-    @property
-    def version(self) -> str:
-        """Another content has another one."""
-        return f"{self.inode:x}-{self.modified_ms:x}-{self.size:x}"
-
-
-class HadoopFiles(Protocol):
-    """The verbs of a Hadoop file system, each one try. Raises `HdfsError`, and `Unavailable` where a link breaks."""
-
-    def status(self, path: str) -> Status | None:
-        """What stands at `path`."""
-        ...
-
-    def entries(self, path: str) -> Iterator[Status]:
-        """What is in a folder, if it is there, in the order of names, asked for page by page."""
-        ...
-
-    def open(self, path: str, start: int, size: int) -> Iterator[bytes]:
-        """`size` bytes from `start`, which the file has, in chunks of at most `CHUNK_BYTES`."""
-        ...
-
-    def create(self, path: str, chunks: Iterable[memoryview]) -> None:
-        """Write a file that is not there, and the folders above it."""
-        ...
-
-    def make_folder(self, path: str) -> None:
-        """Make a folder and those above it, where they are not there."""
-        ...
-
-    def rename(self, source: str, target: str, *, overwrite: bool) -> None:
-        """Move a file to a name, which only `overwrite` takes from another file."""
-        ...
-
-    def delete(self, path: str) -> None:
-        """Remove a file that may be there."""
-        ...
 
 
 class HdfsObjects:
@@ -216,7 +164,7 @@ class HdfsObjects:
 
     def _store(self, key: str, chunks: Iterable[Chunk], *, create: bool) -> ObjectInfo:
         check_key(key)
-        with _sent_again(chunks) as again:
+        with sent_again(chunks) as again:
             part, made = self._written(key, again)
         try:
             self._run(key, lambda: self._name(key, part, made, create=create))
@@ -230,7 +178,7 @@ class HdfsObjects:
 
         def attempt() -> tuple[str, Status]:
             part = f"{self._root}/{_PARTS}/{secrets.token_hex(16)}"
-            source = _Source(chunks)
+            source = Source(chunks)
             try:
                 with self._errors(key):
                     self._files.create(part, source)
@@ -333,77 +281,8 @@ class HdfsObjects:
         raise told
 
 
-@contextmanager
-def _sent_again(chunks: Iterable[Chunk]) -> Iterator[Iterable[Chunk]]:
-    """The same chunks for any number of tries."""
-    if iter(chunks) is not chunks:
-        yield chunks
-        return
-    with tempfile.SpooledTemporaryFile(_KEPT_BYTES) as kept:
-        yield _Kept(iter(chunks), kept)
-
-
-class _Kept:
-    """Chunks that come once; those that came are in a file."""
-
-    def __init__(self, chunks: Iterator[Chunk], file: IO[bytes]) -> None:
-        self._chunks, self._file = chunks, file
-
-    def __iter__(self) -> Iterator[Chunk]:
-        self._file.seek(0)
-        while block := self._file.read(CHUNK_BYTES):
-            yield block
-        for chunk in self._chunks:
-            with disk_errors("what is sent to a store, to send it again (TMPDIR)"):
-                self._file.write(chunk)
-            yield chunk
-
-
-class _Source:
-    """Chunks as a client sends them, and what became of them: how many bytes, and what they raised."""
-
-    def __init__(self, chunks: Iterable[Chunk]) -> None:
-        self._chunks = chunks
-        self.size = 0
-        self.raised: BaseException | None = None
-
-    def __iter__(self) -> Iterator[memoryview]:
-        try:
-            for chunk in self._chunks:
-                view = memoryview(chunk).cast("B")
-                for start in range(0, len(view), CHUNK_BYTES):
-                    piece = view[start : start + CHUNK_BYTES]
-                    self.size += len(piece)
-                    yield piece
-        except GeneratorExit:  # the client has enough of them
-            raise
-        except BaseException as error:
-            self.raised = error
-            raise
-
-
 def _whole(part: Status | None, size: int) -> Status:
     """What was written, if it has all of its bytes: a data node whose writer is cut off keeps what came."""
     if part is None or part.size != size:
         raise Unavailable("the store kept a part of the bytes", code="storage.unavailable", value=part, limit=size)
     return part
-
-
-def in_key_order(entries: Iterable[Status]) -> Iterator[Status]:
-    """Entries of a folder, which come by name, in the order of their keys, without those whose names are none.
-
-    The keys in a folder go on with "/": "a-b" comes before "a/b", and that before "a0". So a folder is held back until
-    nothing can come before it.
-    """
-    held: list[tuple[str, Status]] = []
-    for one in entries:
-        while held and held[0][0] < one.name:
-            yield heapq.heappop(held)[1]
-        if not is_key(one.name):
-            continue
-        if one.folder:
-            heapq.heappush(held, (f"{one.name}/", one))
-        else:
-            yield one
-    while held:
-        yield heapq.heappop(held)[1]

@@ -23,8 +23,9 @@ import urllib3
 
 from aimass.proto.errors import AimassError, Refused, Unauthenticated, Unavailable
 from aimass.proto.objects import CHUNK_BYTES
-from aimass.proto.stores.hdfs import HdfsObjects, Status
+from aimass.proto.stores.hdfs import HdfsObjects
 from aimass.proto.stores.hdfs_errors import HdfsError
+from aimass.proto.stores.hdfs_files import Status
 from aimass.proto.stores.hdfs_place import Place, place_of, token_of, user_of
 from aimass.proto.stores.retries import PATIENT, Retries
 
