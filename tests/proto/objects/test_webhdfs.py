@@ -350,6 +350,10 @@ def test_a_delegation_token_is_read_again_and_stands_in_no_log_and_no_error(
     assert caught.value.code == "storage.expired"
     (tmp_path / "token").write_text("gAAhim-new")
     assert store.read("a") == b"1"
+    quoted = Remote("java.lang.IllegalArgumentException", 'Invalid value for "delegation": gAAhim-new')
+    cluster.faults.add(Fault("GETFILESTATUS", Kind.REMOTE, remote=quoted))
+    with pytest.raises(Refused, match=r'"delegation": \*\*\*'):
+        store.head("a")
     cluster.stop(0)
     with pytest.raises(Unavailable) as away:
         store.head("a")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, cast
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
 import msgspec
 import urllib3
@@ -252,7 +252,7 @@ class WebHdfs:
             raise _broken(error) from None
         try:
             if answer.status >= 400:
-                raise _error(answer.status, answer.read())
+                raise _error(answer.status, _blotted(url, answer.read()))
             yield answer
         except urllib3.exceptions.HTTPError as error:
             raise _broken(error) from None
@@ -296,6 +296,12 @@ def _broken(error: urllib3.exceptions.HTTPError) -> AimassError:
 
 def _unavailable(what: str) -> Unavailable:
     return Unavailable("the store does not answer", code="storage.unavailable", value=what)
+
+
+def _blotted(url: str, body: bytes) -> bytes:
+    """What was answered to `url`, without the token in it: servers quote arguments that they cannot read."""
+    token = dict(parse_qsl(urlsplit(url).query)).get("delegation", "")
+    return body.replace(token.encode(), b"***") if token else body
 
 
 def _without_tokens() -> None:
