@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,6 +148,9 @@ def test_without_java_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(NotInstalled) as caught:
         open_objects("hdfs://127.0.0.1:1/x").head("a")
     assert caught.value.code == "storage.no_java"
+    monkeypatch.setitem(sys.modules, "py4j.protocol", None)
+    with pytest.raises(NotInstalled, match="no py4j"):
+        open_objects("hdfs://127.0.0.1:1/x").head("a")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(NotInstalled) as missing:
         classpath({"PATH": ""})

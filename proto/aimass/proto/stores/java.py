@@ -79,8 +79,10 @@ class Java:
 @contextmanager
 def java_errors() -> Iterator[None]:
     """Turn what py4j raises into `HdfsError`, or into `Unavailable` where the machine itself is gone."""
-    from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError  # noqa: PLC0415  (an extra)
-
+    try:
+        from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError  # noqa: PLC0415  (an extra)
+    except ModuleNotFoundError:
+        raise _no_java("no py4j") from None
     try:
         yield
     except Py4JNetworkError:
@@ -136,13 +138,8 @@ def _forget() -> None:
 def _started(environment: Mapping[str, str]) -> Java:
     home = environment.get("JAVA_HOME", "")
     java = shutil.which("java", path=f"{home}/bin" if home else environment.get("PATH"))
-    if java is None or importlib.util.find_spec("py4j") is None:
-        raise NotInstalled(
-            "hdfs:// needs Java and py4j",
-            code="storage.no_java",
-            value="no java" if java is None else "no py4j",
-            cure="Install a Java runtime and pip install 'aimass[offline]'; or use webhdfs://, which needs neither.",
-        )
+    if java is None:
+        raise _no_java("no java")
     from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway  # noqa: PLC0415
 
     port, token, process = launch_gateway(
@@ -156,6 +153,15 @@ def _started(environment: Mapping[str, str]) -> Java:
         return_proc=True,
     )
     return Java(JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token)), process)
+
+
+def _no_java(found: str) -> NotInstalled:
+    return NotInstalled(
+        "hdfs:// needs Java and py4j",
+        code="storage.no_java",
+        value=found,
+        cure="Install a Java runtime and pip install 'aimass[offline]'; or use webhdfs://, which needs neither.",
+    )
 
 
 def _py4j_jar() -> str:
