@@ -16,7 +16,10 @@ from aimass.proto.v1 import datasets_pb2 as pb
 from aimass.proto.v1 import datasets_pb2_grpc as rpc
 from aimass.proto.values import decode_json
 from aimass.proto.wire import connect
+from aimass.server.datasets.layout import leader_prefix
+from aimass.server.datasets.leadership import Term
 from aimass.server.datasets.main import Started, serve
+from aimass.server.datasets.numbered import Numbered
 from tests.support.edge_federation import Members
 from tests.support.stores import Unruly
 
@@ -82,6 +85,12 @@ class Grid:
                 await self.channels.pop().close()
             stop.set()
             await task
+
+    def terms(self, who: str) -> list[Term]:
+        """The last terms of a service as leader, in order."""
+        document = Numbered(next(iter(self.stores.values())), leader_prefix())
+        terms = [decode_json(Term, document.read(number), "a term") for number in document.numbers()]
+        return [term for term in terms if term.holder.startswith(f"data-{who}-")]
 
     async def until(self, look: Callable[[], object]) -> None:
         """Return when `look` finds what it looks for in a store."""

@@ -185,13 +185,13 @@ def test_a_lost_or_edited_document_is_made_good_from_a_store_that_has_it(replica
 
 def test_two_well_formed_versions_that_contradict_each_other_wait_for_a_person(replicated: House) -> None:
     key = version_key("t", 1)
-    edited = canonical_json(manifest_of("t", 1, SHARDS[:3]))
+    edited, true = canonical_json(manifest_of("t", 1, SHARDS[:3])), replicated.home.read(key)
     replicated.home.put(key, edited)
     report = repair(replicated, NOW, no_limit, deep=False)
     assert report.documents.disputed == (key,)
     assert not report.whole
     assert report.survey.shards == len(SHARDS)  # the shards of both are looked after
-    assert replicated.home.read(key) == edited
+    assert [store.read(key) for store in replicated.stores.values()] == [edited, true, true]
 
 
 def test_a_document_that_nobody_can_read_is_told(house: House) -> None:

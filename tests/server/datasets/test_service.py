@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from pathlib import Path
 
 import pytest
@@ -113,14 +115,18 @@ def test_leases_are_their_holders_and_both_services_know_them(grid: Grid) -> Non
 
 def test_one_of_two_works_in_the_background_and_the_other_takes_over(grid: Grid) -> None:
     async def scenario() -> None:
-        async with grid.serving("two") as two:
-            async with grid.serving("one"):
-                await grid.until_whole("anna", two)
-                assert list(grid.stores["memory://one"].list("_service/leader/"))
-            # The one that led has laid down its term; damage that comes now is mended by the other.
+        async with contextlib.AsyncExitStack() as second:
+            async with grid.serving("one") as one:
+                await grid.until_whole("anna", one)
+                two = await second.enter_async_context(grid.serving("two"))
+                assert not grid.terms("two")
+            # It has laid down its term; damage that comes now is mended by the other.
+            assert grid.terms("one")[-1].until < time.time()
             key = next(grid.stores["memory://two"].list("t/shards/")).key
             grid.stores["memory://two"].delete(key)
             await grid.until(lambda: grid.stores["memory://two"].head(key))
+            assert grid.terms("two")
+            await grid.until_whole("anna", two)
 
     run(scenario())
 

@@ -63,6 +63,7 @@ class Caretaker:
         self._desk, self._leader, self._settings, self._clock = desk, leader, settings, clock
         self._meters, self._changed = meters, changed
         self._leading_until = float("-inf")
+        self._began_to_lead = asyncio.Event()
         self._over = threading.Event()
         self._one_at_a_time: dict[str, asyncio.Lock] = {}
 
@@ -106,18 +107,25 @@ class Caretaker:
         except AimassError as error:
             log.warning("cannot see who leads: %s", error)
             return
+        except Exception:  # a fault of ours must not end the work for good
+            log.exception("cannot see who leads")
+            return
         self._leading_until = term.until if term is not None else float("-inf")
+        if self.leads:
+            self._began_to_lead.set()
+        else:
+            self._began_to_lead.clear()
         if self.leads != led:
             log.info("this service %s the data sets", "looks after" if self.leads else "no longer looks after")
 
     async def _look_after_all(self, *, deep: bool) -> None:
         while True:
-            if self.leads:
-                try:
-                    for name in await asyncio.to_thread(self._desk.names):
-                        await self._look_after(name, deep=deep)
-                except AimassError as error:
-                    log.warning("cannot list the data sets: %s", error)
+            await self._began_to_lead.wait()
+            try:
+                for name in await asyncio.to_thread(self._desk.names):
+                    await self._look_after(name, deep=deep)
+            except AimassError as error:
+                log.warning("cannot list the data sets: %s", error)
             await self._clock.sleep(self._settings.term_s)
 
     async def _look_after(self, name: str, *, deep: bool) -> None:
@@ -132,6 +140,9 @@ class Caretaker:
         except AimassError as error:
             self._meters.failed.add(error.code)
             log.warning("data set %s: %s", name, error)
+        except Exception:
+            self._meters.failed.add("internal")
+            log.exception("data set %s could not be looked after", name)
 
     def _busy(self, name: str) -> bool:
         """Whether the other task is at it: nobody waits for hours to look at sizes."""

@@ -71,6 +71,9 @@ class Board:
         except AimassError as error:
             log.warning("cannot list the data sets: %s", error)
             return
+        except Exception:  # the next look may find more
+            log.exception("cannot list the data sets")
+            return
         if found != self.shown:
             self.shown = found
             changed, self._changed = self._changed, asyncio.Event()
