@@ -82,10 +82,10 @@ def _rounds(steps: int, rounds: int) -> list[Row]:
         _together(loops)  # not counted: threads and caches begin
         for kind, workers in _ways():
             bare.append(_together(loops))
-            runs[kind] = _wall(_run(folder, store, kind, steps, rounds + 1, *workers))[1:]
+            runs[kind] = _wall(_run(folder, store, kind, steps, rounds + 1, *workers))
             sys.stderr.write(f"offline: {kind}, {runs[kind][-1]:.1f} s a round, {bare[-1]:.1f} s in the loop\n")
         bare.append(_together(loops))
-        idle = {kind: _wall(_run(folder, store, f"idle-{kind}", 1, 6, *workers))[2:] for kind, workers in _ways()}
+        idle = {kind: _wall(_run(folder, store, f"idle-{kind}", 1, 6, *workers))[1:] for kind, workers in _ways()}
     shares = [
         Row.of(f"loop / {kind}", [100 * one / of for one in bare for of in runs[kind]], "%", _SHARE, "higher")
         for kind in runs
