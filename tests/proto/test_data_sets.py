@@ -94,6 +94,14 @@ def test_rows_that_are_not_those_of_the_shards_are_refused() -> None:
         read_data_set(canonical_json(manifest(entry(1))).replace(b'"rows":2,"shards"', b'"rows":3,"shards"'), "t")
 
 
+def test_a_manifest_that_somebody_edited_is_refused() -> None:
+    written = canonical_json(manifest(entry(1), entry(2, 3)))
+    with pytest.raises(BadInput, match="labels"):
+        read_data_set(written.replace(b'"labels":{"no":5}', b'"labels":{"no":4,"yes":1}'), "t")
+    with pytest.raises(BadInput, match="canonical"):
+        read_data_set(written.replace(b'"licence":', b' "licence":'), "t")
+
+
 def test_a_trainer_opens_a_shard_under_the_entrys_participant_and_salt() -> None:
     held = shard_manifest(manifest(entry(1)), entry(1), "t.parquet")
     assert (held.participant, held.salt, held.held_out, held.uris) == ("p000001", entry(1).salt, 0.2, ("t.parquet",))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aimass.proto.data_sets import DataSetManifest, Lineage, Quality, ShardEntry, SplitRule, shard_key, version_key
+from aimass.proto.data_sets import (
+    DataSetManifest,
+    Lineage,
+    Quality,
+    ShardEntry,
+    SplitRule,
+    labels_of,
+    shard_key,
+    version_key,
+)
 from aimass.proto.objects import ObjectStore
 from aimass.proto.sharding import load_shards
 from aimass.proto.task import load, locate
@@ -41,7 +50,7 @@ def registered(store: ObjectStore, task: str, shards: Path, version: int = 1) ->
         held_out=held.held_out,
         shards=tuple(entries),
         rows=rows,
-        labels={},
+        labels=labels_of(entries),
         statistics=(),
         quality=Quality(rows_read=rows, dropped=0, findings={}, duplicates=0, leaked=0),
         lineage=Lineage(sources=(), job="0" * 64, tool="tests"),

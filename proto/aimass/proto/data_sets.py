@@ -15,15 +15,17 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+from collections.abc import Iterable
+from functools import reduce
 from typing import Annotated, Final, Literal
 
 import msgspec
 
-from aimass.proto.column_statistics import ColumnStatistics
+from aimass.proto.column_statistics import ColumnStatistics, added
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import ColumnName, Salt, Schema, ShardManifest
 from aimass.proto.names import Digest, Name
-from aimass.proto.values import Value, decode_json
+from aimass.proto.values import Value, decode_canonical_json
 
 __all__ = [
     "RULES",
@@ -34,6 +36,7 @@ __all__ = [
     "ShardEntry",
     "Source",
     "SplitRule",
+    "labels_of",
     "participant_of",
     "read_data_set",
     "read_name",
@@ -162,11 +165,18 @@ class DataSetManifest(Value, frozen=True, kw_only=True):
             raise ValueError("two shards share a participant")
         if self.rows != sum(shard.rows for shard in self.shards):
             raise ValueError("`rows` is not the sum of the shards' rows")
+        if self.labels != labels_of(self.shards):
+            raise ValueError("`labels` is not the sum of the shards' labels")
 
     @property
     def size(self) -> int:
         """Bytes of all shards."""
         return sum(shard.size for shard in self.shards)
+
+
+def labels_of(shards: Iterable[ShardEntry]) -> dict[str, int]:
+    """Rows by label over all shards."""
+    return reduce(added, (shard.labels for shard in shards), {})
 
 
 class DataSetName(Value, frozen=True):
@@ -213,8 +223,9 @@ def read_size(text: str) -> int:
 
 
 def read_data_set(data: bytes, what: str) -> DataSetManifest:
-    """Decode a version's document; raises `BadInput` with the path of the fault."""
-    return decode_json(DataSetManifest, data, what)
+    """Decode a version's document; raises `BadInput` with the path of the fault, and for one that somebody edited into
+    another form."""
+    return decode_canonical_json(DataSetManifest, data, what)
 
 
 def participant_of(number: int) -> str:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from aimass.proto.clock import Clock
-from aimass.proto.column_statistics import ColumnStatistics, added, merge_all
+from aimass.proto.column_statistics import ColumnStatistics, merge_all
 from aimass.proto.data_sets import (
     DataSetManifest,
     DataSetName,
     Lineage,
     ShardEntry,
     SplitRule,
+    labels_of,
     participant_of,
     salt_of,
 )
@@ -183,9 +184,6 @@ def _manifest(
     wanted: Wanted, job: Job, maker: _Maker, intake: Intake, parent: DataSetManifest | None, clock: Clock
 ) -> DataSetManifest:
     found = maker.index.found()
-    labels: dict[str, int] = {}
-    for shard in maker.shards:
-        labels = added(labels, shard.labels)
     return DataSetManifest(
         name=wanted.name,
         version=1 if parent is None else parent.version + 1,
@@ -196,7 +194,7 @@ def _manifest(
         person=wanted.person,
         shards=tuple(maker.shards),
         rows=sum(shard.rows for shard in maker.shards),
-        labels=labels,
+        labels=labels_of(maker.shards),
         statistics=maker.statistics,
         quality=intake.quality(found.duplicates, found.leaked),
         lineage=Lineage(
