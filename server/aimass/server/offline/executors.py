@@ -26,6 +26,8 @@ class Executors:
     def __init__(self, opens: InStore, master: str, options: Mapping[str, str], journal: Journal) -> None:
         self._objects, self._url, self._work = journal.objects, journal.url, opens.work
         self._apart: dict[tuple[int, str], Apart] = {}
+        self._stored: set[int] = set()
+        """Steps of which something came by the store, or was left there by a task that was done again."""
         self._spark = Spark(opens, master, "aimass offline run", options, self.deliver)
 
     def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
@@ -42,6 +44,8 @@ class Executors:
         if not made.file:
             return made
         parcel, content = opened_parcel(data)
+        if parcel is not Parcel.WHOLE:
+            self._stored.add(asked.step.index)
         match parcel:
             case Parcel.WHOLE:
                 self._spool(asked.step.index, made, [content])
@@ -77,15 +81,21 @@ class Executors:
             for one, far in zip(made, held, strict=True):
                 if far is not None:
                     self._fetch(index, one)
+            self._clear(index)
             return None
         pieces = pieces_of(apart[0])
         self._spark.each(_Adds(self._url, index, tuple(apart)), [canonical_json(piece) for piece in pieces])
         path = spool_of(self._work, index) / "sums"
         write_parts(path, self._totals(index, pieces), UNINTERRUPTED, "offline.sums", synced=False)
-        for info in list(self._objects.list(update_key(index, ""))):
-            self._objects.delete(info.key)
+        self._clear(index)
         figures = {one.partner: dict(far.figures) for one, far in zip(made, apart, strict=True)}
         return Reduced(SummedPieces(apart, path), added_metrics(one.measured() for one in apart), figures)
+
+    def _clear(self, index: int) -> None:
+        if index in self._stored:
+            self._stored.remove(index)
+            for info in list(self._objects.list(update_key(index, ""))):
+                self._objects.delete(info.key)
 
     def _totals(self, index: int, pieces: Sequence[Piece]) -> Iterator[bytes]:
         for piece in pieces:

@@ -28,6 +28,7 @@ class Kept:
 
     def __init__(self, journal: Journal, work: Path) -> None:
         self._journal, self._work = journal, work
+        self._setup = journal.setup()
         self.blobs: Blobs = journal.blobs()
         self._told: list[Committed] = []
         self._saved: Saved | None = None
@@ -76,7 +77,7 @@ class Kept:
         for held in (self._work / "spool").iterdir():
             if held.name not in saved.run.open:
                 shutil.rmtree(held, ignore_errors=True)
-        setup = self._journal.setup()
+        setup = self._setup
         needed = {setup.plan, setup.manifest, setup.first, self._newest, saved.run.model_before}
         needed |= needed_models(saved.run) | set(saved.states.values()) | set(fresh)
         with contextlib.suppress(AimassError):
