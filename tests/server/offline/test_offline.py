@@ -293,6 +293,17 @@ def test_what_failed_is_named(fault: str, code: str) -> None:
     assert caught.value.code == code
 
 
+def test_a_shard_of_one_row_takes_part(tmp_path: Path) -> None:
+    dealt = shards_of(tmp_path / "shards", "heart", Split(rule="sizes", argument="0.5,0.499,0.001"))
+    store = f"file://{tmp_path}/store"
+    manifest = registered(open_objects(store), "heart", dealt)
+    assert [shard.rows for shard in manifest.shards][-1] == 1
+    journal = begun(f"file://{tmp_path}/out", heart_draft(rounds=1), store)
+    run = gone_on(journal, tmp_path / "work")
+    assert run.state == "finished", run.reason
+    assert [(step.counted, step.asked) for step in told(journal)] == [(3, 3)] * 3
+
+
 def test_a_late_list_hides_no_commit(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = begun(f"file://{tmp_path}/out", ADAM, store)
     gone_on(journal, tmp_path / "work")
