@@ -51,6 +51,8 @@ class FaultyStore:
     """Changes the headers on their way to the server."""
     path: Callable[[str], str] = lambda path: path
     """Changes path and query on their way to the server."""
+    body: Callable[[Asked, bytes], bytes] = lambda _, body: body
+    """Changes the body on its way back."""
     statuses: dict[int, int] = field(default_factory=dict)
     """Changes the status on its way back."""
 
@@ -108,14 +110,15 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             link.request(self.command, store.path(self.path), body, {**headers, "connection": "close"})
             answer = link.getresponse()
-            data = answer.read()
+            data = store.body(Asked(self.command, self.path, headers), read := answer.read())
             if fault.lost:
                 return
             self.send_response(store.statuses.get(answer.status, answer.status))
             for name, value in answer.getheaders():
                 if name.lower() not in {"connection", "transfer-encoding", "content-length", "server", "date"}:
                     self.send_header(name, value)
-            self.send_header("content-length", answer.getheader("content-length", str(len(data))))
+            length = answer.getheader("content-length") if data == read else None
+            self.send_header("content-length", length or str(len(data)))
             self.end_headers()
             self.wfile.write(data if fault.cut is None else data[: fault.cut])
             self.wfile.flush()

@@ -91,7 +91,10 @@ class ObjectStore(Protocol):
         ...
 
     def write(self, key: str, chunks: Iterable[Chunk], *, create: bool = False) -> ObjectInfo:
-        """Like `put`, or `create`, for content in chunks, in bounded memory; what `chunks` raises leaves nothing."""
+        """Like `put`, or `create`, for content in chunks, in bounded memory; what `chunks` raises leaves nothing.
+
+        A store may take small objects alone under a condition: `LimitExceeded` as `storage.create_size` beyond.
+        """
         ...
 
     def delete(self, key: str) -> None:

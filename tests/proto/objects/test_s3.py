@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import traceback
 import urllib.request
@@ -12,7 +13,16 @@ from pathlib import Path
 import pytest
 from scripts.benches.buckets import KEYS
 
-from aimass.proto.errors import AimassError, Conflict, NotFound, OutOfSpace, Refused, Unauthenticated, Unavailable
+from aimass.proto.errors import (
+    AimassError,
+    Conflict,
+    LimitExceeded,
+    NotFound,
+    OutOfSpace,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
 from aimass.proto.objects import commits, open_objects
 from aimass.proto.stores.retries import Retries
 from aimass.proto.stores.s3 import S3Objects
@@ -47,12 +57,15 @@ def opened(
     options: str = "",
     scheme: str = "s3",
     silence_s: float = 20.0,
+    create_bytes: int = 1 << 30,
 ) -> S3Objects:
     """A store behind the proxy that gives up after four tries and does not wait."""
     environment = dict(KEYS) if environment is None else environment
     place = place_of(f"{scheme}://tests/{secrets.token_hex(8)}?endpoint={proxy.endpoint}{options}", environment)
     retries = Retries(attempts=4, sleep=waits.append, uniform=lambda _, most: most)
-    return S3Objects(Link(place, retries.attempts, Timeouts(5.0, silence_s), environment), retries, part_bytes=5 << 20)
+    return S3Objects(
+        Link(place, retries.attempts, Timeouts(5.0, silence_s), environment), retries, 5 << 20, create_bytes
+    )
 
 
 def method(name: str, words: str = "") -> Callable[[Asked], bool]:
@@ -147,14 +160,36 @@ def test_a_creation_that_another_won_meanwhile_is_told_so_even_with_equal_bytes(
     assert caught.value.code == "storage.exists"
 
 
-def test_a_large_creation_whose_answer_was_lost_knows_its_own_object(store: S3Objects, proxy: FaultyStore) -> None:
-    def last(asked: Asked) -> bool:
-        return asked.method == "POST" and "/a?uploadId" in asked.path
-
-    proxy.faults.append(Fault(last, lost=True))
+def test_a_large_creation_goes_in_one_request_and_a_larger_one_is_refused(proxy: FaultyStore) -> None:
+    store = opened(proxy, [], create_bytes=len(LARGE))
+    proxy.faults.append(Fault(method("PUT"), lost=True))
     assert store.write("a", [LARGE], create=True) == store.head("a")
     assert store.read("a") == LARGE
+    assert not [asked for asked in proxy.asked if asked.method == "POST"]
+    with pytest.raises(LimitExceeded) as caught:
+        store.write("b", [LARGE, b"1"], create=True)
+    assert caught.value.code == "storage.create_size"
     assert [one.key for one in store.list()] == ["a"]
+
+
+def test_a_server_that_does_not_say_what_it_put_together_is_asked(store: S3Objects, proxy: FaultyStore) -> None:
+    proxy.body = lambda asked, body: (
+        re.sub(rb"<ETag>.*</ETag>", b"<ETag></ETag>", body) if asked.method == "POST" else body
+    )
+    info = store.write("a", [LARGE])
+    assert info.version
+    assert store.head("a") == info
+
+
+def test_an_upload_whose_last_answer_was_lost_knows_its_own_object(store: S3Objects, proxy: FaultyStore) -> None:
+    proxy.faults.append(Fault(method("POST", "uploadId="), lost=True))
+    assert store.write("a", [LARGE]) == store.head("a")
+    assert store.read("a") == LARGE
+    store.put("a", b"another's")
+    proxy.faults += [Fault(method("POST", "uploadId="), status=404, code="NoSuchUpload")]
+    with pytest.raises(NotFound):
+        store.write("a", [LARGE])
+    assert store.read("a") == b"another's"
 
 
 def test_parts_of_an_upload_are_sent_again(store: S3Objects, proxy: FaultyStore) -> None:

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 import obstore
 from obstore.exceptions import BaseError
 
-from aimass.proto.errors import AimassError, Conflict, NotFound, Unavailable
-from aimass.proto.hashing import digest_of
-from aimass.proto.objects import CHUNK_BYTES, Chunk, ObjectInfo, check_key, check_prefix, check_range, exists, is_key
+from aimass.proto.errors import Conflict, LimitExceeded, NotFound, Unavailable
+from aimass.proto.objects import CHUNK_BYTES, Chunk, ObjectInfo, check_key, check_prefix, check_range, is_key
 from aimass.proto.stores.retries import PATIENT, Retries
 from aimass.proto.stores.s3_errors import beyond_the_end
 from aimass.proto.stores.s3_link import Link, Timeouts
@@ -27,17 +26,16 @@ from aimass.proto.stores.s3_place import place_of
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta
-    from obstore.store import S3Store
 
-__all__ = ["PART_BYTES", "S3Objects", "open_store"]
+__all__ = ["CREATE_BYTES", "PART_BYTES", "S3Objects", "open_store"]
 
 T = TypeVar("T")
 PART_BYTES: Final = 8 << 20
 """Of a multipart upload: the 10 000 parts that S3 allows hold 80 GB."""
+CREATE_BYTES: Final = 64 << 20
+"""Of an object that is created under a condition, in one request and in memory: a commit is small."""
 _AT_ONCE: Final = 3
 _WRITER: Final = "writer"
-_BESIDE: Final = "~"
-"""Begins the names of objects that are on their way: no key holds this letter."""
 
 
 def open_store(url: str) -> S3Objects:
@@ -48,8 +46,14 @@ def open_store(url: str) -> S3Objects:
 class S3Objects:
     """An `ObjectStore` in a bucket. Objects whose keys are none of ours are nobody's, and not listed."""
 
-    def __init__(self, link: Link, retries: Retries = PATIENT, part_bytes: int = PART_BYTES) -> None:
-        self._link, self._retries, self._part_bytes = link, retries, part_bytes
+    def __init__(
+        self,
+        link: Link,
+        retries: Retries = PATIENT,
+        part_bytes: int = PART_BYTES,
+        create_bytes: int = CREATE_BYTES,
+    ) -> None:
+        self._link, self._retries, self._part_bytes, self._create_bytes = link, retries, part_bytes, create_bytes
         self._root = f"{link.place.prefix}/" if link.place.prefix else ""
 
     @property
@@ -102,20 +106,21 @@ class S3Objects:
         return self._send(key, data, create=False)
 
     def write(self, key: str, chunks: Iterable[Chunk], *, create: bool = False) -> ObjectInfo:
-        """One request for what fits into a part, a multipart upload beyond; one that breaks off is aborted."""
-        self._path(key)
-        source = iter(chunks)
+        """One request for what fits into a part, a multipart upload beyond; one that breaks off is aborted.
+
+        What is created goes in one request: some servers ignore the condition where parts are put together. Raises
+        `LimitExceeded` as `storage.create_size`.
+        """
+        path, source = self._path(key), iter(chunks)
+        if create:
+            data = _first(source, self._create_bytes + 1)
+            if len(data) > self._create_bytes:
+                raise _too_large(key, self._create_bytes)
+            return self._send(key, data, create=True)
         first = _first(source, self._part_bytes)
         if len(first) < self._part_bytes:
-            return self._send(key, first, create=create)
-        whole = chain((first,), source)
-        if not create:
-            return self._upload(self._link.parts, key, self._path(key), whole)
-        if self._run(key, lambda: self._exists(key)):
-            raise exists(self, key)
-        if self._link.guarded_parts is not None:
-            return self._upload(self._link.guarded_parts, key, self._path(key), whole)
-        return self._upload_and_name(key, whole)
+            return self._send(key, first, create=False)
+        return self._upload(key, path, chain((first,), source))
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
@@ -159,16 +164,9 @@ class S3Objects:
                 return None
             raise
 
-    def _exists(self, key: str) -> bool:
-        try:
-            obstore.head(self._link.once, self._path(key))
-        except FileNotFoundError:
-            return False
-        return True
-
     def _send(self, key: str, data: Chunk, *, create: bool) -> ObjectInfo:
         path, sent, token = self._path(key), memoryview(data).cast("B"), secrets.token_hex(16)
-        mode: Literal["create", "overwrite"] = "create" if create and self._link.guarded_parts is None else "overwrite"
+        mode: Literal["create", "overwrite"] = "create" if create and self._link.conditional else "overwrite"
 
         def send() -> ObjectInfo:
             client = self._link.guarded if create else self._link.once
@@ -177,30 +175,25 @@ class S3Objects:
 
         return self._once_ours(key, send, lambda: self._writer(path) == token)
 
-    def _upload(self, client: S3Store, key: str, path: str, chunks: Iterable[Chunk]) -> ObjectInfo:
-        source = _Source(chunks)
+    def _upload(self, key: str, path: str, chunks: Iterable[Chunk]) -> ObjectInfo:
+        source, token, version = _Source(chunks), secrets.token_hex(16), ""
         try:
             with self._link.errors(self, key):
-                answer = obstore.put(client, path, source, chunk_size=self._part_bytes, max_concurrency=_AT_ONCE)
+                answer = obstore.put(
+                    self._link.parts,
+                    path,
+                    source,
+                    attributes={_WRITER: token},
+                    chunk_size=self._part_bytes,
+                    max_concurrency=_AT_ONCE,
+                )
+                version = answer["e_tag"] or ""
         except _SourceFailed as failed:
             raise failed.error from None
-        return ObjectInfo(key, source.size, answer["e_tag"] or "")
-
-    def _upload_and_name(self, key: str, chunks: Iterable[Chunk]) -> ObjectInfo:
-        """Upload beside, and copy within the store under the condition that the key is free (at most 5 GB)."""
-        beside, path = f"{self._root}{_BESIDE}{secrets.token_hex(16)}", self._path(key)
-        try:
-            self._upload(self._link.parts, key, beside, chunks)
-            return self._once_ours(
-                key, lambda: self._copy(key, beside, path), lambda: self._digest(beside) == self._digest(path)
-            )
-        finally:
-            with suppress(AimassError):
-                self._remove(key, beside)
-
-    def _copy(self, key: str, path: str, to: str) -> ObjectInfo:
-        obstore.copy(self._link.once, path, to, overwrite=False)
-        return _info(key, obstore.head(self._link.once, to))
+        except NotFound as error:  # an upload is forgotten when it is done, whether we heard that or not
+            if error.code != "storage.unknown" or self._run(key, lambda: self._writer(path)) != token:
+                raise
+        return ObjectInfo(key, source.size, version or self.head(key).version)
 
     def _once_ours(self, key: str, send: Callable[[], ObjectInfo], ours: Callable[[], bool]) -> ObjectInfo:
         """Try `send` again; an object that is in its way after a lost answer may be `ours`."""
@@ -224,9 +217,6 @@ class S3Objects:
 
     def _writer(self, path: str) -> str:
         return str(obstore.get(self._link.once, path, options={"head": True}).attributes.get(_WRITER, ""))
-
-    def _digest(self, path: str) -> str:
-        return digest_of(obstore.get(self._link.once, path).stream(CHUNK_BYTES))
 
     def _remove(self, key: str, path: str) -> None:
         with suppress(NotFound):
@@ -254,6 +244,16 @@ class _Source:
                 yield part
         except BaseException as error:  # noqa: BLE001  # whatever it is, it is handed on
             raise _SourceFailed(error) from None
+
+
+def _too_large(key: str, limit: int) -> LimitExceeded:
+    return LimitExceeded(
+        "an object that is created under a condition goes in one request, and this one is too large",
+        code="storage.create_size",
+        value=key,
+        limit=f"{limit} bytes",
+        cure="Write it under a key that nobody else writes, as its digest, and create a small object that names it.",
+    )
 
 
 def _info(key: str, meta: ObjectMeta) -> ObjectInfo:

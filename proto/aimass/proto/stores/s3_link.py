@@ -40,8 +40,8 @@ class Timeouts:
 class Link:
     """Clients of one place: `once` asks once, `parts` asks for each part of an upload again.
 
-    OSS knows no If-None-Match, and has a header of its own that forbids to overwrite, on simple and on multipart
-    uploads: `guarded` and `guarded_parts` send it. Elsewhere there is no guarded upload in parts.
+    OSS is not `conditional`: it knows no If-None-Match, and has a header of its own that forbids to overwrite.
+    `guarded` sends that; elsewhere it is `once`.
     """
 
     def __init__(self, place: Place, attempts: int, timeouts: Timeouts, environment: Mapping[str, str]) -> None:
@@ -49,12 +49,15 @@ class Link:
         self._open(None if place.anonymous else keys_of(place.scheme, environment))
 
     def _open(self, keys: Keys | None) -> None:
-        oss = self.place.scheme == "oss"
         self._keys = keys
         self.once = self._client(0)
         self.parts = self._client(self._attempts - 1)
-        self.guarded = self._client(0, _FORBID) if oss else self.once
-        self.guarded_parts = self._client(self._attempts - 1, _FORBID) if oss else None
+        self.guarded = self.once if self.conditional else self._client(0, _FORBID)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether If-None-Match is how something is created here."""
+        return self.place.scheme != "oss"
 
     @contextmanager
     def errors(self, store: ObjectStore, key: str) -> Iterator[None]:
@@ -78,7 +81,6 @@ class Link:
         config: S3Config = {
             "virtual_hosted_style_request": place.virtual,
             "skip_signature": place.anonymous,
-            "copy_if_not_exists": "multipart",
             "disable_bulk_delete": True,
         }
         if place.base:
