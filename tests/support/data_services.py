@@ -26,6 +26,7 @@ from tests.support.stores import Unruly
 SERVICES = ("one", "two")
 _SETTINGS = """listen = "127.0.0.1:0"
 stores = [{stores}]
+watch_listen = "127.0.0.1:0"
 look_s = 0.05
 [care]
 quick_every_s = 0.05

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,37 @@ def test_what_lacks_is_copied_in_the_background_and_shown_to_who_watches(grid: G
             assert view.health is not None
             assert view.health.good == 2 * len(CONTENTS)
             assert len(list(grid.stores["memory://two"].list("t/shards/"))) == len(CONTENTS)
+
+    run(scenario())
+
+
+def test_who_watches_over_http_sees_figures_and_whether_it_is_ready(grid: Grid) -> None:
+    def asked(port: int, path: str) -> str:
+        try:
+            answer = urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            return bytes(answer.read()).decode()
+
+    async def scenario() -> None:
+        async with grid.serving("one") as started:
+            await grid.until_whole("anna", started)
+            assert '"ready": true' in await asyncio.to_thread(asked, started.watch_port, "/readyz")
+            figures = await asyncio.to_thread(asked, started.watch_port, "/metrics")
+            for line in (
+                "aimass_ready 1.0",
+                "aimass_dataset_leads 1.0",
+                'aimass_dataset_under_replicated{data_set="t"} 0.0',
+                f'aimass_dataset_copies_mended_total{{outcome="copied"}} {float(len(CONTENTS))}',
+            ):
+                assert line in figures.splitlines()
+            grid.stores["memory://one"].away = True
+            assert "storage.unavailable" in await asyncio.to_thread(asked, started.watch_port, "/readyz")
+            # What is asked is answered all the same, by the store that is there.
+            stub = rpc.DataSetsStub(grid.channel("anna", started))
+            assert (await stub.ShowDataSet(pb.DataSetRequest(name="t"))).json
+            grid.stores["memory://one"].away = False
 
     run(scenario())
 

@@ -190,5 +190,5 @@ def _unknown(name: str, store: ObjectStore) -> NotFound:
         "no such data set in the store",
         code="dataset.unknown",
         value=f"{name} at {store.url}",
-        cure="aimass data list --store URL shows what is there.",
+        cure="Check the name and the store; name all stores of a data set whose home may be away.",
     )

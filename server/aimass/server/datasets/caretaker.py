@@ -62,6 +62,8 @@ class Caretaker:
     ) -> None:
         self._desk, self._leader, self._settings, self._clock = desk, leader, settings, clock
         self._meters, self._changed = meters, changed
+        self.reports: dict[str, Report] = {}
+        """What this service found of each data set the last time."""
         self._leading_until = float("-inf")
         self._began_to_lead = asyncio.Event()
         self._over = threading.Event()
@@ -92,6 +94,8 @@ class Caretaker:
         """Look at a data set now and mend it, whoever leads: copying what is true may be done twice."""
         async with self._one_at_a_time.setdefault(name, asyncio.Lock()):
             report = await asyncio.to_thread(self._mended, name, deep=deep)
+        self.reports[name] = report
+        self._meters.looked(report)
         self._changed()
         return health_of(report)
 
@@ -174,7 +178,6 @@ class Caretaker:
 
         report = repair(house, now, spend, deep=deep)
         keep_record(house.home, report, record_of(house.home, name))
-        self._meters.looked(report)
         log.log(
             logging.INFO if report.whole else logging.WARNING,
             "data set %s: %d good copies of %d, %d mended, %d shards with too few, %d lost",

@@ -31,7 +31,7 @@ from aimass.server.datasets.caretaker import Caretaker
 from aimass.server.datasets.desk import DataSetDesk
 from aimass.server.datasets.layout import report_key
 from aimass.server.datasets.leadership import Leader
-from aimass.server.datasets.meters import DataSetMeters
+from aimass.server.datasets.meters import DataSetMeters, readings_of
 from aimass.server.datasets.service import Board, DataSetService
 from aimass.server.datasets.settings import FILE, DataSettings, load_settings
 from aimass.server.gate import Gate
@@ -137,7 +137,9 @@ class _Service:
             ),
             Reading.of("aimass_dataset_watchers", "Who watches.", float(self._board.watchers)),
         )
-        return await asyncio.to_thread(exposed, meters_of(self._meters), (*here, *self._meters.readings()))
+        return await asyncio.to_thread(
+            exposed, meters_of(self._meters), (*here, *readings_of(self._caretaker.reports.values()))
+        )
 
     async def _probe(self) -> None:
         """Raise the named error for which the home does not answer."""
