@@ -26,6 +26,8 @@ _HELD: Final = 4
 """Models that wait to be sent."""
 _RETRY_S: Final = 2.0
 _PATIENCE_S: Final = 120.0
+_PARTING_S: Final = 5.0
+"""For what is on its way when the run stops here."""
 _NAMED: Final = 1_000
 """Shards of one step whose failure is told by name."""
 
@@ -113,21 +115,20 @@ class Reporter:
 
     def ended(self, state: RunState, reason: str, patience_s: float = _PATIENCE_S) -> bool:
         """The run has ended; whether the service has heard of everything after so long."""
-        with self._news:
-            self._ended = state, reason
-            self._news.notify()
+        self._ended = state, reason
         return self._finished(patience_s)
 
     def close(self) -> None:
         """The run stops here, and goes on another time: what waits is told then."""
-        self._finished(0.0)
+        self._over.set()
+        self._finished(_PARTING_S)
 
     def _finished(self, patience_s: float) -> bool:
+        with self._news:
+            self._news.notify()
         self._thread.join(patience_s)
         whole = not self._thread.is_alive() and self.refused is None
         self._over.set()
-        with self._news:
-            self._news.notify()
         return whole
 
     def _work(self) -> None:
@@ -148,6 +149,10 @@ class Reporter:
                 self.refused = error
                 self._say(f"the training service takes no reports of this run: {error.sentence()}")
                 return
+            except Exception:
+                if self._over.is_set():
+                    return  # cut off with its link
+                raise
 
     def _told_all(self, record: Record) -> bool:
         """Tell what waits, or wait for more; whether nothing more will come."""

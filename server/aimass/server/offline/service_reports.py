@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +31,7 @@ class Reporting:
     def __init__(self, home: Path, journal: Journal, engine: str, hears: Hears, say: Callable[[str], None]) -> None:
         self._settings = load_home(home)
         self._home, self._journal, self._engine, self._hears, self._say = home, journal, engine, hears, say
-        self._links = contextlib.ExitStack()
+        self._federation: Federation | None = None
         self._blobs = journal.blobs()
         self._reporter: Reporter | None = None
 
@@ -46,7 +45,8 @@ class Reporting:
     ) -> None:
         if self._reporter is not None:
             self._reporter.close()
-        self._links.close()
+        if self._federation is not None:
+            self._federation.close()
 
     def working(self, step: int, round_: int, done: int, asked: int) -> None:
         """See `Hears`."""
@@ -64,7 +64,7 @@ class Reporting:
             self._say("the training service has not heard of all of this run: --resume tells it the rest")
 
     def _begin(self) -> Record:
-        federation = self._links.enter_context(Federation.open(self._home))
+        federation = self._federation = self._federation or Federation.open(self._home)
         setup, plan = self._journal.setup(), self._journal.plan(self._blobs)
         manifest = self._journal.data_set(self._blobs)
         origin = Origin(
