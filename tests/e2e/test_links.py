@@ -28,7 +28,7 @@ def worst(megabytes: int) -> Faults:
     )  # fmt: skip
 
 
-@pytest.fixture(params=[(4, 12), pytest.param((100, 4), marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.fixture(params=[(4, 12), pytest.param((60, 4), marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def federation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[House, int, int]]:
     """Of a model of so many megabytes, and for so many rounds."""
     megabytes, rounds = request.param
