@@ -18,7 +18,7 @@ __all__ = ["KILLING", "lives_until_the_end"]
 KILLING: Final = (sys.executable, str(Path(__file__).parent / "killing.py"))
 
 
-def lives_until_the_end(house: House, run: Run, name: str, kind: str, longest: int = 6) -> int:
+def lives_until_the_end(house: House, run: Run, name: str, kind: str, longest: int = 9) -> int:
     """Let `name` live until its second, third, ... durable point in turn, to the `longest`, until the run is over and a
     life has nothing left to do; how often it was killed.
 
