@@ -103,6 +103,7 @@ def init(args: argparse.Namespace) -> int:
     make_folder(args.dir)
     settings = (
         f'name = "{args.name}"\nserver = "{args.server}"   # work: mutual TLS\nenrol = "{args.enrol}"    # enrolment\n'
+        '# data = "data.example.org:8445"   # the data set service, if there is one\n'
         'log = "text"   # of the daemon; or "json": one object a line, for programs\n'
         '# watch_listen = "127.0.0.1:9465"   # /healthz, /readyz, /metrics over plain HTTP: keep it on the loopback\n'
         "[limits]\n"

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from aimass.privacy.pki import Peer
 from aimass.proto.clock import Clock
+from aimass.proto.data_sets import read_name
 from aimass.proto.data_views import DataSetList, TrustView
 from aimass.proto.errors import AimassError, LimitExceeded
 from aimass.proto.grpc_env import grpc
@@ -165,7 +166,7 @@ class DataSetService(rpc.DataSetsServicer):
     @guarded
     async def RepairDataSet(self, request: pb.RepairDataSetRequest, peer: Peer) -> shared.Document:  # noqa: N802
         """Look at it now, and mend it."""
-        return _document(await self._caretaker.mend(request.name, deep=request.deep))
+        return _document(await self._caretaker.mend(read_name(request.name).name, deep=request.deep))
 
     @guarded
     async def InstallTrust(self, request: shared.InstallTrustRequest, peer: Peer) -> shared.Document:  # noqa: N802
