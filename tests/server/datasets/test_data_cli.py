@@ -63,6 +63,19 @@ def test_a_person_reads_what_a_data_set_holds(here: Path, capsys: pytest.Capture
     assert "north" in said
 
 
+def test_all_data_sets_of_a_store_are_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = f"--store file://{here}/store"
+    assert told(f"data describe {store}", capsys) == []
+    for name in ("b", "a", "a"):
+        rule = "rows:10" if (here / "store" / name).exists() else "rows:20"
+        assert main(f"data split {name} toy.csv --schema toy.json --split {rule} {store} --quiet".split()) == 0
+    capsys.readouterr()
+    assert [(each["name"], each["newest"], each["rows"]) for each in told(f"data describe {store}", capsys)] == [
+        ("a", 2, 35),
+        ("b", 1, 35),
+    ]
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aimass.proto.console import common, emit, say
 
@@ -25,7 +25,8 @@ version or nothing of it. Cut off, the same command goes on with what stands.
 
 """
 
-_DATA = "files, folders of images and URLs, in order, or the name of a set that `aimass data get` fetched"
+_EVERY_S: Final = 3.0
+_DATA: Final = "files, folders of images and URLs, in order, or the name of a set that `aimass data get` fetched"
 
 
 def add_verbs(commands: Any) -> None:
@@ -52,8 +53,8 @@ def add_verbs(commands: Any) -> None:
     _bounds(register)
     register.set_defaults(split="files")
     common(register, _split)
-    describe = commands.add_parser("describe", help="what stands in a data set: versions, columns, labels, lineage")
-    describe.add_argument("name", help="NAME, or NAME@3 for a version")
+    describe = commands.add_parser("describe", help="which data sets there are, and what stands in one")
+    describe.add_argument("name", nargs="?", help="NAME, or NAME@3 for a version (default: a list of all)")
     _stores(describe)
     describe.add_argument("--shards", action="store_true", help="list the shards too")
     common(describe, _describe)
@@ -221,11 +222,16 @@ def _scratch(args: argparse.Namespace) -> Iterator[Path]:
 
 
 def _shown(args: argparse.Namespace) -> Callable[[int, int], None]:
-    """A line for every tenth shard, and for the first ones."""
+    """A line every few seconds."""
+    import time
+
+    last = time.monotonic()
 
     def show(shards: int, rows: int) -> None:
-        if shards < 10 or shards % 10 == 0:
-            say(args, f"{shards} shards, {rows} rows read")
+        nonlocal last
+        if time.monotonic() - last > _EVERY_S:
+            last = time.monotonic()
+            say(args, f"{rows} rows read, {shards} shards stored")
 
     return show
 
@@ -266,10 +272,35 @@ def _opened(args: argparse.Namespace) -> tuple[DataSetManifest, tuple[ObjectStor
     return data_set, tuple(map(open_objects, urls))
 
 
+def _listed(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A line for each data set of the first store."""
+    from aimass.proto.data_sets import DataSetName
+    from aimass.proto.objects import open_objects
+    from aimass.server.datasets.catalogue import Catalogue
+
+    catalogue = Catalogue(open_objects(args.store[0]))
+    newest = [catalogue.open(DataSetName(name=name)) for name in catalogue.names()]
+    return [
+        {
+            "name": each.name,
+            "newest": each.version,
+            "schema": each.data_schema.name,
+            "shards": len(each.shards),
+            "rows": each.rows,
+            "bytes": each.size,
+            "created_at": each.created_at,
+        }
+        for each in newest
+    ]
+
+
 def _describe(args: argparse.Namespace) -> int:
     from aimass.proto.console import plain
     from aimass.server.datasets.versions import numbers
 
+    if args.name is None:
+        emit(args, _listed(args))
+        return 0
     manifest, stores = _opened(args)
     if args.json:
         emit(args, manifest)

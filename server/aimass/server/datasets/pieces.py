@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,21 @@ class _Rows:
     groups: npt.NDArray[Any] | None
 
 
-def pieces(job: Job, sources: Sequence[Opened], intake: Intake, reading: Reading, scratch: Path) -> Iterator[Table]:
-    """The rows of each shard, in the order of the shards. Raises as `Opened.batches` and `Intake.fits` do, and
-    `LimitExceeded` where rows that have to stay together are more than a shard may have."""
+def pieces(
+    job: Job,
+    sources: Sequence[Opened],
+    intake: Intake,
+    reading: Reading,
+    scratch: Path,
+    heard: Callable[[], None] = lambda: None,
+) -> Iterator[Table]:
+    """The rows of each shard, in the order of the shards; `heard` is told when some were read.
+
+    Raises as `Opened.batches` and `Intake.fits` do, and `LimitExceeded` where rows that have to stay together are more
+    than a shard may have.
+    """
     rule = job.split
-    incoming = [(opened.source.name, _incoming(job, opened, intake, reading)) for opened in sources]
+    incoming = [(opened.source.name, _incoming(job, opened, intake, reading, heard)) for opened in sources]
     dealer = dealer_of(rule, job.data_schema)
     all_rows = (rows for _, each in incoming for rows in each)
     if dealer is not None:
@@ -50,7 +60,7 @@ def pieces(job: Job, sources: Sequence[Opened], intake: Intake, reading: Reading
         yield from cut((rows.table for rows in all_rows), rule.most_rows, int(rule.argument))
 
 
-def _incoming(job: Job, opened: Opened, intake: Intake, reading: Reading) -> Iterator[_Rows]:
+def _incoming(job: Job, opened: Opened, intake: Intake, reading: Reading, heard: Callable[[], None]) -> Iterator[_Rows]:
     """A source's rows that fit, in order."""
     column, first = group_column(job.split), 0
     for batch in opened.batches(job.data_schema, job.person, reading, [column] if column else []):
@@ -58,6 +68,7 @@ def _incoming(job: Job, opened: Opened, intake: Intake, reading: Reading) -> Ite
         groups = _texts(batch.column(column)) if column else None
         fits = intake.fits(table, opened.source.name, first)
         first += table.rows
+        heard()
         if fits.all():
             yield _Rows(table, groups)
         else:

@@ -78,9 +78,9 @@ def split(
 ) -> Made:
     """Commit the rows of `sources`, in their order, as the next version of a data set.
 
-    `scratch` is an empty folder for what does not fit in memory. `progress` is told shards and rows so far. Raises
-    `BadInput` for rows that do not fit, `Refused` for a data set that breaks a limit or whose schema may not follow the
-    one before, `Conflict` where somebody else commits meanwhile; then nothing is committed.
+    `scratch` is an empty folder for what does not fit in memory. `progress` is told the shards and the rows read so
+    far. Raises `BadInput` for rows that do not fit, `Refused` for a data set that breaks a limit or whose schema may
+    not follow the one before, `Conflict` where somebody else commits meanwhile; then nothing is committed.
     """
     catalogue = Catalogue(store)
     job = _job(wanted, sources)
@@ -96,17 +96,17 @@ def split(
     held = Hold(store, wanted.name, job.digest, clock.now)  # before anything is found to stand already
     intake = Intake(limits or Limits())
     maker = _Maker(job, done, RowIndex(scratch / "index"))
-    for number, table in enumerate(pieces(job, sources, intake, reading or Reading(), scratch / "shuffle"), 1):
+
+    def heard() -> None:
+        progress(len(maker.shards), intake.rows_read)
+
+    tables = pieces(job, sources, intake, reading or Reading(), scratch / "shuffle", heard)
+    for number, table in enumerate(tables, 1):
         held.keep()
         maker.add(number, table)
-        progress(len(maker.shards), intake.rows_read - intake.dropped)
+        heard()
     if not maker.shards:
-        raise BadInput(
-            "the data set has no rows",
-            code="rows.empty",
-            value=f"{intake.rows_read} rows read, {intake.dropped} left out",
-            cure="Name files with rows.",
-        )
+        raise _empty(intake)
     manifest = _manifest(wanted, job, maker, intake, parent, clock)
     check_limits(manifest.quality, manifest.statistics, limits or Limits())
     held.keep()
@@ -114,6 +114,15 @@ def split(
     done.clear()
     let_go(store, wanted.name, job.digest)
     return Made(committed, fresh=True)
+
+
+def _empty(intake: Intake) -> BadInput:
+    return BadInput(
+        "the data set has no rows",
+        code="rows.empty",
+        value=f"{intake.rows_read} rows read, {intake.dropped} left out",
+        cure="Name files with rows.",
+    )
 
 
 def _job(wanted: Wanted, sources: Sequence[Opened]) -> Job:
