@@ -191,7 +191,7 @@ def _plan(args: argparse.Namespace, blobs: Blobs) -> Plan | None:
 
 def _summary(journal: Journal, run: Run, teller: Teller) -> dict[str, object]:
     from aimass.proto.step import StepKind
-    from aimass.server.offline.journal import MODEL
+    from aimass.server.offline.journal import MODEL, below
     from aimass.server.simulation.telling import course, peak_mb
 
     told = [step for commit in journal.commits() for step in commit.told]
@@ -207,7 +207,7 @@ def _summary(journal: Journal, run: Run, teller: Teller) -> dict[str, object]:
         "bytes_read": sum(step.bytes_read for step in told),
         "peak_memory_mb": peak_mb(),
         "model": run.model,
-        "model_url": f"{journal.url}/{MODEL}",
+        "model_url": below(journal.url, MODEL),
     }
     if copies := {copy: why for step in told for copy, why in step.copies.items()}:
         figures["copies"] = [{"copy": copy, "found": why} for copy, why in copies.items()]

@@ -12,6 +12,7 @@ from scripts.benches.buckets import buckets, make_bucket
 from aimass.proto.data_sets import shard_key
 from aimass.proto.objects import open_objects
 from aimass.proto.sharding import Split
+from aimass.server.offline.journal import below
 from aimass.server.offline.workers import Workers
 from aimass.server.simulation.folder import Committed
 from tests.support.dealt_sets import registered
@@ -90,3 +91,8 @@ def test_one_store_stops_while_a_run_reads_and_a_false_copy_in_the_other_was_men
     missed = [why for copy, why in copies.items() if copy.startswith(other)]
     assert missed, "it was asked again once it was gone"
     assert all(why.startswith(("slow", "away")) for why in missed)
+
+
+def test_a_part_of_a_store_is_named_before_what_is_asked_of_it() -> None:
+    assert below("s3://bucket/runs?endpoint=http://host:1", "a/b") == "s3://bucket/runs/a/b?endpoint=http://host:1"
+    assert below("file:///folder/", "a") == "file:///folder/a"

@@ -118,7 +118,7 @@ class Journal:
                 value=self.url,
                 cure="Begin it without --resume, or name its store (--out).",
             ) from error
-        return decode_json(Setup, data, f"{self.url}/{_SETUP}")
+        return decode_json(Setup, data, below(self.url, _SETUP))
 
     def plan(self, blobs: Blobs) -> Plan:
         """The plan as it was begun with; raises `IntegrityError` where its blob has changed."""
@@ -127,7 +127,7 @@ class Journal:
     def data_set(self, blobs: Blobs) -> DataSetManifest:
         """The data set's version as it was begun with; raises `IntegrityError` where its blob has changed."""
         digest = self.setup().manifest
-        return read_data_set(bytes(blobs.open(digest)), f"{self.url}/blobs/{digest}")
+        return read_data_set(bytes(blobs.open(digest)), below(self.url, f"blobs/{digest}"))
 
     def commits(self, first: int = 1) -> Iterator[Commit]:
         """Those from number `first` on, in order; those that a late list leaves out are there too."""
@@ -153,7 +153,7 @@ class Journal:
     def load(self, blobs: Blobs) -> tuple[str, Saved]:
         """The run as it stands, and its blob."""
         digest = self.newest()
-        return digest, decode_json(Saved, bytes(blobs.open(digest)), f"{self.url}/blobs/{digest}")
+        return digest, decode_json(Saved, bytes(blobs.open(digest)), below(self.url, f"blobs/{digest}"))
 
     def commit(self, saved: Saved, told: tuple[Committed, ...], blobs: Blobs) -> str:
         """Where the run stands from now on; the digest of what was saved.
@@ -182,7 +182,7 @@ class Journal:
             if error.code == "storage.unknown":
                 return None
             raise
-        return decode_json(Commit, data, f"{self.url}/{_key(number)}")
+        return decode_json(Commit, data, below(self.url, _key(number)))
 
 
 def _key(number: int) -> str:
