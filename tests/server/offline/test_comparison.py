@@ -43,6 +43,8 @@ def test_runs_of_the_same_bits_are_equal_and_say_what_they_were_begun_with_all_t
     assert found.equal
     assert found.steps == 4
     assert [one.what for one in found.begun] == ["plan.name", "data.set"]
+    (schedule,) = compare(first, msgspec.structs.replace(first, schedule="synchronous"), models.get, models.get).begun
+    assert (schedule.what, schedule.first, schedule.second) == ("schedule", "averaging", "synchronous")
 
 
 @pytest.mark.parametrize(("value", "largest"), [(1.5, 0.5), (np.nan, 0.0), (np.nextafter(np.float32(1), 2), 1.2e-7)])

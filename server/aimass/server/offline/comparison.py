@@ -34,7 +34,8 @@ class StepTold(Value, frozen=True):
 class Course(Value, frozen=True):
     """A run as it can be compared: what it was begun with, and what its steps came to, in order.
 
-    `data` says which rows it is over, as far as its record does, and `software` with which packages.
+    `data` says which rows it is over, as far as its record does, `software` with which packages, and `schedule` whether
+    participants trained each by itself.
     """
 
     where: str
@@ -42,6 +43,7 @@ class Course(Value, frozen=True):
     data: dict[str, str]
     steps: tuple[StepTold, ...]
     software: dict[str, str] = {}
+    schedule: str = "averaging"
 
 
 class Difference(Value, frozen=True):
@@ -107,7 +109,7 @@ def compare(first: Course, second: Course, open_first: Open, open_second: Open) 
 
 
 def _begun(first: Course, second: Course) -> Iterator[Difference]:
-    for what in ("plan", "data", "software"):
+    for what in ("plan", "data", "software", "schedule"):
         yield from _differences(what, *(msgspec.to_builtins(getattr(course, what)) for course in (first, second)))
 
 

@@ -47,9 +47,15 @@ def _of_store(url: str) -> tuple[Course, Open]:
     setup, blobs = journal.setup(), journal.blobs()
     told = [step for commit in journal.commits() for step in commit.told]
     data = {"set": f"{setup.data_set}@{setup.version}", "manifest": setup.manifest}
-    return Course(where=url, plan=journal.plan(blobs), data=data, steps=_told(told), software=setup.software), _kept(
-        blobs
+    course = Course(
+        where=url,
+        plan=journal.plan(blobs),
+        data=data,
+        steps=_told(told),
+        software=setup.software,
+        schedule=setup.schedule,
     )
+    return course, _kept(blobs)
 
 
 def _of_folder(path: Path) -> tuple[Course, Open]:
