@@ -81,6 +81,19 @@ def test_a_split_that_holds_the_data_set_keeps_everything(littered: House) -> No
     assert gc(littered, NOW + 300).deleted == 3
 
 
+def test_a_split_into_another_store_than_home_keeps_its_shards_too(littered: House) -> None:
+    _, other, _ = littered.stores.values()
+    gc(littered, NOW)
+    Hold(other, "t", "job", lambda: NOW + 100)
+    with pytest.raises(WrongState) as told:
+        gc(littered, NOW + 200)
+    assert told.value.code == "dataset.held"
+    assert other.read(KEY)
+    let_go(other, "t", "job")
+    assert gc(littered, NOW + 300).deleted == 3
+    Hold(other, "t", "job", lambda: NOW + 300)  # no sweep is left standing there
+
+
 def test_the_hold_of_a_split_that_was_killed_ends_by_the_clock(littered: House) -> None:
     gc(littered, NOW)
     Hold(littered.home, "t", "job", lambda: NOW)

@@ -7,6 +7,7 @@ under a sweep that excludes every splitter (`keeping`). A version is never delet
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
@@ -88,15 +89,18 @@ def collect(
     if dry_run or not work:
         size = sum(found[url][key] for url, key in work)
         return Collected(deleted=len(work), bytes=size, waiting=number - len(work))
-    sweep = change(home, name, lambda keeping: with_sweep(keeping, clock()))
-    end = sweep.sweeping_until or 0.0
+    ends: dict[str, float] = {}
     try:
-        # Whatever was committed before the sweep began is seen now; nobody commits until it ends.
+        for url in dict.fromkeys([home.url, *(url for url, _ in work)]):  # a split holds the set in its own store
+            began = change(stores[url], name, lambda keeping: with_sweep(keeping, clock()))
+            ends[url] = began.sweeping_until or 0.0
+        # Whatever was committed before the sweeps began is seen now; nobody commits until they end.
         again = _unreferenced(name, home, stores)
         still = [(url, key) for url, key in work if key in again.get(url, {})]
-        deleted, stopped = _delete(stores, still, lambda: clock() < end)
+        deleted, stopped = _delete(stores, still, lambda: clock() < min(ends.values()))
     finally:
-        change(home, name, lambda keeping: _swept(keeping, end))
+        for url, end in ends.items():
+            change(stores[url], name, functools.partial(_swept, end=end))
     size = sum(found[url][key] for url, key in deleted)
     return Collected(deleted=len(deleted), bytes=size, waiting=number - len(deleted), stopped=stopped)
 
