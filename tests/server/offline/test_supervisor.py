@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import os
 import sys
+import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from aimass.proto.views import RunState
 from aimass.server import runs
 from aimass.server.audit import audit_run, gather
 from aimass.server.offline import supervisor
+from aimass.server.offline.order import FIRST, WORK
 from aimass.server.offline.supervisor import LOG, Supervisor
 from aimass.server.reported import MOST_DEATHS
 from aimass.server.reports import Reports
@@ -133,6 +135,44 @@ def test_what_a_driver_comes_to_is_recorded_with_its_models(tmp_path: Path) -> N
         assert run.model == house.steps[-1].model
         assert all(house.bench.blobs.has(step.model) for step in house.steps)
         assert house.lives == 1
+        await house.bench.stop()
+
+    _run(scenario())
+
+
+def _worked(house: House) -> tuple[Path, Path]:
+    """What a driver leaves on the disk: a shard, and its first model."""
+    folder = house.folder / "offline" / house.run_id
+    shard, first = folder / WORK / "shards" / "a", folder / FIRST
+    shard.parent.mkdir(parents=True)
+    for path in (shard, first):
+        path.write_bytes(b"much")
+    return shard, first
+
+
+def _wait_for_the_end_of(paths: Sequence[Path]) -> None:
+    until = time.monotonic() + 20
+    while any(path.exists() for path in paths):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_was_fetched_for_a_run_goes_with_its_end(tmp_path: Path, paused: bool) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, "hang")
+        await house.start()
+        await house.submit()
+        await house.until(RunState.RUNNING, 3)
+        left = _worked(house)
+        if paused:
+            tended = house.bench.engine.programs._tended[house.run_id]  # type: ignore[union-attr]
+            await house.bench.engine.change(house.run_id, "pause", "anna")
+            await asyncio.wait({tended})
+            assert all(path.exists() for path in left), "it goes on with it"
+        await house.bench.engine.change(house.run_id, "stop", "anna")
+        await asyncio.to_thread(_wait_for_the_end_of, left)
+        assert (house.folder / "offline" / house.run_id / LOG).is_file()
         await house.bench.stop()
 
     _run(scenario())

@@ -21,7 +21,7 @@ from aimass.proto.values import decode_json
 from aimass.server.datasets.versions import opened
 from aimass.server.offline.begin import begin
 from aimass.server.offline.journal import Journal
-from aimass.server.offline.order import Order
+from aimass.server.offline.order import WORK, Order
 from aimass.server.offline.parent import end_with
 
 __all__ = ["main"]
@@ -37,7 +37,7 @@ def main(parent: int, order: Order, folder: Path) -> int:
         sys.stderr.write(f"{error.sentence()} [{error.code}]\n")
         return 1
     workers = ["--master", order.master] if order.master else ["--workers", str(order.workers)]
-    return command(["offline", "run", "--resume", "--out", order.out, "--work", str(folder / "work"), *workers])
+    return command(["offline", "run", "--resume", "--out", order.out, "--work", str(folder / WORK), *workers])
 
 
 def _begun(journal: Journal, order: Order) -> None:

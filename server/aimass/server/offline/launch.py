@@ -12,7 +12,7 @@ from aimass.proto.plan import encode_plan
 from aimass.proto.storage import Blobs
 from aimass.proto.values import canonical_json
 from aimass.server import runs
-from aimass.server.offline.order import Order
+from aimass.server.offline.order import FIRST, Order
 from aimass.server.settings import OfflineSettings
 
 __all__ = ["Launcher"]
@@ -27,7 +27,7 @@ class Launcher:
     def __call__(self, run: runs.Run, offline: runs.Offline, folder: Path) -> Sequence[str]:
         """Write plan, first model and order into the run's folder; the command of its driver."""
         assert offline.job is not None  # noqa: S101  (of these alone there are drivers)
-        plan, model, order = (folder / name for name in ("plan.json", "first.safetensors", "order.json"))
+        plan, model, order = (folder / name for name in ("plan.json", FIRST, "order.json"))
         write_file(plan, encode_plan(run.plan), UNINTERRUPTED, "offline.plan")
         if not model.is_file():
             write_file(model, self._blobs.open(run.plan.model), UNINTERRUPTED, "offline.model")

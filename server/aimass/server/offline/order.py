@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aimass.proto.values import Value
 
-__all__ = ["Order"]
+__all__ = ["FIRST", "WORK", "Order"]
+
+FIRST: Final = "first.safetensors"
+"""The first model, in the folder that a server keeps for a run's driver."""
+WORK: Final = "work"
+"""Scratch and shards, there."""
 
 
 class Order(Value, frozen=True):

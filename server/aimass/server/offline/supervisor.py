@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from aimass.server import runs
 from aimass.server.ending import to_its_end
 from aimass.server.engine import Engine
 from aimass.server.live import Live
+from aimass.server.offline.order import FIRST, WORK
 from aimass.server.offline.reporter import report_of
 from aimass.server.reports import Reports
 from aimass.server.simulation.folder import Committed
@@ -94,10 +96,17 @@ class Supervisor:
             self._tended[run.run_id] = self._engine.spawn(self._tend(live))
         elif run.state is not RunState.RUNNING and task is not None and task is not asyncio.current_task():
             task.cancel()
+        elif run.state.final and task is None and (self._folder / run.run_id / WORK).is_dir():
+            self._engine.spawn(asyncio.to_thread(self._clear, run.run_id))
 
     def stop(self) -> None:
         """No driver begins any more; those that are there end with the engine's tasks."""
         self._stopped = True
+
+    def _clear(self, run_id: str) -> None:
+        """Forget the shards that were fetched for a run that has ended: thousands of runs would fill the disk."""
+        shutil.rmtree(self._folder / run_id / WORK, ignore_errors=True)
+        (self._folder / run_id / FIRST).unlink(missing_ok=True)
 
     async def _tend(self, live: Live) -> None:
         """Until the run pauses or ends. Resumed while its driver was still ending, it begins again."""
