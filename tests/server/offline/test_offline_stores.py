@@ -13,6 +13,7 @@ from aimass.proto.data_sets import shard_key
 from aimass.proto.objects import open_objects
 from aimass.proto.sharding import Split
 from aimass.server.offline.journal import below
+from aimass.server.offline.site import InStore
 from aimass.server.offline.workers import Workers
 from aimass.server.simulation.folder import Committed
 from tests.support.dealt_sets import registered
@@ -58,6 +59,22 @@ def test_a_run_in_a_bucket_goes_on_on_another_machine_to_the_bits_of_a_folder(
     assert [step.index for step in told(journal)] == list(range(len(told(journal))))
     keys = {info.key.partition("/")[0] for info in journal.objects.list()}
     assert keys == {"setup.json", "commits", "blobs"}
+
+
+def test_a_state_that_was_swept_is_sent_again_by_the_process_that_sent_it_before(
+    tmp_path: Path, shards: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards that are asked for the first time in a late round may come to the state that others had long before."""
+    monkeypatch.setenv("AIMASS_CACHE", str(tmp_path / "cache"))
+    sets = bucket.replace("?", "/sets?")
+    registered(open_objects(sets), "heart", shards)
+    journal = begun(bucket.replace("?", "/out?"), ADAM, sets)
+    worker = InStore(journal.url, tmp_path / "work", 1 << 20)()
+    state = worker.keep_state("p000001", b"two batches")
+    journal.blobs().delete(state)  # as a driver sweeps
+    assert worker.keep_state("p000004", b"two batches") == state
+    assert bytes(journal.blobs().open(state)) == b"two batches"
+    assert journal.blobs().has(state), "in the store, not in this machine's cache alone"
 
 
 def test_one_store_stops_while_a_run_reads_and_a_false_copy_in_the_other_was_mended(

@@ -119,8 +119,11 @@ class StoreSite:
         return self._states.open(held)
 
     def keep_state(self, name: str, data: bytes | memoryview) -> str:
-        """See `Site`: in the run's store, as the next round may be elsewhere."""
-        return self._states.put([data])
+        """See `Site`: in the run's store, as the next round may be elsewhere.
+
+        By a store that remembers nothing: what this process sent in an earlier round the driver may have swept since.
+        """
+        return self._journal.blobs().put([data])
 
     @cached_property
     def _states(self) -> Blobs:
