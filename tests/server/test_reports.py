@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aimass.proto.api import Federation
-from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Refused, WrongState
+from aimass.proto.errors import AimassError, BadInput, Conflict, LimitExceeded, NotFound, Refused, WrongState
 from aimass.proto.model_manifest import decode_manifest
 from aimass.proto.origin import Origin
 from aimass.proto.reporting import Record
@@ -203,6 +203,13 @@ def test_a_scientist_reports_over_the_wire_and_nobody_else_in_her_name(tmp_path:
             again.step(_trained(0, 1, _model(1.0)), _model(1.0))
             with pytest.raises(Refused, match="somebody else"):
                 Record(other, record.standing).end(RunState.FINISHED, "mine now")
+            wordy = msgspec.structs.replace(_evaluated(1, 1, 0.4), reasons={"p000001": "no " * 1_000})
+            with pytest.raises(BadInput, match="reasons"):
+                again.step(wordy)
+            large = dict.fromkeys((f"p{number:06}" for number in range(5_000)), "no " * 100)
+            with pytest.raises(LimitExceeded) as caught:
+                again.step(msgspec.structs.replace(_evaluated(1, 1, 0.4), reasons=large))
+            assert caught.value.code == "report.size"
             again.step(_evaluated(1, 1, 0.4))
             again.end(RunState.FINISHED, "2 rounds")
             view = anna.run("last").view

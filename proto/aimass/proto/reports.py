@@ -17,6 +17,7 @@ __all__ = ["Measured", "ReportedRun", "StepReport"]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Made = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?\\Z")]
 _Metric = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+_Reason = Annotated[str, msgspec.Meta(max_length=500)]
 _MOST: Final = 10_000
 """Shards that one step speaks of by name: more would make its view too large to send."""
 
@@ -47,7 +48,7 @@ class StepReport(Value, frozen=True):
     sent: bool = True
     metrics: Annotated[dict[_Metric, Measured], msgspec.Meta(max_length=1_000)] = {}
     slots: Annotated[dict[Name, SlotState], msgspec.Meta(max_length=_MOST)] = {}
-    reasons: Annotated[dict[Name, str], msgspec.Meta(max_length=_MOST)] = {}
+    reasons: Annotated[dict[Name, _Reason], msgspec.Meta(max_length=_MOST)] = {}
     statistics: Statistics | None = None
 
 

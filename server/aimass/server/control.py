@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from aimass.privacy.pki import Peer, Role
-from aimass.proto.errors import AimassError, BadInput, Refused
+from aimass.proto.errors import AimassError, BadInput, LimitExceeded, Refused
 from aimass.proto.grpc_env import grpc
 from aimass.proto.origin import Origin
 from aimass.proto.reports import StepReport
@@ -32,6 +32,8 @@ __all__ = ["ControlService"]
 
 log = logging.getLogger("aimass.server")
 _ALL: Final = 1_000_000
+_MOST_REPORT: Final = 1 << 20
+"""Bytes of a step's report: runs are read a thousand steps at a time."""
 
 
 def _document(value: object) -> pb.Document:
@@ -104,6 +106,10 @@ class ControlService(rpc.ControlServicer):
     async def ReportStep(self, request: pb.ReportStepRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """A step of an offline run."""
         self._check_own(peer, request.run_id)
+        if len(request.step) > _MOST_REPORT:
+            raise LimitExceeded(
+                "larger than a step's report may be", code="report.size", value=len(request.step), limit=_MOST_REPORT
+            )
         return _document(await self._reports.step(request.run_id, decode_json(StepReport, request.step, "the step")))
 
     @guarded
@@ -113,9 +119,18 @@ class ControlService(rpc.ControlServicer):
         return _document(await self._reports.end(request.run_id, request.state, request.reason))
 
     def _check_own(self, peer: Peer, run_id: str) -> None:
-        """Raise `Refused` where somebody else reports a run: its record is its owner's word."""
+        """Raise `Refused` where somebody else reports a run: its record is its owner's word. Of a run whose driver this
+        server sees to it is the driver's, and nobody's else."""
         if self._readings.owner(run_id) != peer.name:
             raise Refused("this run belongs to somebody else", code="run.not_yours", value=run_id)
+        offline = self._engine.live(run_id).row.run.offline
+        if offline is not None and offline.job is not None:
+            raise Refused(
+                "this server sees to this run itself, and takes no reports of it",
+                code="report.own_driver",
+                value=run_id,
+                cure="Report a run that computes elsewhere under a key of its own.",
+            )
 
     @guarded
     async def ListRuns(self, request: pb.ListRequest, peer: Peer) -> pb.Document:  # noqa: N802

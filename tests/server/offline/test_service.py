@@ -19,6 +19,8 @@ from aimass.proto.commands import main
 from aimass.proto.errors import BadInput, NotFound, Refused
 from aimass.proto.hashing import file_digest
 from aimass.proto.objects import open_objects
+from aimass.proto.reporting import Record
+from aimass.proto.reports import ReportedRun
 from aimass.proto.sharding import Split
 from aimass.proto.views import RunState
 from tests.support.dealt_sets import registered
@@ -96,6 +98,10 @@ def test_a_driver_that_reports_and_one_that_the_service_sees_to_leave_equal_runs
         assert house.aimass("offline", "compare", seen["run_id"], reported["run_id"]) == 0
         assert house.aimass("offline", "compare", out, seen["run_id"]) == 0
         with Federation.open(house.home) as federation:
+            standing = ReportedRun(run_id=seen["run_id"], state=RunState.RUNNING, next_step=0)
+            with pytest.raises(Refused) as caught:  # the owner's word is not the driver's
+                Record(federation, standing).end(RunState.FINISHED, "better than it was")
+            assert caught.value.code == "report.own_driver"
             federation.export(seen["model"], here / "model.safetensors")
             manifest = federation.manifest(seen["run_id"])
         assert seen["model"] in manifest.decode()

@@ -30,11 +30,12 @@ _PARTING_S: Final = 5.0
 """For what is on its way when the run stops here."""
 _NAMED: Final = 1_000
 """Shards of one step whose failure is told by name."""
+_WORDS: Final = 500
 
 
 def report_of(step: Committed, *, sent: bool = True) -> StepReport:
     """What the service is told of a step. A metric without a number, over rows that have none, is left out."""
-    failed = dict(sorted(step.failed.items())[:_NAMED])
+    failed = {name: why[:_WORDS] for name, why in sorted(step.failed.items())[:_NAMED]}
     return StepReport(
         index=step.index,
         kind=step.kind,
