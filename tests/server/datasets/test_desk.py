@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from aimass.proto.data_sets import shard_key, version_key
-from aimass.proto.errors import BadInput, Conflict, NotFound, Unavailable
+from aimass.proto.errors import BadInput, Conflict, NotFound, Refused, Unavailable
 from aimass.proto.values import canonical_json
 from aimass.server.datasets.care import House, repair
 from aimass.server.datasets.desk import DataSetDesk
 from aimass.server.datasets.records import due, keep_record, record_of
 from tests.server.datasets.conftest import CONTENTS, NOW, no_limit
-from tests.support.stores import Unruly, manifest_of, shard_of, stored
+from tests.support.stores import SCHEMA, Unruly, manifest_of, shard_of, stored
 
 NUMBERS = list(range(1, len(CONTENTS) + 1))
 
@@ -156,6 +156,16 @@ def test_a_version_without_its_shards_or_out_of_order_is_not_registered(house: H
         desk.register(canonical_json(msgspec.structs.replace(missing, version=3)))
     with pytest.raises(BadInput):
         desk.register(b" " + canonical_json(missing))
+    assert desk.view("t").versions == (1,)
+
+
+def test_a_version_whose_columns_mean_something_else_is_not_registered(desk: DataSetDesk) -> None:
+    """Whoever trains on the newest version would train on what nobody split."""
+    shards = [shard_of(number, data) for number, data in enumerate(CONTENTS[:2], start=1)]
+    other = msgspec.structs.replace(SCHEMA, columns=())
+    with pytest.raises(Refused) as told:
+        desk.register(canonical_json(msgspec.structs.replace(manifest_of("t", 2, shards), data_schema=other)))
+    assert told.value.code == "dataset.schema_change"
     assert desk.view("t").versions == (1,)
 
 

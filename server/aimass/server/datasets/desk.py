@@ -20,6 +20,7 @@ from aimass.proto.objects import ObjectStore
 from aimass.proto.values import canonical_json, convert
 from aimass.server.datasets.care import House, open_house
 from aimass.server.datasets.catalogue import Catalogue
+from aimass.server.datasets.evolution import check_evolution
 from aimass.server.datasets.keeping import Hold, let_go
 from aimass.server.datasets.lease_book import LeaseBook
 from aimass.server.datasets.leases import Lease, LeaseTable, free
@@ -92,7 +93,8 @@ class DataSetDesk:
     def register(self, data: bytes) -> DataSetView:
         """Commit a manifest whose shards stand at home; the same one again changes nothing.
 
-        Raises `NotFound` for a shard that is not there, `Conflict` where it is not the next version.
+        Raises `NotFound` for a shard that is not there, `Conflict` where it is not the next version, `Refused` for a
+        schema that may not follow the one before.
         """
         manifest = read_data_set(data, "the manifest")
         if canonical_json(manifest) != data:
@@ -107,6 +109,9 @@ class DataSetDesk:
                 limit=newest + 1,
                 cure="Somebody committed another one meanwhile: look at it, and number yours anew.",
             )
+        if newest and manifest.version > newest:
+            parent = catalogue.open(DataSetName(name=manifest.name, version=newest))
+            check_evolution(manifest.name, parent.data_schema, manifest.data_schema)
         held = Hold(self.home, manifest.name, job, self._clock)
         try:
             self._check_shards(manifest, held)
