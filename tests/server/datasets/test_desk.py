@@ -7,6 +7,7 @@ import pytest
 
 from aimass.proto.data_sets import shard_key, version_key
 from aimass.proto.errors import BadInput, Conflict, NotFound, Refused, Unavailable
+from aimass.proto.manifest import Number
 from aimass.proto.values import canonical_json
 from aimass.server.datasets.care import House, repair
 from aimass.server.datasets.desk import DataSetDesk
@@ -162,7 +163,7 @@ def test_a_version_without_its_shards_or_out_of_order_is_not_registered(house: H
 def test_a_version_whose_columns_mean_something_else_is_not_registered(desk: DataSetDesk) -> None:
     """Whoever trains on the newest version would train on what nobody split."""
     shards = [shard_of(number, data) for number, data in enumerate(CONTENTS[:2], start=1)]
-    other = msgspec.structs.replace(SCHEMA, columns=())
+    other = msgspec.structs.replace(SCHEMA, columns=(Number(name="age", minimum=0, maximum=12),))
     with pytest.raises(Refused) as told:
         desk.register(canonical_json(msgspec.structs.replace(manifest_of("t", 2, shards), data_schema=other)))
     assert told.value.code == "dataset.schema_change"
