@@ -266,7 +266,7 @@ def test_no_mask_key_is_used_twice_in_many_attempts(keystreams: Counter[bytes]) 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_no_mask_key_is_used_twice_in_very_many_attempts(keystreams: Counter[bytes]) -> None:
-    hygiene(keystreams, 10_000, 3)
+    hygiene(keystreams, 3_000, 3)
 
 
 def test_no_share_box_shares_a_key_or_a_nonce_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
