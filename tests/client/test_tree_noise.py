@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimass.client.budget import Budgets
-from aimass.client.policy import Admit, DataBudget, Refuse, decide, read_policy
+from aimass.client.policy import Admit, DataBudget, Refuse, decide, read_policy, rules
 from aimass.client.private_terms import planned_events, step_events, tree_noise
 from aimass.client.release import Facts, release
 from aimass.client.shards import Shard
@@ -26,7 +26,8 @@ from aimass.proto.clock import SystemClock
 from aimass.proto.contribution import Contribution, Group, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput, Refused
-from aimass.proto.plan import Plan
+from aimass.proto.manifest import Number, Schema
+from aimass.proto.plan import DistributedNoise, Plan
 from aimass.proto.rows import Batch
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy
@@ -157,6 +158,27 @@ def test_a_ledger_pays_for_each_level_and_for_the_counts(tmp_path: Path) -> None
     budgets.close()
 
 
+@pytest.mark.parametrize("rows", [0.5, 0.999])
+def test_a_partner_draws_no_rows_where_there_is_noise_whatever_a_server_asks(rows: float) -> None:
+    """One row more draws others: what moves is many times the norm that the noise is for."""
+    drawn = msgspec.structs.replace(
+        _boosting(2), options=BoostingOptions(rounds=1, depth=2, bins=8, grid=64, subsample=rows)
+    )
+    found = chance(2_000, 7, labels=2)
+    whole, rest = (_sums(drawn, part, [0.0], 0) for part in (found, found.take(np.arange(2_000) != 3)))
+    noise = tree_noise(_boosting(2), 1, 0)
+    assert np.linalg.norm(whole - rest) > 1.2 * noise.clip
+    with pytest.raises(BadInput, match="takes all"):
+        order_of(_with(PLAN, subsample=rows), STEP, "a")
+    order_of(_with(PLAN, subsample=rows, noise_multiplier=0.0), STEP, "a")
+
+
+def test_a_partner_orders_no_noise_for_a_label_that_is_a_number() -> None:
+    days = Schema(name="stay/1", columns=SCHEMA.columns, label=Number(name="days", minimum=0, maximum=60))
+    with pytest.raises(BadInput, match="category"):
+        order_of(msgspec.structs.replace(PLAN, schema=days, data_schema=days.name), STEP, "a")
+
+
 def _with(plan: Plan, **options: Any) -> Plan:
     (stage,) = plan.stages
     return msgspec.structs.replace(plan, stages=(msgspec.structs.replace(stage, options={**stage.options, **options}),))
@@ -182,6 +204,20 @@ def test_a_data_set_with_a_budget_for_rows_lets_trees_with_noise_in(
     )
     found = decide(policy, _with(PLAN, noise_multiplier=noise), 3, frozenset())
     assert isinstance(found, Admit) if code is None else (isinstance(found, Refuse) and found.code == code)
+
+
+@pytest.mark.parametrize(("noise", "holds"), [(12.0, True), (2.0, False), (0.0, False)])
+def test_noise_beside_trees_does_not_stand_for_theirs(noise: float, holds: bool) -> None:
+    """Of a plan that adds noise to surveys, or inside sums of updates, trees may have less, or none."""
+    beside = DistributedNoise(multiplier=12.0, clip=1.0, delta=1e-5, members=10)
+    plan = msgspec.structs.replace(PLAN, secure=msgspec.structs.replace(SECURE, noise=beside))
+    policy = read_policy(open_policy(PLAN) + "[bounds]\nsmallest_noise = 10.0\n", "the policy")
+    (rule,) = (
+        one
+        for one in rules(policy, _with(plan, noise_multiplier=noise), 3, frozenset())
+        if one.name == "noise_multiplier"
+    )
+    assert rule.holds is holds
 
 
 def test_a_plan_says_its_noise() -> None:

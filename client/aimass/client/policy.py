@@ -343,11 +343,11 @@ def _noise(bounds: Bounds, plan: Plan) -> tuple[Rule, ...]:
 
 
 def _multipliers(plan: Plan) -> tuple[float, ...]:
-    """Of each noise that a plan has: any of them may be what a budget pays for."""
+    """Of each noise that a plan has, any of which may be what a budget pays for; of trees also none, which is 0."""
     privacy, whole = plan.privacy, plan.secure and plan.secure.noise
     at_rows = () if privacy is None else (privacy, privacy.metrics, privacy.analyses)
     found = (*(noise.noise_multiplier for noise in at_rows if noise), *((whole.multiplier,) if whole else ()))
-    return (*found, trees) if (trees := noise_of_trees(plan)) else found
+    return (*found, noise_of_trees(plan)) if any(stage.driver == TREES for stage in plan.stages) else found
 
 
 def _protection(plan: Plan) -> str:

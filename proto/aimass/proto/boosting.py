@@ -170,7 +170,9 @@ class Boosting(Value, frozen=True):
         return dict.fromkeys(self.sums, ("F64", (outputs << level, self.offsets[-1])))
 
     def check(self, outputs: int) -> None:
-        """Raise `BadInput` for columns that trees do not split on, and for more sums than a step should have."""
+        """Raise `BadInput` for columns that trees do not split on, for more sums than a step should have, and for noise
+        that would hide no row. A partner asks too: a server may say what no honest one would."""
+        self._check_noise()
         if len(self.widths) != len(self.schema.columns):
             raise BadInput(
                 "trees split on numbers and categories, and the schema has other columns",
@@ -186,6 +188,26 @@ class Boosting(Value, frozen=True):
                 value=most,
                 limit=MOST_SUMS,
                 cure="Set `depth`, `bins` or `grid` lower.",
+            )
+
+    def _check_noise(self) -> None:
+        """`row_norm` holds of a label that is a category alone, and where no row says which others take part."""
+        if not self.options.noise_multiplier:
+            return
+        if not self.schema.classes:
+            raise BadInput(
+                "with noise the label of trees has to be a category: gradients of a squared error have no bound",
+                code="plan.trees",
+                value=self.schema.name,
+                cure="Leave `noise_multiplier` out, or take a task whose label is a category.",
+            )
+        if self.options.subsample < 1:
+            raise BadInput(
+                "which rows a round of trees draws follows from all of them, so that with noise it takes all",
+                code="plan.trees",
+                value=self.options.subsample,
+                limit=1,
+                cure="Leave `subsample` out.",
             )
 
 

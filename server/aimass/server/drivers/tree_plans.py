@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from aimass.proto.boosting import MOST_BOUND, boosting_of, noise_of_trees
+from aimass.proto.boosting import MOST_BOUND
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import Plan
 from aimass.proto.plan_settings import TREES, TrainSettings
@@ -44,16 +44,6 @@ _REFUSED: Final[tuple[tuple[Callable[[Plan], bool], str, str], ...]] = (
         lambda plan: plan.secure is not None and plan.secure.noise is not None,
         "`secure.noise` is made and accounted for updates, and histograms would have none",
         "Leave `secure.noise` out, and set the stage's `noise_multiplier`; or train a network with `averaging`.",
-    ),
-    (
-        lambda plan: noise_of_trees(plan) > 0 and not (plan.schema and plan.schema.classes),
-        "with noise the label has to be a category: gradients of a squared error have no bound",
-        "Leave `noise_multiplier` out, or take a task whose label is a category.",
-    ),
-    (
-        lambda plan: noise_of_trees(plan) > 0 and boosting_of(plan).options.subsample < 1,
-        "which rows a round draws follows from all of them, so that with noise it takes all",
-        "Leave `subsample` out.",
     ),
     (
         lambda plan: plan.secure is not None and plan.secure.real_bound > MOST_BOUND,
