@@ -212,6 +212,12 @@ def test_a_scientist_reports_over_the_wire_and_nobody_else_in_her_name(tmp_path:
             assert caught.value.code == "report.size"
             again.step(_evaluated(1, 1, 0.4))
             again.end(RunState.FINISHED, "2 rounds")
+            mine = Record.begin(other, plan, MODEL, ORIGIN, "offline-run")
+            mine.step(_trained(0, 1, _model(1.0)))  # names a model whose bytes it never had
+            assert mine.standing.next_step == 1
+            with pytest.raises(AimassError) as unread:
+                other.export(Blob(_model(1.0)).digest, tmp_path / "stolen.safetensors")
+            assert unread.value.code in ("fetch.refused", "model.unknown")
             view = anna.run("last").view
             assert (view.summary.kind, view.summary.state) == ("offline", "finished")
             assert anna.model("last").digest == Blob(_model(1.0)).digest

@@ -34,6 +34,7 @@ from aimass.server.submission import check_model, check_same
 __all__ = ["Reports"]
 
 log = logging.getLogger("aimass.server")
+_ALL: Final = 1_000_000
 _ENDS: Final = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
 
 
@@ -124,15 +125,27 @@ class Reports:
             )  # fmt: skip
         self._room()
         new = report.model not in ("", _offline(run).model or run.model)
-        size, summary = (
-            await asyncio.to_thread(self._looked_at, run, report.model) if new and report.sent else (0, None)
-        )
+        here = report.sent and (not new or await self._engine.on_disk(self._may_have, run, report.model))
+        size, summary = await asyncio.to_thread(self._looked_at, run, report.model) if new and here else (0, None)
         now = self._engine.clock.now()
         view = reported_view(report, now, report.model if new else "", summary)
-        made = (ModelRow(run_id, report.index, report.model, report.round, size, now),) if new and report.sent else ()
+        made = (ModelRow(run_id, report.index, report.model, report.round, size, now),) if new and here else ()
         commit = functools.partial(_commit, run_id, view, made[0].digest if made else run.model, made)
-        event = runs.Reported(index=report.index, round=report.round, model=view.model, here=report.sent)
+        event = runs.Reported(index=report.index, round=report.round, model=view.model, here=here)
         return _standing(await self._engine.reported(run_id, event, commit))
+
+    def _may_have(self, run: runs.Run, model: str) -> bool:
+        """Whether a run may be given the bytes of a model by its digest: not where runs of others alone have them.
+
+        Who sends what is here already sends nothing, so a digest would be all that it takes to read another's model. Of
+        an equal run of somebody else the record has the figures alone.
+        """
+        if _offline(run).job is not None:  # this server computed it
+            return True
+        mine = self._engine.live(run.run_id).row.owner
+        owners = {self._engine.live(row.run_id).row.owner for row in self._store.models("", model, _ALL)}
+        first = {live.row.owner for live in self._engine.lives() if live.row.run.plan.model == model}
+        return mine in owners or not (owners | first) - {mine}
 
     def _check_told(self, run_id: str, report: StepReport) -> None:
         (told,) = self._store.steps(run_id, [report.index])
