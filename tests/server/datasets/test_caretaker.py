@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -60,6 +62,24 @@ class Care:
 
 def depths(care: Care) -> dict[str, float]:
     return {depth: number for (depth,), number in care.meters.looks.read().items()}
+
+
+def test_callers_that_wait_for_a_slow_store_take_no_thread_from_the_term(house: House) -> None:
+    async def scenario() -> None:
+        over = threading.Event()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        waiting = [asyncio.create_task(asyncio.to_thread(over.wait, 30)) for _ in range(4)]
+        await asyncio.sleep(0)
+        try:
+            care = Care(house, "one")
+            async with asyncio.timeout(10):
+                await care.caretaker._try_to_lead()
+            assert care.caretaker.leads
+        finally:
+            over.set()
+            await asyncio.gather(*waiting)
+
+    run(scenario())
 
 
 def test_who_leads_looks_at_once_and_then_when_it_is_due(house: House) -> None:

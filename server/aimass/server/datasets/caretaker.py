@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Final
 
 import msgspec
@@ -67,6 +68,8 @@ class Caretaker:
         self._leading_until = float("-inf")
         self._began_to_lead = asyncio.Event()
         self._over = threading.Event()
+        self._own = ThreadPoolExecutor(1, "aimass-term")
+        """The term waits for no caller: those that a slow store keeps waiting may have every other thread."""
         self._one_at_a_time: dict[str, asyncio.Lock] = {}
 
     @property
@@ -107,7 +110,7 @@ class Caretaker:
     async def _try_to_lead(self) -> None:
         led = self.leads
         try:
-            term = await asyncio.to_thread(self._leader.leads, self._clock.now())
+            term = await asyncio.get_running_loop().run_in_executor(self._own, self._leader.leads, self._clock.now())
         except AimassError as error:
             log.warning("cannot see who leads: %s", error)
             return
