@@ -2,8 +2,9 @@
 
 The FedAvg paper's network over Fashion-MNIST, four shards, two trainers of one thread. The loop is two processes with
 the same steps over the same rows and nothing else: no gate, no sum, no commit (see `client`). Loops and runs take
-turns. For memory the rows are made many (`aimass data generate`) and each shard trains a few steps: what is measured is
-what streams through. Peaks are what the kernel counts as resident at most in one trainer.
+turns; processor time is told beside, because it hears less of what else a machine does. For memory the rows are made
+many (`aimass data generate`) and each shard trains a few steps: what is measured is what streams through. Peaks are
+what the kernel counts as resident at most in one trainer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aimass.client.data_get import cache_folder, get
 from aimass.proto.data_sets import DataSetName, shard_key
@@ -28,7 +29,7 @@ from aimass.server.datasets.catalogue import Catalogue
 from scripts.benches import client
 from scripts.benches.buckets import KEYS, buckets, make_bucket
 from scripts.benches.row import Row
-from scripts.demos.processes import family, peak_bytes
+from scripts.demos.processes import cpu_seconds, family, peak_bytes
 
 _SHARDS: Final = 4
 _TRAINERS: Final = 2
@@ -57,6 +58,13 @@ options = {{ rounds = {rounds} }}
 """
 
 
+class _Cost(NamedTuple):
+    """Seconds, and seconds of processor time."""
+
+    s: float
+    cpu_s: float
+
+
 def measure(*, quick: bool, full: bool = False) -> list[Row]:
     """Rounds of 30 s or so (`quick`: 5), memory at 2 GB of decoded rows (`quick`: 200 MB) and at a tenth; `full`: at
     30 GB, alone."""
@@ -73,8 +81,8 @@ def _rounds(steps: int, rounds: int) -> list[Row]:
     """Seconds of rounds in which each shard trains so many steps, as a share of the loop's; and of rounds of one step,
     which are all overhead. The first round of a run is not counted: processes start in it."""
     rows = get("fashion", cache_folder())[0] / "train.parquet"
-    bare: list[float] = []
-    runs: dict[str, list[float]] = {}
+    bare: list[_Cost] = []
+    runs: dict[str, list[_Cost]] = {}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         store = _split(folder, "fashion", [rows], f"stratified:{_SHARDS}")
@@ -82,20 +90,24 @@ def _rounds(steps: int, rounds: int) -> list[Row]:
         _together(loops)  # not counted: threads and caches begin
         for kind, workers in _ways():
             bare.append(_together(loops))
-            runs[kind] = _wall(_run(folder, store, kind, steps, rounds + 1, *workers))
-            sys.stderr.write(f"offline: {kind}, {runs[kind][-1]:.1f} s a round, {bare[-1]:.1f} s in the loop\n")
+            runs[kind] = _costs(_run(folder, store, kind, steps, rounds + 1, *workers))
+            sys.stderr.write(f"offline: {kind}, {runs[kind][-1].s:.1f} s a round, {bare[-1].s:.1f} s in the loop\n")
         bare.append(_together(loops))
-        idle = {kind: _wall(_run(folder, store, f"idle-{kind}", 1, 6, *workers))[1:] for kind, workers in _ways()}
-    shares = [
-        Row.of(f"loop / {kind}", [100 * one / of for one in bare for of in runs[kind]], "%", _SHARE, "higher")
-        for kind in runs
-    ]
-    aims = {"local[2]": _OVERHEAD_S}
+        idle = {kind: _costs(_run(folder, store, f"idle-{kind}", 1, 6, *workers))[1:] for kind, workers in _ways()}
+    shares, aims = [], {"local[2]": _OVERHEAD_S}
+    for kind, costs in runs.items():
+        pairs = [(one, of) for one in bare for of in costs]
+        shares.append(Row.of(f"loop / {kind}", [100 * one.s / of.s for one, of in pairs], "%", _SHARE, "higher"))
+        cpu = [100 * one.cpu_s / of.cpu_s for one, of in pairs]
+        shares.append(Row.of(f"processor time, loop / {kind}", cpu, "%", None, "higher"))
     return [
-        Row.of("bare loop", bare, "s", None, "lower"),
-        *(Row.of(f"round, {kind}", seconds, "s", None, "lower") for kind, seconds in runs.items()),
+        Row.of("bare loop", [one.s for one in bare], "s", None, "lower"),
+        *(Row.of(f"round, {kind}", [one.s for one in costs], "s", None, "lower") for kind, costs in runs.items()),
         *shares,
-        *(Row.of(f"round of one step, {kind}", idle[kind], "s", aims.get(kind), "lower") for kind in idle),
+        *(
+            Row.of(f"round of one step, {kind}", [one.s for one in idle[kind]], "s", aims.get(kind), "lower")
+            for kind in idle
+        ),
     ]
 
 
@@ -103,8 +115,9 @@ def _ways() -> tuple[tuple[str, tuple[str, str]], ...]:
     return ("local[2]", _SPARK), ("processes", _OWN)
 
 
-def _together(loops: Sequence[subprocess.Popen[str]]) -> float:
-    """Seconds until the last of the loops has done its steps."""
+def _together(loops: Sequence[subprocess.Popen[str]]) -> _Cost:
+    """What it takes until the last of the loops has done its steps."""
+    before = cpu_seconds([loop.pid for loop in loops])
     done = [0.0] * len(loops)
 
     def one(place: int) -> None:
@@ -115,7 +128,7 @@ def _together(loops: Sequence[subprocess.Popen[str]]) -> float:
         thread.start()
     for thread in threads:
         thread.join()
-    return max(done)
+    return _Cost(max(done), cpu_seconds([loop.pid for loop in loops]) - before)
 
 
 # ---------------------------------------------------------------- memory
@@ -199,15 +212,24 @@ def _run(
     )  # fmt: skip
     assert process.stderr is not None
     with _trainers(process.pid) as peaks:
-        ended = [time.perf_counter() for line in process.stderr if line.startswith("round ")]
+        ended, last = [], ""
+        for last in process.stderr:
+            if last.startswith("round "):
+                ended.append(_now(process.pid))
     if process.wait() != 0:
-        raise RuntimeError(f"the run {out} failed")
+        raise RuntimeError(f"the run {out} failed: {last.strip()}")
     return {"ended": ended, "peak_mb": max(peaks.values(), default=0) / 1e6}
 
 
-def _wall(run: Mapping[str, Any]) -> list[float]:
-    """Seconds from the end of each round to the end of the next."""
-    return [after - before for before, after in itertools.pairwise(run["ended"])]
+def _now(pid: int) -> _Cost:
+    """By this process's clock, and what a driver and all that it started have taken so far."""
+    return _Cost(time.perf_counter(), cpu_seconds(family(pid)))
+
+
+def _costs(run: Mapping[str, Any]) -> list[_Cost]:
+    """From the end of each round to the end of the next."""
+    ended = run["ended"]
+    return [_Cost(after.s - before.s, after.cpu_s - before.cpu_s) for before, after in itertools.pairwise(ended)]
 
 
 @contextlib.contextmanager
