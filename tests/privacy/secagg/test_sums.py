@@ -41,8 +41,8 @@ def test_random_attempts_with_dropouts_in_every_phase_give_exact_sums() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("block", range(10))
-def test_five_hundred_random_attempts_give_exact_sums(block: int) -> None:
+@pytest.mark.parametrize("block", range(4))
+def test_two_hundred_random_attempts_give_exact_sums(block: int) -> None:
     found = [outcome(seed) for seed in range(1000 + 50 * block, 1050 + 50 * block)]
     assert found.count("sum") > 25
 
