@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from aimass.proto.reports import Measured, ReportedRun, StepReport
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.views import RunState
+from aimass.server import runs
 from aimass.server.audit import audit_run, gather
 from aimass.server.reports import Reports
 from tests.support.clock import ManualClock
@@ -123,6 +125,26 @@ def test_a_record_outlives_the_server_that_took_it_and_hinders_no_start(tmp_path
         assert (await reports.begin(bench.plan(2), "anna:offline", ORIGIN, "anna")).next_step == 1
         await reports.step(standing.run_id, _evaluated(1, 1, 0.4))
         assert bench.outbox.said == [], "partners are never told of it"
+        await bench.stop()
+
+    _run(scenario())
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_a_key_does_not_give_a_run_of_another_driver(tmp_path: Path, reported: bool) -> None:
+    """Else whoever submits is given a run that nobody drives, and whoever reports one that takes no reports."""
+
+    async def scenario() -> None:
+        bench, reports, standing = await _begun(tmp_path)
+        seen_to = runs.Job(stores=(), out="file:///out")
+        begin = functools.partial(reports.begin, bench.plan(2), origin=ORIGIN, owner="anna")
+        driven = await begin(key="anna:driven", job=lambda _: seen_to)
+        if reported:
+            await _refused(begin(key="anna:offline", job=lambda _: seen_to), Conflict, "report.driver")
+        else:
+            await _refused(begin(key="anna:driven"), Conflict, "report.driver")
+        assert await begin(key="anna:offline") == standing
+        assert await begin(key="anna:driven", job=lambda _: seen_to) == driven
         await bench.stop()
 
     _run(scenario())

@@ -55,7 +55,8 @@ class Reports:
 
         With a `job`, made of the run's id, it is this server that sees to its driver.
 
-        Raises `Conflict` for a key of another plan or origin, `NotFound` where the first model was not sent before.
+        Raises `Conflict` for a key of another plan, origin or driver, `NotFound` where the first model was not sent
+        before.
         """
         run_id = secrets.token_hex(16)
         offline = runs.Offline(origin=origin, job=None if job is None else job(run_id))
@@ -64,7 +65,7 @@ class Reports:
     async def _begin(self, run_id: str, plan_bytes: bytes, key: str, owner: str, offline: runs.Offline) -> ReportedRun:
         async with self._one_at_a_time:
             if (held := await self._engine.on_disk(self._store.run_of_key, key)) is not None:
-                return self._same(self._engine.live(held).row, plan_bytes, offline.origin)
+                return self._same(self._engine.live(held).row, plan_bytes, offline)
             self._room()
             row = await self._engine.on_disk(self._row, run_id, plan_bytes, owner, offline)
             entry = created_entry(row)
@@ -91,15 +92,23 @@ class Reports:
         now = self._engine.clock.now()
         return RunRow(run.run_id, owner, now, None, plan_bytes, plan_digest(plan_bytes), self._roster().digest, run)
 
-    def _same(self, row: RunRow, plan_bytes: bytes, origin: Origin) -> ReportedRun:
+    def _same(self, row: RunRow, plan_bytes: bytes, offline: runs.Offline) -> ReportedRun:
         check_same(row, plan_bytes)
-        held = _offline(row.run).origin
+        held, origin = _offline(row.run).origin, offline.origin
         if (held.data_set, held.manifest, held.shards) != (origin.data_set, origin.manifest, origin.shards):
             raise Conflict(
                 "the run under this key is over other data",
                 code="report.data",
                 value=f"{origin.data_set} {origin.manifest[:16]}",
                 limit=f"{held.data_set} {held.manifest[:16]}",
+                cure="Give this run a key of its own.",
+            )
+        if (driven := _driven(_offline(row.run))) != (asked := _driven(offline)):
+            raise Conflict(
+                "the run under this key has another driver",
+                code="report.driver",
+                value=asked,
+                limit=driven,
                 cure="Give this run a key of its own.",
             )
         return _standing(row.run)
@@ -197,6 +206,11 @@ def _offline(run: runs.Run) -> runs.Offline:
             cure="Report under a key of its own.",
         )
     return run.offline
+
+
+def _driven(offline: runs.Offline) -> str:
+    """Who sees to a run's driver, in words."""
+    return "somebody else, who reports it" if offline.job is None else "this server"
 
 
 def _standing(run: runs.Run) -> ReportedRun:
