@@ -27,7 +27,7 @@ from aimass.proto.contribution import Contribution, Group, decode_contribution
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.manifest import Number, Schema
-from aimass.proto.plan import DistributedNoise, Plan
+from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, Stage
 from aimass.proto.rows import Batch
 from aimass.proto.step import Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy
@@ -203,6 +203,26 @@ def test_a_data_set_with_a_budget_for_rows_lets_trees_with_noise_in(
         "the policy",
     )
     found = decide(policy, _with(PLAN, noise_multiplier=noise), 3, frozenset())
+    assert isinstance(found, Admit) if code is None else (isinstance(found, Refuse) and found.code == code)
+
+
+@pytest.mark.parametrize(
+    ("beside", "noise", "code"),
+    [
+        ("averaging", None, "policy.privacy"),
+        ("averaging", 9.0, None),
+        ("statistics", None, None),
+    ],
+)
+def test_noise_on_trees_does_not_stand_for_a_network_that_the_plan_trains_too(
+    beside: str, noise: float | None, code: str | None
+) -> None:
+    """No honest server begins such a plan; one that is not would have its partners fail step by step."""
+    privacy = noise and PrivacySettings(noise_multiplier=noise, clip=1.0, sampling_rate=0.1, divisor=60, delta=1e-5)
+    stages = (*PLAN.stages, Stage(driver=beside, options={"rounds": 1}))
+    plan = msgspec.structs.replace(PLAN, stages=stages, privacy=privacy)
+    budget = '[[budgets]]\ndata_set = "ward"\nepsilon = 8.0\ndelta = 1e-5\n'
+    found = decide(read_policy(open_policy(PLAN) + budget, "the policy"), plan, 3, frozenset())
     assert isinstance(found, Admit) if code is None else (isinstance(found, Refuse) and found.code == code)
 
 

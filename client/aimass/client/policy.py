@@ -10,6 +10,7 @@ import msgspec
 
 from aimass.client.coarse import Coarseness
 from aimass.client.policy_rules import Rule, at_least, at_most
+from aimass.client.private_terms import ANALYSES
 from aimass.client.tree_policy import Trees, tree_rules
 from aimass.privacy.dp.events import Unit
 from aimass.proto.boosting import noise_of_trees
@@ -366,6 +367,12 @@ def _protects(plan: Plan, unit: Unit) -> bool:
     """Whether what a training step releases is bounded for `unit`: noise for a larger one bounds a smaller one too."""
     if plan.secure is not None and plan.secure.noise is not None:
         return True
+    private = plan.privacy is not None and Unit(plan.privacy.unit).size >= unit.size
     if noise_of_trees(plan):
-        return unit is Unit.EXAMPLE
-    return plan.privacy is not None and Unit(plan.privacy.unit).size >= unit.size
+        return unit is Unit.EXAMPLE and (private or not _trains_beside_trees(plan))
+    return private
+
+
+def _trains_beside_trees(plan: Plan) -> bool:
+    """Whether a stage trains by steps, which the noise of trees does not reach."""
+    return any(stage.driver not in (TREES, *ANALYSES) for stage in plan.stages)
