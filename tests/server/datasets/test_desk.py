@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import pytest
 
@@ -141,22 +143,22 @@ def test_a_lease_that_cannot_be_is_refused(desk: DataSetDesk, most: int, job: st
 def test_a_version_is_registered_whole_and_once(house: House, desk: DataSetDesk) -> None:
     shards = [shard_of(number, data) for number, data in enumerate(CONTENTS[:2], start=1)]
     document = canonical_json(manifest_of("t", 2, shards))
-    assert desk.register(document).version == 2
-    assert desk.register(document).versions == (1, 2)
+    assert desk.register(document, "olga", operator=True).version == 2
+    assert desk.register(document, "olga", operator=True).versions == (1, 2)
     assert desk.document("t@2") == document
 
 
 def test_a_version_without_its_shards_or_out_of_order_is_not_registered(house: House, desk: DataSetDesk) -> None:
     missing = manifest_of("t", 2, [shard_of(1, b"stored nowhere")])
     with pytest.raises(NotFound):
-        desk.register(canonical_json(missing))
+        desk.register(canonical_json(missing), "olga", operator=True)
     house.home.put(shard_key("t", missing.shards[0].sha256), b"short")
     with pytest.raises(BadInput):
-        desk.register(canonical_json(missing))
+        desk.register(canonical_json(missing), "olga", operator=True)
     with pytest.raises(Conflict):
-        desk.register(canonical_json(msgspec.structs.replace(missing, version=3)))
+        desk.register(canonical_json(msgspec.structs.replace(missing, version=3)), "olga", operator=True)
     with pytest.raises(BadInput):
-        desk.register(b" " + canonical_json(missing))
+        desk.register(b" " + canonical_json(missing), "olga", operator=True)
     assert desk.view("t").versions == (1,)
 
 
@@ -165,9 +167,66 @@ def test_a_version_whose_columns_mean_something_else_is_not_registered(desk: Dat
     shards = [shard_of(number, data) for number, data in enumerate(CONTENTS[:2], start=1)]
     other = msgspec.structs.replace(SCHEMA, columns=(Number(name="age", minimum=0, maximum=12),))
     with pytest.raises(Refused) as told:
-        desk.register(canonical_json(msgspec.structs.replace(manifest_of("t", 2, shards), data_schema=other)))
+        desk.register(
+            canonical_json(msgspec.structs.replace(manifest_of("t", 2, shards), data_schema=other)),
+            "olga",
+            operator=True,
+        )
     assert told.value.code == "dataset.schema_change"
     assert desk.view("t").versions == (1,)
+
+
+def version(name: str, number: int, shards: int = 2) -> bytes:
+    """A version whose shards stand wherever `t` does, once they are copied there."""
+    entries = [shard_of(shard, data) for shard, data in enumerate(CONTENTS[:shards], start=1)]
+    return canonical_json(manifest_of(name, number, entries))
+
+
+def test_who_registers_a_data_set_first_owns_it(house: House, desk: DataSetDesk) -> None:
+    for data in CONTENTS[:2]:
+        house.home.put(shard_key("new", hashlib.sha256(data).hexdigest()), data)
+    assert desk.register(version("new", 1), "anna").version == 1
+    with pytest.raises(Refused) as told:
+        desk.register(version("new", 2, shards=1), "bert")
+    assert (told.value.code, told.value.limit) == ("dataset.owner", "anna")
+    assert desk.view("new").version == 1
+    assert desk.register(version("new", 2), "anna").version == 2
+    assert desk.register(version("new", 3), "olga", operator=True).version == 3
+
+
+def test_of_two_who_register_a_first_version_at_once_the_one_whose_stands_is_the_owner(
+    house: House, desk: DataSetDesk, clock: Clock
+) -> None:
+    for data in CONTENTS[:2]:
+        house.home.put(shard_key("new", hashlib.sha256(data).hexdigest()), data)
+    home, other = home_of(house), DataSetDesk(tuple(house.stores), house.stores.__getitem__, clock)
+
+    def meanwhile(verb: str, key: str) -> None:
+        if (verb, key) == ("create", version_key("new", 1)):
+            home.before = lambda verb, key: None
+            other.register(version("new", 1), "anna")
+
+    home.before = meanwhile
+    with pytest.raises(Conflict):
+        desk.register(version("new", 1, shards=1), "bert")
+    with pytest.raises(Refused):
+        desk.register(version("new", 2), "bert")
+    assert desk.register(version("new", 2), "anna").version == 2
+
+
+def test_a_data_set_that_was_made_at_the_store_gets_its_versions_there_or_of_an_operator(desk: DataSetDesk) -> None:
+    with pytest.raises(Refused) as told:
+        desk.register(version("t", 2), "anna")
+    assert told.value.code == "dataset.owner"
+    assert desk.register(version("t", 2), "olga", operator=True).version == 2
+
+
+def test_another_manifest_of_the_same_job_is_not_said_to_be_registered(desk: DataSetDesk) -> None:
+    """Nothing of it would be committed."""
+    desk.register(version("t", 2), "olga", operator=True)
+    with pytest.raises(Conflict) as told:
+        desk.register(version("t", 2, shards=1), "olga", operator=True)
+    assert told.value.code == "dataset.committed"
 
 
 def test_what_was_found_is_kept_and_says_what_is_due(house: House) -> None:

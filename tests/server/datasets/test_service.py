@@ -9,16 +9,18 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aimass.proto.data_api import DataSets
+from aimass.proto.data_sets import read_data_set, version_key
 from aimass.proto.data_views import DataSetList, LeaseView
 from aimass.proto.errors import NotFound, Refused
 from aimass.proto.grpc_env import grpc
 from aimass.proto.v1 import datasets_pb2 as pb
 from aimass.proto.v1 import datasets_pb2_grpc as rpc
 from aimass.proto.v1 import federation_pb2 as shared
-from aimass.proto.values import decode_json
+from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.wire import error_of
 from aimass.server.authorisation import DATA_SETS
 from aimass.server.datasets.main import serve
@@ -142,6 +144,38 @@ def test_leases_are_their_holders_and_both_services_know_them(grid: Grid) -> Non
                 await bert.ReleaseLease(pb.ReleaseLeaseRequest(name="t@1", job="job", lease=lease.lease, done=[1]))
             assert isinstance(error_of(told.value), NotFound)
             await anna.ReleaseLease(pb.ReleaseLeaseRequest(name="t@1", job="job", lease=lease.lease, done=[1]))
+
+    run(scenario())
+
+
+def test_nobody_holds_all_watches(grid: Grid) -> None:
+    async def scenario() -> None:
+        async with grid.serving("one") as started:
+            anna, bert = (rpc.DataSetsStub(grid.channel(who, started)) for who in ("anna", "bert"))
+            watches = [anna.WatchDataSets(pb.ListDataSetsRequest()) for _ in range(8)]
+            for watch in watches:
+                await watch.read()
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await anna.WatchDataSets(pb.ListDataSetsRequest()).read()
+            assert error_of(told.value).code == "dataset.watches"
+            watches.append(bert.WatchDataSets(pb.ListDataSetsRequest()))
+            await watches[-1].read()
+            for watch in watches:
+                watch.cancel()
+
+    run(scenario())
+
+
+def test_a_data_set_that_was_made_at_the_store_is_no_scientists_to_register(grid: Grid) -> None:
+    async def scenario() -> None:
+        async with grid.serving("one") as started:
+            anna, olga = (rpc.DataSetsStub(grid.channel(who, started)) for who in ("anna", "olga"))
+            held = read_data_set(grid.stores["memory://one"].read(version_key("t", 1)), "a version")
+            request = pb.RegisterDataSetRequest(manifest=canonical_json(msgspec.structs.replace(held, version=2)))
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await anna.RegisterDataSet(request)
+            assert error_of(told.value).code == "dataset.owner"
+            await olga.RegisterDataSet(request)
 
     run(scenario())
 

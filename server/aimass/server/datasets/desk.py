@@ -24,6 +24,7 @@ from aimass.server.datasets.evolution import check_evolution
 from aimass.server.datasets.keeping import Hold, let_go
 from aimass.server.datasets.lease_book import LeaseBook
 from aimass.server.datasets.leases import Lease, LeaseTable, free
+from aimass.server.datasets.owners import check_owner, claim
 from aimass.server.datasets.placement import placement_of
 from aimass.server.datasets.ranges import count, numbers_of, ranges_of
 from aimass.server.datasets.records import health_of, record_of
@@ -90,17 +91,20 @@ class DataSetDesk:
 
         return self._first(read)
 
-    def register(self, data: bytes) -> DataSetView:
+    def register(self, data: bytes, person: str, *, operator: bool = False) -> DataSetView:
         """Commit a manifest whose shards stand at home; the same one again changes nothing.
 
-        Raises `NotFound` for a shard that is not there, `Conflict` where it is not the next version, `Refused` for a
-        schema that may not follow the one before.
+        Who registers the first version owns the data set, see `owners`; an operator may register any. Raises `NotFound`
+        for a shard that is not there, `Conflict` where it is not the next version or another stands there, `Refused`
+        for another's data set and for a schema that may not follow the one before.
         """
         manifest = read_data_set(data, "the manifest")
         if canonical_json(manifest) != data:
             raise BadInput("the manifest is not in canonical form", code="value.not_canonical")
         catalogue, job = Catalogue(self.home), f"register-{hashlib.sha256(data).hexdigest()[:16]}"
         newest = catalogue.newest(manifest.name) or 0
+        if newest and not operator:
+            check_owner(self.home, manifest.name, person)
         if manifest.version not in {newest, newest + 1}:
             raise Conflict(
                 "not the next version of this data set",
@@ -116,7 +120,15 @@ class DataSetDesk:
         try:
             self._check_shards(manifest, held)
             held.keep()
-            catalogue.commit(manifest)
+            if not newest:
+                claim(self.home, manifest.name, data, person)
+            if catalogue.commit(manifest) != manifest:
+                raise Conflict(
+                    "another manifest of the same job stands as this version",
+                    code="dataset.committed",
+                    value=f"{manifest.name}@{manifest.version}",
+                    cure="Look at it: aimass data describe. If yours says more, number it as the next version.",
+                )
         finally:
             let_go(self.home, manifest.name, job)
         self._names_until = float("-inf")

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["gc_prefix", "leader_prefix", "lease_prefix", "placement_prefix", "quarantine_key", "report_key"]
+__all__ = [
+    "gc_prefix",
+    "leader_prefix",
+    "lease_prefix",
+    "owner_key",
+    "placement_prefix",
+    "quarantine_key",
+    "report_key",
+]
 
 SERVICE: Final = "_service"
 """What belongs to the service and to no data set; no data set's name begins so."""
@@ -38,6 +46,11 @@ def leader_prefix() -> str:
 def lease_prefix(name: str, version: int, job: str) -> str:
     """The numbered document of one job's leases of a version's shards."""
     return f"{SERVICE}/leases/{name}/{version:08}/{job}"
+
+
+def owner_key(name: str, first: str) -> str:
+    """Whose a data set is, `first` being the digest of its first version's document."""
+    return f"{SERVICE}/owners/{name}/{first}.json"
 
 
 def report_key(name: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, TypeVar
 
-from aimass.privacy.pki import Peer
+from aimass.privacy.pki import Peer, Role
 from aimass.proto.clock import Clock
 from aimass.proto.data_sets import read_name
 from aimass.proto.data_views import DataSetList, TrustView
@@ -30,6 +32,7 @@ __all__ = ["Board", "DataSetService"]
 log = logging.getLogger("aimass.datasets")
 T = TypeVar("T")
 _WATCHES: Final = 64
+_WATCHES_OF_ONE: Final = 8
 
 
 class Board:
@@ -40,7 +43,32 @@ class Board:
         self._desk, self._clock, self._look_s = desk, clock, look_s
         self._stir, self._changed = asyncio.Event(), asyncio.Event()
         self.shown: DataSetList | None = None
-        self.watchers = 0
+        self._watchers: Counter[str] = Counter()
+
+    @property
+    def watchers(self) -> int:
+        """How many watch now."""
+        return self._watchers.total()
+
+    @contextlib.contextmanager
+    def watched(self, person: str) -> Iterator[None]:
+        """`person` watches while the block runs; raises `LimitExceeded` where too many do, or one too often."""
+        for held, limit in ((self.watchers, _WATCHES), (self._watchers[person], _WATCHES_OF_ONE)):
+            if held >= limit:
+                raise LimitExceeded(
+                    "too many watch, or you watch too often",
+                    code="dataset.watches",
+                    value=held,
+                    limit=limit,
+                    cure="End another watch of yours, or try again later.",
+                )
+        self._watchers[person] += 1
+        try:
+            self.stir()
+            yield
+        finally:
+            self._watchers[person] -= 1
+            self._watchers += Counter()  # forgets who watches no more
 
     def stir(self) -> None:
         """Something may look different."""
@@ -111,28 +139,22 @@ class DataSetService(rpc.DataSetsServicer):
     ) -> AsyncIterator[shared.Document]:
         """All data sets now, and at each change."""
         try:
-            self.gate.admit(context, "WatchDataSets")
-            if self._board.watchers >= _WATCHES:
-                raise LimitExceeded("too many watch", code="dataset.watches", limit=_WATCHES, cure="Try again later.")
+            with self._board.watched(self.gate.admit(context, "WatchDataSets").name):
+                last = None
+                while True:
+                    if (shown := self._board.shown) is not None and shown != last:
+                        last = shown
+                        yield _document(shown)
+                    else:
+                        await self._board.changed()
         except AimassError as error:
             await abort(context, error)
-        self._board.watchers += 1
-        try:
-            self._board.stir()
-            last = None
-            while True:
-                if (shown := self._board.shown) is not None and shown != last:
-                    last = shown
-                    yield _document(shown)
-                else:
-                    await self._board.changed()
-        finally:
-            self._board.watchers -= 1
 
     @guarded
     async def RegisterDataSet(self, request: pb.RegisterDataSetRequest, peer: Peer) -> shared.Document:  # noqa: N802
         """A version whose shards are stored."""
-        view = await self._change(lambda: self._desk.register(request.manifest))
+        operator = peer.role is Role.OPERATOR
+        view = await self._change(lambda: self._desk.register(request.manifest, peer.name, operator=operator))
         log.info("%s registered %s@%d", peer.name, view.name, view.version)
         return _document(view)
 
