@@ -14,13 +14,23 @@ import pytest
 import torch
 from dp_accounting.pld import PLDAccountant
 
-from aimass.client.plan_check import Case, case_of, cohort_noise, figure_of, prices, round_noise, step_noise
+from aimass.client.plan_check import (
+    Case,
+    case_of,
+    cohort_noise,
+    figure_of,
+    noise_sentences,
+    prices,
+    round_noise,
+    step_noise,
+)
 from aimass.client.plan_options import options
 from aimass.client.plan_problems import problems
 from aimass.client.plan_report import report, trial_shards
 from aimass.client.synthetic import learnable_rows
 from aimass.client.tasks.heart import task as heart
 from aimass.privacy.dp.events import Unit
+from aimass.proto.boosting import noise_of_trees
 from aimass.proto.checks import State
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import PlanDraft, TrainSettings, planned_rounds, read_plan_draft
@@ -60,6 +70,16 @@ delta = 1e-2
 """
 PARTNERS = ROWS[: ROWS.index("[privacy]")] + NOISE + ROWS[ROWS.index("[cohort]") :]
 BOTH = ROWS + NOISE
+TREES = (
+    PARTNERS[: PARTNERS.index("[secure.noise]")]
+    + """
+[cohort]
+quorum = 4
+[[stages]]
+driver = "trees"
+options = { rounds = 10, depth = 3, bins = 16, grid = 64, noise_multiplier = 10.0 }
+"""
+)
 VOTES = PARTNERS.replace("members = 4", "members = 100\nadaptive = {}").replace("min_cohort = 3", "min_cohort = 90")
 VOTES = VOTES.replace("quorum = 4", "quorum = 90").replace("1e-2", "1e-3")
 
@@ -91,6 +111,38 @@ def test_what_a_plan_spends_is_what_the_library_says_and_so_is_how_many_rounds_f
     assert epsilon(price.rounds_that_fit) <= 0.5 < epsilon(price.rounds_that_fit + 1)
     assert (price.fits, price.each) == (False, "example")
     assert "at delta 0.0001 for one example, add or remove one, by privacy loss distributions" in price.figure
+
+
+@pytest.mark.parametrize("depth", ["", "depth = 3,"])
+def test_trees_with_noise_spend_a_gaussian_for_their_bins_and_for_each_level(depth: str) -> None:
+    def epsilon(rounds: int, beside: int = 1) -> float:
+        accountant, levels = PLDAccountant(), 3 if depth else 6
+        accountant.compose(dp_accounting.GaussianDpEvent(10.0 / 1.001), beside + levels * rounds)
+        return float(accountant.get_epsilon(1e-5))
+
+    looked = case(TREES.replace("depth = 3,", depth))
+    (price,) = prices(looked, 1.0)
+    assert price.epsilon == pytest.approx(epsilon(10), rel=2e-3)
+    assert price.one_round == pytest.approx(epsilon(1, beside=0), rel=2e-3)
+    assert price.rounds_that_fit is not None
+    assert epsilon(price.rounds_that_fit) <= 1.0 < epsilon(price.rounds_that_fit + 1)
+    assert (price.fits, price.each, price.rounds) == (False, "example", 10)
+    (noise,) = noise_sentences(looked)
+    assert f"{1 + 10 * (3 if depth else 6)} such steps: one for the bins" in noise
+
+
+def test_trees_are_offered_other_noise_on_their_own_lines() -> None:
+    made = options(case(TREES), 1.0)
+    assert [option.what.partition(",")[0] for option in made][:2] == ["the same noise", "the same rounds"]
+    assert all(noise_of_trees(option.draft) > 10.0 for option in made[1:])
+    for option in made:
+        assert option.epsilon <= 1.0
+        assert msgspec.convert(tomllib.loads(TREES) | tomllib.loads(option.toml), PlanDraft) == option.draft
+
+
+def test_a_depth_that_cannot_be_read_has_no_price() -> None:
+    with pytest.raises(BadInput, match="cannot be read"):
+        case(TREES.replace("depth = 3", 'depth = "deep"'))
 
 
 def test_noise_for_rows_and_for_partners_is_priced_for_each() -> None:
@@ -217,7 +269,10 @@ def test_where_nothing_can_fit_nothing_is_offered() -> None:
     )
 
 
-@pytest.mark.parametrize("text", [ROWS[: ROWS.index("[privacy]")] + ROWS[ROWS.index("[cohort]") :]])
+@pytest.mark.parametrize(
+    "text",
+    [ROWS[: ROWS.index("[privacy]")] + ROWS[ROWS.index("[cohort]") :], TREES.replace("= 10.0", "= 0")],
+)
 def test_a_plan_that_protects_nobody_is_refused_by_name(text: str) -> None:
     with pytest.raises(BadInput, match="no differential privacy"):
         case(text)

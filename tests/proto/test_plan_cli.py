@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aimass.proto.commands import main
-from tests.client.test_plan_check import PARTNERS, ROWS
+from tests.client.test_plan_check import PARTNERS, ROWS, TREES
 
 
 @pytest.fixture
@@ -28,6 +28,15 @@ def test_the_exit_status_says_whether_the_plan_fits(
     shown = capsys.readouterr().out
     assert "for one partner, replace special" in shown
     assert ("does NOT fit" in shown) == (status == 1)
+
+
+def test_trees_are_priced_and_not_tried(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan.write_text(TREES.replace('"heart"', '"heart-trees"'))
+    assert main(["plan", "check", str(plan), "--budget", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "10 such rounds do" not in shown
+    assert "fits epsilon 3" in shown
+    assert "tried     not" in shown
 
 
 def test_a_slip_is_told_with_its_path_and_status_two(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,7 +165,7 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
     if not one:
         raise BadInput(
             "the plan has no differential privacy", code="budget.plan", value=plan.name,
-            cure="A plan has it by [privacy], or [secure.noise]: docs/scientist.md.",
+            cure="A plan has it by [privacy], [secure.noise] or the trees' noise_multiplier: docs/scientist.md.",
         )  # fmt: skip
     counted = Counter(ledger.settled())
     counted.update(ledger.pending())

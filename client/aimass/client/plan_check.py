@@ -11,12 +11,15 @@ from typing import Final
 from aimass.client.private_terms import analysis_events, planned_events, round_events
 from aimass.privacy.dp.accounting import Accountant, Figure
 from aimass.privacy.dp.calibrate import rounds_left
-from aimass.privacy.dp.events import Budget, Event, Terms, Unit, tally
+from aimass.privacy.dp.events import UNCOUNTED_DELTA, Budget, Event, Terms, Unit, tally
 from aimass.privacy.dp.noise_plan import NoisePlan
 from aimass.privacy.dp.signal import SIZES, CohortNoise, by_cohort, clear_from
 from aimass.privacy.secagg.rounds import noise_of, ppm
+from aimass.proto.boosting import noise_of_trees
 from aimass.proto.errors import BadInput
-from aimass.proto.plan import PlanDraft, PrivacySettings, TrainSettings, planned_rounds
+from aimass.proto.plan import PlanDraft, PrivacySettings, TrainSettings, planned_rounds, planned_steps
+from aimass.proto.plan_settings import TREES
+from aimass.proto.step import StepKind
 
 __all__ = [
     "Case",
@@ -54,14 +57,21 @@ class Case:
         return max(1, self.rows // ((privacy.rows_per_person if privacy else None) or 1))
 
     @property
+    def by_steps(self) -> bool:
+        """Whether the plan trains by steps, which can be tried in this process; trees cannot."""
+        return all(stage.driver != TREES for stage in self.draft.stages)
+
+    @property
     def terms(self) -> tuple[Terms, ...]:
-        """What the plan protects, the smallest unit first."""
+        """What the plan protects, the smallest unit first. Trees have no delta: a usual one stands in for it."""
         privacy, secure = self.draft.privacy, self.draft.secure
         found = []
         if privacy is not None:
             found.append(Terms.usual(Unit(privacy.unit), privacy.delta))
         if secure is not None and secure.noise is not None:
             found.append(Terms.usual(Unit.PARTNER, secure.noise.delta))
+        if not found and noise_of_trees(self.draft):
+            found.append(Terms.usual(Unit.EXAMPLE, min(UNCOUNTED_DELTA, 0.1 / self.rows)))
         return tuple(found)
 
     @property
@@ -121,15 +131,15 @@ def case_of(draft: PlanDraft, elements: int | None, rows: int | None = None, par
     """
     privacy, secure, cohort = draft.privacy, draft.secure, draft.cohort
     noise = None if secure is None else secure.noise
-    if privacy is None and noise is None:
+    if privacy is None and noise is None and not noise_of_trees(draft):
         raise BadInput(
             "the plan has no differential privacy",
             code="plan.privacy",
             value=draft.name,
-            limit="[privacy], [secure.noise] or both",
+            limit="[privacy], [secure.noise] or both; of trees noise_multiplier",
             cure="See docs/scientist.md: training with noise for each row.",
         )
-    if not math.isfinite(planned_rounds(draft)):
+    if not math.isfinite(planned_rounds(draft) + planned_steps(draft, StepKind.ANALYSE, TREES)):
         raise BadInput("the plan's rounds cannot be read", code="plan.rounds", cure="Give `options = { rounds = 10 }`.")
     if rows is None:
         per = 1 if privacy is None else privacy.rows_per_person or 1
@@ -206,6 +216,11 @@ def noise_sentences(case: Case) -> Iterator[str]:
             yield f"in the sum of each round: {noise.multiplier * noise.clip:.3g} on each number at least ({by})"
         elif (plan := case.noise_plan) is not None:
             yield f"{plan.mean_deviation:.3g} on each number of a round's mean update ({by})"
+    if trees := noise_of_trees(case.draft):
+        rounds = planned_rounds(case.draft)
+        steps = planned_steps(case.draft, StepKind.ANALYSE, TREES)
+        by = f"one for the bins, and {(steps - 1) / rounds:g} levels in each of {rounds:,} rounds"
+        yield f"{trees:g} x what one row can add, on each number of a step's histograms; {steps:,} such steps: {by}"
 
 
 def cohort_noise(case: Case) -> Sizes | None:

@@ -18,6 +18,7 @@ from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.rounds import noise_setting
 from aimass.proto.errors import AimassError
 from aimass.proto.plan import PlanDraft, Stage, planned_rounds
+from aimass.proto.plan_settings import TREES
 from aimass.proto.values import Value
 
 __all__ = ["Option", "calibrated", "least_multiplier", "options"]
@@ -138,8 +139,14 @@ def _with_noise(draft: PlanDraft, unit: Unit, noise: float) -> PlanDraft:
         inner = msgspec.structs.replace(draft.secure.noise, multiplier=noise)
         return msgspec.structs.replace(draft, secure=msgspec.structs.replace(draft.secure, noise=inner))
     if draft.privacy is None:
-        return draft
+        return msgspec.structs.replace(draft, stages=tuple(_with_tree_noise(stage, noise) for stage in draft.stages))
     return msgspec.structs.replace(draft, privacy=msgspec.structs.replace(draft.privacy, noise_multiplier=noise))
+
+
+def _with_tree_noise(stage: Stage, noise: float) -> Stage:
+    if stage.driver != TREES:
+        return stage
+    return msgspec.structs.replace(stage, options={**stage.options, "noise_multiplier": noise})
 
 
 def _with_rounds(draft: PlanDraft, rounds: int) -> PlanDraft:

@@ -120,6 +120,8 @@ def told(found: Report) -> Iterator[str]:
         if price.budget is not None:
             verdict = "fits" if price.fits else "does NOT fit"
             yield f"{'budget':<10}{verdict} epsilon {price.budget:g}: {price.rounds_that_fit:,} such rounds do"
+    if not case.by_steps:
+        yield f"{'tried':<10}not: by `aimass simulate` trees grow over rows of your own, with their noise"
     if found.sizes is not None:
         yield from _sizes(found.sizes)
     for finding in found.findings:

@@ -34,8 +34,9 @@ from aimass.proto.plan import (
     SecureSettings,
     analyses_of,
     planned_steps,
+    whole_option,
 )
-from aimass.proto.plan_settings import TREES
+from aimass.proto.plan_settings import TREE_DEPTH, TREES
 from aimass.proto.sent import trained_groups
 from aimass.proto.step import StepKind
 from aimass.proto.surveys import MOST_CELLS, SURVEYS, Survey
@@ -178,18 +179,22 @@ def _one_sum(noise: GridNoise, times: int | None) -> Event:
 def round_events(
     plan: Plan | PlanDraft, elements: int | None, units: int, widest: Unit = Unit.EXAMPLE
 ) -> tuple[Event, ...]:
-    """What one round of training costs, with the evaluation that follows it."""
+    """What one round of training costs, with the evaluation that follows it; of trees each of its levels."""
     kinds = (StepKind.TRAIN, StepKind.EVALUATE) if plan.evaluate.every else (StepKind.TRAIN,)
-    return tuple(event for kind in kinds for event in step_events(plan, kind, elements, units, widest=widest))
+    steps = (event for kind in kinds for event in step_events(plan, kind, elements, units, widest=widest))
+    levels = (int(whole_option(stage, "depth", TREE_DEPTH)) for stage in plan.stages if stage.driver == TREES)
+    trees = (event for many in levels for event in step_events(plan, StepKind.ANALYSE, 0, 0, many, purpose=TREES))
+    return (*steps, *trees)
 
 
 def analysis_events(plan: Plan | PlanDraft) -> tuple[Event, ...]:
-    """What the analyses cost that a plan has beside its rounds, stage by stage."""
+    """What the analyses cost that a plan has beside its rounds, stage by stage; of trees the counts for their bins."""
+    asked = [(stage.driver, 1 if stage.driver == TREES else analyses_of(stage)) for stage in plan.stages]
     return tuple(
         event
-        for stage in plan.stages
-        if stage.driver in (*ANALYSES, TREES)
-        for event in step_events(plan, StepKind.ANALYSE, 0, 0, int(analyses_of(stage)), purpose=stage.driver)
+        for name, times in asked
+        if name in (*ANALYSES, TREES)
+        for event in step_events(plan, StepKind.ANALYSE, 0, 0, int(times), purpose=name)
     )
 
 

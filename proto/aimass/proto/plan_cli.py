@@ -78,7 +78,8 @@ def _check(args: argparse.Namespace) -> int:
     found = reports.report(draft, args.budget, args.rows, args.partners)
     if not args.json:
         _write(reports.told(found))
-    trial = None if args.no_simulation or found.task is None or not found.prices else _tried(args, found)
+    tries = not args.no_simulation and found.task is not None and found.prices and found.case.by_steps
+    trial = _tried(args, found) if tries else None
     if args.json:
         import msgspec
 
