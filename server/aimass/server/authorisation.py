@@ -53,7 +53,7 @@ DATA_SETS: Final[Mapping[str, frozenset[Role]]] = {
     "Check": frozenset({_P, _O, _S, _A, _M}),
     "Watch": frozenset({_P, _O, _S, _A, _M}),
 }
-"""The data set service. A lease is its holder's alone; its owner and operators register a data set's versions."""
+"""The data set service. A job is of who began it; a data set's versions are its owner's and operators'."""
 
 
 def authorise(peer: Peer, rpc: str, table: Mapping[str, frozenset[Role]] = TABLE) -> None:

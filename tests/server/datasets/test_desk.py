@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 import pytest
 
 from aimass.proto.data_sets import shard_key, version_key
-from aimass.proto.errors import BadInput, Conflict, NotFound, Refused, Unavailable
+from aimass.proto.data_views import LeaseView
+from aimass.proto.errors import BadInput, Conflict, LimitExceeded, NotFound, Refused, Unavailable
 from aimass.proto.manifest import Number
 from aimass.proto.values import canonical_json
 from aimass.server.datasets.care import House, repair
 from aimass.server.datasets.desk import DataSetDesk
+from aimass.server.datasets.leases import LONGEST_S
+from aimass.server.datasets.open_jobs import MOST_JOBS
 from aimass.server.datasets.records import due, keep_record, record_of
 from tests.server.datasets.conftest import CONTENTS, NOW, no_limit
 from tests.support.stores import SCHEMA, Unruly, manifest_of, shard_of, stored
@@ -95,26 +99,26 @@ def test_shards_are_lent_renewed_given_back_and_done(desk: DataSetDesk, clock: C
     first = desk.lend("t", "job", "ada", 3, 10.0)
     assert [shard.number for shard in first.shards] == [1, 2, 3]
     assert (first.data_set, first.until, first.free, first.done) == ("t@1", NOW + 10, len(CONTENTS) - 3, 0)
-    second = desk.lend("t@1", "job", "bob", 1_000, 10.0)
+    second = desk.lend("t@1", "job", "ada", 1_000, 10.0)
     assert [shard.number for shard in second.shards] == NUMBERS[3:]
-    assert desk.lend("t", "job", "cyd", 1, 10.0).lease == ""
-    assert desk.lend("t", "another-job", "cyd", 1, 10.0).shards[0].number == 1
+    assert desk.lend("t", "job", "ada", 1, 10.0).lease == ""
+    assert desk.lend("t", "another-job", "ada", 1, 10.0).shards[0].number == 1
     clock.now += 5
     assert desk.renew("t@1", "job", first.lease, "ada", 10.0).until == NOW + 15
     desk.release("t@1", "job", first.lease, "ada", [1, 3])
     clock.now += 6  # what bob was lent has ended
-    last = desk.lend("t@1", "job", "cyd", 1_000, 10.0)
+    last = desk.lend("t@1", "job", "ada", 1_000, 10.0)
     assert [shard.number for shard in last.shards] == [2, *NUMBERS[3:]]
-    end = desk.release("t@1", "job", last.lease, "cyd", [shard.number for shard in last.shards])
+    end = desk.release("t@1", "job", last.lease, "ada", [shard.number for shard in last.shards])
     assert (end.done, end.free, end.total) == (len(CONTENTS), 0, len(CONTENTS))
     with pytest.raises(NotFound):
-        desk.release("t@1", "job", second.lease, "bob", [])
+        desk.release("t@1", "job", second.lease, "ada", [])
 
 
 def test_a_lease_outlives_the_service_that_gave_it(house: House, desk: DataSetDesk, clock: Clock) -> None:
     lease = desk.lend("t", "job", "ada", 2, 10.0)
     other = DataSetDesk(tuple(house.stores), house.stores.__getitem__, clock)
-    assert other.lend("t", "job", "bob", 1, 10.0).shards[0].number == 3
+    assert other.lend("t", "job", "ada", 1, 10.0).shards[0].number == 3
     assert other.release("t@1", "job", lease.lease, "ada", [1, 2]).done == 2
 
 
@@ -125,11 +129,63 @@ def test_two_services_that_lend_at_once_lend_no_shard_twice(house: House, desk: 
     def meanwhile(verb: str, key: str) -> None:
         if verb == "create":
             home.before = lambda verb, key: None
-            lent.extend(shard.number for shard in other.lend("t", "job", "bob", 5, 10.0).shards)
+            lent.extend(shard.number for shard in other.lend("t", "job", "ada", 5, 10.0).shards)
 
     home.before = meanwhile
     mine = [shard.number for shard in desk.lend("t", "job", "ada", 5, 10.0).shards]
     assert (lent, mine) == ([1, 2, 3, 4, 5], [6, 7, 8, 9, 10])
+
+
+def test_a_job_is_of_who_began_it_and_others_are_refused_by_name(desk: DataSetDesk) -> None:
+    """Another took all shards and said "done": the owner's training skipped them silently."""
+    lease = desk.lend("t", "job", "ada", 2, 10.0)
+    asked: tuple[Callable[[], LeaseView], ...] = (
+        lambda: desk.lend("t", "job", "bob", 10_000, 10.0),
+        lambda: desk.renew("t@1", "job", lease.lease, "bob", 10.0),
+        lambda: desk.release("t@1", "job", lease.lease, "bob", [1, 2]),
+    )
+    for ask in asked:
+        with pytest.raises(Refused) as told:
+            ask()
+        assert (told.value.code, told.value.limit) == ("lease.owner", "ada")
+    assert desk.lend("t", "job", "ada", 10_000, 10.0).shards[0].number == 3
+
+
+def test_a_person_has_so_many_jobs_and_those_that_ended_are_removed(
+    house: House, desk: DataSetDesk, clock: Clock
+) -> None:
+    leases = [desk.lend("t", f"job-{number}", "ada", 10_000, 10.0) for number in range(MOST_JOBS)]
+    with pytest.raises(LimitExceeded) as told:
+        desk.lend("t", "more", "ada", 1, 10.0)
+    assert told.value.code == "lease.jobs"
+    desk.lend("t", "bobs", "bob", 1, 10.0)
+    assert desk.release("t@1", "job-0", leases[0].lease, "ada", NUMBERS).done == len(NUMBERS)
+    assert desk.lend("t", "job-0", "ada", 1, 10.0).lease == ""  # workers that ask again are told that it is over
+    clock.now += LONGEST_S
+    desk.lend("t", "more", "ada", 1, 10.0)
+    assert not list(house.home.list("_service/leases/t/00000001/job-0/"))
+    with pytest.raises(LimitExceeded):
+        desk.lend("t", "still-more", "ada", 1, 10.0)
+    clock.now += 31 * 86_400
+    desk.lend("t", "still-more", "ada", 1, 10.0)
+    assert [info.key.split("/")[4] for info in house.home.list("_service/leases/")] == ["bobs", "still-more"]
+
+
+def test_who_began_a_job_too_late_does_not_take_its_table_away(house: House, desk: DataSetDesk, clock: Clock) -> None:
+    home, other = home_of(house), DataSetDesk(tuple(house.stores), house.stores.__getitem__, clock)
+
+    def meanwhile(verb: str, key: str) -> None:
+        if verb == "create" and "/leases/" in key:
+            home.before = lambda verb, key: None
+            other.lend("t", "job", "bob", 1, 10.0)
+
+    home.before = meanwhile
+    with pytest.raises(Refused):
+        desk.lend("t", "job", "ada", 1, 10.0)
+    clock.now += 31 * 86_400
+    desk.lend("t", "another", "ada", 1, 10.0)
+    with pytest.raises(Refused):
+        desk.lend("t", "job", "ada", 1, 10.0)
 
 
 @pytest.mark.parametrize(

@@ -132,17 +132,21 @@ def test_who_watches_over_http_sees_figures_and_whether_it_is_ready(grid: Grid) 
     run(scenario())
 
 
-def test_leases_are_their_holders_and_both_services_know_them(grid: Grid) -> None:
+def test_a_job_is_of_who_began_it_and_both_services_know_its_leases(grid: Grid) -> None:
     async def scenario() -> None:
         async with grid.serving("one") as one, grid.serving("two") as two:
-            anna, bert = (rpc.DataSetsStub(grid.channel(who, at)) for who, at in (("anna", one), ("bert", two)))
+            anna, bert, other = (
+                rpc.DataSetsStub(grid.channel(who, at)) for who, at in (("anna", one), ("bert", two), ("anna", two))
+            )
             lease = decode_json(LeaseView, (await anna.LeaseShards(REQUESTS["LeaseShards"])).json, "a lease")
             assert [shard.number for shard in lease.shards] == [1]
-            other = decode_json(LeaseView, (await bert.LeaseShards(REQUESTS["LeaseShards"])).json, "a lease")
-            assert [shard.number for shard in other.shards] == [2]
-            with pytest.raises(grpc.aio.AioRpcError) as told:
-                await bert.ReleaseLease(pb.ReleaseLeaseRequest(name="t@1", job="job", lease=lease.lease, done=[1]))
-            assert isinstance(error_of(told.value), NotFound)
+            second = decode_json(LeaseView, (await other.LeaseShards(REQUESTS["LeaseShards"])).json, "a lease")
+            assert [shard.number for shard in second.shards] == [2]
+            done = pb.ReleaseLeaseRequest(name="t@1", job="job", lease=lease.lease, done=[1])
+            for call in (bert.LeaseShards(REQUESTS["LeaseShards"]), bert.ReleaseLease(done)):
+                with pytest.raises(grpc.aio.AioRpcError) as told:
+                    await call
+                assert error_of(told.value).code == "lease.owner"
             await anna.ReleaseLease(pb.ReleaseLeaseRequest(name="t@1", job="job", lease=lease.lease, done=[1]))
 
     run(scenario())

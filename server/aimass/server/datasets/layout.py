@@ -6,6 +6,7 @@ from typing import Final
 
 __all__ = [
     "gc_prefix",
+    "jobs_prefix",
     "leader_prefix",
     "lease_prefix",
     "owner_key",
@@ -41,6 +42,11 @@ def quarantine_key(name: str, sha256: str, found: str) -> str:
 def leader_prefix() -> str:
     """The numbered document of who leads."""
     return f"{SERVICE}/leader"
+
+
+def jobs_prefix(person: str) -> str:
+    """The numbered document of the jobs that a person has begun."""
+    return f"{SERVICE}/jobs/{person}"
 
 
 def lease_prefix(name: str, version: int, job: str) -> str:

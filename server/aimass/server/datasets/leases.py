@@ -10,11 +10,11 @@ from typing import Annotated, Final
 
 import msgspec
 
-from aimass.proto.errors import NotFound
+from aimass.proto.errors import NotFound, Refused
 from aimass.proto.values import Value
 from aimass.server.datasets.ranges import Ranges, count, first, minus, union
 
-__all__ = ["LONGEST_S", "Lease", "LeaseTable", "expired", "free", "lend", "release", "renew"]
+__all__ = ["LONGEST_S", "Lease", "LeaseTable", "expired", "free", "lend", "owned", "release", "renew"]
 
 LONGEST_S: Final = 3_600.0
 """Nobody holds a shard for longer without saying that it lives."""
@@ -30,11 +30,13 @@ class Lease(Value, frozen=True):
 
 
 class LeaseTable(Value, frozen=True):
-    """Of `shards` shards, numbered from 1, some are lent and some are done; the others are free."""
+    """Of `shards` shards, numbered from 1, some are lent and some are done; the others are free. `owner` began the job,
+    nobody so far where it is empty."""
 
     shards: Annotated[int, msgspec.Meta(ge=1)]
     leases: tuple[Lease, ...] = ()
     done: Ranges = ()
+    owner: str = ""
 
     @property
     def over(self) -> bool:
@@ -50,6 +52,20 @@ def free(table: LeaseTable) -> Ranges:
 def expired(table: LeaseTable, now: float) -> LeaseTable:
     """Without the leases that have ended."""
     return msgspec.structs.replace(table, leases=tuple(lease for lease in table.leases if lease.until > now))
+
+
+def owned(table: LeaseTable, person: str) -> LeaseTable:
+    """The table of a job that `person` began, or begins now; raises `Refused` where another did: whoever says "done"
+    takes shards from the others."""
+    if table.owner not in {"", person}:
+        raise Refused(
+            "this job is another's",
+            code="lease.owner",
+            value=person,
+            limit=table.owner,
+            cure="Begin a job under another name: it gets all shards too.",
+        )
+    return msgspec.structs.replace(table, owner=person)
 
 
 def lend(

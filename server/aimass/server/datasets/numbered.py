@@ -112,6 +112,11 @@ class Numbered:
             if 1 < number <= newest - _KEPT:
                 self._store.delete(self.key(number))
 
+    def clear(self) -> None:
+        """Delete all states, the last one last: nobody sees an older one as the newest."""
+        for number in self.numbers():
+            self._store.delete(self.key(number))
+
     def _read(self, number: int) -> Document | None:
         try:
             return Document(number, self.read(number))
