@@ -19,6 +19,7 @@ from aimass.proto.reporting import Record
 from aimass.proto.reports import Measured, ReportedRun, StepReport
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import Blob, encode_numpy
+from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import RunState
 from aimass.server import runs
 from aimass.server.audit import audit_run, gather
@@ -256,3 +257,15 @@ def test_a_scientist_reports_over_the_wire_and_nobody_else_in_her_name(tmp_path:
     (tmp_path / "bench").mkdir()
     run(scenario())
     assert (tmp_path / "model.safetensors").read_bytes() == _model(1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seconds", 1e308), ("round", 1 << 64), ("round", 1 << 32), ("index", 1 << 64), ("asked", 1 << 40)],
+)
+def test_a_report_of_more_than_any_run_takes_is_refused(field: str, value: float) -> None:
+    """Such numbers overflow sums of seconds and the database's integers."""
+    report = msgspec.to_builtins(_trained(0, 1, MODEL))
+    decode_json(StepReport, canonical_json(report), "a report")
+    with pytest.raises(BadInput):
+        decode_json(StepReport, canonical_json({**report, field: value}), "a report")

@@ -31,7 +31,10 @@ class DataSetHealth(Value, frozen=True):
 
 
 class DataSetView(Value, frozen=True):
-    """A data set's newest version at a glance, where its copies belong, and how they were at the last look."""
+    """A data set's newest version at a glance, where its copies belong, and how they were at the last look.
+
+    `home_away` is the home where that does not answer: it may have a newer version.
+    """
 
     name: str
     version: int
@@ -45,6 +48,7 @@ class DataSetView(Value, frozen=True):
     stores: tuple[str, ...]
     copies: int
     health: DataSetHealth | None = None
+    home_away: str = ""
 
 
 class DataSetList(Value, frozen=True):

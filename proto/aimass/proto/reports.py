@@ -14,10 +14,12 @@ from aimass.proto.views import RunState, SlotState
 
 __all__ = ["Measured", "ReportedRun", "StepReport"]
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 _Made = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?\\Z")]
 _Metric = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _Reason = Annotated[str, msgspec.Meta(max_length=500)]
+_MOST_S: Final = 1e9
+"""Thirty years."""
 _MOST: Final = 10_000
 """Shards that one step speaks of by name: more would make its view too large to send."""
 
@@ -42,7 +44,7 @@ class StepReport(Value, frozen=True):
     round: _Count
     asked: _Count
     counted: _Count
-    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=_MOST_S)]
     purpose: Annotated[str, msgspec.Meta(max_length=200)] = ""
     model: _Made = ""
     sent: bool = True

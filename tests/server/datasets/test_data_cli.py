@@ -76,6 +76,23 @@ def test_all_data_sets_of_a_store_are_listed(here: Path, capsys: pytest.CaptureF
     ]
 
 
+def test_who_looks_without_the_home_is_warned_and_may_make_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, copy = f"--store file://{here}/store", f"--store file://{here}/copy"
+    told(f"data split toy toy.csv --schema toy.json --split rows:10 {home}", capsys)
+    told(f"data replicate toy {home} --to file://{here}/copy", capsys)
+    told(f"data split toy toy.csv --split rows:20 {home}", capsys)
+    assert failed(f"data split toy toy.csv --split rows:5 {copy}", capsys) == (6, "dataset.home")
+    assert told(f"data describe toy {copy}", capsys)["version"] == 2
+    (here / "store").rename(here / "gone")
+    assert main(f"data describe toy {copy} --json".split()) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["version"] == 1
+    assert "Name the version that you mean: toy@1" in shown.err
+    assert "toy@1" in told(f"data export toy all out {copy}", capsys)["warning"]
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from aimass.proto.data_sets import shard_key, version_key
+from aimass.proto.data_sets import read_data_set, shard_key, version_key
 from aimass.proto.data_views import LeaseView
 from aimass.proto.errors import BadInput, Conflict, LimitExceeded, NotFound, Refused, Unavailable
 from aimass.proto.manifest import Number
@@ -66,6 +66,40 @@ def test_with_the_home_away_all_is_shown_and_nothing_is_committed(house: House, 
     assert desk.view("t").version == 1
     with pytest.raises(Unavailable):
         desk.lend("t", "job", "ada", 1, 10.0)
+
+
+def test_the_newest_version_is_shown_whichever_store_lacks_it(house: House, clock: Clock) -> None:
+    repair(house, NOW, no_limit, deep=False)
+    one, two, _ = house.stores
+    stored(house.home, "t", CONTENTS[:1], version=2)
+    desk = DataSetDesk((two, one), house.stores.__getitem__, clock)
+    assert (desk.view("t").version, desk.view("t").home_away) == (2, "")
+    assert read_data_set(desk.document("t"), "it").version == 2
+
+
+def test_with_the_home_away_a_view_says_that_there_may_be_a_newer_version(
+    house: House, desk: DataSetDesk, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored(house.home, "t", CONTENTS[:1], version=2)
+    home_of(house).away = True
+    views = [desk.view("t") for _ in range(3)]
+    assert {(view.version, view.home_away) for view in views} == {(1, house.home.url)}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]  # while it rests it is not asked
+    with pytest.raises(Unavailable) as told:
+        desk.lend("t", "job", "ada", 1, 10.0)
+    assert (told.value.code, "t@1" in told.value.cure) == ("dataset.home_away", True)
+    home_of(house).away = False
+    clock.now += 61
+    assert (desk.view("t").version, desk.view("t").home_away) == (2, "")
+
+
+def test_a_version_is_registered_at_home_alone(house: House, clock: Clock) -> None:
+    repair(house, NOW, no_limit, deep=False)
+    _, two, three = house.stores
+    desk = DataSetDesk((two, three), house.stores.__getitem__, clock)
+    with pytest.raises(Conflict) as told:
+        desk.register(canonical_json(manifest_of("t", 2, [shard_of(1, CONTENTS[0])])), "olga", operator=True)
+    assert (told.value.code, house.home.url in told.value.cure) == ("dataset.home", True)
 
 
 def test_a_store_that_is_away_is_waited_for_once_in_a_while(house: House, desk: DataSetDesk, clock: Clock) -> None:

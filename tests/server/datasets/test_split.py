@@ -18,6 +18,7 @@ from aimass.proto.errors import AimassError, BadInput, Conflict, LimitExceeded, 
 from aimass.proto.objects import ObjectInfo, ObjectStore, open_objects
 from aimass.proto.rows import read_table
 from aimass.server.datasets.catalogue import Catalogue
+from aimass.server.datasets.placement import Placement, place
 from aimass.server.datasets.sources import Reading
 from tests.support.data_sets import TOY, made_of, make, toy_rows, write_csv
 
@@ -176,6 +177,8 @@ def test_two_splitters_on_one_name_are_told_apart(store: ObjectStore, tmp_path: 
 class Racing:
     """A store on which somebody else commits just before this splitter does."""
 
+    at = "/versions/"
+
     def __init__(self, store: ObjectStore, first: Callable[[], object]) -> None:
         self._store, self._first = store, first
 
@@ -183,9 +186,15 @@ class Racing:
         return getattr(self._store, name)
 
     def create(self, key: str, data: bytes | memoryview) -> ObjectInfo:
-        if "/versions/" in key:
+        if self.at in key:
             self._first()
         return self._store.create(key, data)
+
+
+class WithShards(Racing):
+    """The same, when shards are stored."""
+
+    at = "/shards/"
 
 
 def test_of_two_splitters_who_end_together_one_wins_and_the_other_goes_on_from_there(
@@ -199,6 +208,41 @@ def test_of_two_splitters_who_end_together_one_wins_and_the_other_goes_on_from_t
     assert [source.name for source in Catalogue(store).open(read_name("toy")).lineage.sources] == ["2.csv"]
     again = make(store, [mine], tmp_path / "again").manifest
     assert (again.version, again.lineage.parent) == (2, 1)
+
+
+def copied(home: ObjectStore, replica: ObjectStore) -> None:
+    """What replicating does to the small documents."""
+    if not list(home.list("toy/placement/")):
+        place(home, "toy", Placement(stores=(home.url, replica.url), copies=2, created_at=0.0))
+    for info in home.list("toy/"):
+        if "/versions/" in info.key or "/placement/" in info.key:
+            replica.put(info.key, home.read(info.key))
+
+
+def test_where_copies_stand_no_version_is_made(store: ObjectStore, tmp_path: Path) -> None:
+    """Two stores would each commit a version 2, and nobody could say which is true."""
+    made_of(store, tmp_path)
+    replica = open_objects(f"file://{tmp_path}/replica")
+    copied(store, replica)
+    path = write_csv(tmp_path / "b.csv", toy_rows(20, seed=1))
+    with pytest.raises(Conflict) as told:
+        make(replica, [path], tmp_path / "there")
+    assert (told.value.code, told.value.cure) == ("dataset.home", f"Name the home: --store {store.url}")
+    assert Catalogue(replica).versions("toy") == (1,)
+    assert make(store, [path], tmp_path / "here").manifest.version == 2
+
+
+def test_copies_that_come_while_a_version_is_made_end_it(store: ObjectStore, tmp_path: Path) -> None:
+    made_of(store, tmp_path)
+    replica = open_objects(f"file://{tmp_path}/replica")
+    with pytest.raises(Conflict) as told:
+        make(
+            WithShards(replica, lambda: copied(store, replica)),  # type: ignore[arg-type]
+            [write_csv(tmp_path / "b.csv", toy_rows(20, seed=1))],
+            tmp_path / "there",
+        )
+    assert told.value.code == "dataset.home"
+    assert Catalogue(replica).versions("toy") == (1,)
 
 
 def test_twins_on_one_job_end_in_one_version(store: ObjectStore, tmp_path: Path) -> None:

@@ -47,12 +47,12 @@ class Catalogue:
         that says it is another."""
         number = name.version or self.newest(name.name)
         if number is None:
-            raise self._unknown(name)
+            raise self.unknown(name)
         key = version_key(name.name, number)
         try:
             data = self._store.read(key)
         except NotFound:
-            raise self._unknown(name) from None
+            raise self.unknown(name) from None
         manifest = read_data_set(data, f"{key} at {self._store.url}")
         if (manifest.name, manifest.version) != (name.name, number):
             raise IntegrityError(
@@ -93,7 +93,8 @@ class Catalogue:
             return False
         return True
 
-    def _unknown(self, name: DataSetName) -> NotFound:
+    def unknown(self, name: DataSetName) -> NotFound:
+        """The error that says so."""
         return NotFound(
             "there is no such data set in this store",
             code="dataset.unknown",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from aimass.proto.console import common, emit, say
 
 if TYPE_CHECKING:
     from aimass.proto.data_sets import DataSetManifest, SplitRule
+    from aimass.proto.errors import AimassError
     from aimass.proto.manifest import Schema
     from aimass.proto.objects import ObjectStore
     from aimass.server.datasets.catalogue import Catalogue
@@ -260,16 +262,21 @@ def _summary(manifest: DataSetManifest) -> dict[str, Any]:
     }
 
 
-def _opened(args: argparse.Namespace) -> tuple[DataSetManifest, tuple[ObjectStore, ...]]:
-    """The version that was named, and all stores that may hold its shards."""
+def _opened(args: argparse.Namespace) -> tuple[DataSetManifest, tuple[ObjectStore, ...], str | None]:
+    """The version that was named, all stores that may hold its shards, and a warning where it may not be the newest."""
     import time
 
     from aimass.proto.data_sets import read_name
     from aimass.proto.objects import open_objects
     from aimass.server.datasets.versions import opened
 
-    data_set, urls = opened(read_name(args.name), [open_objects(url) for url in args.store], time.time())
-    return data_set, tuple(map(open_objects, urls))
+    doubts: list[AimassError] = []
+    stores = [open_objects(url) for url in args.store]
+    data_set, urls = opened(read_name(args.name), stores, time.time(), doubts.append)
+    warning = doubts[0].sentence() if doubts else None
+    if warning is not None:
+        sys.stderr.write(f"warning: {warning}\n")
+    return data_set, tuple(map(open_objects, urls)), warning
 
 
 def _listed(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -301,7 +308,7 @@ def _describe(args: argparse.Namespace) -> int:
     if args.name is None:
         emit(args, _listed(args))
         return 0
-    manifest, stores = _opened(args)
+    manifest, stores, warning = _opened(args)
     if args.json:
         emit(args, manifest)
         return 0
@@ -309,6 +316,7 @@ def _describe(args: argparse.Namespace) -> int:
         args,
         {
             "data_set": f"{manifest.name}@{manifest.version}",
+            "warning": warning,
             "versions": numbers(manifest.name, stores),
             "stores": [store.url for store in stores],
             "created_at": manifest.created_at,
@@ -333,7 +341,7 @@ def _export(args: argparse.Namespace) -> int:
     from aimass.server.datasets.export import chosen, export
     from aimass.server.datasets.replicas import Replicas
 
-    data_set, stores = _opened(args)
+    data_set, stores, warning = _opened(args)
     shards = chosen(data_set, args.shards)
     with Bar(args, "exporting") as bar:
         made = export(Replicas(data_set.name, stores, time.monotonic), data_set, shards, args.folder, bar)
@@ -344,6 +352,7 @@ def _export(args: argparse.Namespace) -> int:
             "data_set": f"{data_set.name}@{data_set.version}",
             "partners": len(made.shards),
             "rows": sum(shard.rows for shard in made.shards),
+            "warning": warning,
         },
     )
     return 0

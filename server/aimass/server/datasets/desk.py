@@ -7,6 +7,7 @@ committed at home, the first of all stores.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
@@ -25,13 +26,15 @@ from aimass.server.datasets.keeping import Hold, let_go
 from aimass.server.datasets.lease_book import LeaseBook
 from aimass.server.datasets.leases import Lease, LeaseTable, free
 from aimass.server.datasets.owners import check_owner, claim
-from aimass.server.datasets.placement import placement_of
+from aimass.server.datasets.placement import check_home, placement_of
 from aimass.server.datasets.ranges import count, numbers_of, ranges_of
 from aimass.server.datasets.records import health_of, record_of
 from aimass.server.datasets.replicas import FaultKind, Standing, fault_of
+from aimass.server.datasets.versions import Doubted, Newest, newest, refused
 
 __all__ = ["DataSetDesk"]
 
+log = logging.getLogger("aimass.datasets")
 T = TypeVar("T")
 _MOST_SHARDS: Final = 10_000
 _NAMES_S: Final = 60.0
@@ -57,7 +60,7 @@ class DataSetDesk:
     def house(self, name: str) -> House:
         """A data set with all its stores."""
         urls = self._standing.order(tuple(self._stores), self._clock())
-        return open_house(name, urls, self._clock(), lambda url: self._stores.get(url) or self._open(url))
+        return open_house(name, urls, self._clock(), self._store)
 
     def names(self) -> tuple[str, ...]:
         """Data sets, in order, as they were within the last minute: to find them all objects are listed."""
@@ -79,17 +82,18 @@ class DataSetDesk:
 
     def view(self, name: str) -> DataSetView:
         """One data set at a glance."""
-        return self._first(lambda store: self._view(store, name))
+        found = self._newest(name)
+        return self._first(lambda store: self._view(store, found), found.stores)
 
     def document(self, text: str) -> bytes:
         """A version's manifest in the bytes that were committed; `text` is NAME or NAME@3."""
-        named = read_name(text)
+        named, stores = self._named(text, lambda _: None)  # the log says it
 
         def read(store: ObjectStore) -> bytes:
             manifest = Catalogue(store).open(named)
             return store.read(version_key(manifest.name, manifest.version))
 
-        return self._first(read)
+        return self._first(read, stores)
 
     def register(self, data: bytes, person: str, *, operator: bool = False) -> DataSetView:
         """Commit a manifest whose shards stand at home; the same one again changes nothing.
@@ -101,6 +105,7 @@ class DataSetDesk:
         manifest = read_data_set(data, "the manifest")
         if canonical_json(manifest) != data:
             raise BadInput("the manifest is not in canonical form", code="value.not_canonical")
+        check_home(self.home, manifest.name, self._clock())
         catalogue, job = Catalogue(self.home), f"register-{hashlib.sha256(data).hexdigest()[:16]}"
         newest = catalogue.newest(manifest.name) or 0
         if newest and not operator:
@@ -154,24 +159,53 @@ class DataSetDesk:
         table = self._book(manifest, job).release(lease_id, holder, ranges_of(done))
         return self._lease_view(manifest, job, table, None)
 
-    def _first(self, ask: Callable[[ObjectStore], T]) -> T:
-        """The answer of the first store that gives one. That one lacks something says nothing of the next."""
+    def _store(self, url: str) -> ObjectStore:
+        return self._stores.get(url) or self._open(url)
+
+    def _failed(self, url: str) -> None:
+        self._standing = self._standing.failed(url, self._clock() + _REST_S)
+
+    def _newest(self, name: str) -> Newest:
+        """As all stores say that do not rest, or all of them where no other has the data set."""
+        now = self._clock()
+        urls = self._standing.order(tuple(self._stores), now)
+        resting = self._standing.at_rest(now)
+        found = newest(
+            name, [self._stores[url] for url in urls], now, self._store, resting=resting, failed=self._failed
+        )
+        if found.doubt is not None and found.home_away not in resting:  # said once in a while
+            log.warning("%s may be older than the newest: %s", found.name, found.doubt)
+        return found
+
+    def _named(self, text: str, doubted: Doubted = refused) -> tuple[DataSetName, tuple[str, ...]]:
+        """The version that is meant, and the stores that may have it."""
+        named = read_name(text)
+        if named.version is not None:
+            return named, tuple(self._stores)
+        found = self._newest(named.name)
+        if found.doubt is not None:
+            doubted(found.doubt)
+        return found.name, found.stores
+
+    def _first(self, ask: Callable[[ObjectStore], T], stores: Sequence[str] = ()) -> T:
+        """The answer of the first of `stores`, or of the service's, that gives one. That one lacks something says
+        nothing of the next."""
         found: AimassError = Unavailable("the service has no store", code="dataset.no_store")
-        for url in self._standing.order(tuple(self._stores), self._clock()):
+        for url in self._standing.order(stores or tuple(self._stores), self._clock()):
             try:
-                return ask(self._stores[url])
+                return ask(self._store(url))
             except AimassError as error:
                 kind = fault_of(error)
                 if kind not in {FaultKind.MISSING, FaultKind.AWAY}:
                     raise
                 if kind is FaultKind.AWAY:  # to find that out took a while
-                    self._standing = self._standing.failed(url, self._clock() + _REST_S)
+                    self._failed(url)
                 found = error
         raise found
 
-    def _view(self, store: ObjectStore, name: str) -> DataSetView:
-        catalogue = Catalogue(store)
-        manifest = catalogue.open(DataSetName(name=name))
+    def _view(self, store: ObjectStore, found: Newest) -> DataSetView:
+        catalogue, name = Catalogue(store), found.name.name
+        manifest = catalogue.open(found.name)
         placement, record = placement_of(store, name, self._clock()), record_of(store, name)
         return DataSetView(
             name=name,
@@ -186,6 +220,7 @@ class DataSetDesk:
             stores=placement.stores,
             copies=placement.copies,
             health=None if record is None else health_of(record.report),
+            home_away=found.home_away,
         )
 
     def _check_shards(self, manifest: DataSetManifest, held: Hold) -> None:
@@ -200,8 +235,8 @@ class DataSetDesk:
                 )
 
     def _manifest(self, text: str) -> DataSetManifest:
-        named = read_name(text)
-        return self._first(lambda store: Catalogue(store).open(named))
+        named, stores = self._named(text)
+        return self._first(lambda store: Catalogue(store).open(named), stores)
 
     def _book(self, manifest: DataSetManifest, job: str) -> LeaseBook:
         return LeaseBook(self.home, manifest, convert(Name, job, "the job's name"), self._clock)

@@ -15,13 +15,13 @@ from typing import Annotated, Final
 
 import msgspec
 
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import BadInput, Conflict
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value, canonical_json, decode_canonical_json
 from aimass.server.datasets.layout import placement_prefix
 from aimass.server.datasets.numbered import Numbered
 
-__all__ = ["Placement", "changed", "holders", "place", "placement_of", "read_placement"]
+__all__ = ["Placement", "changed", "check_home", "holders", "place", "placement_of", "read_placement"]
 
 MOST_STORES: Final = 16
 
@@ -45,6 +45,19 @@ def holders(placement: Placement, sha256: str) -> tuple[str, ...]:
     by_weight = sorted(placement.stores, key=lambda url: hashlib.sha256(f"{url}\0{sha256}".encode()).digest())
     chosen = frozenset(by_weight[: placement.copies])
     return tuple(url for url in placement.stores if url in chosen)
+
+
+def check_home(store: ObjectStore, name: str, now: float) -> None:
+    """Raise `Conflict` where versions of the data set are committed elsewhere: two stores would each have their own."""
+    home = placement_of(store, name, now).stores[0]
+    if home != store.url:
+        raise Conflict(
+            "this store holds copies: versions are committed at the data set's home",
+            code="dataset.home",
+            value=store.url,
+            limit=home,
+            cure=f"Name the home: --store {home}",
+        )
 
 
 def read_placement(data: bytes, what: str) -> Placement:

@@ -80,6 +80,10 @@ class Standing:
         """After a failure."""
         return Standing({**self.resting, store: until})
 
+    def at_rest(self, now: float) -> frozenset[str]:
+        """Those that are asked last."""
+        return frozenset(url for url, until in self.resting.items() if until > now)
+
     def order(self, stores: Sequence[str], now: float) -> tuple[str, ...]:
         """`stores` as given, those that rest behind the others."""
         return tuple(sorted(stores, key=lambda url: self.resting.get(url, now) > now))

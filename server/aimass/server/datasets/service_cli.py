@@ -132,5 +132,6 @@ def _line(view: DataSetView) -> dict[str, Any]:
         "whole": None if health is None else health.whole,
         "too_few": None if health is None else health.under_replicated,
         "lost": None if health is None else len(health.lost),
+        "home_away": view.home_away or None,
         "looked_at": None if health is None else health.looked_at,
     }

@@ -35,6 +35,7 @@ from aimass.server.datasets.intake import Intake, Limits, check_limits
 from aimass.server.datasets.jobs import Job, Progress
 from aimass.server.datasets.keeping import Hold, let_go
 from aimass.server.datasets.pieces import pieces
+from aimass.server.datasets.placement import check_home
 from aimass.server.datasets.row_index import RowIndex
 from aimass.server.datasets.shard_bytes import FORMAT, parquet_bytes, statistics_of
 from aimass.server.datasets.sources import Opened, Reading
@@ -80,9 +81,11 @@ def split(
 
     `scratch` is an empty folder for what does not fit in memory. `progress` is told the shards and the rows read so
     far. Raises `BadInput` for rows that do not fit, `Refused` for a data set that breaks a limit or whose schema may
-    not follow the one before, `Conflict` where somebody else commits meanwhile; then nothing is committed.
+    not follow the one before, `Conflict` where somebody else commits meanwhile or the home is another store; then
+    nothing is committed.
     """
     catalogue = Catalogue(store)
+    check_home(store, wanted.name, clock.now())
     job = _job(wanted, sources)
     newest = catalogue.newest(wanted.name)
     parent = catalogue.open(DataSetName(name=wanted.name, version=newest)) if newest else None
@@ -110,6 +113,7 @@ def split(
     manifest = _manifest(wanted, job, maker, intake, parent, clock)
     check_limits(manifest.quality, manifest.statistics, limits or Limits())
     held.keep()
+    check_home(store, wanted.name, clock.now())  # copies may have come meanwhile
     committed = catalogue.commit(manifest)
     done.clear()
     let_go(store, wanted.name, job.digest)
