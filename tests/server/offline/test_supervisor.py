@@ -6,8 +6,10 @@ import asyncio
 import dataclasses
 import os
 import sys
+import threading
 import time
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +76,8 @@ class Written:
 class House:
     """A server's engine with a supervisor whose drivers do as they are told here."""
 
-    def __init__(self, folder: Path, then: str) -> None:
-        self.folder, self.then = folder, then
+    def __init__(self, folder: Path, then: str, course: type[Written] = Written) -> None:
+        self.folder, self.then, self.course = folder, then, course
         (folder / "store").mkdir(exist_ok=True)
         self.models = FileBlobs(folder / "models")
         digests = [self.models.put([encode_numpy({"w": np.full(4, value, np.float32)})]) for value in range(1, 4)]
@@ -96,7 +98,7 @@ class House:
         self.reports = Reports(engine, bench.store, bench.blobs, lambda: bench.roster, lambda: None)
         engine.programs = Supervisor(
             engine, self.reports, bench.blobs, self.folder / "offline", self._command,
-            lambda out: Written(Path(out), self.models), _Hasty(),
+            lambda out: self.course(Path(out), self.models), _Hasty(),
         )  # fmt: skip
         for live in engine.lives():
             engine.programs.changed(live)
@@ -245,6 +247,35 @@ def test_a_model_that_its_store_has_let_go_is_left_out_of_the_record(tmp_path: P
         assert view.steps[2].summary is not None
         (row,) = house.bench.store.runs()
         assert audit_run(gather(house.bench.store, row, house.bench.roster)).faults == ()
+        await house.bench.stop()
+
+    _run(scenario())
+
+
+class _Stuck(Written):
+    """In a store that answers nobody until it is over."""
+
+    over = threading.Event()
+
+    def steps(self, first: int) -> Sequence[Committed]:
+        self.over.wait(30)
+        return super().steps(first)
+
+
+def test_a_run_whose_store_hangs_takes_no_thread_from_anybody_else(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, "finish", _Stuck)
+        await house.start()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        await house.submit()
+        try:
+            for _ in range(20):
+                await asyncio.sleep(0.02)  # its driver starts, and its store is looked at
+                async with asyncio.timeout(10):
+                    await asyncio.to_thread(int)
+        finally:
+            _Stuck.over.set()
+        await house.until(RunState.FINISHED, 3)
         await house.bench.stop()
 
     _run(scenario())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+from typing import Final
 
 from aimass.proto.clock import Clock
 from aimass.proto.data_sets import DataSetManifest, DataSetName, read_name
@@ -16,10 +16,14 @@ from aimass.server import runs
 from aimass.server.datasets.versions import opened
 from aimass.server.offline.journal import below
 from aimass.server.offline.rounds import rounds_of
+from aimass.server.offline.store_threads import StoreThreads
 from aimass.server.reports import Reports
 from aimass.server.settings import OfflineSettings
 
 __all__ = ["OfflineDesk", "engine_of"]
+
+_AT_ONCE: Final = 4
+"""Data sets that are looked for together: the stores may hang, and those that submit wait for each other alone."""
 
 
 class OfflineDesk:
@@ -27,6 +31,7 @@ class OfflineDesk:
 
     def __init__(self, reports: Reports, settings: OfflineSettings, out: str, clock: Clock) -> None:
         self._reports, self._settings, self._out, self._clock = reports, settings, out, clock
+        self._threads = StoreThreads(_AT_ONCE, "submits")
 
     async def submit(self, plan_bytes: bytes, key: str, data_set: str, owner: str) -> str:
         """Record a run over a data set in one of the server's stores; its id. The same key gives the same run.
@@ -41,7 +46,7 @@ class OfflineDesk:
                 cure="Its operator names stores in [offline] of server.toml; or use aimass offline run.",
             )
         plan, name = decode_plan(plan_bytes), read_name(data_set)
-        manifest = await asyncio.to_thread(self._found, name)
+        manifest = await self._threads.run(self._found, name)
         _check_schema(plan, manifest)
         origin = Origin(
             data_set=f"{manifest.name}@{manifest.version}",

@@ -28,6 +28,7 @@ from aimass.server.engine import Engine
 from aimass.server.live import Live
 from aimass.server.offline.order import FIRST, WORK
 from aimass.server.offline.reporter import report_of
+from aimass.server.offline.store_threads import StoreThreads
 from aimass.server.reports import Reports
 from aimass.server.simulation.folder import Committed
 
@@ -39,6 +40,8 @@ _LOOK_S: Final = 2.0
 _GRACE_S: Final = 10.0
 _AGAIN_S: Final = 5.0
 _LAST_WORDS: Final = 2_000
+_SPARE_THREADS: Final = 4
+"""Beside one for each driver: who pauses a run whose store hangs leaves a thread there until it answers."""
 
 
 class Course(Protocol):
@@ -83,6 +86,7 @@ class Supervisor:
         self._engine, self._reports, self._blobs, self._clock = engine, reports, blobs, clock
         self._folder, self._launches, self._course = folder, launches, course
         self._turns = asyncio.Semaphore(at_once)
+        self._threads = StoreThreads(_SPARE_THREADS + at_once, "drivers")
         self._tended: dict[str, asyncio.Task[None]] = {}
         self._stopped = False
 
@@ -128,11 +132,11 @@ class Supervisor:
         assert offline is not None  # noqa: S101  (of these alone there are drivers)
         assert offline.job is not None  # noqa: S101
         folder = make_folder(self._folder / run_id)
-        course = await asyncio.to_thread(self._course, offline.job.out)
+        course = await self._threads.run(self._course, offline.job.out)
         try:
             code = await self._driven(live, self._launches(live.row.run, offline, folder), folder, course)
             await self._look(live, course)
-            if (ended := await asyncio.to_thread(course.end)) is not None:
+            if (ended := await self._threads.run(course.end)) is not None:
                 await self._reports.end(run_id, *ended)
                 return
             reason = f"exit code {code}: {_last_line(folder / LOG)}"
@@ -177,7 +181,7 @@ class Supervisor:
     async def _look(self, live: Live, course: Course) -> None:
         """Record what the run has come to since. What cannot be read or recorded now is later."""
         try:
-            for step in await asyncio.to_thread(course.steps, live.row.run.next_index):
+            for step in await self._threads.run(course.steps, live.row.run.next_index):
                 await self._record(live.row.run_id, step, course)
         except (Unavailable, OutOfSpace) as error:
             about(log, live.row.run_id).warning("what it came to is recorded later: %s", error)
@@ -186,7 +190,7 @@ class Supervisor:
         report = report_of(step)
         if step.model:
             try:
-                await asyncio.to_thread(lambda: self._blobs.put([course.model(step.model)]))
+                await self._threads.run(lambda: self._blobs.put([course.model(step.model)]))
             except NotFound:  # a later step has superseded it: the record has its figures alone
                 report = report_of(step, sent=False)
         await self._reports.step(run_id, report)
