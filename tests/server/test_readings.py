@@ -23,7 +23,7 @@ from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.values import canonical_json
 from aimass.proto.views import SlotState, StepView
-from aimass.proto.wire import error_of
+from aimass.proto.wire import MAX_DOCUMENT_BYTES, error_of
 from aimass.server.live import Live
 from aimass.server.readings import Readings
 from tests.support.clock import ManualClock
@@ -159,11 +159,11 @@ def test_reasons_of_slots_are_shown_step_by_step() -> None:
     assert slot_reasons([step]) == [{"step": 3, "partner": "south", "slot": "late", "reason": "step.late: too late"}]
 
 
-def _filled(data: Path, run_id: str, count: int) -> list[int]:
+def _filled(data: Path, run_id: str, count: int, reason: str = "") -> list[int]:
     """As if the run had so many steps."""
     step = StepView(
         index=0, kind=StepKind.TRAIN, round=1, purpose="", state="committed", opened_at=0.0, deadline_at=1.0,
-        slots={"north": SlotState.COUNTED},
+        slots={"north": SlotState.COUNTED}, reasons={"north": reason} if reason else {},
     )  # fmt: skip
     rows = [(run_id, index, canonical_json(msgspec.structs.replace(step, index=index))) for index in range(count)]
     with contextlib.closing(sqlite3.connect(data / "runs.sqlite")) as connection, connection:
@@ -188,5 +188,25 @@ def test_a_run_of_many_steps_is_read_and_watched_in_pages_to_its_end(tmp_path: P
                     await control.ChangeRun(pb.ChangeRunRequest(run_id=run_id, change="stop", most_steps=1))
             assert len(seen) >= 2
             assert all(steps == wanted for steps in seen)
+
+    run(scenario())
+
+
+def test_a_page_of_large_steps_has_fewer_of_them(tmp_path: Path) -> None:
+    """A page of a thousand steps of a megabyte each would be no document, and fill the server's memory."""
+
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            run_id = await submit_run(edge)
+            wanted = await asyncio.to_thread(_filled, tmp_path / "hub" / "data", run_id, 20, "x" * (1 << 20))
+            control = rpc.ControlStub(edge.channel("anna", receive_bytes=MAX_DOCUMENT_BYTES))
+            page = await control.ShowRun(pb.RunRequest(run_id=run_id, most_steps=1_000))
+            assert len(page.json) < 9 << 20
+            view = await whole(control, run_id)
+            assert ([step.index for step in view.steps], view.more) == (wanted, False)
+            async for view in changes(control, run_id):
+                assert ([step.index for step in view.steps], view.more) == (wanted, False)
+                if not view.summary.state.final:
+                    await control.ChangeRun(pb.ChangeRunRequest(run_id=run_id, change="stop", most_steps=1))
 
     run(scenario())

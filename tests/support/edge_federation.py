@@ -25,7 +25,7 @@ from aimass.proto.grpc_env import grpc
 from aimass.proto.tls import TlsIdentity
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
-from aimass.proto.wire import connect, error_of
+from aimass.proto.wire import MAX_MESSAGE_BYTES, connect, error_of
 from aimass.server.main import Started, serve
 from aimass.server.settings import template
 
@@ -140,10 +140,12 @@ class Edge:
     def enrol_address(self) -> str:
         return f"127.0.0.1:{self.started.enrol_port}"
 
-    def channel(self, who: str | TlsIdentity | bytes, address: str = "") -> grpc.aio.Channel:
+    def channel(
+        self, who: str | TlsIdentity | bytes, address: str = "", receive_bytes: int = MAX_MESSAGE_BYTES
+    ) -> grpc.aio.Channel:
         """A channel of a member, of any identity, or of nobody (the root's certificate alone)."""
         identity = self.members.identity(who) if isinstance(who, str) else who
-        channel = connect(address or self.address, identity)
+        channel = connect(address or self.address, identity, receive_bytes)
         self.channels.append(channel)
         return channel
 

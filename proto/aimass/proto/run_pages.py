@@ -18,7 +18,7 @@ from aimass.proto.wire import error_of
 __all__ = ["changes", "whole"]
 
 _PAGE: Final = 1_000
-"""Steps in one document: with those of a thousand partners it is far below what a document may have."""
+"""Steps in one document, of which the server puts fewer into it where they are large."""
 _RECONNECT_S: Final = 0.5
 
 
@@ -30,7 +30,7 @@ async def whole(control: Any, run_id: str, page: int = _PAGE) -> RunView:
         document = await control.ShowRun(pb.RunRequest(run_id=run_id, first_step=first, most_steps=page))
         view = decode_json(RunView, document.json, "the server's answer")
         steps += view.steps
-        if len(view.steps) < page:
+        if _last(view, page):
             return msgspec.structs.replace(view, steps=tuple(steps))
 
 
@@ -43,7 +43,7 @@ async def changes(control: Any, run_id: str, page: int = _PAGE) -> AsyncIterator
             async for document in control.WatchRun(pb.RunRequest(run_id=run_id, most_steps=page)):
                 view = decode_json(RunView, document.json, "the server's answer")
                 steps |= {step.index: step for step in view.steps}
-                if len(view.steps) < page:
+                if _last(view, page):
                     yield msgspec.structs.replace(view, steps=tuple(steps[index] for index in sorted(steps)))
                     ended = view.summary.state.final
         except grpc.aio.AioRpcError as raised:
@@ -52,3 +52,7 @@ async def changes(control: Any, run_id: str, page: int = _PAGE) -> AsyncIterator
                 raise error from None
         if not ended:
             await asyncio.sleep(_RECONNECT_S)
+
+
+def _last(view: RunView, page: int) -> bool:
+    return not view.more and len(view.steps) < page

@@ -166,7 +166,8 @@ class RunSummary(Value, frozen=True):
 
 class RunView(Value, frozen=True):
     """A run in full, as its owner and operators see it. `disk_bytes` is what its kept models take, `moved` what of it
-    crossed the wire. An offline run has an `origin`, and no participants."""
+    crossed the wire. An offline run has an `origin`, and no participants. Of a page of its steps `more` says that bytes
+    ended it, and not their number."""
 
     summary: RunSummary
     plan: Plan
@@ -178,6 +179,7 @@ class RunView(Value, frozen=True):
     transcript_head: str
     moved: Moved = Moved()
     origin: Origin | None = None
+    more: bool = False
 
 
 class RunList(Value, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Final
@@ -23,6 +24,8 @@ from aimass.server.store import ModelRow, Store
 __all__ = ["Readings"]
 
 _ALL: Final = 1_000_000
+_PAGE_BYTES: Final = 8 << 20
+"""Of a page's steps: one is a megabyte at most, and a page of a thousand of them would be a gigabyte here."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -54,7 +57,7 @@ class Readings:
         self._deletions = deletions
 
     async def run_view(self, run_id: str, first: int = 0, most: int = 0) -> RunView:
-        """A run in full, or with `most` of its steps from the index `first` on."""
+        """A run in full, or with `most` of its steps from the index `first` on, fewer where they are large."""
         return await self._view(self._engine.live(run_id), None, _OnDisk(), first, most)
 
     async def _view(
@@ -63,11 +66,13 @@ class Readings:
         """A run with all its steps, or with `only` some; `models` of the steps in question are looked for."""
         # First the state, then the steps: a state that is final stands beside steps that are all there.
         row, chain = live.row, live.chain
-        read = partial(self._store.steps, row.run_id, only, first=first, most=most)
-        stored = await self._engine.on_disk(read)
+        room = _PAGE_BYTES if most else sys.maxsize
+        read = partial(self._store.page, row.run_id, only, first=first, most=most, most_bytes=room)
+        stored, more = await self._engine.on_disk(read)
         await self._engine.on_disk(self._look, row.run_id, _ALL if only is None else len(only), models)
         progress = run_machine.progress(row.run, self._engine.drivers)
-        return run_view(row, chain, stored, self._outbox.connected(), progress, models.total, live.moved)
+        view = run_view(row, chain, stored, self._outbox.connected(), progress, models.total, live.moved)
+        return msgspec.structs.replace(view, more=more)
 
     def _look(self, run_id: str, newest: int, models: _OnDisk) -> None:
         models.look(self._store.models(run_id, limit=newest), self._blobs.listed, self._deletions())
@@ -91,7 +96,7 @@ class Readings:
         """The run now, then at each change with the steps that changed, until it has ended.
 
         A change costs what changed and what is kept, however many steps lie behind it. With `most`, each view comes in
-        pages of so many steps, the last of which has fewer.
+        pages of so many steps, fewer where they are large; the last has fewer, and no `more`.
         """
         live = self._engine.live(run_id)
         changed = asyncio.Event()
@@ -105,7 +110,7 @@ class Readings:
                 first = 0
                 view = await self._view(live, only, models, first, most)
                 yield view
-                while most and len(view.steps) == most:
+                while most and (view.more or len(view.steps) == most):
                     first = view.steps[-1].index + 1
                     view = await self._view(live, only, models, first, most)
                     yield view

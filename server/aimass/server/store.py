@@ -254,14 +254,23 @@ class Store:
     def steps(self, run_id: str, only: Sequence[int] | None = None, *, first: int = 0, most: int = 0) -> list[StepView]:
         """Views of a run's steps in order, from the index `first` on: `most` where it is given, of all or of `only`
         those of some indices."""
-        mine = (tables.steps.c.run_id == run_id) & (tables.steps.c.step >= first)
-        query = tables.steps.select().where(mine).order_by(tables.steps.c.step)
-        if only is not None:
-            query = query.where(tables.steps.c.step.in_(only))
-        if most:
-            query = query.limit(most)
         with self.engine.connect() as connection:
-            return [decode_json(StepView, row.view, "a stored step") for row in connection.execute(query)]
+            rows = connection.execute(_steps(run_id, only, first, most))
+            return [decode_json(StepView, row.view, "a stored step") for row in rows]
+
+    def page(
+        self, run_id: str, only: Sequence[int] | None, *, first: int, most: int, most_bytes: int
+    ) -> tuple[list[StepView], bool]:
+        """As `steps`, as many as `most_bytes` have room for, one at least; and whether it was these that ended it."""
+        found: list[StepView] = []
+        left = most_bytes
+        with self.engine.connect() as connection:
+            for row in connection.execute(_steps(run_id, only, first, most)):
+                left -= len(row.view)
+                if found and left < 0:
+                    return found, True
+                found.append(decode_json(StepView, row.view, "a stored step"))
+        return found, False
 
     def chain(self, run_id: str) -> Chain:
         """How far a run's transcript goes."""
@@ -350,6 +359,15 @@ class Store:
 def _head(run_id: str, entries: int) -> sa.Select[Any]:
     table = tables.transcript
     return sa.select(table.c.head).where(table.c.run_id == run_id, table.c.entry == entries - 1)
+
+
+def _steps(run_id: str, only: Sequence[int] | None, first: int, most: int) -> sa.Select[Any]:
+    """Steps in order from the index `first` on: `most` where it is given, of all or of `only` those of some indices."""
+    table = tables.steps
+    query = table.select().where(table.c.run_id == run_id, table.c.step >= first).order_by(table.c.step)
+    if only is not None:
+        query = query.where(table.c.step.in_(only))
+    return query.limit(most) if most else query
 
 
 def _entries(run_id: str, first: int) -> sa.Select[Any]:
