@@ -17,6 +17,7 @@ from aimass.server.datasets.care import House, repair
 from aimass.server.datasets.desk import DataSetDesk
 from aimass.server.datasets.leases import LONGEST_S
 from aimass.server.datasets.open_jobs import MOST_JOBS
+from aimass.server.datasets.owners import claim
 from aimass.server.datasets.records import due, keep_record, record_of
 from tests.server.datasets.conftest import CONTENTS, NOW, no_limit
 from tests.support.stores import SCHEMA, Unruly, manifest_of, shard_of, stored
@@ -205,6 +206,14 @@ def test_a_person_has_so_many_jobs_and_those_that_ended_are_removed(
     assert [info.key.split("/")[4] for info in house.home.list("_service/leases/")] == ["bobs", "still-more"]
 
 
+def test_an_old_job_on_which_somebody_works_is_not_forgotten(desk: DataSetDesk, clock: Clock) -> None:
+    desk.lend("t", "job", "ada", 1, 10.0)
+    clock.now += 31 * 86_400
+    lease = desk.lend("t", "job", "ada", 1, 10.0)
+    desk.lend("t", "another", "ada", 1, 10.0)
+    assert desk.release("t@1", "job", lease.lease, "ada", [1]).done == 1
+
+
 def test_who_began_a_job_too_late_does_not_take_its_table_away(house: House, desk: DataSetDesk, clock: Clock) -> None:
     home, other = home_of(house), DataSetDesk(tuple(house.stores), house.stores.__getitem__, clock)
 
@@ -302,6 +311,17 @@ def test_of_two_who_register_a_first_version_at_once_the_one_whose_stands_is_the
     with pytest.raises(Refused):
         desk.register(version("new", 2), "bert")
     assert desk.register(version("new", 2), "anna").version == 2
+
+
+def test_who_began_to_register_a_first_version_is_not_robbed_of_it(house: House, desk: DataSetDesk) -> None:
+    """Nor by who sends the same bytes while its own call was cut off."""
+    for data in CONTENTS[:2]:
+        house.home.put(shard_key("new", hashlib.sha256(data).hexdigest()), data)
+    claim(house.home, "new", version("new", 1), "anna")
+    with pytest.raises(Refused) as told:
+        desk.register(version("new", 1), "bert")
+    assert (told.value.code, told.value.limit) == ("dataset.owner", "anna")
+    assert desk.register(version("new", 1), "anna").version == 1
 
 
 def test_a_data_set_that_was_made_at_the_store_gets_its_versions_there_or_of_an_operator(desk: DataSetDesk) -> None:
