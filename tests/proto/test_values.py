@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import msgspec
 import pytest
@@ -227,3 +228,12 @@ def test_what_the_other_side_says_is_printed_on_one_line(text: str) -> None:
     shown = printable(text, 50)
     assert len(shown) <= 50
     assert shown.isprintable()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_could_not_be_read_again_is_not_written(number: float) -> None:
+    with pytest.raises(InternalError) as caught:
+        canonical_json({"name": None, "means": {"loss": [0.5, number]}})
+    assert (caught.value.code, caught.value.value) == ("value.not_finite", "$.means.loss.1")
+    assert canonical_json({"name": None, "loss": "null"}) == b'{"loss":"null","name":null}'
+    assert canonical_json({"name": None, "size": 1 << 70}) == b'{"name":null,"size":1180591620717411303424}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from aimass.proto.origin import Origin
 from aimass.proto.reporting import Record
 from aimass.proto.reports import Measured, ReportedRun, StepReport
 from aimass.proto.step import StepKind
+from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Blob, encode_numpy
 from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import RunState
@@ -269,3 +271,42 @@ def test_a_report_of_more_than_any_run_takes_is_refused(field: str, value: float
     decode_json(StepReport, canonical_json(report), "a report")
     with pytest.raises(BadInput):
         decode_json(StepReport, canonical_json({**report, field: value}), "a report")
+
+
+class _Slow(FileBlobs):
+    """Blobs of which one is opened slowly."""
+
+    def __init__(self, folder: Path, slow: str) -> None:
+        super().__init__(folder)
+        self._slow, self.begun, self.go_on = slow, threading.Event(), threading.Event()
+
+    def open(self, digest: str) -> memoryview:
+        view = super().open(digest)
+        if digest == self._slow:
+            self.begun.set()
+            self.go_on.wait(20)
+        return view
+
+
+def test_a_model_that_is_being_reported_outlives_the_pruning_of_an_equal_run(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench, reports, first = await _begun(tmp_path)
+        models = [_model(1.0), _model(3.0)]
+        for index, model in enumerate(models):
+            bench.blobs.put([model])
+            await reports.step(first.run_id, _trained(index, index + 1, model))
+        await reports.end(first.run_id, "finished", "2 rounds")
+        digest = Blob(models[0]).digest
+        slow = _Slow(tmp_path / "blobs", digest)
+        late = Reports(bench.engine, bench.store, slow, lambda: bench.roster, lambda: None)
+        equal = await late.begin(bench.plan(2), "anna:again", ORIGIN, "anna")
+        reporting = asyncio.create_task(late.step(equal.run_id, _trained(0, 1, models[0])))
+        await asyncio.to_thread(slow.begun.wait, 20)
+        await bench.housekeeping.prune(first.run_id)
+        slow.go_on.set()
+        await reporting
+        assert bench.blobs.has(digest)
+        assert bench.engine.live(equal.run_id).row.run.model == digest
+        await bench.stop()
+
+    _run(scenario())

@@ -9,15 +9,16 @@ a release that knows one field more would write it. So a new field has a default
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 import msgspec.inspect
 
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import BadInput, InternalError
 
 __all__ = [
     "Scalar",
@@ -44,9 +45,43 @@ V = TypeVar("V")
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+_NO_NUMBER: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
+"""Begins NaN and infinity as msgpack writes them; a text or an integer may look like it."""
+
+
 def canonical_json(value: object) -> bytes:
-    """UTF-8 JSON with sorted keys and no white space: equal values give equal bytes."""
-    return msgspec.json.encode(value, order="sorted")
+    """UTF-8 JSON with sorted keys and no white space: equal values give equal bytes.
+
+    Raises `InternalError` for NaN and infinity, which JSON has not: they would be written as null, and not read again.
+    """
+    data = msgspec.json.encode(value, order="sorted")
+    if b"null" not in data or not _suspect(value):
+        return data
+    if (place := _not_finite(msgspec.to_builtins(value, str_keys=True))) is not None:
+        raise InternalError("a number that is not finite cannot be written", code="value.not_finite", value=place)
+    return data
+
+
+def _suspect(value: object) -> bool:
+    """Whether `value` may hold what is no number: in no time, where a walk through a large run would take long."""
+    try:
+        return _NO_NUMBER.search(msgspec.msgpack.encode(value)) is not None
+    except OverflowError:  # of an integer beyond 64 bits
+        return True
+
+
+def _not_finite(value: Any, place: str = "$") -> str | None:
+    """Where in `value` a number is not finite."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else place
+    if isinstance(value, dict):
+        parts: Iterable[tuple[object, Any]] = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    else:
+        return None
+    found = (_not_finite(one, f"{place}.{name}") for name, one in parts)
+    return next((one for one in found if one is not None), None)
 
 
 def decode_json(kind: type[V], data: bytes, what: str) -> V:

@@ -122,6 +122,11 @@ class Reports:
         return await self._engine.whole(self._step(run_id, report))
 
     async def _step(self, run_id: str, report: StepReport) -> ReportedRun:
+        """Held as a step that is summed: no equal run's pruning deletes the model before it is on record."""
+        async with self._engine.live(run_id).reducing:
+            return await self._stepped(run_id, report)
+
+    async def _stepped(self, run_id: str, report: StepReport) -> ReportedRun:
         run = self._engine.live(run_id).row.run
         _offline(run)
         if report.index < run.next_index:

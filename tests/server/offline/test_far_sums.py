@@ -12,7 +12,9 @@ from aimass.proto.errors import IntegrityError
 from aimass.proto.objects import ObjectStore
 from aimass.proto.stores.files import FileObjects
 from aimass.proto.tensors import Array, Blob
+from aimass.proto.values import canonical_json
 from aimass.server.aggregation.sums import SpooledSums, added_metrics
+from aimass.server.offline.executors import _Adds, _sum_key, totals
 from aimass.server.offline.far_sums import Apart, SummedPieces, apart, pieces_of, sum_of
 
 PARTNERS = 5
@@ -43,9 +45,9 @@ def stored(store: ObjectStore) -> tuple[list[Contribution], list[Apart]]:
     whole, far = [], []
     for seed in range(PARTNERS):
         data = contribution(seed).encode()
-        store.put(f"updates/{seed}", data)
+        version = store.put(f"updates/{seed}", data).version
         whole.append(decode_contribution(Blob(data)))
-        far.append(apart(f"updates/{seed}", Blob(data)))
+        far.append(apart(f"updates/{seed}", version, Blob(data)))
     return whole, far
 
 
@@ -67,9 +69,23 @@ def test_they_are_the_bits_of_the_spool_however_they_are_cut(tmp_path: Path, sto
     assert [one.figures for one in far] == [one.figures for one in whole]
 
 
-def test_a_contribution_that_became_shorter_is_found_out(store: ObjectStore) -> None:
+@pytest.mark.parametrize("other", [contribution(3).encode()[:-70], contribution(9).encode()], ids=["short", "as long"])
+def test_a_contribution_that_was_replaced_is_in_no_sum(store: ObjectStore, other: bytes) -> None:
     _, far = stored(store)
-    store.put("updates/3", store.read("updates/3")[:-70])
-    with pytest.raises(IntegrityError):
-        for piece in pieces_of(far[0], 8):
+    store.put("updates/3", other)
+    for piece in pieces_of(far[0], 8):
+        with pytest.raises(IntegrityError) as caught:
             sum_of(store, far, piece)
+        assert caught.value.code == "offline.contribution"
+
+
+def test_a_sum_that_was_replaced_is_not_taken(tmp_path: Path, store: ObjectStore) -> None:
+    _, far = stored(store)
+    adds, pieces = _Adds(store.url, 4, tuple(far)), pieces_of(far[0], 64)
+    digests = [adds(canonical_json(piece)) for piece in pieces]
+    assert b"".join(totals(store, 4, pieces, digests)) == b"".join(sum_of(store, far, one).tobytes() for one in pieces)
+    key = _sum_key(4, pieces[1])
+    store.put(key, bytes(len(store.read(key))))
+    with pytest.raises(IntegrityError) as caught:
+        list(totals(store, 4, pieces, digests))
+    assert caught.value.code == "offline.sum"

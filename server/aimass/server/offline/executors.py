@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from aimass.proto.durable import UNINTERRUPTED, write_parts
@@ -17,7 +18,7 @@ from aimass.server.reduction import Reduced
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.spark import Spark
 
-__all__ = ["Executors"]
+__all__ = ["Executors", "totals"]
 
 
 class Executors:
@@ -84,9 +85,10 @@ class Executors:
             self._clear(index)
             return None
         pieces = pieces_of(apart[0])
-        self._spark.each(_Adds(self._url, index, tuple(apart)), [canonical_json(piece) for piece in pieces])
+        adds = _Adds(self._url, index, tuple(apart))
+        digests = self._spark.each(adds, [canonical_json(piece) for piece in pieces])
         path = spool_of(self._work, index) / "sums"
-        write_parts(path, self._totals(index, pieces), UNINTERRUPTED, "offline.sums", synced=False)
+        write_parts(path, totals(self._objects, index, pieces, digests), UNINTERRUPTED, "offline.sums", synced=False)
         self._clear(index)
         figures = {one.partner: dict(far.figures) for one, far in zip(made, apart, strict=True)}
         return Reduced(SummedPieces(apart, path), added_metrics(one.measured() for one in apart), figures)
@@ -97,15 +99,6 @@ class Executors:
             for info in list(self._objects.list(update_key(index, ""))):
                 self._objects.delete(info.key)
 
-    def _totals(self, index: int, pieces: Sequence[Piece]) -> Iterator[bytes]:
-        for piece in pieces:
-            data = self._objects.read(_sum_key(index, piece))
-            if len(data) != 8 * (piece.stop - piece.first):
-                raise IntegrityError(
-                    "a sum in the run's store is short", code="offline.sum", value=_sum_key(index, piece)
-                )
-            yield data
-
     def close(self) -> None:
         """Stop the session."""
         self._spark.close()
@@ -113,16 +106,32 @@ class Executors:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Adds:
-    """On an executor: a piece in, its sum to the store."""
+    """On an executor: a piece in, its sum to the store, and the sum's digest out."""
 
     url: str
     index: int
     contributions: tuple[Apart, ...]
 
-    def __call__(self, row: bytes) -> None:
+    def __call__(self, row: bytes) -> bytes:
         piece = decode_json(Piece, row, "a piece")
         store: ObjectStore = open_objects(self.url)
-        store.put(_sum_key(self.index, piece), sum_of(store, self.contributions, piece).tobytes())
+        data = sum_of(store, self.contributions, piece).tobytes()
+        store.put(_sum_key(self.index, piece), data)
+        return hashlib.sha256(data).digest()
+
+
+def totals(store: ObjectStore, index: int, pieces: Sequence[Piece], digests: Sequence[bytes]) -> Iterator[bytes]:
+    """The sums of `pieces` as executors put them; raises `IntegrityError` for one that has not its digest."""
+    for piece, digest in zip(pieces, digests, strict=True):
+        data = store.read(_sum_key(index, piece))
+        if hashlib.sha256(data).digest() != digest:
+            raise IntegrityError(
+                "a sum in the run's store is not what an executor made",
+                code="offline.sum",
+                value=_sum_key(index, piece),
+                cure="Nothing of this step was used: see who writes to the store, then --resume.",
+            )
+        yield data
 
 
 def _sum_key(index: int, piece: Piece) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from aimass.proto.contribution import Metric, decode_contribution
 from aimass.proto.elements import as_float64
-from aimass.proto.errors import IntegrityError
+from aimass.proto.errors import Conflict, IntegrityError
 from aimass.proto.objects import ObjectStore
 from aimass.proto.plan import Plan
 from aimass.proto.step import Reduce, Step, StepKind
@@ -37,9 +37,13 @@ class Form(Value, frozen=True):
 
 
 class Apart(Value, frozen=True):
-    """A contribution that stays in the store under `key`: all of it but the elements of its tensors."""
+    """A contribution that stays in the store under `key`: all of it but the elements of its tensors.
+
+    Those are read of the `version` that was stored, and of no other.
+    """
 
     key: str
+    version: str
     weights: dict[str, float]
     groups: dict[str, dict[str, Form]]
     metrics: dict[str, tuple[float, float]]
@@ -66,8 +70,8 @@ def summable(plan: Plan, step: Step) -> bool:
     return plain and step.kind is StepKind.TRAIN and step.reduce is Reduce.SUM
 
 
-def apart(key: str, blob: Blob) -> Apart:
-    """What a driver has to know of the contribution `blob`."""
+def apart(key: str, version: str, blob: Blob) -> Apart:
+    """What a driver has to know of the contribution `blob`, which was stored as this version."""
     contribution, begin = decode_contribution(blob), len(blob.layout.header)
     groups: dict[str, dict[str, Form]] = {}
     for group, held in contribution.groups.items():
@@ -75,6 +79,7 @@ def apart(key: str, blob: Blob) -> Apart:
         groups[group] = {name: Form(spec.dtype, spec.shape, begin + spec.start) for name, spec in specs.items()}
     return Apart(
         key=key,
+        version=version,
         weights={name: group.weight for name, group in contribution.groups.items()},
         groups=groups,
         metrics={name: (metric.total, metric.weight) for name, metric in contribution.metrics.items()},
@@ -96,7 +101,10 @@ def pieces_of(contribution: Apart, elements: int = _PIECE_ELEMENTS) -> tuple[Pie
 
 
 def sum_of(store: ObjectStore, contributions: Sequence[Apart], piece: Piece) -> Array:
-    """float64: the weighted sum of a piece over `contributions`, which are in the order of their participants' keys."""
+    """float64: the weighted sum of a piece over `contributions`, which are in the order of their participants' keys.
+
+    Raises `IntegrityError` where one is not what was stored.
+    """
     return _folded((_elements(store, one, piece), one.weights[piece.group]) for one in contributions)
 
 
@@ -114,15 +122,23 @@ def _folded(terms: Iterable[tuple[Array, float]]) -> Array:
 def _elements(store: ObjectStore, contribution: Apart, piece: Piece) -> Array:
     form = contribution.groups[piece.group][piece.tensor]
     dtype, count = numpy_dtype(form.dtype), piece.stop - piece.first
-    data = store.read(contribution.key, form.start + piece.first * dtype.itemsize, count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise IntegrityError(
-            "a contribution in the run's store is shorter than it was",
-            code="offline.contribution",
-            value=f"{contribution.key} at {store.url}",
-            cure="Nothing of this step was used: look at the store, then --resume.",
-        )
+    start, size = form.start + piece.first * dtype.itemsize, count * dtype.itemsize
+    try:
+        data = store.read(contribution.key, start, size, contribution.version)
+    except Conflict as error:
+        raise _changed(store, contribution) from error
+    if len(data) != size:
+        raise _changed(store, contribution)
     return as_float64(np.frombuffer(data, dtype))
+
+
+def _changed(store: ObjectStore, contribution: Apart) -> IntegrityError:
+    return IntegrityError(
+        "a contribution in the run's store is not what was stored there",
+        code="offline.contribution",
+        value=f"{contribution.key} at {store.url}",
+        cure="Nothing of this step was used: see who writes to the store, then --resume.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

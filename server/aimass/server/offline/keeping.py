@@ -12,7 +12,7 @@ from aimass.proto.errors import AimassError
 from aimass.proto.step import Step
 from aimass.proto.storage import Blobs
 from aimass.server.offline.journal import MODEL, Journal
-from aimass.server.offline.site import spool_of
+from aimass.server.offline.site import UPDATES, spool_of, update_key
 from aimass.server.resumption import needed_models
 from aimass.server.runs import Run
 from aimass.server.simulation.folder import Committed, Saved
@@ -34,6 +34,11 @@ class Kept:
         self._saved: Saved | None = None
         self._newest = ""
         """The blob of the run as it stands: its predecessors are swept, this one is not."""
+        self._before: list[str] = []
+        """Blobs that were here before its last commit. Whoever put one since may be the next driver, and yet to commit;
+        who put one earlier has lost its number to that commit."""
+        self._left: list[str] = []
+        """Contributions in the store that drivers before this one have left, or are at work with."""
 
     def load(self) -> Saved:
         """See `Keeps`."""
@@ -44,6 +49,8 @@ class Kept:
         """See `Keeps`: one commit, of all steps that were told of since the last. What changes nothing makes none."""
         if not self._told and saved == self._saved:
             return
+        with contextlib.suppress(AimassError):
+            self._before = list(self.blobs.digests())
         self._newest = self._journal.commit(saved, tuple(self._told), self.blobs)
         self._saved = saved
         self._told.clear()
@@ -67,10 +74,14 @@ class Kept:
         make_folder(self.spool(step.index))
 
     def clear(self) -> None:
-        """See `Keeps`; also what executors of a driver that ended have left in the store."""
+        """See `Keeps`; also what executors of a driver that ended have left in the store.
+
+        What they left of steps that are open goes once those are committed: that driver may yet be at work.
+        """
         shutil.rmtree(self._work / "spool", ignore_errors=True)
-        for info in list(self._journal.objects.list("updates/")):
-            self._journal.objects.delete(info.key)
+        self._left = [info.key for info in self._journal.objects.list(UPDATES)]
+        if self._saved is not None:
+            self._sweep_updates(self._saved)
 
     def sweep(self, saved: Saved, fresh: Collection[str] = ()) -> None:
         """See `Keeps`. A store that does not delete keeps the run waiting for nothing: the next sweep does it."""
@@ -81,8 +92,20 @@ class Kept:
         needed = {setup.plan, setup.manifest, setup.first, self._newest, saved.run.model_before}
         needed |= needed_models(saved.run) | set(saved.states.values()) | set(fresh)
         with contextlib.suppress(AimassError):
-            for digest in [held for held in self.blobs.digests() if held not in needed]:
+            self._journal.check_alone()
+            for digest in [held for held in self._before if held not in needed]:
                 self.blobs.delete(digest)
+            self._sweep_updates(saved)
+
+    def _sweep_updates(self, saved: Saved) -> None:
+        """Raises `Conflict` where another driver has gone on with this run."""
+        spools = tuple(update_key(int(index), "") for index in saved.run.open)
+        over = [key for key in self._left if not key.startswith(spools)]
+        if over:
+            self._journal.check_alone()
+        for key in over:
+            self._journal.objects.delete(key)
+            self._left.remove(key)
 
     def export(self, digest: str) -> str:
         """The model as an object by itself; its key."""

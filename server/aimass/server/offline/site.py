@@ -26,10 +26,13 @@ from aimass.server.offline.journal import Journal
 from aimass.server.offline.shards import Shards
 from aimass.server.simulation.site import Fetched
 
-__all__ = ["CARRIED_BYTES", "InStore", "Parcel", "StoreSite", "opened_parcel", "spool_of", "update_key"]
+__all__ = ["CARRIED_BYTES", "UPDATES", "InStore", "Parcel", "StoreSite", "opened_parcel", "spool_of", "update_key"]
 
 CARRIED_BYTES: Final = 10_000_000
 """A larger contribution goes to the store, and not back with the answer."""
+
+UPDATES: Final = "updates/"
+"""Begins the keys of contributions in the store."""
 
 
 class Parcel(enum.Enum):
@@ -52,7 +55,7 @@ def spool_of(work: Path, index: int) -> Path:
 
 def update_key(index: int, file: str) -> str:
     """Where a contribution stands that is too large to go back with an answer."""
-    return f"updates/{index:08}/{file}"
+    return f"{UPDATES}{index:08}/{file}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -152,9 +155,9 @@ class StoreSite:
                 return Parcel.WHOLE.value + path.read_bytes()
             key = update_key(step.index, file)
             with path.open("rb") as opened:
-                self._journal.objects.write(key, iter(lambda: opened.read(1 << 20), b""))
-            if summable(self.plan, step):
-                return Parcel.APART.value + canonical_json(apart(key, Blob(map_file(path))))
+                stored = self._journal.objects.write(key, iter(lambda: opened.read(1 << 20), b""))
+            if stored.version and summable(self.plan, step):  # without one nobody sees that it was replaced
+                return Parcel.APART.value + canonical_json(apart(key, stored.version, Blob(map_file(path))))
             return Parcel.STORED.value
         finally:
             path.unlink()

@@ -109,11 +109,13 @@ class Spark:
         """Tasks that run at once."""
         return int(self._session.sparkContext.defaultParallelism)
 
-    def each(self, function: Callable[[bytes], None], rows: Sequence[bytes]) -> None:
-        """Call an importable object with every row, somewhere; raises `Unavailable` where Spark gave up."""
+    def each(self, function: Callable[[bytes], bytes], rows: Sequence[bytes]) -> list[bytes]:
+        """What an importable object, called somewhere, gives for every row, in their order; raises `Unavailable` where
+        Spark gave up."""
         context = self._session.sparkContext
+        parts = max(1, min(len(rows), _PARTS * context.defaultParallelism))
         try:
-            context.parallelize(rows, max(1, min(len(rows), _PARTS * context.defaultParallelism))).foreach(function)
+            return [bytes(one) for one in context.parallelize(rows, parts).map(function).collect()]
         except Exception as error:
             raise given_up(error) from error
 
