@@ -31,6 +31,7 @@ from aimass.proto.drafts import completed
 from aimass.proto.errors import BadInput, NotFound, Unavailable
 from aimass.proto.home import HomeSettings, load_home, tls_identity
 from aimass.proto.model_manifest import decode_manifest
+from aimass.proto.origin import Schedule
 from aimass.proto.plan import Plan, PlanDraft, encode_plan, read_plan_draft
 from aimass.proto.resuming import Progress, resumed
 from aimass.proto.run_pages import changes, whole
@@ -99,7 +100,13 @@ class Federation(Connection):
         return self._begun(self.control.SubmitRun, request, reached=bool(blob))
 
     def submit_offline(
-        self, plan: str | Path | PlanDraft | Plan, data_set: str, *, key: str = "", progress: Progress | None = None
+        self,
+        plan: str | Path | PlanDraft | Plan,
+        data_set: str,
+        *,
+        schedule: Schedule = "averaging",
+        key: str = "",
+        progress: Progress | None = None,
     ) -> Run:
         """Have the service train a plan, as `submit` takes it, over a data set in one of its stores: NAME or NAME@N.
 
@@ -109,7 +116,7 @@ class Federation(Connection):
         if blob:
             self.upload(blob, progress)
         request = pb.SubmitOfflineRequest(
-            plan=encode_plan(complete), key=key or secrets.token_hex(16), data_set=data_set
+            plan=encode_plan(complete), key=key or secrets.token_hex(16), data_set=data_set, schedule=schedule
         )
         return self._begun(self.control.SubmitOffline, request, reached=True)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from aimass.proto.console import Bar, common, emit
 from aimass.proto.errors import WrongState
+from aimass.proto.origin import Schedule
 from aimass.proto.run_cli import MOST, add_home, count, follow
 
 __all__ = ["add_verbs"]
@@ -23,6 +24,9 @@ def add_verbs(commands: Any) -> None:
     submit.add_argument("plan", type=Path, help="as for `aimass run submit`")
     submit.add_argument(
         "--data", required=True, metavar="NAME[@N]", help="the data set, and which version (the newest)"
+    )
+    submit.add_argument(
+        "--schedule", choices=get_args(Schedule), default="averaging", help="how shards are trained on (averaging)"
     )
     submit.add_argument("--key", default="", help="idempotency key: the same key gives the same run")
     submit.add_argument("--watch", action="store_true", help="watch it until it ends")
@@ -48,7 +52,7 @@ def _submit(args: argparse.Namespace) -> int:
 
     with Federation.open(args.home) as federation:
         with Bar(args, "first model") as bar:
-            run = federation.submit_offline(args.plan, args.data, key=args.key, progress=bar)
+            run = federation.submit_offline(args.plan, args.data, schedule=args.schedule, key=args.key, progress=bar)
         if args.watch:
             return follow(args, run)
         emit(args, run.view.summary)

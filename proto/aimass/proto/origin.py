@@ -11,7 +11,7 @@ from aimass.proto.values import Value
 
 __all__ = ["Origin", "Schedule"]
 
-Schedule = Literal["averaging", "synchronous", "single"]
+Schedule = Literal["averaging", "synchronous"]
 
 
 class Origin(Value, frozen=True):

@@ -93,7 +93,8 @@ class ControlService(rpc.ControlServicer):
     @guarded
     async def SubmitOffline(self, request: pb.SubmitOfflineRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """An offline run that this server sees to."""
-        run_id = await self._offline.submit(request.plan, _own_key(request.key, peer), request.data_set, peer.name)
+        key, schedule = _own_key(request.key, peer), request.schedule or "averaging"
+        run_id = await self._offline.submit(request.plan, key, request.data_set, peer.name, schedule)
         return _document(await self._readings.run_view(run_id))
 
     @guarded

@@ -327,14 +327,16 @@ class InstallTrustRequest(_message.Message):
     def __init__(self, bundle: _Optional[bytes] = ...) -> None: ...
 
 class SubmitOfflineRequest(_message.Message):
-    __slots__ = ("plan", "key", "data_set")
+    __slots__ = ("plan", "key", "data_set", "schedule")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     DATA_SET_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     plan: bytes
     key: str
     data_set: str
-    def __init__(self, plan: _Optional[bytes] = ..., key: _Optional[str] = ..., data_set: _Optional[str] = ...) -> None: ...
+    schedule: str
+    def __init__(self, plan: _Optional[bytes] = ..., key: _Optional[str] = ..., data_set: _Optional[str] = ..., schedule: _Optional[str] = ...) -> None: ...
 
 class ReportRunRequest(_message.Message):
     __slots__ = ("plan", "key", "origin")

@@ -46,7 +46,7 @@ def _begun(journal: Journal, order: Order) -> None:
     blobs = journal.blobs()
     blobs.put([map_file(Path(order.model))])
     data_set, stores = opened(read_name(order.data_set), [open_objects(url) for url in order.stores], time.time())
-    begin(journal, decode_plan(Path(order.plan).read_bytes()), data_set, stores, None, blobs)
+    begin(journal, decode_plan(Path(order.plan).read_bytes()), data_set, stores, None, blobs, order.schedule)
 
 
 if __name__ == "__main__":

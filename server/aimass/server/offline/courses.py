@@ -46,7 +46,7 @@ def _of_store(url: str) -> tuple[Course, Open]:
     journal = Journal(url)
     setup, blobs = journal.setup(), journal.blobs()
     told = [step for commit in journal.commits() for step in commit.told]
-    data = {"set": f"{setup.data_set}@{setup.version}", "manifest": setup.manifest}
+    data = {"set": f"{setup.data_set}@{setup.version}", "manifest": setup.manifest, "schedule": setup.schedule}
     course = Course(
         where=url,
         plan=journal.plan(blobs),
@@ -72,7 +72,11 @@ def _of_service(named: str, home: Path, scratch: Path) -> tuple[Course, Open]:
 
     with Federation.open(home) as federation:
         view = federation.run(named).view
-    origin = {} if view.origin is None else {"set": view.origin.data_set, "manifest": view.origin.manifest}
+    origin = (
+        {}
+        if view.origin is None
+        else {"set": view.origin.data_set, "manifest": view.origin.manifest, "schedule": view.origin.schedule}
+    )
     course = Course(where=named, plan=view.plan, data=origin, steps=_seen(view))
 
     def opened(digest: str) -> Blob | None:

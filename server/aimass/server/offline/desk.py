@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Final, cast, get_args
 
 from aimass.proto.clock import Clock
 from aimass.proto.data_sets import DataSetManifest, DataSetName, read_name
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.objects import open_objects
-from aimass.proto.origin import Origin
+from aimass.proto.origin import Origin, Schedule
 from aimass.proto.plan import Plan, decode_plan
 from aimass.proto.values import canonical_json
 from aimass.server import runs
@@ -33,7 +33,7 @@ class OfflineDesk:
         self._reports, self._settings, self._out, self._clock = reports, settings, out, clock
         self._threads = StoreThreads(_AT_ONCE, "submits")
 
-    async def submit(self, plan_bytes: bytes, key: str, data_set: str, owner: str) -> str:
+    async def submit(self, plan_bytes: bytes, key: str, data_set: str, owner: str, schedule: str = "averaging") -> str:
         """Record a run over a data set in one of the server's stores; its id. The same key gives the same run.
 
         Raises `Refused` where this server sees to none, `NotFound` for a data set that no store has, `BadInput` for one
@@ -53,6 +53,7 @@ class OfflineDesk:
             manifest=hashlib.sha256(canonical_json(manifest)).hexdigest(),
             shards=len(manifest.shards),
             rounds=rounds_of(plan),
+            schedule=_schedule(schedule),
             engine=engine_of(self._settings),
         )
         standing = await self._reports.begin(plan_bytes, key, origin, owner, self._job)
@@ -63,6 +64,12 @@ class OfflineDesk:
 
     def _job(self, run_id: str) -> runs.Job:
         return runs.Job(stores=self._settings.stores, out=below(self._out, run_id))
+
+
+def _schedule(word: str) -> Schedule:
+    if word not in get_args(Schedule):
+        raise BadInput("no such schedule", code="offline.schedule", value=word, limit=", ".join(get_args(Schedule)))
+    return cast("Schedule", word)
 
 
 def engine_of(settings: OfflineSettings) -> str:

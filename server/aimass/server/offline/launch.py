@@ -39,6 +39,7 @@ class Launcher:
             out=offline.job.out,
             workers=self._settings.workers,
             master=self._settings.master,
+            schedule=offline.origin.schedule,
         )
         write_file(order, canonical_json(what), UNINTERRUPTED, "offline.order")
         return [sys.executable, "-m", "aimass.server.offline.child", str(os.getpid()), str(order)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from aimass.proto.origin import Schedule
 from aimass.proto.values import Value
 
 __all__ = ["FIRST", "WORK", "Order"]
@@ -24,3 +25,4 @@ class Order(Value, frozen=True):
     out: str
     workers: int
     master: str = ""
+    schedule: Schedule = "averaging"

@@ -6,11 +6,12 @@ The plan is the same for both: a stage of `averaging` is what a schedule has its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from aimass.proto.errors import BadInput
+from aimass.proto.origin import Schedule
 from aimass.proto.plan import Plan, Stage
 from aimass.proto.step import Step, StepKind
 from aimass.proto.surveys import SURVEYS
@@ -20,7 +21,6 @@ from aimass.server.engine import InstalledDrivers
 
 __all__ = ["Schedule", "Synchronous", "drivers_of"]
 
-Schedule = Literal["averaging", "synchronous"]
 _BESIDE: Final = frozenset({"averaging", "statistics", *SURVEYS})
 
 

@@ -72,6 +72,7 @@ class Reporting:
             manifest=setup.manifest,
             shards=len(manifest.shards),
             rounds=rounds_of(plan),
+            schedule=setup.schedule,
             engine=self._engine,
         )
         # One run of a plan is told from another by the store that it is in.
