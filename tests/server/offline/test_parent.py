@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 CHILD = """
 import sys, time
 from aimass.server.offline.parent import end_with
@@ -14,14 +16,18 @@ print("working", flush=True)
 time.sleep(600)
 """
 SERVER = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
+if sys.argv[2] == "background":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())], start_new_session=True)
 time.sleep(600)
 """
 
 
-def test_a_server_that_is_killed_takes_its_driver_along() -> None:
-    server = subprocess.Popen([sys.executable, "-c", SERVER, CHILD], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("started", ["foreground", "background"])
+def test_a_server_that_is_killed_takes_its_driver_along(started: str) -> None:
+    command = [sys.executable, "-c", SERVER, CHILD, started]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert server.stdout is not None
     assert server.stdout.readline() == b"working\n"
     server.kill()

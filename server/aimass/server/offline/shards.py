@@ -48,6 +48,7 @@ class Shards:
         self._replicas = Replicas(data_set, list(self._stores.values()), now, heard=self._hear)
         self._ahead = ThreadPoolExecutor(1, "prefetch")
         self._counting = threading.Lock()
+        self._coming: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._heard: dict[str, list[Fault]] = defaultdict(list)
         self._bytes_read, self._copies = 0, dict[str, str]()
 
@@ -73,8 +74,13 @@ class Shards:
             pass
 
     def _fetch(self, shard: ShardEntry, folder: Path) -> None:
-        path = folder / shard.sha256
-        if path.is_file() and file_digest(path) == shard.sha256:  # by another process, or an earlier run
+        with self._counting:
+            coming = self._coming[shard.sha256]
+        with coming:  # who needs what is being fetched ahead waits for that
+            self._fetch_alone(shard, folder / shard.sha256)
+
+    def _fetch_alone(self, shard: ShardEntry, path: Path) -> None:
+        if path.is_file() and file_digest(path) == shard.sha256:  # by another thread or process, or an earlier run
             return
         self._replicas.fetch(shard, path)
         with self._counting:
