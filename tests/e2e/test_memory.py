@@ -20,8 +20,8 @@ SERVER_MB = 200
 """Beside 2.5 models: what a server has at all."""
 DAEMON_MB = 100
 """What a daemon has at all, chunks on their way included."""
-CHILD_MB = 350
-"""What a training child has at all: torch above all."""
+CHILD_MB = 390
+"""What a training child has at all: torch above all. 344 to 367 as measured; a second copy of 60 MB is beyond it."""
 
 
 @pytest.fixture(params=[60, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
