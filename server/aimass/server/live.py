@@ -89,10 +89,11 @@ class Live:
     """A run in memory: its row, its chain, its locks, who watches it, and what partners signed of its history.
 
     Under `lock` the run changes; events are `waiting` for it. Under `reducing` a step is summed, which may take long or
-    wait for room on the disk: meanwhile people and partners are served. Partners in `behind` have connected and are yet
-    to be brought up to date: until then they are told no news, which would come before what it follows on. `deadlines`
-    are waited for, by step. `heads` of partners in `fresh_heads` are stored with the next commit. `let_go` are blobs
-    that its driver named before the last changes. `moved` are bytes on the wire, `moved_stored` those that are stored.
+    wait for room on the disk: meanwhile people and partners are served, and a program waits to be heard. Partners in
+    `behind` have connected and are yet to be brought up to date: until then they are told no news, which would come
+    before what it follows on. `deadlines` are waited for, by step. `heads` of partners in `fresh_heads` are stored with
+    the next commit. `let_go` are blobs that its driver named before the last changes. `moved` are bytes on the wire,
+    `moved_stored` those that are stored.
     """
 
     row: RunRow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from aimass.proto.errors import BadInput
 from aimass.proto.flower import private
 from aimass.proto.views import RunState
 from aimass.server import runs
-from aimass.server.flower.journal import Past, State
+from aimass.server.flower.desk import FlowerDesk
+from aimass.server.flower.driver import Flower
+from aimass.server.flower.journal import Exchange, Past, State
+from aimass.server.live import Live
 from tests.support.flower import FOUR
 from tests.support.flower_apps import FEDAVG, LocalGrid, adding, app_of, serving_app
 
@@ -335,6 +339,34 @@ def test_messages_may_be_pushed_and_pulled(tmp_path: Path) -> None:
         async with serving_app(tmp_path) as apps:
             run_id = await apps.submit(app_of(tmp_path, PUSHING))
             ended = await apps.serve(run_id)
+            assert ended.state is RunState.FINISHED, ended.reason
+            assert [kind for _, kind, _ in apps.steps] == ["train", "query"]
+
+    run(scenario())
+
+
+def test_what_an_app_asks_while_a_step_is_summed_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_again, receive, ask = threading.Event(), Flower.receive, FlowerDesk._ask
+    summing = tmp_path / "summing"
+
+    def slow(self: Flower, *args: Any) -> State:
+        summing.touch()
+        assert asked_again.wait(30)
+        return receive(self, *args)
+
+    async def heard(self: FlowerDesk, live: Live, number: int, exchange: Exchange) -> None:
+        if number == 1:
+            asyncio.get_running_loop().call_later(0, asked_again.set)  # by then it has gone on as far as it goes
+        await ask(self, live, number, exchange)
+
+    monkeypatch.setattr(Flower, "receive", slow)
+    monkeypatch.setattr(FlowerDesk, "_ask", heard)
+    waiting = f"    while not pathlib.Path({str(summing)!r}).exists(): time.sleep(0.01)\n    second ="
+    pushing = "import pathlib" + PUSHING.replace("    second =", waiting)
+
+    async def scenario() -> None:
+        async with serving_app(tmp_path) as apps:
+            ended = await apps.serve(await apps.submit(app_of(tmp_path, pushing)))
             assert ended.state is RunState.FINISHED, ended.reason
             assert [kind for _, kind, _ in apps.steps] == ["train", "query"]
 

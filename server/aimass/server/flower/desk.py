@@ -29,7 +29,7 @@ from aimass.proto.views import RunState
 from aimass.server import runs
 from aimass.server.ending import to_its_end
 from aimass.server.engine import Engine
-from aimass.server.flower.journal import Asked, Exchange, Finished, Past, State
+from aimass.server.flower.journal import Asked, Exchange, Finished, Past, State, Words
 from aimass.server.flower.process import LOG, WorkerProcess, start_worker
 from aimass.server.flower.speech import (
     Answer,
@@ -257,8 +257,7 @@ class FlowerDesk:
         strangers, blobs = set(exchange.partners) - set(run.participants), exchange.blobs
         if strangers or not await self._engine.on_disk(lambda: all(self._blobs.has(digest) for digest in blobs)):
             raise BadInput("an exchange of strangers, or of what is not here", code="flower.exchange", value=number)
-        words = canonical_json(Asked(number=number, exchange=exchange)).decode()
-        after = self._state(await self._engine.apply(run.run_id, runs.Said(words=words)))
+        after = self._state(await self._say(live, Asked(number=number, exchange=exchange)))
         if number >= len(after.past) + len(after.asked):
             raise BadInput("an exchange out of order", code="flower.order", value=number, limit=len(after.past))
         self._tended[run.run_id].kept -= Counter(blobs)
@@ -271,8 +270,14 @@ class FlowerDesk:
             size = await self._engine.on_disk(lambda: len(self._blobs.open(last)))
             now = self._engine.clock.now()
             made = (ModelRow(run.run_id, run.next_index, last, state.trained, size, now),)
-        words = canonical_json(Finished(model=last)).decode()
-        await self._engine.apply(run.run_id, runs.Said(words=words), Commit(models=made))
+        await self._say(live, Finished(model=last), Commit(models=made))
+
+    async def _say(self, live: Live, words: Words, extra: Commit | None = None) -> runs.Run:
+        """Have the driver hear something, before a step is summed or after: what comes of the sum takes the place of
+        the state that the sum began with."""
+        async with live.reducing:
+            said = runs.Said(words=canonical_json(words).decode())
+            return await self._engine.apply(live.row.run.run_id, said, extra)
 
     # ---------------------------------------------------------------- what became of an exchange
 
