@@ -1,0 +1,1 @@
+"""Serving: what was trained answers requests, is watched and replaced."""

@@ -1,0 +1,1 @@
+"""From a request to a worker and back: queues, batches, versions, shares."""

@@ -1,0 +1,1 @@
+"""Processes that compute, apart from the one that holds the requests."""
