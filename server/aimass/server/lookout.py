@@ -1,25 +1,29 @@
-"""What others see of the server while it lives: health over gRPC, readiness and figures over HTTP, put together."""
+"""What others see of a service while it lives: its health at its ports, readiness and figures over HTTP."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
 
-from aimass.privacy.pki import peer_of
-from aimass.proto.watch import watching
-from aimass.server.engine import Engine
-from aimass.server.enrolment import EnrolmentDesk
-from aimass.server.figures import ServerFigures
-from aimass.server.gate import Gate
-from aimass.server.health import HealthService
+from aimass.proto.clock import Clock
+from aimass.proto.vitals import Vitals
+from aimass.proto.watch import Watched, watching
 from aimass.server.readiness import Phase, Readiness
-from aimass.server.sessions import Sessions
-from aimass.server.settings import ServerSettings
-from aimass.server.store import Store
-from aimass.server.trust import TrustHolder
 
-__all__ = ["Lookout"]
+__all__ = ["Health", "Lookout"]
+
+
+class Health(Protocol):
+    """Who answers a service's callers whether it serves."""
+
+    def tell(self, *, serving: bool) -> None:
+        """What is so from now on."""
+        ...
+
+    def end(self) -> None:
+        """The service stops."""
+        ...
 
 
 class Lookout:
@@ -27,44 +31,36 @@ class Lookout:
 
     def __init__(
         self,
-        engine: Engine,
-        store: Store,
-        sessions: Sessions,
-        trust: TrustHolder,
-        desk: EnrolmentDesk,
-        gate: Gate,
-        settings: ServerSettings,
-        data: Path,
+        health: Health,
+        clock: Clock,
+        probe: Callable[[], Awaitable[None]],
+        certificate_ends_at: Callable[[], float],
+        free_bytes: Callable[[], int] = lambda: 0,
+        floor_bytes: int = 0,
     ) -> None:
-        self.health = HealthService(gate, engine.clock)
-        self._readiness = Readiness(
-            lambda: shutil.disk_usage(data).free,
-            settings.limits.min_free_bytes,
-            lambda: engine.on_disk(store.probe),
-            lambda: peer_of(trust.links[0]).not_after,
-            engine.clock,
-            lambda ready: self.health.tell(serving=ready),
+        """`probe` raises the named error for which what the service keeps cannot be used."""
+        self._health = health
+        self.readiness = Readiness(
+            free_bytes,
+            floor_bytes,
+            probe,
+            certificate_ends_at,
+            clock,
+            lambda is_ready: health.tell(serving=is_ready),
         )
-        self._figures = ServerFigures(engine, sessions, trust, desk, self._readiness, data)
-        self._opened = contextlib.AsyncExitStack()
-        self._address, self._vitals = settings.watch_listen, engine.meters.vitals
 
-    async def open(self) -> int:
-        """Look, and be seen where the settings say, until `close`; the port, 0 where nobody watches."""
-        watch = await self._opened.enter_async_context(watching(self._address, self._figures, self._vitals))
-        await self._opened.enter_async_context(self._readiness.kept())
-        return watch.port if watch is not None else 0
-
-    async def close(self) -> None:
-        """Look no more."""
-        await self._opened.aclose()
+    @contextlib.asynccontextmanager
+    async def open(self, address: str, watched: Watched, vitals: Vitals) -> AsyncIterator[int]:
+        """Look, and let `watched` be seen at `address`, until the block ends; the port, 0 where nobody watches."""
+        async with watching(address, watched, vitals) as watch, self.readiness.kept():
+            yield watch.port if watch is not None else 0
 
     async def serving(self) -> None:
-        """The server serves from now on."""
-        self._readiness.phase = Phase.SERVING
-        await self._readiness.current()
+        """The service serves from now on."""
+        self.readiness.phase = Phase.SERVING
+        await self.readiness.current()
 
     def stopping(self) -> None:
-        """The server takes nothing new; who watches is told."""
-        self._readiness.phase = Phase.STOPPING
-        self.health.end()
+        """The service takes nothing new; who watches is told."""
+        self.readiness.phase = Phase.STOPPING
+        self._health.end()

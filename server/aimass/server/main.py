@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
 from aimass.privacy.keys import KeyPair, load_keys
+from aimass.privacy.pki import peer_of
+from aimass.privacy.roster import Roster
 from aimass.privacy.trust_bundle import Trust
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.contribution import Limits
@@ -20,7 +23,7 @@ from aimass.proto.errors import Unavailable
 from aimass.proto.grpc_env import grpc
 from aimass.proto.offers import difference_handler
 from aimass.proto.storage import Blobs, Spool
-from aimass.proto.transfer import TransferLimits, TransferMeters, transfer_handler
+from aimass.proto.transfer import TransferLimits, transfer_handler
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.wire import SERVER_OPTIONS
 from aimass.server.contributions import Contributions
@@ -28,10 +31,12 @@ from aimass.server.control import ControlService
 from aimass.server.differences import ModelDifferences
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk, EnrolmentService
+from aimass.server.figures import ServerFigures
 from aimass.server.flower.desk import FlowerDesk
 from aimass.server.gate import Gate
-from aimass.server.health import health_rpc
-from aimass.server.links import Links, listen
+from aimass.server.health import HealthService, health_rpc
+from aimass.server.lifetime import GrpcPort, Port, lived
+from aimass.server.links import Links
 from aimass.server.lookout import Lookout
 from aimass.server.offline.course import JournalCourse
 from aimass.server.offline.desk import OfflineDesk
@@ -82,143 +87,200 @@ async def serve(
     """Run the server of `folder` until `stop` is set. Raises a named error where it cannot start."""
     settings = load_settings(folder)
     with only_one(folder, "server"):
-        await _serve(folder, settings, stop, ready, clock or SystemClock(), durability)
+        async with _opened(folder, settings, clock or SystemClock(), durability) as kept:
+            await _Server(kept).run(stop, ready)
 
 
-async def _serve(
-    folder: Path,
-    settings: ServerSettings,
-    stop: asyncio.Event,
-    ready: Callable[[Started], None],
-    clock: Clock,
-    durability: Durability,
-) -> None:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a server stands on: its folder, its settings, its keys, whom it trusts, and what it has stored."""
+
+    folder: Path
+    settings: ServerSettings
+    keys: KeyPair
+    trust: TrustHolder
+    data: Path
+    blobs: Blobs
+    spool: Spool
+    store: Store
+    clock: Clock
+    durability: Durability
+
+    def roster(self) -> Roster:
+        """Who takes part now."""
+        return self.trust.roster
+
+    def room(self) -> None:
+        """Raise `OutOfSpace` where new work would only fill the disk."""
+        room_for_work(self.free_bytes(), self.settings.limits.min_free_bytes)
+
+    def free_bytes(self) -> int:
+        """On the disk of the data."""
+        return shutil.disk_usage(self.data).free
+
+
+@contextlib.asynccontextmanager
+async def _opened(folder: Path, settings: ServerSettings, clock: Clock, durability: Durability) -> AsyncIterator[_Kept]:
     keys = load_keys(folder / "keys")
     trust = TrustHolder(folder, durability, clock.now)
     data = make_folder(folder / "data")
-    blobs, spool = await asyncio.to_thread(_opened, data, settings, keys, durability)
+    blobs, spool = await asyncio.to_thread(_storage, data, settings, keys, durability)
     store = await asyncio.to_thread(Store.open, data / "runs.sqlite", durability)
-    sessions = Sessions()
-    engine = Engine(store, blobs, spool, keys.identity, sessions, clock)
-    room = functools.partial(_room, data, settings)
-    submission = Submission(engine, store, blobs, lambda: trust.roster, room)
-    housekeeping = Housekeeping(engine, store, blobs, settings.keep.models, functools.partial(deleting, data))
-    differences = ModelDifferences(data / "differences", blobs, durability, room)
-    readings = Readings(engine, store, blobs, sessions, lambda: housekeeping.deletions)
-    engine.secret = secure = SecureDesk(engine, store, blobs, spool, lambda: trust.roster, keys.identity)
-    gate, reports = Gate(trust), Reports(engine, store, blobs, lambda: trust.roster, room)
-    _hook(
-        engine,
-        submission,
-        housekeeping,
-        FlowerDesk(engine, blobs, sessions, folder, data, settings.limits),
-        differences,
-        _drivers(engine, reports, blobs, data, settings, clock),
-    )
-    partners = PartnerDesk(engine, store, lambda: trust.roster, sessions, secure)
-    contributions = Contributions(engine, blobs, spool, _contribution_limits(settings), secure)
-    _on_new_trust(trust, gate, sessions, partners)
-    desk = EnrolmentDesk(store, trust, clock, settings.enrolment)
-    status = ServerStatus(readings, sessions, trust, desk, clock, settings.name, data)
-    lookout = Lookout(engine, store, sessions, trust, desk, gate, settings, data)
     try:
-        watch_port = await lookout.open()
-        resumed = await engine.start()
-        await partners.outside(frozenset(trust.roster.partners), _REMOVED)
-        main = grpc.aio.server(options=list(SERVER_OPTIONS))
-        rpc.add_FederationServicer_to_server(
-            FederationService(partners, sessions, trust, gate, clock, keys.identity, settings.name), main
-        )
-        rpc.add_ControlServicer_to_server(
-            ControlService(
-                engine,
-                submission,
-                readings,
-                housekeeping,
-                trust,
-                desk,
-                gate,
-                status,
-                reports,
-                _offline(reports, settings, data, clock),
-            ),
-            main,
-        )
-        transfers = Transfers(
-            contributions, readings, blobs, spool, gate, settings.limits.max_model_bytes, room, differences
-        )
-        main.add_generic_rpc_handlers(_bulk(transfers, settings, clock, engine.meters.transfers))
-        health_rpc.add_HealthServicer_to_server(lookout.health, main)
-        enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
-        rpc.add_EnrolmentServicer_to_server(EnrolmentService(desk, clock, settings.enrolment), enrol)
-        links = Links(keys, trust)
-        started = Started(
-            listen(main, settings.listen, links.credentials(require_client=True)),
-            listen(enrol, settings.enrol_listen, links.credentials(require_client=False)),
-            resumed,
-            watch_port,
-        )
-        await main.start()
-        await enrol.start()
-        await lookout.serving()
-        ready(started)
-        await stop.wait()
-        lookout.stopping()
-        log.info("stopping: runs go on at the next start")
-        sessions.end_all(Unavailable("the server is stopping", code="server.stopping"))
-        await asyncio.gather(main.stop(_GRACE_S), enrol.stop(0))
+        yield _Kept(folder, settings, keys, trust, data, blobs, spool, store, clock, durability)
     finally:
-        await lookout.close()
-        await engine.stop()
         store.close()
         await asyncio.to_thread(spool.close)
 
 
-def _opened(data: Path, settings: ServerSettings, keys: KeyPair, durability: Durability) -> tuple[Blobs, Spool]:
+def _storage(data: Path, settings: ServerSettings, keys: KeyPair, durability: Durability) -> tuple[Blobs, Spool]:
     claim_stores(settings, keys.identity.public_key().public_bytes_raw().hex())
     blobs, spool = open_storage(data, settings, durability)
     blobs.sweep()
     return blobs, spool
 
 
-def _room(data: Path, settings: ServerSettings) -> None:
-    room_for_work(shutil.disk_usage(data).free, settings.limits.min_free_bytes)
+class _Server:
+    """Who does what, made in the order in which they need one another."""
 
+    def __init__(self, kept: _Kept) -> None:
+        self._kept, self._sessions, self._gate = kept, Sessions(), Gate(kept.trust)
+        store, blobs, spool, settings, identity = kept.store, kept.blobs, kept.spool, kept.settings, kept.keys.identity
+        self._engine = engine = Engine(store, blobs, spool, identity, self._sessions, kept.clock)
+        self._secure = SecureDesk(engine, store, blobs, spool, kept.roster, identity)
+        self._submission = Submission(engine, store, blobs, kept.roster, kept.room)
+        self._housekeeping = Housekeeping(
+            engine, store, blobs, settings.keep.models, functools.partial(deleting, kept.data)
+        )
+        self._differences = ModelDifferences(kept.data / "differences", blobs, kept.durability, kept.room)
+        self._readings = Readings(engine, store, blobs, self._sessions, lambda: self._housekeeping.deletions)
+        self._reports = Reports(engine, store, blobs, kept.roster, kept.room)
+        self._partners = PartnerDesk(engine, store, kept.roster, self._sessions, self._secure)
+        self._enrolment = EnrolmentDesk(store, kept.trust, kept.clock, settings.enrolment)
+        self._health = HealthService(self._gate, kept.clock)
+        self._lookout = Lookout(
+            self._health,
+            kept.clock,
+            lambda: engine.on_disk(store.probe),
+            lambda: peer_of(kept.trust.links[0]).not_after,
+            kept.free_bytes,
+            settings.limits.min_free_bytes,
+        )
+        self._hook()
+        _on_new_trust(kept.trust, self._gate, self._sessions, self._partners)
 
-def _hook(
-    engine: Engine,
-    submission: Submission,
-    housekeeping: Housekeeping,
-    apps: FlowerDesk,
-    differences: ModelDifferences,
-    drivers: Supervisor,
-) -> None:
-    """Who is called by whom and made after it."""
-    housekeeping.differences = differences.keep
-    engine.after_commit, engine.programs = housekeeping.after_commit, Together(apps, drivers)
-    housekeeping.kept_back, submission.probe = apps.kept, apps.probe
+    def _hook(self) -> None:
+        """Who is called by whom and made after it."""
+        kept, engine, housekeeping = self._kept, self._engine, self._housekeeping
+        apps = FlowerDesk(engine, kept.blobs, self._sessions, kept.folder, kept.data, kept.settings.limits)
+        engine.secret, housekeeping.differences = self._secure, self._differences.keep
+        engine.after_commit, engine.programs = housekeeping.after_commit, Together(apps, self._drivers())
+        housekeeping.kept_back, self._submission.probe = apps.kept, apps.probe
 
+    async def run(self, stop: asyncio.Event, ready: Callable[[Started], None]) -> None:
+        """From the first port to the last."""
+        kept, engine = self._kept, self._engine
+        figures = ServerFigures(engine, self._sessions, kept.trust, self._enrolment, self._lookout.readiness, kept.data)
+        try:
+            async with self._lookout.open(kept.settings.watch_listen, figures, engine.meters.vitals) as watch_port:
+                resumed = await engine.start()
+                await self._partners.outside(frozenset(kept.trust.roster.partners), _REMOVED)
+                await lived(
+                    self._ports(),
+                    self._lookout,
+                    stop,
+                    lambda ports: ready(Started(ports[0], ports[1], resumed, watch_port)),
+                    self._let_go,
+                )
+        finally:
+            await engine.stop()
 
-def _drivers(
-    engine: Engine, reports: Reports, blobs: Blobs, data: Path, settings: ServerSettings, clock: Clock
-) -> Supervisor:
-    """Who sees to the drivers of offline runs."""
-    launches, at_once = Launcher(settings.offline, blobs), settings.offline.at_once
-    return Supervisor(engine, reports, blobs, data / "drivers", launches, JournalCourse, clock, at_once)
+    def _let_go(self) -> None:
+        log.info("stopping: runs go on at the next start")
+        self._sessions.end_all(Unavailable("the server is stopping", code="server.stopping"))
 
+    def _ports(self) -> tuple[Port, Port]:
+        """Where members are served, and where those knock who are none yet."""
+        kept, settings = self._kept, self._kept.settings
+        links = Links(kept.keys, kept.trust)
+        main = grpc.aio.server(options=list(SERVER_OPTIONS))
+        rpc.add_FederationServicer_to_server(self._federation(), main)
+        rpc.add_ControlServicer_to_server(self._control(), main)
+        main.add_generic_rpc_handlers(self._bulk())
+        health_rpc.add_HealthServicer_to_server(self._health, main)
+        enrol = grpc.aio.server(options=list(SERVER_OPTIONS))
+        rpc.add_EnrolmentServicer_to_server(EnrolmentService(self._enrolment, kept.clock, settings.enrolment), enrol)
+        return (
+            GrpcPort(main, settings.listen, links.credentials(require_client=True), _GRACE_S),
+            GrpcPort(enrol, settings.enrol_listen, links.credentials(require_client=False), 0),
+        )
 
-def _offline(reports: Reports, settings: ServerSettings, data: Path, clock: Clock) -> OfflineDesk:
-    """Who takes offline runs; without a store for their state it is kept beside everything else."""
-    out = settings.offline.out or (data / "offline").absolute().as_uri()
-    return OfflineDesk(reports, settings.offline, out, clock)
+    def _federation(self) -> FederationService:
+        kept = self._kept
+        return FederationService(
+            self._partners,
+            self._sessions,
+            kept.trust,
+            self._gate,
+            kept.clock,
+            kept.keys.identity,
+            kept.settings.name,
+        )
 
+    def _control(self) -> ControlService:
+        kept, desk = self._kept, self._enrolment
+        return ControlService(
+            self._engine,
+            self._submission,
+            self._readings,
+            self._housekeeping,
+            kept.trust,
+            desk,
+            self._gate,
+            ServerStatus(self._readings, self._sessions, kept.trust, desk, kept.clock, kept.settings.name, kept.data),
+            self._reports,
+            self._offline(),
+        )
 
-def _bulk(
-    transfers: Transfers, settings: ServerSettings, clock: Clock, meters: TransferMeters
-) -> tuple[grpc.GenericRpcHandler, ...]:
-    """What serves raw bytes, and says of which there is a difference."""
-    bulk = transfer_handler(transfers, transfers, _transfer_limits(settings), clock, meters)
-    return bulk, difference_handler(transfers)
+    def _bulk(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """What serves raw bytes, and says of which there is a difference."""
+        kept, limits = self._kept, self._kept.settings.limits
+        contributions = Contributions(
+            self._engine, kept.blobs, kept.spool, _contribution_limits(kept.settings), self._secure
+        )
+        transfers = Transfers(
+            contributions,
+            self._readings,
+            kept.blobs,
+            kept.spool,
+            self._gate,
+            limits.max_model_bytes,
+            kept.room,
+            self._differences,
+        )
+        meters = self._engine.meters.transfers
+        bulk = transfer_handler(transfers, transfers, _transfer_limits(kept.settings), kept.clock, meters)
+        return bulk, difference_handler(transfers)
+
+    def _drivers(self) -> Supervisor:
+        """Who sees to the drivers of offline runs."""
+        kept, offline = self._kept, self._kept.settings.offline
+        return Supervisor(
+            self._engine,
+            self._reports,
+            kept.blobs,
+            kept.data / "drivers",
+            Launcher(offline, kept.blobs),
+            JournalCourse,
+            kept.clock,
+            offline.at_once,
+        )
+
+    def _offline(self) -> OfflineDesk:
+        """Who takes offline runs; without a store for their state it is kept beside everything else."""
+        kept, offline = self._kept, self._kept.settings.offline
+        out = offline.out or (kept.data / "offline").absolute().as_uri()
+        return OfflineDesk(self._reports, offline, out, kept.clock)
 
 
 def _contribution_limits(settings: ServerSettings) -> Limits:

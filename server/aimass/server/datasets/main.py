@@ -7,9 +7,9 @@ import contextlib
 import dataclasses
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 
@@ -24,7 +24,7 @@ from aimass.proto.meters import Reading, meters_of
 from aimass.proto.objects import ObjectStore, commits, open_objects
 from aimass.proto.v1 import datasets_pb2 as pb
 from aimass.proto.v1 import datasets_pb2_grpc as rpc
-from aimass.proto.watch import Reason, watching
+from aimass.proto.watch import Reason
 from aimass.proto.wire import SERVER_OPTIONS
 from aimass.server.authorisation import DATA_SETS
 from aimass.server.datasets.caretaker import Caretaker
@@ -36,8 +36,9 @@ from aimass.server.datasets.service import Board, DataSetService
 from aimass.server.datasets.settings import FILE, DataSettings, load_settings
 from aimass.server.gate import Gate
 from aimass.server.health import HealthService, health_rpc
-from aimass.server.links import Links, listen
-from aimass.server.readiness import Phase, Readiness
+from aimass.server.lifetime import GrpcPort, Port, beside, lived
+from aimass.server.links import Links
+from aimass.server.lookout import Lookout
 from aimass.server.trust import TrustHolder
 
 __all__ = ["Started", "own_name", "serve"]
@@ -83,53 +84,43 @@ class _Service:
         leader = Leader(self._desk.home, f"{self._name}-{secrets.token_hex(4)}", settings.care.term_s)
         self._caretaker = Caretaker(self._desk, leader, settings.care, clock, self._meters, self._board.stir)
         self._health = HealthService(self._gate, clock, _SERVICES)
-        self._readiness = Readiness(
-            lambda: 0,
-            0,
-            self._probe,
-            lambda: peer_of(self._trust.links[0]).not_after,
-            clock,
-            lambda is_ready: self._health.tell(serving=is_ready),
-        )
+        self._lookout = Lookout(self._health, clock, self._probe, lambda: peer_of(self._trust.links[0]).not_after)
 
     async def run(self, stop: asyncio.Event, ready: Callable[[Started], None]) -> None:
         """From the first port to the last."""
         await asyncio.to_thread(commits, self._desk.home)
         async with (
-            watching(self._settings.watch_listen, self, self._meters.vitals) as watch,
-            self._readiness.kept(),
-            _running(self._board.run()),
-            _running(self._caretaker.run()),
+            self._lookout.open(self._settings.watch_listen, self, self._meters.vitals) as watch_port,
+            beside(self._board.run()),
+            beside(self._caretaker.run()),
         ):
-            server = grpc.aio.server(options=list(SERVER_OPTIONS))
-            rpc.add_DataSetsServicer_to_server(
-                DataSetService(self._desk, self._caretaker, self._board, self._trust, self._gate, self._meters), server
+            await lived(
+                (self._port(),),
+                self._lookout,
+                stop,
+                lambda ports: ready(Started(ports[0], watch_port)),
+                self._caretaker.stop,
             )
-            health_rpc.add_HealthServicer_to_server(self._health, server)
-            links = Links(self._keys, self._trust)
-            port = listen(server, self._settings.listen, links.credentials(require_client=True), FILE)
-            await server.start()
-            self._readiness.phase = Phase.SERVING
-            await self._readiness.current()
-            ready(Started(port, watch.port if watch is not None else 0))
-            try:
-                await stop.wait()
-            finally:
-                self._readiness.phase = Phase.STOPPING
-                self._health.end()
-                self._caretaker.stop()
-                await server.stop(_GRACE_S)
         await self._caretaker.lay_down()
+
+    def _port(self) -> Port:
+        server = grpc.aio.server(options=list(SERVER_OPTIONS))
+        rpc.add_DataSetsServicer_to_server(
+            DataSetService(self._desk, self._caretaker, self._board, self._trust, self._gate, self._meters), server
+        )
+        health_rpc.add_HealthServicer_to_server(self._health, server)
+        credentials = Links(self._keys, self._trust).credentials(require_client=True)
+        return GrpcPort(server, self._settings.listen, credentials, _GRACE_S, FILE)
 
     async def reasons(self) -> tuple[Reason, ...]:
         """Why the service is not ready."""
-        return await self._readiness.current()
+        return await self._lookout.readiness.current()
 
     async def figures(self) -> bytes:
         """Its meters, as Prometheus reads them."""
         from aimass.proto.exposition import exposed  # noqa: PLC0415  (loaded where somebody asks)
 
-        is_ready = not await self._readiness.current()
+        is_ready = not await self._lookout.readiness.current()
         here = (
             Reading.of("aimass_ready", "1 where the service is ready.", float(is_ready)),
             Reading.of(
@@ -168,14 +159,3 @@ def own_name(folder: Path) -> str:
             cure="Ask the root holder: aimass pki token NAME --role service --host HOST.",
         )
     return peer.name
-
-
-@contextlib.asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """`work` beside the block, ended with it."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
