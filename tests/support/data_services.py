@@ -11,6 +11,7 @@ from pathlib import Path
 from aimass.proto.data_views import DataSetList
 from aimass.proto.errors import NotFound
 from aimass.proto.grpc_env import grpc
+from aimass.proto.numbered import Numbered
 from aimass.proto.tls import TlsIdentity
 from aimass.proto.v1 import datasets_pb2 as pb
 from aimass.proto.v1 import datasets_pb2_grpc as rpc
@@ -19,7 +20,6 @@ from aimass.proto.wire import connect
 from aimass.server.datasets.layout import leader_prefix
 from aimass.server.datasets.leadership import Term
 from aimass.server.datasets.main import Started, serve
-from aimass.server.datasets.numbered import Numbered
 from tests.support.edge_federation import Members
 from tests.support.stores import Unruly
 

@@ -32,6 +32,9 @@ class Label(enum.Enum):
     LEDGER_HEAD = b"AIMass ledger head v1\0"
     LEDGER_SEAL = b"AIMass ledger seal v1\0"
     LEDGER_SLOT = b"AIMass ledger slot v1\0"
+    MODEL_VERSION = b"AIMass model version v1\0"
+    MODEL_ALIAS = b"AIMass model alias v1\0"
+    MODEL_RULES = b"AIMass model rules v1\0"
 
 
 _P: Final = 2**255 - 19

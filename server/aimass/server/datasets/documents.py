@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from aimass.proto.data_sets import read_data_set, version_of_key
 from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound
+from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectStore
 from aimass.server.datasets.layout import placement_prefix
-from aimass.server.datasets.numbered import Numbered
 from aimass.server.datasets.placement import read_placement
 from aimass.server.datasets.replicas import FaultKind, fault_of
 

@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from aimass.proto.errors import WrongState
+from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value, decode_canonical_json
 from aimass.server.datasets.layout import gc_prefix
-from aimass.server.datasets.numbered import Numbered
 
 __all__ = ["HOLD_S", "MARGIN_S", "SWEEP_S", "Hold", "Keeping", "change", "let_go", "read_keeping", "with_sweep"]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Final
 
 from aimass.proto.errors import Conflict
+from aimass.proto.numbered import Document, Numbered, is_taken
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value, canonical_json, decode_canonical_json
 from aimass.server.datasets.layout import leader_prefix
-from aimass.server.datasets.numbered import Document, Numbered, is_taken
 
 __all__ = ["MARGIN_S", "Leader", "Term", "next_term"]
 

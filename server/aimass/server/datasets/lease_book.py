@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Callable
 
 from aimass.proto.data_sets import DataSetManifest
+from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import decode_canonical_json
 from aimass.server.datasets import leases
 from aimass.server.datasets.layout import lease_prefix
 from aimass.server.datasets.leases import Lease, LeaseTable
-from aimass.server.datasets.numbered import Numbered
 from aimass.server.datasets.open_jobs import JobList
 from aimass.server.datasets.ranges import Ranges
 

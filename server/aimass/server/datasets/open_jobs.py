@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from aimass.proto.errors import LimitExceeded
+from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value, decode_canonical_json
 from aimass.server.datasets.layout import jobs_prefix
 from aimass.server.datasets.leases import LONGEST_S, LeaseTable, expired
-from aimass.server.datasets.numbered import Numbered
 
 __all__ = ["MOST_JOBS", "JobList", "OpenJobs", "begun"]
 

@@ -16,10 +16,10 @@ from typing import Annotated, Final
 import msgspec
 
 from aimass.proto.errors import BadInput, Conflict
+from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value, canonical_json, decode_canonical_json
 from aimass.server.datasets.layout import placement_prefix
-from aimass.server.datasets.numbered import Numbered
 
 __all__ = ["Placement", "changed", "check_home", "holders", "place", "placement_of", "read_placement"]
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from aimass.proto.errors import Conflict, NotFound, Unavailable
-from aimass.server.datasets.numbered import Document, Numbered, is_taken
+from aimass.proto.numbered import Document, Numbered, is_taken
 from tests.support.objects import MemoryObjects
 from tests.support.stores import Unruly
 

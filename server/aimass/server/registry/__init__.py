@@ -1,0 +1,1 @@
+"""The registry of models, write side: publishing, promotion, lineage, collection, and the commands."""
