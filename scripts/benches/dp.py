@@ -21,12 +21,12 @@ from opacus import PrivacyEngine
 from opacus.layers import DPMultiheadAttention
 
 from aimass.client import trainer
-from aimass.client.private_checks import synthetic_rows
 from aimass.client.private_terms import grid_noise
 from aimass.client.private_trainer import PrivateTrainer, fresh_noise
 from aimass.client.shards import Shard
 from aimass.client.tasks.mnist import Mnist
 from aimass.proto.plan import PrivacySettings, TrainSettings
+from aimass.proto.synthetic import synthetic_rows
 from aimass.proto.task import Task, first_model
 from aimass.proto.tensors import Blob
 from scripts.benches import dp_accuracy, dp_curve

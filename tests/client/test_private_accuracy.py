@@ -13,11 +13,11 @@ from opacus import PrivacyEngine
 from scripts.benches.dp_accuracy import Setting, accuracy, opacus, ours
 from scripts.benches.mnist import mnist_batch
 
-from aimass.client.private_checks import synthetic_rows
 from aimass.client.private_trainer import PrivateTrainer
 from aimass.client.shards import Shard
 from aimass.client.tasks.mnist import task
 from aimass.proto.plan import PrivacySettings, TrainSettings
+from aimass.proto.synthetic import synthetic_rows
 from aimass.proto.task import first_model, load_parameters
 from aimass.proto.tensors import Blob
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from aimass.client.data_catalog import entry
-from aimass.client.private_checks import private_findings, synthetic_rows
+from aimass.client.private_checks import private_findings
 from aimass.client.synthetic import dealt, learnable_rows
 from aimass.client.tasks import reviews
 from aimass.client.trainer import evaluate, train
 from aimass.proto.checks import sound
 from aimass.proto.plan import EvaluateSettings, TrainSettings
+from aimass.proto.synthetic import synthetic_rows
 from aimass.proto.task import first_model, locate
 from aimass.proto.tensors import Blob, encode_numpy
 from tests.support.datasets import dataset

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from aimass.client.private_checks import synthetic_rows
 from aimass.client.tasks.heart import task as heart
 from aimass.client.tasks.heart.network import Network
 from aimass.proto.adapters import Adapted, adapt, adapted
@@ -19,6 +18,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.frozen import freeze
 from aimass.proto.merging import from_peft, merged, merged_file, peft_config, peft_files, to_peft
 from aimass.proto.preprocess import Tabular
+from aimass.proto.synthetic import synthetic_rows
 from aimass.proto.task import load_parameters
 from aimass.proto.tensors import Blob, encode_torch
 from tests.support import based

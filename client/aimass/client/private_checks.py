@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from aimass.client.private_gradients import ClippedSums, row_losses, trained
 from aimass.proto.checks import Finding, State, fault, good, of_error
 from aimass.proto.errors import AimassError, Refused
-from aimass.proto.manifest import Number, Schema
 from aimass.proto.private_layers import counterpart, private_layers
 from aimass.proto.rows import Batch
+from aimass.proto.synthetic import synthetic_rows
 from aimass.proto.task import Task
 
-__all__ = ["private_findings", "replacement", "require_private", "synthetic_rows"]
+__all__ = ["private_findings", "replacement", "require_private"]
 
 _ROWS: Final = 5
 _CLOSE: Final = 1e-3
@@ -57,36 +56,6 @@ def replacement(task: Task) -> str:
     """The model as it prints itself and as it would with every layer replaced that has a counterpart: a diff."""
     before, after = (str(model).splitlines() for model in (task.build(), private_layers(task.build())))
     return "\n".join(difflib.unified_diff(before, after, "model", "private", lineterm="", n=1))
-
-
-def synthetic_rows(schema: Schema, rows: int, seed: int) -> Batch:
-    """Rows of chance that fit a schema, some cells missing where they may be."""
-    chance = np.random.default_rng(seed)
-    numbers = np.empty((rows, len(schema.numbers)), np.float32)
-    for place, number in enumerate(schema.numbers):
-        numbers[:, place] = chance.uniform(number.minimum, number.maximum, rows)
-        if not number.required:
-            numbers[chance.random(rows) < 0.1, place] = np.nan
-    categories = np.empty((rows, len(schema.categories)), np.int64)
-    for place, category in enumerate(schema.categories):
-        categories[:, place] = chance.integers(0 if category.required else -1, len(category.values), rows)
-    images = chance.integers(0, 256, (rows, *schema.images[0].shape), np.uint8) if schema.images else None
-    labels = synthetic_labels(schema, rows, chance)
-    texts = np.array([_text(schema.texts[0].longest, chance) for _ in range(rows)], object) if schema.texts else None
-    return Batch(numbers, categories, images, labels, texts)
-
-
-def synthetic_labels(schema: Schema, rows: int, chance: np.random.Generator) -> npt.NDArray[Any]:
-    """Labels of chance, all as likely."""
-    if isinstance(schema.label, Number):
-        return chance.uniform(schema.label.minimum, schema.label.maximum, rows)
-    return chance.integers(0, len(schema.classes), rows)
-
-
-def _text(longest: int, chance: np.random.Generator) -> str:
-    """A few words of chance, as many as fit."""
-    letters = chance.choice(list("etaoin shrdlu"), size=chance.integers(1, 80))
-    return "a" + "".join(letters)[: longest - 1]
 
 
 def _dtypes(model: torch.nn.Module) -> Iterator[Finding]:

@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.client.private_checks import synthetic_rows
 from aimass.client.shards import Shard
 from aimass.proto.manifest import Number, Schema
 from aimass.proto.rows import Batch
+from aimass.proto.synthetic import synthetic_rows
 
 __all__ = ["dealt", "learnable_rows"]
 
