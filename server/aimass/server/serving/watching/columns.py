@@ -1,0 +1,110 @@
+"""Live rows against the training rows, column by column: counted in cells as they come, judged when there are enough.
+
+Nothing but counts is kept of what people sent. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from aimass.proto.manifest import Schema
+from aimass.proto.values import Value
+from aimass.server.serving.watching.cells import Cells
+from aimass.server.serving.watching.drift import (
+    Counts,
+    Noise,
+    chance_distance,
+    chance_index,
+    distance,
+    stability_index,
+)
+from aimass.server.serving.watching.settings import DriftSettings
+
+__all__ = ["ROWS", "ColumnDrift", "Counted", "added", "columns_of", "counted", "judged", "rows_of"]
+
+ROWS = "rows"
+"""The tensor that holds all columns of a schema that has numbers alone."""
+Array = npt.NDArray[Any]
+Counted = Mapping[str, Counts]
+"""Rows by cell, by column."""
+
+
+class ColumnDrift(Value, frozen=True):
+    """How far a column's live rows lie from the reference, and what is too far. `distance` is None without an order."""
+
+    column: str
+    rows: int
+    index: float
+    index_limit: float
+    distance: float | None = None
+    distance_limit: float | None = None
+
+    @property
+    def drifted(self) -> bool:
+        """Whether one of the two is over its limit."""
+        far = self.distance is not None and self.distance_limit is not None and self.distance > self.distance_limit
+        return far or self.index > self.index_limit
+
+
+def columns_of(schema: Schema, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The columns in a request's tensors, each as values by row; those that it does not name are left out."""
+    names = [column.name for column in schema.columns]
+    if ROWS in tensors and ROWS not in names and tensors[ROWS].ndim == 2 and tensors[ROWS].shape[1] == len(names):
+        return dict(zip(names, tensors[ROWS].T, strict=True))
+    return {name: tensors[name].reshape(-1) for name in names if name in tensors and tensors[name].size}
+
+
+def counted(cells: Sequence[Cells], columns: Sequence[Mapping[str, Array]]) -> Counted:
+    """Rows by cell of several requests together."""
+    found = {}
+    for one in cells:
+        if held := [each[one.column] for each in columns if one.column in each]:
+            found[one.column] = one.count(np.concatenate(held))
+    return found
+
+
+def added(one: Counted, other: Counted) -> Counted:
+    """Both together."""
+    return {**one, **other, **{name: one[name] + other[name] for name in one if name in other}}
+
+
+def rows_of(held: Counted) -> int:
+    """How many rows there are of the column of which there are most."""
+    return int(max((float(counts.sum()) for counts in held.values()), default=0.0))
+
+
+def judged(cells: Iterable[Cells], live: Counted, sigma: float, settings: DriftSettings) -> tuple[ColumnDrift, ...]:
+    """What there is to say of each column that has enough rows, those that drifted furthest first.
+
+    The probability of a false alarm, `settings.alpha`, is that of a whole window: it is shared by the columns and the
+    two tests (Bonferroni).
+    """
+    ready = [(one, live[one.column]) for one in cells if _rows(live, one) >= settings.least_rows]
+    alpha = settings.alpha / max(2 * len(ready), 1)
+    found = [_column(one, counts, sigma, settings, alpha) for one, counts in ready]
+    return tuple(sorted(found, key=lambda one: one.index - one.index_limit, reverse=True))
+
+
+def _rows(live: Counted, one: Cells) -> float:
+    return float(live[one.column].sum()) if one.column in live else 0.0
+
+
+def _column(one: Cells, live: Counts, sigma: float, settings: DriftSettings, alpha: float) -> ColumnDrift:
+    rows, noise = float(live.sum()), Noise(sigma, one.merged)
+    found = ColumnDrift(
+        column=one.column,
+        rows=int(rows),
+        index=stability_index(one.reference, live),
+        index_limit=max(settings.index, chance_index(one.reference, rows, alpha, noise)),
+    )
+    present = float(live[:-1].sum())
+    if not one.ordered or present < settings.least_rows or len(one.reference) < 3:
+        return found
+    noise = Noise(sigma, one.merged[:-1])
+    limit = max(settings.distance, chance_distance(one.reference[:-1], present, alpha, noise))
+    return msgspec.structs.replace(found, distance=distance(one.reference[:-1], live[:-1]), distance_limit=limit)

@@ -1,0 +1,157 @@
+"""Live rows in cells of the reference: what counts where, and what is told of a column."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimass.proto.manifest import Category, Image, Number, Schema
+from aimass.proto.model_manifest import Reference
+from aimass.proto.statistics import CategoryCounts, Histogram, NumberCounts
+from aimass.server.serving.watching.cells import (
+    CategoryCells,
+    NumberCells,
+    category_cells,
+    number_cells,
+    reference_cells,
+)
+from aimass.server.serving.watching.columns import added, columns_of, counted, judged, rows_of
+from aimass.server.serving.watching.settings import DriftSettings
+
+_AGE = Number(name="age", minimum=0, maximum=100)
+_SEX = Category(name="sex", values=("f", "m", "x"))
+_SCHEMA = Schema(name="people/1", columns=(_AGE, _SEX), label=Category(name="ill", values=("no", "yes")))
+_BINS = tuple(float(rows) for rows in np.histogram(np.random.default_rng(0).normal(50, 10, 4_000), 50, (0, 100))[0])
+_HISTOGRAM = Histogram(
+    numbers=(NumberCounts(column="age", minimum=0, maximum=100, counts=_BINS, missing=0),),
+    categories=(CategoryCounts(column="sex", values=("f", "m", "x"), counts=(2_000.0, 1_980.0, 20.0), missing=0),),
+)
+_SETTINGS = DriftSettings(least_rows=300)
+
+
+def _cells(sigma: float = 0.0) -> tuple[NumberCells | CategoryCells, ...]:
+    found, unsaid = reference_cells(_SCHEMA, Reference(histogram=_HISTOGRAM, partners=3, noise=sigma))
+    assert unsaid == ()
+    return found
+
+
+def _age(counts: tuple[float, ...], missing: float = 0.0) -> NumberCells:
+    found = number_cells(NumberCounts(column="age", minimum=0, maximum=100, counts=counts, missing=missing))
+    assert isinstance(found, NumberCells)
+    return found
+
+
+@given(st.lists(st.integers(0, 500), min_size=2, max_size=60).filter(lambda rows: sum(rows) >= 50), st.integers(0, 99))
+def test_every_row_of_the_reference_is_in_a_cell_and_every_cell_has_its_share(rows: list[int], missing: int) -> None:
+    cells = _age(tuple(map(float, rows)), float(missing))
+    assert cells.reference.sum() == sum(rows) + missing
+    assert cells.merged.sum() == len(rows) + 1
+    assert (cells.reference[:-1] >= 0.1 * sum(rows) - 1e-6).all()
+    assert (np.diff(cells.edges) > 0).all()
+
+
+@given(st.lists(st.integers(0, 500), min_size=2, max_size=60).filter(lambda rows: sum(rows) >= 50))
+def test_rows_like_those_of_the_reference_count_as_the_reference_does(rows: list[int]) -> None:
+    cells = _age(tuple(map(float, rows)))
+    middles = (np.arange(len(rows)) + 0.5) * 100 / len(rows)
+    np.testing.assert_array_equal(cells.count(np.repeat(middles, rows)), cells.reference)
+
+
+def test_what_is_missing_outside_or_no_number_has_a_cell_of_its_own_and_both_ends_are_inside() -> None:
+    found = _age((100.0, 100.0)).count(np.array([0.0, 100.0, -0.1, 100.1, np.nan, np.inf]))
+    assert found.tolist() == [1, 1, 4]
+
+
+def test_cells_end_in_the_middle_of_empty_bins_whose_rows_were_joined_elsewhere() -> None:
+    cells = _age((0.0, 500.0, 0.0, 0.0, 0.0, 500.0, 0.0, 0.0, 0.0, 0.0))
+    assert cells.edges.tolist() == [35.0]
+
+
+def test_rare_categories_share_a_cell_and_unknown_ones_count_as_missing() -> None:
+    held = CategoryCounts(column="c", values=("a", "b", "1", "2"), counts=(500.0, 500.0, 5.0, 4.0), missing=1.0)
+    cells = category_cells(held)
+    assert isinstance(cells, CategoryCells)
+    assert cells.reference.tolist() == [500, 500, 9, 1]
+    found = cells.count(np.array([b"a", "b", b"1", 2, 2.0, b"new", None, b"\xff"], dtype=object))
+    assert found.tolist() == [1, 1, 3, 3]
+
+
+def test_rows_of_the_reference_itself_do_not_drift() -> None:
+    rng = np.random.default_rng(3)
+    rows = {"age": rng.normal(50, 10, 2_000), "sex": rng.choice(["f", "m"], 2_000).astype(object)}
+    found = judged(_cells(), counted(_cells(), [rows]), 0.0, _SETTINGS)
+    assert {one.column for one in found} == {"age", "sex"}
+    assert not any(one.drifted for one in found)
+
+
+def test_a_number_that_moved_by_a_standard_deviation_drifts_and_is_told_first() -> None:
+    rng = np.random.default_rng(3)
+    rows = {"age": rng.normal(60, 10, 2_000), "sex": rng.choice(["f", "m"], 2_000).astype(object)}
+    age, sex = judged(_cells(), counted(_cells(), [rows]), 0.0, _SETTINGS)
+    assert (age.column, age.drifted, sex.drifted) == ("age", True, False)
+    assert age.index == pytest.approx(1.0, abs=0.25)
+    assert age.distance == pytest.approx(0.383, abs=0.05)
+
+
+def test_a_category_of_which_another_value_is_suddenly_common_drifts() -> None:
+    rows = {"sex": np.array([b"m"] * 900 + [b"f"] * 100, dtype=object)}
+    (sex,) = judged(_cells(), counted(_cells(), [rows]), 0.0, _SETTINGS)
+    assert sex.drifted
+    assert sex.distance is None
+
+
+def test_a_column_that_stops_coming_drifts() -> None:
+    (age,) = judged(_cells(), counted(_cells(), [{"age": np.full(400, np.nan)}]), 0.0, _SETTINGS)
+    assert age.drifted
+    assert age.distance is None, "there are no values whose order could be compared"
+
+
+def test_few_rows_say_nothing_yet() -> None:
+    assert judged(_cells(), counted(_cells(), [{"age": np.full(299, 99.0)}]), 0.0, _SETTINGS) == ()
+
+
+def test_a_reference_whose_noise_is_as_large_as_its_counts_accuses_nobody() -> None:
+    rows = {"age": np.random.default_rng(3).normal(55, 10, 500)}
+    (clear,) = judged(_cells(), counted(_cells(), [rows]), 0.0, DriftSettings(index=0.1, distance=0.1))
+    (noisy,) = judged(_cells(), counted(_cells(), [rows]), 200.0, DriftSettings(index=0.1, distance=0.1))
+    assert clear.drifted
+    assert not noisy.drifted
+
+
+def test_an_empty_reference_names_every_column_and_says_why() -> None:
+    cells, unsaid = reference_cells(_SCHEMA, Reference(reason="a partner's policy does not release it"))
+    assert cells == ()
+    assert [one.column for one in unsaid] == ["age", "sex"]
+    assert "policy does not release" in unsaid[0].reason
+
+
+def test_columns_that_a_reference_cannot_tell_of_are_named() -> None:
+    schema = Schema(name="scans/1", columns=(_AGE, Image(name="scan", shape=(2, 2))), label=_SCHEMA.label)
+    few = Histogram(
+        numbers=(NumberCounts(column="age", minimum=0, maximum=9, counts=(9.0, 2.0), missing=1),), categories=()
+    )
+    cells, unsaid = reference_cells(schema, Reference(histogram=few))
+    assert cells == ()
+    assert [(one.column, one.reason) for one in unsaid] == [
+        ("age", "the reference has 12 rows, and 50 are the least to compare with"),
+        ("scan", "the reference counts numbers and categories alone"),
+    ]
+
+
+def test_columns_come_by_name_or_all_in_one_tensor() -> None:
+    numbers = Schema(name="two/1", columns=(_AGE, Number(name="bmi", minimum=0, maximum=80)), label=_SCHEMA.label)
+    rows = np.arange(6.0).reshape(3, 2)
+    assert columns_of(numbers, {"rows": rows})["bmi"].tolist() == [1, 3, 5]
+    assert columns_of(numbers, {"age": rows[:, :1], "other": rows})["age"].tolist() == [0, 2, 4]
+    assert columns_of(numbers, {"rows": rows[:, :1]}) == {}, "what is malformed is the server's to refuse"
+
+
+def test_windows_add_up_and_a_column_that_is_left_out_is_not_held_against_the_others() -> None:
+    one = counted(_cells(), [{"age": np.full(4, 50.0)}, {"age": np.full(2, 1.0), "sex": np.array(["f"], dtype=object)}])
+    both = added(one, counted(_cells(), [{"age": np.full(4, 50.0)}]))
+    assert both["age"].sum() == 10
+    assert both["sex"].sum() == 1
+    assert rows_of(both) == 10
+    assert rows_of({}) == 0
