@@ -1,1 +1,1 @@
-"""The registry of models, write side: publishing, promotion, lineage, collection, and the commands."""
+"""The registry of models, write side: publishing, promotion, aliases, exports, and what collects the rest."""
