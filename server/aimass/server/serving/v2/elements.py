@@ -17,7 +17,7 @@ import numpy as np
 from aimass.proto.errors import BadInput
 from aimass.proto.servable import DTYPES, Array
 
-__all__ = ["MOST_DIMENSIONS", "bits_of", "check_shape", "count", "dtype_of", "numbers_of", "pack", "unpack"]
+__all__ = ["MOST_DIMENSIONS", "bits_of", "dtype_of", "numbers_of", "pack", "size_of", "unpack"]
 
 MOST_DIMENSIONS: Final = 8
 _MOST_ELEMENTS: Final = 1 << 40  # far more than a body can hold; a shape with an empty axis may claim anything
@@ -32,21 +32,23 @@ def dtype_of(datatype: str) -> np.dtype[np.generic]:
     return found
 
 
-def check_shape(name: str, shape: Sequence[int]) -> None:
-    """Raises `BadInput` where a shape has too many axes, or axes of a length that no tensor has."""
+def size_of(name: str, shape: Sequence[int]) -> int:
+    """How many elements a tensor of this shape has.
+
+    Raises `BadInput` where the shape has too many axes, or axes of a length that no tensor has.
+    """
     if len(shape) > MOST_DIMENSIONS:
         raise BadInput(
             f"tensor {name} has too many axes", code="tensor.dimensions", value=len(shape), limit=MOST_DIMENSIONS
         )
-    if shape and min(shape) < 0:
-        raise BadInput(f"tensor {name} has an axis of negative length", code="tensor.shape", value=list(shape))
-    if math.prod(size or 1 for size in shape) > _MOST_ELEMENTS:
-        raise BadInput(f"tensor {name} has axes too long", code="tensor.shape", value=list(shape), limit=_MOST_ELEMENTS)
-
-
-def count(shape: Sequence[int]) -> int:
-    """How many elements a tensor of this shape has."""
-    return math.prod(shape)
+    elements = 1
+    for size in shape:
+        if size < 0:
+            raise BadInput(f"tensor {name} has an axis of negative length", code="tensor.shape", value=list(shape))
+        elements *= size
+    if elements > _MOST_ELEMENTS or (not elements and math.prod(size or 1 for size in shape) > _MOST_ELEMENTS):
+        raise BadInput(f"tensor {name} is too large", code="tensor.shape", value=list(shape), limit=_MOST_ELEMENTS)
+    return elements
 
 
 def bits_of(numbers: Array) -> Array:
@@ -80,10 +82,10 @@ def unpack(name: str, datatype: str, shape: Sequence[int], data: bytes | memoryv
     Raises `BadInput` where there are more or fewer bytes than the shape needs, or a BOOL that is neither 0 nor 1.
     """
     dtype, view = dtype_of(datatype), memoryview(data)
-    check_shape(name, shape)
+    elements = size_of(name, shape)
     if datatype == "BYTES":
-        return _texts(name, view, count(shape)).reshape(shape)
-    if (expected := count(shape) * dtype.itemsize) != view.nbytes:
+        return _texts(name, view, elements).reshape(shape)
+    if (expected := elements * dtype.itemsize) != view.nbytes:
         raise BadInput(
             f"tensor {name} has not as many bytes as its shape and datatype say",
             code="tensor.size",

@@ -9,6 +9,7 @@ Keys that the protocol does not have are refused: a misspelt `outputs` would be 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import msgspec
 from aimass.proto.errors import BadInput
 from aimass.proto.servable import Array, TensorSpec
 from aimass.proto.values import Scalar
-from aimass.server.serving.v2.elements import count, dtype_of, pack, unpack
+from aimass.server.serving.v2.elements import dtype_of, pack, unpack
 from aimass.server.serving.v2.json_data import BASE64, CONTENT_TYPE, array_of, data_of, spelt
 from aimass.server.serving.v2.values import InferRequest, InferResponse, Parameters, RequestedOutput, Tensor
 
@@ -150,7 +151,7 @@ def decode_raw(body: bytes | memoryview, inputs: Sequence[TensorSpec]) -> InferR
         shape = [max(size, 1) for size in spec.shape]
     else:
         data, item = bytes(body), dtype_of(spec.datatype).itemsize
-        fixed = count([size for size in spec.shape if size >= 0]) * item
+        fixed = math.prod(size for size in spec.shape if size >= 0) * item
         shape = [len(body) // max(fixed, 1) if size < 0 else size for size in spec.shape]
     array = unpack(spec.name, spec.datatype, shape, data)
     return InferRequest(inputs=(Tensor(spec.name, spec.datatype, array),), binary_outputs=True)

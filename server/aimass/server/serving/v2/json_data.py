@@ -25,10 +25,9 @@ from aimass.proto.servable import Array
 from aimass.server.serving.v2.elements import (
     MOST_DIMENSIONS,
     bits_of,
-    check_shape,
-    count,
     dtype_of,
     numbers_of,
+    size_of,
 )
 
 __all__ = ["BASE64", "CONTENT_TYPE", "array_of", "data_of", "spelt"]
@@ -69,7 +68,7 @@ def array_of(name: str, datatype: str, shape: Sequence[int], data: bytes | msgsp
     Raises `BadInput` for elements of another kind, too many or too few of them, or numbers beyond the datatype.
     """
     dtype = dtype_of(datatype)
-    check_shape(name, shape)
+    size = size_of(name, shape)
     decoders = _FLOATS if datatype == "BF16" else _BY_KIND[dtype.kind]
     try:
         elements = decoders.flat.decode(data)
@@ -77,12 +76,12 @@ def array_of(name: str, datatype: str, shape: Sequence[int], data: bytes | msgsp
         elements = _flattened(name, shape, _decoded(name, datatype, decoders, data))
         if decoders is _FLOATS:
             elements = _unspelt(name, elements)
-    if len(elements) != count(shape):
+    if len(elements) != size:
         raise BadInput(
             f"tensor {name} has not as many elements as its shape says",
             code="tensor.size",
             value=len(elements),
-            limit=count(shape),
+            limit=size,
         )
     if decoders is _TEXTS:
         return _texts(name, elements, encoded=encoded).reshape(shape)
@@ -127,8 +126,7 @@ def _not_nested(name: str, shape: Sequence[int]) -> BadInput:
 def _numbers(name: str, datatype: str, dtype: np.dtype[Any], elements: list[Any]) -> Array:
     held = np.dtype(np.float32) if datatype == "BF16" else dtype
     try:
-        with np.errstate(over="raise"):
-            numbers = np.array(elements, held)
+        numbers = _cast(elements, held)
     except (OverflowError, FloatingPointError) as error:
         raise _too_large(name, datatype) from error
     if datatype != "BF16":
@@ -137,6 +135,11 @@ def _numbers(name: str, datatype: str, dtype: np.dtype[Any], elements: list[Any]
     if not np.array_equal(np.isinf(numbers_of(bits)), np.isinf(numbers)):
         raise _too_large(name, datatype)
     return bits
+
+
+@np.errstate(over="raise")  # as a decorator it costs a third of what it costs as a context
+def _cast(elements: list[Any], held: np.dtype[Any]) -> Array:
+    return np.array(elements, held)
 
 
 def _too_large(name: str, datatype: str) -> BadInput:
