@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
+import msgspec
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.model_trust import ListedTrust, signed
@@ -13,10 +16,14 @@ from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectStore
 from aimass.proto.plan import TaskRef
-from aimass.proto.registry.entries import Alias, HeldOut, ModelVersion, Part, Spent
+from aimass.proto.registry.entries import Alias, HeldOut, ModelVersion, Part, Spent, VersionRun
 from aimass.proto.registry.layout import alias_prefix, parameters_key, versions_prefix
 from aimass.proto.registry.reader import RegistryReader
 from aimass.proto.registry.trust import Kind, May, Signer, TrustFile
+from aimass.proto.tensors import encode_numpy
+from aimass.server.registry.aliases import Aliases
+from aimass.server.registry.authors import Author
+from aimass.server.registry.publishing import Publication, Publisher
 
 SCHEMA = Schema(
     name="heart/1",
@@ -77,3 +84,32 @@ def put_alias(store: ObjectStore, name: str, alias: str, number: int, version: i
         by=by,
     )
     Numbered(store, alias_prefix(name, alias)).commit(number, signed(key_of(by), Kind.ALIAS, said))
+
+
+def tensors(seed: int = 0) -> bytes:
+    """A small safetensors blob, another for each seed."""
+    return encode_numpy({"layer.weight": np.full((2, 2), seed, np.float32)})
+
+
+def author_of(name: str) -> Author:
+    """Somebody with their own key."""
+    return Author(name, key_of(name))
+
+
+def publication_of(folder: Path, name: str = "heart", seed: int = 0, run: str = "") -> Publication:
+    """A model to publish, of a run where one is named by a letter."""
+    data = tensors(seed)
+    path = folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
+    path.write_bytes(data)
+    made = VersionRun(run_id=run * 32, name="study", rounds=3, transcript_head="1" * 64) if run else None
+    return Publication(msgspec.structs.replace(version_of(name, 1, data), run=made), path)
+
+
+def publishing(store: ObjectStore, who: str = "olga", now: Callable[[], float] = lambda: 1_000.0) -> Publisher:
+    """A publisher that its own trust file believes."""
+    return Publisher(store, ListedTrust(trusting(who)), author_of(who), now)
+
+
+def promoting(store: ObjectStore, who: str = "petra", *believed: str) -> Aliases:
+    """A promoter that believes the publishers it names, and itself."""
+    return Aliases(store, ListedTrust(trusting(who, *believed)), author_of(who), lambda: 2_000.0)

@@ -9,8 +9,8 @@ from aimass.proto.errors import IntegrityError, Unavailable, WrongState
 from aimass.proto.values import canonical_json
 from aimass.server.datasets.care import House, repair
 from aimass.server.datasets.collecting import Collected, Grace, collect
-from aimass.server.datasets.keeping import HOLD_S, MARGIN_S, SWEEP_S, Hold, let_go
 from aimass.server.datasets.layout import quarantine_key
+from aimass.server.keeping import HOLD_S, MARGIN_S, SWEEP_S, Hold, let_go
 from tests.server.datasets.conftest import CONTENTS, NOW, no_limit
 from tests.support.stores import Unruly, everything, manifest_of, shard_of
 
@@ -75,7 +75,7 @@ def test_a_split_that_holds_the_data_set_keeps_everything(littered: House) -> No
     Hold(littered.home, "t", "job", lambda: NOW + 100)
     with pytest.raises(WrongState) as told:
         gc(littered, NOW + 200)
-    assert told.value.code == "dataset.held"
+    assert told.value.code == "keeping.held"
     assert littered.home.read(KEY)
     let_go(littered.home, "t", "job")
     assert gc(littered, NOW + 300).deleted == 3
@@ -87,7 +87,7 @@ def test_a_split_into_another_store_than_home_keeps_its_shards_too(littered: Hou
     Hold(other, "t", "job", lambda: NOW + 100)
     with pytest.raises(WrongState) as told:
         gc(littered, NOW + 200)
-    assert told.value.code == "dataset.held"
+    assert told.value.code == "keeping.held"
     assert other.read(KEY)
     let_go(other, "t", "job")
     assert gc(littered, NOW + 300).deleted == 3
@@ -123,7 +123,7 @@ def test_who_slept_beyond_its_hold_is_told_since_its_shards_may_be_gone(house: H
     now[0] = NOW + HOLD_S
     with pytest.raises(WrongState) as told:
         hold.keep()
-    assert told.value.code == "dataset.hold_lost"
+    assert told.value.code == "keeping.hold_lost"
 
 
 def test_a_version_that_is_committed_after_the_look_and_before_the_sweep_keeps_its_shards(littered: House) -> None:
@@ -171,7 +171,7 @@ def test_while_somebody_deletes_nobody_else_begins(littered: House, other: str) 
 
     home.before = meanwhile
     assert gc(littered, NOW + 100).deleted == 3
-    assert told == ["dataset.gc_running"]
+    assert told == ["keeping.sweeping"]
     begin()  # and when it is done, one may
 
 

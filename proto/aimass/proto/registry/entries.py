@@ -39,7 +39,8 @@ CHAMPION: Final = "champion"
 Number = Annotated[int, msgspec.Meta(ge=1, le=10**8 - 1)]
 AliasName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,62}\\Z")]
 """Begins with a letter, so that no alias looks like a version's number."""
-Line = Annotated[str, msgspec.Meta(max_length=1_000)]
+Line = Annotated[str, msgspec.Meta(max_length=1_000, pattern="^[^\\x00-\\x1f\\x7f]*\\Z")]
+"""Words for people, on one line."""
 
 
 class Part(Value, frozen=True):

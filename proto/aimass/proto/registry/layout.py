@@ -24,7 +24,6 @@ __all__ = [
     "Reference",
     "alias_prefix",
     "aliases_prefix",
-    "collecting_prefix",
     "number_of",
     "parameters_key",
     "parameters_prefix",
@@ -86,11 +85,6 @@ def alias_prefix(name: str, alias: str) -> str:
 def rules_prefix(name: str) -> str:
     """The folder of a model's rules, for `Numbered`."""
     return f"{name}/rules"
-
-
-def collecting_prefix(name: str) -> str:
-    """The folder of what is about to be collected, for `Numbered`."""
-    return f"{name}/collecting"
 
 
 def parameters_prefix(name: str) -> str:

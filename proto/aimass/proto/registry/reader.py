@@ -6,11 +6,13 @@ place in the store says. Parameters and reports are checked against the digest t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Final
 
-from aimass.proto.errors import BadInput, IntegrityError, NotFound
+from aimass.proto.errors import AimassError, BadInput, IntegrityError, NotFound, Refused, Unauthenticated
 from aimass.proto.fetching import fetch
 from aimass.proto.hashing import digest_of
 from aimass.proto.model_manifest import ModelManifest, decode_manifest
@@ -28,11 +30,12 @@ from aimass.proto.registry.layout import (
     versions_prefix,
 )
 from aimass.proto.registry.trust import Kind, Trust
-from aimass.proto.values import Value, canonical_json, decode_canonical_json, decode_json
+from aimass.proto.values import canonical_json, decode_canonical_json, decode_json
 
-__all__ = ["RegistryReader", "Resolved", "Verified", "read_signed"]
+__all__ = ["UNVERIFIED", "RegistryReader", "Resolved", "Verified", "read_signed"]
 
-V = TypeVar("V", bound=Value)
+UNVERIFIED: Final = (BadInput, IntegrityError, Refused, Unauthenticated)
+"""What a document raises that is not to be believed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,10 +116,22 @@ class RegistryReader:
         newest = document.newest(seen + 1)
         return None if newest is None else self._through(wanted, newest)
 
-    def history(self, name: str, alias: str) -> tuple[Alias, ...]:
-        """What an alias named, oldest first; an unverified state raises."""
+    def history(self, name: str, alias: str, last: int = 100) -> tuple[Alias, ...]:
+        """The `last` states of an alias, oldest first, without those that the trust file does not believe any more."""
         document = Numbered(self._store, alias_prefix(name, alias))
-        return tuple(self._alias(name, alias, Document(n, document.read(n)))[0] for n in document.numbers())
+        found = []
+        for number in document.numbers()[-last:]:
+            with contextlib.suppress(*UNVERIFIED):
+                found.append(self._alias(name, alias, Document(number, document.read(number)))[0])
+        return tuple(found)
+
+    def every(self, name: str) -> Iterator[tuple[int, Resolved | AimassError]]:
+        """All versions of a model, newest first, each read when it is asked for: it, or why it is not believed."""
+        for number in reversed(self.versions(name)):
+            try:
+                yield number, self._version(name, number)
+            except UNVERIFIED as error:
+                yield number, error
 
     def parameters(self, version: ModelVersion, folder: Path) -> Path:
         """Its safetensors file in `folder`, named by its digest, verified; a fetch that broke off goes on.
@@ -124,8 +139,15 @@ class RegistryReader:
         Raises `IntegrityError` for other bytes, `OutOfSpace`, and what the store raises: never half a file.
         """
         part = version.parameters
-        key = parameters_key(version.name, part.digest)
-        return fetch(self._store, key, part.digest, part.bytes, folder)
+        try:
+            return fetch(self._store, parameters_key(version.name, part.digest), part.digest, part.bytes, folder)
+        except NotFound as error:
+            raise NotFound(
+                "the parameters of this version are not kept any more",
+                code="registry.collected",
+                value=f"{version.name}@{version.number}, {part.digest} at {self._store.url}",
+                cure="aimass model gc deletes those of old versions. Publish the same file again, or take a newer one.",
+            ) from error
 
     def report(self, version: ModelVersion, part: Part) -> bytes:
         """A report of a version, verified; raises `IntegrityError` as `registry.report` for other bytes."""

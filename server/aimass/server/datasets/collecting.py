@@ -17,9 +17,9 @@ from aimass.proto.errors import AimassError, IntegrityError
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value
 from aimass.server.datasets.documents import document_copies
-from aimass.server.datasets.keeping import Keeping, change, read_keeping, with_sweep
 from aimass.server.datasets.layout import quarantine_prefix
 from aimass.server.datasets.replicas import FaultKind, fault_of
+from aimass.server.keeping import Keeping, change, read_keeping, with_sweep
 
 __all__ = ["Collected", "Grace", "Unreferenced", "aged", "collect", "due"]
 

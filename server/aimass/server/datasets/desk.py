@@ -22,7 +22,6 @@ from aimass.proto.values import canonical_json, convert
 from aimass.server.datasets.care import House, open_house
 from aimass.server.datasets.catalogue import Catalogue
 from aimass.server.datasets.evolution import check_evolution
-from aimass.server.datasets.keeping import Hold, let_go
 from aimass.server.datasets.lease_book import LeaseBook
 from aimass.server.datasets.leases import Lease, LeaseTable, free
 from aimass.server.datasets.owners import check_owner, claim
@@ -31,6 +30,7 @@ from aimass.server.datasets.ranges import count, numbers_of, ranges_of
 from aimass.server.datasets.records import health_of, record_of
 from aimass.server.datasets.replicas import FaultKind, Standing, fault_of
 from aimass.server.datasets.versions import Doubted, Newest, newest, refused
+from aimass.server.keeping import Hold, let_go
 
 __all__ = ["DataSetDesk"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "gc_prefix",
     "jobs_prefix",
     "leader_prefix",
     "lease_prefix",
@@ -22,11 +21,6 @@ SERVICE: Final = "_service"
 def placement_prefix(name: str) -> str:
     """The numbered document of a data set's placement."""
     return f"{name}/placement"
-
-
-def gc_prefix(name: str) -> str:
-    """The numbered document of what `gc` noticed, and whether it deletes now."""
-    return f"{name}/gc"
 
 
 def quarantine_prefix(name: str) -> str:

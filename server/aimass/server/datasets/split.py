@@ -33,12 +33,12 @@ from aimass.server.datasets.catalogue import Catalogue
 from aimass.server.datasets.evolution import check_evolution
 from aimass.server.datasets.intake import Intake, Limits, check_limits
 from aimass.server.datasets.jobs import Job, Progress
-from aimass.server.datasets.keeping import Hold, let_go
 from aimass.server.datasets.pieces import pieces
 from aimass.server.datasets.placement import check_home
 from aimass.server.datasets.row_index import RowIndex
 from aimass.server.datasets.shard_bytes import FORMAT, parquet_bytes, statistics_of
 from aimass.server.datasets.sources import Opened, Reading
+from aimass.server.keeping import Hold, let_go
 
 __all__ = ["Made", "Wanted", "split"]
 

@@ -1,7 +1,8 @@
-"""Whether a data set's unreferenced objects may be deleted now: one small document, changed under a condition.
+"""Whether unreferenced objects of a data set or a model may be deleted now: one small document, changed under a
+condition.
 
-Who makes a version holds the data set: nothing is deleted while a hold stands, and while something is deleted no hold
-is given. Both are states of one numbered document, so of a splitter and a collector who begin together one is told.
+Who makes a version holds it: nothing is deleted while a hold stands, and while something is deleted no hold is given.
+Both are states of one numbered document, so of a writer and a collector who begin together one is told.
 Holds and sweeps end by the clock, so that who was killed stands in nobody's way for ever.
 """
 
@@ -16,12 +17,11 @@ from aimass.proto.errors import WrongState
 from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value, decode_canonical_json
-from aimass.server.datasets.layout import gc_prefix
 
 __all__ = ["HOLD_S", "MARGIN_S", "SWEEP_S", "Hold", "Keeping", "change", "let_go", "read_keeping", "with_sweep"]
 
 HOLD_S: Final = 7 * 86_400.0
-"""A split that was killed can be resumed for so long; one that works renews its hold."""
+"""Work that was killed can be resumed for so long; one that goes on renews its hold."""
 SWEEP_S: Final = 600.0
 """A collector deletes for so long and no longer."""
 MARGIN_S: Final = 60.0
@@ -29,7 +29,7 @@ MARGIN_S: Final = 60.0
 
 
 class Keeping(Value, frozen=True):
-    """Until when each job holds the data set, and until when somebody deletes, in Unix time; since when each
+    """Until when each job holds it, and until when somebody deletes, in Unix time; since when each
     unreferenced object was seen, by store and key."""
 
     holds: dict[str, float] = {}
@@ -49,11 +49,11 @@ def without_hold(keeping: Keeping, job: str) -> Keeping:
 
 
 def with_sweep(keeping: Keeping, now: float) -> Keeping:
-    """Somebody deletes from now on; raises `WrongState` where another does, or a split holds the data set."""
+    """Somebody deletes from now on; raises `WrongState` where another does, or a job holds it."""
     if standing := _standing(keeping, now):
         raise WrongState(
-            "a split is in progress, or was broken off and may be resumed",
-            code="dataset.held",
+            "a version is being made, or that was broken off and may be resumed",
+            code="keeping.held",
             value=", ".join(sorted(standing)),
             cure="Wait for it, or resume it; a hold that nobody renews ends after a week.",
         )
@@ -64,8 +64,8 @@ def with_sweep(keeping: Keeping, now: float) -> Keeping:
 def _check_sweep(keeping: Keeping, now: float) -> None:
     if keeping.sweeping_until is not None and now < keeping.sweeping_until + MARGIN_S:
         raise WrongState(
-            "unreferenced shards are being deleted",
-            code="dataset.gc_running",
+            "what no version refers to is being deleted",
+            code="keeping.sweeping",
             limit=f"until {keeping.sweeping_until + MARGIN_S:.0f} in Unix time, or when it is done",
             cure="Try again in a minute.",
         )
@@ -77,13 +77,13 @@ def _standing(keeping: Keeping, now: float) -> dict[str, float]:
 
 def read_keeping(store: ObjectStore, name: str) -> Keeping:
     """The state now."""
-    found = Numbered(store, gc_prefix(name)).newest()
+    found = Numbered(store, _prefix(name)).newest()
     return Keeping() if found is None else _read(found.data)
 
 
 def change(store: ObjectStore, name: str, apply: Callable[[Keeping], Keeping]) -> Keeping:
     """Commit what `apply` makes of the state now; raises what it raises."""
-    return Numbered(store, gc_prefix(name)).change(_read, Keeping(), apply)
+    return Numbered(store, _prefix(name)).change(_read, Keeping(), apply)
 
 
 class Hold:
@@ -104,8 +104,8 @@ class Hold:
         left = self._until - self._clock()
         if left <= 0:
             raise WrongState(
-                "the split slept for so long that its shards may have been deleted",
-                code="dataset.hold_lost",
+                "the job slept for so long that what it wrote may have been deleted",
+                code="keeping.hold_lost",
                 value=self._name,
                 cure="Begin the same command again: what stands is taken up.",
             )
@@ -122,5 +122,9 @@ def let_go(store: ObjectStore, name: str, job: str) -> None:
     change(store, name, lambda keeping: without_hold(keeping, job))
 
 
+def _prefix(name: str) -> str:
+    return f"{name}/gc"
+
+
 def _read(data: bytes) -> Keeping:
-    return decode_canonical_json(Keeping, data, "what is kept of a data set")
+    return decode_canonical_json(Keeping, data, "what is kept of a data set or model")
