@@ -21,10 +21,10 @@ from opacus import PrivacyEngine
 from opacus.layers import DPMultiheadAttention
 
 from aimass.client import trainer
-from aimass.client.private_terms import grid_noise
 from aimass.client.private_trainer import PrivateTrainer, fresh_noise
 from aimass.client.shards import Shard
 from aimass.client.tasks.mnist import Mnist
+from aimass.privacy.dp.private_terms import grid_noise
 from aimass.proto.plan import PrivacySettings, TrainSettings
 from aimass.proto.synthetic import synthetic_rows
 from aimass.proto.task import Task, first_model

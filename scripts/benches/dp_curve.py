@@ -23,9 +23,9 @@ import matplotlib.pyplot as plt
 from aimass.client.data_get import cache_folder, get
 from aimass.client.plan_check import case_of
 from aimass.client.plan_options import calibrated
-from aimass.client.private_terms import trained_elements
 from aimass.client.shards import Shard, open_shard
 from aimass.privacy.dp.events import Budget, Terms, Unit
+from aimass.privacy.dp.private_terms import trained_elements
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import PlanDraft, PrivacySettings, Stage, TrainSettings
 from aimass.proto.task import Task, first_model, load, locate

@@ -10,10 +10,10 @@ from typing import Final
 
 from aimass.client.plan_check import case_of
 from aimass.client.plan_options import least_multiplier
-from aimass.client.private_terms import trained_elements
 from aimass.client.shards import Shard
 from aimass.client.trainer import evaluate
 from aimass.privacy.dp.events import Budget
+from aimass.privacy.dp.private_terms import trained_elements
 from aimass.privacy.secagg.rounds import noise_of
 from aimass.proto.plan import Plan, read_plan_draft
 from aimass.proto.storage import map_file

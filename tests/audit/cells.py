@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aimass.client import private_terms
 from aimass.client.private_trainer import Noise, PrivateTrainer, fresh_noise
 from aimass.client.shards import Shard
+from aimass.privacy.dp import private_terms
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Relation, Terms, Unit
 from aimass.privacy.dp.gaussian import GridNoise

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.client import analyses, private_metrics
-from aimass.client.private_terms import analysis_noise, step_events
 from aimass.client.shards import Shard
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Relation, Terms, Unit
 from aimass.privacy.dp.gaussian import GridNoise
+from aimass.privacy.dp.private_terms import analysis_noise, step_events
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.plan import AnalysisNoise, MetricNoise
 from aimass.proto.rows import Batch

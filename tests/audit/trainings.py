@@ -12,9 +12,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from aimass.client import private_terms, private_trainer
+from aimass.client import private_trainer
 from aimass.client.private_gradients import ClippedSums
 from aimass.client.private_trainer import PrivateTrainer
+from aimass.privacy.dp import private_terms
 from aimass.privacy.dp.events import PoissonGaussian
 from aimass.privacy.dp.gaussian import GridNoise, noised
 from aimass.proto.plan import PrivacySettings

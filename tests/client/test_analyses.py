@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aimass.client.analyses import analyse, analyse_privately
-from aimass.client.private_terms import MOST_COLUMNS, analysis_noise
 from aimass.client.shards import Shard
 from aimass.privacy.dp.gaussian import GRID_DEVIATION
+from aimass.privacy.dp.private_terms import MOST_COLUMNS, analysis_noise
 from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput, NotFound, Refused
 from aimass.proto.plan import AnalysisNoise

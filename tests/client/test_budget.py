@@ -13,9 +13,9 @@ from dp_accounting import rdp
 
 from aimass.client.budget import Budgets, budgets_of
 from aimass.client.policy import Admit, AdmittedTask, DataBudget, Policy, Refuse, Release, decide, rules
-from aimass.client.private_terms import training_event
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.ledger_lines import EntryState
+from aimass.privacy.dp.private_terms import training_event
 from aimass.proto.clock import SystemClock
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, Refused, WrongState

@@ -9,9 +9,9 @@ import pytest
 from aimass.client.learning import Learning, learning
 from aimass.client.plan_figure import plan_figure
 from aimass.client.policy import DataBudget, Policy, Release, Secure
-from aimass.client.private_terms import training_event
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Relation, Terms, Unit
+from aimass.privacy.dp.private_terms import training_event
 from aimass.proto.plan import (
     FLOWER,
     Cohort,

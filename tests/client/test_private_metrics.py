@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aimass.client.private_metrics import measures_of, metrics_of, noised_metrics, score_histogram
-from aimass.client.private_terms import metric_noise
 from aimass.client.private_trainer import PrivateTrainer
 from aimass.client.shards import Shard, make_shard
 from aimass.client.tasks.heart import task as heart
 from aimass.client.trainer import evaluate
 from aimass.privacy.dp.gaussian import noised
+from aimass.privacy.dp.private_terms import metric_noise
 from aimass.proto.contribution import Metric
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import EvaluateSettings, MetricNoise

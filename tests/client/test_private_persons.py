@@ -11,12 +11,12 @@ from torch import nn
 
 from aimass.client.private_gradients import ClippedSums, row_losses, trained
 from aimass.client.private_sampling import PersonSampler
-from aimass.client.private_terms import training_event
 from aimass.client.private_trainer import Noise, PrivateTrainer
 from aimass.client.shards import Shard
 from aimass.client.tasks.mnist import task as mnist
 from aimass.privacy.dp.events import PoissonGaussian, TruncatedPoissonGaussian, Unit
 from aimass.privacy.dp.gaussian import GridNoise
+from aimass.privacy.dp.private_terms import training_event
 from aimass.proto.errors import Refused
 from aimass.proto.plan import PrivacySettings, TrainSettings
 from tests.client.test_private_gradients import MODELS, ROWS

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from aimass.client.private_sampling import poisson_sample
-from aimass.client.private_terms import ROUNDING, grid_noise, trained_elements
 from aimass.client.private_trainer import Noise, PrivateTrainer, fresh_noise
 from aimass.client.shards import Shard, make_shard
 from aimass.client.tasks.heart import Heart
 from aimass.client.tasks.heart import task as heart
 from aimass.privacy.dp.gaussian import GridNoise
+from aimass.privacy.dp.private_terms import ROUNDING, grid_noise, trained_elements
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.plan import PrivacySettings, TrainSettings

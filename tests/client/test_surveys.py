@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimass.client.private_terms import analysis_events, planned_events, step_events, survey_noise
 from aimass.client.surveys import surveyed, surveyed_privately
 from aimass.client.tasks.heart import task
 from aimass.client.trainee import Trainee
 from aimass.client.worker_protocol import order_of, survey_in
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Gaussian, Terms, Unit
+from aimass.privacy.dp.private_terms import analysis_events, planned_events, step_events, survey_noise
 from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.plan import AnalysisNoise, Plan

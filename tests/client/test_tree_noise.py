@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from aimass.client.budget import Budgets
 from aimass.client.policy import Admit, DataBudget, Refuse, decide, read_policy, rules
-from aimass.client.private_terms import planned_events, step_events, tree_noise
 from aimass.client.release import Facts, release
 from aimass.client.shards import Shard
 from aimass.client.trainee import Trainee
 from aimass.client.trees import counted, derivatives, grounded, noisy, summed
 from aimass.client.worker_protocol import order_of
 from aimass.privacy.dp.events import Gaussian, Unit
+from aimass.privacy.dp.private_terms import planned_events, step_events, tree_noise
 from aimass.proto.boosting import Boosting, BoostingOptions, boosting_of, noise_of_trees
 from aimass.proto.clock import SystemClock
 from aimass.proto.contribution import Contribution, Group, decode_contribution

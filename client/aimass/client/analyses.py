@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.client.private_terms import STATISTICS, analysis_noise
 from aimass.client.shards import Shard
 from aimass.privacy.dp.gaussian import noised
+from aimass.privacy.dp.private_terms import STATISTICS, analysis_noise
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.errors import BadInput, NotFound

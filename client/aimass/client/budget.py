@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from aimass.client.ledgers import Ledgers, untold
 from aimass.client.policy import DataBudget, Policy
-from aimass.client.private_terms import planned_events, step_events
 from aimass.privacy.dp.events import Budget, Event, Terms, Unit, check_delta
 from aimass.privacy.dp.ledger_lines import EntryState
+from aimass.privacy.dp.private_terms import planned_events, step_events
 from aimass.proto.boosting import noise_of_trees
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability

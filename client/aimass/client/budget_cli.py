@@ -154,9 +154,9 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
     from collections import Counter
 
     from aimass.client.budget import widest_of
-    from aimass.client.private_terms import analysis_events, round_events
     from aimass.privacy.dp.calibrate import rounds_left
     from aimass.privacy.dp.events import tally
+    from aimass.privacy.dp.private_terms import analysis_events, round_events
     from aimass.proto.errors import BadInput
     from aimass.proto.plan import planned_rounds, read_plan_draft
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from aimass.client.policy import Policy
-from aimass.client.private_terms import ANALYSES, contribution_events
 from aimass.privacy.dp.events import MOST_TIMES, Terms, Unit
+from aimass.privacy.dp.private_terms import ANALYSES, contribution_events
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
 from aimass.proto.boosting import noise_of_trees

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from aimass.client.private_terms import analysis_events, planned_events, round_events
 from aimass.privacy.dp.accounting import Accountant, Figure
 from aimass.privacy.dp.calibrate import rounds_left
 from aimass.privacy.dp.events import UNCOUNTED_DELTA, Budget, Event, Terms, Unit, tally
 from aimass.privacy.dp.noise_plan import NoisePlan
+from aimass.privacy.dp.private_terms import analysis_events, planned_events, round_events
 from aimass.privacy.dp.signal import SIZES, CohortNoise, by_cohort, clear_from
 from aimass.privacy.secagg.rounds import noise_of, ppm
 from aimass.proto.boosting import noise_of_trees

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aimass.client.private_terms import planned_events
 from aimass.privacy.dp.events import Terms, Unit
+from aimass.privacy.dp.private_terms import planned_events
 from aimass.proto.errors import Refused
 from aimass.proto.plan import Plan
 

@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from aimass.client.plan_check import Case, figure_of
-from aimass.client.private_terms import analysis_events, planned_events, round_events
 from aimass.privacy.dp.calibrate import distributed_noise, least_noise, rounds_left
 from aimass.privacy.dp.events import Budget, Terms, Unit, tally
+from aimass.privacy.dp.private_terms import analysis_events, planned_events, round_events
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.rounds import noise_setting
 from aimass.proto.errors import AimassError

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from aimass.client.plan_check import Case, cohort_noise
-from aimass.client.private_terms import ANALYSES
 from aimass.privacy.dp.events import Unit, check_delta
+from aimass.privacy.dp.private_terms import ANALYSES
 from aimass.privacy.secagg.faults import FaultError
 from aimass.proto.checks import Finding, fault, of_error, warning
 from aimass.proto.errors import AimassError

@@ -10,9 +10,9 @@ from aimass.client.plan_check import Case, Price, Sizes, case_of, cohort_noise, 
 from aimass.client.plan_options import Option, options
 from aimass.client.plan_problems import problems
 from aimass.client.private_checks import private_findings
-from aimass.client.private_terms import trained_elements
 from aimass.client.shards import Shard
 from aimass.client.synthetic import dealt, learnable_rows
+from aimass.privacy.dp.private_terms import trained_elements
 from aimass.proto.checks import Finding, State, fault, sound, warning
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.manifest import Schema

@@ -10,9 +10,9 @@ import msgspec
 
 from aimass.client.coarse import Coarseness
 from aimass.client.policy_rules import Rule, at_least, at_most
-from aimass.client.private_terms import ANALYSES
 from aimass.client.tree_policy import Trees, tree_rules
 from aimass.privacy.dp.events import Unit
+from aimass.privacy.dp.private_terms import ANALYSES
 from aimass.proto.boosting import noise_of_trees
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.personal import trainings

@@ -27,10 +27,10 @@ from aimass.client.private_checks import require_private
 from aimass.client.private_gradients import ClippedSums, row_losses, trained
 from aimass.client.private_metrics import measures_of, noised_metrics
 from aimass.client.private_sampling import PersonSampler, RowSampler, Sampler, VirtualBatch
-from aimass.client.private_terms import grid_noise, units_of
 from aimass.client.shards import Shard
 from aimass.client.trainer import held_out_probabilities, of_metrics, on_one_thread, optimizer_of, update_of
 from aimass.privacy.dp.gaussian import GridNoise, noised
+from aimass.privacy.dp.private_terms import grid_noise, units_of
 from aimass.privacy.dp.streams import NoiseStream, Token
 from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput, Refused

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.client.private_terms import survey_noise
 from aimass.privacy.dp.gaussian import noised
+from aimass.privacy.dp.private_terms import survey_noise
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.errors import BadInput

@@ -14,10 +14,10 @@ from aimass.client.compressing import RESIDUAL, compressed
 from aimass.client.fine_tuning import fine_tuned
 from aimass.client.local_state import RUN, State, pack_state, run_section, section_of, unpack_state
 from aimass.client.own_layers import with_own_layers
-from aimass.client.private_terms import tree_noise
 from aimass.client.shards import Shard
 from aimass.client.surveys import surveyed, surveyed_privately
 from aimass.client.worker_protocol import Order
+from aimass.privacy.dp.private_terms import tree_noise
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.boosting import Boosting, level_of
 from aimass.proto.compression import Codec

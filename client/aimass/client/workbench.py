@@ -22,11 +22,11 @@ from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.personal_models import PersonalModels
 from aimass.client.policy import Policy
-from aimass.client.private_terms import sent_elements, trained_elements, units_of
 from aimass.client.release import Facts, Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.uplink import Uplink
 from aimass.client.worker_protocol import Order, order_of
+from aimass.privacy.dp.private_terms import sent_elements, trained_elements, units_of
 from aimass.proto.bases import check_planned
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.contribution import decode_contribution

@@ -8,17 +8,6 @@ import numpy as np
 import pytest
 from dp_accounting.pld import PLDAccountant
 
-from aimass.client.private_terms import (
-    ROUNDING,
-    analysis_events,
-    grid_noise,
-    planned_events,
-    round_events,
-    sent_elements,
-    step_events,
-    trained_elements,
-    training_event,
-)
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import (
     DiscreteGaussian,
@@ -30,6 +19,17 @@ from aimass.privacy.dp.events import (
     Unit,
 )
 from aimass.privacy.dp.noise_plan import distributed_event
+from aimass.privacy.dp.private_terms import (
+    ROUNDING,
+    analysis_events,
+    grid_noise,
+    planned_events,
+    round_events,
+    sent_elements,
+    step_events,
+    trained_elements,
+    training_event,
+)
 from aimass.privacy.secagg.rounds import lanes_of, noise_of
 from aimass.proto.errors import Refused
 from aimass.proto.plan import (
