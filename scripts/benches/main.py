@@ -12,7 +12,7 @@ import platform
 import sys
 from pathlib import Path
 
-from scripts.benches import flower_peer
+from scripts.benches import flower_peer, serving_peers
 from scripts.benches.row import Row
 
 BENCHES = (
@@ -26,12 +26,14 @@ BENCHES = (
     "round",
     "scale",
     "secagg",
+    "serving",
     "simulate",
     "start",
+    "swap",
     "traffic",
 )
 """Modules beside this one; what one needs, Opacus for instance, the others do not load."""
-WITH_PEERS = {"round", "secagg"}
+WITH_PEERS = {"round": flower_peer.install, "secagg": flower_peer.install, "serving": serving_peers.install}
 WITH_MORE = {"convergence", "dp", "memory", "offline", "robust"}
 
 
@@ -70,7 +72,7 @@ def main() -> int:
     if args.peers and args.name not in WITH_PEERS:
         parser.error(f"{args.name} has no peers")
     if args.peers:
-        flower_peer.install()
+        WITH_PEERS[args.name]()
     more = {name: True for name in ("peers", "curve", "full") if getattr(args, name)}
     rows: list[Row] = importlib.import_module(f"scripts.benches.{args.name}").measure(quick=args.quick, **more)
     wide = max(28, *(len(row.metric) for row in rows))

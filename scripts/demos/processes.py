@@ -42,6 +42,12 @@ def resident_bytes(pids: Iterable[int]) -> int:
     return sum(int(_words(Path(f"/proc/{pid}/statm"))[1]) * _PAGE_BYTES for pid in pids)
 
 
+def shared_bytes(pids: Iterable[int]) -> int:
+    """Memory of the processes now, each page divided among those that share it (PSS)."""
+    rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() for pid in pids)
+    return sum(int(line.split()[1]) * 1024 for lines in rollups for line in lines if line.startswith("Pss:"))
+
+
 def peak_bytes(pid: int) -> int:
     """Largest resident memory of a process so far."""
     return _status(pid)["VmHWM"]
