@@ -1,5 +1,5 @@
-"""Serving a small network (13-64-64-1): requests a second and latency of `aimass serve`, and where asked for of MLServer,
-which speaks the same protocol, and of mosec, whose front is Rust.
+"""Serving a small network (13-64-64-1): requests a second and latency of `aimass serve`, and where asked for those of
+MLServer, which speaks the same protocol, and of mosec, whose front is Rust.
 
 One worker each, one thread of PyTorch for the peers, one load generator, JSON. The servers run beside each other and
 take turns under load, so that what else the machine does meets all of them. Memory is what the processes of a server
@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from aimass.proto.objects import open_objects
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from aimass.proto.objects import open_objects
 from scripts.benches import dense_task, serving_peers
 from scripts.benches.loads import Load, Outcome, drive, generator
 from scripts.benches.row import Row

@@ -29,7 +29,7 @@ from scripts.benches.swap_schedule import Fault
 
 __all__ = ["FAULTY", "FAULTY_TASK", "Publisher", "trust_file"]
 
-FAULTY: Final = "dense_faulty"
+FAULTY: Final = "faulty"
 _LATE_CALLS: Final = 300
 _HOW: Final = {"nan": 0.0, "hang": 1.0, "crash": 2.0}
 FAULTY_TASK: Final[Mapping[str, str]] = {
@@ -43,7 +43,7 @@ from dense import Dense
 
 class Faulty(Dense):
     def build(self):
-        from dense_faulty.network import Faulty
+        from faulty.network import Faulty
 
         return Faulty()
 

@@ -30,6 +30,13 @@ def test_every_way_to_fail_is_told_and_nothing_else() -> None:
 
 
 def test_a_swap_is_over_with_the_first_answer_of_its_version() -> None:
-    records = _records((1.0, 1, Verdict.RIGHT), (2.1, 1, Verdict.RIGHT), (2.4, 2, Verdict.RIGHT), (3.5, 3, Verdict.RIGHT))
-    happened = [Happened(2.0, Kind.SWAP, 2), Happened(3.0, Kind.KILL), Happened(3.2, Kind.SWAP, 1), Happened(4.0, Kind.KILL)]
+    records = _records(
+        (1.0, 1, Verdict.RIGHT), (2.1, 1, Verdict.RIGHT), (2.4, 2, Verdict.RIGHT), (3.5, 3, Verdict.RIGHT)
+    )
+    happened = [
+        Happened(2.0, Kind.SWAP, 2),
+        Happened(3.0, Kind.KILL),
+        Happened(3.2, Kind.SWAP, 1),
+        Happened(4.0, Kind.KILL),
+    ]
     np.testing.assert_allclose(first_answers(records, happened), [0.4])
