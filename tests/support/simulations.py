@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from aimass.proto.plan import PlanDraft, read_plan_draft
@@ -13,11 +14,12 @@ from aimass.server.runs import Run
 from aimass.server.simulation.begin import begin, completed
 from aimass.server.simulation.crew import Alone, Crew
 from aimass.server.simulation.folder import Committed, Folder
+from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.shell import Simulation
 from aimass.server.simulation.site import InFolder
 from tests.support.datasets import dataset
 
-__all__ = ["Deaf", "begun", "finished", "heart_draft", "shards_of"]
+__all__ = ["Cut", "CutCrew", "Deaf", "begun", "finished", "heart_draft", "shards_of"]
 
 
 class Deaf:
@@ -31,6 +33,31 @@ class Deaf:
 
     def committed(self, step: Committed, run: Run) -> None:
         self._after(step)
+
+
+class Cut(Exception):
+    """A run was cut in the middle."""
+
+
+@dataclasses.dataclass
+class CutCrew:
+    """Works until so many orders are done, and is cut then."""
+
+    crew: Crew
+    left: int
+
+    def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
+        for made in self.crew.work(asked):
+            if self.left == 0:
+                raise Cut
+            self.left -= 1
+            yield made
+
+    def reduced(self, index: int, made: Sequence[Made]) -> None:
+        return None
+
+    def close(self) -> None:
+        self.crew.close()
 
 
 def shards_of(folder: Path, task: str, split: Split) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,12 +29,11 @@ from aimass.server.offline.crew import Strict
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.workers import Workers, open_crew
 from aimass.server.simulation.begin import completed
-from aimass.server.simulation.crew import Crew
 from aimass.server.simulation.partner import Asked, Made
 from tests.support import simulations
 from tests.support.dealt_sets import registered
 from tests.support.offline_runs import begun, gone_on, told
-from tests.support.simulations import heart_draft, shards_of
+from tests.support.simulations import Cut, CutCrew, heart_draft, shards_of
 
 PARTNERS = 5
 ADAM = heart_draft(train='steps = 2\noptimizer = "adam"\nkeep_optimizer = true')
@@ -71,31 +69,6 @@ def test_the_number_of_processes_changes_no_bit(tmp_path: Path, store: str) -> N
     assert alone.model == two.model
 
 
-class _Cut(Exception):
-    pass
-
-
-@dataclasses.dataclass
-class _CutCrew:
-    """Works until so many orders are done."""
-
-    crew: Crew
-    left: int
-
-    def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
-        for made in self.crew.work(asked):
-            if self.left == 0:
-                raise _Cut
-            self.left -= 1
-            yield made
-
-    def reduced(self, index: int, made: Sequence[Made]) -> None:
-        return None
-
-    def close(self) -> None:
-        self.crew.close()
-
-
 def test_wherever_it_is_cut_it_goes_on_elsewhere_to_the_same_bits(tmp_path: Path, store: str) -> None:
     whole = begun(f"file://{tmp_path}/whole", ADAM, store)
     model = gone_on(whole, tmp_path / "work").model
@@ -105,9 +78,9 @@ def test_wherever_it_is_cut_it_goes_on_elsewhere_to_the_same_bits(tmp_path: Path
         work = tmp_path / f"machine-{cuts}"
         work.mkdir()
         try:
-            run = gone_on(cut, work, _CutCrew(open_crew(Workers(count=1), cut, work, PARTNERS), 6 + cuts % 3))
+            run = gone_on(cut, work, CutCrew(open_crew(Workers(count=1), cut, work, PARTNERS), 6 + cuts % 3))
             break
-        except _Cut:
+        except Cut:
             cuts += 1
     assert cuts >= 3
     assert run.model == model

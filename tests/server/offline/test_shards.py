@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
 import pytest
 
@@ -17,16 +19,32 @@ from tests.support.dealt_sets import registered
 from tests.support.simulations import shards_of
 
 
+class _Watched:
+    """A lock that says when somebody comes while another has it."""
+
+    def __init__(self) -> None:
+        self.waited_for = threading.Event()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.waited_for.set()
+            self._lock.acquire()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._lock.release()
+
+
 def test_a_shard_that_is_on_its_way_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"file://{tmp_path}/store"
     dealt = shards_of(tmp_path / "shards", "heart", Split(rule="iid", partners=2, seed=2))
     shard = registered(open_objects(url), "heart", dealt).shards[0]
     shards = Shards("heart", (url,), tmp_path / "cache", 1 << 30)
-    begun, fetch = threading.Event(), Replicas.fetch
+    begun, coming, fetch = threading.Event(), _Watched(), Replicas.fetch
 
     def slow(replicas: Replicas, one: ShardEntry, path: Path) -> Path:
         begun.set()
-        threading.Event().wait(0.2)  # time enough for the other to begin as well
+        assert coming.waited_for.wait(10), "the other fetched it too"
         return fetch(replicas, one, path)
 
     def held() -> bytes:
@@ -34,6 +52,7 @@ def test_a_shard_that_is_on_its_way_is_waited_for(tmp_path: Path, monkeypatch: p
             return path.read_bytes()
 
     monkeypatch.setattr(Replicas, "fetch", slow)
+    monkeypatch.setattr(shards, "_coming", defaultdict(lambda: coming))
     with ThreadPoolExecutor(2) as pool:
         ahead = pool.submit(held)
         assert begun.wait(10)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,10 +28,9 @@ from aimass.server.simulate import simulate
 from aimass.server.simulation.begin import check_same, completed
 from aimass.server.simulation.crew import Alone, Processes
 from aimass.server.simulation.folder import Committed, Folder
-from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.shell import first
 from aimass.server.simulation.site import InFolder
-from tests.support.simulations import begun, finished, heart_draft, shards_of
+from tests.support.simulations import Cut, CutCrew, begun, finished, heart_draft, shards_of
 
 PARTNERS = 8
 SAMPLED = "quorum = 2\nsample = 3\nspare = 1"
@@ -121,31 +118,6 @@ def test_the_number_of_processes_changes_no_bit_and_a_killed_one_is_told(tmp_pat
     ]
 
 
-class _Cut(Exception):
-    pass
-
-
-@dataclasses.dataclass
-class _CutCrew:
-    """Works until so many orders are done."""
-
-    alone: Alone
-    left: int
-
-    def work(self, asked: Sequence[Asked]) -> Iterator[Made]:
-        for made in self.alone.work(asked):
-            if self.left == 0:
-                raise _Cut
-            self.left -= 1
-            yield made
-
-    def reduced(self, index: int, made: Sequence[Made]) -> None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.mark.parametrize("draft", [heart_draft(train=ADAM, cohort=SAMPLED), SCAFFOLD], ids=["adam", "scaffold"])
 def test_wherever_it_is_cut_it_goes_on_to_the_same_bits_and_tells_each_step_once(
     tmp_path: Path, shards: Path, draft: PlanDraft
@@ -156,9 +128,9 @@ def test_wherever_it_is_cut_it_goes_on_to_the_same_bits_and_tells_each_step_once
     cuts = 0
     while True:
         try:
-            run = finished(folder, _CutCrew(Alone(InFolder(folder.path)), 9 + cuts % 3))
+            run = finished(folder, CutCrew(Alone(InFolder(folder.path)), 9 + cuts % 3))
             break
-        except _Cut:
+        except Cut:
             cuts += 1
     assert cuts >= 3
     assert run.model == model
@@ -170,9 +142,9 @@ def test_a_step_that_was_told_and_not_stored_is_told_once(tmp_path: Path, shards
     folder = begun(tmp_path / "run", heart_draft(rounds=1), shards)
 
     def cut(step: Committed) -> None:
-        raise _Cut
+        raise Cut
 
-    with pytest.raises(_Cut):
+    with pytest.raises(Cut):
         finished(folder, after=cut)
     (line,) = folder.committed()
     folder.tell(msgspec.structs.replace(line, index=1))
