@@ -11,14 +11,16 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Refused
 
 __all__ = [
     "CHUNK_BYTES",
+    "WRITTEN_S",
     "Chunk",
+    "LeavesParts",
     "ObjectInfo",
     "ObjectStore",
     "check_key",
@@ -29,11 +31,14 @@ __all__ = [
     "is_key",
     "open_objects",
     "replaced",
+    "swept",
     "unknown",
 ]
 
 CHUNK_BYTES: Final = 1 << 20
 """No store hands out longer chunks of a stream."""
+WRITTEN_S: Final = 86_400.0
+"""No object is being written for so long: what stands half for longer, its writer has died."""
 _KEY_LENGTH: Final = 512
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9._=@-]{1,255}")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._=@/-]*")
@@ -106,6 +111,15 @@ class ObjectStore(Protocol):
         ...
 
 
+@runtime_checkable
+class LeavesParts(Protocol):
+    """A store in which something stays behind when a writer dies, though nobody sees it as an object."""
+
+    def sweep(self, before: float, *, dry_run: bool = False) -> int:
+        """Remove what was last written to `before` that Unix time; how many files it was, or would be."""
+        ...
+
+
 _BACKENDS: Final[Mapping[str, str]] = {
     "file": "aimass.proto.stores.files",
     "hdfs": "aimass.proto.stores.hadoop",
@@ -173,6 +187,11 @@ def check_range(start: int, size: int | None = None) -> None:
     """Raise `BadInput` as `storage.range` for a range that is none."""
     if start < 0 or (size is not None and size < 0):
         raise BadInput("not a range of an object", code="storage.range", value=f"{start}, {size}", limit=">= 0")
+
+
+def swept(store: ObjectStore, now: float, *, dry_run: bool = False) -> int:
+    """Remove what writers that died have left in the whole store; how many files it was, or would be."""
+    return store.sweep(now - WRITTEN_S, dry_run=dry_run) if isinstance(store, LeavesParts) else 0
 
 
 def unknown(store: ObjectStore, key: str) -> NotFound:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aimass.proto.errors import AimassError, BadInput, Conflict, OutOfSpace, Refused
+from aimass.proto.objects import WRITTEN_S, swept
 from aimass.proto.stores import files
 from aimass.proto.stores.files import FileObjects, open_store
 
@@ -85,11 +86,14 @@ def test_strangers_files_and_what_was_cut_are_not_listed_and_the_cut_is_swept(tm
     store = FileObjects(tmp_path)
     store.put("a/b", b"1")
     (tmp_path / "a" / "~0123").write_bytes(b"cut")
+    os.utime(tmp_path / "a" / "~0123", (1_000.0, 1_000.0))
+    (tmp_path / "a" / "~4567").write_bytes(b"being written")
     (tmp_path / "my file.txt").write_bytes(b"stranger")
     assert [one.key for one in store.list()] == ["a/b"]
-    assert store.sweep(lambda found: found.st_size > 5) == 0
-    assert store.sweep(lambda found: found.st_size < 5) == 1
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "my file.txt"]
+    assert swept(store, 1_000.0 + WRITTEN_S) == 0
+    assert swept(store, 1_001.0 + WRITTEN_S, dry_run=True) == 1
+    assert swept(store, 1_001.0 + WRITTEN_S) == 1
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "my file.txt", "~4567"]
 
 
 def test_a_file_that_is_changed_in_place_while_it_is_read_is_refused(tmp_path: Path) -> None:

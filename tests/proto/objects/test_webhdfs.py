@@ -425,6 +425,7 @@ def test_what_a_dead_writer_left_is_swept(cluster: Cluster) -> None:
     store.put("a", DATA)
     cluster.namespace.complete(cluster.namespace.create("/store/~parts/dead", "x", overwrite=False))
     assert [one.key for one in store.list()] == ["a"]
-    assert store.sweep(lambda one: one.modified_ms < 0) == 0
-    assert store.sweep(lambda one: True) == 1
+    assert store.sweep(0.0) == 0
+    assert store.sweep(time.time() + 1, dry_run=True) == 1
+    assert store.sweep(time.time() + 1) == 1
     assert cluster.namespace.files() == {"/store/a": DATA}

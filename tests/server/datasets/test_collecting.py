@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from aimass.proto.data_sets import shard_key, version_key
 from aimass.proto.errors import IntegrityError, Unavailable, WrongState
+from aimass.proto.objects import WRITTEN_S
+from aimass.proto.stores.files import FileObjects
 from aimass.proto.values import canonical_json
 from aimass.server.datasets.care import House, repair
 from aimass.server.datasets.collecting import Collected, Grace, collect
 from aimass.server.datasets.layout import quarantine_key
+from aimass.server.datasets.placement import Placement
 from aimass.server.keeping import HOLD_S, MARGIN_S, SWEEP_S, Hold, let_go
 from tests.server.datasets.conftest import CONTENTS, NOW, no_limit
-from tests.support.stores import Unruly, everything, manifest_of, shard_of
+from tests.support.stores import Unruly, everything, manifest_of, shard_of, stored
 
 GRACE = Grace(orphans_s=100.0, quarantine_s=1_000.0)
 ORPHAN = shard_of(1, b"of a split that nobody resumed")
@@ -58,6 +64,21 @@ def test_a_dry_run_writes_nothing_at_all(littered: House) -> None:
     before = everything(littered.stores)
     assert gc(littered, NOW + 100, dry_run=True) == Collected(deleted=3, bytes=2 * ORPHAN.size + 2, waiting=0)
     assert everything(littered.stores) == before
+
+
+def test_what_killed_writers_left_goes_a_day_after_the_last_write(tmp_path: Path) -> None:
+    store = FileObjects(tmp_path)
+    stored(store, "t", CONTENTS)
+    house = House("t", Placement(stores=(store.url,), copies=1, created_at=NOW), {store.url: store})
+    part = tmp_path / "t" / "shards" / "~0123"
+    part.write_bytes(b"half")
+    os.utime(part, (NOW, NOW))
+    assert gc(house, NOW + WRITTEN_S) == Collected(deleted=0, bytes=0, waiting=0)
+    later = NOW + WRITTEN_S + 1
+    assert gc(house, later, dry_run=True) == Collected(deleted=0, bytes=0, waiting=0, parts=1)
+    assert part.exists()
+    assert gc(house, later) == Collected(deleted=0, bytes=0, waiting=0, parts=1)
+    assert not part.exists()
 
 
 def test_what_is_referenced_again_begins_its_grace_anew(littered: House) -> None:

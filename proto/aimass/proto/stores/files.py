@@ -6,8 +6,8 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
@@ -150,12 +150,16 @@ class FileObjects:
                 return iter(())
         return self._below(f"{folder}/" if folder else "", prefix)
 
-    def sweep(self, gone: Callable[[os.stat_result], bool]) -> int:
-        """Remove what writers that died have left, where `gone` says so of the file; how many."""
-        parts = [path for path in self.folder.rglob(f"{_PART}*") if path.is_file() and gone(path.stat())]
-        for path in parts:
-            path.unlink(missing_ok=True)
-        return len(parts)
+    def sweep(self, before: float, *, dry_run: bool = False) -> int:
+        """See `LeavesParts`."""
+        found = 0
+        for path in self.folder.rglob(f"{_PART}*"):
+            with suppress(FileNotFoundError):  # its writer has given it its name
+                if path.stat().st_mtime < before and path.is_file():
+                    found += 1
+                    if not dry_run:
+                        path.unlink()
+        return found
 
     def _below(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
         # A folder sorts as what its keys go on with: "a-b" before "a/b" before "a0".

@@ -120,11 +120,11 @@ class HdfsObjects:
             return iter(())
         return self._below(f"{folder}/" if folder else "", prefix)
 
-    def sweep(self, gone: Callable[[Status], bool]) -> int:
-        """Remove what writers that died have left, where `gone` says so of the file; how many."""
+    def sweep(self, before: float, *, dry_run: bool = False) -> int:
+        """See `LeavesParts`. A file's time is of its creation until it is closed."""
         folder = f"{self._root}/{_PARTS}"
-        parts = [one.name for one in self._entries(folder) if not one.folder and gone(one)]
-        for name in parts:
+        parts = [one.name for one in self._entries(folder) if not one.folder and one.modified_ms < 1_000 * before]
+        for name in () if dry_run else parts:
             self._forget(f"{folder}/{name}")
         return len(parts)
 

@@ -29,7 +29,9 @@ _REPAIRING: Final = """Makes good what `verify` finds: documents from a store th
 What stood in a bad copy's place is kept under NAME/quarantine. Broken off, the same command does what is left.
 """
 _COLLECTING: Final = """Deletes what no version refers to, in two runs: the first notes it, and one that comes a grace
-period later deletes it. Nothing is deleted while a split is in progress or may be resumed, and never a version.
+period later deletes it. Nothing is deleted while a split is in progress or may be resumed, and never a version. What
+killed writers left half written anywhere in its stores of files or HDFS is removed too, a day after the last write; in
+a bucket a rule of its lifecycle does that.
 """
 
 
@@ -156,6 +158,7 @@ def _gc(args: argparse.Namespace) -> int:
             "would_delete" if args.dry_run else "deleted": found.deleted,
             "bytes": found.bytes,
             "waiting": found.waiting,
+            "half_written": found.parts,
             "stopped": found.stopped or None,
         },
     )

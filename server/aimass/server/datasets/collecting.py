@@ -2,19 +2,20 @@
 
 In two phases. What is unreferenced is noted with the time; what is still unreferenced a grace period later is deleted,
 under a sweep that excludes every splitter (`keeping`). A version is never deleted, nor anything that one refers to.
+Files that a writer left half written are no objects: a day after the last write they are removed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from aimass.proto.data_sets import read_data_set, shard_key
 from aimass.proto.errors import AimassError, IntegrityError
-from aimass.proto.objects import ObjectStore
+from aimass.proto.objects import ObjectStore, swept
 from aimass.proto.values import Value
 from aimass.server.datasets.documents import document_copies
 from aimass.server.datasets.layout import quarantine_prefix
@@ -41,12 +42,14 @@ Unreferenced = Mapping[str, Mapping[str, int]]
 
 
 class Collected(Value, frozen=True):
-    """What came of it: objects that were deleted, or would be; those that are noted and whose time has not come."""
+    """What came of it: objects that were deleted, or would be; those that are noted and whose time has not come; and
+    how many `parts` of writers that died were removed from the stores."""
 
     deleted: int
     bytes: int
     waiting: int
     stopped: str = ""
+    parts: int = 0
 
 
 def aged(keeping: Keeping, found: Unreferenced, now: float) -> Keeping:
@@ -81,6 +84,7 @@ def collect(
     """Note what is unreferenced, delete what was for long. A store that is away is left for another time; the home has
     to answer. Raises `WrongState` while a split holds the data set, `IntegrityError` where a version cannot be read."""
     found, now = _unreferenced(name, home, stores), clock()
+    parts = sum(_parts(store, now, dry_run=dry_run) for store in stores.values())
     noted = aged(read_keeping(home, name), found, now)
     if not dry_run:
         noted = change(home, name, lambda keeping: aged(keeping, found, now))
@@ -88,7 +92,30 @@ def collect(
     number = sum(len(objects) for objects in found.values())
     if dry_run or not work:
         size = sum(found[url][key] for url, key in work)
-        return Collected(deleted=len(work), bytes=size, waiting=number - len(work))
+        return Collected(deleted=len(work), bytes=size, waiting=number - len(work), parts=parts)
+    deleted, stopped = _under_sweep(name, home, stores, clock, work)
+    size = sum(found[url][key] for url, key in deleted)
+    return Collected(deleted=len(deleted), bytes=size, waiting=number - len(deleted), stopped=stopped, parts=parts)
+
+
+def _parts(store: ObjectStore, now: float, *, dry_run: bool) -> int:
+    """Files that writers left half written; of a store that is away another time."""
+    try:
+        return swept(store, now, dry_run=dry_run)
+    except AimassError as error:
+        if fault_of(error) is not FaultKind.AWAY:
+            raise
+        return 0
+
+
+def _under_sweep(
+    name: str,
+    home: ObjectStore,
+    stores: Mapping[str, ObjectStore],
+    clock: Callable[[], float],
+    work: Sequence[tuple[str, str]],
+) -> tuple[list[tuple[str, str]], str]:
+    """Delete of `work` what is unreferenced still, while no split can hold the data set; as `_delete`."""
     ends: dict[str, float] = {}
     try:
         for url in dict.fromkeys([home.url, *(url for url, _ in work)]):  # a split holds the set in its own store
@@ -97,12 +124,10 @@ def collect(
         # Whatever was committed before the sweeps began is seen now; nobody commits until they end.
         again = _unreferenced(name, home, stores)
         still = [(url, key) for url, key in work if key in again.get(url, {})]
-        deleted, stopped = _delete(stores, still, lambda: clock() < min(ends.values()))
+        return _delete(stores, still, lambda: clock() < min(ends.values()))
     finally:
         for url, end in ends.items():
             change(stores[url], name, functools.partial(_swept, end=end))
-    size = sum(found[url][key] for url, key in deleted)
-    return Collected(deleted=len(deleted), bytes=size, waiting=number - len(deleted), stopped=stopped)
 
 
 def _swept(keeping: Keeping, end: float) -> Keeping:
