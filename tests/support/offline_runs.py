@@ -13,6 +13,7 @@ from aimass.server.offline.begin import begin
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.keeping import Kept
 from aimass.server.offline.schedules import Schedule, drivers_of
+from aimass.server.offline.site import BLOBS
 from aimass.server.offline.workers import Workers, open_crew
 from aimass.server.runs import Run
 from aimass.server.simulation.begin import completed
@@ -65,7 +66,7 @@ def gone_on(
 ) -> Run:
     """The run at its end, by a driver of its own."""
     work.mkdir(parents=True, exist_ok=True)
-    journal = Journal(journal.url)
+    journal = Journal(journal.url, work / BLOBS)
     schedule = journal.setup().schedule
     crew = crew or open_crew(workers, journal, work, 5, schedule)
     try:

@@ -71,13 +71,14 @@ def _run(args: argparse.Namespace) -> int:
     from aimass.server.offline.journal import Journal
     from aimass.server.offline.keeping import Kept
     from aimass.server.offline.schedules import drivers_of
+    from aimass.server.offline.site import BLOBS, forget
     from aimass.server.offline.workers import open_crew
     from aimass.server.simulation.shell import Simulation
     from aimass.server.simulation.telling import Teller
 
     _check(args)
-    workers, journal = _workers(args), Journal(args.out)
-    work = make_folder(args.work if args.work is not None else _work(args.out))
+    workers, work = _workers(args), make_folder(args.work if args.work is not None else _work(args.out))
+    journal = Journal(args.out, work / BLOBS)
     with only_one(work, "offline run"):
         _prepared(args, journal)
         kept, schedule = Kept(journal, work), journal.setup().schedule
@@ -97,6 +98,8 @@ def _run(args: argparse.Namespace) -> int:
         finally:
             signal.signal(signal.SIGINT, before)
             crew.close()
+        if args.work is None:  # nobody else's, and of no more use
+            forget(work)
         emit(args, _summary(journal, run, teller))
     return 0 if run.state == "finished" else 1
 

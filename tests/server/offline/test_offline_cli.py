@@ -44,6 +44,8 @@ def test_a_run_tells_its_rounds_and_leaves_its_model_in_the_store(
     assert "round 3/3  train 3 of 3" in told.err
     assert "MB read" in told.err
     assert "core_seconds" in told.out
+    left = {path.name for path in (here / "cache" / "offline").glob("*/*") if path.is_dir()}
+    assert left == set(), "what was fetched for a run goes with it"
     assert main([*f"offline run --resume --workers 1 --out file://{here}/out".split(), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["state"], again["rounds"], again["shards"]) == ("finished", 3, 3)

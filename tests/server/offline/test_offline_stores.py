@@ -57,6 +57,7 @@ def test_a_run_in_a_bucket_goes_on_on_another_machine_to_the_bits_of_a_folder(
     run = gone_on(journal, tmp_path / "other")
     assert (run.state, run.model) == ("finished", model)
     assert [step.index for step in told(journal)] == list(range(len(told(journal))))
+    assert list((tmp_path / "other" / "blobs").iterdir()), "its models are kept with its shards"
     keys = {info.key.partition("/")[0] for info in journal.objects.list()}
     assert keys == {"setup.json", "commits", "blobs"}
 

@@ -98,7 +98,7 @@ class House:
         self.reports = Reports(engine, bench.store, bench.blobs, lambda: bench.roster, lambda: None)
         engine.programs = Supervisor(
             engine, self.reports, bench.blobs, self.folder / "offline", self._command,
-            lambda out: self.course(Path(out), self.models), _Hasty(),
+            lambda out, _: self.course(Path(out), self.models), _Hasty(),
         )  # fmt: skip
         for live in engine.lives():
             engine.programs.changed(live)

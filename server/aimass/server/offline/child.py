@@ -23,6 +23,7 @@ from aimass.server.offline.begin import begin
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.order import WORK, Order
 from aimass.server.offline.parent import end_with
+from aimass.server.offline.site import BLOBS
 
 __all__ = ["main"]
 
@@ -30,7 +31,7 @@ __all__ = ["main"]
 def main(parent: int, order: Order, folder: Path) -> int:
     """Go on with the run until it ends; the exit code."""
     end_with(parent)
-    journal = Journal(order.out)
+    journal = Journal(order.out, folder / WORK / BLOBS)
     try:
         _begun(journal, order)
     except AimassError as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from aimass.proto.views import RunState
 from aimass.server.offline.journal import Journal
+from aimass.server.offline.site import BLOBS
 from aimass.server.simulation.folder import Committed
 
 __all__ = ["JournalCourse"]
@@ -14,8 +16,9 @@ __all__ = ["JournalCourse"]
 class JournalCourse:
     """See `supervisor.Course`. Each commit is read once."""
 
-    def __init__(self, out: str) -> None:
-        self._journal = Journal(out)
+    def __init__(self, out: str, work: Path) -> None:
+        """`work` is the run's folder on this machine."""
+        self._journal = Journal(out, work / BLOBS)
         self._blobs = self._journal.blobs()
         self._read: list[Committed] = []
         self._next = 1

@@ -23,14 +23,14 @@ __all__ = ["open_course"]
 def open_course(named: str, home: Path | None, scratch: Path) -> tuple[Course, Open]:
     """The run that a person named: where an offline run keeps its state, the folder of a simulation, or a run's id.
 
-    For an id `home` says as whom to ask; models of such a run are fetched into `scratch`. Raises `NotFound` for none.
+    For an id `home` says as whom to ask. What is fetched comes into `scratch`. Raises `NotFound` for none.
     """
     if "://" in named:
-        return _of_store(named)
+        return _of_store(named, scratch)
     if (Path(named) / "run.json").is_file():
         return _of_folder(Path(named))
     if (Path(named) / "setup.json").is_file():
-        return _of_store(Path(named).absolute().as_uri())
+        return _of_store(Path(named).absolute().as_uri(), scratch)
     if home is None:
         raise BadInput(
             "no run stands there",
@@ -42,8 +42,8 @@ def open_course(named: str, home: Path | None, scratch: Path) -> tuple[Course, O
     return _of_service(named, home, scratch)
 
 
-def _of_store(url: str) -> tuple[Course, Open]:
-    journal = Journal(url)
+def _of_store(url: str, scratch: Path) -> tuple[Course, Open]:
+    journal = Journal(url, scratch / "blobs")
     setup, blobs = journal.setup(), journal.blobs()
     told = [step for commit in journal.commits() for step in commit.told]
     data = {"set": f"{setup.data_set}@{setup.version}", "manifest": setup.manifest, "schedule": setup.schedule}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -35,6 +36,8 @@ __all__ = ["MODEL", "Commit", "Journal", "Setup", "below"]
 _SETUP: Final = "setup.json"
 _COMMITS: Final = "commits/"
 MODEL: Final = "model.safetensors"
+_CACHE_BYTES: Final = 4 << 30
+"""What a machine keeps of a run's blobs: a few models at once are in use, and states of some shards."""
 
 
 class Setup(Value, frozen=True):
@@ -73,14 +76,15 @@ def below(url: str, name: str) -> str:
 class Journal:
     """One run in one store, for its driver; workers read what it was begun with, and models."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, cache: Path | None = None) -> None:
+        """`cache` is the run's folder on this machine for blobs of a store elsewhere; without one, the user's."""
+        self.url, self._cache = url, cache
         self.objects: ObjectStore = open_objects(url)
         self._writer, self._next = secrets.token_hex(8), 1
 
     def blobs(self) -> Blobs:
         """Models, local states and saved runs, by a store that has opened none yet."""
-        return open_blobs(below(self.url, "blobs"))
+        return open_blobs(below(self.url, "blobs"), self._cache, _CACHE_BYTES)
 
     @property
     def begun(self) -> bool:

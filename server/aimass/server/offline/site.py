@@ -26,13 +26,38 @@ from aimass.server.offline.journal import Journal
 from aimass.server.offline.shards import Shards
 from aimass.server.simulation.site import Fetched
 
-__all__ = ["CARRIED_BYTES", "UPDATES", "InStore", "Parcel", "StoreSite", "opened_parcel", "spool_of", "update_key"]
+__all__ = [
+    "BLOBS",
+    "CARRIED_BYTES",
+    "SHARDS",
+    "UPDATES",
+    "InStore",
+    "Parcel",
+    "StoreSite",
+    "forget",
+    "opened_parcel",
+    "spool_of",
+    "update_key",
+]
 
 CARRIED_BYTES: Final = 10_000_000
 """A larger contribution goes to the store, and not back with the answer."""
 
 UPDATES: Final = "updates/"
 """Begins the keys of contributions in the store."""
+
+
+BLOBS: Final = "blobs"
+SHARDS: Final = "shards"
+_SPOOL: Final = "spool"
+_CARRIED: Final = "carried"
+"""What stands in a run's folder on a machine: what was fetched for it, and what waits to be summed or sent."""
+
+
+def forget(work: Path) -> None:
+    """Remove what a run has left on this machine; its shards and models stand in their stores."""
+    for name in (BLOBS, SHARDS, _SPOOL, _CARRIED):
+        shutil.rmtree(work / name, ignore_errors=True)
 
 
 class Parcel(enum.Enum):
@@ -50,7 +75,7 @@ def opened_parcel(data: bytes) -> tuple[Parcel, bytes]:
 
 def spool_of(work: Path, index: int) -> Path:
     """The folder where contributions to a step wait to be summed."""
-    return work / "spool" / str(index)
+    return work / _SPOOL / str(index)
 
 
 def update_key(index: int, file: str) -> str:
@@ -81,7 +106,7 @@ class StoreSite:
     """See `Site`."""
 
     def __init__(self, opened: InStore) -> None:
-        self._opened, self._journal = opened, Journal(opened.url)
+        self._opened, self._journal = opened, Journal(opened.url, opened.work / BLOBS)
         setup, blobs = self._journal.setup(), self._journal.blobs()
         self.run_id: str = setup.run_id
         self.plan: Plan = self._journal.plan(blobs)
@@ -89,7 +114,7 @@ class StoreSite:
         self._data_set: DataSetManifest = self._journal.data_set(blobs)
         self._entries = {shard.participant: shard for shard in self._data_set.shards}
         self._shards = Shards(
-            self._data_set.name, setup.stores, opened.work / "shards", opened.cache_bytes, repairs=opened.repairs
+            self._data_set.name, setup.stores, opened.work / SHARDS, opened.cache_bytes, repairs=opened.repairs
         )
 
     def fetched(self) -> Fetched:
@@ -141,7 +166,7 @@ class StoreSite:
     @cached_property
     def _own_spool(self) -> Path:
         """Of this process alone; what one of the same number left behind is forgotten."""
-        path = self._opened.work / "carried" / str(os.getpid())
+        path = self._opened.work / _CARRIED / str(os.getpid())
         shutil.rmtree(path, ignore_errors=True)
         return path
 

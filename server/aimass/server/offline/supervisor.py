@@ -78,11 +78,11 @@ class Supervisor:
         blobs: Blobs,
         folder: Path,
         launches: Launches,
-        course: Callable[[str], Course],
+        course: Callable[[str, Path], Course],
         clock: Clock,
         at_once: int = 1,
     ) -> None:
-        """`course` opens what the run whose state is in a store has come to."""
+        """`course` opens what the run has come to whose state is in a store, with its folder on this machine."""
         self._engine, self._reports, self._blobs, self._clock = engine, reports, blobs, clock
         self._folder, self._launches, self._course = folder, launches, course
         self._turns = asyncio.Semaphore(at_once)
@@ -108,7 +108,7 @@ class Supervisor:
         self._stopped = True
 
     def _clear(self, run_id: str) -> None:
-        """Forget the shards that were fetched for a run that has ended: thousands of runs would fill the disk."""
+        """Forget what was fetched for a run that has ended: thousands of runs would fill the disk."""
         shutil.rmtree(self._folder / run_id / WORK, ignore_errors=True)
         (self._folder / run_id / FIRST).unlink(missing_ok=True)
 
@@ -132,7 +132,7 @@ class Supervisor:
         assert offline is not None  # noqa: S101  (of these alone there are drivers)
         assert offline.job is not None  # noqa: S101
         folder = make_folder(self._folder / run_id)
-        course = await self._threads.run(self._course, offline.job.out)
+        course = await self._threads.run(self._course, offline.job.out, folder / WORK)
         try:
             code = await self._driven(live, self._launches(live.row.run, offline, folder), folder, course)
             await self._look(live, course)
