@@ -29,12 +29,15 @@ from aimass.server.engine import Engine
 from aimass.server.live import Live
 from aimass.server.run_views import reported_view
 from aimass.server.store import Commit, ModelRow, RunRow, Store
+from aimass.server.store_threads import StoreThreads
 from aimass.server.submission import check_model, check_same
 
 __all__ = ["Reports"]
 
 log = logging.getLogger("aimass.server")
 _ALL: Final = 1_000_000
+_AT_ONCE: Final = 4
+"""Models that are looked at together: where their store hangs, those that report wait for each other alone."""
 _ENDS: Final = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
 
 
@@ -47,6 +50,7 @@ class Reports:
         """`room` raises `OutOfSpace` where there is none for new work."""
         self._engine, self._store, self._blobs, self._roster, self._room = engine, store, blobs, roster, room
         self._one_at_a_time = asyncio.Lock()
+        self._threads = StoreThreads(_AT_ONCE, "reports")
 
     async def begin(
         self, plan_bytes: bytes, key: str, origin: Origin, owner: str, job: Callable[[str], runs.Job] | None = None
@@ -67,7 +71,7 @@ class Reports:
             if (held := await self._engine.on_disk(self._store.run_of_key, key)) is not None:
                 return self._same(self._engine.live(held).row, plan_bytes, offline)
             self._room()
-            row = await self._engine.on_disk(self._row, run_id, plan_bytes, owner, offline)
+            row = await self._threads.run(self._row, run_id, plan_bytes, owner, offline)
             entry = created_entry(row)
             await self._engine.on_disk(self._store.create, row, key, entry)
             data_set = offline.origin.data_set
@@ -140,7 +144,7 @@ class Reports:
         self._room()
         new = report.model not in ("", _offline(run).model or run.model)
         here = report.sent and (not new or await self._engine.on_disk(self._may_have, run, report.model))
-        size, summary = await asyncio.to_thread(self._looked_at, run, report.model) if new and here else (0, None)
+        size, summary = await self._threads.run(self._looked_at, run, report.model) if new and here else (0, None)
         now = self._engine.clock.now()
         view = reported_view(report, now, report.model if new else "", summary)
         made = (ModelRow(run_id, report.index, report.model, report.round, size, now),) if new and here else ()

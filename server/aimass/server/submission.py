@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from aimass.privacy.roster import Roster
 from aimass.privacy.secagg.faults import Code, FaultError
@@ -26,10 +27,13 @@ from aimass.server.drivers.base import ExpectedGroups
 from aimass.server.engine import Engine
 from aimass.server.live import Live
 from aimass.server.store import RunRow, Store
+from aimass.server.store_threads import StoreThreads
 
 __all__ = ["Submission", "check_model", "check_same", "check_stages", "cohort"]
 
 log = logging.getLogger("aimass.server")
+_AT_ONCE: Final = 4
+"""First models that are looked at together: where their store hangs, those that submit wait for each other alone."""
 
 
 class Submission:
@@ -44,6 +48,7 @@ class Submission:
         self.probe: Callable[[Plan, Sequence[str]], Awaitable[None]] | None = None
         """Tries the app of a plan before it is taken; raises what stands in the way."""
         self._one_at_a_time = asyncio.Lock()
+        self._threads = StoreThreads(_AT_ONCE, "plans")
 
     async def submit(self, plan_bytes: bytes, key: str, owner: str) -> str:
         """Check and record a new run and invite its partners; its id. The same key gives the same run.
@@ -85,8 +90,7 @@ class Submission:
 
     async def _row(self, plan_bytes: bytes, owner: str) -> RunRow:
         plan = decode_plan(plan_bytes)
-        await self._engine.on_disk(check_model, self._blobs, plan)
-        layout = await self._engine.on_disk(lambda: Blob(self._blobs.open(plan.model)).layout)
+        layout = await self._threads.run(self._layout, plan)
         roster = self._roster()
         names = cohort(plan, roster.partners)
         check_stages(plan, self._engine.drivers, layout, names)
@@ -98,6 +102,10 @@ class Submission:
         )
         now = self._engine.clock.now()
         return RunRow(run.run_id, owner, now, None, plan_bytes, plan_digest(plan_bytes), roster.digest, run)
+
+    def _layout(self, plan: Plan) -> Layout:
+        check_model(self._blobs, plan)
+        return Blob(self._blobs.open(plan.model)).layout
 
 
 def check_same(row: RunRow, plan_bytes: bytes) -> None:

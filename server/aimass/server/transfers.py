@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aimass.privacy.pki import Peer, Role
 from aimass.proto.errors import AimassError, LimitExceeded, NotFound, Refused, Unavailable, WrongState
@@ -19,8 +19,12 @@ from aimass.server.differences import ModelDifferences, Pair
 from aimass.server.engine import MODEL_KEY
 from aimass.server.gate import Gate
 from aimass.server.readings import Readings
+from aimass.server.store_threads import StoreThreads
 
 __all__ = ["Transfers", "Upload"]
+
+_AT_ONCE: Final = 8
+"""Models that are looked for, opened or stored together: where their store hangs, transfers wait for each other."""
 
 
 class Transfers:
@@ -40,6 +44,7 @@ class Transfers:
         self._room, self._differences = room, differences
         self._contributions, self._readings = contributions, readings
         self._blobs, self._spool, self._gate = blobs, spool, gate
+        self._threads = StoreThreads(_AT_ONCE, "transfers")
         self._max_model_bytes = max_model_bytes
         self._uploads: dict[str, asyncio.Task[Any]] = {}
         self._storing: dict[str, asyncio.Future[None]] = {}
@@ -57,7 +62,7 @@ class Transfers:
             allowed = await self._may_read(peer, request.digest)
         if not allowed:
             raise _not_for_you(request.digest)
-        if not await asyncio.to_thread(self._blobs.has, request.digest):
+        if not await self._threads.run(self._blobs.has, request.digest):
             if peer.role is Role.PARTNER:
                 await self._contributions.input_gone(request.run_id, request.digest)
             raise NotFound(
@@ -66,7 +71,7 @@ class Transfers:
                 value=request.digest[:16],
                 cure="Runs keep their first, best and last models; the operator's [keep] says how many.",
             )
-        return Outgoing(peer.name, await asyncio.to_thread(self._blobs.open, request.digest))
+        return Outgoing(peer.name, await self._threads.run(self._blobs.open, request.digest))
 
     async def difference(self, context: grpc.aio.ServicerContext, request: DifferenceRequest) -> Offer | None:
         """Partners may have an input of an open step as its difference to an earlier model of the same run."""
@@ -106,7 +111,7 @@ class Transfers:
             )
         self._room()
         if header.kind == "model":
-            model = _Model(peer.name, header, self._blobs, self._spool, self._storing)
+            model = _Model(peer.name, header, self._blobs, self._spool, self._storing, self._threads)
             if not await model.look():
                 await self._alone(model.key)
                 await model.settled()
@@ -169,16 +174,22 @@ class _Model:
     """A first model. `storing` are those that are whole and on their way to the store, by key."""
 
     def __init__(
-        self, peer: str, header: SubmitHeader, blobs: Blobs, spool: Spool, storing: dict[str, asyncio.Future[None]]
+        self,
+        peer: str,
+        header: SubmitHeader,
+        blobs: Blobs,
+        spool: Spool,
+        storing: dict[str, asyncio.Future[None]],
+        threads: StoreThreads,
     ) -> None:
-        self.peer = peer
+        self.peer, self._threads = peer, threads
         self._header, self._blobs, self._spool, self._storing = header, blobs, spool, storing
         self.done = False
         self.key = f"{MODEL_KEY}{peer}-{header.digest}"
 
     async def look(self) -> bool:
         """Whether the model is here already."""
-        self.done = await asyncio.to_thread(self._blobs.has, self._header.digest)
+        self.done = await self._threads.run(self._blobs.has, self._header.digest)
         return self.done
 
     def open(self) -> SpoolWriter:
@@ -195,7 +206,7 @@ class _Model:
         except AimassError:
             await asyncio.to_thread(self._spool.discard, self.key)
             raise
-        work = asyncio.ensure_future(asyncio.to_thread(self._blobs.adopt, path, self._header.digest))
+        work = asyncio.ensure_future(self._threads.run(self._blobs.adopt, path, self._header.digest))
         self._storing[self.key] = work
         work.add_done_callback(lambda _: self._storing.pop(self.key, None))
         await asyncio.shield(work)

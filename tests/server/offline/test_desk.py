@@ -7,13 +7,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from aimass.proto.data_sets import DataSetManifest, DataSetName
 from aimass.proto.errors import Unavailable
 from aimass.proto.plan import encode_plan
 from aimass.server.offline.desk import OfflineDesk
-from aimass.server.offline.store_threads import StoreThreads
 from aimass.server.reports import Reports
 from aimass.server.settings import OfflineSettings
 from tests.support.boosting import Grove, plan_of
@@ -49,22 +46,5 @@ def test_submits_to_a_store_that_hangs_take_no_thread_from_anybody_else(tmp_path
             ended = await asyncio.gather(*submits, return_exceptions=True)
         assert {type(each) for each in ended} == {Unavailable}
         await bench.stop()
-
-    asyncio.run(asyncio.wait_for(scenario(), 60))
-
-
-def test_who_stops_waiting_before_its_turn_asks_the_store_nothing() -> None:
-    async def scenario() -> None:
-        threads, over, asked = StoreThreads(1, "test"), threading.Event(), list[int]()
-        first = asyncio.create_task(threads.run(over.wait, 30))
-        second = asyncio.create_task(threads.run(asked.append, 2))
-        await asyncio.sleep(0)
-        second.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await second
-        over.set()
-        assert await first
-        await threads.run(asked.append, 3)
-        assert asked == [3]
 
     asyncio.run(asyncio.wait_for(scenario(), 60))

@@ -16,9 +16,9 @@ from aimass.server import runs
 from aimass.server.datasets.versions import opened
 from aimass.server.offline.journal import below
 from aimass.server.offline.rounds import rounds_of
-from aimass.server.offline.store_threads import StoreThreads
 from aimass.server.reports import Reports
 from aimass.server.settings import OfflineSettings
+from aimass.server.store_threads import StoreThreads
 
 __all__ = ["OfflineDesk", "engine_of"]
 

@@ -28,9 +28,9 @@ from aimass.server.engine import Engine
 from aimass.server.live import Live
 from aimass.server.offline.order import FIRST, WORK
 from aimass.server.offline.reporter import report_of
-from aimass.server.offline.store_threads import StoreThreads
 from aimass.server.reports import Reports
 from aimass.server.simulation.folder import Committed
+from aimass.server.store_threads import StoreThreads
 
 __all__ = ["LOG", "Course", "Launches", "Supervisor"]
 
