@@ -1,0 +1,344 @@
+"""What is served under one name at one moment, what can happen to it, and what follows: frozen values.
+
+At most three versions are in memory: the one that serves, the former one while the one that serves is on probation, and
+one that is coming. `serving` never becomes None again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from aimass.proto.values import Value
+from aimass.server.serving.watching.columns import ColumnDrift
+from aimass.server.serving.watching.figures import NONE, Figures
+
+__all__ = [
+    "NOTHING",
+    "Action",
+    "Again",
+    "Away",
+    "Coming",
+    "Drifted",
+    "Event",
+    "Examine",
+    "Examined",
+    "Failed",
+    "Fetch",
+    "Fetched",
+    "Keep",
+    "Load",
+    "Loaded",
+    "Memory",
+    "Promoted",
+    "Refusal",
+    "Release",
+    "Remember",
+    "Retrain",
+    "Seen",
+    "Serving",
+    "Shift",
+    "Stage",
+    "Started",
+    "State",
+    "Tell",
+    "Tick",
+    "Tried",
+    "Try",
+    "Unload",
+    "Unsaid",
+]
+
+
+class Release(Value, frozen=True):
+    """A version of the model: its number, the digest of its document, and when it was made."""
+
+    number: int
+    digest: str
+    created_at: float = 0.0
+
+    def __str__(self) -> str:
+        return f"version {self.number}"
+
+
+class Again(enum.StrEnum):
+    """Whether what failed is tried again: not for this promotion, a few times, or until it works."""
+
+    NEVER = "never"
+    SOME = "some"
+    ALWAYS = "always"
+
+
+class Refusal(Value, frozen=True):
+    """A version that failed at `at`, for the `tries`-th time under the alias's state `entry`."""
+
+    release: Release
+    entry: int
+    at: float
+    reason: str
+    again: Again
+    tries: int = 1
+
+
+class Memory(Value, frozen=True):
+    """What outlives the process: versions that were good here, the newest last, and those that were not."""
+
+    good: tuple[Release, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+NOTHING: Final = Memory()
+
+
+class Stage(enum.StrEnum):
+    """What is being done with a version that is coming."""
+
+    FETCHING = "fetching"
+    LOADING = "loading"
+    TESTING = "testing"
+    CANARY = "canary"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Coming:
+    """A version on its way; `figures` are of its canary, and `beside` what the serving one did meanwhile.
+
+    With `at_once` it takes all requests after its test: it was good here before, or nothing better serves.
+    """
+
+    release: Release
+    stage: Stage
+    since: float
+    step: int = 0
+    at_once: bool = False
+    figures: Figures = NONE
+    beside: Figures = NONE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Serving:
+    """The version that most requests go to. Until it is `settled` it is compared with `baseline`, the former one's."""
+
+    release: Release
+    since: float
+    settled: bool
+    figures: Figures = NONE
+    window_since: float = 0.0
+    baseline: Figures = NONE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """All of it. `kept` is what was last good on this disk, `told` are topics that
+    were told and have not ended since, each with the digest of the version that it was told of."""
+
+    target: str
+    memory: Memory = NOTHING
+    kept: Release | None = None
+    started_at: float = 0.0
+    promoted: Promoted | None = None
+    away_since: float | None = None
+    moves: tuple[float, ...] = ()
+    serving: Serving | None = None
+    former: Release | None = None
+    coming: Coming | None = None
+    examined_at: float = 0.0
+    retrained: str = ""
+    told: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def in_memory(self) -> tuple[Release, ...]:
+        """What is loaded, or may be: loading is not known to have ended."""
+        held = [self.serving.release] if self.serving is not None else []
+        held += [self.former] if self.former is not None else []
+        if self.coming is not None and self.coming.stage is not Stage.FETCHING:
+            held.append(self.coming.release)
+        return tuple(held)
+
+
+# ---------------------------------------------------------------- what can happen
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """The process began, with what it remembers and the version that is on its disk."""
+
+    memory: Memory = NOTHING
+    kept: Release | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Promoted:
+    """What the registry says is to be served: by the alias's state `entry`, 0 for a version that is named by number."""
+
+    release: Release
+    entry: int = 0
+    reason: str = ""
+    by: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Away:
+    """The registry did not answer, or answered what cannot be verified."""
+
+    code: str
+    what: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fetched:
+    """A version is on this disk, verified."""
+
+    release: Release
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version is in memory, warm, and its parameters there have the digest that was signed."""
+
+    release: Release
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tried:
+    """What a version answered to its smoke inputs: `wrong` says what, `inputs` how many there were."""
+
+    release: Release
+    inputs: int = 0
+    wrong: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failed:
+    """Fetching, loading or testing a version failed."""
+
+    release: Release
+    what: str
+    code: str = ""
+    again: Again = Again.SOME
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """What versions did since the last time, by number."""
+
+    figures: Mapping[int, Figures]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Examined:
+    """What came of an examination of a version that serves: `wrong` says what, where something is."""
+
+    release: Release
+    wrong: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drifted:
+    """What a window of live rows, or of answers to them, came to; columns that drifted first."""
+
+    release: Release
+    kind: Literal["input", "output"]
+    columns: tuple[ColumnDrift, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unsaid:
+    """Columns of a version that cannot be watched for drift, and why."""
+
+    release: Release
+    columns: tuple[str, ...]
+    reason: str
+
+
+Event = (
+    Started | Tick | Promoted | Away | Fetched | Loaded | Tried | Failed | Seen | Examined | Drifted | Unsaid
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- what is to be done
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fetch:
+    """Bring it to this disk and verify it."""
+
+    release: Release
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """Bring it into memory, warm it up, and compare the digest of what is there."""
+
+    release: Release
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Try:
+    """Send it its smoke inputs."""
+
+    release: Release
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shift:
+    """Divide the requests; the `fallback` answers those on which another errs."""
+
+    shares: tuple[tuple[Release, float], ...]
+    fallback: Release | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Keep:
+    """It is good: keep it on this disk, for a start without the registry."""
+
+    release: Release
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unload:
+    """Take it out of memory, or give up loading it."""
+
+    release: Release
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Examine:
+    """Ask for the digest of what is in memory, and send the smoke inputs."""
+
+    release: Release
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remember:
+    """Write down what outlives the process."""
+
+    memory: Memory
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Retrain:
+    """Submit the plan that makes the next version."""
+
+    release: Release
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tell:
+    """A line of the audit log: what was decided or found, and why. `kind` is its stable name."""
+
+    kind: str
+    text: str
+    release: Release | None = None
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+Action = Fetch | Load | Try | Shift | Keep | Unload | Examine | Remember | Retrain | Tell

@@ -1,0 +1,468 @@
+"""What is decided about a model that is served, told as it would be in the audit log."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from aimass.server.serving.watching.columns import ColumnDrift
+from aimass.server.serving.watching.settings import (
+    DriftSettings,
+    HoldSettings,
+    RegistrySettings,
+    RolloutSettings,
+    WatchSettings,
+)
+from aimass.server.serving.watching.state import (
+    Again,
+    Away,
+    Drifted,
+    Examine,
+    Examined,
+    Failed,
+    Fetch,
+    Keep,
+    Load,
+    Loaded,
+    Memory,
+    Promoted,
+    Release,
+    Retrain,
+    Shift,
+    Started,
+    State,
+    Tick,
+    Tried,
+    Try,
+    Unload,
+    Unsaid,
+)
+from tests.support.watching import BEGIN, QUICK, Watched, did, release
+
+_GOLDEN = """\
+    0.0  starts: heart@champion is to be served; the registry is asked
+    0.0  promoted: the registry says that heart@champion is version 1
+    0.0  begins: it is promoted: version 1 is fetched and verified
+    0.0      -> fetch 1
+    0.0  fetched: version 1 is here and is what was signed; it is loaded
+    0.0      -> load 1
+    0.0  loaded: version 1 is in memory, where it has the digest that was signed; it is sent its smoke inputs
+    0.0      -> try 1
+    0.0  tested: version 1 answered 8 smoke inputs as expected
+    0.0  serves: version 1 answers all requests
+    0.0      -> shift 1: 1
+    0.0  settled: version 1 is good (it is the first)
+    0.0      -> shift 1: 1
+    0.0      -> keep 1
+    0.0      -> remember
+    5.0  promoted: olga says that heart@champion is version 2: promoted: auc 0.91 against 0.88
+    5.0  begins: it is promoted: version 2 is fetched and verified
+    5.0      -> fetch 2
+    5.0  fetched: version 2 is here and is what was signed; it is loaded
+    5.0      -> load 2
+    5.0  loaded: version 2 is in memory, where it has the digest that was signed; it is sent its smoke inputs
+    5.0      -> try 2
+    5.0  tested: version 2 answered 8 smoke inputs as expected
+    5.0  canary: version 2 takes 10 % of the requests; version 1 answers those on which it errs
+    5.0      -> shift 2: 0.1, 1: 0.9; else 1
+   15.0  did_well: version 2 did well: 50 requests, no error, 99 % within 2.32 ms
+   15.0  serves: version 2 answers all requests; version 1 stays loaded and answers those on which it errs
+   15.0      -> shift 2: 1; else 1
+   18.0  taken_back: version 2 is taken back: it failed 3 of 75 requests, and may fail 1 %. Version 1 answers all requests
+   18.0      -> shift 1: 1
+   18.0      -> unload 2
+   18.0      -> remember
+   26.0  promoted: olga says that heart@champion is version 3: rolled forward
+   26.0  begins: it is promoted: version 3 is fetched and verified
+   26.0      -> fetch 3
+   26.0  fetched: version 3 is here and is what was signed; it is loaded
+   26.0      -> load 3
+   26.0  refused: version 3 is refused: the task heart has another digest. Version 1 serves on; it is not tried again \
+unless it is promoted again
+   26.0      -> unload 3
+   26.0      -> remember
+"""
+
+
+def _serving(number: int = 1, settings: WatchSettings = QUICK) -> Watched:
+    watched = Watched(settings)
+    watched.start(number)
+    watched.pass_(5)
+    watched.done.clear()
+    return watched
+
+
+def _in_full(settings: WatchSettings = QUICK) -> Watched:
+    """Version 2 answers all requests, and version 1 is still there."""
+    watched = _serving(settings=settings)
+    watched.happens(Promoted(release(2), 2))
+    watched.pass_(10, v1=did(50), v2=did(5))
+    assert watched.shares == {2: 1.0}
+    return watched
+
+
+def test_a_night_with_two_bad_versions_reads_like_a_story() -> None:
+    watched = Watched()
+    watched.start(1)
+    watched.pass_(5, v1=did(50))
+    watched.happens(Promoted(release(2), 2, "promoted: auc 0.91 against 0.88", "olga"))
+    watched.pass_(10, v1=did(50), v2=did(5))
+    watched.pass_(6, v2=did(25, errors=1))
+    watched.pass_(5)
+    watched.broken[Load, 3] = Failed(release(3), "the task heart has another digest", "task.digest", Again.NEVER)
+    watched.happens(Promoted(release(3), 3, "rolled forward", "olga"))
+    assert watched.story() == _GOLDEN
+    assert watched.serves == 1
+
+
+def test_a_version_that_stays_good_becomes_the_one_that_is_kept_and_the_former_one_leaves() -> None:
+    watched = _in_full()
+    watched.pass_(61, v2=did(50))
+    assert watched.state.former is None
+    assert watched.actions(Keep) == [Keep(release(2))]
+    assert watched.actions(Unload) == [Unload(release(1))]
+    assert [one.number for one in watched.state.memory.good] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("figures", "why"),
+    [
+        (did(5, invalid=1), "1 answer was not valid, of 5"),
+        (did(10, errors=3), "it failed 3 of 10 requests"),
+        (did(10, late=4), "it failed 4 of 10 requests"),
+        (did(60, took_s=0.1), "99 % of its answers took up to"),
+    ],
+)
+def test_a_canary_that_does_worse_is_refused_within_a_second_and_nothing_else_is_answered_by_it(figures, why) -> None:  # type: ignore[no-untyped-def]
+    watched = _serving()
+    watched.happens(Promoted(release(2), 2))
+    watched.pass_(1, v1=did(100), v2=figures)
+    assert watched.shares == {1: 1.0}
+    assert why in watched.told("refused")[0]
+    assert watched.actions(Unload) == [Unload(release(2))]
+
+
+def test_a_canary_may_err_as_the_serving_version_does() -> None:
+    watched = _serving()
+    watched.happens(Promoted(release(2), 2))
+    watched.pass_(10, v1=did(90, errors=5), v2=did(10, errors=1))
+    assert watched.shares == {2: 1.0}
+
+
+def test_a_canary_with_few_requests_goes_on_later_and_says_so() -> None:
+    watched = _serving()
+    watched.happens(Promoted(release(2), 2))
+    watched.pass_(59)
+    assert watched.shares == {2: 0.1, 1: 0.9}
+    watched.pass_(1)
+    assert watched.shares == {2: 1.0}
+    assert "had few requests in 60 s" in watched.told("did_well")[0]
+
+
+def test_shares_grow_step_by_step_and_each_is_judged_by_itself() -> None:
+    settings = WatchSettings(rollout=RolloutSettings(canary=(0.1, 0.5), canary_s=10, canary_requests=0))
+    watched = _serving(settings=settings)
+    watched.happens(Promoted(release(2), 2))
+    watched.pass_(10, v2=did(5))
+    assert watched.shares == {2: 0.5, 1: 0.5}
+    assert watched.state.coming is not None
+    assert watched.state.coming.figures.requests == 0
+
+
+def test_wrong_answers_to_smoke_inputs_refuse_a_version_before_any_request() -> None:
+    watched = _serving()
+    watched.broken[Try, 2] = Tried(release(2), 8, "smoke input 3 came to 0.4 where 0.9 was expected")
+    watched.happens(Promoted(release(2), 2))
+    assert watched.actions(Shift) == []
+    assert "came to 0.4" in watched.told("refused")[0]
+
+
+def test_two_bad_versions_in_a_row_leave_the_good_one_where_it_is() -> None:
+    watched = _serving()
+    for number in (2, 3):
+        watched.broken[Load, number] = Failed(release(number), "it died", again=Again.NEVER)
+        watched.happens(Promoted(release(number), number))
+    watched.pass_(600, v1=did(50))
+    assert watched.serves == 1
+    assert len(watched.actions(Load)) == 2
+
+
+def test_a_refused_version_is_tried_again_when_somebody_promotes_it_again() -> None:
+    watched = _serving()
+    watched.broken[Load, 2] = Failed(release(2), "it died", again=Again.NEVER)
+    watched.happens(Promoted(release(2), 2))
+    watched.pass_(100)
+    watched.happens(Promoted(release(1), 3), Promoted(release(2), 4))
+    assert len(watched.actions(Load)) == 2
+
+
+def test_a_load_that_hangs_is_given_up_and_tried_again_later_and_later_and_then_no_more() -> None:
+    watched = _serving()
+    watched.broken[Load, 2] = None
+    watched.happens(Promoted(release(2), 2))
+    watched.pass_(119)
+    assert watched.actions(Unload) == []
+    watched.pass_(1)
+    assert "loading it took more than 120 s" in watched.told("refused")[0]
+    assert watched.actions(Unload) == [Unload(release(2))]
+    watched.pass_(5_000)
+    begun = [at - BEGIN for at, action in watched.done if isinstance(action, Load)]
+    assert begun == [5, 155, 335, 575]
+    assert watched.told("refused")[-1].endswith("it is not tried again unless it is promoted again")
+    assert watched.serves == 1
+
+
+def test_a_full_disk_is_waited_for_as_long_as_it_takes() -> None:
+    watched = _serving()
+    watched.broken[Fetch, 2] = Failed(release(2), "no space left", "disk.full", Again.ALWAYS)
+    watched.happens(Promoted(release(2), 2))
+    watched.pass_(7_000)
+    del watched.broken[Fetch, 2]
+    watched.pass_(600)
+    assert watched.serves == 2
+
+
+def test_what_is_loaded_too_late_is_unloaded_again() -> None:
+    watched = _serving()
+    watched.broken[Load, 2] = None
+    watched.happens(Promoted(release(2), 2), Promoted(release(1), 3))
+    watched.done.clear()
+    watched.happens(Loaded(release(2)))
+    assert watched.actions(Unload) == [Unload(release(2))]
+    watched.happens(Loaded(release(1)))
+    assert len(watched.actions(Unload)) == 1, "what serves is not"
+
+
+# ---------------------------------------------------------------- the alias
+
+
+def test_an_alias_that_moves_back_and_forth_each_second_is_waited_for_and_nothing_is_lost() -> None:
+    watched = _serving()
+    for second in range(120):
+        watched.happens(Promoted(release(1 + (second + 1) % 2), second + 2))
+        watched.pass_(1, v1=did(50))
+    assert len(watched.actions(Load)) <= 3, "the first few moves are followed"
+    assert len(watched.told("held")) == 1
+    assert watched.serves == 1
+    watched.happens(Promoted(release(2), 500))
+    watched.pass_(58)
+    assert watched.shares == {1: 1.0}
+    watched.pass_(3)
+    assert watched.shares == {2: 0.1, 1: 0.9}
+
+
+def test_at_the_start_a_moving_alias_holds_nobody_up() -> None:
+    watched = Watched(WatchSettings(hold=HoldSettings(moves=1)))
+    watched.broken[Load, 1] = watched.broken[Load, 2] = None
+    watched.happens(Started())
+    for entry in range(1, 9):
+        watched.happens(Promoted(release(1 + entry % 2), entry))
+    watched.broken.clear()
+    watched.happens(Promoted(release(3), 9))
+    assert watched.serves == 3
+
+
+def test_promoting_another_version_ends_the_canary_of_the_one_before() -> None:
+    watched = _serving()
+    watched.happens(Promoted(release(2), 2))
+    watched.broken[Load, 3] = None
+    watched.happens(Promoted(release(3), 3))
+    assert watched.shares == {1: 1.0}
+    assert watched.told("given_up") == ["version 2 is given up: another version is promoted. Version 1 serves on"]
+
+
+def test_an_operators_rollback_to_the_former_version_shifts_at_once_and_loads_nothing() -> None:
+    watched = _in_full()
+    watched.done.clear()
+    watched.happens(Promoted(release(1), 3, "rolled back: complaints", "olga"))
+    assert watched.shares == {1: 1.0}
+    assert watched.actions(Load) == []
+    assert watched.state.memory.refused == ()
+
+
+def test_a_rollback_to_a_version_that_was_good_here_before_has_no_canary() -> None:
+    watched = _in_full()
+    watched.pass_(61, v2=did(50))
+    watched.happens(Promoted(release(1), 3, "rolled back: complaints", "olga"))
+    assert watched.shares == {1: 1.0}
+    assert watched.state.former == release(2)
+
+
+def test_a_version_on_probation_settles_early_when_the_next_one_is_ready() -> None:
+    watched = _in_full()
+    watched.pass_(5, v2=did(50))
+    watched.happens(Promoted(release(3), 3))
+    assert watched.shares == {3: 0.1, 2: 0.9}
+    assert watched.actions(Unload) == [Unload(release(1))]
+
+
+# ---------------------------------------------------------------- without the registry
+
+
+def test_the_registry_may_stop_and_is_told_of_once_when_it_goes_and_once_when_it_is_back() -> None:
+    watched = _serving()
+    for _ in range(5):
+        watched.pass_(60, v1=did(9))
+        watched.happens(Away("storage.unavailable", "the store does not answer"))
+    watched.happens(Promoted(release(1), 1))
+    assert watched.told("registry_away", "registry_back") == [
+        "the registry cannot be read: the store does not answer",
+        "the registry answers again, after 240 s",
+    ]
+    assert watched.serves == 1
+
+
+def test_a_start_with_the_registry_away_serves_what_was_kept_and_follows_the_registry_when_it_is_back() -> None:
+    watched = Watched()
+    watched.happens(Started(kept=release(1)))
+    assert watched.actions(Fetch) == [], "the registry is asked first"
+    watched.happens(Away("storage.unavailable", "nobody answers"))
+    assert watched.serves == 1
+    watched.happens(Promoted(release(2), 7))
+    assert watched.shares == {2: 0.1, 1: 0.9}
+
+
+def test_a_start_with_a_registry_that_hangs_serves_what_was_kept_after_a_while() -> None:
+    watched = Watched(WatchSettings(registry=RegistrySettings(patience_s=3)))
+    watched.happens(Started(kept=release(1)))
+    watched.pass_(2)
+    assert watched.serves is None
+    watched.pass_(1)
+    assert watched.serves == 1
+
+
+def test_a_version_that_failed_under_requests_does_not_serve_after_a_restart_either() -> None:
+    watched = _in_full()
+    watched.pass_(2, v2=did(50, errors=10))
+    assert watched.serves == 1
+    again = Watched()
+    again.happens(Started(watched.state.memory, kept=release(1)), Promoted(release(2), 2))
+    assert again.serves == 1
+    assert again.told("begins") == ["nothing else can serve: version 1 is fetched and verified"]
+
+
+def test_with_nothing_kept_and_no_registry_it_waits_and_says_so() -> None:
+    watched = Watched()
+    watched.happens(Started(), Away("storage.unavailable", "nobody answers"))
+    watched.pass_(600)
+    assert watched.serves is None
+    watched.happens(Promoted(release(4), 1))
+    assert watched.serves == 4
+
+
+# ---------------------------------------------------------------- what serves
+
+
+def test_a_settled_version_that_begins_to_fail_is_replaced_by_the_newest_good_one() -> None:
+    watched = _in_full()
+    watched.pass_(61, v2=did(50))
+    watched.pass_(1, v2=did(50, errors=4))
+    assert watched.shares == {1: 1.0}
+    assert watched.told("fails") == [
+        "version 2, which serves, is no longer good: it failed 4 of 50 requests, and may fail 1 %"
+    ]
+    assert watched.state.former is None, "what failed answers nothing any more"
+    watched.pass_(600, v1=did(50))
+    assert watched.serves == 1
+
+
+def test_a_crowd_that_makes_requests_late_takes_nothing_back() -> None:
+    watched = _serving()
+    watched.pass_(120, v1=did(100, late=40, took_s=3.0))
+    assert watched.told() == []
+
+
+def test_where_no_other_version_is_known_it_serves_on_and_says_so_once() -> None:
+    watched = _serving()
+    watched.pass_(30, v1=did(50, errors=4))
+    assert watched.serves == 1
+    assert len(watched.told("no_other")) == 1
+
+
+def test_rare_errors_of_long_ago_do_not_add_up() -> None:
+    watched = _serving()
+    for _ in range(30):
+        watched.pass_(1, v1=did(10, errors=1))
+        watched.pass_(60, v1=did(10))
+    assert watched.told("fails") == []
+
+
+def test_what_is_in_memory_is_examined_and_replaced_where_it_is_not_what_was_signed() -> None:
+    watched = _in_full()
+    watched.pass_(61, v2=did(50))
+    watched.broken[Examine, 2] = Examined(release(2), "what is in memory has another digest than was signed")
+    watched.pass_(BEGIN + 300 - watched.now, v2=did(50))
+    assert watched.serves == 1
+    assert watched.state.former is None, "what is not what was signed answers nothing any more"
+    del watched.broken[Examine, 2]
+    watched.pass_(30, v1=did(50))
+    assert watched.serves == 2, "loaded afresh it serves again"
+
+
+def test_a_former_version_answers_again_when_an_examination_fails_on_probation() -> None:
+    watched = _in_full()
+    watched.happens(Examined(release(2), "smoke input 1 came to 0.2 where 0.9 was expected"))
+    assert watched.shares == {1: 1.0}
+
+
+# ---------------------------------------------------------------- age and drift
+
+
+def _drift(index: float, column: str = "age") -> ColumnDrift:
+    return ColumnDrift(column=column, rows=900, index=index, index_limit=0.25, distance=index / 2, distance_limit=0.2)
+
+
+def test_a_drifted_column_is_told_once_and_so_is_its_end() -> None:
+    watched = _serving()
+    for index in (0.1, 0.5, 0.6, 0.1, 0.1):
+        watched.happens(Drifted(release(1), "input", (_drift(index),)))
+    assert watched.told() == [
+        "live rows have drifted: age (PSI 0.50, limit 0.25; KS 0.25, limit 0.20)",
+        "live rows are as they were",
+    ]
+    assert watched.actions(Retrain) == []
+
+
+def test_drift_submits_a_plan_once_where_that_is_configured() -> None:
+    watched = _serving(settings=WatchSettings(drift=DriftSettings(then="retrain")))
+    watched.happens(Drifted(release(1), "input", (_drift(0.5),)))
+    watched.happens(Drifted(release(1), "input", (_drift(0.5), _drift(0.4, "sex"))))
+    watched.happens(Drifted(release(1), "output", (_drift(0.5, "label"),)))
+    assert watched.actions(Retrain) == [Retrain(release(1), "live rows have drifted in age")]
+    assert len(watched.told("input_drift", "output_drift")) == 3
+
+
+def test_drift_of_a_version_that_has_gone_is_nobodys() -> None:
+    watched = _serving()
+    watched.happens(Drifted(release(9), "input", (_drift(0.5),)))
+    assert watched.told() == []
+
+
+def test_a_stale_version_is_told_of_once_and_submits_a_plan() -> None:
+    watched = Watched(WatchSettings(stale_days=30, stale_then="retrain"))
+    watched.happens(Started(), Promoted(release(1, days_ago=29.999), 1))
+    watched.pass_(3_600)
+    assert watched.told("stale") == ["version 1 is 30.0 days old, and 30 are allowed"]
+    assert watched.actions(Retrain) == [Retrain(release(1, days_ago=29.999), "it is stale")]
+
+
+def test_what_cannot_be_watched_is_said_aloud_for_each_version() -> None:
+    watched = _serving()
+    for _ in range(2):
+        watched.happens(Unsaid(release(1), ("age", "sex"), "the model's manifest has no reference"))
+    assert watched.told() == ["drift of age, sex cannot be watched: the model's manifest has no reference"]
+
+
+def test_a_state_without_a_start_does_nothing() -> None:
+    watched = Watched()
+    watched.happens(Tick(), Promoted(release(1), 1))
+    assert watched.actions(Fetch) == []
+    assert watched.state == dataclasses.replace(State("heart@champion"), promoted=Promoted(release(1), 1))
+
+
+def test_memory_holds_no_version_twice() -> None:
+    watched = Watched()
+    watched.happens(Started(Memory(good=(release(1),))), Promoted(release(1), 1))
+    assert watched.state.memory.good == (release(1),)
+    assert isinstance(watched.state.memory.good[0], Release)

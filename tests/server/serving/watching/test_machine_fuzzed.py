@@ -1,0 +1,150 @@
+"""Any order of events, late, repeated and contradicting ones too: what always holds of what is decided."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aimass.server.serving.watching.machine import decide
+from aimass.server.serving.watching.settings import HoldSettings, RolloutSettings, WatchSettings
+from aimass.server.serving.watching.state import (
+    Action,
+    Again,
+    Away,
+    Event,
+    Examined,
+    Failed,
+    Fetch,
+    Fetched,
+    Keep,
+    Load,
+    Loaded,
+    Memory,
+    Promoted,
+    Release,
+    Remember,
+    Seen,
+    Shift,
+    Started,
+    State,
+    Tell,
+    Tick,
+    Tried,
+    Try,
+    Unload,
+)
+from tests.support.watching import BEGIN, Watched, did, release
+
+_SETTINGS = WatchSettings(
+    rollout=RolloutSettings(canary=(0.2,), canary_s=4, canary_requests=5, canary_longest_s=8, watch_s=10, load_s=20),
+    hold=HoldSettings(moves=3, within_s=20, rest_s=20),
+    examine_s=7,
+)
+_VERSIONS = st.integers(1, 4).map(release)
+_FIGURES = st.builds(
+    did, st.integers(0, 60), errors=st.integers(0, 5), invalid=st.integers(0, 1), late=st.integers(0, 5)
+)
+_WRONG = st.sampled_from(["", "", "it is wrong"])
+_EVENTS: st.SearchStrategy[Event] = st.one_of(
+    st.just(Tick()),
+    st.builds(Promoted, _VERSIONS, st.integers(1, 6)),
+    st.builds(Away, st.just("storage.unavailable"), st.just("nobody answers")),
+    st.builds(Fetched, _VERSIONS),
+    st.builds(Loaded, _VERSIONS),
+    st.builds(Tried, _VERSIONS, st.just(3), _WRONG),
+    st.builds(Failed, _VERSIONS, st.just("it failed"), again=st.sampled_from(Again)),
+    st.builds(Seen, st.dictionaries(st.integers(1, 4), _FIGURES)),
+    st.builds(Examined, _VERSIONS, _WRONG),
+)
+_STEPS = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 5.0, 30.0]), _EVENTS), max_size=120)
+
+
+@dataclasses.dataclass
+class _Shell:
+    """Checks each action against what a dispatcher would have in memory."""
+
+    asked: set[Release] = dataclasses.field(default_factory=set)
+    loaded: set[Release] = dataclasses.field(default_factory=set)
+    tried: set[Release] = dataclasses.field(default_factory=set)
+    known: set[Release] = dataclasses.field(default_factory=set)
+    takes: dict[Release, float] = dataclasses.field(default_factory=dict)
+    fallback: Release | None = None
+
+    def hears(self, event: Event) -> None:
+        match event:
+            case Loaded() if event.release in self.asked:
+                self.loaded.add(event.release)
+            case Tried(wrong="") if event.release in self.loaded:
+                self.tried.add(event.release)
+            case Promoted():
+                self.known.add(event.release)
+            case _:
+                pass
+
+    def does(self, action: Action) -> None:
+        match action:
+            case Fetch():
+                assert action.release in self.known, "nothing is fetched that was never promoted"
+            case Load():
+                self.asked.add(action.release)
+                self.tried.discard(action.release)
+            case Try():
+                assert action.release in self.loaded
+            case Shift():
+                assert abs(sum(share for _, share in action.shares) - 1.0) < 1e-9
+                for one, _ in (*action.shares, *(((action.fallback, 0.0),) if action.fallback else ())):
+                    assert one in self.tried, "nothing answers that was not loaded and tried"
+                self.takes, self.fallback = dict(action.shares), action.fallback
+            case Keep():
+                assert self.takes == {action.release: 1.0}
+            case Unload():
+                assert action.release not in self.takes, "what has requests stays"
+                assert action.release != self.fallback
+                self.loaded.discard(action.release)
+                self.asked.discard(action.release)
+                self.tried.discard(action.release)
+            case _:
+                pass
+
+
+@settings(max_examples=400, deadline=None)
+@given(_STEPS, st.booleans())
+def test_whatever_happens_what_serves_was_promoted_loaded_and_tried_and_stays_until_another_serves(
+    steps: list[tuple[float, Event]], kept: bool
+) -> None:
+    shell, state, now = _Shell(known={release(1)} if kept else set()), State("heart@champion"), BEGIN
+    for passed_s, event in [(0.0, Started(Memory(), release(1) if kept else None)), *steps]:
+        now += passed_s
+        shell.hears(event)
+        before, (state, actions) = state, decide(state, event, _SETTINGS, now)
+        for action in actions:
+            shell.does(action)
+        assert before.serving is None or state.serving is not None
+        assert len(state.in_memory) <= 3
+        assert len(set(state.in_memory)) == len(state.in_memory)
+        assert {*shell.takes} <= {*state.in_memory}
+        if any(isinstance(action, Shift | Unload | Load) for action in actions):
+            assert any(isinstance(action, Tell) for action in actions), "every decision is told"
+        assert (state.memory != before.memory) == any(isinstance(action, Remember) for action in actions)
+        assert state.former is None or (state.serving is not None and not state.serving.settled)
+        refused = {one.release for one in state.memory.refused if one.again is Again.NEVER}
+        assert state.coming is None or state.coming.release not in refused
+
+
+@settings(max_examples=100, deadline=None)
+@given(_STEPS)
+def test_once_everything_works_and_rests_the_promoted_version_serves(steps: list[tuple[float, Event]]) -> None:
+    watched = Watched(_SETTINGS)
+    for passed_s, event in [(0.0, Started()), *steps]:
+        watched.now += passed_s
+        watched.state, _ = decide(watched.state, event, _SETTINGS, watched.now)
+    given_up = watched.state.coming
+    watched.happens(Promoted(release(5), 100))
+    if given_up is not None:
+        watched.happens(Failed(given_up.release, "its work was given up"))
+    watched.pass_(200)
+    serving = watched.state.serving
+    assert serving is not None
+    assert (serving.release, serving.settled) == (release(5), True)
