@@ -20,18 +20,10 @@ from aimass.proto.servable import Array, TensorSpec
 from aimass.proto.values import Scalar
 from aimass.server.serving.v2.elements import dtype_of, pack, unpack
 from aimass.server.serving.v2.json_data import BASE64, CONTENT_TYPE, array_of, data_of, spelt
+from aimass.server.serving.v2.parameters import flag, refuse_unsupported, timeout_s
 from aimass.server.serving.v2.values import InferRequest, InferResponse, Parameters, RequestedOutput, Tensor
 
-__all__ = [
-    "HEADER_LENGTH",
-    "JSON_TYPE",
-    "OCTETS_TYPE",
-    "Body",
-    "decode_raw",
-    "decode_request",
-    "encode_response",
-    "timeout_s",
-]
+__all__ = ["HEADER_LENGTH", "JSON_TYPE", "OCTETS_TYPE", "Body", "decode_raw", "decode_request", "encode_response"]
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 JSON_TYPE: Final = "application/json"
@@ -39,11 +31,6 @@ OCTETS_TYPE: Final = "application/octet-stream"
 _BINARY_SIZE: Final = "binary_data_size"
 _BINARY: Final = "binary_data"
 _BINARY_ALL: Final = "binary_data_output"
-_TIMEOUT: Final = "timeout"
-_UNSUPPORTED: Final = frozenset(
-    {"shared_memory_region", "classification", "sequence_id", "sequence_start", "sequence_end"}
-)
-"""What would change the meaning of a request, and belongs to extensions that this server does not have."""
 _ABSENT: Final = msgspec.Raw(b"")
 _Bag = dict[str, Scalar]
 
@@ -121,11 +108,11 @@ def decode_request(body: bytes | memoryview, header_bytes: int | None = None) ->
         request = _DECODER.decode(head)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the request cannot be read: {error}", code="v2.json") from error
-    _supported(request.parameters)
+    refuse_unsupported(request.parameters)
     return InferRequest(
         inputs=_inputs(request.inputs, tail),
         outputs=tuple([_wanted(one) for one in request.outputs]),
-        binary_outputs=_flag(request.parameters, _BINARY_ALL) or False,
+        binary_outputs=flag(request.parameters, _BINARY_ALL) or False,
         id=request.id,
         parameters=request.parameters,
         timeout_s=timeout_s(request.parameters),
@@ -162,7 +149,7 @@ def _inputs(inputs: list[_Input], tail: memoryview) -> tuple[Tensor, ...]:
     for one in inputs:
         size = one.parameters.get(_BINARY_SIZE) if one.parameters else None
         if one.parameters:
-            _supported(one.parameters)
+            refuse_unsupported(one.parameters)
         if size is None:
             tensors.append(Tensor(one.name, one.datatype, _listed(one)))
             continue
@@ -201,33 +188,8 @@ def _cut(one: _Input, size: Scalar, rest: memoryview) -> memoryview:
 def _wanted(one: _Wanted) -> RequestedOutput:
     if not one.parameters:
         return RequestedOutput(one.name)
-    _supported(one.parameters)
-    return RequestedOutput(one.name, _flag(one.parameters, _BINARY))
-
-
-def _flag(parameters: Parameters, name: str) -> bool | None:
-    value = parameters.get(name)
-    if value is None or isinstance(value, bool):
-        return value
-    raise BadInput(f"parameter {name} is neither true nor false", code="v2.parameter")
-
-
-def timeout_s(parameters: Parameters) -> float | None:
-    """How long the client waits: Triton's parameter `timeout` is in microseconds, and 0 means that it does not say."""
-    value = parameters.get(_TIMEOUT, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise BadInput(f"parameter {_TIMEOUT} is no number of microseconds", code="v2.parameter")
-    return value / 1e6 if value else None
-
-
-def _supported(parameters: Parameters) -> None:
-    if parameters and (unsupported := _UNSUPPORTED.intersection(parameters)):
-        raise BadInput(
-            "a parameter belongs to an extension that is not supported here",
-            code="v2.extension",
-            value=", ".join(sorted(unsupported)),
-            cure="The server's metadata lists its extensions.",
-        )
+    refuse_unsupported(one.parameters)
+    return RequestedOutput(one.name, flag(one.parameters, _BINARY))
 
 
 def encode_response(response: InferResponse, request: InferRequest) -> Body:
