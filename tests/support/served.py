@@ -28,7 +28,7 @@ class IdentityDispatcher:
     def __init__(self, *states: ModelState) -> None:
         self.states = {state.name: state for state in states}
         self.requests: list[Request] = []
-        self.fault: AimassError | None = None
+        self.fault: Exception | None = None
         self.held: asyncio.Event | None = None
         self.taps: list[Tap] = []
         self.came, self.gone = asyncio.Event(), asyncio.Event()
