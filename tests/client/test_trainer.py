@@ -23,8 +23,9 @@ from aimass.proto.contribution import Metric
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.manifest import Category, Number, Schema, ShardManifest
 from aimass.proto.plan import EvaluateSettings, TrainSettings
+from aimass.proto.predictors import Predictor
 from aimass.proto.rng import stream_seed
-from aimass.proto.rows import Batch, Table, check, held_out_mask, read_table, require
+from aimass.proto.rows import Table, check, held_out_mask, read_table, require
 from aimass.proto.storage import map_file
 from aimass.proto.task import Task, auc, digest_folder, first_model, load_parameters, locate
 from aimass.proto.tensors import Blob, encode_numpy, encode_torch
@@ -57,8 +58,9 @@ class Frequencies(Task):
     def first(self, seed: int) -> bytes:
         return encode_numpy({"chances": np.array([0.75, 0.25])})
 
-    def scored(self, parameters: Blob, batch: Batch, *, size: int = 1024, device: str = "cpu") -> np.ndarray:
-        return np.tile(parameters.numpy("chances"), (len(batch.labels), 1))
+    def predictor(self, parameters: Blob, device: str = "cpu") -> Predictor:
+        chances = parameters.numpy("chances")
+        return lambda batch, size=1024: np.tile(chances, (len(batch.labels), 1))
 
 
 def table(text: str) -> Table:

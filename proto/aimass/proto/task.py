@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -29,7 +30,9 @@ from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled
 from aimass.proto.frames import given_away
 from aimass.proto.manifest import Schema
 from aimass.proto.pages import forget_pages
+from aimass.proto.predictors import Predictor, traced
 from aimass.proto.rows import Batch, Table, encode
+from aimass.proto.servable import Servable
 from aimass.proto.tensors import Blob, odd_forms, torch_forms, torch_parts
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class Task:
     that standardises or imputes lives in the model as buffers under `preprocess.`, so that the parameters alone turn
     raw rows into predictions.
 
-    What is no network has `first` and `scored` instead of `build`: all that is asked of any model is where it begins
+    What is no network has `first` and `predictor` instead of `build`: all that is asked of any model is where it begins
     and what it says of rows.
 
     A task may have a frozen `base`, which every side holds by its digest and no update carries. Its package names it in
@@ -117,16 +120,31 @@ class Task:
             blob.write(part)
         return blob.getvalue()
 
+    def predictor(self, parameters: Blob, device: str = "cpu") -> Predictor:
+        """The model under `parameters` in memory, on `device`: what all predictions come from."""
+        return functools.partial(self.probabilities, self._network(parameters, device))
+
+    def servable(self, parameters: Blob, device: str = "cpu") -> Servable:
+        """The model under `parameters` as serving asks it; by default rows of the schema, see `RowsServable`."""
+        from aimass.proto.rows_servable import RowsServable  # noqa: PLC0415  (only serving needs it)
+
+        if type(self).predictor is not Task.predictor:
+            return RowsServable(self.schema, self.predictor(parameters, device))
+        return RowsServable(self.schema, traced(self, self._network(parameters, device), device))
+
+    def _network(self, parameters: Blob, device: str) -> torch.nn.Module:
+        model = self.build()
+        load_parameters(model, parameters)
+        return model.to(device)
+
     def scored(
         self, parameters: Blob, batch: Batch, *, size: int = 1024, device: str = "cpu"
     ) -> npt.NDArray[np.float64]:
         """Probabilities [n, labels] of rows under `parameters`, or a number's predictions [n, 1].
 
-        They are computed `size` rows at a time on `device`.
+        They are computed `size` rows at a time on `device`. Who asks more than once keeps a `predictor`.
         """
-        model = self.build()
-        load_parameters(model, parameters)
-        return self.probabilities(model.to(device), batch, size)
+        return self.predictor(parameters, device)(batch, size)
 
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """The model's arguments: images uint8 [n, 1, h, w], else numbers and categories as in `Batch`."""

@@ -7,7 +7,7 @@ is one look into a table of the next node by code, whatever kind of split it is,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from aimass.proto.rows import Batch
 from aimass.proto.trees import LEAF, Ensemble, Objective
 
-__all__ = ["features", "leaves", "margins", "predictions"]
+__all__ = ["features", "leaves", "margins", "predictions", "scorer"]
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.intp]
@@ -32,15 +32,26 @@ def features(batch: Batch) -> Floats:
 
 def margins(ensemble: Ensemble, rows: Floats) -> npt.NDArray[np.float64]:
     """float64 [n, outputs]: base and the values of the leaves, summed in the order of the trees."""
-    total = np.tile(ensemble.base.astype(np.float64), (len(rows), 1))
+    return scorer(ensemble)(rows)
+
+
+def scorer(ensemble: Ensemble) -> Callable[[Floats], npt.NDArray[np.float64]]:
+    """`margins` of these trees, which are made ready once for all calls."""
+    base = ensemble.base.astype(np.float64)
     if not ensemble.trees:
-        return total
+        return lambda rows: np.tile(base, (len(rows), 1))
+    compiled = _compiled(ensemble)
     values = np.concatenate([tree.value for tree in ensemble.trees]).astype(np.float64)
     outputs = np.array([tree.output for tree in ensemble.trees])
-    for block, ends in _walked(_compiled(ensemble), rows):
-        for output in range(len(ensemble.base)):
-            total[block, output] += values[ends[outputs == output]].sum(axis=0)
-    return total
+
+    def score(rows: Floats) -> npt.NDArray[np.float64]:
+        total = np.tile(base, (len(rows), 1))
+        for block, ends in _walked(compiled, rows):
+            for output in range(len(base)):
+                total[block, output] += values[ends[outputs == output]].sum(axis=0)
+        return total
+
+    return score
 
 
 def leaves(ensemble: Ensemble, rows: Floats) -> npt.NDArray[np.int32]:

@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
+from aimass.proto.predictors import Predictor
 from aimass.proto.rows import Batch
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
-from aimass.proto.tree_scores import features, margins, predictions
+from aimass.proto.tree_scores import features, predictions, scorer
 from aimass.proto.trees import Ensemble, Objective, decode, encode, feature_sizes
 
 __all__ = ["TreeTask"]
@@ -46,9 +47,12 @@ class TreeTask(Task):
         """The blob of no trees; the seed decides nothing yet."""
         return encode(self.empty())
 
-    def scored(
-        self, parameters: Blob, batch: Batch, *, size: int = 1024, device: str = "cpu"
-    ) -> npt.NDArray[np.float64]:
+    def predictor(self, parameters: Blob, device: str = "cpu") -> Predictor:
         """Probabilities [n, labels], or a number's predictions [n, 1], on the CPU."""
         ensemble = self.ensemble(parameters)
-        return predictions(ensemble.objective, margins(ensemble, features(batch)))
+        score = scorer(ensemble)
+
+        def predict(batch: Batch, _size: int = 1024, /) -> npt.NDArray[np.float64]:
+            return predictions(ensemble.objective, score(features(batch)))
+
+        return predict
