@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from aimass.client.code import code_named
-from aimass.client.confinement import enforceable
 from aimass.client.doctor_data import DataChecks
 from aimass.client.partner import open_partner, policy_in
 from aimass.client.policy import Admit, AdmittedTask, DataBudget, Pending, Policy, Refuse, decide, read_policy, rules
@@ -21,6 +20,7 @@ from aimass.proto.apps import install, read_app
 from aimass.proto.checks import Finding
 from aimass.proto.clock import SystemClock
 from aimass.proto.commands import main
+from aimass.proto.confinement import enforceable
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import Conflict, NotFound
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
@@ -139,7 +139,7 @@ def test_a_policy_is_checked_against_an_app(home: Path, tmp_path: Path, capsys: 
 def test_a_policy_is_checked_for_this_machine_and_not_for_one_that_confines_all(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimass.client.confinement.enforceable", lambda _folder: ("process",))
+    monkeypatch.setattr("aimass.proto.confinement.enforceable", lambda _folder: ("process",))
     assert main(["client", "policy", "check", "--dir", str(home), "--json", "--flower", str(tmp_path / "app")]) == 3
     found = {rule["rule"]: rule for rule in json.loads(capsys.readouterr().out)["rules"]}
     assert found["confinement"]["plan"] == "process"

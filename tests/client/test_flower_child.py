@@ -12,9 +12,9 @@ import pytest
 from flwr.app import RecordDict
 
 from aimass.client.child import Child, ChildDied, ChildFailed, start_child
-from aimass.client.confinement import enforceable
 from aimass.client.flower_source import AppSource
 from aimass.proto.apps import read_app
+from aimass.proto.confinement import enforceable
 from aimass.proto.contribution import Contribution, decode_contribution
 from aimass.proto.errors import LimitExceeded
 from aimass.proto.manifest import ShardManifest

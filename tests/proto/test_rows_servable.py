@@ -192,7 +192,8 @@ class Tabled(torch.nn.Module):
         self.output = torch.nn.Linear(self.preprocess.width, 2)
 
     def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        return self.output(self.preprocess(numbers, categories))
+        logits: torch.Tensor = self.output(self.preprocess(numbers, categories))
+        return logits
 
 
 @settings(max_examples=30, deadline=None)

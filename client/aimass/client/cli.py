@@ -166,10 +166,10 @@ def _at_home(handler: Handler) -> Handler:
 
 
 def _start(args: argparse.Namespace) -> int:
-    from aimass.client.confinement import forbid_core_files
     from aimass.client.daemon import Daemon
     from aimass.privacy.pki import Role, peer_of
     from aimass.proto.allocator import one_arena
+    from aimass.proto.confinement import forbid_core_files
     from aimass.proto.durable import only_one
     from aimass.proto.errors import Refused
     from aimass.proto.home import load_home, tls_identity

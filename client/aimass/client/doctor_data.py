@@ -11,7 +11,6 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from aimass.client.confinement import enforceable
 from aimass.client.journal import read_journal
 from aimass.client.partner import policy_in
 from aimass.client.policy import AdmittedTask, DataBudget, Policy
@@ -21,6 +20,7 @@ from aimass.privacy.dp.events import UNCOUNTED_DELTA
 from aimass.privacy.dp.ledger_reading import read_doubts, rolled_back
 from aimass.proto.apps import installed
 from aimass.proto.checks import Finding, fault, good, of_error, warning
+from aimass.proto.confinement import enforceable
 from aimass.proto.errors import AimassError, NotFound
 from aimass.proto.flower.installed import check_installed
 from aimass.proto.home import ChildLimits

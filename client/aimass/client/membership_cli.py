@@ -88,8 +88,8 @@ _NEXT = {
 
 def init(args: argparse.Namespace) -> int:
     """Make a folder with settings, and the policy that a partner edits; who has another role never needs it."""
-    from aimass.client.confinement import enforceable
     from aimass.privacy.roster import NAME
+    from aimass.proto.confinement import enforceable
     from aimass.proto.durable import make_folder
     from aimass.proto.errors import BadInput, Conflict
     from aimass.proto.wire import split_address

@@ -14,6 +14,7 @@ from aimass.client.tree_policy import Trees, tree_rules
 from aimass.privacy.dp.events import Unit
 from aimass.privacy.dp.private_terms import ANALYSES
 from aimass.proto.boosting import noise_of_trees
+from aimass.proto.confinement import Confinement
 from aimass.proto.names import Digest, Name, SchemaName
 from aimass.proto.personal import trainings
 from aimass.proto.plan import Plan, SecureSettings, TrainSettings, planned_rounds
@@ -37,7 +38,6 @@ __all__ = [
     "rules",
 ]
 
-Confinement = Literal["process", "files", "network", "calls"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 

@@ -293,11 +293,11 @@ def _drafted(args: argparse.Namespace) -> Plan:
 def policy_check(args: argparse.Namespace) -> int:
     """Each rule with the value of a plan and the limit, and what the server could learn; exit code 3 where a rule does
     not hold."""
-    from aimass.client.confinement import enforceable
     from aimass.client.keeper import Keeper
     from aimass.client.learning import learning
     from aimass.client.plan_figure import plan_figure
     from aimass.client.policy import rules
+    from aimass.proto.confinement import enforceable
     from aimass.proto.durable import UNINTERRUPTED
 
     plan = _drafted(args)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aimass.client.confinement import confine
 from aimass.client.worker_protocol import APP_DEVICE, ChildFault, FlowerApp, Open, Opened, Order, Result
+from aimass.proto.confinement import confine
 from aimass.proto.errors import AimassError, IntegrityError
 from aimass.proto.frames import given_away, receive, seal, send
 from aimass.proto.values import canonical_json, decode_json

@@ -102,7 +102,10 @@ def examples(schema: Schema, rows: int) -> Batch:
     """Rows that fit a schema and are nobody's: values that go through each column's range, some of them missing."""
     steps = np.arange(rows)
     numbers = [_through(column, rows) for column in schema.numbers]
-    categories = [(steps + place) % (len(column.values) + 1) - 1 for place, column in enumerate(schema.categories)]
+    categories = [
+        (steps + place) % (len(column.values) + 1 - column.required) - 1 + column.required
+        for place, column in enumerate(schema.categories)
+    ]
     images = [np.resize(steps * 37 % 256, (rows, *column.shape)).astype(np.uint8) for column in schema.images]
     texts = [np.array(list(_texts(rows, column.longest)), object) for column in schema.texts]
     return Batch(

@@ -7,7 +7,7 @@ as it is, even out of its column's range: whether that is allowed is decided by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -15,11 +15,13 @@ import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Column, Image, Number, Schema, Text
-from aimass.proto.predictors import Predictor
+from aimass.proto.predictors import Predictor, examples
 from aimass.proto.rows import Batch
 from aimass.proto.servable import Array, TensorSpec
 
 __all__ = ["ROWS", "RowsServable"]
+
+Held = Callable[[], Iterable[bytes | memoryview]]
 
 ROWS: Final = "rows"
 _NUMBERS: Final = ("FP32", "INT64", "INT32")
@@ -29,8 +31,11 @@ _NUMBERS: Final = ("FP32", "INT64", "INT32")
 class RowsServable:
     """A predictor behind the tensors of its schema."""
 
-    def __init__(self, schema: Schema, predictor: Predictor) -> None:
+    def __init__(self, schema: Schema, predictor: Predictor, held: Held | None = None) -> None:
+        """`held` gives the parameters that the predictor computes with as the parts of a blob."""
         self._schema, self._predictor = schema, predictor
+        if held is not None:
+            self.held = held
         self._at_once = len(schema.numbers) == len(schema.columns) and ROWS not in {c.name for c in schema.columns}
         self._columns = {column.name: column for column in schema.columns}
         self._codes = {column.name: _codes(column) for column in schema.categories}
@@ -62,6 +67,26 @@ class RowsServable:
         if not len(self._labels):
             return {"prediction": found[:, 0]}
         return {"probabilities": found, "label": self._labels[found.argmax(axis=1)]}
+
+    def examples(self, rows: int) -> dict[str, Array]:
+        """Inputs that are nobody's, see `predictors.examples`."""
+        schema, batch = self._schema, examples(self._schema, rows)
+        numbers = {
+            column.name: batch.numbers[:, place].astype(np.float64) for place, column in enumerate(schema.numbers)
+        }
+        texts = () if batch.texts is None else [text.encode() for text in batch.texts]
+        return {
+            **numbers,
+            **{
+                column.name: self._named(column, batch.categories[:, place])
+                for place, column in enumerate(schema.categories)
+            },
+            **({} if batch.images is None else {schema.images[0].name: batch.images}),
+            **{column.name: np.array(texts, object) for column in schema.texts},
+        }
+
+    def _named(self, column: Category, codes: npt.NDArray[np.int64]) -> Array:
+        return np.array([*(value.encode() for value in column.values), b""], object)[codes]
 
     def batch(self, tensors: Mapping[str, Array]) -> Batch:
         """The rows as a model takes them; their labels are none."""

@@ -130,7 +130,8 @@ class Task:
 
         if type(self).predictor is not Task.predictor:
             return RowsServable(self.schema, self.predictor(parameters, device))
-        return RowsServable(self.schema, traced(self, self._network(parameters, device), device))
+        model = self._network(parameters, device)
+        return RowsServable(self.schema, traced(self, model, device), lambda: torch_parts(model.state_dict()))
 
     def _network(self, parameters: Blob, device: str) -> torch.nn.Module:
         model = self.build()

@@ -13,6 +13,7 @@ from aimass.proto.servable import Array
 __all__ = [
     "ANY_TIME",
     "Answer",
+    "AttemptPassed",
     "Done",
     "InvalidOutput",
     "ModelUnknown",
@@ -128,4 +129,16 @@ class InvalidOutput(InternalError):
     def __init__(self, model: str, version: int, what: str) -> None:
         super().__init__(
             "the model's answer is not valid", code="serving.invalid_output", value=f"{model}@{version}: {what}"
+        )
+
+
+class AttemptPassed(DeadlinePassed):
+    """A version took too long, and the fallback was asked: what a tap sees."""
+
+    def __init__(self, model: str, version: int, after_s: float) -> None:
+        super().__init__(
+            "the version took too long to answer",
+            code="serving.attempt",
+            value=f"{model}@{version}",
+            limit=f"{after_s:g} s",
         )

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from aimass.client.confinement import enforceable
 from aimass.client.policy import read_policy
-from aimass.client.seccomp import filter_program
 from aimass.proto.commands import main
+from aimass.proto.confinement import enforceable
+from aimass.proto.seccomp import filter_program
 
 _PROBE = """
 import ctypes, encodings.idna, os, socket, subprocess, sys, threading
 from pathlib import Path
-from aimass.client.confinement import confine
+from aimass.proto.confinement import confine
 from aimass.proto.home import ChildLimits
 secret, other, scratch, port, user = sys.argv[1:6]
 if int(user) != os.getuid():
@@ -168,7 +168,7 @@ def test_a_process_with_keys_leaves_its_memory_to_no_core_file_and_to_no_handler
 import resource, sys
 hard = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
-from aimass.client.confinement import forbid_core_files
+from aimass.proto.confinement import forbid_core_files
 forbid_core_files()
 print(*resource.getrlimit(resource.RLIMIT_CORE))
 """

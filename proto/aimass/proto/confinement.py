@@ -1,4 +1,6 @@
-"""The training child locks itself in before it runs a task: what it can reach is listed, and tried, and reported.
+"""A process locks itself in before it runs a task: what it can reach is listed, and tried, and reported.
+
+So do the training child and the workers of serving.
 
 Levels: `process` (a process of its own without inherited descriptors, environment or new privileges), `files`
 (Landlock: only Python, its packages and system libraries can be read, and one empty folder written), `network` (a
@@ -22,13 +24,15 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
-from aimass.client.policy import Confinement
-from aimass.client.seccomp import install as install_filter
 from aimass.proto.home import ChildLimits
+from aimass.proto.seccomp import install as install_filter
 
-__all__ = ["confine", "enforceable", "forbid_core_files"]
+__all__ = ["Confinement", "confine", "enforceable", "forbid_core_files"]
+
+Confinement = Literal["process", "files", "network", "calls"]
+"""A level, see above."""
 
 _NO_LIMITS: Final = ChildLimits()
 _PR_SET_PDEATHSIG: Final = 1
@@ -199,7 +203,7 @@ def enforceable(folder: Path) -> tuple[str, ...]:
         forbidden.touch(mode=0o600)
         scratch.mkdir()
         done = subprocess.run(
-            [sys.executable, "-I", "-m", "aimass.client.confinement", str(scratch), str(forbidden)],
+            [sys.executable, "-I", "-m", "aimass.proto.confinement", str(scratch), str(forbidden)],
             capture_output=True, text=True, check=False, cwd="/",
         )  # fmt: skip
     return tuple(level for level in get_args(Confinement) if level in done.stdout.split())

@@ -1,0 +1,254 @@
+"""Gives each request to a version and a worker, and brings the answer back: the one place that knows all models.
+
+It lives in the front's event loop. A request is checked against what the version takes, waits in that version's lane,
+and comes back as an answer or a named error. What a version cannot answer its model's fallback answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from aimass.proto.clock import Clock
+from aimass.proto.errors import AimassError, Conflict, IntegrityError
+from aimass.proto.servable import check_inputs
+from aimass.server.serving.dispatch.batching import Entry
+from aimass.server.serving.dispatch.lane import Lane, Now, Start
+from aimass.server.serving.dispatch.requests import Answer, Done, ModelUnknown, NotReady, Request, Tap
+from aimass.server.serving.dispatch.routing import NO_ROUTE, Route, divided
+from aimass.server.serving.dispatch.seam import Loaded, ModelState, Source
+from aimass.server.serving.dispatch.settings import DispatchSettings
+
+__all__ = ["Dispatcher"]
+
+log = logging.getLogger("aimass.serving")
+_TICK_S = 0.05
+
+
+class _Model(msgspec.Struct, eq=False):
+    """A model's versions in memory, and those that are coming or did not come."""
+
+    lanes: dict[int, Lane] = {}
+    route: Route = NO_ROUTE
+    loading: set[int] = set()
+    failed: str = ""
+
+
+class Dispatcher:
+    """See `seam.Dispatching`. Worker processes come from `start`, shares are drawn from `draw` in [0, 1)."""
+
+    def __init__(
+        self, start: Start, settings: DispatchSettings, *, now: Now, clock: Clock, draw: Callable[[], float]
+    ) -> None:
+        self._start, self._settings, self._now, self._clock, self._draw = start, settings, now, clock, draw
+        self._models: dict[str, _Model] = {}
+        self._taps: list[Tap] = []
+        self._loop = asyncio.get_running_loop()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    # Requests.
+
+    async def infer(self, request: Request) -> Answer:
+        """The answer; raises what `submit` tells."""
+        told: asyncio.Future[Answer] = self._loop.create_future()
+
+        def done(outcome: Answer | AimassError) -> None:
+            if told.done():
+                return
+            if isinstance(outcome, Answer):
+                told.set_result(outcome)
+            else:
+                told.set_exception(outcome)
+
+        self.submit(request, done)
+        return await told
+
+    def submit(self, request: Request, done: Done) -> None:
+        """Give a request to a version; `done` is called with its answer or an error, at once where it is refused."""
+        try:
+            lane = self._lane(request)
+            rows = check_inputs(lane.inputs, request.tensors)
+        except AimassError as error:
+            done(error)
+            return
+        now = self._now()
+        self._push(lane, Entry(request, done, rows, now, now))
+
+    def _lane(self, request: Request) -> Lane:
+        model = self._models.get(request.model)
+        if model is None or self._closing:
+            raise ModelUnknown(request.model, request.version) if model is None else _stopping(request.model)
+        if request.version is not None:
+            lane = model.lanes.get(request.version)
+            if lane is None:
+                raise ModelUnknown(request.model, request.version)
+            return lane
+        version = model.route.choose(self._draw)
+        if version is None:
+            raise NotReady(request.model)
+        lane = model.lanes[version]
+        if not lane.alive and (other := self._fallback(lane)) is not None:
+            return other
+        return lane
+
+    def _push(self, lane: Lane, entry: Entry) -> None:
+        try:
+            lane.push(entry)
+        except AimassError as error:
+            self._settle(lane, entry, error)
+        if self._ticking is None:
+            self._ticking = self._loop.call_later(_TICK_S, self._tick)
+
+    def _settle(self, lane: Lane, entry: Entry, outcome: Answer | AimassError) -> None:
+        """Tell who asked; or, where the version failed and there is a fallback, ask that."""
+        source, now = lane.source, self._now()
+        failed = not isinstance(outcome, Answer)
+        for tap in self._taps:
+            answer, error = (None, outcome) if failed else (outcome, None)
+            tap(source.model, source.version, entry.request.tensors, answer, now - entry.since, error)  # type: ignore[arg-type]
+        other = self._fallback(lane) if failed and entry.request.version is None else None
+        if other is None or entry.request.deadline <= now:
+            entry.done(outcome)
+            return
+        self._push(other, Entry(entry.request, entry.done, entry.rows, entry.asked, now))
+
+    def _fallback(self, lane: Lane) -> Lane | None:
+        """Another version that answers what `lane` cannot, if it could."""
+        model = self._models[lane.source.model]
+        version = model.route.fallback
+        if version is None or version == lane.source.version:
+            return None
+        other = model.lanes.get(version)
+        return other if other is not None and other.alive else None
+
+    def _stalled(self, lane: Lane) -> None:
+        """No worker of a version lives: what waits for it need not wait for the next one."""
+        if self._fallback(lane) is None:
+            return
+        for entry in list(lane.cleared()):
+            self._settle(lane, entry, NotReady(lane.source.model, lane.source.version, why="lost its workers"))
+
+    def _tick(self) -> None:
+        now, waits = self._now(), False
+        for model in list(self._models.values()):
+            for lane in list(model.lanes.values()):
+                if lane.waits:
+                    lane.tick(now, may_fall_back=self._fallback(lane) is not None)
+                    waits = True
+        self._ticking = self._loop.call_later(_TICK_S, self._tick) if waits else None
+
+    def tap(self, tap: Tap) -> None:
+        """Call `tap` for each request that a version tried."""
+        self._taps.append(tap)
+
+    # Versions.
+
+    async def load(self, source: Source) -> Loaded:
+        """Bring a version into memory, see `Dispatching.load`; raises `Conflict` where it is, or is coming."""
+        model = self._models.setdefault(source.model, _Model())
+        if source.version in model.lanes or source.version in model.loading:
+            raise Conflict(
+                "this version is loaded already", code="serving.loaded", value=f"{source.model}@{source.version}"
+            )
+        lane = Lane(source, self._settings, self._start, self._settle, self._stalled, self._now, self._clock)
+        model.loading.add(source.version)
+        try:
+            await lane.open()
+        except BaseException as error:
+            model.failed = f"version {source.version}: {error}" if isinstance(error, AimassError) else ""
+            await lane.close(0.0)
+            raise
+        finally:
+            model.loading.discard(source.version)
+        model.lanes[source.version] = lane
+        model.failed = ""
+        return self._loaded(model, lane)
+
+    async def unload(self, model: str, version: int) -> None:
+        """Take a version's share and role, let it answer what it was given, end its workers."""
+        held = self._models.get(model)
+        lane = held.lanes.get(version) if held is not None else None
+        if held is None or lane is None:
+            raise ModelUnknown(model, version)
+        held.route = held.route.without(version)
+        del held.lanes[version]
+        await lane.close(self._settings.drain_s)
+        if not held.lanes and not held.loading:
+            held.failed = "unloaded"
+
+    def share(self, model: str, shares: Mapping[int, float], fallback: int | None = None) -> None:
+        """Divide a model's requests; what already waits at a version stays there."""
+        held = self._models.get(model)
+        if held is None:
+            raise ModelUnknown(model)
+        held.route = divided(shares, held.lanes, fallback)
+
+    def models(self) -> tuple[ModelState, ...]:
+        """All models, by name."""
+        return tuple(_state(name, model, self._loaded) for name, model in sorted(self._models.items()))
+
+    def loaded(self, model: str, version: int | None = None) -> Loaded:
+        """A version in memory, by number or that of the greatest share."""
+        held = self._models.get(model)
+        if held is None:
+            raise ModelUnknown(model, version)
+        if version is None:
+            version = max((v for _, v in held.route.ends), key=held.route.share, default=None)
+            if version is None:
+                raise NotReady(model)
+        lane = held.lanes.get(version)
+        if lane is None:
+            raise ModelUnknown(model, version)
+        return self._loaded(held, lane)
+
+    async def digest(self, model: str, version: int) -> str:
+        """The digest that all workers of a version agree on."""
+        held = self._models.get(model)
+        lane = held.lanes.get(version) if held is not None else None
+        if lane is None:
+            raise ModelUnknown(model, version)
+        found = set(await lane.digest())
+        if len(found) != 1:
+            raise IntegrityError(
+                "the workers of a version hold different parameters",
+                code="serving.digests",
+                value=f"{model}@{version}: {', '.join(sorted(found))}",
+            )
+        return found.pop()
+
+    def _loaded(self, model: _Model, lane: Lane) -> Loaded:
+        source, opened = lane.source, lane.opened
+        return Loaded(
+            model=source.model,
+            version=source.version,
+            digest=source.digest,
+            inputs=opened.inputs,
+            outputs=opened.outputs,
+            workers=len(lane.workers),
+            resident_bytes=sum(worker.resident_bytes for worker in lane.workers),
+            share=model.route.share(source.version),
+            confinement=opened.confinement,
+        )
+
+    async def close(self, drain_s: float = 10.0) -> None:
+        """Refuse what comes, answer what is here as far as `drain_s` allows, end all workers."""
+        self._closing = True
+        lanes = [lane for model in self._models.values() for lane in model.lanes.values()]
+        await asyncio.gather(*(lane.close(drain_s) for lane in lanes))
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+
+def _state(name: str, model: _Model, loaded: Callable[[_Model, Lane], Loaded]) -> ModelState:
+    versions = tuple(loaded(model, lane) for _, lane in sorted(model.lanes.items()))
+    live = any(lane.alive for lane in model.lanes.values()) and bool(model.route.ends)
+    state = "READY" if live else "LOADING" if model.loading or versions else "UNAVAILABLE"
+    return ModelState(name, state, versions, model.route.fallback, model.failed)  # type: ignore[arg-type]
+
+
+def _stopping(model: str) -> NotReady:
+    return NotReady(model, why="is not served any more: this server is stopping")

@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+
+from aimass.proto.errors import BadInput, Conflict, IntegrityError, InternalError, Unavailable
+from aimass.server.serving.dispatch.requests import Answer, ModelUnknown, NotReady, Overloaded, Request
+from aimass.server.serving.dispatch.settings import DispatchSettings
+from tests.support.serving import FakeWorker, House, away, rows, source, turns
+
+NAN = {"y": np.array([np.nan])}
+
+
+def in_house(test: Callable[[House], Awaitable[None]], settings: DispatchSettings | None = None) -> None:
+    async def run() -> None:
+        await test(House(settings or DispatchSettings()))
+
+    asyncio.run(run())
+
+
+def test_what_comes_in_one_turn_goes_to_a_worker_together() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0, 2.0, id_="a")
+        house.ask(3.0, id_="b")
+        await turns()
+        worker.answer()
+        assert worker.batches == [[[1.0, 2.0], [3.0]]]
+        assert house.told() == [("a", [1.0, 2.0]), ("b", [3.0])]
+
+    in_house(test)
+
+
+def test_while_a_worker_computes_the_queue_gathers() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0)
+        await turns()
+        for value in (2.0, 3.0):
+            house.ask(value)
+            await turns()
+        worker.answer()
+        assert worker.batches == [[[1.0]], [[2.0], [3.0]]]
+
+    in_house(test)
+
+
+def test_the_next_batch_is_handed_over_before_answers_are_told() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        seen: list[int] = []
+        house.dispatcher.submit(Request("sums", rows(1.0)), lambda _: seen.append(len(worker.batches)))
+        await turns()
+        house.ask(2.0)
+        worker.answer()
+        assert seen == [2]
+
+    in_house(test)
+
+
+def test_a_killed_workers_batch_is_given_to_another_at_once() -> None:
+    async def test(house: House) -> None:
+        await house.serve(1)
+        first, second = house.started
+        house.refuses = away()
+        house.ask(1.0, id_="a")
+        house.ask(2.0, id_="b")
+        await turns()
+        first.kill()
+        await turns()
+        second.answer()
+        second.answer()
+        assert second.batches == [[[1.0]], [[2.0]]], "each alone: one of them may be what it died of"
+        assert house.told() == [("a", [1.0]), ("b", [2.0])]
+
+    in_house(test, DispatchSettings(workers=2))
+
+
+def test_what_every_worker_dies_of_fails_alone() -> None:
+    async def test(house: House) -> None:
+        await house.serve(1)
+        house.ask(1.0, id_="poison")
+        house.ask(2.0, id_="b")
+        await turns()
+        house.started[0].kill()
+        await turns()
+        house.started[1].kill()
+        await turns()
+        house.started[2].answer()
+        assert house.told() == [("poison", "serving.worker_lost"), ("b", [2.0])]
+
+    in_house(test)
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again_later_and_later() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.refuses = away()
+        worker.kill()
+        house.ask(1.0)
+        await turns()
+        house.clock.advance(0.5)
+        await turns()
+        house.refuses = None
+        house.clock.advance(0.9)
+        await turns()
+        assert len(house.started) == 1
+        house.clock.advance(0.1)
+        await turns()
+        house.started[1].answer()
+        assert house.told() == [("", [1.0])]
+
+    in_house(test)
+
+
+@pytest.mark.parametrize(
+    "reply", [NAN, {"y": np.zeros(2)}, {"z": np.zeros(1)}, InternalError("it broke", code="serving.model_failed")]
+)
+def test_what_a_new_version_cannot_answer_the_former_does(reply: object) -> None:
+    async def test(house: House) -> None:
+        new, former = await house.serve(2, 1, fallback=1)
+        seen: list[tuple[int, str]] = []
+        house.dispatcher.tap(
+            lambda model, version, inputs, answer, seconds, error: seen.append((version, error.code if error else ""))
+        )
+        house.ask(1.0)
+        await turns()
+        new.answer(reply)  # type: ignore[arg-type]
+        await turns()
+        former.answer()
+        assert house.told() == [("", [1.0])]
+        assert [version for version, _ in seen] == [2, 1]
+        assert [bool(code) for _, code in seen] == [True, False]
+
+    in_house(test)
+
+
+def test_a_new_version_that_takes_too_long_is_not_waited_for() -> None:
+    async def test(house: House) -> None:
+        new, former = await house.serve(2, 1, fallback=1)
+        house.ask(1.0)
+        await turns()
+        house.clock.advance(2.0)
+        house.dispatcher._tick()
+        await turns()
+        former.answer()
+        new.answer()
+        assert house.told() == [("", [1.0])], "once, and not by the late one"
+
+    in_house(test)
+
+
+def test_who_names_a_version_gets_its_answer_or_its_error() -> None:
+    async def test(house: House) -> None:
+        new, _ = await house.serve(2, 1, fallback=1)
+        house.ask(1.0, version=2)
+        await turns()
+        new.answer(NAN)
+        assert house.told() == [("", "serving.invalid_output")]
+
+    in_house(test)
+
+
+def test_a_version_without_workers_leaves_its_queue_to_the_fallback() -> None:
+    async def test(house: House) -> None:
+        new, former = await house.serve(2, 1, fallback=1)
+        house.ask(1.0, id_="a")
+        await turns()
+        house.ask(2.0, id_="b")
+        house.refuses = away()
+        new.kill()
+        house.ask(3.0, id_="c")
+        await turns()
+        former.answer()
+        assert sorted(house.told()) == [("a", [1.0]), ("b", [2.0]), ("c", [3.0])]
+        assert former.batches == [[[1.0], [2.0], [3.0]]] or len(former.batches) > 1
+
+    in_house(test)
+
+
+def test_shares_are_kept_by_what_is_drawn() -> None:
+    async def test(house: House) -> None:
+        one, two = await house.serve(1, 2)
+        house.dispatcher.share("sums", {1: 0.9, 2: 0.1}, fallback=1)
+        house.draws += [0.5, 0.95]
+        house.ask(1.0)
+        house.ask(2.0)
+        await turns()
+        one.answer()
+        two.answer()
+        assert house.told() == [("", [1.0]), ("", [102.0])]
+        assert [answer.version for _, answer in house.outcomes if isinstance(answer, Answer)] == [1, 2]
+
+    in_house(test)
+
+
+def test_a_full_queue_says_when_to_come_again() -> None:
+    async def test(house: House) -> None:
+        await house.serve(1)
+        for _ in range(3):
+            house.ask(1.0)
+        (_, refused) = house.outcomes[0]
+        assert isinstance(refused, Overloaded)
+        assert refused.retry_after_s > 0
+
+    in_house(test, DispatchSettings(most_queued=2))
+
+
+def test_a_deadline_ends_the_wait_in_the_queue_and_at_the_worker() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0, id_="with it", deadline=house.clock.now() + 1.0)
+        await turns()
+        house.ask(2.0, id_="behind", deadline=house.clock.now() + 1.0)
+        house.ask(3.0, id_="patient")
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        assert sorted(house.told()) == [("behind", "serving.deadline"), ("with it", "serving.deadline")]
+        worker.answer()
+        worker.answer()
+        assert worker.batches == [[[1.0]], [[3.0]]]
+        assert house.told()[2] == ("patient", [3.0])
+
+    in_house(test)
+
+
+def test_a_worker_that_hangs_is_killed_and_its_batch_is_tried_once_more() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0)
+        await turns()
+        house.clock.advance(29.0)
+        house.dispatcher._tick()
+        assert house.started[0].alive
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        assert not worker.alive
+        await turns()
+        house.started[1].answer()
+        assert house.told() == [("", [1.0])]
+
+    in_house(test)
+
+
+def test_a_fault_of_one_request_is_not_the_others() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0, id_="bad")
+        house.ask(2.0, id_="good")
+        await turns()
+        worker.answer(BadInput("no such category", code="serving.category"))
+        await turns()
+        worker.answer(BadInput("no such category", code="serving.category"))
+        worker.answer()
+        assert house.told() == [("bad", "serving.category"), ("good", [2.0])]
+
+    in_house(test)
+
+
+def test_what_the_model_does_not_take_reaches_no_worker() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.dispatcher.submit(
+            Request("sums", {"x": np.zeros((1, 3))}), lambda outcome: house.outcomes.append(("", outcome))
+        )
+        await turns()
+        assert house.told() == [("", "serving.input_form")]
+        assert worker.batches == []
+
+    in_house(test)
+
+
+def test_a_worker_that_writes_rubbish_is_replaced() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0)
+        await turns()
+        worker.answer(IntegrityError("rubbish", code="serving.memory"))
+        assert not worker.alive
+        await turns()
+        house.started[1].answer()
+        assert house.told() == [("", [1.0])]
+
+    in_house(test)
+
+
+def test_a_version_that_is_unloaded_answers_what_it_was_given() -> None:
+    async def test(house: House) -> None:
+        one, two = await house.serve(1, 2)
+        house.ask(1.0)
+        await turns()
+        unloading = asyncio.create_task(house.dispatcher.unload("sums", 1))
+        await turns()
+        house.dispatcher.share("sums", {2: 1.0})
+        assert not house.started[0].ended
+        one.answer()
+        await unloading
+        assert one.ended
+        assert not two.ended
+        assert house.told() == [("", [1.0])]
+        with pytest.raises(ModelUnknown):
+            house.dispatcher.loaded("sums", 1)
+
+    in_house(test)
+
+
+def test_who_stops_answers_what_was_taken_and_takes_no_more() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0, id_="taken")
+        await turns()
+        closing = asyncio.create_task(house.dispatcher.close())
+        await turns()
+        house.ask(2.0, id_="late")
+        worker.answer()
+        await closing
+        assert sorted(house.told()) == [("late", "serving.not_ready"), ("taken", [1.0])]
+
+    in_house(test)
+
+
+def test_all_workers_are_asked_for_the_digest_of_what_they_hold() -> None:
+    async def test(house: House) -> None:
+        await house.serve(1)
+        asked = asyncio.create_task(house.dispatcher.digest("sums", 1))
+        await turns()
+        for worker in house.started:
+            worker.answer()
+        assert await asked == source(1).digest
+        asked = asyncio.create_task(house.dispatcher.digest("sums", 1))
+        await turns()
+        house.started[0].answer({"digest": np.array([b"other"], object)})
+        house.started[1].answer()
+        with pytest.raises(IntegrityError):
+            await asked
+
+    in_house(test, DispatchSettings(workers=2))
+
+
+def test_models_tell_their_state() -> None:
+    async def test(house: House) -> None:
+        assert house.dispatcher.models() == ()
+        with pytest.raises(ModelUnknown):
+            house.dispatcher.loaded("sums")
+        await house.dispatcher.load(source(1))
+        assert [state.state for state in house.dispatcher.models()] == ["LOADING"]
+        with pytest.raises(NotReady):
+            await house.dispatcher.infer(Request("sums", rows(1.0)))
+        with pytest.raises(Conflict):
+            await house.dispatcher.load(source(1))
+        house.dispatcher.share("sums", {1: 1.0})
+        (state,) = house.dispatcher.models()
+        assert (state.state, state.versions[0].share, state.versions[0].workers) == ("READY", 1.0, 1)
+        house.refuses = away()
+        with pytest.raises(Unavailable):
+            await house.dispatcher.load(source(2))
+        assert "no worker can be started" in house.dispatcher.models()[0].reason
+        await house.dispatcher.unload("sums", 1)
+        assert [state.state for state in house.dispatcher.models()] == ["UNAVAILABLE"]
+
+    in_house(test)
+
+
+def test_who_does_not_wait_any_more_disturbs_nobody() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        waiting = asyncio.create_task(house.dispatcher.infer(Request("sums", rows(1.0))))
+        house.ask(2.0)
+        await turns()
+        waiting.cancel()
+        await turns()
+        worker.answer()
+        assert house.told() == [("", [2.0])]
+
+    in_house(test)
+
+
+def test_a_fake_worker_is_asked_one_thing_at_a_time() -> None:
+    worker = FakeWorker(source(1))
+    worker.compute({"x": [np.zeros((1, 2))]}, lambda _: None)
+    with pytest.raises(AssertionError):
+        worker.compute({"x": [np.zeros((1, 2))]}, lambda _: None)

@@ -1,0 +1,252 @@
+"""Workers as real processes, locked in, over memory that is shared with them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aimass.proto.clock import SystemClock
+from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Unavailable
+from aimass.proto.servable import DTYPES
+from aimass.proto.task import locate
+from aimass.proto.tensors import encode_numpy
+from aimass.server.serving.dispatch.dispatcher import Dispatcher
+from aimass.server.serving.dispatch.requests import Answer, Request, WorkerLost
+from aimass.server.serving.dispatch.seam import Source
+from aimass.server.serving.dispatch.settings import DispatchSettings
+from aimass.server.serving.workers.process import Starting, start_worker
+from tests.support.installed import install_task, see_too
+from tests.support.serving import turns
+
+TASK = """
+import os, socket, time
+import numpy as np
+from aimass.proto.manifest import Number, Schema
+from aimass.proto.servable import DTYPES, TensorSpec
+from aimass.proto.task import Task
+
+SPECS = tuple(TensorSpec(name, name, (-1, -1), optional=True) for name in DTYPES)
+
+class Unruly:
+    '''Gives back what it gets; what an INT64 above 10 asks for it does.'''
+    inputs = SPECS
+
+    def __init__(self, parameters):
+        self._parameters = parameters
+
+    @property
+    def outputs(self):
+        return (TensorSpec("same", "FP64", (-1, -1)),) if self._parameters.numpy("plain")[0] else ()
+
+    def infer(self, tensors):
+        wish = int(tensors["INT64"].max()) - 10 if "INT64" in tensors else 0
+        if wish == 1:
+            os._exit(3)
+        if wish == 2:
+            raise ValueError("a secret row")
+        if wish == 3:
+            socket.socket()
+        if wish == 4:
+            return {"same": np.full((len(tensors["INT64"]), 1), np.nan)}
+        if wish == 5:
+            time.sleep(600)
+        if wish == 6:
+            return {"same": os.environ.get("AIMASS_SECRET", "none")}
+        return {"same": next(iter(tensors.values())).astype(np.float64)}
+
+class Answers(Task):
+    schema = Schema(name="unruly/1", columns=(Number(name="x", minimum=0, maximum=1),), label=Number(name="y", minimum=0, maximum=1))
+
+    def first(self, seed):
+        raise NotImplementedError
+
+    def servable(self, parameters, device="cpu"):
+        if parameters.numpy("plain")[0] == 2:
+            raise ValueError("cannot be loaded")
+        if parameters.numpy("plain")[0] == 3:
+            time.sleep(600)
+        return Unruly(parameters)
+
+task = Answers()
+"""
+
+
+class Place:
+    """Where a task and its parameters are, and workers are started."""
+
+    def __init__(self, folder: Path, python: Path) -> None:
+        self.folder = folder
+        (folder / "forbidden").touch(0o600)
+        self.starting = Starting(folder, folder / "forbidden", python=str(python), batch_bytes=1 << 20)
+
+    def source(self, plain: int = 1, **changed: str) -> Source:
+        blob = encode_numpy({"plain": np.array([plain])})
+        path = self.folder / f"{plain}.safetensors"
+        path.write_bytes(blob)
+        digest = changed.get("digest", hashlib.sha256(blob).hexdigest())
+        task = changed.get("task_digest", locate("unruly").digest)
+        return Source("unruly", plain, "unruly", task, path, digest)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    python = install_task(tmp_path / "installed", "unruly", {"__init__.py": TASK})
+    see_too(tmp_path / "installed", monkeypatch)
+    monkeypatch.setenv("AIMASS_SECRET", "a key")
+    return Place(tmp_path, python)
+
+
+def dispatching(place: Place, test: Callable[[Dispatcher], Awaitable[None]], **settings: float) -> None:
+    async def run() -> None:
+        dispatcher = Dispatcher(
+            lambda source: start_worker(source, place.starting),
+            DispatchSettings(**settings),  # type: ignore[arg-type]
+            now=time.monotonic,
+            clock=SystemClock(),
+            draw=random.random,
+        )
+        try:
+            await dispatcher.load(place.source())
+            dispatcher.share("unruly", {1: 1.0})
+            await test(dispatcher)
+        finally:
+            await dispatcher.close(0.0)
+
+    asyncio.run(run())
+
+
+def wish(number: int) -> Request:
+    return Request("unruly", {"INT64": np.array([[number + 10 if number > 0 else number]])})
+
+
+def test_tensors_of_every_datatype_reach_a_worker_and_come_back(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        for name, dtype in DTYPES.items():
+            if name != "BYTES":
+                sent = np.array([[0, 1], [1, 0], [1, 1]]).astype(dtype)
+                answer = await dispatcher.infer(Request("unruly", {name: sent}))
+                assert answer.tensors["same"].tolist() == sent.astype(float).tolist()
+        texts = np.array([[b"1.5", b"-2"]], object)
+        answer = await dispatcher.infer(Request("unruly", {"BYTES": texts}))
+        assert answer.tensors["same"].tolist() == [[1.5, -2.0]]
+
+    dispatching(place, test)
+
+
+def test_a_worker_is_locked_in_and_knows_nothing_of_its_front(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        loaded = dispatcher.loaded("unruly")
+        assert "process" in loaded.confinement
+        if "calls" in loaded.confinement:
+            with pytest.raises(InternalError, match="PermissionError"):
+                await dispatcher.infer(wish(3))
+        with pytest.raises(InternalError, match="AttributeError"):
+            await dispatcher.infer(wish(6))
+        assert await dispatcher.digest("unruly", 1) == loaded.digest
+        assert loaded.resident_bytes > 1 << 20
+
+    dispatching(place, test)
+
+
+def test_what_a_model_raises_is_told_without_its_words(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        with pytest.raises(InternalError) as caught:
+            await dispatcher.infer(wish(2))
+        assert caught.value.code == "serving.model_failed"
+        assert "secret" not in str(caught.value)
+        with pytest.raises(InternalError) as caught:
+            await dispatcher.infer(wish(4))
+        assert caught.value.code == "serving.invalid_output"
+        assert isinstance(await dispatcher.infer(wish(0)), Answer)
+
+    dispatching(place, test)
+
+
+def test_no_request_is_lost_when_a_worker_is_killed(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        asked = [asyncio.create_task(dispatcher.infer(wish(-number))) for number in range(100)]
+        await turns(2)
+        os.kill(_pid(dispatcher), signal.SIGKILL)
+        answers = await asyncio.gather(*asked)
+        assert [answer.tensors["same"].tolist() for answer in answers] == [[[-number]] for number in range(100)]
+
+    dispatching(place, test)
+
+
+def test_a_request_that_kills_its_worker_fails_and_no_other_does(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        outcomes = await asyncio.gather(
+            *(dispatcher.infer(wish(number)) for number in (0, 1, -1)), return_exceptions=True
+        )
+        assert isinstance(outcomes[1], WorkerLost)
+        assert all(isinstance(outcomes[place], Answer) for place in (0, 2))
+
+    dispatching(place, test)
+
+
+def test_a_worker_that_hangs_is_killed(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        with pytest.raises(WorkerLost):
+            await dispatcher.infer(wish(5))
+        assert isinstance(await dispatcher.infer(wish(0)), Answer)
+
+    dispatching(place, test, hang_s=0.2, most_attempts=1)
+
+
+def test_a_batch_that_does_not_fit_is_refused(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        with pytest.raises(AimassError) as caught:
+            await dispatcher.infer(Request("unruly", {"FP64": np.zeros((1, 1 << 18))}))
+        assert caught.value.code == "serving.batch_bytes"
+
+    dispatching(place, test)
+
+
+def _pid(dispatcher: Dispatcher) -> int:
+    return dispatcher._models["unruly"].lanes[1].workers[0].pid  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("plain", "changed", "error", "code"),
+    [
+        (1, {"digest": "0" * 64}, IntegrityError, "serving.parameters"),
+        (1, {"task_digest": "0" * 64}, IntegrityError, "task.changed"),
+        (2, {}, InternalError, "serving.model_failed"),
+        (3, {}, AimassError, "serving.start"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named_and_leaves_nothing(
+    place: Place, plain: int, changed: dict[str, str], error: type[AimassError], code: str
+) -> None:
+    starting = Starting(
+        place.folder, place.folder / "forbidden", python=place.starting.python, start_s=1.0 if plain == 3 else 60.0
+    )
+    before = {path.name for path in place.folder.iterdir()}
+    source = place.source(plain, **changed)
+    with pytest.raises(error) as caught:
+        asyncio.run(start_worker(source, starting))
+    assert caught.value.code == code
+    assert {path.name for path in place.folder.iterdir()} - before <= {source.parameters.name}
+
+
+def test_half_a_file_is_not_loaded(place: Place) -> None:
+    source = place.source()
+    source.parameters.write_bytes(source.parameters.read_bytes()[:-1])
+    with pytest.raises((IntegrityError, BadInput)):
+        asyncio.run(start_worker(source, place.starting))
+
+
+def test_a_worker_that_dies_while_it_loads_is_named(place: Place) -> None:
+    starting = Starting(place.folder, place.folder / "forbidden", python="/bin/false")
+    with pytest.raises(Unavailable) as caught:
+        asyncio.run(start_worker(place.source(), starting))
+    assert caught.value.code == "serving.start_died"
