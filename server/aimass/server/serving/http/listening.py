@@ -13,8 +13,9 @@ from typing import Final
 
 from aimass.proto.errors import Unavailable
 from aimass.proto.wire import split_address
-from aimass.server.serving.http.connection import Connection, Handler, Room
-from aimass.server.serving.http.messages import Request, Response, json_response
+from aimass.server.serving.http.connection import Cancel, Connection, Handler, Reply
+from aimass.server.serving.http.messages import Request, json_response
+from aimass.server.serving.http.reading import Room
 from aimass.server.serving.http.settings import HttpLimits
 
 __all__ = ["Listener", "bound", "listening"]
@@ -62,13 +63,14 @@ class Listener:
         if not self._open:
             self._empty.set()
 
-    async def handle(self, request: Request) -> Response:
+    def handle(self, request: Request, reply: Reply) -> Cancel | None:
         """The handler's answer, whatever becomes of it."""
         try:
-            return await self._handler(request)
+            return self._handler(request, reply)
         except Exception:  # a fault of ours, told where it can be mended
             log.exception("request %s: %s %s failed", request.id, request.method, request.path)
-            return json_response(500, {"error": "the server failed; its log says where"})
+            reply(json_response(500, {"error": "the server failed; its log says where"}))
+            return None
 
     def connection(self) -> Connection:
         """A protocol for the next connection."""
@@ -89,8 +91,6 @@ class Listener:
             await asyncio.wait_for(self._empty.wait(), grace_s)
         for connection in list(self._open):
             connection.abort()
-
-
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,18 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["JSON", "NO_HEADERS", "PHRASES", "TEXT", "Body", "Peer", "Request", "Response", "answer_head", "json_response"]
+__all__ = [
+    "JSON",
+    "NO_HEADERS",
+    "PHRASES",
+    "TEXT",
+    "Body",
+    "Peer",
+    "Request",
+    "Response",
+    "answer_head",
+    "json_response",
+]
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
@@ -88,7 +99,7 @@ def answer_head(response: Response, request_id: str, *, keep: bool) -> bytes:
 
 
 @functools.lru_cache(256)
-def _fixed(status: int, kind: str, keep: bool) -> bytes:  # noqa: FBT001  (a key of the cache)
+def _fixed(status: int, kind: str, keep: bool) -> bytes:
     """What answers of one kind have in common, which are many a second."""
     close = "" if keep else "Connection: close\r\n"
     return (
