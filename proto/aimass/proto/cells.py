@@ -17,7 +17,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Column, Image, Number, Text
 from aimass.proto.whole_columns import by_distinct, images_at_once, numbers_at_once
 
-__all__ = ["Finding", "cell_by_cell", "convert", "persons_of", "text_of"]
+__all__ = ["Finding", "cell_by_cell", "convert", "persons_of", "text_of", "typed_cells"]
 
 Array = npt.NDArray[Any]
 _SHOWN: Final = 80
@@ -45,7 +45,12 @@ def convert(column: Column, values: Any, findings: list[Finding]) -> Array:
 
 def cell_by_cell(column: Column, values: Any, first: int, findings: list[Finding]) -> Array:
     """The plain meaning of `convert`, for an Arrow array that begins at row `first`."""
-    cells = enumerate(values.to_pylist(), first)
+    return typed_cells(column, values.to_pylist(), first, findings)
+
+
+def typed_cells(column: Column, values: list[object], first: int, findings: list[Finding]) -> Array:
+    """`cell_by_cell` for plain values: a row that a program or a person writes means what it means in a file."""
+    cells = enumerate(values, first)
     match column:
         case Number():
             return np.array([_number(column, row, cell, findings) for row, cell in cells], dtype=np.float64)
@@ -53,9 +58,9 @@ def cell_by_cell(column: Column, values: Any, first: int, findings: list[Finding
             index = {value: position for position, value in enumerate(column.values)}
             return np.array([_category(column, index, row, cell, findings) for row, cell in cells], dtype=np.int64)
         case Text():
-            return _texts(column, values.to_pylist(), first, findings)
+            return _texts(column, values, first, findings)
         case Image():
-            return _images(column, values.to_pylist(), first, findings)
+            return _images(column, values, first, findings)
 
 
 def _at_once(column: Column, values: Any) -> Array | None:
