@@ -36,7 +36,7 @@ class Access:
     def admit(self, token: bytes | None, certified: str, may: May, model: str, now: float, *, near: bool = True) -> str:
         """The caller's name; raises `Unauthenticated` or `Refused`. `model` is "" for what concerns no single one.
 
-        `near` is whether the request could be of somebody at this machine: no proxy and no page of another site sent it.
+        `near` is whether the request may be of somebody at this machine: no proxy and no page of a site sent it.
         """
         if self.tokens is None:
             if may == "infer" or (self.private and near):

@@ -1,7 +1,7 @@
 """Tokens with which callers of a serving process say who they are: their file, and what each may do.
 
-A token is 32 random bytes, so the file holds its SHA-256 and nothing slower: there is nothing to guess. Whoever reads the
-file cannot call anything. How a token travels: RFC 6750.
+A token is 32 random bytes, so the file holds its SHA-256 and nothing slower: there is nothing to guess. Whoever reads
+the file cannot call anything. How a token travels: RFC 6750.
 """
 
 from __future__ import annotations

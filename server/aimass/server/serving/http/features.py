@@ -126,7 +126,7 @@ def _cell(column: Column, said: object) -> object:
         pixels = np.asarray(said)
     except ValueError:  # lists of differing lengths
         return None
-    whole = pixels.dtype.kind in "iu" and pixels.size > 0 and 0 <= pixels.min() and pixels.max() <= 255
+    whole = pixels.dtype.kind in "iu" and pixels.size > 0 and pixels.min() >= 0 and pixels.max() <= 255
     return pixels.astype(np.uint8).tobytes() if whole else None
 
 

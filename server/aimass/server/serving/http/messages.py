@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 __all__ = [
+    "HTML",
     "JSON",
     "NO_HEADERS",
     "PHRASES",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 JSON: Final = "application/json"
+HTML: Final = "text/html; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
 NO_HEADERS: Final[Mapping[str, str]] = {}
 PHRASES: Final[Mapping[int, str]] = {

@@ -1,0 +1,100 @@
+"""From a request to its answer: which endpoint, whether the caller may, how often, and what is counted and logged.
+
+Values of requests and answers are in no log. What is logged of a request is who asked what, how it ended and how long
+it took.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+from aimass.proto.errors import AimassError
+from aimass.proto.meters import Count, Spread
+from aimass.server.serving.access import Access, bearer
+from aimass.server.serving.http.connection import Cancel, Reply
+from aimass.server.serving.http.faults import error_response
+from aimass.server.serving.http.messages import Request, Response
+from aimass.server.serving.http.routing import Call, Route, Routes
+from aimass.server.serving.rates import Rates
+
+__all__ = ["LATENCIES", "Front", "HttpMeters", "LogRequests"]
+
+log = logging.getLogger("aimass.serving")
+LogRequests = Literal["none", "failed", "all"]
+LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of what a request takes, in seconds."""
+_NO_ROUTE: Final = "none"
+
+
+class HttpMeters:
+    """What the HTTP port counts."""
+
+    def __init__(self) -> None:
+        self.requests = Count("aimass_http_requests", "Requests by route and status.", "route", "status", most=256)
+        self.seconds = Spread(
+            "aimass_http_seconds", "From a whole request to its answer, by route.", "route", bounds=LATENCIES
+        )
+
+
+class Front:
+    """The handler of a `Listener`."""
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        access: Access,
+        rates: Rates,
+        now: Callable[[], float],
+        meters: HttpMeters,
+        log_requests: LogRequests = "failed",
+    ) -> None:
+        """`now` is the wall clock, by which tokens end."""
+        self._routes = Routes(routes)
+        self._access, self._rates, self._now, self._meters = access, rates, now, meters
+        self._log_requests = log_requests
+
+    def handle(self, request: Request, reply: Reply) -> Cancel | None:
+        """See `Handler`."""
+        began, name, caller = time.perf_counter(), _NO_ROUTE, ""
+
+        def answered(response: Response) -> None:
+            self._account(request, name, caller, response.status, time.perf_counter() - began)
+            reply(response)
+
+        try:
+            route, names = self._routes.find(request.method, request.path)
+            name = route.name
+            model = names.get("model", "")
+            caller = self._admit(request, route, model)
+            return route.endpoint(Call(request, model, names.get("version", ""), caller), answered)
+        except AimassError as error:
+            answered(error_response(error))
+            return None
+
+    def _admit(self, request: Request, route: Route, model: str) -> str:
+        if route.may is None:
+            return ""
+        headers, now = request.headers, self._now()
+        near = not (b"x-forwarded-for" in headers or b"forwarded" in headers or b"origin" in headers)
+        token = bearer(headers.get(b"authorization"))
+        caller = self._access.admit(token, request.peer.certified, route.may, model, now, near=near)
+        self._rates.take(caller if token is not None else request.peer.address, now)
+        return caller
+
+    def _account(self, request: Request, route: str, caller: str, status: int, seconds: float) -> None:
+        self._meters.requests.add(route, str(status))
+        self._meters.seconds.observe(seconds, route)
+        if self._log_requests == "all" or (self._log_requests == "failed" and status >= 400):
+            log.log(
+                logging.WARNING if status >= 500 else logging.INFO,
+                "request %s: %s %s of %s: %d in %.1f ms",
+                request.id,
+                request.method,
+                request.path,
+                caller or request.peer.address,
+                status,
+                1e3 * seconds,
+            )

@@ -1,0 +1,175 @@
+"""The Open Inference Protocol over HTTP: routes, each a few lines between its codec and the dispatcher.
+
+KServe, "Open Inference Protocol", version 2, HTTP/REST; Triton, "Model Repository Extension" and "Binary Tensor Data
+Extension".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from aimass.proto.errors import AimassError, BadInput
+from aimass.server.serving.dispatch.requests import Answer, ModelUnknown, NotReady
+from aimass.server.serving.dispatch.seam import Dispatching, Loaded, ModelState
+from aimass.server.serving.http.connection import Reply
+from aimass.server.serving.http.endpoints import at_once, failed, later, raw_json
+from aimass.server.serving.http.faults import error_response
+from aimass.server.serving.http.messages import Request, Response
+from aimass.server.serving.http.routing import Call, Endpoint, Route
+from aimass.server.serving.tokens import May
+from aimass.server.serving.v2.bridge import to_request, to_response, version_of
+from aimass.server.serving.v2.json_codec import HEADER_LENGTH, decode_raw, decode_request, encode_response
+from aimass.server.serving.v2.metadata import (
+    decode_index_request,
+    decode_repository_request,
+    index_entries,
+    index_json,
+    live_json,
+    model_json,
+    model_ready_json,
+    ready_json,
+    server_json,
+    versions_of,
+)
+from aimass.server.serving.v2.values import InferRequest
+
+__all__ = ["Repository", "V2Endpoints"]
+
+_LENGTH: Final = HEADER_LENGTH.lower().encode()
+_MODEL: Final = "/v2/models/{model}"
+_VERSION: Final = "/v2/models/{model}/versions/{version}"
+_REPOSITORY: Final = "/v2/repository/models/{model}"
+
+
+class Repository(Protocol):
+    """Who loads and unloads models by name."""
+
+    async def load(self, model: str) -> None:
+        """Bring a model's newest good version into memory and let it answer; nothing to do where it is so."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Let a model answer no more."""
+        ...
+
+
+class V2Endpoints:
+    """Health, metadata, inference and the repository."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatching,
+        repository: Repository,
+        now: Callable[[], float],
+        infer_s: float,
+        release: str,
+        ready: Callable[[], bool],
+    ) -> None:
+        """`now` is the dispatcher's clock, and no request may take longer than `infer_s`."""
+        self._dispatcher, self._repository = dispatcher, repository
+        self._now, self._infer_s, self._release, self._ready = now, infer_s, release, ready
+
+    def routes(self) -> list[Route]:
+        """All of the protocol."""
+        infer = self._infer
+        both = [
+            ("v2_infer", "POST", "/infer", infer),
+            ("v2_model", "GET", "", at_once(self._metadata)),
+            ("v2_model_ready", "GET", "/ready", at_once(self._model_ready)),
+        ]
+        return [
+            *(
+                Route(name, method, base + end, "infer", do)
+                for base in (_MODEL, _VERSION)
+                for name, method, end, do in both
+            ),
+            _open("v2_server", "/v2", at_once(lambda _: raw_json(server_json(self._release)))),
+            _open("v2_live", "/v2/health/live", at_once(lambda _: raw_json(live_json(live=True)))),
+            _open("v2_ready", "/v2/health/ready", at_once(self._server_ready)),
+            Route("v2_index", "POST", "/v2/repository/index", "infer", at_once(self._index)),
+            Route("v2_load", "POST", f"{_REPOSITORY}/load", "manage", later(self._load)),
+            Route("v2_unload", "POST", f"{_REPOSITORY}/unload", "manage", later(self._unload)),
+        ]
+
+    def _infer(self, call: Call, reply: Reply) -> None:
+        loaded = self._dispatcher.loaded(call.model, version_of(call.model, call.version))
+        asked = _decoded(call.request, loaded)
+        wait_s = self._infer_s if asked.timeout_s is None else min(asked.timeout_s, self._infer_s)
+        version = loaded.version if call.version else None
+        request = to_request(call.model, version, asked, loaded.inputs, loaded.outputs, self._now() + wait_s)
+        self._dispatcher.submit(request, lambda outcome: reply(self._told(call, asked, loaded, outcome)))
+
+    def _told(self, call: Call, asked: InferRequest, loaded: Loaded, outcome: Answer | AimassError) -> Response:
+        if isinstance(outcome, AimassError):
+            return error_response(outcome)
+        try:
+            outputs = self._outputs_of(outcome, loaded)
+            body = encode_response(to_response(outcome, asked, outputs.outputs), asked)
+        except AimassError as error:
+            return error_response(error)
+        except Exception as error:  # noqa: BLE001  (it is logged, and who asked gets an answer)
+            return failed(call, error)
+        headers = {} if body.header_bytes is None else {HEADER_LENGTH: str(body.header_bytes)}
+        return Response(200, (body.content,), body.content_type, headers)
+
+    def _outputs_of(self, answer: Answer, loaded: Loaded) -> Loaded:
+        """The version that answered, which a canary or a fallback makes another than the one that was expected."""
+        if answer.version == loaded.version:
+            return loaded
+        try:
+            return self._dispatcher.loaded(answer.model, answer.version)
+        except (ModelUnknown, NotReady):  # unloaded meanwhile
+            return loaded
+
+    def _metadata(self, call: Call) -> Response:
+        loaded = self._dispatcher.loaded(call.model, version_of(call.model, call.version))
+        return raw_json(model_json(loaded, versions_of(self._state(call.model))))
+
+    def _model_ready(self, call: Call) -> Response:
+        try:
+            self._dispatcher.loaded(call.model, version_of(call.model, call.version))
+        except NotReady:
+            return raw_json(model_ready_json(call.model, ready=False), 503)
+        is_ready = bool(call.version) or self._state(call.model).state == "READY"
+        return raw_json(model_ready_json(call.model, ready=is_ready), 200 if is_ready else 503)
+
+    def _server_ready(self, _: Call) -> Response:
+        is_ready = self._ready()
+        return raw_json(ready_json(ready=is_ready), 200 if is_ready else 503)
+
+    def _state(self, model: str) -> ModelState:
+        found = next((state for state in self._dispatcher.models() if state.name == model), None)
+        if found is None:
+            raise ModelUnknown(model)
+        return found
+
+    def _index(self, call: Call) -> Response:
+        only_ready = decode_index_request(call.request.body)
+        return raw_json(index_json(index_entries(self._dispatcher.models(), ready=only_ready)))
+
+    async def _load(self, call: Call) -> Response:
+        decode_repository_request(call.request.body)
+        await self._repository.load(call.model)
+        return raw_json(b"{}")
+
+    async def _unload(self, call: Call) -> Response:
+        decode_repository_request(call.request.body)
+        await self._repository.unload(call.model)
+        return raw_json(b"{}")
+
+
+def _open(name: str, path: str, endpoint: Endpoint, may: May | None = None) -> Route:
+    return Route(name, "GET", path, may, endpoint)
+
+
+def _decoded(request: Request, loaded: Loaded) -> InferRequest:
+    if request.headers.get(b"content-encoding", b"identity") != b"identity":
+        raise BadInput("the body is encoded", code="http.encoding", cure="Send it without a Content-Encoding.")
+    said = request.headers.get(_LENGTH)
+    if said is None:
+        return decode_request(request.body)
+    if not said.isdigit():
+        raise BadInput(f"{HEADER_LENGTH} is no number", code="v2.header_length")
+    length = int(said)
+    return decode_request(request.body, length) if length else decode_raw(request.body, loaded.inputs)
