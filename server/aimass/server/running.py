@@ -9,8 +9,11 @@ from collections.abc import Awaitable, Callable
 __all__ = ["run_until_told"]
 
 
-def run_until_told(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run `serve` with an event that SIGTERM and Ctrl-C set; raises what it raises."""
+def run_until_told(
+    serve: Callable[[asyncio.Event], Awaitable[None]],
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Run `serve` with an event that SIGTERM and Ctrl-C set, on the loop of `new_loop`; raises what it raises."""
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -18,4 +21,5 @@ def run_until_told(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await serve(stop)
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())

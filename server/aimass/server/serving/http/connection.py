@@ -75,6 +75,10 @@ class House(Protocol):
         """Count one less."""
         ...
 
+    def refused(self, status: int) -> None:
+        """Count a request that never became one."""
+        ...
+
 
 def overdue(phase: Phase, waited_s: float, limits: HttpLimits) -> bool:
     """Whether a connection has been in `phase` for longer than it may."""
@@ -256,6 +260,7 @@ class Connection(asyncio.Protocol):
         """Say why in one answer, and end. Where another request is worked on, there is no place for that answer."""
         self._over = True
         self._waiting.clear()
+        self._house.refused(refusal.status)
         if self._working is not None:
             self._transport.abort()
             return

@@ -38,6 +38,10 @@ class HttpMeters:
             "aimass_http_seconds", "From a whole request to its answer, by route.", "route", bounds=LATENCIES
         )
 
+    def refused(self, status: int) -> None:
+        """Count a request that never became one."""
+        self.requests.add(_NO_ROUTE, str(status))
+
 
 class Front:
     """The handler of a `Listener`."""

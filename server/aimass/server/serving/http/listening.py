@@ -8,7 +8,7 @@ import itertools
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from aimass.proto.errors import Unavailable
@@ -18,7 +18,7 @@ from aimass.server.serving.http.messages import Request, json_response
 from aimass.server.serving.http.reading import Room
 from aimass.server.serving.http.settings import HttpLimits
 
-__all__ = ["Listener", "bound", "listening"]
+__all__ = ["HttpPort", "Listener", "bound"]
 
 log = logging.getLogger("aimass.serving")
 _LOOK_S: Final = 1.0
@@ -29,9 +29,20 @@ _HANDSHAKE_S: Final = 10.0
 class Listener:
     """What all connections of one port share."""
 
-    def __init__(self, handler: Handler, limits: HttpLimits, now: Callable[[], float], run_name: str) -> None:
-        """`run_name` begins the names of requests that bring none: two processes must not share one."""
+    def __init__(
+        self,
+        handler: Handler,
+        limits: HttpLimits,
+        now: Callable[[], float],
+        run_name: str,
+        refused: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`run_name` begins the names of requests that bring none: two processes must not share one.
+
+        `refused` hears the status of each request that never became one.
+        """
         self.limits, self.room, self.draining = limits, Room(limits.pending_bytes), False
+        self._refused = refused
         self._handler, self._now = handler, now
         self._names: Iterator[str] = (f"{run_name}-{number}" for number in itertools.count(1))
         self._open: set[Connection] = set()
@@ -63,6 +74,10 @@ class Listener:
         if not self._open:
             self._empty.set()
 
+    def refused(self, status: int) -> None:
+        """Count a request that never became one."""
+        self._refused(status)
+
     def handle(self, request: Request, reply: Reply) -> Cancel | None:
         """The handler's answer, whatever becomes of it."""
         try:
@@ -93,62 +108,89 @@ class Listener:
             connection.abort()
 
 
-@contextlib.asynccontextmanager
-async def listening(
-    address: str, listener: Listener, context: ssl.SSLContext | None, *, share: bool = False, grace_s: float = 10.0
-) -> AsyncIterator[int]:
-    """Listen at HOST:PORT until the block ends, and then drain; gives the port's number.
+class HttpPort:
+    """A listener at HOST:PORT; see `aimass.server.lifetime.Port`. `look` is called each second beside the listener's.
 
-    Several processes may listen on one port where all of them `share` it. Raises `Unavailable` where nobody can listen.
+    Several processes may listen on one port where all of them `share` it.
     """
-    handshake_s = None if context is None else _HANDSHAKE_S
-    with bound(address, share=share) as held:
-        server = await asyncio.get_running_loop().create_server(
-            listener.connection, sock=held, ssl=context, backlog=_BACKLOG, ssl_handshake_timeout=handshake_s
+
+    def __init__(
+        self,
+        address: str,
+        listener: Listener,
+        context: ssl.SSLContext | None,
+        *,
+        share: bool = False,
+        grace_s: float = 10.0,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._address, self._listener, self._context = address, listener, context
+        self._share, self._grace_s, self._look = share, grace_s, look
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    def listen(self) -> int:
+        """Take the address; raises `Unavailable` with the operating system's reason."""
+        self._socket = bound(self._address, share=self._share)
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Take connections."""
+        if self._socket is None:
+            self.listen()
+        assert self._socket is not None  # noqa: S101  (it listens)
+        self._server = await asyncio.get_running_loop().create_server(
+            self._listener.connection,
+            sock=self._socket,
+            ssl=self._context,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=None if self._context is None else _HANDSHAKE_S,
         )
-        looking = asyncio.create_task(_looking(listener))
-        try:
-            yield int(held.getsockname()[1])
-        finally:
-            server.close()
-            await listener.drain(grace_s)
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+        self._looking = asyncio.create_task(self._keep_looking())
+
+    async def stop(self) -> None:
+        """Take no more, and drain."""
+        if self._server is not None:
+            self._server.close()
+            await self._listener.drain(self._grace_s)
+        elif self._socket is not None:
+            self._socket.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                self._listener.look()
+                self._look()
+            except Exception:  # the next look may be better
+                log.exception("cannot look after the connections")
 
 
-@contextlib.contextmanager
-def bound(address: str, *, share: bool = False) -> Iterator[socket.socket]:
+def bound(address: str, *, share: bool = False) -> socket.socket:
     """A socket that is bound to HOST:PORT; raises `Unavailable` with the operating system's reason."""
     host, port = split_address(address)
+    held: socket.socket | None = None
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         held = socket.socket(family, kind, protocol)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(where)
+        held.setblocking(False)
     except OSError as error:
-        raise _no_port(address, error) from error
-    with held:
-        try:
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if share:
-                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind(where)
-            held.setblocking(False)
-        except OSError as error:
-            raise _no_port(address, error) from error
-        yield held
-
-
-def _no_port(address: str, error: OSError) -> Unavailable:
-    return Unavailable(
-        f"cannot listen: {error.strerror or type(error).__name__}",
-        code="serve.port",
-        value=address,
-        cure="Choose an address of this machine and a free port; several processes share one with --share-port.",
-    )
-
-
-async def _looking(listener: Listener) -> None:
-    while True:
-        await asyncio.sleep(_LOOK_S)
-        listener.look()
+        if held is not None:
+            held.close()
+        raise Unavailable(
+            f"cannot listen: {error.strerror or type(error).__name__}",
+            code="serve.port",
+            value=address,
+            cure="Choose an address of this machine and a free port; several processes share one with --share-port.",
+        ) from error
+    return held

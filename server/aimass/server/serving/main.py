@@ -1,0 +1,199 @@
+"""A serving process put together: registry, dispatcher, fronts and what watches them, in one place and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib.metadata
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from aimass.privacy.model_trust import FileTrust
+from aimass.proto.clock import Clock, SystemClock
+from aimass.proto.errors import AimassError
+from aimass.proto.exposition import exposed
+from aimass.proto.meters import Meter, Reading, meters_of
+from aimass.proto.objects import ObjectStore, open_objects
+from aimass.proto.registry.layout import read_reference
+from aimass.proto.registry.reader import RegistryReader
+from aimass.proto.vitals import Vitals
+from aimass.proto.watch import Reason
+from aimass.server.lifetime import Port, lived
+from aimass.server.lookout import Lookout
+from aimass.server.serving.access import Access
+from aimass.server.serving.dispatch.requests import NotReady
+from aimass.server.serving.dispatch.seam import Dispatching
+from aimass.server.serving.http.front import Front, HttpMeters
+from aimass.server.serving.http.listening import HttpPort, Listener
+from aimass.server.serving.http.people import PeopleEndpoints
+from aimass.server.serving.http.service_endpoints import ServiceEndpoints
+from aimass.server.serving.http.v2_endpoints import V2Endpoints
+from aimass.server.serving.rates import Rates
+from aimass.server.serving.registered import Registered
+from aimass.server.serving.settings import ServeSettings, is_private
+from aimass.server.serving.status import status_of
+from aimass.server.serving.tls import TlsFiles
+from aimass.server.serving.tokens import TokenBook
+
+__all__ = ["Started", "serve"]
+
+log = logging.getLogger("aimass.serving")
+Open = Callable[[str], ObjectStore]
+MakeDispatcher = Callable[[ServeSettings], Dispatching]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """Where the process listens; 0 where it does not. `tls` is whether callers speak TLS."""
+
+    http_port: int
+    grpc_port: int = 0
+    watch_port: int = 0
+    tls: bool = False
+
+
+async def serve(
+    settings: ServeSettings,
+    make_dispatcher: MakeDispatcher,
+    stop: asyncio.Event,
+    ready: Callable[[Started], None],
+    *,
+    clock: Clock | None = None,
+    open_store: Open = open_objects,
+) -> None:
+    """Serve until `stop` is set. Raises a named error where it cannot start."""
+    dispatcher = make_dispatcher(settings)
+    try:
+        await _Serving(settings, dispatcher, clock or SystemClock(), open_store).run(stop, ready)
+    finally:
+        await dispatcher.close(settings.drain_s)
+
+
+class _Meters:
+    def __init__(self) -> None:
+        self.http = HttpMeters()
+        self.vitals = Vitals()
+
+
+class _Serving:
+    def __init__(self, settings: ServeSettings, dispatcher: Dispatching, clock: Clock, open_store: Open) -> None:
+        self._settings, self._dispatcher, self._clock = settings, dispatcher, clock
+        self._began_at = clock.now()
+        self._release = importlib.metadata.version("aimass")
+        self._tls = TlsFiles(settings.tls) if settings.tls.certificate else None
+        self._tokens = TokenBook(Path(settings.tokens), _unreadable) if settings.tokens else None
+        reader = RegistryReader(open_store(settings.registry), FileTrust(Path(settings.trust)))
+        references = [read_reference(model) for model in settings.models]
+        self._models = Registered(reader, dispatcher, references, Path(settings.cache), settings.device)
+        self._meters = _Meters()
+        self._lookout = Lookout(_Health(), clock, self._probe, lambda: float("inf"))
+        self._listener = self._front()
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[Started], None]) -> None:
+        """From the first model to the last answer."""
+        settings = self._settings
+        for model in self._models.models:
+            await self._models.load(model)
+        async with self._lookout.open(settings.watch_listen, self, self._meters.vitals) as watch_port:
+
+            def listening(ports: Sequence[int]) -> None:
+                ready(Started(ports[0], ports[1] if len(ports) > 1 else 0, watch_port, self._tls is not None))
+
+            await lived(self._ports(), self._lookout, stop, listening, self._let_go)
+
+    def _front(self) -> Listener:
+        """What answers HTTP."""
+        settings, dispatcher = self._settings, self._dispatcher
+        access = Access(self._tokens, is_private(settings.http))
+        v2 = V2Endpoints(dispatcher, self._models, time.monotonic, settings.infer_s, self._release, self._all_ready)
+        people = PeopleEndpoints(
+            dispatcher, self._models, settings.input, time.monotonic, settings.infer_s, self._release
+        )
+        service = ServiceEndpoints(self.reasons, self.figures, self.status)
+        routes = [*v2.routes(), *people.routes(), *service.routes()]
+        rates = Rates(settings.limits.requests_per_s)
+        front = Front(routes, access, rates, self._clock.now, self._meters.http, settings.log_requests)
+        return Listener(front.handle, settings.limits, time.monotonic, secrets.token_hex(4), self._meters.http.refused)
+
+    def _ports(self) -> tuple[Port, ...]:
+        settings = self._settings
+        context = None if self._tls is None else self._tls.context
+        http = HttpPort(
+            settings.http,
+            self._listener,
+            context,
+            share=settings.share_port,
+            grace_s=settings.drain_s,
+            look=self._look,
+        )
+        return (http,)
+
+    def _look(self) -> None:
+        """What changes on disk."""
+        if self._tokens is not None:
+            self._tokens.look()
+        if self._tls is not None:
+            self._tls.look()
+
+    def _let_go(self) -> None:
+        log.info("stopping: requests that are under way are answered")
+
+    def _all_ready(self) -> bool:
+        return self._lookout.readiness.phase == "serving" and not self._unready()
+
+    def _unready(self) -> list[str]:
+        """Models that do not answer."""
+        ready = {state.name for state in self._dispatcher.models() if state.state == "READY"}
+        return [model for model in self._models.models if model not in ready]
+
+    async def _probe(self) -> None:
+        """Raise the named error for which not all models answer."""
+        if unready := self._unready():
+            raise NotReady(", ".join(unready))
+
+    async def reasons(self) -> tuple[Reason, ...]:
+        """Why the process is not ready; see `Watched`."""
+        return await self._lookout.readiness.current()
+
+    async def figures(self) -> bytes:
+        """Its meters, as Prometheus reads them; see `Watched`."""
+        return await asyncio.to_thread(exposed, self._all_meters(), self._readings())
+
+    def status(self) -> Any:
+        """What `aimass serve status` shows."""
+        return status_of(self._release, self._began_at, self._dispatcher.models(), self._models)
+
+    def _all_meters(self) -> tuple[Meter, ...]:
+        return meters_of(self._meters)
+
+    def _readings(self) -> tuple[Reading, ...]:
+        shares, workers = {}, {}
+        for state in self._dispatcher.models():
+            for loaded in state.versions:
+                shares[loaded.model, str(loaded.version)] = loaded.share
+                workers[loaded.model, str(loaded.version)] = float(loaded.workers)
+        versioned = ("model", "version")
+        return (
+            Reading.of("aimass_ready", "1 where every model answers.", float(self._all_ready())),
+            Reading.of("aimass_http_connections", "Open connections.", float(self._listener.connections)),
+            Reading("aimass_serving_share", "Share of a model's requests that a version answers.", shares, versioned),
+            Reading("aimass_serving_workers", "Worker processes that live.", workers, versioned),
+        )
+
+
+class _Health:
+    """Who asks by HTTP is answered by what is so when it asks."""
+
+    def tell(self, *, serving: bool) -> None:
+        """Nothing is kept."""
+
+    def end(self) -> None:
+        """Nothing is kept."""
+
+
+def _unreadable(error: AimassError) -> None:
+    log.error("nobody is admitted: %s", error)

@@ -1,0 +1,109 @@
+"""What a serving process is told: a TOML file, `AIMASS_SERVE_*` over it, and the command line over both."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from aimass.proto.errors import BadInput, Refused
+from aimass.proto.logs import LogForm
+from aimass.proto.registry.layout import read_reference
+from aimass.proto.settings import read_settings
+from aimass.proto.values import Value, convert
+from aimass.proto.wire import split_address
+from aimass.server.serving.http.features import InputRules
+from aimass.server.serving.http.front import LogRequests
+from aimass.server.serving.http.settings import HttpLimits
+from aimass.server.serving.tls import TlsSettings
+
+__all__ = ["PREFIX", "ServeSettings", "is_private", "load_settings"]
+
+PREFIX: Final = "AIMASS_SERVE_"
+REGISTRY: Final = "AIMASS_REGISTRY"
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class ServeSettings(Value, frozen=True):
+    """Models as NAME, NAME@ALIAS or NAME@N; where they are kept and whose signatures count; where callers come.
+
+    No request takes longer than `infer_s`, and a stop waits `drain_s` for those that are under way. `open` lets
+    everybody ask models who reaches an address that is not of this machine alone.
+    """
+
+    models: tuple[str, ...] = ()
+    registry: str = ""
+    trust: str = ""
+    http: str = "127.0.0.1:8080"
+    grpc: str = ""
+    cache: str = "serve-cache"
+    tokens: str = ""
+    open: bool = False
+    share_port: bool = False
+    device: str = "cpu"
+    infer_s: Seconds = 30.0
+    drain_s: Seconds = 10.0
+    log: LogForm = "text"
+    log_requests: LogRequests = "failed"
+    watch_listen: str = ""
+    limits: HttpLimits = HttpLimits()
+    input: InputRules = InputRules()
+    tls: TlsSettings = TlsSettings()
+
+
+def load_settings(
+    path: Path | None, over: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> ServeSettings:
+    """Settings from a file, if there is one, the environment and `over`; raises a named error for what cannot be."""
+    text = path.read_text("utf-8") if path is not None else ""
+    held = read_settings(ServeSettings, text, str(path or "the environment"), PREFIX, environment)
+    fields = msgspec.to_builtins(held) | over
+    if not fields["registry"]:
+        fields["registry"] = environment.get(REGISTRY, "")
+    return _checked(convert(ServeSettings, fields, "the command line"))
+
+
+def is_private(address: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    host, _ = split_address(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _checked(settings: ServeSettings) -> ServeSettings:
+    absent = [
+        option
+        for option, value in (
+            ("MODEL", settings.models),
+            ("--registry", settings.registry),
+            ("--trust", settings.trust),
+        )
+        if not value
+    ]
+    if absent:
+        raise BadInput(
+            "something is missing without which nothing can be served",
+            code="serve.settings",
+            value=", ".join(absent),
+            cure="For example: aimass serve heart@champion --registry file:///srv/models --trust trust.json",
+        )
+    names = [read_reference(model).name for model in settings.models]
+    if len(set(names)) != len(names):
+        raise BadInput("a model is named twice", code="serve.models", value=", ".join(settings.models))
+    for address in filter(None, (settings.http, settings.grpc, settings.watch_listen)):
+        split_address(address)
+    for address in filter(None, (settings.http, settings.grpc)):
+        if not (is_private(address) or settings.tokens or settings.tls.client_ca or settings.open):
+            raise Refused(
+                "this address can be reached from other machines, and nobody would be asked who they are",
+                code="serve.open",
+                value=address,
+                cure="Make tokens (aimass serve token add NAME), or say --open if everybody may ask.",
+            )
+    return settings

@@ -1,0 +1,74 @@
+"""What a serving process says of itself to `aimass serve status`: models, versions, shares, where each comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aimass.proto.values import Value
+from aimass.server.serving.catalogue import Catalogue
+from aimass.server.serving.dispatch.seam import Loaded, ModelState
+
+__all__ = ["ModelStatus", "ServingStatus", "VersionStatus", "status_of"]
+
+
+class VersionStatus(Value, frozen=True):
+    """A version in memory. `digest` is that of its parameters; `task`, `run` and `published_at` are the registry's."""
+
+    version: int
+    share: float
+    workers: int
+    resident_bytes: int
+    digest: str
+    task: str = ""
+    run: str = ""
+    published_at: float | None = None
+
+
+class ModelStatus(Value, frozen=True):
+    """A model; `fallback` is the version that answers what the others cannot."""
+
+    name: str
+    state: str
+    versions: tuple[VersionStatus, ...]
+    fallback: int | None = None
+    reason: str = ""
+
+
+class ServingStatus(Value, frozen=True):
+    """All of it."""
+
+    release: str
+    began_at: float
+    models: tuple[ModelStatus, ...]
+
+
+def status_of(release: str, began_at: float, models: Sequence[ModelState], catalogue: Catalogue) -> ServingStatus:
+    """The status, from what is in memory and what the registry says of it."""
+    return ServingStatus(
+        release=release,
+        began_at=began_at,
+        models=tuple(
+            ModelStatus(
+                name=state.name,
+                state=state.state,
+                versions=tuple(_version(loaded, catalogue) for loaded in state.versions),
+                fallback=state.fallback,
+                reason=state.reason,
+            )
+            for state in models
+        ),
+    )
+
+
+def _version(loaded: Loaded, catalogue: Catalogue) -> VersionStatus:
+    known = catalogue.version(loaded.model, loaded.version)
+    return VersionStatus(
+        version=loaded.version,
+        share=loaded.share,
+        workers=loaded.workers,
+        resident_bytes=loaded.resident_bytes,
+        digest=loaded.digest,
+        task="" if known is None else known.task.name,
+        run="" if known is None or known.run is None else known.run.run_id,
+        published_at=None if known is None else known.created_at,
+    )
