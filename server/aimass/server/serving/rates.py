@@ -1,4 +1,4 @@
-"""How often one caller may ask: a token bucket for each on an injected clock, in bounded memory."""
+"""How often one caller may ask: a token bucket for each on a clock that never goes back, in bounded memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Rates:
         if not self._per_s:
             return
         left, at = self._held.pop(caller, (self._most, now))
-        left = min(self._most, left + max(0.0, now - at) * self._per_s)
+        left = min(self._most, left + (now - at) * self._per_s)
         self._held[caller] = (left - 1.0, now) if left >= 1.0 else (left, now)
         if len(self._held) > self._callers:
             self._held.popitem(last=False)

@@ -8,7 +8,6 @@ always refused: a feature that the model does not have, a text where a number be
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
@@ -120,7 +119,7 @@ def _cell(column: Column, said: object) -> object:
     if isinstance(said, str):
         try:
             return base64.b64decode(said, validate=True)
-        except binascii.Error:
+        except ValueError:  # no base64, or no ASCII
             return None
     try:
         pixels = np.asarray(said)

@@ -54,38 +54,39 @@ class Front:
         now: Callable[[], float],
         meters: HttpMeters,
         log_requests: LogRequests = "failed",
+        ticks: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`now` is the wall clock, by which tokens end."""
+        """`now` is the wall clock, by which tokens end; `ticks` never goes back."""
         self._routes = Routes(routes)
         self._access, self._rates, self._now, self._meters = access, rates, now, meters
-        self._log_requests = log_requests
+        self._log_requests, self._ticks = log_requests, ticks
 
     def handle(self, request: Request, reply: Reply) -> Cancel | None:
         """See `Handler`."""
-        began, name, caller = time.perf_counter(), _NO_ROUTE, ""
+        began, name, caller = self._ticks(), _NO_ROUTE, ""
 
         def answered(response: Response) -> None:
-            self._account(request, name, caller, response.status, time.perf_counter() - began)
+            self._account(request, name, caller, response.status, self._ticks() - began)
             reply(response)
 
         try:
             route, names = self._routes.find(request.method, request.path)
             name = route.name
             model = names.get("model", "")
-            caller = self._admit(request, route, model)
+            caller = self._admit(request, route, model, began)
             return route.endpoint(Call(request, model, names.get("version", ""), caller), answered)
         except AimassError as error:
             answered(error_response(error))
             return None
 
-    def _admit(self, request: Request, route: Route, model: str) -> str:
+    def _admit(self, request: Request, route: Route, model: str, at: float) -> str:
         if route.may is None:
             return ""
-        headers, now = request.headers, self._now()
+        headers = request.headers
         near = not (b"x-forwarded-for" in headers or b"forwarded" in headers or b"origin" in headers)
         token = bearer(headers.get(b"authorization"))
-        caller = self._access.admit(token, request.peer.certified, route.may, model, now, near=near)
-        self._rates.take(caller if token is not None else request.peer.address, now)
+        caller = self._access.admit(token, request.peer.certified, route.may, model, self._now(), near=near)
+        self._rates.take(caller if token is not None else request.peer.address, at)
         return caller
 
     def _account(self, request: Request, route: str, caller: str, status: int, seconds: float) -> None:
