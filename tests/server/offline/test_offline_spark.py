@@ -15,7 +15,8 @@ from aimass.proto.plan import EvaluateSettings
 from aimass.proto.sharding import Split
 from aimass.proto.step import StepKind
 from aimass.server.offline.executors import Executors
-from aimass.server.offline.workers import Workers
+from aimass.server.offline.site import CARRIED_BYTES
+from aimass.server.offline.workers import Workers, _carried
 from aimass.server.simulation.spark import _patient, given_up
 from tests.support.dealt_sets import registered
 from tests.support.offline_runs import begun, gone_on, told
@@ -74,6 +75,14 @@ def test_a_job_that_spark_gave_up_is_told_by_its_cause(text: str, code: str) -> 
     assert isinstance(error, Unavailable)
     assert error.code == code
     assert "resume" in error.cure
+
+
+def test_contributions_go_back_with_answers_where_executors_do_not_see_the_driver_s_folder_alone() -> None:
+    carried = [_carried(Workers(master=master), 4) for master in ("local", "local[*]", "local[2]")]
+    assert carried == [0, 0, 0]
+    assert _carried(Workers(master="local-cluster[2,1,1024]"), 4) == CARRIED_BYTES
+    assert _carried(Workers(master="spark://a:1"), 1_000) < CARRIED_BYTES, "the driver takes so much at once"
+    assert _carried(Workers(master="local[2]", carried_bytes=4096), 4) == 4096
 
 
 def test_on_one_machine_a_task_is_tried_as_often_as_on_a_cluster() -> None:

@@ -41,8 +41,8 @@ class Executors:
         return self._spark.cores
 
     def deliver(self, asked: Asked, made: Made, data: bytes) -> Made:
-        """Take what came back with an answer."""
-        if not made.file:
+        """Take what came back with an answer: nothing where the executor wrote into the spool itself."""
+        if not data:
             return made
         parcel, content = opened_parcel(data)
         if parcel is not Parcel.WHOLE:

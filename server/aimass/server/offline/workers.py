@@ -15,6 +15,7 @@ from aimass.server.offline.schedules import Schedule
 from aimass.server.offline.shards import DEFAULT_CACHE_BYTES
 from aimass.server.offline.site import CARRIED_BYTES, InStore
 from aimass.server.simulation.crew import Alone, Crew, Processes
+from aimass.server.simulation.spark import is_local
 
 __all__ = ["LOCAL", "Workers", "open_crew"]
 
@@ -26,13 +27,14 @@ _COLLECTED_BYTES: Final = 256 << 20
 @dataclasses.dataclass(frozen=True, slots=True)
 class Workers:
     """How many processes (`count`), or which Spark `master` with its `options`; what each machine may keep, and
-    whether copies of shards that are found false or missing are made good."""
+    whether copies of shards that are found false or missing are made good. `carried_bytes` is as in `InStore`; without
+    it the master says whether executors see the driver's folder."""
 
     count: int | None = None
     master: str = LOCAL
     options: tuple[tuple[str, str], ...] = ()
     cache_bytes: int = DEFAULT_CACHE_BYTES
-    carried_bytes: int = CARRIED_BYTES
+    carried_bytes: int | None = None
     repairs: bool = False
 
     def __str__(self) -> str:
@@ -53,7 +55,14 @@ def open_crew(workers: Workers, journal: Journal, work: Path, shards: int, sched
         )
     if workers.count is not None:
         return Strict(Alone(near) if workers.count == 1 else Processes(near, workers.count))
-    carried = max(1, min(workers.carried_bytes, _COLLECTED_BYTES // shards))
-    far = dataclasses.replace(near, carried_bytes=carried)
+    far = dataclasses.replace(near, carried_bytes=_carried(workers, shards))
     executors = Executors(far, workers.master, dict(workers.options), journal)
     return Strict(Lockstep(executors, far, executors.cores) if schedule == "synchronous" else executors)
+
+
+def _carried(workers: Workers, shards: int) -> int:
+    """Bytes of a contribution that goes back with its answer; 0 where executors write into the driver's own folder."""
+    most = workers.carried_bytes
+    if most is None:
+        most = 0 if is_local(workers.master) else CARRIED_BYTES
+    return min(most, max(1, _COLLECTED_BYTES // shards))

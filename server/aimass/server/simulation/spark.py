@@ -2,7 +2,8 @@
 
 A partner's work is a pure function of files that all executors see, so a lost executor's orders are simply done again
 elsewhere. A model is mapped from the run's folder, or fetched from its store: it lies there already, and a broadcast
-would copy it into each Python worker. Sums are made in the order of the participants' keys, whoever was faster.
+would copy it into each Python worker. Sums are made in the order of the participants' keys, whoever was faster. Orders
+are plain rows of Spark's core: through its tables each step would start twice as many Python workers, and plan a query.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from aimass.server.simulation import partner
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.site import Opens
 
-__all__ = ["Spark", "given_up", "open_session"]
+__all__ = ["Spark", "given_up", "is_local", "open_session"]
 
 _PARTS: Final = 4
 """Tasks for each core in a step: few enough to cost little, enough to fill gaps when some partners have more rows."""
@@ -49,7 +50,6 @@ def open_session(master: str, name: str, options: Mapping[str, str] = MappingPro
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         "spark.python.worker.reuse": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "16",
     }
     if master.startswith("local"):
         settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
@@ -67,6 +67,11 @@ def open_session(master: str, name: str, options: Mapping[str, str] = MappingPro
         ) from error
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def is_local(master: str) -> bool:
+    """Whether executors are threads of this machine, and see its files."""
+    return _LOCAL.fullmatch(master) is not None
 
 
 def _patient(master: str) -> str:
@@ -94,15 +99,13 @@ class Spark:
         context = self._session.sparkContext
         rows = [(place, canonical_json(one)) for place, one in enumerate(asked)]
         parts = max(1, min(len(rows), _PARTS * context.defaultParallelism))
-        frame = self._session.createDataFrame(context.parallelize(rows, parts), "place long, asked binary")
-        working = frame.mapInArrow(_Worker(self._opens), "place long, made binary, parcel binary")
+        working = context.parallelize(rows, parts).mapPartitions(_Worker(self._opens))
         try:
             done = working.collect()
         except Exception as error:
             raise given_up(error) from error
-        for row in sorted(done, key=lambda row: int(row["place"])):
-            made = decode_json(Made, bytes(row["made"]), "an executor's answer")
-            yield self._deliver(asked[int(row["place"])], made, bytes(row["parcel"]))
+        for place, made, parcel in sorted(done):
+            yield self._deliver(asked[place], decode_json(Made, made, "an executor's answer"), parcel)
 
     @property
     def cores(self) -> int:
@@ -169,17 +172,9 @@ class _Worker:
     def __init__(self, opens: Opens) -> None:
         self._opens = opens
 
-    def __call__(self, batches: Iterator[Any]) -> Iterator[Any]:
-        import pyarrow as pa  # noqa: PLC0415
-
-        for batch in batches:
-            places, orders = batch.column(0).to_pylist(), [bytes(order) for order in batch.column(1).to_pylist()]
-            following = [*(decode_json(Asked, order, "an order").partner for order in orders[1:]), ""]
-            for place, order, soon in zip(places, orders, following, strict=True):  # one a batch: parcels may be large
-                made, parcel = partner.do_far(self._opens, order, soon)
-                columns = [
-                    pa.array([place], pa.int64()),
-                    pa.array([made], pa.binary()),
-                    pa.array([parcel], pa.binary()),
-                ]
-                yield pa.RecordBatch.from_arrays(columns, ["place", "made", "parcel"])
+    def __call__(self, rows: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes, bytes]]:
+        orders = list(rows)
+        following = [*(decode_json(Asked, order, "an order").partner for _, order in orders[1:]), ""]
+        for (place, order), soon in zip(orders, following, strict=True):
+            made, parcel = partner.do_far(self._opens, order, soon)
+            yield place, made, parcel
