@@ -23,7 +23,8 @@ from aimass.proto.registry.trust import Kind, May, Signer, TrustFile
 from aimass.proto.tensors import encode_numpy
 from aimass.server.registry.aliases import Aliases
 from aimass.server.registry.authors import Author
-from aimass.server.registry.publishing import Publication, Publisher
+from aimass.server.registry.parts import Publication
+from aimass.server.registry.publishing import Publisher
 
 SCHEMA = Schema(
     name="heart/1",

@@ -33,7 +33,7 @@ _TABLE: Final = {
     "simulate": ("aimass.server.simulate_cli", "a plan with hundreds of partners on one machine", "client,server"),
     "offline": ("aimass.server.offline_cli", "a plan over a data set of one's own, on Spark", "client,server,offline"),
     "plan": ("aimass.proto.plan_cli", "what a private plan promises, costs and destroys", ""),
-    "model": ("aimass.proto.model_cli", "list, show and export models", ""),
+    "model": ("aimass.proto.model_cli", "models at a server; publish, promote and verify versions", ""),
     "task": ("aimass.client.task_cli", "list, digest and write tasks", "client"),
     "doctor": ("aimass.proto.doctor_cli", "find out why nothing happens, and what mends it", ""),
     "data": ("aimass.proto.data_cli", "fetch public data sets, and cut data sets into shards", "client,server"),

@@ -14,7 +14,8 @@ from aimass.proto.errors import BadInput, IntegrityError, LimitExceeded, Refused
 from aimass.proto.registry.entries import SmokeInputs
 from aimass.proto.registry.layout import parameters_key
 from aimass.proto.values import canonical_json
-from aimass.server.registry.publishing import Publisher, part_of
+from aimass.server.registry.parts import part_of
+from aimass.server.registry.publishing import Publisher
 from tests.support.objects import MemoryObjects
 from tests.support.registries import author_of, publication_of, publishing, reading, tensors, trusting
 

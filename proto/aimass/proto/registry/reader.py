@@ -225,7 +225,7 @@ class RegistryReader:
             code="registry.no_alias",
             value=f"{wanted} at {self._store.url}",
             limit=", ".join(self.aliases(wanted.name)) or "no alias of this name",
-            cure=f"aimass model promote {wanted.name}@N --as {wanted.alias} makes one.",
+            cure=f"aimass model promote {wanted.name}@N --alias {wanted.alias} makes one.",
         )
 
 

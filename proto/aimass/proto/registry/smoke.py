@@ -77,7 +77,7 @@ def table_of(schema: Schema, columns: Mapping[str, Cells]) -> Table:
 
 
 def tensors_of(schema: Schema, columns: Mapping[str, Cells]) -> dict[str, npt.NDArray[Any]]:
-    """The rows as a servable of the schema's columns takes them: FP64, BYTES (empty where missing) or UINT8, by name."""
+    """The rows as a servable of the schema's columns takes them, by name: FP64, UINT8 or BYTES, empty where missing."""
     return {column.name: _tensor(column, columns[column.name]) for column in schema.columns}
 
 

@@ -26,7 +26,7 @@ from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
 from aimass.proto.views import ModelView, RunView, SlotState, StepView
 from aimass.server.registry.intervals import bootstrapped, interval_of
-from aimass.server.registry.publishing import Publication, part_of
+from aimass.server.registry.parts import Publication, part_of
 from aimass.server.registry.spending import spent_by
 
 __all__ = ["contributors_of", "of_file", "of_run", "with_evaluation", "with_parent", "with_smoke"]
