@@ -3,19 +3,20 @@ installed for real processes, as plain arithmetic that answers are checked again
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import site
 import sys
 import venv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COLUMNS", "TASK", "WIDTHS", "body", "chance_parameters", "install", "predicted", "see", "some_rows"]
+__all__ = ["COLUMNS", "TASK", "WIDTHS", "body", "chance_parameters", "install", "predicted", "seen", "some_rows"]
 
 TASK: Final = "dense"
 COLUMNS: Final = tuple(f"x{number}" for number in range(13))
@@ -83,10 +84,19 @@ def install(folder: Path, packages: Mapping[str, Mapping[str, str]] | None = Non
     return str(folder / "bin" / "python")
 
 
-def see(folder: Path) -> None:
-    """Let this process find what was installed there."""
-    sys.path.insert(0, str(next(folder.glob("lib/python*/site-packages"))))
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:1])
+@contextlib.contextmanager
+def seen(folder: Path, **environment: str) -> Iterator[None]:
+    """Let this process and those that it starts find what was installed there, and have more in their environment."""
+    place = str(next(folder.glob("lib/python*/site-packages")))
+    before = dict(os.environ)
+    sys.path.insert(0, place)
+    os.environ.update(environment | {"PYTHONPATH": place})
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:

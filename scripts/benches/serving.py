@@ -55,7 +55,7 @@ def measure(*, quick: bool, peers: bool = False) -> list[Row]:
     sys.stderr.write(f"serving: the load is driven by {generator()}\n")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        starts = {_OURS: _ours(folder)} | (_peers() if peers else {})
+        starts = {_OURS: _ours(folder, stack)} | (_peers() if peers else {})
         cold = {name: [_cold_s(folder / f"{name} {turn}", start) for turn in range(colds)]
                 for name, start in starts.items()}  # fmt: skip
         servers = {name: stack.enter_context(start(folder / name)) for name, start in starts.items()}
@@ -70,11 +70,11 @@ def measure(*, quick: bool, peers: bool = False) -> list[Row]:
 # ---------------------------------------------------------------- servers
 
 
-def _ours(folder: Path) -> Start:
+def _ours(folder: Path, stack: contextlib.ExitStack) -> Start:
     """Ours, from a registry in a folder with one version."""
     environment = folder / "environment"
     python = dense_task.install(environment)
-    dense_task.see(environment)
+    stack.enter_context(dense_task.seen(environment))
     owner = Ed25519PrivateKey.generate()
     trust, registry = folder / "trust.json", f"file://{folder}/registry"
     trust.write_bytes(trust_file(owner))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import subprocess
 import sys
 import time
@@ -32,7 +31,6 @@ __all__ = ["Stage", "loaded", "staged"]
 
 _MODEL: Final = "dense"
 _GOOD: Final = 4
-_RATE: Final = 1_700.0
 _CONNECTIONS: Final = 16
 _BODIES: Final = 64
 _SETTINGS: Final = """
@@ -51,6 +49,7 @@ class Stage:
     good: Sequence[int]
     bad: Mapping[Fault, int]
     expected: dict[str, list[list[float]]]
+    requests_per_s: float
     promoted: dict[int, float] = dataclasses.field(default_factory=dict)
 
     def promote(self, number: int, reason: str) -> None:
@@ -67,14 +66,13 @@ class Stage:
         self.publisher.promote(number, fault, stranger)
 
 
-def staged(folder: Path, stack: contextlib.ExitStack) -> Stage:
-    """The registry with all versions, and a server of the first."""
+def staged(folder: Path, stack: contextlib.ExitStack, requests_per_s: float = 1_700.0) -> Stage:
+    """The registry with all versions, and a server of the first; `requests_per_s` is the load that is to come."""
     environment = folder / "environment"
     python = dense_task.install(environment, {FAULTY: FAULTY_TASK})
-    dense_task.see(environment)
+    stack.enter_context(dense_task.seen(environment, AWS_REGION="us-east-1", **KEYS))
     endpoint = stack.enter_context(buckets())
     make_bucket(endpoint, "models")
-    os.environ.update(KEYS | {"AWS_REGION": "us-east-1"})
     owner = Ed25519PrivateKey.generate()
     (folder / "trust.json").write_bytes(trust_file(owner))
     publisher = Publisher(open_objects(f"s3://models/registry?endpoint={endpoint}"), _MODEL, owner)
@@ -84,7 +82,7 @@ def staged(folder: Path, stack: contextlib.ExitStack) -> Stage:
     url = f"s3://models/registry?endpoint=http://127.0.0.1:{relay.port}"
     publisher.promote(good[0], "the first")
     server = stack.enter_context(serve(folder / "serve", python, _MODEL, url, folder / "trust.json", _SETTINGS))
-    stage = Stage(server, relay, publisher, good, bad, _expected(good, bad))
+    stage = Stage(server, relay, publisher, good, bad, _expected(good, bad), requests_per_s)
     stage.promoted[good[0]] = time.monotonic()
     return stage
 
@@ -111,8 +109,8 @@ def loaded(folder: Path, stage: Stage) -> Iterator[subprocess.Popen[bytes]]:
     place = urlsplit(stage.server.url)
     order = Order(
         host=place.hostname or "", port=place.port or 80, path=f"/v2/models/{_MODEL}/infer",
-        bodies=[dense_task.body(rows).decode() for rows in _bodies()], expected=stage.expected, requests_per_s=_RATE,
-        connections=_CONNECTIONS, out=str(folder / "records.npz"),
+        bodies=[dense_task.body(rows).decode() for rows in _bodies()], expected=stage.expected,
+        requests_per_s=stage.requests_per_s, connections=_CONNECTIONS, out=str(folder / "records.npz"),
     )  # fmt: skip
     (folder / "order.json").write_bytes(msgspec.json.encode(order))
     process = subprocess.Popen(

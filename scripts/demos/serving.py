@@ -1,0 +1,128 @@
+"""The demo's end: the trained model is published, promoted and served, and while it answers its successor takes over.
+
+The first version is the model of an earlier round, the second the last one's: both were made by the run before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from scripts.benches.http_caller import HttpCaller, request_bytes
+from scripts.demos.house import House, free_port
+
+__all__ = ["PATIENT", "Counter", "curl", "publish_both", "serving", "swap_under_load"]
+
+PATIENT: Final[Mapping[str, Any]] = {
+    "age": 63, "sex": "Male", "cp": "asymptomatic", "trestbps": 145, "chol": 233, "fbs": "true",
+    "restecg": "lv hypertrophy", "thalch": 150, "exang": "false", "oldpeak": 2.3, "slope": "downsloping", "ca": 0,
+    "thal": "fixed defect",
+}  # fmt: skip
+"""Nobody: the values are plausible."""
+_MODEL: Final = "heart"
+_CONNECTIONS: Final = 4
+_ENOUGH: Final = 500
+_LONGEST_S: Final = 60.0
+
+
+def curl(port: int) -> list[str]:
+    """The command that asks for the patient."""
+    url = f"http://127.0.0.1:{port}/predict/{_MODEL}"
+    return ["curl", "-s", url, "-H", "Content-Type: application/json", "-d", json.dumps(PATIENT)]
+
+
+def publish_both(house: House, earlier: Path) -> None:
+    """A registry in the house's folder: the earlier model is version 1 and the champion, the run's is version 2."""
+    registry = registry_of(house)
+    house.run("model", "trust", "add", "scientist", "--from", "scientist", "--trust", "trust.json")
+    house.run(
+        "model", "publish", "--parameters", str(earlier), "--task", _MODEL, "--name", _MODEL, "--as", "scientist",
+        "--registry", registry,
+    )  # fmt: skip
+    house.run("model", "publish", "last", "--name", _MODEL, "--as", "scientist", "--registry", registry)
+    promote(house, 1)
+
+
+def promote(house: House, number: int) -> None:
+    """Make a version the champion."""
+    house.run("model", "promote", f"{_MODEL}@{number}", "--as", "scientist", "--registry", registry_of(house))
+
+
+def registry_of(house: House) -> str:
+    """Its URL."""
+    return f"file://{house.folder / 'registry'}"
+
+
+@contextmanager
+def serving(house: House) -> Iterator[int]:
+    """The port of a server of the champion, as long as the context."""
+    port = free_port()
+    house.start(
+        "serve", "serve", _MODEL, "--registry", registry_of(house), "--trust", "trust.json", "--dir", "serving",
+        "--http", f"127.0.0.1:{port}",
+    )  # fmt: skip
+    try:
+        yield port
+    finally:
+        house.stop("serve")
+
+
+def command(house: House, port: int) -> str:
+    """What serves the model again, as a line to type in the house's folder."""
+    words = ["aimass", "serve", _MODEL, "--registry", registry_of(house), "--trust", "trust.json", "--dir", "serving"]
+    return shlex.join([*words, "--http", f"127.0.0.1:{port}"])
+
+
+# ---------------------------------------------------------------- load
+
+
+@dataclasses.dataclass(slots=True)
+class Counter:
+    """Answers so far by version, and requests that failed."""
+
+    by_version: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    failed: int = 0
+
+    def add(self, status: int, body: bytes) -> None:
+        """Count one answer."""
+        if status == 200:
+            self.by_version[json.loads(body)["version"]] += 1
+        else:
+            self.failed += 1
+
+
+def swap_under_load(port: int, swap: Callable[[], None]) -> Counter:
+    """Ask without a pause; `swap` once enough were answered, and go on until the next version has answered as many."""
+    counter = Counter()
+
+    async def load() -> None:
+        due = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_swapped(due, swap))
+            for _ in range(_CONNECTIONS):
+                group.create_task(_ask(port, counter, due))
+
+    asyncio.run(asyncio.wait_for(load(), _LONGEST_S))
+    return counter
+
+
+async def _swapped(due: asyncio.Event, swap: Callable[[], None]) -> None:
+    await due.wait()
+    await asyncio.to_thread(swap)
+
+
+async def _ask(port: int, counter: Counter, due: asyncio.Event) -> None:
+    message = request_bytes("127.0.0.1", f"/predict/{_MODEL}", json.dumps(PATIENT).encode())
+    async with HttpCaller("127.0.0.1", port) as caller:
+        while counter.by_version[2] < _ENOUGH:
+            answer = await caller.call(message)
+            counter.add(answer.status, answer.body)
+            if counter.by_version[1] >= _ENOUGH:
+                due.set()
