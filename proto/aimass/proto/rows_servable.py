@@ -116,12 +116,16 @@ class RowsServable:
         """float32 [n, numbers] with NaN for missing; `values` are changed."""
         for place, column in self._missing:
             values[np.isin(values[:, place], column.missing_values), place] = np.nan
+        if not np.isfinite(values).all():  # most rows are whole, and column by column costs as much as the model
+            self._check_odd(values)
+        return values.astype(np.float32)
+
+    def _check_odd(self, values: npt.NDArray[np.float64]) -> None:
         if np.isinf(values).any():
             raise BadInput("a number is infinite", code="serving.infinite", cure="Leave a missing number as NaN.")
         for place, column in self._required:
             if np.isnan(values[:, place]).any():
                 raise _required(column.name)
-        return values.astype(np.float32)
 
     def _coded(self, column: Category, values: Array) -> npt.NDArray[np.int64]:
         codes = self._codes[column.name]

@@ -307,6 +307,21 @@ def test_a_version_that_is_unloaded_answers_what_it_was_given() -> None:
     in_house(test)
 
 
+def test_what_is_known_of_a_version_follows_its_share_and_its_workers() -> None:
+    async def test(house: House) -> None:
+        await house.serve(1, 2)
+        house.dispatcher.share("sums", {1: 0.75, 2: 0.25})
+        assert house.dispatcher.loaded("sums").share == 0.75
+        assert house.dispatcher.loaded("sums") is house.dispatcher.loaded("sums", 1)
+        house.dispatcher.share("sums", {1: 0.25, 2: 0.75})
+        assert (house.dispatcher.loaded("sums").version, house.dispatcher.loaded("sums", 1).share) == (2, 0.25)
+        house.refuses = away()
+        house.started[0].kill()
+        assert house.dispatcher.loaded("sums", 1).workers == 0
+
+    in_house(test)
+
+
 def test_who_stops_answers_what_was_taken_and_takes_no_more() -> None:
     async def test(house: House) -> None:
         (worker,) = await house.serve(1)

@@ -28,10 +28,18 @@ log = logging.getLogger("aimass.serving")
 _TICK_S = 0.05
 
 
+class _Known(msgspec.Struct, frozen=True, eq=False):
+    """What was told of a version, as long as the route and the number of its workers are the same."""
+
+    route: Route
+    loaded: Loaded
+
+
 class _Model(msgspec.Struct, eq=False):
-    """A model's versions in memory, and those that are coming or did not come."""
+    """A model's versions in memory, what is known of them, and those that are coming or did not come."""
 
     lanes: dict[int, Lane] = {}
+    known: dict[int, _Known] = {}
     route: Route = NO_ROUTE
     loading: set[int] = set()
     failed: str = ""
@@ -176,6 +184,7 @@ class Dispatcher:
             raise ModelUnknown(model, version)
         held.route = held.route.without(version)
         del held.lanes[version]
+        held.known.pop(version, None)
         await lane.close(self._settings.drain_s)
         if not held.lanes and not held.loading:
             held.failed = "unloaded"
@@ -192,7 +201,10 @@ class Dispatcher:
         return tuple(_state(name, model, self._loaded) for name, model in sorted(self._models.items()))
 
     def loaded(self, model: str, version: int | None = None) -> Loaded:
-        """A version in memory, by number or that of the greatest share."""
+        """A version in memory, by number or that of the greatest share; asked for each request, so it is kept.
+
+        Its `resident_bytes` are as of when its route or workers last changed; those of `models` are of now.
+        """
         held = self._models.get(model)
         if held is None:
             raise ModelUnknown(model, version)
@@ -203,7 +215,10 @@ class Dispatcher:
         lane = held.lanes.get(version)
         if lane is None:
             raise ModelUnknown(model, version)
-        return self._loaded(held, lane)
+        known = held.known.get(version)
+        if known is None or known.route is not held.route or known.loaded.workers != len(lane.workers):
+            known = held.known[version] = _Known(held.route, self._loaded(held, lane))
+        return known.loaded
 
     async def digest(self, model: str, version: int) -> str:
         """The digest that all workers of a version agree on."""
