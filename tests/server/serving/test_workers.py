@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import os
-import random
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aimass.proto.clock import SystemClock
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Unavailable
 from aimass.proto.servable import DTYPES
 from aimass.proto.task import locate
 from aimass.proto.tensors import encode_numpy
 from aimass.server.serving.dispatch.dispatcher import Dispatcher
+from aimass.server.serving.dispatch.opened import dispatching
 from aimass.server.serving.dispatch.requests import Answer, Request, WorkerLost
 from aimass.server.serving.dispatch.seam import Source
 from aimass.server.serving.dispatch.settings import DispatchSettings
-from aimass.server.serving.workers.process import Starting, start_worker
+from aimass.server.serving.workers.nursery import Nursery, Starting
 from tests.support.installed import install_task, see_too
 from tests.support.serving import turns
 
@@ -85,8 +84,7 @@ class Place:
 
     def __init__(self, folder: Path, python: Path) -> None:
         self.folder = folder
-        (folder / "forbidden").touch(0o600)
-        self.starting = Starting(folder, folder / "forbidden", python=str(python), batch_bytes=1 << 20)
+        self.starting = Starting(folder, python=str(python), batch_bytes=1 << 20, preload=())
 
     def source(self, plain: int = 1, **changed: str) -> Source:
         blob = encode_numpy({"plain": np.array([plain])})
@@ -105,21 +103,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(tmp_path, python)
 
 
-def dispatching(place: Place, test: Callable[[Dispatcher], Awaitable[None]], **settings: float) -> None:
+def serving(place: Place, test: Callable[[Dispatcher], Awaitable[None]], **settings: float) -> None:
     async def run() -> None:
-        dispatcher = Dispatcher(
-            lambda source: start_worker(source, place.starting),
-            DispatchSettings(**settings),  # type: ignore[arg-type]
-            now=time.monotonic,
-            clock=SystemClock(),
-            draw=random.random,
-        )
-        try:
+        async with dispatching(place.starting, DispatchSettings(**settings)) as dispatcher:  # type: ignore[arg-type]
             await dispatcher.load(place.source())
             dispatcher.share("unruly", {1: 1.0})
             await test(dispatcher)
-        finally:
-            await dispatcher.close(0.0)
 
     asyncio.run(run())
 
@@ -139,7 +128,7 @@ def test_tensors_of_every_datatype_reach_a_worker_and_come_back(place: Place) ->
         answer = await dispatcher.infer(Request("unruly", {"BYTES": texts}))
         assert answer.tensors["same"].tolist() == [[1.5, -2.0]]
 
-    dispatching(place, test)
+    serving(place, test)
 
 
 def test_a_worker_is_locked_in_and_knows_nothing_of_its_front(place: Place) -> None:
@@ -154,7 +143,7 @@ def test_a_worker_is_locked_in_and_knows_nothing_of_its_front(place: Place) -> N
         assert await dispatcher.digest("unruly", 1) == loaded.digest
         assert loaded.resident_bytes > 1 << 20
 
-    dispatching(place, test)
+    serving(place, test)
 
 
 def test_what_a_model_raises_is_told_without_its_words(place: Place) -> None:
@@ -168,7 +157,7 @@ def test_what_a_model_raises_is_told_without_its_words(place: Place) -> None:
         assert caught.value.code == "serving.invalid_output"
         assert isinstance(await dispatcher.infer(wish(0)), Answer)
 
-    dispatching(place, test)
+    serving(place, test)
 
 
 def test_no_request_is_lost_when_a_worker_is_killed(place: Place) -> None:
@@ -179,7 +168,18 @@ def test_no_request_is_lost_when_a_worker_is_killed(place: Place) -> None:
         answers = await asyncio.gather(*asked)
         assert [answer.tensors["same"].tolist() for answer in answers] == [[[-number]] for number in range(100)]
 
-    dispatching(place, test)
+    serving(place, test)
+
+
+def test_no_request_is_lost_when_the_nursery_is_killed_and_all_workers_with_it(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        asked = [asyncio.create_task(dispatcher.infer(wish(-number))) for number in range(10)]
+        await turns(2)
+        os.kill(_parent(_pid(dispatcher)), signal.SIGKILL)
+        answers = await asyncio.gather(*asked)
+        assert [answer.tensors["same"].tolist() for answer in answers] == [[[-number]] for number in range(10)]
+
+    serving(place, test)
 
 
 def test_a_request_that_kills_its_worker_fails_and_no_other_does(place: Place) -> None:
@@ -190,7 +190,7 @@ def test_a_request_that_kills_its_worker_fails_and_no_other_does(place: Place) -
         assert isinstance(outcomes[1], WorkerLost)
         assert all(isinstance(outcomes[place], Answer) for place in (0, 2))
 
-    dispatching(place, test)
+    serving(place, test)
 
 
 def test_a_worker_that_hangs_is_killed(place: Place) -> None:
@@ -199,7 +199,7 @@ def test_a_worker_that_hangs_is_killed(place: Place) -> None:
             await dispatcher.infer(wish(5))
         assert isinstance(await dispatcher.infer(wish(0)), Answer)
 
-    dispatching(place, test, hang_s=0.2, most_attempts=1)
+    serving(place, test, hang_s=0.2, most_attempts=1)
 
 
 def test_a_batch_that_does_not_fit_is_refused(place: Place) -> None:
@@ -208,11 +208,26 @@ def test_a_batch_that_does_not_fit_is_refused(place: Place) -> None:
             await dispatcher.infer(Request("unruly", {"FP64": np.zeros((1, 1 << 18))}))
         assert caught.value.code == "serving.batch_bytes"
 
-    dispatching(place, test)
+    serving(place, test)
 
 
 def _pid(dispatcher: Dispatcher) -> int:
     return dispatcher._models["unruly"].lanes[1].workers[0].pid  # type: ignore[attr-defined,no-any-return]
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().split()[3])
+
+
+def start(source: Source, starting: Starting) -> None:
+    async def run() -> None:
+        nursery = Nursery(starting)
+        try:
+            await (await nursery.start(source)).end()
+        finally:
+            nursery.close()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(
@@ -227,26 +242,24 @@ def _pid(dispatcher: Dispatcher) -> int:
 def test_what_cannot_be_loaded_is_named_and_leaves_nothing(
     place: Place, plain: int, changed: dict[str, str], error: type[AimassError], code: str
 ) -> None:
-    starting = Starting(
-        place.folder, place.folder / "forbidden", python=place.starting.python, start_s=1.0 if plain == 3 else 60.0
-    )
+    starting = dataclasses.replace(place.starting, start_s=1.0 if plain == 3 else 60.0)
     before = {path.name for path in place.folder.iterdir()}
     source = place.source(plain, **changed)
     with pytest.raises(error) as caught:
-        asyncio.run(start_worker(source, starting))
+        start(source, starting)
     assert caught.value.code == code
-    assert {path.name for path in place.folder.iterdir()} - before <= {source.parameters.name}
+    assert {path.name for path in place.folder.iterdir()} - before <= {source.parameters.name, "forbidden"}
 
 
 def test_half_a_file_is_not_loaded(place: Place) -> None:
     source = place.source()
     source.parameters.write_bytes(source.parameters.read_bytes()[:-1])
     with pytest.raises((IntegrityError, BadInput)):
-        asyncio.run(start_worker(source, place.starting))
+        start(source, place.starting)
 
 
 def test_a_worker_that_dies_while_it_loads_is_named(place: Place) -> None:
-    starting = Starting(place.folder, place.folder / "forbidden", python="/bin/false")
+    starting = dataclasses.replace(place.starting, python="/bin/false")
     with pytest.raises(Unavailable) as caught:
-        asyncio.run(start_worker(place.source(), starting))
+        start(place.source(), starting)
     assert caught.value.code == "serving.start_died"

@@ -1,4 +1,4 @@
-"""A front's handle on a worker: start it, hand it batches, see it end, end it. Nothing here waits for a worker.
+"""A front's handle on a worker: hand it batches, see it end, end it. Nothing here waits for a worker.
 
 What a worker wrote is checked before it is believed; what it is told by tokens is told without blocking, since one
 batch is underway at a time and the link's buffer takes a thousand tokens.
@@ -8,60 +8,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import shutil
+import signal
 import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from aimass.proto.bases import own_bases
-from aimass.proto.errors import AimassError, DeadlinePassed, IntegrityError, Unavailable, from_wire
-from aimass.proto.frames import receive, send
-from aimass.proto.home import ChildLimits
+from aimass.proto.errors import IntegrityError, from_wire
 from aimass.proto.servable import Array
-from aimass.proto.task import locate
-from aimass.proto.values import canonical_json, decode_json
-from aimass.server.serving.dispatch.seam import Source
 from aimass.server.serving.dispatch.working import Reply
-from aimass.server.serving.workers.memory import Written, copied, read, shared_memory, write
+from aimass.server.serving.workers.memory import Written, copied, read, write
 from aimass.server.serving.workers.protocol import (
     ANSWER,
     BATCH,
     DIGEST,
     TOKEN_BYTES,
-    Fault,
-    Open,
     Opened,
     read_token,
     token,
 )
 
-__all__ = ["Starting", "Worker", "start_worker"]
+__all__ = ["Handle", "Worker"]
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _NOTHING: Final = Written(0, 0)
-_NO_LIMITS: Final = ChildLimits()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Starting:
-    """Where and how workers are started: `folder` is for their scratch folders, `forbidden` a file out of their reach.
+class Handle:
+    """A process that can be killed at any time, and whose number cannot come to mean another."""
 
-    `batch_bytes` is the size of each of the two memories that a worker shares; `start_s` bounds loading and warm-up.
-    """
+    def __init__(self, pid: int, descriptor: int) -> None:
+        self.pid, self._descriptor = pid, descriptor
 
-    folder: Path
-    forbidden: Path
-    limits: ChildLimits = _NO_LIMITS
-    batch_bytes: int = 64 << 20
-    start_s: float = 120.0
-    warm: tuple[int, ...] = (1, 4)
-    python: str = sys.executable
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._descriptor)
 
 
 class Worker:
@@ -69,7 +57,7 @@ class Worker:
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
+        handle: Handle,
         link: socket.socket,
         opened: Opened,
         memories: tuple[memoryview, memoryview],
@@ -77,7 +65,7 @@ class Worker:
     ) -> None:
         self.opened = opened
         self.alive = True
-        self._process, self._link, self._scratch = process, link, scratch
+        self._handle, self._link, self._scratch = handle, link, scratch
         self._requests, self._replies = memories
         self._answered: Callable[[Reply], None] | None = None
         self._lost: Callable[[], None] = _nothing
@@ -88,7 +76,7 @@ class Worker:
     @property
     def pid(self) -> int:
         """Of the process."""
-        return self._process.pid
+        return self._handle.pid
 
     @property
     def idle(self) -> bool:
@@ -116,7 +104,8 @@ class Worker:
 
     def kill(self) -> None:
         """End it at once, whatever it does."""
-        self._process.kill()
+        if self.alive:
+            self._handle.kill()
 
     async def end(self) -> None:
         """Kill it and wait; nobody is told that it was lost."""
@@ -153,11 +142,11 @@ class Worker:
             return error
 
     def _gone(self) -> None:
+        self._handle.kill()
+        self._handle.close()
         self.alive = False
         asyncio.get_running_loop().remove_reader(self._link.fileno())
         self._link.close()
-        self.kill()
-        self._process.wait()  # it closed the link or was killed: there is nothing to wait for
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._ended.set()
         self._lost()
@@ -165,99 +154,3 @@ class Worker:
 
 def _nothing() -> None:
     pass
-
-
-async def start_worker(source: Source, starting: Starting) -> Worker:
-    """A worker that has loaded a version and is warm.
-
-    Raises what the task raised, `IntegrityError` for another task or other parameters than the version's,
-    `DeadlinePassed` where it is not ready in time, `Unavailable` where it died.
-    """
-    task = locate(source.task)
-    scratch = Path(tempfile.mkdtemp(dir=starting.folder))
-    memories = [shared_memory(starting.batch_bytes) for _ in range(2)]
-    held = [descriptor for descriptor, _ in memories]
-    ours, theirs = socket.socketpair()
-    try:
-        held.append(os.open(source.parameters, os.O_RDONLY | os.O_CLOEXEC))
-        if task.base is not None:
-            held.append(os.open(own_bases().path(task.base), os.O_RDONLY | os.O_CLOEXEC))
-        process = _launched(starting, scratch, theirs)
-        theirs.close()
-        try:
-            send(ours, canonical_json(_order(source, starting, scratch)), tuple(held))
-            data, _ = await asyncio.wait_for(asyncio.to_thread(receive, ours), starting.start_s)
-            return Worker(process, ours, _opened(data), (memories[0][1], memories[1][1]), scratch)
-        except (AimassError, OSError, TimeoutError, asyncio.CancelledError) as error:
-            process.kill()
-            process.wait()
-            ours.close()
-            raise _why(error, starting) from error
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    finally:
-        theirs.close()
-        for descriptor in held:
-            os.close(descriptor)
-
-
-def _launched(starting: Starting, scratch: Path, link: socket.socket) -> subprocess.Popen[bytes]:
-    """In the thread of the event loop, on whose life the worker's depends (see `confine`)."""
-    return subprocess.Popen(
-        [starting.python, "-I", "-m", "aimass.server.serving.workers.main", str(link.fileno())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=(link.fileno(),),
-        env=_environment(scratch),
-        cwd="/",
-    )
-
-
-def _order(source: Source, starting: Starting, scratch: Path) -> Open:
-    return Open(
-        task=source.task,
-        task_digest=source.task_digest,
-        digest=source.digest,
-        device=source.device,
-        scratch=str(scratch),
-        forbidden=str(starting.forbidden),
-        parent=os.getpid(),
-        limits=starting.limits,
-        memory_bytes=starting.batch_bytes,
-        warm=starting.warm,
-    )
-
-
-def _opened(data: bytes) -> Opened:
-    if data[:1] == b"F":
-        raise from_wire(decode_json(Fault, data[1:], "a worker's fault").error.encode())
-    return decode_json(Opened, data[1:], "a worker's first answer")
-
-
-def _why(error: BaseException, starting: Starting) -> BaseException:
-    if isinstance(error, TimeoutError):
-        return DeadlinePassed(
-            "the model was not loaded in time",
-            code="serving.start",
-            limit=f"{starting.start_s:g} s",
-            cure="Raise `start_s` in the settings of serving where loading takes longer.",
-        )
-    if isinstance(error, OSError) or (isinstance(error, Unavailable) and error.code == "child.gone"):
-        return Unavailable(
-            "the worker died while it loaded the model",
-            code="serving.start_died",
-            cure="It may need more memory than there is, or than `memory_bytes` allows it.",
-        )
-    return error
-
-
-def _environment(scratch: Path) -> dict[str, str]:
-    """All that a worker's environment holds: nothing of the front's. A worker is one core's; more cores have more."""
-    return {
-        "PATH": "/usr/bin:/bin",
-        "OMP_NUM_THREADS": "1",
-        "LC_ALL": "C.UTF-8",
-        "TMPDIR": str(scratch),
-        "HOME": str(scratch),
-    }

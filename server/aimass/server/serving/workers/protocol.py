@@ -57,6 +57,12 @@ def read_token(data: bytes) -> tuple[int, Written]:
     return kind, Written(header, size)
 
 
+class Born(Value, frozen=True):
+    """A worker was forked; its handle comes with this."""
+
+    pid: int
+
+
 class Open(Value, frozen=True):
     """First order: lock yourself in and load the task, if its files hash to `task_digest`, with these parameters.
 

@@ -1,7 +1,7 @@
 """A worker: locked in, one version of one model, batches from its front and nothing else.
 
-Started as `python -I -m aimass.server.serving.workers.main FD`. It holds no key, its environment is empty, and it ends
-when its front does. Errors may quote rows: only those of this project leave, of others no more than their names.
+It is forked in the nursery, holds no key, has an empty environment, and ends when its front does. Errors may quote
+rows: only those of this project leave, of others no more than their names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import mmap
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
@@ -40,18 +39,13 @@ from aimass.server.serving.workers.protocol import (
 if TYPE_CHECKING:
     from aimass.proto.tensors import Blob
 
-__all__ = ["main", "work"]
+__all__ = ["work"]
 
 _KILLED_FIRST: Final = b"1000"
 
 
-def main() -> None:
-    """Compute until the front closes the link."""
-    work(socket.socket(fileno=int(sys.argv[1])))
-
-
 def work(link: socket.socket) -> None:
-    """The same over an open link."""
+    """Compute until the front closes the link."""
     try:
         data, descriptors = receive(link)
     except Unavailable:
@@ -100,6 +94,7 @@ def _open(wanted: Open, descriptors: Sequence[int]) -> tuple[Servable, Blob, Ope
             limit=wanted.task_digest,
             cure="Install the version of the task's package that the model was trained with.",
         )
+    os.environ.update(TMPDIR=wanted.scratch, HOME=wanted.scratch)
     levels = confine([source.folder], Path(wanted.scratch), Path(wanted.forbidden), wanted.parent, wanted.limits)
     blob = Blob(map_descriptor(descriptors[0]))
     if blob.digest != wanted.digest:
@@ -159,7 +154,3 @@ def _told(error: BaseException) -> AimassError:
 def _put(memory: memoryview, data: bytes) -> Written:
     memory[: len(data)] = data
     return Written(0, len(data))
-
-
-if __name__ == "__main__":
-    main()
