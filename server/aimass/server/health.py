@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, LimitExceeded
@@ -19,13 +19,12 @@ from aimass.proto.probes import TIME_KEY
 from aimass.proto.transfer import SERVICE as TRANSFERS
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.wire import abort
-from aimass.server.gate import Gate
 
 # isort: split
 from grpc_health.v1 import health_pb2 as schema  # after `grpc_env`, which has to be the first to load grpc
 from grpc_health.v1 import health_pb2_grpc as health_rpc
 
-__all__ = ["HealthService", "health_rpc"]
+__all__ = ["Doors", "HealthService", "Named", "health_rpc"]
 
 log = logging.getLogger("aimass.server")
 _WATCHES: Final = 4
@@ -35,10 +34,27 @@ SERVICES: Final = frozenset(
 """What the aggregation server may be asked about."""
 
 
+class Named(Protocol):
+    """A caller."""
+
+    @property
+    def name(self) -> str:
+        """Whose watches are counted together."""
+        ...
+
+
+class Doors(Protocol):
+    """Who lets callers in; see `Gate`."""
+
+    def admit(self, context: grpc.aio.ServicerContext, name: str) -> Named:
+        """The caller of the call `name`; raises a named error."""
+        ...
+
+
 class HealthService(health_rpc.HealthServicer):  # type: ignore[misc]  # generated without types
     """Not serving until `tell(True)`; after `end` never again, and watches end."""
 
-    def __init__(self, gate: Gate, clock: Clock, services: frozenset[str] = SERVICES) -> None:
+    def __init__(self, gate: Doors, clock: Clock, services: frozenset[str] = SERVICES) -> None:
         self._gate, self._clock, self._services = gate, clock, services
         self._serving, self._over = False, False
         self._changed = asyncio.Event()

@@ -38,11 +38,11 @@ class Port(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GrpcPort:
-    """A gRPC server, at HOST:PORT of a `settings` file."""
+    """A gRPC server, at HOST:PORT of a `settings` file, without TLS where there are no `credentials`."""
 
     server: grpc.aio.Server
     address: str
-    credentials: grpc.ServerCredentials
+    credentials: grpc.ServerCredentials | None
     grace_s: float
     settings: str = "server.toml"
 

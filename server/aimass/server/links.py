@@ -29,11 +29,17 @@ class Links:
 
 
 def listen(
-    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials, settings: str = "server.toml"
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, settings: str = "server.toml"
 ) -> int:
-    """The port that `server` listens on; raises `Unavailable` with the operating system's reason."""
+    """The port that `server` listens on, without TLS where there are no `credentials`.
+
+    Raises `Unavailable` with the operating system's reason.
+    """
     try:
-        port = int(server.add_secure_port(address, credentials))
+        if credentials is None:
+            port = int(server.add_insecure_port(address))
+        else:
+            port = int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
         raise Unavailable(
             f"cannot listen: {_obstacle(address)}",

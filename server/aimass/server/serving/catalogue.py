@@ -1,4 +1,4 @@
-"""What stands behind the models that are served: the registry's verified versions, by name and number."""
+"""What stands behind the models that are served: the registry's verified versions, and who loads them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 from aimass.proto.registry.entries import ModelVersion
 
-__all__ = ["Catalogue"]
+__all__ = ["Catalogue", "Repository"]
 
 
 class Catalogue(Protocol):
@@ -19,4 +19,16 @@ class Catalogue(Protocol):
 
     def version(self, model: str, number: int) -> ModelVersion | None:
         """What the registry says of a loaded version; None for one that it does not know."""
+        ...
+
+
+class Repository(Protocol):
+    """Who loads and unloads models by name."""
+
+    async def load(self, model: str) -> None:
+        """Bring a model's newest good version into memory and let it answer; nothing to do where it is so."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Let a model answer no more."""
         ...

@@ -7,6 +7,8 @@ import ssl
 from pathlib import Path
 
 from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.secret import Secret
+from aimass.proto.tls import TlsIdentity
 from aimass.proto.values import Value
 
 __all__ = ["TlsFiles", "TlsSettings"]
@@ -45,12 +47,11 @@ class TlsFiles:
         if settings.client_ca:
             self.context.verify_mode = ssl.CERT_REQUIRED
             self._load_authority(self.context)
+        self._identity = self._read()
 
-    @property
-    def pem(self) -> tuple[bytes, bytes, bytes | None]:
-        """Key, certificate and the clients' authority, as gRPC takes them."""
-        authority = Path(self._settings.client_ca).read_bytes() if self._settings.client_ca else None
-        return Path(self._settings.key).read_bytes(), Path(self._settings.certificate).read_bytes(), authority
+    def identity(self) -> TlsIdentity:
+        """What is shown now, as gRPC's ports take it."""
+        return self._identity
 
     def look(self) -> None:
         """Read the certificate again if it was written since; the former stays where the new one is none."""
@@ -61,10 +62,16 @@ class TlsFiles:
             self._stamps = stamps
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # half a pair would spoil the one in use
             self._load(self.context)
+            self._identity = self._read()
         except (BadInput, OSError) as error:
             log.warning("the certificate in use stays: %s", error)
         else:
             log.info("the renewed certificate is in use")
+
+    def _read(self) -> TlsIdentity:
+        held = self._settings
+        authority = Path(held.client_ca).read_bytes() if held.client_ca else b""
+        return TlsIdentity(Path(held.certificate).read_bytes(), Secret(Path(held.key).read_bytes()), authority)
 
     def _stamped(self) -> tuple[int, ...]:
         return tuple(Path(path).stat().st_mtime_ns for path in (self._settings.certificate, self._settings.key))

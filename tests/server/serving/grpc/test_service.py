@@ -15,9 +15,11 @@ from aimass.proto.v1 import inference_pb2 as pb
 from aimass.proto.v1 import inference_pb2_grpc as rpc
 from aimass.server.serving.dispatch.requests import InvalidOutput, Overloaded, QueueDeadline
 from aimass.server.serving.dispatch.seam import ModelState
-from aimass.server.serving.grpc.calls import GrpcMeters, May
-from aimass.server.serving.grpc.ports import GrpcLimits, inference_server
+from aimass.server.serving.grpc.calls import GrpcMeters
+from aimass.server.serving.grpc.ports import inference_server
 from aimass.server.serving.grpc.service import InferenceService
+from aimass.server.serving.grpc.settings import GrpcLimits
+from aimass.server.serving.tokens import May
 from aimass.server.serving.v2.elements import pack
 from tests.support.served import IdentityDispatcher, loaded
 
@@ -233,13 +235,15 @@ def test_callers_are_admitted_to_the_model_that_they_ask_and_to_health_without()
             stub.ModelInfer(echo()),
             stub.ModelMetadata(pb.ModelMetadataRequest(name="echo")),
             stub.RepositoryIndex(pb.RepositoryIndexRequest()),
+            stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="sick")),
             stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="echo")),
         ):
             status, error = await failed(call)
             assert (status, error.code) == ("PERMISSION_DENIED", "serve.scope")
 
     house = with_house(check)
-    assert sorted(house.doors.asked) == [("infer", ""), ("infer", "echo"), ("infer", "echo"), ("manage", "echo")]
+    asked = [("infer", ""), ("infer", "echo"), ("infer", "echo"), ("manage", "echo"), ("manage", "sick")]
+    assert sorted(house.doors.asked) == asked
     assert not house.dispatcher.requests
     assert not house.shelf.done
 

@@ -6,19 +6,18 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Literal, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from aimass.proto.errors import METADATA_KEY, AimassError, InternalError, to_wire
 from aimass.proto.grpc_env import grpc
 from aimass.proto.meters import Count, Spread
+from aimass.server.serving.http.front import LATENCIES, LogRequests
+from aimass.server.serving.tokens import May
 from aimass.server.serving.v2.errors import grpc_status
 
-__all__ = ["Admission", "GrpcMeters", "Guarded", "answered"]
+__all__ = ["Admission", "GrpcMeters", "Guarded", "address_of", "answered"]
 
 log = logging.getLogger("aimass.serving")
-_LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Upper bounds of what a call takes, in seconds."""
-May = Literal["infer", "see", "manage"]
 _OK: Final = "OK"
 Call = Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
@@ -31,13 +30,19 @@ class Admission(Protocol):
         ...
 
 
+def address_of(context: grpc.aio.ServicerContext) -> str:
+    """Whence a call comes, without the port: of `ipv4:10.0.0.7:50412` that is `10.0.0.7`."""
+    kind, _, rest = str(context.peer()).partition(":")
+    return rest.rpartition(":")[0] if kind in {"ipv4", "ipv6"} else kind
+
+
 class GrpcMeters:
     """What the gRPC port counts."""
 
     def __init__(self) -> None:
         self.calls = Count("aimass_grpc_calls", "Calls by method and status.", "method", "status", most=256)
         self.seconds = Spread(
-            "aimass_grpc_seconds", "From a whole call to its answer, by method.", "method", bounds=_LATENCIES
+            "aimass_grpc_seconds", "From a whole call to its answer, by method.", "method", bounds=LATENCIES
         )
 
 
@@ -46,6 +51,7 @@ class Guarded(Protocol):
 
     admission: Admission
     meters: GrpcMeters
+    log_requests: LogRequests
 
 
 def answered(may: May | None, model: str = "") -> Callable[[Call], Call]:
@@ -57,28 +63,34 @@ def answered(may: May | None, model: str = "") -> Callable[[Call], Call]:
     def around(call: Call) -> Call:
         @functools.wraps(call)
         async def answered(self: Guarded, message: Any, context: grpc.aio.ServicerContext) -> Any:
-            began, status = time.perf_counter(), "CANCELLED"
+            began, status, caller = time.perf_counter(), "CANCELLED", ""
             try:
                 if may is not None:
-                    self.admission.admit(context, may, getattr(message, model) if model else "")
+                    caller = self.admission.admit(context, may, getattr(message, model) if model else "")
                 answer = await call(self, message, context)
                 status = _OK
             except AimassError as error:
                 status = grpc_status(error)
-                log.info("%s failed: %s", call.__name__, error)
                 await _abort(context, error)
             except Exception:
                 status = "INTERNAL"
                 log.exception("%s failed", call.__name__)
                 await _abort(context, InternalError("the server failed; its log says where", code="internal.server"))
             finally:
-                self.meters.calls.add(call.__name__, status)
-                self.meters.seconds.observe(time.perf_counter() - began, call.__name__)
+                _account(self, call.__name__, caller or address_of(context), status, time.perf_counter() - began)
             return answer
 
         return answered
 
     return around
+
+
+def _account(service: Guarded, method: str, caller: str, status: str, seconds: float) -> None:
+    """Count a call, and log it where that is asked for: who asked what and how it ended, never a value."""
+    service.meters.calls.add(method, status)
+    service.meters.seconds.observe(seconds, method)
+    if service.log_requests == "all" or (service.log_requests == "failed" and status != _OK):
+        log.info("call %s of %s: %s in %.1f ms", method, caller, status, 1e3 * seconds)
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: AimassError) -> NoReturn:

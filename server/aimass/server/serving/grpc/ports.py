@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
-
-import msgspec
+from typing import Final
 
 from aimass.proto.grpc_env import grpc
 from aimass.proto.v1 import inference_pb2_grpc as rpc
-from aimass.proto.values import Value
 from aimass.server.serving.grpc.service import InferenceService
+from aimass.server.serving.grpc.settings import GrpcLimits
 
 __all__ = ["GrpcLimits", "inference_server"]
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _HEADERS_BYTES: Final = 16 << 10
 _PING_MS: Final = 10_000
-
-
-class GrpcLimits(Value, frozen=True):
-    """What one process takes: bytes of a message, calls at once, streams of one connection, seconds without a call."""
-
-    message_bytes: Positive = 64 << 20
-    calls: Positive = 1_024
-    streams: Positive = 256
-    idle_s: Seconds = 300.0
 
 
 def inference_server(service: InferenceService, limits: GrpcLimits, *, shared_port: bool = False) -> grpc.aio.Server:

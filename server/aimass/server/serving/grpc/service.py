@@ -6,15 +6,17 @@ KServe, "Open Inference Protocol", version 2, gRPC; Triton, "Model Repository Ex
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final
 
 from aimass.proto.grpc_env import grpc
 from aimass.proto.servable import TensorSpec
 from aimass.proto.v1 import inference_pb2 as pb
 from aimass.proto.v1 import inference_pb2_grpc as rpc
+from aimass.server.serving.catalogue import Repository
 from aimass.server.serving.dispatch.seam import Dispatching
 from aimass.server.serving.grpc.calls import Admission, GrpcMeters, answered
 from aimass.server.serving.grpc.codec import decode_request, encode_response
+from aimass.server.serving.http.front import LogRequests
 from aimass.server.serving.models import is_ready, outputs_of, state_of
 from aimass.server.serving.v2.bridge import to_request, to_response, version_of
 from aimass.server.serving.v2.metadata import (
@@ -26,19 +28,10 @@ from aimass.server.serving.v2.metadata import (
     versions_of,
 )
 
-__all__ = ["InferenceService", "Repository"]
+__all__ = ["SERVICES", "InferenceService"]
 
-
-class Repository(Protocol):
-    """Who loads and unloads models by name."""
-
-    async def load(self, model: str) -> None:
-        """Bring a model's newest good version into memory and let it answer; nothing to do where it is so."""
-        ...
-
-    async def unload(self, model: str) -> None:
-        """Let a model answer no more."""
-        ...
+SERVICES: Final = frozenset({"", pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name})
+"""What the gRPC port may be asked about by the gRPC health protocol."""
 
 
 class InferenceService(rpc.GRPCInferenceServiceServicer):
@@ -54,10 +47,11 @@ class InferenceService(rpc.GRPCInferenceServiceServicer):
         infer_s: float,
         release: str,
         ready: Callable[[], bool],
+        log_requests: LogRequests = "failed",
     ) -> None:
         """`now` is the dispatcher's clock, and no request may take longer than `infer_s`."""
         self._dispatcher, self._repository = dispatcher, repository
-        self.admission, self.meters = admission, meters
+        self.admission, self.meters, self.log_requests = admission, meters, log_requests
         self._now, self._infer_s, self._release, self._ready = now, infer_s, release, ready
 
     @answered(None)

@@ -7,16 +7,18 @@ Extension".
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from aimass.proto.errors import AimassError, BadInput
-from aimass.server.serving.dispatch.requests import Answer, ModelUnknown, NotReady
-from aimass.server.serving.dispatch.seam import Dispatching, Loaded, ModelState
+from aimass.server.serving.catalogue import Repository
+from aimass.server.serving.dispatch.requests import Answer
+from aimass.server.serving.dispatch.seam import Dispatching, Loaded
 from aimass.server.serving.http.connection import Reply
 from aimass.server.serving.http.endpoints import at_once, failed, later, raw_json
 from aimass.server.serving.http.faults import error_response
 from aimass.server.serving.http.messages import Request, Response
 from aimass.server.serving.http.routing import Call, Endpoint, Route
+from aimass.server.serving.models import is_ready, outputs_of, state_of
 from aimass.server.serving.tokens import May
 from aimass.server.serving.v2.bridge import to_request, to_response, version_of
 from aimass.server.serving.v2.json_codec import HEADER_LENGTH, decode_raw, decode_request, encode_response
@@ -34,24 +36,12 @@ from aimass.server.serving.v2.metadata import (
 )
 from aimass.server.serving.v2.values import InferRequest
 
-__all__ = ["Repository", "V2Endpoints"]
+__all__ = ["V2Endpoints"]
 
 _LENGTH: Final = HEADER_LENGTH.lower().encode()
 _MODEL: Final = "/v2/models/{model}"
 _VERSION: Final = "/v2/models/{model}/versions/{version}"
 _REPOSITORY: Final = "/v2/repository/models/{model}"
-
-
-class Repository(Protocol):
-    """Who loads and unloads models by name."""
-
-    async def load(self, model: str) -> None:
-        """Bring a model's newest good version into memory and let it answer; nothing to do where it is so."""
-        ...
-
-    async def unload(self, model: str) -> None:
-        """Let a model answer no more."""
-        ...
 
 
 class V2Endpoints:
@@ -104,8 +94,8 @@ class V2Endpoints:
         if isinstance(outcome, AimassError):
             return error_response(outcome)
         try:
-            outputs = self._outputs_of(outcome, loaded)
-            body = encode_response(to_response(outcome, asked, outputs.outputs), asked)
+            outputs = outputs_of(self._dispatcher, outcome, loaded)
+            body = encode_response(to_response(outcome, asked, outputs), asked)
         except AimassError as error:
             return error_response(error)
         except Exception as error:  # noqa: BLE001  (it is logged, and who asked gets an answer)
@@ -113,36 +103,17 @@ class V2Endpoints:
         headers = {} if body.header_bytes is None else {HEADER_LENGTH: str(body.header_bytes)}
         return Response(200, (body.content,), body.content_type, headers)
 
-    def _outputs_of(self, answer: Answer, loaded: Loaded) -> Loaded:
-        """The version that answered, which a canary or a fallback makes another than the one that was expected."""
-        if answer.version == loaded.version:
-            return loaded
-        try:
-            return self._dispatcher.loaded(answer.model, answer.version)
-        except (ModelUnknown, NotReady):  # unloaded meanwhile
-            return loaded
-
     def _metadata(self, call: Call) -> Response:
         loaded = self._dispatcher.loaded(call.model, version_of(call.model, call.version))
-        return raw_json(model_json(loaded, versions_of(self._state(call.model))))
+        return raw_json(model_json(loaded, versions_of(state_of(self._dispatcher, call.model))))
 
     def _model_ready(self, call: Call) -> Response:
-        try:
-            self._dispatcher.loaded(call.model, version_of(call.model, call.version))
-        except NotReady:
-            return raw_json(model_ready_json(call.model, ready=False), 503)
-        is_ready = bool(call.version) or self._state(call.model).state == "READY"
-        return raw_json(model_ready_json(call.model, ready=is_ready), 200 if is_ready else 503)
+        found = is_ready(self._dispatcher, call.model, version_of(call.model, call.version))
+        return raw_json(model_ready_json(call.model, ready=found), 200 if found else 503)
 
     def _server_ready(self, _: Call) -> Response:
-        is_ready = self._ready()
-        return raw_json(ready_json(ready=is_ready), 200 if is_ready else 503)
-
-    def _state(self, model: str) -> ModelState:
-        found = next((state for state in self._dispatcher.models() if state.name == model), None)
-        if found is None:
-            raise ModelUnknown(model)
-        return found
+        found = self._ready()
+        return raw_json(ready_json(ready=found), 200 if found else 503)
 
     def _index(self, call: Call) -> Response:
         only_ready = decode_index_request(call.request.body)
