@@ -35,6 +35,7 @@ from aimass.proto.plan_settings import (
     MetricNoise,
     Needs,
     PrivacySettings,
+    Promote,
     SecureSettings,
     Stage,
     TrainSettings,
@@ -57,6 +58,7 @@ __all__ = [
     "Plan",
     "PlanDraft",
     "PrivacySettings",
+    "Promote",
     "SecureSettings",
     "Stage",
     "TaskRef",
@@ -110,6 +112,7 @@ class Plan(Value, frozen=True):
     compress: Compress | None = None
     base: Base | None = None
     needs: Needs | None = None
+    promote: Promote | None = None
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -146,6 +149,7 @@ class PlanDraft(Value, frozen=True):
     privacy: PrivacySettings | None = None
     compress: Compress | None = None
     needs: Needs | None = None
+    promote: Promote | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -169,6 +173,7 @@ class PlanDraft(Value, frozen=True):
             privacy=self.privacy,
             compress=self.compress,
             needs=self.needs,
+            promote=self.promote,
             schema=schema,
             base=base,
         )

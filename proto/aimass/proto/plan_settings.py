@@ -28,6 +28,7 @@ __all__ = [
     "MetricNoise",
     "Needs",
     "PrivacySettings",
+    "Promote",
     "SecureSettings",
     "Stage",
     "TrainSettings",
@@ -175,6 +176,15 @@ class Needs(Value, frozen=True):
     memory_bytes: Bytes = 0
     gpu_bytes: Bytes = 0
     disk_bytes: Bytes = 0
+
+
+class Promote(Value, frozen=True):
+    """What the server does with the last model once the run has finished: publish it in its registry as the next version
+    of `model`, and with `auto` make it the champion where the rules of the model allow it. The version is the model's
+    `candidate` either way."""
+
+    model: Name
+    auto: bool = False
 
 
 Share = Annotated[float, msgspec.Meta(ge=0, lt=0.5)]
