@@ -28,13 +28,14 @@ def completed(draft: PlanDraft, model: bytes | None = None) -> tuple[Plan, bytes
     where the draft asks for these; `BadInput` where a stage is for another kind of model.
     """
     source = locate(draft.task)
-    if model is not None and not asks_columns(draft) and not draft.train.checkpointing:
+    needs_schema = asks_columns(draft) or draft.promote is not None
+    if model is not None and not needs_schema and not draft.train.checkpointing:
         return _complete(draft, source, model), model
     task = load(source)
     if draft.train.checkpointing:
         checkpointed_layers(task)
     blob = first_model(task, draft.seed) if model is None else model
-    return _complete(draft, source, blob, task.schema if asks_columns(draft) else None), blob
+    return _complete(draft, source, blob, task.schema if needs_schema else None), blob
 
 
 def _complete(draft: PlanDraft, source: TaskSource, model: bytes, schema: Schema | None = None) -> Plan:

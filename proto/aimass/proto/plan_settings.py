@@ -179,9 +179,11 @@ class Needs(Value, frozen=True):
 
 
 class Promote(Value, frozen=True):
-    """What the server does with the last model once the run has finished: publish it in its registry as the next version
-    of `model`, and with `auto` make it the champion where the rules of the model allow it. The version is the model's
-    `candidate` either way."""
+    """What the server does with the last model once the run has finished.
+
+    It publishes it in its registry as the next version of `model`, which is the model's `candidate` then. With `auto`
+    it makes it the champion where the rules of the model allow it.
+    """
 
     model: Name
     auto: bool = False

@@ -37,6 +37,7 @@ from aimass.server.gate import Gate
 from aimass.server.health import HealthService, health_rpc
 from aimass.server.lifetime import GrpcPort, Port, lived
 from aimass.server.links import Links
+from aimass.server.live import Programs
 from aimass.server.lookout import Lookout
 from aimass.server.offline.course import JournalCourse
 from aimass.server.offline.desk import OfflineDesk
@@ -45,6 +46,8 @@ from aimass.server.offline.supervisor import Supervisor
 from aimass.server.partner_desk import PartnerDesk
 from aimass.server.programs import Together
 from aimass.server.readings import Readings
+from aimass.server.registry.attached import promoter_of
+from aimass.server.registry.promoter import Promoter
 from aimass.server.reports import Reports
 from aimass.server.retention import Housekeeping, room_for_work
 from aimass.server.secure_desk import SecureDesk
@@ -166,6 +169,8 @@ class _Server:
             kept.free_bytes,
             settings.limits.min_free_bytes,
         )
+        self._promoter = self._promoting() if settings.registry.url else None
+        self._submission.promotes = self._promoter is not None
         self._hook()
         _on_new_trust(kept.trust, self._gate, self._sessions, self._partners)
 
@@ -174,7 +179,10 @@ class _Server:
         kept, engine, housekeeping = self._kept, self._engine, self._housekeeping
         apps = FlowerDesk(engine, kept.blobs, self._sessions, kept.folder, kept.data, kept.settings.limits)
         engine.secret, housekeeping.differences = self._secure, self._differences.keep
-        engine.after_commit, engine.programs = housekeeping.after_commit, Together(apps, self._drivers())
+        programs: list[Programs] = [apps, self._drivers()]
+        if self._promoter is not None:
+            programs.append(self._promoter)
+        engine.after_commit, engine.programs = housekeeping.after_commit, Together(*programs)
         housekeeping.kept_back, self._submission.probe = apps.kept, apps.probe
 
     async def run(self, stop: asyncio.Event, ready: Callable[[Started], None]) -> None:
@@ -184,6 +192,8 @@ class _Server:
         try:
             async with self._lookout.open(kept.settings.watch_listen, figures, engine.meters.vitals) as watch_port:
                 resumed = await engine.start()
+                if self._promoter is not None:
+                    self._promoter.start()
                 await self._partners.outside(frozenset(kept.trust.roster.partners), _REMOVED)
                 await lived(
                     self._ports(),
@@ -280,7 +290,23 @@ class _Server:
         """Who takes offline runs; without a store for their state it is kept beside everything else."""
         kept, offline = self._kept, self._kept.settings.offline
         out = offline.out or (kept.data / "offline").absolute().as_uri()
-        return OfflineDesk(self._reports, offline, out, kept.clock)
+        desk = OfflineDesk(self._reports, offline, out, kept.clock)
+        desk.promotes = self._promoter is not None
+        return desk
+
+    def _promoting(self) -> Promoter:
+        """Who publishes what finished runs have made."""
+        kept = self._kept
+        return promoter_of(
+            kept.settings,
+            kept.folder,
+            kept.data,
+            kept.keys.identity,
+            self._engine,
+            self._readings,
+            kept.blobs,
+            kept.clock,
+        )
 
 
 def _contribution_limits(settings: ServerSettings) -> Limits:

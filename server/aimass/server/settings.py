@@ -21,6 +21,7 @@ __all__ = [
     "KeepSettings",
     "Limits",
     "OfflineSettings",
+    "RegistrySettings",
     "ServerSettings",
     "load_settings",
     "template",
@@ -75,6 +76,17 @@ class OfflineSettings(Value, frozen=True):
     at_once: Positive = 1
 
 
+class RegistrySettings(Value, frozen=True):
+    """The registry that the models of runs go to whose plans say `[promote]`: none without a `url`.
+
+    `trust` is the file, relative to the server's folder, that says whose signatures count there; the server's own key
+    has to be in it.
+    """
+
+    url: str = ""
+    trust: str = "trust.json"
+
+
 class ServerSettings(Value, frozen=True):
     """Addresses to listen on, as HOST:PORT, and limits. Without `watch_listen` nobody is shown health and figures.
 
@@ -92,6 +104,7 @@ class ServerSettings(Value, frozen=True):
     enrolment: EnrolmentSettings = EnrolmentSettings()
     keep: KeepSettings = KeepSettings()
     offline: OfflineSettings = OfflineSettings()
+    registry: RegistrySettings = RegistrySettings()
 
 
 def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> ServerSettings:
@@ -146,4 +159,8 @@ stores = []                    # where data sets are, such as ["s3://bucket/data
 # master = "spark://host:7077"   # a Spark cluster; without it processes on this machine
 workers = 1                    # so many processes then
 at_once = 1                    # runs that compute together; the others wait
+
+[registry]
+url = ""                       # where models go whose plans say [promote], such as "s3://bucket/models"
+trust = "trust.json"           # whose signatures count there: `aimass model trust add` writes it; this server's too
 """

@@ -13,7 +13,7 @@ from aimass.privacy.secagg.faults import Code, FaultError
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import lanes_of, ppm
 from aimass.proto.elements import FLOATS
-from aimass.proto.errors import BadInput, Conflict, NotFound
+from aimass.proto.errors import BadInput, Conflict, NotFound, Refused
 from aimass.proto.logs import about
 from aimass.proto.own_layers import check_keep_local
 from aimass.proto.plan import Plan, SecureSettings, decode_plan, plan_digest
@@ -29,7 +29,7 @@ from aimass.server.live import Live
 from aimass.server.store import RunRow, Store
 from aimass.server.store_threads import StoreThreads
 
-__all__ = ["Submission", "check_model", "check_same", "check_stages", "cohort"]
+__all__ = ["Submission", "check_model", "check_promote", "check_same", "check_stages", "cohort"]
 
 log = logging.getLogger("aimass.server")
 _AT_ONCE: Final = 4
@@ -47,6 +47,8 @@ class Submission:
         self._engine, self._store, self._blobs, self._roster, self._room = engine, store, blobs, roster, room
         self.probe: Callable[[Plan, Sequence[str]], Awaitable[None]] | None = None
         """Tries the app of a plan before it is taken; raises what stands in the way."""
+        self.promotes = False
+        """Whether this server publishes models where a plan asks for it."""
         self._one_at_a_time = asyncio.Lock()
         self._threads = StoreThreads(_AT_ONCE, "plans")
 
@@ -90,6 +92,7 @@ class Submission:
 
     async def _row(self, plan_bytes: bytes, owner: str) -> RunRow:
         plan = decode_plan(plan_bytes)
+        check_promote(plan, promotes=self.promotes)
         layout = await self._threads.run(self._layout, plan)
         roster = self._roster()
         names = cohort(plan, roster.partners)
@@ -128,6 +131,17 @@ def check_model(blobs: Blobs, plan: Plan) -> None:
             code="plan.model",
             value=plan.model,
             cure="Upload it first; `aimass run submit` does.",
+        )
+
+
+def check_promote(plan: Plan, *, promotes: bool) -> None:
+    """Raise `Refused` where a plan asks for a registry that this server does not have."""
+    if plan.promote is not None and not promotes:
+        raise Refused(
+            "the plan asks for its model to be published, and this server has no registry",
+            code="run.no_registry",
+            value=plan.promote.model,
+            cure="Its operator names one in [registry] of server.toml; or leave [promote] out of the plan.",
         )
 
 
