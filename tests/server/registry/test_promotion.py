@@ -26,7 +26,7 @@ LOSS = MetricRule(name="loss", better="lower")
 def of(number: int, mean: float = 0.9, half: float | None = 0.01, **fields: Any) -> ModelVersion:
     """A version whose AUC has this mean and half width."""
     ends = {} if half is None else {"low": mean - half, "high": mean + half}
-    metrics = {"auc": Interval(mean=mean, rows=500, **ends)}
+    metrics = {"auc": Interval(mean=mean, rows=500.0, **ends)}
     version = msgspec.structs.replace(version_of("heart", number), metrics=metrics, created_at=NOW - DAY)
     return msgspec.structs.replace(version, **fields)
 

@@ -27,12 +27,19 @@ class Decision:
     judgement: Judgement
     rules: str
     after: int
-    stands: bool
-    """Whether the candidate is the champion already."""
+    before: int = 0
+    """The last state of the alias that named the candidate, 0 for none: what was taken back stays so."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate is to become champion."""
+        return self.judgement.passed and not self.before
 
     @property
     def said(self) -> str:
         """For the alias's history and the log."""
+        if self.before:
+            return f"it was made champion before, in state {self.before}"
         return f"by {self.rules}: {self.judgement.said}"
 
 
@@ -52,10 +59,12 @@ def decided(
             value=name,
             cure=f"aimass model rules set {name} rules.toml sets them; `aimass model rules set --help` shows a file.",
         )
-    champion = _champion(store, trust, Reference(name, alias=alias))
+    reader = RegistryReader(store, trust)
+    champion = _champion(reader, Reference(name, alias=alias))
     judgement = judge(held.said.rules, candidate.version, champion.version if champion else None, smoked, now)
-    stands = champion is not None and champion.digest == candidate.digest
-    return Decision(judgement, f"{held}, of {held.signer}", champion.seen if champion else 0, stands)
+    states = (state.number for state in reader.history(name, alias) if state.version_digest == candidate.digest)
+    rules = f"{held}, of {held.signer}"
+    return Decision(judgement, rules, champion.seen if champion else 0, max(states, default=0))
 
 
 def promoted(
@@ -75,14 +84,14 @@ def promoted(
 
 
 def _once(aliases: Aliases, decision: Decision, candidate: Resolved) -> Decision:
-    if decision.judgement.passed and not decision.stands:
+    if decision.passed:
         aliases.point(CHAMPION, candidate, f"promoted {decision.said}", decision.after)
     return decision
 
 
-def _champion(store: ObjectStore, trust: Trust, reference: Reference) -> Resolved | None:
+def _champion(reader: RegistryReader, reference: Reference) -> Resolved | None:
     try:
-        return RegistryReader(store, trust).resolve(reference)
+        return reader.resolve(reference)
     except NotFound as error:
         if error.code != "registry.no_alias":
             raise

@@ -15,7 +15,16 @@ from aimass.proto.manifest import Schema
 from aimass.proto.model_manifest import decode_manifest
 from aimass.proto.plan import TaskRef
 from aimass.proto.plan_settings import TREES
-from aimass.proto.registry.entries import Contributors, HeldOut, ModelVersion, Parent, Part, Spent, VersionRun
+from aimass.proto.registry.entries import (
+    Contributors,
+    HeldOut,
+    ModelVersion,
+    Parent,
+    Part,
+    SmokeInputs,
+    Spent,
+    VersionRun,
+)
 from aimass.proto.registry.reader import Resolved
 from aimass.proto.registry.smoke import smoke_inputs
 from aimass.proto.rows import Table, encode, require
@@ -29,7 +38,7 @@ from aimass.server.registry.intervals import bootstrapped, interval_of
 from aimass.server.registry.parts import Publication, part_of
 from aimass.server.registry.spending import spent_by
 
-__all__ = ["contributors_of", "of_file", "of_run", "with_evaluation", "with_parent", "with_smoke"]
+__all__ = ["contributors_of", "of_file", "of_run", "with_evaluation", "with_parent", "with_smoke", "with_smoke_inputs"]
 
 _PARTNERS_ROWS = "each partner's own rows, which nobody else sees"
 
@@ -104,7 +113,12 @@ def with_smoke(publication: Publication, task: Task) -> Publication:
 
     Raises as `smoke_inputs` and the task do: what cannot answer made-up rows is not fit to be served.
     """
-    data = canonical_json(smoke_inputs(task, Blob(map_file(publication.parameters))))
+    return with_smoke_inputs(publication, smoke_inputs(task, Blob(map_file(publication.parameters))))
+
+
+def with_smoke_inputs(publication: Publication, smoke: SmokeInputs) -> Publication:
+    """The same where the task computed them in another process."""
+    data = canonical_json(smoke)
     version = msgspec.structs.replace(publication.version, smoke=part_of(data))
     return dataclasses.replace(
         publication, version=version, reports={**publication.reports, part_of(data).digest: data}

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from aimass.proto.clock import Clock
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
@@ -22,7 +22,7 @@ from aimass.proto.views import RunState
 from aimass.server.engine import Engine
 from aimass.server.live import Live
 
-__all__ = ["Outcome", "Outcomes", "Promoter", "wait_s"]
+__all__ = ["Book", "Outcome", "Outcomes", "Promoter", "wait_s"]
 
 log = logging.getLogger("aimass.server")
 _FIRST_WAIT_S: Final = 5.0
@@ -46,14 +46,26 @@ class Outcome(Value, frozen=True):
     version: str = ""
 
 
+class Book(Protocol):
+    """What became of each run's model. All calls block."""
+
+    def get(self, run_id: str) -> Outcome | None:
+        """What is known of a run; None where nothing was done yet."""
+        ...
+
+    def put(self, outcome: Outcome) -> None:
+        """Remember it durably, in place of an earlier one."""
+        ...
+
+
 class Outcomes:
-    """The outcomes of all runs, each a file in `folder`."""
+    """A `Book`: the outcomes of all runs, each a file in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def get(self, run_id: str) -> Outcome | None:
-        """What is known of a run; None where nothing was done yet."""
+        """See `Book`."""
         try:
             data = self._path(run_id).read_bytes()
         except FileNotFoundError:
@@ -61,7 +73,7 @@ class Outcomes:
         return decode_json(Outcome, data, str(self._path(run_id)))
 
     def put(self, outcome: Outcome) -> None:
-        """Remember it durably, in place of an earlier one."""
+        """See `Book`."""
         make_folder(self._folder)
         write_file(self._path(outcome.run_id), canonical_json(outcome), UNINTERRUPTED, "promoter.outcome")
 
@@ -75,7 +87,7 @@ class Promoter:
     def __init__(
         self,
         engine: Engine,
-        outcomes: Outcomes,
+        outcomes: Book,
         publish: Callable[[str, Promote], Awaitable[Outcome]],
         clock: Clock,
     ) -> None:

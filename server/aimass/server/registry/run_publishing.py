@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import msgspec
-from aimass.server.registry.making import of_run, with_parent
 
 from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, NotFound
@@ -20,15 +19,16 @@ from aimass.proto.registry.layout import Reference
 from aimass.proto.registry.reader import UNVERIFIED, RegistryReader, Resolved
 from aimass.proto.registry.trust import Trust
 from aimass.proto.storage import Blobs
-from aimass.proto.values import canonical_json
 from aimass.proto.views import ModelView, RunView
 from aimass.server.readings import Readings
 from aimass.server.registry.aliases import Aliases
 from aimass.server.registry.authors import Author
 from aimass.server.registry.deciding import promoted
+from aimass.server.registry.making import of_run, with_parent, with_smoke_inputs
+from aimass.server.registry.parts import Publication
 from aimass.server.registry.promoter import Outcome
 from aimass.server.registry.promotion import Smoked
-from aimass.server.registry.publishing import Publication, Publisher, part_of
+from aimass.server.registry.publishing import Publisher
 from aimass.server.store_threads import StoreThreads
 
 __all__ = ["CANDIDATE", "RunPublishing", "Smoker"]
@@ -91,10 +91,7 @@ class RunPublishing:
             smoke = self.smoker.made(publication.version.task, publication.parameters)
         except AimassError as error:
             return publication, error.sentence()
-        data = canonical_json(smoke)
-        version = msgspec.structs.replace(publication.version, smoke=part_of(data))
-        reports = {**publication.reports, part_of(data).digest: data}
-        return dataclasses.replace(publication, version=version, reports=reports), ""
+        return with_smoke_inputs(publication, smoke), ""
 
     def _placed(
         self, store: ObjectStore, published: Resolved, parameters: Path, run_id: str, hindered: str, wanted: Promote
@@ -122,7 +119,7 @@ class RunPublishing:
             if error.code != "registry.no_rules":
                 raise
             return msgspec.structs.replace(outcome, said=error.sentence())
-        state: Literal["promoted", "published"] = "promoted" if decision.judgement.passed else "published"
+        state: Literal["promoted", "published"] = "promoted" if decision.passed or decision.before else "published"
         return msgspec.structs.replace(outcome, state=state, said=decision.said)
 
 

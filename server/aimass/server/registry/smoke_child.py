@@ -12,10 +12,9 @@ import sys
 from pathlib import Path
 from typing import IO, Final
 
-from aimass.proto.registry.smoke import smoke_inputs, table_of, worst_difference
-
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, to_wire
 from aimass.proto.registry.entries import SmokeInputs
+from aimass.proto.registry.smoke import smoke_inputs, table_of, worst_difference
 from aimass.proto.storage import map_file
 from aimass.proto.task import Task, load, locate
 from aimass.proto.tensors import Blob
