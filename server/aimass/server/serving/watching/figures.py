@@ -11,11 +11,11 @@ from aimass.proto.errors import AimassError, DeadlinePassed, InternalError
 from aimass.server.serving.dispatch.requests import InvalidOutput, NotReady, WorkerLost
 from aimass.server.serving.watching.settings import Limits
 
-__all__ = ["NONE", "PLACES", "Blame", "Figures", "blame", "fault", "place_of"]
+__all__ = ["NONE", "Blame", "Figures", "blame", "fault", "place_of"]
 
 _FIRST_S: Final = 2.0**-16
 _PARTS: Final = 4
-PLACES: Final = 128
+_PLACES: Final = 128
 """Buckets of time: four for each doubling, from 15 microseconds to hours."""
 
 
@@ -86,7 +86,7 @@ def place_of(seconds: float) -> int:
     """The bucket of a time."""
     if seconds <= _FIRST_S:
         return 0
-    return min(math.ceil(_PARTS * math.log2(seconds / _FIRST_S)), PLACES - 1)
+    return min(math.ceil(_PARTS * math.log2(seconds / _FIRST_S)), _PLACES - 1)
 
 
 def fault(new: Figures, old: Figures | None, limits: Limits) -> str:

@@ -1,0 +1,130 @@
+"""What a decision asks for, done with one version: fetched, loaded, tried, examined. What came of it is an event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+
+from aimass.proto.errors import AimassError, InternalError, Unavailable
+from aimass.proto.servable import Array
+from aimass.server.serving.dispatch.requests import InvalidOutput, Request
+from aimass.server.serving.dispatch.seam import Dispatching, Source
+from aimass.server.serving.watching.releases import Prepared, Releases, again_of
+from aimass.server.serving.watching.settings import WatchSettings
+from aimass.server.serving.watching.smoke import smoke_tensors, what_is_wrong
+from aimass.server.serving.watching.state import (
+    Event,
+    Examined,
+    Failed,
+    Fetch,
+    Fetched,
+    Load,
+    Loaded,
+    Release,
+    Tried,
+    Try,
+)
+
+__all__ = ["Handling"]
+
+log = logging.getLogger("aimass.serving")
+
+
+class Handling:
+    """Of one model. `prepared` are versions that are on this disk."""
+
+    def __init__(
+        self,
+        model: str,
+        releases: Releases,
+        dispatcher: Dispatching,
+        settings: WatchSettings,
+        device: str,
+        uncounted: Callable[[Mapping[str, Array]], AbstractContextManager[None]],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """`uncounted` keeps our own requests out of what is observed."""
+        self._model, self._releases, self._dispatcher = model, releases, dispatcher
+        self._settings, self._device, self._uncounted, self._monotonic = settings, device, uncounted, monotonic
+        self.prepared: dict[str, Prepared] = {}
+
+    def forget_all_but(self, releases: Collection[Release]) -> None:
+        """What is on this disk of others is looked up again when it is wanted."""
+        wanted = {release.digest for release in releases}
+        self.prepared = {digest: prepared for digest, prepared in self.prepared.items() if digest in wanted}
+
+    async def step(self, action: Fetch | Load | Try) -> Event:
+        """Do it; whatever fails, it is told why."""
+        release = action.release
+        try:
+            match action:
+                case Fetch():
+                    self.prepared[release.digest] = await asyncio.to_thread(self._releases.prepare, release)
+                    return Fetched(release)
+                case Load():
+                    return await self._load(release)
+                case Try():
+                    return await self._try(release)
+        except AimassError as error:
+            return Failed(release, error.sentence(), error.code, again_of(error, fetching=isinstance(action, Fetch)))
+        except Exception as error:  # whatever a version does to us, what serves goes on
+            log.exception("%s of %s failed", type(action).__name__.lower(), self._model)
+            return Failed(release, f"{type(error).__name__}: {error}", InternalError.kind)
+
+    async def examine(self, release: Release) -> Examined | None:
+        """Whether what serves is what was signed and answers as it has to; None where it cannot say now."""
+        if release.digest not in self.prepared:
+            return None
+        try:
+            wrong = await self._digest_is_wrong(release) or await self._smoke_is_wrong(release)
+        except Unavailable as error:
+            log.warning("%s %s cannot be examined now: %s", self._model, release, error)
+            return None
+        except AimassError as error:
+            wrong = error.sentence()
+        return Examined(release, wrong)
+
+    async def _load(self, release: Release) -> Event:
+        prepared = self.prepared[release.digest]
+        version = prepared.found.version
+        await self._dispatcher.load(
+            Source(
+                version.name,
+                version.number,
+                version.task.name,
+                version.task.digest,
+                prepared.parameters,
+                version.parameters.digest,
+                self._device,
+            )
+        )
+        if wrong := await self._digest_is_wrong(release):
+            return Failed(release, wrong, "serving.digest")
+        return Loaded(release)
+
+    async def _try(self, release: Release) -> Event:
+        smoke = self.prepared[release.digest].smoke
+        try:
+            wrong = await self._smoke_is_wrong(release)
+        except InvalidOutput as error:
+            wrong = error.sentence()
+        return Tried(release, 0 if smoke is None else len(smoke.expected), wrong)
+
+    async def _digest_is_wrong(self, release: Release) -> str:
+        signed = self.prepared[release.digest].found.version.parameters.digest
+        held = await self._dispatcher.digest(self._model, release.number)
+        return (
+            "" if held == signed else f"the parameters in its memory have the digest {held[:12]}, and not {signed[:12]}"
+        )
+
+    async def _smoke_is_wrong(self, release: Release) -> str:
+        smoke = self.prepared[release.digest].smoke
+        if smoke is None:
+            return ""
+        tensors = smoke_tensors(smoke, self._dispatcher.loaded(self._model, release.number).inputs)
+        deadline = self._monotonic() + self._settings.rollout.smoke_s
+        with self._uncounted(tensors):
+            answer = await self._dispatcher.infer(Request(self._model, tensors, release.number, deadline=deadline))
+        return what_is_wrong(smoke, answer.tensors)

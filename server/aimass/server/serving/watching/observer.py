@@ -1,0 +1,115 @@
+"""What passes by, gathered for a moment at a time: figures by version, and a sample of rows and answers to count.
+
+`tap` is called for each request in the loop that serves all of them: it adds to numbers and keeps references, no more.
+Whoever asks with `taken`, once a second, pays for the arithmetic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from aimass.proto.errors import AimassError
+from aimass.server.serving.dispatch.requests import Answer
+from aimass.server.serving.watching.figures import Blame, Figures, blame, place_of
+
+__all__ = ["Observer", "Sampled", "Tally"]
+
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+_MOST_BYTES: Final = 16 << 20
+_MOST_TIMES: Final = 4_096
+
+
+class Sampled:
+    """Requests of one version and what it answered, at most so many rows and bytes."""
+
+    def __init__(self, most_rows: int) -> None:
+        self._rows, self._bytes = most_rows, _MOST_BYTES
+        self.inputs: list[Tensors] = []
+        self.outputs: list[Tensors] = []
+
+    def add(self, inputs: Tensors, outputs: Tensors) -> None:
+        """Keep one request, if there is room."""
+        if self._rows <= 0 or self._bytes <= 0:
+            return
+        self._rows -= max((len(tensor) for tensor in inputs.values()), default=0)
+        self._bytes -= sum(tensor.nbytes for tensor in inputs.values())
+        self.inputs.append(inputs)
+        self.outputs.append(outputs)
+
+
+class Tally:
+    """Figures while they grow."""
+
+    def __init__(self) -> None:
+        self.requests = self.errors = self.invalid = self.late = 0
+        self._seconds: list[float] = []
+
+    def add(self, seconds: float, error: AimassError | None) -> None:
+        """One request."""
+        if error is not None:
+            whose = blame(error)
+            if whose is Blame.OTHERS:
+                return
+            self.errors += whose in {Blame.ERROR, Blame.INVALID}
+            self.invalid += whose is Blame.INVALID
+            self.late += whose is Blame.LATE
+        self.requests += 1
+        if len(self._seconds) < _MOST_TIMES:
+            self._seconds.append(seconds)
+
+    def figures(self) -> Figures:
+        """What was added. Of very many requests the first ones say how long they took."""
+        places = [0] * (max(map(place_of, self._seconds), default=-1) + 1)
+        for seconds in self._seconds:
+            places[place_of(seconds)] += 1
+        return Figures(self.requests, self.errors, self.invalid, self.late, tuple(places))
+
+
+class Observer:
+    """Of one model."""
+
+    def __init__(self, model: str, sample_rows: int) -> None:
+        self._model, self._sample_rows = model, sample_rows
+        self._tallies: dict[int, Tally] = {}
+        self._sampled: dict[int, Sampled] = {}
+        self._own: set[int] = set()
+
+    @contextlib.contextmanager
+    def uncounted(self, tensors: Tensors) -> Iterator[None]:
+        """A request with these very tensors is ours, and nobody's row."""
+        self._own.add(id(tensors))
+        try:
+            yield
+        finally:
+            self._own.discard(id(tensors))
+
+    def tap(
+        self,
+        model: str,
+        version: int,
+        tensors: Tensors,
+        answer: Answer | None,
+        seconds: float,
+        error: AimassError | None,
+    ) -> None:
+        """See `requests.Tap`."""
+        if model != self._model or id(tensors) in self._own:
+            return
+        tally = self._tallies.get(version)
+        if tally is None:
+            tally = self._tallies[version] = Tally()
+            self._sampled[version] = Sampled(self._sample_rows)
+        tally.add(seconds, error)
+        if answer is not None:
+            self._sampled[version].add(tensors, answer.tensors)
+
+    def taken(self) -> tuple[Mapping[int, Figures], Mapping[int, Sampled]]:
+        """All since the last time, by version."""
+        tallies, self._tallies = self._tallies, {}
+        sampled, self._sampled = self._sampled, {}
+        return {version: tally.figures() for version, tally in tallies.items()}, sampled

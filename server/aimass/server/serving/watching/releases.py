@@ -1,0 +1,131 @@
+"""The versions that a watcher knows: from the registry, or, while that is away, from this disk. All calls block."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Final
+
+from aimass.proto.errors import (
+    AimassError,
+    Conflict,
+    DeadlinePassed,
+    IntegrityError,
+    NotFound,
+    OutOfSpace,
+    Unavailable,
+)
+from aimass.proto.model_manifest import Reference as Spread
+from aimass.proto.objects import ObjectStore
+from aimass.proto.registry.entries import SmokeInputs
+from aimass.proto.registry.layout import Reference
+from aimass.proto.registry.reader import RegistryReader, Resolved
+from aimass.server.serving.watching.last_good import LastGood
+from aimass.server.serving.watching.state import Again, Promoted, Release
+
+__all__ = ["Prepared", "Releases", "again_of", "promoted_of", "release_of"]
+
+_PASSING: Final = (Conflict, DeadlinePassed, IntegrityError)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """A version on this disk: its parameters, smoke inputs, and how its training rows are spread."""
+
+    found: Resolved
+    parameters: Path
+    smoke: SmokeInputs | None
+    reference: Spread
+
+
+def release_of(found: Resolved) -> Release:
+    """A verified version as decisions know it."""
+    version = found.version
+    return Release(number=version.number, digest=found.digest, created_at=version.created_at)
+
+
+def promoted_of(found: Resolved) -> Promoted:
+    """What the registry says is to be served."""
+    alias = found.alias
+    if alias is None:
+        return Promoted(release_of(found))
+    return Promoted(release_of(found), alias.number, alias.reason, found.promoter)
+
+
+def again_of(error: AimassError, *, fetching: bool) -> Again:
+    """Whether what failed with `error` may succeed later: a full disk or a store that is away will."""
+    if isinstance(error, OutOfSpace):
+        return Again.ALWAYS
+    if isinstance(error, Unavailable):
+        return Again.ALWAYS if fetching else Again.SOME
+    return Again.SOME if isinstance(error, _PASSING) else Again.NEVER
+
+
+class Releases:
+    """Of one model."""
+
+    def __init__(self, reference: Reference, store: ObjectStore, reader: RegistryReader, last_good: LastGood) -> None:
+        self._reference, self._store, self._reader, self._last_good = reference, store, reader, last_good
+        self._known: dict[str, Resolved] = {}
+
+    def known(self, release: Release) -> Resolved | None:
+        """What was verified of a version."""
+        return self._known.get(release.digest)
+
+    def kept(self) -> Resolved | None:
+        """The version on this disk that was good last."""
+        found = self._last_good.kept(self._reference)
+        return None if found is None else self._noted(found)
+
+    def resolve(self) -> Resolved:
+        """What the registry says now; raises as `RegistryReader.resolve`."""
+        return self._noted(self._reader.resolve(self._reference))
+
+    def newer(self, seen: int) -> Resolved | None:
+        """What it says, if that is newer than the alias's state `seen`; raises as `RegistryReader.newer`."""
+        found = self._reader.newer(self._reference, seen)
+        return None if found is None else self._noted(found)
+
+    def prepare(self, release: Release) -> Prepared:
+        """Bring a version to this disk, verified; raises what its documents or its parameters do."""
+        found = self._known.get(release.digest) or self._by_number(release)
+        parameters = self._reader.parameters(found.version, self._last_good.parameters)
+        smoke, spread = self._reports(found)
+        return Prepared(found, parameters, smoke, spread)
+
+    def keep(self, release: Release) -> None:
+        """It is good: keep what a start without the registry needs."""
+        found = self._known.get(release.digest)
+        if found is not None:
+            self._last_good.keep(self._store, found)
+
+    def _by_number(self, release: Release) -> Resolved:
+        """A version of which only number and digest are remembered."""
+        reference = Reference(self._reference.name, number=release.number)
+        try:
+            found = self._reader.resolve(reference)
+        except Unavailable:
+            found = self._last_good.reader.resolve(reference)
+        if found.digest != release.digest:
+            raise IntegrityError(
+                "the registry has another version under this number than was good here",
+                code="registry.replaced",
+                value=found.digest,
+                limit=release.digest,
+                cure="Versions are never replaced: find out who did it.",
+            )
+        return self._noted(found)
+
+    def _reports(self, found: Resolved) -> tuple[SmokeInputs | None, Spread]:
+        version = found.version
+        try:
+            return self._reader.smoke(version), self._reader.reference(version)
+        except Unavailable as error:
+            try:
+                return self._last_good.reader.smoke(version), self._last_good.reader.reference(version)
+            except NotFound:
+                raise error from None
+
+    def _noted(self, found: Resolved) -> Resolved:
+        self._known[found.digest] = found
+        return found

@@ -1,0 +1,316 @@
+"""Watches one model that is served: the thin shell around its decisions.
+
+Four tasks: one asks the registry, one ticks and hands on what requests did, one takes events one after the other and
+does what they decide, and one at a time works on a version that is coming. The dispatcher never waits for any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from aimass.proto.clock import Clock
+from aimass.proto.errors import AimassError, Unavailable
+from aimass.proto.registry.entries import ModelVersion
+from aimass.proto.registry.layout import Reference
+from aimass.proto.registry.reader import Resolved
+from aimass.server.serving.dispatch.seam import Dispatching
+from aimass.server.serving.watching.audit_log import AuditLine, AuditLog
+from aimass.server.serving.watching.handling import Handling
+from aimass.server.serving.watching.last_good import LastGood
+from aimass.server.serving.watching.machine import decide
+from aimass.server.serving.watching.observer import Observer, Sampled
+from aimass.server.serving.watching.releases import Releases, promoted_of, release_of
+from aimass.server.serving.watching.retraining import Retrainer
+from aimass.server.serving.watching.rows import RowWatch
+from aimass.server.serving.watching.settings import WatchSettings
+from aimass.server.serving.watching.state import (
+    Action,
+    Away,
+    Event,
+    Examine,
+    Fetch,
+    Keep,
+    Load,
+    Release,
+    Remember,
+    Retrain,
+    Seen,
+    Shift,
+    Started,
+    State,
+    Tell,
+    Tick,
+    Try,
+    Unload,
+)
+from aimass.server.serving.watching.views import WatchMeters, WatchView, view_of
+
+__all__ = ["Surroundings", "Watcher"]
+
+log = logging.getLogger("aimass.serving")
+_TICK_S: Final = 1.0
+_WHOLE: Final = 30
+"""After so many questions for what is newer the registry is read again: a signer may have left the trust file."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all watchers of a process share."""
+
+    dispatcher: Dispatching
+    audit: AuditLog
+    meters: WatchMeters
+    settings: WatchSettings
+    retrainer: Retrainer | None
+    clock: Clock
+    monotonic: Callable[[], float]
+    rng: random.Random
+    device: str = "cpu"
+
+
+class Watcher:
+    """Of one model. It taps the dispatcher from the start, and decides while `run` runs."""
+
+    def __init__(self, reference: Reference, releases: Releases, last_good: LastGood, around: Surroundings) -> None:
+        self.model = reference.name
+        self._releases, self._last_good, self._around = releases, last_good, around
+        self._state = State(str(reference))
+        self._observer = Observer(self.model, around.settings.drift.sample)
+        self._handling = Handling(
+            self.model,
+            releases,
+            around.dispatcher,
+            around.settings,
+            around.device,
+            self._observer.uncounted,
+            around.monotonic,
+        )
+        self._rows = RowWatch(around.settings.drift)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._news = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._refused: AimassError | None = None
+        self._work: tuple[Release, asyncio.Task[None]] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        around.dispatcher.tap(self._observer.tap)
+
+    # ---------------------------------------------------------------- for others
+
+    async def run(self) -> None:
+        """Until it is cancelled. What is in memory then is the dispatcher's to end."""
+        self._state = State(self._state.target)
+        memory, kept = await asyncio.to_thread(lambda: (self._last_good.memory(), self._releases.kept()))
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            await self._happens(Started(memory, None if kept is None else release_of(kept)))
+            tasks.create_task(self._take_events())
+            tasks.create_task(self._ask_registry())
+            tasks.create_task(self._tick())
+
+    async def started(self) -> None:
+        """Return when the model answers, or it is clear that it cannot for the time being, which is no error.
+
+        Raises what is wrong with the registry's answer, where there is nothing on this disk that could serve instead.
+        """
+        await self._answered.wait()
+        if self._refused is not None and self._state.serving is None and self._state.kept is None:
+            raise self._refused
+
+    def ask_now(self) -> None:
+        """Ask the registry without waiting for the next turn."""
+        self._news.set()
+
+    def version(self, number: int) -> ModelVersion | None:
+        """What the registry says of a version in memory."""
+        held = next((one for one in self._state.in_memory if one.number == number), None)
+        found = None if held is None else self._releases.known(held)
+        return None if found is None else found.version
+
+    def view(self) -> WatchView:
+        """How things stand."""
+        return view_of(self._state, self._rows.last, self._rows.not_watched)
+
+    # ---------------------------------------------------------------- events
+
+    async def _take_events(self) -> None:
+        while True:
+            event = await self._events.get()
+            try:
+                await self._happens(event)
+            except Exception:  # a fault of ours must not leave what serves unwatched
+                log.exception("%s: %s could not be handled", self.model, type(event).__name__)
+
+    async def _happens(self, event: Event) -> None:
+        """Decide, and do what was decided in order; what takes long goes on beside, and comes back as an event."""
+        self._state, actions = decide(self._state, event, self._around.settings, self._around.clock.now())
+        for action in actions:
+            await self._do(action)
+        state = self._state
+        stuck = state.coming is None and (state.away_since is not None or state.memory.refused)
+        if state.serving is not None or stuck:
+            self._answered.set()
+
+    async def _do(self, action: Action) -> None:
+        around = self._around
+        match action:
+            case Tell():
+                await self._tell(action)
+            case Shift():
+                shares = {release.number: share for release, share in action.shares}
+                around.dispatcher.share(self.model, shares, action.fallback.number if action.fallback else None)
+            case Fetch() | Load() | Try():
+                self._work_on(action)
+            case Unload():
+                self._let_go(action.release)
+            case Examine():
+                self._beside(self._examine(action.release))
+            case Keep():
+                self._beside(self._keep(action.release))
+            case Remember():
+                await self._on_disk(self._last_good.remember, action.memory)
+            case Retrain():
+                self._beside(self._retrain(action))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._tasks is not None  # noqa: S101  (nothing is decided before `run`)
+        return self._tasks.create_task(work)
+
+    async def _on_disk(self, write: Callable[[Any], None], what: Any) -> None:
+        """Write; a full disk does not stop serving."""
+        try:
+            await asyncio.to_thread(write, what)
+        except (AimassError, OSError) as error:
+            self._around.meters.failed.add()
+            log.error("%s could not be written: %s", type(what).__name__, error)
+
+    async def _tell(self, action: Tell) -> None:
+        number = action.release.number if action.release else None
+        line = AuditLine(
+            at=self._around.clock.now(),
+            target=self._state.target,
+            kind=action.kind,
+            text=action.text,
+            version=number,
+            figures={name: float(value) for name, value in action.figures.items()},
+        )
+        self._around.meters.told.add(self.model, action.kind)
+        log.info("%s: %s", self._state.target, action.text)
+        await self._on_disk(self._around.audit.append, line)
+
+    # ---------------------------------------------------------------- what is coming, and what goes
+
+    def _work_on(self, action: Fetch | Load | Try) -> None:
+        if self._work is not None:
+            self._work[1].cancel()
+        if isinstance(action, Fetch):
+            self._handling.forget_all_but(self._state.in_memory)
+        self._work = (action.release, self._beside(self._step(action)))
+
+    async def _step(self, action: Fetch | Load | Try) -> None:
+        self._events.put_nowait(await self._handling.step(action))
+
+    def _let_go(self, release: Release) -> None:
+        if self._work is not None and self._work[0] == release:
+            self._work[1].cancel()
+        self._beside(self._unload(release))
+
+    async def _unload(self, release: Release) -> None:
+        try:
+            await self._around.dispatcher.unload(self.model, release.number)
+        except AimassError as error:  # it never came into memory
+            log.debug("%s %s was not unloaded: %s", self.model, release, error)
+
+    async def _keep(self, release: Release) -> None:
+        try:
+            await asyncio.to_thread(self._releases.keep, release)
+            await asyncio.to_thread(self._last_good.clear, self._wanted())
+        except (AimassError, OSError) as error:
+            log.warning("%s %s is not kept for a start without the registry: %s", self.model, release, error)
+
+    def _wanted(self) -> set[str]:
+        """Parameters that stay on this disk: what is in memory or on its way, and what was good before."""
+        coming = (self._state.coming.release,) if self._state.coming else ()
+        releases = (*self._state.in_memory, *self._state.memory.good, *coming)
+        found = [self._releases.known(release) for release in releases]
+        return {one.version.parameters.digest for one in found if one is not None}
+
+    async def _examine(self, release: Release) -> None:
+        examined = await self._handling.examine(release)
+        if examined is not None:
+            self._events.put_nowait(examined)
+
+    async def _retrain(self, action: Retrain) -> None:
+        if self._around.retrainer is None:
+            log.warning("%s: nobody can be asked for training: set `watch.retrain.plan`", self.model)
+            return
+        try:
+            run = await asyncio.to_thread(self._around.retrainer.submit, self.model, action.release)
+        except (AimassError, OSError) as error:
+            await self._tell(Tell("retrain_failed", f"the plan could not be submitted: {error}", action.release))
+        else:
+            await self._tell(Tell("retrain_submitted", f"the plan was submitted as run {run}", action.release))
+
+    # ---------------------------------------------------------------- the registry, and time
+
+    async def _ask_registry(self) -> None:
+        """Ask again and again; less often while nobody answers."""
+        settings, asked, last = self._around.settings.registry, 0, None
+        delay_s = settings.every_s
+        while True:
+            try:
+                last = await asyncio.to_thread(self._look_up, None if asked % _WHOLE == 0 else last)
+            except AimassError as error:
+                self._refused = None if isinstance(error, Unavailable) else error
+                self._events.put_nowait(Away(error.code, error.sentence()))
+                delay_s = min(2 * delay_s, max(settings.slowest_s, settings.every_s))
+            else:
+                delay_s = settings.every_s
+                self._events.put_nowait(promoted_of(last))
+            asked += 1
+            await self._next_turn(delay_s * (1 + settings.jitter * self._around.rng.uniform(-1, 1)))
+
+    def _look_up(self, last: Resolved | None) -> Resolved:
+        """What the registry says now, by a question for what is newer where it was asked before."""
+        return self._releases.resolve() if last is None else self._releases.newer(last.seen) or last
+
+    async def _next_turn(self, delay_s: float) -> None:
+        """Until it is time, or somebody wants to know now."""
+        self._news.clear()
+        waiting = {asyncio.create_task(work) for work in (self._around.clock.sleep(delay_s), _set(self._news))}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await self._around.clock.sleep(_TICK_S)
+            figures, sampled = self._observer.taken()
+            if figures:
+                self._events.put_nowait(Seen(figures))
+            self._events.put_nowait(Tick())
+            await self._look_at_rows(sampled)
+
+    async def _look_at_rows(self, sampled: Mapping[int, Sampled]) -> None:
+        serving = self._state.serving
+        prepared = None if serving is None else self._handling.prepared.get(serving.release.digest)
+        if serving is None or prepared is None:
+            return
+        rows, now = sampled.get(serving.release.number), self._around.clock.now()
+        try:
+            found = await asyncio.to_thread(self._rows.look, serving.release, prepared, rows, now)
+        except Exception:  # whatever was sent as a row, the next ones are looked at
+            log.exception("%s: rows could not be looked at", self.model)
+            return
+        for event in found:
+            self._events.put_nowait(event)
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
