@@ -34,6 +34,7 @@ _TABLE: Final = {
     "offline": ("aimass.server.offline_cli", "a plan over a data set of one's own, on Spark", "client,server,offline"),
     "plan": ("aimass.proto.plan_cli", "what a private plan promises, costs and destroys", ""),
     "model": ("aimass.proto.model_cli", "models at a server; publish, promote and verify versions", ""),
+    "serve": ("aimass.server.serving.serve_cli", "answer requests with models of a registry", "serve"),
     "task": ("aimass.client.task_cli", "list, digest and write tasks", "client"),
     "doctor": ("aimass.proto.doctor_cli", "find out why nothing happens, and what mends it", ""),
     "data": ("aimass.proto.data_cli", "fetch public data sets, and cut data sets into shards", "client,server"),
@@ -123,7 +124,9 @@ def _run(arguments: list[str]) -> int:
     for name, (_, summary, _) in _TABLE.items():
         command = commands.add_parser(name, help=summary, description=summary)
         if arguments[:1] == [name]:
-            _load(name).add_arguments(command)
+            module = _load(name)
+            arguments = [name, *getattr(module, "with_verb", list)(arguments[1:])]
+            module.add_arguments(command)
     args = parser.parse_args(arguments)
     if args.version:
         from importlib.metadata import version  # noqa: PLC0415  (only for this option)

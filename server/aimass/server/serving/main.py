@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,16 @@ from aimass.proto.registry.layout import read_reference
 from aimass.proto.registry.reader import RegistryReader
 from aimass.proto.vitals import Vitals
 from aimass.proto.watch import Reason
-from aimass.server.lifetime import Port, lived
+from aimass.proto.wire import server_credentials
+from aimass.server.lifetime import GrpcPort, Port, lived
 from aimass.server.lookout import Lookout
 from aimass.server.serving.access import Access
 from aimass.server.serving.dispatch.requests import NotReady
 from aimass.server.serving.dispatch.seam import Dispatching
+from aimass.server.serving.grpc.admission import GrpcAdmission
+from aimass.server.serving.grpc.calls import GrpcMeters
+from aimass.server.serving.grpc.ports import inference_server
+from aimass.server.serving.grpc.service import InferenceService
 from aimass.server.serving.http.front import Front, HttpMeters
 from aimass.server.serving.http.listening import HttpPort, Listener
 from aimass.server.serving.http.people import PeopleEndpoints
@@ -43,17 +49,17 @@ __all__ = ["Started", "serve"]
 
 log = logging.getLogger("aimass.serving")
 Open = Callable[[str], ObjectStore]
-MakeDispatcher = Callable[[ServeSettings], Dispatching]
+MakeDispatcher = Callable[[ServeSettings], AbstractAsyncContextManager[Dispatching]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Started:
-    """Where the process listens; 0 where it does not. `tls` is whether callers speak TLS."""
+    """Where the process listens: its HTTP address as a URL, and ports, 0 where it does not."""
 
+    url: str
     http_port: int
     grpc_port: int = 0
     watch_port: int = 0
-    tls: bool = False
 
 
 async def serve(
@@ -66,16 +72,14 @@ async def serve(
     open_store: Open = open_objects,
 ) -> None:
     """Serve until `stop` is set. Raises a named error where it cannot start."""
-    dispatcher = make_dispatcher(settings)
-    try:
+    async with make_dispatcher(settings) as dispatcher:
         await _Serving(settings, dispatcher, clock or SystemClock(), open_store).run(stop, ready)
-    finally:
-        await dispatcher.close(settings.drain_s)
 
 
 class _Meters:
     def __init__(self) -> None:
         self.http = HttpMeters()
+        self.grpc = GrpcMeters()
         self.vitals = Vitals()
 
 
@@ -90,6 +94,7 @@ class _Serving:
         references = [read_reference(model) for model in settings.models]
         self._models = Registered(reader, dispatcher, references, Path(settings.cache), settings.device)
         self._meters = _Meters()
+        self._rates = Rates(settings.http_limits.requests_per_s)
         self._lookout = Lookout(_Health(), clock, self._probe, lambda: float("inf"))
         self._listener = self._front()
 
@@ -101,9 +106,13 @@ class _Serving:
         async with self._lookout.open(settings.watch_listen, self, self._meters.vitals) as watch_port:
 
             def listening(ports: Sequence[int]) -> None:
-                ready(Started(ports[0], ports[1] if len(ports) > 1 else 0, watch_port, self._tls is not None))
+                ready(Started(self._url(ports[0]), ports[0], ports[1] if len(ports) > 1 else 0, watch_port))
 
             await lived(self._ports(), self._lookout, stop, listening, self._let_go)
+
+    def _url(self, port: int) -> str:
+        host, _, _ = self._settings.http.rpartition(":")
+        return f"{'http' if self._tls is None else 'https'}://{host}:{port}"
 
     def _front(self) -> Listener:
         """What answers HTTP."""
@@ -115,9 +124,10 @@ class _Serving:
         )
         service = ServiceEndpoints(self.reasons, self.figures, self.status)
         routes = [*v2.routes(), *people.routes(), *service.routes()]
-        rates = Rates(settings.limits.requests_per_s)
-        front = Front(routes, access, rates, self._clock.now, self._meters.http, settings.log_requests)
-        return Listener(front.handle, settings.limits, time.monotonic, secrets.token_hex(4), self._meters.http.refused)
+        front = Front(routes, access, self._rates, self._clock.now, self._meters.http, settings.log_requests)
+        return Listener(
+            front.handle, settings.http_limits, time.monotonic, secrets.token_hex(4), self._meters.http.refused
+        )
 
     def _ports(self) -> tuple[Port, ...]:
         settings = self._settings
@@ -130,7 +140,29 @@ class _Serving:
             grace_s=settings.drain_s,
             look=self._look,
         )
-        return (http,)
+        return (http, self._grpc_port()) if settings.grpc else (http,)
+
+    def _grpc_port(self) -> Port:
+        """The same models over gRPC."""
+        settings = self._settings
+        access = Access(self._tokens, is_private(settings.grpc))
+        admission = GrpcAdmission(access, self._rates, self._clock.now, time.monotonic)
+        service = InferenceService(
+            self._dispatcher,
+            self._models,
+            admission,
+            self._meters.grpc,
+            time.monotonic,
+            settings.infer_s,
+            self._release,
+            self._all_ready,
+            settings.log_requests,
+        )
+        server = inference_server(service, settings.grpc_limits, shared_port=settings.share_port)
+        credentials = None
+        if self._tls is not None:
+            credentials = server_credentials(self._tls.identity, require_client=bool(settings.tls.client_ca))
+        return GrpcPort(server, settings.grpc, credentials, settings.drain_s, "the settings, or by --grpc")
 
     def _look(self) -> None:
         """What changes on disk."""

@@ -16,16 +16,26 @@ from aimass.proto.registry.layout import read_reference
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value, convert
 from aimass.proto.wire import split_address
+from aimass.server.serving.dispatch.settings import DispatchSettings
+from aimass.server.serving.grpc.settings import GrpcLimits
 from aimass.server.serving.http.features import InputRules
 from aimass.server.serving.http.front import LogRequests
 from aimass.server.serving.http.settings import HttpLimits
 from aimass.server.serving.tls import TlsSettings
 
-__all__ = ["PREFIX", "ServeSettings", "is_private", "load_settings"]
+__all__ = ["PREFIX", "ServeSettings", "WorkerSettings", "is_private", "load_settings"]
 
 PREFIX: Final = "AIMASS_SERVE_"
 REGISTRY: Final = "AIMASS_REGISTRY"
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class WorkerSettings(Value, frozen=True):
+    """What a worker may take: memory (0 is all that the machine has), bytes of one batch, seconds to be ready."""
+
+    memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    batch_bytes: Annotated[int, msgspec.Meta(ge=1 << 16)] = 64 << 20
+    start_s: Seconds = 120.0
 
 
 class ServeSettings(Value, frozen=True):
@@ -50,7 +60,10 @@ class ServeSettings(Value, frozen=True):
     log: LogForm = "text"
     log_requests: LogRequests = "failed"
     watch_listen: str = ""
-    limits: HttpLimits = HttpLimits()
+    http_limits: HttpLimits = HttpLimits()
+    grpc_limits: GrpcLimits = GrpcLimits()
+    dispatch: DispatchSettings = DispatchSettings()
+    worker: WorkerSettings = WorkerSettings()
     input: InputRules = InputRules()
     tls: TlsSettings = TlsSettings()
 
