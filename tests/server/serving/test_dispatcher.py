@@ -287,6 +287,54 @@ def test_a_worker_that_writes_rubbish_is_replaced() -> None:
     in_house(test)
 
 
+def test_a_worker_that_grows_too_large_is_replaced_without_a_lost_request() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        worker.resident_bytes = 3 << 20
+        house.ask(1.0, id_="a")
+        await turns()
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        await turns()
+        _, fresh = house.started
+        house.ask(2.0, id_="b")
+        await turns()
+        assert not house.started[0].ended, "it has something underway"
+        fresh.answer()
+        worker.answer()
+        await turns()
+        assert [each.ended for each in house.started] == [True, False]
+        assert house.told() == [("b", [2.0]), ("a", [1.0])]
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        await turns()
+        assert house.dispatcher.loaded("sums").workers == 1
+        assert len(house.started) == 2
+
+    in_house(test, DispatchSettings(resident_bytes=2 << 20))
+
+
+def test_a_grown_worker_that_dies_before_its_successor_stands_is_replaced_once() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        worker.resident_bytes = 3 << 20
+        house.refuses = away()
+        house.ask(1.0)
+        await turns()
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        await turns()
+        worker.kill()
+        house.refuses = None
+        house.clock.advance(0.5)
+        await turns()
+        assert len(house.started) == 2
+        house.started[1].answer()
+        assert house.told() == [("", [1.0])]
+
+    in_house(test, DispatchSettings(resident_bytes=2 << 20))
+
+
 def test_a_version_that_is_unloaded_answers_what_it_was_given() -> None:
     async def test(house: House) -> None:
         one, two = await house.serve(1, 2)

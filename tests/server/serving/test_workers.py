@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aimass.client.tasks import heart
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Unavailable
+from aimass.proto.predictors import examples
+from aimass.proto.rows_servable import RowsServable
 from aimass.proto.servable import DTYPES
 from aimass.proto.task import locate
-from aimass.proto.tensors import encode_numpy
+from aimass.proto.tensors import Blob, encode_numpy
 from aimass.server.serving.dispatch.dispatcher import Dispatcher
 from aimass.server.serving.dispatch.opened import dispatching
 from aimass.server.serving.dispatch.requests import Answer, Request, WorkerLost
@@ -36,7 +39,7 @@ from aimass.proto.task import Task
 SPECS = tuple(TensorSpec(name, name, (-1, -1), optional=True) for name in DTYPES)
 
 class Unruly:
-    '''Gives back what it gets; what an INT64 above 10 asks for it does.'''
+    '''Gives back what it gets, plus a thousand for each version after the first; what an INT64 above 10 asks for it does.'''
     inputs = SPECS
 
     def __init__(self, parameters):
@@ -60,7 +63,7 @@ class Unruly:
             time.sleep(600)
         if wish == 6:
             return {"same": os.environ.get("AIMASS_SECRET", "none")}
-        return {"same": next(iter(tensors.values())).astype(np.float64)}
+        return {"same": next(iter(tensors.values())).astype(np.float64) + 1000 * (self._parameters.numpy("plain")[0] - 1)}
 
 class Answers(Task):
     schema = Schema(name="unruly/1", columns=(Number(name="x", minimum=0, maximum=1),), label=Number(name="y", minimum=0, maximum=1))
@@ -182,6 +185,33 @@ def test_no_request_is_lost_when_the_nursery_is_killed_and_all_workers_with_it(p
     serving(place, test)
 
 
+def test_versions_are_swapped_under_load_and_each_answer_is_that_of_the_version_it_names(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        stop, answers = asyncio.Event(), 0
+
+        async def ask() -> None:
+            nonlocal answers
+            while not stop.is_set():
+                answer = await dispatcher.infer(Request("unruly", {"FP32": np.array([[7.0]], np.float32)}))
+                assert answer.tensors["same"].tolist() == [[7.0 + 1000 * (answer.version - 1)]]
+                answers += 1
+
+        asking = [asyncio.create_task(ask()) for _ in range(8)]
+        former = 1
+        for version in (4, 5, 6):
+            await dispatcher.load(place.source(version))
+            dispatcher.share("unruly", {version: 0.5, former: 0.5}, fallback=former)
+            os.kill(_pid(dispatcher, version), signal.SIGKILL)
+            dispatcher.share("unruly", {version: 1.0}, fallback=former)
+            await dispatcher.unload("unruly", former)
+            former = version
+        stop.set()
+        await asyncio.gather(*asking)
+        assert answers > 100
+
+    serving(place, test)
+
+
 def test_a_request_that_kills_its_worker_fails_and_no_other_does(place: Place) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         outcomes = await asyncio.gather(
@@ -211,8 +241,34 @@ def test_a_batch_that_does_not_fit_is_refused(place: Place) -> None:
     serving(place, test)
 
 
-def _pid(dispatcher: Dispatcher) -> int:
-    return dispatcher._models["unruly"].lanes[1].workers[0].pid  # type: ignore[attr-defined,no-any-return]
+def _pid(dispatcher: Dispatcher, version: int = 1) -> int:
+    return dispatcher._models["unruly"].lanes[version].workers[0].pid  # type: ignore[attr-defined,no-any-return]
+
+
+def test_what_a_worker_serves_is_what_was_trained(place: Place, tmp_path: Path) -> None:
+    parameters, batch = heart.task.first(1), examples(heart.task.schema, 24)
+    path = tmp_path / "heart.safetensors"
+    path.write_bytes(parameters)
+    found = locate("heart")
+    source = Source("heart", 1, "heart", found.digest, path, hashlib.sha256(parameters).hexdigest())
+    tensors = RowsServable(heart.task.schema, heart.task.predictor(Blob(parameters))).examples(24)
+
+    async def test(dispatcher: Dispatcher) -> None:
+        loaded = await dispatcher.load(source)
+        assert await dispatcher.digest("heart", 1) == loaded.digest
+        together, *alone = await asyncio.gather(
+            dispatcher.infer(Request("heart", tensors, version=1)),
+            *(
+                dispatcher.infer(Request("heart", {n: t[row : row + 1] for n, t in tensors.items()}, version=1))
+                for row in range(24)
+            ),
+        )
+        trained = heart.task.scored(Blob(parameters), batch)
+        np.testing.assert_allclose(together.tensors["probabilities"], trained, rtol=0, atol=1e-6)
+        each = np.concatenate([answer.tensors["probabilities"] for answer in alone])
+        np.testing.assert_allclose(each, trained, rtol=0, atol=1e-6)
+
+    serving(place, test)
 
 
 def _parent(pid: int) -> int:

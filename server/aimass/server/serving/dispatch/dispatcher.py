@@ -144,9 +144,8 @@ class Dispatcher:
         now, waits = self._now(), False
         for model in list(self._models.values()):
             for lane in list(model.lanes.values()):
-                if lane.waits:
-                    lane.tick(now, may_fall_back=self._fallback(lane) is not None)
-                    waits = True
+                lane.tick(now, may_fall_back=self._fallback(lane) is not None)
+                waits = waits or lane.waits
         self._ticking = self._loop.call_later(_TICK_S, self._tick) if waits else None
 
     def tap(self, tap: Tap) -> None:

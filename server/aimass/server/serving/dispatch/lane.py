@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Final
 
 from aimass.proto.clock import Clock
@@ -35,6 +36,8 @@ __all__ = ["Lane", "Now", "Settle", "Start"]
 log = logging.getLogger("aimass.serving")
 _BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _LEAST_RETRY_S: Final = 0.1
+_LOOK_S: Final = 1.0
+"""How often workers are weighed."""
 
 
 Now = Callable[[], float]
@@ -60,7 +63,10 @@ class Lane:
         self._underway: dict[Working, tuple[float, list[Entry]]] = {}
         self._asked: dict[Working, asyncio.Future[str]] = {}
         self._flushes = False
-        self._starts: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._grown: set[Working] = set()
+        self._leaving: set[Working] = set()
+        self._looked = now()
         self._empty = asyncio.Event()
         self._empty.set()
         self._batch_s = 0.0
@@ -109,7 +115,7 @@ class Lane:
         for worker in self.workers:
             if not self.queue and not self._asked:
                 break
-            if worker.idle:
+            if worker.idle and worker not in self._leaving:
                 self._next(worker)
         if not self.queue and not self._underway:
             self._empty.set()
@@ -149,7 +155,10 @@ class Lane:
             self._again(batch, "wrote what cannot be read")
             worker.kill()
             return
-        self._next(worker)  # before the answers are told: they take their time
+        if worker in self._leaving:
+            self._retire(worker)
+        else:
+            self._next(worker)  # before the answers are told: they take their time
         self._batch_s = 0.9 * self._batch_s + 0.1 * (now - started)
         if isinstance(reply, AimassError):
             self._refuse(batch, reply)
@@ -182,6 +191,9 @@ class Lane:
         """Its batch is given to another at once, each request alone: inference changes nothing, so it may be done
         twice, and one of them may be what the worker died of."""
         self.workers.remove(worker)
+        replaced = worker in self._grown
+        self._leaving.discard(worker)
+        self._grown.discard(worker)
         if worker in self._asked:
             self._asked.pop(worker).cancel()
         _, batch = self._underway.pop(worker, (0.0, []))
@@ -191,7 +203,8 @@ class Lane:
         self._again(batch, "died")
         if self._closed:
             return
-        self._restart()
+        if not replaced:
+            self._restart()
         if not self.workers:
             self._stalled(self)
 
@@ -205,15 +218,17 @@ class Lane:
                 self.queue.appendleft(entry)
         self._flush_soon()
 
-    def _restart(self) -> None:
-        task = self._loop.create_task(self._started_again())
-        self._starts.add(task)
-        task.add_done_callback(self._starts.discard)
+    def _restart(self, instead: Working | None = None) -> None:
+        self._in_background(self._started_again(instead))
 
-    async def _started_again(self) -> None:
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _started_again(self, instead: Working | None) -> None:
         """Another worker, after longer and longer waits where none can be started."""
-        for tries in range(1_000_000):
-            wait_s = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
+        for wait_s in itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1])):
             if wait_s:
                 await self._clock.sleep(wait_s)
             try:
@@ -221,7 +236,19 @@ class Lane:
             except (AimassError, OSError) as error:
                 log.error("no new worker for %s@%d: %s", self.source.model, self.source.version, error)
             else:
-                return
+                break
+        if instead in self.workers:
+            self._leaving.add(instead)
+            if instead.idle:
+                self._retire(instead)
+
+    def _retire(self, worker: Working) -> None:
+        """It has nothing underway, and another stands in its place."""
+        self.workers.remove(worker)
+        self._leaving.discard(worker)
+        self._grown.discard(worker)
+        self._in_background(worker.end())
+        self._flush_soon()
 
     # Time passes.
 
@@ -239,7 +266,21 @@ class Lane:
             if now - started >= settings.hang_s:
                 log.warning("a worker of %s@%d hangs and is killed", source.model, source.version)
                 worker.kill()
+        if settings.resident_bytes and now - self._looked >= _LOOK_S:
+            self._looked = now
+            self._replace_grown()
         self._flush_soon()
+
+    def _replace_grown(self) -> None:
+        """A worker that has grown too large answers until another stands in its place."""
+        for worker in self.workers:
+            if worker not in self._grown and worker.resident_bytes > self._settings.resident_bytes:
+                log.warning(
+                    "a worker of %s@%d has grown to %d MB and is replaced",
+                    self.source.model, self.source.version, worker.resident_bytes >> 20,
+                )  # fmt: skip
+                self._grown.add(worker)
+                self._restart(worker)
 
     @property
     def waits(self) -> bool:
@@ -276,9 +317,9 @@ class Lane:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), drain_s)
         self._closed = True
-        for task in self._starts:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._starts, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.end() for worker in self.workers))
         self.workers.clear()
         for entry in self._entries():

@@ -18,8 +18,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from aimass.proto.errors import IntegrityError, LimitExceeded
-from aimass.proto.servable import Array
+from aimass.proto.errors import BadInput, IntegrityError, LimitExceeded
+from aimass.proto.servable import DTYPES, Array
 
 __all__ = ["Written", "copied", "read", "shared_memory", "write"]
 
@@ -27,6 +27,7 @@ _ALIGNMENT: Final = 64
 _F_ADD_SEALS: Final = 1033
 _SEALS: Final = 0x1 | 0x2 | 0x4  # no more seals, no shrinking, no growing
 _LENGTH: Final = struct.Struct("<I")
+_DTYPES: Final = {dtype.str: dtype for dtype in DTYPES.values()}
 
 
 class _Place(msgspec.Struct, frozen=True, array_like=True):
@@ -66,12 +67,20 @@ def shared_memory(size: int) -> tuple[int, memoryview]:
 def write(memory: memoryview, tensors: Mapping[str, Sequence[Array]]) -> Written:
     """Lay tensors down, each the rows of its parts one after the other; raises `LimitExceeded` where they do not fit.
 
-    The parts of a tensor agree in datatype and in all axes but the first.
+    The parts of a tensor agree in datatype, which is one of `DTYPES`, and in all axes but the first. Raises `BadInput`
+    for any other.
     """
     offset = 0
     places: list[_Place] = []
     for name, parts in tensors.items():
         first = parts[0]
+        if first.dtype.str not in _DTYPES:
+            raise BadInput(
+                "a tensor has elements that do not travel",
+                code="serving.datatype",
+                value=f"{name}: {first.dtype}",
+                limit=", ".join(DTYPES),
+            )
         size = _lay(memory, offset, parts)
         shape = first.shape if len(parts) == 1 else (sum(map(len, parts)), *first.shape[1:])
         places.append(_Place(name, first.dtype.str, shape, offset, size))
@@ -128,18 +137,22 @@ def read(memory: memoryview, written: Written) -> dict[str, Array]:
     try:
         places = _decode(memory[written.header : written.end])
         return {place.name: _tensor(memory, place) for place in places}
-    except (ValueError, TypeError, struct.error, OverflowError) as error:
+    except (ValueError, struct.error) as error:
         raise _odd() from error
 
 
 def _tensor(memory: memoryview, place: _Place) -> Array:
-    dtype = np.dtype(place.dtype)
+    dtype = _DTYPES.get(place.dtype)
     count = math.prod(place.shape)
+    if dtype is None or place.offset < 0 or any(length < 0 for length in place.shape):
+        raise _odd()
     if dtype.hasobject:
+        if count * _LENGTH.size > place.bytes:
+            raise _odd()
         elements = np.empty(count, object)
         elements[:] = list(_read_elements(memory[place.offset : place.offset + place.bytes], count))
         return elements.reshape(place.shape)
-    if count * dtype.itemsize != place.bytes or place.offset < 0 or count < 0:
+    if count * dtype.itemsize != place.bytes:
         raise _odd()
     return np.frombuffer(memory, dtype, count, place.offset).reshape(place.shape)
 
