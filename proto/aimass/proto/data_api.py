@@ -17,7 +17,7 @@ from pathlib import Path
 
 from aimass.proto.connection import Connection
 from aimass.proto.data_sets import DataSetManifest, read_data_set
-from aimass.proto.data_views import DataSetHealth, DataSetList, DataSetView, LeaseView, TrustView
+from aimass.proto.data_views import DataSetHealth, DataSetList, DataSetView, LeaseView, OwnerView, TrustView
 from aimass.proto.errors import BadInput
 from aimass.proto.grpc_env import grpc
 from aimass.proto.home import load_home, tls_identity
@@ -73,6 +73,10 @@ class DataSets(Connection):
         """Commit a version whose shards are stored."""
         request = pb.RegisterDataSetRequest(manifest=canonical_json(manifest))
         return self.ask(self._stub.RegisterDataSet, request, DataSetView)
+
+    def owner(self, name: str, to: str = "") -> OwnerView:
+        """Whose a data set is; with `to` it is this person's from now on."""
+        return self.ask(self._stub.OwnDataSet, pb.OwnDataSetRequest(name=name, to=to), OwnerView)
 
     def lease(self, name: str, job: str, *, most: int, seconds: float) -> LeaseView:
         """At most `most` shards that nobody else works on for this job; none, with an empty `lease`, where none is free

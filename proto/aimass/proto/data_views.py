@@ -5,7 +5,7 @@ from __future__ import annotations
 from aimass.proto.data_sets import ShardEntry
 from aimass.proto.values import Value
 
-__all__ = ["DataSetHealth", "DataSetList", "DataSetView", "LeaseView", "TrustView"]
+__all__ = ["DataSetHealth", "DataSetList", "DataSetView", "LeaseView", "OwnerView", "TrustView"]
 
 
 class DataSetHealth(Value, frozen=True):
@@ -56,6 +56,15 @@ class DataSetList(Value, frozen=True):
 
     data_sets: tuple[DataSetView, ...]
     faults: dict[str, str] = {}
+
+
+class OwnerView(Value, frozen=True):
+    """Whose a data set is: who registers its versions, or nobody, and who handed it on when, if anybody did."""
+
+    name: str
+    owner: str = ""
+    by: str = ""
+    at: float | None = None
 
 
 class LeaseView(Value, frozen=True):

@@ -45,6 +45,7 @@ DATA_SETS: Final[Mapping[str, frozenset[Role]]] = {
     "ShowDataSet": frozenset({_O, _S}),
     "WatchDataSets": frozenset({_O, _S}),
     "RegisterDataSet": frozenset({_O, _S}),
+    "OwnDataSet": frozenset({_O, _S}),
     "LeaseShards": frozenset({_O, _S}),
     "RenewLease": frozenset({_O, _S}),
     "ReleaseLease": frozenset({_O, _S}),

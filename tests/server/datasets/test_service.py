@@ -14,7 +14,7 @@ import pytest
 
 from aimass.proto.data_api import DataSets
 from aimass.proto.data_sets import read_data_set, version_key
-from aimass.proto.data_views import DataSetList, LeaseView
+from aimass.proto.data_views import DataSetList, LeaseView, OwnerView
 from aimass.proto.errors import NotFound, Refused
 from aimass.proto.grpc_env import grpc
 from aimass.proto.v1 import datasets_pb2 as pb
@@ -36,6 +36,7 @@ REQUESTS = {
     "ShowDataSet": pb.DataSetRequest(name="t"),
     "WatchDataSets": pb.ListDataSetsRequest(),
     "RegisterDataSet": pb.RegisterDataSetRequest(),
+    "OwnDataSet": pb.OwnDataSetRequest(name="t"),
     "LeaseShards": pb.LeaseShardsRequest(name="t", job="job", most=1, seconds=5),
     "RenewLease": pb.LeaseRequest(name="t", job="job", lease="x", seconds=5),
     "ReleaseLease": pb.ReleaseLeaseRequest(name="t", job="job", lease="x"),
@@ -179,7 +180,9 @@ def test_a_data_set_that_was_made_at_the_store_is_no_scientists_to_register(grid
             with pytest.raises(grpc.aio.AioRpcError) as told:
                 await anna.RegisterDataSet(request)
             assert error_of(told.value).code == "dataset.owner"
-            await olga.RegisterDataSet(request)
+            document = await olga.OwnDataSet(pb.OwnDataSetRequest(name="t", to="anna"))
+            assert decode_json(OwnerView, document.json, "an owner").owner == "anna"
+            await anna.RegisterDataSet(request)
 
     run(scenario())
 

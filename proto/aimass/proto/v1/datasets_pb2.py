@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from aimass.proto.v1 import federation_pb2 as aimass_dot_proto_dot_v1_dot_federation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61imass/proto/v1/datasets.proto\x12\taimass.v1\x1a aimass/proto/v1/federation.proto\"\x15\n\x13ListDataSetsRequest\"\x1e\n\x0e\x44\x61taSetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"*\n\x16RegisterDataSetRequest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\"N\n\x12LeaseShardsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0c\n\x04most\x18\x03 \x01(\r\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\"I\n\x0cLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05lease\x18\x03 \x01(\t\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\"M\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05lease\x18\x03 \x01(\t\x12\x0c\n\x04\x64one\x18\x04 \x03(\r\"2\n\x14RepairDataSetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x65\x65p\x18\x02 \x01(\x08\x32\xf1\x04\n\x08\x44\x61taSets\x12\x43\n\x0cListDataSets\x12\x1e.aimass.v1.ListDataSetsRequest\x1a\x13.aimass.v1.Document\x12=\n\x0bShowDataSet\x12\x19.aimass.v1.DataSetRequest\x1a\x13.aimass.v1.Document\x12\x46\n\rWatchDataSets\x12\x1e.aimass.v1.ListDataSetsRequest\x1a\x13.aimass.v1.Document0\x01\x12I\n\x0fRegisterDataSet\x12!.aimass.v1.RegisterDataSetRequest\x1a\x13.aimass.v1.Document\x12\x41\n\x0bLeaseShards\x12\x1d.aimass.v1.LeaseShardsRequest\x1a\x13.aimass.v1.Document\x12:\n\nRenewLease\x12\x17.aimass.v1.LeaseRequest\x1a\x13.aimass.v1.Document\x12\x43\n\x0cReleaseLease\x12\x1e.aimass.v1.ReleaseLeaseRequest\x1a\x13.aimass.v1.Document\x12\x45\n\rRepairDataSet\x12\x1f.aimass.v1.RepairDataSetRequest\x1a\x13.aimass.v1.Document\x12\x43\n\x0cInstallTrust\x12\x1e.aimass.v1.InstallTrustRequest\x1a\x13.aimass.v1.Documentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61imass/proto/v1/datasets.proto\x12\taimass.v1\x1a aimass/proto/v1/federation.proto\"\x15\n\x13ListDataSetsRequest\"\x1e\n\x0e\x44\x61taSetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"*\n\x16RegisterDataSetRequest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\"-\n\x11OwnDataSetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\"N\n\x12LeaseShardsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0c\n\x04most\x18\x03 \x01(\r\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\"I\n\x0cLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05lease\x18\x03 \x01(\t\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\"M\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05lease\x18\x03 \x01(\t\x12\x0c\n\x04\x64one\x18\x04 \x03(\r\"2\n\x14RepairDataSetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x65\x65p\x18\x02 \x01(\x08\x32\xb2\x05\n\x08\x44\x61taSets\x12\x43\n\x0cListDataSets\x12\x1e.aimass.v1.ListDataSetsRequest\x1a\x13.aimass.v1.Document\x12=\n\x0bShowDataSet\x12\x19.aimass.v1.DataSetRequest\x1a\x13.aimass.v1.Document\x12\x46\n\rWatchDataSets\x12\x1e.aimass.v1.ListDataSetsRequest\x1a\x13.aimass.v1.Document0\x01\x12I\n\x0fRegisterDataSet\x12!.aimass.v1.RegisterDataSetRequest\x1a\x13.aimass.v1.Document\x12?\n\nOwnDataSet\x12\x1c.aimass.v1.OwnDataSetRequest\x1a\x13.aimass.v1.Document\x12\x41\n\x0bLeaseShards\x12\x1d.aimass.v1.LeaseShardsRequest\x1a\x13.aimass.v1.Document\x12:\n\nRenewLease\x12\x17.aimass.v1.LeaseRequest\x1a\x13.aimass.v1.Document\x12\x43\n\x0cReleaseLease\x12\x1e.aimass.v1.ReleaseLeaseRequest\x1a\x13.aimass.v1.Document\x12\x45\n\rRepairDataSet\x12\x1f.aimass.v1.RepairDataSetRequest\x1a\x13.aimass.v1.Document\x12\x43\n\x0cInstallTrust\x12\x1e.aimass.v1.InstallTrustRequest\x1a\x13.aimass.v1.Documentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,14 +38,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETREQUEST']._serialized_end=132
   _globals['_REGISTERDATASETREQUEST']._serialized_start=134
   _globals['_REGISTERDATASETREQUEST']._serialized_end=176
-  _globals['_LEASESHARDSREQUEST']._serialized_start=178
-  _globals['_LEASESHARDSREQUEST']._serialized_end=256
-  _globals['_LEASEREQUEST']._serialized_start=258
-  _globals['_LEASEREQUEST']._serialized_end=331
-  _globals['_RELEASELEASEREQUEST']._serialized_start=333
-  _globals['_RELEASELEASEREQUEST']._serialized_end=410
-  _globals['_REPAIRDATASETREQUEST']._serialized_start=412
-  _globals['_REPAIRDATASETREQUEST']._serialized_end=462
-  _globals['_DATASETS']._serialized_start=465
-  _globals['_DATASETS']._serialized_end=1090
+  _globals['_OWNDATASETREQUEST']._serialized_start=178
+  _globals['_OWNDATASETREQUEST']._serialized_end=223
+  _globals['_LEASESHARDSREQUEST']._serialized_start=225
+  _globals['_LEASESHARDSREQUEST']._serialized_end=303
+  _globals['_LEASEREQUEST']._serialized_start=305
+  _globals['_LEASEREQUEST']._serialized_end=378
+  _globals['_RELEASELEASEREQUEST']._serialized_start=380
+  _globals['_RELEASELEASEREQUEST']._serialized_end=457
+  _globals['_REPAIRDATASETREQUEST']._serialized_start=459
+  _globals['_REPAIRDATASETREQUEST']._serialized_end=509
+  _globals['_DATASETS']._serialized_start=512
+  _globals['_DATASETS']._serialized_end=1202
 # @@protoc_insertion_point(module_scope)

@@ -23,6 +23,14 @@ class RegisterDataSetRequest(_message.Message):
     manifest: bytes
     def __init__(self, manifest: _Optional[bytes] = ...) -> None: ...
 
+class OwnDataSetRequest(_message.Message):
+    __slots__ = ("name", "to")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    to: str
+    def __init__(self, name: _Optional[str] = ..., to: _Optional[str] = ...) -> None: ...
+
 class LeaseShardsRequest(_message.Message):
     __slots__ = ("name", "job", "most", "seconds")
     NAME_FIELD_NUMBER: _ClassVar[int]

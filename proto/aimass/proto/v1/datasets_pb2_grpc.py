@@ -56,6 +56,11 @@ class DataSetsStub:
                 request_serializer=aimass_dot_proto_dot_v1_dot_datasets__pb2.RegisterDataSetRequest.SerializeToString,
                 response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
                 _registered_method=True)
+        self.OwnDataSet = channel.unary_unary(
+                '/aimass.v1.DataSets/OwnDataSet',
+                request_serializer=aimass_dot_proto_dot_v1_dot_datasets__pb2.OwnDataSetRequest.SerializeToString,
+                response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+                _registered_method=True)
         self.LeaseShards = channel.unary_unary(
                 '/aimass.v1.DataSets/LeaseShards',
                 request_serializer=aimass_dot_proto_dot_v1_dot_datasets__pb2.LeaseShardsRequest.SerializeToString,
@@ -110,6 +115,13 @@ class DataSetsServicer:
 
     def RegisterDataSet(self, request, context):
         """DataSetView: a version whose shards are stored
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OwnDataSet(self, request, context):
+        """OwnerView: whose it is, or is from now on
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +183,11 @@ def add_DataSetsServicer_to_server(servicer, server):
             'RegisterDataSet': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterDataSet,
                     request_deserializer=aimass_dot_proto_dot_v1_dot_datasets__pb2.RegisterDataSetRequest.FromString,
+                    response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
+            ),
+            'OwnDataSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.OwnDataSet,
+                    request_deserializer=aimass_dot_proto_dot_v1_dot_datasets__pb2.OwnDataSetRequest.FromString,
                     response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
             ),
             'LeaseShards': grpc.unary_unary_rpc_method_handler(
@@ -307,6 +324,33 @@ class DataSets:
             target,
             '/aimass.v1.DataSets/RegisterDataSet',
             aimass_dot_proto_dot_v1_dot_datasets__pb2.RegisterDataSetRequest.SerializeToString,
+            aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OwnDataSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/OwnDataSet',
+            aimass_dot_proto_dot_v1_dot_datasets__pb2.OwnDataSetRequest.SerializeToString,
             aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
             options,
             channel_credentials,

@@ -14,7 +14,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 
 from aimass.proto.data_sets import DataSetManifest, DataSetName, read_data_set, read_name, shard_key, version_key
-from aimass.proto.data_views import DataSetList, DataSetView, LeaseView
+from aimass.proto.data_views import DataSetList, DataSetView, LeaseView, OwnerView
 from aimass.proto.errors import AimassError, BadInput, Conflict, Unavailable
 from aimass.proto.names import Name
 from aimass.proto.objects import ObjectStore
@@ -24,7 +24,7 @@ from aimass.server.datasets.catalogue import Catalogue
 from aimass.server.datasets.evolution import check_evolution
 from aimass.server.datasets.lease_book import LeaseBook
 from aimass.server.datasets.leases import Lease, LeaseTable, free
-from aimass.server.datasets.owners import check_owner, claim
+from aimass.server.datasets.owners import check_owner, claim, hand_on, owner_of
 from aimass.server.datasets.placement import check_home, placement_of
 from aimass.server.datasets.ranges import count, numbers_of, ranges_of
 from aimass.server.datasets.records import health_of, record_of
@@ -138,6 +138,14 @@ class DataSetDesk:
             let_go(self.home, manifest.name, job)
         self._names_until = float("-inf")
         return self.view(manifest.name)
+
+    def own(self, name: str, to: str, person: str, *, operator: bool = False) -> OwnerView:
+        """Whose a data set is; with `to` its owner, or an operator, makes it somebody else's. Raises `Refused` for
+        anybody else, `NotFound` where the home has no such data set."""
+        if to:
+            new = convert(Name, to, "the new owner's name")
+            hand_on(self.home, name, new, person, self._clock(), operator=operator)
+        return owner_of(self.home, name)
 
     def lend(self, text: str, job: str, holder: str, most: int, term_s: float) -> LeaseView:
         """Shards for `holder` to work on; of the newest version where none is named."""

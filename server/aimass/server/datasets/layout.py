@@ -9,6 +9,7 @@ __all__ = [
     "leader_prefix",
     "lease_prefix",
     "owner_key",
+    "owners_prefix",
     "placement_prefix",
     "quarantine_key",
     "report_key",
@@ -51,6 +52,11 @@ def lease_prefix(name: str, version: int, job: str) -> str:
 def owner_key(name: str, first: str) -> str:
     """Whose a data set is, `first` being the digest of its first version's document."""
     return f"{SERVICE}/owners/{name}/{first}.json"
+
+
+def owners_prefix(name: str, first: str) -> str:
+    """The numbered document of to whom a data set was handed on since."""
+    return owner_key(name, first).removesuffix(".json")
 
 
 def report_key(name: str) -> str:

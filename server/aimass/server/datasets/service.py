@@ -159,6 +159,15 @@ class DataSetService(rpc.DataSetsServicer):
         return _document(view)
 
     @guarded
+    async def OwnDataSet(self, request: pb.OwnDataSetRequest, peer: Peer) -> shared.Document:  # noqa: N802
+        """Whose it is, or is from now on."""
+        name, operator = read_name(request.name).name, peer.role is Role.OPERATOR
+        view = await asyncio.to_thread(self._desk.own, name, request.to, peer.name, operator=operator)
+        if request.to:
+            log.info("%s handed %s on to %s", peer.name, name, request.to)
+        return _document(view)
+
+    @guarded
     async def LeaseShards(self, request: pb.LeaseShardsRequest, peer: Peer) -> shared.Document:  # noqa: N802
         """Shards for the caller to work on."""
         view = await asyncio.to_thread(

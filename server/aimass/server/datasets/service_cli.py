@@ -1,4 +1,4 @@
-"""`aimass data init | serve | status | watch | admit`: the data set service, and what it says."""
+"""`aimass data init | serve | status | watch | owner | admit`: the data set service, and what it says."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def add_verbs(commands: Any) -> None:
     watch = commands.add_parser("watch", help="the same at each change, until Ctrl-C")
     at_a_service(watch, required=True)
     common(watch, _watch)
+    owner = commands.add_parser("owner", help="whose a data set is, and to make it somebody else's")
+    owner.add_argument("name", help="the data set")
+    owner.add_argument("--to", default="", metavar="PERSON", help="the new owner, by the name of the certificate")
+    at_a_service(owner, required=True)
+    common(owner, _owner)
     admit = commands.add_parser("admit", help="install a bundle that the root holder signed in a running service")
     admit.add_argument("bundle", type=Path)
     at_a_service(admit, required=True)
@@ -101,6 +106,16 @@ def _watch(args: argparse.Namespace) -> int:
         for found in service.watch():
             _show(args, found)
             sys.stdout.flush()
+    return 0
+
+
+def _owner(args: argparse.Namespace) -> int:
+    from aimass.proto.data_api import DataSets
+
+    with DataSets.open(args.home, args.service) as service:
+        found = service.owner(args.name, args.to)
+    told = {"data_set": found.name, "owner": found.owner or "nobody", "handed_on_by": found.by or None}
+    emit(args, found if args.json else told)
     return 0
 
 
