@@ -53,23 +53,39 @@ class Reports:
         self._threads = StoreThreads(_AT_ONCE, "reports")
 
     async def begin(
-        self, plan_bytes: bytes, key: str, origin: Origin, owner: str, job: Callable[[str], runs.Job] | None = None
+        self,
+        plan_bytes: bytes,
+        key: str,
+        origin: Origin,
+        owner: str,
+        job: Callable[[str], runs.Job] | None = None,
+        admit: Callable[[], None] = lambda: None,
     ) -> ReportedRun:
         """Record a new offline run; the same key gives the same run, with the step that it is to report next.
 
-        With a `job`, made of the run's id, it is this server that sees to its driver.
+        With a `job`, made of the run's id, it is this server that sees to its driver. `admit` raises what stands in the
+        way of a new one.
 
         Raises `Conflict` for a key of another plan, origin or driver, `NotFound` where the first model was not sent
         before.
         """
         run_id = secrets.token_hex(16)
         offline = runs.Offline(origin=origin, job=None if job is None else job(run_id))
-        return await self._engine.whole(self._begin(run_id, plan_bytes, key, owner, offline))
+        return await self._engine.whole(self._begin(run_id, plan_bytes, key, owner, offline, admit))
 
-    async def _begin(self, run_id: str, plan_bytes: bytes, key: str, owner: str, offline: runs.Offline) -> ReportedRun:
+    async def _begin(
+        self,
+        run_id: str,
+        plan_bytes: bytes,
+        key: str,
+        owner: str,
+        offline: runs.Offline,
+        admit: Callable[[], None],
+    ) -> ReportedRun:
         async with self._one_at_a_time:
             if (held := await self._engine.on_disk(self._store.run_of_key, key)) is not None:
                 return self._same(self._engine.live(held).row, plan_bytes, offline)
+            admit()
             self._room()
             row = await self._threads.run(self._row, run_id, plan_bytes, owner, offline)
             entry = created_entry(row)
@@ -79,6 +95,11 @@ class Reports:
             self._engine.meters.runs_submitted.add()
             self._engine.record(Live(row, entry.chain))
             return _standing(row.run)
+
+    def open_of(self, owner: str) -> int:
+        """Runs of a person that this server sees to and that have not ended."""
+        rows = (live.row for live in self._engine.lives() if live.row.owner == owner)
+        return sum(_sees_to(row.run) and not row.run.state.final for row in rows)
 
     def _row(self, run_id: str, plan_bytes: bytes, owner: str, offline: runs.Offline) -> RunRow:
         plan = decode_plan(plan_bytes)
@@ -215,6 +236,10 @@ def _offline(run: runs.Run) -> runs.Offline:
             cure="Report under a key of its own.",
         )
     return run.offline
+
+
+def _sees_to(run: runs.Run) -> bool:
+    return run.offline is not None and run.offline.job is not None
 
 
 def _driven(offline: runs.Offline) -> str:

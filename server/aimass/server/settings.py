@@ -66,7 +66,8 @@ class OfflineSettings(Value, frozen=True):
     """Offline runs that this server sees to: none, unless `stores` name where their data sets are.
 
     `out` is the store that their state goes to (default: the server's data folder); `master` a Spark cluster, without
-    which their shards are worked on by `workers` processes here. `at_once` of them compute together, the others wait.
+    which their shards are worked on by `workers` processes here. `at_once` of them compute together, the others wait;
+    one person has `most_open` that have not ended.
     """
 
     stores: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ class OfflineSettings(Value, frozen=True):
     master: str = ""
     workers: Positive = 1
     at_once: Positive = 1
+    most_open: Positive = 16
 
 
 class RegistrySettings(Value, frozen=True):
@@ -159,6 +161,7 @@ stores = []                    # where data sets are, such as ["s3://bucket/data
 # master = "spark://host:7077"   # a Spark cluster; without it processes on this machine
 workers = 1                    # so many processes then
 at_once = 1                    # runs that compute together; the others wait
+most_open = 16                 # of one person that have not ended
 
 [registry]
 url = ""                       # where models go whose plans say [promote], such as "s3://bucket/models"

@@ -7,7 +7,7 @@ from typing import Final, cast, get_args
 
 from aimass.proto.clock import Clock
 from aimass.proto.data_sets import DataSetManifest, DataSetName, read_name
-from aimass.proto.errors import BadInput, Refused
+from aimass.proto.errors import BadInput, LimitExceeded, Refused
 from aimass.proto.objects import open_objects
 from aimass.proto.origin import Origin, Schedule
 from aimass.proto.plan import Plan, decode_plan
@@ -40,7 +40,8 @@ class OfflineDesk:
         """Record a run over a data set in one of the server's stores; its id. The same key gives the same run.
 
         Raises `Refused` where this server sees to none, `NotFound` for a data set that no store has, `BadInput` for one
-        of another schema, and what a report raises.
+        of another schema, `LimitExceeded` where the owner has as many that have not ended as one person may, and what
+        a report raises.
         """
         if not self._settings.stores:
             raise Refused(
@@ -60,8 +61,19 @@ class OfflineDesk:
             schedule=_schedule(schedule),
             engine=engine_of(self._settings),
         )
-        standing = await self._reports.begin(plan_bytes, key, origin, owner, self._job)
+        standing = await self._reports.begin(plan_bytes, key, origin, owner, self._job, lambda: self._check_open(owner))
         return standing.run_id
+
+    def _check_open(self, owner: str) -> None:
+        held, limit = self._reports.open_of(owner), self._settings.most_open
+        if held >= limit:
+            raise LimitExceeded(
+                "you have as many offline runs here as one person may that have not ended",
+                code="offline.most_open",
+                value=held,
+                limit=limit,
+                cure="Wait for one, or end one: aimass run stop RUN. The server's `most_open` says how many.",
+            )
 
     def _found(self, name: DataSetName) -> DataSetManifest:
         return opened(name, [open_objects(url) for url in self._settings.stores], self._clock.now())[0]
