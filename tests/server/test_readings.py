@@ -21,8 +21,8 @@ from aimass.proto.step import StepKind
 from aimass.proto.storage import FileBlobs
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
-from aimass.proto.values import canonical_json
-from aimass.proto.views import SlotState, StepView
+from aimass.proto.values import canonical_json, decode_json
+from aimass.proto.views import RunView, SlotState, StepView
 from aimass.proto.wire import MAX_DOCUMENT_BYTES, error_of
 from aimass.server.live import Live
 from aimass.server.readings import Readings
@@ -188,6 +188,21 @@ def test_a_run_of_many_steps_is_read_and_watched_in_pages_to_its_end(tmp_path: P
                     await control.ChangeRun(pb.ChangeRunRequest(run_id=run_id, change="stop", most_steps=1))
             assert len(seen) >= 2
             assert all(steps == wanted for steps in seen)
+
+    run(scenario())
+
+
+def test_who_asks_for_no_number_of_steps_gets_a_page_that_says_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            run_id = await submit_run(edge)
+            wanted = await asyncio.to_thread(_filled, tmp_path / "hub" / "data", run_id, 1_001)
+            control = rpc.ControlStub(edge.channel("anna", receive_bytes=MAX_DOCUMENT_BYTES))
+            page = decode_json(RunView, (await control.ShowRun(pb.RunRequest(run_id=run_id))).json, "a run")
+            assert ([step.index for step in page.steps], page.more) == (wanted[:1_000], True)
+            request = pb.RunRequest(run_id=run_id, first_step=1_000)
+            rest = decode_json(RunView, (await control.ShowRun(request)).json, "a run")
+            assert ([step.index for step in rest.steps], rest.more) == (wanted[1_000:], False)
 
     run(scenario())
 

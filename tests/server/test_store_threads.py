@@ -18,6 +18,7 @@ from aimass.proto.origin import Origin
 from aimass.proto.storage import FileBlobs
 from aimass.proto.tensors import Blob
 from aimass.proto.transfer import FetchRequest, SubmitHeader
+from aimass.server.readings import Readings
 from aimass.server.reports import Reports
 from aimass.server.store_threads import StoreThreads
 from aimass.server.submission import Submission
@@ -88,7 +89,17 @@ def _submits(bench: Bench, blobs: _Hanging) -> Coroutine[Any, Any, Any]:
     return submission.submit(bench.plan(2), "anna:federated", "anna")
 
 
-@pytest.mark.parametrize("asks", [_sends, _fetches, _reports, _submits])
+async def _reads(bench: Bench, blobs: _Hanging) -> None:
+    run_id = await bench.submit(bench.plan(rounds=2, deadline_s=1e6))
+    await bench.join(run_id)
+    await bench.until(run_id, lambda run: "0" in run.open)
+    for partner in bench.partners:
+        await bench.send(run_id, partner, 0)
+    await bench.until(run_id, lambda run: "1" in run.open)
+    await Readings(bench.engine, bench.store, blobs, bench.outbox, lambda: 0).run_view(run_id)
+
+
+@pytest.mark.parametrize("asks", [_sends, _fetches, _reports, _submits, _reads])
 def test_whoever_asks_a_store_that_hangs_takes_no_thread_from_anybody_else(tmp_path: Path, asks: Asks) -> None:
     async def scenario() -> None:
         bench = await Bench.start(tmp_path, ManualClock())

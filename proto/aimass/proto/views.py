@@ -166,8 +166,8 @@ class RunSummary(Value, frozen=True):
 
 class RunView(Value, frozen=True):
     """A run in full, as its owner and operators see it. `disk_bytes` is what its kept models take, `moved` what of it
-    crossed the wire. An offline run has an `origin`, and no participants. Of a page of its steps `more` says that bytes
-    ended it, and not their number."""
+    crossed the wire. An offline run has an `origin`, and no participants. Of a page of its steps `more` says that there
+    may be others behind it."""
 
     summary: RunSummary
     plan: Plan

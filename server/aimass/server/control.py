@@ -21,7 +21,7 @@ from aimass.server.enrolment import EnrolmentDesk
 from aimass.server.gate import Gate
 from aimass.server.guarded import guarded
 from aimass.server.offline.desk import OfflineDesk
-from aimass.server.readings import Readings
+from aimass.server.readings import PAGE_STEPS, Readings
 from aimass.server.reports import Reports
 from aimass.server.retention import Housekeeping
 from aimass.server.status import ServerStatus
@@ -143,7 +143,7 @@ class ControlService(rpc.ControlServicer):
     @guarded
     async def ShowRun(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """A run in full."""
-        view = await self._readings.run_view(request.run_id, request.first_step, request.most_steps)
+        view = await self._readings.run_view(request.run_id, request.first_step, request.most_steps or PAGE_STEPS)
         return _document(await self._visible(peer, view))
 
     async def WatchRun(  # noqa: N802
@@ -153,7 +153,7 @@ class ControlService(rpc.ControlServicer):
         try:
             peer = self.gate.admit(context, "WatchRun")
             await self._visible(peer, await self._readings.run_view(request.run_id, most=1))
-            async for view in self._readings.watch(request.run_id, request.most_steps):
+            async for view in self._readings.watch(request.run_id, request.most_steps or PAGE_STEPS):
                 yield _document(view)
         except AimassError as error:
             log.info("WatchRun refused: %s", error)
@@ -169,7 +169,7 @@ class ControlService(rpc.ControlServicer):
             await self._housekeeping.prune(request.run_id)
         else:
             await self._engine.change(request.run_id, request.change, peer.name)
-        return _document(await self._readings.run_view(request.run_id, most=request.most_steps))
+        return _document(await self._readings.run_view(request.run_id, most=request.most_steps or PAGE_STEPS))
 
     @guarded
     async def ListReceipts(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802

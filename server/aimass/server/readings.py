@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Final
@@ -14,18 +13,22 @@ import msgspec
 from aimass.privacy.transcript import Receipt
 from aimass.proto.errors import NotFound
 from aimass.proto.storage import Blobs
-from aimass.proto.views import ModelView, ReceiptList, ReceiptView, RunState, RunSummary, RunView
+from aimass.proto.views import ModelView, ReceiptList, ReceiptView, RunState, RunSummary, RunView, StepView
 from aimass.server import run_machine
 from aimass.server.engine import Engine
 from aimass.server.live import Live, Outbox
 from aimass.server.run_views import by_round, model_view, run_summary, run_view
 from aimass.server.store import ModelRow, Store
+from aimass.server.store_threads import StoreThreads
 
-__all__ = ["Readings"]
+__all__ = ["PAGE_STEPS", "Readings"]
 
 _ALL: Final = 1_000_000
+PAGE_STEPS: Final = 1_000
 _PAGE_BYTES: Final = 8 << 20
 """Of a page's steps: one is a megabyte at most, and a page of a thousand of them would be a gigabyte here."""
+_AT_ONCE: Final = 4
+"""Readers whose models are looked for together: where their store hangs, readers wait for each other alone."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,27 +58,23 @@ class Readings:
         """`deletions` says how many models this process has deleted."""
         self._engine, self._store, self._blobs, self._outbox = engine, store, blobs, outbox
         self._deletions = deletions
+        self._threads = StoreThreads(_AT_ONCE, "readings")
 
-    async def run_view(self, run_id: str, first: int = 0, most: int = 0) -> RunView:
-        """A run in full, or with `most` of its steps from the index `first` on, fewer where they are large."""
+    async def run_view(self, run_id: str, first: int = 0, most: int = PAGE_STEPS) -> RunView:
+        """A run with `most` of its steps from the index `first` on, fewer where they are large."""
         return await self._view(self._engine.live(run_id), None, _OnDisk(), first, most)
 
-    async def _view(
-        self, live: Live, only: Sequence[int] | None, models: _OnDisk, first: int = 0, most: int = 0
-    ) -> RunView:
-        """A run with all its steps, or with `only` some; `models` of the steps in question are looked for."""
+    async def _view(self, live: Live, only: Sequence[int] | None, models: _OnDisk, first: int, most: int) -> RunView:
+        """A run with its steps, or with `only` some; `models` of the steps in question are looked for."""
         # First the state, then the steps: a state that is final stands beside steps that are all there.
         row, chain = live.row, live.chain
-        room = _PAGE_BYTES if most else sys.maxsize
-        read = partial(self._store.page, row.run_id, only, first=first, most=most, most_bytes=room)
+        read = partial(self._store.page, row.run_id, only, first=first, most=most, most_bytes=_PAGE_BYTES)
         stored, more = await self._engine.on_disk(read)
-        await self._engine.on_disk(self._look, row.run_id, _ALL if only is None else len(only), models)
+        made = await self._engine.on_disk(self._store.models, row.run_id, "", _ALL if only is None else len(only))
+        await self._threads.run(models.look, made, self._blobs.listed, self._deletions())
         progress = run_machine.progress(row.run, self._engine.drivers)
         view = run_view(row, chain, stored, self._outbox.connected(), progress, models.total, live.moved)
-        return msgspec.structs.replace(view, more=more)
-
-    def _look(self, run_id: str, newest: int, models: _OnDisk) -> None:
-        models.look(self._store.models(run_id, limit=newest), self._blobs.listed, self._deletions())
+        return msgspec.structs.replace(view, more=more or len(stored) == most)
 
     def summaries(self, state: str, limit: int, owner: str | None = None) -> tuple[RunSummary, ...]:
         """Runs newest first, of one owner where one is named."""
@@ -92,11 +91,11 @@ class Readings:
         """Who submitted a run."""
         return self._engine.live(run_id).row.owner
 
-    async def watch(self, run_id: str, most: int = 0) -> AsyncIterator[RunView]:
+    async def watch(self, run_id: str, most: int = PAGE_STEPS) -> AsyncIterator[RunView]:
         """The run now, then at each change with the steps that changed, until it has ended.
 
-        A change costs what changed and what is kept, however many steps lie behind it. With `most`, each view comes in
-        pages of so many steps, fewer where they are large; the last has fewer, and no `more`.
+        A change costs what changed and what is kept, however many steps lie behind it. Each view comes in pages of
+        `most` steps, fewer where they are large; the last has no `more`.
         """
         live = self._engine.live(run_id)
         changed = asyncio.Event()
@@ -110,7 +109,7 @@ class Readings:
                 first = 0
                 view = await self._view(live, only, models, first, most)
                 yield view
-                while most and (view.more or len(view.steps) == most):
+                while view.more:
                     first = view.steps[-1].index + 1
                     view = await self._view(live, only, models, first, most)
                     yield view
@@ -166,18 +165,18 @@ class Readings:
         They cost the reading of every step of the models' runs.
         """
 
-        def read() -> tuple[ModelView, ...]:
+        def read() -> tuple[Sequence[ModelRow], dict[str, dict[int, list[StepView]]]]:
             rows = self._store.models(run_id, digest, limit)
-            stored = {name: by_round(self._store.steps(name)) for name in {row.run_id for row in rows}}
-            here = {row.digest: self._blobs.listed(row.digest) for row in rows}
-            return tuple(
-                model_view(
-                    row,
-                    self._engine.live(row.run_id).row,
-                    stored[row.run_id].get(row.round, ()),
-                    kept=here[row.digest],
-                )
-                for row in rows
-            )
+            return rows, {name: by_round(self._store.steps(name)) for name in {row.run_id for row in rows}}
 
-        return await self._engine.on_disk(read)
+        rows, stored = await self._engine.on_disk(read)
+        here = await self._threads.run(lambda: {row.digest: self._blobs.listed(row.digest) for row in rows})
+        return tuple(
+            model_view(
+                row,
+                self._engine.live(row.run_id).row,
+                stored[row.run_id].get(row.round, ()),
+                kept=here[row.digest],
+            )
+            for row in rows
+        )
