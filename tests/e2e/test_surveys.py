@@ -13,8 +13,15 @@ from scripts.demos.ways import read_shards
 
 from aimass.client.small_counts import without_small
 from aimass.client.tasks.heart import task
+from aimass.privacy.model_trust import FileTrust
 from aimass.proto.api import Federation
 from aimass.proto.model_manifest import decode_manifest
+from aimass.proto.objects import open_objects
+from aimass.proto.registry.entries import Contributors
+from aimass.proto.registry.reader import RegistryReader
+from aimass.proto.registry.smoke import table_of, worst_difference
+from aimass.proto.storage import map_file
+from aimass.proto.tensors import Blob
 from aimass.proto.views import RunView
 from tests.support.hospitals import heart_plan, open_hospitals
 
@@ -108,3 +115,32 @@ def test_in_secret_too_few_release_it_and_the_run_goes_on_with_an_empty_referenc
     shown = house.run("run", "show", view.summary.run_id, "--as", "scientist")
     assert [step["statistics"]["reason"] for step in shown["steps"] if step["statistics"]] == [reference.reason]
     assert {type(step.statistics.found) for step in view.steps if step.statistics} == {type(None)}
+
+
+def test_a_model_is_published_with_the_reference_and_all_that_its_run_knows(house: House, plain: RunView) -> None:
+    (house.folder / "trust").mkdir()
+    where = ("--registry", f"file://{house.folder}/registry", "--trust", "trust/models.json")
+    house.run("model", "trust", "add", "anna", "--from", "scientist", "--trust", where[-1])
+    run_id = plain.summary.run_id
+    told = house.run("model", "publish", run_id, "--as", "scientist", "--licence", "CC0", *where)
+    assert house.run("model", "publish", run_id, "--as", "scientist", *where) == told
+    house.run("model", "promote", "heart@1", "--as", "scientist", *where)
+    reader = RegistryReader(open_objects(where[1]), FileTrust(house.folder / where[-1]))
+    found = reader.resolve("heart")
+    version = found.version
+    assert (found.signer, version.number, version.licence) == ("anna", 1, "CC0")
+    assert version.parameters.digest == plain.summary.model
+    assert version.contributors == Contributors(kind="partners", members=3, fewest=3)
+    assert version.run is not None
+    assert (version.run.run_id, version.run.rounds) == (run_id, 2)
+    accuracy = version.metrics["accuracy"]
+    assert accuracy.low is not None
+    assert accuracy.high is not None
+    assert accuracy.low < accuracy.mean < accuracy.high
+    assert version.privacy.reason == "trained without differential privacy"
+    assert reader.reference(version).partners == len(WILLING)
+    smoke = reader.smoke(version)
+    assert smoke is not None
+    parameters = Blob(map_file(reader.parameters(version, house.folder / "cache")))
+    assert worst_difference(smoke, task.predict(parameters, table_of(task.schema, smoke.columns))) == 0.0
+    assert house.run("model", "verify", "heart", *where)["wrong"] == 0
