@@ -83,7 +83,9 @@ def both(report, kind, kit, client, statuses):
 
     report.check(f"{kind} wrong shape", lambda: refused(shape, wrong))
     report.check(f"{kind} load", lambda: client.load_model("identity"))
-    report.check(f"{kind} load with a configuration", lambda: refused(lambda: client.load_model("identity", config="{}"), wrong))
+    report.check(
+        f"{kind} load with a configuration", lambda: refused(lambda: client.load_model("identity", config="{}"), wrong)
+    )
     report.check(f"{kind} load of an unknown model", lambda: refused(lambda: client.load_model("none"), unknown))
 
 
@@ -138,7 +140,9 @@ def grpc(report, address):
         report.check("grpc metadata", metadata)
         report.check("grpc index", index)
         report.check("grpc all datatypes", lambda: compared(client.infer("identity", inputs(over_grpc))))
-        report.check("grpc client timeout", lambda: compared(client.infer("identity", inputs(over_grpc), client_timeout=10)))
+        report.check(
+            "grpc client timeout", lambda: compared(client.infer("identity", inputs(over_grpc), client_timeout=10))
+        )
 
 
 if __name__ == "__main__":

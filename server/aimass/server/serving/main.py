@@ -24,15 +24,16 @@ from aimass.proto.registry.reader import RegistryReader
 from aimass.proto.vitals import Vitals
 from aimass.proto.watch import Reason
 from aimass.proto.wire import server_credentials
+from aimass.server.health import HealthService, health_rpc
 from aimass.server.lifetime import GrpcPort, Port, lived
 from aimass.server.lookout import Lookout
 from aimass.server.serving.access import Access
 from aimass.server.serving.dispatch.requests import NotReady
 from aimass.server.serving.dispatch.seam import Dispatching
-from aimass.server.serving.grpc.admission import GrpcAdmission
+from aimass.server.serving.grpc.admission import AnyCaller, GrpcAdmission
 from aimass.server.serving.grpc.calls import GrpcMeters
 from aimass.server.serving.grpc.ports import inference_server
-from aimass.server.serving.grpc.service import InferenceService
+from aimass.server.serving.grpc.service import SERVICES, InferenceService
 from aimass.server.serving.http.front import Front, HttpMeters
 from aimass.server.serving.http.listening import HttpPort, Listener
 from aimass.server.serving.http.people import PeopleEndpoints
@@ -95,7 +96,8 @@ class _Serving:
         self._models = Registered(reader, dispatcher, references, Path(settings.cache), settings.device)
         self._meters = _Meters()
         self._rates = Rates(settings.http_limits.requests_per_s)
-        self._lookout = Lookout(_Health(), clock, self._probe, lambda: float("inf"))
+        self._health = HealthService(AnyCaller(), clock, SERVICES)
+        self._lookout = Lookout(self._health, clock, self._probe, lambda: float("inf"))
         self._listener = self._front()
 
     async def run(self, stop: asyncio.Event, ready: Callable[[Started], None]) -> None:
@@ -159,6 +161,7 @@ class _Serving:
             settings.log_requests,
         )
         server = inference_server(service, settings.grpc_limits, shared_port=settings.share_port)
+        health_rpc.add_HealthServicer_to_server(self._health, server)
         credentials = None
         if self._tls is not None:
             credentials = server_credentials(self._tls.identity, require_client=bool(settings.tls.client_ca))
@@ -215,16 +218,6 @@ class _Serving:
             Reading("aimass_serving_share", "Share of a model's requests that a version answers.", shares, versioned),
             Reading("aimass_serving_workers", "Worker processes that live.", workers, versioned),
         )
-
-
-class _Health:
-    """Who asks by HTTP is answered by what is so when it asks."""
-
-    def tell(self, *, serving: bool) -> None:
-        """Nothing is kept."""
-
-    def end(self) -> None:
-        """Nothing is kept."""
 
 
 def _unreadable(error: AimassError) -> None:

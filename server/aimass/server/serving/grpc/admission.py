@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+import msgspec
 
 from aimass.proto.grpc_env import grpc
 from aimass.server.serving.access import Access, bearer
@@ -10,7 +13,15 @@ from aimass.server.serving.grpc.calls import address_of
 from aimass.server.serving.rates import Rates
 from aimass.server.serving.tokens import May
 
-__all__ = ["GrpcAdmission"]
+__all__ = ["AnyCaller", "Caller", "GrpcAdmission"]
+
+_OF_PROXIES: Final = ("x-forwarded-for", "forwarded")
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Somebody who is known by an address."""
+
+    name: str
 
 
 class GrpcAdmission:
@@ -21,15 +32,22 @@ class GrpcAdmission:
 
     def admit(self, context: grpc.aio.ServicerContext, may: May, model: str) -> str:
         """See `calls.Admission`."""
-        token = bearer(_header(context))
+        said = dict(context.invocation_metadata() or ())
+        token = bearer(_octets(said.get("authorization")))
+        near = not any(name in said for name in _OF_PROXIES)
         certified = next(iter(context.auth_context().get("x509_common_name", ())), b"").decode("utf-8", "replace")
-        caller = self._access.admit(token, certified, may, model, self._now())
+        caller = self._access.admit(token, certified, may, model, self._now(), near=near)
         self._rates.take(caller if token is not None else address_of(context), self._ticks())
         return caller
 
 
-def _header(context: grpc.aio.ServicerContext) -> bytes | None:
-    for name, value in context.invocation_metadata() or ():
-        if name == "authorization":
-            return value if isinstance(value, bytes) else value.encode()
-    return None
+class AnyCaller:
+    """Admits whoever asks for health, by address: probes hold no token."""
+
+    def admit(self, context: grpc.aio.ServicerContext, name: str) -> Caller:
+        """See `health.Doors`."""
+        return Caller(address_of(context))
+
+
+def _octets(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
