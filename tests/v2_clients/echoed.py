@@ -30,7 +30,7 @@ def texts(array: np.ndarray) -> list[bytes]:
 
 def same(one: np.ndarray, other: np.ndarray) -> bool:
     """Equal to the bit."""
-    if one.dtype == object or other.dtype == object:
+    if "O" in {one.dtype.kind, other.dtype.kind}:
         return one.shape == other.shape and texts(one) == texts(other)
     return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
@@ -43,7 +43,7 @@ class Report:
         try:
             body()
             why = ""
-        except Exception:
+        except Exception:  # noqa: BLE001  (it is told, and the next thing is tried)
             why = traceback.format_exc(limit=-2)
         print(json.dumps({"name": name, "why": why}))
         sys.stdout.flush()

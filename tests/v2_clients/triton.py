@@ -1,5 +1,6 @@
 """tritonclient against a server: `triton.py HTTP GRPC`, both HOST:PORT. Prints a line for each thing that was tried."""
 
+# mypy: ignore-errors
 from __future__ import annotations
 
 import sys
