@@ -27,7 +27,8 @@ _LABELS: Final[Mapping[Kind, Label]] = {
 
 def signed(key: Ed25519PrivateKey, kind: Kind, document: Value) -> bytes:
     """The envelope of `document` under `key`: what is stored."""
-    data = canonical_json(document)
+    # As it will be read: a whole number in a field of fractions is written as a fraction, or nobody could verify it.
+    data = canonical_json(msgspec.json.decode(canonical_json(document), type=type(document)))
     signature = sign(key, _LABELS[kind], hashlib.sha256(data).digest())
     return canonical_json(
         Signed(document=msgspec.Raw(data), key=public_key(key).hex(), signature=signature.hex()),

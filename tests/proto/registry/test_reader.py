@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.registry.entries import Interval
 from aimass.proto.registry.layout import Reference, read_reference
 from tests.support.objects import MemoryObjects
 from tests.support.registries import PARAMETERS, put_alias, put_version, reading, version_of
@@ -65,3 +67,9 @@ def test_a_reference_is_read(text: str, meant: Reference) -> None:
 def test_what_names_no_version_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="names no version"):
         read_reference(text)
+
+
+def test_whole_numbers_among_fractions_are_read_as_they_were_signed(store: MemoryObjects) -> None:
+    whole = msgspec.structs.replace(version_of("heart", 1), created_at=7, metrics={"auc": Interval(mean=1, rows=40)})
+    put_version(store, whole)
+    assert reading(store, "olga").resolve("heart@1").version == whole

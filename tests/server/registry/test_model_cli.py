@@ -68,7 +68,8 @@ def test_rows_of_ones_own_measure_it_with_intervals(at: Path, capsys: pytest.Cap
     cells = ["" if cell is None else str(cell) for row in zip(*columns.values(), strict=True) for cell in row]
     lines = [",".join(columns), *(",".join(cells[at : at + len(columns)]) for at in range(0, len(cells), len(columns)))]
     (at / "rows.csv").write_text("\n".join(lines) + "\n", "utf-8")
-    run(capsys, "publish model1.safetensors --task heart --as olga --rows rows.csv")
+    told = run(capsys, "publish model1.safetensors --task heart --as olga --rows rows.csv")
+    assert told.get("published") == "heart@1", told
     version = run(capsys, "show heart@1")
     accuracy = version["metrics"]["accuracy"]
     assert (accuracy["rows"], accuracy["low"] < accuracy["mean"] < accuracy["high"]) == (40, True)

@@ -56,7 +56,7 @@ def bootstrapped(
         low, high = np.quantile(spread, (0.025, 0.975)) if drawn and len(spread) == len(drawn) else (None, None)
         found[name] = Interval(
             mean=mean,
-            rows=count,
+            rows=float(count),
             low=None if low is None else min(float(low), mean),
             high=None if high is None else max(float(high), mean),
         )
