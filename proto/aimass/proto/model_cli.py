@@ -31,11 +31,13 @@ _EXAMPLE = """examples:
 
   aimass model trust add olga --from olga             from the server into a registry
   aimass model publish last --name heart --as olga --registry s3://models/prod
+  aimass model rules set heart rules.toml --as olga --registry s3://models/prod
   aimass model promote heart@4 --as olga --registry s3://models/prod
 
   aimass model list --registry s3://models/prod       in the registry
   aimass model show heart@champion --registry s3://models/prod
   aimass model diff heart@3 heart@4 --registry s3://models/prod
+  aimass model export heart@4 heart.onnx --format onnx --registry s3://models/prod
   aimass model rollback heart --as olga --registry s3://models/prod
   aimass model verify heart --registry s3://models/prod
 
@@ -45,11 +47,17 @@ NAME@ALIAS, signed: ask it with --registry URL, or set AIMASS_REGISTRY. `list`, 
 """
 _ANY_MODEL = "safetensors"
 _FOLDER = "folder"
-_FORMATS = (_ANY_MODEL, "xgboost", "text", "json", _FOLDER)
+_OF_VERSIONS = (_FOLDER, "onnx", "torch")
+_FORMATS = (_ANY_MODEL, "xgboost", "text", "json", *_OF_VERSIONS)
 _DIGEST = "its SHA-256, the first digits of it, or `last`"
 _EITHER = f"at a server {_DIGEST}; in a registry NAME, NAME@ALIAS or NAME@NUMBER"
 _READING = "aimass.server.registry.reading_cli"
-_VERBS = ("aimass.server.registry.writing_cli", _READING, "aimass.server.registry.trust_cli")
+_VERBS = (
+    "aimass.server.registry.writing_cli",
+    _READING,
+    "aimass.server.registry.rules_cli",
+    "aimass.server.registry.trust_cli",
+)
 """Modules with `add_verbs(commands)`: what a registry has beside, loaded by name as commands are."""
 
 
@@ -94,7 +102,8 @@ def _add_shared(commands: Any) -> None:
         "--format",
         choices=_FORMATS,
         help=f"at a server {_ANY_MODEL} (the default), or of trees a file for XGBoost, a text to read, the same as "
-        f"JSON; in a registry {_FOLDER}: the whole version, with its card and signature",
+        f"JSON; in a registry {_FOLDER} (the default): the whole version, with its card and signature; onnx: a file; "
+        "torch: a folder that loads with torch alone; or these",
     )
     _either(export)
     common(export, lambda args: _reading().export_model(args) if _in_registry(args) else _export(args))
@@ -162,6 +171,13 @@ def _show(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from aimass.proto.api import Federation
 
+    if args.format in _OF_VERSIONS:
+        raise BadInput(
+            "only a version in a registry has this form",
+            code="model.form",
+            value=args.format,
+            cure="Publish it first: `aimass model publish`; then --registry URL and NAME@NUMBER.",
+        )
     with Federation.open(args.home) as federation, Bar(args, "model") as bar:
         digest = federation.model(args.digest).digest
         if args.format in {None, _ANY_MODEL}:

@@ -12,6 +12,7 @@ import msgspec
 from aimass.proto.errors import NotFound
 from aimass.proto.logs import LogForm
 from aimass.proto.pace import check_rate
+from aimass.proto.registry.places import RegistrySettings
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value
 from aimass.proto.wire import split_address
@@ -21,7 +22,6 @@ __all__ = [
     "KeepSettings",
     "Limits",
     "OfflineSettings",
-    "RegistrySettings",
     "ServerSettings",
     "load_settings",
     "template",
@@ -78,21 +78,11 @@ class OfflineSettings(Value, frozen=True):
     most_open: Positive = 16
 
 
-class RegistrySettings(Value, frozen=True):
-    """The registry that the models of runs go to whose plans say `[promote]`: none without a `url`.
-
-    `trust` is the file, relative to the server's folder, that says whose signatures count there; the server's own key
-    has to be in it.
-    """
-
-    url: str = ""
-    trust: str = "trust.json"
-
-
 class ServerSettings(Value, frozen=True):
     """Addresses to listen on, as HOST:PORT, and limits. Without `watch_listen` nobody is shown health and figures.
 
-    `blobs` and `spool` are URLs of the object stores that keep models and uploads; without them this disk does.
+    `blobs` and `spool` are URLs of the object stores that keep models and uploads; without them this disk does. The
+    models of runs whose plans say `[promote]` go to the `registry`, whose trust file has to name the server's own key.
     """
 
     name: str

@@ -41,7 +41,7 @@ def promote(store: MemoryObjects, candidate: Resolved, smoked: Smoked = WELL, by
 @pytest.fixture
 def store() -> MemoryObjects:
     store = MemoryObjects()
-    set_rules(store, key_of("olga"), "heart", RULES, by="Olga", now=1.0)
+    set_rules(store, TRUST, Author("olga", key_of("olga")), "heart", RULES, 1.0)
     return store
 
 

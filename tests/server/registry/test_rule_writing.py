@@ -11,19 +11,21 @@ from aimass.proto.objects import ObjectInfo
 from aimass.proto.registry.layout import rules_prefix
 from aimass.proto.registry.rules import MetricRule, PromotionRules, newest_rules
 from aimass.proto.registry.trust import Kind
+from aimass.server.registry.authors import Author
 from aimass.server.registry.rule_writing import set_rules
 from tests.support.objects import MemoryObjects
 from tests.support.registries import key_of, trusting
 
 RULES = PromotionRules(metrics=(MetricRule(name="auc", better="higher"),))
 BELIEVED = ListedTrust(trusting("olga"))
+OLGA = Author("olga", key_of("olga"))
 
 
 def test_the_newest_rules_hold_and_say_who_signed_them() -> None:
     store = MemoryObjects()
     assert newest_rules(store, BELIEVED, "heart") is None
-    set_rules(store, key_of("olga"), "heart", PromotionRules(), by="Olga", now=1.0)
-    set_rules(store, key_of("olga"), "heart", RULES, by="Olga", now=2.0)
+    set_rules(store, BELIEVED, OLGA, "heart", PromotionRules(), 1.0)
+    set_rules(store, BELIEVED, OLGA, "heart", RULES, 2.0)
     held = newest_rules(store, BELIEVED, "heart")
     assert held is not None
     assert (held.said.rules, held.said.number, held.said.at, held.signer) == (RULES, 2, 2.0, "olga")
@@ -32,7 +34,7 @@ def test_the_newest_rules_hold_and_say_who_signed_them() -> None:
 
 def test_rules_of_a_stranger_or_of_a_publisher_alone_are_not_believed() -> None:
     store = MemoryObjects()
-    set_rules(store, key_of("olga"), "heart", RULES, by="Olga", now=1.0)
+    set_rules(store, BELIEVED, OLGA, "heart", RULES, 1.0)
     with pytest.raises(Unauthenticated, match="does not name"):
         newest_rules(store, ListedTrust(trusting("petra")), "heart")
     with pytest.raises(Refused, match="may not promote"):
@@ -41,7 +43,7 @@ def test_rules_of_a_stranger_or_of_a_publisher_alone_are_not_believed() -> None:
 
 def test_rules_that_were_copied_to_another_place_are_refused() -> None:
     store = MemoryObjects()
-    set_rules(store, key_of("olga"), "heart", PromotionRules(), by="Olga", now=1.0)
+    set_rules(store, BELIEVED, OLGA, "heart", PromotionRules(), 1.0)
     document = Numbered(store, rules_prefix("heart"))
     lungs = Numbered(store, rules_prefix("lungs"))
     lungs.commit(1, document.read(1))
@@ -61,4 +63,12 @@ class _Overtaken(MemoryObjects):
 
 def test_of_two_who_set_rules_at_once_one_is_told() -> None:
     with pytest.raises(Conflict, match="meanwhile"):
-        set_rules(_Overtaken(), key_of("olga"), "heart", RULES, by="Olga", now=1.0)
+        set_rules(_Overtaken(), BELIEVED, OLGA, "heart", RULES, 1.0)
+
+
+def test_who_may_not_promote_sets_no_rules() -> None:
+    store = MemoryObjects()
+    publisher = ListedTrust(trusting("olga", may=("publish",)))
+    with pytest.raises(Refused, match="may not promote"):
+        set_rules(store, publisher, OLGA, "heart", RULES, 1.0)
+    assert not store.held

@@ -75,7 +75,7 @@ class House:
         self.reports = Reports(bench.engine, bench.store, bench.blobs, lambda: bench.roster, lambda: None)
 
     def ruled(self, rules: PromotionRules = RULES) -> None:
-        set_rules(self.store, key_of("olga"), "heart", rules, by="olga", now=1.0)
+        set_rules(self.store, TRUST, Author("olga", key_of("olga")), "heart", rules, 1.0)
 
     def resolved(self, reference: str) -> Resolved:
         return RegistryReader(self.store, TRUST).resolve(reference)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aimass.proto.console import common, emit, plain, say, table
+from aimass.proto.console import common, emit, plain, say, table, write_output
 from aimass.proto.registry.places import add_registry
 
 if TYPE_CHECKING:
@@ -117,15 +117,36 @@ def show_model(args: argparse.Namespace) -> int:
 
 
 def export_model(args: argparse.Namespace) -> int:
-    """`aimass model export REFERENCE FOLDER --registry URL`: the whole version as one folder."""
+    """`aimass model export REFERENCE PATH --registry URL`: the whole version as one folder, or in another form."""
     from aimass.server.registry.folders import export_folder
     from aimass.server.registry.opening import opened
 
     registry = opened(args)
     found = registry.reader.resolve(args.digest)
+    if args.format not in {None, "folder"}:
+        return _export_form(args, registry.reader, found)
     say(args, f"fetching {found}")
     export_folder(registry.store, registry.reader, found, args.path)
     emit(args, {"written": str(args.path), "version": str(found), "digest": found.digest})
+    return 0
+
+
+def _export_form(args: argparse.Namespace, reader: RegistryReader, found: Resolved) -> int:
+    """It runs the task's code here, which builds the model."""
+    from aimass.server.registry.exporting import exported
+
+    say(args, f"making {args.format} of {found}")
+    export = exported(args.format, reader, found)
+    if export.single is not None:
+        write_output(args.path, export.single)
+    else:
+        args.path.mkdir()
+        for name, data in export.files.items():
+            write_output(args.path / name, data)
+    told = {"written": str(args.path), "version": str(found), **export.notes}
+    if export.parity is not None:
+        told |= {"rows_compared": export.parity.rows, "largest_difference": export.parity.worst}
+    emit(args, told)
     return 0
 
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from aimass.privacy.model_trust import signed
 from aimass.proto.errors import Conflict
 from aimass.proto.numbered import Numbered, is_taken
 from aimass.proto.objects import ObjectStore
 from aimass.proto.registry.layout import rules_prefix
+from aimass.proto.registry.reader import read_signed
 from aimass.proto.registry.rules import ModelRules, PromotionRules
-from aimass.proto.registry.trust import Kind
+from aimass.proto.registry.trust import Kind, Trust
+from aimass.server.registry.authors import Author
 
 __all__ = ["set_rules"]
 
 
 def set_rules(
-    store: ObjectStore, key: Ed25519PrivateKey, model: str, rules: PromotionRules, *, by: str, now: float
+    store: ObjectStore, trust: Trust, author: Author, model: str, rules: PromotionRules, now: float
 ) -> ModelRules:
-    """Make `rules` those of `model` from now on; raises `Conflict` as `registry.rules_taken` where somebody was faster.
+    """Make `rules` those of `model` from now on. Older ones stay: they say by what earlier champions were promoted.
 
-    Older rules stay: they say by what earlier champions were promoted.
+    Raises `Conflict` as `registry.rules_taken` where somebody was faster, `Unauthenticated` or `Refused` where the
+    trust file does not let the author promote.
     """
     document = Numbered(store, rules_prefix(model))
     newest = document.newest()
-    said = ModelRules(model=model, number=newest.number + 1 if newest else 1, rules=rules, at=now, by=by)
+    said = ModelRules(model=model, number=newest.number + 1 if newest else 1, rules=rules, at=now, by=author.name)
+    data = author.signed(Kind.RULES, said)
+    read_signed(trust, Kind.RULES, data, f"the rules of {model}")
     try:
-        document.commit(said.number, signed(key, Kind.RULES, said))
+        document.commit(said.number, data)
     except Conflict as error:
         if not is_taken(error):
             raise

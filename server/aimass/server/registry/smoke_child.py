@@ -12,33 +12,20 @@ import sys
 from pathlib import Path
 from typing import IO, Final
 
-from aimass.proto.errors import AimassError, BadInput, IntegrityError, to_wire
+from aimass.proto.errors import AimassError, BadInput, to_wire
 from aimass.proto.registry.entries import SmokeInputs
 from aimass.proto.registry.smoke import smoke_inputs, table_of, worst_difference
 from aimass.proto.storage import map_file
-from aimass.proto.task import Task, load, locate
+from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
 from aimass.proto.values import Value, canonical_json, decode_json
 from aimass.server.registry.promotion import Smoked
+from aimass.server.registry.very_task import task_of
 
-__all__ = ["FAILED", "main", "make", "task_of", "tried"]
+__all__ = ["FAILED", "main", "make", "tried"]
 
 FAILED: Final = 65
 """No exit code of an interpreter that dies."""
-
-
-def task_of(name: str, digest: str) -> Task:
-    """The installed task, if it is this very one; raises `IntegrityError` as `registry.other_task` for another."""
-    source = locate(name)
-    if source.digest != digest:
-        raise IntegrityError(
-            "another code of the task is installed here than the model is of",
-            code="registry.other_task",
-            value=f"{name} {source.digest}",
-            limit=digest,
-            cure="Install the version of the task's package that the run used.",
-        )
-    return load(source)
 
 
 def make(task: Task, parameters: Blob) -> SmokeInputs:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aimass.proto.console import Bar, common, emit, say
+from aimass.proto.registry.entries import CHAMPION
 from aimass.proto.registry.places import add_registry
 from aimass.proto.run_cli import add_home
 
 if TYPE_CHECKING:
+    from aimass.proto.registry.reader import Resolved
     from aimass.proto.rows import Table
     from aimass.proto.task import Task
     from aimass.server.registry.opening import Opened
@@ -26,8 +28,11 @@ at a server, or with --task of a file of parameters. With --rows it is measured 
 learnt from. Nothing serves it before it is promoted.
 """
 _PROMOTING: Final = """Lets an alias name a version: what serves NAME@champion goes over to it. Signed with the key in
-your folder. Of two who promote at once one is told, and decides anew.
+your folder. Where the model has rules (`aimass model rules`), a champion has to fulfil them. Of two who promote at once
+one is told, and decides anew.
 """
+_NOT_HELD: Final = 3
+"""Exit code of `--check` where a rule does not hold: that of what is refused."""
 _COLLECTING: Final = """Deletes parameters of versions that no alias names, nor a rollback leads to, beside the newest
 and the parents of those that stay. In two runs: the first notes them, one that comes a grace period later deletes them.
 The signed documents stay.
@@ -48,6 +53,8 @@ def add_verbs(commands: Any) -> None:
     promote.add_argument("to", metavar="VERSION", help="NAME@NUMBER, or NAME@ALIAS for what that names now")
     promote.add_argument("--alias", default="champion", help="which alias (champion)")
     promote.add_argument("--reason", default="promoted by hand", help="for who reads the history")
+    promote.add_argument("--check", action="store_true", help="say what each rule says of it, and change nothing")
+    promote.add_argument("--despite-rules", action="store_true", help="make it champion though a rule does not hold")
     common(promote, _promote)
     rollback = _verb(commands, "rollback", "let an alias name what it named before", "")
     rollback.add_argument("name", help="NAME, or NAME@ALIAS; NAME alone is its champion")
@@ -159,9 +166,42 @@ def _promote(args: argparse.Namespace) -> int:
 
     registry = opened(args)
     to = registry.reader.resolve(args.to)
+    if args.check:
+        return _checked(args, registry, to)
+    if args.alias == CHAMPION and not args.despite_rules:
+        _held(args, registry, to)
     state = registry.aliases(args).point(args.alias, to, args.reason)
     emit(args, {"promoted": str(to), "alias": f"{state.model}@{state.alias}", "move": state.number, "by": state.by})
     return 0
+
+
+def _checked(args: argparse.Namespace, registry: Opened, to: Resolved) -> int:
+    from aimass.server.registry.rules_cli import asked_rules, tell
+
+    decision = asked_rules(args, registry, to)
+    tell(args, decision)
+    return 0 if decision.judgement.passed else _NOT_HELD
+
+
+def _held(args: argparse.Namespace, registry: Opened, to: Resolved) -> None:
+    """Raise `Refused` where the model has rules and one of them does not hold."""
+    from aimass.proto.errors import NotFound, Refused
+    from aimass.server.registry.rules_cli import asked_rules
+
+    try:
+        decision = asked_rules(args, registry, to)
+    except NotFound as error:
+        if error.code != "registry.no_rules":
+            raise
+        return
+    if not decision.judgement.passed:
+        raise Refused(
+            f"{to} does not fulfil the promotion rules",
+            code="registry.rules",
+            value=decision.judgement.said,
+            limit=decision.rules,
+            cure="--check tells every rule; --despite-rules promotes it all the same, and the history says by whom.",
+        )
 
 
 def _rollback(args: argparse.Namespace) -> int:
