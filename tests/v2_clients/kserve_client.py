@@ -24,8 +24,8 @@ def request(binary, outputs=None):
     return InferRequest("identity", inputs, request_id="42", request_outputs=outputs)
 
 
-def compared(response):
-    expect((response.model_name, str(response.model_version), response.id) == ("identity", "1", "42"), response)
+def compared(response, version):
+    expect((response.model_name, response.model_version, response.id) == ("identity", version, "42"), response)
     for datatype, array in ENDS.items():
         got = response.get_output_by_name(datatype.lower())
         expect(got is not None and same(got.as_numpy(), array), f"{datatype}: {got}")
@@ -53,7 +53,7 @@ async def over_http(address):
 
     async def asked(binary, as_bytes):
         outputs = [RequestedOutput(name.lower(), {"binary_data": as_bytes or name == "FP16"}) for name in ENDS]
-        compared(await client.infer(url, request(binary, outputs), model_name="identity"))
+        compared(await client.infer(url, request(binary, outputs), model_name="identity"), None)  # which it leaves out
 
     yield "http live", client.is_server_live(url)
     yield "http ready", client.is_server_ready(url)
@@ -69,7 +69,8 @@ async def over_grpc(address):
     client = InferenceGRPCClient(address, retries=0)
 
     async def all_datatypes():
-        compared(await client.infer(request(True)))
+        # Its reader of answers does not know BF16 over gRPC, so that is not asked for.
+        compared(await client.infer(request(True, [RequestedOutput(name.lower()) for name in ENDS])), "1")
 
     async def unknown():
         asked = request(True)
