@@ -6,15 +6,16 @@ of its own. Broken off, the same publication takes up what it has sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import msgspec
 
-from aimass.proto.errors import Conflict
+from aimass.proto.errors import Conflict, Unavailable
 from aimass.proto.numbered import Numbered, is_taken
 from aimass.proto.objects import ObjectStore
 from aimass.proto.registry.entries import ModelVersion
-from aimass.proto.registry.layout import versions_prefix
+from aimass.proto.registry.layout import Reference, versions_prefix
 from aimass.proto.registry.reader import RegistryReader, Resolved, read_signed
 from aimass.proto.registry.trust import Kind, Trust
 from aimass.server.keeping import Hold, let_go
@@ -41,16 +42,24 @@ class Publisher:
         """
         check(publication)
         wanted = publication.version
-        if (before := self._published(wanted)) is not None:
-            send(self._store, publication)
-            return before
         self._envelope(wanted, 1)  # who may not publish is told before anything is sent
-        hold = Hold(self._store, wanted.name, wanted.parameters.digest, self._now)
-        send(self._store, publication)
-        hold.keep()
-        number = self._commit(wanted)
-        let_go(self._store, wanted.name, wanted.parameters.digest)
-        return self._reader.resolve(f"{wanted.name}@{number}")
+        with self._held(wanted) as hold:
+            before = self._published(wanted)
+            send(self._store, publication)
+            hold.keep()
+            number = self._commit(wanted) if before is None else before.version.number
+        return self._reader.resolve(Reference(wanted.name, number=number))
+
+    @contextmanager
+    def _held(self, wanted: ModelVersion) -> Iterator[Hold]:
+        """Keep what is sent from being collected until it is referred to; who is killed leaves that to the clock."""
+        job = f"{wanted.parameters.digest[:16]}-{self._author.public[:16]}"
+        hold = Hold(self._store, wanted.name, job, self._now)
+        try:
+            yield hold
+        finally:
+            with suppress(Unavailable):  # a hold that is left over ends by the clock too
+                let_go(self._store, wanted.name, job)
 
     def _published(self, wanted: ModelVersion) -> Resolved | None:
         """The version that an earlier try has committed: the same model of the same run."""
