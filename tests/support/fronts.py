@@ -79,6 +79,7 @@ class DirectDispatcher:
         self.asked: list[Request] = []
         self.sources: list[Source] = []
         self.closed = False
+        self.came = asyncio.Event()
 
     async def infer(self, request: Request) -> Answer:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -94,6 +95,7 @@ class DirectDispatcher:
 
     def submit(self, request: Request, done: Done) -> None:
         self.asked.append(request)
+        self.came.set()
         if self.held is not None:
             self.held.append((request, done))
         else:

@@ -5,14 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from aimass.privacy.keys import spki, tls_key_pem
-from aimass.privacy.pki import Role, issue, self_signed_root
 from aimass.proto.grpc_env import grpc
-from aimass.proto.secret import Secret
 from aimass.proto.v1 import inference_pb2 as pb
 from aimass.proto.v1 import inference_pb2_grpc as rpc
 from aimass.proto.wire import TlsIdentity, server_credentials
@@ -22,30 +15,8 @@ from aimass.server.serving.grpc.ports import inference_server
 from aimass.server.serving.grpc.service import InferenceService
 from aimass.server.serving.grpc.settings import GrpcLimits
 from tests.server.serving.grpc.test_service import Doors, Shelf
+from tests.support.authorities import Authority
 from tests.support.served import IdentityDispatcher
-
-
-class Authority:
-    """A root, and key and chain of whoever it knows."""
-
-    def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._root = self_signed_root(self._key, "root", time.time())
-        self.pem = _pem(self._root)
-
-    def pair(self, name: str, *hosts: str) -> tuple[bytes, bytes]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        role = Role.SERVICE if hosts else Role.ANALYST
-        made = issue(self._root, self._key, role, name, spki(key), hosts=hosts, now=time.time())
-        return tls_key_pem(key).reveal(), _pem(made)
-
-    def identity(self, clients: bytes = b"") -> TlsIdentity:
-        key, chain = self.pair("serving", "127.0.0.1")
-        return TlsIdentity(chain, Secret(key), clients)
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _server() -> grpc.aio.Server:

@@ -151,7 +151,11 @@ class HttpPort:
 
     async def stop(self) -> None:
         """Take no more, and drain."""
-        if self._server is not None:
+        if self._server is not None and self._socket is not None:
+            # A connection that asyncio has taken, and not yet made when the server closes, would never be closed.
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            for _ in range(2):
+                await asyncio.sleep(0)
             self._server.close()
             await self._listener.drain(self._grace_s)
         elif self._socket is not None:

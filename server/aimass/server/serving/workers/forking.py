@@ -35,6 +35,8 @@ def main() -> None:
     for name in (*_LOADED, *filter(None, sys.argv[2].split(","))):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or systemd sends it to all: the front drains first
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
     while True:
         try:
