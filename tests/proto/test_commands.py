@@ -28,11 +28,14 @@ GROUPS = {
     "plan": ["check"],
     "model": ["list", "show", "export", "manifest", "merge", "publish", "promote", "rollback", "import", "gc", "diff",
         "lineage", "verify", "key", "trust add", "trust list", "trust remove"],
+    "serve": ["start", "status", "token add", "token list", "token revoke"],
     "task": ["list", "digest", "new", "check"],
     "data": ["list", "get", "partition", "generate", "split", "register", "describe", "export",
         "replicate", "verify", "repair", "gc", "init", "serve", "status", "watch", "admit"],
 }  # fmt: skip
 COMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
+SHORT = "serve heart"
+"""What `serve start heart` may be shortened to."""
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def test_the_help_of_a_group_shows_an_example_before_anything_else(
     text = capsys.readouterr().out.partition("\n\n")[2]
     assert text.startswith("examples:\n  aimass ")
     for line in re.findall(r"^  (aimass .*)$", text.partition("positional")[0], re.MULTILINE):
-        assert any(line.startswith(f"aimass {command}") for command in COMMANDS), line
+        assert any(line.startswith(f"aimass {command}") for command in (*COMMANDS, SHORT)), line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -159,6 +162,18 @@ def test_help_and_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
         ("task new heart", 6, "task.name_taken"),
         ("task new json", 6, "task.name_taken"),
         ("data get nothing", 4, "data.unknown"),
+        ("serve heart", 2, "serve.settings"),
+        ("serve heart --registry file:///nowhere --trust absent --http nonsense", 2, "wire.address"),
+        ("serve heart --registry file:///nowhere --trust absent --http 0.0.0.0:1", 3, "serve.open"),
+        ("serve he@rt@ --registry file:///nowhere --trust absent", 2, "registry.reference"),
+        ("serve heart --settings absent.toml", 4, "file.absent"),
+        ("serve heart --settings hub.token", 2, "value.toml"),
+        ("serve status --url http://127.0.0.1:9", 5, "serve.away"),
+        ("serve status --url 127.0.0.1:9", 2, "serve.url"),
+        ("serve token list", 4, "file.absent"),
+        ("serve token revoke clinic --tokens hub.token", 2, "value.invalid"),
+        ("serve token add Clinic", 2, "value.invalid"),
+        ("serve token add clinic --may everything", 2, "value.invalid"),
         ("doctor --dir nowhere", 4, "doctor.folder"),
     ],
 )  # fmt: skip
