@@ -58,6 +58,7 @@ class House:
         self.dispatcher = IdentityDispatcher(ModelState("echo", "READY", (loaded("echo", 1), loaded("echo", 2))), SICK)
         self.doors, self.shelf, self.meters = Doors(), Shelf(), GrpcMeters()
         self.ready = True
+        self.channel: Any = None
 
     @contextlib.asynccontextmanager
     async def open(self, limits: GrpcLimits | None = None) -> AsyncIterator[rpc.GRPCInferenceServiceStub]:
@@ -69,6 +70,7 @@ class House:
         await server.start()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                self.channel = channel
                 yield rpc.GRPCInferenceServiceStub(channel)
         finally:
             await server.stop(0)
@@ -270,6 +272,41 @@ def test_a_call_that_its_client_gives_up_ends_here_too() -> None:
 
     house = with_house(check)
     assert house.meters.calls.read() == {("ModelInfer", "CANCELLED"): 1}
+
+
+def test_a_server_that_has_too_much_to_do_says_when_to_ask_again() -> None:
+    async def check(house: House, stub: Any) -> None:
+        house.dispatcher.fault = Overloaded("full", retry_after_s=0.25)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ModelInfer(echo())
+        assert dict(caught.value.trailing_metadata() or ())["grpc-retry-pushback-ms"] == "250"
+
+    with_house(check)
+
+
+def test_a_message_that_is_small_until_it_is_unpacked_is_refused_too() -> None:
+    async def check(house: House, stub: Any) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ModelInfer(echo(shape=(1, 1 << 20)), compression=grpc.Compression.Gzip)
+        assert caught.value.code().name == "RESOURCE_EXHAUSTED"
+        assert not house.dispatcher.requests
+
+    with_house(check, GrpcLimits(message_bytes=1 << 20))
+
+
+def test_bytes_that_are_no_message_end_their_call_alone() -> None:
+    async def run() -> None:
+        house = House()
+        async with house.open() as stub:
+            garbage = house.channel.unary_unary(
+                "/inference.GRPCInferenceService/ModelInfer", request_serializer=bytes, response_deserializer=bytes
+            )
+            for data in (b"\xff", b"\x0a\xff\xff\xff\xff\x0f", bytes(1000)):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await garbage(data)
+            assert (await stub.ModelInfer(echo())).model_name == "echo"
+
+    asyncio.run(run())
 
 
 def test_a_message_larger_than_the_limit_and_a_call_too_many_are_refused() -> None:

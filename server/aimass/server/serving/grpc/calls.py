@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Final, NoReturn, Protocol
 from aimass.proto.errors import METADATA_KEY, AimassError, InternalError, to_wire
 from aimass.proto.grpc_env import grpc
 from aimass.proto.meters import Count, Spread
+from aimass.server.serving.dispatch.requests import Overloaded
 from aimass.server.serving.http.front import LATENCIES, LogRequests
 from aimass.server.serving.tokens import May
 from aimass.server.serving.v2.errors import grpc_status
@@ -19,6 +21,8 @@ __all__ = ["Admission", "GrpcMeters", "Guarded", "address_of", "answered"]
 
 log = logging.getLogger("aimass.serving")
 _OK: Final = "OK"
+_PUSHBACK: Final = "grpc-retry-pushback-ms"
+"""After how long a client that retries by itself shall do so (gRPC, "Retry Design")."""
 Call = Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 
@@ -96,7 +100,8 @@ def _account(service: Guarded, method: str, caller: str, status: str, seconds: f
 async def _abort(context: grpc.aio.ServicerContext, error: AimassError) -> NoReturn:
     """End the call with the status that a client of the protocol acts upon, and the sentence as its text."""
     text = error.what if isinstance(error, InternalError) else error.sentence()
-    await context.abort(
-        getattr(grpc.StatusCode, grpc_status(error)), text, trailing_metadata=((METADATA_KEY, to_wire(error)),)
-    )
+    said: tuple[tuple[str, str | bytes], ...] = ((METADATA_KEY, to_wire(error)),)
+    if isinstance(error, Overloaded):
+        said += ((_PUSHBACK, str(math.ceil(1000 * error.retry_after_s))),)
+    await context.abort(getattr(grpc.StatusCode, grpc_status(error)), text, trailing_metadata=said)
     raise AssertionError("abort returned")

@@ -15,9 +15,12 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class GrpcLimits(Value, frozen=True):
-    """What one process takes: bytes of a message, calls at once, streams of one connection, seconds without a call."""
+    """What one process takes: bytes of a message, calls at once, streams of one connection, seconds without a call.
 
-    message_bytes: Positive = 64 << 20
-    calls: Positive = 1_024
-    streams: Positive = 256
+    Messages are in memory before anything can be said of them, at most `message_bytes` times `calls`.
+    """
+
+    message_bytes: Positive = 16 << 20
+    calls: Positive = 256
+    streams: Positive = 128
     idle_s: Seconds = 300.0

@@ -39,8 +39,9 @@ def to_request(
     tensors = {one.name: one.array for one in asked.inputs}
     if len(tensors) < len(asked.inputs):
         raise BadInput("an input is given twice", code="v2.input_twice")
+    specs = {one.name: one for one in inputs}
     for tensor in asked.inputs:
-        spec = next((one for one in inputs if one.name == tensor.name), None)
+        spec = specs.get(tensor.name)
         if spec is None:
             raise _unknown("input", tensor.name, inputs)
         if tensor.datatype != spec.datatype and tensor.datatype not in spec.also:
@@ -53,9 +54,8 @@ def to_request(
     if not asked.outputs:
         return Request(model, tensors, version, asked.id, deadline)
     wanted = tuple([one.name for one in asked.outputs])
-    for name in wanted:
-        if all(one.name != name for one in outputs):
-            raise _unknown("output", name, outputs)
+    if unknown := set(wanted).difference(one.name for one in outputs):
+        raise _unknown("output", min(unknown), outputs)
     if len(set(wanted)) < len(wanted):
         raise BadInput("an output is asked for twice", code="v2.output_twice")
     return Request(model, tensors, version, asked.id, deadline, wanted)

@@ -6,7 +6,6 @@ four bytes and then itself (Triton, "Binary Tensor Data Extension").
 
 from __future__ import annotations
 
-import itertools
 import math
 import struct
 from collections.abc import Sequence
@@ -73,7 +72,7 @@ def pack(datatype: str, array: Array) -> bytes:
     if datatype != "BYTES":
         return array.tobytes()
     texts: list[bytes] = array.ravel().tolist()
-    return b"".join(itertools.chain.from_iterable((_LENGTH.pack(len(text)), text) for text in texts))
+    return b"".join([_LENGTH.pack(len(text)) + text for text in texts])
 
 
 def unpack(name: str, datatype: str, shape: Sequence[int], data: bytes | memoryview) -> Array:

@@ -38,31 +38,33 @@ _SPELT: Final[Mapping[str, float]] = {"NaN": math.nan, "Infinity": math.inf, "-I
 _SPELLING: Final[Mapping[str, str]] = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def _nested(element: Any) -> Any:
-    """Lists of `element` or of lists, to the depth that a shape may have: what is deeper is refused as it is read."""
-    inner = element
-    for _ in range(MOST_DIMENSIONS - 1):
-        inner = element | list[inner]  # type: ignore[valid-type]  # made here, for msgspec
-    return list[inner]  # type: ignore[valid-type]
-
-
 class _Decoders(msgspec.Struct, frozen=True):
-    flat: msgspec.json.Decoder[list[Any]]
-    any: msgspec.json.Decoder[list[Any]]
+    """Of lists of one kind of element: `nested` to each depth from 1, and `mixed`, which tells what is wrong."""
+
+    nested: tuple[msgspec.json.Decoder[list[Any]], ...]
+    mixed: msgspec.json.Decoder[list[Any]]
 
 
-def _decoders(plain: type, liberal: Any) -> _Decoders:
-    return _Decoders(msgspec.json.Decoder(list[plain]), msgspec.json.Decoder(_nested(liberal)))  # type: ignore[valid-type]
+def _decoders(element: Any, spelt: Any = None) -> _Decoders:
+    """Decoders to the depth that a shape may have: what is deeper is refused as it is read."""
+    nested: Any = element
+    mixed: Any = spelt or element
+    by_depth = []
+    for _ in range(MOST_DIMENSIONS):
+        nested, mixed_list = list[nested], list[mixed]
+        by_depth.append(msgspec.json.Decoder(nested))
+        mixed = (spelt or element) | mixed_list
+    return _Decoders(tuple(by_depth), msgspec.json.Decoder(mixed_list))
 
 
-_BOOLS: Final = _decoders(bool, bool)
-_INTEGERS: Final = _decoders(int, int)
+_BOOLS: Final = _decoders(bool)
+_INTEGERS: Final = _decoders(int)
 _FLOATS: Final = _decoders(float, float | str)
-_TEXTS: Final = _decoders(str, str)
+_TEXTS: Final = _decoders(str)
 _BY_KIND: Final[Mapping[str, _Decoders]] = {"b": _BOOLS, "u": _INTEGERS, "i": _INTEGERS, "f": _FLOATS, "O": _TEXTS}
 
 
-def array_of(name: str, datatype: str, shape: Sequence[int], data: bytes | msgspec.Raw, *, encoded: bool) -> Array:
+def array_of(name: str, datatype: str, shape: Sequence[int], data: bytes, *, encoded: bool) -> Array:
     """The array whose elements the JSON text `data` lists; `encoded` where those of BYTES are base64.
 
     Raises `BadInput` for elements of another kind, too many or too few of them, or numbers beyond the datatype.
@@ -70,12 +72,7 @@ def array_of(name: str, datatype: str, shape: Sequence[int], data: bytes | msgsp
     dtype = dtype_of(datatype)
     size = size_of(name, shape)
     decoders = _FLOATS if datatype == "BF16" else _BY_KIND[dtype.kind]
-    try:
-        elements = decoders.flat.decode(data)
-    except (msgspec.MsgspecError, RecursionError):
-        elements = _flattened(name, shape, _decoded(name, datatype, decoders, data))
-        if decoders is _FLOATS:
-            elements = _unspelt(name, elements)
+    elements = _elements(name, datatype, shape, decoders, data)
     if len(elements) != size:
         raise BadInput(
             f"tensor {name} has not as many elements as its shape says",
@@ -83,14 +80,33 @@ def array_of(name: str, datatype: str, shape: Sequence[int], data: bytes | msgsp
             value=len(elements),
             limit=size,
         )
-    if decoders is _TEXTS:
-        return _texts(name, elements, encoded=encoded).reshape(shape)
-    return _numbers(name, datatype, dtype, elements).reshape(shape)
+    array = _texts(name, elements, encoded=encoded) if decoders is _TEXTS else _numbers(name, datatype, dtype, elements)
+    return array if len(shape) == 1 else array.reshape(shape)
 
 
-def _decoded(name: str, datatype: str, decoders: _Decoders, data: bytes | msgspec.Raw) -> list[Any]:
+def _elements(name: str, datatype: str, shape: Sequence[int], decoders: _Decoders, data: bytes) -> list[Any]:
+    """The elements in row-major order. Lists of one kind are read at once, which is most of what comes."""
+    depth = len(shape) if shape and data.startswith(b"[[") else 1
     try:
-        return decoders.any.decode(data)
+        listed = decoders.nested[depth - 1].decode(data)
+    except (msgspec.MsgspecError, RecursionError):
+        return _mixed_elements(name, datatype, shape, decoders, data)
+    return listed if depth == 1 else _flattened(name, shape, listed)
+
+
+def _mixed_elements(name: str, datatype: str, shape: Sequence[int], decoders: _Decoders, data: bytes) -> list[Any]:
+    """The same for what is spelt as strings or spaced otherwise, and the errors of what is wrong."""
+    listed = _mixed(name, datatype, decoders, data)
+    depth = len(shape) if any(isinstance(one, list) for one in listed) else 1
+    if not _is_nested(listed, depth):
+        raise _not_nested(name, shape)
+    elements = listed if depth <= 1 else _flattened(name, shape, listed)
+    return _unspelt(name, elements) if decoders is _FLOATS else elements
+
+
+def _mixed(name: str, datatype: str, decoders: _Decoders, data: bytes) -> list[Any]:
+    try:
+        return decoders.mixed.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BadInput(
             f"the data of tensor {name} cannot be read as {datatype}: {error}",
@@ -99,18 +115,21 @@ def _decoded(name: str, datatype: str, decoders: _Decoders, data: bytes | msgspe
         ) from error
 
 
+def _is_nested(data: list[Any], depth: int) -> bool:
+    """Whether these are lists to `depth`, and no deeper."""
+    if depth <= 1:
+        return not any(isinstance(one, list) for one in data)
+    return all(isinstance(one, list) and _is_nested(one, depth - 1) for one in data)
+
+
 def _flattened(name: str, shape: Sequence[int], data: list[Any]) -> list[Any]:
-    """The elements in row-major order of lists that are nested as `shape` says, or not at all."""
-    if not any(isinstance(one, list) for one in data):
-        return data
-    if len(data) != (shape[0] if shape else 1):
+    """The elements of lists that are nested to the depth of `shape`."""
+    if len(data) != shape[0]:
         raise _not_nested(name, shape)
     for size in shape[1:]:
-        if not all(isinstance(one, list) and len(one) == size for one in data):
+        if any(len(one) != size for one in data):
             raise _not_nested(name, shape)
         data = list(itertools.chain.from_iterable(data))
-    if any(isinstance(one, list) for one in data):
-        raise _not_nested(name, shape)
     return data
 
 
@@ -126,7 +145,7 @@ def _not_nested(name: str, shape: Sequence[int]) -> BadInput:
 def _numbers(name: str, datatype: str, dtype: np.dtype[Any], elements: list[Any]) -> Array:
     held = np.dtype(np.float32) if datatype == "BF16" else dtype
     try:
-        numbers = _cast(elements, held)
+        numbers = _narrowed(elements, held) if held.itemsize < 8 and held.kind == "f" else np.array(elements, held)
     except (OverflowError, FloatingPointError) as error:
         raise _too_large(name, datatype) from error
     if datatype != "BF16":
@@ -138,7 +157,7 @@ def _numbers(name: str, datatype: str, dtype: np.dtype[Any], elements: list[Any]
 
 
 @np.errstate(over="raise")  # as a decorator it costs a third of what it costs as a context
-def _cast(elements: list[Any], held: np.dtype[Any]) -> Array:
+def _narrowed(elements: list[Any], held: np.dtype[Any]) -> Array:
     return np.array(elements, held)
 
 
