@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 import pytest
 
 from aimass.client.tasks.heart import task, trees
 from aimass.proto.drafts import completed
 from aimass.proto.errors import BadInput
-from aimass.proto.plan import PlanDraft, Stage, TrainSettings
+from aimass.proto.plan import PlanDraft, Promote, Stage, TrainSettings
 from aimass.proto.task import first_model, locate
 
 
@@ -29,6 +30,14 @@ def test_a_draft_gets_the_digests_of_its_task_and_first_model_and_the_schema_whe
     plan, model = completed(draft("heart-trees", "histogram", "trees"))
     assert model == first_model(trees, 3)
     assert plan.schema == trees.schema
+
+
+def test_a_model_that_is_to_be_published_has_its_schema_in_the_plan() -> None:
+    """The server publishes without running the task, and nobody serves a model whose columns nobody knows."""
+    wanted = msgspec.structs.replace(draft("heart", "averaging"), promote=Promote(model="heart", auto=True))
+    for model in (None, first_model(task, 1)):
+        plan, _ = completed(wanted, model)
+        assert (plan.schema, plan.promote) == (task.schema, wanted.promote)
 
 
 @pytest.mark.parametrize(

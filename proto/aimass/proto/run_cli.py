@@ -215,6 +215,8 @@ def _show(args: argparse.Namespace) -> int:
     moved = {"down_bytes": view.moved.down, "up_bytes": view.moved.up, "spared_bytes": view.moved.spared}
     emit(args, {"disk_bytes": view.disk_bytes} | moved)
     emit(args, {"participants": list(view.participants)} if view.origin is None else {"origin": view.origin})
+    if (outcome := view.outcome) is not None:
+        emit(args, {"in_the_registry": outcome.version, "it_is": outcome.state, "because": outcome.said})
     steps = view.steps if args.all else view.steps[-_LAST_STEPS:]
     if earlier := len(view.steps) - len(steps):
         emit(args, {"earlier_steps": f"{earlier:,} (with --all)"})

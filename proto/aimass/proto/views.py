@@ -6,6 +6,7 @@ import enum
 from typing import Literal
 
 from aimass.proto.origin import Origin
+from aimass.proto.outcomes import Outcome
 from aimass.proto.plan import Plan
 from aimass.proto.statistics import Statistics
 from aimass.proto.step import StepKind
@@ -167,7 +168,7 @@ class RunSummary(Value, frozen=True):
 class RunView(Value, frozen=True):
     """A run in full, as its owner and operators see it. `disk_bytes` is what its kept models take, `moved` what of it
     crossed the wire. An offline run has an `origin`, and no participants. Of a page of its steps `more` says that there
-    may be others behind it."""
+    may be others behind it. `outcome` is what became of its model where its plan says `[promote]`."""
 
     summary: RunSummary
     plan: Plan
@@ -180,6 +181,7 @@ class RunView(Value, frozen=True):
     moved: Moved = Moved()
     origin: Origin | None = None
     more: bool = False
+    outcome: Outcome | None = None
 
 
 class RunList(Value, frozen=True):

@@ -12,6 +12,7 @@ import msgspec
 
 from aimass.privacy.transcript import Receipt
 from aimass.proto.errors import NotFound
+from aimass.proto.outcomes import Outcome
 from aimass.proto.storage import Blobs
 from aimass.proto.views import ModelView, ReceiptList, ReceiptView, RunState, RunSummary, RunView, StepView
 from aimass.server import run_machine
@@ -58,6 +59,8 @@ class Readings:
         """`deletions` says how many models this process has deleted."""
         self._engine, self._store, self._blobs, self._outbox = engine, store, blobs, outbox
         self._deletions = deletions
+        self.outcome: Callable[[str], Outcome | None] = lambda _: None
+        """What became of a run's model in the registry; it is asked in the disk's thread."""
         self._threads = StoreThreads(_AT_ONCE, "readings")
 
     async def run_view(self, run_id: str, first: int = 0, most: int = PAGE_STEPS) -> RunView:
@@ -74,7 +77,9 @@ class Readings:
         await self._threads.run(models.look, made, self._blobs.listed, self._deletions())
         progress = run_machine.progress(row.run, self._engine.drivers)
         view = run_view(row, chain, stored, self._outbox.connected(), progress, models.total, live.moved)
-        return msgspec.structs.replace(view, more=more or len(stored) == most)
+        asked = row.run.plan.promote is not None and row.run.state.final
+        outcome = await self._engine.on_disk(self.outcome, row.run_id) if asked else None
+        return msgspec.structs.replace(view, more=more or len(stored) == most, outcome=outcome)
 
     def summaries(self, state: str, limit: int, owner: str | None = None) -> tuple[RunSummary, ...]:
         """Runs newest first, of one owner where one is named."""

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from aimass.proto.errors import AimassError, BadInput, Refused, Unavailable
+from aimass.proto.outcomes import Outcome
 from aimass.proto.plan import Promote, decode_plan, encode_plan
 from aimass.proto.views import RunState
-from aimass.server.registry.promoter import Outcome, Outcomes, Promoter, wait_s
+from aimass.server.registry.promoter import Outcomes, Promoter, wait_s
 from tests.support.clock import ManualClock
 from tests.support.engines import Bench
 
@@ -47,13 +48,13 @@ class House:
         self._changed.set()
         if self.troubles:
             raise self.troubles.pop(0)
-        return Outcome(run_id=run_id, state="promoted", at=1.0, said="better", version="heart@1")
+        return Outcome(state="promoted", at=1.0, said="better", version="heart@1")
 
     def get(self, run_id: str) -> Outcome | None:
         return self._outcomes.get(run_id)
 
-    def put(self, outcome: Outcome) -> None:
-        self._outcomes.put(outcome)
+    def put(self, run_id: str, outcome: Outcome) -> None:
+        self._outcomes.put(run_id, outcome)
         self._loop.call_soon_threadsafe(self._changed.set)
 
     def now(self) -> float:
@@ -142,7 +143,9 @@ def test_a_run_whose_registry_is_away_holds_up_no_other_run(tmp_path: Path) -> N
         second = await house.finished()
         await house.told(second)
         assert house.asked == [first, second]
-        assert house.get(first) is None
+        waiting = house.get(first)
+        assert waiting is not None
+        assert (waiting.state, waiting.said) == ("waiting", str(AWAY))
 
     scene(test, tmp_path)
 

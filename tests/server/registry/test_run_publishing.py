@@ -20,11 +20,12 @@ from aimass.proto.registry.rules import MetricRule, PromotionRules
 from aimass.proto.reports import Measured, StepReport
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import Blob, encode_numpy
+from aimass.proto.views import RunView
 from aimass.server.registry.aliases import Aliases
 from aimass.server.registry.authors import Author
 from aimass.server.registry.promotion import Smoked
 from aimass.server.registry.rule_writing import set_rules
-from aimass.server.registry.run_publishing import RunPublishing
+from aimass.server.registry.run_publishing import RunPublishing, whole
 from aimass.server.reports import Reports
 from aimass.server.store_threads import StoreThreads
 from tests.support.clock import ManualClock
@@ -241,5 +242,23 @@ def test_a_model_that_its_smoke_inputs_were_not_tried_on_is_published_and_not_pr
         assert outcome.state == "published"
         assert said in outcome.said
         assert (house.resolved("heart@1").version.smoke is None) == (hindered is not None)
+
+    scene(test, tmp_path)
+
+
+def test_every_page_of_a_run_s_steps_counts(tmp_path: Path) -> None:
+    """What a run cost is a sum over its steps: one page of them would state less."""
+
+    async def test(house: House) -> None:
+        run_id = await house.offline(1.0, 0.8)
+        pages = []
+
+        async def page(run_id: str, first: int) -> RunView:
+            pages.append(first)
+            return await house.bench.readings.run_view(run_id, first, 1)
+
+        view = await whole(page, run_id)
+        assert [step.index for step in view.steps] == [0, 1]
+        assert pages == [0, 1, 2]
 
     scene(test, tmp_path)

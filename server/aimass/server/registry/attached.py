@@ -49,4 +49,6 @@ def promoter_of(
         clock=clock,
         threads=StoreThreads(1, "registry"),
     )
-    return Promoter(engine, Outcomes(data / OUTCOMES), publish, clock)
+    outcomes = Outcomes(data / OUTCOMES)
+    readings.outcome = outcomes.get
+    return Promoter(engine, outcomes, publish, clock)

@@ -7,22 +7,24 @@ stands in a file of the server's folder, so that a restart goes on with what is 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from aimass.proto.clock import Clock
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
 from aimass.proto.errors import AimassError, Conflict, DeadlinePassed, OutOfSpace, Unavailable, WrongState
 from aimass.proto.logs import about, subject
+from aimass.proto.outcomes import Outcome
 from aimass.proto.plan import Promote
-from aimass.proto.values import Value, canonical_json, decode_json
+from aimass.proto.values import canonical_json, decode_json
 from aimass.proto.views import RunState
 from aimass.server.engine import Engine
 from aimass.server.live import Live
 
-__all__ = ["Book", "Outcome", "Outcomes", "Promoter", "wait_s"]
+__all__ = ["Book", "Outcomes", "Promoter", "wait_s"]
 
 log = logging.getLogger("aimass.server")
 _FIRST_WAIT_S: Final = 5.0
@@ -33,19 +35,6 @@ _TRUST: Final = frozenset({"registry.no_trust", "registry.signer_may_not", "regi
 """What passes when somebody amends the trust file, which is read anew each time."""
 
 
-class Outcome(Value, frozen=True):
-    """What became of a run's last model: it is `version` of the registry, and the champion where it was promoted.
-
-    One that `failed` is tried again at the next start.
-    """
-
-    run_id: str
-    state: Literal["promoted", "published", "failed"]
-    at: float
-    said: str
-    version: str = ""
-
-
 class Book(Protocol):
     """What became of each run's model. All calls block."""
 
@@ -53,7 +42,7 @@ class Book(Protocol):
         """What is known of a run; None where nothing was done yet."""
         ...
 
-    def put(self, outcome: Outcome) -> None:
+    def put(self, run_id: str, outcome: Outcome) -> None:
         """Remember it durably, in place of an earlier one."""
         ...
 
@@ -72,10 +61,10 @@ class Outcomes:
             return None
         return decode_json(Outcome, data, str(self._path(run_id)))
 
-    def put(self, outcome: Outcome) -> None:
+    def put(self, run_id: str, outcome: Outcome) -> None:
         """See `Book`."""
         make_folder(self._folder)
-        write_file(self._path(outcome.run_id), canonical_json(outcome), UNINTERRUPTED, "promoter.outcome")
+        write_file(self._path(run_id), canonical_json(outcome), UNINTERRUPTED, "promoter.outcome")
 
     def _path(self, run_id: str) -> Path:
         return self._folder / f"{run_id}.json"
@@ -115,23 +104,24 @@ class Promoter:
     async def _see_to(self, run_id: str, wanted: Promote) -> None:
         """Until there is an outcome. The turn is given up between two tries, so that one run delays no other."""
         before = await self._engine.on_disk(self._outcomes.get, run_id)
-        if before is not None and before.state != "failed":
+        if before is not None and before.done:
             return
-        tries = 0
-        while (outcome := await self._once(run_id, wanted, tries)) is None:
+        for tries in itertools.count():
+            outcome = await self._once(run_id, wanted, tries)
+            await self._engine.on_disk(self._outcomes.put, run_id, outcome)
+            if outcome.state != "waiting":
+                return
             await self._clock.sleep(wait_s(tries))
-            tries += 1
-        await self._engine.on_disk(self._outcomes.put, outcome)
 
-    async def _once(self, run_id: str, wanted: Promote, tries: int) -> Outcome | None:
+    async def _once(self, run_id: str, wanted: Promote, tries: int) -> Outcome:
         run_log = about(log, run_id)
         try:
             async with self._turn:
                 outcome = await self._publish(run_id, wanted)
         except (AimassError, OSError) as error:
             if isinstance(error, _LATER) or error.code in _TRUST:
-                run_log.warning("its model is to be published again in %g s: %s", wait_s(tries), error)
-                return None
+                run_log.warning("its model is published later, tried again in %g s: %s", wait_s(tries), error)
+                return Outcome(state="waiting", at=self._clock.now(), said=str(error))
             said = f"{error.code}: {error.sentence()}"
         except Exception as error:
             log.exception("its model could not be published", extra=subject(run_id))
@@ -140,7 +130,7 @@ class Promoter:
             run_log.info("its model is %s, %s: %s", outcome.version, outcome.state, outcome.said)
             return outcome
         run_log.error("its model is not in the registry, and is tried at the next start: %s", said)
-        return Outcome(run_id=run_id, state="failed", at=self._clock.now(), said=said)
+        return Outcome(state="failed", at=self._clock.now(), said=said)
 
 
 def wait_s(tries: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -13,6 +13,7 @@ import msgspec
 from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, NotFound
 from aimass.proto.objects import ObjectStore
+from aimass.proto.outcomes import Outcome
 from aimass.proto.plan import Promote, TaskRef
 from aimass.proto.registry.entries import SmokeInputs
 from aimass.proto.registry.layout import Reference
@@ -26,12 +27,11 @@ from aimass.server.registry.authors import Author
 from aimass.server.registry.deciding import promoted
 from aimass.server.registry.making import of_run, with_parent, with_smoke_inputs
 from aimass.server.registry.parts import Publication
-from aimass.server.registry.promoter import Outcome
 from aimass.server.registry.promotion import Smoked
 from aimass.server.registry.publishing import Publisher
 from aimass.server.store_threads import StoreThreads
 
-__all__ = ["CANDIDATE", "RunPublishing", "Smoker"]
+__all__ = ["CANDIDATE", "RunPublishing", "Smoker", "whole"]
 
 CANDIDATE: Final = "candidate"
 """The alias of the newest version that a run has made."""
@@ -65,7 +65,7 @@ class RunPublishing:
 
     async def __call__(self, run_id: str, wanted: Promote) -> Outcome:
         """Publish, and promote where the plan says so; what stands already is left. Raises named errors."""
-        view = await self.readings.run_view(run_id)
+        view = await whole(self.readings.run_view, run_id)
         models = await self.readings.models(run_id, view.summary.model)
         if not models:
             raise NotFound("no step of the run has made a model", code="registry.no_model", value=run_id)
@@ -102,7 +102,6 @@ class RunPublishing:
         if _newest(reader, wanted.model) < published.version.number:
             aliases.point(CANDIDATE, published, f"published by run {run_id}")
         outcome = Outcome(
-            run_id=run_id,
             state="published",
             at=self.clock.now(),
             said="its plan does not ask for promotion",
@@ -121,6 +120,16 @@ class RunPublishing:
             return msgspec.structs.replace(outcome, said=error.sentence())
         state: Literal["promoted", "published"] = "promoted" if decision.passed or decision.before else "published"
         return msgspec.structs.replace(outcome, state=state, said=decision.said)
+
+
+async def whole(page: Callable[[str, int], Awaitable[RunView]], run_id: str) -> RunView:
+    """A run with all its steps, from pages: what it cost and who contributed is a sum over every one of them."""
+    view = await page(run_id, 0)
+    steps = [*view.steps]
+    while view.more:
+        view = await page(run_id, steps[-1].index + 1)
+        steps += view.steps
+    return msgspec.structs.replace(view, steps=tuple(steps))
 
 
 def _newest(reader: RegistryReader, name: str) -> int:
