@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from aimass.proto.errors import AimassError, InternalError, status_name
+from aimass.proto.errors import AimassError, InternalError, LimitExceeded, status_name
 
 __all__ = ["error_body", "grpc_status", "http_status"]
 
@@ -51,7 +51,9 @@ def http_status(error: AimassError) -> HTTPStatus:
 def grpc_status(error: AimassError) -> str:
     """The name of the gRPC status that tells of `error`."""
     found = _BY_CODE.get(error.code)
-    return found[1] if found else status_name(error)
+    if found:
+        return found[1]
+    return "RESOURCE_EXHAUSTED" if isinstance(error, LimitExceeded) else status_name(error)  # as gRPC's own limits end
 
 
 def error_body(error: AimassError) -> bytes:
