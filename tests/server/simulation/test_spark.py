@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from scripts.demos.processes import family
 
 from aimass.proto.sharding import Split
 from aimass.server.simulation.crew import Alone
@@ -17,6 +16,7 @@ from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.site import InFolder
 from aimass.server.simulation.spark import Spark
 from tests.support.simulations import begun, finished, heart_draft, shards_of
+from tests.support.spark_cluster import executors
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,12 +30,6 @@ DRAFT = heart_draft(train='epochs = 2\noptimizer = "adam"\nkeep_optimizer = true
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split = Split(rule="dirichlet", argument="0.5", partners=12, seed=3, smallest=10)
     return shards_of(tmp_path_factory.mktemp("spark") / "shards", "heart", split)
-
-
-def executors() -> list[int]:
-    """The JVMs that Spark started for its work, below this process."""
-    words = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family(os.getpid())}
-    return [pid for pid, line in words.items() if b"CoarseGrainedExecutorBackend" in line and line.startswith(b"/")]
 
 
 @pytest.mark.filterwarnings("default")

@@ -13,7 +13,7 @@ from aimass.server.offline.site import InStore
 from aimass.server.reduction import Reduced
 from aimass.server.simulation import partner
 from aimass.server.simulation.partner import Asked, Made
-from aimass.server.simulation.spark import given_up
+from aimass.server.simulation.spark import anew
 
 if TYPE_CHECKING:
     import torch
@@ -38,10 +38,8 @@ class Lockstep:
 
         orders = [canonical_json(one) for one in asked]
         processes = TorchDistributor(num_processes=min(self.count, len(asked)), local_mode=False, use_gpu=False)
-        try:
-            made, parcel = processes.run(_rank, self.opens, orders)
-        except Exception as error:
-            raise given_up(error) from error
+        # A stage whose tasks wait for each other Spark does not begin again; a round is a pure function of its orders.
+        made, parcel = anew(lambda: processes.run(_rank, self.opens, orders))
         yield self.executors.deliver(asked[0], decode_json(Made, made, "an executor's answer"), parcel)
 
     def reduced(self, index: int, made: Sequence[Made]) -> Reduced | None:

@@ -8,12 +8,13 @@ are plain rows of Spark's core: through its tables each step would start twice a
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aimass.proto.errors import AimassError, NotInstalled, Unavailable
 from aimass.proto.values import canonical_json, decode_json
@@ -22,7 +23,10 @@ from aimass.server.simulation import partner
 from aimass.server.simulation.partner import Asked, Made
 from aimass.server.simulation.site import Opens
 
-__all__ = ["Spark", "given_up", "is_local", "open_session"]
+__all__ = ["Spark", "anew", "given_up", "is_local", "open_session"]
+
+log = logging.getLogger("aimass.spark")
+T = TypeVar("T")
 
 _PARTS: Final = 4
 """Tasks for each core in a step: few enough to cost little, enough to fill gaps when some partners have more rows."""
@@ -129,6 +133,23 @@ class Spark:
     def close(self) -> None:
         """Stop the session."""
         self._session.stop()
+
+
+_LOST: Final = frozenset({"spark.executor", "spark.worker"})
+
+
+def anew(job: Callable[[], T]) -> T:
+    """What a job gives that Spark does not try again itself: begun anew where a process was lost, as often as Spark
+    tries a task. Raises `Unavailable` where Spark gave up."""
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            return job()
+        except Exception as error:
+            lost = given_up(error)
+            if lost.code not in _LOST or not left:
+                raise lost from error
+            log.warning("%s: the job begins anew", lost.what)
+    raise ValueError("a job is tried once at least")
 
 
 _ENDINGS: Final = (
