@@ -105,7 +105,7 @@ def reference_cells(schema: Schema, reference: Reference) -> tuple[tuple[Cells, 
 def number_cells(held: NumberCounts) -> NumberCells | str:
     """Of a number's bins; why not, where too few rows have a value."""
     counts = np.maximum(np.array(held.counts, dtype=np.float64), 0.0)
-    if (rows := float(counts.sum() + max(held.missing, 0.0))) < _LEAST_ROWS:
+    if (rows := float(counts.sum())) < _LEAST_ROWS:
         return _too_few(rows)
     ends = _ends(counts)
     bounds = np.array([0, *ends, len(counts)])
@@ -123,7 +123,7 @@ def number_cells(held: NumberCounts) -> NumberCells | str:
 def category_cells(held: CategoryCounts, missing: Sequence[str] = ()) -> CategoryCells | str:
     """Of a category's values, the rare ones together; why not, where too few rows have one."""
     counts = np.maximum(np.array(held.counts, dtype=np.float64), 0.0)
-    if (rows := float(counts.sum() + max(held.missing, 0.0))) < _LEAST_ROWS:
+    if (rows := float(counts.sum())) < _LEAST_ROWS:
         return _too_few(rows)
     rare = counts < _RARE * counts.sum()
     place = np.where(rare, int((~rare).sum()), np.cumsum(~rare) - 1)
@@ -138,24 +138,31 @@ def category_cells(held: CategoryCounts, missing: Sequence[str] = ()) -> Categor
 
 
 def _too_few(rows: float) -> str:
-    return f"the reference has {rows:.0f} rows, and {_LEAST_ROWS:.0f} are the least to compare with"
+    return f"the reference has {rows:.0f} rows with a value, and {_LEAST_ROWS:.0f} are the least to compare with"
 
 
 def _ends(counts: Counts) -> list[int]:
-    """After which bins cells end inside of the range: each has its share of the rows, and so has the last."""
-    least, held, left, ends = _SHARE * float(counts.sum()), 0.0, float(counts.sum()), []
+    """After which bins cells end inside of the range: each has its share of the rows, and the last a few of them.
+
+    What lies beside all rows has cells too, which are empty: there nobody was, and somebody may come.
+    """
+    total = left = float(counts.sum())
+    filled = np.flatnonzero(counts > 0)
+    first, last, held = int(filled[0]), int(filled[-1]) + 1, 0.0
+    ends = [first] if first > 0 else []
     for at, rows in enumerate(counts.tolist(), 1):
         held, left = held + rows, left - rows
-        if held >= least and left >= least:
+        if held >= _SHARE * total and left >= _RARE * total:
             ends.append(at)
             held = 0.0
-    return ends
+    return [*ends, last] if last < len(counts) else ends
 
 
 def _between(counts: Counts, ends: Sequence[int]) -> Counts:
     """Where cells end, in bins: in the middle of empty ones, whose rows may have been joined to either side."""
     filled = np.flatnonzero(counts > 0)
-    return np.array([(end + filled[np.searchsorted(filled, end)]) / 2 for end in ends])
+    after = [int(filled[place]) if (place := np.searchsorted(filled, end)) < len(filled) else end for end in ends]
+    return np.array([(end + upto) / 2 for end, upto in zip(ends, after, strict=True)])
 
 
 def _text(cell: object) -> str:

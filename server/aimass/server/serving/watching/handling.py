@@ -68,7 +68,8 @@ class Handling:
                 case Try():
                     return await self._try(release)
         except AimassError as error:
-            return Failed(release, error.sentence(), error.code, again_of(error, fetching=isinstance(action, Fetch)))
+            again = again_of(error, fetching=isinstance(action, Fetch))
+            return Failed(release, _said(error), error.code, again)
         except Exception as error:  # whatever a version does to us, what serves goes on
             log.exception("%s of %s failed", type(action).__name__.lower(), self._model)
             return Failed(release, f"{type(error).__name__}: {error}", InternalError.kind)
@@ -83,7 +84,7 @@ class Handling:
             log.warning("%s %s cannot be examined now: %s", self._model, release, error)
             return None
         except AimassError as error:
-            wrong = error.sentence()
+            wrong = _said(error)
         return Examined(release, wrong)
 
     async def _load(self, release: Release) -> Event:
@@ -109,7 +110,7 @@ class Handling:
         try:
             wrong = await self._smoke_is_wrong(release)
         except InvalidOutput as error:
-            wrong = error.sentence()
+            wrong = _said(error)
         return Tried(release, 0 if smoke is None else len(smoke.expected), wrong)
 
     async def _digest_is_wrong(self, release: Release) -> str:
@@ -128,3 +129,8 @@ class Handling:
         with self._uncounted(tensors):
             answer = await self._dispatcher.infer(Request(self._model, tensors, release.number, deadline=deadline))
         return what_is_wrong(smoke, answer.tensors)
+
+
+def _said(error: AimassError) -> str:
+    """Within a sentence."""
+    return error.sentence().rstrip(".")

@@ -103,7 +103,6 @@ class Watcher:
 
     async def run(self) -> None:
         """Until it is cancelled. What is in memory then is the dispatcher's to end."""
-        self._state = State(self._state.target)
         memory, kept = await asyncio.to_thread(lambda: (self._last_good.memory(), self._releases.kept()))
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
@@ -111,6 +110,11 @@ class Watcher:
             tasks.create_task(self._take_events())
             tasks.create_task(self._ask_registry())
             tasks.create_task(self._tick())
+
+    def begin_anew(self) -> None:
+        """Before `run` runs again: what was in memory is no more."""
+        self._state, self._refused = State(self._state.target), None
+        self._answered.clear()
 
     async def started(self) -> None:
         """Return when the model answers, or it is clear that it cannot for the time being, which is no error.
@@ -131,6 +135,10 @@ class Watcher:
         found = None if held is None else self._releases.known(held)
         return None if found is None else found.version
 
+    async def caught_up(self) -> None:
+        """Return when all that has happened is decided and told."""
+        await self._events.join()
+
     def view(self) -> WatchView:
         """How things stand."""
         return view_of(self._state, self._rows.last, self._rows.not_watched)
@@ -144,14 +152,19 @@ class Watcher:
                 await self._happens(event)
             except Exception:  # a fault of ours must not leave what serves unwatched
                 log.exception("%s: %s could not be handled", self.model, type(event).__name__)
+            finally:
+                self._events.task_done()
 
     async def _happens(self, event: Event) -> None:
-        """Decide, and do what was decided in order; what takes long goes on beside, and comes back as an event."""
+        """Decide, and do what was decided; what takes long goes on beside, and comes back as an event.
+
+        Requests are shifted before it is told: the disk may be slow.
+        """
         self._state, actions = decide(self._state, event, self._around.settings, self._around.clock.now())
-        for action in actions:
+        for action in sorted(actions, key=lambda one: isinstance(one, Tell)):
             await self._do(action)
         state = self._state
-        stuck = state.coming is None and (state.away_since is not None or state.memory.refused)
+        stuck = state.coming is None and (state.away_since is not None or state.promoted is not None)
         if state.serving is not None or stuck:
             self._answered.set()
 
@@ -178,7 +191,14 @@ class Watcher:
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._tasks is not None  # noqa: S101  (nothing is decided before `run`)
-        return self._tasks.create_task(work)
+        return self._tasks.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """A fault of ours in one piece of work must not end the watch."""
+        try:
+            await work
+        except Exception:
+            log.exception("%s: %s failed", self.model, work.__name__)
 
     async def _on_disk(self, write: Callable[[Any], None], what: Any) -> None:
         """Write; a full disk does not stop serving."""
@@ -266,7 +286,7 @@ class Watcher:
                 last = await asyncio.to_thread(self._look_up, None if asked % _WHOLE == 0 else last)
             except AimassError as error:
                 self._refused = None if isinstance(error, Unavailable) else error
-                self._events.put_nowait(Away(error.code, error.sentence()))
+                self._events.put_nowait(Away(error.code, error.sentence().rstrip(".")))
                 delay_s = min(2 * delay_s, max(settings.slowest_s, settings.every_s))
             else:
                 delay_s = settings.every_s

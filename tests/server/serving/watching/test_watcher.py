@@ -1,0 +1,391 @@
+"""The watcher's shell over a registry in memory and a dispatcher without processes, on a manual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from aimass.proto.errors import NotFound, OutOfSpace, Unavailable
+from aimass.proto.exposition import exposed
+from aimass.proto.meters import meters_of
+from aimass.proto.model_manifest import ModelManifest, Reference
+from aimass.proto.plan import TaskRef
+from aimass.proto.statistics import Histogram, NumberCounts
+from aimass.proto.values import canonical_json
+from aimass.server.serving.dispatch.requests import Request
+from aimass.server.serving.watching.settings import DriftSettings
+from tests.support.registries import put_version, version_of
+from tests.support.watched_house import SETTINGS, WatchedHouse, Watching
+
+Test = Callable[[Watching], Awaitable[None]]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> WatchedHouse:
+    return WatchedHouse(tmp_path)
+
+
+def lives(house: WatchedHouse, test: Test) -> None:
+    """One life of a serving process."""
+
+    async def live() -> None:
+        watching = house.process()
+        async with watching.watchers.watching():
+            await test(watching)
+
+    asyncio.run(asyncio.wait_for(live(), 20))
+
+
+def test_the_promoted_version_serves_once_it_is_verified_loaded_and_tried(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        assert watching.shares == {1: 1.0}
+        assert watching.dispatcher.sources[0].parameters.read_bytes() == b"parameters 1"
+        version = watching.watchers.version("heart", 1)
+        assert version is not None
+        assert version.number == 1
+        assert watching.watchers.version("heart", 2) is None
+
+    lives(house, test)
+    assert house.told("tested") == ["version 1 answered 2 smoke inputs as expected"]
+
+
+def test_a_new_version_comes_by_a_share_and_the_former_one_leaves_in_the_end(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: watching.shares == {1: 0.5, 2: 0.5}, asks=5)
+        await watching.until(lambda: watching.shares == {2: 1.0}, asks=5)
+        assert watching.dispatcher.fallbacks["heart"] == 1
+        await watching.until(lambda: ("heart", 1) not in watching.dispatcher.servables, asks=5)
+        assert await watching.ask(10) == {2}
+
+    lives(house, test)
+
+
+@pytest.mark.parametrize("how", ["wrong", "nan"])
+def test_what_answers_its_smoke_inputs_wrongly_never_answers_a_person(house: WatchedHouse, how: str) -> None:
+    house.promote(1)
+    house.how[2] = how
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: house.told("refused"))
+        assert await watching.ask(20) == {1}
+        await watching.until(lambda: ("heart", 2) not in watching.dispatcher.servables)
+
+    lives(house, test)
+
+
+def test_a_version_that_turns_bad_under_requests_is_taken_back_and_no_request_fails(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: watching.shares == {2: 1.0}, asks=5)
+        watching.dispatcher.servables["heart", 2].how = "nan"  # type: ignore[attr-defined]
+        await watching.until(lambda: watching.shares == {1: 1.0}, asks=5)
+        assert await watching.ask(10) == {1}
+
+    lives(house, test)
+    assert "not valid" in house.told("taken_back")[0]
+
+
+def test_other_bytes_than_were_signed_are_never_loaded_and_are_tried_again_when_they_are_there(
+    house: WatchedHouse,
+) -> None:
+    house.promote(1)
+    house.publish(2)
+    digest = house.store.held
+    key = next(key for key in digest if key.endswith(".safetensors") and digest[key][0] == b"parameters 2")
+    house.store.put(key, b"parameters")
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: house.told("refused"), asks=1)
+        assert [source.version for source in watching.dispatcher.sources] == [1]
+        house.store.put(key, b"parameters 2")
+        await watching.until(lambda: watching.shares == {2: 1.0}, asks=5)
+
+    lives(house, test)
+
+
+def test_memory_that_changed_is_noticed_and_another_version_serves(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: ("heart", 1) not in watching.dispatcher.servables, asks=5)
+        watching.dispatcher.digests[2] = "f" * 64
+        await watching.until(lambda: watching.shares == {1: 1.0}, asks=5)
+
+    lives(house, test)
+    assert "the parameters in its memory have the digest ffffffffffff" in house.told("fails")[0]
+
+
+def test_a_load_that_hangs_stops_nobody_and_is_given_up(house: WatchedHouse) -> None:
+    house.promote(1)
+    house.how[2] = "hangs"
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: house.told("refused"), asks=1)
+        assert await watching.ask(10) == {1}
+
+    lives(house, test)
+    assert "loading it took more than 120 s" in house.told("refused")[0]
+
+
+def test_while_the_registry_is_away_what_serves_goes_on(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        house.store.before = away
+        await watching.pass_by(100, asks=1)
+        house.store.before = lambda verb, key: None
+        house.promote(2)
+        await watching.until(lambda: watching.shares == {2: 1.0}, asks=5)
+
+    lives(house, test)
+    assert len(house.told("registry_away")) == len(house.told("registry_back")) == 1
+
+
+def away(verb: str, key: str) -> None:
+    raise Unavailable("the store does not answer", code="storage.unavailable")
+
+
+def test_a_start_with_the_registry_away_serves_the_last_good_version(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def first(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: ("heart", 1) not in watching.dispatcher.servables, asks=5)
+        await watching.pass_by(2)
+
+    async def second(watching: Watching) -> None:
+        assert watching.shares == {2: 1.0}
+        assert await watching.ask(3) == {2}
+
+    lives(house, first)
+    house.store.before = away
+    lives(house, second)
+    assert "version 2 is on this disk" in house.told("starts")[1]
+    assert house.told("tested")[-1] == "version 2 answered 2 smoke inputs as expected"
+
+
+def test_what_is_kept_is_verified_again_and_not_served_where_somebody_changed_it(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def first(watching: Watching) -> None:
+        await watching.pass_by(2)
+
+    lives(house, first)
+    for path in (house.folder / "heart" / "parameters").iterdir():
+        if path.is_file():
+            path.write_bytes(b"parameters X")
+    house.store.before = away
+
+    async def second(watching: Watching) -> None:
+        await watching.pass_by(30)
+        assert watching.shares == {}
+
+    lives(house, second)
+
+
+def test_a_version_that_was_refused_is_remembered_by_the_next_process(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def first(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: watching.shares == {2: 1.0}, asks=5)
+        watching.dispatcher.servables["heart", 2].how = "nan"  # type: ignore[attr-defined]
+        await watching.until(lambda: watching.shares == {1: 1.0}, asks=5)
+
+    async def second(watching: Watching) -> None:
+        assert watching.shares == {1: 1.0}
+        await watching.pass_by(10, asks=5)
+        assert watching.shares == {1: 1.0}
+
+    lives(house, first)
+    lives(house, second)
+
+
+def test_a_model_that_does_not_exist_ends_the_start_with_a_named_error(house: WatchedHouse) -> None:
+    async def test(watching: Watching) -> None:
+        raise AssertionError
+
+    with pytest.raises(NotFound) as caught:
+        lives(house, test)
+    assert caught.value.code == "registry.no_alias"
+
+
+def test_with_nothing_kept_and_no_registry_a_process_starts_and_waits(house: WatchedHouse) -> None:
+    house.promote(1)
+    house.store.before = away
+
+    async def test(watching: Watching) -> None:
+        assert watching.shares == {}
+        house.store.before = lambda verb, key: None
+        await watching.until(lambda: watching.shares == {1: 1.0})
+
+    lives(house, test)
+
+
+def test_a_version_that_nobody_signed_is_not_served(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        data = b"parameters 2"
+        house.digests[2] = put_version(house.store, version_of("heart", 2, data), "mallory", data)
+        house.promote(2)
+        await watching.until(lambda: house.told("registry_away"), asks=1)
+        assert await watching.ask(5) == {1}
+
+    lives(house, test)
+    assert not any("version 2" in text for text in house.told("begins"))
+
+
+def test_unloading_a_model_stops_its_watch_and_loading_it_takes_it_up_again(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        await watching.watchers.unload("heart")
+        assert watching.dispatcher.servables == {}
+        await watching.watchers.load("heart")
+        assert watching.shares == {1: 1.0}
+        house.promote(2)
+        await watching.watchers.load("heart")
+        await watching.until(lambda: 2 in watching.shares)
+
+    lives(house, test)
+
+
+def test_a_disk_that_is_full_takes_no_requests_away(house: WatchedHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.promote(1)
+
+    def full(*_: object) -> None:
+        raise OutOfSpace("no space left to write audit.jsonl", code="disk.full")
+
+    async def test(watching: Watching) -> None:
+        monkeypatch.setattr("aimass.server.serving.watching.audit_log.append_line", full)
+        house.promote(2)
+        await watching.until(lambda: watching.shares == {2: 1.0}, asks=5)
+
+    lives(house, test)
+    assert house.meters.failed.read()[()] > 0
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _manifest(rows: np.ndarray) -> bytes:
+    counts = np.histogram(rows, 20, (0, 120))[0].astype(float)
+    spread = Histogram(
+        numbers=(NumberCounts(column="age", minimum=0.0, maximum=120.0, counts=tuple(counts.tolist()), missing=0.0),),
+        categories=(),
+    )
+    return canonical_json(
+        ModelManifest(
+            run_id="a" * 32,
+            run_name="study",
+            task=TaskRef(name="heart", digest="0" * 64),
+            data_schema="heart/1",
+            schema="",
+            plan="0" * 64,
+            first_model="0" * 64,
+            parameters="0" * 64,
+            bytes=1,
+            step=None,
+            round=1,
+            transcript_head="",
+            finished_at=0.0,
+            metrics={},
+            reference=Reference(histogram=spread, partners=2),
+        )
+    )
+
+
+_DRIFT = DriftSettings(least_rows=300, window_s=5, windows=2, then="retrain")
+
+
+def test_a_drifted_stream_is_told_of_and_submits_a_plan_and_then_is_over(tmp_path: Path) -> None:
+    house = WatchedHouse(tmp_path, msgspec.structs.replace(SETTINGS, drift=_DRIFT))
+    house.publish(1, manifest=_manifest(house.ages.normal(60, 10, 3_000)))
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        await watching.pass_by(20, asks=80)
+        assert house.told("input_drift") == []
+        await watching.pass_by(20, asks=80, shift=15)
+        assert len(house.told("input_drift")) == 1
+        assert house.told("input_drift")[0].startswith("live rows have drifted: age (PSI ")
+        assert len(house.told("output_drift")) == 1, "the answers moved with the rows"
+        (column,) = watching.watchers.views()["heart"].drift
+        assert column.index > 1
+        await watching.pass_by(20, asks=80)
+        assert "live rows are as they were" in house.told("drift_over")
+
+    lives(house, test)
+    assert house.retrainer.releases == [1]
+    assert house.told("retrain_submitted") == [f"the plan was submitted as run {'f' * 32}"]
+
+
+def test_without_a_reference_it_is_said_aloud(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        await watching.pass_by(3, asks=1)
+        assert "age: the model's manifest has no reference" in watching.watchers.views()["heart"].not_watched
+
+    lives(house, test)
+    assert house.told("not_watched") == [
+        "drift of age cannot be watched: the model's manifest has no reference: published without a run's manifest"
+    ]
+
+
+def test_our_own_smoke_inputs_are_nobodys_rows(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        watcher = watching.watchers._watchers["heart"]
+        watcher._observer.taken()
+        await watcher._handling.examine(watcher._state.serving.release)  # type: ignore[union-attr]
+        assert watcher._observer.taken() == ({}, {})
+        await watching.ask(2)
+        assert watcher._observer.taken()[0][1].requests == 2
+
+    lives(house, test)
+
+
+def test_figures_and_views_say_what_serves(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        view = watching.watchers.views()["heart"]
+        assert (view.target, view.serving, view.settled, view.promoted) == ("heart@champion", 1, True, 1)
+        text = exposed(meters_of(house.meters), watching.watchers.readings()).decode()
+        assert 'aimass_watch_serving_version{model="heart"} 1.0' in text
+        assert 'aimass_watch_decisions_total{kind="serves",model="heart"} 1.0' in text
+
+    lives(house, test)
+
+
+def test_a_row_that_cannot_be_counted_disturbs_nobody(house: WatchedHouse) -> None:
+    house.publish(1, manifest=_manifest(house.ages.normal(60, 10, 3_000)))
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        for tap in watching.dispatcher.taps:
+            answer = await watching.dispatcher.infer(Request("heart", {"age": np.array([[50.0]])}))
+            tap("heart", 1, {"age": np.array(["odd"], dtype=object)}, answer, 0.001, None)
+        await watching.pass_by(5, asks=1)
+        assert await watching.ask(1) == {1}
+
+    lives(house, test)
