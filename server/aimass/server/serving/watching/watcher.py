@@ -198,7 +198,7 @@ class Watcher:
         try:
             await work
         except Exception:
-            log.exception("%s: %s failed", self.model, work.__name__)
+            log.exception("%s: a piece of work failed", self.model)
 
     async def _on_disk(self, write: Callable[[Any], None], what: Any) -> None:
         """Write; a full disk does not stop serving."""
