@@ -13,7 +13,7 @@ import numpy as np
 from aimass.proto.errors import AimassError
 from aimass.proto.manifest import Category, Image, Number, Schema, Text
 from aimass.proto.registry.entries import ModelVersion
-from aimass.proto.servable import Array, Servable, TensorSpec, check_inputs
+from aimass.proto.servable import DTYPES, Array, Servable, TensorSpec, check_inputs
 from aimass.server.serving.dispatch.requests import Answer, Done, ModelUnknown, NotReady, Request, Tap
 from aimass.server.serving.dispatch.seam import Loaded, ModelState, Source
 from aimass.server.serving.http.messages import Peer, Response
@@ -62,6 +62,16 @@ class Doubled:
 
     def infer(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         return {"y": tensors["x"] * 2}
+
+
+class Identity:
+    """Gives back its inputs: one tensor of each datatype, all of which may be left out."""
+
+    inputs = tuple(TensorSpec(name.lower(), name, (-1, -1), optional=True) for name in DTYPES)
+    outputs = inputs
+
+    def infer(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(tensors)
 
 
 class DirectDispatcher:

@@ -16,12 +16,12 @@ from aimass.server.serving.grpc.service import InferenceService
 from aimass.server.serving.grpc.settings import GrpcLimits
 from tests.server.serving.grpc.test_service import Doors, Shelf
 from tests.support.authorities import Authority
-from tests.support.served import IdentityDispatcher
+from tests.support.fronts import DirectDispatcher
 
 
 def _server() -> grpc.aio.Server:
     service = InferenceService(
-        IdentityDispatcher(), Shelf(), Doors(), GrpcMeters(), time.monotonic, 30.0, "0.1.0", lambda: True
+        DirectDispatcher({}), Shelf(), Doors(), GrpcMeters(), time.monotonic, 30.0, "0.1.0", lambda: True
     )
     return inference_server(service, GrpcLimits())
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,20 +10,38 @@ import pytest
 
 from aimass.proto.errors import METADATA_KEY, AimassError, BadInput, InternalError, Refused, from_wire
 from aimass.proto.grpc_env import grpc
-from aimass.proto.servable import DTYPES
+from aimass.proto.servable import DTYPES, Array, Servable
 from aimass.proto.v1 import inference_pb2 as pb
 from aimass.proto.v1 import inference_pb2_grpc as rpc
-from aimass.server.serving.dispatch.requests import InvalidOutput, Overloaded, QueueDeadline
-from aimass.server.serving.dispatch.seam import ModelState
+from aimass.server.serving.dispatch.requests import Answer, InvalidOutput, Overloaded, QueueDeadline, Request
 from aimass.server.serving.grpc.calls import GrpcMeters
 from aimass.server.serving.grpc.ports import inference_server
 from aimass.server.serving.grpc.service import InferenceService
 from aimass.server.serving.grpc.settings import GrpcLimits
 from aimass.server.serving.tokens import May
 from aimass.server.serving.v2.elements import pack
-from tests.support.served import IdentityDispatcher, loaded
+from tests.support.fronts import DirectDispatcher, Identity
 
-SICK = ModelState("sick", "UNAVAILABLE", (), reason="its digest does not match")
+
+class Broken(Identity):
+    """A fault of ours."""
+
+    def infer(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        raise KeyError("secret")
+
+
+class Noticing(DirectDispatcher):
+    """Says when nobody waits for an answer any more."""
+
+    def __init__(self, servables: Mapping[tuple[str, int], Servable]) -> None:
+        super().__init__(servables)
+        self.gone = asyncio.Event()
+
+    async def infer(self, request: Request) -> Answer:
+        try:
+            return await super().infer(request)
+        finally:
+            self.gone.set()
 
 
 class Doors:
@@ -55,7 +73,8 @@ class House:
     """A server on loopback over an identity model in two versions, and a client of it."""
 
     def __init__(self) -> None:
-        self.dispatcher = IdentityDispatcher(ModelState("echo", "READY", (loaded("echo", 1), loaded("echo", 2))), SICK)
+        self.dispatcher = Noticing({("echo", 1): Identity(), ("echo", 2): Identity(), ("broken", 1): Broken()})
+        self.dispatcher.known.add("sick")
         self.doors, self.shelf, self.meters = Doors(), Shelf(), GrpcMeters()
         self.ready = True
         self.channel: Any = None
@@ -93,7 +112,7 @@ def echo(
     if datatype == "BYTES":
         array[:] = b"text"
     return pb.ModelInferRequest(
-        model_name="echo",
+        model_name=rest.pop("model_name", "echo"),
         inputs=[{"name": datatype.lower(), "datatype": datatype, "shape": shape}],
         outputs=[{"name": output or datatype.lower()}],
         raw_input_contents=[pack(datatype, array)],
@@ -123,7 +142,7 @@ def test_an_answer_says_which_version_gave_it_and_whose_it_is() -> None:
     async def check(house: House, stub: Any) -> None:
         answer = await stub.ModelInfer(echo(id="42", model_version="1"))
         assert (answer.model_name, answer.model_version, answer.id) == ("echo", "1", "42")
-        assert house.dispatcher.requests[0].version == 1
+        assert house.dispatcher.asked[0].version == 1
 
     with_house(check)
 
@@ -135,7 +154,7 @@ def test_the_shortest_of_what_the_client_and_the_server_allow_is_the_deadline() 
         await stub.ModelInfer(asked, timeout=10)
         asked.parameters["timeout"].int64_param = 2_000_000
         await stub.ModelInfer(asked, timeout=10)
-        deadlines = [one.deadline for one in house.dispatcher.requests]
+        deadlines = [one.deadline for one in house.dispatcher.asked]
         assert deadlines[0] == 130.0
         assert 100.0 < deadlines[1] < 111.0
         assert deadlines[2] == 102.0
@@ -172,12 +191,13 @@ def test_the_repository_is_listed_loaded_and_unloaded() -> None:
     async def check(house: House, stub: Any) -> None:
         index = await stub.RepositoryIndex(pb.RepositoryIndexRequest())
         assert [(one.name, one.version, one.state) for one in index.models] == [
+            ("broken", "1", "READY"),
             ("echo", "1", "READY"),
             ("echo", "2", "READY"),
             ("sick", "", "UNAVAILABLE"),
         ]
         ready = await stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True))
-        assert {one.name for one in ready.models} == {"echo"}
+        assert {one.name for one in ready.models} == {"broken", "echo"}
         await stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="sick"))
         await stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="echo"))
         config = {"config": pb.ModelRepositoryParameter(string_param="{}")}
@@ -201,7 +221,7 @@ def test_the_repository_is_listed_loaded_and_unloaded() -> None:
 )
 def test_each_way_to_fail_has_its_status(fault: AimassError, status: str) -> None:
     async def check(house: House, stub: Any) -> None:
-        house.dispatcher.fault = fault
+        house.dispatcher.fails = fault
         got, error = await failed(stub.ModelInfer(echo()))
         assert (got, error.code) == (status, fault.code)
 
@@ -246,14 +266,13 @@ def test_callers_are_admitted_to_the_model_that_they_ask_and_to_health_without()
     house = with_house(check)
     asked = [("infer", ""), ("infer", "echo"), ("infer", "echo"), ("manage", "echo"), ("manage", "sick")]
     assert sorted(house.doors.asked) == asked
-    assert not house.dispatcher.requests
+    assert not house.dispatcher.asked
     assert not house.shelf.done
 
 
 def test_what_nobody_foresaw_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     async def check(house: House, stub: Any) -> None:
-        house.dispatcher.fault = KeyError("secret")
-        status, error = await failed(stub.ModelInfer(echo()))
+        status, error = await failed(stub.ModelInfer(echo(model_name="broken")))
         assert status == "INTERNAL"
         assert isinstance(error, InternalError)
         assert "secret" not in str(error)
@@ -264,7 +283,7 @@ def test_what_nobody_foresaw_is_told_without_its_text(caplog: pytest.LogCaptureF
 
 def test_a_call_that_its_client_gives_up_ends_here_too() -> None:
     async def check(house: House, stub: Any) -> None:
-        house.dispatcher.held = asyncio.Event()
+        house.dispatcher.held = []
         call = stub.ModelInfer(echo())
         await house.dispatcher.came.wait()
         call.cancel()
@@ -276,7 +295,7 @@ def test_a_call_that_its_client_gives_up_ends_here_too() -> None:
 
 def test_a_server_that_has_too_much_to_do_says_when_to_ask_again() -> None:
     async def check(house: House, stub: Any) -> None:
-        house.dispatcher.fault = Overloaded("full", retry_after_s=0.25)
+        house.dispatcher.fails = Overloaded("full", retry_after_s=0.25)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.ModelInfer(echo())
         assert dict(caught.value.trailing_metadata() or ())["grpc-retry-pushback-ms"] == "250"
@@ -289,7 +308,7 @@ def test_a_message_that_is_small_until_it_is_unpacked_is_refused_too() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.ModelInfer(echo(shape=(1, 1 << 20)), compression=grpc.Compression.Gzip)
         assert caught.value.code().name == "RESOURCE_EXHAUSTED"
-        assert not house.dispatcher.requests
+        assert not house.dispatcher.asked
 
     with_house(check, GrpcLimits(message_bytes=1 << 20))
 
@@ -314,13 +333,13 @@ def test_a_message_larger_than_the_limit_and_a_call_too_many_are_refused() -> No
         with pytest.raises(grpc.aio.AioRpcError) as large:
             await stub.ModelInfer(echo(shape=(1, 10_000)))
         assert large.value.code().name == "RESOURCE_EXHAUSTED"
-        house.dispatcher.held = asyncio.Event()
+        house.dispatcher.held = []
         first = stub.ModelInfer(echo())
         await house.dispatcher.came.wait()
         with pytest.raises(grpc.aio.AioRpcError) as many:
             await stub.ModelInfer(echo())
         assert many.value.code().name == "RESOURCE_EXHAUSTED"
-        house.dispatcher.held.set()
+        house.dispatcher.release()
         assert (await first).model_name == "echo"
 
     with_house(check, GrpcLimits(message_bytes=20_000, calls=1))
