@@ -106,7 +106,7 @@ def check_inputs(specs: Mapping[str, TensorSpec], tensors: Mapping[str, Array]) 
                 limit=rows,
             )
         rows = len(array)
-    if len(tensors) < len(specs) and (missing := [s.name for s in specs.values() if _is_missing(s, tensors)]):
+    if len(tensors) < len(specs) and (missing := _missing(specs, tensors)):
         raise BadInput("inputs of the model are missing", code="serving.input_missing", value=", ".join(missing))
     if rows < 1:
         raise BadInput("the request has no rows", code="serving.no_rows")
@@ -133,8 +133,8 @@ def rows_of(tensors: Mapping[str, Array]) -> int:
     return len(next(iter(tensors.values())))
 
 
-def _is_missing(spec: TensorSpec, tensors: Mapping[str, Array]) -> bool:
-    return not spec.optional and spec.name not in tensors
+def _missing(specs: Mapping[str, TensorSpec], tensors: Mapping[str, Array]) -> list[str]:
+    return [name for name, spec in specs.items() if not spec.optional and name not in tensors]
 
 
 def _does_not_fit(spec: TensorSpec, array: Array) -> BadInput:
