@@ -88,6 +88,7 @@ class House:
 
     settings: DispatchSettings
     refuses: AimassError | None = None
+    most_started: int = 1_000
     clock: ManualClock = dataclasses.field(default_factory=ManualClock)
     started: list[FakeWorker] = dataclasses.field(default_factory=list)
     outcomes: list[tuple[str, Answer | AimassError]] = dataclasses.field(default_factory=list)
@@ -101,6 +102,8 @@ class House:
     async def _start(self, version: Source) -> FakeWorker:
         if self.refuses is not None:
             raise self.refuses
+        if len(self.started) >= self.most_started:
+            raise away()
         worker = FakeWorker(version, offset=100.0 * (version.version - 1))
         self.started.append(worker)
         return worker

@@ -181,6 +181,57 @@ def test_a_version_without_workers_leaves_its_queue_to_the_fallback() -> None:
     in_house(test)
 
 
+def test_a_fallback_without_workers_is_not_asked() -> None:
+    async def test(house: House) -> None:
+        new, former = await house.serve(2, 1, fallback=1)
+        house.refuses = away()
+        former.kill()
+        house.ask(1.0)
+        await turns()
+        new.answer(InternalError("it broke", code="serving.model_failed"))
+        await turns()
+        assert house.told() == [("", "serving.model_failed")]
+
+    in_house(test)
+
+
+def test_what_is_too_late_is_not_given_to_the_fallback() -> None:
+    async def test(house: House) -> None:
+        _, former = await house.serve(2, 1, fallback=1)
+        house.ask(1.0, deadline=house.clock.now() + 1.0)
+        await turns()
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        await turns()
+        assert house.told() == [("", "serving.deadline")]
+        assert former.batches == []
+
+    in_house(test)
+
+
+def test_when_a_version_with_a_share_goes_the_others_answer() -> None:
+    async def test(house: House) -> None:
+        _, two = await house.serve(1, 2)
+        house.dispatcher.share("sums", {1: 0.5, 2: 0.5})
+        await house.dispatcher.unload("sums", 1)
+        house.ask(1.0)
+        await turns()
+        two.answer()
+        assert house.told() == [("", [101.0])]
+
+    in_house(test)
+
+
+def test_a_version_of_which_not_all_workers_start_is_not_loaded() -> None:
+    async def test(house: House) -> None:
+        house.most_started = 1
+        with pytest.raises(Unavailable):
+            await house.dispatcher.load(source(1))
+        assert [worker.ended for worker in house.started] == [True]
+
+    in_house(test, DispatchSettings(workers=2))
+
+
 def test_shares_are_kept_by_what_is_drawn() -> None:
     async def test(house: House) -> None:
         one, two = await house.serve(1, 2)
