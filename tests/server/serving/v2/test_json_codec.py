@@ -248,6 +248,33 @@ def test_no_data_raises_anything_but_a_named_error(data: Any) -> None:
         assert array.shape == (2,)
 
 
+WHOLE = body(
+    json_input(Tensor("x", "FP32", np.array([[1.5, np.nan]], np.float32)), nested=True),
+    json_input(Tensor("t", "BYTES", np.array(["Grüße".encode(), b"\xff"], object))),
+    {"name": "y", "shape": [2], "datatype": "BOOL", "parameters": {"binary_data_size": 2}},
+    {"name": "z", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 5}},
+    outputs=[{"name": "p", "parameters": {"binary_data": True}}],
+)
+TAIL = b"\x00\x01\x01\x00\x00\x00a"
+
+
+@given(st.lists(st.tuples(st.integers(0, len(WHOLE + TAIL) - 1), st.integers(0, 255)), max_size=3))
+def test_a_request_with_some_bytes_changed_is_read_or_refused_by_name(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(WHOLE + TAIL)
+    for place, byte in changes:
+        data[place] = byte
+    try:
+        read = decode_request(bytes(data), len(WHOLE))
+    except BadInput:
+        return
+    assert len(read.inputs) == 4
+
+
+def test_text_that_is_not_utf_8_is_refused() -> None:
+    assert refused(b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\xff"]}]}') == "tensor.element"
+    assert refused(b'{"inputs":[],"id":"\xff"}') == "v2.json"
+
+
 def test_no_message_holds_a_value() -> None:
     for datatype in ("FP32", "INT32", "BOOL"):
         with pytest.raises(BadInput) as caught:

@@ -89,7 +89,7 @@ def _elements(name: str, datatype: str, shape: Sequence[int], decoders: _Decoder
     depth = len(shape) if shape and data.startswith(b"[[") else 1
     try:
         listed = decoders.nested[depth - 1].decode(data)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _mixed_elements(name, datatype, shape, decoders, data)
     return listed if depth == 1 else _flattened(name, shape, listed)
 
@@ -107,6 +107,8 @@ def _mixed_elements(name: str, datatype: str, shape: Sequence[int], decoders: _D
 def _mixed(name: str, datatype: str, decoders: _Decoders, data: bytes) -> list[Any]:
     try:
         return decoders.mixed.decode(data)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"the data of tensor {name} is not UTF-8", code="tensor.element") from error
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BadInput(
             f"the data of tensor {name} cannot be read as {datatype}: {error}",
