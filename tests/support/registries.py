@@ -111,6 +111,6 @@ def publishing(store: ObjectStore, who: str = "olga", now: Callable[[], float] =
     return Publisher(store, ListedTrust(trusting(who)), author_of(who), now)
 
 
-def promoting(store: ObjectStore, who: str = "petra", *believed: str) -> Aliases:
+def promoting(store: ObjectStore, who: str = "petra", *believed: str, at: float = 2_000.0) -> Aliases:
     """A promoter that believes the publishers it names, and itself."""
-    return Aliases(store, ListedTrust(trusting(who, *believed)), author_of(who), lambda: 2_000.0)
+    return Aliases(store, ListedTrust(trusting(who, *believed)), author_of(who), lambda: at)

@@ -8,17 +8,19 @@ Holds and sweeps end by the clock, so that who was killed stands in nobody's way
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import msgspec
 
-from aimass.proto.errors import WrongState
+from aimass.proto.errors import Unavailable, WrongState
 from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value, decode_canonical_json
 
-__all__ = ["HOLD_S", "MARGIN_S", "SWEEP_S", "Hold", "Keeping", "change", "let_go", "read_keeping", "with_sweep"]
+__all__ = ["HOLD_S", "MARGIN_S", "SWEEP_S", "Hold", "Keeping", "change", "held", "let_go", "read_keeping", "with_sweep"]
 
 HOLD_S: Final = 7 * 86_400.0
 """Work that was killed can be resumed for so long; one that goes on renews its hold."""
@@ -37,10 +39,10 @@ class Keeping(Value, frozen=True):
     since: dict[str, dict[str, float]] = {}
 
 
-def with_hold(keeping: Keeping, job: str, now: float) -> Keeping:
+def with_hold(keeping: Keeping, job: str, now: float, term_s: float = HOLD_S) -> Keeping:
     """`job` holds from now on; raises `WrongState` while somebody deletes."""
     _check_sweep(keeping, now)
-    return msgspec.structs.replace(keeping, holds={**_standing(keeping, now), job: now + HOLD_S})
+    return msgspec.structs.replace(keeping, holds={**_standing(keeping, now), job: now + term_s})
 
 
 def without_hold(keeping: Keeping, job: str) -> Keeping:
@@ -92,8 +94,10 @@ class Hold:
     Who is killed, or stops and may go on later, leaves it to the clock. Raises `WrongState` while somebody deletes.
     """
 
-    def __init__(self, store: ObjectStore, name: str, job: str, clock: Callable[[], float]) -> None:
-        self._store, self._name, self._job, self._clock = store, name, job, clock
+    def __init__(
+        self, store: ObjectStore, name: str, job: str, clock: Callable[[], float], term_s: float = HOLD_S
+    ) -> None:
+        self._store, self._name, self._job, self._clock, self._term_s = store, name, job, clock, term_s
         self._take()
 
     def keep(self) -> None:
@@ -109,17 +113,31 @@ class Hold:
                 value=self._name,
                 cure="Begin the same command again: what stands is taken up.",
             )
-        if left < HOLD_S / 2:
+        if left < self._term_s / 2:
             self._take()
 
     def _take(self) -> None:
-        taken = change(self._store, self._name, lambda keeping: with_hold(keeping, self._job, self._clock()))
+        taken = change(
+            self._store, self._name, lambda keeping: with_hold(keeping, self._job, self._clock(), self._term_s)
+        )
         self._until = taken.holds[self._job]
 
 
 def let_go(store: ObjectStore, name: str, job: str) -> None:
     """End a job's hold, if it has one: its version is committed, or nobody will go on."""
     change(store, name, lambda keeping: without_hold(keeping, job))
+
+
+@contextmanager
+def held(store: ObjectStore, name: str, clock: Callable[[], float], term_s: float) -> Iterator[Hold]:
+    """The hold of work that is not resumed: it ends with the block, or `term_s` later where the process was killed."""
+    job = secrets.token_hex(8)
+    hold = Hold(store, name, job, clock, term_s)
+    try:
+        yield hold
+    finally:
+        with suppress(Unavailable):
+            let_go(store, name, job)
 
 
 def _prefix(name: str) -> str:

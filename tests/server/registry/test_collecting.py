@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.privacy.model_trust import ListedTrust
-from aimass.proto.errors import IntegrityError, NotFound, Unauthenticated, WrongState
+from aimass.proto.errors import Conflict, IntegrityError, NotFound, Unauthenticated, WrongState
 from aimass.proto.registry.entries import Alias, Parent
 from aimass.proto.registry.reader import RegistryReader, Resolved
 from aimass.server.keeping import Hold
@@ -64,6 +64,46 @@ def test_nothing_is_deleted_while_a_version_is_published(store: MemoryObjects) -
     with pytest.raises(WrongState) as told:
         gc(store, 200.0)
     assert told.value.code == "keeping.held"
+
+
+def test_what_is_promoted_while_it_would_be_deleted_is_kept_or_the_promoter_is_told(
+    store: MemoryObjects, tmp_path: Path
+) -> None:
+    gc(store, 0.0)
+    reader = reading(store, "olga", "petra")
+    third, told = reader.resolve("heart@3"), []
+
+    def promotes(verb: str, key: str) -> None:
+        """At each call of the collector somebody promotes what it may be about to delete."""
+        store.before = lambda verb, key: None
+        try:
+            promoting(store, "petra", "olga", at=200.0).point("champion", third, "in between")
+            told.append("promoted")
+        except (WrongState, NotFound, Conflict) as error:
+            told.append(error.code)
+
+    for call in range(60):
+        held = dict(store.held)
+        calls = iter(range(call))
+        store.before = lambda verb, key, calls=calls: None if next(calls, None) is not None else promotes(verb, key)  # type: ignore[misc]
+        try:
+            gc(store, 200.0)
+        except WrongState as error:
+            told.append(error.code)
+        store.before = lambda verb, key: None
+        champion = reader.resolve("heart")
+        assert reader.parameters(champion.version, tmp_path / f"cache{call}").is_file()
+        store.held = held
+    assert {"promoted", "keeping.sweeping"} <= set(told)
+
+
+def test_what_is_collected_cannot_be_promoted(store: MemoryObjects) -> None:
+    gc(store, 0.0)
+    gc(store, 200.0)
+    third = reading(store, "olga", "petra").resolve("heart@3")
+    with pytest.raises(NotFound) as told:
+        promoting(store, "petra", "olga").point("champion", third, "too late")
+    assert told.value.code == "registry.collected"
 
 
 def test_nothing_is_deleted_where_a_version_or_an_alias_is_not_believed(store: MemoryObjects) -> None:

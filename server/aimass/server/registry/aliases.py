@@ -7,6 +7,7 @@ wins and the other is told, and decides anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from aimass.proto.errors import Conflict, NotFound
 from aimass.proto.numbered import Numbered, is_taken
@@ -15,9 +16,14 @@ from aimass.proto.registry.entries import Alias
 from aimass.proto.registry.layout import Reference, alias_prefix
 from aimass.proto.registry.reader import UNVERIFIED, RegistryReader, Resolved, read_signed
 from aimass.proto.registry.trust import Kind, Trust
+from aimass.server.keeping import held
 from aimass.server.registry.authors import Author
+from aimass.server.registry.parts import require
 
 __all__ = ["Aliases", "standing"]
+
+_LONGEST_S: Final = 600.0
+"""Who was killed while it promoted keeps what is there from being collected for so long."""
 
 
 def standing(history: Sequence[Alias]) -> tuple[Alias, ...]:
@@ -45,7 +51,8 @@ class Aliases:
 
         `after` is the number of the state that the decision was made on, 0 for none, the newest by default. Raises
         `Conflict` as `registry.moved` where somebody else was faster, `Unauthenticated` or `Refused` where the trust
-        file does not let the author promote.
+        file does not let the author promote, `NotFound` as `registry.collected` where its parts are not kept any more,
+        and `WrongState` while parts are deleted.
         """
         name = to.version.name
         document = Numbered(self._store, alias_prefix(name, alias))
@@ -53,8 +60,8 @@ class Aliases:
         number = newest.number if newest is not None else 0
         if after is not None and number != after:
             raise self._moved(name, alias, number)
-        if (held := self._held(name, alias)) is not None and held.version_digest == to.digest:
-            return held
+        if (now := self._named(name, alias)) is not None and now.version_digest == to.digest:
+            return now
         state = Alias(
             model=name,
             alias=alias,
@@ -67,12 +74,15 @@ class Aliases:
         )
         data = self._author.signed(Kind.ALIAS, state)
         read_signed(self._trust, Kind.ALIAS, data, f"{name}@{alias}")
-        try:
-            document.commit(state.number, data)
-        except Conflict as error:
-            if not is_taken(error):
-                raise
-            raise self._moved(name, alias, state.number) from error
+        with held(self._store, name, self._now, _LONGEST_S) as hold:
+            require(self._store, to.version)
+            hold.keep()
+            try:
+                document.commit(state.number, data)
+            except Conflict as error:
+                if not is_taken(error):
+                    raise
+                raise self._moved(name, alias, state.number) from error
         return state
 
     def roll_back(self, name: str, alias: str, reason: str) -> Alias:
@@ -90,7 +100,7 @@ class Aliases:
             )
         return self.point(alias, self._reader.resolve(Reference(name, number=former[-1].version)), reason, after)
 
-    def _held(self, name: str, alias: str) -> Alias | None:
+    def _named(self, name: str, alias: str) -> Alias | None:
         """What the alias names, where that can be believed."""
         try:
             return self._reader.resolve(Reference(name, alias=alias)).alias

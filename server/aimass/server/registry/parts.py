@@ -15,7 +15,7 @@ from aimass.proto.registry.layout import parameters_key, report_key
 from aimass.proto.storage import map_file
 from aimass.proto.tensors import Blob
 
-__all__ = ["Publication", "check", "part_of", "parts_of", "send"]
+__all__ = ["Publication", "check", "part_of", "parts_of", "require", "send"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +54,20 @@ def check(publication: Publication) -> None:
             cure="Nothing was published. Fetch the model again.",
         )
     Blob(map_file(publication.parameters))
+
+
+def require(store: ObjectStore, version: ModelVersion) -> None:
+    """Raise `NotFound` as `registry.collected` where a part of the version is not there any more."""
+    for key in parts_of(version):
+        try:
+            store.head(key)
+        except NotFound as error:
+            raise NotFound(
+                "a part of this version is not kept any more",
+                code="registry.collected",
+                value=f"{version.name}@{version.number}: {key} at {store.url}",
+                cure="aimass model gc deletes those of old versions. Publish the same again, or take a newer one.",
+            ) from error
 
 
 def send(store: ObjectStore, publication: Publication) -> None:

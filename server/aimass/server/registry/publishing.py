@@ -6,24 +6,27 @@ of its own. Broken off, the same publication takes up what it has sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
-from aimass.proto.errors import Conflict, Unavailable
+from aimass.proto.errors import Conflict
 from aimass.proto.numbered import Numbered, is_taken
 from aimass.proto.objects import ObjectStore
 from aimass.proto.registry.entries import ModelVersion
 from aimass.proto.registry.layout import Reference, versions_prefix
 from aimass.proto.registry.reader import RegistryReader, Resolved, read_signed
 from aimass.proto.registry.trust import Kind, Trust
-from aimass.server.keeping import Hold, let_go
+from aimass.server.keeping import held
 from aimass.server.registry.authors import Author
 from aimass.server.registry.cards import card_of
 from aimass.server.registry.parts import Publication, check, send
 
 __all__ = ["Publisher"]
+
+_LONGEST_S: Final = 86_400.0
+"""Who was killed while it published keeps what is there from being collected for so long."""
 
 
 class Publisher:
@@ -43,23 +46,12 @@ class Publisher:
         check(publication)
         wanted = publication.version
         self._envelope(wanted, 1)  # who may not publish is told before anything is sent
-        with self._held(wanted) as hold:
+        with held(self._store, wanted.name, self._now, _LONGEST_S) as hold:
             before = self._published(wanted)
             send(self._store, publication)
             hold.keep()
             number = self._commit(wanted) if before is None else before.version.number
         return self._reader.resolve(Reference(wanted.name, number=number))
-
-    @contextmanager
-    def _held(self, wanted: ModelVersion) -> Iterator[Hold]:
-        """Keep what is sent from being collected until it is referred to; who is killed leaves that to the clock."""
-        job = f"{wanted.parameters.digest[:16]}-{self._author.public[:16]}"
-        hold = Hold(self._store, wanted.name, job, self._now)
-        try:
-            yield hold
-        finally:
-            with suppress(Unavailable):  # a hold that is left over ends by the clock too
-                let_go(self._store, wanted.name, job)
 
     def _published(self, wanted: ModelVersion) -> Resolved | None:
         """The version that an earlier try has committed: the same model of the same run."""
