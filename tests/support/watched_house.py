@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import random
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -182,6 +183,7 @@ class WatchedHouse:
             self.clock,
             lambda: 0.0,
             random.Random(1),
+            ThreadPoolExecutor(1),
         )
         trust = ListedTrust(trusting("olga"))
         watchers = Watchers([Reference("heart", "champion")], self.store, trust, self.folder, around)

@@ -6,9 +6,11 @@ import asyncio
 import dataclasses
 import importlib.metadata
 import logging
+import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from aimass.proto.exposition import exposed
 from aimass.proto.meters import Meter, Reading, meters_of
 from aimass.proto.objects import ObjectStore, open_objects
 from aimass.proto.registry.layout import read_reference
-from aimass.proto.registry.reader import RegistryReader
 from aimass.proto.vitals import Vitals
 from aimass.proto.watch import Reason
 from aimass.proto.wire import server_credentials
@@ -40,11 +41,15 @@ from aimass.server.serving.http.people import PeopleEndpoints
 from aimass.server.serving.http.service_endpoints import ServiceEndpoints
 from aimass.server.serving.http.v2_endpoints import V2Endpoints
 from aimass.server.serving.rates import Rates
-from aimass.server.serving.registered import Registered
 from aimass.server.serving.settings import ServeSettings, is_private
 from aimass.server.serving.status import status_of
 from aimass.server.serving.tls import TlsFiles
 from aimass.server.serving.tokens import TokenBook
+from aimass.server.serving.watching.audit_log import AuditLog
+from aimass.server.serving.watching.retraining import PlanRetrainer
+from aimass.server.serving.watching.views import WatchMeters
+from aimass.server.serving.watching.watcher import Surroundings
+from aimass.server.serving.watching.watchers import Watchers
 
 __all__ = ["Started", "serve"]
 
@@ -80,6 +85,7 @@ async def serve(
 class _Meters:
     def __init__(self) -> None:
         self.http = HttpMeters()
+        self.watch = WatchMeters()
         self.grpc = GrpcMeters()
         self.vitals = Vitals()
 
@@ -91,10 +97,9 @@ class _Serving:
         self._release = importlib.metadata.version("aimass")
         self._tls = TlsFiles(settings.tls) if settings.tls.certificate else None
         self._tokens = TokenBook(Path(settings.tokens), _unreadable) if settings.tokens else None
-        reader = RegistryReader(open_store(settings.registry), FileTrust(Path(settings.trust)))
-        references = [read_reference(model) for model in settings.models]
-        self._models = Registered(reader, dispatcher, references, Path(settings.cache), settings.device)
         self._meters = _Meters()
+        self._disk = ThreadPoolExecutor(1, "aimass-audit")
+        self._models = self._watchers(open_store)
         self._rates = Rates(settings.http_limits.requests_per_s)
         self._health = HealthService(AnyCaller(), clock, SERVICES)
         self._lookout = Lookout(self._health, clock, self._probe, lambda: float("inf"))
@@ -103,14 +108,34 @@ class _Serving:
     async def run(self, stop: asyncio.Event, ready: Callable[[Started], None]) -> None:
         """From the first model to the last answer."""
         settings = self._settings
-        for model in self._models.models:
-            await self._models.load(model)
-        async with self._lookout.open(settings.watch_listen, self, self._meters.vitals) as watch_port:
+        async with (
+            self._models.watching(),
+            self._lookout.open(settings.watch_listen, self, self._meters.vitals) as watch_port,
+        ):
 
             def listening(ports: Sequence[int]) -> None:
                 ready(Started(self._url(ports[0]), ports[0], ports[1] if len(ports) > 1 else 0, watch_port))
 
             await lived(self._ports(), self._lookout, stop, listening, self._let_go)
+
+    def _watchers(self, open_store: Open) -> Watchers:
+        """What brings versions into memory, watches them and replaces them."""
+        settings, folder = self._settings, Path(self._settings.cache)
+        retrain = settings.watch.retrain
+        around = Surroundings(
+            self._dispatcher,
+            AuditLog(folder),
+            self._meters.watch,
+            settings.watch,
+            PlanRetrainer(retrain) if retrain.plan else None,
+            self._clock,
+            time.monotonic,
+            random.SystemRandom(),
+            self._disk,
+            settings.device,
+        )
+        references = [read_reference(model) for model in settings.models]
+        return Watchers(references, open_store(settings.registry), FileTrust(Path(settings.trust)), folder, around)
 
     def _url(self, port: int) -> str:
         host, _, _ = self._settings.http.rpartition(":")
@@ -200,7 +225,7 @@ class _Serving:
 
     def status(self) -> Any:
         """What `aimass serve status` shows."""
-        return status_of(self._release, self._began_at, self._dispatcher.models(), self._models)
+        return status_of(self._release, self._began_at, self._dispatcher.models(), self._models, self._models.views())
 
     def _all_meters(self) -> tuple[Meter, ...]:
         return meters_of(self._meters)
@@ -217,6 +242,7 @@ class _Serving:
             Reading.of("aimass_http_connections", "Open connections.", float(self._listener.connections)),
             Reading("aimass_serving_share", "Share of a model's requests that a version answers.", shares, versioned),
             Reading("aimass_serving_workers", "Worker processes that live.", workers, versioned),
+            *self._models.readings(),
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aimass.proto.console import common, emit, group
+from aimass.server.serving.watching.audit_cli import add_audit
 
 __all__ = ["add_arguments", "with_verb"]
 
@@ -19,6 +20,7 @@ _EXAMPLE: Final = """examples:
                --http 0.0.0.0:8080 --grpc 0.0.0.0:8081 --tokens tokens.json
   curl -s http://localhost:8080/predict/heart -d '{"age": 61, "sex": "Male", ...}'
   aimass serve status
+  aimass serve audit
   aimass serve token add clinic --tokens tokens.json --model heart
 
 NAME is the model's champion, NAME@ALIAS what that alias points at, NAME@N version N. Nothing is served whose signature
@@ -26,7 +28,7 @@ and digest do not hold: --trust names a file that says whose signatures count (a
 /docs at the HTTP address shows how each model is asked. A file of settings (--settings) has more than the options here;
 AIMASS_SERVE_* in the environment stands over it, and options over both.
 """
-_VERBS: Final = ("start", "status", "token")
+_VERBS: Final = ("start", "status", "audit", "token")
 _HELP: Final = ("-h", "--help")
 
 
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     status = commands.add_parser("status", help="models, versions and shares of a running server")
     _add_server(status)
     common(status, _status)
+    add_audit(commands)
     tokens = commands.add_parser("token", help="who may ask: make, list and revoke tokens")
     _add_tokens(tokens.add_subparsers(required=True, metavar="COMMAND"))
 
@@ -120,6 +123,7 @@ def _start(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from aimass.proto.console import plain, table
     from aimass.server.serving.client import ServingClient
+    from aimass.server.serving.watching.views import sentences_of
 
     found = ServingClient(args.url, args.token_file, args.ca).status()
     if args.json:
@@ -133,6 +137,9 @@ def _status(args: argparse.Namespace) -> int:
     ]
     if rows:
         table(rows)
+    for model in found.models:
+        for line in () if model.watch is None else sentences_of(model.watch):
+            sys.stdout.write(f"{line}\n")
     return 0
 
 

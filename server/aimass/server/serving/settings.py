@@ -22,6 +22,7 @@ from aimass.server.serving.http.features import InputRules
 from aimass.server.serving.http.front import LogRequests
 from aimass.server.serving.http.settings import HttpLimits
 from aimass.server.serving.tls import TlsSettings
+from aimass.server.serving.watching.settings import WatchSettings
 
 __all__ = ["PREFIX", "ServeSettings", "WorkerSettings", "is_private", "load_settings"]
 
@@ -66,6 +67,7 @@ class ServeSettings(Value, frozen=True):
     worker: WorkerSettings = WorkerSettings()
     input: InputRules = InputRules()
     tls: TlsSettings = TlsSettings()
+    watch: WatchSettings = WatchSettings()
 
 
 def load_settings(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aimass.proto.values import Value
 from aimass.server.serving.catalogue import Catalogue
 from aimass.server.serving.dispatch.seam import Loaded, ModelState
+from aimass.server.serving.watching.views import WatchView
 
 __all__ = ["ModelStatus", "ServingStatus", "VersionStatus", "status_of"]
 
@@ -25,13 +26,14 @@ class VersionStatus(Value, frozen=True):
 
 
 class ModelStatus(Value, frozen=True):
-    """A model; `fallback` is the version that answers what the others cannot."""
+    """A model; `fallback` is the version that answers what the others cannot, `watch` what is decided about it."""
 
     name: str
     state: str
     versions: tuple[VersionStatus, ...]
     fallback: int | None = None
     reason: str = ""
+    watch: WatchView | None = None
 
 
 class ServingStatus(Value, frozen=True):
@@ -42,8 +44,14 @@ class ServingStatus(Value, frozen=True):
     models: tuple[ModelStatus, ...]
 
 
-def status_of(release: str, began_at: float, models: Sequence[ModelState], catalogue: Catalogue) -> ServingStatus:
-    """The status, from what is in memory and what the registry says of it."""
+def status_of(
+    release: str,
+    began_at: float,
+    models: Sequence[ModelState],
+    catalogue: Catalogue,
+    watched: Mapping[str, WatchView],
+) -> ServingStatus:
+    """The status, from what is in memory, what the registry says of it, and what is decided about it."""
     return ServingStatus(
         release=release,
         began_at=began_at,
@@ -54,6 +62,7 @@ def status_of(release: str, began_at: float, models: Sequence[ModelState], catal
                 versions=tuple(_version(loaded, catalogue) for loaded in state.versions),
                 fallback=state.fallback,
                 reason=state.reason,
+                watch=watched.get(state.name),
             )
             for state in models
         ),

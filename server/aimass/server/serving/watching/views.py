@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from aimass.proto.meters import Count, Reading
 from aimass.proto.values import Value
 from aimass.server.serving.watching.columns import ColumnDrift
 from aimass.server.serving.watching.state import Refusal, State
 
-__all__ = ["ComingView", "RefusalView", "WatchMeters", "WatchView", "readings_of", "view_of"]
+__all__ = ["ComingView", "RefusalView", "WatchMeters", "WatchView", "readings_of", "sentences_of", "view_of"]
 
 
 class ComingView(Value, frozen=True):
@@ -79,6 +80,28 @@ def view_of(state: State, drift: tuple[ColumnDrift, ...] = (), not_watched: str 
 
 def _refusal(refusal: Refusal) -> RefusalView:
     return RefusalView(version=refusal.release.number, at=refusal.at, reason=refusal.reason, again=refusal.again.value)
+
+
+def sentences_of(view: WatchView) -> tuple[str, ...]:
+    """What a person should know of a model beside its versions, one sentence each."""
+    found = []
+    if view.coming is not None:
+        found.append(f"version {view.coming.version} is coming: {view.coming.stage}")
+    if view.former is not None:
+        found.append(f"version {view.serving} is on probation: version {view.former} stays loaded")
+    if view.promoted not in {None, view.serving} and view.coming is None:
+        found.append(f"the registry names version {view.promoted}, which is not served")
+    found += [f"version {one.version} was refused: {one.reason}" for one in view.refused]
+    if view.away_since is not None:
+        found.append(f"the registry has not answered since {_time(view.away_since)}")
+    found += [f"{one.column} has drifted: PSI {one.index:.2f}" for one in view.drift if one.drifted]
+    if view.not_watched:
+        found.append(f"drift is not watched: {view.not_watched}")
+    return tuple(f"{view.target}: {text}" for text in found)
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def readings_of(views: Mapping[str, WatchView], now: float) -> tuple[Reading, ...]:

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor
 from typing import Any, Final
 
 from aimass.proto.clock import Clock
@@ -60,7 +61,8 @@ _WHOLE: Final = 30
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all watchers of a process share."""
+    """What all watchers of a process share. What they write has a thread of its own, `disk`: a store that hangs keeps
+    the others."""
 
     dispatcher: Dispatching
     audit: AuditLog
@@ -70,6 +72,7 @@ class Surroundings:
     clock: Clock
     monotonic: Callable[[], float]
     rng: random.Random
+    disk: Executor
     device: str = "cpu"
 
 
@@ -203,7 +206,7 @@ class Watcher:
     async def _on_disk(self, write: Callable[[Any], None], what: Any) -> None:
         """Write; a full disk does not stop serving."""
         try:
-            await asyncio.to_thread(write, what)
+            await asyncio.get_running_loop().run_in_executor(self._around.disk, write, what)
         except (AimassError, OSError) as error:
             self._around.meters.failed.add()
             log.error("%s could not be written: %s", type(what).__name__, error)
