@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from aimass.proto.errors import AimassError
+from aimass.proto.hashing import file_digest
 from aimass.proto.manifest import Category, Image, Number, Schema, Text
 from aimass.proto.registry.entries import ModelVersion
 from aimass.proto.servable import DTYPES, Array, Servable, TensorSpec, check_inputs
@@ -88,6 +89,7 @@ class DirectDispatcher:
         self.held: list[tuple[Request, Done]] | None = None
         self.asked: list[Request] = []
         self.sources: list[Source] = []
+        self.taps: list[Tap] = []
         self.closed = False
         self.came = asyncio.Event()
 
@@ -168,10 +170,11 @@ class DirectDispatcher:
         self.shares[model] = dict(shares)
 
     async def digest(self, model: str, version: int) -> str:
-        return self.loaded(model, version).digest
+        held = {(source.model, source.version): source.parameters for source in self.sources}
+        return file_digest(held[model, version])
 
     def tap(self, tap: Tap) -> None:
-        raise NotImplementedError
+        self.taps.append(tap)
 
     async def close(self, drain_s: float = 10.0) -> None:
         self.closed = True

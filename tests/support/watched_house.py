@@ -19,7 +19,7 @@ from aimass.proto.registry.entries import Part, SmokeInputs
 from aimass.proto.registry.layout import Reference, report_key
 from aimass.proto.servable import Array, TensorSpec
 from aimass.proto.values import canonical_json
-from aimass.server.serving.dispatch.requests import Answer, InvalidOutput, ModelUnknown, Request, Tap
+from aimass.server.serving.dispatch.requests import Answer, InvalidOutput, ModelUnknown, Request
 from aimass.server.serving.dispatch.seam import Loaded, Source
 from aimass.server.serving.watching.audit_log import AuditLog, read_audit
 from aimass.server.serving.watching.settings import RegistrySettings, RolloutSettings, WatchSettings
@@ -62,7 +62,7 @@ class TappedDispatcher(DirectDispatcher):
 
     def __init__(self, how: Mapping[int, str]) -> None:
         super().__init__({})
-        self.how, self.taps = dict(how), list[Tap]()
+        self.how = dict(how)
         self.fallbacks: dict[str, int | None] = {}
         self.digests: dict[int, str] = {}
         self.hanging = asyncio.Event()
@@ -93,9 +93,6 @@ class TappedDispatcher(DirectDispatcher):
         assert all((model, number) in self.servables for number in shares)
         super().share(model, shares, fallback)
         self.fallbacks[model] = fallback
-
-    def tap(self, tap: Tap) -> None:
-        self.taps.append(tap)
 
     async def infer(self, request: Request) -> Answer:
         if request.version is None:

@@ -148,13 +148,15 @@ def test_a_load_by_name_takes_what_the_alias_points_at_now_and_lets_the_former_g
         put_alias(place.store, "heart", "champion", 2, 2, digest, "olga")
         assert await ask(started.http_port, "POST", "/v2/repository/models/heart/load") == (200, {})
         assert (await ask(started.http_port, "POST", "/predict", dict(ROW)))[1]["version"] == 2
-        assert (await ask(started.http_port, "GET", "/v2/models/heart"))[1]["versions"] == ["2"]
+        while (await ask(started.http_port, "GET", "/v2/models/heart"))[1]["versions"] != ["2"]:
+            pass
         assert (await ask(started.http_port, "POST", "/v2/repository/models/other/load"))[0] == 404
         assert await ask(started.http_port, "POST", "/v2/repository/models/heart/unload") == (200, {})
         assert (await ask(started.http_port, "POST", "/predict", dict(ROW)))[0] == 503
         assert (await ask(started.http_port, "GET", "/v2/health/ready"))[0] == 503
 
-    place.run(check)
+    at_once = {"canary": [], "watch_s": 0.0}
+    place.run(check, watch={"rollout": at_once})
 
 
 def test_a_stop_answers_what_is_open_and_takes_nothing_new(place: Place) -> None:

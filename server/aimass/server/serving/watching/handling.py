@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 
 from aimass.proto.errors import AimassError, InternalError, Unavailable
+from aimass.proto.registry.entries import ModelVersion
 from aimass.proto.servable import Array
 from aimass.server.serving.dispatch.requests import InvalidOutput, Request
 from aimass.server.serving.dispatch.seam import Dispatching, Source
@@ -50,29 +51,34 @@ class Handling:
         self._settings, self._device, self._uncounted, self._monotonic = settings, device, uncounted, monotonic
         self.prepared: dict[str, Prepared] = {}
 
+    def version(self, number: int) -> ModelVersion | None:
+        """What the registry says of a version, from before it answers until it is long gone."""
+        found = (prepared.found.version for prepared in self.prepared.values())
+        return next((version for version in found if version.number == number), None)
+
     def forget_all_but(self, releases: Collection[Release]) -> None:
         """What is on this disk of others is looked up again when it is wanted."""
         wanted = {release.digest for release in releases}
         self.prepared = {digest: prepared for digest, prepared in self.prepared.items() if digest in wanted}
 
-    async def step(self, action: Fetch | Load | Try) -> Event:
-        """Do it; whatever fails, it is told why."""
+    async def step(self, action: Fetch | Load | Try) -> tuple[Event, AimassError | None]:
+        """Do it; what came of it, and the error that it failed with, if it is one of ours."""
         release = action.release
         try:
             match action:
                 case Fetch():
                     self.prepared[release.digest] = await asyncio.to_thread(self._releases.prepare, release)
-                    return Fetched(release)
+                    return Fetched(release), None
                 case Load():
-                    return await self._load(release)
+                    return await self._load(release), None
                 case Try():
-                    return await self._try(release)
+                    return await self._try(release), None
         except AimassError as error:
             again = again_of(error, fetching=isinstance(action, Fetch))
-            return Failed(release, _said(error), error.code, again)
+            return Failed(release, _said(error), error.code, again), error
         except Exception as error:  # whatever a version does to us, what serves goes on
             log.exception("%s of %s failed", type(action).__name__.lower(), self._model)
-            return Failed(release, f"{type(error).__name__}: {error}", InternalError.kind)
+            return Failed(release, f"{type(error).__name__}: {error}", InternalError.kind), None
 
     async def examine(self, release: Release) -> Examined | None:
         """Whether what serves is what was signed and answers as it has to; None where it cannot say now."""

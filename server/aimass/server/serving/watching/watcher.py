@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from typing import Any, Final
 
 from aimass.proto.clock import Clock
-from aimass.proto.errors import AimassError, Unavailable
+from aimass.proto.errors import AimassError, Unavailable, WrongState
 from aimass.proto.registry.entries import ModelVersion
 from aimass.proto.registry.layout import Reference
 from aimass.proto.registry.reader import Resolved
@@ -37,11 +37,13 @@ from aimass.server.serving.watching.state import (
     Fetch,
     Keep,
     Load,
+    Promoted,
     Release,
     Remember,
     Retrain,
     Seen,
     Shift,
+    Stage,
     Started,
     State,
     Tell,
@@ -96,8 +98,13 @@ class Watcher:
         self._rows = RowWatch(around.settings.drift)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._news = asyncio.Event()
-        self._answered = asyncio.Event()
-        self._refused: AimassError | None = None
+        self._asking = False
+        self._heard = 0
+        """Answers of the registry that were seen to."""
+        self._changed = asyncio.Event()
+        """Set at each change, for those who wait for it then."""
+        self._wrong: AimassError | None = None
+        """Why the last thing that failed did, unless it may be otherwise in a moment."""
         self._work: tuple[Release, asyncio.Task[None]] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         around.dispatcher.tap(self._observer.tap)
@@ -116,27 +123,50 @@ class Watcher:
 
     def begin_anew(self) -> None:
         """Before `run` runs again: what was in memory is no more."""
-        self._state, self._refused = State(self._state.target), None
-        self._answered.clear()
+        self._state, self._wrong, self._heard = State(self._state.target), None, 0
 
     async def started(self) -> None:
-        """Return when the model answers, or it is clear that it cannot for the time being, which is no error.
+        """Return when the model answers, or when it cannot for the time being because the registry is away.
 
-        Raises what is wrong with the registry's answer, where there is nothing on this disk that could serve instead.
+        Raises what is wrong with the registry's answer or the version that it names, where no other can serve instead.
         """
-        await self._answered.wait()
-        if self._refused is not None and self._state.serving is None and self._state.kept is None:
-            raise self._refused
+        while self._state.serving is None and not self._is_stuck():
+            await self._changed.wait()
+        if self._wrong is not None and self._state.serving is None:
+            raise self._wrong
 
-    def ask_now(self) -> None:
-        """Ask the registry without waiting for the next turn."""
+    def _is_stuck(self) -> bool:
+        """Whether nothing is on its way although the registry was asked."""
+        return self._state.coming is None and self._heard > 0
+
+    async def look_now(self) -> None:
+        """Ask the registry without waiting for the next turn, and see to it that what it names is loaded and tried.
+
+        Raises what is wrong with its answer, and `WrongState` where the version that it names is refused.
+        """
+        answers = self._heard + (2 if self._asking else 1)  # an answer that is on its way may be too old
         self._news.set()
+        while self._heard < answers or self._is_preparing():
+            await self._changed.wait()
+        promoted = self._state.promoted
+        if self._state.away_since is not None:
+            raise self._wrong or Unavailable("the registry does not answer", code="registry.away", value=self.model)
+        refused = [one for one in self._state.memory.refused if promoted and one.release == promoted.release]
+        if refused:
+            raise WrongState(
+                "the version that the registry names is refused",
+                code="serving.refused",
+                value=f"{self.model}@{refused[0].release.number}: {refused[0].reason}",
+                cure="aimass serve audit tells the story. Promote another version, or the same again.",
+            )
+
+    def _is_preparing(self) -> bool:
+        coming = self._state.coming
+        return coming is not None and coming.stage is not Stage.CANARY
 
     def version(self, number: int) -> ModelVersion | None:
         """What the registry says of a version in memory."""
-        held = next((one for one in self._state.in_memory if one.number == number), None)
-        found = None if held is None else self._releases.known(held)
-        return None if found is None else found.version
+        return self._handling.version(number)
 
     async def caught_up(self) -> None:
         """Return when all that has happened is decided and told."""
@@ -163,13 +193,15 @@ class Watcher:
 
         Requests are shifted before it is told: the disk may be slow.
         """
-        self._state, actions = decide(self._state, event, self._around.settings, self._around.clock.now())
-        for action in sorted(actions, key=lambda one: isinstance(one, Tell)):
-            await self._do(action)
-        state = self._state
-        stuck = state.coming is None and (state.away_since is not None or state.promoted is not None)
-        if state.serving is not None or stuck:
-            self._answered.set()
+        state, actions = decide(self._state, event, self._around.settings, self._around.clock.now())
+        try:
+            for action in sorted(actions, key=lambda one: isinstance(one, Tell)):
+                await self._do(action)
+        finally:
+            self._state = state  # who looks sees what has been done
+            self._heard += isinstance(event, Promoted | Away)
+            self._changed.set()
+            self._changed = asyncio.Event()
 
     async def _do(self, action: Action) -> None:
         around = self._around
@@ -235,7 +267,12 @@ class Watcher:
         self._work = (action.release, self._beside(self._step(action)))
 
     async def _step(self, action: Fetch | Load | Try) -> None:
-        self._events.put_nowait(await self._handling.step(action))
+        event, error = await self._handling.step(action)
+        self._note(error)
+        self._events.put_nowait(event)
+
+    def _note(self, error: AimassError | None) -> None:
+        self._wrong = None if isinstance(error, Unavailable) else error or self._wrong
 
     def _let_go(self, release: Release) -> None:
         if self._work is not None and self._work[0] == release:
@@ -285,16 +322,17 @@ class Watcher:
         settings, asked, last = self._around.settings.registry, 0, None
         delay_s = settings.every_s
         while True:
+            self._asking = True
             try:
                 last = await asyncio.to_thread(self._look_up, None if asked % _WHOLE == 0 else last)
             except AimassError as error:
-                self._refused = None if isinstance(error, Unavailable) else error
+                self._note(error)
                 self._events.put_nowait(Away(error.code, error.sentence().rstrip(".")))
                 delay_s = min(2 * delay_s, max(settings.slowest_s, settings.every_s))
             else:
                 delay_s = settings.every_s
                 self._events.put_nowait(promoted_of(last))
-            asked += 1
+            asked, self._asking = asked + 1, False
             await self._next_turn(delay_s * (1 + settings.jitter * self._around.rng.uniform(-1, 1)))
 
     def _look_up(self, last: Resolved | None) -> Resolved:
@@ -303,13 +341,13 @@ class Watcher:
 
     async def _next_turn(self, delay_s: float) -> None:
         """Until it is time, or somebody wants to know now."""
-        self._news.clear()
         waiting = {asyncio.create_task(work) for work in (self._around.clock.sleep(delay_s), _set(self._news))}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waiting:
                 task.cancel()
+        self._news.clear()
 
     async def _tick(self) -> None:
         while True:

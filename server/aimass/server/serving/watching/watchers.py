@@ -69,10 +69,13 @@ class Watchers:
         return None if watcher is None else watcher.version(number)
 
     async def load(self, model: str) -> None:
-        """Ask the registry now; a model that was unloaded is watched again. Raises as `watching`."""
+        """Ask the registry now, and load what it names; a model that was unloaded is watched again.
+
+        Raises as `watching`, and `WrongState` where the version is refused.
+        """
         watcher = self._known(model)
         if model in self._running:
-            watcher.ask_now()
+            await watcher.look_now()
         else:
             self._start(model)
             await self._started(watcher)
