@@ -156,6 +156,9 @@ class DirectDispatcher:
         share = self.shares.get(model, {}).get(version, 0.0)
         return Loaded(model, version, "0" * 64, servable.inputs, servable.outputs, 1, 0, share)
 
+    def expect(self, model: str) -> None:
+        self.known.add(model)
+
     async def load(self, source: Source) -> Loaded:
         self.sources.append(source)
         self.known.add(source.model)

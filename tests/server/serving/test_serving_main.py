@@ -8,7 +8,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,17 @@ import msgspec
 import pytest
 
 from aimass.proto.errors import AimassError, BadInput, NotFound, Refused, Unauthenticated, Unavailable
-from aimass.proto.objects import ObjectStore, open_objects
+from aimass.proto.objects import ObjectInfo, ObjectStore, open_objects
 from aimass.proto.values import canonical_json
 from aimass.server.serving.client import ServingClient
+from aimass.server.serving.dispatch.seam import Loaded, Source
 from aimass.server.serving.main import Started, serve
 from aimass.server.serving.settings import ServeSettings, load_settings
 from aimass.server.serving.tokens import Token, TokenFile, digest_of_token, make_token, write_tokens
 from tests.support.authorities import Authority
 from tests.support.clock import ManualClock
 from tests.support.fronts import PATIENTS, ROW, DirectDispatcher
+from tests.support.objects import MemoryObjects
 from tests.support.registries import PARAMETERS, put_alias, put_version, trusting, version_of
 
 
@@ -61,7 +63,14 @@ class Place:
         async def scene() -> None:
             stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
             serving = asyncio.create_task(
-                serve(self.settings(**fields), self._dispatching, stop, started.set_result, clock=ManualClock())
+                serve(
+                    self.settings(**fields),
+                    self._dispatching,
+                    stop,
+                    started.set_result,
+                    clock=ManualClock(),
+                    open_store=lambda _: self.store,
+                )
             )
             await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
@@ -105,6 +114,7 @@ def test_the_champion_is_verified_loaded_and_answers(place: Place) -> None:
         shown = await asyncio.to_thread(ServingClient(started.url).status)
         [version] = shown.models[0].versions
         assert (version.version, version.share, version.task) == (1, 1.0, "heart")
+        assert shown.decisions[-1].version == 1
 
     place.run(check)
     [source] = place.dispatcher.sources
@@ -136,6 +146,53 @@ def test_parameters_that_are_not_those_that_were_signed_are_not_served(place: Pl
     with pytest.raises(AimassError):
         place.run(nobody_asks)
     assert place.dispatcher.sources == []
+
+
+def test_a_model_whose_registry_is_away_is_not_ready_and_not_unknown(place: Place) -> None:
+    async def check(started: Started, stop: asyncio.Event) -> None:
+        assert (await ask(started.http_port, "POST", "/predict", dict(ROW)))[0] == 503
+        assert (await ask(started.http_port, "GET", "/v2/models/heart/ready"))[0] == 503
+        assert (await ask(started.http_port, "GET", "/v2/models/other/ready"))[0] == 404
+        status, told = await ask(started.http_port, "GET", "/readyz")
+        assert (status, told["reasons"][0]["code"]) == (503, "serving.not_ready")
+
+    place.store = Away(place.store)
+    place.run(check)
+
+
+class Away(MemoryObjects):
+    """A store that nobody reaches."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__()
+        self.url = store.url
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        raise Unavailable("away", code="storage.unavailable")
+
+    def read(self, key: str, start: int = 0, size: int | None = None, version: str = "") -> bytes:
+        raise Unavailable("away", code="storage.unavailable")
+
+
+def test_a_stop_while_models_are_loaded_ends_the_start(place: Place) -> None:
+    async def hangs(source: Source) -> Loaded:
+        loading.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def scene() -> None:
+        stop = asyncio.Event()
+        serving = asyncio.create_task(
+            serve(place.settings(), place._dispatching, stop, lambda _: None, clock=ManualClock())
+        )
+        await asyncio.wait_for(loading.wait(), 20)
+        stop.set()
+        await asyncio.wait_for(serving, 20)
+
+    loading = asyncio.Event()
+    place.dispatcher.load = hangs  # type: ignore[method-assign]
+    asyncio.run(scene())
+    assert place.dispatcher.closed
 
 
 async def nobody_asks(started: Started, stop: asyncio.Event) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from aimass.proto.values import Value
 from aimass.server.serving.catalogue import Catalogue
 from aimass.server.serving.dispatch.seam import Loaded, ModelState
+from aimass.server.serving.watching.audit_log import AuditLine
 from aimass.server.serving.watching.views import WatchView
 
 __all__ = ["ModelStatus", "ServingStatus", "VersionStatus", "status_of"]
@@ -26,7 +27,7 @@ class VersionStatus(Value, frozen=True):
 
 
 class ModelStatus(Value, frozen=True):
-    """A model; `fallback` is the version that answers what the others cannot, `watch` what is decided about it."""
+    """A model; `fallback` is the version that answers what the others cannot, `watch` how its watcher sees it."""
 
     name: str
     state: str
@@ -37,35 +38,38 @@ class ModelStatus(Value, frozen=True):
 
 
 class ServingStatus(Value, frozen=True):
-    """All of it."""
+    """All of it; `decisions` are the last lines of the audit log."""
 
     release: str
     began_at: float
     models: tuple[ModelStatus, ...]
+    decisions: tuple[AuditLine, ...] = ()
 
 
 def status_of(
     release: str,
     began_at: float,
-    models: Sequence[ModelState],
+    states: Sequence[ModelState],
     catalogue: Catalogue,
-    watched: Mapping[str, WatchView],
+    views: Mapping[str, WatchView],
+    decisions: tuple[AuditLine, ...],
 ) -> ServingStatus:
-    """The status, from what is in memory, what the registry says of it, and what is decided about it."""
-    return ServingStatus(
-        release=release,
-        began_at=began_at,
-        models=tuple(
-            ModelStatus(
-                name=state.name,
-                state=state.state,
-                versions=tuple(_version(loaded, catalogue) for loaded in state.versions),
-                fallback=state.fallback,
-                reason=state.reason,
-                watch=watched.get(state.name),
-            )
-            for state in models
-        ),
+    """The status, from what is in memory and what registry and watchers say of it."""
+    held = {state.name: state for state in states}
+    models = tuple(
+        _model(held.get(name, ModelState(name, "LOADING", ())), catalogue, views) for name in catalogue.models
+    )
+    return ServingStatus(release=release, began_at=began_at, models=models, decisions=decisions)
+
+
+def _model(state: ModelState, catalogue: Catalogue, views: Mapping[str, WatchView]) -> ModelStatus:
+    return ModelStatus(
+        name=state.name,
+        state=state.state,
+        versions=tuple(_version(loaded, catalogue) for loaded in state.versions),
+        fallback=state.fallback,
+        reason=state.reason,
+        watch=views.get(state.name),
     )
 
 

@@ -154,6 +154,10 @@ class Dispatcher:
 
     # Versions.
 
+    def expect(self, model: str) -> None:
+        """Know a model before it has a version."""
+        self._models.setdefault(model, _Model())
+
     async def load(self, source: Source) -> Loaded:
         """Bring a version into memory, see `Dispatching.load`; raises `Conflict` where it is, or is coming."""
         model = self._models.setdefault(source.model, _Model())

@@ -74,6 +74,10 @@ class Dispatching(Protocol):
         """One that is in memory, without a version that with the greatest share; raises `ModelUnknown`, `NotReady`."""
         ...
 
+    def expect(self, model: str) -> None:
+        """A model of this name is to come: until then it is not ready, which is not to be unknown."""
+        ...
+
     async def load(self, source: Source) -> Loaded:
         """Bring a version into memory and warm it up; it has no share yet and answers who names it.
 

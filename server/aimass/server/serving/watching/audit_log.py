@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ _NAME: Final = "audit.jsonl"
 _LOCK: Final = ".audit.lock"
 _MOST_BYTES: Final = 8 << 20
 _KEPT: Final = 8
+_RECENT: Final = 20
 
 
 class AuditLine(Value, frozen=True):
@@ -41,13 +43,15 @@ class AuditLine(Value, frozen=True):
 
 
 class AuditLog:
-    """Appends; every line is on the disk when `append` returns."""
+    """Appends; every line is on the disk when `append` returns. `recent` are the last that were told here."""
 
     def __init__(self, folder: Path, most_bytes: int = _MOST_BYTES, kept: int = _KEPT) -> None:
         self._folder, self._most_bytes, self._kept = make_folder(folder), most_bytes, kept
+        self.recent: deque[AuditLine] = deque(maxlen=_RECENT)
 
     def append(self, line: AuditLine) -> None:
         """Write a line; raises `OutOfSpace`."""
+        self.recent.append(line)
         path = self._folder / _NAME
         with _alone(self._folder):
             self._turn_over(path)

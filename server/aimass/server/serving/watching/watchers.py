@@ -36,6 +36,7 @@ class Watchers:
         self._around = around
         self._watchers: dict[str, Watcher] = {}
         for reference in references:
+            around.dispatcher.expect(reference.name)
             last_good = LastGood(folder / reference.name, trust)
             releases = Releases(reference, store, RegistryReader(store, trust), last_good)
             self._watchers[reference.name] = Watcher(reference, releases, last_good, around)
