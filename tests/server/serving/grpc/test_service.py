@@ -328,6 +328,28 @@ def test_bytes_that_are_no_message_end_their_call_alone() -> None:
     asyncio.run(run())
 
 
+def test_a_call_whose_message_does_not_come_gives_its_place_to_another() -> None:
+    async def check(house: House, stub: Any) -> None:
+        begin = house.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+        silent = [begin() for _ in range(2)]
+        for call in silent:
+            status, error = await failed(call)
+            assert (status, error.code) == ("DEADLINE_EXCEEDED", "serving.slow")
+        assert (await stub.ModelInfer(echo())).model_name == "echo"
+
+    with_house(check, GrpcLimits(calls=2, request_s=0.1))
+
+
+def test_a_call_that_ends_without_a_message_is_refused() -> None:
+    async def check(house: House, stub: Any) -> None:
+        call = house.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")()
+        await call.done_writing()
+        status, error = await failed(call)
+        assert (status, error.code) == ("INVALID_ARGUMENT", "serving.no_message")
+
+    with_house(check)
+
+
 def test_a_message_larger_than_the_limit_and_a_call_too_many_are_refused() -> None:
     async def check(house: House, stub: Any) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as large:

@@ -6,6 +6,7 @@ from typing import Final
 
 from aimass.proto.grpc_env import grpc
 from aimass.proto.v1 import inference_pb2_grpc as rpc
+from aimass.server.serving.grpc.patience import Patient
 from aimass.server.serving.grpc.service import InferenceService
 from aimass.server.serving.grpc.settings import GrpcLimits
 
@@ -21,7 +22,7 @@ def inference_server(service: InferenceService, limits: GrpcLimits, *, shared_po
     With `shared_port` several processes may listen on one port, and the kernel divides connections among them.
     """
     server = grpc.aio.server(maximum_concurrent_rpcs=limits.calls, options=_options(limits, shared_port=shared_port))
-    rpc.add_GRPCInferenceServiceServicer_to_server(service, server)
+    rpc.add_GRPCInferenceServiceServicer_to_server(service, Patient(server, limits.request_s))
     return server
 
 
@@ -32,6 +33,8 @@ def _options(limits: GrpcLimits, *, shared_port: bool) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", limits.streams),
         ("grpc.max_metadata_size", _HEADERS_BYTES),
         ("grpc.max_connection_idle_ms", int(1000 * limits.idle_s)),
+        ("grpc.max_connection_age_ms", int(1000 * limits.age_s)),
+        ("grpc.max_connection_age_grace_ms", int(1000 * limits.request_s)),
         ("grpc.so_reuseport", int(shared_port)),
         # A connection whose other side is gone without a word is found by a ping that is not answered.
         ("grpc.keepalive_time_ms", int(1000 * min(limits.idle_s, 60.0))),
