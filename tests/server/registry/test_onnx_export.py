@@ -19,10 +19,10 @@ from aimass.proto.synthetic import synthetic_rows
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
 from aimass.proto.tree_scores import margins, predictions
-from aimass.proto.trees import Objective
+from aimass.proto.trees import Ensemble, Objective
 from aimass.server.registry.onnx_export import OPSET, onnx_file
 from aimass.server.registry.onnx_trees import tree_model
-from tests.support.drawn_trees import drawn_ensemble, drawn_rows
+from tests.support.drawn_trees import drawn_ensemble, drawn_rows, drawn_tree
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -155,8 +155,13 @@ def test_tensors_of_a_task_s_own_making_may_be_of_any_width() -> None:
 
 @pytest.mark.parametrize("objective", list(Objective))
 def test_trees_come_to_the_same_leaves_by_numbers_sets_and_missing_values(objective: Objective) -> None:
+    """Sets of more than 32 categories too, which a runtime may hold in another way."""
     for seed in range(10):
-        ensemble = drawn_ensemble(seed, objective, trees=12, depth=5)
+        drawn = drawn_ensemble(seed, objective, trees=12, depth=5)
+        sizes = np.array([0, 0, 41, 70, 3, 1], np.int32)
+        chance = np.random.default_rng(seed)
+        more = tuple(drawn_tree(chance, sizes, 5, tree.output) for tree in drawn.trees)
+        ensemble = drawn if seed % 2 else Ensemble(objective, drawn.base, sizes, more)
         rows = drawn_rows(seed + 100, ensemble.sizes, 300)
         model = tree_model(ensemble, OPSET)
         onnx.checker.check_model(model)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from aimass.client.tasks.heart import Heart
-from aimass.proto.errors import AimassError, from_wire
+from aimass.proto.errors import AimassError, Refused, from_wire
 from aimass.proto.plan import TaskRef
+from aimass.proto.registry.smoke import smoke_inputs
 from aimass.proto.task import locate
 from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
@@ -29,6 +31,17 @@ def parameters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 HEART = TaskRef(name="heart", digest=locate("heart").digest)
 
 
+def here(
+    ref: TaskRef, parameters: Path, lock_in: Callable[[smoke_child.Order, Path], object] = lambda order, folder: None
+) -> tuple[int, bytes]:
+    """What the child would do, in this process: its exit code and its answer."""
+    order = smoke_child.Order(
+        task=ref, parameters=str(parameters), scratch="/scratch", forbidden="/forbidden", parent=1
+    )
+    written = io.BytesIO()
+    return smoke_child.main(io.BytesIO(canonical_json(order)), written, lock_in), written.getvalue()
+
+
 def test_a_child_makes_smoke_inputs_and_the_same_parameters_answer_them(parameters: Path) -> None:
     smoke = ChildSmoker().made(HEART, parameters)
     assert smoke.origin == "synthetic"
@@ -39,7 +52,7 @@ def test_a_child_makes_smoke_inputs_and_the_same_parameters_answer_them(paramete
 
 def test_other_parameters_do_not_answer_as_expected() -> None:
     task = Heart()
-    smoke = smoke_child.make(task, Blob(task.first(1)))
+    smoke = smoke_inputs(task, Blob(task.first(1)))
     assert smoke_child.tried(task, Blob(task.first(1)), smoke).passed
     assert not smoke_child.tried(task, Blob(task.first(2)), smoke).passed
     short = msgspec.structs.replace(smoke, expected=smoke.expected[:1])
@@ -51,15 +64,15 @@ def test_other_parameters_do_not_answer_as_expected() -> None:
     [
         (TaskRef(name="heart", digest="1" * 64), "registry.other_task"),
         (TaskRef(name="nobodys", digest="1" * 64), "task.unknown"),
+        (TaskRef(name="heart", digest="1" * 64, kind="app"), "registry.app"),
         (TaskRef(name="heart-trees", digest=locate("heart-trees").digest), "trees"),
     ],
-    ids=["another code", "no such task", "a model of another kind"],
+    ids=["another code", "no such task", "an app", "a model of another kind"],
 )
 def test_what_hinders_the_child_is_named(parameters: Path, ref: TaskRef, code: str) -> None:
-    written = io.BytesIO()
-    arguments = ["make", ref.name, ref.digest, str(parameters)]
-    assert smoke_child.main(arguments, io.BytesIO(), written) == smoke_child.FAILED
-    assert from_wire(written.getvalue()).code.startswith(code)
+    exit_code, answer = here(ref, parameters)
+    assert exit_code == smoke_child.FAILED
+    assert from_wire(answer).code.startswith(code)
 
 
 def test_a_task_that_raises_is_named_without_its_words(parameters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,11 +80,19 @@ def test_a_task_that_raises_is_named_without_its_words(parameters: Path, monkeyp
         raise ValueError("a row of a patient")
 
     monkeypatch.setattr(Heart, "predict", fails)
-    written = io.BytesIO()
-    arguments = ["make", HEART.name, HEART.digest, str(parameters)]
-    assert smoke_child.main(arguments, io.BytesIO(), written) == smoke_child.FAILED
-    assert from_wire(written.getvalue()).code == "registry.task_failed"
-    assert b"patient" not in written.getvalue()
+    exit_code, answer = here(HEART, parameters)
+    assert exit_code == smoke_child.FAILED
+    assert from_wire(answer).code == "registry.task_failed"
+    assert b"patient" not in answer
+
+
+def test_the_task_is_locked_in_before_it_is_loaded(parameters: Path) -> None:
+    def refuse(order: smoke_child.Order, folder: Path) -> None:
+        assert (order.scratch, folder.name) == ("/scratch", "heart")
+        raise Refused("no way out", code="test.locked")
+
+    exit_code, answer = here(HEART, parameters, refuse)
+    assert (exit_code, from_wire(answer).code) == (smoke_child.FAILED, "test.locked")
 
 
 PYTHON = (sys.executable, "-c")
@@ -95,7 +116,7 @@ def test_a_child_that_does_not_answer_is_an_error_with_a_name(
     with pytest.raises(AimassError) as caught:
         smoker.made(HEART, parameters)
     assert caught.value.code == code
-    smoke = smoke_child.make(Heart(), Blob(Heart().first(1)))
+    smoke = smoke_inputs(Heart(), Blob(Heart().first(1)))
     smoked = smoker.tried(HEART, parameters, smoke)
     assert not smoked.passed
     assert smoked.reason == caught.value.sentence()
@@ -103,7 +124,7 @@ def test_a_child_that_does_not_answer_is_an_error_with_a_name(
 
 def test_the_child_gets_no_credentials_of_ours(parameters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    smoke = canonical_json(smoke_child.make(Heart(), Blob(Heart().first(1)))).decode()
+    smoke = canonical_json(smoke_inputs(Heart(), Blob(Heart().first(1)))).decode()
     script = (
         f"import os, sys; sys.stdout.write({smoke!r}) if 'AWS_SECRET_ACCESS_KEY' not in os.environ else sys.exit(1)"
     )

@@ -12,12 +12,12 @@ from aimass.proto.errors import BadInput
 from aimass.proto.model_forms import TreeForm, tree_in_form
 from aimass.proto.registry.reader import RegistryReader, Resolved
 from aimass.proto.storage import map_file
-from aimass.proto.task import Task
+from aimass.proto.task import Task, load
 from aimass.proto.tensors import Blob
 from aimass.server.registry.graph import Parity
 from aimass.server.registry.onnx_export import OPSET, onnx_file
 from aimass.server.registry.torch_folder import torch_files
-from aimass.server.registry.very_task import task_of
+from aimass.server.registry.very_task import source_of
 
 __all__ = ["FORMS", "Export", "exported"]
 
@@ -59,10 +59,7 @@ def exported(form: str, reader: RegistryReader, found: Resolved) -> Export:
 
 
 def _task(found: Resolved) -> Task:
-    version = found.version
-    if version.task.kind != "task":
-        raise BadInput("a Flower app makes no model that could be exported", code="export.app", value=str(found))
-    return task_of(version.task.name, version.task.digest)
+    return load(source_of(found.version.task))
 
 
 def _about(found: Resolved) -> dict[str, str]:

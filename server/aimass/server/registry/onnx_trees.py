@@ -1,13 +1,12 @@
-"""Boosted trees as ONNX: one `TreeEnsemble` (ai.onnx.ml, version 5) and what its margins mean.
+"""Boosted trees as ONNX: one `TreeEnsembleRegressor` (ai.onnx.ml, version 3) and what its margins mean.
 
-A category's split is the operator's set membership, so that a file has as many nodes as the trees have splits.
+A split by a set of categories is a chain of comparisons with one category each, all of which lead to the same child:
+what runtimes read alike. The newer `TreeEnsemble` has sets, and onnxruntime 1.21 and 1.22 answer it wrongly.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,11 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["tree_model"]
 
-_ML: Final = 5
-_IR: Final = 10
-"""The file format that came with opset 20's successors; what reads the opset reads it."""
-_BRANCH_LEQ, _BRANCH_LT, _BRANCH_MEMBER = 0, 1, 6
-_SUM, _NONE = 1, 0
+_ML: Final = 3
+_IR: Final = 9
+"""The file format of the time of opset 20."""
 
 
 def tree_model(ensemble: Ensemble, opset: int) -> onnx.ModelProto:
@@ -35,10 +32,11 @@ def tree_model(ensemble: Ensemble, opset: int) -> onnx.ModelProto:
 
     features, outputs = len(ensemble.sizes), len(ensemble.base)
     said, last = _meaning(ensemble.objective)
-    labels = {Objective.LOGISTIC: 2}.get(ensemble.objective, outputs)
+    labels = 2 if ensemble.objective is Objective.LOGISTIC else outputs
+    attributes = _nodes(ensemble).attributes(outputs)
     graph = helper.make_graph(
         [
-            helper.make_node("TreeEnsemble", ["features"], ["sums"], domain="ai.onnx.ml", **_attributes(ensemble)),
+            helper.make_node("TreeEnsembleRegressor", ["features"], ["sums"], domain="ai.onnx.ml", **attributes),
             helper.make_node("Cast", ["sums"], ["margins"], to=TensorProto.DOUBLE),
             *said,
         ],
@@ -68,92 +66,92 @@ def _meaning(objective: Objective) -> tuple[list[onnx.NodeProto], str]:
             return [helper.make_node("Softmax", ["margins"], ["probabilities"], axis=1)], "probabilities"
 
 
+def _nodes(ensemble: Ensemble) -> _Nodes:
+    """The base as a tree of one leaf for each output, then the trees."""
+    nodes = _Nodes()
+    for output, value in enumerate(ensemble.base.tolist()):
+        nodes.begin()
+        nodes.leaf(0, output, value)
+    for tree in ensemble.trees:
+        nodes.begin()
+        _add(nodes, tree, ensemble.sizes)
+    return nodes
+
+
+def _add(nodes: _Nodes, tree: Tree, sizes: np.ndarray) -> None:
+    """A tree under its own numbers of nodes; what a chain needs beyond its first comparison comes after them."""
+    spare = len(tree.feature)
+    for node, feature in enumerate(tree.feature.tolist()):
+        left, default_left = int(tree.left[node]), bool(tree.default_left[node])
+        if feature == LEAF:
+            nodes.leaf(node, tree.output, float(tree.value[node]))
+        elif (codes := tree.right_codes.get(node)) is None:
+            nodes.split(node, feature, "BRANCH_LT", float(tree.threshold[node]), (left, left + 1), default_left)
+        else:
+            right = set(codes.tolist())
+            others = set(range(int(sizes[feature]))) - right
+            listed, yes, no = right, left + 1, left
+            if 0 < len(others) < len(right):  # the shorter chain; one of no comparison would be no split
+                listed, yes, no = others, left, left + 1
+            missing_yes = default_left == (yes == left)
+            places = [node, *range(spare, spare + len(listed) - 1)]
+            spare += len(listed) - 1
+            for code, place, after in zip(sorted(listed), places, [*places[1:], no], strict=True):
+                nodes.split(place, feature, "BRANCH_EQ", float(code), (yes, after), missing_yes)
+
+
 @dataclasses.dataclass(slots=True)
 class _Nodes:
     """Splits and leaves of all trees, one after the other, as the operator takes them."""
 
-    roots: list[int] = dataclasses.field(default_factory=list)
+    trees: int = 0
+    tree: list[int] = dataclasses.field(default_factory=list)
+    node: list[int] = dataclasses.field(default_factory=list)
     feature: list[int] = dataclasses.field(default_factory=list)
-    mode: list[int] = dataclasses.field(default_factory=list)
-    split: list[float] = dataclasses.field(default_factory=list)
-    missing_true: list[int] = dataclasses.field(default_factory=list)
-    ways: tuple[list[int], list[int]] = dataclasses.field(default_factory=lambda: ([], []))
-    to_leaf: tuple[list[int], list[int]] = dataclasses.field(default_factory=lambda: ([], []))
-    members: list[float] = dataclasses.field(default_factory=list)
-    output: list[int] = dataclasses.field(default_factory=list)
-    weight: list[float] = dataclasses.field(default_factory=list)
+    mode: list[str] = dataclasses.field(default_factory=list)
+    value: list[float] = dataclasses.field(default_factory=list)
+    yes: list[int] = dataclasses.field(default_factory=list)
+    no: list[int] = dataclasses.field(default_factory=list)
+    missing_yes: list[int] = dataclasses.field(default_factory=list)
+    leaves: list[tuple[int, int, int, float]] = dataclasses.field(default_factory=list)
 
-    def add(self, tree: Tree) -> None:
-        """Number a tree's splits and leaves in level order, after those that are there."""
-        leaf = tree.feature == LEAF
-        place = np.where(leaf, np.cumsum(leaf) - 1 + len(self.weight), np.cumsum(~leaf) - 1 + len(self.feature))
-        self.roots.append(len(self.feature))
-        for node in np.flatnonzero(~leaf):
-            codes = tree.right_codes.get(int(node))
-            left = int(tree.left[node])
-            # True goes left of a threshold, and right of a set of codes.
-            children = (left, left + 1) if codes is None else (left + 1, left)
-            self._way(children, place, leaf)
-            self.feature.append(int(tree.feature[node]))
-            self.mode.append(_BRANCH_LT if codes is None else _BRANCH_MEMBER)
-            self.split.append(float(tree.threshold[node]) if codes is None else 0.0)
-            self.missing_true.append(int(bool(tree.default_left[node]) == (codes is None)))
-            if codes is not None:
-                self.members += [*map(float, codes), math.nan]
-        self.output += [tree.output] * int(leaf.sum())
-        self.weight += tree.value[leaf].tolist()
+    def begin(self) -> None:
+        """Another tree."""
+        self.trees += 1
 
-    def add_constant(self, output: int, value: float) -> None:
-        """A tree of one leaf: a split, which the operator wants, whose two ways lead there."""
-        self.roots.append(len(self.feature))
-        for way, leaf in zip(self.ways, self.to_leaf, strict=True):
-            way.append(len(self.weight))
-            leaf.append(1)
-        self.feature.append(0)
-        self.mode.append(_BRANCH_LEQ)
-        self.split.append(0.0)
-        self.missing_true.append(0)
-        self.output.append(output)
-        self.weight.append(value)
+    def split(self, node: int, feature: int, mode: str, value: float, ways: tuple[int, int], missing_yes: bool) -> None:
+        """A node that sends rows whose feature compares with `value` the first of two `ways`, others the second."""
+        self.tree.append(self.trees - 1)
+        self.node.append(node)
+        self.feature.append(feature)
+        self.mode.append(mode)
+        self.value.append(value)
+        self.yes.append(ways[0])
+        self.no.append(ways[1])
+        self.missing_yes.append(int(missing_yes))
 
-    def _way(self, children: Iterable[int], place: np.ndarray, leaf: np.ndarray) -> None:
-        for way, to_leaf, child in zip(self.ways, self.to_leaf, children, strict=True):
-            way.append(int(place[child]))
-            to_leaf.append(int(leaf[child]))
+    def leaf(self, node: int, output: int, weight: float) -> None:
+        """A node that adds `weight` to the margin of `output`."""
+        self.split(node, 0, "LEAF", 0.0, (0, 0), missing_yes=False)
+        self.leaves.append((self.trees - 1, node, output, weight))
 
-
-def _attributes(ensemble: Ensemble) -> dict[str, object]:
-    """The operator's attributes: the base as a leaf of its own for each output, then the trees."""
-    from onnx import TensorProto, helper  # noqa: PLC0415
-
-    nodes = _Nodes()
-    for output, value in enumerate(ensemble.base.tolist()):
-        nodes.add_constant(output, value)
-    for tree in ensemble.trees:
-        if tree.depth:
-            nodes.add(tree)
-        else:
-            nodes.add_constant(tree.output, float(tree.value[0]))
-    attributes = {
-        "tree_roots": nodes.roots,
-        "n_targets": len(ensemble.base),
-        "nodes_featureids": nodes.feature,
-        "nodes_modes": helper.make_tensor("modes", TensorProto.UINT8, [len(nodes.mode)], nodes.mode),
-        "nodes_splits": _floats("splits", nodes.split),
-        "nodes_missing_value_tracks_true": nodes.missing_true,
-        "nodes_truenodeids": nodes.ways[0],
-        "nodes_falsenodeids": nodes.ways[1],
-        "nodes_trueleafs": nodes.to_leaf[0],
-        "nodes_falseleafs": nodes.to_leaf[1],
-        "leaf_targetids": nodes.output,
-        "leaf_weights": _floats("weights", nodes.weight),
-        "aggregate_function": _SUM,
-        "post_transform": _NONE,
-    }
-    return attributes | ({"membership_values": _floats("members", nodes.members)} if nodes.members else {})
-
-
-def _floats(name: str, numbers: list[float]) -> onnx.TensorProto:
-    from onnx import TensorProto, helper  # noqa: PLC0415
-
-    return helper.make_tensor(name, TensorProto.FLOAT, [len(numbers)], numbers)
+    def attributes(self, outputs: int) -> dict[str, object]:
+        """As the operator calls them."""
+        trees, nodes, targets, weights = zip(*self.leaves, strict=True)
+        return {
+            "nodes_treeids": self.tree,
+            "nodes_nodeids": self.node,
+            "nodes_featureids": self.feature,
+            "nodes_modes": self.mode,
+            "nodes_values": self.value,
+            "nodes_truenodeids": self.yes,
+            "nodes_falsenodeids": self.no,
+            "nodes_missing_value_tracks_true": self.missing_yes,
+            "target_treeids": list(trees),
+            "target_nodeids": list(nodes),
+            "target_ids": list(targets),
+            "target_weights": list(weights),
+            "n_targets": outputs,
+            "aggregate_function": "SUM",
+            "post_transform": "NONE",
+        }

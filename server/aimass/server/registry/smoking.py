@@ -1,10 +1,11 @@
-"""Tries models for the training service, which runs no task itself: each time in a child process, with a deadline."""
+"""Tries models for who runs no task itself: each time in a child process that is locked in, with a deadline."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -14,13 +15,13 @@ from aimass.proto.plan import TaskRef
 from aimass.proto.registry.entries import SmokeInputs
 from aimass.proto.values import Value, canonical_json, decode_json
 from aimass.server.registry.promotion import Smoked
-from aimass.server.registry.smoke_child import FAILED
+from aimass.server.registry.smoke_child import FAILED, Order
 
 __all__ = ["ChildSmoker"]
 
 V = TypeVar("V", bound=Value)
 _DEADLINE_S: Final = 300.0
-_KEPT: Final = ("HOME", "LANG", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV", "XDG_CACHE_HOME", "XDG_DATA_HOME")
+_KEPT: Final = ("HOME", "LANG", "PATH", "PYTHONPATH", "VIRTUAL_ENV", "XDG_CACHE_HOME")
 """Of the environment: credentials of stores stay here."""
 
 
@@ -34,34 +35,37 @@ class ChildSmoker:
 
     def made(self, task: TaskRef, parameters: Path) -> SmokeInputs:
         """Smoke inputs of these parameters; raises what hinders it: the task is not here, or is another, or fails."""
-        return self._run(SmokeInputs, "make", task, parameters)
+        return self._run(SmokeInputs, task, parameters)
 
     def tried(self, task: TaskRef, parameters: Path, smoke: SmokeInputs | None) -> Smoked:
         """What became of a version's smoke inputs; it never raises, as not to be tried is an answer too."""
         if smoke is None:
             return Smoked(reason="it was published without any")
         try:
-            return self._run(Smoked, "try", task, parameters, canonical_json(smoke))
+            return self._run(Smoked, task, parameters, smoke)
         except AimassError as error:
             return Smoked(rows=len(smoke.expected), reason=error.sentence())
 
-    def _run(self, kind: type[V], verb: str, task: TaskRef, parameters: Path, said: bytes = b"") -> V:
-        if task.kind != "task":
-            raise BadInput("a Flower app makes no model that could be served", code="registry.app", value=task.name)
-        command = [*self._command, verb, task.name, task.digest, str(parameters)]
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        try:
-            done = subprocess.run(
-                command, input=said, capture_output=True, timeout=self._deadline_s, env=environment, check=False
+    def _run(
+        self,
+        kind: type[V],
+        task: TaskRef,
+        parameters: Path,
+        smoke: SmokeInputs | None = None,
+    ) -> V:
+        with tempfile.TemporaryDirectory(prefix="aimass-smoke-") as folder:
+            scratch, forbidden = Path(folder) / "scratch", Path(folder) / "forbidden"
+            scratch.mkdir()
+            forbidden.write_bytes(b"out of reach")
+            order = Order(
+                task=task,
+                parameters=str(parameters.absolute()),
+                scratch=str(scratch),
+                forbidden=str(forbidden),
+                parent=os.getpid(),
+                smoke=smoke,
             )
-        except subprocess.TimeoutExpired:
-            raise DeadlinePassed(
-                "the task did not answer its smoke inputs in time",
-                code="registry.smoke_deadline",
-                value=task.name,
-                limit=f"{self._deadline_s:g} s",
-                cure="It hangs, or this machine is too slow for it.",
-            ) from None
+            done = self._answered(order)
         if done.returncode == 0:
             return decode_json(kind, done.stdout, "what the smoke test wrote")
         if done.returncode == FAILED:
@@ -72,3 +76,23 @@ class ChildSmoker:
             value=f"exit code {done.returncode}",
             cure="Run `aimass task check` on it.",
         )
+
+    def _answered(self, order: Order) -> subprocess.CompletedProcess[bytes]:
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        try:
+            return subprocess.run(
+                self._command,
+                input=canonical_json(order),
+                capture_output=True,
+                timeout=self._deadline_s,
+                env=environment,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise DeadlinePassed(
+                "the task did not answer its smoke inputs in time",
+                code="registry.smoke_deadline",
+                value=order.task.name,
+                limit=f"{self._deadline_s:g} s",
+                cure="It hangs, or this machine is too slow for it.",
+            ) from None

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from aimass.proto.errors import IntegrityError
-from aimass.proto.task import Task, load, locate
+from aimass.proto.errors import BadInput, IntegrityError
+from aimass.proto.plan import TaskRef
+from aimass.proto.task import TaskSource, locate
 
-__all__ = ["task_of"]
+__all__ = ["source_of"]
 
 
-def task_of(name: str, digest: str) -> Task:
-    """The installed task, if it is this very one; raises `IntegrityError` as `registry.other_task` for another."""
-    source = locate(name)
-    if source.digest != digest:
+def source_of(wanted: TaskRef) -> TaskSource:
+    """Where the task is, if it is this very one; none of it runs.
+
+    Raises `NotFound` where none of the name is installed, `IntegrityError` as `registry.other_task` where other code
+    is, `BadInput` as `registry.app` for a Flower app.
+    """
+    if wanted.kind != "task":
+        raise BadInput(
+            "a Flower app's model answers no rows: it cannot be tried, served or exported",
+            code="registry.app",
+            value=wanted.name,
+        )
+    source = locate(wanted.name)
+    if source.digest != wanted.digest:
         raise IntegrityError(
             "another code of the task is installed here than the model is of",
             code="registry.other_task",
-            value=f"{name} {source.digest}",
-            limit=digest,
+            value=f"{wanted.name} {source.digest}",
+            limit=wanted.digest,
             cure="Install the version of the task's package that the run used.",
         )
-    return load(source)
+    return source
