@@ -22,6 +22,7 @@ from aimass.server.serving.v2.errors import error_body, grpc_status, http_status
     ("error", "http", "rpc"),
     [
         (BadInput("wrong"), 400, "INVALID_ARGUMENT"),
+        (BadInput("the body is encoded", code="http.encoding"), 415, "INVALID_ARGUMENT"),
         (ModelUnknown("m"), 404, "NOT_FOUND"),
         (Overloaded("full", retry_after_s=1), 429, "RESOURCE_EXHAUSTED"),
         (NotReady("m"), 503, "UNAVAILABLE"),

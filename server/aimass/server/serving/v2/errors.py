@@ -36,6 +36,7 @@ _HTTP: Final[Mapping[str, HTTPStatus]] = {
 }
 _BY_CODE: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "serving.overloaded": (HTTPStatus.TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
+    "http.encoding": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "INVALID_ARGUMENT"),
     "serving.rate": (HTTPStatus.TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
     "serving.input_unknown": (HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT"),
 }

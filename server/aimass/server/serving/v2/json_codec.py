@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from aimass.proto.errors import BadInput
 from aimass.proto.servable import Array, TensorSpec
@@ -134,10 +135,10 @@ def decode_raw(body: bytes | memoryview, inputs: Sequence[TensorSpec]) -> InferR
             "a body without JSON is for inputs with one axis of any length", code="v2.raw_shape", value=free, limit=1
         )
     if spec.datatype == "BYTES":
-        data = len(body).to_bytes(4, "little") + bytes(body)
+        data: bytes | memoryview = pack("BYTES", np.array([bytes(body)], object))
         shape = [max(size, 1) for size in spec.shape]
     else:
-        data, item = bytes(body), dtype_of(spec.datatype).itemsize
+        data, item = body, dtype_of(spec.datatype).itemsize
         fixed = math.prod(size for size in spec.shape if size >= 0) * item
         shape = [len(body) // max(fixed, 1) if size < 0 else size for size in spec.shape]
     array = unpack(spec.name, spec.datatype, shape, data)
