@@ -1,8 +1,8 @@
 """Logs that a person reads at night and a program reads by day: one line each, to standard error.
 
 `about(log, run=..., step=..., partner=...)` says once what a line is about. As text that stands before the message, as
-JSON in fields of its own: `{"time", "level", "event", "run", "step", "partner", "code"}`. The code is that of the named
-error among the message's arguments. Secrets and rows are in no log.
+JSON in fields of its own: `{"time", "level", "event", "run", "step", "partner", "request", "code"}`. The code is that
+of the named error among the message's arguments. Secrets and rows are in no log.
 """
 
 from __future__ import annotations
@@ -26,22 +26,25 @@ _MOST: Final = 64
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class About:
-    """What a line is about. `code` is for a reason that is no error here, such as one that the other side told."""
+    """What a line is about. `request` is what a caller of a model and its server both call one request. `code` is for a
+    reason that is no error here, such as one that the other side told."""
 
     run: str = ""
     step: int | None = None
     partner: str = ""
     code: str = ""
+    request: str = ""
 
     def __str__(self) -> str:
         """The same before a message: `run 12345678 step 3 north`."""
         parts = [f"run {self.run[:8]}"] if self.run else []
         parts += [f"step {self.step}"] if self.step is not None else []
+        parts += [f"request {self.request[:_MOST]}"] if self.request else []
         return " ".join([*parts, self.partner[:_MOST]]).rstrip()
 
     def fields(self) -> Iterator[tuple[str, str | int]]:
         """What is known, by name."""
-        for name in ("run", "step", "partner"):
+        for name in ("run", "step", "partner", "request"):
             value = getattr(self, name)
             if value not in ("", None):
                 yield name, value[:_MOST] if isinstance(value, str) else value
@@ -54,9 +57,11 @@ Log = logging.LoggerAdapter[logging.Logger]
 """A logger whose lines are about one thing."""
 
 
-def subject(run: str = "", step: int | None = None, partner: str = "", code: str = "") -> dict[str, About]:
+def subject(
+    run: str = "", step: int | None = None, partner: str = "", code: str = "", request: str = ""
+) -> dict[str, About]:
     """What one line is about, as `extra` of a plain logger's call."""
-    return {"about": About(run, step, partner, code)}
+    return {"about": About(run, step, partner, code, request)}
 
 
 def about(logger: logging.Logger, run: str = "", step: int | None = None, partner: str = "", code: str = "") -> Log:

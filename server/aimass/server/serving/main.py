@@ -139,6 +139,7 @@ class _Serving:
             self._clock.now,
             self._meters.http,
             settings.log_requests,
+            time.monotonic,
         )
         run, refused = secrets.token_hex(4), self._meters.http.refused
         return Listener(front.handle, settings.http_limits, time.monotonic, run, refused)

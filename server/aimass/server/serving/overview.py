@@ -19,6 +19,7 @@ from aimass.server.serving.grpc.admission import AnyCaller
 from aimass.server.serving.grpc.calls import GrpcMeters
 from aimass.server.serving.grpc.service import SERVICES
 from aimass.server.serving.http.front import HttpMeters
+from aimass.server.serving.model_meters import ModelMeters
 from aimass.server.serving.status import ServingStatus, status_of
 from aimass.server.serving.watching.audit_log import AuditLog
 from aimass.server.serving.watching.views import WatchMeters
@@ -33,6 +34,7 @@ class Meters:
     def __init__(self) -> None:
         self.http = HttpMeters()
         self.grpc = GrpcMeters()
+        self.models = ModelMeters()
         self.watch = WatchMeters()
         self.vitals = Vitals()
 
@@ -53,6 +55,7 @@ class Overview:
         self._dispatcher, self._models, self._audit, self._meters = dispatcher, models, audit, meters
         self.health = HealthService(AnyCaller(), clock, SERVICES)
         self.lookout = Lookout(self.health, clock, self._probe, lambda: float("inf"))
+        dispatcher.tap(meters.models.tap)
         self.connections: Callable[[], int] = lambda: 0
 
     def all_ready(self) -> bool:

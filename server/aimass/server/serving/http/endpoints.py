@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aimass.proto.errors import AimassError
+from aimass.proto.logs import subject
 from aimass.server.serving.http.connection import Cancel, Reply
 from aimass.server.serving.http.faults import error_response
 from aimass.server.serving.http.messages import JSON, Response, json_response
@@ -58,5 +59,5 @@ def later(answer: Callable[[Call], Awaitable[Response]]) -> Endpoint:
 def failed(call: Call, error: Exception) -> Response:
     """The answer to a request that met a fault of ours, which the log tells."""
     request = call.request
-    log.error("request %s: %s %s failed", request.id, request.method, request.path, exc_info=error)
+    log.error("%s %s failed", request.method, request.path, exc_info=error, extra=subject(request=request.id))
     return json_response(500, {"error": FAILED})

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from aimass.proto.errors import AimassError
+from aimass.proto.logs import subject
 from aimass.proto.meters import Count, Spread
 from aimass.server.serving.access import Access, bearer
 from aimass.server.serving.http.connection import Cancel, Reply
@@ -95,11 +96,11 @@ class Front:
         if self._log_requests == "all" or (self._log_requests == "failed" and status >= 400):
             log.log(
                 logging.WARNING if status >= 500 else logging.INFO,
-                "request %s: %s %s of %s: %d in %.1f ms",
-                request.id,
+                "%s %s of %s: %d in %.1f ms",
                 request.method,
                 request.path,
                 caller or request.peer.address,
                 status,
                 1e3 * seconds,
+                extra=subject(request=request.id),
             )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from aimass.proto.errors import Unavailable
+from aimass.proto.logs import subject
 from aimass.proto.wire import split_address
 from aimass.server.serving.http.connection import Cancel, Connection, Handler, Reply
 from aimass.server.serving.http.messages import Request, json_response
@@ -83,7 +84,7 @@ class Listener:
         try:
             return self._handler(request, reply)
         except Exception:  # a fault of ours, told where it can be mended
-            log.exception("request %s: %s %s failed", request.id, request.method, request.path)
+            log.exception("%s %s failed", request.method, request.path, extra=subject(request=request.id))
             reply(json_response(500, {"error": "the server failed; its log says where"}))
             return None
 
