@@ -121,6 +121,8 @@ def test_a_model_is_published_with_the_reference_and_all_that_its_run_knows(hous
     (house.folder / "trust").mkdir()
     where = ("--registry", f"file://{house.folder}/registry", "--trust", "trust/models.json")
     house.run("model", "trust", "add", "anna", "--from", "scientist", "--trust", where[-1])
+    member = house.run("model", "trust", "add", WILLING[0], "--federation", "scientist", "--trust", where[-1])
+    assert [signer["name"] for signer in member["signers"]] == ["anna", WILLING[0]]
     run_id = plain.summary.run_id
     told = house.run("model", "publish", run_id, "--as", "scientist", "--licence", "CC0", *where)
     assert house.run("model", "publish", run_id, "--as", "scientist", *where) == told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from aimass.proto.errors import IntegrityError, NotFound
@@ -71,24 +71,25 @@ def require(store: ObjectStore, version: ModelVersion) -> None:
 
 
 def send(store: ObjectStore, publication: Publication) -> None:
-    """Store all parts; one that stands there already in its own bytes is not sent again."""
+    """Store all parts, in bounded memory; one that stands there already in its own bytes is not sent again."""
     name, parameters = publication.version.name, publication.version.parameters
-    view = map_file(publication.parameters)
-    _keep(store, parameters_key(name, parameters.digest), parameters, lambda: _chunks(view))
+    _keep(store, parameters_key(name, parameters.digest), parameters, _read(publication.parameters))
     for digest, data in publication.reports.items():
-        report = memoryview(data)
-        _keep(store, report_key(name, digest), part_of(data), lambda report=report: _chunks(report))  # type: ignore[misc]
+        _keep(store, report_key(name, digest), part_of(data), iter((data,)))
 
 
-def _keep(store: ObjectStore, key: str, part: Part, chunks: Callable[[], Iterator[memoryview]]) -> None:
+def _keep(store: ObjectStore, key: str, part: Part, chunks: Iterator[bytes]) -> None:
     """Other bytes under the part's name are replaced: nobody could use them."""
     try:
         if store.head(key).size == part.bytes and digest_of(store.stream(key)) == part.digest:
             return
     except NotFound:
         pass
-    store.write(key, chunks())
+    store.write(key, chunks)
 
 
-def _chunks(view: memoryview) -> Iterator[memoryview]:
-    return (view[at : at + CHUNK_BYTES] for at in range(0, len(view), CHUNK_BYTES))
+def _read(path: Path) -> Iterator[bytes]:
+    """A file's bytes; by reading and not through a map, whose pages would all count as this process's memory."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

@@ -63,13 +63,14 @@ class Publisher:
 
     def _commit(self, wanted: ModelVersion) -> int:
         document = Numbered(self._store, versions_prefix(wanted.name))
+        number = max(document.numbers(), default=0) + 1
         while True:
-            number = max(document.numbers(), default=0) + 1
             try:
                 document.commit(number, self._envelope(wanted, number))
             except Conflict as error:
                 if not is_taken(error):
                     raise
+                number += 1  # taken by somebody faster, or by one whom the store lists late
                 continue
             return number
 
