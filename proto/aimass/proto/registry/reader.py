@@ -6,7 +6,6 @@ place in the store says. Parameters and reports are checked against the digest t
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -122,11 +121,16 @@ class RegistryReader:
     def history(self, name: str, alias: str, last: int = 100) -> tuple[Alias, ...]:
         """The `last` states of an alias, oldest first, without those that the trust file does not believe any more."""
         document = Numbered(self._store, alias_prefix(name, alias))
-        found = []
-        for number in document.numbers()[-last:]:
-            with contextlib.suppress(*UNVERIFIED):
-                found.append(self._alias(name, alias, Document(number, document.read(number)))[0])
-        return tuple(found)
+
+        def believed(number: int) -> Alias | None:
+            try:
+                return self._alias(name, alias, Document(number, document.read(number)))[0]
+            except UNVERIFIED:
+                return None
+
+        with ThreadPoolExecutor(_AT_ONCE, "aimass-registry") as pool:
+            found = pool.map(believed, document.numbers()[-last:])
+            return tuple(state for state in found if state is not None)
 
     def every(self, name: str) -> Iterator[tuple[int, Resolved | AimassError]]:
         """All versions of a model, newest first, some of them read at once: each, or why it is not believed."""
