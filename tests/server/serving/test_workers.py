@@ -30,7 +30,7 @@ from tests.support.installed import install_task, see_too
 from tests.support.serving import turns
 
 TASK = """
-import os, socket, time
+import os, socket, sys, time
 import numpy as np
 from aimass.proto.manifest import Number, Schema
 from aimass.proto.servable import DTYPES, TensorSpec
@@ -54,6 +54,7 @@ class Unruly:
         if wish == 1:
             os._exit(3)
         if wish == 2:
+            print("a secret row", file=sys.stderr, flush=True)
             raise ValueError("a secret row")
         if wish == 3:
             socket.socket()
@@ -149,12 +150,14 @@ def test_a_worker_is_locked_in_and_knows_nothing_of_its_front(place: Place) -> N
     serving(place, test)
 
 
-def test_what_a_model_raises_is_told_without_its_words(place: Place) -> None:
+def test_what_a_model_raises_is_told_without_its_words(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         with pytest.raises(InternalError) as caught:
             await dispatcher.infer(wish(2))
         assert caught.value.code == "serving.model_failed"
+        assert (caught.value.value or "").startswith("ValueError at unruly/__init__.py:")
         assert "secret" not in str(caught.value)
+        assert "secret" not in capfd.readouterr().err
         with pytest.raises(InternalError) as caught:
             await dispatcher.infer(wish(4))
         assert caught.value.code == "serving.invalid_output"

@@ -22,6 +22,7 @@ async def dispatching(starting: Starting, settings: DispatchSettings) -> AsyncIt
     Its clock is `time.monotonic`: a request that may wait for a second has the deadline `time.monotonic() + 1`.
     """
     nursery = Nursery(starting)
+    nursery.begin()
     dispatcher = Dispatcher(nursery.start, settings, now=time.monotonic, clock=SystemClock(), draw=random.random)
     try:
         yield dispatcher

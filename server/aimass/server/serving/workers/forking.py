@@ -63,6 +63,7 @@ def _forked(front: socket.socket, link: socket.socket) -> tuple[int, int]:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         front.close()
+        os.dup2(sys.stdout.fileno(), sys.stderr.fileno())  # nowhere: what a task prints may be a request's values
         work(link)
         code = 0
     finally:

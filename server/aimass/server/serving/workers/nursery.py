@@ -61,6 +61,11 @@ class Nursery:
         self._link: socket.socket | None = None
         self._asking = asyncio.Lock()
 
+    def begin(self) -> None:
+        """Start its process now, so that it is ready when the first worker is asked for."""
+        if self._process is None:
+            self._launch()
+
     async def start(self, source: Source) -> Worker:
         """A worker that has loaded a version and is warm.
 

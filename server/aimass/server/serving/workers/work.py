@@ -11,6 +11,7 @@ import hashlib
 import mmap
 import os
 import socket
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
@@ -145,10 +146,16 @@ def _digest(servable: Servable, blob: Blob) -> str:
 
 
 def _told(error: BaseException) -> AimassError:
-    """What may be said of it."""
+    """What may be said of it: of a fault that the task did not name, its kind and where it was raised."""
     if isinstance(error, AimassError):
         return error
-    return InternalError("the model failed", code="serving.model_failed", value=type(error).__name__)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    file = Path(frame.filename)
+    return InternalError(
+        "the model failed",
+        code="serving.model_failed",
+        value=f"{type(error).__name__} at {file.parent.name}/{file.name}:{frame.lineno}",
+    )
 
 
 def _put(memory: memoryview, data: bytes) -> Written:
