@@ -26,7 +26,7 @@ def serve(folder: Path, python: str, model: str, registry: str, trust: Path, set
     address = f"127.0.0.1:{free_port()}"
     command = [
         python, "-m", "aimass.proto.commands", "serve", model, "--registry", registry, "--trust", str(trust),
-        "--http", address, "--settings", str(folder / "serve.toml"), "--dir", str(folder),
+        "--http", address, "--settings", str(folder / "serve.toml"), "--cache", str(folder / "cache"),
     ]  # fmt: skip
     url = f"http://{address}/v2/models/{model}/infer"
     with (folder / "log").open("w") as log, started(command, url, folder, os.environ, log.fileno()) as one:
