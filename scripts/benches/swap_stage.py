@@ -35,7 +35,15 @@ _CONNECTIONS: Final = 16
 _BODIES: Final = 64
 _SETTINGS: Final = """
 [watch]
-poll_s = 0.3
+examine_s = 5.0
+[watch.registry]
+every_s = 0.3
+slowest_s = 1.0
+[watch.rollout]
+canary = []
+watch_s = 3.0
+[watch.hold]
+moves = 1000
 """
 
 
