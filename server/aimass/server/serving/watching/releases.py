@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from aimass.proto.errors import (
     AimassError,
@@ -25,6 +26,7 @@ from aimass.server.serving.watching.state import Again, Promoted, Release
 
 __all__ = ["Prepared", "Releases", "again_of", "promoted_of", "release_of"]
 
+T = TypeVar("T")
 _PASSING: Final = (Conflict, DeadlinePassed, IntegrityError)
 
 
@@ -58,6 +60,8 @@ def again_of(error: AimassError, *, fetching: bool) -> Again:
         return Again.ALWAYS
     if isinstance(error, Unavailable):
         return Again.ALWAYS if fetching else Again.SOME
+    if isinstance(error, NotFound) and fetching:  # as of a store that is not mounted
+        return Again.SOME
     return Again.SOME if isinstance(error, _PASSING) else Again.NEVER
 
 
@@ -90,7 +94,8 @@ class Releases:
         """Bring a version to this disk, verified; raises what its documents or its parameters do."""
         found = self._known.get(release.digest) or self._by_number(release)
         parameters = self._reader.parameters(found.version, self._last_good.parameters)
-        smoke, spread = self._reports(found)
+        smoke = self._either(lambda reader: reader.smoke(found.version))
+        spread = self._either(lambda reader: reader.reference(found.version))
         return Prepared(found, parameters, smoke, spread)
 
     def keep(self, release: Release) -> None:
@@ -102,10 +107,7 @@ class Releases:
     def _by_number(self, release: Release) -> Resolved:
         """A version of which only number and digest are remembered."""
         reference = Reference(self._reference.name, number=release.number)
-        try:
-            found = self._reader.resolve(reference)
-        except Unavailable:
-            found = self._last_good.reader.resolve(reference)
+        found = self._either(lambda reader: reader.resolve(reference))
         if found.digest != release.digest:
             raise IntegrityError(
                 "the registry has another version under this number than was good here",
@@ -116,13 +118,13 @@ class Releases:
             )
         return self._noted(found)
 
-    def _reports(self, found: Resolved) -> tuple[SmokeInputs | None, Spread]:
-        version = found.version
+    def _either(self, read: Callable[[RegistryReader], T]) -> T:
+        """What the registry has, or this disk where it is away or empty: a volume that is not mounted has nothing."""
         try:
-            return self._reader.smoke(version), self._reader.reference(version)
-        except Unavailable as error:
+            return read(self._reader)
+        except (Unavailable, NotFound) as error:
             try:
-                return self._last_good.reader.smoke(version), self._last_good.reader.reference(version)
+                return read(self._last_good.reader)
             except NotFound:
                 raise error from None
 
