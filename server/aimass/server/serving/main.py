@@ -129,7 +129,7 @@ class _Serving:
         """What answers HTTP."""
         settings, dispatcher, overview = self._settings, self._dispatcher, self._overview
         common = time.monotonic, settings.infer_s, self._release
-        v2 = V2Endpoints(dispatcher, self._models, *common, overview.all_ready)
+        v2 = V2Endpoints(dispatcher, self._models, *common, overview.all_ready, settings.http_limits.json_bytes)
         people = PeopleEndpoints(dispatcher, self._models, settings.input, *common)
         service = ServiceEndpoints(overview.reasons, overview.figures, overview.status)
         front = Front(

@@ -70,7 +70,7 @@ class House:
         def clock() -> float:
             return self.dispatcher_time
 
-        v2 = V2Endpoints(self.dispatcher, self.versions, clock, 30.0, "1.2", lambda: not self.reasons)
+        v2 = V2Endpoints(self.dispatcher, self.versions, clock, 30.0, "1.2", lambda: not self.reasons, 1 << 20)
         people = PeopleEndpoints(self.dispatcher, self.versions, InputRules(), clock, 30.0, "1.2", self._find)
         service = ServiceEndpoints(self._reasons, self._figures, lambda: {"models": 2})
         routes = [*v2.routes(), *people.routes(), *service.routes()]
@@ -137,6 +137,27 @@ def test_binary_tensors_and_their_header(house: House) -> None:
     raw = house.ask("POST", "/v2/models/plain/infer", body[-8:], inference_header_content_length="0")
     assert raw.status == 200
     assert house.dispatcher.asked[0].version == 1
+
+
+@pytest.mark.parametrize("said", ["-1", "x", "1" * 5_000, "\N{SUPERSCRIPT TWO}"])
+def test_a_length_of_the_json_that_is_no_number_is_refused(house: House, said: str) -> None:
+    response = house.ask("POST", "/v2/models/plain/infer", X, inference_header_content_length=said)
+    assert (response.status, body_of(response)["code"]) == (400, "v2.header_length")
+
+
+def test_json_that_would_hold_everybody_up_is_refused_and_as_many_bytes_are_not(house: House) -> None:
+    rows = np.zeros((1 << 17, 2), np.float32)
+    head = {"name": "x", "datatype": "FP32", "shape": list(rows.shape)}
+    response = house.ask("POST", "/v2/models/plain/infer", {"inputs": [{**head, "data": rows.ravel().tolist()}]})
+    assert (response.status, body_of(response)["code"]) == (413, "v2.json_bytes")
+    said = json.dumps(
+        {
+            "inputs": [{**head, "parameters": {"binary_data_size": rows.nbytes}}],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    body, length = said + rows.tobytes(), str(len(said))
+    assert house.ask("POST", "/v2/models/plain/infer", body, inference_header_content_length=length).status == 200
 
 
 @pytest.mark.parametrize(

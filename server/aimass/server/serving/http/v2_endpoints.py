@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from aimass.proto.errors import AimassError, BadInput
+from aimass.proto.errors import AimassError, BadInput, LimitExceeded
 from aimass.server.serving.catalogue import Repository
 from aimass.server.serving.dispatch.requests import Answer
 from aimass.server.serving.dispatch.seam import Dispatching, Loaded
@@ -18,6 +18,7 @@ from aimass.server.serving.http.endpoints import at_once, failed, later, raw_jso
 from aimass.server.serving.http.faults import error_response
 from aimass.server.serving.http.messages import Request, Response
 from aimass.server.serving.http.routing import Call, Endpoint, Route
+from aimass.server.serving.http.settings import HttpLimits
 from aimass.server.serving.models import is_ready, outputs_of, state_of
 from aimass.server.serving.tokens import May
 from aimass.server.serving.v2.bridge import to_request, to_response, version_of
@@ -39,6 +40,7 @@ from aimass.server.serving.v2.values import InferRequest
 __all__ = ["V2Endpoints"]
 
 _LENGTH: Final = HEADER_LENGTH.lower().encode()
+_MOST_DIGITS: Final = 12
 _MODEL: Final = "/v2/models/{model}"
 _VERSION: Final = "/v2/models/{model}/versions/{version}"
 _REPOSITORY: Final = "/v2/repository/models/{model}"
@@ -55,10 +57,12 @@ class V2Endpoints:
         infer_s: float,
         release: str,
         ready: Callable[[], bool],
+        json_bytes: int = HttpLimits().json_bytes,
     ) -> None:
         """`now` is the dispatcher's clock, and no request may take longer than `infer_s`."""
         self._dispatcher, self._repository = dispatcher, repository
         self._now, self._infer_s, self._release, self._ready = now, infer_s, release, ready
+        self._json_bytes = json_bytes
 
     def routes(self) -> list[Route]:
         """All of the protocol."""
@@ -84,7 +88,7 @@ class V2Endpoints:
 
     def _infer(self, call: Call, reply: Reply) -> None:
         loaded = self._dispatcher.loaded(call.model, version_of(call.model, call.version))
-        asked = _decoded(call.request, loaded)
+        asked = _decoded(call.request, loaded, self._json_bytes)
         wait_s = self._infer_s if asked.timeout_s is None else min(asked.timeout_s, self._infer_s)
         version = loaded.version if call.version else None
         request = to_request(call.model, version, asked, loaded.inputs, loaded.outputs, self._now() + wait_s)
@@ -134,13 +138,27 @@ def _open(name: str, path: str, endpoint: Endpoint, may: May | None = None) -> R
     return Route(name, "GET", path, may, endpoint)
 
 
-def _decoded(request: Request, loaded: Loaded) -> InferRequest:
+def _decoded(request: Request, loaded: Loaded, json_bytes: int) -> InferRequest:
     if request.headers.get(b"content-encoding", b"identity") != b"identity":
         raise BadInput("the body is encoded", code="http.encoding", cure="Send it without a Content-Encoding.")
-    said = request.headers.get(_LENGTH)
+    length = _json_length(request.headers.get(_LENGTH))
+    if length == 0:
+        return decode_raw(request.body, loaded.inputs)
+    if (found := min(length or len(request.body), len(request.body))) > json_bytes:
+        raise LimitExceeded(
+            "the JSON of a request is too long",
+            code="v2.json_bytes",
+            value=found,
+            limit=json_bytes,
+            cure="Send fewer rows at once, or tensors as bytes after the JSON.",
+        )
+    return decode_request(request.body, length)
+
+
+def _json_length(said: bytes | None) -> int | None:
+    """How much of the body is JSON, by its header; None where there is none."""
     if said is None:
-        return decode_request(request.body)
-    if not said.isdigit():
+        return None
+    if not said.isdigit() or len(said) > _MOST_DIGITS:
         raise BadInput(f"{HEADER_LENGTH} is no number", code="v2.header_length")
-    length = int(said)
-    return decode_request(request.body, length) if length else decode_raw(request.body, loaded.inputs)
+    return int(said)
