@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from aimass.privacy.model_trust import ListedTrust
 from aimass.proto.errors import NotFound
 from aimass.proto.numbered import Numbered
 from aimass.proto.registry.layout import alias_prefix, parameters_key, versions_prefix
+from aimass.proto.registry.rules import PromotionRules
+from aimass.server.registry.rule_writing import set_rules
 from aimass.server.registry.verifying import verified
 from tests.support.objects import MemoryObjects
-from tests.support.registries import promoting, publication_of, publishing, reading
+from tests.support.registries import author_of, promoting, publication_of, publishing, reading, trusting
+
+BOTH = ListedTrust(trusting("olga", "petra"))
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def store(tmp_path: Path) -> MemoryObjects:
 
 
 def told(store: MemoryObjects, number: int = 0) -> list[tuple[str, str, bool]]:
-    findings = verified(store, reading(store, "olga", "petra"), "heart", number)
+    findings = verified(store, BOTH, "heart", number)
     return [(one.of, one.code, one.collected) for one in findings]
 
 
@@ -65,5 +70,12 @@ def test_an_alias_that_is_not_believed_is_told(store: MemoryObjects) -> None:
 
 def test_a_model_that_is_not_there_is_told(store: MemoryObjects) -> None:
     with pytest.raises(NotFound) as error:
-        verified(store, reading(store, "olga"), "lung")
+        verified(store, BOTH, "lung")
     assert error.value.code == "registry.no_version"
+
+
+def test_rules_that_are_not_believed_are_told(store: MemoryObjects) -> None:
+    set_rules(store, BOTH, author_of("petra"), "heart", PromotionRules(), 0.0)
+    assert told(store) == []
+    set_rules(store, ListedTrust(trusting("eve", "petra")), author_of("eve"), "heart", PromotionRules(), 0.0)
+    assert told(store) == [("heart, rules", "registry.unknown_signer", False)]

@@ -204,7 +204,7 @@ def _verify(args: argparse.Namespace) -> int:
     registry = opened(args)
     wanted = read_reference(args.what)
     number = wanted.number or (registry.reader.resolve(wanted).version.number if "@" in args.what else 0)
-    findings = verified(registry.store, registry.reader, wanted.name, number, lambda text: say(args, text))
+    findings = verified(registry.store, registry.trust, wanted.name, number, lambda text: say(args, text))
     wrong = [one for one in findings if not one.collected]
     emit(args, {"of": args.what, "wrong": len(wrong), "findings": findings})
     return _NOT_WHOLE if wrong else 0

@@ -9,6 +9,8 @@ from aimass.proto.hashing import digest_of
 from aimass.proto.objects import ObjectStore
 from aimass.proto.registry.layout import Reference
 from aimass.proto.registry.reader import UNVERIFIED, RegistryReader, Resolved
+from aimass.proto.registry.rules import newest_rules
+from aimass.proto.registry.trust import Trust
 from aimass.proto.values import Value
 from aimass.server.registry.parts import parts_of
 
@@ -27,12 +29,13 @@ class Finding(Value, frozen=True):
 
 
 def verified(
-    store: ObjectStore, reader: RegistryReader, name: str, number: int = 0, heard: Progress = lambda _: None
+    store: ObjectStore, trust: Trust, name: str, number: int = 0, heard: Progress = lambda _: None
 ) -> tuple[Finding, ...]:
     """What is wrong with a model, or with one version of it; nothing where all is as it was signed.
 
     It reads all bytes. Raises `NotFound` as `registry.no_version`, and what the store raises where it is away.
     """
+    reader = RegistryReader(store, trust)
     if number:
         one = reader.resolve(Reference(name, number=number))
         return tuple(_parts(store, one, heard, _named(reader, name)))
@@ -50,6 +53,10 @@ def verified(
             reader.resolve(Reference(name, alias=alias))
         except (*UNVERIFIED, NotFound) as error:
             findings.append(_finding(f"{name}@{alias}", error))
+    try:
+        newest_rules(store, trust, name)
+    except UNVERIFIED as error:
+        findings.append(_finding(f"{name}, rules", error))
     return tuple(findings)
 
 
