@@ -75,18 +75,33 @@ def test_without_rules_nothing_is_promoted() -> None:
         champion(store)
 
 
-def test_who_was_overtaken_decides_anew_against_the_new_champion(store: MemoryObjects) -> None:
-    """Between the look at the champion and the promotion another is promoted that is better still."""
-    best, good = published(store, 1, 0.95), published(store, 2, 0.90)
+def test_who_is_overtaken_at_any_moment_decides_anew_against_the_new_champion() -> None:
+    """Another version, better still, is promoted at each of the moments at which the store is asked, until the write."""
+    undisturbed, good = two_versions()
+    undisturbed.asked.clear()
+    promote(undisturbed, good)
+    moments = undisturbed.asked.index(("write", "heart/aliases/champion/00000001.json")) + 1
+    assert moments > 5
+    for moment in range(1, moments + 1):
+        store, good = two_versions()
+        best = reading(store, "olga").resolve("heart@1")
+        left = iter(range(moment, 0, -1))
 
-    def overtake(verb: str, key: str) -> None:
-        if verb == "write" and key == "heart/aliases/champion/00000001.json":
-            store.before = lambda verb, key: None
-            put_alias(store, "heart", "champion", 1, 1, best.digest, "petra")
+        def overtake(verb: str, key: str) -> None:
+            if verb != "list" and next(left, 0) == 1:  # noqa: B023  (called before the next turn)
+                put_alias(store, "heart", "champion", 1, 1, best.digest, "petra")  # noqa: B023
 
-    store.before = overtake
-    assert not promote(store, good).judgement.passed
-    assert (champion(store).version.number, champion(store).seen) == (1, 1)
+        store.before = overtake
+        assert not promote(store, good).passed, moment
+        assert (champion(store).version.number, champion(store).seen) == (1, 1)
+
+
+def two_versions() -> tuple[MemoryObjects, Resolved]:
+    """A registry with rules and two versions, the first the better; the second."""
+    store = MemoryObjects()
+    set_rules(store, TRUST, Author("olga", key_of("olga")), "heart", RULES, 1.0)
+    published(store, 1, 0.95)
+    return store, published(store, 2, 0.90)
 
 
 def test_of_two_who_promote_without_end_nobody_loops_for_ever(store: MemoryObjects) -> None:

@@ -32,6 +32,7 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder, self.clock, self.pace = folder, ManualClock(), ManualClock()
         self.asked: list[str] = []
+        self.gate: asyncio.Event | None = None
         self._changed = asyncio.Event()
         self._outcomes = Outcomes(folder / "promotions")
 
@@ -46,6 +47,8 @@ class House:
     async def _publish(self, run_id: str, wanted: Promote) -> Outcome:
         self.asked.append(run_id)
         self._changed.set()
+        if self.gate is not None:
+            await self.gate.wait()
         if self.troubles:
             raise self.troubles.pop(0)
         return Outcome(state="promoted", at=1.0, said="better", version="heart@1")
@@ -146,6 +149,24 @@ def test_a_run_whose_registry_is_away_holds_up_no_other_run(tmp_path: Path) -> N
         waiting = house.get(first)
         assert waiting is not None
         assert (waiting.state, waiting.said) == ("waiting", str(AWAY))
+
+    scene(test, tmp_path)
+
+
+def test_models_are_published_one_after_the_other(tmp_path: Path) -> None:
+    """Each is a child process that loads a task, and a whole model in memory."""
+
+    async def test(house: House) -> None:
+        await house.start()
+        house.gate = asyncio.Event()
+        first, second = await house.finished(), await house.finished()
+        await house.until(lambda: house.asked == [first])
+        await house.bench.engine.on_disk(int)  # the second has been looked up by now, and waits for its turn
+        await asyncio.sleep(0)
+        assert house.asked == [first]
+        house.gate.set()
+        await house.told(second)
+        assert house.asked == [first, second]
 
     scene(test, tmp_path)
 
