@@ -170,7 +170,7 @@ class _Server:
             settings.limits.min_free_bytes,
         )
         self._promoter = self._promoting() if settings.registry.url else None
-        self._submission.promotes = self._promoter is not None
+        self._submission.promotes = self._reports.promotes = self._promoter is not None
         self._hook()
         _on_new_trust(kept.trust, self._gate, self._sessions, self._partners)
 
@@ -290,9 +290,7 @@ class _Server:
         """Who takes offline runs; without a store for their state it is kept beside everything else."""
         kept, offline = self._kept, self._kept.settings.offline
         out = offline.out or (kept.data / "offline").absolute().as_uri()
-        desk = OfflineDesk(self._reports, offline, out, kept.clock)
-        desk.promotes = self._promoter is not None
-        return desk
+        return OfflineDesk(self._reports, offline, out, kept.clock)
 
     def _promoting(self) -> Promoter:
         """Who publishes what finished runs have made."""

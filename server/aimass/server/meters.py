@@ -36,6 +36,11 @@ class ServerMeters:
         )
         self.store_seconds = Spread("aimass_store_commit_seconds", "One transaction of the run store with its flush.")
         self.sum_seconds = Spread("aimass_sum_seconds", "Summing a step's contributions and making the next model.")
+        self.models_published = Count(
+            "aimass_models_published",
+            "Tries to publish what a run has made in the registry, by their outcome.",
+            "state",
+        )
         self.transfers = TransferMeters()
         self.vitals = Vitals()
 

@@ -30,7 +30,7 @@ from aimass.server.live import Live
 from aimass.server.run_views import reported_view
 from aimass.server.store import Commit, ModelRow, RunRow, Store
 from aimass.server.store_threads import StoreThreads
-from aimass.server.submission import check_model, check_same
+from aimass.server.submission import check_model, check_promote, check_same
 
 __all__ = ["Reports"]
 
@@ -49,6 +49,8 @@ class Reports:
     ) -> None:
         """`room` raises `OutOfSpace` where there is none for new work."""
         self._engine, self._store, self._blobs, self._roster, self._room = engine, store, blobs, roster, room
+        self.promotes = False
+        """As in `Submission`."""
         self._one_at_a_time = asyncio.Lock()
         self._threads = StoreThreads(_AT_ONCE, "reports")
 
@@ -105,6 +107,7 @@ class Reports:
         plan = decode_plan(plan_bytes)
         if plan.task.kind == "app":
             raise BadInput("a Flower app does not run offline", code="report.app", value=plan.task.name)
+        check_promote(plan, promotes=self.promotes)
         check_model(self._blobs, plan)
         run = runs.Run(
             run_id=run_id,

@@ -134,6 +134,7 @@ def test_a_registry_that_is_away_is_asked_again_less_and_less_often(tmp_path: Pa
             house.pace.advance(0.2)
         await house.told(run_id)
         assert house.asked == [run_id] * 3
+        assert house.bench.engine.meters.models_published.read() == {("waiting",): 2, ("promoted",): 1}
 
     scene(test, tmp_path)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aimass.privacy.model_trust import ListedTrust
-from aimass.proto.errors import BadInput, NotFound, NotInstalled, Unavailable
+from aimass.proto.errors import BadInput, NotFound, NotInstalled, Refused, Unavailable
 from aimass.proto.origin import Origin
 from aimass.proto.plan import EvaluateSettings, Promote, TaskRef, decode_plan, encode_plan
 from aimass.proto.registry.entries import SmokeInputs
@@ -74,6 +74,7 @@ class House:
             StoreThreads(1, "registry"),
         )
         self.reports = Reports(bench.engine, bench.store, bench.blobs, lambda: bench.roster, lambda: None)
+        self.reports.promotes = True
 
     def ruled(self, rules: PromotionRules = RULES) -> None:
         set_rules(self.store, TRUST, Author("olga", key_of("olga")), "heart", rules, 1.0)
@@ -132,6 +133,15 @@ def test_offline_runs_are_published_and_the_better_one_becomes_champion(tmp_path
         assert champion.version.run is not None
         assert champion.version.run.data_set == "heart@3"
         assert not list(tmp_path.glob("promoting-*"))
+
+    scene(test, tmp_path)
+
+
+def test_a_server_without_a_registry_refuses_to_record_a_run_that_asks_for_one(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        house.reports.promotes = False
+        with pytest.raises(Refused, match="this server has no registry"):
+            await house.offline(1.0, 0.8)
 
     scene(test, tmp_path)
 

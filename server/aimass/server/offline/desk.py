@@ -19,7 +19,6 @@ from aimass.server.offline.rounds import rounds_of
 from aimass.server.reports import Reports
 from aimass.server.settings import OfflineSettings
 from aimass.server.store_threads import StoreThreads
-from aimass.server.submission import check_promote
 
 __all__ = ["OfflineDesk", "engine_of"]
 
@@ -32,8 +31,6 @@ class OfflineDesk:
 
     def __init__(self, reports: Reports, settings: OfflineSettings, out: str, clock: Clock) -> None:
         self._reports, self._settings, self._out, self._clock = reports, settings, out, clock
-        self.promotes = False
-        """As in `Submission`."""
         self._threads = StoreThreads(_AT_ONCE, "submits")
 
     async def submit(self, plan_bytes: bytes, key: str, data_set: str, owner: str, schedule: str = "averaging") -> str:
@@ -50,7 +47,6 @@ class OfflineDesk:
                 cure="Its operator names stores in [offline] of server.toml; or use aimass offline run.",
             )
         plan, name = decode_plan(plan_bytes), read_name(data_set)
-        check_promote(plan, promotes=self.promotes)
         manifest = await self._threads.run(self._found, name)
         _check_schema(plan, manifest)
         origin = Origin(

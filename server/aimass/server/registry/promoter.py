@@ -108,6 +108,7 @@ class Promoter:
             return
         for tries in itertools.count():
             outcome = await self._once(run_id, wanted, tries)
+            self._engine.meters.models_published.add(outcome.state)
             await self._engine.on_disk(self._outcomes.put, run_id, outcome)
             if outcome.state != "waiting":
                 return
