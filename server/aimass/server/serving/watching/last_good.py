@@ -76,11 +76,16 @@ class LastGood:
             prefix = alias_prefix(version.name, found.alias.alias)
             keys.append(Numbered(registry, prefix).key(found.alias.number))
         for key in keys:
-            data = registry.read(key)
-            with contextlib.suppress(NotFound):
-                if self._store.read(key) == data:
-                    continue
-            self._store.put(key, data)
+            if not self._holds(key):
+                self._store.put(key, registry.read(key))
+
+    def _holds(self, key: str) -> bool:
+        """Whether a document is here: none is ever replaced, and each is verified when it is read."""
+        try:
+            self._store.head(key)
+        except NotFound:
+            return False
+        return True
 
     def clear(self, wanted: Collection[str]) -> None:
         """Remove parameters whose digest is not wanted and that nobody fetched lately."""
