@@ -99,8 +99,8 @@ class VersionRun(Value, frozen=True):
     run_id: RunId
     name: Name
     rounds: Annotated[int, msgspec.Meta(ge=0)]
-    transcript_head: str
-    data_set: str = ""
+    transcript_head: Line
+    data_set: Line = ""
 
 
 class Parent(Value, frozen=True):

@@ -36,7 +36,7 @@ def interval_text(found: Interval) -> str:
 def privacy_text(spent: Spent) -> str:
     """What was spent, or why no figure is stated."""
     if spent.epsilon is None:
-        return f"no figure: {spent.reason or 'nobody stated one'}"
+        return f"nothing is promised: {spent.reason or 'nobody stated a figure'}"
     by = f", by {spent.accountant}" if spent.accountant else ""
     return f"epsilon {spent.epsilon:.4f} at delta {spent.delta or 0:g} for one {spent.unit}{by}"
 
@@ -56,18 +56,18 @@ def _head(version: ModelVersion) -> Iterator[str]:
 
 def _metrics(version: ModelVersion) -> Iterator[str]:
     held_out = version.held_out
-    rows = f"rows with the digest `{held_out.digest}`" if held_out.digest else held_out.reason or "nobody stated it"
     yield "## How good it is"
-    yield ""
-    yield f"Measured on held-out data: {rows}."
     yield ""
     if not version.metrics:
         yield "Nothing was measured."
     else:
+        rows = f"rows with the digest `{held_out.digest}`" if held_out.digest else held_out.reason or "nobody stated it"
+        yield f"Measured on held-out data: {rows}."
+        yield ""
         yield "| metric | mean (95 % interval) | rows |"
         yield "| --- | --- | --- |"
         for name, found in sorted(version.metrics.items()):
-            yield f"| {name} | {interval_text(found)} | {found.rows:,.0f} |"
+            yield f"| {_cell(name)} | {interval_text(found)} | {found.rows:,.0f} |"
     yield ""
 
 
