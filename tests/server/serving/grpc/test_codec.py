@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import BadInput, LimitExceeded
 from aimass.proto.servable import DTYPES
 from aimass.proto.v1 import inference_pb2 as pb
 from aimass.server.serving.grpc.codec import decode_request, encode_response
@@ -125,3 +125,18 @@ def test_a_request_that_is_not_as_the_protocol_has_it_is_refused(message: pb.Mod
     with pytest.raises(BadInput) as caught:
         decode_request(message)
     assert caught.value.code == code
+
+
+def test_contents_that_would_hold_everybody_up_are_refused_and_as_many_raw_ones_are_not() -> None:
+    tensor = Tensor("x", "FP32", np.zeros(1 << 20, np.float32))
+    with pytest.raises(LimitExceeded) as caught:
+        decode_request(asked(tensor, raw=False))
+    assert caught.value.code == "v2.contents_bytes"
+    assert decode_request(asked(tensor, raw=True)).inputs[0].array.size == 1 << 20
+
+
+def test_more_texts_than_are_read_in_no_time_are_refused() -> None:
+    tensor = Tensor("x", "BYTES", np.full((1 << 18) + 1, b"", object))
+    with pytest.raises(LimitExceeded) as caught:
+        decode_request(asked(tensor, raw=True))
+    assert caught.value.code == "v2.texts"

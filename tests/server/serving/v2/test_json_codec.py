@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import BadInput, LimitExceeded
 from aimass.proto.servable import TensorSpec
 from aimass.server.serving.v2.elements import numbers_of, pack
 from aimass.server.serving.v2.json_codec import Body, decode_raw, decode_request, encode_response
@@ -302,3 +302,13 @@ def test_a_body_without_json_that_leaves_room_for_doubt_is_refused(specs: list[T
     with pytest.raises(BadInput) as caught:
         decode_raw(bytes(16), specs)
     assert caught.value.code == code
+
+
+def test_more_texts_than_are_read_in_no_time_are_refused() -> None:
+    part = {"shape": [1 << 17], "datatype": "BYTES", "parameters": {"binary_data_size": 4 << 17}}
+    several = [{**part, "name": f"x{index}"} for index in range(3)]
+    whole, fewer = body(*several), body(*several[:2])
+    with pytest.raises(LimitExceeded) as caught:
+        decode_request(whole + bytes(3 * (4 << 17)), len(whole))
+    assert caught.value.code == "v2.texts"
+    assert len(decode_request(fewer + bytes(2 * (4 << 17)), len(fewer)).inputs) == 2

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import BadInput, LimitExceeded
 from aimass.proto.servable import Array
 from aimass.proto.v1 import inference_pb2 as pb
 from aimass.proto.values import Scalar
-from aimass.server.serving.v2.elements import dtype_of, pack, size_of, unpack
+from aimass.server.serving.v2.elements import bound_texts, dtype_of, pack, size_of, unpack
 from aimass.server.serving.v2.parameters import refuse_unsupported, timeout_s
 from aimass.server.serving.v2.values import InferRequest, InferResponse, Parameters, RequestedOutput, Tensor
 
@@ -37,10 +37,15 @@ _FIELDS: Final[Mapping[str, str]] = {
     "BYTES": "bytes_contents",
 }
 """Where the elements of each datatype stand; FP16 and BF16 are raw always."""
+_MOST_TYPED_BYTES: Final = 4 << 20
+"""Elements under fields are read one by one, and while they are nobody else is answered; raw ones cost nothing."""
 
 
 def decode_request(message: pb.ModelInferRequest) -> InferRequest:
-    """The request that a message holds. Raises `BadInput` for whatever is not as the protocol has it."""
+    """The request that a message holds.
+
+    Raises `BadInput` for whatever is not as the protocol has it, `LimitExceeded` for what takes too long to read.
+    """
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise BadInput(
@@ -49,6 +54,15 @@ def decode_request(message: pb.ModelInferRequest) -> InferRequest:
             value=len(raw),
             limit=len(message.inputs),
         )
+    if not raw and (size := message.ByteSize()) > _MOST_TYPED_BYTES:
+        raise LimitExceeded(
+            "the contents of a request are too long",
+            code="v2.contents_bytes",
+            value=size,
+            limit=_MOST_TYPED_BYTES,
+            cure="Send fewer rows at once, or raw_input_contents.",
+        )
+    bound_texts([(one.name, one.shape) for one in message.inputs if one.datatype == "BYTES"])
     tensors = [
         _raw(one, raw[index]) if raw else _typed(one)  # a copy of each raw part, which protobuf makes in any case
         for index, one in enumerate(message.inputs)

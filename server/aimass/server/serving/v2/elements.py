@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import BadInput, LimitExceeded
 from aimass.proto.servable import DTYPES, Array
 
-__all__ = ["MOST_DIMENSIONS", "bits_of", "dtype_of", "numbers_of", "pack", "size_of", "unpack"]
+__all__ = ["MOST_DIMENSIONS", "bits_of", "bound_texts", "dtype_of", "numbers_of", "pack", "size_of", "unpack"]
 
 MOST_DIMENSIONS: Final = 8
 _MOST_ELEMENTS: Final = 1 << 40  # far more than a body can hold; a shape with an empty axis may claim anything
+_MOST_TEXTS: Final = 1 << 18
+"""Elements of BYTES are read one by one, so many in some 80 ms, and meanwhile nobody else is answered."""
 _LENGTH: Final = struct.Struct("<I")
 
 
@@ -48,6 +50,19 @@ def size_of(name: str, shape: Sequence[int]) -> int:
     if elements > _MOST_ELEMENTS or (not elements and math.prod(size or 1 for size in shape) > _MOST_ELEMENTS):
         raise BadInput(f"tensor {name} is too large", code="tensor.shape", value=list(shape), limit=_MOST_ELEMENTS)
     return elements
+
+
+def bound_texts(texts: Iterable[tuple[str, Sequence[int]]]) -> None:
+    """Raises `LimitExceeded` where tensors of BYTES, by name and shape, have too many elements together."""
+    elements = sum(size_of(name, shape) for name, shape in texts)
+    if elements > _MOST_TEXTS:
+        raise LimitExceeded(
+            "a request has too many elements of BYTES",
+            code="v2.texts",
+            value=elements,
+            limit=_MOST_TEXTS,
+            cure="Send fewer rows at once.",
+        )
 
 
 def bits_of(numbers: Array) -> Array:

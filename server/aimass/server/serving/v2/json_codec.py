@@ -19,7 +19,7 @@ import numpy as np
 from aimass.proto.errors import BadInput
 from aimass.proto.servable import Array, TensorSpec
 from aimass.proto.values import Scalar
-from aimass.server.serving.v2.elements import dtype_of, pack, unpack
+from aimass.server.serving.v2.elements import bound_texts, dtype_of, pack, unpack
 from aimass.server.serving.v2.json_data import BASE64, CONTENT_TYPE, array_of, data_of, spelt
 from aimass.server.serving.v2.parameters import flag, refuse_unsupported, timeout_s
 from aimass.server.serving.v2.values import InferRequest, InferResponse, Parameters, RequestedOutput, Tensor
@@ -94,7 +94,7 @@ def decode_request(body: bytes | memoryview, header_bytes: int | None = None) ->
     """The request that `body` holds, of which the first `header_bytes` are JSON, or all.
 
     Arrays that came as bytes are views of `body`, read-only. Raises `BadInput` for whatever is not as the protocol
-    has it.
+    has it, `LimitExceeded` for too many elements of BYTES.
     """
     if header_bytes is None:
         head, tail = body, memoryview(b"")
@@ -110,6 +110,7 @@ def decode_request(body: bytes | memoryview, header_bytes: int | None = None) ->
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the request cannot be read: {error}", code="v2.json") from error
     refuse_unsupported(request.parameters)
+    bound_texts([(one.name, one.shape) for one in request.inputs if one.datatype == "BYTES"])
     return InferRequest(
         inputs=_inputs(request.inputs, tail),
         outputs=tuple([_wanted(one) for one in request.outputs]),
