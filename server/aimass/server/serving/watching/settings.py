@@ -72,7 +72,6 @@ class Limits(Value, frozen=True):
     slower: Annotated[float, msgspec.Meta(gt=1)] = 3.0
     slack_s: Seconds = 0.01
     least_requests: Positive = 50
-    lost_workers: Positive = 3
     window_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
 
 
