@@ -40,6 +40,7 @@ class Place:
         put_alias(self.store, "heart", "champion", 1, 1, self.digest, "olga")
         (folder / "trust.json").write_bytes(canonical_json(trusting("olga")))
         self.dispatcher = DirectDispatcher({})
+        self.clock = ManualClock()
 
     def settings(self, **fields: Any) -> ServeSettings:
         usual = {
@@ -68,7 +69,7 @@ class Place:
                     self._dispatching,
                     stop,
                     started.set_result,
-                    clock=ManualClock(),
+                    clock=self.clock,
                     open_store=lambda _: self.store,
                 )
             )
@@ -230,6 +231,20 @@ def test_a_stop_answers_what_is_open_and_takes_nothing_new(place: Place) -> None
         assert (await open_)[0] == 200
 
     place.run(check)
+
+
+def test_a_stop_is_told_to_probes_before_the_port_closes(place: Place) -> None:
+    async def check(started: Started, stop: asyncio.Event) -> None:
+        stop.set()
+        while (await ask(started.http_port, "GET", "/readyz"))[0] == 200:
+            pass
+        assert (await ask(started.http_port, "POST", "/predict", dict(ROW)))[0] == 200
+        place.clock.advance(30.0)
+        with pytest.raises(OSError, match=r"refused|closed|reset"):
+            while True:
+                await ask(started.http_port, "GET", "/v2/health/live")
+
+    place.run(check, leave_s=30.0)
 
 
 def test_several_processes_share_a_port_where_all_say_so(place: Place) -> None:

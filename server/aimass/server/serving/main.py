@@ -22,7 +22,7 @@ from aimass.proto.objects import ObjectStore, open_objects
 from aimass.proto.registry.layout import read_reference
 from aimass.proto.wire import server_credentials
 from aimass.server.health import health_rpc
-from aimass.server.lifetime import GrpcPort, Port, lived
+from aimass.server.lifetime import GrpcPort, Port, beside, lived
 from aimass.server.serving.access import Access
 from aimass.server.serving.dispatch.seam import Dispatching
 from aimass.server.serving.grpc.admission import GrpcAdmission
@@ -95,8 +95,9 @@ class _Serving:
 
     async def run(self, stop: asyncio.Event, ready: Callable[[Started], None]) -> None:
         """From the first model to the last answer."""
-        overview = self._overview
+        overview, leave = self._overview, asyncio.Event()
         async with (
+            beside(self._leaving(stop, leave)),
             overview.lookout.open(self._settings.watch_listen, overview, self._meters.vitals) as watch_port,
             _unless(stop, self._models.watching()),
         ):
@@ -104,7 +105,15 @@ class _Serving:
             def listening(ports: Sequence[int]) -> None:
                 ready(Started(self._url(ports[0]), ports[0], ports[1] if len(ports) > 1 else 0, watch_port))
 
-            await lived(self._ports(), overview.lookout, stop, listening, _let_go)
+            await lived(self._ports(), overview.lookout, leave, listening, _let_go)
+
+    async def _leaving(self, stop: asyncio.Event, leave: asyncio.Event) -> None:
+        """At `stop` be unready for a while, in which everything is still answered; then `leave`."""
+        await stop.wait()
+        if self._settings.leave_s:
+            self._overview.lookout.stopping()
+            await self._clock.sleep(self._settings.leave_s)
+        leave.set()
 
     def _surroundings(self, audit: AuditLog) -> Surroundings:
         settings = self._settings

@@ -42,8 +42,9 @@ class WorkerSettings(Value, frozen=True):
 class ServeSettings(Value, frozen=True):
     """Models as NAME, NAME@ALIAS or NAME@N; where they are kept and whose signatures count; where callers come.
 
-    No request takes longer than `infer_s`, and a stop waits `drain_s` for those that are under way. `open` lets
-    everybody ask models who reaches an address that is not of this machine alone.
+    No request takes longer than `infer_s`. A stop is told to probes for `leave_s` before the ports close, so that load
+    balancers look elsewhere, and then waits `drain_s` for requests that are under way. `open` lets everybody ask models
+    who reaches an address that is not of this machine alone.
     """
 
     models: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class ServeSettings(Value, frozen=True):
     share_port: bool = False
     device: str = "cpu"
     infer_s: Seconds = 30.0
+    leave_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     drain_s: Seconds = 10.0
     log: LogForm = "text"
     log_requests: LogRequests = "failed"

@@ -108,12 +108,12 @@ def revoked(held: TokenFile, name: str) -> TokenFile:
 class TokenBook:
     """The tokens of a file as they are now: `look` reads it again where it has changed.
 
-    A file that cannot be read admits nobody, and says so at each `look`.
+    A file that cannot be read admits nobody; why is told once, and again where the reason changes.
     """
 
     def __init__(self, path: Path, failed: Callable[[AimassError], None]) -> None:
         """Raises what `read_tokens` does: a service does not start with a file that it cannot read."""
-        self._path, self._failed = path, failed
+        self._path, self._failed, self._why = path, failed, ""
         self._stamp = self._stamped()
         self._by_digest = _by_digest(read_tokens(path).tokens)
 
@@ -123,10 +123,13 @@ class TokenBook:
             stamp = self._stamped()
             if stamp != self._stamp:
                 self._by_digest = _by_digest(read_tokens(self._path).tokens)
-                self._stamp = stamp
+                self._stamp, self._why = stamp, ""
         except (AimassError, OSError) as error:
+            named = error if isinstance(error, AimassError) else _unreadable(self._path, error)
             self._by_digest, self._stamp = {}, (0, 0, 0)
-            self._failed(error if isinstance(error, AimassError) else _unreadable(self._path, error))
+            if named.sentence() != self._why:
+                self._why = named.sentence()
+                self._failed(named)
 
     def find(self, token: bytes) -> Token | None:
         """Whose token it is."""

@@ -204,6 +204,18 @@ def test_too_many_connections_are_told_so(desk: Desk) -> None:
     assert desk.listener.connections == 2
 
 
+def test_a_flood_of_connections_is_cut_off_without_a_word(desk: Desk) -> None:
+    transports = [desk.connect()[1] for _ in range(6)]
+    assert [(transport.aborted, bool(transport.written)) for transport in transports] == [
+        (False, False),
+        (False, False),
+        (False, True),
+        (False, True),
+        (True, False),
+        (True, False),
+    ]
+
+
 def test_the_clock_ends_what_waits_too_long(desk: Desk) -> None:
     idle, idle_transport = desk.connect()
     half, half_transport = desk.connect()

@@ -67,8 +67,8 @@ class House(Protocol):
         """A name for a request that brings none."""
         ...
 
-    def opened(self, connection: Connection) -> bool:
-        """Count one more; False where there are too many."""
+    def opened(self, connection: Connection) -> int:
+        """Count one more; how many there are."""
         ...
 
     def closed(self, connection: Connection) -> None:
@@ -77,6 +77,11 @@ class House(Protocol):
 
     def refused(self, status: int) -> None:
         """Count a request that never became one."""
+        ...
+
+    @property
+    def date(self) -> str:
+        """What time it is, as HTTP writes it."""
         ...
 
 
@@ -115,7 +120,11 @@ class Connection(asyncio.Protocol):
         """Take it, or say that there are too many."""
         self._transport = transport  # type: ignore[assignment]  # of TCP, with or without TLS
         self._peer = _peer_of(transport)
-        if not self._house.opened(self):
+        there_are, most = self._house.opened(self), self._house.limits.connections
+        if there_are > 2 * most:  # who is refused lingers, and a flood would linger without bound
+            self._over = True
+            self._transport.abort()
+        elif there_are > most:
             self._refuse(Refusal(503, "too many connections are open here", 1))
 
     def data_received(self, data: bytes) -> None:
@@ -149,8 +158,7 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         if self._cancel is not None:
             self._cancel()
-        self._house.room.give(self._reader.held)
-        self._reader.held = 0
+        self._forget()
         self._house.closed(self)
 
     def pause_writing(self) -> None:
@@ -248,7 +256,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _write(self, response: Response, request: Request, *, keep: bool) -> None:
-        head = answer_head(response, request.id, keep=keep)
+        head = answer_head(response, request.id, self._house.date, keep=keep)
         if request.method == "HEAD":
             self._transport.write(head)
         elif response.size <= _JOINED:
@@ -260,6 +268,7 @@ class Connection(asyncio.Protocol):
         """Say why in one answer, and end. Where another request is worked on, there is no place for that answer."""
         self._over = True
         self._waiting.clear()
+        self._forget()
         self._house.refused(refusal.status)
         if self._working is not None:
             self._transport.abort()
@@ -267,8 +276,14 @@ class Connection(asyncio.Protocol):
         headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
         response = json_response(refusal.status, {"error": refusal.what}, headers)
         with contextlib.suppress(RuntimeError):  # uvloop, of a transport that is gone already
-            self._transport.write(answer_head(response, self._house.request_id(), keep=False) + response.parts[0])
+            head = answer_head(response, self._house.request_id(), self._house.date, keep=False)
+            self._transport.write(head + response.parts[0])
             self._linger()
+
+    def _forget(self) -> None:
+        """Let go of what was read, of which nothing comes any more."""
+        self._house.room.give(self._reader.held)
+        self._reader = RequestReader(self._house.limits, self._house.room)
 
     def _linger(self) -> None:
         if not self._transport.can_write_eof():

@@ -9,6 +9,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from typing import Final
 
 from aimass.proto.errors import Unavailable
@@ -43,6 +44,7 @@ class Listener:
         `refused` hears the status of each request that never became one.
         """
         self.limits, self.room, self.draining = limits, Room(limits.pending_bytes), False
+        self.date = formatdate(usegmt=True)
         self._refused = refused
         self._handler, self._now = handler, now
         self._names: Iterator[str] = (f"{run_name}-{number}" for number in itertools.count(1))
@@ -63,11 +65,11 @@ class Listener:
         """How many are open."""
         return len(self._open)
 
-    def opened(self, connection: Connection) -> bool:
-        """Count one more; False where there are too many."""
+    def opened(self, connection: Connection) -> int:
+        """Count one more; how many there are."""
         self._open.add(connection)
         self._empty.clear()
-        return len(self._open) <= self.limits.connections
+        return len(self._open)
 
     def closed(self, connection: Connection) -> None:
         """Count one less."""
@@ -93,8 +95,8 @@ class Listener:
         return Connection(self)
 
     def look(self) -> None:
-        """End each connection that takes longer than it may."""
-        now = self._now()
+        """End each connection that takes longer than it may, and look at the clock."""
+        now, self.date = self._now(), formatdate(usegmt=True)
         for connection in list(self._open):
             connection.look(now)
 

@@ -93,11 +93,12 @@ def json_response(status: int, value: object, headers: Mapping[str, str] = NO_HE
     return Response(status, (msgspec.json.encode(value),), headers=headers)
 
 
-def answer_head(response: Response, request_id: str, *, keep: bool) -> bytes:
+def answer_head(response: Response, request_id: str, date: str, *, keep: bool) -> bytes:
     """The status line and headers; with `keep` the connection stays open for the next request."""
     head = _fixed(response.status, response.kind, keep)
     more = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()]) if response.headers else ""
-    return head + f"Content-Length: {response.size}\r\nX-Request-Id: {request_id}\r\n{more}\r\n".encode("latin-1")
+    rest = f"Content-Length: {response.size}\r\nDate: {date}\r\nX-Request-Id: {request_id}\r\n{more}\r\n"
+    return head + rest.encode("latin-1")
 
 
 @functools.lru_cache(256)
