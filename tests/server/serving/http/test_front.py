@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +16,15 @@ import pytest
 
 from aimass.proto.errors import NotFound, NotInstalled
 from aimass.proto.explaining import Explainer, ToExplain
+from aimass.proto.manifest import Category
 from aimass.proto.watch import Reason
 from aimass.server.serving.access import Access
 from aimass.server.serving.dispatch.requests import InvalidOutput, NotReady, Overloaded, QueueDeadline, WorkerLost
 from aimass.server.serving.http.features import InputRules
 from aimass.server.serving.http.front import Front, HttpMeters
 from aimass.server.serving.http.messages import Request, Response
+from aimass.server.serving.http.openapi import Described
+from aimass.server.serving.http.page import page
 from aimass.server.serving.http.people import PeopleEndpoints
 from aimass.server.serving.http.service_endpoints import ServiceEndpoints
 from aimass.server.serving.http.v2_endpoints import V2Endpoints
@@ -377,3 +382,15 @@ def test_who_waits_no_more_is_not_answered(house: House) -> None:
         assert answered == []
 
     asyncio.run(scene())
+
+
+def test_what_a_schema_says_is_text_on_the_page_and_one_argument_in_its_line(house: House) -> None:
+    odd = Category(name="sex", values=("</pre><script>alert('x')</script>",))
+    columns = tuple(odd if column.name == "sex" else column for column in PATIENTS.columns)
+    schema = msgspec.structs.replace(PATIENTS, columns=columns)
+    text = page([Described("heart", house.dispatcher.loaded("heart"), schema)], "1.2", "here:8080").decode()
+    assert "<script" not in text
+    line = html.unescape(text.partition("<pre>")[2].partition("</pre>")[0])
+    words = shlex.split(line)
+    assert words[:3] == ["curl", "-s", "http://here:8080/predict/heart"]
+    assert json.loads(words[4])["sex"] == odd.values[0]
