@@ -270,6 +270,15 @@ def test_a_request_with_some_bytes_changed_is_read_or_refused_by_name(changes: l
     assert len(read.inputs) == 4
 
 
+def test_what_a_client_leaves_out_it_may_write_as_null() -> None:
+    rest = {"id": None, "parameters": None, "outputs": None}
+    read = decode_request(body({**X, "parameters": None, "data": [1.0]}, **rest))
+    assert (read.id, read.parameters, read.outputs) == ("", {}, ())
+    head = body({**X, "data": None, "parameters": {"binary_data_size": 4}}, outputs=[{"name": "y", "parameters": None}])
+    assert decode_request(head + bytes(4), len(head)).inputs[0].array.tolist() == [0.0]
+    assert refused(body({**X, "data": None})) == "v2.no_data"
+
+
 def test_text_that_is_not_utf_8_is_refused() -> None:
     assert refused(b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\xff"]}]}') == "tensor.element"
     assert refused(b'{"inputs":[],"id":"\xff"}') == "v2.json"

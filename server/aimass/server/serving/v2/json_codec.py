@@ -22,7 +22,14 @@ from aimass.proto.values import Scalar
 from aimass.server.serving.v2.elements import bound_texts, dtype_of, pack, unpack
 from aimass.server.serving.v2.json_data import BASE64, CONTENT_TYPE, array_of, data_of, spelt
 from aimass.server.serving.v2.parameters import flag, refuse_unsupported, timeout_s
-from aimass.server.serving.v2.values import InferRequest, InferResponse, Parameters, RequestedOutput, Tensor
+from aimass.server.serving.v2.values import (
+    NO_PARAMETERS,
+    InferRequest,
+    InferResponse,
+    Parameters,
+    RequestedOutput,
+    Tensor,
+)
 
 __all__ = ["HEADER_LENGTH", "JSON_TYPE", "OCTETS_TYPE", "Body", "decode_raw", "decode_request", "encode_response"]
 
@@ -33,28 +40,32 @@ _BINARY_SIZE: Final = "binary_data_size"
 _BINARY: Final = "binary_data"
 _BINARY_ALL: Final = "binary_data_output"
 _ABSENT: Final = msgspec.Raw(b"")
+_NO_DATA: Final = (b"", b"null")
 _Bag = dict[str, Scalar]
+
+
+# Some clients write null for what they leave out.
 
 
 class _Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     shape: list[int]
     datatype: str
-    parameters: _Bag = {}
+    parameters: _Bag | None = None
     data: msgspec.Raw = _ABSENT
 
 
 class _Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
-    parameters: _Bag = {}
+    parameters: _Bag | None = None
 
 
 class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inputs: list[_Input]
-    id: str = ""
-    parameters: _Bag = {}
-    outputs: list[_Wanted] = []
-    model_name: str = ""  # in the extension's own example; the address says which model is meant
+    id: str | None = None
+    parameters: _Bag | None = None
+    outputs: list[_Wanted] | None = None
+    model_name: str | None = None  # in the extension's own example; the address says which model is meant
     model_version: str | None = None
 
 
@@ -109,15 +120,16 @@ def decode_request(body: bytes | memoryview, header_bytes: int | None = None) ->
         request = _DECODER.decode(head)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the request cannot be read: {error}", code="v2.json") from error
-    refuse_unsupported(request.parameters)
+    parameters = request.parameters or NO_PARAMETERS
+    refuse_unsupported(parameters)
     bound_texts([(one.name, one.shape) for one in request.inputs if one.datatype == "BYTES"])
     return InferRequest(
         inputs=_inputs(request.inputs, tail),
-        outputs=tuple([_wanted(one) for one in request.outputs]),
-        binary_outputs=flag(request.parameters, _BINARY_ALL) or False,
-        id=request.id,
-        parameters=request.parameters,
-        timeout_s=timeout_s(request.parameters),
+        outputs=tuple([_wanted(one) for one in request.outputs or ()]),
+        binary_outputs=flag(parameters, _BINARY_ALL) or False,
+        id=request.id or "",
+        parameters=parameters,
+        timeout_s=timeout_s(parameters),
     )
 
 
@@ -167,7 +179,7 @@ def _inputs(inputs: list[_Input], tail: memoryview) -> tuple[Tensor, ...]:
 
 def _listed(one: _Input) -> Array:
     data = bytes(one.data)
-    if not data:
+    if data in _NO_DATA:
         cure = f"Give `data`, or the bytes after the JSON and `{_BINARY_SIZE}`."
         raise BadInput(f"tensor {one.name} has no data", code="v2.no_data", cure=cure)
     encoded = one.parameters.get(CONTENT_TYPE) == BASE64 if one.parameters else False
@@ -175,7 +187,7 @@ def _listed(one: _Input) -> Array:
 
 
 def _cut(one: _Input, size: Scalar, rest: memoryview) -> memoryview:
-    if bytes(one.data):
+    if bytes(one.data) not in _NO_DATA:
         raise BadInput(f"tensor {one.name} has both data and bytes", code="v2.data_twice")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(rest):
         raise BadInput(
