@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -90,15 +92,30 @@ class FileTrust:
         return self._listed().verify(kind, signed, where)
 
     def _listed(self) -> ListedTrust:
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            raise NotFound(
-                "there is no trust file, so nobody is believed",
-                code="registry.no_trust",
-                value=self._path,
-                cure="aimass model trust add NAME --key KEY --trust FILE makes one.",
-            ) from None
+        data = _read_guarded(self._path)
         if self._held is None or self._held[0] != data:
             self._held = data, ListedTrust(read_trust(data, str(self._path)))
         return self._held[1]
+
+
+def _read_guarded(path: Path) -> bytes:
+    """A trust file's bytes; raises `Refused` as `registry.trust_writable` where everybody may write to it."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read()
+    except FileNotFoundError:
+        raise NotFound(
+            "there is no trust file, so nobody is believed",
+            code="registry.no_trust",
+            value=path,
+            cure="aimass model trust add NAME --key KEY --trust FILE makes one.",
+        ) from None
+    if mode & stat.S_IWOTH:
+        raise Refused(
+            "everybody on this machine can write to the trust file, so nobody is believed",
+            code="registry.trust_writable",
+            value=f"{path} {stat.filemode(mode)}",
+            cure=f"chmod o-w {path}, once you know that it says what you want.",
+        )
+    return data

@@ -164,3 +164,13 @@ def test_a_trust_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert code_of(lambda: reader.resolve("heart")) == "registry.unknown_signer"
     path.write_bytes(b"{half a file")
     assert code_of(lambda: reader.resolve("heart")) == "value.invalid"
+
+
+def test_a_trust_file_that_everybody_can_write_to_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "trust.json"
+    path.write_bytes(canonical_json(trusting("olga")))
+    reader = RegistryReader(registry(), FileTrust(path))
+    path.chmod(0o666)
+    assert code_of(lambda: reader.resolve("heart")) == "registry.trust_writable"
+    path.chmod(0o644)
+    assert reader.resolve("heart").version.number == 1
