@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from aimass.server.serving.watching.figures import Figures, place_of
+from aimass.server.serving.watching.figures import Figures, spread_of
 from aimass.server.serving.watching.machine import decide
 from aimass.server.serving.watching.settings import RolloutSettings, WatchSettings
 from aimass.server.serving.watching.state import (
@@ -41,8 +41,7 @@ def release(number: int, days_ago: float = 0.0) -> Release:
 
 
 def did(requests: int, errors: int = 0, invalid: int = 0, late: int = 0, took_s: float = 0.002) -> Figures:
-    place = place_of(took_s)
-    return Figures(requests, errors + invalid, invalid, late, (0,) * place + (requests,))
+    return Figures(requests, errors + invalid, invalid, late, spread_of([took_s] * requests))
 
 
 @dataclasses.dataclass

@@ -75,7 +75,7 @@ def test_a_column_that_is_nearly_always_the_same_drifts_where_it_no_longer_is() 
     for counts in ((0.0, 0.0, 1_000.0, 0.0), (0.0, 0.0, 960.0, 40.0)):
         cells = _age(counts)
         rows = {"age": np.repeat([60.0, 90.0], [700, 300])}
-        (found,) = judged([cells], counted([cells], [rows]), 0.0, _SETTINGS)
+        (found,) = judged([cells], counted([cells], rows), 0.0, _SETTINGS)
         assert found.drifted
 
 
@@ -91,7 +91,7 @@ def test_rare_categories_share_a_cell_and_unknown_ones_count_as_missing() -> Non
 def test_rows_of_the_reference_itself_do_not_drift() -> None:
     rng = np.random.default_rng(3)
     rows = {"age": rng.normal(50, 10, 2_000), "sex": rng.choice(["f", "m"], 2_000).astype(object)}
-    found = judged(_cells(), counted(_cells(), [rows]), 0.0, _SETTINGS)
+    found = judged(_cells(), counted(_cells(), rows), 0.0, _SETTINGS)
     assert {one.column for one in found} == {"age", "sex"}
     assert not any(one.drifted for one in found)
 
@@ -99,7 +99,7 @@ def test_rows_of_the_reference_itself_do_not_drift() -> None:
 def test_a_number_that_moved_by_a_standard_deviation_drifts_and_is_told_first() -> None:
     rng = np.random.default_rng(3)
     rows = {"age": rng.normal(60, 10, 2_000), "sex": rng.choice(["f", "m"], 2_000).astype(object)}
-    age, sex = judged(_cells(), counted(_cells(), [rows]), 0.0, _SETTINGS)
+    age, sex = judged(_cells(), counted(_cells(), rows), 0.0, _SETTINGS)
     assert (age.column, age.drifted, sex.drifted) == ("age", True, False)
     assert age.index == pytest.approx(1.0, abs=0.25)
     assert age.distance == pytest.approx(0.383, abs=0.05)
@@ -107,25 +107,25 @@ def test_a_number_that_moved_by_a_standard_deviation_drifts_and_is_told_first() 
 
 def test_a_category_of_which_another_value_is_suddenly_common_drifts() -> None:
     rows = {"sex": np.array([b"m"] * 900 + [b"f"] * 100, dtype=object)}
-    (sex,) = judged(_cells(), counted(_cells(), [rows]), 0.0, _SETTINGS)
+    (sex,) = judged(_cells(), counted(_cells(), rows), 0.0, _SETTINGS)
     assert sex.drifted
     assert sex.distance is None
 
 
 def test_a_column_that_stops_coming_drifts() -> None:
-    (age,) = judged(_cells(), counted(_cells(), [{"age": np.full(400, np.nan)}]), 0.0, _SETTINGS)
+    (age,) = judged(_cells(), counted(_cells(), {"age": np.full(400, np.nan)}), 0.0, _SETTINGS)
     assert age.drifted
     assert age.distance is None, "there are no values whose order could be compared"
 
 
 def test_few_rows_say_nothing_yet() -> None:
-    assert judged(_cells(), counted(_cells(), [{"age": np.full(299, 99.0)}]), 0.0, _SETTINGS) == ()
+    assert judged(_cells(), counted(_cells(), {"age": np.full(299, 99.0)}), 0.0, _SETTINGS) == ()
 
 
 def test_a_reference_whose_noise_is_as_large_as_its_counts_accuses_nobody() -> None:
     rows = {"age": np.random.default_rng(3).normal(55, 10, 500)}
-    (clear,) = judged(_cells(), counted(_cells(), [rows]), 0.0, DriftSettings(index=0.1, distance=0.1))
-    (noisy,) = judged(_cells(), counted(_cells(), [rows]), 200.0, DriftSettings(index=0.1, distance=0.1))
+    (clear,) = judged(_cells(), counted(_cells(), rows), 0.0, DriftSettings(index=0.1, distance=0.1))
+    (noisy,) = judged(_cells(), counted(_cells(), rows), 200.0, DriftSettings(index=0.1, distance=0.1))
     assert clear.drifted
     assert not noisy.drifted
 
@@ -153,14 +153,16 @@ def test_columns_that_a_reference_cannot_tell_of_are_named() -> None:
 def test_columns_come_by_name_or_all_in_one_tensor() -> None:
     numbers = Schema(name="two/1", columns=(_AGE, Number(name="bmi", minimum=0, maximum=80)), label=_SCHEMA.label)
     rows = np.arange(6.0).reshape(3, 2)
-    assert columns_of(numbers, {"rows": rows})["bmi"].tolist() == [1, 3, 5]
-    assert columns_of(numbers, {"age": rows[:, :1], "other": rows})["age"].tolist() == [0, 2, 4]
-    assert columns_of(numbers, {"rows": rows[:, :1]}) == {}, "what is malformed is the server's to refuse"
+    found = columns_of(numbers, [{"rows": rows}, {"age": rows[:, :1], "other": rows}, {"rows": rows[:, :1]}])
+    assert found["bmi"].tolist() == [1, 3, 5]
+    assert sorted(found["age"].tolist()) == [0, 0, 2, 2, 4, 4]
+    assert columns_of(numbers, []) == {}
 
 
 def test_windows_add_up_and_a_column_that_is_left_out_is_not_held_against_the_others() -> None:
-    one = counted(_cells(), [{"age": np.full(4, 50.0)}, {"age": np.full(2, 1.0), "sex": np.array(["f"], dtype=object)}])
-    both = added(one, counted(_cells(), [{"age": np.full(4, 50.0)}]))
+    rows = [{"age": np.full(4, 50.0)}, {"age": np.full(2, 1.0), "sex": np.array(["f"], dtype=object)}]
+    one = counted(_cells(), columns_of(_SCHEMA, rows))
+    both = added(one, counted(_cells(), {"age": np.full(4, 50.0)}))
     assert both["age"].sum() == 10
     assert both["sex"].sum() == 1
     assert rows_of(both) == 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -22,13 +22,12 @@ _CONFIDENCE: Final = "confidence"
 _PREDICTION: Final = "prediction"
 
 
-def answers_of(outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The columns of some answers: the label and how sure the model is of it, or the number that it predicts."""
-    found: dict[str, Array] = {name: outputs[name].reshape(-1) for name in (_LABEL, _PREDICTION) if name in outputs}
-    chances = outputs.get("probabilities")
-    if chances is not None and chances.ndim == 2 and chances.size:
-        found[_CONFIDENCE] = chances.max(axis=1)
-    return found
+def answers_of(answers: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+    """The columns of several answers: the label and how sure the model is of it, or the number that it predicts."""
+    found = {name: [one[name].reshape(-1) for one in answers if name in one] for name in (_LABEL, _PREDICTION)}
+    chances = [one["probabilities"] for one in answers if "probabilities" in one]
+    found[_CONFIDENCE] = [one.max(axis=1) for one in chances if one.ndim == 2 and one.size]
+    return {name: np.concatenate(held) for name, held in found.items() if held}
 
 
 def fine_cells(schema: Schema) -> tuple[Cells, ...]:

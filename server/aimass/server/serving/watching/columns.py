@@ -51,21 +51,19 @@ class ColumnDrift(Value, frozen=True):
         return far or self.index > self.index_limit
 
 
-def columns_of(schema: Schema, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The columns in a request's tensors, each as values by row; those that it does not name are left out."""
+def columns_of(schema: Schema, requests: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+    """The columns in the tensors of several requests, each as values by row; those that nobody names are left out."""
     names = [column.name for column in schema.columns]
-    if ROWS in tensors and ROWS not in names and tensors[ROWS].ndim == 2 and tensors[ROWS].shape[1] == len(names):
-        return dict(zip(names, tensors[ROWS].T, strict=True))
-    return {name: tensors[name].reshape(-1) for name in names if name in tensors and tensors[name].size}
+    at_once = [tensors[ROWS] for tensors in requests if _are_rows(tensors, names)]
+    found = {name: [rows[:, place] for rows in at_once] for place, name in enumerate(names)}
+    for name in names:
+        found[name] += [tensors[name].reshape(-1) for tensors in requests if name in tensors]
+    return {name: np.concatenate(held) for name, held in found.items() if held}
 
 
-def counted(cells: Sequence[Cells], columns: Sequence[Mapping[str, Array]]) -> Counted:
-    """Rows by cell of several requests together."""
-    found = {}
-    for one in cells:
-        if held := [each[one.column] for each in columns if one.column in each]:
-            found[one.column] = one.count(np.concatenate(held))
-    return found
+def counted(cells: Iterable[Cells], columns: Mapping[str, Array]) -> Counted:
+    """Rows by cell."""
+    return {one.column: one.count(columns[one.column]) for one in cells if one.column in columns}
 
 
 def added(one: Counted, other: Counted) -> Counted:
@@ -88,6 +86,11 @@ def judged(cells: Iterable[Cells], live: Counted, sigma: float, settings: DriftS
     alpha = settings.alpha / max(2 * len(ready), 1)
     found = [_column(one, counts, sigma, settings, alpha) for one, counts in ready]
     return tuple(sorted(found, key=lambda one: one.index - one.index_limit, reverse=True))
+
+
+def _are_rows(tensors: Mapping[str, Array], names: Sequence[str]) -> bool:
+    rows = tensors.get(ROWS)
+    return rows is not None and ROWS not in names and rows.ndim == 2 and rows.shape[1] == len(names)
 
 
 def _rows(live: Counted, one: Cells) -> float:

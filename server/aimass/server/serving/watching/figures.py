@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
+from collections.abc import Sequence
 from typing import Final
+
+import numpy as np
 
 from aimass.proto.errors import AimassError, DeadlinePassed, InternalError
 from aimass.server.serving.dispatch.requests import InvalidOutput, NotReady, WorkerLost
 from aimass.server.serving.watching.settings import Limits
 
-__all__ = ["NONE", "Blame", "Figures", "blame", "fault", "place_of"]
+__all__ = ["NONE", "Blame", "Figures", "blame", "fault", "spread_of"]
 
 _FIRST_S: Final = 2.0**-16
 _PARTS: Final = 4
@@ -82,11 +84,12 @@ def blame(error: AimassError | None) -> Blame:
             return Blame.OTHERS
 
 
-def place_of(seconds: float) -> int:
-    """The bucket of a time."""
-    if seconds <= _FIRST_S:
-        return 0
-    return min(math.ceil(_PARTS * math.log2(seconds / _FIRST_S)), _PLACES - 1)
+def spread_of(seconds: Sequence[float]) -> tuple[int, ...]:
+    """Requests by bucket, of how long each took."""
+    if not seconds:
+        return ()
+    places = np.ceil(_PARTS * np.log2(np.maximum(seconds, _FIRST_S) / _FIRST_S)).astype(np.int64)
+    return tuple(np.bincount(np.minimum(places, _PLACES - 1)).tolist())
 
 
 def fault(new: Figures, old: Figures | None, limits: Limits) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from aimass.proto.errors import AimassError
 from aimass.server.serving.dispatch.requests import Answer
-from aimass.server.serving.watching.figures import Blame, Figures, blame, place_of
+from aimass.server.serving.watching.figures import Blame, Figures, blame, spread_of
 
 __all__ = ["Observer", "Sampled", "Tally"]
 
@@ -64,10 +64,7 @@ class Tally:
 
     def figures(self) -> Figures:
         """What was added. Of very many requests the first ones say how long they took."""
-        places = [0] * (max(map(place_of, self._seconds), default=-1) + 1)
-        for seconds in self._seconds:
-            places[place_of(seconds)] += 1
-        return Figures(self.requests, self.errors, self.invalid, self.late, tuple(places))
+        return Figures(self.requests, self.errors, self.invalid, self.late, spread_of(self._seconds))
 
 
 class Observer:

@@ -94,7 +94,7 @@ class DriftSettings(Value, frozen=True):
     least_rows: Positive = 300
     window_s: Seconds = 300.0
     windows: Positive = 2
-    sample: Positive = 1_000
+    sample: Positive = 200
     then: Then = "tell"
 
 

@@ -66,8 +66,8 @@ class Windows:
 
     def plus(self, inputs: Sequence[Tensors], outputs: Sequence[Tensors]) -> Windows:
         """With more requests and their answers."""
-        rows = counted(self.cells, [columns_of(self.schema, tensors) for tensors in inputs])
-        answers = counted(self.good or fine_cells(self.schema), [answers_of(tensors) for tensors in outputs])
+        rows = counted(self.cells, columns_of(self.schema, inputs))
+        answers = counted(self.good or fine_cells(self.schema), answers_of(outputs))
         return dataclasses.replace(self, inputs=self.inputs.plus(rows), outputs=self.outputs.plus(answers))
 
     def inputs_closed(self, now: float, settings: DriftSettings) -> tuple[Windows, Said]:
