@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aimass.privacy.model_trust import ListedTrust
-from aimass.proto.errors import BadInput, NotFound, NotInstalled, Refused, Unavailable
+from aimass.proto.errors import BadInput, NotFound, NotInstalled, Refused, Stopped, Unavailable
 from aimass.proto.origin import Origin
 from aimass.proto.plan import EvaluateSettings, Promote, TaskRef, decode_plan, encode_plan
 from aimass.proto.registry.entries import SmokeInputs
@@ -133,6 +133,16 @@ def test_offline_runs_are_published_and_the_better_one_becomes_champion(tmp_path
         assert champion.version.run is not None
         assert champion.version.run.data_set == "heart@3"
         assert not list(tmp_path.glob("promoting-*"))
+
+    scene(test, tmp_path)
+
+
+def test_a_service_that_ends_meanwhile_publishes_nothing_without_smoke_inputs(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        house.smoker.hindered = Stopped("the smoke test was stopped")
+        with pytest.raises(Stopped):
+            await house.publish(await house.offline(1.0, 0.8), AUTO)
+        assert not house.store.held
 
     scene(test, tmp_path)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from aimass.client.tasks.heart import Heart
-from aimass.proto.errors import AimassError, Refused, from_wire
+from aimass.proto.errors import AimassError, Refused, Stopped, from_wire
 from aimass.proto.plan import TaskRef
 from aimass.proto.registry.smoke import smoke_inputs
 from aimass.proto.task import locate
@@ -129,3 +131,18 @@ def test_the_child_gets_no_credentials_of_ours(parameters: Path, monkeypatch: py
         f"import os, sys; sys.stdout.write({smoke!r}) if 'AWS_SECRET_ACCESS_KEY' not in os.environ else sys.exit(1)"
     )
     assert ChildSmoker((*PYTHON, script)).made(HEART, parameters).expected
+
+
+def test_a_service_that_ends_waits_for_no_task(parameters: Path, tmp_path: Path) -> None:
+    """A task may hang for minutes; the thread that waits for it would keep the process alive."""
+    os.mkfifo(begun := tmp_path / "begun")
+    smoker = ChildSmoker(("sh", "-c", f"echo > {begun}; exec tail -f /dev/null"), deadline_s=60.0)
+    smoke = smoke_inputs(Heart(), Blob(Heart().first(1)))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(smoker.tried, HEART, parameters, smoke)
+        begun.read_bytes()
+        smoker.stop()
+        with pytest.raises(Stopped):
+            waiting.result(30)
+    with pytest.raises(Stopped):
+        smoker.made(HEART, parameters)

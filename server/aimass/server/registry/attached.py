@@ -38,17 +38,18 @@ def promoter_of(
     clock: Clock,
 ) -> Promoter:
     """The promoter of the server in `folder`. Nothing is asked of the registry before a run that needs it has ended."""
+    smoker = ChildSmoker()
     publish = RunPublishing(
         readings=readings,
         blobs=blobs,
         opened=functools.cache(functools.partial(open_objects, settings.registry.url)),
         trust=FileTrust(folder / settings.registry.trust),
         author=Author(settings.name, key),
-        smoker=ChildSmoker(),
+        smoker=smoker,
         folder=data,
         clock=clock,
         threads=StoreThreads(1, "registry"),
     )
     outcomes = Outcomes(data / OUTCOMES)
     readings.outcome = outcomes.get
-    return Promoter(engine, outcomes, publish, clock)
+    return Promoter(engine, outcomes, publish, clock, smoker.stop)

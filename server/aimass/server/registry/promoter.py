@@ -79,8 +79,11 @@ class Promoter:
         outcomes: Book,
         publish: Callable[[str, Promote], Awaitable[Outcome]],
         clock: Clock,
+        let_go: Callable[[], None] = lambda: None,
     ) -> None:
-        """`publish` does the whole for a run, or raises; what it has done already it does not do twice."""
+        """`publish` does the whole for a run, or raises; what it has done already it does not do twice. `let_go` ends
+        what it waits for."""
+        self._let_go = let_go
         self._engine, self._outcomes, self._publish, self._clock = engine, outcomes, publish, clock
         self._turn = asyncio.Lock()
         self._begun: set[str] = set()
@@ -99,7 +102,8 @@ class Promoter:
         self._engine.spawn(self._see_to(run.run_id, run.plan.promote))
 
     def stop(self) -> None:
-        """Its tasks end with the engine's."""
+        """Its tasks end with the engine's; what they began in other threads ends now."""
+        self._let_go()
 
     async def _see_to(self, run_id: str, wanted: Promote) -> None:
         """Until there is an outcome. The turn is given up between two tries, so that one run delays no other."""

@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from aimass.proto.clock import Clock
-from aimass.proto.errors import AimassError, NotFound
+from aimass.proto.errors import AimassError, NotFound, Stopped
 from aimass.proto.objects import ObjectStore
 from aimass.proto.outcomes import Outcome
 from aimass.proto.plan import Promote, TaskRef
@@ -41,7 +41,10 @@ class Smoker(Protocol):
     """Runs a task's code over smoke inputs, apart from this process. All calls block."""
 
     def made(self, task: TaskRef, parameters: Path) -> SmokeInputs:
-        """Made-up rows with what the model says of them; raises a named error where that cannot be had."""
+        """Made-up rows with what the model says of them; raises a named error where that cannot be had.
+
+        Raises `Stopped` where the service ends.
+        """
         ...
 
     def tried(self, task: TaskRef, parameters: Path, smoke: SmokeInputs | None) -> Smoked:
@@ -89,6 +92,8 @@ class RunPublishing:
         """With smoke inputs, or why there are none: rules that ask for them will say so."""
         try:
             smoke = self.smoker.made(publication.version.task, publication.parameters)
+        except Stopped:  # the service ends: a version without smoke inputs would stand for ever
+            raise
         except AimassError as error:
             return publication, error.sentence()
         return with_smoke_inputs(publication, smoke), ""

@@ -168,9 +168,8 @@ def _promote(args: argparse.Namespace) -> int:
     to = registry.reader.resolve(args.to)
     if args.check:
         return _checked(args, registry, to)
-    if args.alias == CHAMPION and not args.despite_rules:
-        _held(args, registry, to)
-    state = registry.aliases(args).point(args.alias, to, args.reason)
+    after = _held(args, registry, to) if args.alias == CHAMPION and not args.despite_rules else None
+    state = registry.aliases(args).point(args.alias, to, args.reason, after)
     emit(args, {"promoted": str(to), "alias": f"{state.model}@{state.alias}", "move": state.number, "by": state.by})
     return 0
 
@@ -183,8 +182,8 @@ def _checked(args: argparse.Namespace, registry: Opened, to: Resolved) -> int:
     return 0 if decision.judgement.passed else _NOT_HELD
 
 
-def _held(args: argparse.Namespace, registry: Opened, to: Resolved) -> None:
-    """Raise `Refused` where the model has rules and one of them does not hold."""
+def _held(args: argparse.Namespace, registry: Opened, to: Resolved) -> int | None:
+    """The champion's state that the rules have compared with, None without rules; `Refused` where one does not hold."""
     from aimass.proto.errors import NotFound, Refused
     from aimass.server.registry.rules_cli import asked_rules
 
@@ -193,7 +192,7 @@ def _held(args: argparse.Namespace, registry: Opened, to: Resolved) -> None:
     except NotFound as error:
         if error.code != "registry.no_rules":
             raise
-        return
+        return None
     if not decision.judgement.passed:
         raise Refused(
             f"{to} does not fulfil the promotion rules",
@@ -202,6 +201,7 @@ def _held(args: argparse.Namespace, registry: Opened, to: Resolved) -> None:
             limit=decision.rules,
             cure="--check tells every rule; --despite-rules promotes it all the same, and the history says by whom.",
         )
+    return decision.after
 
 
 def _rollback(args: argparse.Namespace) -> int:
