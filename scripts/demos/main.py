@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import re
+import shlex
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from scripts.demos.deaths import Deaths
 from scripts.demos.glimpse import Glimpse, draw_glimpse
-from scripts.demos.house import CommandFailed, House
+from scripts.demos.house import CommandFailed, House, free_port
 from scripts.demos.picture import draw, write_page
 from scripts.demos.plans import PLANS, Level
 from scripts.demos.private import DELTA, Account, accounts, budget_of, exact_way, private_plan, rounds_of, what_it_does
+from scripts.demos.serving import Counter, command, curl, promote, publish_both, serving, swap_under_load
 from scripts.demos.ways import Way, alone, held_out_rows, pooled, read_shards, together, weighted
 
 PARTNERS = ("cleveland", "hungarian", "long-beach", "switzerland")
 MARKER = ".aimass-demo"
+EARLIER = "earlier.safetensors"
 SPLIT = 11
 """Names the held-out rows. Switzerland's eight negatives make single splits differ widely: README gives twelve."""
 
@@ -45,11 +51,11 @@ def build(house: House, cache: Path, *, secure: bool, privacy: Level | None) -> 
     from aimass.client.data_get import get
     from aimass.proto.task import locate
 
-    say("1/6  data: heart disease, four hospitals (UCI, CC BY 4.0)")
+    say("1/8  data: heart disease, four hospitals (UCI, CC BY 4.0)")
     data, _ = get("heart", cache)
-    say("2/6  root, server, operator; tokens, requests, one signature by the root for all")
+    say("2/8  root, server, operator; tokens, requests, one signature by the root for all")
     house.found(PARTNERS)
-    say("3/6  four daemons, each beside its own rows, each with its own policy")
+    say("3/8  four daemons, each beside its own rows, each with its own policy")
     digest = locate("heart").digest
     for partner in PARTNERS:
         rows = house.folder / partner / "rows.parquet"
@@ -99,7 +105,7 @@ def train(house: House, plan: str, rounds: int, *, kills: bool, secure: bool, pr
     from aimass.proto.run_cli import describe
 
     (house.folder / "plan.toml").write_text(plan)
-    say(f"4/6  federated: {rounds} rounds, {'summed in secret' if secure else 'in plain sums'}")
+    say(f"4/8  federated: {rounds} rounds, {'summed in secret' if secure else 'in plain sums'}")
     shown = -1
     with Federation.open(house.folder / "scientist") as federation:
         run = federation.submit(house.folder / "plan.toml")
@@ -116,6 +122,8 @@ def train(house: House, plan: str, rounds: int, *, kills: bool, secure: bool, pr
         for step in run.view.steps if private else ():
             if step.kind == "train":
                 federation.export(step.model, house.folder / "rounds" / f"{step.round}.safetensors")
+        trained = [step.model for step in run.view.steps if step.kind == "train"]
+        federation.export(trained[max(-2, -len(trained))], house.folder / EARLIER)
         return run.view, deaths
 
 
@@ -131,7 +139,7 @@ def compare(house: House, view, *, private: bool) -> dict[str, Way]:  # type: ig
     from aimass.proto.plan import read_plan_draft
     from aimass.proto.storage import FileBlobs
 
-    say("5/6  the same code and rounds: each hospital alone, and all rows pooled")
+    say("6/8  the same code and rounds: each hospital alone, and all rows pooled")
     shards = read_shards(house.folder, PARTNERS, task, budgeted=private)
     blobs = FileBlobs(house.folder / "compare")
     plan = view.plan
@@ -179,6 +187,24 @@ def masked(glimpse: Glimpse) -> None:
         say(f"         lane {number}{own:>12}{held:>12}")
 
 
+def serve(house: House, *, stay: bool) -> Counter:
+    """Serve the earlier model, have the last one take over while it answers, and say how to ask."""
+    port = free_port()
+    say("\n8/8  serving: the earlier model answers, and the last one takes over under load")
+    with serving(house, port):
+        counter = swap_under_load(port, lambda: promote(house, 2, "the last round's model"))
+        answered = ", ".join(f"{count} by version {number}" for number, count in sorted(counter.by_version.items()))
+        say(f"       answered: {answered}; failed: {counter.failed}")
+        say(f"       $ {shlex.join(curl(port))}")
+        say("       " + subprocess.run(curl(port), capture_output=True, text=True, check=True).stdout.strip())
+        if stay:
+            say(f"       it answers until Ctrl-C; http://127.0.0.1:{port}/docs says more")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+    say(f"\n       the same server again, in {house.folder}:\n         {command(house, port)}")
+    return counter
+
+
 def arguments() -> argparse.Namespace:
     """What can be chosen."""
     parser = argparse.ArgumentParser(prog="scripts/demo", description="example: ./scripts/demo --json demo.json")
@@ -191,6 +217,7 @@ def arguments() -> argparse.Namespace:
         help="noise that hides each row (DP-SGD at the hospital), or each hospital (inside the sum), and its price",
     )  # fmt: skip
     parser.add_argument("--plain", action="store_true", help="plain sums: the server sees each hospital's update")
+    parser.add_argument("--serve", action="store_true", help="go on serving in the end, until Ctrl-C")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args()
     if args.plain and args.privacy == "partner":
@@ -214,6 +241,8 @@ def main() -> int:
                 house, plan_text(args), args.rounds, kills=kills, secure=secure, private=private is not None
             )
             after = accounts(house, PARTNERS) if private else ()
+            say("5/8  registry: two rounds' models published, signed by the scientist, the earlier one promoted")
+            publish_both(house, folder / EARLIER)
         killed = deaths.killed
         ways = compare(house, view, private=private is not None)
     except KeyboardInterrupt:
@@ -223,7 +252,7 @@ def main() -> int:
         sys.stderr.write(f"demo: {error}\n")
         return 1
     seconds = time.monotonic() - started
-    say("6/6  picture")
+    say("7/8  picture")
     draw(ways, folder / "demo.png")
     glimpse = deaths.glimpse
     if glimpse is not None:
@@ -242,16 +271,24 @@ def main() -> int:
         masked(glimpse)
     say(f"\n       model {view.summary.model}\n       {seconds:.0f} s, killed: {', '.join(killed) or 'nobody'}")
     say(f"       picture {folder / 'demo.png'}, page {folder / 'demo.html'}, model {folder / 'model.safetensors'}")
+    with House(folder) as house:
+        served = serve(house, stay=args.serve)
     say("\n       next, in that folder:\n         aimass server start --dir server &   aimass run list --as scientist")
     say("         aimass client journal --dir cleveland   # every byte that left Cleveland")
     say("         aimass task new mytask")
     if args.json:
-        write_json(args.json, ways, view, seconds, killed, after)
+        write_json(args.json, ways, view, seconds, killed, after, served)
     return 0
 
 
 def write_json(  # type: ignore[no-untyped-def]
-    path: Path, ways: dict[str, Way], view, seconds: float, killed: list[str], ledgers: tuple[Account, ...]
+    path: Path,
+    ways: dict[str, Way],
+    view,
+    seconds: float,
+    killed: list[str],
+    ledgers: tuple[Account, ...],
+    served: Counter,
 ) -> None:
     """The figures for programs."""
     auc = {name: {"weighted": way.weighted, "by_partner": way.by_partner} for name, way in ways.items()}
@@ -262,6 +299,7 @@ def write_json(  # type: ignore[no-untyped-def]
         "seconds": seconds,
         "killed": killed,
         "epsilon": {account.partner: {"spent": account.spent, "delta": DELTA} for account in ledgers},
+        "served": {"by_version": served.by_version, "failed": served.failed},
     }
     path.write_text(json.dumps(figures, indent=2))
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.benches.http_caller import HttpCaller, request_bytes
-from scripts.demos.house import House, free_port
+from scripts.demos.house import House
 
-__all__ = ["PATIENT", "Counter", "curl", "publish_both", "serving", "swap_under_load"]
+__all__ = ["Counter", "command", "curl", "promote", "publish_both", "serving", "swap_under_load"]
 
 PATIENT: Final[Mapping[str, Any]] = {
     "age": 63, "sex": "Male", "cp": "asymptomatic", "trestbps": 145, "chol": 233, "fbs": "true",
@@ -27,6 +27,7 @@ PATIENT: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 """Nobody: the values are plausible."""
 _MODEL: Final = "heart"
+_TRUST: Final = "trust.json"
 _CONNECTIONS: Final = 4
 _ENOUGH: Final = 500
 _LONGEST_S: Final = 60.0
@@ -40,19 +41,19 @@ def curl(port: int) -> list[str]:
 
 def publish_both(house: House, earlier: Path) -> None:
     """A registry in the house's folder: the earlier model is version 1 and the champion, the run's is version 2."""
-    registry = registry_of(house)
-    house.run("model", "trust", "add", "scientist", "--from", "scientist", "--trust", "trust.json")
-    house.run(
-        "model", "publish", "--parameters", str(earlier), "--task", _MODEL, "--name", _MODEL, "--as", "scientist",
-        "--registry", registry,
-    )  # fmt: skip
-    house.run("model", "publish", "last", "--name", _MODEL, "--as", "scientist", "--registry", registry)
-    promote(house, 1)
+    house.run("model", "trust", "add", "scientist", "--from", "scientist", "--trust", _TRUST)
+    into = ("--as", "scientist", "--registry", registry_of(house), "--trust", _TRUST)
+    house.run("model", "publish", str(earlier), "--task", _MODEL, *into)
+    house.run("model", "publish", "last", *into)
+    promote(house, 1, "an earlier round's model, to begin with")
 
 
-def promote(house: House, number: int) -> None:
+def promote(house: House, number: int, reason: str) -> None:
     """Make a version the champion."""
-    house.run("model", "promote", f"{_MODEL}@{number}", "--as", "scientist", "--registry", registry_of(house))
+    house.run(
+        "model", "promote", f"{_MODEL}@{number}", "--as", "scientist", "--registry", registry_of(house), "--trust",
+        _TRUST, "--reason", reason,
+    )  # fmt: skip
 
 
 def registry_of(house: House) -> str:
@@ -61,23 +62,25 @@ def registry_of(house: House) -> str:
 
 
 @contextmanager
-def serving(house: House) -> Iterator[int]:
-    """The port of a server of the champion, as long as the context."""
-    port = free_port()
-    house.start(
-        "serve", "serve", _MODEL, "--registry", registry_of(house), "--trust", "trust.json", "--dir", "serving",
-        "--http", f"127.0.0.1:{port}",
-    )  # fmt: skip
+def serving(house: House, port: int) -> Iterator[None]:
+    """A server of the champion, as long as the context."""
+    house.start("serve", *_served(house, port))
     try:
-        yield port
+        yield
     finally:
         house.stop("serve")
 
 
 def command(house: House, port: int) -> str:
     """What serves the model again, as a line to type in the house's folder."""
-    words = ["aimass", "serve", _MODEL, "--registry", registry_of(house), "--trust", "trust.json", "--dir", "serving"]
-    return shlex.join([*words, "--http", f"127.0.0.1:{port}"])
+    return shlex.join(["aimass", *_served(house, port)])
+
+
+def _served(house: House, port: int) -> list[str]:
+    return [
+        "serve", _MODEL, "--registry", registry_of(house), "--trust", _TRUST, "--cache", "serving", "--http",
+        f"127.0.0.1:{port}",
+    ]  # fmt: skip
 
 
 # ---------------------------------------------------------------- load
