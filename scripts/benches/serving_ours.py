@@ -34,8 +34,9 @@ def serve(folder: Path, python: str, model: str, registry: str, trust: Path, set
 
 
 def workers_of(pid: int) -> list[int]:
-    """The worker processes of a server, in order."""
-    return sorted(one for one in family(pid) - {pid} if _WORKER in _command_line(one))
+    """The worker processes of a server, in order; not the one that they are forked from."""
+    found = [one for one in family(pid) - {pid} if _WORKER in _command_line(one)]
+    return sorted(one for one in found if len(family(one)) == 1)
 
 
 def _command_line(pid: int) -> bytes:

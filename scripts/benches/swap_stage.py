@@ -45,6 +45,7 @@ watch_s = 3.0
 [watch.hold]
 moves = 1000
 """
+"""Versions come each second here: they go to all requests at once, and an alias may move as often as it likes."""
 
 
 @dataclasses.dataclass(slots=True)

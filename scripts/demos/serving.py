@@ -28,6 +28,16 @@ PATIENT: Final[Mapping[str, Any]] = {
 """Nobody: the values are plausible."""
 _MODEL: Final = "heart"
 _TRUST: Final = "trust.json"
+_SETTINGS: Final = "serve.toml"
+_HASTE: Final = """# A demo does not wait: the registry is asked each half second, and a version is tried for seconds.
+[watch.registry]
+every_s = 0.5
+[watch.rollout]
+canary = [0.2]
+canary_s = 1.0
+canary_requests = 50
+watch_s = 10.0
+"""
 _CONNECTIONS: Final = 4
 _ENOUGH: Final = 500
 _LONGEST_S: Final = 60.0
@@ -64,6 +74,7 @@ def registry_of(house: House) -> str:
 @contextmanager
 def serving(house: House, port: int) -> Iterator[None]:
     """A server of the champion, as long as the context."""
+    (house.folder / _SETTINGS).write_text(_HASTE)
     house.start("serve", *_served(house, port))
     try:
         yield
@@ -79,7 +90,7 @@ def command(house: House, port: int) -> str:
 def _served(house: House, port: int) -> list[str]:
     return [
         "serve", _MODEL, "--registry", registry_of(house), "--trust", _TRUST, "--cache", "serving", "--http",
-        f"127.0.0.1:{port}",
+        f"127.0.0.1:{port}", "--settings", _SETTINGS,
     ]  # fmt: skip
 
 
