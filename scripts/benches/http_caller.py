@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from typing import Final, Self
+from typing import Final, Self, cast
 
 __all__ = ["Answer", "HttpCaller", "request_bytes"]
 
@@ -59,8 +59,7 @@ class HttpCaller(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep where to write."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         """Answer the call once all of its answer is here."""
