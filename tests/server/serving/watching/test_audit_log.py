@@ -18,23 +18,23 @@ def _line(number: int) -> AuditLine:
 def test_lines_come_back_as_they_were_written(tmp_path: Path) -> None:
     log = AuditLog(tmp_path)
     for number in range(3):
-        log.append(_line(number))
+        log.append([_line(number)])
     assert list(read_audit(tmp_path)) == [_line(0), _line(1), _line(2)]
 
 
 def test_a_line_that_a_crash_tore_is_left_out_and_the_next_one_is_whole(tmp_path: Path) -> None:
-    AuditLog(tmp_path).append(_line(0))
+    AuditLog(tmp_path).append([_line(0)])
     with (tmp_path / "audit.jsonl").open("ab") as file:
         file.write(b'{"at": 1001.0, "tar')
     assert list(read_audit(tmp_path)) == [_line(0)]
-    AuditLog(tmp_path).append(_line(2))
+    AuditLog(tmp_path).append([_line(2)])
     assert list(read_audit(tmp_path)) == [_line(0), _line(2)]
 
 
 def test_a_large_log_is_turned_over_and_the_oldest_lines_go(tmp_path: Path) -> None:
     log = AuditLog(tmp_path, most_bytes=1_000, kept=2)
     for number in range(60):
-        log.append(_line(number))
+        log.append([_line(number)])
     found = [line.version for line in read_audit(tmp_path)]
     assert found == list(range(found[0] or 0, 60))
     assert 15 < len(found) < 40
@@ -45,7 +45,7 @@ def test_processes_that_share_a_folder_do_not_mix_their_lines(tmp_path: Path) ->
     def write(first: int) -> None:
         log = AuditLog(tmp_path, most_bytes=2_000, kept=30)
         for number in range(first, first + 30):
-            log.append(_line(number))
+            log.append([_line(number)])
 
     threads = [threading.Thread(target=write, args=(first,)) for first in (0, 100, 200)]
     for thread in threads:
@@ -70,4 +70,4 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     log = AuditLog(tmp_path)
     monkeypatch.setattr("aimass.proto.durable.write_all", full)
     with pytest.raises(OutOfSpace):
-        log.append(_line(0))
+        log.append([_line(0)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,14 +49,14 @@ class AuditLog:
         self._folder, self._most_bytes, self._kept = make_folder(folder), most_bytes, kept
         self.recent: deque[AuditLine] = deque(maxlen=_RECENT)
 
-    def append(self, line: AuditLine) -> None:
-        """Write a line; raises `OutOfSpace`."""
-        self.recent.append(line)
+    def append(self, lines: Sequence[AuditLine]) -> None:
+        """Write lines, all of them or none; raises `OutOfSpace`."""
+        self.recent.extend(lines)
         path = self._folder / _NAME
         with _alone(self._folder):
             self._turn_over(path)
             _cut_off_torn(path)
-            append_line(path, canonical_json(line), UNINTERRUPTED, "serving.audit")
+            append_line(path, b"\n".join(map(canonical_json, lines)), UNINTERRUPTED, "serving.audit")
 
     def _turn_over(self, path: Path) -> None:
         """`audit.jsonl` becomes `audit.1.jsonl`, that becomes `audit.2.jsonl`, and the last one goes."""

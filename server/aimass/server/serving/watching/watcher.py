@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Final
 
@@ -195,8 +195,9 @@ class Watcher:
         """
         state, actions = decide(self._state, event, self._around.settings, self._around.clock.now())
         try:
-            for action in sorted(actions, key=lambda one: isinstance(one, Tell)):
+            for action in actions:
                 await self._do(action)
+            await self._tell([action for action in actions if isinstance(action, Tell)])
         finally:
             self._state = state  # who looks sees what has been done
             self._heard += isinstance(event, Promoted | Away)
@@ -207,7 +208,7 @@ class Watcher:
         around = self._around
         match action:
             case Tell():
-                await self._tell(action)
+                pass  # when the rest is done
             case Shift():
                 shares = {release.number: share for release, share in action.shares}
                 around.dispatcher.share(self.model, shares, action.fallback.number if action.fallback else None)
@@ -241,21 +242,24 @@ class Watcher:
             await asyncio.get_running_loop().run_in_executor(self._around.disk, write, what)
         except (AimassError, OSError) as error:
             self._around.meters.failed.add()
-            log.error("%s could not be written: %s", type(what).__name__, error)
+            log.error("%s: what was decided could not be written: %s", self.model, error)
 
-    async def _tell(self, action: Tell) -> None:
-        number = action.release.number if action.release else None
-        line = AuditLine(
+    async def _tell(self, told: Sequence[Tell]) -> None:
+        for one in told:
+            self._around.meters.told.add(self.model, one.kind)
+            log.info("%s: %s", self._state.target, one.text)
+        if told:
+            await self._on_disk(self._around.audit.append, [self._line(one) for one in told])
+
+    def _line(self, told: Tell) -> AuditLine:
+        return AuditLine(
             at=self._around.clock.now(),
             target=self._state.target,
-            kind=action.kind,
-            text=action.text,
-            version=number,
-            figures={name: float(value) for name, value in action.figures.items()},
+            kind=told.kind,
+            text=told.text,
+            version=told.release.number if told.release else None,
+            figures={name: float(value) for name, value in told.figures.items()},
         )
-        self._around.meters.told.add(self.model, action.kind)
-        log.info("%s: %s", self._state.target, action.text)
-        await self._on_disk(self._around.audit.append, line)
 
     # ---------------------------------------------------------------- what is coming, and what goes
 
@@ -311,9 +315,10 @@ class Watcher:
         try:
             run = await asyncio.to_thread(self._around.retrainer.submit, self.model, action.release)
         except (AimassError, OSError) as error:
-            await self._tell(Tell("retrain_failed", f"the plan could not be submitted: {error}", action.release))
+            told = Tell("retrain_failed", f"the plan could not be submitted: {error}", action.release)
         else:
-            await self._tell(Tell("retrain_submitted", f"the plan was submitted as run {run}", action.release))
+            told = Tell("retrain_submitted", f"the plan was submitted as run {run}", action.release)
+        await self._tell([told])
 
     # ---------------------------------------------------------------- the registry, and time
 
