@@ -198,6 +198,8 @@ def test_a_fallback_without_workers_is_not_asked() -> None:
 def test_what_is_too_late_is_not_given_to_the_fallback() -> None:
     async def test(house: House) -> None:
         _, former = await house.serve(2, 1, fallback=1)
+        tried: list[int] = []
+        house.dispatcher.tap(lambda model, version, *_: tried.append(version))
         house.ask(1.0, deadline=house.clock.now() + 1.0)
         await turns()
         house.clock.advance(1.0)
@@ -205,6 +207,7 @@ def test_what_is_too_late_is_not_given_to_the_fallback() -> None:
         await turns()
         assert house.told() == [("", "serving.deadline")]
         assert former.batches == []
+        assert tried == [2]
 
     in_house(test)
 

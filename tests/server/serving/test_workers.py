@@ -45,6 +45,11 @@ class Unruly:
     def __init__(self, parameters):
         self._parameters = parameters
 
+    def examples(self, rows):
+        if self._parameters.numpy("plain")[0] == 7:
+            raise ValueError("cannot be warmed up")
+        return {"FP64": np.zeros((rows, 1))}
+
     @property
     def outputs(self):
         return (TensorSpec("same", "FP64", (-1, -1)),) if self._parameters.numpy("plain")[0] else ()
@@ -215,6 +220,20 @@ def test_versions_are_swapped_under_load_and_each_answer_is_that_of_the_version_
     serving(place, test)
 
 
+def test_workers_that_ended_leave_no_trace_in_the_nursery(place: Place) -> None:
+    async def test(dispatcher: Dispatcher) -> None:
+        former = _pid(dispatcher)
+        nursery = _parent(former)
+        await dispatcher.load(place.source(4))
+        os.kill(former, signal.SIGKILL)
+        assert isinstance(await dispatcher.infer(wish(0)), Answer)
+        assert not Path(f"/proc/{former}").exists()
+        children = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
+        assert sorted(map(int, children)) == sorted(_pid(dispatcher, version) for version in (1, 4))
+
+    serving(place, test)
+
+
 def test_a_request_that_kills_its_worker_fails_and_no_other_does(place: Place) -> None:
     async def test(dispatcher: Dispatcher) -> None:
         outcomes = await asyncio.gather(
@@ -296,6 +315,7 @@ def start(source: Source, starting: Starting) -> None:
         (1, {"task_digest": "0" * 64}, IntegrityError, "task.changed"),
         (2, {}, InternalError, "serving.model_failed"),
         (3, {}, AimassError, "serving.start"),
+        (7, {}, InternalError, "serving.model_failed"),
     ],
 )
 def test_what_cannot_be_loaded_is_named_and_leaves_nothing(
