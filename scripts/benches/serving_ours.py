@@ -15,7 +15,7 @@ from scripts.demos.processes import family
 __all__ = ["Ours", "serve", "workers_of"]
 
 Ours = Served
-_WORKER: Final = b"aimass.server.serving.workers"
+_WORKER: Final = "aimass-worker"
 
 
 @contextlib.contextmanager
@@ -35,12 +35,11 @@ def serve(folder: Path, python: str, model: str, registry: str, trust: Path, set
 
 def workers_of(pid: int) -> list[int]:
     """The worker processes of a server, in order; not the one that they are forked from."""
-    found = [one for one in family(pid) - {pid} if _WORKER in _command_line(one)]
-    return sorted(one for one in found if len(family(one)) == 1)
+    return sorted(one for one in family(pid) - {pid} if _name(one) == _WORKER)
 
 
-def _command_line(pid: int) -> bytes:
+def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
-        return b""
+        return ""

@@ -6,7 +6,9 @@ import asyncio
 import dataclasses
 import hashlib
 import os
+import select
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -182,15 +184,66 @@ def test_no_request_is_lost_when_a_worker_is_killed(place: Place) -> None:
     serving(place, test)
 
 
-def test_no_request_is_lost_when_the_nursery_is_killed_and_all_workers_with_it(place: Place) -> None:
+def test_workers_outlive_the_nursery_and_another_bears_those_to_come(place: Place) -> None:
     async def test(dispatcher: Dispatcher) -> None:
-        asked = [asyncio.create_task(dispatcher.infer(wish(-number))) for number in range(10)]
-        await turns(2)
-        os.kill(_parent(_pid(dispatcher)), signal.SIGKILL)
-        answers = await asyncio.gather(*asked)
-        assert [answer.tensors["same"].tolist() for answer in answers] == [[[-number]] for number in range(10)]
+        worker = _pid(dispatcher)
+        nursery = os.pidfd_open(_parent(worker))
+        signal.pidfd_send_signal(nursery, signal.SIGKILL)
+        assert select.select([nursery], [], [], 10.0)[0]
+        os.close(nursery)
+        assert isinstance(await dispatcher.infer(wish(0)), Answer)
+        assert _pid(dispatcher) == worker
+        os.kill(worker, signal.SIGKILL)
+        assert isinstance(await dispatcher.infer(wish(0)), Answer)
+        assert _pid(dispatcher) != worker
 
     serving(place, test)
+
+
+FRONT = """
+import asyncio, os, sys
+from pathlib import Path
+from aimass.server.serving.dispatch.opened import dispatching
+from aimass.server.serving.dispatch.requests import Request
+from aimass.server.serving.dispatch.seam import Source
+from aimass.server.serving.dispatch.settings import DispatchSettings
+from aimass.server.serving.workers.nursery import Starting
+import numpy as np
+
+async def main(folder, python, path, task_digest, digest):
+    starting = Starting(Path(folder), python=python, batch_bytes=1 << 20, preload=())
+    async with dispatching(starting, DispatchSettings()) as dispatcher:
+        source = Source("unruly", 1, "unruly", task_digest, Path(path), digest)
+        await dispatcher.load(source)
+        hangs = dispatcher.infer(Request("unruly", {"INT64": np.array([[15]])}, version=1))
+        asyncio.get_running_loop().call_soon(asyncio.ensure_future, hangs)
+        await asyncio.to_thread(os.sched_yield)
+        print(dispatcher._models["unruly"].lanes[1].workers[0].pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_workers_end_when_their_front_is_killed_even_those_that_hang(place: Place) -> None:
+    source, python = place.source(), place.starting.python
+    command = [
+        python,
+        "-c",
+        FRONT,
+        str(place.folder),
+        python,
+        str(source.parameters),
+        source.task_digest,
+        source.digest,
+    ]
+    front = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert front.stdout is not None
+    handle = os.pidfd_open(int(front.stdout.readline()))
+    front.kill()
+    front.communicate()
+    assert select.select([handle], [], [], 10.0)[0], "the worker lives on"
+    os.close(handle)
 
 
 def test_versions_are_swapped_under_load_and_each_answer_is_that_of_the_version_it_names(place: Place) -> None:

@@ -1,19 +1,20 @@
 """Where workers are born: a process that has loaded what they need, does nothing itself, and forks at a word.
 
 Started as `python -I -m aimass.server.serving.workers.forking FD MODULES`. To import torch takes seconds and two
-hundred megabytes; a fork takes milliseconds and shares them. It has one thread, so that a fork copies all of it, holds
-no key, and ends with its front, as its workers end with it.
+hundred megabytes; a fork takes milliseconds and shares them. It has one thread, so that a fork copies all of it, and
+holds no key. When its front ends it kills the workers, whatever they do, and ends; when it ends itself they go on, and
+see that their front ends by themselves.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 from aimass.proto.errors import Unavailable
@@ -24,30 +25,33 @@ from aimass.server.serving.workers.work import work
 
 __all__ = ["main"]
 
-_PR_SET_PDEATHSIG: Final = 1
 _LOADED: Final = ("aimass.proto.bases", "aimass.proto.rows_servable", "aimass.proto.storage", "aimass.proto.task")
 
 
 def main() -> None:
     """Fork a worker for each link that comes, until the front closes its own."""
     front = socket.socket(fileno=int(sys.argv[1]))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     for name in (*_LOADED, *filter(None, sys.argv[2].split(","))):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or systemd sends it to all: the front drains first
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, _reap)
+    workers: set[int] = set()
+    signal.signal(signal.SIGCHLD, lambda *_: workers.difference_update(_reaped()))
     while True:
         try:
             _, (descriptor,) = receive(front)
         except Unavailable:
-            return
+            break
         link = socket.socket(fileno=descriptor)
         pid, handle = _forked(front, link)
+        workers.add(pid)
         link.close()
         send(front, canonical_json(Born(pid=pid)), (handle,))
         os.close(handle)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # the numbers of those that are not reaped are theirs
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _forked(front: socket.socket, link: socket.socket) -> tuple[int, int]:
@@ -70,10 +74,11 @@ def _forked(front: socket.socket, link: socket.socket) -> tuple[int, int]:
         os._exit(code)  # whatever happens, no second nursery
 
 
-def _reap(*_: object) -> None:
+def _reaped() -> Iterator[int]:
+    """The numbers of workers that ended, which may now come to mean others."""
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            yield pid
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Starting:
 
 
 class Nursery:
-    """Starts workers. Use it in one event loop, on whose thread's life the processes depend."""
+    """Starts workers. Use it in one event loop."""
 
     def __init__(self, starting: Starting) -> None:
         self._starting = starting
@@ -125,7 +125,7 @@ class Nursery:
         return Handle(decode_json(Born, data, "the nursery's answer").pid, handle), self._process.pid
 
     def _launch(self) -> None:
-        """Start the nursery, in the thread of the event loop, on whose life its own depends."""
+        """Start its process, another than the one that ended."""
         self.close()
         self._link, theirs = socket.socketpair()
         with theirs:
@@ -146,7 +146,7 @@ class Nursery:
             )
 
     def close(self) -> None:
-        """End the nursery, and with it all workers that were born there."""
+        """End the nursery; its workers are ended by who holds them."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

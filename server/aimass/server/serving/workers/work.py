@@ -7,6 +7,7 @@ rows: only those of this project leave, of others no more than their names.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import mmap
 import os
@@ -40,9 +41,12 @@ from aimass.server.serving.workers.protocol import (
 if TYPE_CHECKING:
     from aimass.proto.tensors import Blob
 
-__all__ = ["work"]
+__all__ = ["NAME", "work"]
 
+NAME: Final = b"aimass-worker"
 _KILLED_FIRST: Final = b"1000"
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 
 
 def work(link: socket.socket) -> None:
@@ -97,6 +101,7 @@ def _open(wanted: Open, descriptors: Sequence[int]) -> tuple[Servable, Blob, Ope
         )
     os.environ.update(TMPDIR=wanted.scratch, HOME=wanted.scratch)
     levels = confine([source.folder], Path(wanted.scratch), Path(wanted.forbidden), wanted.parent, wanted.limits)
+    _on_its_own()
     blob = Blob(map_descriptor(descriptors[0]))
     if blob.digest != wanted.digest:
         raise IntegrityError(
@@ -120,6 +125,13 @@ def _open(wanted: Open, descriptors: Sequence[int]) -> tuple[Servable, Blob, Ope
             confinement=tuple(level for level in get_args(Confinement) if level in levels),
         ),
     )
+
+
+def _on_its_own() -> None:
+    """It outlives the nursery, in which nothing stands that it needs, and has a name that lists of processes show."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, NAME, 0, 0, 0)
 
 
 def _killed_first() -> None:
