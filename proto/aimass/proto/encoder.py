@@ -53,7 +53,8 @@ class SentenceEncoder(torch.nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """What a row comes to is its own: neither the rows beside it nor its padding count."""
-        ids = ids[:, : int((ids != PAD).sum(dim=1).max())]
+        if not torch.compiler.is_compiling():  # a graph for any row has no width that one row decides
+            ids = ids[:, : int((ids != PAD).sum(dim=1).max())]
         there = ids != PAD
         places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         vectors = self.words(ids) + self.segments(torch.zeros_like(ids)) + self.positions(places)

@@ -20,9 +20,11 @@ from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
 from aimass.proto.tree_scores import margins, predictions
 from aimass.proto.trees import Ensemble, Objective
+from aimass.server.registry.graph import generated
 from aimass.server.registry.onnx_export import OPSET, onnx_file
 from aimass.server.registry.onnx_trees import tree_model
 from tests.support.drawn_trees import drawn_ensemble, drawn_rows, drawn_tree
+from tests.support.reviews import small_reviews
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -190,3 +192,14 @@ def test_parameters_of_another_task_are_refused() -> None:
     with pytest.raises(AimassError) as refused:
         onnx_file(Heart(), Blob(Digits().first(1)), {})
     assert refused.value.code == "task.parameters"
+
+
+@pytest.mark.slow
+def test_texts_are_exported_behind_their_tokens() -> None:
+    task = small_reviews()
+    parameters = Blob(task.first(1))
+    run = session(onnx_file(task, parameters, {})[0])
+    for count in (1, 9):
+        rows = generated(task, count, seed=7)
+        (ids,) = task.inputs(rows)
+        np.testing.assert_allclose(run.run(None, {"ids": ids.numpy()})[0], task.scored(parameters, rows), atol=1e-6)
