@@ -187,9 +187,13 @@ class ListedVersions:
     """A `Catalogue` and a `Repository` of what it is given."""
 
     def __init__(self, *versions: ModelVersion) -> None:
-        self._held = {(version.name, version.number): version for version in versions}
+        self._held: dict[tuple[str, int], ModelVersion] = {}
+        self.hold(*versions)
         self.models = tuple(dict.fromkeys(version.name for version in versions))
         self.told: list[str] = []
+
+    def hold(self, *versions: ModelVersion) -> None:
+        self._held |= {(version.name, version.number): version for version in versions}
 
     def version(self, model: str, number: int) -> ModelVersion | None:
         return self._held.get((model, number))

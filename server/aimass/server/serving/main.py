@@ -34,6 +34,7 @@ from aimass.server.serving.http.people import PeopleEndpoints
 from aimass.server.serving.http.service_endpoints import ServiceEndpoints
 from aimass.server.serving.http.v2_endpoints import V2Endpoints
 from aimass.server.serving.overview import Meters, Overview
+from aimass.server.serving.ranges import RangeCheck
 from aimass.server.serving.rates import Rates
 from aimass.server.serving.settings import ServeSettings, is_private
 from aimass.server.serving.tls import TlsFiles
@@ -89,6 +90,7 @@ class _Serving:
             Path(settings.cache),
             self._surroundings(audit),
         )
+        self._check = RangeCheck(self._models, settings.input.range)
         self._overview = Overview(self._release, dispatcher, self._models, audit, self._meters, clock)
         self._listener = self._http()
         self._overview.connections = lambda: self._listener.connections
@@ -138,7 +140,9 @@ class _Serving:
         """What answers HTTP."""
         settings, dispatcher, overview = self._settings, self._dispatcher, self._overview
         common = time.monotonic, settings.infer_s, self._release
-        v2 = V2Endpoints(dispatcher, self._models, *common, overview.all_ready, settings.http_limits.json_bytes)
+        v2 = V2Endpoints(
+            dispatcher, self._models, *common, overview.all_ready, settings.http_limits.json_bytes, self._check
+        )
         people = PeopleEndpoints(dispatcher, self._models, settings.input, *common)
         service = ServiceEndpoints(overview.reasons, overview.figures, overview.status)
         front = Front(
@@ -180,6 +184,7 @@ class _Serving:
             self._release,
             self._overview.all_ready,
             settings.log_requests,
+            self._check,
         )
         server = inference_server(service, settings.grpc_limits, shared_port=settings.share_port)
         health_rpc.add_HealthServicer_to_server(self._overview.health, server)

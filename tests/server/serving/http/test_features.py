@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.proto.errors import AimassError, BadInput, LimitExceeded
-from aimass.server.serving.http.features import Features, InputRules, read_rows
+from aimass.server.serving.http.features import Features, read_rows
+from aimass.server.serving.input_rules import InputRules
 from tests.support.fronts import PATIENTS, ROW
 
 WARN = InputRules()

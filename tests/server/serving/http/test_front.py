@@ -20,7 +20,6 @@ from aimass.proto.manifest import Category
 from aimass.proto.watch import Reason
 from aimass.server.serving.access import Access
 from aimass.server.serving.dispatch.requests import InvalidOutput, NotReady, Overloaded, QueueDeadline, WorkerLost
-from aimass.server.serving.http.features import InputRules
 from aimass.server.serving.http.front import Front, HttpMeters
 from aimass.server.serving.http.messages import Request, Response
 from aimass.server.serving.http.openapi import Described
@@ -28,6 +27,8 @@ from aimass.server.serving.http.page import page
 from aimass.server.serving.http.people import PeopleEndpoints
 from aimass.server.serving.http.service_endpoints import ServiceEndpoints
 from aimass.server.serving.http.v2_endpoints import V2Endpoints
+from aimass.server.serving.input_rules import InputRules, Rule
+from aimass.server.serving.ranges import RangeCheck
 from aimass.server.serving.rates import Rates
 from tests.server.serving.test_access import SECRET, Listed, token
 from tests.support.fronts import (
@@ -57,7 +58,9 @@ class Explains:
 class House:
     """A front with everything behind it."""
 
-    def __init__(self, access: Access | None = None, rates: float = 0.0, log_requests: str = "failed") -> None:
+    def __init__(
+        self, access: Access | None = None, rates: float = 0.0, log_requests: str = "failed", rule: Rule = "warn"
+    ) -> None:
         self.dispatcher = DirectDispatcher(
             {("heart", 3): Patients(), ("heart", 4): Patients(), ("plain", 1): Doubled()}
         )
@@ -75,7 +78,10 @@ class House:
         def clock() -> float:
             return self.dispatcher_time
 
-        v2 = V2Endpoints(self.dispatcher, self.versions, clock, 30.0, "1.2", lambda: not self.reasons, 1 << 20)
+        self.check = RangeCheck(self.versions, rule)
+        v2 = V2Endpoints(
+            self.dispatcher, self.versions, clock, 30.0, "1.2", lambda: not self.reasons, 1 << 20, self.check
+        )
         people = PeopleEndpoints(self.dispatcher, self.versions, InputRules(), clock, 30.0, "1.2", self._find)
         service = ServiceEndpoints(self._reasons, self._figures, lambda: {"models": 2})
         routes = [*v2.routes(), *people.routes(), *service.routes()]
@@ -394,3 +400,20 @@ def test_what_a_schema_says_is_text_on_the_page_and_one_argument_in_its_line(hou
     words = shlex.split(line)
     assert words[:3] == ["curl", "-s", "http://here:8080/predict/heart"]
     assert json.loads(words[4])["sex"] == odd.values[0]
+
+
+def by_tensors(age: float) -> dict[str, Any]:
+    """A V2 request for the patient in `ROW`."""
+    cells = {"age": ("FP64", [age]), "chol": ("FP64", [240.5]), "sex": ("BYTES", ["Male"]), "note": ("BYTES", ["a"])}
+    inputs = [{"name": name, "datatype": kind, "shape": [1], "data": data} for name, (kind, data) in cells.items()]
+    return {"inputs": [*inputs, {"name": "scan", "datatype": "UINT8", "shape": [1, 2, 2], "data": [0, 1, 2, 255]}]}
+
+
+def test_numbers_out_of_range_are_named_to_programs_too_or_refused(house: House) -> None:
+    told = body_of(house.ask("POST", "/v2/models/heart/infer", by_tensors(130)))
+    assert told["parameters"] == {"warnings": "age lies outside 0 to 120"}
+    assert "parameters" not in body_of(house.ask("POST", "/v2/models/heart/infer", by_tensors(61)))
+    strict = House(rule="refuse")
+    refused = strict.ask("POST", "/v2/models/heart/infer", by_tensors(130))
+    assert (refused.status, body_of(refused)["code"], strict.dispatcher.asked) == (400, "serve.range", [])
+    assert strict.ask("POST", "/v2/models/heart/infer", by_tensors(61)).status == 200

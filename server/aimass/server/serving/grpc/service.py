@@ -18,6 +18,7 @@ from aimass.server.serving.grpc.calls import Admission, GrpcMeters, answered
 from aimass.server.serving.grpc.codec import decode_request, encode_response
 from aimass.server.serving.http.front import LogRequests
 from aimass.server.serving.models import is_ready, outputs_of, state_of
+from aimass.server.serving.ranges import InputCheck, unchecked
 from aimass.server.serving.v2.bridge import to_request, to_response, version_of
 from aimass.server.serving.v2.metadata import (
     EXTENSIONS,
@@ -48,11 +49,13 @@ class InferenceService(rpc.GRPCInferenceServiceServicer):
         release: str,
         ready: Callable[[], bool],
         log_requests: LogRequests = "failed",
+        check: InputCheck = unchecked,
     ) -> None:
         """`now` is the dispatcher's clock, and no request may take longer than `infer_s`."""
         self._dispatcher, self._repository = dispatcher, repository
         self.admission, self.meters, self.log_requests = admission, meters, log_requests
         self._now, self._infer_s, self._release, self._ready = now, infer_s, release, ready
+        self._check = check
 
     @answered(None)
     async def ServerLive(  # noqa: N802
@@ -107,10 +110,11 @@ class InferenceService(rpc.GRPCInferenceServiceServicer):
         asked = decode_request(message)
         waits = (self._infer_s, asked.timeout_s, context.time_remaining())
         deadline = self._now() + min(wait for wait in waits if wait is not None)
-        answer = await self._dispatcher.infer(
-            to_request(model, version, asked, loaded.inputs, loaded.outputs, deadline)
-        )
-        return encode_response(to_response(answer, asked, outputs_of(self._dispatcher, answer, loaded)), asked)
+        request = to_request(model, version, asked, loaded.inputs, loaded.outputs, deadline)
+        warnings = self._check(loaded.model, loaded.version, request.tensors)
+        answer = await self._dispatcher.infer(request)
+        outputs = outputs_of(self._dispatcher, answer, loaded)
+        return encode_response(to_response(answer, asked, outputs, warnings), asked)
 
     @answered("infer")
     async def RepositoryIndex(  # noqa: N802

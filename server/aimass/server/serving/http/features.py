@@ -20,27 +20,13 @@ from aimass.proto.cells import Finding, typed_cells
 from aimass.proto.errors import BadInput, LimitExceeded
 from aimass.proto.manifest import Category, Column, Image, Number, Schema, Text
 from aimass.proto.servable import Array
-from aimass.proto.values import Value
+from aimass.server.serving.input_rules import InputRules
 
-__all__ = ["Features", "InputRules", "Problem", "read_rows"]
+__all__ = ["Features", "Problem", "read_rows"]
 
-Rule = Literal["warn", "refuse"]
 _SHOWN: Final = 20
 _DECODER: Final = msgspec.json.Decoder()
 _PLAIN: Final = (bool, int, float, str, type(None))
-
-
-class InputRules(Value, frozen=True):
-    """What becomes of a row that does not fit: it is answered with a warning, the cell counting as missing, or refused.
-
-    `category` is a value that the schema does not list, `missing` a feature that is left out (null says that it is not
-    known, and is no fault), `range` a number outside the column's bounds.
-    """
-
-    category: Rule = "warn"
-    missing: Rule = "warn"
-    range: Rule = "warn"
-    rows: int = 10_000
 
 
 Kind = Literal["category", "missing", "range", "form"]

@@ -17,12 +17,13 @@ from aimass.server.serving.dispatch.requests import Answer, NotReady
 from aimass.server.serving.dispatch.requests import Request as Inference
 from aimass.server.serving.dispatch.seam import Dispatching, Loaded
 from aimass.server.serving.http.endpoints import at_once, later
-from aimass.server.serving.http.features import Features, InputRules, read_rows
+from aimass.server.serving.http.features import Features, read_rows
 from aimass.server.serving.http.messages import HTML, Response, json_response
 from aimass.server.serving.http.openapi import Described, openapi
 from aimass.server.serving.http.page import PAGE_HEADERS, page
 from aimass.server.serving.http.predictions import prediction
 from aimass.server.serving.http.routing import Call, Route
+from aimass.server.serving.input_rules import InputRules
 from aimass.server.serving.v2.bridge import version_of
 
 __all__ = ["PeopleEndpoints"]

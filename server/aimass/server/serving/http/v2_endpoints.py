@@ -20,6 +20,7 @@ from aimass.server.serving.http.messages import Request, Response
 from aimass.server.serving.http.routing import Call, Endpoint, Route
 from aimass.server.serving.http.settings import HttpLimits
 from aimass.server.serving.models import is_ready, outputs_of, state_of
+from aimass.server.serving.ranges import InputCheck, unchecked
 from aimass.server.serving.tokens import May
 from aimass.server.serving.v2.bridge import to_request, to_response, version_of
 from aimass.server.serving.v2.json_codec import HEADER_LENGTH, decode_raw, decode_request, encode_response
@@ -58,11 +59,12 @@ class V2Endpoints:
         release: str,
         ready: Callable[[], bool],
         json_bytes: int = HttpLimits().json_bytes,
+        check: InputCheck = unchecked,
     ) -> None:
         """`now` is the dispatcher's clock, and no request may take longer than `infer_s`."""
         self._dispatcher, self._repository = dispatcher, repository
         self._now, self._infer_s, self._release, self._ready = now, infer_s, release, ready
-        self._json_bytes = json_bytes
+        self._json_bytes, self._check = json_bytes, check
 
     def routes(self) -> list[Route]:
         """All of the protocol."""
@@ -92,14 +94,22 @@ class V2Endpoints:
         wait_s = self._infer_s if asked.timeout_s is None else min(asked.timeout_s, self._infer_s)
         version = loaded.version if call.version else None
         request = to_request(call.model, version, asked, loaded.inputs, loaded.outputs, self._now() + wait_s)
-        self._dispatcher.submit(request, lambda outcome: reply(self._told(call, asked, loaded, outcome)))
+        warnings = self._check(loaded.model, loaded.version, request.tensors)
+        self._dispatcher.submit(request, lambda outcome: reply(self._told(call, asked, loaded, warnings, outcome)))
 
-    def _told(self, call: Call, asked: InferRequest, loaded: Loaded, outcome: Answer | AimassError) -> Response:
+    def _told(
+        self,
+        call: Call,
+        asked: InferRequest,
+        loaded: Loaded,
+        warnings: tuple[str, ...],
+        outcome: Answer | AimassError,
+    ) -> Response:
         if isinstance(outcome, AimassError):
             return error_response(outcome)
         try:
             outputs = outputs_of(self._dispatcher, outcome, loaded)
-            body = encode_response(to_response(outcome, asked, outputs), asked)
+            body = encode_response(to_response(outcome, asked, outputs, warnings), asked)
         except AimassError as error:
             return error_response(error)
         except Exception as error:  # noqa: BLE001  (it is logged, and who asked gets an answer)

@@ -8,11 +8,12 @@ from typing import Final
 from aimass.proto.errors import BadInput, InternalError
 from aimass.proto.servable import TensorSpec
 from aimass.server.serving.dispatch.requests import ANY_TIME, Answer, ModelUnknown, Request
-from aimass.server.serving.v2.values import InferRequest, InferResponse, Tensor
+from aimass.server.serving.v2.values import NO_PARAMETERS, InferRequest, InferResponse, Tensor
 
 __all__ = ["to_request", "to_response", "version_of"]
 
 _MOST_DIGITS: Final = 8
+_WARNINGS: Final = "warnings"
 
 
 def version_of(model: str, text: str) -> int | None:
@@ -61,15 +62,27 @@ def to_request(
     return Request(model, tensors, version, asked.id, deadline, wanted)
 
 
-def to_response(answer: Answer, asked: InferRequest, outputs: Sequence[TensorSpec]) -> InferResponse:
-    """What the client is told: the outputs that it asked for, in its order, or all in the model's."""
+def to_response(
+    answer: Answer, asked: InferRequest, outputs: Sequence[TensorSpec], warnings: Sequence[str] = ()
+) -> InferResponse:
+    """What the client is told: the outputs that it asked for, in its order, or all in the model's.
+
+    `warnings` stand in the parameter of that name.
+    """
     datatypes = {one.name: one.datatype for one in outputs}
     names = [one.name for one in asked.outputs] if asked.outputs else list(datatypes)
     try:
         tensors = tuple([Tensor(name, datatypes[name], answer.tensors[name]) for name in names])
     except KeyError as error:
         raise InternalError("the model left out an output", code="serving.invalid_output", value=error) from error
-    return InferResponse(model_name=answer.model, model_version=str(answer.version), outputs=tensors, id=asked.id)
+    parameters = {_WARNINGS: "; ".join(warnings)} if warnings else NO_PARAMETERS
+    return InferResponse(
+        model_name=answer.model,
+        model_version=str(answer.version),
+        outputs=tensors,
+        id=asked.id,
+        parameters=parameters,
+    )
 
 
 def _unknown(what: str, name: str, specs: Sequence[TensorSpec]) -> BadInput:
