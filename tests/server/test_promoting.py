@@ -100,6 +100,7 @@ def test_a_run_that_has_finished_is_published_and_becomes_champion_by_the_rules(
     may: dict[str, tuple[May, ...]] = {"hub": ("publish", "promote"), "olga": ("promote",)}
     keys = {name: public_key(members.keys[name].identity).hex() for name in may}
     write_trust(hub / "trust.json", TrustFile(signers=tuple(Signer(name=n, key=keys[n], may=may[n]) for n in may)))
+    (hub / "data" / "promoting-left").mkdir(parents=True)  # of a server that was killed
     store, trust = open_objects(url), FileTrust(hub / "trust.json")
     set_rules(store, trust, olga, "heart", RULES, 1.0)
 
@@ -119,3 +120,4 @@ def test_a_run_that_has_finished_is_published_and_becomes_champion_by_the_rules(
         assert found.version.smoke is not None
 
     run(scenario())
+    assert [path.name for path in (hub / "data").glob("promot*")] == ["promotions"]

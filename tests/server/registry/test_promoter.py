@@ -226,5 +226,13 @@ def test_a_server_without_a_registry_refuses_a_plan_that_asks_for_one(tmp_path: 
     scene(test, tmp_path)
 
 
+def test_an_outcome_that_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
+    outcomes = Outcomes(tmp_path)
+    outcomes.put("a", Outcome(state="published", at=1.0, said="kept", version="heart@1"))
+    assert outcomes.get("a") == Outcome(state="published", at=1.0, said="kept", version="heart@1")
+    (tmp_path / "a.json").write_text('{"state": "publ')
+    assert outcomes.get("a") is None
+
+
 def test_waits_double_up_to_ten_minutes() -> None:
     assert [wait_s(tries) for tries in (0, 1, 2, 6, 7, 10_000)] == [5.0, 10.0, 20.0, 320.0, 600.0, 600.0]

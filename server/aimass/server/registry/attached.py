@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from aimass.server.engine import Engine
 from aimass.server.readings import Readings
 from aimass.server.registry.authors import Author
 from aimass.server.registry.promoter import Outcomes, Promoter
-from aimass.server.registry.run_publishing import RunPublishing
+from aimass.server.registry.run_publishing import SCRATCH, RunPublishing
 from aimass.server.registry.smoking import ChildSmoker
 from aimass.server.settings import ServerSettings
 from aimass.server.store_threads import StoreThreads
@@ -38,6 +39,8 @@ def promoter_of(
     clock: Clock,
 ) -> Promoter:
     """The promoter of the server in `folder`. Nothing is asked of the registry before a run that needs it has ended."""
+    for left in data.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)  # a model's copy, of a process that was killed
     smoker = ChildSmoker()
     publish = RunPublishing(
         readings=readings,

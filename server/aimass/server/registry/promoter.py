@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from aimass.proto.clock import Clock
 from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
-from aimass.proto.errors import AimassError, Conflict, DeadlinePassed, OutOfSpace, Unavailable, WrongState
+from aimass.proto.errors import AimassError, BadInput, Conflict, DeadlinePassed, OutOfSpace, Unavailable, WrongState
 from aimass.proto.logs import about, subject
 from aimass.proto.outcomes import Outcome
 from aimass.proto.plan import Promote
@@ -56,10 +56,12 @@ class Outcomes:
     def get(self, run_id: str) -> Outcome | None:
         """See `Book`."""
         try:
-            data = self._path(run_id).read_bytes()
+            return decode_json(Outcome, self._path(run_id).read_bytes(), str(self._path(run_id)))
         except FileNotFoundError:
             return None
-        return decode_json(Outcome, data, str(self._path(run_id)))
+        except BadInput as error:
+            log.warning("an outcome counts as none, so that its run's model is looked after again: %s", error)
+            return None
 
     def put(self, run_id: str, outcome: Outcome) -> None:
         """See `Book`."""

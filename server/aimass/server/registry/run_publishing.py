@@ -31,10 +31,13 @@ from aimass.server.registry.promotion import Smoked
 from aimass.server.registry.publishing import Publisher
 from aimass.server.store_threads import StoreThreads
 
-__all__ = ["CANDIDATE", "RunPublishing", "Smoker", "whole"]
+__all__ = ["CANDIDATE", "SCRATCH", "RunPublishing", "Smoker", "whole"]
 
 CANDIDATE: Final = "candidate"
 """The alias of the newest version that a run has made."""
+
+SCRATCH: Final = "promoting-"
+"""Begins the names of folders that hold a model while it is published."""
 
 
 class Smoker(Protocol):
@@ -77,7 +80,7 @@ class RunPublishing:
 
     def _done(self, view: RunView, model: ModelView, manifest: bytes, wanted: Promote) -> Outcome:
         store = self.opened()
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix="promoting-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=SCRATCH) as folder:
             parameters = Path(folder) / "model.safetensors"
             parameters.write_bytes(self.blobs.open(model.digest))
             publication = of_run(wanted.model, view, model, manifest, parameters, view.plan.schema)
@@ -114,9 +117,10 @@ class RunPublishing:
         )
         if not wanted.auto:
             return outcome
+        smoke = reader.smoke(published.version)
         smoked = Smoked(reason=hindered)
-        if not hindered:
-            smoked = self.smoker.tried(published.version.task, parameters, reader.smoke(published.version))
+        if smoke is not None:
+            smoked = self.smoker.tried(published.version.task, parameters, smoke)
         try:
             decision = promoted(aliases, store, self.trust, published, smoked, self.clock.now())
         except NotFound as error:
