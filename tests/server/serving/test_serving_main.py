@@ -292,6 +292,7 @@ def test_tls_shows_its_certificate_asks_for_callers_and_takes_a_renewed_one(plac
                 await ask(port, "GET", "/v2/health/live", context=context)
         first = await asyncio.to_thread(_serial, port, mine)
         renew()
+        place.clock.advance(1.0)
         while await asyncio.to_thread(_serial, port, mine) == first:
             pass
 
@@ -318,6 +319,7 @@ def test_revoked_tokens_end_while_it_runs(place: Place) -> None:
         with pytest.raises(Unauthenticated):
             await asyncio.to_thread(ServingClient(started.url).status)
         write_tokens(path, TokenFile())
+        place.clock.advance(1.0)
         with pytest.raises(Unauthenticated):
             while True:
                 await asyncio.to_thread(client.status)

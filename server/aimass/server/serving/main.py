@@ -167,6 +167,7 @@ class _Serving:
             share=settings.share_port,
             grace_s=settings.drain_s,
             look=self._look,
+            clock=self._clock,
         )
         return (http, self._grpc()) if settings.grpc else (http,)
 

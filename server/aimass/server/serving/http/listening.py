@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import Final
 
+from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.errors import Unavailable
 from aimass.proto.logs import subject
 from aimass.proto.wire import split_address
@@ -126,9 +127,11 @@ class HttpPort:
         share: bool = False,
         grace_s: float = 10.0,
         look: Callable[[], None] = lambda: None,
+        clock: Clock | None = None,
     ) -> None:
         self._address, self._listener, self._context = address, listener, context
         self._share, self._grace_s, self._look = share, grace_s, look
+        self._clock = clock or SystemClock()
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -169,7 +172,7 @@ class HttpPort:
 
     async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await self._clock.sleep(_LOOK_S)
             try:
                 self._listener.look()
                 self._look()
