@@ -184,16 +184,16 @@ def test_a_stop_while_models_are_loaded_ends_the_start(place: Place) -> None:
     async def scene() -> None:
         stop = asyncio.Event()
         serving = asyncio.create_task(
-            serve(place.settings(), place._dispatching, stop, lambda _: None, clock=ManualClock())
+            serve(place.settings(), place._dispatching, stop, started.append, clock=ManualClock())
         )
         await asyncio.wait_for(loading.wait(), 20)
         stop.set()
         await asyncio.wait_for(serving, 20)
 
-    loading = asyncio.Event()
+    loading, started = asyncio.Event(), list[Started]()
     place.dispatcher.load = hangs  # type: ignore[method-assign]
     asyncio.run(scene())
-    assert place.dispatcher.closed
+    assert (place.dispatcher.closed, started) == (True, [])
 
 
 async def nobody_asks(started: Started, stop: asyncio.Event) -> None:

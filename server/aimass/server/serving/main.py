@@ -101,8 +101,10 @@ class _Serving:
         async with (
             beside(self._leaving(stop, leave)),
             overview.lookout.open(self._settings.watch_listen, overview, self._meters.vitals) as watch_port,
-            _unless(stop, self._models.watching()),
+            _unless(stop, self._models.watching()) as watched,
         ):
+            if not watched:
+                return
 
             def listening(ports: Sequence[int]) -> None:
                 ready(Started(self._url(ports[0]), ports[0], ports[1] if len(ports) > 1 else 0, watch_port))
@@ -203,8 +205,8 @@ class _Serving:
 
 
 @contextlib.asynccontextmanager
-async def _unless(stop: asyncio.Event, entered: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
-    """`entered`, which may take long; a stop meanwhile ends the wait, and whoever serves within stops at once."""
+async def _unless(stop: asyncio.Event, entered: AbstractAsyncContextManager[None]) -> AsyncIterator[bool]:
+    """`entered`, which may take long; False where a stop came meanwhile, which ends the wait."""
     entering, stopping = asyncio.ensure_future(entered.__aenter__()), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({entering, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -214,11 +216,11 @@ async def _unless(stop: asyncio.Event, entered: AbstractAsyncContextManager[None
             entering.cancel()
             await asyncio.gather(entering, return_exceptions=True)
     if entering.cancelled():
-        yield
+        yield False
         return
     entering.result()
     try:
-        yield
+        yield True
     finally:
         await entered.__aexit__(None, None, None)
 
