@@ -36,6 +36,7 @@ from aimass.server.serving.http.v2_endpoints import V2Endpoints
 from aimass.server.serving.overview import Meters, Overview
 from aimass.server.serving.ranges import RangeCheck
 from aimass.server.serving.rates import Rates
+from aimass.server.serving.request_log import RequestLog
 from aimass.server.serving.settings import ServeSettings, is_private
 from aimass.server.serving.tls import TlsFiles
 from aimass.server.serving.tokens import TokenBook
@@ -81,6 +82,7 @@ class _Serving:
         self._release = importlib.metadata.version("aimass")
         self._tls = TlsFiles(settings.tls) if settings.tls.certificate else None
         self._tokens = TokenBook(Path(settings.tokens), _unreadable) if settings.tokens else None
+        self._request_log = RequestLog(settings.log_requests)
         self._rates = Rates(settings.http_limits.requests_per_s)
         self._meters, audit = Meters(), AuditLog(Path(settings.cache))
         self._models = Watchers(
@@ -153,7 +155,7 @@ class _Serving:
             self._rates,
             self._clock.now,
             self._meters.http,
-            settings.log_requests,
+            self._request_log,
             time.monotonic,
         )
         run, refused = secrets.token_hex(4), self._meters.http.refused
@@ -186,7 +188,7 @@ class _Serving:
             settings.infer_s,
             self._release,
             self._overview.all_ready,
-            settings.log_requests,
+            self._request_log,
             self._check,
         )
         server = inference_server(service, settings.grpc_limits, shared_port=settings.share_port)

@@ -18,9 +18,9 @@ from aimass.proto.values import Value, convert
 from aimass.proto.wire import split_address
 from aimass.server.serving.dispatch.settings import DispatchSettings
 from aimass.server.serving.grpc.settings import GrpcLimits
-from aimass.server.serving.http.front import LogRequests
 from aimass.server.serving.http.settings import HttpLimits
 from aimass.server.serving.input_rules import InputRules
+from aimass.server.serving.request_log import LogRequests
 from aimass.server.serving.tls import TlsSettings
 from aimass.server.serving.watching.settings import WatchSettings
 

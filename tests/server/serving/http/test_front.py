@@ -30,6 +30,7 @@ from aimass.server.serving.http.v2_endpoints import V2Endpoints
 from aimass.server.serving.input_rules import InputRules, Rule
 from aimass.server.serving.ranges import RangeCheck
 from aimass.server.serving.rates import Rates
+from aimass.server.serving.request_log import LogRequests, RequestLog
 from tests.server.serving.test_access import SECRET, Listed, token
 from tests.support.fronts import (
     PATIENTS,
@@ -59,7 +60,11 @@ class House:
     """A front with everything behind it."""
 
     def __init__(
-        self, access: Access | None = None, rates: float = 0.0, log_requests: str = "failed", rule: Rule = "warn"
+        self,
+        access: Access | None = None,
+        rates: float = 0.0,
+        log_requests: LogRequests = "failed",
+        rule: Rule = "warn",
     ) -> None:
         self.dispatcher = DirectDispatcher(
             {("heart", 3): Patients(), ("heart", 4): Patients(), ("plain", 1): Doubled()}
@@ -91,7 +96,7 @@ class House:
             Rates(rates),
             lambda: 1_000.0,
             self.meters,
-            log_requests,  # type: ignore[arg-type]
+            RequestLog(log_requests),
             lambda: 7.0,
         )
 

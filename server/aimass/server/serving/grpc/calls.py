@@ -13,7 +13,8 @@ from aimass.proto.errors import METADATA_KEY, AimassError, InternalError, to_wir
 from aimass.proto.grpc_env import grpc
 from aimass.proto.meters import Count, Spread
 from aimass.server.serving.dispatch.requests import Overloaded
-from aimass.server.serving.http.front import LATENCIES, LogRequests
+from aimass.server.serving.http.front import LATENCIES
+from aimass.server.serving.request_log import RequestLog
 from aimass.server.serving.tokens import May
 from aimass.server.serving.v2.errors import grpc_status
 
@@ -55,7 +56,7 @@ class Guarded(Protocol):
 
     admission: Admission
     meters: GrpcMeters
-    log_requests: LogRequests
+    request_log: RequestLog
 
 
 def answered(may: May | None, model: str = "") -> Callable[[Call], Call]:
@@ -93,8 +94,8 @@ def _account(service: Guarded, method: str, caller: str, status: str, seconds: f
     """Count a call, and log it where that is asked for: who asked what and how it ended, never a value."""
     service.meters.calls.add(method, status)
     service.meters.seconds.observe(seconds, method)
-    if service.log_requests == "all" or (service.log_requests == "failed" and status != _OK):
-        log.info("call %s of %s: %s in %.1f ms", method, caller, status, 1e3 * seconds)
+    level = logging.DEBUG if status == _OK else logging.INFO
+    service.request_log.tell(f"call {method}", caller, status, seconds, level=level)
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: AimassError) -> NoReturn:

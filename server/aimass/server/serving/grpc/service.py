@@ -16,9 +16,9 @@ from aimass.server.serving.catalogue import Repository
 from aimass.server.serving.dispatch.seam import Dispatching
 from aimass.server.serving.grpc.calls import Admission, GrpcMeters, answered
 from aimass.server.serving.grpc.codec import decode_request, encode_response
-from aimass.server.serving.http.front import LogRequests
 from aimass.server.serving.models import is_ready, outputs_of, state_of
 from aimass.server.serving.ranges import InputCheck, unchecked
+from aimass.server.serving.request_log import RequestLog
 from aimass.server.serving.v2.bridge import to_request, to_response, version_of
 from aimass.server.serving.v2.metadata import (
     EXTENSIONS,
@@ -48,12 +48,13 @@ class InferenceService(rpc.GRPCInferenceServiceServicer):
         infer_s: float,
         release: str,
         ready: Callable[[], bool],
-        log_requests: LogRequests = "failed",
+        request_log: RequestLog | None = None,
         check: InputCheck = unchecked,
     ) -> None:
         """`now` is the dispatcher's clock, and no request may take longer than `infer_s`."""
         self._dispatcher, self._repository = dispatcher, repository
-        self.admission, self.meters, self.log_requests = admission, meters, log_requests
+        self.admission, self.meters = admission, meters
+        self.request_log = request_log or RequestLog()
         self._now, self._infer_s, self._release, self._ready = now, infer_s, release, ready
         self._check = check
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import Final
 
 from aimass.proto.errors import AimassError
-from aimass.proto.logs import subject
 from aimass.proto.meters import Count, Spread
 from aimass.server.serving.access import Access, bearer
 from aimass.server.serving.http.connection import Cancel, Reply
@@ -20,11 +19,10 @@ from aimass.server.serving.http.faults import error_response
 from aimass.server.serving.http.messages import Request, Response
 from aimass.server.serving.http.routing import Call, Route, Routes
 from aimass.server.serving.rates import Rates
+from aimass.server.serving.request_log import RequestLog
 
-__all__ = ["LATENCIES", "Front", "HttpMeters", "LogRequests"]
+__all__ = ["LATENCIES", "Front", "HttpMeters"]
 
-log = logging.getLogger("aimass.serving")
-LogRequests = Literal["none", "failed", "all"]
 LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of what a request takes, in seconds."""
 _NO_ROUTE: Final = "none"
@@ -54,13 +52,13 @@ class Front:
         rates: Rates,
         now: Callable[[], float],
         meters: HttpMeters,
-        log_requests: LogRequests = "failed",
+        request_log: RequestLog,
         ticks: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`now` is the wall clock, by which tokens end; `ticks` never goes back."""
         self._routes = Routes(routes)
         self._access, self._rates, self._now, self._meters = access, rates, now, meters
-        self._log_requests, self._ticks = log_requests, ticks
+        self._log, self._ticks = request_log, ticks
 
     def handle(self, request: Request, reply: Reply) -> Cancel | None:
         """See `Handler`."""
@@ -93,14 +91,17 @@ class Front:
     def _account(self, request: Request, route: str, caller: str, status: int, seconds: float) -> None:
         self._meters.requests.add(route, str(status))
         self._meters.seconds.observe(seconds, route)
-        if self._log_requests == "all" or (self._log_requests == "failed" and status >= 400):
-            log.log(
-                logging.WARNING if status >= 500 else logging.INFO,
-                "%s %s of %s: %d in %.1f ms",
-                request.method,
-                request.path,
-                caller or request.peer.address,
-                status,
-                1e3 * seconds,
-                extra=subject(request=request.id),
-            )
+        self._log.tell(
+            f"{request.method} {request.path}",
+            caller or request.peer.address,
+            str(status),
+            seconds,
+            level=_level(status),
+            request=request.id,
+        )
+
+
+def _level(status: int) -> int:
+    if status < 400:
+        return logging.DEBUG
+    return logging.INFO if status < 500 else logging.WARNING
