@@ -89,6 +89,7 @@ class House:
     settings: DispatchSettings
     refuses: AimassError | None = None
     most_started: int = 1_000
+    held_up: asyncio.Event | None = None
     clock: ManualClock = dataclasses.field(default_factory=ManualClock)
     started: list[FakeWorker] = dataclasses.field(default_factory=list)
     outcomes: list[tuple[str, Answer | AimassError]] = dataclasses.field(default_factory=list)
@@ -100,6 +101,8 @@ class House:
         )
 
     async def _start(self, version: Source) -> FakeWorker:
+        if self.held_up is not None:
+            await self.held_up.wait()
         if self.refuses is not None:
             raise self.refuses
         if len(self.started) >= self.most_started:

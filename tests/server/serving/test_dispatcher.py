@@ -424,6 +424,65 @@ def test_what_is_known_of_a_version_follows_its_share_and_its_workers() -> None:
     in_house(test)
 
 
+def test_what_a_version_did_not_answer_before_it_went_the_next_one_does() -> None:
+    async def test(house: House) -> None:
+        one, two = await house.serve(1, 2)
+        house.ask(1.0)
+        await turns()
+        house.dispatcher.share("sums", {2: 1.0})
+        await house.dispatcher.unload("sums", 1)
+        assert one.ended
+        await turns()
+        two.answer()
+        assert house.told() == [("", [101.0])]
+
+    in_house(test, DispatchSettings(drain_s=0.001))
+
+
+def test_a_version_that_drains_keeps_its_time() -> None:
+    async def test(house: House) -> None:
+        await house.serve(1, 2)
+        house.ask(1.0, deadline=house.clock.now() + 1.0)
+        await turns()
+        unloading = asyncio.create_task(house.dispatcher.unload("sums", 1))
+        await turns()
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        assert house.told() == [("", "serving.deadline")]
+        house.started[0].answer()
+        await unloading
+
+    in_house(test)
+
+
+def test_a_version_that_comes_when_the_server_stops_is_let_go() -> None:
+    async def test(house: House) -> None:
+        house.held_up = asyncio.Event()
+        loading = asyncio.create_task(house.dispatcher.load(source(1)))
+        await turns()
+        await house.dispatcher.close(0.0)
+        house.held_up.set()
+        with pytest.raises(NotReady):
+            await loading
+        assert [worker.ended for worker in house.started] == [True]
+
+    in_house(test)
+
+
+def test_who_is_cancelled_while_a_version_drains_leaves_no_worker() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0)
+        await turns()
+        unloading = asyncio.create_task(house.dispatcher.unload("sums", 1))
+        await turns()
+        unloading.cancel()
+        await asyncio.wait({unloading})
+        assert worker.ended
+
+    in_house(test)
+
+
 def test_who_stops_answers_what_was_taken_and_takes_no_more() -> None:
     async def test(house: House) -> None:
         (worker,) = await house.serve(1)

@@ -53,6 +53,7 @@ class Dispatcher:
     ) -> None:
         self._start, self._settings, self._now, self._clock, self._draw = start, settings, now, clock, draw
         self._models: dict[str, _Model] = {}
+        self._open: set[Lane] = set()  # those that are unloaded and drain, too
         self._taps: list[Tap] = []
         self._loop = asyncio.get_running_loop()
         self._ticking: asyncio.TimerHandle | None = None
@@ -118,11 +119,19 @@ class Dispatcher:
         for tap in self._taps:
             answer, error = (None, outcome) if failed else (outcome, None)
             tap(source.model, source.version, entry.request.tensors, answer, now - entry.since, error)  # type: ignore[arg-type]
-        other = self._fallback(lane) if failed and entry.request.version is None else None
+        other = self._other(lane) if failed and entry.request.version is None else None
         if other is None or entry.request.deadline <= now:
             entry.done(outcome)
             return
         self._push(other, Entry(entry.request, entry.done, entry.rows, entry.asked, now))
+
+    def _other(self, lane: Lane) -> Lane | None:
+        """Who is asked where `lane` did not answer: the fallback; or, where it was unloaded, whoever stands for it."""
+        model = self._models[lane.source.model]
+        if lane in model.lanes.values() or model.route.fallback is not None:
+            return self._fallback(lane)
+        version = model.route.choose(self._draw)
+        return None if version is None else model.lanes[version]
 
     def _fallback(self, lane: Lane) -> Lane | None:
         """Another version that answers what `lane` cannot, if it could."""
@@ -141,11 +150,10 @@ class Dispatcher:
             self._settle(lane, entry, NotReady(lane.source.model, lane.source.version, why="lost its workers"))
 
     def _tick(self) -> None:
-        now, waits = self._now(), False
-        for model in list(self._models.values()):
-            for lane in list(model.lanes.values()):
-                lane.tick(now, may_fall_back=self._fallback(lane) is not None)
-                waits = waits or lane.waits
+        now = self._now()
+        for lane in list(self._open):
+            lane.tick(now, may_fall_back=self._fallback(lane) is not None)
+        waits = any(lane.waits for lane in self._open)
         self._ticking = self._loop.call_later(_TICK_S, self._tick) if waits else None
 
     def tap(self, tap: Tap) -> None:
@@ -167,11 +175,13 @@ class Dispatcher:
             )
         lane = Lane(source, self._settings, self._start, self._settle, self._stalled, self._now, self._clock)
         model.loading.add(source.version)
+        self._open.add(lane)
         try:
             await lane.open()
+            self._require_going_on(source.model)
         except BaseException as error:
             model.failed = f"version {source.version}: {error}" if isinstance(error, AimassError) else ""
-            await lane.close(0.0)
+            await self._end(lane, 0.0)
             raise
         finally:
             model.loading.discard(source.version)
@@ -188,9 +198,19 @@ class Dispatcher:
         held.route = held.route.without(version)
         del held.lanes[version]
         held.known.pop(version, None)
-        await lane.close(self._settings.drain_s)
+        await self._end(lane, self._settings.drain_s)
         if not held.lanes and not held.loading:
             held.failed = "unloaded"
+
+    def _require_going_on(self, model: str) -> None:
+        if self._closing:
+            raise _stopping(model)
+
+    async def _end(self, lane: Lane, drain_s: float) -> None:
+        try:
+            await lane.close(drain_s)
+        finally:
+            self._open.discard(lane)
 
     def share(self, model: str, shares: Mapping[int, float], fallback: int | None = None) -> None:
         """Divide a model's requests; what already waits at a version stays there."""
@@ -255,8 +275,7 @@ class Dispatcher:
     async def close(self, drain_s: float = 10.0) -> None:
         """Refuse what comes, answer what is here as far as `drain_s` allows, end all workers."""
         self._closing = True
-        lanes = [lane for model in self._models.values() for lane in model.lanes.values()]
-        await asyncio.gather(*(lane.close(drain_s) for lane in lanes))
+        await asyncio.gather(*(self._end(lane, drain_s) for lane in self._open))
         if self._ticking is not None:
             self._ticking.cancel()
 

@@ -312,15 +312,24 @@ class Lane:
             told.set_result(bytes(reply[DIGEST_NAME][0]).decode())
 
     async def close(self, drain_s: float) -> None:
-        """Answer what it was given, as far as `drain_s` allows, then end the workers."""
+        """Answer what it was given, as far as `drain_s` allows, then end the workers; who is cancelled drains no more.
+
+        Called once more, it ends what the first call still waits for.
+        """
         self._flush_soon()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), drain_s)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), drain_s)
+        finally:
+            await self._ended()
+
+    async def _ended(self) -> None:
         self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(worker.end() for worker in self.workers))
-        self.workers.clear()
+        workers, self.workers = self.workers, []
+        await asyncio.gather(*(worker.end() for worker in workers))
         for entry in self._entries():
             self._end(entry, WorkerLost(self.source.model, self.source.version, "was stopped"))
+        self._empty.set()
