@@ -48,5 +48,6 @@ def test_when_a_version_goes_the_others_have_its_share() -> None:
     assert route.without(3).share(4) == pytest.approx(0.6)
     assert route.without(3).fallback is None
     assert divided({4: 1.0}, (3, 4), 3).without(4).choose(never) == 3
+    assert divided({4: 1.0}, (2, 3, 4), 3).without(2) == divided({4: 1.0}, (3, 4), 3)
     assert divided({4: 1.0}, (4,), None).without(4).choose(never) is None
     assert NO_ROUTE.choose(never) is None

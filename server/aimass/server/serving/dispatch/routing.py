@@ -45,7 +45,8 @@ class Route(msgspec.Struct, frozen=True):
         fallback = None if self.fallback == version else self.fallback
         if not total:
             return Route((), fallback) if fallback is None else Route(((1.0, fallback),), None)
-        return divided({each: share / total for each, share in shares.items()}, shares, fallback)
+        loaded = (*shares, *(() if fallback is None else (fallback,)))
+        return divided({each: share / total for each, share in shares.items()}, loaded, fallback)
 
 
 NO_ROUTE: Final = Route()
