@@ -469,6 +469,26 @@ def test_a_version_that_comes_when_the_server_stops_is_let_go() -> None:
     in_house(test)
 
 
+def test_what_a_hanging_version_was_given_is_not_held_up_by_its_unloading() -> None:
+    async def test(house: House) -> None:
+        _, worker = await house.serve(1, 2)
+        house.dispatcher.share("sums", {2: 1.0}, fallback=1)
+        house.ask(1.0)
+        await turns()
+        house.dispatcher.share("sums", {1: 1.0})
+        unloading = asyncio.create_task(house.dispatcher.unload("sums", 2))
+        await turns()
+        house.clock.advance(2.0)
+        house.dispatcher._tick()
+        await turns()
+        house.started[0].answer()
+        assert house.told() == [("", [1.0])]
+        worker.answer()
+        await unloading
+
+    in_house(test)
+
+
 def test_who_is_cancelled_while_a_version_drains_leaves_no_worker() -> None:
     async def test(house: House) -> None:
         (worker,) = await house.serve(1)

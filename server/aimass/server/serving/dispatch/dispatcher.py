@@ -144,7 +144,7 @@ class Dispatcher:
 
     def _stalled(self, lane: Lane) -> None:
         """No worker of a version lives: what waits for it need not wait for the next one."""
-        if self._fallback(lane) is None:
+        if self._other(lane) is None:
             return
         for entry in list(lane.cleared()):
             self._settle(lane, entry, NotReady(lane.source.model, lane.source.version, why="lost its workers"))
@@ -152,7 +152,7 @@ class Dispatcher:
     def _tick(self) -> None:
         now = self._now()
         for lane in list(self._open):
-            lane.tick(now, may_fall_back=self._fallback(lane) is not None)
+            lane.tick(now, may_fall_back=self._other(lane) is not None)
         waits = any(lane.waits for lane in self._open)
         self._ticking = self._loop.call_later(_TICK_S, self._tick) if waits else None
 
