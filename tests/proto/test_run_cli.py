@@ -25,7 +25,7 @@ def step(index: int) -> StepView:
 @pytest.fixture
 def long_run(monkeypatch: pytest.MonkeyPatch) -> None:
     view = SimpleNamespace(
-        summary={}, moved=Moved(), disk_bytes=0, participants=(), origin=None,
+        summary={}, moved=Moved(), disk_bytes=0, participants=(), origin=None, outcome=None,
         steps=tuple(step(index) for index in range(1_234)),
     )  # fmt: skip
 
