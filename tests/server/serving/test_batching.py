@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.proto.servable import TensorSpec
-from aimass.server.serving.dispatch.batching import Entry, expired, gathered, outputs_of, take
+from aimass.server.serving.dispatch.batching import (
+    Entry,
+    expired,
+    gathered,
+    least_lately,
+    outputs_of,
+    rows_at_once,
+    take,
+)
 from aimass.server.serving.dispatch.requests import ANY_TIME, Request
 
 Y = TensorSpec("y", "FP64", (-1,))
@@ -90,3 +98,17 @@ def test_an_answer_for_another_number_of_rows_is_nobodys() -> None:
 def test_who_waits_beyond_the_deadline_is_found() -> None:
     late, soon, over = entry(deadline=1.0), entry(deadline=3.0), entry(deadline=1.0, over=True)
     assert expired([late, soon, over, entry()], 2.0) == [late]
+
+
+def test_a_batch_is_no_longer_than_who_comes_meanwhile_may_wait() -> None:
+    assert rows_at_once(256, 0.0, 0.05) == 256
+    assert rows_at_once(256, 0.001, 0.05) == 50
+    assert rows_at_once(256, 0.00001, 0.05) == 256
+    assert rows_at_once(256, 3.0, 0.05) == 1
+
+
+def test_a_pause_of_the_machine_does_not_make_a_model_slow() -> None:
+    row_s = least_lately(0.0, 0.001)
+    assert row_s == 0.001
+    assert least_lately(row_s, 5.0) == pytest.approx(0.00102)
+    assert least_lately(row_s, 0.0005) == 0.0005

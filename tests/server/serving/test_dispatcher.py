@@ -48,6 +48,20 @@ def test_while_a_worker_computes_the_queue_gathers() -> None:
     in_house(test)
 
 
+def test_of_a_slow_model_fewer_rows_are_computed_at_once() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0)
+        await turns()
+        for value in (2.0, 3.0, 4.0):
+            house.ask(value)
+        house.clock.advance(0.02)
+        worker.answer()
+        assert worker.batches == [[[1.0]], [[2.0], [3.0]]]
+
+    in_house(test)
+
+
 def test_the_next_batch_is_handed_over_before_answers_are_told() -> None:
     async def test(house: House) -> None:
         (worker,) = await house.serve(1)

@@ -10,7 +10,7 @@ import msgspec
 from aimass.proto.servable import Array, TensorSpec, check_outputs
 from aimass.server.serving.dispatch.requests import ANY_TIME, Done, Request
 
-__all__ = ["Entry", "expired", "gathered", "outputs_of", "take"]
+__all__ = ["Entry", "expired", "gathered", "least_lately", "outputs_of", "rows_at_once", "take"]
 
 
 class Entry(msgspec.Struct, eq=False):
@@ -46,6 +46,16 @@ def take(queue: deque[Entry], most_rows: int) -> list[Entry]:
             rows += entry.rows
         queue.popleft()
     return batch
+
+
+def rows_at_once(most_rows: int, row_s: float, batch_s: float) -> int:
+    """As many rows as take about `batch_s`, so that who comes meanwhile waits no longer; `row_s` 0 is not known yet."""
+    return max(1, min(most_rows, int(batch_s / row_s))) if row_s > 0 else most_rows
+
+
+def least_lately(row_s: float, sample_s: float) -> float:
+    """The shortest time of a row, which a longer one moves by 2 %: a pause of the machine is no property of a model."""
+    return min(sample_s, row_s * 1.02) if row_s > 0 else sample_s
 
 
 def _fits(first: Entry, entry: Entry, rows: int, most_rows: int) -> bool:

@@ -17,7 +17,15 @@ from typing import Final
 from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, IntegrityError, LimitExceeded
 from aimass.proto.servable import Array
-from aimass.server.serving.dispatch.batching import Entry, expired, gathered, outputs_of, take
+from aimass.server.serving.dispatch.batching import (
+    Entry,
+    expired,
+    gathered,
+    least_lately,
+    outputs_of,
+    rows_at_once,
+    take,
+)
 from aimass.server.serving.dispatch.requests import (
     Answer,
     AttemptPassed,
@@ -69,7 +77,7 @@ class Lane:
         self._looked = now()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._batch_s = 0.0
+        self._row_s = 0.0
         self._closed = False
         self._loop = asyncio.get_running_loop()
 
@@ -97,7 +105,7 @@ class Lane:
         if len(self.queue) >= self._settings.most_queued:
             raise Overloaded(
                 "too many requests wait for this model",
-                retry_after_s=max(_LEAST_RETRY_S, self._batch_s * len(self.queue) / self._settings.most_rows),
+                retry_after_s=max(_LEAST_RETRY_S, self._row_s * len(self.queue) / self._settings.workers),
                 value=len(self.queue),
                 limit=self._settings.most_queued,
             )
@@ -127,7 +135,8 @@ class Lane:
             self._underway[worker] = (self._now(), [])
             worker.digest(lambda reply: self._digested(worker, told, reply))
             return
-        batch = take(self.queue, self._settings.most_rows)
+        settings = self._settings
+        batch = take(self.queue, rows_at_once(settings.most_rows, self._row_s, settings.batch_s))
         if not batch:
             return
         now = self._now()
@@ -155,11 +164,11 @@ class Lane:
             self._again(batch, "wrote what cannot be read")
             worker.kill()
             return
+        self._row_s = least_lately(self._row_s, (now - started) / sum(entry.rows for entry in batch))
         if worker in self._leaving:
             self._retire(worker)
         else:
             self._next(worker)  # before the answers are told: they take their time
-        self._batch_s = 0.9 * self._batch_s + 0.1 * (now - started)
         if isinstance(reply, AimassError):
             self._refuse(batch, reply)
         else:

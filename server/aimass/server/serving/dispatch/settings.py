@@ -15,7 +15,8 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class DispatchSettings(Value, frozen=True):
-    """Each version has so many `workers`, one core each, and is asked for up to `most_rows` rows at once.
+    """Each version has so many `workers`, one core each, and is asked for up to `most_rows` rows at once,
+    and for no more than take about `batch_s`: so long waits who comes meanwhile.
 
     Of requests to a version `most_queued` wait; more are told to come again. A request that a version has not answered
     after `attempt_s` is given to the fallback, where there is one; a worker that computes for `hang_s` is killed. What
@@ -25,6 +26,7 @@ class DispatchSettings(Value, frozen=True):
 
     workers: Count = 1
     most_rows: Count = 256
+    batch_s: Seconds = 0.05
     most_queued: Count = 1024
     attempt_s: Seconds = 2.0
     hang_s: Seconds = 30.0
