@@ -16,6 +16,9 @@ from aimass.proto.plan import Plan
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
 from aimass.proto.views import RunView
+from aimass.server.serving.watching.retraining import PlanRetrainer
+from aimass.server.serving.watching.settings import RetrainSettings
+from aimass.server.serving.watching.state import Release
 from aimass.server.simulate import simulate
 from tests.support.hospitals import heart_plan, open_hospitals
 from tests.support.lives import KILLING, lives_until_the_end
@@ -55,6 +58,15 @@ def test_a_federated_run_ends_in_the_bits_of_the_same_run_in_one_process(house: 
     assert {slot for step in view.steps for slot in step.slots.values()} == {"counted"}
     assert set(view.steps[-1].metrics["auc"].by_partner) == set(PARTNERS)
     assert all({"process", "files", "network"} <= set(p.confinement.split("+")) for p in view.participants)
+
+
+def test_however_many_servers_see_that_a_model_is_stale_its_plan_is_one_run(house: House) -> None:
+    settings = RetrainSettings(plan=str(house.folder / "plan.toml"), home=str(house.folder / "scientist"))
+    stale = Release(number=3, digest="3" * 64)
+    run_id = PlanRetrainer(settings).submit("heart", stale)
+    assert PlanRetrainer(settings).submit("heart", stale) == run_id
+    with Federation.open(house.folder / "scientist") as federation:
+        federation.run(run_id).stop()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -282,6 +282,45 @@ def test_a_disk_that_is_full_takes_no_requests_away(house: WatchedHouse, monkeyp
     assert house.meters.failed.read()[()] > 0
 
 
+def test_a_disk_that_is_full_when_a_version_comes_leaves_what_serves_and_is_tried_again(
+    house: WatchedHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.promote(1)
+
+    def full(*_: object) -> None:
+        raise OutOfSpace("no space left to write a model", code="disk.full")
+
+    async def test(watching: Watching) -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr("aimass.proto.registry.reader.fetch", full)
+            house.promote(2)
+            await watching.until(lambda: len(house.told("refused")) == 2, asks=1)
+            assert await watching.ask(5) == {1}
+        await watching.until(lambda: watching.shares == {2: 1.0}, asks=5)
+
+    lives(house, test)
+    assert "no space left" in house.told("refused")[0]
+
+
+def test_two_processes_over_one_folder_follow_one_promotion(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def live() -> None:
+        one, other = house.process(), house.process()
+        async with one.watchers.watching(), other.watchers.watching():
+            house.promote(2)
+            await one.until(lambda: one.shares == other.shares == {1: 0.5, 2: 0.5})
+            for _ in range(60):
+                await one.ask(5)
+                await other.ask(5)
+                await one.pass_by(1)
+            assert one.shares == other.shares == {2: 1.0}
+            assert ("heart", 1) not in {**one.dispatcher.servables, **other.dispatcher.servables}
+
+    asyncio.run(asyncio.wait_for(live(), 20))
+    assert len(house.told("serves")) == 4
+
+
 # ---------------------------------------------------------------- rows
 
 
