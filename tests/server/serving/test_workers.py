@@ -17,6 +17,7 @@ import pytest
 
 from aimass.client.tasks import heart
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, Unavailable
+from aimass.proto.home import ChildLimits
 from aimass.proto.predictors import examples
 from aimass.proto.rows_servable import RowsServable
 from aimass.proto.servable import DTYPES
@@ -46,6 +47,7 @@ class Unruly:
 
     def __init__(self, parameters):
         self._parameters = parameters
+        self.forbidden = os.environ["HOME"] + "/../forbidden"
 
     def examples(self, rows):
         if self._parameters.numpy("plain")[0] == 7:
@@ -71,6 +73,10 @@ class Unruly:
             time.sleep(600)
         if wish == 6:
             return {"same": os.environ.get("AIMASS_SECRET", "none")}
+        if wish == 7:
+            open(self.forbidden).read()
+        if wish == 8:
+            return {"same": np.ones((1 << 27, 1))}
         return {"same": next(iter(tensors.values())).astype(np.float64) + 1000 * (self._parameters.numpy("plain")[0] - 1)}
 
 class Answers(Task):
@@ -149,10 +155,24 @@ def test_a_worker_is_locked_in_and_knows_nothing_of_its_front(place: Place) -> N
         if "calls" in loaded.confinement:
             with pytest.raises(InternalError, match="PermissionError"):
                 await dispatcher.infer(wish(3))
+        if "files" in loaded.confinement:
+            with pytest.raises(InternalError, match="PermissionError"):
+                await dispatcher.infer(wish(7))
         with pytest.raises(InternalError, match="AttributeError"):
             await dispatcher.infer(wish(6))
         assert await dispatcher.digest("unruly", 1) == loaded.digest
         assert loaded.resident_bytes > 1 << 20
+
+    serving(place, test)
+
+
+def test_a_worker_takes_no_more_memory_than_it_may(place: Place) -> None:
+    place.starting = dataclasses.replace(place.starting, limits=ChildLimits(memory_bytes=512 << 20))
+
+    async def test(dispatcher: Dispatcher) -> None:
+        with pytest.raises(InternalError, match="MemoryError"):
+            await dispatcher.infer(wish(8))
+        assert isinstance(await dispatcher.infer(wish(0)), Answer)
 
     serving(place, test)
 
