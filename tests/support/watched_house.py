@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from aimass.privacy.model_trust import ListedTrust
-from aimass.proto.errors import AimassError, Unavailable
+from aimass.proto.errors import AimassError, Conflict, Unavailable
 from aimass.proto.registry.entries import Part, SmokeInputs
 from aimass.proto.registry.layout import Reference, report_key
 from aimass.proto.servable import Array, TensorSpec
@@ -66,12 +66,20 @@ class TappedDispatcher(DirectDispatcher):
         self.fallbacks: dict[str, int | None] = {}
         self.digests: dict[int, str] = {}
         self.hanging = asyncio.Event()
+        self.loading: set[int] = set()
         self._turn = 0
 
     async def load(self, source: Source) -> Loaded:
         how = self.how.get(source.version, "good")
-        if how == "hangs":
-            await self.hanging.wait()
+        if source.version in self.loading or (source.model, source.version) in self.servables:
+            raise Conflict("this version is loaded already", code="serving.loaded")
+        self.loading.add(source.version)
+        try:
+            if how == "hangs":
+                await self.hanging.wait()
+        finally:
+            await asyncio.sleep(0)  # a load that is given up is not cleared away at once
+            self.loading.discard(source.version)
         if how == "full":
             self.how[source.version] = "good"
             raise Unavailable("its worker died", code="serving.worker_lost")

@@ -143,6 +143,23 @@ def test_a_load_that_hangs_stops_nobody_and_is_given_up(house: WatchedHouse) -> 
     assert "loading it took more than 120 s" in house.told("refused")[0]
 
 
+def test_a_version_whose_load_was_given_up_can_be_loaded_again_at_once(house: WatchedHouse) -> None:
+    house.promote(1)
+    house.how[2] = "hangs"
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: 2 in watching.dispatcher.loading)
+        watching.dispatcher.how[2] = "good"
+        house.promote(1)
+        await watching.until(lambda: house.told("given_up"))
+        house.promote(2)
+        await watching.until(lambda: 2 in watching.shares)
+
+    lives(house, test)
+    assert house.told("refused") == []
+
+
 def test_while_the_registry_is_away_what_serves_goes_on(house: WatchedHouse) -> None:
     house.promote(1)
 

@@ -31,7 +31,8 @@ class RefusalView(Value, frozen=True):
 
 
 class WatchView(Value, frozen=True):
-    """One model. `promoted` is what the registry says, `former` the version that stays loaded while `serving` is new.
+    """One model. `made_at` is when the version that serves was published, `former` the version that stays loaded while
+    that one is new, `promoted` what the registry says.
 
     `away_since` is set while the registry does not answer. `drift` is of the last window of live rows, `not_watched`
     why a version's rows are not looked at.
@@ -41,6 +42,7 @@ class WatchView(Value, frozen=True):
     serving: int | None = None
     settled: bool = False
     since: float | None = None
+    made_at: float | None = None
     former: int | None = None
     coming: ComingView | None = None
     promoted: int | None = None
@@ -68,6 +70,7 @@ def view_of(state: State, drift: tuple[ColumnDrift, ...] = (), not_watched: str 
         serving=serving.release.number if serving else None,
         settled=serving.settled if serving else False,
         since=serving.since if serving else None,
+        made_at=serving.release.created_at if serving else None,
         former=state.former.number if state.former else None,
         coming=ComingView(version=coming.release.number, stage=coming.stage, since=coming.since) if coming else None,
         promoted=state.promoted.release.number if state.promoted else None,
@@ -114,6 +117,11 @@ def readings_of(views: Mapping[str, WatchView], now: float) -> tuple[Reading, ..
             "aimass_watch_registry_away_seconds",
             "For how long the registry has not answered.",
             [(model, now - view.away_since if view.away_since else 0.0) for model, view in views.items()],
+        ),
+        _by_model(
+            "aimass_watch_version_age_seconds",
+            "How long ago the version that serves was published.",
+            [(model, now - view.made_at) for model, view in views.items() if view.made_at is not None],
         ),
         _by_model(
             "aimass_watch_settled",

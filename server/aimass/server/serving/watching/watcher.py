@@ -264,13 +264,16 @@ class Watcher:
     # ---------------------------------------------------------------- what is coming, and what goes
 
     def _work_on(self, action: Fetch | Load | Try) -> None:
-        if self._work is not None:
-            self._work[1].cancel()
+        before = self._work[1] if self._work is not None else None
+        if before is not None:
+            before.cancel()
         if isinstance(action, Fetch):
             self._handling.forget_all_but(self._state.in_memory)
-        self._work = (action.release, self._beside(self._step(action)))
+        self._work = (action.release, self._beside(self._step(action, before)))
 
-    async def _step(self, action: Fetch | Load | Try) -> None:
+    async def _step(self, action: Fetch | Load | Try, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait({before})  # a load that was given up is cleared away before the next one
         event, error = await self._handling.step(action)
         self._note(error)
         self._events.put_nowait(event)
