@@ -66,6 +66,8 @@ class TappedDispatcher(DirectDispatcher):
         self.fallbacks: dict[str, int | None] = {}
         self.digests: dict[int, str] = {}
         self.hanging = asyncio.Event()
+        self.cleared = asyncio.Event()
+        self.cleared.set()
         self.loading: set[int] = set()
         self._turn = 0
 
@@ -78,7 +80,7 @@ class TappedDispatcher(DirectDispatcher):
             if how == "hangs":
                 await self.hanging.wait()
         finally:
-            await asyncio.sleep(0)  # a load that is given up is not cleared away at once
+            await self.cleared.wait()  # a load that is given up may not be cleared away at once
             self.loading.discard(source.version)
         if how == "full":
             self.how[source.version] = "good"

@@ -150,10 +150,14 @@ def test_a_version_whose_load_was_given_up_can_be_loaded_again_at_once(house: Wa
     async def test(watching: Watching) -> None:
         house.promote(2)
         await watching.until(lambda: 2 in watching.dispatcher.loading)
+        watching.dispatcher.cleared.clear()
         watching.dispatcher.how[2] = "good"
         house.promote(1)
         await watching.until(lambda: house.told("given_up"))
         house.promote(2)
+        await watching.until(lambda: len(house.told("begins")) == 3)
+        await watching.pass_by(3)
+        watching.dispatcher.cleared.set()
         await watching.until(lambda: 2 in watching.shares)
 
     lives(house, test)

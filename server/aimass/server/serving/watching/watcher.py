@@ -265,8 +265,7 @@ class Watcher:
 
     def _work_on(self, action: Fetch | Load | Try) -> None:
         before = self._work[1] if self._work is not None else None
-        if before is not None:
-            before.cancel()
+        _give_up(before)
         if isinstance(action, Fetch):
             self._handling.forget_all_but(self._state.in_memory)
         self._work = (action.release, self._beside(self._step(action, before)))
@@ -283,7 +282,7 @@ class Watcher:
 
     def _let_go(self, release: Release) -> None:
         if self._work is not None and self._work[0] == release:
-            self._work[1].cancel()
+            _give_up(self._work[1])
         self._beside(self._unload(release))
 
     async def _unload(self, release: Release) -> None:
@@ -379,6 +378,12 @@ class Watcher:
             return
         for event in found:
             self._events.put_nowait(event)
+
+
+def _give_up(work: asyncio.Task[None] | None) -> None:
+    """Cancel it once: a second time would cut off how it clears away what it began."""
+    if work is not None and not work.cancelling():
+        work.cancel()
 
 
 async def _set(event: asyncio.Event) -> None:
