@@ -374,3 +374,18 @@ def test_a_port_that_is_taken_is_named(place: Place) -> None:
         with pytest.raises(Unavailable) as refused:
             place.run(nobody_asks, http=f"127.0.0.1:{held.getsockname()[1]}")
         assert refused.value.code == "serve.port"
+
+
+def test_commands_reach_a_server_by_its_authority_and_nobody_elses(place: Place, tmp_path: Path) -> None:
+    servers = Authority()
+    key, chain = servers.pair("serving", "127.0.0.1")
+    for name, data in {"key": key, "certificate": chain, "root": servers.pem, "other": Authority().pem}.items():
+        (tmp_path / name).write_bytes(data)
+
+    async def check(started: Started, stop: asyncio.Event) -> None:
+        found = await asyncio.to_thread(ServingClient(started.url, authority=tmp_path / "root").status)
+        assert found.models[0].name == "heart"
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(ServingClient(started.url, authority=tmp_path / "other").status)
+
+    place.run(check, tls={"certificate": str(tmp_path / "certificate"), "key": str(tmp_path / "key")})
