@@ -94,6 +94,8 @@ _OPTIONS: Final = ("registry", "trust", "http", "grpc", "tokens", "open", "share
 
 
 def _start(args: argparse.Namespace) -> int:
+    import gc
+
     import uvloop
 
     from aimass.proto.logs import configure_logs
@@ -115,6 +117,8 @@ def _start(args: argparse.Namespace) -> int:
             line = f"ready: {started.url}/docs{grpc}"
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
+        gc.collect()
+        gc.freeze()  # what is here lives for good: to walk over it again and again would hold requests up
 
     run_until_told(lambda stop: serve(settings, local_dispatcher, stop, ready), uvloop.new_event_loop)
     return 0
