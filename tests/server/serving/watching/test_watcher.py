@@ -449,3 +449,19 @@ def test_a_row_that_cannot_be_counted_disturbs_nobody(house: WatchedHouse) -> No
         assert await watching.ask(1) == {1}
 
     lives(house, test)
+
+
+def test_a_store_that_fails_as_nobody_foresaw_is_asked_again(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    def odd(verb: str, key: str) -> None:
+        raise ValueError(verb)
+
+    async def test(watching: Watching) -> None:
+        house.store.before = odd
+        await watching.until(lambda: house.told("registry_away"), asks=1)
+        house.store.before = lambda verb, key: None
+        house.promote(2)
+        await watching.until(lambda: 2 in watching.shares, asks=1)
+
+    lives(house, test)

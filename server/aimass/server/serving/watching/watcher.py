@@ -18,14 +18,14 @@ from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, Unavailable, WrongState
 from aimass.proto.registry.entries import ModelVersion
 from aimass.proto.registry.layout import Reference
-from aimass.proto.registry.reader import Resolved
 from aimass.server.serving.dispatch.seam import Dispatching
 from aimass.server.serving.watching.audit_log import AuditLine, AuditLog
 from aimass.server.serving.watching.handling import Handling
+from aimass.server.serving.watching.inquiry import Inquiry
 from aimass.server.serving.watching.last_good import LastGood
 from aimass.server.serving.watching.machine import decide
 from aimass.server.serving.watching.observer import Observer, Sampled
-from aimass.server.serving.watching.releases import Releases, promoted_of, release_of
+from aimass.server.serving.watching.releases import Releases, release_of
 from aimass.server.serving.watching.retraining import Retrainer
 from aimass.server.serving.watching.rows import RowWatch
 from aimass.server.serving.watching.settings import WatchSettings
@@ -57,8 +57,6 @@ __all__ = ["Surroundings", "Watcher"]
 
 log = logging.getLogger("aimass.serving")
 _TICK_S: Final = 1.0
-_WHOLE: Final = 30
-"""After so many questions for what is newer the registry is read again: a signer may have left the trust file."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,8 +95,7 @@ class Watcher:
         )
         self._rows = RowWatch(around.settings.drift)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._news = asyncio.Event()
-        self._asking = False
+        self._inquiry = Inquiry(releases, around.settings.registry, around.clock, around.rng, self._answered)
         self._heard = 0
         """Answers of the registry that were seen to."""
         self._changed = asyncio.Event()
@@ -118,7 +115,7 @@ class Watcher:
             self._tasks = tasks
             await self._happens(Started(memory, None if kept is None else release_of(kept)))
             tasks.create_task(self._take_events())
-            tasks.create_task(self._ask_registry())
+            tasks.create_task(self._inquiry.run())
             tasks.create_task(self._tick())
 
     def begin_anew(self) -> None:
@@ -144,8 +141,8 @@ class Watcher:
 
         Raises what is wrong with its answer, and `WrongState` where the version that it names is refused.
         """
-        answers = self._heard + (2 if self._asking else 1)  # an answer that is on its way may be too old
-        self._news.set()
+        answers = self._heard + (2 if self._inquiry.under_way else 1)  # an answer that is on its way may be too old
+        self._inquiry.now()
         while self._heard < answers or self._is_preparing():
             await self._changed.wait()
         promoted = self._state.promoted
@@ -324,37 +321,11 @@ class Watcher:
 
     # ---------------------------------------------------------------- the registry, and time
 
-    async def _ask_registry(self) -> None:
-        """Ask again and again; less often while nobody answers."""
-        settings, asked, last = self._around.settings.registry, 0, None
-        delay_s = settings.every_s
-        while True:
-            self._asking = True
-            try:
-                last = await asyncio.to_thread(self._look_up, None if asked % _WHOLE == 0 else last)
-            except AimassError as error:
-                self._note(error)
-                self._events.put_nowait(Away(error.code, error.sentence().rstrip(".")))
-                delay_s = min(2 * delay_s, max(settings.slowest_s, settings.every_s))
-            else:
-                delay_s = settings.every_s
-                self._events.put_nowait(promoted_of(last))
-            asked, self._asking = asked + 1, False
-            await self._next_turn(delay_s * (1 + settings.jitter * self._around.rng.uniform(-1, 1)))
-
-    def _look_up(self, last: Resolved | None) -> Resolved:
-        """What the registry says now, by a question for what is newer where it was asked before."""
-        return self._releases.resolve() if last is None else self._releases.newer(last.seen) or last
-
-    async def _next_turn(self, delay_s: float) -> None:
-        """Until it is time, or somebody wants to know now."""
-        waiting = {asyncio.create_task(work) for work in (self._around.clock.sleep(delay_s), _set(self._news))}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-        self._news.clear()
+    def _answered(self, answer: Promoted | Away, error: AimassError | None) -> None:
+        """The registry's answer, or that there is none."""
+        if error is not None:
+            self._note(error)
+        self._events.put_nowait(answer)
 
     async def _tick(self) -> None:
         while True:
@@ -384,7 +355,3 @@ def _give_up(work: asyncio.Task[None] | None) -> None:
     """Cancel it once: a second time would cut off how it clears away what it began."""
     if work is not None and not work.cancelling():
         work.cancel()
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()

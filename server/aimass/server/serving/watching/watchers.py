@@ -108,7 +108,9 @@ class Watchers:
     def _start(self, model: str) -> None:
         watcher = self._watchers[model]
         watcher.begin_anew()
-        self._running[model] = asyncio.get_running_loop().create_task(watcher.run(), name=f"watch {model}")
+        task = asyncio.get_running_loop().create_task(watcher.run(), name=f"watch {model}")
+        task.add_done_callback(_told)
+        self._running[model] = task
 
     async def _started(self, watcher: Watcher) -> None:
         """Until it answers; raises also what ended its watch."""
@@ -118,3 +120,9 @@ class Watchers:
             waiting.cancel()
             await self._running[watcher.model]
         await waiting
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    """Nobody waits for a watch: that it ended by a fault of ours is told at once."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s ended: what is served stays as it is", task.get_name(), exc_info=error)
