@@ -22,7 +22,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("ask one"), st.integers(1, 3)),
     st.tuples(st.sampled_from(["answer", "nan", "fault", "kill"]), st.integers(0, 5)),
     st.tuples(st.just("pass"), st.sampled_from([1, 10, 31])),
-    st.tuples(st.sampled_from(["load", "unload", "share"]), st.integers(1, 3)),
+    st.tuples(st.sampled_from(["load", "unload", "share", "digest", "grow"]), st.integers(1, 3)),
     st.tuples(st.just("start"), st.booleans()),
     st.tuples(st.just("turn"), st.integers(1, 4)),
 )
@@ -32,7 +32,9 @@ class Story:
     """A house in which anything may happen; the value that a request asks for is its number."""
 
     def __init__(self) -> None:
-        self.house = House(DispatchSettings(workers=2, most_queued=8, most_rows=4, drain_s=0.001))
+        self.house = House(
+            DispatchSettings(workers=2, most_queued=8, most_rows=4, drain_s=0.001, resident_bytes=2 << 20)
+        )
         self.asked = 0
         self.going: set[asyncio.Task[object]] = set()
 
@@ -57,6 +59,10 @@ class Story:
                 self._try(dispatcher.load(source(what)))
             case "unload":
                 self._try(dispatcher.unload("sums", what))
+            case "digest":
+                self._try(dispatcher.digest("sums", what))
+            case "grow":
+                house.started[what % len(house.started)].resident_bytes = 3 << 20
             case "share":
                 loaded = [version.version for state in dispatcher.models() for version in state.versions]
                 if what in loaded:
@@ -103,7 +109,7 @@ class Story:
 
 
 def _rows(worker: FakeWorker) -> int:
-    return sum(map(len, worker.batches[-1]))
+    return sum(map(len, worker.batches[-1])) if worker.batches else 1
 
 
 @settings(max_examples=250, deadline=None)

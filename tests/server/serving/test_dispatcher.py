@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, InternalError, Unavailable
-from aimass.server.serving.dispatch.requests import Answer, ModelUnknown, NotReady, Overloaded, Request
+from aimass.server.serving.dispatch.requests import Answer, ModelUnknown, NotReady, Overloaded, Request, WorkerLost
 from aimass.server.serving.dispatch.settings import DispatchSettings
 from tests.support.serving import FakeWorker, House, away, rows, source, turns
 
@@ -548,6 +548,62 @@ def test_all_workers_are_asked_for_the_digest_of_what_they_hold() -> None:
             await asked
 
     in_house(test, DispatchSettings(workers=2))
+
+
+def test_a_digest_that_a_worker_does_not_live_to_tell_fails() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        told = asyncio.create_task(house.dispatcher.digest("sums", 1))
+        await turns()
+        worker.kill()
+        with pytest.raises(WorkerLost):
+            await told
+        house.ask(1.0)
+        await turns()
+        behind = asyncio.create_task(house.dispatcher.digest("sums", 1))
+        await turns()
+        await house.dispatcher.close(0.0)
+        with pytest.raises(WorkerLost):
+            await behind
+
+    in_house(test)
+
+
+def test_a_worker_that_is_to_go_goes_after_it_told_its_digest() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        worker.resident_bytes = 3 << 20
+        told = asyncio.create_task(house.dispatcher.digest("sums", 1))
+        await turns()
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        await turns()
+        worker.answer()
+        await told
+        assert [each.ended for each in house.started] == [True, False]
+
+    in_house(test, DispatchSettings(resident_bytes=2 << 20))
+
+
+def test_a_worker_that_goes_before_it_told_its_digest_leaves_that_to_the_others() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0)
+        await turns()
+        told = asyncio.create_task(house.dispatcher.digest("sums", 1))
+        worker.resident_bytes = 3 << 20
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        await turns()
+        worker.answer()
+        with pytest.raises(NotReady):
+            await told
+        told = asyncio.create_task(house.dispatcher.digest("sums", 1))
+        await turns()
+        house.started[1].answer()
+        assert await told == source(1).digest
+
+    in_house(test, DispatchSettings(resident_bytes=2 << 20))
 
 
 def test_models_tell_their_state() -> None:

@@ -16,7 +16,8 @@ from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, Conflict, IntegrityError
 from aimass.proto.servable import check_inputs
 from aimass.server.serving.dispatch.batching import Entry
-from aimass.server.serving.dispatch.lane import Lane, Now, Start
+from aimass.server.serving.dispatch.crew import Start
+from aimass.server.serving.dispatch.lane import Lane, Now
 from aimass.server.serving.dispatch.requests import Answer, Done, ModelUnknown, NotReady, Request, Tap
 from aimass.server.serving.dispatch.routing import NO_ROUTE, Route, divided
 from aimass.server.serving.dispatch.seam import Loaded, ModelState, Source
@@ -250,7 +251,9 @@ class Dispatcher:
         if lane is None:
             raise ModelUnknown(model, version)
         found = set(await lane.digest())
-        if len(found) != 1:
+        if not found:
+            raise NotReady(model, version, why="has no worker that could tell")
+        if len(found) > 1:
             raise IntegrityError(
                 "the workers of a version hold different parameters",
                 code="serving.digests",

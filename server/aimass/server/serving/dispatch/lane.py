@@ -1,4 +1,4 @@
-"""One version in memory: its queue, its workers, and what happens when they die.
+"""One version in memory: its queue, what its workers have underway, and what becomes of that when they die.
 
 An idle worker gets what waits at the end of the same turn of the event loop; while it computes, the queue gathers. All
 of it runs in the event loop, and nothing waits for a worker.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from aimass.proto.clock import Clock
@@ -26,6 +25,7 @@ from aimass.server.serving.dispatch.batching import (
     rows_at_once,
     take,
 )
+from aimass.server.serving.dispatch.crew import Crew, Start
 from aimass.server.serving.dispatch.requests import (
     Answer,
     AttemptPassed,
@@ -37,21 +37,16 @@ from aimass.server.serving.dispatch.requests import (
 from aimass.server.serving.dispatch.seam import Source
 from aimass.server.serving.dispatch.settings import DispatchSettings
 from aimass.server.serving.dispatch.working import Reply, Working
-from aimass.server.serving.workers.protocol import DIGEST_NAME, Opened
+from aimass.server.serving.workers.protocol import DIGEST_NAME
 
-__all__ = ["Lane", "Now", "Settle", "Start"]
+__all__ = ["Lane", "Now", "Settle"]
 
 log = logging.getLogger("aimass.serving")
-_BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _LEAST_RETRY_S: Final = 0.1
-_LOOK_S: Final = 1.0
-"""How often workers are weighed."""
-
 
 Now = Callable[[], float]
 """Seconds of a clock that only goes forward."""
 
-Start = Callable[[Source], Awaitable[Working]]
 Settle = Callable[["Lane", Entry, Answer | AimassError], None]
 """Called for each entry once: with its answer, or why there is none."""
 
@@ -64,41 +59,33 @@ class Lane:
         now: Now, clock: Clock,
     ) -> None:  # fmt: skip
         self.source = source
-        self._settings, self._start, self._settle, self._stalled = settings, start, settle, stalled
-        self._now, self._clock = now, clock
+        self._settings, self._settle, self._stalled = settings, settle, stalled
+        self._now = now
+        self._crew = Crew(source, settings, start, clock, self._flush_soon, self._lost, self._left)
         self.queue: deque[Entry] = deque()
-        self.workers: list[Working] = []
         self._underway: dict[Working, tuple[float, list[Entry]]] = {}
-        self._asked: dict[Working, asyncio.Future[str]] = {}
+        self._asked: dict[Working, asyncio.Future[str | None]] = {}
+        self._telling: dict[Working, asyncio.Future[str | None]] = {}
         self._flushes = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._grown: set[Working] = set()
-        self._leaving: set[Working] = set()
-        self._looked = now()
         self._empty = asyncio.Event()
         self._empty.set()
         self._row_s = 0.0
-        self._closed = False
         self._loop = asyncio.get_running_loop()
 
+    async def open(self) -> None:
+        """Start all workers; raises what the first of them raises."""
+        self.opened = await self._crew.open()
+        self.inputs = {spec.name: spec for spec in self.opened.inputs}
+
     @property
-    def opened(self) -> Opened:
-        """What its model takes and answers."""
-        return self._opened
+    def workers(self) -> list[Working]:
+        """Those that live."""
+        return self._crew.workers
 
     @property
     def alive(self) -> bool:
         """Whether any of its workers lives."""
-        return bool(self.workers)
-
-    async def open(self) -> None:
-        """Start all workers; raises what the first of them raises."""
-        first = await self._start(self.source)
-        self._opened = first.opened
-        self.inputs = {spec.name: spec for spec in first.opened.inputs}
-        self._joined(first)
-        for _ in range(self._settings.workers - 1):
-            self._joined(await self._start(self.source))
+        return bool(self._crew.workers)
 
     def push(self, entry: Entry) -> None:
         """Put a request into the queue; raises `Overloaded` where that is full."""
@@ -123,17 +110,20 @@ class Lane:
         for worker in self.workers:
             if not self.queue and not self._asked:
                 break
-            if worker.idle and worker not in self._leaving:
+            if self._crew.free(worker):
                 self._next(worker)
+        self._see_whether_empty()
+
+    def _see_whether_empty(self) -> None:
         if not self.queue and not self._underway:
             self._empty.set()
 
     def _next(self, worker: Working) -> None:
         """Give an idle worker something to do, if there is anything."""
         if worker in self._asked:
-            told = self._asked.pop(worker)
+            self._telling[worker] = self._asked.pop(worker)
             self._underway[worker] = (self._now(), [])
-            worker.digest(lambda reply: self._digested(worker, told, reply))
+            worker.digest(lambda reply: self._digested(worker, reply))
             return
         settings = self._settings
         batch = take(self.queue, rows_at_once(settings.most_rows, self._row_s, settings.batch_s))
@@ -165,20 +155,17 @@ class Lane:
             worker.kill()
             return
         self._row_s = least_lately(self._row_s, (now - started) / sum(entry.rows for entry in batch))
-        if worker in self._leaving:
-            self._retire(worker)
-        else:
+        if self._crew.freed(worker):
             self._next(worker)  # before the answers are told: they take their time
         if isinstance(reply, AimassError):
             self._refuse(batch, reply)
         else:
             self._share_out(batch, reply, started, now)
-        if not self.queue and not self._underway:
-            self._empty.set()
+        self._see_whether_empty()
 
     def _share_out(self, batch: list[Entry], reply: Mapping[str, Array], started: float, now: float) -> None:
         source = self.source
-        for entry, outputs in outputs_of(batch, self._opened.outputs, reply):
+        for entry, outputs in outputs_of(batch, self.opened.outputs, reply):
             if isinstance(outputs, str):
                 self._end(entry, InvalidOutput(source.model, source.version, outputs))
             else:
@@ -189,32 +176,17 @@ class Lane:
             entry.over = True
             self._settle(self, entry, outcome)
 
-    # Workers come and go.
-
-    def _joined(self, worker: Working) -> None:
-        self.workers.append(worker)
-        worker.when_lost(lambda: self._lost(worker))
-        self._flush_soon()
-
     def _lost(self, worker: Working) -> None:
         """Its batch is given to another at once, each request alone: inference changes nothing, so it may be done
         twice, and one of them may be what the worker died of."""
-        self.workers.remove(worker)
-        replaced = worker in self._grown
-        self._leaving.discard(worker)
-        self._grown.discard(worker)
-        if worker in self._asked:
-            self._asked.pop(worker).cancel()
+        source = self.source
         _, batch = self._underway.pop(worker, (0.0, []))
-        log.warning(
-            "a worker of %s@%d ended; %d requests were with it", self.source.model, self.source.version, len(batch)
-        )
+        log.warning("a worker of %s@%d ended; %d requests were with it", source.model, source.version, len(batch))
+        for asked in (self._asked, self._telling):
+            if worker in asked:
+                _fail(asked.pop(worker), WorkerLost(source.model, source.version, "died"))
         self._again(batch, "died")
-        if self._closed:
-            return
-        if not replaced:
-            self._restart()
-        if not self.workers:
+        if not self.alive:
             self._stalled(self)
 
     def _again(self, batch: list[Entry], how: str) -> None:
@@ -226,40 +198,6 @@ class Lane:
                 entry.alone = True
                 self.queue.appendleft(entry)
         self._flush_soon()
-
-    def _restart(self, instead: Working | None = None) -> None:
-        self._in_background(self._started_again(instead))
-
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _started_again(self, instead: Working | None) -> None:
-        """Another worker, after longer and longer waits where none can be started."""
-        for wait_s in itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1])):
-            if wait_s:
-                await self._clock.sleep(wait_s)
-            try:
-                self._joined(await self._start(self.source))
-            except (AimassError, OSError) as error:
-                log.error("no new worker for %s@%d: %s", self.source.model, self.source.version, error)
-            else:
-                break
-        if instead in self.workers:
-            self._leaving.add(instead)
-            if instead.idle:
-                self._retire(instead)
-
-    def _retire(self, worker: Working) -> None:
-        """It has nothing underway, and another stands in its place."""
-        self.workers.remove(worker)
-        self._leaving.discard(worker)
-        self._grown.discard(worker)
-        self._in_background(worker.end())
-        self._flush_soon()
-
-    # Time passes.
 
     def tick(self, now: float, *, may_fall_back: bool) -> None:
         """Give up what is late, kill who hangs; with a fallback, no request waits longer than an attempt may take."""
@@ -275,21 +213,8 @@ class Lane:
             if now - started >= settings.hang_s:
                 log.warning("a worker of %s@%d hangs and is killed", source.model, source.version)
                 worker.kill()
-        if settings.resident_bytes and now - self._looked >= _LOOK_S:
-            self._looked = now
-            self._replace_grown()
+        self._crew.look(now)
         self._flush_soon()
-
-    def _replace_grown(self) -> None:
-        """A worker that has grown too large answers until another stands in its place."""
-        for worker in self.workers:
-            if worker not in self._grown and worker.resident_bytes > self._settings.resident_bytes:
-                log.warning(
-                    "a worker of %s@%d has grown to %d MB and is replaced",
-                    self.source.model, self.source.version, worker.resident_bytes >> 20,
-                )  # fmt: skip
-                self._grown.add(worker)
-                self._restart(worker)
 
     @property
     def waits(self) -> bool:
@@ -305,20 +230,25 @@ class Lane:
             yield self.queue.popleft()
 
     async def digest(self) -> tuple[str, ...]:
-        """The SHA-256 of the parameters in each worker's memory."""
+        """The SHA-256 of the parameters in each worker's memory; raises `WorkerLost` where one ends before it tells."""
         told = [self._asked.setdefault(worker, self._loop.create_future()) for worker in self.workers]
         self._flush_soon()
-        return tuple(await asyncio.gather(*told))
+        return tuple(digest for digest in await asyncio.gather(*map(asyncio.shield, told)) if digest is not None)
 
-    def _digested(self, worker: Working, told: asyncio.Future[str], reply: Reply) -> None:
+    def _left(self, worker: Working) -> None:
+        if worker in self._asked:
+            self._asked.pop(worker).set_result(None)  # another has its place, and may be asked
+
+    def _digested(self, worker: Working, reply: Reply) -> None:
         del self._underway[worker]
-        self._flush_soon()
-        if told.done():
-            return
+        told = self._telling.pop(worker)
+        if self._crew.freed(worker):
+            self._next(worker)
         if isinstance(reply, AimassError):
-            told.set_exception(reply)
-        else:
+            _fail(told, reply)
+        elif not told.done():
             told.set_result(bytes(reply[DIGEST_NAME][0]).decode())
+        self._see_whether_empty()
 
     async def close(self, drain_s: float) -> None:
         """Answer what it was given, as far as `drain_s` allows, then end the workers; who is cancelled drains no more.
@@ -333,12 +263,15 @@ class Lane:
             await self._ended()
 
     async def _ended(self) -> None:
-        self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        workers, self.workers = self.workers, []
-        await asyncio.gather(*(worker.end() for worker in workers))
+        await self._crew.close()
+        lost = WorkerLost(self.source.model, self.source.version, "was stopped")
         for entry in self._entries():
-            self._end(entry, WorkerLost(self.source.model, self.source.version, "was stopped"))
+            self._end(entry, lost)
+        for told in (*self._asked.values(), *self._telling.values()):
+            _fail(told, lost)
         self._empty.set()
+
+
+def _fail(told: asyncio.Future[str | None], error: AimassError) -> None:
+    if not told.done():
+        told.set_exception(error)
