@@ -550,6 +550,21 @@ def test_all_workers_are_asked_for_the_digest_of_what_they_hold() -> None:
     in_house(test, DispatchSettings(workers=2))
 
 
+def test_who_looks_sees_what_waits_and_how_many_workers_died() -> None:
+    async def test(house: House) -> None:
+        (worker,) = await house.serve(1)
+        house.ask(1.0)
+        await turns()
+        house.ask(2.0)
+        worker.kill()
+        await turns()
+        house.ask(3.0)
+        (version,) = house.dispatcher.models()[0].versions
+        assert (version.workers, version.lost, version.queued) == (1, 1, 2)
+
+    in_house(test)
+
+
 def test_a_digest_that_a_worker_does_not_live_to_tell_fails() -> None:
     async def test(house: House) -> None:
         (worker,) = await house.serve(1)

@@ -92,15 +92,20 @@ class Overview:
             raise NotReady(", ".join(unready))
 
     def _readings(self) -> tuple[Reading, ...]:
-        shares, workers = {}, {}
-        for state in self._dispatcher.models():
-            for loaded in state.versions:
-                shares[loaded.model, str(loaded.version)] = loaded.share
-                workers[loaded.model, str(loaded.version)] = float(loaded.workers)
+        versions = [loaded for state in self._dispatcher.models() for loaded in state.versions]
+        named = {(loaded.model, str(loaded.version)): loaded for loaded in versions}
+        shares = {name: loaded.share for name, loaded in named.items()}
+        workers = {name: float(loaded.workers) for name, loaded in named.items()}
+        lost = {name: float(loaded.lost) for name, loaded in named.items()}
+        queued = {name: float(loaded.queued) for name, loaded in named.items()}
+        resident = {name: float(loaded.resident_bytes) for name, loaded in named.items()}
         versioned = ("model", "version")
         return (
             Reading.of("aimass_ready", "1 where every model answers.", float(self.all_ready())),
             Reading.of("aimass_http_connections", "Open connections.", float(self.connections())),
             Reading("aimass_serving_share", "Share of a model's requests that a version answers.", shares, versioned),
             Reading("aimass_serving_workers", "Worker processes that live.", workers, versioned),
+            Reading("aimass_serving_workers_lost", "Worker processes that died or were killed.", lost, versioned),
+            Reading("aimass_serving_resident_bytes", "Memory of the workers, shared pages too.", resident, versioned),
+            Reading("aimass_serving_queued", "Requests that wait for a worker.", queued, versioned),
         )

@@ -26,7 +26,7 @@ _LOOK_S: Final = 1.0
 
 class Crew:
     """Calls `joined` when a worker can be given work, `lost` with one that has ended by itself or was killed, and
-    `left` with one that goes because another stands in its place."""
+    `left` with one that goes because another stands in its place. `ended` is how many were lost."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Crew:
         self._source, self._settings, self._start, self._clock = source, settings, start, clock
         self._joined, self._lost, self._left = joined, lost, left
         self.workers: list[Working] = []
+        self.ended = 0
         self._grown: set[Working] = set()
         self._leaving: set[Working] = set()
         self._looked = 0.0
@@ -73,6 +74,7 @@ class Crew:
         if worker not in self._grown and not self._closed:  # for one that has grown another is started already
             self._in_background(self._another(None))
         self._forget(worker)
+        self.ended += 1
         self._lost(worker)
 
     def _forget(self, worker: Working) -> None:

@@ -227,7 +227,7 @@ class Dispatcher:
     def loaded(self, model: str, version: int | None = None) -> Loaded:
         """A version in memory, by number or that of the greatest share; asked for each request, so it is kept.
 
-        Its `resident_bytes` are as of when its route or workers last changed; those of `models` are of now.
+        What changes from moment to moment is as of when its route or workers last changed; in `models` it is of now.
         """
         held = self._models.get(model)
         if held is None:
@@ -273,6 +273,8 @@ class Dispatcher:
             resident_bytes=sum(worker.resident_bytes for worker in lane.workers),
             share=model.route.share(source.version),
             confinement=opened.confinement,
+            queued=len(lane.queue),
+            lost=lane.ended,
         )
 
     async def close(self, drain_s: float = 10.0) -> None:

@@ -83,6 +83,11 @@ class Lane:
         return self._crew.workers
 
     @property
+    def ended(self) -> int:
+        """How many have died or were killed."""
+        return self._crew.ended
+
+    @property
     def alive(self) -> bool:
         """Whether any of its workers lives."""
         return bool(self._crew.workers)

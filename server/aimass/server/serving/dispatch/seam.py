@@ -28,9 +28,9 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Loaded:
-    """A version that is in memory, with what it takes and answers; `workers` are those that live.
+    """A version that is in memory, with what it takes and answers; `workers` are those that live, `lost` have ended.
 
-    `confinement` are the levels that hold for all of them.
+    `confinement` are the levels that hold for all of them; `queued` requests wait for one.
     """
 
     model: str
@@ -42,6 +42,8 @@ class Loaded:
     resident_bytes: int
     share: float
     confinement: tuple[str, ...] = ()
+    queued: int = 0
+    lost: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
