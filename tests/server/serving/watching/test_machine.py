@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from aimass.server.serving.watching.columns import ColumnDrift
@@ -42,9 +40,11 @@ from tests.support.watching import BEGIN, QUICK, Watched, did, release
 
 _GOLDEN = """\
     0.0  starts: heart@champion is to be served; the registry is asked
+    0.0      -> remember
     0.0  promoted: the registry says that heart@champion is version 1
     0.0  begins: it is promoted: version 1 is fetched and verified
     0.0      -> fetch 1
+    0.0      -> remember
     0.0  fetched: version 1 is here and is what was signed; it is loaded
     0.0      -> load 1
     0.0  loaded: version 1 is in memory, where it has the digest that was signed; it is sent its smoke inputs
@@ -59,6 +59,7 @@ _GOLDEN = """\
     5.0  promoted: olga says that heart@champion is version 2: promoted: auc 0.91 against 0.88
     5.0  begins: it is promoted: version 2 is fetched and verified
     5.0      -> fetch 2
+    5.0      -> remember
     5.0  fetched: version 2 is here and is what was signed; it is loaded
     5.0      -> load 2
     5.0  loaded: version 2 is in memory, where it has the digest that was signed; it is sent its smoke inputs
@@ -76,6 +77,7 @@ _GOLDEN = """\
    26.0  promoted: olga says that heart@champion is version 3: rolled forward
    26.0  begins: it is promoted: version 3 is fetched and verified
    26.0      -> fetch 3
+   26.0      -> remember
    26.0  fetched: version 3 is here and is what was signed; it is loaded
    26.0      -> load 3
    26.0  refused: version 3 is refused: the task heart has another digest. Version 1 serves on; it is not tried again \
@@ -297,6 +299,30 @@ def test_a_version_on_probation_settles_early_when_the_next_one_is_ready() -> No
     assert watched.actions(Unload) == [Unload(release(1))]
 
 
+def test_an_older_state_of_the_alias_than_was_seen_is_not_followed() -> None:
+    watched = _serving()
+    watched.happens(Promoted(release(2), 7))
+    watched.pass_(80, v1=did(50), v2=did(50))
+    watched.happens(*[Promoted(release(1), 6)] * 3)
+    assert watched.serves == 2
+    assert watched.told("registry_older") == [
+        "the registry shows state 6 of heart@champion, and 7 was seen: it is older, and is not followed"
+    ]
+    again = Watched()
+    again.happens(Started(watched.state.memory, kept=release(2)), Promoted(release(1), 6))
+    again.pass_(4)
+    assert again.serves == 2, "nor by the next process"
+    again.happens(Promoted(release(1), 8))
+    assert again.serves == 1
+
+
+def test_what_was_good_by_another_alias_is_not_served_by_this_one() -> None:
+    other = Watched(state=State("heart@candidate"))
+    other.happens(Started(_serving().state.memory), Away("storage.unavailable", "nobody answers"))
+    other.pass_(60)
+    assert other.serves is None
+
+
 # ---------------------------------------------------------------- without the registry
 
 
@@ -458,11 +484,11 @@ def test_a_state_without_a_start_does_nothing() -> None:
     watched = Watched()
     watched.happens(Tick(), Promoted(release(1), 1))
     assert watched.actions(Fetch) == []
-    assert watched.state == dataclasses.replace(State("heart@champion"), promoted=Promoted(release(1), 1))
+    assert watched.state.coming is None
 
 
 def test_memory_holds_no_version_twice() -> None:
     watched = Watched()
-    watched.happens(Started(Memory(good=(release(1),))), Promoted(release(1), 1))
+    watched.happens(Started(Memory(target="heart@champion", good=(release(1),))), Promoted(release(1), 1))
     assert watched.state.memory.good == (release(1),)
     assert isinstance(watched.state.memory.good[0], Release)

@@ -26,6 +26,7 @@ from aimass.server.serving.watching.state import (
     Failed,
     Fetched,
     Loaded,
+    Memory,
     Promoted,
     Refusal,
     Release,
@@ -44,6 +45,7 @@ __all__ = ["decide"]
 
 _AWAY: Final = "away"
 _HELD: Final = "held"
+_OLDER: Final = "older"
 _NO_OTHER: Final = "no other"
 
 
@@ -90,8 +92,10 @@ def _happened(decision: Decision, event: Event, world: World) -> Decision:
 
 def _started(decision: Decision, event: Started, world: World) -> Decision:
     kept = f"; {event.kept} is on this disk" if event.kept else ""
-    decision = decision.set(memory=event.memory, kept=event.kept, started_at=world.now, examined_at=world.now)
-    return decision.tell("starts", f"{decision.state.target} is to be served; the registry is asked{kept}", event.kept)
+    target = decision.state.target  # what was good by another alias was not promoted by this one
+    memory = event.memory if event.memory.target == target else Memory(target=target)
+    decision = decision.set(memory=memory, kept=event.kept, started_at=world.now, examined_at=world.now)
+    return decision.tell("starts", f"{target} is to be served; the registry is asked{kept}", event.kept)
 
 
 def _promoted(decision: Decision, event: Promoted, world: World) -> Decision:
@@ -99,12 +103,17 @@ def _promoted(decision: Decision, event: Promoted, world: World) -> Decision:
     if state.away_since is not None:
         text = f"the registry answers again, after {world.now - state.away_since:.0f} s"
         decision = decision.set(away_since=None).end_of(_AWAY).tell("registry_back", text)
+    if event.entry < state.memory.entry:
+        seen = f"{state.memory.entry} was seen: it is older, and is not followed"
+        text = f"the registry shows state {event.entry} of {state.target}, and {seen}"
+        return decision.tell_once(_OLDER, "registry_older", text)
     before = state.promoted
     if before is not None and (before.entry, before.release) == (event.entry, event.release):
         return decision
     moves = (*state.moves, world.now) if before is not None else ()
-    decision = decision.set(promoted=event, moves=moves).tell("promoted", _said(event, state.target), event.release)
-    decision = _forgiven(decision, event)
+    memory = msgspec.structs.replace(state.memory, entry=event.entry, refused=_unforgiven(state.memory, event))
+    decision = decision.set(promoted=event, moves=moves, memory=memory).end_of(_OLDER)
+    decision = decision.tell("promoted", _said(event, state.target), event.release)
     coming, serving = decision.state.coming, decision.state.serving
     if coming is not None and coming.release != event.release:
         decision = rollout.dropped(decision, "another version is promoted")
@@ -121,13 +130,11 @@ def _said(event: Promoted, target: str) -> str:
     return f"{by} that {target} is {event.release}" + (f": {event.reason}" if event.reason else "")
 
 
-def _forgiven(decision: Decision, event: Promoted) -> Decision:
+def _unforgiven(memory: Memory, event: Promoted) -> tuple[Refusal, ...]:
     """Who promotes a version again wants it tried again."""
-    memory = decision.state.memory
-    still = tuple(
+    return tuple(
         one for one in memory.refused if one.release.digest != event.release.digest or one.entry >= event.entry > 0
     )
-    return decision.set(memory=msgspec.structs.replace(memory, refused=still))
 
 
 # ---------------------------------------------------------------- what is coming

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+import msgspec
+
 from aimass.server.serving.watching.decision import Decision, World
 from aimass.server.serving.watching.figures import NONE, Figures, fault
 from aimass.server.serving.watching.state import (
@@ -225,7 +227,7 @@ def _at(decision: Decision, world: World, coming: Coming, stage: Stage) -> Decis
 def _good(memory: Memory, release: Release) -> Memory:
     others = tuple(one for one in memory.good if one.digest != release.digest)
     still = tuple(one for one in memory.refused if one.release.digest != release.digest)
-    return Memory(good=(*others, release)[-_GOOD:], refused=still)
+    return msgspec.structs.replace(memory, good=(*others, release)[-_GOOD:], refused=still)
 
 
 def _refusing(decision: Decision, world: World, release: Release, why: str, again: Again) -> Decision:
@@ -239,7 +241,7 @@ def _refusing(decision: Decision, world: World, release: Release, why: str, agai
     new = Refusal(release=release, entry=entry, at=world.now, reason=why, again=again, tries=tries)
     others = tuple(one for one in memory.refused if one.release.digest != release.digest)
     good = tuple(one for one in memory.good if one.digest != release.digest) if again is Again.NEVER else memory.good
-    return decision.set(memory=Memory(good=good, refused=(*others, new)[-_REFUSED:]))
+    return decision.set(memory=msgspec.structs.replace(memory, good=good, refused=(*others, new)[-_REFUSED:]))
 
 
 def _later(memory: Memory, release: Release, world: World) -> str:

@@ -83,8 +83,13 @@ class Refusal(Value, frozen=True):
 
 
 class Memory(Value, frozen=True):
-    """What outlives the process: versions that were good here, the newest last, and those that were not."""
+    """What outlives the process: versions that were good here, the newest last, and those that were not.
 
+    `entry` is the newest state of the alias that was seen, of what is served as `target`.
+    """
+
+    target: str = ""
+    entry: int = 0
     good: tuple[Release, ...] = ()
     refused: tuple[Refusal, ...] = ()
 
