@@ -31,6 +31,7 @@ from aimass.server.serving.watching.audit_log import read_audit
 from tests.support.installed import install_task, see_too
 from tests.support.registries import put_alias, put_version, trusting, version_of
 
+pytestmark = pytest.mark.slow
 _TASK = '''
 import numpy as np
 from aimass.proto.manifest import Category, Number, Schema
