@@ -9,6 +9,7 @@ see that their front ends by themselves.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -31,11 +32,13 @@ _LOADED: Final = ("aimass.proto.bases", "aimass.proto.rows_servable", "aimass.pr
 def main() -> None:
     """Fork a worker for each link that comes, until the front closes its own."""
     front = socket.socket(fileno=int(sys.argv[1]))
+    gc.disable()
     for name in (*_LOADED, *filter(None, sys.argv[2].split(","))):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or systemd sends it to all: the front drains first
         signal.signal(number, signal.SIG_IGN)
+    gc.freeze()  # a collection in a worker writes to none of the pages that it shares
     workers: set[int] = set()
     signal.signal(signal.SIGCHLD, lambda *_: workers.difference_update(_reaped()))
     while True:
@@ -67,6 +70,7 @@ def _forked(front: socket.socket, link: socket.socket) -> tuple[int, int]:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         front.close()
+        gc.enable()
         os.dup2(sys.stdout.fileno(), sys.stderr.fileno())  # nowhere: what a task prints may be a request's values
         work(link)
         code = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import mmap
 import os
@@ -65,6 +66,8 @@ def work(link: socket.socket) -> None:
     requests, replies = (memoryview(mmap.mmap(fd, wanted.memory_bytes)) for fd in descriptors[:2])
     for descriptor in descriptors:
         os.close(descriptor)
+    gc.collect()
+    gc.freeze()  # no collection need look at the model and all modules again
     send(link, b"O" + canonical_json(opened))
     _serve(link, servable, blob, requests, replies)
 
