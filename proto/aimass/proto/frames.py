@@ -16,7 +16,7 @@ from typing import Final
 from aimass.proto.durable import write_all
 from aimass.proto.errors import IntegrityError, LimitExceeded, Unavailable
 
-__all__ = ["MAX_MESSAGE", "given_away", "receive", "seal", "sealed_view", "send"]
+__all__ = ["MAX_MESSAGE", "given_away", "receive", "received", "seal", "sealed_view", "send"]
 
 MAX_MESSAGE: Final = 1 << 20
 _MAX_FDS: Final = 250
@@ -55,6 +55,26 @@ def receive(link: socket.socket) -> tuple[bytes, tuple[int, ...]]:
             raise Unavailable("the other process has ended", code="child.gone")
         parts += part
     return bytes(parts), tuple(descriptors)
+
+
+async def received(link: socket.socket) -> bytes:
+    """A message without descriptors, for who holds an event loop and a link that does not block; raises as above."""
+    length, count = struct.unpack("<IH", await _exactly(link, 6))
+    if length > MAX_MESSAGE or count:
+        raise LimitExceeded("a message of the other process is not allowed", code="child.message", value=length)
+    return await _exactly(link, length)
+
+
+async def _exactly(link: socket.socket, size: int) -> bytes:
+    import asyncio  # noqa: PLC0415  (a child that only answers needs none)
+
+    parts = bytearray()
+    while len(parts) < size:
+        part = await asyncio.get_running_loop().sock_recv(link, size - len(parts))
+        if not part:
+            raise Unavailable("the other process has ended", code="child.gone")
+        parts += part
+    return bytes(parts)
 
 
 def seal(parts: Iterable[bytes | memoryview]) -> int:

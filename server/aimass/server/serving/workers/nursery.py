@@ -16,7 +16,7 @@ from typing import Final
 
 from aimass.proto.bases import own_bases
 from aimass.proto.errors import DeadlinePassed, Unavailable, from_wire
-from aimass.proto.frames import receive, send
+from aimass.proto.frames import receive, received, send
 from aimass.proto.home import ChildLimits
 from aimass.proto.task import locate
 from aimass.proto.values import canonical_json, decode_json
@@ -89,7 +89,8 @@ class Nursery:
             descriptors = [descriptor for descriptor, _ in memories]
             for descriptor in descriptors:
                 lent.callback(os.close, descriptor)
-            descriptors += [lent.enter_context(path.open("rb")).fileno() for path in _files(source)]
+            files = await asyncio.to_thread(_files, source)  # a task is found by walking all that is installed
+            descriptors += [lent.enter_context(path.open("rb")).fileno() for path in files]
             ours, theirs = socket.socketpair()
             made.callback(ours.close)
             born = asyncio.ensure_future(self._born(theirs))
@@ -99,7 +100,7 @@ class Nursery:
             made.callback(handle.close)
             made.callback(handle.kill)
             order = canonical_json(self._order(source, scratch, parent))
-            opened = _opened(await asyncio.to_thread(_exchange, ours, order, tuple(descriptors)))
+            opened = _opened(await _exchange(ours, order, tuple(descriptors)))
             made.pop_all()
             return Worker(handle, ours, opened, (memories[0][1], memories[1][1]), scratch)
 
@@ -174,10 +175,11 @@ def _told(nursery: socket.socket, link: socket.socket) -> tuple[bytes, tuple[int
     return receive(nursery)
 
 
-def _exchange(link: socket.socket, order: bytes, descriptors: tuple[int, ...]) -> bytes:
+async def _exchange(link: socket.socket, order: bytes, descriptors: tuple[int, ...]) -> bytes:
     try:
-        send(link, order, descriptors)
-        return receive(link)[0]
+        send(link, order, descriptors)  # a few hundred bytes, which do not block
+        link.setblocking(False)
+        return await received(link)
     except (OSError, Unavailable) as error:
         raise _died("the worker died while it loaded the model") from error
 
