@@ -25,6 +25,7 @@ async def local_dispatcher(settings: ServeSettings) -> AsyncIterator[Dispatcher]
         limits=ChildLimits(memory_bytes=worker.memory_bytes, start_s=worker.start_s),
         batch_bytes=worker.batch_bytes,
         start_s=worker.start_s,
+        preload=worker.preload,
     )
     async with dispatching(starting, settings.dispatch) as dispatcher:
         try:

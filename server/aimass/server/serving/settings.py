@@ -32,11 +32,15 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class WorkerSettings(Value, frozen=True):
-    """What a worker may take: memory (0 is all that the machine has), bytes of one batch, seconds to be ready."""
+    """What a worker may take: memory (0 is all that the machine has), bytes of one batch, seconds to be ready.
+
+    `preload` are modules that are loaded once for all workers, where they are installed; trees need no torch.
+    """
 
     memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     batch_bytes: Annotated[int, msgspec.Meta(ge=1 << 16)] = 64 << 20
     start_s: Seconds = 120.0
+    preload: tuple[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*\Z")], ...] = ("torch",)
 
 
 class ServeSettings(Value, frozen=True):
