@@ -39,7 +39,6 @@ canary_requests = 50
 watch_s = 10.0
 """
 _CONNECTIONS: Final = 4
-_ENOUGH: Final = 500
 _LONGEST_S: Final = 60.0
 
 
@@ -112,7 +111,7 @@ class Counter:
             self.failed += 1
 
 
-def swap_under_load(port: int, swap: Callable[[], None]) -> Counter:
+def swap_under_load(port: int, swap: Callable[[], None], enough: int = 500) -> Counter:
     """Ask without a pause; `swap` once enough were answered, and go on until the next version has answered as many."""
     counter = Counter()
 
@@ -121,7 +120,7 @@ def swap_under_load(port: int, swap: Callable[[], None]) -> Counter:
         async with asyncio.TaskGroup() as group:
             group.create_task(_swapped(due, swap))
             for _ in range(_CONNECTIONS):
-                group.create_task(_ask(port, counter, due))
+                group.create_task(_ask(port, counter, due, enough))
 
     asyncio.run(asyncio.wait_for(load(), _LONGEST_S))
     return counter
@@ -132,11 +131,11 @@ async def _swapped(due: asyncio.Event, swap: Callable[[], None]) -> None:
     await asyncio.to_thread(swap)
 
 
-async def _ask(port: int, counter: Counter, due: asyncio.Event) -> None:
+async def _ask(port: int, counter: Counter, due: asyncio.Event, enough: int) -> None:
     message = request_bytes("127.0.0.1", f"/predict/{_MODEL}", json.dumps(PATIENT).encode())
     async with HttpCaller("127.0.0.1", port) as caller:
-        while counter.by_version[2] < _ENOUGH:
+        while counter.by_version[2] < enough:
             answer = await caller.call(message)
             counter.add(answer.status, answer.body)
-            if counter.by_version[1] >= _ENOUGH:
+            if counter.by_version[1] >= enough:
                 due.set()
