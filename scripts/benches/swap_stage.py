@@ -34,6 +34,8 @@ _GOOD: Final = 4
 _CONNECTIONS: Final = 16
 _BODIES: Final = 64
 _SETTINGS: Final = """
+[dispatch]
+attempt_s = 0.5
 [watch]
 examine_s = 5.0
 [watch.registry]

@@ -483,6 +483,29 @@ def test_a_version_that_comes_when_the_server_stops_is_let_go() -> None:
     in_house(test)
 
 
+def test_a_version_that_hangs_is_asked_no_more_until_it_answers() -> None:
+    async def test(house: House) -> None:
+        former, hanging = await house.serve(1, 2)
+        house.dispatcher.share("sums", {2: 1.0}, fallback=1)
+        house.ask(1.0, id_="first")
+        await turns()
+        house.clock.advance(2.0)
+        house.dispatcher._tick()
+        await turns()
+        former.answer()
+        house.ask(2.0, id_="next")
+        await turns()
+        former.answer()
+        assert house.told() == [("first", [1.0]), ("next", [2.0])]
+        hanging.answer()
+        house.ask(3.0, id_="again")
+        await turns()
+        hanging.answer()
+        assert hanging.batches == [[[1.0]], [[3.0]]]
+
+    in_house(test)
+
+
 def test_what_a_hanging_version_was_given_is_not_held_up_by_its_unloading() -> None:
     async def test(house: House) -> None:
         _, worker = await house.serve(1, 2)

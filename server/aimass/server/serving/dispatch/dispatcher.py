@@ -101,7 +101,7 @@ class Dispatcher:
         if version is None:
             raise NotReady(request.model)
         lane = model.lanes[version]
-        if not lane.alive and (other := self._fallback(lane)) is not None:
+        if not lane.answers and (other := self._fallback(lane)) is not None:
             return other
         return lane
 

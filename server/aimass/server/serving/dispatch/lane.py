@@ -70,7 +70,13 @@ class Lane:
         self._empty = asyncio.Event()
         self._empty.set()
         self._row_s = 0.0
+        self._stuck = False
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def answers(self) -> bool:
+        """Whether a worker of it lives and not all of them are at a batch for longer than an attempt may take."""
+        return self.alive and not self._stuck
 
     async def open(self) -> None:
         """Start all workers; raises what the first of them raises."""
@@ -154,6 +160,7 @@ class Lane:
 
     def _answered(self, worker: Working, reply: Reply) -> None:
         started, batch = self._underway.pop(worker)
+        self._stuck = False
         now = self._now()
         if isinstance(reply, IntegrityError) and reply.code == "serving.memory":
             self._again(batch, "wrote what cannot be read")
@@ -186,6 +193,7 @@ class Lane:
         twice, and one of them may be what the worker died of."""
         source = self.source
         _, batch = self._underway.pop(worker, (0.0, []))
+        self._stuck = False
         log.warning("a worker of %s@%d ended; %d requests were with it", source.model, source.version, len(batch))
         for asked in (self._asked, self._telling):
             if worker in asked:
@@ -214,6 +222,9 @@ class Lane:
             for entry in self._entries():
                 if not entry.over and now - entry.since >= settings.attempt_s:
                     self._end(entry, late)
+        self._stuck = 0 < len(self._underway) == len(self.workers) and all(
+            now - started >= settings.attempt_s for started, _ in self._underway.values()
+        )
         for worker, (started, _) in list(self._underway.items()):
             if now - started >= settings.hang_s:
                 log.warning("a worker of %s@%d hangs and is killed", source.model, source.version)
