@@ -145,6 +145,16 @@ def test_a_canary_that_does_worse_is_refused_within_a_second_and_nothing_else_is
     assert watched.actions(Unload) == [Unload(release(2))]
 
 
+def test_requests_that_the_former_version_cannot_answer_either_are_not_held_against_the_new_one() -> None:
+    watched = _in_full()
+    watched.pass_(30, v1=did(5, errors=4, invalid=1), v2=did(50, errors=4, invalid=1))
+    assert watched.shares == {2: 1.0}
+    watched.pass_(1, v1=did(5), v2=did(50, errors=5))
+    assert watched.shares == {2: 1.0}, "5 of 1,550"
+    watched.pass_(1, v1=did(20), v2=did(50, errors=20))
+    assert watched.shares == {1: 1.0}
+
+
 def test_a_canary_may_err_as_the_serving_version_does() -> None:
     watched = _serving()
     watched.happens(Promoted(release(2), 2))

@@ -41,6 +41,16 @@ class Figures:
             _sum(self.seconds, other.seconds),
         )
 
+    def without_errors(self, of: Figures) -> Figures:
+        """Less those of who was asked next and could not answer either: the request was at fault."""
+        return Figures(
+            self.requests,
+            max(self.errors - of.errors, 0),
+            max(self.invalid - of.invalid, 0),
+            max(self.late - of.late, 0),
+            self.seconds,
+        )
+
     def quantile_s(self, share: float) -> float:
         """What so many of the requests did not take longer than, up to a fifth too much; 0 without any."""
         left = share * sum(self.seconds)

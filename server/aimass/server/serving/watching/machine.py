@@ -276,8 +276,15 @@ def _seen(decision: Decision, event: Seen) -> Decision:
             beside=coming.beside + beside if beside else coming.beside,
         )
         decision = decision.set(coming=coming)
-    if serving is not None and (more := event.figures.get(serving.release.number)):
-        decision = decision.set(serving=dataclasses.replace(serving, figures=serving.figures + more))
+    if serving is not None:
+        more, former = event.figures.get(serving.release.number), decision.state.former
+        beside = event.figures.get(former.number) if former is not None else None
+        serving = dataclasses.replace(
+            serving,
+            figures=serving.figures + more if more else serving.figures,
+            beside=serving.beside + beside if beside else serving.beside,
+        )
+        decision = decision.set(serving=serving)
     return decision
 
 

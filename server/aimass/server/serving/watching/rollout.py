@@ -116,7 +116,7 @@ def watched(decision: Decision, world: World, serving: Serving) -> Decision:
         if world.now - serving.window_since >= limits.window_s:
             return decision.set(serving=dataclasses.replace(serving, figures=NONE, window_since=world.now))
         return decision
-    if worse := fault(serving.figures, serving.baseline, limits):
+    if worse := fault(serving.figures.without_errors(serving.beside), serving.baseline, limits):
         return taken_back(decision, world, serving, worse)
     if world.now - serving.since < world.settings.rollout.watch_s:
         return decision

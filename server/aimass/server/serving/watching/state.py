@@ -124,7 +124,10 @@ class Coming:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Serving:
-    """The version that most requests go to. Until it is `settled` it is compared with `baseline`, the former one's."""
+    """The version that most requests go to. Until it is `settled` it is compared with `baseline`, the former one's.
+
+    `beside` is what the former one did meanwhile, as it was asked what this one could not answer.
+    """
 
     release: Release
     since: float
@@ -132,6 +135,7 @@ class Serving:
     figures: Figures = NONE
     window_since: float = 0.0
     baseline: Figures = NONE
+    beside: Figures = NONE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
