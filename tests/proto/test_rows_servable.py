@@ -131,12 +131,21 @@ def test_the_arrays_of_a_request_are_only_lent() -> None:
         ({"rows": np.zeros((1, 2)), "x": np.zeros(1)}, "serving.inputs"),
         ({"x": np.array([np.nan]), "y": np.array([1.0])}, "serving.required"),
         ({"x": np.array([1.0]), "y": np.array([-np.inf])}, "serving.infinite"),
+        ({"x": np.array([1e39]), "y": np.array([1.0])}, "serving.too_large"),
+        ({"x": np.array([0.0, -1e31]), "y": np.array([1.0, np.nan])}, "serving.too_large"),
+        ({"rows": np.array([[1.0, 1e300]])}, "serving.too_large"),
     ],
 )
 def test_numbers_that_cannot_be_taken_are_named(tensors: Mapping[str, Any], code: str) -> None:
     with pytest.raises(BadInput) as caught:
         served(Sum()).infer(tensors)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("large", [1e29, -1e30, 1e30])
+def test_a_number_that_a_model_can_compute_with_is_taken_however_large_it_is(large: float) -> None:
+    found = served(Sum()).infer({"x": np.array([large]), "y": np.array([large])})["prediction"]
+    assert np.isfinite(found).all()
 
 
 SEEN = Schema(

@@ -26,6 +26,8 @@ Held = Callable[[], Iterable[bytes | memoryview]]
 ROWS: Final = "rows"
 _NUMBERS: Final = ("FP32", "INT64", "INT32")
 """Datatypes in which a number may come, beside FP64."""
+_LARGEST: Final = 1e30
+"""Models compute in float32, which ends at 3.4e38: what they multiply a number with has to find room below that."""
 
 
 class RowsServable:
@@ -62,7 +64,8 @@ class RowsServable:
         return (chances, TensorSpec("label", "BYTES", (-1,)))
 
     def infer(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises `BadInput` for an unknown category, a text too long, a missing value that is required, infinity."""
+        """Raises `BadInput` for an unknown category, a text too long, a missing value that is required, a number that is
+        infinite or beyond 1e30."""
         found = self._predictor(self.batch(tensors))
         if not len(self._labels):
             return {"prediction": found[:, 0]}
@@ -116,13 +119,15 @@ class RowsServable:
         """float32 [n, numbers] with NaN for missing; `values` are changed."""
         for place, column in self._missing:
             values[np.isin(values[:, place], column.missing_values), place] = np.nan
-        if not np.isfinite(values).all():  # most rows are whole, and column by column costs as much as the model
+        if not np.vdot(values, values) <= _LARGEST**2:  # False for NaN; most rows are whole, so one look is for all
             self._check_odd(values)
         return values.astype(np.float32)
 
     def _check_odd(self, values: npt.NDArray[np.float64]) -> None:
         if np.isinf(values).any():
             raise BadInput("a number is infinite", code="serving.infinite", cure="Leave a missing number as NaN.")
+        if (np.abs(values) > _LARGEST).any():
+            raise BadInput("a number is larger than a model computes with", code="serving.too_large", limit=_LARGEST)
         for place, column in self._required:
             if np.isnan(values[:, place]).any():
                 raise _required(column.name)
