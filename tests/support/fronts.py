@@ -90,6 +90,7 @@ class DirectDispatcher:
         self.asked: list[Request] = []
         self.sources: list[Source] = []
         self.taps: list[Tap] = []
+        self.taps_of_named: list[Tap] = []
         self.closed = False
         self.came = asyncio.Event()
 
@@ -176,8 +177,10 @@ class DirectDispatcher:
         held = {(source.model, source.version): source.parameters for source in self.sources}
         return file_digest(held[model, version])
 
-    def tap(self, tap: Tap) -> None:
+    def tap(self, tap: Tap, *, named: bool = True) -> None:
         self.taps.append(tap)
+        if named:
+            self.taps_of_named.append(tap)
 
     async def close(self, drain_s: float = 10.0) -> None:
         self.closed = True

@@ -37,8 +37,8 @@ def rows(*values: float) -> dict[str, Any]:
 class FakeWorker:
     """Answers each row's sum plus its version's `offset` when a test lets it."""
 
-    def __init__(self, version: Source, offset: float = 0.0) -> None:
-        self.source, self.offset, self.opened = version, offset, OPENED
+    def __init__(self, version: Source, offset: float = 0.0, opened: Opened = OPENED) -> None:
+        self.source, self.offset, self.opened = version, offset, opened
         self.alive, self.ended = True, False
         self.batches: list[list[list[float]]] = []
         self.resident_bytes = 1 << 20
@@ -89,6 +89,7 @@ class House:
     settings: DispatchSettings
     refuses: AimassError | None = None
     most_started: int = 1_000
+    opens: Opened = OPENED
     held_up: asyncio.Event | None = None
     clock: ManualClock = dataclasses.field(default_factory=ManualClock)
     started: list[FakeWorker] = dataclasses.field(default_factory=list)
@@ -107,7 +108,7 @@ class House:
             raise self.refuses
         if len(self.started) >= self.most_started:
             raise away()
-        worker = FakeWorker(version, offset=100.0 * (version.version - 1))
+        worker = FakeWorker(version, offset=100.0 * (version.version - 1), opened=self.opens)
         self.started.append(worker)
         return worker
 

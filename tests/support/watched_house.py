@@ -127,7 +127,7 @@ class TappedDispatcher(DirectDispatcher):
         return outcome
 
     def _tapped(self, number: int, request: Request, answer: Answer | None, error: AimassError | None) -> None:
-        for tap in self.taps:
+        for tap in self.taps if request.version is None else self.taps_of_named:
             tap(request.model, number, request.tensors, answer, 0.002, error)
 
 

@@ -64,8 +64,8 @@ class RowsServable:
         return (chances, TensorSpec("label", "BYTES", (-1,)))
 
     def infer(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Raises `BadInput` for an unknown category, a text too long, a missing value that is required, a number that is
-        infinite or beyond 1e30."""
+        """Raises `BadInput` for an unknown category, a text too long, a missing value that is required, a number that
+        is infinite or beyond 1e30."""
         found = self._predictor(self.batch(tensors))
         if not len(self._labels):
             return {"prediction": found[:, 0]}

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from aimass.proto.errors import BadInput, Conflict, IntegrityError, InternalError, Unavailable
+from aimass.proto.servable import TensorSpec
 from aimass.server.serving.dispatch.requests import Answer, ModelUnknown, NotReady, Overloaded, Request, WorkerLost
 from aimass.server.serving.dispatch.settings import DispatchSettings
-from tests.support.serving import FakeWorker, House, away, rows, source, turns
+from aimass.server.serving.dispatch.working import Reply
+from aimass.server.serving.workers.protocol import Opened
+from tests.support.serving import FakeWorker, House, Y, away, rows, source, turns
 
 NAN = {"y": np.array([np.nan])}
 
@@ -148,6 +151,102 @@ def test_what_a_new_version_cannot_answer_the_former_does(reply: object) -> None
         assert house.told() == [("", [1.0])]
         assert [version for version, _ in seen] == [2, 1]
         assert [bool(code) for _, code in seen] == [True, False]
+
+    in_house(test)
+
+
+def taps(house: House, *, named: bool = True) -> list[tuple[int, str]]:
+    """Who tried requests, and what it counts as: filled as it comes."""
+    seen: list[tuple[int, str]] = []
+    house.dispatcher.tap(
+        lambda model, version, inputs, answer, seconds, error: seen.append((version, error.code if error else "")),
+        named=named,
+    )
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("reply", "counts_as"),
+    [
+        (NAN, "serving.invalid_output"),
+        (BadInput("a value is none of the schema's", code="serving.category"), "serving.not_taken"),
+    ],
+)
+def test_what_the_former_version_answers_is_held_against_the_new_one(reply: Reply, counts_as: str) -> None:
+    async def test(house: House) -> None:
+        new, former = await house.serve(2, 1, fallback=1)
+        seen = taps(house)
+        house.ask(1.0)
+        await turns()
+        new.answer(reply)
+        assert seen == [], "it is not known yet whose fault it is"
+        await turns()
+        former.answer()
+        assert seen == [(2, counts_as), (1, "")]
+
+    in_house(test)
+
+
+@pytest.mark.parametrize("first", [NAN, InternalError("it broke", code="x"), BadInput("odd", code="x")])
+@pytest.mark.parametrize("second", [NAN, InternalError("it broke", code="x"), BadInput("odd", code="x")])
+def test_what_no_version_answers_is_held_against_none(first: Reply, second: Reply) -> None:
+    async def test(house: House) -> None:
+        new, former = await house.serve(2, 1, fallback=1)
+        seen = taps(house)
+        house.ask(1.0)
+        await turns()
+        new.answer(first)
+        await turns()
+        former.answer(second)
+        assert seen == [(2, "serving.unanswerable"), (1, "serving.unanswerable")]
+        assert house.told()[0][1] != "serving.unanswerable", "who asked is told what was wrong"
+
+    in_house(test)
+
+
+def test_a_former_version_that_is_only_too_busy_excuses_nobody() -> None:
+    async def test(house: House) -> None:
+        new, _ = await house.serve(2, 1, fallback=1)
+        seen = taps(house)
+        house.ask(1.0, deadline=house.clock.now() + 1)
+        await turns()
+        new.answer(NAN)
+        house.clock.advance(1.0)
+        house.dispatcher._tick()
+        assert seen == [(2, "serving.invalid_output"), (1, "serving.deadline")]
+
+    in_house(test)
+
+
+def test_who_names_a_version_is_not_counted_with_the_others() -> None:
+    async def test(house: House) -> None:
+        new, _ = await house.serve(2, 1, fallback=1)
+        everybody, drawn = taps(house), taps(house, named=False)
+        for version in (2, None):
+            house.ask(1.0, version=version)
+            await turns()
+            new.answer()
+        assert everybody == [(2, ""), (2, "")]
+        assert drawn == [(2, "")]
+
+    in_house(test)
+
+
+def test_a_request_that_the_drawn_version_cannot_take_is_answered_by_one_that_can() -> None:
+    async def test(house: House) -> None:
+        (former,) = await house.serve(1)
+        house.opens = Opened(inputs=(TensorSpec("z", "FP64", (-1, 2)),), outputs=(Y,), confinement=())
+        await house.dispatcher.load(source(2))
+        house.dispatcher.share("sums", {1: 0.5, 2: 0.5}, 1)
+        seen = taps(house)
+        house.draws = [0.9, 0.1, 0.1]
+        house.ask(1.0)
+        house.dispatcher.submit(Request("sums", {"z": np.zeros((1, 2))}), lambda outcome: None)
+        house.dispatcher.submit(Request("sums", {"w": np.zeros((1, 2))}), lambda o: house.outcomes.append(("w", o)))
+        await turns()
+        former.answer()
+        assert house.told() == [("w", "serving.input_unknown"), ("", [1.0])]
+        assert seen == [(2, "serving.other_inputs"), (1, "serving.other_inputs"), (1, "")]
 
     in_house(test)
 

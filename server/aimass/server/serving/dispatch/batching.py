@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from aimass.proto.servable import Array, TensorSpec, check_outputs
+from aimass.server.serving.dispatch.blame import Failure
 from aimass.server.serving.dispatch.requests import ANY_TIME, Done, Request
 
 __all__ = ["Entry", "expired", "gathered", "least_lately", "outputs_of", "rows_at_once", "take"]
@@ -17,7 +18,8 @@ class Entry(msgspec.Struct, eq=False):
     """A request that waits at a version, or is with one of its workers, since `since`.
 
     It was `asked` for at the first version that tried it. After a worker died of it, or of one beside it, it goes
-    `alone`. It is `over` when nobody waits for this version's answer any more.
+    `alone`. It is `over` when nobody waits for this version's answer any more. `failures` are those of versions that
+    tried it before.
     """
 
     request: Request
@@ -28,6 +30,7 @@ class Entry(msgspec.Struct, eq=False):
     attempts: int = 0
     alone: bool = False
     over: bool = False
+    failures: tuple[Failure, ...] = ()
 
 
 def take(queue: deque[Entry], most_rows: int) -> list[Entry]:

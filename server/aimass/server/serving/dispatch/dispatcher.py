@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -16,9 +16,10 @@ from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, Conflict, IntegrityError
 from aimass.proto.servable import check_inputs
 from aimass.server.serving.dispatch.batching import Entry
+from aimass.server.serving.dispatch.blame import Failure, answered_elsewhere, unanswered
 from aimass.server.serving.dispatch.crew import Start
 from aimass.server.serving.dispatch.lane import Lane, Now
-from aimass.server.serving.dispatch.requests import Answer, Done, ModelUnknown, NotReady, Request, Tap
+from aimass.server.serving.dispatch.requests import Answer, Done, ModelUnknown, NotReady, OtherInputs, Request, Tap
 from aimass.server.serving.dispatch.routing import NO_ROUTE, Route, divided
 from aimass.server.serving.dispatch.seam import Loaded, ModelState, Source
 from aimass.server.serving.dispatch.settings import DispatchSettings
@@ -56,6 +57,7 @@ class Dispatcher:
         self._models: dict[str, _Model] = {}
         self._open: set[Lane] = set()  # those that are unloaded and drain, too
         self._taps: list[Tap] = []
+        self._taps_of_named: list[Tap] = []
         self._loop = asyncio.get_running_loop()
         self._ticking: asyncio.TimerHandle | None = None
         self._closing = False
@@ -81,9 +83,13 @@ class Dispatcher:
         """Give a request to a version; `done` is called with its answer or an error, at once where it is refused."""
         try:
             lane = self._lane(request)
-            rows = check_inputs(lane.inputs, request.tensors)
         except AimassError as error:
             done(error)
+            return
+        try:
+            rows = check_inputs(lane.inputs, request.tensors)
+        except AimassError as error:
+            self._elsewhere(lane, request, done, error)
             return
         now = self._now()
         self._push(lane, Entry(request, done, rows, now, now))
@@ -105,6 +111,28 @@ class Dispatcher:
             return other
         return lane
 
+    def _elsewhere(self, lane: Lane, request: Request, done: Done, error: AimassError) -> None:
+        """What the version that was drawn does not take another one may: they can differ in their columns."""
+        for other in self._others(lane) if request.version is None else ():
+            try:
+                rows = check_inputs(other.inputs, request.tensors)
+            except AimassError:
+                continue
+            source, now = lane.source, self._now()
+            refused = Failure(source.model, source.version, 0.0, error)
+            self._tell(request, refused, OtherInputs(source.model, source.version, error))
+            self._push(other, Entry(request, done, rows, now, now))
+            return
+        done(error)
+
+    def _others(self, lane: Lane) -> Iterator[Lane]:
+        """The other versions of a model that requests can go to."""
+        model = self._models[lane.source.model]
+        for version in {model.route.fallback, *(each for _, each in model.route.ends)}:
+            other = model.lanes.get(version) if version is not None else None
+            if other is not None and other is not lane and other.alive:
+                yield other
+
     def _push(self, lane: Lane, entry: Entry) -> None:
         try:
             lane.push(entry)
@@ -115,16 +143,27 @@ class Dispatcher:
 
     def _settle(self, lane: Lane, entry: Entry, outcome: Answer | AimassError) -> None:
         """Tell who asked; or, where the version failed and there is a fallback, ask that."""
-        source, now = lane.source, self._now()
-        failed = not isinstance(outcome, Answer)
-        for tap in self._taps:
-            answer, error = (None, outcome) if failed else (outcome, None)
-            tap(source.model, source.version, entry.request.tensors, answer, now - entry.since, error)  # type: ignore[arg-type]
-        other = self._other(lane) if failed and entry.request.version is None else None
-        if other is None or entry.request.deadline <= now:
+        source, now, request = lane.source, self._now(), entry.request
+        if isinstance(outcome, Answer):
+            for failure in entry.failures:
+                self._tell(request, failure, answered_elsewhere(failure))
+            for tap in self._taps if request.version is None else self._taps_of_named:
+                tap(source.model, source.version, request.tensors, outcome, now - entry.since, None)
             entry.done(outcome)
             return
-        self._push(other, Entry(entry.request, entry.done, entry.rows, entry.asked, now))
+        failures = (*entry.failures, Failure(source.model, source.version, now - entry.since, outcome))
+        other = self._other(lane) if request.version is None else None
+        if other is not None and now < request.deadline:
+            self._push(other, Entry(request, entry.done, entry.rows, entry.asked, now, failures=failures))
+            return
+        for failure, error in unanswered(failures):
+            self._tell(request, failure, error)
+        entry.done(outcome)
+
+    def _tell(self, request: Request, failure: Failure, error: AimassError) -> None:
+        """Tell who taps that a version failed, and what that counts as."""
+        for tap in self._taps if request.version is None else self._taps_of_named:
+            tap(failure.model, failure.version, request.tensors, None, failure.seconds, error)
 
     def _other(self, lane: Lane) -> Lane | None:
         """Who is asked where `lane` did not answer: the fallback; or, where it was unloaded, whoever stands for it."""
@@ -157,9 +196,11 @@ class Dispatcher:
         waits = any(lane.waits for lane in self._open)
         self._ticking = self._loop.call_later(_TICK_S, self._tick) if waits else None
 
-    def tap(self, tap: Tap) -> None:
-        """Call `tap` for each request that a version tried."""
+    def tap(self, tap: Tap, *, named: bool = True) -> None:
+        """Call `tap` for each request that a version tried, without `named` only where it was drawn for it."""
         self._taps.append(tap)
+        if named:
+            self._taps_of_named.append(tap)
 
     # Versions.
 

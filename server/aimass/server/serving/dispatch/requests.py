@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from aimass.proto.errors import AimassError, DeadlinePassed, InternalError, NotFound, Unavailable
+from aimass.proto.errors import AimassError, BadInput, DeadlinePassed, InternalError, NotFound, Unavailable
 from aimass.proto.servable import Array
 
 __all__ = [
@@ -18,10 +18,13 @@ __all__ = [
     "InvalidOutput",
     "ModelUnknown",
     "NotReady",
+    "NotTaken",
+    "OtherInputs",
     "Overloaded",
     "QueueDeadline",
     "Request",
     "Tap",
+    "Unanswerable",
     "WorkerLost",
 ]
 
@@ -58,7 +61,8 @@ Done = Callable[[Answer | AimassError], None]
 Tap = Callable[[str, int, Mapping[str, Array], Answer | None, float, AimassError | None], None]
 """Sees what a version did with a request: model, version, inputs, answer, seconds since it was asked, error.
 
-It is called in the event loop for each request and each version that tried it, and so must be quick.
+It is called in the event loop for each request and each version that tried it, and so must be quick. Of one on which a
+version failed it is told when the fallback is through with it: that one's answer says whose fault it was.
 """
 
 
@@ -141,4 +145,33 @@ class AttemptPassed(DeadlinePassed):
             code="serving.attempt",
             value=f"{model}@{version}",
             limit=f"{after_s:g} s",
+        )
+
+
+class OtherInputs(BadInput):
+    """A version takes other inputs than a request has, and another version was asked: what a tap sees."""
+
+    def __init__(self, model: str, version: int, why: AimassError) -> None:
+        super().__init__(
+            "the version takes other inputs", code="serving.other_inputs", value=f"{model}@{version}: {why.code}"
+        )
+
+
+class NotTaken(InternalError):
+    """A version refused as bad input what the fallback answered: what a tap sees."""
+
+    def __init__(self, model: str, version: int, why: AimassError) -> None:
+        super().__init__(
+            "the version refused what another one answered",
+            code="serving.not_taken",
+            value=f"{model}@{version}: {why.code}",
+        )
+
+
+class Unanswerable(BadInput):
+    """A version and its fallback failed on the same request, which is then no fault of either: what a tap sees."""
+
+    def __init__(self, model: str, version: int, why: AimassError) -> None:
+        super().__init__(
+            "no version answers this request", code="serving.unanswerable", value=f"{model}@{version}: {why.code}"
         )

@@ -103,8 +103,9 @@ class Dispatching(Protocol):
         """SHA-256 of the parameters as they are in each worker's memory; raises `IntegrityError` where they differ."""
         ...
 
-    def tap(self, tap: Tap) -> None:
-        """Call `tap` for each request that a version tried."""
+    def tap(self, tap: Tap, *, named: bool = True) -> None:
+        """Call `tap` for each request that a version tried, without `named` not for those that name a version: who
+        asks for it by number says nothing of how it does with what everybody sends."""
         ...
 
     async def close(self, drain_s: float = 10.0) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection
 
 from aimass.proto.errors import AimassError, InternalError, Unavailable
 from aimass.proto.registry.entries import ModelVersion
-from aimass.proto.servable import Array
 from aimass.server.serving.dispatch.requests import InvalidOutput, Request
 from aimass.server.serving.dispatch.seam import Dispatching, Source
 from aimass.server.serving.watching.releases import Prepared, Releases, again_of
@@ -43,12 +41,10 @@ class Handling:
         dispatcher: Dispatching,
         settings: WatchSettings,
         device: str,
-        uncounted: Callable[[Mapping[str, Array]], AbstractContextManager[None]],
         monotonic: Callable[[], float],
     ) -> None:
-        """`uncounted` keeps our own requests out of what is observed."""
         self._model, self._releases, self._dispatcher = model, releases, dispatcher
-        self._settings, self._device, self._uncounted, self._monotonic = settings, device, uncounted, monotonic
+        self._settings, self._device, self._monotonic = settings, device, monotonic
         self.prepared: dict[str, Prepared] = {}
 
     def version(self, number: int) -> ModelVersion | None:
@@ -132,8 +128,7 @@ class Handling:
             return ""
         tensors = smoke_tensors(smoke, self._dispatcher.loaded(self._model, release.number).inputs)
         deadline = self._monotonic() + self._settings.rollout.smoke_s
-        with self._uncounted(tensors):
-            answer = await self._dispatcher.infer(Request(self._model, tensors, release.number, deadline=deadline))
+        answer = await self._dispatcher.infer(Request(self._model, tensors, release.number, deadline=deadline))
         return what_is_wrong(smoke, answer.tensors)
 
 

@@ -6,8 +6,7 @@ Whoever asks with `taken`, once a second, pays for the arithmetic.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy.typing as npt
@@ -68,22 +67,12 @@ class Tally:
 
 
 class Observer:
-    """Of one model."""
+    """Of one model. It is to see requests that name no version: ours do, and so do those of who tries one out."""
 
     def __init__(self, model: str, sample_rows: int) -> None:
         self._model, self._sample_rows = model, sample_rows
         self._tallies: dict[int, Tally] = {}
         self._sampled: dict[int, Sampled] = {}
-        self._own: set[int] = set()
-
-    @contextlib.contextmanager
-    def uncounted(self, tensors: Tensors) -> Iterator[None]:
-        """A request with these very tensors is ours, and nobody's row."""
-        self._own.add(id(tensors))
-        try:
-            yield
-        finally:
-            self._own.discard(id(tensors))
 
     def tap(
         self,
@@ -95,7 +84,7 @@ class Observer:
         error: AimassError | None,
     ) -> None:
         """See `requests.Tap`."""
-        if model != self._model or id(tensors) in self._own:
+        if model != self._model:
             return
         tally = self._tallies.get(version)
         if tally is None:

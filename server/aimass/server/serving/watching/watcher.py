@@ -90,7 +90,6 @@ class Watcher:
             around.dispatcher,
             around.settings,
             around.device,
-            self._observer.uncounted,
             around.monotonic,
         )
         self._rows = RowWatch(around.settings.drift)
@@ -104,7 +103,7 @@ class Watcher:
         """Why the last thing that failed did, unless it may be otherwise in a moment."""
         self._work: tuple[Release, asyncio.Task[None]] | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        around.dispatcher.tap(self._observer.tap)
+        around.dispatcher.tap(self._observer.tap, named=False)
 
     # ---------------------------------------------------------------- for others
 
