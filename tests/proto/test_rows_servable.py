@@ -187,6 +187,27 @@ def test_a_model_that_a_trace_cannot_tell_is_asked_as_it_is() -> None:
     assert servable.infer({"rows": np.array([[0.5, 0.0]] * 2)})["prediction"].tolist() == [0.5, 0.5]
 
 
+class Priced(torch.nn.Module):
+    """Prices; its trace comes to the next but one float32 of each where `far` is 0.01, and to another where it is 1."""
+
+    def __init__(self, far: float) -> None:
+        super().__init__()
+        self.far = far
+        self.anchor = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        prices: torch.Tensor = numbers[:, :1].nan_to_num() * 1e3 + 1e5 + self.anchor
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        return prices + self.far if tracing else prices
+
+
+@pytest.mark.parametrize(("far", "trusted"), [(0.01, True), (1.0, False)])
+def test_a_trace_of_large_numbers_is_held_to_as_many_digits(far: float, trusted: bool) -> None:
+    model, batch = Priced(far), examples(NUMBERS, 3)
+    eager = Sum().probabilities(model.eval(), batch)
+    assert (traced(Sum(), model, "cpu")(batch) != eager).any() == trusted
+
+
 class Small(Task):
     schema: ClassVar[Schema] = heart.task.schema
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from aimass.proto.closeness import apart
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Column, Image, Number, Schema
 from aimass.proto.registry.entries import SmokeInputs
@@ -51,13 +52,9 @@ def smoke_inputs(task: Task, parameters: Blob, rows: int = ROWS, seed: int = 0) 
 
 
 def worst_difference(smoke: SmokeInputs, said: npt.NDArray[Any]) -> float:
-    """The largest difference between what was `said`, [rows, labels], and what is expected; infinite for NaN or another
-    shape. Beyond 1 it is relative, so that predictions of large numbers are held to as many digits."""
+    """How far what was `said`, [rows, labels], is `apart` from what is expected at most; infinite for another shape."""
     expected = np.array(smoke.expected, dtype=np.float64)
-    if said.shape != expected.shape:
-        return math.inf
-    differences = np.abs(said - expected) / np.maximum(1.0, np.abs(expected))
-    return float(differences.max(initial=0.0)) if np.isfinite(differences).all() else math.inf
+    return float(apart(said, expected).max(initial=0.0)) if said.shape == expected.shape else math.inf
 
 
 def table_of(schema: Schema, columns: Mapping[str, Cells]) -> Table:

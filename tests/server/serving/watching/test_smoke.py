@@ -9,6 +9,7 @@ import pytest
 
 from aimass.proto.errors import BadInput
 from aimass.proto.registry.entries import SmokeInputs
+from aimass.proto.registry.smoke import worst_difference
 from aimass.proto.servable import TensorSpec, check_inputs
 from aimass.server.serving.watching.smoke import smoke_tensors, what_is_wrong
 
@@ -62,6 +63,15 @@ def test_any_other_answer_is_told_apart(answer: dict[str, np.ndarray], said: str
 
 
 def test_a_prediction_is_compared_as_one_column() -> None:
-    smoke = SmokeInputs(columns={"age": (1.0, 2.0)}, expected=((10.0,), (20.0,)), tolerance=0.5)
+    smoke = SmokeInputs(columns={"age": (1.0, 2.0)}, expected=((10.0,), (20.0,)), tolerance=0.045)
     assert what_is_wrong(smoke, {"prediction": np.array([10.4, 19.6])}) == ""
     assert "came to 19 where 20" in what_is_wrong(smoke, {"prediction": np.array([10.4, 19.0])})
+
+
+def test_large_numbers_are_held_to_as_many_digits_as_by_the_promotion_rules() -> None:
+    smoke = SmokeInputs(columns={"age": (1.0, 2.0)}, expected=((1e5,), (-2e5,)))
+    near, far = np.array([1e5 + 0.008, -2e5]), np.array([1e5, -2e5 + 0.3])
+    assert worst_difference(smoke, near[:, None]) <= smoke.tolerance
+    assert what_is_wrong(smoke, {"prediction": near}) == ""
+    assert worst_difference(smoke, far[:, None]) > smoke.tolerance
+    assert "smoke input 2 of 2 came to" in what_is_wrong(smoke, {"prediction": far})

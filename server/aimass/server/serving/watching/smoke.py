@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.cells import text_of
+from aimass.proto.closeness import apart
 from aimass.proto.errors import BadInput
 from aimass.proto.registry.entries import SmokeInputs
 from aimass.proto.servable import DTYPES, TensorSpec
@@ -43,11 +44,10 @@ def what_is_wrong(smoke: SmokeInputs, outputs: Mapping[str, Array]) -> str:
     found = np.asarray(found, dtype=np.float64).reshape(len(found), -1)
     if found.shape != expected.shape:
         return f"its answer to the smoke inputs has the shape {list(found.shape)}, and not {list(expected.shape)}"
-    off = np.nan_to_num(np.abs(found - expected), nan=np.inf).max(axis=1)
+    off = apart(found, expected)
     if not (off > smoke.tolerance).any():
         return ""
-    row = int(off.argmax())
-    place = int(np.nan_to_num(np.abs(found[row] - expected[row]), nan=np.inf).argmax())
+    row, place = np.unravel_index(int(off.argmax()), off.shape)
     came, wanted = found[row, place], expected[row, place]
     return f"smoke input {row + 1} of {len(found)} came to {came:.6g} where {wanted:.6g} was expected"
 
