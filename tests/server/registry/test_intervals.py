@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,22 +40,79 @@ def test_of_what_does_not_say_how_it_spreads_nothing_is_claimed() -> None:
     assert interval_of("accuracy", MetricView(mean=1.2, weight=100.0), noisy=False).low is None
 
 
+def _right(said: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, Metric]:
+    return {"accuracy": Metric(float((said.argmax(axis=1) == labels).sum()), float(len(labels)))}
+
+
 def _accuracy(said: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> Mapping[str, Metric]:
-    right = said.argmax(axis=1) == labels
-    measures = {"accuracy": Metric(float(right.sum()), float(len(labels)))}
-    return measures | ({"auc": Metric(1.0, 1.0)} if len(set(labels.tolist())) > 1 else {})
+    return _right(said, labels) | ({"auc": Metric(1.0, 1.0)} if 0 < labels.sum() < len(labels) else {})
 
 
-def test_resampling_comes_to_the_same_as_wilson() -> None:
-    labels = np.arange(400) % 2
-    said = np.eye(2)[np.where(np.arange(400) % 5 == 0, 1 - labels, labels)]
-    found = bootstrapped(_accuracy, said, labels, np.random.default_rng(1))["accuracy"]
+def _answers(right: int, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
+    """What a model says that is right on so many rows, and their labels: half of them of each class."""
+    labels = np.arange(count) % 2
+    return np.eye(2)[np.where(np.arange(count) < right, labels, 1 - labels)], labels
+
+
+def test_of_an_accuracy_on_held_out_rows_the_interval_is_wilsons() -> None:
+    found = bootstrapped(_accuracy, *_answers(320, 400), np.random.default_rng(1))["accuracy"]
     assert found.mean == pytest.approx(0.8)
-    assert (found.low, found.high) == pytest.approx(wilson(0.8, 400), abs=0.02)
+    assert (found.low, found.high) == pytest.approx(wilson(0.8, 400))
+
+
+@pytest.mark.parametrize("rows", [5, 10, 20, 50])
+def test_of_few_rows_the_true_accuracy_lies_within_as_often_as_promised(rows: int) -> None:
+    """Exactly, over all numbers of right answers: resampling came to 23 % of 5 rows and to 63 % of 20."""
+    true, holds = 0.95, 0.0
+    for right in range(rows + 1):
+        found = bootstrapped(_right, *_answers(right, rows), np.random.default_rng(right))["accuracy"]
+        assert found.low is not None
+        assert found.high is not None
+        chance = math.comb(rows, right) * true**right * (1 - true) ** (rows - right)
+        holds += chance if found.low <= true <= found.high else 0.0
+    assert holds > 0.91
+
+
+def _spread(said: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> Mapping[str, Metric]:
+    return {"loss": Metric(float(said.sum()), float(len(labels)))}
+
+
+def test_of_the_fewest_rows_that_are_resampled_the_true_loss_lies_within_about_as_often_as_promised() -> None:
+    chance, labels = np.random.default_rng(3), np.zeros(50)
+    found = [bootstrapped(_spread, chance.exponential(size=50), labels, chance)["loss"] for _ in range(40)]
+    holds = [one.low <= 1.0 <= one.high for one in found if one.low is not None and one.high is not None]
+    assert len(holds) == 40
+    assert sum(holds) >= 0.85 * 40
+
+
+def test_fewer_rows_have_no_interval_but_for_proportions() -> None:
+    found = bootstrapped(_spread, np.arange(49.0), np.zeros(49), np.random.default_rng(1))["loss"]
+    assert (found.rows, found.low, found.high) == (49.0, None, None)
+
+
+def test_very_many_rows_are_resampled_less_often() -> None:
+    asked = 0
+
+    def measures(said: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> Mapping[str, Metric]:
+        nonlocal asked
+        asked += 1
+        return _spread(said, labels)
+
+    rows = np.arange(50_000.0)
+    found = bootstrapped(measures, rows, rows, np.random.default_rng(1))["loss"]
+    assert asked == 1 + 400
+    assert found.low is not None
 
 
 def test_a_measure_that_some_rows_leave_undefined_has_no_interval() -> None:
-    labels = np.array([0] * 30 + [1])
+    labels = np.array([0] * 60 + [1])
     found = bootstrapped(_accuracy, np.eye(2)[labels], labels, np.random.default_rng(1))
     assert (found["auc"].mean, found["auc"].low, found["auc"].high) == (1.0, None, None)
-    assert found["accuracy"].low == 1.0
+
+
+def test_what_is_perfect_on_all_rows_has_an_interval_that_ends_below_or_none() -> None:
+    said, labels = _answers(80, 80)
+    found = bootstrapped(_accuracy, said, labels, np.random.default_rng(1))
+    assert (found["auc"].mean, found["auc"].low, found["auc"].high) == (1.0, None, None), "no resample differs"
+    assert found["accuracy"].low == pytest.approx(80 / (80 + 1.959964**2))
+    assert found["accuracy"].high == 1.0

@@ -110,6 +110,16 @@ def test_an_old_version_and_one_of_the_future_are_not_promoted() -> None:
     assert "2.0 days in the future" in ahead.said
 
 
+def test_metrics_of_too_few_rows_promote_nothing() -> None:
+    rules = PromotionRules(metrics=(AUC,), least_rows=501)
+    verdicts = judged(rules, of(2))
+    assert broken(verdicts) == ["least_rows"]
+    assert "auc was measured on 500 held-out rows, asked for at least 501" in verdicts.said
+    assert judged(PromotionRules(metrics=(AUC,), least_rows=500), of(2)).passed
+    assert broken(judged(PromotionRules(least_rows=1), of(2, metrics={}))) == ["least_rows"]
+    assert broken(judged(rules, of(2, metrics={}))) == ["metric auc"], "what was not measured is told once"
+
+
 def test_the_fewest_contributors_of_any_round_count() -> None:
     rules = PromotionRules(least_members=3)
     assert judged(rules, of(2, contributors=Contributors(kind="partners", members=9, fewest=3))).passed

@@ -41,8 +41,9 @@ class PromotionRules(Value, frozen=True):
     """The file that a person writes; what it does not name is not asked for, but for `smoke` and `same_schema`.
 
     `most_epsilon` and `most_delta` ask for a stated privacy within them, in `unit` where one is named. `least_members`
-    asks for so many contributors in every round. `same_held_out` asks for figures on the very rows that the champion's
-    are of, by their digest. Ages are of the version, since it was published.
+    asks for so many contributors in every round. `least_rows` asks that the metrics which the rules name are of so many
+    held-out rows: without it a handful decides where means are compared. `same_held_out` asks for figures on the very
+    rows that the champion's are of, by their digest. Ages are of the version, since it was published.
     """
 
     metrics: Annotated[tuple[MetricRule, ...], msgspec.Meta(max_length=100)] = ()
@@ -54,6 +55,7 @@ class PromotionRules(Value, frozen=True):
     unit: Line = ""
     most_age_days: Days | None = None
     least_members: Annotated[int, msgspec.Meta(ge=0)] = 0
+    least_rows: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.metrics]

@@ -65,6 +65,7 @@ def judge(
     """The verdict of each rule, in the order of the file; `smoked` is read where the rules ask for it."""
     verdicts = (
         *(verdict for rule in rules.metrics for verdict in _metric(rule, candidate, champion)),
+        *_rows(rules, candidate),
         *_comparable(rules, candidate, champion),
         *_privacy(rules, candidate),
         *_age(rules, candidate, now),
@@ -141,6 +142,19 @@ def _better(name: str, rule: MetricRule, new: Interval, old: Interval, champion:
         return Verdict(rule=name, passed=False, said=said, figures=figures)
     said = f"{told}, with 95 % confidence by {least:.4g} or more, asked for more than {rule.by:g}"
     return Verdict(rule=name, passed=least > rule.by, said=said, figures=figures | {"least_gain": least})
+
+
+def _rows(rules: PromotionRules, candidate: ModelVersion) -> Iterator[Verdict]:
+    """Whether the metrics that decide were measured on rows enough; those that were not measured fail by themselves."""
+    found = {rule.name: candidate.metrics[rule.name].rows for rule in rules.metrics if rule.name in candidate.metrics}
+    if not rules.least_rows or (rules.metrics and not found):
+        return
+    found = found or {name: metric.rows for name, metric in candidate.metrics.items()}
+    name = min(found, key=lambda metric: found[metric], default="")
+    rows, least = found.get(name, 0.0), rules.least_rows
+    said = f"{name or 'nothing'} was measured on {rows:.0f} held-out rows, asked for at least {least}"
+    figures = {"rows": rows, "least": float(least)}
+    yield Verdict(rule="least_rows", passed=rows >= least, said=said, figures=figures)
 
 
 def _comparable(rules: PromotionRules, candidate: ModelVersion, champion: ModelVersion | None) -> Iterator[Verdict]:

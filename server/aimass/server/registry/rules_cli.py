@@ -29,6 +29,7 @@ _RULES: Final = """What a version has to fulfil before it becomes champion, by h
   unit = "example"
   most_age_days = 30.0           # since it was published
   least_members = 5              # contributors in every round
+  least_rows = 500               # held-out rows that the metrics below are of
 
   [[metrics]]
   name = "accuracy"
