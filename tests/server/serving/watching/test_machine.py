@@ -390,17 +390,34 @@ def test_with_nothing_kept_and_no_registry_it_waits_and_says_so() -> None:
 # ---------------------------------------------------------------- what serves
 
 
+_WRONG = "smoke input 1 came to 0.2 where 0.9 was expected"
+
+
 def test_a_settled_version_that_begins_to_fail_is_replaced_by_the_newest_good_one() -> None:
     watched = _in_full()
     watched.pass_(61, v2=did(50))
+    watched.broken[Examine, 2] = Examined(release(2), _WRONG)
     watched.pass_(1, v2=did(50, errors=4))
     assert watched.shares == {1: 1.0}
-    assert watched.told("fails") == [
-        "version 2, which serves, is no longer good: it failed 4 of 50 requests, and may fail 1 %"
+    assert watched.told("suspected") == [
+        "version 2, which serves, seems to fail, and is examined: it failed 4 of 50 requests, and may fail 1 %"
     ]
+    assert watched.told("fails") == [f"version 2, which serves, is no longer good: {_WRONG}"]
     assert watched.state.former is None, "what failed answers nothing any more"
-    watched.pass_(600, v1=did(50))
-    assert watched.serves == 1
+
+
+def test_callers_whose_rows_no_version_answers_do_not_take_a_settled_one_back() -> None:
+    watched = _in_full()
+    watched.pass_(61, v2=did(50))
+    examined = len(watched.actions(Examine))
+    watched.pass_(200, v2=did(3, invalid=3))
+    assert watched.shares == {2: 1.0}
+    assert watched.state.memory.refused == ()
+    assert len(watched.told("suspected")) == 1
+    assert examined + 5 <= len(watched.actions(Examine)) <= examined + 7, "it costs no more than now and then"
+    watched.pass_(120, v2=did(50))
+    watched.pass_(60, v2=did(3, invalid=3))
+    assert len(watched.told("suspected")) == 2
 
 
 def test_a_crowd_that_makes_requests_late_takes_nothing_back() -> None:
@@ -411,7 +428,8 @@ def test_a_crowd_that_makes_requests_late_takes_nothing_back() -> None:
 
 def test_where_no_other_version_is_known_it_serves_on_and_says_so_once() -> None:
     watched = _serving()
-    watched.pass_(30, v1=did(50, errors=4))
+    watched.broken[Examine, 1] = Examined(release(1), _WRONG)
+    watched.pass_(60, v1=did(50, errors=4))
     assert watched.serves == 1
     assert len(watched.told("no_other")) == 1
 

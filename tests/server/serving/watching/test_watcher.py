@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from aimass.proto.errors import NotFound, OutOfSpace, Unavailable
+from aimass.proto.errors import AimassError, NotFound, OutOfSpace, Unavailable
 from aimass.proto.exposition import exposed
 from aimass.proto.meters import meters_of
 from aimass.proto.model_manifest import ModelManifest, Reference
 from aimass.proto.plan import TaskRef
 from aimass.proto.statistics import Histogram, NumberCounts
 from aimass.proto.values import canonical_json
-from aimass.server.serving.dispatch.requests import Request
+from aimass.server.serving.dispatch.requests import InvalidOutput, Overloaded, QueueDeadline, Request, WorkerLost
 from aimass.server.serving.watching.settings import DriftSettings
 from tests.support.registries import put_version, version_of
 from tests.support.watched_house import SETTINGS, WatchedHouse, Watching
@@ -420,6 +420,30 @@ def test_our_own_smoke_inputs_are_nobodys_rows(house: WatchedHouse) -> None:
         assert watcher._observer.taken() == ({}, {})
         await watching.ask(2)
         assert watcher._observer.taken()[0][1].requests == 2
+
+    lives(house, test)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (QueueDeadline("heart"), None),
+        (Overloaded("too many requests wait", retry_after_s=1.0), None),
+        (WorkerLost("heart", 1, "died"), "the worker that computed this died"),
+        (InvalidOutput("heart", 1, "NaN"), "the model's answer is not valid"),
+    ],
+)
+def test_an_examination_finds_a_version_wrong_and_not_a_server_busy(
+    house: WatchedHouse, error: AimassError, says: str | None
+) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        watcher = watching.watchers._watchers["heart"]
+        watching.dispatcher.fails = error
+        examined = await watcher._handling.examine(watcher._state.serving.release)  # type: ignore[union-attr]
+        assert (examined is None) == (says is None)
+        assert examined is None or examined.wrong.startswith(says or "")
 
     lives(house, test)
 

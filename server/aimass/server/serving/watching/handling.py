@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
-from aimass.proto.errors import AimassError, InternalError, Unavailable
+from aimass.proto.errors import AimassError, DeadlinePassed, InternalError, Unavailable
 from aimass.proto.registry.entries import ModelVersion
-from aimass.server.serving.dispatch.requests import InvalidOutput, Request
+from aimass.server.serving.dispatch.requests import InvalidOutput, Request, WorkerLost
 from aimass.server.serving.dispatch.seam import Dispatching, Source
 from aimass.server.serving.watching.releases import Prepared, Releases, again_of
 from aimass.server.serving.watching.settings import WatchSettings
@@ -77,12 +77,12 @@ class Handling:
             return Failed(release, f"{type(error).__name__}: {error}", InternalError.kind), None
 
     async def examine(self, release: Release) -> Examined | None:
-        """Whether what serves is what was signed and answers as it has to; None where it cannot say now."""
+        """Whether what serves is what was signed and answers as it has to; None where it is too busy to say."""
         if release.digest not in self.prepared:
             return None
         try:
-            wrong = await self._digest_is_wrong(release) or await self._smoke_is_wrong(release)
-        except Unavailable as error:
+            wrong = await self._digest_is_wrong(release) or await self._fails_its_inputs(release)
+        except (Unavailable, DeadlinePassed) as error:
             log.warning("%s %s cannot be examined now: %s", self._model, release, error)
             return None
         except AimassError as error:
@@ -114,6 +114,12 @@ class Handling:
         except InvalidOutput as error:
             wrong = _said(error)
         return Tried(release, 0 if smoke is None else len(smoke.expected), wrong)
+
+    async def _fails_its_inputs(self, release: Release) -> str:
+        try:
+            return await self._smoke_is_wrong(release)
+        except WorkerLost as error:  # the last worker had them alone: it died of them
+            return _said(error)
 
     async def _digest_is_wrong(self, release: Release) -> str:
         signed = self.prepared[release.digest].found.version.parameters.digest

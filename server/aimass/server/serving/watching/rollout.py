@@ -16,6 +16,7 @@ from aimass.server.serving.watching.figures import NONE, Figures, fault
 from aimass.server.serving.watching.state import (
     Again,
     Coming,
+    Examine,
     Fetch,
     Keep,
     Load,
@@ -40,6 +41,7 @@ __all__ = [
     "loaded",
     "refused",
     "settled",
+    "suspected",
     "taken_back",
     "wait_until",
     "watched",
@@ -48,6 +50,9 @@ __all__ = [
 _GOOD: Final = 5
 """Versions that are remembered as good."""
 _REFUSED: Final = 50
+_SUSPECTED: Final = "suspected"
+_BETWEEN_S: Final = 30.0
+"""So long after one examination errors lead to no other: it takes a worker's time."""
 _LONGEST_WAIT: Final = 20
 """No fault is waited for longer than so many times `retry_s`."""
 
@@ -112,9 +117,10 @@ def watched(decision: Decision, world: World, serving: Serving) -> Decision:
     limits = world.settings.limits
     if serving.settled:
         if worse := fault(serving.figures, None, limits):
-            return fails(decision, world, serving, worse, Again.NEVER)
+            return suspected(decision, world, serving, worse)
         if world.now - serving.window_since >= limits.window_s:
-            return decision.set(serving=dataclasses.replace(serving, figures=NONE, window_since=world.now))
+            serving = dataclasses.replace(serving, figures=NONE, window_since=world.now)
+            return decision.set(serving=serving).end_of(_SUSPECTED)
         return decision
     if worse := fault(serving.figures.without_errors(serving.beside), serving.baseline, limits):
         return taken_back(decision, world, serving, worse)
@@ -148,6 +154,17 @@ def taken_back(decision: Decision, world: World, serving: Serving, why: str, *, 
     text = f"{release} is taken back: {why}. {_capital(former)} answers all requests"
     figures = _figures(serving.figures)
     return decision.tell("taken_back", text, release, **figures).do(Shift(((former, 1.0),)), Unload(release))
+
+
+def suspected(decision: Decision, world: World, serving: Serving, why: str) -> Decision:
+    """A settled version seems to fail. Callers can bring that about, so its examination says whether it does."""
+    if world.now - decision.state.examined_at < _BETWEEN_S:
+        return decision
+    release = serving.release
+    text = f"{release}, which serves, seems to fail, and is examined: {why}"
+    decision = decision.tell_once(_SUSPECTED, "suspected", text, release, **_figures(serving.figures))
+    fresh = dataclasses.replace(serving, figures=NONE, window_since=world.now)
+    return decision.set(serving=fresh, examined_at=world.now).do(Examine(release))
 
 
 def fails(decision: Decision, world: World, serving: Serving, why: str, again: Again) -> Decision:
