@@ -43,11 +43,11 @@ SMOKE = SmokeInputs(columns={"age": (30.0, 90.0)}, expected=((0.75, 0.25), (0.25
 class Ages:
     """Says "yes" with the chance age / 120, or does otherwise as it is told."""
 
-    inputs = (TensorSpec("age", "FP64", (-1, 1)),)
     outputs = (TensorSpec("probabilities", "FP64", (-1, 2)), TensorSpec("label", "BYTES", (-1,)))
 
     def __init__(self, how: str) -> None:
         self.how = how
+        self.inputs = (TensorSpec("years" if how == "other" else "age", "FP64", (-1, 1)),)
 
     def infer(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         if self.how == "nan":

@@ -84,6 +84,39 @@ def test_what_answers_its_smoke_inputs_wrongly_never_answers_a_person(house: Wat
     lives(house, test)
 
 
+def test_a_version_that_takes_other_columns_is_refused_before_anybody_meets_it(house: WatchedHouse) -> None:
+    house.promote(1)
+    house.how[2] = "other"
+    house.publish(2, smoke=False)
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: house.told("refused"))
+        assert watching.shares == {1: 1.0}
+        await watching.until(lambda: ("heart", 2) not in watching.dispatcher.servables)
+
+    lives(house, test)
+    assert house.told("refused")[0].startswith(
+        "version 2 is refused: it has no input age; callers of version 1, which serves, would notice"
+    )
+    assert house.told("canary") == []
+
+
+def test_a_version_that_takes_other_columns_comes_where_that_is_allowed(house: WatchedHouse) -> None:
+    rollout = msgspec.structs.replace(SETTINGS.rollout, other_form="allow")
+    house.settings = msgspec.structs.replace(SETTINGS, rollout=rollout)
+    house.promote(1)
+    house.how[2] = "other"
+    house.publish(2, smoke=False)
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: watching.shares == {1: 0.5, 2: 0.5})
+        assert await watching.ask(10) == {1}, "the former version answers who has the old columns"
+
+    lives(house, test)
+
+
 def test_a_version_that_turns_bad_under_requests_is_taken_back_and_no_request_fails(house: WatchedHouse) -> None:
     house.promote(1)
 

@@ -6,14 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
-from aimass.proto.errors import AimassError, DeadlinePassed, InternalError, Unavailable
+from aimass.proto.errors import AimassError, DeadlinePassed, InternalError, NotFound, Unavailable
 from aimass.proto.registry.entries import ModelVersion
-from aimass.server.serving.dispatch.requests import InvalidOutput, Request, WorkerLost
+from aimass.server.serving.dispatch.requests import InvalidOutput, NotReady, Request, WorkerLost
 from aimass.server.serving.dispatch.seam import Dispatching, Source
+from aimass.server.serving.dispatch.seam import Loaded as InMemory
+from aimass.server.serving.watching.forms import difference
 from aimass.server.serving.watching.releases import Prepared, Releases, again_of
 from aimass.server.serving.watching.settings import WatchSettings
 from aimass.server.serving.watching.smoke import smoke_tensors, what_is_wrong
 from aimass.server.serving.watching.state import (
+    Again,
     Event,
     Examined,
     Failed,
@@ -92,7 +95,8 @@ class Handling:
     async def _load(self, release: Release) -> Event:
         prepared = self.prepared[release.digest]
         version = prepared.found.version
-        await self._dispatcher.load(
+        serving = self._serving()
+        loaded = await self._dispatcher.load(
             Source(
                 version.name,
                 version.number,
@@ -105,7 +109,19 @@ class Handling:
         )
         if wrong := await self._digest_is_wrong(release):
             return Failed(release, wrong, "serving.digest")
+        if serving is None or self._settings.rollout.other_form == "allow":
+            return Loaded(release)
+        if other := difference(serving, loaded):
+            text = f"{other}; callers of version {serving.version}, which serves, would notice (`rollout.other_form`)"
+            return Failed(release, text, "serving.other_form", Again.NEVER)
         return Loaded(release)
+
+    def _serving(self) -> InMemory | None:
+        """The version with the greatest share, if there is any."""
+        try:
+            return self._dispatcher.loaded(self._model)
+        except (NotFound, NotReady):
+            return None
 
     async def _try(self, release: Release) -> Event:
         smoke = self.prepared[release.digest].smoke

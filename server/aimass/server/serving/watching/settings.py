@@ -40,8 +40,9 @@ class RolloutSettings(Value, frozen=True):
     """How a version comes to all requests: by the shares `canary`, each for `canary_s` and `canary_requests`, or for
     `canary_longest_s` where fewer come. Then the former version stays loaded for `watch_s`.
 
-    What is not fetched, loaded or tested in time is given up. A fault that may pass is tried again after `retry_s`,
-    then after twice as long, `retries` times.
+    A version that does not take all that the one that serves takes, or answers in another form, is refused unless
+    `other_form` allows it. What is not fetched, loaded or tested in time is given up. A fault that may pass is tried
+    again after `retry_s`, then after twice as long, `retries` times.
     """
 
     canary: tuple[Share, ...] = (0.05, 0.5)
@@ -54,6 +55,7 @@ class RolloutSettings(Value, frozen=True):
     smoke_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     retry_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     retries: Annotated[int, msgspec.Meta(ge=0)] = 3
+    other_form: Literal["refuse", "allow"] = "refuse"
 
     def __post_init__(self) -> None:
         if list(self.canary) != sorted(set(self.canary)):
