@@ -11,6 +11,7 @@ from aimass.proto.servable import TensorSpec
 from aimass.server.serving.dispatch.requests import Answer, ModelUnknown, NotReady, Overloaded, Request, WorkerLost
 from aimass.server.serving.dispatch.settings import DispatchSettings
 from aimass.server.serving.dispatch.working import Reply
+from aimass.server.serving.settings import ServeSettings
 from aimass.server.serving.workers.protocol import Opened
 from tests.support.serving import FakeWorker, House, Y, away, rows, source, turns
 
@@ -399,7 +400,7 @@ def test_a_worker_that_hangs_is_killed_and_its_batch_is_tried_once_more() -> Non
         (worker,) = await house.serve(1)
         house.ask(1.0)
         await turns()
-        house.clock.advance(29.0)
+        house.clock.advance(9.0)
         house.dispatcher._tick()
         assert house.started[0].alive
         house.clock.advance(1.0)
@@ -601,6 +602,46 @@ def test_a_version_that_hangs_is_asked_no_more_until_it_answers() -> None:
         await turns()
         hanging.answer()
         assert hanging.batches == [[[1.0]], [[3.0]]]
+
+    in_house(test)
+
+
+def test_a_model_all_of_whose_workers_are_stuck_is_not_ready_unless_a_fallback_answers() -> None:
+    async def test(house: House) -> None:
+        def state() -> tuple[str, str]:
+            (found,) = house.dispatcher.models()
+            return found.state, found.reason
+
+        _, hanging = await house.serve(1, 2)
+        house.dispatcher.share("sums", {2: 1.0})
+        house.ask(1.0)
+        await turns()
+        house.clock.advance(1.9)
+        house.dispatcher._tick()
+        assert state() == ("READY", "")
+        house.clock.advance(0.1)
+        house.dispatcher._tick()
+        assert state() == ("UNAVAILABLE", "all its workers are at a batch for longer than an attempt may take")
+        house.dispatcher.share("sums", {2: 1.0}, fallback=1)
+        assert state() == ("READY", "")
+        house.dispatcher.share("sums", {2: 1.0})
+        hanging.answer()
+        assert state() == ("READY", "")
+
+    in_house(test)
+
+
+def test_by_default_a_worker_that_hangs_is_replaced_in_time_for_who_waits() -> None:
+    async def test(house: House) -> None:
+        await house.serve(1)
+        house.ask(1.0, deadline=house.clock.now() + ServeSettings().infer_s)
+        await turns()
+        for _ in range(15):
+            house.clock.advance(1.0)
+            house.dispatcher._tick()
+            await turns()
+        house.started[1].answer()
+        assert house.told() == [("", [1.0])]
 
     in_house(test)
 

@@ -155,7 +155,8 @@ def test_a_model_whose_registry_is_away_is_not_ready_and_not_unknown(place: Plac
         assert (await ask(started.http_port, "GET", "/v2/models/heart/ready"))[0] == 503
         assert (await ask(started.http_port, "GET", "/v2/models/other/ready"))[0] == 404
         status, told = await ask(started.http_port, "GET", "/readyz")
-        assert (status, told["reasons"][0]["code"]) == (503, "serving.not_ready")
+        why = {"code": "serving.not_ready", "what": "a model does not answer now: `aimass serve status` says which"}
+        assert (status, told["reasons"]) == (503, [why])
 
     place.store = Away(place.store)
     place.run(check)
@@ -338,6 +339,8 @@ def test_revoked_tokens_end_while_it_runs(place: Place) -> None:
         ({"grpc": "[::]:8081"}, Refused, "serve.open"),
         ({"http": "here"}, BadInput, "wire.address"),
         ({"infer_s": 0}, BadInput, "value.invalid"),
+        ({"infer_s": 10.0}, BadInput, "serve.hang"),
+        ({"dispatch": {"hang_s": 15.1}}, BadInput, "serve.hang"),
         ({"tls": {"certificate": "a"}}, BadInput, "value.invalid"),
         ({"unknown": 1}, BadInput, "value.invalid"),
     ],

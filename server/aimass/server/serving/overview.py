@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from aimass.proto.clock import Clock
 from aimass.proto.exposition import exposed
@@ -13,7 +14,7 @@ from aimass.proto.watch import Reason
 from aimass.server.health import HealthService
 from aimass.server.lookout import Lookout
 from aimass.server.readiness import Phase
-from aimass.server.serving.dispatch.requests import NotReady
+from aimass.server.serving.dispatch.requests import NOT_READY, NotReady
 from aimass.server.serving.dispatch.seam import Dispatching
 from aimass.server.serving.grpc.admission import AnyCaller
 from aimass.server.serving.grpc.calls import GrpcMeters
@@ -26,6 +27,8 @@ from aimass.server.serving.watching.views import WatchMeters
 from aimass.server.serving.watching.watchers import Watchers
 
 __all__ = ["Meters", "Overview"]
+
+_WHY: Final = {NOT_READY: "a model does not answer now: `aimass serve status` says which"}
 
 
 class Meters:
@@ -63,8 +66,9 @@ class Overview:
         return self.lookout.readiness.phase is Phase.SERVING and not self._unready()
 
     async def reasons(self) -> tuple[Reason, ...]:
-        """Why the process is not ready."""
-        return await self.lookout.readiness.current()
+        """Why the process is not ready; everybody may know, so models are not named."""
+        found = await self.lookout.readiness.current()
+        return tuple(Reason(one.code, _WHY.get(one.code, one.what)) for one in found)
 
     async def figures(self) -> bytes:
         """Its meters, as Prometheus reads them."""

@@ -46,9 +46,10 @@ class WorkerSettings(Value, frozen=True):
 class ServeSettings(Value, frozen=True):
     """Models as NAME, NAME@ALIAS or NAME@N; where they are kept and whose signatures count; where callers come.
 
-    No request takes longer than `infer_s`. A stop is told to probes for `leave_s` before the ports close, so that load
-    balancers look elsewhere, and then waits `drain_s` for requests that are under way. `open` lets everybody ask models
-    who reaches an address that is not of this machine alone.
+    No request takes longer than `infer_s`, in which a worker can hang for `dispatch.hang_s` and another can answer. A
+    stop is told to probes for `leave_s` before the ports close, so that load balancers look elsewhere, and then waits
+    `drain_s` for requests that are under way. `open` lets everybody ask models who reaches an address that is not of
+    this machine alone.
     """
 
     models: tuple[str, ...] = ()
@@ -113,6 +114,14 @@ def _checked(settings: ServeSettings) -> ServeSettings:
             code="serve.settings",
             value=", ".join(absent),
             cure="For example: aimass serve heart@champion --registry file:///srv/models --trust trust.json",
+        )
+    if 2 * settings.dispatch.hang_s > settings.infer_s:
+        raise BadInput(
+            "what a worker hung with could not be given to another within the time that a request has",
+            code="serve.hang",
+            value=f"dispatch.hang_s {settings.dispatch.hang_s:g}",
+            limit=f"half of infer_s {settings.infer_s:g}",
+            cure="Lower dispatch.hang_s, or raise infer_s.",
         )
     names = [read_reference(model).name for model in settings.models]
     if len(set(names)) != len(names):

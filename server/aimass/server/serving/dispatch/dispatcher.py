@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 import msgspec
 
@@ -21,13 +22,14 @@ from aimass.server.serving.dispatch.crew import Start
 from aimass.server.serving.dispatch.lane import Lane, Now
 from aimass.server.serving.dispatch.requests import Answer, Done, ModelUnknown, NotReady, OtherInputs, Request, Tap
 from aimass.server.serving.dispatch.routing import NO_ROUTE, Route, divided
-from aimass.server.serving.dispatch.seam import Loaded, ModelState, Source
+from aimass.server.serving.dispatch.seam import Loaded, ModelState, Source, State
 from aimass.server.serving.dispatch.settings import DispatchSettings
 
 __all__ = ["Dispatcher"]
 
 log = logging.getLogger("aimass.serving")
-_TICK_S = 0.05
+_TICK_S: Final = 0.05
+_STUCK: Final = "all its workers are at a batch for longer than an attempt may take"
 
 
 class _Known(msgspec.Struct, frozen=True, eq=False):
@@ -328,9 +330,13 @@ class Dispatcher:
 
 def _state(name: str, model: _Model, loaded: Callable[[_Model, Lane], Loaded]) -> ModelState:
     versions = tuple(loaded(model, lane) for _, lane in sorted(model.lanes.items()))
-    live = any(lane.alive for lane in model.lanes.values()) and bool(model.route.ends)
-    state = "READY" if live else "LOADING" if model.loading or versions else "UNAVAILABLE"
-    return ModelState(name, state, versions, model.route.fallback, model.failed)  # type: ignore[arg-type]
+    asked = [lane for version in model.route.asked if (lane := model.lanes.get(version)) is not None]
+    if any(lane.answers for lane in asked):
+        return ModelState(name, "READY", versions, model.route.fallback, model.failed)
+    if any(lane.alive for lane in asked):
+        return ModelState(name, "UNAVAILABLE", versions, model.route.fallback, _STUCK)
+    state: State = "LOADING" if model.loading or versions else "UNAVAILABLE"
+    return ModelState(name, state, versions, model.route.fallback, model.failed)
 
 
 def _stopping(model: str) -> NotReady:

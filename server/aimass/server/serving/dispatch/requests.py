@@ -12,6 +12,7 @@ from aimass.proto.servable import Array
 
 __all__ = [
     "ANY_TIME",
+    "NOT_READY",
     "Answer",
     "AttemptPassed",
     "Done",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 ANY_TIME: Final = float("inf")
+NOT_READY: Final = "serving.not_ready"
 
 
 class Request(msgspec.Struct, frozen=True, eq=False):
@@ -110,9 +112,7 @@ class NotReady(Unavailable):
 
     def __init__(self, model: str, version: int | None = None, *, why: str = "is not ready") -> None:
         name = model if version is None else f"{model}@{version}"
-        super().__init__(
-            f"the model {why}", code="serving.not_ready", value=name, cure="Try again when its health says ready."
-        )
+        super().__init__(f"the model {why}", code=NOT_READY, value=name, cure="Try again when its health says ready.")
 
 
 class WorkerLost(Unavailable):

@@ -29,6 +29,11 @@ class Route(msgspec.Struct, frozen=True):
         drawn = draw() if self.ends else 0.0
         return next((version for end, version in self.ends if drawn < end), self.fallback)
 
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """All versions that may answer who names none."""
+        return (*(version for _, version in self.ends), *(() if self.fallback is None else (self.fallback,)))
+
     def share(self, version: int) -> float:
         """Its part of the requests."""
         before = 0.0

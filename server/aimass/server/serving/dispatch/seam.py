@@ -10,7 +10,10 @@ from typing import Literal, Protocol
 from aimass.proto.servable import TensorSpec
 from aimass.server.serving.dispatch.requests import Answer, Done, Request, Tap
 
-__all__ = ["Dispatching", "Loaded", "ModelState", "Source"]
+__all__ = ["Dispatching", "Loaded", "ModelState", "Source", "State"]
+
+State = Literal["READY", "LOADING", "UNAVAILABLE"]
+"""Of a model: whether it would answer now; if not, whether it is on its way."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class ModelState:
     """A model as the repository index shows it; `fallback` is the version that answers what the others cannot."""
 
     name: str
-    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    state: State
     versions: tuple[Loaded, ...]
     fallback: int | None = None
     reason: str = ""

@@ -29,7 +29,7 @@ class DispatchSettings(Value, frozen=True):
     batch_s: Seconds = 0.05
     most_queued: Count = 1024
     attempt_s: Seconds = 2.0
-    hang_s: Seconds = 30.0
+    hang_s: Seconds = 10.0
     most_attempts: Count = 2
     resident_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     drain_s: Seconds = 10.0
