@@ -99,14 +99,37 @@ def test_no_lie_of_a_worker_does_more_than_fail(data: st.DataObject) -> None:
         ("x", "V8", (1,), 0, 8),
         ("x", "no dtype", (1,), 0, 8),
         ("x", "<c16", (1,), 0, 16),
+        ("x", "|O", (1 << 58,), 0, 1 << 60),
+        ("x", "|O", (1 << 32,), 0, 1 << 34),
+        ("x", "<f8", (0,), 1 << 63, 0),
+        ("x", "<f8", (1,), (1 << 64) - 1, 8),
+        ("x", "<f8", (0, 1 << 62), 0, 0),
+        ("x", "<f8", (0, 1 << 63), 0, 0),
+        ("x", "<f8", (1,) * 65, 0, 8),
+        ("x", "<f8", (1,), 0, (1 << 64) - 1),
     ],
 )
 def test_places_that_no_writer_makes_are_refused(place: tuple[Any, ...]) -> None:
-    memory = memoryview(bytearray(512))
-    header = msgspec.msgpack.encode([place])
-    memory[256 : 256 + len(header)] = header
+    memory, written = claiming([place])
     with pytest.raises(IntegrityError):
-        read(memory, Written(256, len(header)))
+        read(memory, written)
+
+
+def test_tensors_that_share_bytes_are_refused() -> None:
+    """Or a header of a few megabytes could have the same elements copied without end."""
+    first, second = ("x", "<f8", (4,), 0, 32), ("y", "<f8", (4,), 24, 32)
+    for places in ([first, second], [second, first]):
+        memory, written = claiming(places)
+        with pytest.raises(IntegrityError):
+            read(memory, written)
+
+
+def claiming(places: list[tuple[Any, ...]]) -> tuple[memoryview, Written]:
+    """Memory of zeros with a header that says that these are in it."""
+    memory = memoryview(bytearray(512))
+    header = msgspec.msgpack.encode(places)
+    memory[256 : 256 + len(header)] = header
+    return memory, Written(256, len(header))
 
 
 def test_neither_side_can_make_the_memory_smaller() -> None:

@@ -134,15 +134,25 @@ def read(memory: memoryview, written: Written) -> dict[str, Array]:
     """The tensors, numbers as views of `memory`; raises `IntegrityError` for what `write` does not write."""
     try:
         places = _decode(memory[written.header : written.end])
+        _require_apart(places, len(memory))
         return {place.name: _tensor(memory, place) for place in places}
-    except (ValueError, struct.error) as error:
+    except (ValueError, OverflowError, MemoryError, struct.error) as error:
         raise _odd() from error
+
+
+def _require_apart(places: Iterable[_Place], size: int) -> None:
+    """Each lies in the memory and behind the one before, so that all of them come to no more than there is."""
+    end = 0
+    for place in places:
+        if place.bytes < 0 or not end <= place.offset <= size - place.bytes:
+            raise _odd()
+        end = place.offset + place.bytes
 
 
 def _tensor(memory: memoryview, place: _Place) -> Array:
     dtype = _DTYPES.get(place.dtype)
     count = math.prod(place.shape)
-    if dtype is None or place.offset < 0 or any(length < 0 for length in place.shape):
+    if dtype is None or any(length < 0 for length in place.shape):
         raise _odd()
     if dtype.hasobject:
         if count * _LENGTH.size > place.bytes:
