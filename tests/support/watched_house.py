@@ -17,6 +17,7 @@ from aimass.privacy.model_trust import ListedTrust
 from aimass.proto.errors import AimassError, Conflict, Unavailable
 from aimass.proto.registry.entries import Part, SmokeInputs
 from aimass.proto.registry.layout import Reference, report_key
+from aimass.proto.registry.trust import TrustFile
 from aimass.proto.servable import Array, TensorSpec
 from aimass.proto.values import canonical_json
 from aimass.server.serving.dispatch.requests import Answer, InvalidOutput, ModelUnknown, Request
@@ -153,6 +154,7 @@ class WatchedHouse:
     clock: ManualClock = dataclasses.field(default_factory=ManualClock)
     retrainer: Submitted = dataclasses.field(default_factory=Submitted)
     entries: int = 0
+    trust: TrustFile = dataclasses.field(default_factory=lambda: trusting("olga"))
     ages: np.random.Generator = dataclasses.field(default_factory=lambda: np.random.default_rng(1))
 
     def __post_init__(self) -> None:
@@ -173,11 +175,11 @@ class WatchedHouse:
         self.store.put(report_key("heart", part.digest), data)
         return part
 
-    def promote(self, number: int) -> None:
+    def promote(self, number: int, by: str = "olga") -> None:
         if number not in getattr(self, "digests", {}):
             self.publish(number)
         self.entries += 1
-        put_alias(self.store, "heart", "champion", self.entries, number, self.digests[number], "olga")
+        put_alias(self.store, "heart", "champion", self.entries, number, self.digests[number], by)
 
     def process(self) -> Watching:
         dispatcher = TappedDispatcher(self.how)
@@ -192,7 +194,7 @@ class WatchedHouse:
             random.Random(1),
             ThreadPoolExecutor(1),
         )
-        trust = ListedTrust(trusting("olga"))
+        trust = ListedTrust(self.trust)
         watchers = Watchers([Reference("heart", "champion")], self.store, trust, self.folder, around)
         return Watching(self, dispatcher, watchers)
 

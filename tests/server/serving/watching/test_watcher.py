@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from aimass.proto.errors import AimassError, NotFound, OutOfSpace, Unavailable
+from aimass.proto.errors import AimassError, NotFound, OutOfSpace, Refused, Unavailable
 from aimass.proto.exposition import exposed
 from aimass.proto.meters import meters_of
 from aimass.proto.model_manifest import ModelManifest, Reference
@@ -19,7 +19,7 @@ from aimass.proto.statistics import Histogram, NumberCounts
 from aimass.proto.values import canonical_json
 from aimass.server.serving.dispatch.requests import InvalidOutput, Overloaded, QueueDeadline, Request, WorkerLost
 from aimass.server.serving.watching.settings import DriftSettings
-from tests.support.registries import put_version, version_of
+from tests.support.registries import put_version, trusting, version_of
 from tests.support.watched_house import SETTINGS, WatchedHouse, Watching
 
 Test = Callable[[Watching], Awaitable[None]]
@@ -232,6 +232,40 @@ def test_a_start_with_the_registry_away_serves_the_last_good_version(house: Watc
     lives(house, second)
     assert "version 2 is on this disk" in house.told("starts")[1]
     assert house.told("tested")[-1] == "version 2 answered 2 smoke inputs as expected"
+
+
+def test_a_version_is_not_served_for_having_been_good_when_its_promoter_is_believed_no_more(
+    house: WatchedHouse,
+) -> None:
+    house.trust = trusting("olga", "pia")
+    house.promote(1, by="pia")
+
+    async def first(watching: Watching) -> None:
+        await watching.pass_by(2)
+        assert watching.shares == {1: 1.0}
+
+    async def never(watching: Watching) -> None:
+        raise AssertionError
+
+    lives(house, first)
+    house.trust = trusting("olga")
+    with pytest.raises(Refused) as caught:
+        lives(house, never)
+    assert caught.value.code == "registry.not_promoted"
+    house.promote(1, by="olga")
+    lives(house, first)
+
+
+def test_a_version_that_was_good_before_is_served_by_its_older_promotion(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: ("heart", 1) not in watching.dispatcher.servables, asks=5)
+        watching.dispatcher.digests[2] = "f" * 64
+        await watching.until(lambda: watching.shares == {1: 1.0}, asks=5)
+
+    lives(house, test)
 
 
 def test_what_is_kept_is_verified_again_and_not_served_where_somebody_changed_it(house: WatchedHouse) -> None:

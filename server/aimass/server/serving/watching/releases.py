@@ -14,6 +14,7 @@ from aimass.proto.errors import (
     IntegrityError,
     NotFound,
     OutOfSpace,
+    Refused,
     Unavailable,
 )
 from aimass.proto.model_manifest import Reference as Spread
@@ -71,6 +72,8 @@ class Releases:
     def __init__(self, reference: Reference, store: ObjectStore, reader: RegistryReader, last_good: LastGood) -> None:
         self._reference, self._store, self._reader, self._last_good = reference, store, reader, last_good
         self._known: dict[str, Resolved] = {}
+        self._now: Resolved | None = None
+        """What the registry said last, if it could be believed."""
 
     def known(self, release: Release) -> Resolved | None:
         """What was verified of a version."""
@@ -83,16 +86,21 @@ class Releases:
 
     def resolve(self) -> Resolved:
         """What the registry says now; raises as `RegistryReader.resolve`."""
-        return self._noted(self._reader.resolve(self._reference))
+        self._now = None
+        self._now = self._noted(self._reader.resolve(self._reference))
+        return self._now
 
     def newer(self, seen: int) -> Resolved | None:
         """What it says, if that is newer than the alias's state `seen`; raises as `RegistryReader.newer`."""
         found = self._reader.newer(self._reference, seen)
-        return None if found is None else self._noted(found)
+        if found is not None:
+            self._now = self._noted(found)
+        return found
 
     def prepare(self, release: Release) -> Prepared:
         """Bring a version to this disk, verified; raises what its documents or its parameters do."""
-        found = self._known.get(release.digest) or self._by_number(release)
+        now = self._now
+        found = now if now is not None and now.digest == release.digest else self._anew(release)
         parameters = self._reader.parameters(found.version, self._last_good.parameters)
         smoke = self._either(lambda reader: reader.smoke(found.version))
         spread = self._either(lambda reader: reader.reference(found.version))
@@ -104,8 +112,8 @@ class Releases:
         if found is not None:
             self._last_good.keep(self._store, found)
 
-    def _by_number(self, release: Release) -> Resolved:
-        """A version of which only number and digest are remembered."""
+    def _anew(self, release: Release) -> Resolved:
+        """A version that was good here before: who signed it, and who promoted it, has to be believed still."""
         reference = Reference(self._reference.name, number=release.number)
         found = self._either(lambda reader: reader.resolve(reference))
         if found.digest != release.digest:
@@ -116,7 +124,22 @@ class Releases:
                 limit=release.digest,
                 cure="Versions are never replaced: find out who did it.",
             )
+        if self._reference.alias and not self._was_promoted(release):
+            raise Refused(
+                "no promotion of this version is by somebody whom the trust file believes now",
+                code="registry.not_promoted",
+                value=f"{self._reference} as version {release.number}",
+                cure="It is not served. Promote it again with a key that is believed.",
+            )
         return self._noted(found)
+
+    def _was_promoted(self, release: Release) -> bool:
+        """Whether a state of the alias, in the registry or on this disk, that is believed now names it."""
+        name, alias = self._reference.name, self._reference.alias
+        states = self._last_good.reader.history(name, alias)
+        if all(state.version_digest != release.digest for state in states):
+            states = self._reader.history(name, alias)
+        return any(state.version_digest == release.digest for state in states)
 
     def _either(self, read: Callable[[RegistryReader], T]) -> T:
         """What the registry has, or this disk where it is away or empty: a volume that is not mounted has nothing."""
@@ -129,5 +152,7 @@ class Releases:
                 raise error from None
 
     def _noted(self, found: Resolved) -> Resolved:
-        self._known[found.digest] = found
+        known = self._known.get(found.digest)
+        if known is None or found.alias is not None or known.alias is None:
+            self._known[found.digest] = found
         return found
