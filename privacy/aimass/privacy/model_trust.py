@@ -13,7 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aimass.privacy.signing import Label, check_public_key, public_key, sign, verify
-from aimass.proto.errors import NotFound, Refused, Unauthenticated
+from aimass.proto.errors import AimassError, BadInput, NotFound, Refused, Unauthenticated, Unavailable
 from aimass.proto.registry.entries import Signed
 from aimass.proto.registry.trust import MAY, Kind, Signer, TrustFile
 from aimass.proto.values import Value, canonical_json, decode_json
@@ -98,8 +98,18 @@ class FileTrust:
         return self._held[1]
 
 
+def _unreadable(path: Path, error: OSError) -> AimassError:
+    what, code = f"the trust file cannot be read, so nobody is believed: {error.strerror}", "registry.trust_unreadable"
+    if isinstance(error, PermissionError):
+        return Refused(what, code=code, value=path, cure="Give the user that runs this the right to read it.")
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return BadInput(what, code=code, value=path, cure="Name a file: aimass model trust add --trust FILE makes one.")
+    return Unavailable(what, code=code, value=path, cure="Look whether its disk or its network mount works.")
+
+
 def _read_guarded(path: Path) -> bytes:
-    """A trust file's bytes; raises `Refused` as `registry.trust_writable` where everybody may write to it."""
+    """A trust file's bytes; raises `Refused` as `registry.trust_writable` where everybody may write to it, and what
+    keeps it from being read as `registry.trust_unreadable`."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -111,6 +121,8 @@ def _read_guarded(path: Path) -> bytes:
             value=path,
             cure="aimass model trust add NAME --key KEY --trust FILE makes one.",
         ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if mode & stat.S_IWOTH:
         raise Refused(
             "everybody on this machine can write to the trust file, so nobody is believed",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aimass.proto.errors import AimassError, BadInput, Conflict, OutOfSpace, Refused
+from aimass.proto.errors import AimassError, BadInput, Conflict, OutOfSpace, Refused, Unavailable
 from aimass.proto.objects import WRITTEN_S, swept
 from aimass.proto.stores import files
 from aimass.proto.stores.files import FileObjects, open_store
@@ -43,6 +43,8 @@ def test_a_crash_leaves_the_old_object_or_the_new(tmp_path: Path, point: str, fo
         (errno.ENOSPC, OutOfSpace, "disk.full"),
         (errno.EDQUOT, OutOfSpace, "disk.full"),
         (errno.EROFS, Refused, "storage.denied"),
+        (errno.EIO, Unavailable, "storage.unavailable"),
+        (errno.ESTALE, Unavailable, "storage.unavailable"),
     ],
 )
 def test_a_disk_that_refuses_is_named_and_leaves_what_was_there(
@@ -66,6 +68,33 @@ def test_a_disk_that_refuses_is_named_and_leaves_what_was_there(
         assert caught.value.code == code
     assert [(one.key, store.read(one.key)) for one in store.list()] == [("a", b"old")]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_disk_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileObjects(tmp_path)
+    store.put("a", b"old")
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "pread", fail)
+    reads: tuple[Callable[[], object], ...] = (lambda: store.read("a"), lambda: list(store.stream("a")))
+    for read in reads:
+        with pytest.raises(Unavailable, match="Stale file handle"):
+            read()
+
+
+def test_a_link_that_leads_in_a_circle_is_named(tmp_path: Path) -> None:
+    store = FileObjects(tmp_path)
+    (tmp_path / "a").symlink_to(tmp_path / "a")
+    looks: tuple[Callable[[], object], ...] = (
+        lambda: store.read("a"),
+        lambda: store.head("a"),
+        lambda: list(store.list()),
+    )
+    for look in looks:
+        with pytest.raises(Unavailable, match="symbolic links"):
+            look()
 
 
 def test_a_key_is_no_folder_of_another(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.privacy.model_trust import FileTrust, signed
-from aimass.proto.errors import AimassError, BadInput, IntegrityError, NotFound, Unauthenticated
+from aimass.proto.errors import AimassError, BadInput, IntegrityError, NotFound, Refused, Unauthenticated, Unavailable
 from aimass.proto.numbered import Numbered
 from aimass.proto.registry.entries import Part
 from aimass.proto.registry.layout import alias_prefix, parameters_key, report_key, versions_prefix
@@ -164,6 +166,23 @@ def test_a_trust_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert code_of(lambda: reader.resolve("heart")) == "registry.unknown_signer"
     path.write_bytes(b"{half a file")
     assert code_of(lambda: reader.resolve("heart")) == "value.invalid"
+
+
+def test_a_trust_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "trust.json"
+    path.mkdir()
+    reader = RegistryReader(registry(), FileTrust(path))
+    with pytest.raises(BadInput, match=r"Is a directory.*Name a file"):
+        reader.resolve("heart")
+    for number, kind in ((errno.EACCES, Refused), (errno.EIO, Unavailable), (errno.ESTALE, Unavailable)):
+
+        def fail(*_: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(Path, "open", fail)
+        with pytest.raises(kind, match=os.strerror(number)) as caught:
+            reader.resolve("heart")
+        assert caught.value.code == "registry.trust_unreadable"
 
 
 def test_a_trust_file_that_everybody_can_write_to_is_not_believed(tmp_path: Path) -> None:

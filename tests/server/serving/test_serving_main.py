@@ -23,6 +23,7 @@ from aimass.server.serving.dispatch.seam import Loaded, Source
 from aimass.server.serving.main import Started, serve
 from aimass.server.serving.settings import ServeSettings, load_settings
 from aimass.server.serving.tokens import Token, TokenFile, digest_of_token, make_token, write_tokens
+from aimass.server.serving.watching.observer import Observer
 from tests.support.authorities import Authority
 from tests.support.clock import ManualClock
 from tests.support.fronts import PATIENTS, ROW, DirectDispatcher
@@ -159,6 +160,21 @@ def test_a_model_whose_registry_is_away_is_not_ready_and_not_unknown(place: Plac
         assert (status, told["reasons"]) == (503, [why])
 
     place.store = Away(place.store)
+    place.run(check)
+
+
+def test_a_watch_that_has_ended_is_a_reason_to_be_not_ready(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Observer) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async def check(started: Started, stop: asyncio.Event) -> None:
+        assert await ask(started.http_port, "GET", "/readyz") == (200, {"ready": True, "reasons": []})
+        monkeypatch.setattr(Observer, "taken", fail)
+        place.clock.advance(1.0)
+        status, told = await ask(started.http_port, "GET", "/readyz")
+        assert (status, [one["code"] for one in told["reasons"]]) == (503, ["serving.watch_ended"])
+        assert (await ask(started.http_port, "POST", "/predict", dict(ROW)))[0] == 200, "what serves stays"
+
     place.run(check)
 
 

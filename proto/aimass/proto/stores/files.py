@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 from aimass.proto.durable import UNINTERRUPTED, Durability, Writeback, disk_errors, fsync_folder, make_folder, write_all
-from aimass.proto.errors import BadInput, Refused
+from aimass.proto.errors import BadInput, Refused, Unavailable
 from aimass.proto.objects import (
     CHUNK_BYTES,
     Chunk,
@@ -182,10 +182,11 @@ class FileObjects:
                 return iter(())
 
     def _stat(self, entry: os.DirEntry[str]) -> os.stat_result | None:
-        try:
-            return entry.stat() if entry.is_file() else None
-        except FileNotFoundError:  # deleted since
-            return None
+        with self._errors(entry.name):
+            try:
+                return entry.stat() if entry.is_file() else None
+            except FileNotFoundError:  # deleted since
+                return None
 
     def _make(self, folder: Path) -> None:
         if folder.is_dir():
@@ -207,9 +208,10 @@ class FileObjects:
             except (FileNotFoundError, NotADirectoryError):
                 raise unknown(self, key) from None
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise unknown(self, key)
-            yield descriptor
+            with self._errors(key):
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise unknown(self, key)
+                yield descriptor
         finally:
             os.close(descriptor)
 
@@ -230,7 +232,14 @@ class FileObjects:
                 raise BadInput(
                     "one key would be a folder of another", code="storage.folder", value=f"{key} at {self.url}"
                 ) from error
-            raise
+            if isinstance(error, FileExistsError):
+                raise  # `write` says what it means
+            raise Unavailable(
+                f"the file system does not do what it is asked: {error.strerror}",
+                code="storage.unavailable",
+                value=f"{key} at {self.url}",
+                cure="Look whether its disk or its network mount works, and whether links in it lead anywhere.",
+            ) from error
 
 
 def _name(part: Path, path: Path, *, create: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from aimass.proto.clock import Clock
+from aimass.proto.errors import InternalError
 from aimass.proto.exposition import exposed
 from aimass.proto.meters import Reading, meters_of
 from aimass.proto.vitals import Vitals
@@ -28,7 +29,11 @@ from aimass.server.serving.watching.watchers import Watchers
 
 __all__ = ["Meters", "Overview"]
 
-_WHY: Final = {NOT_READY: "a model does not answer now: `aimass serve status` says which"}
+_WATCH_ENDED: Final = "serving.watch_ended"
+_WHY: Final = {
+    NOT_READY: "a model does not answer now: `aimass serve status` says which",
+    _WATCH_ENDED: "a model follows its registry no more: the log says why, and a restart helps",
+}
 
 
 class Meters:
@@ -62,8 +67,8 @@ class Overview:
         self.connections: Callable[[], int] = lambda: 0
 
     def all_ready(self) -> bool:
-        """Whether every model would answer now."""
-        return self.lookout.readiness.phase is Phase.SERVING and not self._unready()
+        """Whether every model would answer now, and go on to be what is promoted."""
+        return self.lookout.readiness.phase is Phase.SERVING and not (self._unready() or self._models.ended)
 
     async def reasons(self) -> tuple[Reason, ...]:
         """Why the process is not ready; everybody may know, so models are not named."""
@@ -91,9 +96,11 @@ class Overview:
         return [model for model in self._models.models if model not in ready]
 
     async def _probe(self) -> None:
-        """Raise the named error for which not all models answer."""
+        """Raise the named error for which not all models answer, or would not go on to be what is promoted."""
         if unready := self._unready():
             raise NotReady(", ".join(unready))
+        if ended := self._models.ended:
+            raise InternalError("a model is not watched any more", code=_WATCH_ENDED, value=", ".join(ended))
 
     def _readings(self) -> tuple[Reading, ...]:
         versions = [loaded for state in self._dispatcher.models() for loaded in state.versions]

@@ -49,7 +49,7 @@ class LastGood:
             return decode_canonical_json(Memory, path.read_bytes(), str(path))
         except FileNotFoundError:
             return NOTHING
-        except AimassError as error:
+        except (AimassError, OSError) as error:
             log.warning("what was good or refused before is forgotten: %s", error)
             return NOTHING
 

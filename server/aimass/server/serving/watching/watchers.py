@@ -92,6 +92,11 @@ class Watchers:
             with contextlib.suppress(AimassError):  # it is on its way out already
                 await self._around.dispatcher.unload(model, loaded.version)
 
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """Models whose watch has ended by a fault of ours: what serves stays, and nothing new comes."""
+        return tuple(model for model, task in self._running.items() if task.done())
+
     def views(self) -> dict[str, WatchView]:
         """How each model stands."""
         return {model: watcher.view() for model, watcher in self._watchers.items()}
