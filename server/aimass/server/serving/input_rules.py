@@ -17,10 +17,12 @@ class InputRules(Value, frozen=True):
     """What does not fit is answered with a warning, or refused.
 
     `category` is a value that the schema does not list, `missing` a feature that is left out (null says that it is not
-    known, and is no fault), `range` a number outside the column's bounds. `rows` is how many one request may hold.
+    known, and is no fault), `range` a number outside the column's bounds. `rows` is how many one request may hold, and `cells` how many
+    they may have, with those that are left out.
     """
 
     category: Rule = "warn"
     missing: Rule = "warn"
     range: Rule = "warn"
     rows: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    cells: Annotated[int, msgspec.Meta(ge=1)] = 1_000_000

@@ -147,7 +147,9 @@ class _Serving:
         v2 = V2Endpoints(
             dispatcher, self._models, *common, overview.all_ready, settings.http_limits.json_bytes, self._check
         )
-        people = PeopleEndpoints(dispatcher, self._models, settings.input, *common)
+        people = PeopleEndpoints(
+            dispatcher, self._models, settings.input, *common, json_bytes=settings.http_limits.json_bytes
+        )
         service = ServiceEndpoints(overview.reasons, overview.figures, overview.status)
         front = Front(
             [*v2.routes(), *people.routes(), *service.routes()],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.proto.errors import AimassError, BadInput, LimitExceeded
-from aimass.server.serving.http.features import Features, read_rows
+from aimass.server.serving.http.features import Features, read_rows, soon_read
 from aimass.server.serving.input_rules import InputRules
 from tests.support.fronts import PATIENTS, ROW
 
@@ -117,6 +118,37 @@ def test_what_is_no_row_is_refused(body: bytes) -> None:
 def test_too_many_rows_are_refused() -> None:
     with pytest.raises(LimitExceeded):
         read([dict(ROW)] * 3, InputRules(rows=2))
+
+
+def test_cells_count_though_they_are_left_out() -> None:
+    with pytest.raises(LimitExceeded) as refused:
+        read([{}] * 3, InputRules(cells=14))
+    assert refused.value.code == "predict.cells"
+
+
+def test_rows_that_leave_out_everything_are_not_read_where_others_wait() -> None:
+    assert soon_read(json.dumps(dict(ROW)).encode(), PATIENTS)
+    assert not soon_read(b"[" + b"{}," * 9_000 + b"{}]", PATIENTS)
+
+
+def test_a_row_among_many_costs_no_more_than_among_few() -> None:
+    def seconds(rows: int) -> float:
+        began = time.process_time()
+        outcome(lambda: read([{}] * rows))
+        return time.process_time() - began
+
+    few = min(seconds(1_000) for _ in range(3))
+    assert seconds(8_000) < 24 * few
+
+
+def test_a_search_for_the_name_that_was_meant_is_made_for_those_alone_that_are_told() -> None:
+    body = json.dumps({**ROW, **{f"agee{number}": 1 for number in range(20_000)}}).encode()
+    began = time.process_time()
+    json.loads(body)
+    plain = time.process_time() - began
+    with pytest.raises(BadInput, match="agee0 is no feature of the model"):
+        read_rows(body, PATIENTS, WARN)
+    assert time.process_time() - began < 0.1 + 10 * plain
 
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

@@ -87,7 +87,7 @@ class House:
         v2 = V2Endpoints(
             self.dispatcher, self.versions, clock, 30.0, "1.2", lambda: not self.reasons, 1 << 20, self.check
         )
-        people = PeopleEndpoints(self.dispatcher, self.versions, InputRules(), clock, 30.0, "1.2", self._find)
+        people = PeopleEndpoints(self.dispatcher, self.versions, InputRules(), clock, 30.0, "1.2", self._find, 1 << 20)
         service = ServiceEndpoints(self._reasons, self._figures, lambda: {"models": 2})
         routes = [*v2.routes(), *people.routes(), *service.routes()]
         self.front = Front(
@@ -165,7 +165,7 @@ def test_json_that_would_hold_everybody_up_is_refused_and_as_many_bytes_are_not(
     rows = np.zeros((1 << 17, 2), np.float32)
     head = {"name": "x", "datatype": "FP32", "shape": list(rows.shape)}
     response = house.ask("POST", "/v2/models/plain/infer", {"inputs": [{**head, "data": rows.ravel().tolist()}]})
-    assert (response.status, body_of(response)["code"]) == (413, "v2.json_bytes")
+    assert (response.status, body_of(response)["code"]) == (413, "http.json_bytes")
     said = json.dumps(
         {
             "inputs": [{**head, "parameters": {"binary_data_size": rows.nbytes}}],
@@ -299,6 +299,13 @@ def test_many_rows_are_read_beside_the_loop_and_answered_alike(house: House) -> 
     rows = [{**ROW, "age": number % 120} for number in range(500)]
     told = body_of(house.ask("POST", "/predict/heart", rows))["rows"]
     assert [row["probabilities"]["yes"] for row in told] == [row["age"] / 120 for row in rows]
+
+
+def test_what_people_write_is_bounded_like_what_programs_do(house: House) -> None:
+    large = [dict(ROW)] * (1 << 14)
+    for target in ("/predict/heart", "/explain/heart", "/v2/repository/index", "/v2/repository/models/heart/load"):
+        response = house.ask("POST", target, large)
+        assert (response.status, body_of(response)["code"]) == (413, "http.json_bytes"), target
 
 
 def test_explanations_are_found_by_entry_point_and_ask_one_version(house: House) -> None:

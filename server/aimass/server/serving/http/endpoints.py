@@ -7,14 +7,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aimass.proto.errors import AimassError
+from aimass.proto.errors import AimassError, LimitExceeded
 from aimass.proto.logs import subject
 from aimass.server.serving.http.connection import Cancel, Reply
 from aimass.server.serving.http.faults import error_response
 from aimass.server.serving.http.messages import JSON, Response, json_response
 from aimass.server.serving.http.routing import Call, Endpoint
 
-__all__ = ["at_once", "failed", "later", "raw_json"]
+__all__ = ["at_once", "bound_json", "failed", "later", "raw_json"]
 
 log = logging.getLogger("aimass.serving")
 FAILED: Final = "the server failed; its log says where"
@@ -23,6 +23,18 @@ FAILED: Final = "the server failed; its log says where"
 def raw_json(body: bytes, status: int = 200) -> Response:
     """An answer of JSON that is written already."""
     return Response(status, (body,), JSON)
+
+
+def bound_json(size: int, most: int) -> None:
+    """Raise `LimitExceeded` where a request's JSON is longer than `most` bytes: while it is read nobody is answered."""
+    if size > most:
+        raise LimitExceeded(
+            "the JSON of a request is too long",
+            code="http.json_bytes",
+            value=size,
+            limit=most,
+            cure="Send fewer rows at once, or tensors as bytes after the JSON.",
+        )
 
 
 def at_once(answer: Callable[[Call], Response]) -> Endpoint:

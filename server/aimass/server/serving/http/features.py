@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -22,9 +23,14 @@ from aimass.proto.manifest import Category, Column, Image, Number, Schema, Text
 from aimass.proto.servable import Array
 from aimass.server.serving.input_rules import InputRules
 
-__all__ = ["Features", "Problem", "read_rows"]
+__all__ = ["Features", "Problem", "read_rows", "soon_read"]
 
+_SOON_BYTES: Final = 32 << 10
+_SOON_CELLS: Final = 2_000
+"""Up to so many bytes and cells reading a body holds nobody else up."""
 _SHOWN: Final = 20
+_LONGEST: Final = 80
+"""Letters of a name that nobody knows, in an error."""
 _DECODER: Final = msgspec.json.Decoder()
 _PLAIN: Final = (bool, int, float, str, type(None))
 
@@ -58,26 +64,33 @@ class Features:
 def read_rows(body: bytes, schema: Schema, rules: InputRules) -> Features:
     """An object of features, or a list of such, as tensors.
 
-    Raises `BadInput` that names each feature which is refused, `LimitExceeded` for too many rows.
+    Raises `BadInput` that names each feature which is refused, `LimitExceeded` for too many rows or cells.
     """
     rows, single = _rows(body, rules.rows)
-    problems = _unknown_features(rows, schema)
+    if (cells := len(rows) * len(schema.columns)) > rules.cells:
+        raise LimitExceeded("too many cells in one request", code="predict.cells", value=cells, limit=rules.cells)
+    problems, untold = _unknown_features(rows, schema)
     tensors: dict[str, Array] = {}
     for column in schema.columns:
-        cells = [_cell(column, row.get(column.name)) for row in rows]
         findings: list[Finding] = []
-        values = typed_cells(column, cells, 0, findings)
+        values = typed_cells(column, [_cell(column, row.get(column.name)) for row in rows], 0, findings)
         tensors[column.name] = _tensor(column, values)
+        faulty = {found.row for found in findings}
         problems += [_problem(column, found, rows[found.row].get(column.name)) for found in findings]
         problems += [
             Problem(place, column.name, "missing", "is missing")
             for place, row in enumerate(rows)
-            if column.name not in row and all(found.row != place for found in findings)
+            if column.name not in row and place not in faulty
         ]
     refused = [problem for problem in problems if _refused(problem, rules)]
     if refused:
-        raise _do_not_fit(refused, single=single)
+        raise _do_not_fit(refused, untold, single=single)
     return Features(tensors, len(rows), single, _by_row(problems))
+
+
+def soon_read(body: bytes, schema: Schema) -> bool:
+    """Whether a body is read in a few milliseconds. Each row has a brace; cells that are left out cost as much."""
+    return len(body) <= _SOON_BYTES and body.count(b"{") * len(schema.columns) <= _SOON_CELLS
 
 
 def _rows(body: bytes, most: int) -> tuple[list[dict[str, Any]], bool]:
@@ -125,15 +138,16 @@ def _tensor(column: Column, values: Array) -> Array:
     return values
 
 
-def _unknown_features(rows: Sequence[Mapping[str, Any]], schema: Schema) -> list[Problem]:
+def _unknown_features(rows: Sequence[Mapping[str, Any]], schema: Schema) -> tuple[list[Problem], int]:
+    """The first of the features that the model does not have, and how many more there are: a name costs a search."""
     known = [column.name for column in schema.columns]
     names = frozenset(known)
-    return [
-        Problem(place, name, "form", _not_a_feature(name, known, schema.label.name))
-        for place, row in enumerate(rows)
-        for name in row
-        if name not in names
+    unknown = ((place, name) for place, row in enumerate(rows) for name in row if name not in names)
+    shown = [
+        Problem(place, name[:_LONGEST], "form", _not_a_feature(name[:_LONGEST], known, schema.label.name))
+        for place, name in itertools.islice(unknown, _SHOWN)
     ]
+    return shown, sum(1 for _ in unknown)
 
 
 def _not_a_feature(name: str, known: Sequence[str], label: str) -> str:
@@ -168,9 +182,9 @@ def _refused(problem: Problem, rules: InputRules) -> bool:
             return True
 
 
-def _do_not_fit(refused: Sequence[Problem], *, single: bool) -> BadInput:
+def _do_not_fit(refused: Sequence[Problem], untold: int, *, single: bool) -> BadInput:
     shown = [str(one) if single else f"row {one.row + 1}: {one}" for one in refused[:_SHOWN]]
-    more = len(refused) - len(shown)
+    more = len(refused) - len(shown) + untold
     return BadInput(
         "the features do not fit the model",
         code="predict.features",
@@ -180,8 +194,8 @@ def _do_not_fit(refused: Sequence[Problem], *, single: bool) -> BadInput:
 
 
 def _by_row(problems: Sequence[Problem]) -> Mapping[int, tuple[str, ...]]:
-    found: dict[int, tuple[str, ...]] = {}
+    found: dict[int, list[str]] = {}
     for problem in problems:
         said = str(problem) if problem.kind == "missing" else f"{problem}: it counts as missing"
-        found[problem.row] = (*found.get(problem.row, ()), said)
-    return found
+        found.setdefault(problem.row, []).append(said)
+    return {row: tuple(said) for row, said in found.items()}

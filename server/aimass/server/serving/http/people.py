@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Final
 from urllib.parse import parse_qs
 
 from aimass.proto.errors import BadInput, WrongState
@@ -16,20 +15,19 @@ from aimass.server.serving.catalogue import Catalogue
 from aimass.server.serving.dispatch.requests import Answer, NotReady
 from aimass.server.serving.dispatch.requests import Request as Inference
 from aimass.server.serving.dispatch.seam import Dispatching, Loaded
-from aimass.server.serving.http.endpoints import at_once, later
-from aimass.server.serving.http.features import Features, read_rows
+from aimass.server.serving.http.endpoints import at_once, bound_json, later
+from aimass.server.serving.http.features import Features, read_rows, soon_read
 from aimass.server.serving.http.messages import HTML, Response, json_response
 from aimass.server.serving.http.openapi import Described, openapi
 from aimass.server.serving.http.page import PAGE_HEADERS, page
 from aimass.server.serving.http.predictions import prediction
 from aimass.server.serving.http.routing import Call, Route
+from aimass.server.serving.http.settings import HttpLimits
 from aimass.server.serving.input_rules import InputRules
 from aimass.server.serving.v2.bridge import version_of
 
 __all__ = ["PeopleEndpoints"]
 
-_IN_THE_LOOP: Final = 32 << 10
-"""Bytes of a body up to which reading it holds nobody else up."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,10 +53,12 @@ class PeopleEndpoints:
         infer_s: float,
         release: str,
         find: Callable[[str], Explainer] = find_explainer,
+        json_bytes: int = HttpLimits().json_bytes,
     ) -> None:
         """`now` is the dispatcher's clock, and no request may take longer than `infer_s`."""
         self._dispatcher, self._catalogue, self._rules = dispatcher, catalogue, rules
         self._now, self._infer_s, self._release, self._find = now, infer_s, release, find
+        self._json_bytes = json_bytes
 
     def routes(self) -> list[Route]:
         """All of them. Without a model in the path the only one that is served is meant."""
@@ -103,7 +103,8 @@ class PeopleEndpoints:
         schema, body = version.schema, call.request.body
         if not {column.name for column in schema.columns} <= {spec.name for spec in loaded.inputs}:
             raise _tensors_alone(model)
-        if len(body) <= _IN_THE_LOOP:
+        bound_json(len(body), self._json_bytes)
+        if soon_read(body, schema):
             features = read_rows(body, schema, self._rules)
         else:
             features = await asyncio.to_thread(read_rows, body, schema, self._rules)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from aimass.proto.errors import AimassError, BadInput, LimitExceeded
+from aimass.proto.errors import AimassError, BadInput
 from aimass.server.serving.catalogue import Repository
 from aimass.server.serving.dispatch.requests import Answer
 from aimass.server.serving.dispatch.seam import Dispatching, Loaded
 from aimass.server.serving.http.connection import Reply
-from aimass.server.serving.http.endpoints import at_once, failed, later, raw_json
+from aimass.server.serving.http.endpoints import at_once, bound_json, failed, later, raw_json
 from aimass.server.serving.http.faults import error_response
 from aimass.server.serving.http.messages import Request, Response
 from aimass.server.serving.http.routing import Call, Endpoint, Route
@@ -130,18 +130,23 @@ class V2Endpoints:
         return raw_json(ready_json(ready=found), 200 if found else 503)
 
     def _index(self, call: Call) -> Response:
+        bound_json(len(call.request.body), self._json_bytes)
         only_ready = decode_index_request(call.request.body)
         return raw_json(index_json(index_entries(self._dispatcher.models(), ready=only_ready)))
 
     async def _load(self, call: Call) -> Response:
-        decode_repository_request(call.request.body)
+        self._no_overrides(call.request)
         await self._repository.load(call.model)
         return raw_json(b"{}")
 
     async def _unload(self, call: Call) -> Response:
-        decode_repository_request(call.request.body)
+        self._no_overrides(call.request)
         await self._repository.unload(call.model)
         return raw_json(b"{}")
+
+    def _no_overrides(self, request: Request) -> None:
+        bound_json(len(request.body), self._json_bytes)
+        decode_repository_request(request.body)
 
 
 def _open(name: str, path: str, endpoint: Endpoint, may: May | None = None) -> Route:
@@ -154,14 +159,7 @@ def _decoded(request: Request, loaded: Loaded, json_bytes: int) -> InferRequest:
     length = _json_length(request.headers.get(_LENGTH))
     if length == 0:
         return decode_raw(request.body, loaded.inputs)
-    if (found := min(length or len(request.body), len(request.body))) > json_bytes:
-        raise LimitExceeded(
-            "the JSON of a request is too long",
-            code="v2.json_bytes",
-            value=found,
-            limit=json_bytes,
-            cure="Send fewer rows at once, or tensors as bytes after the JSON.",
-        )
+    bound_json(min(length or len(request.body), len(request.body)), json_bytes)
     return decode_request(request.body, length)
 
 

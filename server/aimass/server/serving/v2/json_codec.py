@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -41,6 +41,8 @@ _BINARY: Final = "binary_data"
 _BINARY_ALL: Final = "binary_data_output"
 _ABSENT: Final = msgspec.Raw(b"")
 _NO_DATA: Final = (b"", b"null")
+_MOST_AXES: Final = 64  # of NumPy's arrays
+_MOST_TENSORS: Final = 4_096
 _Bag = dict[str, Scalar]
 
 
@@ -49,7 +51,7 @@ _Bag = dict[str, Scalar]
 
 class _Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
-    shape: list[int]
+    shape: Annotated[list[int], msgspec.Meta(max_length=_MOST_AXES)]
     datatype: str
     parameters: _Bag | None = None
     data: msgspec.Raw = _ABSENT
@@ -61,10 +63,10 @@ class _Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    inputs: list[_Input]
+    inputs: Annotated[list[_Input], msgspec.Meta(max_length=_MOST_TENSORS)]
     id: str | None = None
     parameters: _Bag | None = None
-    outputs: list[_Wanted] | None = None
+    outputs: Annotated[list[_Wanted], msgspec.Meta(max_length=_MOST_TENSORS)] | None = None
     model_name: str | None = None  # in the extension's own example; the address says which model is meant
     model_version: str | None = None
 
