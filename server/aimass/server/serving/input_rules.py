@@ -17,8 +17,8 @@ class InputRules(Value, frozen=True):
     """What does not fit is answered with a warning, or refused.
 
     `category` is a value that the schema does not list, `missing` a feature that is left out (null says that it is not
-    known, and is no fault), `range` a number outside the column's bounds. `rows` is how many one request may hold, and `cells` how many
-    they may have, with those that are left out.
+    known, and is no fault), `range` a number outside the column's bounds. A request may hold `rows`, and
+    they `cells` in all, with those that are left out.
     """
 
     category: Rule = "warn"

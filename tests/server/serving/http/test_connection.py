@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,10 +12,17 @@ import pytest
 from aimass.server.serving.http.connection import Connection, Phase, Reply
 from aimass.server.serving.http.listening import Listener
 from aimass.server.serving.http.messages import Request, Response
+from aimass.server.serving.http.reading import RequestReader, Room
 from aimass.server.serving.http.settings import HttpLimits
 
 LIMITS = HttpLimits(body_bytes=100, head_bytes=400, pending_bytes=150, connections=2)
 GET = b"GET /one HTTP/1.1\r\nHost: here\r\n\r\n"
+
+UPGRADE = (
+    b"POST /one HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+)
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+TUNNEL = b"CONNECT /one HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def post(body: bytes, path: bytes = b"/two", head: bytes = b"") -> bytes:
@@ -145,14 +153,24 @@ def test_thousands_of_pipelined_requests_do_not_nest(desk: Desk) -> None:
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"GET / HTTP/9.9\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n", 413),
-        (b"POST / HTTP/1.1\r\nContent-Length: 1073741824\r\n\r\n", 413),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + b"x" * 101 + b"\r\n0\r\n\r\n", 413),
-        (b"GET /" + b"x" * 401 + b" HTTP/1.1\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\nX-A: " + b"x" * 401 + b"\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741824\r\n\r\n", 413),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" + b"x" * 101 + b"\r\n0\r\n\r\n",
+            413,
+        ),
+        (b"GET /" + b"x" * 401 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + b"x" * 401 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + b"x" * 801, 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * 801, 431),
+        (b"\r\n" * 401, 431),
+        (CHUNKED + b"1;" + b"x" * 801, 431),
+        (CHUNKED + b"1\r\na\r\n0\r\nX-A: " + b"x" * 801, 431),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
     ],
 )
 def test_what_is_no_request_or_too_large_is_refused_once_and_counted(desk: Desk, sent: bytes, status: int) -> None:
@@ -166,6 +184,34 @@ def test_what_is_no_request_or_too_large_is_refused_once_and_counted(desk: Desk,
     desk.time = 2.5
     desk.listener.look()
     assert transport.aborted
+
+
+def test_a_line_that_trickles_without_an_end_is_measured_as_it_comes(desk: Desk) -> None:
+    connection, transport = desk.connect()
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: ")
+    for _ in range(401):
+        connection.data_received(b"x")
+    assert answers(transport.written)[0][0] == 431
+
+
+def test_what_follows_a_body_changes_nothing_that_the_head_said(desk: Desk) -> None:
+    connection, _ = desk.connect()
+    connection.data_received(CHUNKED + b"1\r\na\r\n0\r\nAuthorization: b\r\nX-Forwarded-For: c\r\n\r\n")
+    assert set(desk.asked[0].headers) == {b"host", b"transfer-encoding"}
+
+
+def test_a_body_in_many_pieces_is_held_as_bytes_and_not_as_pieces() -> None:
+    reader = RequestReader(HttpLimits(), Room(1 << 30))
+    pieces = CHUNKED + b"1\r\na\r\n" * 100_000
+    tracemalloc.start()
+    try:
+        reader.feed(pieces)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 250_000
+    [parsed] = reader.feed(b"0\r\n\r\n")
+    assert parsed.body == b"a" * 100_000
 
 
 def test_bodies_of_all_connections_share_a_room_that_is_given_back(desk: Desk) -> None:
@@ -219,7 +265,7 @@ def test_a_flood_of_connections_is_cut_off_without_a_word(desk: Desk) -> None:
 def test_the_clock_ends_what_waits_too_long(desk: Desk) -> None:
     idle, idle_transport = desk.connect()
     half, half_transport = desk.connect()
-    half.data_received(b"POST / HTTP/1.1\r\nContent-Le")
+    half.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Le")
     assert (idle.phase, half.phase) == (Phase.IDLE, Phase.READING)
     desk.time = 29.0
     half.data_received(b"ngth: 5")  # a drop now and then does not help
@@ -257,12 +303,33 @@ def test_work_is_not_ended_by_the_clock(desk: Desk) -> None:
     assert (connection.phase, transport.closed) == (Phase.WORKING, False)
 
 
-@pytest.mark.parametrize("head", [b"Connection: close\r\n", b"Upgrade: h2c\r\nConnection: Upgrade\r\n"])
-def test_a_request_that_ends_its_connection_is_answered_first(desk: Desk, head: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"GET /one HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", TUNNEL + b"\x16\x03"])
+def test_a_request_that_ends_its_connection_is_answered_first(desk: Desk, sent: bytes) -> None:
     connection, transport = desk.connect()
-    connection.data_received(b"GET /one HTTP/1.1\r\n" + head + b"\r\n")
+    connection.data_received(sent)
     [(status, headers, body)] = answers(transport.written)
     assert (status, headers["Connection"], body, transport.closed) == (200, "close", b"/one", True)
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("step", [1, 7, 1_000])
+def test_who_asks_for_another_protocol_too_is_answered_in_this_one(desk: Desk, length: bytes, step: int) -> None:
+    asked = UPGRADE + b"Content-Type: a/b\r\n" + length + b"\r\n\r\n"
+    sent = asked + (b"hello" if b"5" in length else b"5\r\nhello\r\n0\r\n\r\n")
+    connection, transport = desk.connect()
+    for place in range(0, 2 * len(sent), step):
+        connection.data_received((sent * 2)[place : place + step])
+    assert [(request.method, request.path, request.body) for request in desk.asked] == [("POST", "/one", b"hello")] * 2
+    assert desk.asked[0].headers[b"content-type"] == b"a/b"
+    assert [status for status, _, _ in answers(transport.written)] == [200, 200]
+    assert not transport.closed
+
+
+def test_an_upgrade_without_a_body_and_with_close_is_answered_too(desk: Desk) -> None:
+    connection, transport = desk.connect()
+    connection.data_received(UPGRADE.replace(b"Upgrade,", b"Upgrade, close,") + b"\r\n")
+    [(status, headers, _)] = answers(transport.written)
+    assert (status, headers["Connection"], transport.closed) == (200, "close", True)
 
 
 def test_old_clients_have_a_connection_for_each_request(desk: Desk) -> None:
@@ -293,7 +360,7 @@ def test_a_large_body_is_asked_for_before_it_is_sent(desk: Desk) -> None:
 
 def test_a_head_request_has_the_length_and_no_body(desk: Desk) -> None:
     connection, transport = desk.connect()
-    connection.data_received(b"HEAD /one HTTP/1.1\r\n\r\n")
+    connection.data_received(b"HEAD /one HTTP/1.1\r\nHost: a\r\n\r\n")
     assert b"Content-Length: 4\r\n" in transport.written
     assert transport.written.endswith(b"\r\n\r\n")
 
@@ -308,13 +375,13 @@ def test_a_head_request_has_the_length_and_no_body(desk: Desk) -> None:
 )
 def test_targets_are_read_as_clients_and_proxies_write_them(desk: Desk, target: bytes, path: str, query: str) -> None:
     connection, _ = desk.connect()
-    connection.data_received(b"OPTIONS " + target + b" HTTP/1.1\r\n\r\n")
+    connection.data_received(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (desk.asked[0].path, desk.asked[0].query) == (path, query)
 
 
 def test_a_name_that_could_forge_a_header_is_not_taken_over(desk: Desk) -> None:
     connection, transport = desk.connect()
-    connection.data_received(b"GET / HTTP/1.1\r\nX-Request-Id: a b\r\n\r\n")
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: a b\r\n\r\n")
     assert b"X-Request-Id: run-1\r\n" in transport.written
 
 

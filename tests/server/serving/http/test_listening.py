@@ -71,7 +71,9 @@ async def exchange(port: int, data: bytes, **options: Any) -> bytes:
 
 def test_requests_one_after_the_other_and_large_answers(serve: Callable[..., None]) -> None:
     async def check(port: int, listener: Listener) -> None:
-        said = await exchange(port, b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /large HTTP/1.1\r\n\r\n")
+        said = await exchange(
+            port, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /large HTTP/1.1\r\nHost: a\r\n\r\n"
+        )
         first, _, rest = said.partition(b"HTTP/1.1 200 OK")[2].partition(b"HTTP/1.1 200 OK")
         assert first.endswith(b"\r\n\r\n3")
         assert rest.endswith(LARGE + LARGE)
@@ -81,10 +83,12 @@ def test_requests_one_after_the_other_and_large_answers(serve: Callable[..., Non
 
 def test_who_sends_too_much_reads_why_although_it_goes_on_sending(serve: Callable[..., None]) -> None:
     async def check(port: int, listener: Listener) -> None:
-        said = await exchange(port, b"POST / HTTP/1.1\r\nContent-Length: 1073741824\r\n\r\n" + bytes(8 << 20))
+        said = await exchange(
+            port, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741824\r\n\r\n" + bytes(8 << 20)
+        )
         assert said.startswith(b"HTTP/1.1 413 ")
         chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
-        said = await exchange(port, b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 64)
+        said = await exchange(port, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 64)
         assert said.startswith(b"HTTP/1.1 413 ")
         await listener.drain(5.0)
         assert listener.room.take(LIMITS.pending_bytes)
@@ -95,7 +99,7 @@ def test_who_sends_too_much_reads_why_although_it_goes_on_sending(serve: Callabl
 def test_half_a_request_and_its_end_leave_nothing_behind(serve: Callable[..., None]) -> None:
     async def check(port: int, listener: Listener) -> None:
         for _ in range(20):
-            assert await exchange(port, b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf") == b""
+            assert await exchange(port, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf") == b""
         await listener.drain(5.0)
         assert listener.room.take(LIMITS.pending_bytes)
 
@@ -105,11 +109,11 @@ def test_half_a_request_and_its_end_leave_nothing_behind(serve: Callable[..., No
 def test_connections_beyond_the_limit_are_told_so_and_others_go_on(serve: Callable[..., None]) -> None:
     async def check(port: int, listener: Listener) -> None:
         held = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(LIMITS.connections)]
-        held[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
+        held[0].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await asyncio.to_thread(held[0].recv, 1_000)).startswith(b"HTTP/1.1 200 OK")
-        said = await exchange(port, b"GET / HTTP/1.1\r\n\r\n")
+        said = await exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert said.startswith(b"HTTP/1.1 503 ")
-        held[0].sendall(b"GET / HTTP/1.1\r\n\r\n")
+        held[0].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await asyncio.to_thread(held[0].recv, 1_000)).startswith(b"HTTP/1.1 200 OK")
         for each in held:
             each.close()
@@ -120,7 +124,7 @@ def test_connections_beyond_the_limit_are_told_so_and_others_go_on(serve: Callab
 def test_a_drain_ends_idle_connections(serve: Callable[..., None]) -> None:
     async def check(port: int, listener: Listener) -> None:
         idle = socket.create_connection(("127.0.0.1", port), 10)
-        idle.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await asyncio.to_thread(idle.recv, 1_000)
         await listener.drain(5.0)
         assert await asyncio.to_thread(idle.recv, 1_000) == b""
@@ -134,8 +138,8 @@ def test_a_connection_that_is_aborted_while_it_is_answered_harms_nobody(serve: C
         for _ in range(20):
             held = socket.create_connection(("127.0.0.1", port), 10)
             held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            held.sendall(b"GET /large HTTP/1.1\r\n\r\n" * 3)
+            held.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
             held.close()
-        assert (await exchange(port, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+        assert (await exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
 
     serve(check)

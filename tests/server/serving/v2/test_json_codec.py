@@ -321,3 +321,9 @@ def test_more_texts_than_are_read_in_no_time_are_refused() -> None:
         decode_request(whole + bytes(3 * (4 << 17)), len(whole))
     assert caught.value.code == "v2.texts"
     assert len(decode_request(fewer + bytes(2 * (4 << 17)), len(fewer)).inputs) == 2
+
+
+@pytest.mark.parametrize("asked", [{"inputs": [X] * 4_097}, {"inputs": [X], "outputs": [{"name": "y"}] * 4_097}])
+def test_tensors_are_counted_before_they_are_read_one_by_one(asked: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="length <= 4096"):
+        decode_request(json.dumps(asked).encode())

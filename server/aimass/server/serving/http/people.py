@@ -29,7 +29,6 @@ from aimass.server.serving.v2.bridge import version_of
 __all__ = ["PeopleEndpoints"]
 
 
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Asked:
     """What `/predict` and `/explain` begin with."""

@@ -19,7 +19,7 @@ class HttpLimits(Value, frozen=True):
 
     A request is there within `request_s` of its first byte, and its answer is taken within `answer_s`; a connection
     with nothing to do is closed after `idle_s`. `pending_bytes` bounds the bodies of all requests together.
-    `json_bytes` bounds what of one is tensors as JSON: while it is read, some 10 ms a MB, nobody else is answered.
+    `json_bytes` bounds what of one is JSON: while it is read, some 10 ms a MB, nobody else is answered.
     `requests_per_s` is for one caller, saved up for at most a second; 0 is no limit.
     """
 
