@@ -89,3 +89,21 @@ def test_noise_on_the_reference_raises_both_limits() -> None:
     noise = Noise(20.0, np.ones(10))
     assert chance_index(reference, 500, 0.01, noise) > 1.5 * chance_index(reference, 500, 0.01, _QUIET)
     assert chance_distance(reference, 500, 0.01, noise) > 1.2 * chance_distance(reference, 500, 0.01, _QUIET)
+
+
+def test_where_one_cell_is_noisier_than_others_the_index_exceeds_its_limit_no_more_often() -> None:
+    rng, noise, trials = np.random.default_rng(8), Noise(6.0, np.array([1.0, 1, 1, 9, 9])), 2_000
+    shares, exceeded = np.array([0.4, 0.3, 0.15, 0.1, 0.05]), 0
+    for _ in range(trials):
+        reference = rng.multinomial(2_000, shares) + rng.normal(0.0, 6.0 * np.sqrt(noise.merged))
+        live = rng.multinomial(1_000, shares).astype(float)
+        exceeded += stability_index(reference, live) > chance_index(reference, 1_000, 0.01, noise)
+    assert exceeded / trials < 0.02
+
+
+def test_noise_below_a_cells_end_has_the_variance_that_chance_gives_it() -> None:
+    rng, noise = np.random.default_rng(9), Noise(8.0, np.array([8.0, 2, 2, 4]))
+    reference = np.array([50.0, 450, 450, 50])
+    noisy = reference + rng.normal(0.0, 8.0 * np.sqrt(noise.merged), (20_000, 4))
+    below = np.cumsum(noisy, axis=1) / noisy.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(noise.variance_below(reference)[:-1], below.var(axis=0)[:-1], rtol=0.06)

@@ -21,6 +21,7 @@ from aimass.server.serving.watching.drift import (
     chance_distance,
     chance_index,
     distance,
+    in_favour,
     stability_index,
 )
 from aimass.server.serving.watching.settings import DriftSettings
@@ -98,12 +99,13 @@ def _rows(live: Counted, one: Cells) -> float:
 
 
 def _column(one: Cells, live: Counts, sigma: float, settings: DriftSettings, alpha: float) -> ColumnDrift:
-    rows, noise = float(live.sum()), Noise(sigma, one.merged)
+    rows = float(live.sum())
+    reference, noise = in_favour(one.reference, live, Noise(sigma, one.merged))
     found = ColumnDrift(
         column=one.column,
         rows=int(rows),
-        index=stability_index(one.reference, live),
-        index_limit=max(settings.index, chance_index(one.reference, rows, alpha, noise)),
+        index=stability_index(reference, live),
+        index_limit=max(settings.index, chance_index(reference, rows, alpha, noise)),
     )
     present = float(live[:-1].sum())
     if not one.ordered or present < settings.least_rows or len(one.reference) < 3:

@@ -15,11 +15,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Counts", "Noise", "chance_distance", "chance_index", "distance", "stability_index"]
+__all__ = ["Counts", "Noise", "chance_distance", "chance_index", "distance", "in_favour", "stability_index"]
 
 Counts = npt.NDArray[np.float64]
 _HALF: Final = 0.5
 """Rows that are added to each cell (Jeffreys), so that an empty one costs a finite amount."""
+_CERTAIN: Final = 5.0
+"""Standard deviations that noise does not come to."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +34,12 @@ class Noise:
     def variance(self, rows: float) -> Counts:
         """Of each cell's share of so many rows."""
         return np.asarray(self.merged * (self.sigma / rows) ** 2)
+
+    def variance_below(self, reference: Counts) -> Counts:
+        """Of the share of rows below each cell's end: what is above it adds noise too, as shares add up to one."""
+        below, merged = np.cumsum(_shares(reference)), np.cumsum(self.merged)
+        above = merged[-1] - merged
+        return np.asarray((merged * (1 - below) ** 2 + above * below**2) * (self.sigma / _rows(reference)) ** 2)
 
 
 def stability_index(reference: Counts, live: Counts) -> float:
@@ -55,22 +63,35 @@ def chance_index(reference: Counts, live_rows: float, alpha: float, noise: Noise
     """What the index exceeds with probability `alpha` where nothing changed.
 
     It is distributed as (1/n + 1/m) times chi-squared with one degree less than cells (Yurdakul & Naranjo 2020); noise
-    on the reference adds its variance, relative to each cell's share.
+    on the reference adds its variance, relative to each cell's share. As that differs from cell to cell, the sum is
+    taken for a chi-squared variable of the same mean and variance (Satterthwaite 1946).
     """
     q, rows = _shares(reference), _rows(reference)
-    spread = 1 / live_rows + 1 / rows + float((noise.variance(rows) / q).mean())
-    return spread * _chi_squared(len(reference) - 1, 1 - alpha)
+    spread = 1 / live_rows + 1 / rows + noise.variance(rows) / q
+    scale, alike = float((spread**2).sum() / spread.sum()), float(spread.sum() ** 2 / (spread**2).sum())
+    return scale * _chi_squared(alike * (1 - 1 / len(reference)), 1 - alpha)
 
 
 def chance_distance(reference: Counts, live_rows: float, alpha: float, noise: Noise) -> float:
     """What the distance exceeds with probability `alpha` at most where nothing changed (Smirnov 1948).
 
     Over cells it is less than between values, so this errs to the quiet side. The noise adds up from cell to cell, and
-    comes back as both end at one: a Brownian bridge like the one that the samples make.
+    comes back as both end at one: taken for a bridge like that of the samples, which is widest where it is 1/4.
     """
-    rows = _rows(reference)
-    spread = 1 / live_rows + 1 / rows + float(noise.variance(rows).sum())
+    spread = 1 / live_rows + 1 / _rows(reference) + 4 * float(noise.variance_below(reference).max())
     return math.sqrt(-math.log(alpha / 2) / 2 * spread)
+
+
+def in_favour(reference: Counts, live: Counts, noise: Noise) -> tuple[Counts, Noise]:
+    """The reference, whose last cell is of what is missing, where noise hides how much that is: as much as in the live
+    rows, as far as the noise allows. So no more than what is beyond it counts."""
+    held, rest = float(reference[-1]), float(reference[:-1].sum())
+    if not noise.sigma or held >= _CERTAIN * noise.sigma:
+        return reference, noise
+    alike = rest * float(live[-1]) / max(float(live[:-1].sum()), _HALF)
+    most = max(held + _CERTAIN * noise.sigma, 0.0)
+    known = Noise(noise.sigma, np.append(noise.merged[:-1], 0.0))
+    return np.append(reference[:-1], min(alike, most)), known
 
 
 def _rows(counts: Counts) -> float:
@@ -82,9 +103,9 @@ def _shares(counts: Counts) -> Counts:
     return np.asarray(smoothed / smoothed.sum())
 
 
-def _chi_squared(freedom: int, probability: float) -> float:
+def _chi_squared(freedom: float, probability: float) -> float:
     """Its quantile, by the cube of a normal one (Wilson & Hilferty 1931): within 2 % from 0.9 on."""
-    if freedom < 1:
+    if freedom <= 0:
         return 0.0
     part = 2 / (9 * freedom)
     return float(freedom * (1 - part + NormalDist().inv_cdf(probability) * math.sqrt(part)) ** 3)
