@@ -20,6 +20,7 @@ from aimass.server.serving.watching.state import (
     Promoted,
     Release,
     Retrain,
+    Retrained,
     Seen,
     Shift,
     Started,
@@ -75,6 +76,8 @@ class Watched:
                     Examine: Examined(action.release),
                 }
                 return good[type(action)]
+            case Retrain():
+                return self.broken.get((Retrain, action.release.number), Retrained(action.release, run="f"))
             case _:
                 return None
 

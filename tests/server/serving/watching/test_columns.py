@@ -161,12 +161,12 @@ def _live(rng: np.random.Generator, shift: float, shares: np.ndarray, rows: int 
 
 @pytest.mark.parametrize(("rows", "sigma"), [(1_000, 20.0), (1_000, 50.0), (10_000, 200.0)])
 def test_a_noisy_reference_accuses_hardly_any_model_whose_rows_are_as_in_training(rows: int, sigma: float) -> None:
-    """Of 60 models one at most, in one window; of 200 and 1,000 rows it was one in eight, in two windows of two."""
+    """One of 60 at most; where counts below 0 were taken for none it was nine, and five, and five."""
     rng = np.random.default_rng(4)
     alarms = 0
     for _ in range(60):
         cells, _ = reference_cells(_NOISY, _noisy(rng, rows, sigma))
-        found = judged(cells, counted(cells, _live(rng, 0.0, _SHARES)), sigma, DriftSettings())
+        found = judged(cells, counted(cells, _live(rng, 0.0, _SHARES, 3_000)), sigma, DriftSettings())
         alarms += any(one.drifted for one in found)
     assert alarms <= 1
 

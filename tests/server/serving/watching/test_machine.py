@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+import numpy as np
 import pytest
 
 from aimass.server.serving.watching.columns import ColumnDrift
@@ -9,6 +11,7 @@ from aimass.server.serving.watching.settings import (
     DriftSettings,
     HoldSettings,
     RegistrySettings,
+    RetrainSettings,
     RolloutSettings,
     WatchSettings,
 )
@@ -27,6 +30,7 @@ from aimass.server.serving.watching.state import (
     Promoted,
     Release,
     Retrain,
+    Retrained,
     Shift,
     Started,
     State,
@@ -38,6 +42,7 @@ from aimass.server.serving.watching.state import (
 )
 from tests.support.watching import BEGIN, QUICK, Watched, did, release
 
+_PLAN = RetrainSettings(plan="heart.toml", home="scientist")
 _GOLDEN = """\
     0.0  starts: heart@champion is to be served; the registry is asked
     0.0      -> remember
@@ -479,12 +484,50 @@ def test_a_drifted_column_is_told_once_and_so_is_its_end() -> None:
 
 
 def test_drift_submits_a_plan_once_where_that_is_configured() -> None:
-    watched = _serving(settings=WatchSettings(drift=DriftSettings(then="retrain")))
+    watched = _serving(settings=WatchSettings(drift=DriftSettings(then="retrain"), retrain=_PLAN))
     watched.happens(Drifted(release(1), "input", (_drift(0.5),)))
     watched.happens(Drifted(release(1), "input", (_drift(0.5), _drift(0.4, "sex"))))
     watched.happens(Drifted(release(1), "output", (_drift(0.5, "label"),)))
     assert watched.actions(Retrain) == [Retrain(release(1), "live rows have drifted in age")]
     assert len(watched.told("input_drift", "output_drift")) == 3
+
+
+def test_a_plan_that_cannot_be_submitted_is_submitted_later_and_later_until_it_is() -> None:
+    watched = _serving(settings=WatchSettings(drift=DriftSettings(then="retrain"), retrain=_PLAN))
+    watched.broken[Retrain, 1] = Retrained(release(1), wrong="the server is away")
+    watched.happens(Drifted(release(1), "input", (_drift(0.5),)))
+    begun = watched.now
+    watched.pass_(3 * 3_600)
+    at = [when - begun for when, action in watched.done if isinstance(action, Retrain)]
+    assert at[:7] == [0, 60, 180, 420, 900, 1_860, 3_780]
+    assert np.diff(at[6:]).max() == 3_600
+    assert watched.told("retrain_failed")[1] == (
+        "the plan could not be submitted, and is again in 120 s: the server is away"
+    )
+    del watched.broken[Retrain, 1]
+    watched.pass_(3_600)
+    assert watched.told("retrain_submitted") == ["the plan was submitted as run f"]
+    tries = len(watched.actions(Retrain))
+    watched.pass_(2 * 3_600)
+    assert len(watched.actions(Retrain)) == tries
+    assert len(watched.told("retrain")) == 1
+
+
+def test_a_plan_is_not_submitted_for_a_version_that_no_longer_serves() -> None:
+    watched = _serving(settings=msgspec.structs.replace(QUICK, drift=DriftSettings(then="retrain"), retrain=_PLAN))
+    watched.broken[Retrain, 1] = Retrained(release(1), wrong="the server is away")
+    watched.happens(Drifted(release(1), "input", (_drift(0.5),)))
+    watched.happens(Promoted(release(2), 2))
+    watched.pass_(59, v1=did(50), v2=did(50))
+    assert watched.serves == 2
+    watched.pass_(7_200)
+    assert len(watched.actions(Retrain)) == 1
+
+
+@pytest.mark.parametrize("settings", [{"stale_then": "retrain"}, {"drift": {"then": "retrain"}}])
+def test_to_retrain_without_a_plan_is_refused_when_settings_are_read(settings: dict[str, object]) -> None:
+    with pytest.raises(msgspec.ValidationError, match="must say what is submitted"):
+        msgspec.convert(settings, WatchSettings)
 
 
 def test_drift_of_a_version_that_has_gone_is_nobodys() -> None:
@@ -494,7 +537,7 @@ def test_drift_of_a_version_that_has_gone_is_nobodys() -> None:
 
 
 def test_a_stale_version_is_told_of_once_and_submits_a_plan() -> None:
-    watched = Watched(WatchSettings(stale_days=30, stale_then="retrain"))
+    watched = Watched(WatchSettings(stale_days=30, stale_then="retrain", retrain=_PLAN))
     watched.happens(Started(), Promoted(release(1, days_ago=29.999), 1))
     watched.pass_(3_600)
     assert watched.told("stale") == ["version 1 is 30.0 days old, and 30 are allowed"]

@@ -18,7 +18,7 @@ from aimass.proto.plan import TaskRef
 from aimass.proto.statistics import Histogram, NumberCounts
 from aimass.proto.values import canonical_json
 from aimass.server.serving.dispatch.requests import InvalidOutput, Overloaded, QueueDeadline, Request, WorkerLost
-from aimass.server.serving.watching.settings import DriftSettings
+from aimass.server.serving.watching.settings import DriftSettings, RetrainSettings
 from tests.support.registries import put_version, trusting, version_of
 from tests.support.watched_house import SETTINGS, WatchedHouse, Watching
 
@@ -439,11 +439,13 @@ def _manifest(rows: np.ndarray) -> bytes:
     )
 
 
+_PLAN = RetrainSettings(plan="heart.toml", home="scientist")
 _DRIFT = DriftSettings(least_rows=300, window_s=5, windows=2, then="retrain")
 
 
 def test_a_drifted_stream_is_told_of_and_submits_a_plan_and_then_is_over(tmp_path: Path) -> None:
-    house = WatchedHouse(tmp_path, msgspec.structs.replace(SETTINGS, drift=_DRIFT))
+    house = WatchedHouse(tmp_path, msgspec.structs.replace(SETTINGS, drift=_DRIFT, retrain=_PLAN))
+    house.retrainer.away = 1
     house.publish(1, manifest=_manifest(house.ages.normal(60, 10, 3_000)))
     house.promote(1)
 
@@ -456,11 +458,12 @@ def test_a_drifted_stream_is_told_of_and_submits_a_plan_and_then_is_over(tmp_pat
         assert len(house.told("output_drift")) == 1, "the answers moved with the rows"
         (column,) = watching.watchers.views()["heart"].drift
         assert column.index > 1
-        await watching.pass_by(20, asks=80)
+        await watching.pass_by(60, asks=80)
         assert "live rows are as they were" in house.told("drift_over")
 
     lives(house, test)
-    assert house.retrainer.releases == [1]
+    assert house.retrainer.releases == [1, 1]
+    assert len(house.told("retrain_failed")) == 1
     assert house.told("retrain_submitted") == [f"the plan was submitted as run {'f' * 32}"]
 
 

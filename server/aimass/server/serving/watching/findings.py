@@ -1,18 +1,23 @@
-"""What is found out about a version that serves and is no reason to take it back: age, drift. Pure."""
+"""What is found out about a version that serves and is no reason to take it back, age and drift, and the training that
+is asked for because of it. Pure."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Final
 
 from aimass.server.serving.watching.columns import ColumnDrift
 from aimass.server.serving.watching.decision import Decision, World
 from aimass.server.serving.watching.settings import Then
-from aimass.server.serving.watching.state import Drifted, Release, Retrain, Unsaid
+from aimass.server.serving.watching.state import Drifted, Release, Retrain, Retrained, Retraining, Unsaid
 
-__all__ = ["drifted", "stale", "unsaid"]
+__all__ = ["asked_again", "drifted", "retrained", "stale", "unsaid"]
 
 _DAY_S: Final = 86_400.0
 _SHOWN: Final = 3
+_AGAIN_S: Final = 60.0
+"""After so long a submission that failed is tried again; then after twice as long each time, up to `_LONGEST_S`."""
+_LONGEST_S: Final = 3_600.0
 _WHAT: Final = {"input": "live rows", "output": "answers"}
 
 
@@ -58,12 +63,36 @@ def unsaid(decision: Decision, event: Unsaid) -> Decision:
     return decision.tell_once(f"unsaid {event.reason}", "not_watched", text, event.release)
 
 
+def retrained(decision: Decision, world: World, event: Retrained) -> Decision:
+    """A plan that could not be submitted is submitted later: the server that takes it may be away, as any may be."""
+    asked = decision.state.retraining
+    if asked is None or asked.release != event.release or asked.again_at is not None:
+        return decision
+    if not event.wrong:
+        return decision.tell("retrain_submitted", f"the plan was submitted as run {event.run}", event.release)
+    rest_s = min(_AGAIN_S * 2 ** (asked.tries - 1), _LONGEST_S)
+    text = f"the plan could not be submitted, and is again in {rest_s:.0f} s: {event.wrong}"
+    later = dataclasses.replace(asked, tries=asked.tries + 1, again_at=world.now + rest_s)
+    return decision.set(retraining=later).tell("retrain_failed", text, event.release)
+
+
+def asked_again(decision: Decision, world: World) -> Decision:
+    """What failed is tried once its time has come, while the version serves on."""
+    asked, serving = decision.state.retraining, decision.state.serving
+    if asked is None or asked.again_at is None or world.now < asked.again_at:
+        return decision
+    if serving is None or serving.release != asked.release:
+        return decision.set(retraining=None)
+    return decision.set(retraining=dataclasses.replace(asked, again_at=None)).do(Retrain(asked.release, asked.reason))
+
+
 def _then(decision: Decision, then: Then, release: Release, reason: str) -> Decision:
     """What is configured, once for a version."""
-    if then == "tell" or decision.state.retrained == release.digest:
+    asked = decision.state.retraining
+    if then == "tell" or (asked is not None and asked.release == release):
         return decision
-    decision = decision.set(retrained=release.digest).tell("retrain", f"training is asked for: {reason}", release)
-    return decision.do(Retrain(release, reason))
+    decision = decision.set(retraining=Retraining(release, reason))
+    return decision.tell("retrain", f"training is asked for: {reason}", release).do(Retrain(release, reason))
 
 
 def _shown(over: tuple[ColumnDrift, ...]) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from aimass.server.serving.watching import rollout
 from aimass.server.serving.watching.decision import Decision, World
-from aimass.server.serving.watching.findings import drifted, stale, unsaid
+from aimass.server.serving.watching.findings import asked_again, drifted, retrained, stale, unsaid
 from aimass.server.serving.watching.settings import WatchSettings
 from aimass.server.serving.watching.state import (
     Action,
@@ -31,6 +31,7 @@ from aimass.server.serving.watching.state import (
     Refusal,
     Release,
     Remember,
+    Retrained,
     Seen,
     Stage,
     Started,
@@ -83,6 +84,8 @@ def _happened(decision: Decision, event: Event, world: World) -> Decision:
             return _examined(decision, event, world)
         case Drifted():
             return drifted(decision, world, event)
+        case Retrained():
+            return retrained(decision, world, event)
         case Unsaid():
             return unsaid(decision, event)
 
@@ -233,7 +236,7 @@ def _ticked(decision: Decision, world: World) -> Decision:
         decision = rollout.canary(decision, world, coming)
     if (serving := decision.state.serving) is not None:
         decision = rollout.watched(decision, world, serving)
-    return _to_examine(stale(decision, world), world)
+    return _to_examine(asked_again(stale(decision, world), world), world)
 
 
 def _moved_less(decision: Decision, world: World) -> Decision:

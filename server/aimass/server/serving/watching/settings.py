@@ -125,3 +125,7 @@ class WatchSettings(Value, frozen=True):
     stale_days: Seconds = 0.0
     stale_then: Then = "tell"
     examine_s: Seconds = 300.0
+
+    def __post_init__(self) -> None:
+        if "retrain" in {self.stale_then, self.drift.then} and not self.retrain.plan:
+            raise ValueError('`then` is "retrain", and `retrain.plan` must say what is submitted')

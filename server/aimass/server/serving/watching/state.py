@@ -37,6 +37,8 @@ __all__ = [
     "Release",
     "Remember",
     "Retrain",
+    "Retrained",
+    "Retraining",
     "Seen",
     "Serving",
     "Shift",
@@ -139,6 +141,17 @@ class Serving:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Retraining:
+    """That training was asked for because of a version, so that it is once; `again_at` is when what failed is tried
+    again, for the `tries`-th time then. Nothing is while an answer is awaited, or once a run was submitted."""
+
+    release: Release
+    reason: str
+    tries: int = 1
+    again_at: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class State:
     """All of it. `kept` is what was last good on this disk, `told` are topics that
     were told and have not ended since, each with the digest of the version that it was told of."""
@@ -154,7 +167,7 @@ class State:
     former: Release | None = None
     coming: Coming | None = None
     examined_at: float = 0.0
-    retrained: str = ""
+    retraining: Retraining | None = None
     told: frozenset[tuple[str, str]] = frozenset()
 
     @property
@@ -259,6 +272,15 @@ class Drifted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Retrained:
+    """What came of asking for training: the `run` that was submitted, or what is `wrong`."""
+
+    release: Release
+    run: str = ""
+    wrong: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Unsaid:
     """Columns of a version that cannot be watched for drift, and why."""
 
@@ -268,8 +290,20 @@ class Unsaid:
 
 
 Event = (
-    Started | Tick | Promoted | Away | Fetched | Loaded | Tried | Failed | Seen | Examined | Drifted | Unsaid
-)  # fmt: skip
+    Started
+    | Tick
+    | Promoted
+    | Away
+    | Fetched
+    | Loaded
+    | Tried
+    | Failed
+    | Seen
+    | Examined
+    | Drifted
+    | Unsaid
+    | Retrained
+)
 
 
 # ---------------------------------------------------------------- what is to be done

@@ -41,6 +41,7 @@ from aimass.server.serving.watching.state import (
     Release,
     Remember,
     Retrain,
+    Retrained,
     Seen,
     Shift,
     Stage,
@@ -307,16 +308,14 @@ class Watcher:
             self._events.put_nowait(examined)
 
     async def _retrain(self, action: Retrain) -> None:
-        if self._around.retrainer is None:
-            log.warning("%s: nobody can be asked for training: set `watch.retrain.plan`", self.model)
+        if self._around.retrainer is None:  # the settings see to it that there is one
             return
         try:
             run = await asyncio.to_thread(self._around.retrainer.submit, self.model, action.release)
         except (AimassError, OSError) as error:
-            told = Tell("retrain_failed", f"the plan could not be submitted: {error}", action.release)
+            self._events.put_nowait(Retrained(action.release, wrong=str(error)))
         else:
-            told = Tell("retrain_submitted", f"the plan was submitted as run {run}", action.release)
-        await self._tell([told])
+            self._events.put_nowait(Retrained(action.release, run))
 
     # ---------------------------------------------------------------- the registry, and time
 
