@@ -130,9 +130,9 @@ class Dispatcher:
     def _others(self, lane: Lane) -> Iterator[Lane]:
         """The other versions of a model that requests can go to."""
         model = self._models[lane.source.model]
-        for version in {model.route.fallback, *(each for _, each in model.route.ends)}:
-            other = model.lanes.get(version) if version is not None else None
-            if other is not None and other is not lane and other.alive:
+        for version in model.route.asked:
+            other = model.lanes[version]
+            if other is not lane and other.answers:
                 yield other
 
     def _push(self, lane: Lane, entry: Entry) -> None:
