@@ -59,8 +59,9 @@ class TensorSpec:
         shape = array.shape if array.ndim != 1 or self.shape != (-1, 1) else (len(array), 1)
         if len(shape) != len(self.shape):
             return False
-        if any(want not in {-1, have} for want, have in zip(self.shape, shape, strict=True)):
-            return False
+        for want, have in zip(self.shape, shape, strict=True):  # asked twice a request: a generator costs more
+            if want not in (have, -1):
+                return False
         return array.dtype == DTYPES[self.datatype] or any(array.dtype == DTYPES[name] for name in self.also)
 
 
