@@ -646,6 +646,21 @@ def test_by_default_a_worker_that_hangs_is_replaced_in_time_for_who_waits() -> N
     in_house(test)
 
 
+def test_what_a_version_errs_on_that_was_just_taken_back_is_answered_by_the_other() -> None:
+    async def test(house: House) -> None:
+        former, bad = await house.serve(1, 2)
+        house.dispatcher.share("sums", {2: 1.0}, fallback=1)
+        house.ask(1.0)
+        await turns()
+        house.dispatcher.share("sums", {1: 1.0})
+        bad.answer(NAN)
+        await turns()
+        former.answer()
+        assert house.told() == [("", [1.0])]
+
+    in_house(test)
+
+
 def test_what_a_hanging_version_was_given_is_not_held_up_by_its_unloading() -> None:
     async def test(house: House) -> None:
         _, worker = await house.serve(1, 2)

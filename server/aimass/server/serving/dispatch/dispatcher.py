@@ -168,9 +168,12 @@ class Dispatcher:
             tap(failure.model, failure.version, request.tensors, None, failure.seconds, error)
 
     def _other(self, lane: Lane) -> Lane | None:
-        """Who is asked where `lane` did not answer: the fallback; or, where it was unloaded, whoever stands for it."""
-        model = self._models[lane.source.model]
-        if lane in model.lanes.values() or model.route.fallback is not None:
+        """Who is asked where `lane` did not answer: the fallback; or, where it has no share, whoever has one.
+
+        A version that is taken back loses its share first and is unloaded then, and may be at a batch all the while.
+        """
+        model, own = self._models[lane.source.model], lane.source.version
+        if model.route.fallback is not None or (model.lanes.get(own) is lane and model.route.share(own)):
             return self._fallback(lane)
         version = model.route.choose(self._draw)
         return None if version is None else model.lanes[version]
