@@ -194,7 +194,7 @@ class WatchedHouse:
             self.settings,
             self.retrainer,
             self.clock,
-            lambda: 0.0,
+            self.clock.now,
             random.Random(1),
             ThreadPoolExecutor(1),
         )

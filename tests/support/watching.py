@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from aimass.server.serving.watching.figures import Figures, spread_of
 from aimass.server.serving.watching.machine import decide
+from aimass.server.serving.watching.moments import Moment
 from aimass.server.serving.watching.settings import RolloutSettings, WatchSettings
 from aimass.server.serving.watching.state import (
     Action,
@@ -52,17 +53,23 @@ class Watched:
     settings: WatchSettings = QUICK
     state: State = dataclasses.field(default_factory=lambda: State("heart@champion"))
     now: float = BEGIN
+    set_by_s: float = 0.0
+    """What somebody has added to the wall clock."""
     broken: dict[tuple[type[Action], int], Event | None] = dataclasses.field(default_factory=dict)
     done: list[tuple[float, Action]] = dataclasses.field(default_factory=list)
 
     def happens(self, *events: Event) -> None:
         waiting = list(events)
         while waiting:
-            self.state, actions = decide(self.state, waiting.pop(0), self.settings, self.now)
+            self.state, actions = decide(self.state, waiting.pop(0), self.settings, self.moment)
             for action in actions:
                 self.done.append((self.now, action))
                 answer = self._answer(action)
                 waiting += [answer] if answer is not None else []
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.now + self.set_by_s, self.now)
 
     def _answer(self, action: Action) -> Event | None:
         match action:

@@ -11,6 +11,7 @@ import pytest
 from aimass.proto.commands import main
 from aimass.server.serving.watching.audit_log import AuditLine, AuditLog
 from aimass.server.serving.watching.columns import ColumnDrift
+from aimass.server.serving.watching.moments import Moment
 from aimass.server.serving.watching.retraining import retrain_key
 from aimass.server.serving.watching.state import Again, Coming, Memory, Promoted, Refusal, Serving, Stage, State
 from aimass.server.serving.watching.views import sentences_of, view_of
@@ -71,9 +72,9 @@ def test_status_says_in_sentences_what_is_not_as_it_should_be() -> None:
         "heart@champion",
         memory=Memory(refused=(refusal,)),
         promoted=Promoted(release(3), 3),
-        serving=Serving(release(2), BEGIN, settled=False),
+        serving=Serving(release(2), Moment(BEGIN, 0.0), settled=False),
         former=release(1),
-        away_since=BEGIN,
+        away_since=Moment(BEGIN, 0.0),
     )
     assert sentences_of(view_of(state, (drift,), "scan: no reference")) == (
         "heart@champion: version 2 is on probation: version 1 stays loaded",
@@ -83,9 +84,10 @@ def test_status_says_in_sentences_what_is_not_as_it_should_be() -> None:
         "heart@champion: age has drifted: PSI 0.50",
         "heart@champion: drift is not watched: scan: no reference",
     )
-    coming = State("heart@champion", coming=Coming(release(4), Stage.LOADING, BEGIN))
+    coming = State("heart@champion", coming=Coming(release(4), Stage.LOADING, Moment(BEGIN, 0.0)))
     assert sentences_of(view_of(coming)) == ("heart@champion: version 4 is coming: loading",)
-    assert sentences_of(view_of(State("heart@champion", serving=Serving(release(2), BEGIN, settled=True)))) == ()
+    settled = State("heart@champion", serving=Serving(release(2), Moment(BEGIN, 0.0), settled=True))
+    assert sentences_of(view_of(settled)) == ()
 
 
 def test_all_servers_of_one_version_submit_one_run_and_of_another_version_another() -> None:

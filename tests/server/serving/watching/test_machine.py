@@ -28,6 +28,7 @@ from aimass.server.serving.watching.state import (
     Loaded,
     Memory,
     Promoted,
+    Refusal,
     Release,
     Retrain,
     Retrained,
@@ -563,3 +564,43 @@ def test_memory_holds_no_version_twice() -> None:
     watched.happens(Started(Memory(target="heart@champion", good=(release(1),))), Promoted(release(1), 1))
     assert watched.state.memory.good == (release(1),)
     assert isinstance(watched.state.memory.good[0], Release)
+
+
+def test_a_wall_clock_that_is_set_back_does_not_keep_a_load_that_hangs() -> None:
+    watched = _serving()
+    watched.broken[Load, 2] = None
+    watched.happens(Promoted(release(2), 2))
+    watched.set_by_s = -3_600.0
+    watched.pass_(QUICK.rollout.load_s)
+    assert watched.told("refused") == [
+        "version 2 is refused: loading it took more than 120 s. Version 1 serves on; it is tried again in 30 s"
+    ]
+    watched.broken.clear()
+    watched.set_by_s = -7_200.0
+    watched.pass_(30)
+    assert watched.shares == {2: 0.1, 1: 0.9}
+
+
+def test_a_wall_clock_that_is_set_forward_hurries_nothing() -> None:
+    watched = _serving()
+    watched.happens(Promoted(release(2), 2))
+    watched.set_by_s = 3_600.0
+    watched.pass_(5)
+    assert watched.shares == {2: 0.1, 1: 0.9}
+    watched.pass_(60)
+    watched.set_by_s = 7_200.0
+    watched.pass_(5)
+    assert watched.state.serving is not None
+    assert (watched.shares, watched.state.serving.settled) == ({2: 1.0}, False)
+
+
+def test_what_failed_before_a_restart_is_waited_for_no_longer_than_it_has_to_be() -> None:
+    """By the wall clock, which may have been set back meanwhile: then from the start on."""
+    for ago_s, waits_s in ((10.0, 20), (3_600.0, 0), (-3_600.0, 30)):
+        refusal = Refusal(release=release(2), entry=1, at=BEGIN - ago_s, reason="it hung", again=Again.SOME)
+        watched = Watched()
+        watched.happens(Started(Memory(target="heart@champion", entry=1, refused=(refusal,))), Promoted(release(2), 1))
+        watched.pass_(waits_s - 1)
+        assert bool(watched.told("begins")) == (waits_s == 0)
+        watched.pass_(1)
+        assert len(watched.told("begins")) == 1

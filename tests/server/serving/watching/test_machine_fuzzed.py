@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from aimass.server.serving.watching.machine import decide
+from aimass.server.serving.watching.moments import Moment
 from aimass.server.serving.watching.settings import HoldSettings, RolloutSettings, WatchSettings
 from aimass.server.serving.watching.state import (
     Action,
@@ -147,7 +148,7 @@ def test_whatever_happens_what_serves_was_promoted_loaded_and_tried_and_stays_un
     for passed_s, drawn in [(0.0, Started(Memory(), release(1) if kept else None)), *_steps(seed)]:
         now, event = now + passed_s, _event(state, drawn)
         shell.hears(event)
-        before, (state, actions) = state, decide(state, event, _SETTINGS, now)
+        before, (state, actions) = state, decide(state, event, _SETTINGS, Moment(now, now))
         for action in actions:
             shell.does(action)
         assert before.serving is None or state.serving is not None
@@ -168,7 +169,7 @@ def test_once_everything_works_and_rests_the_promoted_version_serves(seed: int) 
     watched = Watched(_SETTINGS)
     for passed_s, drawn in [(0.0, Started()), *_steps(seed)]:
         watched.now += passed_s
-        watched.state, _ = decide(watched.state, _event(watched.state, drawn), _SETTINGS, watched.now)
+        watched.state, _ = decide(watched.state, _event(watched.state, drawn), _SETTINGS, watched.moment)
     given_up = watched.state.coming
     watched.happens(Promoted(release(5), 100))
     if given_up is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from aimass.server.serving.watching.moments import Moment
 from aimass.server.serving.watching.settings import WatchSettings
 from aimass.server.serving.watching.state import Action, Release, State, Tell
 
@@ -16,7 +17,7 @@ class World:
     """What a decision may look at beside the state."""
 
     settings: WatchSettings
-    now: float
+    now: Moment
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

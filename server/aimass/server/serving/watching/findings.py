@@ -26,7 +26,7 @@ def stale(decision: Decision, world: World) -> Decision:
     serving, most_s = decision.state.serving, world.settings.stale_days * _DAY_S
     if serving is None or not most_s:
         return decision
-    release, age_s = serving.release, world.now - serving.release.created_at
+    release, age_s = serving.release, world.now.wall - serving.release.created_at
     if age_s <= most_s or decision.told("stale"):
         return decision
     text = f"{release} is {age_s / _DAY_S:.1f} days old, and {world.settings.stale_days:g} are allowed"
@@ -79,7 +79,7 @@ def retrained(decision: Decision, world: World, event: Retrained) -> Decision:
 def asked_again(decision: Decision, world: World) -> Decision:
     """What failed is tried once its time has come, while the version serves on."""
     asked, serving = decision.state.retraining, decision.state.serving
-    if asked is None or asked.again_at is None or world.now < asked.again_at:
+    if asked is None or asked.again_at is None or world.now - asked.again_at < 0:
         return decision
     if serving is None or serving.release != asked.release:
         return decision.set(retraining=None)

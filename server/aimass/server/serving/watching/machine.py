@@ -14,6 +14,7 @@ import msgspec
 from aimass.server.serving.watching import rollout
 from aimass.server.serving.watching.decision import Decision, World
 from aimass.server.serving.watching.findings import asked_again, drifted, retrained, stale, unsaid
+from aimass.server.serving.watching.moments import Moment
 from aimass.server.serving.watching.settings import WatchSettings
 from aimass.server.serving.watching.state import (
     Action,
@@ -50,7 +51,7 @@ _OLDER: Final = "older"
 _NO_OTHER: Final = "no other"
 
 
-def decide(state: State, event: Event, settings: WatchSettings, now: float) -> tuple[State, tuple[Action, ...]]:
+def decide(state: State, event: Event, settings: WatchSettings, now: Moment) -> tuple[State, tuple[Action, ...]]:
     """The next state and what is to be done, in order."""
     world = World(settings, now)
     decision = _forgotten(_pursued(_happened(Decision(state), event, world), world))
@@ -169,7 +170,7 @@ def _stepped(decision: Decision, event: Fetched | Loaded | Tried | Failed, world
 def _pursued(decision: Decision, world: World) -> Decision:
     """Where nothing is coming: what should be, and why."""
     state = decision.state
-    if state.coming is not None or not state.started_at:
+    if state.coming is not None or state.started_at is None:
         return decision
     promoted, serving = state.promoted, state.serving
     if promoted is not None and _may_come(state, promoted.release, world):
@@ -203,7 +204,7 @@ def _another(decision: Decision, world: World) -> Decision:
 
 
 def _impatient(state: State, world: World) -> bool:
-    return world.now - state.started_at >= world.settings.registry.patience_s
+    return state.started_at is not None and world.now - state.started_at >= world.settings.registry.patience_s
 
 
 def _rests(state: State, world: World) -> float:
@@ -211,7 +212,7 @@ def _rests(state: State, world: World) -> float:
     hold = world.settings.hold
     if len(state.moves) <= hold.moves:
         return 0.0
-    return state.moves[-1] + hold.rest_s - world.now
+    return hold.rest_s - (world.now - state.moves[-1])
 
 
 def _refusal(state: State, release: Release) -> Refusal | None:
@@ -224,7 +225,15 @@ def _may_come(state: State, release: Release, world: World) -> bool:
         return True
     if refusal.again is Again.NEVER:
         return False
-    return world.now >= rollout.wait_until(refusal, world.settings.rollout.retry_s)
+    return _since(state, refusal, world.now) >= rollout.wait_s(refusal, world.settings.rollout.retry_s)
+
+
+def _since(state: State, refusal: Refusal, now: Moment) -> float:
+    """How long ago a refusal was; of one from before the process began as well as the wall clock can say."""
+    if (at := state.refused_at.get(refusal.release.digest)) is not None:
+        return now - at
+    began = state.started_at or now
+    return max(0.0, began.wall - refusal.at) + (now - began)
 
 
 # ---------------------------------------------------------------- what serves
@@ -263,7 +272,7 @@ def _in_time(decision: Decision, world: World) -> Decision:
 
 def _to_examine(decision: Decision, world: World) -> Decision:
     state, every_s = decision.state, world.settings.examine_s
-    if state.serving is None or not every_s or world.now - state.examined_at < every_s:
+    if state.serving is None or state.examined_at is None or not every_s or world.now - state.examined_at < every_s:
         return decision
     return decision.set(examined_at=world.now).do(Examine(state.serving.release))
 

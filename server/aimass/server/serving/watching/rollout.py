@@ -43,7 +43,7 @@ __all__ = [
     "settled",
     "suspected",
     "taken_back",
-    "wait_until",
+    "wait_s",
     "watched",
 ]
 
@@ -118,7 +118,7 @@ def watched(decision: Decision, world: World, serving: Serving) -> Decision:
     if serving.settled:
         if worse := fault(serving.figures, None, limits):
             return suspected(decision, world, serving, worse)
-        if world.now - serving.window_since >= limits.window_s:
+        if world.now - (serving.window_since or serving.since) >= limits.window_s:
             serving = dataclasses.replace(serving, figures=NONE, window_since=world.now)
             return decision.set(serving=serving).end_of(_SUSPECTED)
         return decision
@@ -158,7 +158,8 @@ def taken_back(decision: Decision, world: World, serving: Serving, why: str, *, 
 
 def suspected(decision: Decision, world: World, serving: Serving, why: str) -> Decision:
     """A settled version seems to fail. Callers can bring that about, so its examination says whether it does."""
-    if world.now - decision.state.examined_at < _BETWEEN_S:
+    before = decision.state.examined_at
+    if before is not None and world.now - before < _BETWEEN_S:
         return decision
     release = serving.release
     text = f"{release}, which serves, seems to fail, and is examined: {why}"
@@ -192,9 +193,9 @@ def dropped(decision: Decision, why: str) -> Decision:
     return _without_coming(decision.tell("given_up", text, coming.release))
 
 
-def wait_until(refusal: Refusal, retry_s: float) -> float:
-    """When it is tried again."""
-    return refusal.at + retry_s * min(2.0 ** (refusal.tries - 1), _LONGEST_WAIT)
+def wait_s(refusal: Refusal, retry_s: float) -> float:
+    """After how long it is tried again."""
+    return retry_s * min(2.0 ** (refusal.tries - 1), _LONGEST_WAIT)
 
 
 def _without_coming(decision: Decision) -> Decision:
@@ -255,18 +256,21 @@ def _refusing(decision: Decision, world: World, release: Release, why: str, agai
     tries = before.tries + 1 if before is not None and before.entry == entry else 1
     if again is Again.SOME and tries > world.settings.rollout.retries:
         again = Again.NEVER
-    new = Refusal(release=release, entry=entry, at=world.now, reason=why, again=again, tries=tries)
+    new = Refusal(release=release, entry=entry, at=world.now.wall, reason=why, again=again, tries=tries)
     others = tuple(one for one in memory.refused if one.release.digest != release.digest)
     good = tuple(one for one in memory.good if one.digest != release.digest) if again is Again.NEVER else memory.good
-    return decision.set(memory=msgspec.structs.replace(memory, good=good, refused=(*others, new)[-_REFUSED:]))
+    refused = (*others, new)[-_REFUSED:]
+    still = {one.release.digest for one in refused}
+    at = {digest: at for digest, at in decision.state.refused_at.items() if digest in still}
+    memory = msgspec.structs.replace(memory, good=good, refused=refused)
+    return decision.set(memory=memory, refused_at=at | {release.digest: world.now})
 
 
 def _later(memory: Memory, release: Release, world: World) -> str:
     refusal = next(one for one in memory.refused if one.release.digest == release.digest)
     if refusal.again is Again.NEVER:
         return "it is not tried again unless it is promoted again"
-    wait_s = wait_until(refusal, world.settings.rollout.retry_s) - world.now
-    return f"it is tried again in {wait_s:.0f} s"
+    return f"it is tried again in {wait_s(refusal, world.settings.rollout.retry_s):.0f} s"
 
 
 def _what_serves(state: State) -> str:

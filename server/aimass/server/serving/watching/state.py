@@ -14,6 +14,7 @@ from typing import Final, Literal
 from aimass.proto.values import Value
 from aimass.server.serving.watching.columns import ColumnDrift
 from aimass.server.serving.watching.figures import NONE, Figures
+from aimass.server.serving.watching.moments import Moment
 
 __all__ = [
     "NOTHING",
@@ -117,7 +118,7 @@ class Coming:
 
     release: Release
     stage: Stage
-    since: float
+    since: Moment
     step: int = 0
     at_once: bool = False
     figures: Figures = NONE
@@ -128,14 +129,15 @@ class Coming:
 class Serving:
     """The version that most requests go to. Until it is `settled` it is compared with `baseline`, the former one's.
 
-    `beside` is what the former one did meanwhile, as it was asked what this one could not answer.
+    `beside` is what the former one did meanwhile, as it was asked what this one could not answer. `figures` are of the
+    time since `window_since`, or since it serves.
     """
 
     release: Release
-    since: float
+    since: Moment
     settled: bool
     figures: Figures = NONE
-    window_since: float = 0.0
+    window_since: Moment | None = None
     baseline: Figures = NONE
     beside: Figures = NONE
 
@@ -148,25 +150,27 @@ class Retraining:
     release: Release
     reason: str
     tries: int = 1
-    again_at: float | None = None
+    again_at: Moment | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
     """All of it. `kept` is what was last good on this disk, `told` are topics that
-    were told and have not ended since, each with the digest of the version that it was told of."""
+    were told and have not ended since, each with the digest of the version that it was told of. `refused_at` are the
+    moments of those refusals, by digest, that are not from before the process began."""
 
     target: str
     memory: Memory = NOTHING
     kept: Release | None = None
-    started_at: float = 0.0
+    started_at: Moment | None = None
     promoted: Promoted | None = None
-    away_since: float | None = None
-    moves: tuple[float, ...] = ()
+    away_since: Moment | None = None
+    moves: tuple[Moment, ...] = ()
     serving: Serving | None = None
     former: Release | None = None
     coming: Coming | None = None
-    examined_at: float = 0.0
+    examined_at: Moment | None = None
+    refused_at: Mapping[str, Moment] = dataclasses.field(default_factory=dict)
     retraining: Retraining | None = None
     told: frozenset[tuple[str, str]] = frozenset()
 

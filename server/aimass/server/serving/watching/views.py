@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from aimass.proto.meters import Count, Reading
 from aimass.proto.values import Value
 from aimass.server.serving.watching.columns import ColumnDrift
-from aimass.server.serving.watching.state import Refusal, State
+from aimass.server.serving.watching.state import Coming, Refusal, State
 
 __all__ = ["ComingView", "RefusalView", "WatchMeters", "WatchView", "readings_of", "sentences_of", "view_of"]
 
@@ -69,16 +69,20 @@ def view_of(state: State, drift: tuple[ColumnDrift, ...] = (), not_watched: str 
         target=state.target,
         serving=serving.release.number if serving else None,
         settled=serving.settled if serving else False,
-        since=serving.since if serving else None,
+        since=serving.since.wall if serving else None,
         made_at=serving.release.created_at if serving else None,
         former=state.former.number if state.former else None,
-        coming=ComingView(version=coming.release.number, stage=coming.stage, since=coming.since) if coming else None,
+        coming=_coming(coming) if coming else None,
         promoted=state.promoted.release.number if state.promoted else None,
-        away_since=state.away_since,
+        away_since=state.away_since.wall if state.away_since else None,
         refused=tuple(map(_refusal, state.memory.refused)),
         drift=drift,
         not_watched=not_watched,
     )
+
+
+def _coming(coming: Coming) -> ComingView:
+    return ComingView(version=coming.release.number, stage=coming.stage, since=coming.since.wall)
 
 
 def _refusal(refusal: Refusal) -> RefusalView:

@@ -24,6 +24,7 @@ from aimass.server.serving.watching.handling import Handling
 from aimass.server.serving.watching.inquiry import Inquiry
 from aimass.server.serving.watching.last_good import LastGood
 from aimass.server.serving.watching.machine import decide
+from aimass.server.serving.watching.moments import Moment
 from aimass.server.serving.watching.observer import Observer, Sampled
 from aimass.server.serving.watching.releases import Releases, release_of
 from aimass.server.serving.watching.retraining import Retrainer
@@ -75,6 +76,10 @@ class Surroundings:
     rng: random.Random
     disk: Executor
     device: str = "cpu"
+
+    def moment(self) -> Moment:
+        """Now."""
+        return Moment(self.clock.now(), self.monotonic())
 
 
 class Watcher:
@@ -190,7 +195,7 @@ class Watcher:
 
         Requests are shifted before it is told: the disk may be slow.
         """
-        state, actions = decide(self._state, event, self._around.settings, self._around.clock.now())
+        state, actions = decide(self._state, event, self._around.settings, self._around.moment())
         try:
             for action in actions:
                 await self._do(action)
@@ -339,7 +344,7 @@ class Watcher:
         prepared = None if serving is None else self._handling.prepared.get(serving.release.digest)
         if serving is None or prepared is None:
             return
-        rows, now = sampled.get(serving.release.number), self._around.clock.now()
+        rows, now = sampled.get(serving.release.number), self._around.monotonic()
         try:
             found = await asyncio.to_thread(self._rows.look, serving.release, prepared, rows, now)
         except Exception:  # whatever was sent as a row, the next ones are looked at
