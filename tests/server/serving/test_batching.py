@@ -90,6 +90,14 @@ def test_a_row_that_is_not_finite_spoils_no_other_request() -> None:
     assert not isinstance(second, str)
 
 
+def test_who_wants_an_output_that_the_model_does_not_make_spoils_no_other_request() -> None:
+    batch = [entry(1, outputs=("z",)), entry(1)]
+    first, second = (outputs for _, outputs in outputs_of(batch, (Y,), {"y": np.array([1.0, 2.0])}))
+    assert first == "no output z"
+    assert not isinstance(second, str)
+    assert second["y"].tolist() == [2.0]
+
+
 def test_an_answer_for_another_number_of_rows_is_nobodys() -> None:
     for batch in ([entry(1)], [entry(1), entry(1)]):
         assert all(isinstance(outputs, str) for _, outputs in outputs_of(batch, (Y,), {"y": np.zeros(5)}))

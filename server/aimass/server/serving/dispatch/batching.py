@@ -100,9 +100,12 @@ def outputs_of(
         start = stop
 
 
-def _wanted(entry: Entry, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+def _wanted(entry: Entry, outputs: Mapping[str, Array]) -> Mapping[str, Array] | str:
     wanted = entry.request.outputs
-    return {name: outputs[name] for name in wanted} if wanted else outputs
+    if not wanted:
+        return outputs
+    absent = next((name for name in wanted if name not in outputs), None)
+    return f"no output {absent}" if absent is not None else {name: outputs[name] for name in wanted}
 
 
 def expired(entries: Sequence[Entry], now: float) -> list[Entry]:
