@@ -234,6 +234,26 @@ def test_a_start_with_the_registry_away_serves_the_last_good_version(house: Watc
     assert house.told("tested")[-1] == "version 2 answered 2 smoke inputs as expected"
 
 
+def test_who_deletes_the_newest_state_of_an_alias_does_not_take_serving_back(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def first(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: ("heart", 1) not in watching.dispatcher.servables, asks=5)
+        house.store.delete("heart/aliases/champion/00000002.json")
+        await watching.pass_by(400, asks=1)
+        assert watching.shares == {2: 1.0}
+
+    async def second(watching: Watching) -> None:
+        await watching.until(lambda: watching.shares == {2: 1.0})
+        await watching.pass_by(400, asks=1)
+        assert watching.shares == {2: 1.0}
+
+    lives(house, first)
+    lives(house, second)
+    assert len(house.told("registry_older")) == 2, "by each process once"
+
+
 def test_a_version_is_not_served_for_having_been_good_when_its_promoter_is_believed_no_more(
     house: WatchedHouse,
 ) -> None:
@@ -241,7 +261,7 @@ def test_a_version_is_not_served_for_having_been_good_when_its_promoter_is_belie
     house.promote(1, by="pia")
 
     async def first(watching: Watching) -> None:
-        await watching.pass_by(2)
+        await watching.pass_by(30, asks=10)
         assert watching.shares == {1: 1.0}
 
     async def never(watching: Watching) -> None:
