@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from aimass.proto.errors import Conflict, NotFound, Unavailable
+from aimass.proto.errors import Conflict, NotFound, Unavailable, WrongState
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value, canonical_json
 
@@ -48,6 +48,18 @@ class Numbered:
         if not 0 < number <= _MOST:
             raise NotFound("no state has this number", code="document.number", value=number, limit=f"1 to {_MOST}")
         return f"{self._prefix}/{number:08}.json"
+
+    def following(self, number: int) -> int:
+        """The number of the state after this one, 0 being before the first; raises `WrongState` after the last."""
+        if number >= _MOST:
+            raise WrongState(
+                "no state can follow the last number that there is",
+                code="document.full",
+                value=f"{self.key(number)} at {self._store.url}",
+                limit=_MOST,
+                cure="Nobody gets there by committing: find out who put it there, and delete this object.",
+            )
+        return number + 1
 
     def numbers(self) -> tuple[int, ...]:
         """All that the store lists, in order. A store may list late: `newest` does not go by this alone."""
@@ -95,7 +107,7 @@ class Numbered:
             after = apply(before)
             if after == before:
                 return before
-            number = newest.number + 1 if newest else 1
+            number = self.following(newest.number if newest else 0)
             try:
                 self.commit(number, canonical_json(after))
             except Conflict as error:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.privacy.model_trust import ListedTrust
-from aimass.proto.errors import Conflict, NotFound, Refused
+from aimass.proto.errors import Conflict, NotFound, Refused, WrongState
 from aimass.proto.registry.entries import Alias
 from aimass.proto.registry.reader import Resolved
 from aimass.server.registry.aliases import Aliases, standing
@@ -76,6 +76,17 @@ def test_who_decided_on_an_older_state_is_told(store: MemoryObjects, versions: l
         aliases.point("champion", versions[1], "second", after=0)
     assert told.value.code == "registry.moved"
     assert aliases.point("champion", versions[1], "second", after=1).number == 2
+
+
+def test_a_stray_last_number_is_named_with_what_to_do(store: MemoryObjects, versions: list[Resolved]) -> None:
+    aliases = promoting(store, "petra", "olga")
+    aliases.point("champion", versions[0], "first")
+    store.put("heart/aliases/champion/99999999.json", b"junk")
+    with pytest.raises(WrongState, match=r"heart/aliases/champion/99999999\.json.*delete this object") as told:
+        aliases.point("champion", versions[1], "second")
+    assert told.value.code == "document.full"
+    store.delete("heart/aliases/champion/99999999.json")
+    assert aliases.point("champion", versions[1], "second").number == 2
 
 
 def test_of_many_promoters_and_one_number_one_wins(store: MemoryObjects, versions: list[Resolved]) -> None:

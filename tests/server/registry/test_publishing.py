@@ -10,7 +10,15 @@ import msgspec
 import pytest
 
 from aimass.privacy.model_trust import ListedTrust
-from aimass.proto.errors import BadInput, IntegrityError, LimitExceeded, Refused, Unauthenticated, Unavailable
+from aimass.proto.errors import (
+    BadInput,
+    IntegrityError,
+    LimitExceeded,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+    WrongState,
+)
 from aimass.proto.registry.entries import SmokeInputs
 from aimass.proto.registry.layout import parameters_key
 from aimass.proto.values import canonical_json
@@ -41,6 +49,12 @@ def test_a_version_is_whole_with_its_reports_and_a_card(store: MemoryObjects, tm
 def test_each_publication_gets_the_next_number(store: MemoryObjects, tmp_path: Path) -> None:
     numbers = [publishing(store).publish(publication_of(tmp_path, seed=seed)).version.number for seed in range(3)]
     assert numbers == [1, 2, 3]
+
+
+def test_a_stray_last_number_is_named_with_what_to_do(store: MemoryObjects, tmp_path: Path) -> None:
+    store.put("heart/versions/99999999.json", b"junk")
+    with pytest.raises(WrongState, match=r"heart/versions/99999999\.json.*delete this object"):
+        publishing(store).publish(publication_of(tmp_path))
 
 
 def test_the_model_of_a_run_is_published_once(store: MemoryObjects, tmp_path: Path) -> None:

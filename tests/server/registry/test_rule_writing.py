@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aimass.privacy.model_trust import ListedTrust, signed
-from aimass.proto.errors import Conflict, IntegrityError, Refused, Unauthenticated
+from aimass.proto.errors import Conflict, IntegrityError, Refused, Unauthenticated, WrongState
 from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectInfo
 from aimass.proto.registry.layout import rules_prefix
@@ -39,6 +39,13 @@ def test_rules_of_a_stranger_or_of_a_publisher_alone_are_not_believed() -> None:
         newest_rules(store, ListedTrust(trusting("petra")), "heart")
     with pytest.raises(Refused, match="may not promote"):
         newest_rules(store, ListedTrust(trusting("olga", may=("publish",))), "heart")
+
+
+def test_a_stray_last_number_is_named_with_what_to_do() -> None:
+    store = MemoryObjects()
+    store.put("heart/rules/99999999.json", b"junk")
+    with pytest.raises(WrongState, match=r"heart/rules/99999999\.json.*delete this object"):
+        set_rules(store, BELIEVED, OLGA, "heart", RULES, 1.0)
 
 
 def test_rules_that_were_copied_to_another_place_are_refused() -> None:

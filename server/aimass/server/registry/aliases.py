@@ -52,7 +52,7 @@ class Aliases:
         `after` is the number of the state that the decision was made on, 0 for none, the newest by default. Raises
         `Conflict` as `registry.moved` where somebody else was faster, `Unauthenticated` or `Refused` where the trust
         file does not let the author promote, `NotFound` as `registry.collected` where its parts are not kept any more,
-        and `WrongState` while parts are deleted.
+        and `WrongState` while parts are deleted, or as `Numbered.following`.
         """
         name = to.version.name
         document = Numbered(self._store, alias_prefix(name, alias))
@@ -65,7 +65,7 @@ class Aliases:
         state = Alias(
             model=name,
             alias=alias,
-            number=number + 1,
+            number=document.following(number),
             version=to.version.number,
             version_digest=to.digest,
             reason=" ".join(reason.split())[:1_000],

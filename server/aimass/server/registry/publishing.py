@@ -41,7 +41,7 @@ class Publisher:
 
         Raises `IntegrityError` for parts that are not what the version names, `BadInput` for a file that is no
         safetensors, `Unauthenticated` or `Refused` where the trust file does not let the author publish, and
-        `WrongState` while parts are collected.
+        `WrongState` while parts are collected, or as `Numbered.following`.
         """
         check(publication)
         wanted = publication.version
@@ -63,15 +63,15 @@ class Publisher:
 
     def _commit(self, wanted: ModelVersion) -> int:
         document = Numbered(self._store, versions_prefix(wanted.name))
-        number = max(document.numbers(), default=0) + 1
+        number = max(document.numbers(), default=0)
         while True:
+            number = document.following(number)
             try:
                 document.commit(number, self._envelope(wanted, number))
             except Conflict as error:
                 if not is_taken(error):
                     raise
-                number += 1  # taken by somebody faster, or by one whom the store lists late
-                continue
+                continue  # taken by somebody faster, or by one whom the store lists late
             return number
 
     def _envelope(self, wanted: ModelVersion, number: int) -> bytes:

@@ -20,11 +20,12 @@ def set_rules(
     """Make `rules` those of `model` from now on. Older ones stay: they say by what earlier champions were promoted.
 
     Raises `Conflict` as `registry.rules_taken` where somebody was faster, `Unauthenticated` or `Refused` where the
-    trust file does not let the author promote.
+    trust file does not let the author promote, `WrongState` as `Numbered.following`.
     """
     document = Numbered(store, rules_prefix(model))
     newest = document.newest()
-    said = ModelRules(model=model, number=newest.number + 1 if newest else 1, rules=rules, at=now, by=author.name)
+    number = document.following(newest.number if newest else 0)
+    said = ModelRules(model=model, number=number, rules=rules, at=now, by=author.name)
     data = author.signed(Kind.RULES, said)
     read_signed(trust, Kind.RULES, data, f"the rules of {model}")
     try:
