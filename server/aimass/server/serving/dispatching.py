@@ -12,6 +12,7 @@ from aimass.server.serving.dispatch.dispatcher import Dispatcher
 from aimass.server.serving.dispatch.opened import dispatching
 from aimass.server.serving.settings import ServeSettings
 from aimass.server.serving.workers.nursery import Starting
+from aimass.server.serving.workers.scratch import scratch_folder
 
 __all__ = ["local_dispatcher"]
 
@@ -20,15 +21,16 @@ __all__ = ["local_dispatcher"]
 async def local_dispatcher(settings: ServeSettings) -> AsyncIterator[Dispatcher]:
     """A dispatcher until the block ends; it then answers what it has, as far as `drain_s` allows."""
     worker = settings.worker
-    starting = Starting(
-        folder=make_folder(Path(settings.cache).absolute() / "workers"),
-        limits=ChildLimits(memory_bytes=worker.memory_bytes, start_s=worker.start_s),
-        batch_bytes=worker.batch_bytes,
-        start_s=worker.start_s,
-        preload=worker.preload,
-    )
-    async with dispatching(starting, settings.dispatch) as dispatcher:
-        try:
-            yield dispatcher
-        finally:
-            await dispatcher.close(settings.drain_s)
+    with scratch_folder(make_folder(Path(settings.cache).absolute() / "workers")) as folder:
+        starting = Starting(
+            folder=folder,
+            limits=ChildLimits(memory_bytes=worker.memory_bytes, start_s=worker.start_s),
+            batch_bytes=worker.batch_bytes,
+            start_s=worker.start_s,
+            preload=worker.preload,
+        )
+        async with dispatching(starting, settings.dispatch) as dispatcher:
+            try:
+                yield dispatcher
+            finally:
+                await dispatcher.close(settings.drain_s)
