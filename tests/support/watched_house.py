@@ -54,6 +54,8 @@ class Ages:
         if self.how == "nan":
             raise InvalidOutput("heart", 0, "probabilities are not finite")
         chance = tensors["age"].reshape(-1) / (100.0 if self.how == "wrong" else 120.0)
+        if self.how == "constant":
+            chance = np.zeros_like(chance)
         labels = np.array([b"no", b"yes"], dtype=object)[(chance > 0.5).astype(int)]
         return {"probabilities": np.stack([1 - chance, chance], axis=1), "label": labels}
 
@@ -197,6 +199,7 @@ class WatchedHouse:
             self.clock.now,
             random.Random(1),
             ThreadPoolExecutor(1),
+            attempt_s=2.0,
         )
         trust = ListedTrust(self.trust)
         watchers = Watchers([Reference("heart", "champion")], self.store, trust, self.folder, around)

@@ -133,6 +133,7 @@ class _Serving:
             monotonic=time.monotonic,
             rng=random.SystemRandom(),
             disk=ThreadPoolExecutor(1, "aimass-audit"),
+            attempt_s=settings.dispatch.attempt_s,
             device=settings.device,
         )
 

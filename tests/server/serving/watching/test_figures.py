@@ -17,9 +17,8 @@ from aimass.server.serving.dispatch.requests import (
     QueueDeadline,
     WorkerLost,
 )
-from aimass.server.serving.watching.figures import NONE, fault
+from aimass.server.serving.watching.figures import NONE
 from aimass.server.serving.watching.observer import Observer, Tally
-from aimass.server.serving.watching.settings import Limits
 from tests.support.watching import did
 
 _ROW = {"age": np.array([[50.0]])}
@@ -27,7 +26,7 @@ _ROW = {"age": np.array([[50.0]])}
 
 @given(st.lists(st.floats(1e-5, 100), min_size=1, max_size=50), st.floats(0.01, 1))
 def test_a_quantile_is_the_exact_one_or_up_to_a_fifth_more(seconds: list[float], share: float) -> None:
-    tally = Tally()
+    tally = Tally(2.0)
     for one in seconds:
         tally.add(one, None)
     exact = max(sorted(seconds)[int(np.ceil(share * len(seconds) - 1e-9)) - 1], 2.0**-16)
@@ -57,28 +56,31 @@ def test_figures_add_up_and_none_adds_nothing() -> None:
 def test_callers_and_crowds_are_not_held_against_a_version(
     error: AimassError | None, counts: tuple[int, int, int, int]
 ) -> None:
-    tally = Tally()
+    tally = Tally(2.0)
     tally.add(0.001, error)
     figures = tally.figures()
     assert (figures.requests, figures.errors, figures.invalid, figures.late) == counts
 
 
-def test_an_invalid_answer_counts_at_once_only_where_the_former_version_gave_none() -> None:
-    limits = Limits()
-    assert "not valid" in fault(did(5, invalid=1), did(100), limits)
-    assert fault(did(100, invalid=1), did(100, invalid=1), limits) == ""
-    assert fault(did(500, invalid=3), None, limits) == "", "somebody may send rows on which any model gives up"
+def test_what_takes_an_attempt_is_late_also_where_no_fallback_was_asked() -> None:
+    answered, given_up = Tally(2.0), Tally(2.0)
+    answered.add(2.4, None)
+    answered.add(1.9, None)
+    given_up.add(2.01, AttemptPassed("m", 1, 2.0))
+    given_up.add(1.9, None)
+    assert answered.figures().late == given_up.figures().late == 1
 
 
-def test_a_few_slow_answers_say_nothing_and_many_do() -> None:
-    limits = Limits(least_requests=50, slower=3.0, slack_s=0.01)
-    assert fault(did(49, took_s=1.0), did(500, took_s=0.002), limits) == ""
-    assert "99 % of its answers took" in fault(did(50, took_s=1.0), did(500, took_s=0.002), limits)
-    assert fault(did(50, took_s=0.015), did(500, took_s=0.002), limits) == "", "within the slack"
+def test_what_is_told_to_a_bucket_takes_longer_only_where_all_of_it_does() -> None:
+    figures = did(3, took_s=0.010) + did(2, took_s=0.1)
+    assert figures.longer_than(0.05) == (2, 5)
+    assert figures.longer_than(0.0095) == (2, 5), "what is in the same bucket may have been shorter"
+    assert figures.longer_than(0.005) == (5, 5)
+    assert NONE.longer_than(1.0) == (0, 0)
 
 
 def test_an_observer_keeps_a_bounded_sample_and_gives_it_away_once() -> None:
-    observer = Observer("heart", sample_rows=3)
+    observer = Observer("heart", sample_rows=3, attempt_s=2.0)
     answer = Answer({"label": np.array([b"no"], object)}, "heart", 1, 0.0, 0.0)
     for _ in range(10):
         observer.tap("heart", 1, _ROW, answer, 0.001, None)

@@ -128,7 +128,21 @@ def test_a_version_that_turns_bad_under_requests_is_taken_back_and_no_request_fa
         assert await watching.ask(10) == {1}
 
     lives(house, test)
-    assert "not valid" in house.told("taken_back")[0]
+    assert "it failed " in house.told("taken_back")[0]
+
+
+def test_a_version_that_answers_all_alike_is_refused_although_each_answer_is_valid(house: WatchedHouse) -> None:
+    house.promote(1)
+
+    async def test(watching: Watching) -> None:
+        house.promote(2)
+        await watching.until(lambda: 2 in watching.shares, asks=20)
+        watching.dispatcher.servables["heart", 2].how = "constant"  # type: ignore[attr-defined]
+        await watching.until(lambda: house.told("refused"), asks=20)
+        assert watching.shares == {1: 1.0}
+
+    lives(house, test)
+    assert "it gave the same answer to all" in house.told("refused")[0]
 
 
 def test_other_bytes_than_were_signed_are_never_loaded_and_are_tried_again_when_they_are_there(
@@ -150,10 +164,11 @@ def test_other_bytes_than_were_signed_are_never_loaded_and_are_tried_again_when_
     lives(house, test)
 
 
-def test_memory_that_changed_is_noticed_and_another_version_serves(house: WatchedHouse) -> None:
+def test_memory_that_changed_is_noticed_and_a_good_version_serves_by_its_older_promotion(house: WatchedHouse) -> None:
     house.promote(1)
 
     async def test(watching: Watching) -> None:
+        await watching.until(lambda: house.told("good"), asks=10)
         house.promote(2)
         await watching.until(lambda: ("heart", 1) not in watching.dispatcher.servables, asks=5)
         watching.dispatcher.digests[2] = "f" * 64
@@ -274,18 +289,6 @@ def test_a_version_is_not_served_for_having_been_good_when_its_promoter_is_belie
     assert caught.value.code == "registry.not_promoted"
     house.promote(1, by="olga")
     lives(house, first)
-
-
-def test_a_version_that_was_good_before_is_served_by_its_older_promotion(house: WatchedHouse) -> None:
-    house.promote(1)
-
-    async def test(watching: Watching) -> None:
-        house.promote(2)
-        await watching.until(lambda: ("heart", 1) not in watching.dispatcher.servables, asks=5)
-        watching.dispatcher.digests[2] = "f" * 64
-        await watching.until(lambda: watching.shares == {1: 1.0}, asks=5)
-
-    lives(house, test)
 
 
 def test_what_is_kept_is_verified_again_and_not_served_where_somebody_changed_it(house: WatchedHouse) -> None:

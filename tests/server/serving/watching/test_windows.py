@@ -7,6 +7,7 @@ import numpy as np
 from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.model_manifest import Reference
 from aimass.proto.statistics import Histogram, NumberCounts
+from aimass.server.serving.watching.answers import kinds_of
 from aimass.server.serving.watching.cells import reference_cells
 from aimass.server.serving.watching.settings import DriftSettings
 from aimass.server.serving.watching.windows import Window, Windows
@@ -37,6 +38,14 @@ def _filled(windows: Windows, mean: float = 50.0, yes: float = 0.3, rows: int = 
     chances = np.stack([np.full(rows, 1 - yes), np.full(rows, yes)], axis=1)
     answers = {"label": labels, "probabilities": chances, "prediction": _RNG.normal(10 * yes, 1, rows)}
     return windows.plus([{"age": _RNG.normal(mean, 10, rows)}], [answers])
+
+
+def test_what_a_request_was_answered_counts_once_by_its_first_row() -> None:
+    labels = [{"label": np.array(found, object)} for found in ([b"yes"] * 900, [b"no", b"yes"], [b"no"], [])]
+    assert kinds_of(_SCHEMA, [*labels, {"other": np.zeros(3)}]) == (2, 1, 0)
+    numbers = kinds_of(_PRICES, [{"prediction": np.array([[0.1], [9.9]])}, {"prediction": np.array([[9.9]])}])
+    assert (len(numbers), numbers[0], numbers[19], sum(numbers)) == (21, 1, 1, 2)
+    assert kinds_of(_SCHEMA, []) == ()
 
 
 def test_a_window_is_judged_when_it_has_both_its_time_and_its_rows() -> None:

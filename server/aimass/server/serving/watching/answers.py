@@ -13,7 +13,7 @@ from aimass.proto.statistics import CategoryCounts, NumberCounts
 from aimass.server.serving.watching.cells import CategoryCells, Cells, NumberCells, category_cells, number_cells
 from aimass.server.serving.watching.columns import Counted
 
-__all__ = ["answers_of", "fine_cells", "reference_of"]
+__all__ = ["answers_of", "fine_cells", "kinds_of", "reference_of"]
 
 Array = npt.NDArray[Any]
 _PARTS: Final = 20
@@ -28,6 +28,15 @@ def answers_of(answers: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
     chances = [one["probabilities"] for one in answers if "probabilities" in one]
     found[_CONFIDENCE] = [one.max(axis=1) for one in chances if one.ndim == 2 and one.size]
     return {name: np.concatenate(held) for name, held in found.items() if held}
+
+
+def kinds_of(schema: Schema, answers: Sequence[Mapping[str, Array]]) -> tuple[int, ...]:
+    """Requests by the first row of what they were answered: by its label, or the twentieth of the range that its number
+    is in. One row each, so that who sends thousands at once has one voice."""
+    cells = fine_cells(schema)[0]
+    firsts = [{cells.column: one[cells.column].reshape(-1)[:1]} for one in answers if cells.column in one]
+    columns = answers_of(firsts)
+    return tuple(cells.count(columns[cells.column]).astype(int).tolist()) if columns else ()
 
 
 def fine_cells(schema: Schema) -> tuple[Cells, ...]:

@@ -1,9 +1,10 @@
-"""How a version does with its requests, as numbers that add up, and when that is worse than it may be. Pure."""
+"""How a version does with its requests, as numbers that add up. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,9 +12,9 @@ import numpy as np
 
 from aimass.proto.errors import AimassError, DeadlinePassed, InternalError
 from aimass.server.serving.dispatch.requests import InvalidOutput, NotReady, WorkerLost
-from aimass.server.serving.watching.settings import Limits
+from aimass.server.serving.watching.evidence import Rate
 
-__all__ = ["NONE", "Blame", "Figures", "blame", "fault", "spread_of"]
+__all__ = ["NONE", "Blame", "Figures", "blame", "shown_time", "spread_of"]
 
 _FIRST_S: Final = 2.0**-16
 _PARTS: Final = 4
@@ -24,13 +25,15 @@ _PLACES: Final = 128
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figures:
     """Requests that a version tried, those on which it erred by its own fault, of them the answers that were `invalid`,
-    and those that it was `late` with. `seconds` are the requests by how long they took."""
+    and those that it was `late` with. `seconds` are the requests by how long they took, `answers` those of them that
+    were looked at by what they were answered."""
 
     requests: int = 0
     errors: int = 0
     invalid: int = 0
     late: int = 0
     seconds: tuple[int, ...] = ()
+    answers: tuple[int, ...] = ()
 
     def __add__(self, other: Figures) -> Figures:
         return Figures(
@@ -39,17 +42,23 @@ class Figures:
             self.invalid + other.invalid,
             self.late + other.late,
             _sum(self.seconds, other.seconds),
+            _sum(self.answers, other.answers),
         )
 
     def without_errors(self, of: Figures) -> Figures:
         """Less those of who was asked next and could not answer either: the request was at fault."""
-        return Figures(
-            self.requests,
-            max(self.errors - of.errors, 0),
-            max(self.invalid - of.invalid, 0),
-            max(self.late - of.late, 0),
-            self.seconds,
+        return dataclasses.replace(
+            self,
+            errors=max(self.errors - of.errors, 0),
+            invalid=max(self.invalid - of.invalid, 0),
+            late=max(self.late - of.late, 0),
         )
+
+    @property
+    def answered(self) -> Figures:
+        """Those that came to an answer in time."""
+        answered = max(self.requests - self.errors - self.late, 0)
+        return dataclasses.replace(self, requests=answered, errors=0, invalid=0, late=0)
 
     def quantile_s(self, share: float) -> float:
         """What so many of the requests did not take longer than, up to a fifth too much; 0 without any."""
@@ -59,6 +68,11 @@ class Figures:
             if requests and left <= 0:
                 return float(_FIRST_S * 2 ** (place / _PARTS))
         return 0.0
+
+    def longer_than(self, seconds: float) -> Rate:
+        """Those that surely took longer: what is told to a bucket counts from its upper end."""
+        place = max(math.ceil(_PARTS * math.log2(seconds / _FIRST_S)), 0)
+        return Rate(sum(self.seconds[place + 1 :]), sum(self.seconds))
 
     def __str__(self) -> str:
         wrong = f"{self.errors} errors" if self.errors != 1 else "1 error"
@@ -102,42 +116,13 @@ def spread_of(seconds: Sequence[float]) -> tuple[int, ...]:
     return tuple(np.bincount(np.minimum(places, _PLACES - 1)).tolist())
 
 
-def fault(new: Figures, old: Figures | None, limits: Limits) -> str:
-    """Why a version may not go on, in words; empty where it may.
-
-    With `old`, figures of the version before it, it may err twice as often as that one did, and its lateness counts;
-    without, what is late may be the crowd's fault, and answers that are invalid some caller's: they count as errors.
-    """
-    if old is not None and new.invalid and not old.invalid:
-        return f"{_of(new.invalid, 'answer was', 'answers were')} not valid, of {new.requests}"
-    wrong, rate = new.errors, limits.error_rate
-    if old is not None:
-        wrong += new.late
-        rate = max(rate, 2 * (old.errors + old.late) / max(old.requests, 1))
-    if wrong >= limits.least_errors and wrong > rate * new.requests:
-        return f"it failed {wrong} of {new.requests} requests, and may fail {100 * rate:.3g} %"
-    return "" if old is None else _slower(new, old, limits)
-
-
-def _slower(new: Figures, old: Figures, limits: Limits) -> str:
-    if min(new.requests, old.requests) < limits.least_requests:
-        return ""
-    took_s, may_s = new.quantile_s(0.99), limits.slower * old.quantile_s(0.99) + limits.slack_s
-    if took_s <= may_s:
-        return ""
-    return f"99 % of its answers took up to {_time(took_s)}, and may take {_time(may_s)}"
-
-
 def _slowest(figures: Figures) -> str:
-    return f", 99 % within {_time(figures.quantile_s(0.99))}" if figures.seconds else ""
+    return f", 99 % within {shown_time(figures.quantile_s(0.99))}" if figures.seconds else ""
 
 
-def _time(seconds: float) -> str:
+def shown_time(seconds: float) -> str:
+    """In seconds or milliseconds."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1_000 * seconds:.3g} ms"
-
-
-def _of(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
 
 
 def _sum(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:

@@ -122,7 +122,7 @@ def _promoted(decision: Decision, event: Promoted, world: World) -> Decision:
     if coming is not None and coming.release != event.release:
         decision = rollout.dropped(decision, "another version is promoted")
     if serving is not None and not serving.settled and decision.state.former == event.release:
-        decision = rollout.taken_back(decision, world, serving, "the registry says so", refuse=False)
+        decision = rollout.taken_back(decision, world, serving, "the registry says so", None)
     return decision
 
 
@@ -295,6 +295,7 @@ def _seen(decision: Decision, event: Seen) -> Decision:
             serving,
             figures=serving.figures + more if more else serving.figures,
             beside=serving.beside + beside if beside else serving.beside,
+            answered=serving.answered + (more.requests if more else 0),
         )
         decision = decision.set(serving=serving)
     return decision

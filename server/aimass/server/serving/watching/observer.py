@@ -6,16 +6,19 @@ Whoever asks with `taken`, once a second, pays for the arithmetic.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy.typing as npt
 
 from aimass.proto.errors import AimassError
+from aimass.proto.manifest import Schema
 from aimass.server.serving.dispatch.requests import Answer
+from aimass.server.serving.watching.answers import kinds_of
 from aimass.server.serving.watching.figures import Blame, Figures, blame, spread_of
 
-__all__ = ["Observer", "Sampled", "Tally"]
+__all__ = ["Observer", "Sampled", "Tally", "with_kinds"]
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -42,21 +45,22 @@ class Sampled:
 
 
 class Tally:
-    """Figures while they grow."""
+    """Figures while they grow. What took `attempt_s` is late, whether or not a fallback was asked then: so a version
+    that has none is measured alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, attempt_s: float) -> None:
+        self._attempt_s = attempt_s
         self.requests = self.errors = self.invalid = self.late = 0
         self._seconds: list[float] = []
 
     def add(self, seconds: float, error: AimassError | None) -> None:
         """One request."""
-        if error is not None:
-            whose = blame(error)
-            if whose is Blame.OTHERS:
-                return
-            self.errors += whose in {Blame.ERROR, Blame.INVALID}
-            self.invalid += whose is Blame.INVALID
-            self.late += whose is Blame.LATE
+        whose = blame(error)
+        if whose is Blame.OTHERS:
+            return
+        self.errors += whose in {Blame.ERROR, Blame.INVALID}
+        self.invalid += whose is Blame.INVALID
+        self.late += whose is Blame.LATE or seconds >= self._attempt_s
         self.requests += 1
         if len(self._seconds) < _MOST_TIMES:
             self._seconds.append(seconds)
@@ -66,11 +70,19 @@ class Tally:
         return Figures(self.requests, self.errors, self.invalid, self.late, spread_of(self._seconds))
 
 
+def with_kinds(figures: Mapping[int, Figures], schema: Schema, sampled: Mapping[int, Sampled]) -> Mapping[int, Figures]:
+    """With what was answered to those requests of each version that were kept."""
+    return {
+        number: dataclasses.replace(one, answers=kinds_of(schema, sampled[number].outputs))
+        for number, one in figures.items()
+    }
+
+
 class Observer:
     """Of one model. It is to see requests that name no version: ours do, and so do those of who tries one out."""
 
-    def __init__(self, model: str, sample_rows: int) -> None:
-        self._model, self._sample_rows = model, sample_rows
+    def __init__(self, model: str, sample_rows: int, attempt_s: float) -> None:
+        self._model, self._sample_rows, self._attempt_s = model, sample_rows, attempt_s
         self._tallies: dict[int, Tally] = {}
         self._sampled: dict[int, Sampled] = {}
 
@@ -88,7 +100,7 @@ class Observer:
             return
         tally = self._tallies.get(version)
         if tally is None:
-            tally = self._tallies[version] = Tally()
+            tally = self._tallies[version] = Tally(self._attempt_s)
             self._sampled[version] = Sampled(self._sample_rows)
         tally.add(seconds, error)
         if answer is not None:

@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from aimass.server.serving.watching.decision import Decision, World
-from aimass.server.serving.watching.figures import NONE, Figures, fault
+from aimass.server.serving.watching.figures import NONE, Figures
+from aimass.server.serving.watching.judging import Fault, fault
 from aimass.server.serving.watching.state import (
     Again,
     Coming,
@@ -39,6 +40,7 @@ __all__ = [
     "fails",
     "fetched",
     "loaded",
+    "proven",
     "refused",
     "settled",
     "suspected",
@@ -100,8 +102,8 @@ def canary(decision: Decision, world: World, coming: Coming) -> Decision:
     """A version with a share of the requests: is it worse, has it done enough, or does it go on."""
     limits, rollout = world.settings.limits, world.settings.rollout
     if worse := fault(coming.figures, coming.beside, limits):
-        return refused(decision, world, coming.release, worse, Again.NEVER)
-    lasted, requests = world.now - coming.since, coming.figures.requests
+        return refused(decision, world, coming.release, worse.why, _again(worse))
+    lasted, requests = world.now - coming.since, coming.figures.requests - coming.before
     if lasted < rollout.canary_s or (requests < rollout.canary_requests and lasted < rollout.canary_longest_s):
         return decision
     did = "did well" if requests >= rollout.canary_requests else f"had few requests in {lasted:.0f} s and did no wrong"
@@ -117,40 +119,57 @@ def watched(decision: Decision, world: World, serving: Serving) -> Decision:
     limits = world.settings.limits
     if serving.settled:
         if worse := fault(serving.figures, None, limits):
-            return suspected(decision, world, serving, worse)
+            return suspected(decision, world, serving, worse.why)
         if world.now - (serving.window_since or serving.since) >= limits.window_s:
             serving = dataclasses.replace(serving, figures=NONE, window_since=world.now)
-            return decision.set(serving=serving).end_of(_SUSPECTED)
-        return decision
-    if worse := fault(serving.figures.without_errors(serving.beside), serving.baseline, limits):
-        return taken_back(decision, world, serving, worse)
+            decision = decision.set(serving=serving).end_of(_SUSPECTED)
+        return proven(decision, world, serving)
+    did, former = serving.figures.without_errors(serving.beside), serving.baseline + serving.beside.answered
+    if worse := fault(did, former, limits) or fault(serving.canary + did, former, limits):
+        return taken_back(decision, world, serving, worse.why, _again(worse))
     if world.now - serving.since < world.settings.rollout.watch_s:
         return decision
-    return settled(decision, f"{serving.figures} in {world.now - serving.since:.0f} s")
+    decision = settled(decision, f"{serving.figures} in {world.now - serving.since:.0f} s")
+    assert decision.state.serving is not None  # noqa: S101  (it settled)
+    return proven(decision, world, decision.state.serving)
 
 
 def settled(decision: Decision, why: str) -> Decision:
-    """The version that serves is good: it is kept on this disk, and the former one leaves the memory."""
+    """The version that serves is compared no longer: it is kept on this disk, and the former one leaves the memory."""
     serving, former = decision.state.serving, decision.state.former
     if serving is None:
         return decision
     release = serving.release
-    text = f"{release} is good ({why})" + (f"; {former} is unloaded" if former else "")
+    text = f"{release} is settled ({why})" + (f"; {former} is unloaded" if former else "")
     serving = dataclasses.replace(serving, settled=True, figures=NONE)
-    decision = decision.set(serving=serving, former=None, kept=release, memory=_good(decision.state.memory, release))
+    decision = decision.set(serving=serving, former=None, kept=release, memory=_excused(decision.state.memory, release))
     decision = decision.tell("settled", text, release).do(Shift(((release, 1.0),)), Keep(release))
     return decision.do(Unload(former)) if former else decision
 
 
-def taken_back(decision: Decision, world: World, serving: Serving, why: str, *, refuse: bool = True) -> Decision:
-    """The former version, still in memory, answers all requests again."""
+def proven(decision: Decision, world: World, serving: Serving) -> Decision:
+    """A settled version is good once it has shown it: only then does it come without a canary another time."""
+    release, rollout, memory = serving.release, world.settings.rollout, decision.state.memory
+    lasted = world.now - serving.since
+    if lasted < rollout.watch_s or serving.answered < rollout.good_requests or decision.told(_SUSPECTED):
+        return decision
+    if release in memory.good or any(one.release == release for one in memory.refused):
+        return decision
+    text = f"{release} is good: {serving.answered} requests in {lasted:.0f} s, and no fault found"
+    return decision.set(memory=_good(memory, release)).tell("good", text, release, requests=serving.answered)
+
+
+def taken_back(
+    decision: Decision, world: World, serving: Serving, why: str, again: Again | None = Again.NEVER
+) -> Decision:
+    """The former version, still in memory, answers all requests again. Without `again` nothing is held against this."""
     former, release = decision.state.former, serving.release
     if former is None:
         return decision
-    again = Serving(former, world.now, settled=True, window_since=world.now)
-    decision = decision.set(serving=again, former=None)
-    if refuse:
-        decision = _refusing(decision, world, release, why, Again.NEVER)
+    back = Serving(former, world.now, settled=True, window_since=world.now)
+    decision = decision.set(serving=back, former=None)
+    if again is not None:
+        decision = _refusing(decision, world, release, why, again)
     text = f"{release} is taken back: {why}. {_capital(former)} answers all requests"
     figures = _figures(serving.figures)
     return decision.tell("taken_back", text, release, **figures).do(Shift(((former, 1.0),)), Unload(release))
@@ -213,7 +232,7 @@ def _share(decision: Decision, world: World, coming: Coming) -> Decision:
     assert serving is not None  # noqa: S101  (there is no share beside nothing)
     share = world.settings.rollout.canary[coming.step]
     release, held = coming.release, serving.release
-    decision = decision.set(coming=dataclasses.replace(coming, since=world.now, figures=NONE, beside=NONE))
+    decision = decision.set(coming=dataclasses.replace(coming, since=world.now, before=coming.figures.requests))
     text = f"{release} takes {100 * share:g} % of the requests; {held} answers those on which it errs"
     shares = ((release, share), (held, 1.0 - share))
     return decision.tell("canary", text, release, share=share).do(Shift(shares, held))
@@ -229,7 +248,15 @@ def _full(decision: Decision, world: World, coming: Coming) -> Decision:
     if not serving.settled:
         decision = settled(decision, "another one is ready to follow it")
     former = serving.release
-    fresh = Serving(release, now, settled=False, window_since=now, baseline=coming.beside)
+    fresh = Serving(
+        release,
+        now,
+        settled=False,
+        window_since=now,
+        canary=coming.figures,
+        baseline=coming.beside,
+        answered=coming.figures.requests,
+    )
     text = f"{release} answers all requests; {former} stays loaded and answers those on which it errs"
     decision = decision.set(serving=fresh, former=former, coming=None).tell("serves", text, release)
     decision = decision.do(Shift(((release, 1.0),), former))
@@ -242,10 +269,20 @@ def _at(decision: Decision, world: World, coming: Coming, stage: Stage) -> Decis
     return decision.set(coming=dataclasses.replace(coming, stage=stage, since=world.now))
 
 
+def _again(worse: Fault) -> Again:
+    return Again.SOME if worse.passing else Again.NEVER
+
+
 def _good(memory: Memory, release: Release) -> Memory:
     others = tuple(one for one in memory.good if one.digest != release.digest)
+    return msgspec.structs.replace(memory, good=(*others, release)[-_GOOD:])
+
+
+def _excused(memory: Memory, release: Release) -> Memory:
+    """It was refused before, and came to serve. What was good before and serves again is the newest good one."""
     still = tuple(one for one in memory.refused if one.release.digest != release.digest)
-    return msgspec.structs.replace(memory, good=(*others, release)[-_GOOD:], refused=still)
+    memory = msgspec.structs.replace(memory, refused=still)
+    return _good(memory, release) if release in memory.good else memory
 
 
 def _refusing(decision: Decision, world: World, release: Release, why: str, again: Again) -> Decision:

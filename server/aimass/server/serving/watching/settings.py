@@ -41,8 +41,9 @@ class RolloutSettings(Value, frozen=True):
     `canary_longest_s` where fewer come. Then the former version stays loaded for `watch_s`.
 
     A version that does not take all that the one that serves takes, or answers in another form, is refused unless
-    `other_form` allows it. What is not fetched, loaded or tested in time is given up. A fault that may pass is tried
-    again after `retry_s`, then after twice as long, `retries` times.
+    `other_form` allows it. One is good, and comes without a canary another time, once it has served for `watch_s` and
+    answered `good_requests` without a fault. What is not fetched, loaded or tested in time is given up. A fault that
+    may pass is tried again after `retry_s`, then after twice as long, `retries` times.
     """
 
     canary: tuple[Share, ...] = (0.05, 0.5)
@@ -50,6 +51,7 @@ class RolloutSettings(Value, frozen=True):
     canary_requests: Annotated[int, msgspec.Meta(ge=0)] = 100
     canary_longest_s: Seconds = 600.0
     watch_s: Seconds = 300.0
+    good_requests: Positive = 100
     fetch_s: Annotated[float, msgspec.Meta(gt=0)] = 3_600.0
     load_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
     smoke_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
@@ -63,17 +65,21 @@ class RolloutSettings(Value, frozen=True):
 
 
 class Limits(Value, frozen=True):
-    """What a version may do wrong: that share of its requests, from `least_errors` on, or twice what the former does.
+    """What a version may do wrong: that share of its requests, or `worse` times what the former does, where that is
+    more. It may take `slower` times as long as the former, and `slack_s` longer. Fewer than `least_errors` or, of how
+    long they took, `least_requests` say nothing: what goes wrong comes in bunches.
 
-    `slower` is how many times the former version's 99th percentile it may take, above `slack_s`. An answer that is no
-    number is over the limit at once. Figures are of the last `window_s`.
+    `alpha` is the chance that a version which keeps within all that is refused nevertheless, over its whole rollout.
+    Of a settled version figures are of the last `window_s`, and `alpha` is of each window.
     """
 
-    error_rate: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
-    least_errors: Positive = 3
-    slower: Annotated[float, msgspec.Meta(gt=1)] = 3.0
-    slack_s: Seconds = 0.01
+    error_rate: Share = 0.01
+    least_errors: Positive = 5
+    worse: Annotated[float, msgspec.Meta(ge=1)] = 1.5
+    slower: Annotated[float, msgspec.Meta(ge=1)] = 1.5
+    slack_s: Seconds = 0.005
     least_requests: Positive = 50
+    alpha: Annotated[float, msgspec.Meta(gt=0, le=0.1)] = 0.001
     window_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
 
 

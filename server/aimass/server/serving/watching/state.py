@@ -111,7 +111,8 @@ class Stage(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Coming:
-    """A version on its way; `figures` are of its canary, and `beside` what the serving one did meanwhile.
+    """A version on its way; `figures` are of its canary, and `beside` what the serving one did meanwhile. `before` are
+    the requests that it had when its present share began.
 
     With `at_once` it takes all requests after its test: it was good here before, or nothing better serves.
     """
@@ -120,6 +121,7 @@ class Coming:
     stage: Stage
     since: Moment
     step: int = 0
+    before: int = 0
     at_once: bool = False
     figures: Figures = NONE
     beside: Figures = NONE
@@ -129,8 +131,9 @@ class Coming:
 class Serving:
     """The version that most requests go to. Until it is `settled` it is compared with `baseline`, the former one's.
 
-    `beside` is what the former one did meanwhile, as it was asked what this one could not answer. `figures` are of the
-    time since `window_since`, or since it serves.
+    `canary` are its figures while it had a share, `answered` its requests in all. `beside` is what the former one did
+    meanwhile, as it was asked what this one could not answer. `figures` are of the time since `window_since`, or since
+    it serves.
     """
 
     release: Release
@@ -138,8 +141,10 @@ class Serving:
     settled: bool
     figures: Figures = NONE
     window_since: Moment | None = None
+    canary: Figures = NONE
     baseline: Figures = NONE
     beside: Figures = NONE
+    answered: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -20,12 +20,13 @@ from aimass.proto.registry.entries import ModelVersion
 from aimass.proto.registry.layout import Reference
 from aimass.server.serving.dispatch.seam import Dispatching
 from aimass.server.serving.watching.audit_log import AuditLine, AuditLog
+from aimass.server.serving.watching.figures import Figures
 from aimass.server.serving.watching.handling import Handling
 from aimass.server.serving.watching.inquiry import Inquiry
 from aimass.server.serving.watching.last_good import LastGood
 from aimass.server.serving.watching.machine import decide
 from aimass.server.serving.watching.moments import Moment
-from aimass.server.serving.watching.observer import Observer, Sampled
+from aimass.server.serving.watching.observer import Observer, Sampled, with_kinds
 from aimass.server.serving.watching.releases import Releases, release_of
 from aimass.server.serving.watching.retraining import Retrainer
 from aimass.server.serving.watching.rows import RowWatch
@@ -64,7 +65,7 @@ _TICK_S: Final = 1.0
 @dataclasses.dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all watchers of a process share. What they write has a thread of its own, `disk`: a store that hangs keeps
-    the others."""
+    the others. A request that takes `attempt_s` is late."""
 
     dispatcher: Dispatching
     audit: AuditLog
@@ -75,6 +76,7 @@ class Surroundings:
     monotonic: Callable[[], float]
     rng: random.Random
     disk: Executor
+    attempt_s: float
     device: str = "cpu"
 
     def moment(self) -> Moment:
@@ -89,7 +91,7 @@ class Watcher:
         self.model = reference.name
         self._releases, self._last_good, self._around = releases, last_good, around
         self._state = State(str(reference))
-        self._observer = Observer(self.model, around.settings.drift.sample)
+        self._observer = Observer(self.model, around.settings.drift.sample, around.attempt_s)
         self._handling = Handling(
             self.model,
             releases,
@@ -335,9 +337,23 @@ class Watcher:
             await self._around.clock.sleep(_TICK_S)
             figures, sampled = self._observer.taken()
             if figures:
-                self._events.put_nowait(Seen(figures))
+                self._events.put_nowait(Seen(await self._with_answers(figures, sampled)))
             self._events.put_nowait(Tick())
             await self._look_at_rows(sampled)
+
+    async def _with_answers(
+        self, figures: Mapping[int, Figures], sampled: Mapping[int, Sampled]
+    ) -> Mapping[int, Figures]:
+        """While a version has a share: also what it and the one that serves answered."""
+        coming = self._state.coming
+        version = None if coming is None else self._handling.version(coming.release.number)
+        if coming is None or coming.stage is not Stage.CANARY or version is None or version.schema is None:
+            return figures
+        try:
+            return await asyncio.to_thread(with_kinds, figures, version.schema, sampled)
+        except Exception:  # whatever it answered, the rest of its figures count
+            log.exception("%s: answers could not be compared", self.model)
+            return figures
 
     async def _look_at_rows(self, sampled: Mapping[int, Sampled]) -> None:
         serving = self._state.serving
