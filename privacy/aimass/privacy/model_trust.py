@@ -18,7 +18,13 @@ from aimass.proto.registry.entries import Signed
 from aimass.proto.registry.trust import MAY, Kind, Signer, TrustFile
 from aimass.proto.values import Value, canonical_json, decode_json
 
-__all__ = ["FileTrust", "ListedTrust", "read_trust", "signed"]
+__all__ = ["TRUST_FILE_FAULTS", "FileTrust", "ListedTrust", "read_trust", "signed"]
+
+_ABSENT: Final = "registry.no_trust"
+_WRITABLE: Final = "registry.trust_writable"
+_UNREADABLE: Final = "registry.trust_unreadable"
+TRUST_FILE_FAULTS: Final = frozenset({_ABSENT, _WRITABLE, _UNREADABLE})
+"""Codes of what is wrong with a reader's own file, and so with no document."""
 
 _LABELS: Final[Mapping[Kind, Label]] = {
     Kind.VERSION: Label.MODEL_VERSION,
@@ -99,7 +105,7 @@ class FileTrust:
 
 
 def _unreadable(path: Path, error: OSError) -> AimassError:
-    what, code = f"the trust file cannot be read, so nobody is believed: {error.strerror}", "registry.trust_unreadable"
+    what, code = f"the trust file cannot be read, so nobody is believed: {error.strerror}", _UNREADABLE
     if isinstance(error, PermissionError):
         return Refused(what, code=code, value=path, cure="Give the user that runs this the right to read it.")
     if isinstance(error, IsADirectoryError | NotADirectoryError):
@@ -117,7 +123,7 @@ def _read_guarded(path: Path) -> bytes:
     except FileNotFoundError:
         raise NotFound(
             "there is no trust file, so nobody is believed",
-            code="registry.no_trust",
+            code=_ABSENT,
             value=path,
             cure="aimass model trust add NAME --key KEY --trust FILE makes one.",
         ) from None
@@ -126,7 +132,7 @@ def _read_guarded(path: Path) -> bytes:
     if mode & stat.S_IWOTH:
         raise Refused(
             "everybody on this machine can write to the trust file, so nobody is believed",
-            code="registry.trust_writable",
+            code=_WRITABLE,
             value=f"{path} {stat.filemode(mode)}",
             cure=f"chmod o-w {path}, once you know that it says what you want.",
         )

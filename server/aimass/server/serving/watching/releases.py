@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
+from aimass.privacy.model_trust import TRUST_FILE_FAULTS
 from aimass.proto.errors import (
     AimassError,
     Conflict,
@@ -56,8 +57,9 @@ def promoted_of(found: Resolved) -> Promoted:
 
 
 def again_of(error: AimassError, *, fetching: bool) -> Again:
-    """Whether what failed with `error` may succeed later: a full disk or a store that is away will."""
-    if isinstance(error, OutOfSpace):
+    """Whether what failed with `error` may succeed later: a full disk, a store that is away, or a trust file that can
+    be read again will."""
+    if isinstance(error, OutOfSpace) or error.code in TRUST_FILE_FAULTS:
         return Again.ALWAYS
     if isinstance(error, Unavailable):
         return Again.ALWAYS if fetching else Again.SOME
