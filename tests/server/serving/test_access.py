@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aimass.proto.errors import AimassError, BadInput, Conflict, NotFound, Refused, Unauthenticated
-from aimass.server.serving.access import Access, bearer
+from aimass.server.serving.access import Access, Whence, bearer
 from aimass.server.serving.rates import Rates, TooOften
 from aimass.server.serving.tokens import (
     Token,
@@ -39,7 +39,7 @@ class Listed:
 
 def admitted(held: Token, may: str, model: str, now: float = 0.0, said: bytes | None = None) -> str:
     access = Access(Listed(held), private=True)
-    return access.admit(SECRET.reveal() if said is None else said, "", may, model, now)  # type: ignore[arg-type]
+    return access.admit(SECRET.reveal() if said is None else said, "", may, model, now).name  # type: ignore[arg-type]
 
 
 def test_a_token_admits_its_owner_to_its_models_and_nothing_else() -> None:
@@ -75,12 +75,28 @@ def test_where_there_are_tokens_one_is_needed() -> None:
 
 def test_without_tokens_only_callers_at_this_machine_manage_and_see() -> None:
     private, public = Access(None, private=True), Access(None, private=False)
-    assert private.admit(None, "", "manage", "heart", 0.0) == "anybody"
-    assert public.admit(None, "north", "infer", "heart", 0.0) == "north"
-    for access, near in [(public, True), (private, False)]:
+    assert private.admit(None, "", "manage", "heart", 0.0).name == "anybody"
+    assert public.admit(None, "north", "infer", "heart", 0.0).name == "north"
+    elsewhere: list[tuple[Access, Whence]] = [(public, "here"), (private, "passed on")]
+    for access, whence in elsewhere:
         for may in ("manage", "see"):
             with pytest.raises(Refused):
-                access.admit(None, "north", may, "heart", 0.0, near=near)
+                access.admit(None, "north", may, "heart", 0.0, whence)
+
+
+def test_without_tokens_a_private_port_answers_to_its_own_names_alone() -> None:
+    for access, certified in [
+        (Access(None, private=True, open=True), ""),
+        (Access(None, private=False), ""),
+        (Access(None, private=True), "north"),
+    ]:
+        assert access.admit(None, certified, "infer", "heart", 0.0, "other name").may_ask("heart")
+        with pytest.raises(Refused):
+            access.admit(None, certified, "see", "", 0.0, "other name")
+    with pytest.raises(Refused) as refused:
+        Access(None, private=True).admit(None, "", "infer", "heart", 0.0, "other name")
+    assert refused.value.code == "serve.host"
+    assert admitted(token(), "infer", "heart") == "clinic"  # with tokens the token says it, under whatever name
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Final, Protocol
+import ipaddress
+from typing import Final, Literal, Protocol
 
 from aimass.proto.errors import AimassError, Refused, Unauthenticated
 from aimass.server.serving.tokens import ANY_MODEL, May, Token
 
-__all__ = ["ANYBODY", "Access", "Tokens", "bearer"]
+__all__ = ["ANYBODY", "Access", "Caller", "Tokens", "Whence", "bearer", "is_loopback"]
 
 ANYBODY: Final = "anybody"
 _BEARER: Final = b"bearer "
+
+
+Whence = Literal["here", "passed on", "other name"]
+"""Where a request says that it comes from: somebody at this machine may have sent it; a proxy did, or a page of some
+site; or it was sent to another name than one of this machine."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Caller:
+    """Who was admitted, and the models that it may ask."""
+
+    name: str
+    models: tuple[str, ...] = (ANY_MODEL,)
+
+    def may_ask(self, model: str) -> bool:
+        """Whether it is for a model."""
+        return ANY_MODEL in self.models or model in self.models
+
+
+_ANYBODY: Final = Caller(ANYBODY)
 
 
 class Tokens(Protocol):
@@ -26,27 +47,21 @@ class Tokens(Protocol):
 class Access:
     """Without `tokens` everybody may ask models who reaches the port, or shows a certificate where it asks for one.
 
-    Such a caller may see figures and manage models too where the port is `private`, which is open to this machine
-    alone, and nothing in the request says that it comes from elsewhere.
+    Where the port is `private`, which is open to this machine alone, such a caller may see figures and manage models
+    too, if nothing in the request says that it comes from elsewhere; and none may do anything who asked for another
+    name, unless the port is `open` or the caller is certified.
     """
 
     tokens: Tokens | None
     private: bool
+    open: bool = False
 
-    def admit(self, token: bytes | None, certified: str, may: May, model: str, now: float, *, near: bool = True) -> str:
-        """The caller's name; raises `Unauthenticated` or `Refused`. `model` is "" for what concerns no single one.
-
-        `near` is whether the request may be of somebody at this machine: no proxy and no page of a site sent it.
-        """
+    def admit(
+        self, token: bytes | None, certified: str, may: May, model: str, now: float, whence: Whence = "here"
+    ) -> Caller:
+        """The caller; raises `Unauthenticated` or `Refused`. `model` is "" for what concerns no single one."""
         if self.tokens is None:
-            if may == "infer" or (self.private and near):
-                return certified or ANYBODY
-            raise Refused(
-                "without tokens this is for callers on the same machine",
-                code="serve.closed",
-                value=may,
-                cure="Give the server a file of tokens: aimass serve token add NAME --may see,manage.",
-            )
+            return self._anybody(certified, may, whence)
         if token is None:
             raise Unauthenticated(
                 "a token is needed",
@@ -60,9 +75,35 @@ class Access:
                 code="serve.token",
                 cure="Ask whoever runs the server for another.",
             )
-        if may not in found.may or (model and not _is_for(found, model)):
+        caller = Caller(found.name, found.models)
+        if may not in found.may or (model and not caller.may_ask(model)):
             raise _not_for(found, may, model)
-        return found.name
+        return caller
+
+    def _anybody(self, certified: str, may: May, whence: Whence) -> Caller:
+        if whence == "other name" and self.private and not (self.open or certified):
+            raise Refused(
+                "without tokens this is for callers that ask for localhost",
+                code="serve.host",
+                cure="Ask http://localhost; where a proxy passes requests on, make tokens, or start the server with "
+                "--open if everybody may ask.",
+            )
+        if may == "infer" or (self.private and whence == "here"):
+            return Caller(certified) if certified else _ANYBODY
+        raise Refused(
+            "without tokens this is for callers on the same machine",
+            code="serve.closed",
+            value=may,
+            cure="Give the server a file of tokens: aimass serve token add NAME --may see,manage.",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine to itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def bearer(header: bytes | None) -> bytes | None:
@@ -70,10 +111,6 @@ def bearer(header: bytes | None) -> bytes | None:
     if header is None or header[: len(_BEARER)].lower() != _BEARER:
         return None
     return header[len(_BEARER) :].strip()
-
-
-def _is_for(token: Token, model: str) -> bool:
-    return ANY_MODEL in token.models or model in token.models
 
 
 def _not_for(token: Token, may: May, model: str) -> AimassError:

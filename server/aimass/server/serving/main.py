@@ -154,7 +154,7 @@ class _Serving:
         service = ServiceEndpoints(overview.reasons, overview.figures, overview.status)
         front = Front(
             [*v2.routes(), *people.routes(), *service.routes()],
-            Access(self._tokens, is_private(settings.http)),
+            Access(self._tokens, is_private(settings.http), settings.open),
             self._rates,
             self._clock.now,
             self._meters.http,
@@ -181,7 +181,7 @@ class _Serving:
     def _grpc(self) -> Port:
         """The same models over gRPC."""
         settings = self._settings
-        access = Access(self._tokens, is_private(settings.grpc))
+        access = Access(self._tokens, is_private(settings.grpc), settings.open)
         service = InferenceService(
             self._dispatcher,
             self._models,

@@ -35,9 +35,13 @@ class RequestLog:
         self._which, self._per_s, self._ticks = which, per_s, ticks
         self._left, self._at, self._untold = per_s, ticks(), 0
 
+    def wants(self, level: int) -> bool:
+        """Whether a request that ended so may be told; most are not, and cost no text."""
+        return self._which == "all" or (self._which == "failed" and level >= logging.INFO)
+
     def tell(self, what: str, caller: str, outcome: str, seconds: float, *, level: int, request: str = "") -> None:
         """One request: `what` was asked by whom, and how it ended, by `level` from INFO on; below it, well."""
-        if self._which == "none" or (self._which == "failed" and level < logging.INFO):
+        if not self.wants(level):
             return
         if level >= logging.INFO and self._which == "failed" and not self._is_within_rate():
             self._untold += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from aimass.proto.registry.layout import read_reference
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value, convert
 from aimass.proto.wire import split_address
+from aimass.server.serving.access import is_loopback
 from aimass.server.serving.dispatch.settings import DispatchSettings
 from aimass.server.serving.grpc.settings import GrpcLimits
 from aimass.server.serving.http.settings import HttpLimits
@@ -92,10 +92,7 @@ def load_settings(
 def is_private(address: str) -> bool:
     """Whether an address is reached from this machine alone."""
     host, _ = split_address(address)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(host)
 
 
 def _checked(settings: ServeSettings) -> ServeSettings:

@@ -44,7 +44,7 @@ def refused(doors: GrpcAdmission, call: Any, may: Any = "infer", model: str = "h
 
 
 def test_a_token_in_the_metadata_names_its_caller() -> None:
-    assert admission().admit(Call(("authorization", "Bearer secret")), "infer", "heart") == "clinic"
+    assert admission().admit(Call(("authorization", "Bearer secret")), "infer", "heart").name == "clinic"
 
 
 def test_a_call_without_a_token_or_with_another_or_for_another_model_is_refused() -> None:
@@ -56,13 +56,13 @@ def test_a_call_without_a_token_or_with_another_or_for_another_model_is_refused(
 
 def test_a_certificate_names_its_caller_where_there_are_no_tokens() -> None:
     doors: Any = admission(tokens=False)
-    assert doors.admit(Call(certified=b"olga"), "infer", "heart") == "olga"
-    assert doors.admit(Call(), "infer", "heart") == ANYBODY
+    assert doors.admit(Call(certified=b"olga"), "infer", "heart").name == "olga"
+    assert doors.admit(Call(), "infer", "heart").name == ANYBODY
 
 
 def test_what_comes_through_a_proxy_is_not_of_this_machine() -> None:
     doors: Any = admission(tokens=False, private=True)
-    assert doors.admit(Call(), "manage", "heart") == ANYBODY
+    assert doors.admit(Call(), "manage", "heart").name == ANYBODY
     for name in ("x-forwarded-for", "forwarded"):
         assert isinstance(refused(doors, Call((name, "10.1.1.1")), may="manage"), Refused)
 

@@ -13,6 +13,7 @@ from aimass.proto.grpc_env import grpc
 from aimass.proto.servable import DTYPES, Array, Servable
 from aimass.proto.v1 import inference_pb2 as pb
 from aimass.proto.v1 import inference_pb2_grpc as rpc
+from aimass.server.serving.access import Caller
 from aimass.server.serving.dispatch.requests import Answer, InvalidOutput, Overloaded, QueueDeadline, Request
 from aimass.server.serving.grpc.calls import GrpcMeters
 from aimass.server.serving.grpc.ports import inference_server
@@ -50,12 +51,16 @@ class Doors:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.fault: AimassError | None = None
+        self.caller = Caller("olga")
 
-    def admit(self, context: Any, may: May, model: str) -> str:
+    def admit(self, context: Any, may: May, model: str) -> Caller:
         self.asked.append((may, model))
         if self.fault is not None:
             raise self.fault
-        return "olga"
+        return self.caller
+
+    def known(self, context: Any, may: May, model: str) -> Caller:
+        return self.caller
 
 
 class Shelf:
@@ -198,6 +203,9 @@ def test_the_repository_is_listed_loaded_and_unloaded() -> None:
         ]
         ready = await stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True))
         assert {one.name for one in ready.models} == {"broken", "echo"}
+        house.doors.caller = Caller("olga", ("echo",))
+        shown = await stub.RepositoryIndex(pb.RepositoryIndexRequest())
+        assert {one.name for one in shown.models} == {"echo"}
         await stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="sick"))
         await stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="echo"))
         config = {"config": pb.ModelRepositoryParameter(string_param="{}")}

@@ -352,10 +352,43 @@ def test_tokens_are_asked_for_and_count_against_their_own_rate() -> None:
     assert house.ask("GET", "/v2/health/ready").status == 200
 
 
-@pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "origin"])
+@pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "origin", "referer", "sec_fetch_site", "host"])
 def test_without_tokens_nothing_that_comes_through_a_proxy_or_a_page_manages(house: House, header: str) -> None:
-    response = house.ask("POST", "/v2/repository/models/plain/unload", **{header: "http://evil.example"})
-    assert (response.status, house.versions.told) == (403, [])
+    for method, target in [("POST", "/v2/repository/models/plain/unload"), ("GET", "/status"), ("GET", "/metrics")]:
+        assert house.ask(method, target, **{header: "http://evil.example"}).status == 403
+    assert house.versions.told == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "[::1]"])
+def test_without_tokens_a_request_to_a_name_of_this_machine_is_of_this_machine(house: House, host: str) -> None:
+    own = {"host": host, "referer": f"http://{host}/docs", "sec_fetch_site": "same-origin"}
+    assert house.ask("GET", "/status", **own).status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example:8080", "10.0.0.1", "", "localhost.evil.example", "[::2]:8080", "[evil"])
+def test_a_site_whose_name_resolves_to_this_machine_is_answered_nothing(house: House, host: str) -> None:
+    response = house.ask("POST", "/v2/models/plain/infer", X, host=host)
+    assert (response.status, body_of(response)["code"]) == (403, "serve.host")
+    assert house.ask("GET", "/healthz", host=host).status == 200  # a probe names the machine as it likes
+
+
+def test_a_token_for_one_model_is_for_no_other_where_the_path_names_none() -> None:
+    house = House(Access(Listed(token(models=("plain",))), private=False))
+    said = f"Bearer {SECRET.reveal().decode()}"
+    for path in ("/predict", "/explain"):
+        response = house.ask("POST", path, dict(ROW), authorization=said)
+        assert (response.status, body_of(response)["code"]) == (400, "predict.which")
+        assert "heart" not in body_of(response)["error"]
+    house.versions.models = ("heart",)
+    for path in ("/predict", "/explain"):
+        response = house.ask("POST", path, dict(ROW), authorization=said)
+        assert (response.status, body_of(response)["code"]) == (403, "serve.scope")
+
+
+def test_the_index_lists_what_a_token_is_for() -> None:
+    house = House(Access(Listed(token(models=("plain",))), private=False))
+    index = body_of(house.ask("POST", "/v2/repository/index", authorization=f"Bearer {SECRET.reveal().decode()}"))
+    assert [entry["name"] for entry in index] == ["plain"]
 
 
 def test_requests_are_counted_by_route_and_status_and_paths_make_no_meter_grow(house: House) -> None:

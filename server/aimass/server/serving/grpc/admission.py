@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from aimass.proto.grpc_env import grpc
-from aimass.server.serving.access import Access, bearer
+from aimass.server.serving.access import Access, Caller, Whence, bearer
 from aimass.server.serving.grpc.calls import address_of
 from aimass.server.serving.rates import Rates
 from aimass.server.serving.tokens import May
 
-__all__ = ["AnyCaller", "Caller", "GrpcAdmission"]
+__all__ = ["AnyCaller", "GrpcAdmission"]
 
 _OF_PROXIES: Final = ("x-forwarded-for", "forwarded")
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Somebody who is known by an address."""
-
-    name: str
 
 
 class GrpcAdmission:
@@ -30,15 +22,18 @@ class GrpcAdmission:
     def __init__(self, access: Access, rates: Rates, now: Callable[[], float], ticks: Callable[[], float]) -> None:
         self._access, self._rates, self._now, self._ticks = access, rates, now, ticks
 
-    def admit(self, context: grpc.aio.ServicerContext, may: May, model: str) -> str:
+    def admit(self, context: grpc.aio.ServicerContext, may: May, model: str) -> Caller:
         """See `calls.Admission`."""
-        said = dict(context.invocation_metadata() or ())
-        token = bearer(_octets(said.get("authorization")))
-        near = not any(name in said for name in _OF_PROXIES)
-        certified = next(iter(context.auth_context().get("x509_common_name", ())), b"").decode("utf-8", "replace")
-        caller = self._access.admit(token, certified, may, model, self._now(), near=near)
-        self._rates.take(caller if token is not None else address_of(context), self._ticks())
+        caller = self.known(context, may, model)
+        self._rates.take(caller.name if _token(context) is not None else address_of(context), self._ticks())
         return caller
+
+    def known(self, context: grpc.aio.ServicerContext, may: May, model: str) -> Caller:
+        """See `calls.Admission`."""
+        said = _said(context)
+        whence: Whence = "passed on" if any(name in said for name in _OF_PROXIES) else "here"
+        certified = next(iter(context.auth_context().get("x509_common_name", ())), b"").decode("utf-8", "replace")
+        return self._access.admit(_token(context), certified, may, model, self._now(), whence)
 
 
 class AnyCaller:
@@ -47,6 +42,14 @@ class AnyCaller:
     def admit(self, context: grpc.aio.ServicerContext, name: str) -> Caller:
         """See `health.Doors`."""
         return Caller(address_of(context))
+
+
+def _said(context: grpc.aio.ServicerContext) -> dict[str, str | bytes]:
+    return dict(context.invocation_metadata() or ())
+
+
+def _token(context: grpc.aio.ServicerContext) -> bytes | None:
+    return bearer(_octets(_said(context).get("authorization")))
 
 
 def _octets(value: str | bytes | None) -> bytes | None:

@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn, Protocol
 from aimass.proto.errors import METADATA_KEY, AimassError, InternalError, to_wire
 from aimass.proto.grpc_env import grpc
 from aimass.proto.meters import Count, Spread
+from aimass.server.serving.access import Caller
 from aimass.server.serving.dispatch.requests import Overloaded
 from aimass.server.serving.http.front import LATENCIES
 from aimass.server.serving.request_log import RequestLog
@@ -30,8 +31,12 @@ Call = Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]
 class Admission(Protocol):
     """Who may call."""
 
-    def admit(self, context: grpc.aio.ServicerContext, may: May, model: str) -> str:
-        """The caller's name; raises `Unauthenticated`, `Refused` or `Overloaded`."""
+    def admit(self, context: grpc.aio.ServicerContext, may: May, model: str) -> Caller:
+        """The caller; raises `Unauthenticated`, `Refused` or `Overloaded`."""
+        ...
+
+    def known(self, context: grpc.aio.ServicerContext, may: May, model: str) -> Caller:
+        """The same, once more for a call that is counted already."""
         ...
 
 
@@ -71,7 +76,7 @@ def answered(may: May | None, model: str = "") -> Callable[[Call], Call]:
             began, status, caller = time.perf_counter(), "CANCELLED", ""
             try:
                 if may is not None:
-                    caller = self.admission.admit(context, may, getattr(message, model) if model else "")
+                    caller = self.admission.admit(context, may, getattr(message, model) if model else "").name
                 answer = await call(self, message, context)
                 status = _OK
             except AimassError as error:

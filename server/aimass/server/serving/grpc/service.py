@@ -121,8 +121,10 @@ class InferenceService(rpc.GRPCInferenceServiceServicer):
     async def RepositoryIndex(  # noqa: N802
         self, message: pb.RepositoryIndexRequest, context: grpc.aio.ServicerContext
     ) -> pb.RepositoryIndexResponse:
-        """All models that are known here, with their versions in memory."""
-        entries = index_entries(self._dispatcher.models(), ready=message.ready)
+        """All models that the caller may ask, with their versions in memory."""
+        caller = self.admission.known(context, "infer", "")
+        shown = [state for state in self._dispatcher.models() if caller.may_ask(state.name)]
+        entries = index_entries(shown, ready=message.ready)
         return pb.RepositoryIndexResponse(
             models=[
                 pb.RepositoryIndexResponse.ModelIndex(

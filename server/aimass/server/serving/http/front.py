@@ -13,11 +13,12 @@ from typing import Final
 
 from aimass.proto.errors import AimassError
 from aimass.proto.meters import Count, Spread
-from aimass.server.serving.access import Access, bearer
+from aimass.server.serving.access import Access, Caller, bearer
 from aimass.server.serving.http.connection import Cancel, Reply
 from aimass.server.serving.http.faults import error_response
 from aimass.server.serving.http.messages import Request, Response
 from aimass.server.serving.http.routing import Call, Route, Routes
+from aimass.server.serving.http.whence import whence
 from aimass.server.serving.rates import Rates
 from aimass.server.serving.request_log import RequestLog
 
@@ -26,6 +27,7 @@ __all__ = ["LATENCIES", "Front", "HttpMeters"]
 LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of what a request takes, in seconds."""
 _NO_ROUTE: Final = "none"
+_UNASKED: Final = Caller("", ())
 
 
 class HttpMeters:
@@ -62,43 +64,38 @@ class Front:
 
     def handle(self, request: Request, reply: Reply) -> Cancel | None:
         """See `Handler`."""
-        began, name, caller = self._ticks(), _NO_ROUTE, ""
+        began, name, caller = self._ticks(), _NO_ROUTE, _UNASKED
 
         def answered(response: Response) -> None:
-            self._account(request, name, caller, response.status, self._ticks() - began)
+            self._account(request, name, caller.name, response.status, self._ticks() - began)
             reply(response)
 
         try:
             route, names = self._routes.find(request.method, request.path)
             name = route.name
-            model = names.get("model", "")
+            model = names.get("model", "") if route.meant is None else route.meant()
             caller = self._admit(request, route, model, began)
             return route.endpoint(Call(request, model, names.get("version", ""), caller), answered)
         except AimassError as error:
             answered(error_response(error))
             return None
 
-    def _admit(self, request: Request, route: Route, model: str, at: float) -> str:
+    def _admit(self, request: Request, route: Route, model: str, at: float) -> Caller:
         if route.may is None:
-            return ""
+            return _UNASKED
         headers = request.headers
-        near = not (b"x-forwarded-for" in headers or b"forwarded" in headers or b"origin" in headers)
         token = bearer(headers.get(b"authorization"))
-        caller = self._access.admit(token, request.peer.certified, route.may, model, self._now(), near=near)
-        self._rates.take(caller if token is not None else request.peer.address, at)
+        caller = self._access.admit(token, request.peer.certified, route.may, model, self._now(), whence(headers))
+        self._rates.take(caller.name if token is not None else request.peer.address, at)
         return caller
 
     def _account(self, request: Request, route: str, caller: str, status: int, seconds: float) -> None:
         self._meters.requests.add(route, str(status))
         self._meters.seconds.observe(seconds, route)
-        self._log.tell(
-            f"{request.method} {request.path}",
-            caller or request.peer.address,
-            str(status),
-            seconds,
-            level=_level(status),
-            request=request.id,
-        )
+        level = _level(status)
+        if self._log.wants(level):
+            what, who = f"{request.method} {request.path}", caller or request.peer.address
+            self._log.tell(what, who, str(status), seconds, level=level, request=request.id)
 
 
 def _level(status: int) -> int:

@@ -64,9 +64,9 @@ class PeopleEndpoints:
         predict, explain = later(self._predict), later(self._explain)
         return [
             *(
-                Route(name, "POST", f"/{name}{end}", "infer", endpoint)
+                Route(name, "POST", f"/{name}{end}", "infer", endpoint, meant)
                 for name, endpoint in (("predict", predict), ("explain", explain))
-                for end in ("", "/{model}", "/{model}/{version}")
+                for end, meant in (("", self._only_model), ("/{model}", None), ("/{model}/{version}", None))
             ),
             Route("openapi", "GET", "/openapi.json", None, at_once(self._openapi)),
             Route("docs", "GET", "/docs", None, at_once(self._page)),
@@ -93,7 +93,9 @@ class PeopleEndpoints:
         return json_response(200, {"model": asked.loaded.model, "version": asked.loaded.version} | dict(told))
 
     async def _asked(self, call: Call) -> _Asked:
-        model = call.model or self._only_model()
+        model = call.model
+        if not model:
+            raise self._several(call)
         pinned = version_of(model, call.version)
         loaded = self._dispatcher.loaded(model, pinned)
         version = self._catalogue.version(model, loaded.version)
@@ -115,14 +117,15 @@ class PeopleEndpoints:
 
     def _only_model(self) -> str:
         models = self._catalogue.models
-        if len(models) != 1:
-            raise BadInput(
-                "several models are served here: say which",
-                code="predict.which",
-                limit=", ".join(models),
-                cure="Ask /predict/NAME.",
-            )
-        return models[0]
+        return models[0] if len(models) == 1 else ""
+
+    def _several(self, call: Call) -> BadInput:
+        return BadInput(
+            "several models are served here: say which",
+            code="predict.which",
+            limit=", ".join(filter(call.caller.may_ask, self._catalogue.models)),
+            cure="Ask /predict/NAME.",
+        )
 
     def _openapi(self, _: Call) -> Response:
         return json_response(200, openapi(self._described(), self._release))

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from aimass.proto.errors import AimassError, NotFound
+from aimass.server.serving.access import Caller
 from aimass.server.serving.http.connection import Cancel, Reply
 from aimass.server.serving.http.messages import Request
 from aimass.server.serving.tokens import May
@@ -17,12 +18,12 @@ __all__ = ["Call", "Endpoint", "MethodRefused", "Route", "Routes"]
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request, the model and version that its path names ("" where it names none), and who asks."""
+    """A request, the model that it means and the version that its path names ("" where there is none), and who asks."""
 
     request: Request
     model: str
     version: str
-    caller: str
+    caller: Caller
 
 
 Endpoint = Callable[[Call, Reply], Cancel | None]
@@ -31,13 +32,17 @@ Endpoint = Callable[[Call, Reply], Cancel | None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Route:
-    """A pattern such as `/v2/models/{model}/infer`. `may` is what a caller has to be allowed to; None is for all."""
+    """A pattern such as `/v2/models/{model}/infer`. `may` is what a caller has to be allowed to; None is for all.
+
+    `meant` says which model a path without one means, so that a caller is admitted to that one; "" where none is.
+    """
 
     name: str
     method: str
     pattern: str
     may: May | None
     endpoint: Endpoint
+    meant: Callable[[], str] | None = None
 
 
 class MethodRefused(AimassError):

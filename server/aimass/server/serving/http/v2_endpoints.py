@@ -132,7 +132,8 @@ class V2Endpoints:
     def _index(self, call: Call) -> Response:
         bound_json(len(call.request.body), self._json_bytes)
         only_ready = decode_index_request(call.request.body)
-        return raw_json(index_json(index_entries(self._dispatcher.models(), ready=only_ready)))
+        shown = [state for state in self._dispatcher.models() if call.caller.may_ask(state.name)]
+        return raw_json(index_json(index_entries(shown, ready=only_ready)))
 
     async def _load(self, call: Call) -> Response:
         self._no_overrides(call.request)
