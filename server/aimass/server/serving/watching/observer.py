@@ -7,6 +7,7 @@ Whoever asks with `taken`, once a second, pays for the arithmetic.
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,31 +18,13 @@ from aimass.proto.manifest import Schema
 from aimass.server.serving.dispatch.requests import Answer
 from aimass.server.serving.watching.answers import kinds_of
 from aimass.server.serving.watching.figures import Blame, Figures, blame, spread_of
+from aimass.server.serving.watching.sample import Sample
 
-__all__ = ["Observer", "Sampled", "Tally", "with_kinds"]
+__all__ = ["Observer", "Tally", "with_kinds"]
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
-_MOST_BYTES: Final = 16 << 20
 _MOST_TIMES: Final = 4_096
-
-
-class Sampled:
-    """Requests of one version and what it answered, at most so many rows and bytes."""
-
-    def __init__(self, most_rows: int) -> None:
-        self._rows, self._bytes = most_rows, _MOST_BYTES
-        self.inputs: list[Tensors] = []
-        self.outputs: list[Tensors] = []
-
-    def add(self, inputs: Tensors, outputs: Tensors) -> None:
-        """Keep one request, if there is room."""
-        if self._rows <= 0 or self._bytes <= 0:
-            return
-        self._rows -= max((len(tensor) for tensor in inputs.values()), default=0)
-        self._bytes -= sum(tensor.nbytes for tensor in inputs.values())
-        self.inputs.append(inputs)
-        self.outputs.append(outputs)
 
 
 class Tally:
@@ -70,7 +53,7 @@ class Tally:
         return Figures(self.requests, self.errors, self.invalid, self.late, spread_of(self._seconds))
 
 
-def with_kinds(figures: Mapping[int, Figures], schema: Schema, sampled: Mapping[int, Sampled]) -> Mapping[int, Figures]:
+def with_kinds(figures: Mapping[int, Figures], schema: Schema, sampled: Mapping[int, Sample]) -> Mapping[int, Figures]:
     """With what was answered to those requests of each version that were kept."""
     return {
         number: dataclasses.replace(one, answers=kinds_of(schema, sampled[number].outputs))
@@ -81,10 +64,10 @@ def with_kinds(figures: Mapping[int, Figures], schema: Schema, sampled: Mapping[
 class Observer:
     """Of one model. It is to see requests that name no version: ours do, and so do those of who tries one out."""
 
-    def __init__(self, model: str, sample_rows: int, attempt_s: float) -> None:
-        self._model, self._sample_rows, self._attempt_s = model, sample_rows, attempt_s
+    def __init__(self, model: str, sample_rows: int, attempt_s: float, chance: random.Random) -> None:
+        self._model, self._sample_rows, self._attempt_s, self._chance = model, sample_rows, attempt_s, chance
         self._tallies: dict[int, Tally] = {}
-        self._sampled: dict[int, Sampled] = {}
+        self._sampled: dict[int, Sample] = {}
 
     def tap(
         self,
@@ -101,12 +84,12 @@ class Observer:
         tally = self._tallies.get(version)
         if tally is None:
             tally = self._tallies[version] = Tally(self._attempt_s)
-            self._sampled[version] = Sampled(self._sample_rows)
+            self._sampled[version] = Sample(self._sample_rows, self._chance)
         tally.add(seconds, error)
         if answer is not None:
             self._sampled[version].add(tensors, answer.tensors)
 
-    def taken(self) -> tuple[Mapping[int, Figures], Mapping[int, Sampled]]:
+    def taken(self) -> tuple[Mapping[int, Figures], Mapping[int, Sample]]:
         """All since the last time, by version."""
         tallies, self._tallies = self._tallies, {}
         sampled, self._sampled = self._sampled, {}

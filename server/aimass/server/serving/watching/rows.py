@@ -9,8 +9,8 @@ from itertools import groupby
 from aimass.server.serving.watching.cells import Unsaid as UnsaidColumn
 from aimass.server.serving.watching.cells import reference_cells
 from aimass.server.serving.watching.columns import ColumnDrift
-from aimass.server.serving.watching.observer import Sampled
 from aimass.server.serving.watching.releases import Prepared
+from aimass.server.serving.watching.sample import Sample
 from aimass.server.serving.watching.settings import DriftSettings
 from aimass.server.serving.watching.state import Drifted, Release, Unsaid
 from aimass.server.serving.watching.windows import Window, Windows
@@ -29,7 +29,7 @@ class RowWatch:
         self.not_watched = ""
 
     def look(
-        self, release: Release, prepared: Prepared, sampled: Sampled | None, now: float
+        self, release: Release, prepared: Prepared, sampled: Sample | None, now: float
     ) -> Sequence[Drifted | Unsaid]:
         """Count what came, and judge windows that are full; another version begins anew."""
         said: list[Drifted | Unsaid] = []

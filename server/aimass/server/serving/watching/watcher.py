@@ -26,10 +26,11 @@ from aimass.server.serving.watching.inquiry import Inquiry
 from aimass.server.serving.watching.last_good import LastGood
 from aimass.server.serving.watching.machine import decide
 from aimass.server.serving.watching.moments import Moment
-from aimass.server.serving.watching.observer import Observer, Sampled, with_kinds
+from aimass.server.serving.watching.observer import Observer, with_kinds
 from aimass.server.serving.watching.releases import Releases, release_of
 from aimass.server.serving.watching.retraining import Retrainer
 from aimass.server.serving.watching.rows import RowWatch
+from aimass.server.serving.watching.sample import Sample
 from aimass.server.serving.watching.settings import WatchSettings
 from aimass.server.serving.watching.state import (
     Action,
@@ -91,7 +92,7 @@ class Watcher:
         self.model = reference.name
         self._releases, self._last_good, self._around = releases, last_good, around
         self._state = State(str(reference))
-        self._observer = Observer(self.model, around.settings.drift.sample, around.attempt_s)
+        self._observer = Observer(self.model, around.settings.drift.sample, around.attempt_s, around.rng)
         self._handling = Handling(
             self.model,
             releases,
@@ -342,7 +343,7 @@ class Watcher:
             await self._look_at_rows(sampled)
 
     async def _with_answers(
-        self, figures: Mapping[int, Figures], sampled: Mapping[int, Sampled]
+        self, figures: Mapping[int, Figures], sampled: Mapping[int, Sample]
     ) -> Mapping[int, Figures]:
         """While a version has a share: also what it and the one that serves answered."""
         coming = self._state.coming
@@ -355,7 +356,7 @@ class Watcher:
             log.exception("%s: answers could not be compared", self.model)
             return figures
 
-    async def _look_at_rows(self, sampled: Mapping[int, Sampled]) -> None:
+    async def _look_at_rows(self, sampled: Mapping[int, Sample]) -> None:
         serving = self._state.serving
         prepared = None if serving is None else self._handling.prepared.get(serving.release.digest)
         if serving is None or prepared is None:
