@@ -100,7 +100,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
 
 def python_with(package: str) -> Path:
-    """An interpreter with a client, which is installed where it is not yet; the test is skipped where it cannot be."""
+    """An interpreter with a client, which is installed where it is not yet; where it cannot be, nothing was tested, and
+    the test fails: a run that left it out would look like one that passed."""
     home = HOME / hashlib.sha256(package.encode()).hexdigest()[:8]
     python = home / "bin" / "python"
     if not (home / "installed").exists():
@@ -108,7 +109,9 @@ def python_with(package: str) -> Path:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]
         done = subprocess.run(pip, capture_output=True, text=True, timeout=240)
         if done.returncode:
-            pytest.skip(f"{package} cannot be installed here: {done.stderr[-500:]}")
+            pytest.fail(
+                f"{package} cannot be installed here, so nobody knows of it: {done.stderr[-500:]}", pytrace=False
+            )
         (home / "installed").touch()
     return python
 
