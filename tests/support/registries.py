@@ -39,9 +39,10 @@ def key_of(name: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
 
 
-def trusting(*names: str, may: Iterable[May] = ("publish", "promote")) -> TrustFile:
+def trusting(*names: str, may: Iterable[May] = ("publish", "promote"), registry: str = "") -> TrustFile:
     """A trust file of these names with their own keys."""
-    return TrustFile(signers=tuple(Signer(name=n, key=public_key(key_of(n)).hex(), may=tuple(may)) for n in names))
+    signers = tuple(Signer(name=n, key=public_key(key_of(n)).hex(), may=tuple(may)) for n in names)
+    return TrustFile(signers=signers, registry=registry)
 
 
 def reading(store: ObjectStore, *names: str) -> RegistryReader:

@@ -56,6 +56,7 @@ class ListedTrust:
 
     def __init__(self, trust: TrustFile) -> None:
         self._signers: dict[str, Signer] = {signer.key: signer for signer in trust.signers}
+        self.registry = trust.registry
 
     def verify(self, kind: Kind, signed: Signed, where: str) -> str:
         """As `Trust.verify`."""
@@ -92,6 +93,11 @@ class FileTrust:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._held: tuple[bytes, ListedTrust] | None = None
+
+    @property
+    def registry(self) -> str:
+        """As `Trust.registry`."""
+        return self._listed().registry
 
     def verify(self, kind: Kind, signed: Signed, where: str) -> str:
         """As `Trust.verify`."""

@@ -54,6 +54,17 @@ def test_the_life_of_two_versions(at: Path, capsys: pytest.CaptureFixture[str]) 
     assert "moved" not in capsys.readouterr().out
 
 
+def test_what_was_promoted_before_a_registry_had_a_name_is_promoted_again(
+    at: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "publish model1.safetensors --task heart --as olga")
+    run(capsys, "promote heart@1 --as olga")
+    assert run(capsys, "trust registry prod")["registry"] == "prod"
+    assert run(capsys, "show heart")["code"] == "registry.other_registry"
+    assert run(capsys, "promote heart@1 --as olga")["move"] == 2
+    assert run(capsys, "show heart")["number"] == 1
+
+
 def test_a_version_is_carried_into_another_registry(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "publish model1.safetensors --task heart --as olga")
     run(capsys, "export heart@1 carried")

@@ -27,6 +27,7 @@ __all__ = [
     "ModelVersion",
     "Parent",
     "Part",
+    "RegistryName",
     "Signed",
     "SmokeInputs",
     "Spent",
@@ -39,6 +40,8 @@ CHAMPION: Final = "champion"
 Number = Annotated[int, msgspec.Meta(ge=1, le=10**8 - 1)]
 AliasName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,62}\\Z")]
 """Begins with a letter, so that no alias looks like a version's number."""
+RegistryName = Annotated[str, msgspec.Meta(pattern="^([a-z][a-z0-9-]{0,62})?\\Z")]
+"""By which people tell registries apart: prod, staging."""
 Line = Annotated[str, msgspec.Meta(max_length=1_000, pattern="^[^\\x00-\\x1f\\x7f]*\\Z")]
 """Words for people, on one line."""
 
@@ -142,7 +145,8 @@ class ModelVersion(Value, frozen=True):
 class Alias(Value, frozen=True):
     """NAME@alias names a version, by number and digest, from this state of the alias on. The highest `number` wins.
 
-    `reason` is for who reads the history: "promoted: auc 0.91 against 0.88", "rolled back: ...".
+    `reason` is for who reads the history: "promoted: auc 0.91 against 0.88", "rolled back: ...". `registry` is the name
+    of the registry that it was said of, as its promoter's trust file has it; empty where that names none.
     """
 
     model: Name
@@ -153,6 +157,7 @@ class Alias(Value, frozen=True):
     reason: Line
     at: float
     by: Line
+    registry: RegistryName = ""
     format: Literal[1] = 1
 
 

@@ -5,7 +5,7 @@ NAME/parameters/SHA256.safetensors       its parameters
 NAME/reports/SHA256.json                 what is too large for its document: the run's manifest, smoke inputs
 NAME/aliases/champion/00000007.json      an `Alias`, signed; the highest number wins
 NAME/rules/00000002.json                 what a version has to fulfil to be promoted, signed; the highest wins
-NAME/collecting/00000001.json            what nothing refers to, and since when
+NAME/gc/00000001.json                    what nothing refers to, and since when
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from aimass.proto.registry.layout import (
 from aimass.proto.registry.trust import Kind, Trust
 from aimass.proto.values import canonical_json, decode_canonical_json, decode_json
 
-__all__ = ["UNVERIFIED", "RegistryReader", "Resolved", "Verified", "read_signed"]
+__all__ = ["UNVERIFIED", "RegistryReader", "Resolved", "Verified", "check_registry", "read_signed"]
 
 UNVERIFIED: Final = (BadInput, IntegrityError, Refused, Unauthenticated)
 """What a document raises that is not to be believed."""
@@ -207,6 +207,7 @@ class RegistryReader:
         said = decode_canonical_json(Alias, verified.data, key)
         if (said.model, said.alias, said.number) != (name, alias, document.number):
             raise _elsewhere(key, f"{name}@{alias} {document.number}", f"{said.model}@{said.alias} {said.number}")
+        check_registry(self._trust, said.registry, key)
         return said, verified.signer
 
     def _version(self, name: str, number: int) -> Resolved:
@@ -249,6 +250,19 @@ def read_signed(trust: Trust, kind: Kind, data: bytes, where: str) -> Verified:
         raise BadInput(f"{where} is not in canonical form", code="value.not_canonical", cure="It is not used.")
     document = bytes(signed.document)
     return Verified(document, digest_of((document,)), trust.verify(kind, signed, where))
+
+
+def check_registry(trust: Trust, named: str, where: str) -> None:
+    """That a document was signed for the registry which is meant, where one is; raises `IntegrityError`."""
+    if trust.registry and named != trust.registry:
+        raise IntegrityError(
+            "a signed document is meant for another registry",
+            code="registry.other_registry",
+            value=f"{named or 'no registry by name'} at {where}",
+            limit=f"{trust.registry}, as the trust file says",
+            cure="Nothing of it is used: somebody may have copied it here. If it shall hold here, promote again with a "
+            "trust file that names this registry: aimass model trust registry NAME.",
+        )
 
 
 def _elsewhere(where: str, wanted: str, found: str) -> IntegrityError:

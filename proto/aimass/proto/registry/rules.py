@@ -11,9 +11,9 @@ from aimass.proto.errors import IntegrityError
 from aimass.proto.names import Name
 from aimass.proto.numbered import Numbered
 from aimass.proto.objects import ObjectStore
-from aimass.proto.registry.entries import Line, Number
+from aimass.proto.registry.entries import Line, Number, RegistryName
 from aimass.proto.registry.layout import rules_prefix
-from aimass.proto.registry.reader import read_signed
+from aimass.proto.registry.reader import check_registry, read_signed
 from aimass.proto.registry.trust import Kind, Trust
 from aimass.proto.values import Value, decode_canonical_json, decode_toml
 
@@ -64,13 +64,14 @@ class PromotionRules(Value, frozen=True):
 
 
 class ModelRules(Value, frozen=True):
-    """The signed document: the rules of `model` from this `number` on. The highest wins."""
+    """The signed document: the rules of `model` from this `number` on, in this `registry`. The highest wins."""
 
     model: Name
     number: Number
     rules: PromotionRules
     at: float
     by: Line
+    registry: RegistryName = ""
     format: Literal[1] = 1
 
 
@@ -107,4 +108,5 @@ def newest_rules(store: ObjectStore, trust: Trust, name: str) -> HeldRules | Non
             limit=f"{name} {newest.number}",
             cure="Somebody copied or renamed them: nothing is promoted by them. Set the rules again.",
         )
+    check_registry(trust, said.registry, key)
     return HeldRules(said, verified.signer)

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, Protocol
 import msgspec
 
 from aimass.proto.names import Name
-from aimass.proto.registry.entries import Signed
+from aimass.proto.registry.entries import RegistryName, Signed
 from aimass.proto.values import Value
 
 __all__ = ["MAY", "Kind", "May", "Signer", "Trust", "TrustFile"]
@@ -42,9 +42,14 @@ class Signer(Value, frozen=True):
 
 
 class TrustFile(Value, frozen=True):
-    """`trust.json`: who is believed. A name may have several keys, while one is replaced by the next."""
+    """`trust.json`: who is believed. A name may have several keys, while one is replaced by the next.
+
+    With the name of a `registry` no alias and no rules count but those that were signed for it: the keys are the
+    members' own, and sign for every registry that they write to.
+    """
 
     signers: tuple[Signer, ...] = ()
+    registry: RegistryName = ""
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -55,6 +60,11 @@ class TrustFile(Value, frozen=True):
 
 class Trust(Protocol):
     """Verifies signatures; `aimass.privacy.model_trust` has it for a trust file, which it reads again on change."""
+
+    @property
+    def registry(self) -> str:
+        """The name of the registry that is meant; empty for any."""
+        ...
 
     def verify(self, kind: Kind, signed: Signed, where: str) -> str:
         """The name of who signed it; raises `Unauthenticated` or `Refused` that names the place.

@@ -71,6 +71,7 @@ class Aliases:
             reason=" ".join(reason.split())[:1_000],
             at=self._now(),
             by=self._author.name,
+            registry=self._trust.registry,
         )
         data = self._author.signed(Kind.ALIAS, state)
         read_signed(self._trust, Kind.ALIAS, data, f"{name}@{alias}")

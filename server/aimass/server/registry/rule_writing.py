@@ -24,8 +24,14 @@ def set_rules(
     """
     document = Numbered(store, rules_prefix(model))
     newest = document.newest()
-    number = document.following(newest.number if newest else 0)
-    said = ModelRules(model=model, number=number, rules=rules, at=now, by=author.name)
+    said = ModelRules(
+        model=model,
+        number=document.following(newest.number if newest else 0),
+        rules=rules,
+        at=now,
+        by=author.name,
+        registry=trust.registry,
+    )
     data = author.signed(Kind.RULES, said)
     read_signed(trust, Kind.RULES, data, f"the rules of {model}")
     try:

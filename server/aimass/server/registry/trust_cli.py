@@ -21,6 +21,7 @@ yours alone, and no server or registry can change it. Serving reads it again whe
   aimass model trust add olga --key 9f0c... --may publish     a key that she told you by another way
   aimass model trust add server --federation olga             a member that the root of her federation vouches for
   aimass model trust remove olga                              nothing of hers counts any more
+  aimass model trust registry prod                            nothing counts that was promoted in another registry
 """
 
 
@@ -54,6 +55,17 @@ def add_verbs(commands: Any) -> None:
     add_trust(remove)
     common(remove, _remove)
 
+    registry = verbs.add_parser(
+        "registry",
+        help="tell this registry from others",
+        description="""The keys sign for every registry. With a name in the trust file, each promotion and each set of
+        rules is signed for the registry of that name, and none counts that is not. Give the same to all who promote in
+        a registry, and to all who read it.""",
+    )
+    registry.add_argument("name", help='prod, staging; "" for any')
+    add_trust(registry)
+    common(registry, _registry)
+
 
 def _key(args: argparse.Namespace) -> int:
     from aimass.server.registry.authors import make_key
@@ -86,6 +98,12 @@ def _remove(args: argparse.Namespace) -> int:
     return _write(args, without_signer(trusting(trust_path(args)), args.name, args.key))
 
 
+def _registry(args: argparse.Namespace) -> int:
+    from aimass.server.registry.trusting import trusting, with_registry
+
+    return _write(args, with_registry(trusting(trust_path(args)), args.name))
+
+
 def _write(args: argparse.Namespace, trust: TrustFile) -> int:
     from aimass.server.registry.trusting import write_trust
 
@@ -97,5 +115,6 @@ def _list(args: argparse.Namespace) -> int:
     from aimass.server.registry.trusting import trusting
 
     path = trust_path(args)
-    emit(args, {"file": str(path), "signers": trusting(path).signers})
+    trust = trusting(path)
+    emit(args, {"file": str(path), "registry": trust.registry, "signers": trust.signers})
     return 0

@@ -13,9 +13,9 @@ from aimass.proto.durable import UNINTERRUPTED, make_folder, write_file
 from aimass.proto.errors import Conflict, NotFound
 from aimass.proto.home import BUNDLE, ROOT, not_enrolled
 from aimass.proto.registry.trust import Signer, TrustFile
-from aimass.proto.values import canonical_json
+from aimass.proto.values import canonical_json, convert
 
-__all__ = ["key_of_member", "trusting", "with_signer", "without_signer", "write_trust"]
+__all__ = ["key_of_member", "trusting", "with_registry", "with_signer", "without_signer", "write_trust"]
 
 
 def trusting(path: Path) -> TrustFile:
@@ -45,6 +45,11 @@ def with_signer(trust: TrustFile, signer: Signer) -> TrustFile:
         )
     signers = {**held, signer.key: signer}.values()
     return msgspec.structs.replace(trust, signers=tuple(sorted(signers, key=lambda each: (each.name, each.key))))
+
+
+def with_registry(trust: TrustFile, name: str) -> TrustFile:
+    """For the registry of this name alone; for any where it is empty. Raises `BadInput` for what is no name."""
+    return convert(TrustFile, msgspec.to_builtins(trust) | {"registry": name}, "the name of a registry")
 
 
 def without_signer(trust: TrustFile, name: str, key: str = "") -> TrustFile:
