@@ -32,8 +32,8 @@ def post(body: bytes, path: bytes = b"/two", head: bytes = b"") -> bytes:
 class Memory(asyncio.Transport):
     """Keeps what is written; `paused` is whether more is read."""
 
-    def __init__(self) -> None:
-        super().__init__({"peername": ("10.0.0.9", 4242)})
+    def __init__(self, address: str = "10.0.0.9") -> None:
+        super().__init__({"peername": (address, 4242)})
         self.written = b""
         self.closed = self.aborted = self.paused = self.ended = False
 
@@ -262,6 +262,30 @@ def test_a_flood_of_connections_is_cut_off_without_a_word(desk: Desk) -> None:
     ]
 
 
+def test_one_address_cannot_take_all_connections_and_does_not_linger() -> None:
+    desk = Desk(HttpLimits(connections=6, connections_of_one=3))
+    first = desk.connect()[0]
+    transports = [desk.connect()[1] for _ in range(4)]
+    assert [answers(each.written)[0][0] if each.written else 0 for each in transports] == [0, 0, 503, 503]
+    assert [each.closed for each in transports] == [False, False, True, True]
+    other = Memory("10.0.0.10")
+    desk.listener.connection().connection_made(other)
+    assert not other.written
+    for each in list(desk.listener._open):
+        each.connection_lost(None)
+    assert not desk.listener._by_address
+    assert first.phase is Phase.IDLE
+
+
+def test_empty_lines_do_not_keep_a_connection(desk: Desk) -> None:
+    connection, transport = desk.connect()
+    for desk.time in (30.0, 60.0, 74.0):
+        connection.data_received(b"\r\n")
+    desk.time = 76.0
+    desk.listener.look()
+    assert (connection.phase, transport.closed, transport.written) == (Phase.IDLE, True, b"")
+
+
 def test_the_clock_ends_what_waits_too_long(desk: Desk) -> None:
     idle, idle_transport = desk.connect()
     half, half_transport = desk.connect()
@@ -391,7 +415,7 @@ def test_draining_answers_what_is_open_and_ends_what_is_idle(desk: Desk) -> None
         _, idle = desk.connect()
         busy, transport = desk.connect()
         busy.data_received(GET)
-        draining = asyncio.create_task(desk.listener.drain(60.0))
+        draining = asyncio.create_task(desk.listener.drain(60.0, 0.0))
         await asyncio.sleep(0)
         assert (idle.closed, transport.closed) == (True, False)
         desk.replies.pop()(Response(200))
@@ -399,6 +423,21 @@ def test_draining_answers_what_is_open_and_ends_what_is_idle(desk: Desk) -> None
         assert (status, headers["Connection"], transport.closed) == (200, "close", True)
         for connection in list(desk.listener._open):
             connection.connection_lost(None)
+        await draining
+
+    asyncio.run(scene())
+
+
+def test_a_request_that_is_on_its_way_when_draining_begins_is_answered_and_ends_its_connection(desk: Desk) -> None:
+    async def scene() -> None:
+        connection, transport = desk.connect()
+        draining = asyncio.create_task(desk.listener.drain(60.0, 60.0))
+        await asyncio.sleep(0)
+        assert not transport.closed
+        connection.data_received(GET + GET)
+        [(status, headers, _)] = answers(transport.written)
+        assert (status, headers["Connection"], transport.closed) == (200, "close", True)
+        connection.connection_lost(None)
         await draining
 
     asyncio.run(scene())

@@ -126,7 +126,7 @@ def test_a_drain_ends_idle_connections(serve: Callable[..., None]) -> None:
         idle = socket.create_connection(("127.0.0.1", port), 10)
         idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await asyncio.to_thread(idle.recv, 1_000)
-        await listener.drain(5.0)
+        await listener.drain(5.0, 0.0)
         assert await asyncio.to_thread(idle.recv, 1_000) == b""
         idle.close()
 

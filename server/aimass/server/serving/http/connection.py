@@ -16,16 +16,18 @@ import enum
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from aimass.server.serving.http.messages import Peer, Request, Response, answer_head, json_response
 from aimass.server.serving.http.reading import Parsed, Refusal, RequestReader, Room
 from aimass.server.serving.http.settings import HttpLimits
 
-__all__ = ["Cancel", "Connection", "Handler", "House", "Phase", "Reply", "overdue"]
+__all__ = ["Cancel", "Connection", "Handler", "House", "Phase", "Reply", "Verdict", "overdue"]
 
 Reply = Callable[[Response], None]
 """Called once with the answer, in the event loop; also before the handler returns."""
+Verdict = Literal["taken", "refused", "turned away", "cut off"]
+"""What becomes of a new connection: who is refused lingers to read why, who is turned away does not."""
 Cancel = Callable[[], object]
 Handler = Callable[[Request, Reply], Cancel | None]
 """Answers a request by its `Reply`, now or later; gives what ends it where nobody waits for the answer any more."""
@@ -67,11 +69,11 @@ class House(Protocol):
         """A name for a request that brings none."""
         ...
 
-    def opened(self, connection: Connection) -> int:
-        """Count one more; how many there are."""
+    def opened(self, connection: Connection, address: str) -> Verdict:
+        """Count one more of an address, and say what becomes of it."""
         ...
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Connection, address: str) -> None:
         """Count one less."""
         ...
 
@@ -120,25 +122,30 @@ class Connection(asyncio.Protocol):
         """Take it, or say that there are too many."""
         self._transport = transport  # type: ignore[assignment]  # of TCP, with or without TLS
         self._peer = _peer_of(transport)
-        there_are, most = self._house.opened(self), self._house.limits.connections
-        if there_are > 2 * most:  # who is refused lingers, and a flood would linger without bound
-            self._over = True
-            self._transport.abort()
-        elif there_are > most:
-            self._refuse(Refusal(503, "too many connections are open here", 1))
+        match self._house.opened(self, self._peer.address):
+            case "refused":
+                self._refuse(Refusal(503, "too many connections are open here", 1))
+            case "turned away":
+                self._refuse(Refusal(503, "too many connections of this address are open here", 1), linger=False)
+            case "cut off":
+                self._over = True
+                self._transport.abort()
+            case "taken":
+                pass
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of one request or of several."""
         if self._over:
             return
         reader = self._reader
-        if self._working is None and not reader.started:
-            self._since = self._house.now()
+        fresh = self._working is None and not reader.started
         try:
             whole = reader.feed(data)
         except Refusal as refusal:
             self._refuse(refusal)
             return
+        if fresh and reader.started:  # empty lines begin nothing
+            self._since = self._house.now()
         self._over = reader.upgraded
         if reader.awaited and self._working is None:
             reader.awaited = False
@@ -159,7 +166,7 @@ class Connection(asyncio.Protocol):
         if self._cancel is not None:
             self._cancel()
         self._forget()
-        self._house.closed(self)
+        self._house.closed(self, self._peer.address)
 
     def pause_writing(self) -> None:
         """The other side takes its answers more slowly than they come."""
@@ -196,7 +203,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def drain(self) -> None:
-        """Take no further request; end at once where none is open."""
+        """Take no further request; end now where none is open."""
         if self.phase in {Phase.IDLE, Phase.LINGERING}:
             self._over = True
             self._transport.close()
@@ -264,7 +271,7 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.writelines((head, *response.parts))
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal, *, linger: bool = True) -> None:
         """Say why in one answer, and end. Where another request is worked on, there is no place for that answer."""
         self._over = True
         self._waiting.clear()
@@ -278,7 +285,7 @@ class Connection(asyncio.Protocol):
         with contextlib.suppress(RuntimeError):  # uvloop, of a transport that is gone already
             head = answer_head(response, self._house.request_id(), self._house.date, keep=False)
             self._transport.write(head + response.parts[0])
-            self._linger()
+            self._linger() if linger else self._transport.close()
 
     def _forget(self) -> None:
         """Let go of what was read, of which nothing comes any more."""

@@ -8,6 +8,7 @@ import itertools
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import Final
@@ -16,7 +17,7 @@ from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.errors import Unavailable
 from aimass.proto.logs import subject
 from aimass.proto.wire import split_address
-from aimass.server.serving.http.connection import Cancel, Connection, Handler, Reply
+from aimass.server.serving.http.connection import Cancel, Connection, Handler, Reply, Verdict
 from aimass.server.serving.http.messages import Request, json_response
 from aimass.server.serving.http.reading import Room
 from aimass.server.serving.http.settings import HttpLimits
@@ -25,6 +26,7 @@ __all__ = ["HttpPort", "Listener", "bound"]
 
 log = logging.getLogger("aimass.serving")
 _LOOK_S: Final = 1.0
+_LAST_S: Final = 1.0
 _BACKLOG: Final = 1_024
 _HANDSHAKE_S: Final = 10.0
 
@@ -50,6 +52,7 @@ class Listener:
         self._handler, self._now = handler, now
         self._names: Iterator[str] = (f"{run_name}-{number}" for number in itertools.count(1))
         self._open: set[Connection] = set()
+        self._by_address = Counter[str]()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -66,15 +69,19 @@ class Listener:
         """How many are open."""
         return len(self._open)
 
-    def opened(self, connection: Connection) -> int:
-        """Count one more; how many there are."""
+    def opened(self, connection: Connection, address: str) -> Verdict:
+        """Count one more of an address, and say what becomes of it."""
         self._open.add(connection)
+        self._by_address[address] += 1
         self._empty.clear()
-        return len(self._open)
+        return _verdict(len(self._open), self._by_address[address], self.limits)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Connection, address: str) -> None:
         """Count one less."""
         self._open.discard(connection)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
         if not self._open:
             self._empty.set()
 
@@ -101,15 +108,35 @@ class Listener:
         for connection in list(self._open):
             connection.look(now)
 
-    async def drain(self, grace_s: float) -> None:
-        """Answer what is open and take nothing new; who is not through after `grace_s` is cut off."""
+    async def drain(self, grace_s: float, last_s: float = _LAST_S) -> None:
+        """Answer what is open; who is not through after `grace_s` is cut off.
+
+        A connection may bring one more request within `last_s`, which is answered with `Connection: close`: it may be
+        on its way already, and to close under it would lose it.
+        """
         self.draining = True
+        last_s = min(last_s, grace_s)
+        await self._emptied(last_s)
         for connection in list(self._open):
             connection.drain()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), grace_s)
+        await self._emptied(grace_s - last_s)
         for connection in list(self._open):
             connection.abort()
+
+    async def _emptied(self, most_s: float) -> None:
+        """Wait until no connection is open, for `most_s` at most."""
+        if most_s:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), most_s)
+
+
+def _verdict(there_are: int, of_one: int, limits: HttpLimits) -> Verdict:
+    """Who is refused lingers: a flood would do so without bound, and one address would count against the rest."""
+    if there_are > 2 * limits.connections:
+        return "cut off"
+    if of_one > limits.connections_of_one:
+        return "turned away"
+    return "refused" if there_are > limits.connections else "taken"
 
 
 class HttpPort:

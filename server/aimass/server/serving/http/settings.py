@@ -20,6 +20,7 @@ class HttpLimits(Value, frozen=True):
     A request is there within `request_s` of its first byte, and its answer is taken within `answer_s`; a connection
     with nothing to do is closed after `idle_s`. `pending_bytes` bounds the bodies of all requests together.
     `json_bytes` bounds what of one is JSON: while it is read, some 10 ms a MB, nobody else is answered.
+    `connections_of_one` is for one address, so that it cannot take all of them from the rest.
     `requests_per_s` is for one caller, saved up for at most a second; 0 is no limit.
     """
 
@@ -28,6 +29,7 @@ class HttpLimits(Value, frozen=True):
     head_bytes: Positive = 16 << 10
     pending_bytes: Positive = 512 << 20
     connections: Positive = 1_024
+    connections_of_one: Positive = 768
     request_s: Seconds = 30.0
     answer_s: Seconds = 30.0
     idle_s: Seconds = 75.0
