@@ -110,6 +110,26 @@ def test_a_version_like_its_former_is_left_alone(errs: float, took: Draw) -> Non
     assert [_refused_after(rng, (errs, took), (errs, took)) for _ in range(4)] == [None] * 4
 
 
+def test_at_the_very_limit_fewer_than_alpha_are_refused_whenever_one_looks() -> None:
+    """One in 50 is allowed here: with errors alone the tests may use up a quarter of that."""
+    rng, limits, refused = np.random.default_rng(7), Limits(alpha=0.02), 0
+    for _ in range(400):
+        counts = np.cumsum(rng.binomial([[20], [20]], [[0.03], [0.02]], (2, 80)), axis=1)
+        looks = [(Figures(20 * at, int(new)), Figures(20 * at, int(old))) for at, (new, old) in enumerate(counts.T, 1)]
+        refused += any(fault(new, old, limits) is not None for new, old in looks)
+    assert refused <= 2
+
+
+def test_what_is_enough_follows_from_alpha() -> None:
+    new, old = did(60, errors=12), did(400, errors=2)
+    assert [fault(new, old, Limits(alpha=alpha)) is not None for alpha in (0.1, 0.02, 1e-3, 1e-5)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
 @pytest.mark.parametrize(
     ("new", "old", "most"),
     [
