@@ -12,7 +12,7 @@ import pytest
 from aimass.server.serving.http.connection import Connection, Phase, Reply
 from aimass.server.serving.http.listening import Listener
 from aimass.server.serving.http.messages import Request, Response
-from aimass.server.serving.http.reading import RequestReader, Room
+from aimass.server.serving.http.reading import Refusal, RequestReader, Room
 from aimass.server.serving.http.settings import HttpLimits
 
 LIMITS = HttpLimits(body_bytes=100, head_bytes=400, pending_bytes=150, connections=2)
@@ -202,16 +202,23 @@ def test_what_follows_a_body_changes_nothing_that_the_head_said(desk: Desk) -> N
 
 def test_a_body_in_many_pieces_is_held_as_bytes_and_not_as_pieces() -> None:
     reader = RequestReader(HttpLimits(), Room(1 << 30))
-    pieces = CHUNKED + b"1\r\na\r\n" * 100_000
+    pieces = CHUNKED + (b"46\r\n" + b"a" * 70 + b"\r\n") * 20_000
     tracemalloc.start()
     try:
         reader.feed(pieces)
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held < 250_000
+    assert held < 1_900_000
     [parsed] = reader.feed(b"0\r\n\r\n")
-    assert parsed.body == b"a" * 100_000
+    assert parsed.body == b"a" * 1_400_000
+
+
+def test_a_body_in_a_flood_of_tiny_pieces_is_refused() -> None:
+    reader = RequestReader(HttpLimits(), Room(1 << 30))
+    reader.feed(CHUNKED + b"2\r\nab\r\n" * 10_000)
+    with pytest.raises(Refusal, match="less than 64 bytes"):
+        reader.feed(b"2\r\nab\r\n" * 400)
 
 
 def test_bodies_of_all_connections_share_a_room_that_is_given_back(desk: Desk) -> None:

@@ -15,6 +15,9 @@ from aimass.server.serving.http.settings import HttpLimits
 __all__ = ["Parsed", "Refusal", "RequestReader", "Room"]
 
 _LONG_HEAD: Final = "the headers are too long"
+_FEW_PIECES: Final = 10_000
+_PIECE_BYTES: Final = 64
+"""Pieces of a body beyond the first few have to be as large on average: each is a call, and tiny ones hold all up."""
 _BUSY: Final = "the requests that are here already are as large as may be"
 
 
@@ -66,7 +69,7 @@ class RequestReader:
         self._whole: list[Parsed] = []
         self._body: bytes | bytearray = b""
         self._target, self._headers = b"", dict[bytes, bytes]()
-        self._head_bytes = self._body_bytes = self._unheard = 0
+        self._head_bytes = self._body_bytes = self._unheard = self._pieces = 0
         self._headed = False
         self.held = 0
         self.started = self.upgraded = self.awaited = False
@@ -172,8 +175,12 @@ class RequestReader:
         self.held += len(part)
         self._unheard = 0
         if not self._body:
-            self._body = part
-        elif isinstance(self._body, bytearray):
+            self._body, self._pieces = part, 1
+            return
+        self._pieces += 1
+        if self._pieces > _FEW_PIECES + self._body_bytes // _PIECE_BYTES:
+            raise Refusal(400, f"the body comes in pieces of less than {_PIECE_BYTES} bytes")
+        if isinstance(self._body, bytearray):
             self._body += part
         else:
             self._body = bytearray(self._body) + part
