@@ -661,6 +661,27 @@ def test_what_a_version_errs_on_that_was_just_taken_back_is_answered_by_the_othe
     in_house(test)
 
 
+def test_who_waited_behind_a_hang_is_answered_once_though_the_worker_dies_later() -> None:
+    async def test(house: House) -> None:
+        former, hanging = await house.serve(1, 2)
+        house.dispatcher.share("sums", {2: 1.0}, fallback=1)
+        house.ask(1.0, id_="with it")
+        await turns()
+        house.ask(2.0, id_="behind it")
+        await turns()
+        house.clock.advance(2.0)
+        house.dispatcher._tick()
+        house.refuses = away()
+        hanging.kill()
+        await turns()
+        while not former.idle:
+            former.answer()
+            await turns()
+        assert sorted(house.told()) == [("behind it", [2.0]), ("with it", [1.0])]
+
+    in_house(test)
+
+
 def test_what_a_hanging_version_was_given_is_not_held_up_by_its_unloading() -> None:
     async def test(house: House) -> None:
         _, worker = await house.serve(1, 2)

@@ -241,9 +241,12 @@ class Lane:
         return [*self.queue, *(entry for _, batch in self._underway.values() for entry in batch)]
 
     def cleared(self) -> Iterable[Entry]:
-        """All that wait in the queue, which is then empty."""
+        """All that still wait in the queue, which is then empty; what is over was answered elsewhere."""
         while self.queue:
-            yield self.queue.popleft()
+            entry = self.queue.popleft()
+            if not entry.over:
+                entry.over = True
+                yield entry
 
     async def digest(self) -> tuple[str, ...]:
         """The SHA-256 of the parameters in each worker's memory; raises `WorkerLost` where one ends before it tells."""
