@@ -28,6 +28,8 @@ __all__ = ["Order", "Records", "Verdict", "judge"]
 
 _TOLERANCE: Final = 1e-4
 _EXAMPLES: Final = 20
+_PATIENCE_S: Final = 40.0
+"""Longer than any request may take at the server: who waits so long was forgotten."""
 
 
 class Verdict(enum.IntEnum):
@@ -164,8 +166,9 @@ async def _calls(
             return
         request = chance.randrange(len(messages))
         try:
-            answer = await caller.call(messages[request])
-        except OSError as error:
+            async with asyncio.timeout(_PATIENCE_S):
+                answer = await caller.call(messages[request])
+        except OSError as error:  # the other side hung up, or says nothing
             seen.add(due_s, Verdict.HUNG_UP, 0, error)
             raise
         verdict, version = judge(answer, order.expected, request)
