@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -67,17 +67,20 @@ class LastGood:
             log.warning("the version of %s on this disk is not used: %s", reference, error)
             return None
 
-    def keep(self, registry: ObjectStore, found: Resolved) -> None:
-        """Copy the documents of a version that is good; raises what the registry's store raises, and `OutOfSpace`."""
+    def missing(self, registry: ObjectStore, found: Resolved) -> dict[str, bytes]:
+        """Documents of a version that are not here yet, from the registry's store; raises what that raises."""
         version = found.version
         keys = [Numbered(registry, versions_prefix(version.name)).key(version.number)]
         keys += [report_key(version.name, part.digest) for part in (version.manifest, version.smoke) if part]
         if found.alias is not None:  # last: it names what stands already
             prefix = alias_prefix(version.name, found.alias.alias)
             keys.append(Numbered(registry, prefix).key(found.alias.number))
-        for key in keys:
-            if not self._holds(key):
-                self._store.put(key, registry.read(key))
+        return {key: registry.read(key) for key in keys if not self._holds(key)}
+
+    def keep(self, documents: Mapping[str, bytes]) -> None:
+        """Write the documents of a version that is good, in their order; raises `OutOfSpace`."""
+        for key, data in documents.items():
+            self._store.put(key, data)
 
     def _holds(self, key: str) -> bool:
         """Whether a document is here: none is ever replaced, and each is verified when it is read."""

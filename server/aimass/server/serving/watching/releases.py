@@ -76,6 +76,8 @@ class Releases:
         self._known: dict[str, Resolved] = {}
         self._now: Resolved | None = None
         """What the registry said last, if it could be believed."""
+        self._documents: dict[str, dict[str, bytes]] = {}
+        """Of the version that was prepared last, by its digest: when it is good the registry may have lost them."""
 
     def known(self, release: Release) -> Resolved | None:
         """What was verified of a version."""
@@ -103,6 +105,7 @@ class Releases:
         """Bring a version to this disk, verified; raises what its documents or its parameters do."""
         now = self._now
         found = now if now is not None and now.digest == release.digest else self._anew(release)
+        self._documents = {found.digest: self._last_good.missing(self._store, found)}
         parameters = self._reader.parameters(found.version, self._last_good.parameters)
         smoke = self._either(lambda reader: reader.smoke(found.version))
         spread = self._either(lambda reader: reader.reference(found.version))
@@ -112,7 +115,8 @@ class Releases:
         """It is good: keep what a start without the registry needs."""
         found = self._known.get(release.digest)
         if found is not None:
-            self._last_good.keep(self._store, found)
+            self._last_good.keep(self._documents.pop(release.digest, {}))
+            self._last_good.keep(self._last_good.missing(self._store, found))  # where it was promoted again since
 
     def _anew(self, release: Release) -> Resolved:
         """A version that was good here before: who signed it, and who promoted it, has to be believed still."""
