@@ -52,7 +52,7 @@ class Place:
             "cache": str(self.folder / "cache"),
             "drain_s": 5.0,
         }
-        return load_settings(None, usual | fields, {})
+        return load_settings(None, usual | fields, {"XDG_CONFIG_HOME": str(self.folder)})
 
     @contextlib.asynccontextmanager
     async def _dispatching(self, settings: ServeSettings) -> AsyncIterator[DirectDispatcher]:
@@ -349,6 +349,7 @@ def test_revoked_tokens_end_while_it_runs(place: Place) -> None:
     [
         ({"models": []}, BadInput, "serve.settings"),
         ({"registry": ""}, BadInput, "serve.settings"),
+        ({"trust": ""}, BadInput, "serve.settings"),
         ({"models": ["heart", "heart@2"]}, BadInput, "serve.models"),
         ({"models": ["heart@"]}, BadInput, "registry.reference"),
         ({"http": "0.0.0.0:8080"}, Refused, "serve.open"),
@@ -381,6 +382,15 @@ def test_settings_come_from_a_file_the_environment_and_options_in_this_order(pla
         99,
     )
     assert load_settings(None, {"models": ["a"], "trust": "t"}, {"AIMASS_REGISTRY": "s3://b"}).registry == "s3://b"
+
+
+def test_registry_and_trust_file_are_those_of_aimass_model_where_nobody_names_others(tmp_path: Path) -> None:
+    folder = tmp_path / "aimass"
+    folder.mkdir()
+    (folder / "registry.toml").write_text('url = "s3://c"\n')
+    (folder / "trust.json").touch()
+    found = load_settings(None, {"models": ["a"]}, {"XDG_CONFIG_HOME": str(tmp_path)})
+    assert (found.registry, found.trust) == ("s3://c", str(folder / "trust.json"))
 
 
 def test_a_registry_without_the_model_says_so(place: Place) -> None:

@@ -16,6 +16,8 @@ __all__ = [
     "add_registry",
     "add_trust",
     "held_settings",
+    "meant_trust",
+    "meant_url",
     "registry_url",
     "required_url",
     "trust_path",
@@ -58,8 +60,13 @@ def add_registry(parser: argparse.ArgumentParser) -> None:
 
 
 def registry_url(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> str:
-    """The URL that is meant; "" where nobody says one."""
-    return str(args.registry or environment.get(_URL) or held_settings(environment).url)
+    """The URL that a command means; "" where nobody says one."""
+    return meant_url(args.registry or "", environment)
+
+
+def meant_url(said: str, environment: Mapping[str, str] = os.environ) -> str:
+    """The URL that was said, or else that of the environment or of a person's settings; "" where nobody says one."""
+    return said or environment.get(_URL) or held_settings(environment).url
 
 
 def required_url(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> str:
@@ -74,9 +81,12 @@ def required_url(args: argparse.Namespace, environment: Mapping[str, str] = os.e
 
 
 def trust_path(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Path:
-    """The trust file that is meant, whether or not it is there."""
-    if args.trust is not None:
-        return Path(args.trust)
-    if named := environment.get(_TRUST):
+    """The trust file that a command means, whether or not it is there."""
+    return meant_trust("" if args.trust is None else str(args.trust), environment)
+
+
+def meant_trust(said: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """The trust file that was said, or else that of the environment or of a person's settings."""
+    if named := said or environment.get(_TRUST):
         return Path(named)
     return _folder(environment) / held_settings(environment).trust

@@ -55,7 +55,9 @@ def _add_start(commands: Any) -> None:
     start = commands.add_parser("start", help="serve MODEL... until SIGTERM or Ctrl-C; `start` may be left out")
     start.add_argument("models", nargs="*", metavar="MODEL", help="NAME, NAME@ALIAS or NAME@N")
     start.add_argument("--registry", metavar="URL", help="where models are published (AIMASS_REGISTRY)")
-    start.add_argument("--trust", metavar="FILE", help="whose signatures count")
+    start.add_argument(
+        "--trust", metavar="FILE", help="whose signatures count (else AIMASS_TRUST, or that of aimass model)"
+    )
     start.add_argument("--http", metavar="HOST:PORT", help="for people and programs (127.0.0.1:8080)")
     start.add_argument("--grpc", metavar="HOST:PORT", help="the same protocol over gRPC")
     start.add_argument("--tokens", metavar="FILE", help="who may ask; without it everybody who reaches the port")

@@ -12,6 +12,7 @@ import msgspec
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.logs import LogForm
 from aimass.proto.registry.layout import read_reference
+from aimass.proto.registry.places import meant_trust, meant_url
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value, convert
 from aimass.proto.wire import split_address
@@ -27,7 +28,6 @@ from aimass.server.serving.watching.settings import WatchSettings
 __all__ = ["PREFIX", "ServeSettings", "WorkerSettings", "is_private", "load_settings"]
 
 PREFIX: Final = "AIMASS_SERVE_"
-REGISTRY: Final = "AIMASS_REGISTRY"
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -80,12 +80,16 @@ class ServeSettings(Value, frozen=True):
 def load_settings(
     path: Path | None, over: Mapping[str, Any], environment: Mapping[str, str] = os.environ
 ) -> ServeSettings:
-    """Settings from a file, if there is one, the environment and `over`; raises a named error for what cannot be."""
+    """Settings from a file, if there is one, the environment and `over`; raises a named error for what cannot be.
+
+    Where they name no registry or trust file, those are meant that `aimass model` means, if they are there.
+    """
     text = path.read_text("utf-8") if path is not None else ""
     held = read_settings(ServeSettings, text, str(path or "the environment"), PREFIX, environment)
     fields = msgspec.to_builtins(held) | over
-    if not fields["registry"]:
-        fields["registry"] = environment.get(REGISTRY, "")
+    fields["registry"] = meant_url(fields["registry"], environment)
+    if not fields["trust"] and (usual := meant_trust("", environment)).is_file():
+        fields["trust"] = str(usual)
     return _checked(convert(ServeSettings, fields, "the command line"))
 
 
