@@ -169,6 +169,7 @@ def _prepared(args: argparse.Namespace, journal: Journal) -> None:
     from aimass.proto.objects import open_objects
     from aimass.server.datasets.versions import opened
     from aimass.server.offline.begin import begin, check_same
+    from aimass.server.simulation.telling import tell_unpublished
 
     blobs = journal.blobs()
     if args.resume:
@@ -181,6 +182,8 @@ def _prepared(args: argparse.Namespace, journal: Journal) -> None:
     assert plan is not None  # noqa: S101  (asked for above)
     setup = begin(journal, plan, data_set, stores, policy, blobs, args.schedule or "averaging")
     say(args, f"{setup.data_set}@{setup.version}: {len(data_set.shards):,} shards")
+    if args.home is None:  # with --as the service hears of the run, and publishes
+        tell_unpublished(args, plan)
 
 
 def _plan(args: argparse.Namespace, blobs: Blobs) -> Plan | None:

@@ -146,6 +146,7 @@ def _prepared(args: argparse.Namespace, folder: Folder) -> None:
     from aimass.proto.values import decode_toml
     from aimass.server.simulation.begin import begin, check_same, completed
     from aimass.server.simulation.pace import Pace
+    from aimass.server.simulation.telling import tell_unpublished
 
     draft = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan)) if args.plan is not None else None
     if args.resume:
@@ -162,6 +163,7 @@ def _prepared(args: argparse.Namespace, folder: Folder) -> None:
         if ours:  # who corrects the command is not told that other shards stand there
             shutil.rmtree(own, ignore_errors=True)
         raise
+    tell_unpublished(args, plan)
 
 
 def _shards(args: argparse.Namespace, task: str, own: Path) -> Path:

@@ -38,9 +38,11 @@ def command(here: Path, more: str = "", out: str = "out") -> list[str]:
 def test_a_run_tells_its_rounds_and_leaves_its_model_in_the_store(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("plan.toml").write_text(PLAN + '[promote]\nmodel = "hearts"\n')
     assert main(command(here, "--workers 1")) == 0
     told = capsys.readouterr()
     assert "heart@1: 3 shards" in told.err
+    assert "nothing is published as hearts from here" in told.err
     assert "round 3/3  train 3 of 3" in told.err
     assert "MB read" in told.err
     assert "core_seconds" in told.out

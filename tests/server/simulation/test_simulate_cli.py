@@ -53,8 +53,10 @@ def test_a_trial_tells_its_rounds_and_leaves_model_plan_and_metrics(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = "simulate plan.toml --rows digits --partners 12 --split labels:2 --workers 1"
+    Path("plan.toml").write_text(PLAN + '[promote]\nmodel = "digits"\n')
     assert main(command.split()) == 0
     told = capsys.readouterr()
+    assert "nothing is published as digits from here" in told.err
     assert "12 partners, 1,797 rows dealt by labels:2" in told.err
     assert "round 2/2  train 3 of 3" in told.err
     assert "round 2/2  evaluate 12 of 12" in told.err

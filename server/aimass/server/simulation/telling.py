@@ -9,12 +9,19 @@ import time
 from collections.abc import Sequence
 
 from aimass.proto.console import say
+from aimass.proto.plan import Plan
 from aimass.server.engine import InstalledDrivers
 from aimass.server.run_machine import progress
 from aimass.server.runs import Run
 from aimass.server.simulation.folder import Committed
 
-__all__ = ["Teller", "course", "peak_mb"]
+__all__ = ["Teller", "course", "peak_mb", "tell_unpublished"]
+
+
+def tell_unpublished(args: argparse.Namespace, plan: Plan) -> None:
+    """Say that nobody does what a plan asks a training service to do with its model."""
+    if plan.promote is not None:
+        say(args, f"[promote] is for a training service: nothing is published as {plan.promote.model} from here")
 
 
 def course(name: str, evaluated: Sequence[Committed]) -> dict[str, object]:
