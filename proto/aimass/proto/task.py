@@ -136,7 +136,7 @@ class Task:
     def _network(self, parameters: Blob, device: str) -> torch.nn.Module:
         model = self.build()
         load_parameters(model, parameters)
-        return model.to(device)
+        return model.to(device).eval()  # so that none of several threads that ask it at once switches its mode
 
     def scored(
         self, parameters: Blob, batch: Batch, *, size: int = 1024, device: str = "cpu"

@@ -1,0 +1,206 @@
+"""What is explained: anything that says numbers of rows, behind one seam.
+
+A task's model, a version of a registry, a model that is served elsewhere, an estimator of scikit-learn, a booster, a
+plain function: each is a `Model`. `asked` is how the views ask it: in chunks, counted, and never believed where it
+answers what is no number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.lineage import Lineage, software
+from aimass.explain.rows import Feature, Rows, features_of
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput
+from aimass.proto.predictors import Predictor
+from aimass.proto.task import Task
+from aimass.proto.tensors import Blob
+
+__all__ = [
+    "FunctionModel",
+    "Model",
+    "Predict",
+    "asked",
+    "lineage_of",
+    "model_of_estimator",
+    "model_of_function",
+    "model_of_task",
+]
+
+Floats = npt.NDArray[np.float64]
+Predict = Callable[[Floats], Floats]
+"""float64 [n, features] to float64 [n, outputs]."""
+_ROW_BYTES = 2_048
+"""What a row costs underway in a small network, beside its cells."""
+
+
+class Model(Protocol):
+    """What says something of rows of `features`. `outputs` names what: the classes, or one number."""
+
+    @property
+    def name(self) -> str:
+        """By which people know it."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its parameters, empty where nobody knows them."""
+        ...
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Its columns in order."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The labels whose probabilities it gives, or the name of the number that it predicts."""
+        ...
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the outputs are probabilities."""
+        ...
+
+    def predict(self, values: Floats) -> Floats:
+        """float64 [n, outputs] of float64 [n, features]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionModel:
+    """A function with the names of what goes in and comes out."""
+
+    function: Predict
+    features: tuple[Feature, ...]
+    outputs: tuple[str, ...]
+    classifies: bool
+    name: str = "model"
+    digest: str = ""
+    run: str = ""
+    round: int | None = None
+
+    def predict(self, values: Floats) -> Floats:
+        """What the function says; one number a row may come as [n]."""
+        said = np.asarray(self.function(values), np.float64)
+        return said[:, None] if said.ndim == 1 else said
+
+
+def model_of_function(
+    function: Callable[[Any], Any],
+    features: Sequence[Feature] | Sequence[str],
+    outputs: Sequence[str] = ("prediction",),
+    *,
+    name: str = "model",
+    classifies: bool | None = None,
+) -> FunctionModel:
+    """Any function of float64 [n, features]. With several outputs they count as probabilities unless said otherwise.
+
+    A function that gives the probability of the second of two classes, as [n], is told by two `outputs`.
+    """
+    known = tuple(one if isinstance(one, Feature) else Feature(name=one) for one in features)
+    chances = len(outputs) > 1 if classifies is None else classifies
+
+    def both(values: Floats) -> Floats:
+        said = np.asarray(function(values), np.float64)
+        if len(outputs) == 2 and (said.ndim == 1 or said.shape[1] == 1):
+            said = said.reshape(-1)
+            return np.stack([1.0 - said, said], axis=1)
+        return said
+
+    return FunctionModel(both, known, tuple(outputs), chances, name)
+
+
+def model_of_estimator(estimator: Any, features: Sequence[Feature] | Sequence[str], *, name: str = "") -> FunctionModel:
+    """What has `predict_proba` and `classes_`, as scikit-learn's classifiers and XGBoost's, or `predict` alone."""
+    called = name or type(estimator).__name__
+    if hasattr(estimator, "predict_proba"):
+        classes = [str(one) for one in estimator.classes_]
+        return model_of_function(estimator.predict_proba, features, classes, name=called, classifies=True)
+    if hasattr(estimator, "predict"):
+        return model_of_function(estimator.predict, features, name=called)
+    raise BadInput("this predicts nothing: it has neither `predict_proba` nor `predict`", code="explain.model")
+
+
+def model_of_task(
+    task: Task, parameters: Blob, *, name: str, digest: str, run: str = "", round_: int | None = None
+) -> FunctionModel:
+    """A task's model under these parameters; raises `BadInput` for one of images or texts."""
+    features = features_of(task.schema)
+    predictor: Predictor = task.predictor(parameters)
+    return FunctionModel(
+        lambda values: predictor(Rows(features, values).batch()),
+        features,
+        task.schema.classes or (task.schema.label.name,),
+        bool(task.schema.classes),
+        name,
+        digest,
+        run,
+        round_,
+    )
+
+
+def asked(model: Model, work: Work, what: str = "") -> Predict:
+    """How a view asks: float64 [n, outputs] of any number of rows, in chunks within the work's memory.
+
+    The function raises `BadInput` where the model answers with another shape, or with what is no number.
+    """
+    outputs, row_bytes = len(model.outputs), _ROW_BYTES + 8 * (len(model.features) + len(model.outputs))
+
+    def one(values: Floats) -> Floats:
+        said = model.predict(values)
+        if said.shape != (len(values), outputs):
+            raise BadInput(
+                "the model answers in another shape",
+                code="explain.shape",
+                value=str(said.shape),
+                limit=f"({len(values)}, {outputs})",
+            )
+        if not np.isfinite(said).all():
+            odd = int((~np.isfinite(said)).any(axis=1).sum())
+            raise BadInput(
+                "the model answers what is no number",
+                code="explain.not_finite",
+                value=f"{odd} of {len(values)} rows",
+                cure="Look at these rows with the model alone: a missing value that it was not trained for, say.",
+            )
+        return said
+
+    def predict(values: Floats) -> Floats:
+        parts = work.chunks(len(values), row_bytes)
+        if len(parts) == 1:
+            work.check()
+            return one(values)
+        found = work.each(lambda part: one(values[part]), parts, what)
+        return np.concatenate(found) if found else np.zeros((0, outputs))
+
+    return predict
+
+
+def lineage_of(model: Model, rows: Rows, work: Work, *, seeded: bool = True) -> Lineage:
+    """Of a result about `model` over `rows`."""
+    if [feature.name for feature in model.features] != [feature.name for feature in rows.features]:
+        raise BadInput(
+            "the rows have other columns than the model",
+            code="explain.columns",
+            value=", ".join(feature.name for feature in rows.features),
+            limit=", ".join(feature.name for feature in model.features),
+        )
+    return Lineage(
+        model=model.name,
+        model_digest=model.digest,
+        data=rows.name,
+        data_digest=rows.digest,
+        rows=len(rows),
+        held_out=rows.held_out,
+        run=getattr(model, "run", ""),
+        round=getattr(model, "round", None),
+        seed=work.seed if seeded else None,
+        software=software(),
+    )

@@ -1,0 +1,199 @@
+"""The rows that are explained: one table of float64 for every kind of model, with the names that people know.
+
+A number stands as it is, NaN where it is missing. A category stands as the place of its value, NaN where it is missing,
+so that a change of value is a change of one cell whatever the column is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.words import number
+from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.manifest import Category, Number, Schema
+from aimass.proto.rows import Batch, Table
+from aimass.proto.values import Value, canonical_json
+
+__all__ = ["Feature", "Rows", "features_of", "rows_of_table"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class Feature(Value, frozen=True):
+    """A column. A category's cells are places in `values`; a number's `minimum` and `maximum` are public, if known."""
+
+    name: str
+    kind: Literal["number", "category"] = "number"
+    values: tuple[str, ...] = ()
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def told(self, cell: float) -> str:
+        """A cell as a person reads it: with its unit, or the category's own word."""
+        if np.isnan(cell):
+            return "missing"
+        if self.kind == "category":
+            place = int(cell)
+            return self.values[place] if 0 <= place < len(self.values) else f"value {place}"
+        return f"{number(cell)} {self.unit}".rstrip()
+
+    @property
+    def title(self) -> str:
+        """The name with the unit, for an axis."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """`values` float64 [n, features]; `labels` int64 [n] places in `classes`, float64 [n] without classes, or None.
+
+    `beside` are columns that no model sees, by name [n]: a partner, a time, a place. `held_out` says whether the model
+    was trained without these rows; None where that is not known.
+    """
+
+    features: tuple[Feature, ...]
+    values: Floats
+    labels: npt.NDArray[Any] | None = None
+    classes: tuple[str, ...] = ()
+    name: str = "rows"
+    held_out: bool | None = None
+    beside: Mapping[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [feature.name for feature in self.features]
+        if len(set(names)) != len(names):
+            raise BadInput("two features share a name", code="explain.rows", value=", ".join(names))
+        if self.values.ndim != 2 or self.values.shape[1] != len(names):
+            raise BadInput(
+                "rows have other columns than features",
+                code="explain.rows",
+                value=str(self.values.shape),
+                limit=f"[rows, {len(names)}]",
+            )
+        if np.isinf(self.values).any():
+            raise BadInput("a cell is infinite", code="explain.infinite", cure="Leave what is missing as NaN.")
+        for name, column in (("labels", self.labels), *self.beside.items()):
+            if column is not None and len(column) != len(self.values):
+                raise BadInput(
+                    f"{name} has another number of rows", code="explain.rows", value=len(column), limit=len(self.values)
+                )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: npt.NDArray[Any] | slice) -> Rows:
+        """The rows at these positions or under this mask."""
+        labels = None if self.labels is None else self.labels[rows]
+        beside = {name: column[rows] for name, column in self.beside.items()}
+        return dataclasses.replace(self, values=self.values[rows], labels=labels, beside=beside)
+
+    def column(self, name: str) -> Floats:
+        """float64 [n]; raises `NotFound` for a name that is none of the features'."""
+        return self.values[:, self.place(name)]
+
+    def place(self, name: str) -> int:
+        """Which feature has this name; raises `NotFound`."""
+        for place, feature in enumerate(self.features):
+            if feature.name == name:
+                return place
+        known = ", ".join(feature.name for feature in self.features)
+        raise NotFound("no such feature", code="explain.feature", value=name, limit=known)
+
+    def need_labels(self) -> npt.NDArray[Any]:
+        """The labels, or `BadInput` where the question cannot be answered without."""
+        if self.labels is None:
+            raise BadInput("these rows have no labels", code="explain.labels", cure="Give rows with known outcomes.")
+        return self.labels
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of features, cells, labels and classes; of neither the name nor what stands beside."""
+        found = hashlib.sha256(b"AIMass rows v1\0")
+        for part in (canonical_json(self.features), canonical_json(self.classes), _bytes(self.values)):
+            found.update(len(part).to_bytes(8, "big") + part)
+        found.update(b"" if self.labels is None else _bytes(self.labels.astype(np.float64)))
+        return found.hexdigest()
+
+    @staticmethod
+    def of(
+        values: npt.ArrayLike,
+        names: Sequence[str] | None = None,
+        labels: npt.ArrayLike | None = None,
+        classes: Sequence[str] = (),
+        **more: Any,
+    ) -> Rows:
+        """Rows of numbers as any library holds them; names are x1, x2, ... where none are given.
+
+        Without `classes`, labels that are integers or truth values count as places, of classes named by their number.
+        """
+        cells = np.array(values, np.float64, ndmin=2)
+        found = tuple(Feature(name=name) for name in names or [f"x{place + 1}" for place in range(cells.shape[1])])
+        if labels is None:
+            return Rows(found, cells, None, tuple(classes), **more)
+        said = np.asarray(labels)
+        if not classes and said.dtype.kind in "iub" and len(said) and said.min() >= 0:
+            classes = [str(place) for place in range(int(said.max()) + 1)]
+        return Rows(found, cells, said.astype(np.int64 if classes else np.float64), tuple(classes), **more)
+
+    def batch(self) -> Batch:
+        """The rows as a task's model takes them: numbers before categories, as the schema has each."""
+        numbers = [place for place, feature in enumerate(self.features) if feature.kind == "number"]
+        codes = [place for place, feature in enumerate(self.features) if feature.kind == "category"]
+        places = np.where(np.isnan(self.values[:, codes]), -1, self.values[:, codes]).astype(np.int64)
+        labels = np.zeros(len(self.values), np.int64) if self.labels is None else self.labels
+        return Batch(self.values[:, numbers].astype(np.float32), places, None, labels)
+
+
+def features_of(schema: Schema) -> tuple[Feature, ...]:
+    """The columns of a schema of numbers and categories, in its order; raises `BadInput` for images and texts."""
+    return tuple(map(_feature, schema.columns))
+
+
+def _feature(column: object) -> Feature:
+    match column:
+        case Number():
+            return Feature(name=column.name, unit=column.unit, minimum=column.minimum, maximum=column.maximum)
+        case Category():
+            return Feature(name=column.name, kind="category", values=column.values)
+        case _:
+            raise BadInput(
+                "a column is neither a number nor a category",
+                code="explain.table",
+                value=getattr(column, "name", None),
+                cure="Images and texts have views of their own.",
+            )
+
+
+def rows_of_table(
+    table: Table, name: str = "rows", *, held_out: bool | None = None, **beside: npt.NDArray[Any]
+) -> Rows:
+    """Typed columns as rows; a label that is missing everywhere counts as none."""
+    schema = table.schema
+    values = np.empty((table.rows, len(schema.columns)))
+    for place, column in enumerate(schema.columns):
+        cells = table.columns[column.name]
+        values[:, place] = cells if isinstance(column, Number) else np.where(cells < 0, np.nan, cells)
+    labels = table.columns[schema.label.name]
+    known = labels >= 0 if schema.classes else ~np.isnan(labels)
+    return Rows(
+        features_of(schema),
+        values,
+        labels if known.all() and len(known) else None,
+        schema.classes,
+        name,
+        held_out,
+        beside,
+    )
+
+
+def _bytes(values: Floats) -> bytes:
+    clean = np.ascontiguousarray(values, "<f8") + 0.0  # no negative zero
+    clean[np.isnan(clean)] = np.nan  # one NaN
+    return clean.tobytes()

@@ -1,0 +1,166 @@
+"""Both drawings of a picture show its numbers: every form, in both themes, without the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aimass.explain.charts.altair_charts import chart_of
+from aimass.explain.charts.binning import points_or_cells
+from aimass.explain.charts.figures import figure_of
+from aimass.explain.charts.picture import (
+    MOST_POINTS,
+    Axis,
+    Band,
+    Bars,
+    Boxes,
+    Heat,
+    Line,
+    Panel,
+    Picture,
+    Points,
+    Raster,
+    Rule,
+    Spans,
+    names_axis,
+)
+from aimass.explain.charts.rendering import png_of, svg_of
+from aimass.explain.charts.theme import DARK, LIGHT, Theme
+
+X = np.linspace(0, 1, 5)
+NAMES = ("age (years)", "it's <b>odd</b>\\", "c")
+PICTURE = Picture(
+    "Every form",
+    (
+        Panel(
+            "bars",
+            Axis("effect"),
+            names_axis(NAMES),
+            (
+                Bars(
+                    np.arange(3),
+                    np.array([1.0, -2.0, 0.5]),
+                    np.array([0.5, -2.5, 0.1]),
+                    np.array([1.5, -1.0, 1.0]),
+                    colours=("more", "less", "more"),
+                    says=("a", "b", "c"),
+                ),
+                Spans(np.arange(3), np.ones(3), np.zeros(3), np.full(3, 2.0), series="spans"),
+                Rule(0.0, says="none"),
+            ),
+        ),
+        Panel(
+            "lines",
+            Axis("x", domain=(0, 1)),
+            Axis("y", log=True),
+            (
+                Line(X, X + 1, series="mean"),
+                Band(X, X + 0.5, X + 1.5, series="mean"),
+                Line(X, X + 2, dashed=True, faint=True),
+                Rule(2.0, "y", "limit"),
+            ),
+        ),
+        Panel(
+            "points",
+            Axis("x"),
+            Axis("y"),
+            (Points(X, X, shade=X, shade_title="value"), Boxes(X[:1], X[1:2], X[:1], X[1:2])),
+        ),
+        Panel(
+            "heat",
+            names_axis(("p", "q")),
+            names_axis(NAMES),
+            (
+                Heat(
+                    np.arange(3) - 0.5,
+                    np.arange(4) - 0.5,
+                    np.arange(6.0).reshape(3, 2) - 2,
+                    "drift",
+                    diverging=True,
+                    written=True,
+                ),
+            ),
+        ),
+        Panel(
+            "bands",
+            Axis("x"),
+            Axis("y"),
+            (Heat(np.arange(3.0), np.arange(3.0), np.array([[0.1, 0.5], [0.9, np.nan]]), "chance", bands=(0.3, 0.7)),),
+        ),
+        Panel(
+            "image",
+            Axis("px", domain=(0, 4)),
+            Axis("px", domain=(0, 3), reverse=True),
+            (Raster(np.arange(12, dtype=np.uint8).reshape(3, 4)),),
+        ),
+    ),
+    "How to read it.",
+    "What it does not show.",
+    columns=2,
+)
+
+
+def values(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    return list(spec["datasets"].values()) if "datasets" in spec else list(_found(spec))
+
+
+def _found(spec: Any) -> Any:
+    if isinstance(spec, dict):
+        if (
+            "values" in spec
+            and isinstance(spec["values"], list)
+            and spec["values"]
+            and isinstance(spec["values"][0], dict)
+        ):
+            yield spec["values"]
+        for one in spec.values():
+            yield from _found(one)
+    elif isinstance(spec, list):
+        for one in spec:
+            yield from _found(one)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_every_form_is_drawn_by_both(theme: Theme) -> None:
+    svg = svg_of(PICTURE, theme)
+    assert svg.count("age (years)") >= 2
+    assert "<b>" not in svg
+    assert theme.paper in svg
+    figure = figure_of(PICTURE, theme)
+    figure.canvas.draw()
+    assert len(figure.axes) >= len(PICTURE.panels)
+
+
+def test_a_chart_holds_the_numbers_of_its_picture() -> None:
+    rows = [row for data in values(chart_of(PICTURE).to_dict()) for row in data]
+    ends = [row["end"] for row in rows if "end" in row]
+    assert ends[:3] == [1.0, -2.0, 0.5]
+    assert {(row["low"], row["high"]) for row in rows if "end" in row} == {(0.5, 1.5), (-2.5, -1.0), (0.1, 1.0)}
+    assert sorted(row["value"] for row in rows if "cx" in row)[:3] == [-2.0, -1.0, 0.0]
+
+
+def test_a_png_is_as_large_as_it_was_asked_to_be() -> None:
+    small, large = (png_of(PICTURE, scale=scale) for scale in (0.5, 1.0))
+    assert small[:4] == large[:4] == b"\x89PNG"
+    assert int.from_bytes(large[16:20], "big") == pytest.approx(2 * int.from_bytes(small[16:20], "big"), abs=2)
+
+
+def test_colours_of_series_are_told_apart_and_bands_are_ordered() -> None:
+    assert len(set(LIGHT.series)) == len(LIGHT.series) == 7
+    assert LIGHT.band_colours(5)[0] == "#440154"
+    assert LIGHT.band_colours(5)[-1] == "#fde725"
+    assert len(set(LIGHT.band_colours(9))) == 9
+
+
+def test_more_points_than_a_browser_takes_are_counted_by_cell_and_none_is_lost() -> None:
+    many = np.linspace(0, 1, MOST_POINTS + 1)
+    few = Points(many[:-1], many[:-1])
+    assert points_or_cells(few) is few
+    cells = points_or_cells(Points(many, many))
+    assert isinstance(cells, Heat)
+    assert np.nansum(cells.values) == len(many)
+    shaded = points_or_cells(Points(many, many, shade=many))
+    assert isinstance(shaded, Heat)
+    assert np.nanmin(shaded.values) == pytest.approx(0, abs=0.05)
