@@ -25,6 +25,7 @@ from aimass.proto.errors import AimassError, IntegrityError, InternalError, Unav
 from aimass.proto.frames import receive, send
 from aimass.proto.servable import Array, Servable
 from aimass.proto.values import canonical_json, decode_json
+from aimass.server.serving.workers.awaiting import Awaiting
 from aimass.server.serving.workers.memory import Written, read, write
 from aimass.server.serving.workers.protocol import (
     ANSWER,
@@ -73,7 +74,8 @@ def work(link: socket.socket) -> None:
 
 
 def _serve(link: socket.socket, servable: Servable, blob: Blob, requests: memoryview, replies: memoryview) -> None:
-    while len(data := link.recv(TOKEN_BYTES, socket.MSG_WAITALL)) == TOKEN_BYTES:
+    awaited = Awaiting(link, TOKEN_BYTES)
+    while len(data := awaited()) == TOKEN_BYTES:
         kind, place = read_token(data)
         try:
             if kind == BATCH:
