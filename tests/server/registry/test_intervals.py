@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.proto.contribution import Metric
+from aimass.proto.intervals import wilson
 from aimass.proto.views import MetricView
-from aimass.server.registry.intervals import bootstrapped, interval_of, wilson
+from aimass.server.registry.intervals import bootstrapped, interval_of
 
 
 def test_wilsons_interval_is_that_of_the_paper() -> None:

@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.contribution import Metric
+from aimass.proto.intervals import wilson
 from aimass.proto.registry.entries import Interval
 from aimass.proto.views import MetricView
 
-__all__ = ["bootstrapped", "interval_of", "wilson"]
+__all__ = ["bootstrapped", "interval_of"]
 
-_Z: Final = 1.959964
-"""Of a normal variable 95 % lies within so many deviations."""
 _PROPORTIONS: Final = frozenset({"accuracy"})
 """Means of what is 0 or 1 for each row, so that the mean says how it spreads."""
 _RESAMPLES: Final = 2_000
@@ -27,14 +26,6 @@ _LEAST_ROWS: Final = 50
 """Of fewer rows percentiles of resamples hold the true value clearly less often than they promise."""
 
 Measures = Callable[[npt.NDArray[np.float64], npt.NDArray[Any]], Mapping[str, Metric]]
-
-
-def wilson(mean: float, rows: float) -> tuple[float, float]:
-    """The 95 % interval of a proportion over `rows`: Wilson 1927, as in Brown, Cai and DasGupta 2001, eq. 4."""
-    square = _Z**2
-    centre = (mean * rows + square / 2) / (rows + square)
-    half = _Z * math.sqrt(rows * mean * (1 - mean) + square / 4) / (rows + square)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def interval_of(name: str, metric: MetricView, *, noisy: bool) -> Interval:
