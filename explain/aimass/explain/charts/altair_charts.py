@@ -215,7 +215,7 @@ def _layer(layer: Layer, panel: Panel, theme: Theme) -> list[Any]:
                 )
             ]
         case Raster():
-            return [_raster(layer, panel)]
+            return [_raster(layer, panel, theme)]
         case Rule():
             return _rule(layer, panel, theme)
 
@@ -303,14 +303,14 @@ def _heat(layer: Heat, panel: Panel, theme: Theme) -> list[Any]:
     return [rects, words]
 
 
-def _raster(layer: Raster, panel: Panel) -> Any:
+def _raster(layer: Raster, panel: Panel, theme: Theme) -> Any:
     from aimass.explain.charts.rendering import data_url  # noqa: PLC0415  (which draws charts, these among them)
 
     height, width = layer.pixels.shape[:2]
     data = alt.Data(values=[{"x": width / 2, "y": height / 2, "url": data_url(layer.pixels)}])
     return (
         alt.Chart(data)
-        .mark_image(width=panel.width or width, height=panel.height or height, aspect=False)
+        .mark_image(width=panel.width or theme.width, height=panel.height or theme.height, aspect=False)
         .encode(x=_x(panel), y=_y(panel), url="url:N")
     )
 
