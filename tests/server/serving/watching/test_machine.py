@@ -152,13 +152,19 @@ def test_a_canary_that_does_worse_is_refused_within_a_second_and_nothing_else_is
     assert watched.actions(Unload) == [Unload(release(2))]
 
 
-def test_requests_that_the_former_version_cannot_answer_either_are_not_held_against_the_new_one() -> None:
+def test_requests_that_the_former_version_is_late_with_too_are_not_held_against_the_new_one() -> None:
     watched = _in_full()
-    watched.pass_(30, v1=did(5, errors=4, invalid=1), v2=did(50, errors=4, invalid=1))
+    watched.pass_(30, v1=did(5, late=5), v2=did(50, late=5))
     assert watched.shares == {2: 1.0}
     watched.pass_(1, v1=did(5), v2=did(50, errors=5))
     assert watched.shares == {2: 1.0}, "5 of 1,550"
     watched.pass_(3, v1=did(50), v2=did(50, errors=50))
+    assert watched.shares == {1: 1.0}
+
+
+def test_errors_of_the_former_version_on_other_requests_excuse_none_of_the_new_one() -> None:
+    watched = _in_full()
+    watched.pass_(30, v1=did(5, errors=5), v2=did(50, errors=5))
     assert watched.shares == {1: 1.0}
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from aimass.proto.grpc_env import grpc
 from aimass.server.serving.access import Access, Caller, Whence, bearer
 from aimass.server.serving.grpc.calls import address_of
+from aimass.server.serving.neighbours import neighbourhood
 from aimass.server.serving.rates import Rates
 from aimass.server.serving.tokens import May
 
@@ -25,7 +26,8 @@ class GrpcAdmission:
     def admit(self, context: grpc.aio.ServicerContext, may: May, model: str) -> Caller:
         """See `calls.Admission`."""
         caller = self.known(context, may, model)
-        self._rates.take(caller.name if _token(context) is not None else address_of(context), self._ticks())
+        who = caller.name if _token(context) is not None else neighbourhood(address_of(context))
+        self._rates.take(who, self._ticks())
         return caller
 
     def known(self, context: grpc.aio.ServicerContext, may: May, model: str) -> Caller:

@@ -19,6 +19,7 @@ from aimass.server.serving.http.faults import error_response
 from aimass.server.serving.http.messages import Request, Response
 from aimass.server.serving.http.routing import Call, Route, Routes
 from aimass.server.serving.http.whence import whence
+from aimass.server.serving.neighbours import neighbourhood
 from aimass.server.serving.rates import Rates
 from aimass.server.serving.request_log import RequestLog
 
@@ -86,7 +87,7 @@ class Front:
         headers = request.headers
         token = bearer(headers.get(b"authorization"))
         caller = self._access.admit(token, request.peer.certified, route.may, model, self._now(), whence(headers))
-        self._rates.take(caller.name if token is not None else request.peer.address, at)
+        self._rates.take(caller.name if token is not None else neighbourhood(request.peer.address), at)
         return caller
 
     def _account(self, request: Request, route: str, caller: str, status: int, seconds: float) -> None:

@@ -21,6 +21,7 @@ from aimass.server.serving.http.connection import Cancel, Connection, Handler, R
 from aimass.server.serving.http.messages import Request, json_response
 from aimass.server.serving.http.reading import Room
 from aimass.server.serving.http.settings import HttpLimits
+from aimass.server.serving.neighbours import neighbourhood
 
 __all__ = ["HttpPort", "Listener", "bound"]
 
@@ -72,6 +73,7 @@ class Listener:
     def opened(self, connection: Connection, address: str) -> Verdict:
         """Count one more of an address, and say what becomes of it."""
         self._open.add(connection)
+        address = neighbourhood(address)
         self._by_address[address] += 1
         self._empty.clear()
         return _verdict(len(self._open), self._by_address[address], self.limits)
@@ -79,6 +81,7 @@ class Listener:
     def closed(self, connection: Connection, address: str) -> None:
         """Count one less."""
         self._open.discard(connection)
+        address = neighbourhood(address)
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]

@@ -45,14 +45,12 @@ class Figures:
             _sum(self.answers, other.answers),
         )
 
-    def without_errors(self, of: Figures) -> Figures:
-        """Less those of who was asked next and could not answer either: the request was at fault."""
-        return dataclasses.replace(
-            self,
-            errors=max(self.errors - of.errors, 0),
-            invalid=max(self.invalid - of.invalid, 0),
-            late=max(self.late - of.late, 0),
-        )
+    def without_lateness(self, of: Figures) -> Figures:
+        """Less those that who was asked next was late with too: the request was long, or the machine busy.
+
+        Errors need no such rule: of a request on which several failed nobody's error is told, see `dispatch.blame`.
+        """
+        return dataclasses.replace(self, late=max(self.late - of.late, 0))
 
     @property
     def answered(self) -> Figures:

@@ -124,7 +124,7 @@ def watched(decision: Decision, world: World, serving: Serving) -> Decision:
             serving = dataclasses.replace(serving, figures=NONE, window_since=world.now)
             decision = decision.set(serving=serving).end_of(_SUSPECTED)
         return proven(decision, world, serving)
-    did, former = serving.figures.without_errors(serving.beside), serving.baseline + serving.beside.answered
+    did, former = serving.figures.without_lateness(serving.beside), serving.baseline + serving.beside.answered
     if worse := fault(did, former, limits) or fault(serving.canary + did, former, limits):
         return taken_back(decision, world, serving, worse.why, _again(worse))
     if world.now - serving.since < world.settings.rollout.watch_s:
