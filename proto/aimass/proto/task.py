@@ -122,7 +122,7 @@ class Task:
 
     def predictor(self, parameters: Blob, device: str = "cpu") -> Predictor:
         """The model under `parameters` in memory, on `device`: what all predictions come from."""
-        return functools.partial(self.probabilities, self._network(parameters, device))
+        return functools.partial(self.probabilities, self.network(parameters, device))
 
     def servable(self, parameters: Blob, device: str = "cpu") -> Servable:
         """The model under `parameters` as serving asks it; by default rows of the schema, see `RowsServable`."""
@@ -130,10 +130,11 @@ class Task:
 
         if type(self).predictor is not Task.predictor:
             return RowsServable(self.schema, self.predictor(parameters, device))
-        model = self._network(parameters, device)
+        model = self.network(parameters, device)
         return RowsServable(self.schema, traced(self, model, device), lambda: torch_parts(model.state_dict()))
 
-    def _network(self, parameters: Blob, device: str) -> torch.nn.Module:
+    def network(self, parameters: Blob, device: str = "cpu") -> torch.nn.Module:
+        """A network under `parameters` that nobody else holds, in evaluation mode; raises `Refused` without `build`."""
         model = self.build()
         load_parameters(model, parameters)
         return model.to(device).eval()  # so that none of several threads that ask it at once switches its mode
@@ -148,11 +149,12 @@ class Task:
         return self.predictor(parameters, device)(batch, size)
 
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """The model's arguments: images uint8 [n, 1, h, w], else numbers and categories as in `Batch`."""
+        """The model's arguments: images uint8 [n, channels, h, w], else numbers and categories as in `Batch`."""
         import torch  # noqa: PLC0415
 
         if batch.images is not None:
-            return (torch.from_numpy(batch.images.reshape(len(batch.labels), 1, *batch.images.shape[1:3])),)
+            images = torch.from_numpy(batch.images)
+            return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous(),)
         return torch.from_numpy(batch.numbers), torch.from_numpy(batch.categories)
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
