@@ -1,0 +1,1 @@
+"""LPI: why the model predicts this for one row (local)."""
