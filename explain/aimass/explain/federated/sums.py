@@ -1,0 +1,77 @@
+"""What leaves a partner for an explanation: arrays of sums over its rows, by name, and what is known of their total.
+
+A federated view is two pure functions. `partial` makes the sums of some rows; `result` reads the sums of all. Sums of
+counts are integers, so that they add up to the pooled ones exactly; others add up in the order of the partners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.words import number
+from aimass.proto.errors import BadInput
+from aimass.proto.values import Value
+
+__all__ = ["MOST_NUMBERS", "Release", "Sums", "Tables", "added", "check_size"]
+
+Floats = npt.NDArray[np.float64]
+Sums = Mapping[str, Floats]
+Tables = Mapping[str, tuple[int, ...]]
+"""The shape of each array of sums."""
+MOST_NUMBERS: Final = 1 << 16
+"""In all sums of one step together, as of surveys: they are few, so that wide lanes are cheap."""
+
+
+class Release(Value, frozen=True):
+    """How the sums left their partners.
+
+    `noise` is the standard deviation of each number of the total; `quantum` the most that secure aggregation's rounding
+    changed one. Cells of fewer rows than `least_count` at a partner were left out there, so counts may be too low.
+    """
+
+    partners: Annotated[int, msgspec.Meta(ge=0)] = 0
+    secure: bool = False
+    noise: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    quantum: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    least_count: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of the result must know of this."""
+        found = []
+        if self.noise:
+            found.append(f"Each sum has Gaussian noise of standard deviation {number(self.noise)}, by the policies.")
+        if self.quantum:
+            found.append(f"Secure aggregation rounded: no sum is off by more than {number(self.quantum)}.")
+        if self.least_count > 1:
+            found.append(f"Cells of fewer than {self.least_count} rows at a partner were left out there.")
+        return tuple(found)
+
+
+def added(parts: Iterable[Sums]) -> Sums:
+    """The sums of all parts, in their order; raises `BadInput` for none, or where one has other arrays."""
+    total: dict[str, Floats] = {}
+    for part in parts:
+        if total and {name: sums.shape for name, sums in part.items()} != {n: s.shape for n, s in total.items()}:
+            raise BadInput("sums of another shape", code="explain.sums", value=", ".join(sorted(part)))
+        total = {name: total[name] + sums if total else sums.astype(np.float64) for name, sums in part.items()}
+    if not total:
+        raise BadInput("nobody's sums are there", code="explain.sums")
+    return total
+
+
+def check_size(tables: Tables) -> None:
+    """Raise `BadInput` for sums of more numbers than a step may release."""
+    numbers = sum(int(np.prod(shape)) for shape in tables.values())
+    if not 0 < numbers <= MOST_NUMBERS:
+        raise BadInput(
+            "the analysis releases no number, or more than it may",
+            code="explain.numbers",
+            value=numbers,
+            limit=f"1 to {MOST_NUMBERS}",
+            cure="Ask for fewer features, grid points or bins.",
+        )
