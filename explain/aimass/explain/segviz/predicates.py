@@ -1,0 +1,99 @@
+"""What rows can be told apart by: "age >= 57 years", "thal = reversable defect", "ca is missing".
+
+A slice is a conjunction of predicates. A number gives one for each side of each cut, so that a slice says a half-line
+as people do, not a bin.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.rows import Feature, Rows
+from aimass.explain.words import number
+from aimass.proto.values import Value
+
+__all__ = ["Predicate", "holds", "predicates_of", "sentence"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class Predicate(Value, frozen=True):
+    """One column's cell `is` below a number, at least a number, a category's place, or missing."""
+
+    column: str
+    test: Literal["below", "at_least", "equals", "missing"]
+    says: str
+    value: float = 0.0
+
+    def of(self, cells: Floats) -> npt.NDArray[np.bool_]:
+        """bool [n] of cells float64 [n]; a missing cell is only ever missing."""
+        found: npt.NDArray[np.bool_]
+        match self.test:
+            case "below":
+                found = cells < self.value
+            case "at_least":
+                found = cells >= self.value
+            case "equals":
+                found = cells == self.value
+            case "missing":
+                found = np.isnan(cells)
+        return found
+
+
+def sentence(predicates: tuple[Predicate, ...]) -> str:
+    """All that holds, in words."""
+    return " and ".join(one.says for one in predicates) or "all rows"
+
+
+def holds(predicates: tuple[Predicate, ...], rows: Rows) -> npt.NDArray[np.bool_]:
+    """bool [n]: for which rows all hold."""
+    found = np.ones(len(rows), np.bool_)
+    for one in predicates:
+        found &= one.of(rows.column(one.column))
+    return found
+
+
+def predicates_of(rows: Rows, cuts: int) -> tuple[Predicate, ...]:
+    """Every predicate that some of these rows meet and some do not; numbers are cut at `cuts` of their quantiles."""
+    found: list[Predicate] = []
+    for place, feature in enumerate(rows.features):
+        cells = rows.values[:, place]
+        known = cells[~np.isnan(cells)]
+        if len(known) and feature.kind == "number":
+            found += _sides(feature, known, cuts)
+        elif len(np.unique(known)) > 1 or 0 < len(known) < len(cells):
+            found += [_equals(feature, value) for value in np.unique(known)]
+        if 0 < len(known) < len(cells):
+            found.append(Predicate(column=feature.name, test="missing", says=f"{feature.name} is missing"))
+    return tuple(found)
+
+
+def _sides(feature: Feature, known: Floats, cuts: int) -> list[Predicate]:
+    found = []
+    for cut, told in _cuts(known, cuts):
+        words = f"{told} {feature.unit}".rstrip()
+        found.append(Predicate(column=feature.name, test="below", value=cut, says=f"{feature.name} < {words}"))
+        found.append(Predicate(column=feature.name, test="at_least", value=cut, says=f"{feature.name} >= {words}"))
+    return found
+
+
+def _cuts(known: Floats, cuts: int) -> list[tuple[float, str]]:
+    """Where to cut, as it is written: rounded to as few digits as keep the cuts apart, so that the words are exact."""
+    distinct = np.unique(known)
+    shares = np.arange(1, cuts + 1) / (cuts + 1)
+    at = distinct[1:] if len(distinct) <= cuts + 1 else np.unique(np.quantile(known, shares, method="higher"))
+    at = at[at > distinct[0]]
+    for digits in range(3, 18):
+        rounded = np.array([float(f"{cut:.{digits}g}") for cut in at])
+        apart = np.searchsorted(distinct, rounded)
+        if len(np.unique(apart)) == len(at) and (apart > 0).all() and (apart < len(distinct)).all():
+            return [(cut, number(cut, digits)) for cut in rounded.tolist()]
+    return [(cut, repr(cut)) for cut in at.tolist()]
+
+
+def _equals(feature: Feature, value: float) -> Predicate:
+    says = f"{feature.name} = {feature.told(value)}"
+    return Predicate(column=feature.name, test="equals", value=float(value), says=says)

@@ -1,0 +1,44 @@
+"""p-values are those of exact tests, and corrected ones hold what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import fisher_exact
+
+from aimass.explain.significance import holm, shuffled_p
+from aimass.explain.work import Work
+
+
+def test_holm_by_hand() -> None:
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.5, 0.9]), [1.0, 1.0])
+    assert len(holm([])) == 0
+
+
+def test_shuffles_agree_with_the_exact_test() -> None:
+    errors = np.array([1.0] * 12 + [0.0] * 28)
+    inside = np.zeros((40, 2), np.bool_)
+    inside[[*range(8), *range(12, 18)], 0] = True
+    inside[::2, 1] = True
+    found = shuffled_p(inside, errors, 20_000, Work(), "test")
+    for place in range(2):
+        both = int(errors[inside[:, place]].sum())
+        n = int(inside[:, place].sum())
+        table = [[both, n - both], [12 - both, 28 - n + both]]
+        assert found[place] == pytest.approx(fisher_exact(table, "greater")[1], abs=0.01)
+
+
+def test_chance_is_called_significant_no_more_often_than_promised() -> None:
+    random, false = np.random.default_rng(0), 0
+    for trial in range(200):
+        inside = random.random((60, 4)) < 0.4
+        p = holm(shuffled_p(inside, random.exponential(size=60), 199, Work(trial), "null"))
+        false += bool(p.min() <= 0.05)
+    assert false <= 19  # 99.8 % of binomial(200, 0.05) are at most 19
+
+
+def test_the_memory_bound_changes_no_p_value_by_much_and_no_shuffle_gives_zero() -> None:
+    errors, inside = np.arange(50.0), (np.arange(50) > 40)[:, None]
+    assert shuffled_p(inside, errors, 99, Work(), "a") == pytest.approx(0.01)
+    assert shuffled_p(inside, errors, 99, Work(memory_bytes=1 << 20), "a") == pytest.approx(0.01)
