@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.proto.contribution import Metric
-from aimass.proto.intervals import wilson
+from aimass.proto.intervals import of_auc, wilson
+from aimass.proto.task import auc
 from aimass.proto.views import MetricView
 from aimass.server.registry.intervals import bootstrapped, interval_of
 
@@ -46,7 +48,7 @@ def _right(said: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str,
 
 
 def _accuracy(said: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> Mapping[str, Metric]:
-    return _right(said, labels) | ({"auc": Metric(1.0, 1.0)} if 0 < labels.sum() < len(labels) else {})
+    return _right(said, labels) | ({"score": Metric(1.0, 1.0)} if 0 < labels.sum() < len(labels) else {})
 
 
 def _answers(right: int, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
@@ -108,12 +110,46 @@ def test_very_many_rows_are_resampled_less_often() -> None:
 def test_a_measure_that_some_rows_leave_undefined_has_no_interval() -> None:
     labels = np.array([0] * 60 + [1])
     found = bootstrapped(_accuracy, np.eye(2)[labels], labels, np.random.default_rng(1))
-    assert (found["auc"].mean, found["auc"].low, found["auc"].high) == (1.0, None, None)
+    assert (found["score"].mean, found["score"].low, found["score"].high) == (1.0, None, None)
 
 
 def test_what_is_perfect_on_all_rows_has_an_interval_that_ends_below_or_none() -> None:
     said, labels = _answers(80, 80)
     found = bootstrapped(_accuracy, said, labels, np.random.default_rng(1))
-    assert (found["auc"].mean, found["auc"].low, found["auc"].high) == (1.0, None, None), "no resample differs"
+    assert (found["score"].mean, found["score"].low, found["score"].high) == (1.0, None, None), "no resample differs"
     assert found["accuracy"].low == pytest.approx(80 / (80 + 1.959964**2))
     assert found["accuracy"].high == 1.0
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(25, 25), (10, 190)])
+@pytest.mark.parametrize("true", [0.7, 0.9, 0.98, 0.995])
+def test_the_true_auc_lies_within_as_often_as_promised_close_to_1_too(
+    true: float, positives: int, negatives: int
+) -> None:
+    chance = np.random.default_rng(7)
+    shift = math.sqrt(2) * NormalDist().inv_cdf(true)  # of two normal variables
+    labels = np.arange(positives + negatives) < positives
+    holds = 0
+    for _ in range(300):
+        area = auc(chance.normal(size=len(labels)) + shift * labels, labels)
+        assert area is not None
+        low, high = of_auc(area, positives, negatives)
+        assert 0 <= low <= area <= high <= 1
+        holds += low <= true <= high
+    assert holds >= 0.92 * 300
+
+
+def test_an_auc_is_held_against_the_counts_of_both_classes_and_one_of_1_has_an_interval() -> None:
+    def measures(said: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, Metric]:
+        area = auc(said[:, 1], labels == 1)
+        return {} if area is None else {"auc": Metric(area * len(labels), float(len(labels)))}
+
+    said, labels = _answers(40, 40)
+    found = bootstrapped(measures, said, labels, np.random.default_rng(1))["auc"]
+    assert (found.low, found.high) == of_auc(1.0, 20, 20)
+    assert found.low == pytest.approx(0.8987, abs=1e-4)  # where 1 - low is 1.96 deviations of its own
+    assert found.high == 1.0
+    few = bootstrapped(measures, said[:10], labels[:10], np.random.default_rng(1))["auc"]
+    assert few.low is not None
+    assert found.low is not None
+    assert few.low < found.low

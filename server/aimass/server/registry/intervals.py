@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.contribution import Metric
-from aimass.proto.intervals import wilson
+from aimass.proto.intervals import of_auc, wilson
 from aimass.proto.registry.entries import Interval
 from aimass.proto.views import MetricView
 
@@ -18,6 +18,8 @@ __all__ = ["bootstrapped", "interval_of"]
 
 _PROPORTIONS: Final = frozenset({"accuracy"})
 """Means of what is 0 or 1 for each row, so that the mean says how it spreads."""
+_AUC: Final = "auc"
+"""As `Task.measures` names the area under the ROC curve of two classes."""
 _RESAMPLES: Final = 2_000
 _FEWEST_RESAMPLES: Final = 400
 _MOST_DRAWN: Final = 20_000_000
@@ -39,13 +41,14 @@ def bootstrapped(
 ) -> dict[str, Interval]:
     """A model's measures of held-out rows with their 95 % intervals.
 
-    Of proportions they are Wilson's: of 20 rows that are all answered rightly every resample says so too, and none says
-    that the model errs on one row of 20. Of others they are percentiles over resampled rows (Efron 1979). There is no
-    interval of fewer than 50 rows; of what is undefined in some resample, as AUC is where one class is missing; or of
-    what is the same in all of them.
+    Of proportions they are Wilson's, of AUC Newcombe's: of 20 rows that are all answered rightly every resample says so
+    too, and none says that the model errs on one row of 20. Of others they are percentiles over resampled rows (Efron
+    1979). There is none of these of fewer than 50 rows, of what is undefined in some resample, or the same in all.
     """
     measured, count = measures(said, labels), len(labels)
     found = {name: _known(name, mean, measured[name].weight) for name, mean in _means(measured).items()}
+    if _AUC in found:
+        found[_AUC] = _ranked(found[_AUC], labels)
     others = [name for name, interval in found.items() if interval.low is None]
     resamples = _resamples(count) if others else 0
     means = [_means(measures(said[rows], labels[rows])) for rows in _drawn(count, resamples, chance)]
@@ -71,6 +74,15 @@ def _known(name: str, mean: float, rows: float) -> Interval:
         return Interval(mean=mean, rows=max(0.0, rows))
     low, high = wilson(mean, rows)
     return Interval(mean=mean, rows=rows, low=low, high=high)
+
+
+def _ranked(known: Interval, labels: npt.NDArray[Any]) -> Interval:
+    """The interval of an AUC of labels 0 and 1."""
+    negatives, positives = (int((labels == label).sum()) for label in (0, 1))
+    if not positives or not negatives or positives + negatives != len(labels) or not 0 <= known.mean <= 1:
+        return known
+    low, high = of_auc(known.mean, positives, negatives)
+    return Interval(mean=known.mean, rows=known.rows, low=low, high=high)
 
 
 def _percentiles(known: Interval, spread: Sequence[float]) -> Interval:
