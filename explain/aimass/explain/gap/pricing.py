@@ -1,0 +1,58 @@
+"""What predictions cost: the losses of changed rows, asked in chunks of which only the losses are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.losses import LossName, loss_of, losses
+from aimass.explain.models import Model, asked
+from aimass.explain.rows import Rows
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput
+
+__all__ = ["LOSSES", "Price", "checked_loss", "price_of"]
+
+Floats = npt.NDArray[np.float64]
+Price = Callable[[Floats, npt.NDArray[Any]], Floats]
+"""float64 [m], the losses of rows float64 [m, features] whose labels are [m]."""
+
+LOSSES: tuple[str, ...] = get_args(LossName)
+_MOST_ROWS = 1 << 16
+"""As many rows at once fill the processor; more only push one another out of its cache."""
+
+
+def checked_loss(model: Model, rows: Rows, name: str = "") -> LossName:
+    """The loss of this name, or the one that the model is trained by; it can be taken of these rows, or `BadInput`."""
+    loss = name or loss_of(model)
+    fitting = [known for known in LOSSES if known.endswith("ed_error") or known == "absolute_error"]
+    allowed = [known for known in LOSSES if (known in fitting) != model.classifies]
+    if loss not in allowed:
+        raise BadInput("this loss is none of this model's", code="explain.loss", value=loss, limit=", ".join(allowed))
+    labels = rows.need_labels()
+    if model.classifies and (labels.dtype.kind not in "iu" or (len(labels) and labels.max() >= len(model.outputs))):
+        raise BadInput(
+            "a label is no place of one of the model's classes",
+            code="explain.labels",
+            value=str(labels.max() if len(labels) else labels.dtype),
+            limit=f"0 to {len(model.outputs) - 1}",
+            cure="Give labels as whole numbers, in the order of the model's outputs.",
+        )
+    return cast("LossName", loss)
+
+
+def price_of(model: Model, loss: LossName, work: Work) -> Price:
+    """How the losses of rows are found; the work is stopped and bounded within."""
+    predict = asked(model, work)
+    row_bytes = 8 * (3 * len(model.outputs) + len(model.features))
+
+    def price(values: Floats, labels: npt.NDArray[Any]) -> Floats:
+        found = np.empty(len(values))
+        for part in work.chunks(len(values), max(row_bytes, work.memory_bytes // _MOST_ROWS)):
+            found[part] = losses(predict(values[part]), labels[part], loss)
+        return found
+
+    return price

@@ -1,0 +1,47 @@
+"""Association: scipy's figures where it has them, and clusters of what tells the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from aimass.explain.gap.grouping import association, clusters, ranks
+from aimass.explain.rows import Feature, Rows
+
+RNG = np.random.default_rng(0)
+
+
+def table() -> Rows:
+    first = RNG.normal(size=200)
+    category = (first > 0).astype(float)
+    category[:10] = np.nan
+    values = np.stack([first, np.exp(first) + RNG.normal(size=200), category, np.ones(200)], axis=1)
+    values[:20, 1] = np.nan
+    return Rows((Feature(name="a"), Feature(name="b"), Feature(name="c", kind="category"), Feature(name="d")), values)
+
+
+def test_two_numbers_have_the_rank_correlation_of_spearman() -> None:
+    rows = table()
+    known = rows.take(slice(20, None))
+    assert association(known)[0, 1] == pytest.approx(abs(spearmanr(*known.values[:, :2].T).statistic), abs=1e-9)
+
+
+def test_a_number_and_a_category_have_the_correlation_ratio_of_the_ranks() -> None:
+    rows = table()
+    place = np.nan_to_num(rows.values[:, 2], nan=2.0)
+    told = ranks(rows.values[:, 0])
+    between = sum(np.sum(place == one) * (told[place == one].mean() - told.mean()) ** 2 for one in range(3))
+    assert association(rows)[0, 2] == pytest.approx(np.sqrt(between / ((told - told.mean()) ** 2).sum()), abs=1e-9)
+
+
+def test_a_constant_column_is_associated_with_nothing() -> None:
+    np.testing.assert_array_equal(association(table())[3, :3], 0.0)
+
+
+def test_features_are_in_one_cluster_that_another_joins() -> None:
+    base = RNG.normal(size=(500, 1))
+    chain = np.cumsum(np.hstack([base, 0.6 * RNG.normal(size=(500, 3))]), axis=1)
+    rows = Rows.of(np.hstack([chain, RNG.normal(size=(500, 1))]))
+    assert clusters(rows, 0.75) == ((0, 1, 2, 3),)
+    assert clusters(rows, 0.9999) == ()
