@@ -49,6 +49,7 @@ __all__ = [
     "load",
     "load_parameters",
     "locate",
+    "package_folder",
     "usual_loss",
 ]
 
@@ -265,7 +266,7 @@ def locate(name: str) -> TaskSource:
             cure="Install its package here; task code never travels with a plan.",
         )
     module, _, attribute = entries[name].value.partition(":")
-    folder = _package_folder(module, name)
+    folder = package_folder(module, name)
     requirements = folder / REQUIREMENTS
     ranges = (
         tuple(
@@ -279,7 +280,7 @@ def locate(name: str) -> TaskSource:
     return TaskSource(name, module, attribute or "task", folder, digest_folder(folder), ranges, base_in(folder))
 
 
-def _package_folder(module: str, name: str) -> Path:
+def package_folder(module: str, name: str) -> Path:
     """The folder of a package, found by path alone: importing a parent package would run code."""
     parts = module.split(".")
     for place in sys.path:

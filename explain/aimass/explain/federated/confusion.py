@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
 import numpy as np
 
 from aimass.explain.charts.picture import Axis, Bars, Heat, Line, Panel, Picture, Spans, names_axis
+from aimass.explain.federated.seam import model_at, outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums, Tables, check_size
 from aimass.explain.lineage import Lineage
 from aimass.explain.models import Model, asked
@@ -21,11 +23,13 @@ from aimass.explain.results import Array, Columns, Result
 from aimass.explain.rows import Rows
 from aimass.explain.words import number, percent
 from aimass.explain.work import Work
+from aimass.proto.analysis import AtPartner, Summed
+from aimass.proto.asks import Ask, Cells, Phase
 from aimass.proto.errors import BadInput
 from aimass.proto.intervals import Z95, wilson
-from aimass.proto.values import Value
+from aimass.proto.values import Value, convert
 
-__all__ = ["ConfusionOptions", "FederatedConfusion", "partial", "result", "row_norm", "tables"]
+__all__ = ["ConfusionOptions", "FederatedConfusion", "analysis", "partial", "result", "row_norm", "tables"]
 
 _CAVEATS: Final = (
     "Scores that fit the labels on average may be wrong for a group of rows: see where the model is wrong.",
@@ -60,13 +64,13 @@ class ConfusionOptions(Value, frozen=True):
 def tables(options: ConfusionOptions, outputs: int) -> Tables:
     """Shapes of the sums of a model of so many classes; raises `BadInput` for too many, or for none.
 
-    `cells` counts rows by class asked, score and whether they are of the class; `scores` sums the scores there;
+    `cells` counts rows by class asked, score and whether they are of the class; `scores` sums their scores there;
     `classes` counts rows by label and likeliest class. Of two classes the second alone is asked for.
     """
     if outputs < 2:
         raise BadInput("confusion is of classes", code="explain.classes", cure="Ask for `ale` or `pdp` of a number.")
     cells, targets = len(options.edges) - 1, len(_targets(outputs))
-    found = {"cells": (targets, cells, 2), "scores": (targets, cells), "classes": (outputs, outputs)}
+    found = {"cells": (targets, cells, 2), "scores": (targets, cells, 2), "classes": (outputs, outputs)}
     check_size(found)
     return found
 
@@ -90,14 +94,15 @@ def partial(options: ConfusionOptions, model: Model, rows: Rows, work: Work | No
     for place, target in enumerate(_targets(outputs)):
         score = said[:, target]
         cell = np.clip(np.searchsorted(options.edges, score, side="right") - 1, 0, cells - 1)
-        counts[place] = np.bincount(2 * cell + (labels == target), minlength=2 * cells).reshape(cells, 2)
-        scores[place] = np.bincount(cell, score, minlength=cells)
+        half = 2 * cell + (labels == target)
+        counts[place] = np.bincount(half, minlength=2 * cells).reshape(cells, 2)
+        scores[place] = np.bincount(half, score, minlength=2 * cells).reshape(cells, 2)
     pairs = np.bincount(labels * outputs + said.argmax(axis=1), minlength=outputs**2)
     return {"cells": counts, "scores": scores, "classes": pairs.reshape(outputs, outputs).astype(np.float64)}
 
 
 class FederatedConfusion(Result, frozen=True, kw_only=True, eq=False, tag="federated.confusion"):
-    """`cells` [targets, cells, 2], `scores` [targets, cells] and `classes` [label, likeliest] are the sums themselves.
+    """`cells` and `scores` [targets, cells, 2] and `classes` [label, likeliest] are the sums themselves.
 
     `edges` [cells + 1] cut the scores, `cuts` are the edges between bands.
     """
@@ -132,7 +137,8 @@ class FederatedConfusion(Result, frozen=True, kw_only=True, eq=False, tag="feder
         """float64 [bands, 3]: rows, rows of the class, and sum of scores between the thresholds."""
         starts = np.searchsorted(self.edges, (0.0, *self.cuts))
         counts = np.add.reduceat(self.cells[target], starts, axis=0)
-        return np.stack([counts.sum(axis=1), counts[:, 1], np.add.reduceat(self.scores[target], starts)], axis=1)
+        scores = np.add.reduceat(self.scores[target].sum(axis=1), starts)
+        return np.stack([counts.sum(axis=1), counts[:, 1], scores], axis=1)
 
     def rates(self, counts: Floats) -> tuple[Floats, Floats, Floats]:
         """Share of the class, and its 95 % interval (Wilson's, wider by the noise), of [n, 2] (rows, of the class).
@@ -178,7 +184,7 @@ class FederatedConfusion(Result, frozen=True, kw_only=True, eq=False, tag="feder
             "to": list(self.edges[1:]) * len(self.targets),
             "rows": counts.sum(axis=1).tolist(),
             "rows_of_class": counts[:, 1].tolist(),
-            "sum_of_scores": self.scores.reshape(-1).tolist(),
+            "sum_of_scores": self.scores.sum(axis=2).reshape(-1).tolist(),
         }
 
     def picture(self) -> Picture:
@@ -205,7 +211,7 @@ def _calibration_panel(found: FederatedConfusion) -> Panel:
     rows = counts.sum(axis=1)
     share, low, high = found.rates(np.stack([rows, counts[:, 1]], axis=1))
     known = ~np.isnan(share)
-    said = found.scores[0][known] / rows[known]
+    said = found.scores[0].sum(axis=1)[known] / rows[known]
     ends = np.array([0.0, 1.0])
     layers = (Line(ends, ends, "quiet", dashed=True), Spans(said, share[known], low[known], high[known]))
     unit = (0.0, 1.0)
@@ -244,3 +250,37 @@ def result(
         classes=sums["classes"],
         release=release,
     )
+
+
+class Confusion:
+    """The analysis that partners run: one step."""
+
+    name = "confusion"
+
+    def check(self, ask: Ask) -> None:
+        """Classes, and not too many."""
+        tables(_options(ask), len(outputs_of(ask)))
+
+    def phases(self, ask: Ask) -> tuple[Phase, ...]:
+        """See `tables`; each class asked has a table of its own."""
+        shapes = tables(_options(ask), len(outputs_of(ask)))
+        cells = (
+            Cells(name="cells", shape=shapes["cells"], counts=True, tables=1),
+            Cells(name="scores", shape=shapes["scores"], of="cells", row_norm=math.sqrt(shapes["cells"][0])),
+            Cells(name="classes", shape=shapes["classes"], counts=True),
+        )
+        return (Phase(cells=cells),)
+
+    def compute(self, ask: Ask, number: int, at: AtPartner) -> Sums:
+        """A partner's part."""
+        return partial(_options(ask), model_at(at), rows_at(ask, at))
+
+    def next(self, ask: Ask, found: Sequence[Summed]) -> None:
+        """There is no other step."""
+
+
+analysis = Confusion()
+
+
+def _options(ask: Ask) -> ConfusionOptions:
+    return convert(ConfusionOptions, ask.options, "the options of `confusion`")

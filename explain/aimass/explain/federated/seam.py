@@ -1,0 +1,40 @@
+"""How explanations that are written over a model and rows become analyses, which partners run.
+
+A partner has a task, parameters and a batch. `model_at` and `rows_at` make of them what every view is written for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aimass.explain.models import FunctionModel, model_of_task
+from aimass.explain.rows import Rows, features_of
+from aimass.proto.analysis import AtPartner
+from aimass.proto.asks import Ask
+from aimass.proto.manifest import Number
+
+__all__ = ["model_at", "outputs_of", "rows_at"]
+
+
+def outputs_of(ask: Ask) -> tuple[str, ...]:
+    """What the task's model says: chances of the label's classes, or the number that is the label."""
+    return ask.schema.classes or (ask.schema.label.name,)
+
+
+def model_at(at: AtPartner) -> FunctionModel:
+    """The model that is asked about; raises `BadInput` for one of images or texts."""
+    return model_of_task(at.task, at.model, name="model", digest="")
+
+
+def rows_at(ask: Ask, at: AtPartner) -> Rows:
+    """The partner's rows; raises `BadInput` for columns of images or texts."""
+    schema, batch, features = ask.schema, at.rows, features_of(ask.schema)
+    numbers, categories = iter(batch.numbers.T), iter(batch.categories.T)
+    values = np.empty((len(batch.labels), len(schema.columns)))
+    for place, column in enumerate(schema.columns):
+        if isinstance(column, Number):
+            values[:, place] = next(numbers)
+        else:
+            codes = next(categories)
+            values[:, place] = np.where(codes < 0, np.nan, codes)
+    return Rows(features, values, batch.labels, schema.classes, held_out=ask.rows == "held_out")
