@@ -65,7 +65,7 @@ def test_a_report_is_one_file(here: Path, capsys: pytest.CaptureFixture[str]) ->
         (("--time-limit", "-1"), 5, "explain.time"),
         (("--memory", "0"), 2, "explain.work"),
         (("--background", "absent.csv"), 4, "explain.rows_file"),
-        (("--beside", "moon"), 2, "explain.beside"),
+        (("--also", "moon"), 2, "explain.beside"),
     ],
 )
 def test_a_wrong_word_is_told_and_nothing_is_written(

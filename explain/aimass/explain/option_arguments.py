@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -21,8 +20,8 @@ _PREFIX: Final = "option_"
 def add_options(parser: argparse.ArgumentParser, kind: type[Value]) -> None:
     """An argument `--field-name` for each field of `kind`, in a group of their own.
 
-    A truth value is `--name` or `--no-name`; several values stand behind one another with commas, or in repeated
-    arguments. What they may be is checked by `options_of`.
+    A truth value is `--name` or `--no-name`. Of several texts each has an argument of its own, as commas may stand in
+    them; several numbers may stand in one with commas between. What they may be is checked by `options_of`.
     """
     group = parser.add_argument_group("what to explain and how")
     for field in _fields(kind):
@@ -51,9 +50,7 @@ def options_of(args: argparse.Namespace, kind: type[Value]) -> Value:
 
 def _value(kind: type[Value], name: str, said: Any) -> Any:
     field = next(field for field in _fields(kind) if field.name == name)
-    if _is_many(field.type):
-        return [cell for cells in csv.reader(said) for cell in cells]
-    return said
+    return [one for each in said for one in each.split(",")] if _is_numbers(field.type) else said
 
 
 def _fields(kind: type[Value]) -> Iterator[inspect.Field]:
@@ -76,6 +73,11 @@ def _is_many(kind: inspect.Type) -> bool:
     return isinstance(_bare(kind), inspect.VarTupleType | inspect.ListType)
 
 
+def _is_numbers(kind: inspect.Type) -> bool:
+    found = _bare(kind)
+    return isinstance(found, inspect.VarTupleType) and not isinstance(_bare(found.item_type), inspect.StrType)
+
+
 def _metavar(kind: inspect.Type) -> str:
     match _bare(kind):
         case inspect.IntType():
@@ -85,7 +87,7 @@ def _metavar(kind: inspect.Type) -> str:
         case inspect.LiteralType(values=values):
             return "{" + ",".join(map(str, values)) + "}"
         case inspect.VarTupleType(item_type=item):
-            return f"{_metavar(item)},…"
+            return f"{_metavar(item)},…" if _is_numbers(kind) else _metavar(item)
         case _:
             return "TEXT"
 

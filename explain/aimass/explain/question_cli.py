@@ -64,7 +64,7 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
     known.add_argument("--held-out", dest="held_out", action="store_const", const=True, help="not trained on")
     known.add_argument("--trained-on", dest="held_out", action="store_const", const=False, help="trained on")
     rows.add_argument("--label", default="", metavar="COLUMN", help="the outcome, where no task says it")
-    rows.add_argument("--beside", action="append", default=[], metavar="COLUMN", help="a column that no model sees")
+    rows.add_argument("--also", action="append", default=[], metavar="COLUMN", help="a column beside: no model sees it")
     model = parser.add_argument_group("where the model is")
     model.add_argument("--task", default="", help="of a file, or of a function")
     model.add_argument("--as", dest="home", type=Path, metavar="FOLDER", help="your folder: MODEL is a run, or `last`")
@@ -91,7 +91,7 @@ def opened(args: argparse.Namespace) -> tuple[Subject, Rows]:
         args.registry or "", "" if args.trust is None else str(args.trust), args.home, args.task, args.token, args.ca
     )
     subject = open_subject(args.model, where)
-    rows = open_rows(args.rows, subject.schema, held_out=args.held_out, beside=args.beside, label=args.label)
+    rows = open_rows(args.rows, subject.schema, held_out=args.held_out, beside=args.also, label=args.label)
     return subject, rows
 
 

@@ -50,8 +50,10 @@ class Question:
 
     @property
     def here(self) -> bool:
-        """Whether its package is installed."""
-        return importlib.util.find_spec(self.module) is not None
+        """Whether its package is installed and answers."""
+        return importlib.util.find_spec(self.module) is not None and hasattr(
+            importlib.import_module(self.module), "explain"
+        )
 
     @property
     def takes_background(self) -> bool:
