@@ -13,12 +13,13 @@ import torch
 
 from aimass.explain.models import FunctionModel, model_of_task
 from aimass.explain.rows import Rows, rows_of_table
+from aimass.proto.analysis import AtPartner
 from aimass.proto.rows import read_table, row_hashes
 from aimass.proto.task import load, locate
 from aimass.proto.tensors import Blob, encode_torch
 from tests.support.datasets import dataset
 
-__all__ = ["HOSPITALS", "Hospital", "heart", "hospitals", "pooled"]
+__all__ = ["HOSPITALS", "TASK", "Hospital", "at", "heart", "heart_blob", "hospitals", "pooled"]
 
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "long-beach")
 TASK = load(locate("heart"))
@@ -59,6 +60,17 @@ def pooled(parts: tuple[Hospital, ...]) -> Hospital:
 
 @functools.cache
 def heart() -> FunctionModel:
+    """The model in terms of this library."""
+    return model_of_task(TASK, heart_blob(), name="heart", digest=heart_blob().digest)
+
+
+def at(parts: tuple[Hospital, ...]) -> tuple[AtPartner, ...]:
+    """What an analysis has at each of these."""
+    return tuple(AtPartner.of(TASK, heart_blob(), part.rows.batch()) for part in parts)
+
+
+@functools.cache
+def heart_blob() -> Blob:
     """The heart task's own network after some steps over everybody's rows, on one seed."""
     torch.manual_seed(zlib.crc32(b"heart"))
     network: Any = TASK.build()
@@ -74,5 +86,4 @@ def heart() -> FunctionModel:
         loss = torch.nn.functional.cross_entropy(network(numbers, categories), torch.from_numpy(batch.labels))
         torch.autograd.backward(loss)
         steps.step()
-    blob = Blob(encode_torch(network.state_dict()))
-    return model_of_task(TASK, blob, name="heart", digest=blob.digest)
+    return Blob(encode_torch(network.state_dict()))

@@ -86,10 +86,10 @@ def test_noise_widens_the_interval_and_is_stated() -> None:
     sums = partial(OPTIONS, model, rows)
     bands = told(sums, model).bands()[:, :2]
     _, low, high = told(sums, model).rates(bands)
-    noisy = told(sums, model, Release(partners=4, noise=8.0, least_count=5))
+    noisy = told(sums, model, Release(partners=4, noise={"cells": 8.0}, least_count=5))
     _, lower, higher = noisy.rates(bands)
     assert (higher - lower > high - low).all()
-    assert any("standard deviation 8" in line for line in noisy.caveats)
+    assert any("cells 8" in line for line in noisy.caveats)
     assert any("fewer than 5 rows" in line for line in noisy.caveats)
 
 

@@ -44,8 +44,7 @@ class Theme:
             case "series":
                 return self.series[int(place) % len(self.series)]
             case "band":
-                at, _, count = place.partition("/")
-                return self.band_colours(int(count))[int(at)] if count else _BANDS[int(at) % len(_BANDS)]
+                return _BANDS[int(place) % len(_BANDS)]
             case "more":
                 return self.more
             case "less":

@@ -147,11 +147,11 @@ class FederatedConfusion(Result, frozen=True, kw_only=True, eq=False, tag="feder
         """
         found = np.full((3, len(counts)), np.nan)
         for place, (rows, hits) in enumerate(counts):
-            if rows <= max(0.5, 2 * self.release.noise):
+            if rows <= max(0.5, 2 * self.release.deviation("cells")):
                 continue
             share = min(1.0, max(0.0, hits / rows))
             low, high = wilson(share, rows)
-            shaken = Z95 * self.release.noise * math.hypot(1 - share, share) / rows
+            shaken = Z95 * self.release.deviation("cells") * math.hypot(1 - share, share) / rows
             found[:, place] = share, share - math.hypot(share - low, shaken), share + math.hypot(high - share, shaken)
         return found[0], np.clip(found[1], 0, 1), np.clip(found[2], 0, 1)
 

@@ -30,23 +30,31 @@ MOST_NUMBERS: Final = 1 << 16
 class Release(Value, frozen=True):
     """How the sums left their partners.
 
-    `noise` is the standard deviation of each number of the total; `quantum` the most that secure aggregation's rounding
-    changed one. Cells of fewer rows than `least_count` at a partner were left out there, so counts may be too low.
+    `noise` is the standard deviation of each number of the total, `quantum` the most that secure aggregation's rounding
+    changed one, both by the name of the sums. Cells of fewer rows than `least_count` at a partner were left out there,
+    so counts may be too low.
     """
 
     partners: Annotated[int, msgspec.Meta(ge=0)] = 0
     secure: bool = False
-    noise: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    quantum: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    noise: dict[str, float] = {}
+    quantum: dict[str, float] = {}
     least_count: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def deviation(self, name: str) -> float:
+        """Standard deviation of the noise on each of these sums; 0 without noise."""
+        return self.noise.get(name, 0.0)
 
     def caveats(self) -> tuple[str, ...]:
         """What a reader of the result must know of this."""
         found = []
-        if self.noise:
-            found.append(f"Each sum has Gaussian noise of standard deviation {number(self.noise)}, by the policies.")
-        if self.quantum:
-            found.append(f"Secure aggregation rounded: no sum is off by more than {number(self.quantum)}.")
+        if any(self.noise.values()):
+            sizes = ", ".join(f"{name} {number(size)}" for name, size in self.noise.items())
+            found.append(f"Sums have Gaussian noise, by the policies; standard deviation by sum: {sizes}.")
+        if any(self.quantum.values()):
+            found.append(
+                f"Secure aggregation rounded: no sum is off by more than {number(max(self.quantum.values()))}."
+            )
         if self.least_count > 1:
             found.append(f"Cells of fewer than {self.least_count} rows at a partner were left out there.")
         return tuple(found)
@@ -75,3 +83,16 @@ def check_size(tables: Tables) -> None:
             limit=f"1 to {MOST_NUMBERS}",
             cure="Ask for fewer features, grid points or bins.",
         )
+
+
+def moments(rows: float, sums: Floats, squares: Floats, noise: float = 0.0) -> tuple[Floats, Floats]:
+    """The mean of what `rows` rows add, and its standard error: over rows, and of the sums' own noise.
+
+    Both are NaN where there are fewer than two rows.
+    """
+    if rows < 2:
+        return np.full(sums.shape, np.nan), np.full(sums.shape, np.nan)
+    mean = sums / rows
+    variance = np.maximum(squares / rows - mean**2, 0.0) * rows / (rows - 1)
+    error: Floats = np.sqrt(variance / rows + (noise / rows) ** 2)
+    return mean, error

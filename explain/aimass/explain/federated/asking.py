@@ -1,0 +1,44 @@
+"""Which outputs an analysis looks at, and how far two predictions can be apart: what bounds the sums of a row."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from aimass.explain.federated.seam import model_at, outputs_of
+from aimass.explain.models import FunctionModel
+from aimass.proto.analysis import AtPartner
+from aimass.proto.asks import Ask
+from aimass.proto.errors import NotFound
+from aimass.proto.manifest import Number, Schema
+
+__all__ = ["bounded_model_at", "span", "targets_of"]
+
+
+def targets_of(ask: Ask, output: str = "") -> tuple[int, ...]:
+    """Places of the outputs that are looked at: the one of this name, the second of two classes, else all.
+
+    Raises `NotFound` for a name that is none of them.
+    """
+    outputs = outputs_of(ask)
+    if output:
+        if output not in outputs:
+            known = ", ".join(outputs[:20])
+            raise NotFound("the model has no such output", code="explain.output", value=output, limit=known)
+        return (outputs.index(output),)
+    return (1,) if len(outputs) == 2 else tuple(range(len(outputs)))
+
+
+def span(schema: Schema) -> float:
+    """By how much two predictions differ at most: 1 of probabilities, of a number the schema's bounds."""
+    return schema.label.maximum - schema.label.minimum if isinstance(schema.label, Number) else 1.0
+
+
+def bounded_model_at(ask: Ask, at: AtPartner) -> FunctionModel:
+    """The model; what it predicts of a number is cut to the bounds of the label, so that sums have a bound."""
+    model, label = model_at(at), ask.schema.label
+    if not isinstance(label, Number):
+        return model
+    low, high, predict = label.minimum, label.maximum, model.predict
+    return dataclasses.replace(model, function=lambda values: np.clip(predict(values), low, high))
