@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,11 @@ from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.rows import Batch, Table
 from aimass.proto.values import Value, canonical_json
 
-__all__ = ["Feature", "Rows", "features_of", "rows_of_table"]
+__all__ = ["WIDEST", "Feature", "Rows", "features_of", "rows_of_table"]
 
 Floats = npt.NDArray[np.float64]
+WIDEST: Final = 1e30
+"""The bound of a column whose range nobody has told: its feature has none."""
 
 
 class Feature(Value, frozen=True):
@@ -159,7 +161,8 @@ def features_of(schema: Schema) -> tuple[Feature, ...]:
 def _feature(column: object) -> Feature:
     match column:
         case Number():
-            return Feature(name=column.name, unit=column.unit, minimum=column.minimum, maximum=column.maximum)
+            low, high = (None if abs(end) >= WIDEST else end for end in (column.minimum, column.maximum))
+            return Feature(name=column.name, unit=column.unit, minimum=low, maximum=high)
         case Category():
             return Feature(name=column.name, kind="category", values=column.values)
         case _:

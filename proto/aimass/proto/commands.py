@@ -35,6 +35,7 @@ _TABLE: Final = {
     "plan": ("aimass.proto.plan_cli", "what a private plan promises, costs and destroys", ""),
     "model": ("aimass.proto.model_cli", "models at a server; publish, promote and verify versions", ""),
     "serve": ("aimass.server.serving.serve_cli", "answer requests with models of a registry", "serve"),
+    "explain": ("aimass.explain.cli", "why a model predicts what it does, and where it is wrong", "explain"),
     "task": ("aimass.client.task_cli", "list, digest and write tasks", "client"),
     "doctor": ("aimass.proto.doctor_cli", "find out why nothing happens, and what mends it", ""),
     "data": ("aimass.proto.data_cli", "fetch public data sets, and cut data sets into shards", "client,server"),

@@ -119,16 +119,24 @@ class Batch:
         return sum(array.nbytes for array in arrays if array is not None) + texts
 
 
-def read_table(schema: Schema, sources: Iterable[IO[bytes]], format_: str, person: str | None = None) -> Table:
+def read_table(
+    schema: Schema,
+    sources: Iterable[IO[bytes]],
+    format_: str,
+    person: str | None = None,
+    *,
+    unlabelled: bool = False,
+) -> Table:
     """Read files of one schema, in their order; `person` is the column beside it that says whose each row is.
 
-    Raises `BadInput` for a file that cannot be read or lacks a column; other columns are ignored.
+    A file that is `unlabelled` may lack the label's column: its labels are missing then. Raises `BadInput` for a file
+    that cannot be read or lacks a column; other columns are ignored.
     """
     import pyarrow as pa  # noqa: PLC0415  (a hundred milliseconds that only readers of rows pay)
 
     names = column_names(schema, person)
-    lines = bool(schema.texts)
-    parts = [_read_arrow(source, format_, names, lines=lines) for source in sources]
+    lines, spare = bool(schema.texts), schema.label.name if unlabelled else None
+    parts = [_read_arrow(source, format_, names, lines=lines, spare=spare) for source in sources]
     try:
         arrow = pa.concat_tables([part.select(names) for part in parts], promote_options="permissive")
     except pa.ArrowException as error:
@@ -166,8 +174,8 @@ def typed(schema: Schema, arrow: Any, person: str | None = None) -> Table:
     return Table(schema, columns, tuple(findings), persons)
 
 
-def _read_arrow(source: IO[bytes], format_: str, names: list[str], *, lines: bool) -> Any:
-    """The file's columns; of CSV, `lines` lets a quoted cell go over several."""
+def _read_arrow(source: IO[bytes], format_: str, names: list[str], *, lines: bool, spare: str | None = None) -> Any:
+    """The file's columns; of CSV, `lines` lets a quoted cell go over several. Without a `spare` one it is empty."""
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import csv, parquet  # noqa: PLC0415
 
@@ -186,6 +194,8 @@ def _read_arrow(source: IO[bytes], format_: str, names: list[str], *, lines: boo
             table = csv.read_csv(io.BytesIO(source.read()), reading, parsing, options)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(format_, error) from error
+    if spare is not None and spare not in table.column_names:
+        table = table.append_column(spare, pa.nulls(len(table), pa.string()))
     check_columns(table.column_names, names)
     return table
 

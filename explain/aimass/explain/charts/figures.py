@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import BoundaryNorm, Colormap, LinearSegmentedColormap, ListedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import ScaledTranslation
 
 from aimass.explain.charts.picture import (
     Axis,
@@ -41,7 +42,7 @@ def figure_of(picture: Picture, theme: Theme = LIGHT) -> Figure:
     heights = [max(height for _, height in sizes[row * columns : (row + 1) * columns]) for row in range(rows)]
     width = max(width for width, _ in sizes) * columns + 180
     figure = Figure(
-        (width / _DPI, (sum(heights) + 110 * rows + 60) / _DPI), dpi=_DPI, layout="constrained", facecolor=theme.paper
+        (width / _DPI, (sum(heights) + 140 * rows + 60) / _DPI), dpi=_DPI, layout="constrained", facecolor=theme.paper
     )
     figure.suptitle(picture.title, x=0.01, ha="left", color=theme.ink, fontsize=theme.title_px)
     grid = figure.add_gridspec(rows, columns, height_ratios=heights)
@@ -62,8 +63,27 @@ def _panel(figure: Figure, axes: Any, panel: Panel, theme: Theme) -> None:
     _axis(axes, panel.x, theme, vertical=False)
     _axis(axes, panel.y, theme, vertical=True)
     if panel.series:
-        handles = [Rectangle((0, 0), 1, 1, color=theme.colour(token)) for token in panel.series.values()]
-        axes.legend(handles, list(panel.series), fontsize=theme.font_px - 2, frameon=False, labelcolor=theme.ink)
+        _series(figure, axes, panel, theme)
+
+
+def _series(figure: Figure, axes: Any, panel: Panel, theme: Theme) -> None:
+    """The legend, below the axis' own words, where it hides nothing."""
+    handles = [Rectangle((0, 0), 1, 1, color=theme.colour(token)) for token in panel.series.values()]
+    widest = 40 + 0.7 * theme.font_px * max(map(len, panel.series))
+    down = ScaledTranslation(0, -(44 if panel.x.title else 26) / _DPI, figure.dpi_scale_trans)
+    axes.legend(
+        handles,
+        list(panel.series),
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=axes.transAxes + down,
+        borderaxespad=0,
+        ncols=max(1, int((panel.width or theme.width) / widest)),
+        fontsize=theme.font_px - 2,
+        frameon=False,
+        labelcolor=theme.ink,
+        handlelength=1.0,
+    )
 
 
 def _axis(axes: Any, axis: Axis, theme: Theme, *, vertical: bool) -> None:

@@ -36,7 +36,7 @@ MOST_POINTS: Final = 5_000
 """More are binned before they are drawn: see `binning`."""
 
 Colour = str
-"""`series:0` .. (told apart), `more` and `less` (of a signed effect), `quiet`, `warn`, `band:0` .. (ordered)."""
+"""`series:0` .. (told apart), `more` and `less` (of a signed effect), `quiet`, `warn`, `band:0/3` (the first of 3)."""
 
 
 @dataclasses.dataclass(frozen=True)

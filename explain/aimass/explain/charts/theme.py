@@ -44,7 +44,8 @@ class Theme:
             case "series":
                 return self.series[int(place) % len(self.series)]
             case "band":
-                return _BANDS[int(place) % len(_BANDS)]
+                at, _, count = place.partition("/")
+                return self.band_colours(int(count))[int(at)] if count else _BANDS[int(at) % len(_BANDS)]
             case "more":
                 return self.more
             case "less":

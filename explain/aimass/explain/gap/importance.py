@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aimass.explain.association import clusters
 from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Rule, names_axis
-from aimass.explain.gap.grouping import clusters
 from aimass.explain.gap.inference import error_of_mean, interval95, rank_intervals, resampled_means
 from aimass.explain.gap.permutation import Increase, permutation_importance
 from aimass.explain.gap.pricing import checked_loss

@@ -14,10 +14,10 @@ from aimass.proto.registry.reader import RegistryReader, Resolved
 from aimass.proto.storage import map_file
 from aimass.proto.task import Task, load
 from aimass.proto.tensors import Blob
+from aimass.proto.very_task import source_of
 from aimass.server.registry.graph import Parity
 from aimass.server.registry.onnx_export import OPSET, onnx_file
 from aimass.server.registry.torch_folder import torch_files
-from aimass.server.registry.very_task import source_of
 
 __all__ = ["FORMS", "Export", "exported"]
 

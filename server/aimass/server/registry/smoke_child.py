@@ -26,8 +26,8 @@ from aimass.proto.storage import map_file
 from aimass.proto.task import Task, load
 from aimass.proto.tensors import Blob
 from aimass.proto.values import Value, canonical_json, decode_json
+from aimass.proto.very_task import source_of
 from aimass.server.registry.promotion import Smoked
-from aimass.server.registry.very_task import source_of
 
 __all__ = ["FAILED", "Order", "main", "tried"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from aimass.explain.gap.grouping import association, clusters, ranks
+from aimass.explain.association import association, clusters, ranks
 from aimass.explain.rows import Feature, Rows
 
 RNG = np.random.default_rng(0)

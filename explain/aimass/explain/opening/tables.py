@@ -1,0 +1,181 @@
+"""An analyst's rows: CSV and Parquet files by a task's schema, each under a name, or files that say all themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.rows import WIDEST, Rows, rows_of_table
+from aimass.proto.cache import cache_folder
+from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.manifest import Category, Number, Schema
+from aimass.proto.rows import Table, read_table, unreadable
+
+__all__ = ["PARTNER", "open_rows"]
+
+Array = npt.NDArray[Any]
+PARTNER: Final = "partner"
+"""The column beside the rows that says which file each came from."""
+_FORMATS: Final = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_MOST_CLASSES: Final = 100
+_SHOWN: Final = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    name: str
+    path: Path
+
+    @property
+    def format(self) -> str:
+        return _FORMATS.get(self.path.suffix.lower(), "csv")
+
+
+def open_rows(
+    named: Sequence[str],
+    schema: Schema | None,
+    *,
+    held_out: bool | None = None,
+    beside: Sequence[str] = (),
+    label: str = "",
+) -> Rows:
+    """Rows of files that are named as `PATH`, `NAME=PATH`, a folder, or a set that `aimass data get` has fetched.
+
+    Where there are several, `beside["partner"]` says which each row is of; `beside` names more columns that no model
+    sees. Without a schema the files say what their columns are, and `label` which of them is the outcome. Raises
+    `BadInput` for cells that do not fit the schema, by row and column, never by what stands there.
+    """
+    files = [file for one in named for file in _files(one)]
+    if not files:
+        raise BadInput("no file of rows is named", code="explain.rows", cure="Give --rows FILE, or --rows NAME=FILE.")
+    fitting = schema or _guessed([file.path for file in files], label, frozenset(beside))
+    parts = [_read(file, fitting, beside) for file in files]
+    names = list(dict.fromkeys(file.name for file in files))
+    whole = _joined(parts, " + ".join(names) if len(names) < 4 else f"{len(names)} files", held_out)
+    if schema is None and not label:
+        whole = dataclasses.replace(whole, labels=None, classes=())
+    return whole
+
+
+def _files(named: str) -> list[_File]:
+    """What one `--rows` means; a name is what stands before the first `=`, unless a file is called so."""
+    name, _, rest = named.partition("=")
+    if Path(named).exists() or not rest:
+        name, rest = "", named
+    path = Path(rest)
+    if not path.exists() and (cached := cache_folder() / "data" / rest).is_dir() and "/" not in rest:
+        path = cached
+    if path.is_dir():
+        found = sorted(each for each in path.iterdir() if each.suffix.lower() in _FORMATS)
+        return [_File(name or each.stem, each) for each in found]
+    if path.is_file():
+        return [_File(name or path.stem, path)]
+    raise NotFound(
+        "there is no such file of rows",
+        code="explain.rows_file",
+        value=rest,
+        cure="Give a CSV or Parquet file; `aimass data get heart` fetches a set that `--rows heart` then names.",
+    )
+
+
+def _read(file: _File, schema: Schema, beside: Sequence[str]) -> Rows:
+    with file.path.open("rb") as source:
+        table = read_table(schema, [source], file.format, unlabelled=True)
+    _check(table, file)
+    more = {name: np.array(cells) for name, cells in _more(file, beside).items()}
+    more[PARTNER] = np.full(table.rows, file.name, object)
+    return dataclasses.replace(rows_of_table(table, file.name), beside=more)
+
+
+def _check(table: Table, file: _File) -> None:
+    if not table.findings:
+        return
+    shown = "; ".join(f"row {one.row + 1}, {one.column}: {one.what}" for one in table.findings[:_SHOWN])
+    raise BadInput(
+        f"{len(table.findings)} cells of {file.path.name} do not fit the schema {table.schema.name}",
+        code="explain.cells",
+        value=shown,
+        cure="Correct the file; an empty cell is a missing value.",
+    )
+
+
+def _joined(parts: Sequence[Rows], name: str, held_out: bool | None) -> Rows:
+    """All rows under one name; labels where all parts have them."""
+    labels = [part.labels for part in parts]
+    known = [one for one in labels if one is not None]
+    beside = {column: np.concatenate([part.beside[column] for part in parts]) for column in parts[0].beside}
+    if len(parts) == 1:
+        beside.pop(PARTNER)
+    return dataclasses.replace(
+        parts[0],
+        values=np.concatenate([part.values for part in parts]),
+        labels=np.concatenate(known) if len(known) == len(labels) else None,
+        name=name,
+        held_out=held_out,
+        beside=beside,
+    )
+
+
+def _more(file: _File, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Columns beside the schema's, as the file has them."""
+    if not names:
+        return {}
+    arrow = _arrow(file.path, file.format)
+    for name in names:
+        if name not in arrow.column_names:
+            raise BadInput(
+                f"{file.path.name} has no such column", code="explain.beside", value=name, limit=arrow.column_names
+            )
+    return {name: arrow.column(name).to_pylist() for name in names}
+
+
+def _arrow(path: Path, format_: str) -> Any:
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow import csv, parquet  # noqa: PLC0415
+
+    try:
+        if format_ == "parquet":
+            return parquet.read_table(path, use_threads=False)
+        return csv.read_csv(path, csv.ReadOptions(use_threads=False))
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(format_, error) from error
+
+
+def _guessed(paths: Sequence[Path], label: str, beside: frozenset[str]) -> Schema:
+    """A schema from the files themselves: numbers as they are, texts and truth values as categories."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    arrow = pa.concat_tables(
+        [_arrow(path, _FORMATS.get(path.suffix.lower(), "csv")) for path in paths], promote_options="permissive"
+    )
+    if label and label not in arrow.column_names:
+        raise BadInput("the rows have no such column", code="explain.label", value=label, limit=arrow.column_names)
+    names = [name for name in arrow.column_names if name not in beside and name != label]
+    outcome = _outcome(label, arrow.column(label)) if label else Number(name="no_label", minimum=-1.0, maximum=1.0)
+    return Schema(name="rows/1", columns=tuple(_column(name, arrow.column(name)) for name in names), label=outcome)
+
+
+def _outcome(name: str, cells: Any) -> Number | Category:
+    """Few whole numbers, texts and truth values are classes; anything else is a number."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    if pa.types.is_integer(cells.type) and len(cells.unique()) <= _MOST_CLASSES:
+        values = sorted(value for value in cells.unique().to_pylist() if value is not None)
+        return Category(name=name, values=tuple(map(str, values)))
+    return _column(name, cells)
+
+
+def _column(name: str, cells: Any) -> Number | Category:
+    import pyarrow as pa  # noqa: PLC0415
+
+    if pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type):
+        return Number(name=name, minimum=-WIDEST, maximum=WIDEST)
+    if pa.types.is_boolean(cells.type):
+        return Category(name=name, values=("false", "true"))
+    values = sorted({str(value) for value in cells.unique().to_pylist() if value is not None})
+    return Category(name=name, values=tuple(values) or ("missing",))

@@ -1,0 +1,55 @@
+"""Where the predictions fall: bands between thresholds, and boxes in which predictions, errors or labels are high."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aimass.explain.charts.picture import Picture
+from aimass.explain.models import Model, asked, lineage_of
+from aimass.explain.prim.band_view import Bands
+from aimass.explain.prim.map_view import BandMap
+from aimass.explain.prim.options import PrimOptions
+from aimass.explain.prim.threshold_map import band_map, bands
+from aimass.explain.results import Columns, Result
+from aimass.explain.rows import Rows
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput
+
+__all__ = ["BandMap", "Bands", "PrimOptions", "PrimResult", "explain"]
+
+
+class PrimResult(Result, frozen=True, kw_only=True, eq=False, tag="prim"):
+    """Bands and their map."""
+
+    bands: Bands
+    map: BandMap
+
+    def views(self) -> Mapping[str, Result]:
+        """By name, in the order that a reader wants them."""
+        return {"bands": self.bands, "map": self.map}
+
+    def describe(self) -> tuple[str, ...]:
+        """What each view says."""
+        return tuple(line for view in self.views().values() for line in view.describe())
+
+    def picture(self) -> Picture:
+        """That of the bands."""
+        return self.bands.picture()
+
+    def to_columns(self) -> Columns:
+        """Those of the bands."""
+        return self.bands.to_columns()
+
+
+def explain(model: Model, rows: Rows, options: PrimOptions = PrimOptions(), work: Work = Work()) -> PrimResult:
+    """Where the model's predictions of these rows fall; raises `BadInput` where there is no row or no feature."""
+    lineage = lineage_of(model, rows, work)
+    if not len(rows) or not rows.features:
+        raise BadInput("there is nothing to explain", code="explain.empty", value=f"{len(rows)} rows")
+    predict = asked(model, work.part(0.0, 0.2, "predictions"), "predictions")
+    said = predict(rows.values)
+    return PrimResult(
+        lineage=lineage,
+        bands=bands(model, rows, said, options, work),
+        map=band_map(model, rows, said, options, work.part(0.2, 0.5, "map")),
+    )

@@ -1,0 +1,81 @@
+"""Which number of each row is looked at: what the model says, how wrong it is, or what was true."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.losses import LossName, losses
+from aimass.explain.models import Model
+from aimass.explain.prim.options import PrimOptions
+from aimass.explain.rows import Rows
+from aimass.explain.words import number, percent
+from aimass.proto.errors import BadInput, NotFound
+
+__all__ = ["Target", "output_of", "target_of", "told"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """`values` float64 [n]; `name` is what their mean is called. `share` says that a mean is told in percent.
+
+    `binary` says that each value is 0 or 1, so that a mean is a proportion.
+    """
+
+    name: str
+    values: Floats
+    share: bool
+    binary: bool
+
+
+def output_of(model: Model, said: Floats, name: str = "") -> int:
+    """The place of the output with this name; without, the last of two, else the one that is predicted most often."""
+    if name:
+        if name not in model.outputs:
+            known = ", ".join(model.outputs[:20])
+            raise NotFound("the model has no such output", code="explain.output", value=name, limit=known)
+        return model.outputs.index(name)
+    if len(model.outputs) <= 2 or not len(said):
+        return len(model.outputs) - 1
+    return int(np.bincount(said.argmax(axis=1)).argmax())
+
+
+def target_of(model: Model, rows: Rows, said: Floats, place: int, options: PrimOptions) -> Target:
+    """What boxes are to be high in, of predictions float64 [n, outputs]."""
+    output = model.outputs[place]
+    match options.target:
+        case "prediction":
+            name = f"predicted probability of {output}" if model.classifies else f"predicted {output}"
+            return Target(name, said[:, place], model.classifies, binary=False)
+        case "label":
+            labels = rows.need_labels()
+            if model.classifies:
+                return Target(f"rate of {output}", (labels == place).astype(np.float64), share=True, binary=True)
+            return Target(output, labels.astype(np.float64), share=False, binary=False)
+        case _:
+            loss = _error(model, options.loss)
+            values = losses(said, rows.need_labels(), loss)
+            binary = loss == "error_rate"
+            return Target(loss.replace("_", " "), values, share=binary, binary=binary)
+
+
+def _error(model: Model, loss: str) -> LossName:
+    chosen = loss or ("error_rate" if model.classifies else "absolute_error")
+    if model.classifies == (chosen in {"squared_error", "absolute_error"}):
+        raise BadInput(
+            "this loss is of another kind of model",
+            code="explain.loss",
+            value=chosen,
+            limit="log_loss, brier, error_rate" if model.classifies else "squared_error, absolute_error",
+        )
+    return cast("LossName", chosen)
+
+
+def told(mean: float, *, share: bool) -> str:
+    """A mean as people say it."""
+    return "none" if np.isnan(mean) else percent(mean) if share else number(mean)

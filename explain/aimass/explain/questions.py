@@ -1,0 +1,96 @@
+"""The four questions by name: a package for each, which says itself which options it has.
+
+A package exports `explain(model, rows, options, work)`, which may take a `background` too; what it takes and gives is
+read from its annotations, so that commands, the report and the app are made for all of them alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import typing
+from collections.abc import Callable
+from typing import Final
+
+from aimass.explain.models import Model
+from aimass.explain.results import Result
+from aimass.explain.rows import Rows
+from aimass.explain.work import Work
+from aimass.proto.errors import NotFound
+from aimass.proto.values import Value
+
+__all__ = ["QUESTIONS", "Asking", "Question", "question"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """`asks` is the question as a person would put it, `module` the package that answers."""
+
+    name: str
+    title: str
+    asks: str
+    module: str
+
+    @property
+    def explain(self) -> Callable[..., Result]:
+        """The package's function."""
+        found: Callable[..., Result] = importlib.import_module(self.module).explain
+        return found
+
+    @property
+    def options(self) -> type[Value]:
+        """The kind of its options; all have a default."""
+        return typing.cast("type[Value]", typing.get_type_hints(self.explain)["options"])
+
+    @property
+    def result(self) -> type[Result]:
+        """The kind of its result."""
+        return typing.cast("type[Result]", typing.get_type_hints(self.explain)["return"])
+
+    @property
+    def here(self) -> bool:
+        """Whether its package is installed and answers."""
+        return importlib.util.find_spec(self.module) is not None and hasattr(
+            importlib.import_module(self.module), "explain"
+        )
+
+    @property
+    def takes_background(self) -> bool:
+        """Whether it compares rows with others."""
+        return "background" in typing.get_type_hints(self.explain)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """A question about a model and rows under options; a `background` goes to those that take one."""
+
+    question: Question
+    model: Model
+    rows: Rows
+    options: Value
+    background: Rows | None = None
+
+    def answer(self, work: Work) -> Result:
+        """What the question's package says."""
+        more = {"background": self.background} if self.question.takes_background else {}
+        return self.question.explain(self.model, self.rows, self.options, work, **more)
+
+
+QUESTIONS: Final = (
+    Question("lpi", "Why this prediction", "why the model predicts what it does for one row", "aimass.explain.lpi"),
+    Question("gap", "What the model uses", "what the model uses overall", "aimass.explain.gap"),
+    Question(
+        "prim", "Where the predictions fall", "in which bands and regions the predictions fall", "aimass.explain.prim"
+    ),
+    Question("segviz", "Where the model is wrong", "for which rows the model is wrong", "aimass.explain.segviz"),
+)
+
+
+def question(name: str) -> Question:
+    """One of them by its name; raises `NotFound`."""
+    for one in QUESTIONS:
+        if one.name == name:
+            return one
+    known = ", ".join(one.name for one in QUESTIONS)
+    raise NotFound("there is no such question", code="explain.question", value=name, limit=known)

@@ -1,0 +1,126 @@
+"""A model by each of its names: a registry's, a file's, a function's; and a sentence where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from aimass.explain.models import Model
+from aimass.explain.opening import Where, open_subject
+from aimass.explain.rows import Rows, features_of
+from aimass.proto.errors import BadInput, IntegrityError, NotFound
+from aimass.proto.objects import open_objects
+from aimass.proto.plan import TaskRef
+from aimass.proto.registry.entries import Part
+from aimass.proto.task import first_model, load, locate
+from aimass.proto.tensors import Blob
+from aimass.proto.values import canonical_json
+from tests.support.registries import put_alias, put_version, trusting, version_of
+
+TASK = load(locate("heart"))
+FIRST = first_model(TASK, 1)
+ROWS = Rows(features_of(TASK.schema), np.full((2, 13), np.nan))
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AIMASS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("AIMASS_REGISTRY", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+def said(model: Model) -> list[float]:
+    return [round(float(cell), 9) for cell in model.predict(ROWS.values)[0]]
+
+
+def test_a_file_with_its_task_is_the_tasks_model(cached: Path) -> None:
+    path = cached / "first.safetensors"
+    path.write_bytes(FIRST)
+    subject = open_subject(str(path), Where(task="heart"))
+    model = subject.build(ROWS)
+    expected = load(locate("heart")).predictor
+    assert (model.name, model.outputs, model.classifies, len(model.digest)) == ("first", ("no", "yes"), True, 64)
+    np.testing.assert_allclose(model.predict(ROWS.values), expected(Blob(FIRST))(ROWS.batch()))
+    with pytest.raises(BadInput, match="--task"):
+        open_subject(str(path))
+    with pytest.raises(NotFound):
+        open_subject(str(cached / "absent.safetensors"), Where(task="heart"))
+
+
+def _registry(folder: Path, digest: str) -> Where:
+    store = open_objects(f"file://{folder / 'registry'}")
+    version = msgspec.structs.replace(
+        version_of("heart", 1, FIRST),
+        task=TaskRef(name="heart", digest=digest),
+        schema=TASK.schema,
+        parameters=Part(digest=hashlib.sha256(FIRST).hexdigest(), bytes=len(FIRST)),
+        card="# heart, version 1\n",
+    )
+    put_alias(store, "heart", "champion", 1, 1, put_version(store, version, "olga", FIRST), "olga")
+    trust = folder / "trust.json"
+    trust.write_bytes(canonical_json(trusting("olga")))
+    trust.chmod(0o600)
+    return Where(registry=f"file://{folder / 'registry'}", trust=str(trust))
+
+
+def test_a_registered_version_is_verified_and_knows_its_card(cached: Path) -> None:
+    where = _registry(cached, locate("heart").digest)
+    subject = open_subject("heart@champion", where)
+    model = subject.build(ROWS)
+    assert (model.name, subject.card, subject.version is not None) == ("heart@1", "# heart, version 1\n", True)
+    assert subject.schema == TASK.schema
+    assert said(model) == said(open_subject("heart@1", where).build(ROWS))
+    with pytest.raises(NotFound):
+        open_subject("heart@4", where)
+
+
+def test_a_version_of_another_code_of_its_task_is_refused(cached: Path) -> None:
+    with pytest.raises(IntegrityError, match="another code"):
+        open_subject("heart@champion", _registry(cached, "0" * 64))
+
+
+def test_without_any_place_the_places_are_told(cached: Path) -> None:
+    with pytest.raises(BadInput, match="--registry URL"):
+        open_subject("heart@champion")
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    name = f"own_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(
+        "class Estimator:\n"
+        "    classes_ = ['no', 'yes']\n"
+        "    def predict_proba(self, x):\n"
+        "        return [[0.25, 0.75]] * len(x)\n"
+        "class models:\n"
+        "    estimator = Estimator()\n"
+        "def predict(x):\n"
+        "    return x[:, 0]\n"
+        "number = 3\n"
+    )
+    return name
+
+
+def test_functions_and_estimators_of_ones_own_take_the_columns_that_the_rows_have(module: str) -> None:
+    rows = Rows.of([[1.0, 2.0], [3.0, 4.0]], ["a", "b"], [0.5, 1.5])
+    model = open_subject(f"{module}:predict").build(rows)
+    assert (model.predict(rows.values).tolist(), model.digest) == ([[1.0], [3.0]], "")
+    assert [feature.name for feature in model.features] == ["a", "b"]
+    classes = Rows.of([[1.0, 2.0]], ["a", "b"], [1], ["no", "yes"])
+    estimator = open_subject(f"{module}:models.estimator").build(classes)
+    assert (estimator.outputs, estimator.predict(classes.values).tolist()) == (("no", "yes"), [[0.25, 0.75]])
+    assert open_subject(f"{module}:predict", Where(task="heart")).schema == TASK.schema
+
+
+@pytest.mark.parametrize(
+    ("reference", "kind"), [("no_such_module:predict", NotFound), ("{}:absent", NotFound), ("{}:number", BadInput)]
+)
+def test_what_is_no_function_is_told_by_name(module: str, reference: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        open_subject(reference.format(module)).build(Rows.of([[1.0]]))

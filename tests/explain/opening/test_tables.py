@@ -1,0 +1,104 @@
+"""An analyst's files become rows: by a task's schema, under names, and never with a cell that does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from aimass.explain.opening import open_rows
+from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.manifest import Category, Number, Schema
+
+SCHEMA = Schema(
+    name="ill/1",
+    columns=(
+        Number(name="age", minimum=0, maximum=120, unit="years"),
+        Category(name="sex", values=("f", "m")),
+    ),
+    label=Category(name="ill", values=("no", "yes")),
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "north.csv").write_text("age,sex,ill,year\n30,f,no,1990\n,m,yes,1991\n")
+    table = pa.table(
+        {"age": [50.0, 60.0, 70.0], "sex": ["m", None, "f"], "ill": ["yes", "no", "no"], "year": [1, 2, 3]}
+    )
+    parquet.write_table(table, tmp_path / "south.parquet")
+    return tmp_path
+
+
+def test_files_of_both_formats_are_joined_and_each_row_knows_its_file(files: Path) -> None:
+    rows = open_rows([f"basel={files / 'north.csv'}", str(files / "south.parquet")], SCHEMA, held_out=True)
+    np.testing.assert_array_equal(rows.values, [[30, 0], [np.nan, 1], [50, 1], [60, np.nan], [70, 0]])
+    assert rows.beside["partner"].tolist() == ["basel", "basel", "south", "south", "south"]
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [0, 1, 1, 0, 0]
+    assert (rows.name, rows.held_out, rows.features[0].unit) == ("basel + south", True, "years")
+
+
+def test_a_folder_means_its_files_and_one_file_needs_no_partner(files: Path) -> None:
+    assert set(open_rows([str(files)], SCHEMA).beside["partner"]) == {"north", "south"}
+    assert not open_rows([str(files / "north.csv")], SCHEMA).beside
+
+
+def test_a_set_that_was_fetched_is_named_by_its_name(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIMASS_CACHE", str(files / "cache"))
+    with pytest.raises(NotFound, match="aimass data get"):
+        open_rows(["heart"], SCHEMA)
+    (files / "cache/data").mkdir(parents=True)
+    (files / "cache/data/heart").mkdir()
+    (files / "north.csv").rename(files / "cache/data/heart/north.csv")
+    assert open_rows(["heart"], SCHEMA).name == "north"
+
+
+def test_columns_beside_the_models_come_along_where_they_are_named(files: Path) -> None:
+    rows = open_rows([str(files)], SCHEMA, beside=["year"])
+    assert rows.beside["year"].tolist() == [1990, 1991, 1, 2, 3]
+    with pytest.raises(BadInput, match="no such column"):
+        open_rows([str(files)], SCHEMA, beside=["moon"])
+
+
+def test_rows_without_the_labels_column_have_none_and_others_must_have_all(files: Path) -> None:
+    (files / "bare.csv").write_text("age,sex\n30,f\n")
+    assert open_rows([str(files / "bare.csv")], SCHEMA).labels is None
+    assert open_rows([str(files / "bare.csv"), str(files / "north.csv")], SCHEMA).labels is None
+    (files / "bare.csv").write_text("age,ill\n30,no\n")
+    with pytest.raises(BadInput, match="sex"):
+        open_rows([str(files / "bare.csv")], SCHEMA)
+
+
+def test_cells_that_do_not_fit_are_told_by_place_and_never_by_what_stands_there(files: Path) -> None:
+    (files / "odd.csv").write_text("age,sex,ill\n30,f,no\nsecret,x,yes\n")
+    with pytest.raises(BadInput, match="2 cells of odd") as refused:
+        open_rows([str(files / "odd.csv")], SCHEMA)
+    assert "row 2, age" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_no_file_at_all_is_named(files: Path) -> None:
+    with pytest.raises(BadInput, match="--rows"):
+        open_rows([], SCHEMA)
+
+
+def test_without_a_schema_files_say_themselves_what_they_hold(files: Path) -> None:
+    (files / "own.csv").write_text("a,b,c,kind,y\n1,x,true,10,0\n2.5,y,false,20,1\n,x,true,30,1\n")
+    rows = open_rows([str(files / "own.csv")], None, label="y", beside=["kind"])
+    assert [(each.name, each.kind, each.values, each.minimum) for each in rows.features] == [
+        ("a", "number", (), None),
+        ("b", "category", ("x", "y"), None),
+        ("c", "category", ("false", "true"), None),
+    ]
+    np.testing.assert_array_equal(rows.values, [[1, 0, 1], [2.5, 1, 0], [np.nan, 0, 1]])
+    assert (rows.classes, rows.beside["kind"].tolist()) == (("0", "1"), [10, 20, 30])
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [0, 1, 1]
+    unlabelled = open_rows([str(files / "own.csv")], None)
+    assert (unlabelled.labels, unlabelled.classes, len(unlabelled.features)) == (None, (), 5)
+    with pytest.raises(BadInput, match="no such column"):
+        open_rows([str(files / "own.csv")], None, label="z")

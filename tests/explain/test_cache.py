@@ -1,0 +1,94 @@
+"""A second look is instant and never of something else: whatever decides a result decides its place in the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aimass.explain.cache import ResultCache
+from aimass.explain.models import FunctionModel, model_of_function
+from aimass.explain.questions import Asking
+from aimass.explain.rows import Rows
+from aimass.explain.work import Work
+from tests.support.asked import ASKED, MeansOptions, MeansResult
+
+
+class Counted:
+    """A model that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        named = model_of_function(self._predict, ["a", "b"], name="m")
+        self.model: FunctionModel = dataclasses.replace(named, digest="1" * 64)
+
+    def _predict(self, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> object:
+        self.asked += 1
+        return values.sum(axis=1)
+
+
+ROWS = Rows.of([[1.0, 2.0], [3.0, 4.0]], ["a", "b"], name="r")
+
+
+@pytest.fixture
+def counted() -> Counted:
+    return Counted()
+
+
+def test_a_second_look_asks_nobody_and_is_equal(counted: Counted, tmp_path: Path) -> None:
+    asking = Asking(ASKED, counted.model, ROWS, MeansOptions())
+    first = ResultCache(tmp_path).answer(asking, Work())
+    assert ResultCache(tmp_path).answer(asking, Work()) == first
+    assert counted.asked == 1
+
+
+def test_anything_that_decides_the_result_is_looked_at(counted: Counted, tmp_path: Path) -> None:
+    cache, asking = ResultCache(tmp_path), Asking(ASKED, counted.model, ROWS, MeansOptions())
+    labels = np.array([0, 1])
+    others = [
+        dataclasses.replace(asking, model=dataclasses.replace(counted.model, digest="2" * 64)),
+        dataclasses.replace(asking, options=MeansOptions(times=3)),
+        dataclasses.replace(asking, rows=ROWS.take(np.array([0]))),
+        dataclasses.replace(asking, rows=dataclasses.replace(ROWS, labels=labels, classes=("x", "y"))),
+        dataclasses.replace(asking, rows=dataclasses.replace(ROWS, beside={"partner": np.array(["n", "s"])})),
+        dataclasses.replace(asking, rows=dataclasses.replace(ROWS, held_out=True)),
+        dataclasses.replace(asking, rows=dataclasses.replace(ROWS, name="other")),
+        dataclasses.replace(asking, background=ROWS),
+    ]
+    for one in (asking, *others):
+        cache.answer(one, Work())
+    cache.answer(asking, Work(seed=1))
+    assert counted.asked == len(others) + 2
+    cache.answer(asking, Work(workers=2))
+    assert counted.asked == len(others) + 2
+
+
+def test_a_function_that_nobody_knows_is_asked_each_time(counted: Counted, tmp_path: Path) -> None:
+    asking = Asking(ASKED, dataclasses.replace(counted.model, digest=""), ROWS, MeansOptions())
+    for _ in range(2):
+        ResultCache(tmp_path).answer(asking, Work())
+    assert counted.asked == 2
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"kind":"test.other"}', b"\xff"])
+def test_what_cannot_be_read_is_found_again(counted: Counted, tmp_path: Path, damage: bytes) -> None:
+    asking = Asking(ASKED, counted.model, ROWS, MeansOptions())
+    first = ResultCache(tmp_path).answer(asking, Work())
+    path = next(tmp_path.glob("*.json"))
+    path.write_bytes(damage)
+    assert ResultCache(tmp_path).answer(asking, Work()) == first
+    assert MeansResult.from_json(path.read_bytes()) == first
+
+
+def test_the_longest_unused_goes_first(counted: Counted, tmp_path: Path) -> None:
+    size = len(ResultCache(tmp_path).answer(Asking(ASKED, counted.model, ROWS, MeansOptions()), Work()).to_json())
+    cache = ResultCache(tmp_path, most_bytes=int(2.5 * size))
+    for times in (3, 4, 5):
+        cache.answer(Asking(ASKED, counted.model, ROWS, MeansOptions(times=times)), Work())
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    before = counted.asked
+    cache.answer(Asking(ASKED, counted.model, ROWS, MeansOptions(times=5)), Work())
+    assert counted.asked == before

@@ -1,0 +1,91 @@
+"""`aimass explain` as a person types it: files in a folder, sentences or JSON, and an error for every wrong word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aimass.explain.questions import QUESTIONS
+from aimass.explain.results import Result
+from aimass.proto.commands import main
+from tests.support.asked import ASKED, MeansResult
+
+MODEL = "def predict(x):\n    return x[:, 0] * 2\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a model and rows; a question more."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIMASS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("aimass.explain.questions.QUESTIONS", (ASKED,))
+    (tmp_path / f"{tmp_path.name}.py").write_text(MODEL)
+    (tmp_path / "rows.csv").write_text("a,b,y\n1,2,3.5\n3,4,4.5\n")
+    return tmp_path
+
+
+def ask(here: Path, *more: str, rows: str = "rows.csv", verb: str = "means", out: str = "out") -> int:
+    name = here.name.replace("-", "_")
+    return main(["explain", verb, f"{name}:predict", "--rows", rows, "--label", "y", "--out", out, *more])
+
+
+def test_an_answer_is_a_folder_of_files_and_sentences(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(here, "--held-out", "--seed", "5", "--background", "rows.csv") == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1:] == ["It says 4.000 on average.", "5 files in out"]
+    assert "50 % asking" in told.err
+    assert sorted(path.name for path in (here / "out").iterdir()) == [
+        "means-meansresult.csv", "means-meansresult.png", "means-meansresult.svg", "means.html", "means.json",
+    ]  # fmt: skip
+    found = MeansResult.from_json((here / "out/means.json").read_bytes())
+    assert (found.means.tolist(), found.lineage.held_out, found.lineage.seed, found.background) == ([4.0], True, 5, 2)
+    assert (here / "out/means-meansresult.csv").read_text() == "output,mean\nprediction,4.0\n"
+
+
+def test_json_for_programs_and_only_the_formats_that_are_wanted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(here, "--json", "--formats", "csv,json") == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["written"] == ["out/means.json", "out/means-meansresult.csv"]
+    assert not told.err
+
+
+def test_a_report_is_one_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(here, verb="report", out="report.html") == 0
+    assert "means" in capsys.readouterr().out
+    assert (here / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("more", "exit_code", "code"),
+    [
+        (("--times", "0"), 2, "explain.option"),
+        (("--formats", "pdf"), 2, "explain.format"),
+        (("--time-limit", "-1"), 5, "explain.time"),
+        (("--memory", "0"), 2, "explain.work"),
+        (("--background", "absent.csv"), 4, "explain.rows_file"),
+        (("--also", "moon"), 2, "explain.beside"),
+    ],
+)
+def test_a_wrong_word_is_told_and_nothing_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], exit_code: int, code: str
+) -> None:
+    assert ask(here, "--json", *more) == exit_code
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == code
+    assert not (here / "out").exists()
+
+
+def test_an_interrupt_ends_it_with_130_and_without_files(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / f"{here.name}.py").write_text("def predict(x):\n    raise KeyboardInterrupt\n")
+    assert ask(here) == 130
+    assert not (here / "out").exists()
+
+
+def test_every_question_that_is_here_says_its_options_and_its_result() -> None:
+    for one in QUESTIONS:
+        if one.here:
+            assert issubclass(one.result, Result)
+            one.options()
