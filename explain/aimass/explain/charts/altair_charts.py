@@ -34,9 +34,9 @@ def chart_of(picture: Picture, theme: Theme = LIGHT) -> alt.TopLevelMixin:
     """The picture as one chart that needs nothing but its specification."""
     panels = [_panel(panel, theme) for panel in picture.panels]
     whole: Any = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=picture.columns)
-    whole = whole.properties(
-        title=alt.TitleParams(picture.title, subtitle=[picture.how_to_read], subtitleColor=theme.quiet)
-    )
+    if picture.title:
+        title = alt.TitleParams(picture.title, subtitle=[picture.how_to_read], subtitleColor=theme.quiet)
+        whole = whole.properties(title=title)
     whole = whole.resolve_scale(color="independent") if len(panels) > 1 else whole
     return whole.configure(**_configuration(theme))
 

@@ -196,7 +196,10 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """Panels, `columns` beside one another. Everybody who looks is told how to read it and what it does not show."""
+    """Panels, `columns` beside one another. Everybody who looks is told how to read it and what it does not show.
+
+    Without a title neither is drawn: the words stand beside the drawing then.
+    """
 
     title: str
     panels: tuple[Panel, ...]

@@ -10,6 +10,7 @@ import dataclasses
 import importlib.resources
 from collections.abc import Iterable, Iterator, Sequence
 
+from aimass.explain.charts.rendering import svg_of
 from aimass.explain.lineage import Lineage
 from aimass.explain.report.drawings import dark_rules, placed
 from aimass.explain.report.markup import escaped, listed, paragraphs, slug, table
@@ -80,29 +81,30 @@ def _lineage(lineage: Lineage) -> Iterator[str]:
 
 
 def chapter_of(title: str, asks: str, result: Result) -> Chapter:
-    """A result with all its views."""
+    """A result with all its views; what a view says itself is not said above it too."""
     begun = slug(title)
     views = {f"{begun}-{slug(name)}": view for name, view in result.views().items()}
     parts = [(called, view.picture().title) for called, view in views.items()]
-    lone = len(views) == 1 and next(iter(views.values())) is result
-    says = "" if lone else paragraphs(result.describe()) + listed(result.warnings(), "doubts")
-    shared = frozenset(() if lone else result.warnings())
+    said = frozenset(line for view in views.values() for line in (*view.describe(), *view.warnings()))
+    says = paragraphs(line for line in result.describe() if line not in said)
+    doubts = listed([line for line in result.warnings() if line not in said], "doubts")
     asked = f'<p class="asks">{escaped(asks)}.</p>' if asks else ""
-    body = "".join(_view(called, view, shared) for called, view in views.items())
-    return Chapter(title, asked + says + body, tuple(parts))
+    body = "".join(_view(called, view) for called, view in views.items())
+    return Chapter(title, asked + says + doubts + body, tuple(parts))
 
 
-def _view(name: str, view: Result, said: frozenset[str]) -> str:
+def _view(name: str, view: Result) -> str:
     """One picture: its sentences, the drawing, how to read it, what it does not show, and its numbers."""
     picture, sentences = view.picture(), view.describe()
-    alt = escaped(". ".join((picture.title, *sentences)))
-    doubts = [line for line in view.warnings() if line not in said]
+    drawn = placed(
+        svg_of(dataclasses.replace(picture, title="")), name, escaped(". ".join((picture.title, *sentences)))
+    )
     not_shown = f" <strong>It does not show:</strong> {escaped(picture.shows_not)}" if picture.shows_not else ""
     return (
         f'<article id="{name}"><h3>{escaped(picture.title)}</h3>{paragraphs(sentences)}'
-        f"<figure>{placed(view.to_svg(), name, alt)}"
+        f"<figure>{drawn}"
         f"<figcaption><strong>How to read it:</strong> {escaped(picture.how_to_read)}{not_shown}</figcaption></figure>"
-        f"{listed(doubts, 'doubts')}"
+        f"{listed([line for line in view.warnings() if line not in picture.shows_not], 'doubts')}"
         f"<details><summary>The numbers</summary>{table(view.to_columns(), picture.title)}</details></article>"
     )
 
