@@ -42,16 +42,27 @@ def sampled_shapley(
     z, share = checked_background(x, z, weights)
     members = members_of(singletons(x.shape[1]) if groups is None else groups, x.shape[1])
     said, worth = predict(x), predict(z)
+    base = share @ worth
     values = np.zeros((len(x), len(members), worth.shape[1]))
     spread = np.zeros_like(values)
-    for row in range(len(x)):
-        work.check()
-        rng = work.rng("lpi", "orders", row)
-        reference = _in_equal_steps(share, pairs, rng)
-        found = _of_row(predict, x[row], z, reference, (worth, said[row]), members, rng, work)
-        values[row], spread[row] = found.mean(axis=0), found.std(axis=0, ddof=1)
-        work.tell((row + 1) / len(x), "orders of features")
-    return Shapley(values, share @ worth, said, spread, spread / np.sqrt(pairs))
+    size = max(1, min(_CHUNK_BYTES, work.memory_bytes // 2) // (16 * pairs * len(members) * (x.shape[1] + len(base))))
+    for start in range(0, len(x), size):
+        some = slice(start, min(start + size, len(x)))
+        orders = [
+            _orders(share, pairs, len(members), work.rng("lpi", "orders", row)) for row in range(*some.indices(len(x)))
+        ]
+        reference, ranks = (np.concatenate(part) for part in zip(*orders, strict=True))
+        owner = np.repeat(np.arange(start, some.stop), pairs)
+        found = _of_orders(predict, x[owner], z[reference], (worth[reference], said[owner]), ranks, members, work)
+        found = found.reshape(-1, pairs, *found.shape[1:])
+        values[some], spread[some] = found.mean(axis=1), found.std(axis=1, ddof=1)
+        work.tell(some.stop / len(x), "orders of features")
+    return Shapley(values, base, said, spread, spread / np.sqrt(pairs))
+
+
+def _orders(share: Floats, pairs: int, groups: int, rng: np.random.Generator) -> tuple[Places, Places]:
+    """References [pairs] and the rank of each group in each order [pairs, groups]."""
+    return _in_equal_steps(share, pairs, rng), np.argsort(rng.random((pairs, groups)), axis=1)
 
 
 def _in_equal_steps(share: Floats, number: int, rng: np.random.Generator) -> Places:
@@ -62,33 +73,35 @@ def _in_equal_steps(share: Floats, number: int, rng: np.random.Generator) -> Pla
     return rng.permutation(drawn)
 
 
-def _of_row(
+def _of_orders(
     predict: Predict,
     x: Floats,
     z: Floats,
-    reference: Places,
-    worth: tuple[Floats, Floats],
+    ends: tuple[Floats, Floats],
+    ranks: Places,
     members: Places,
-    rng: np.random.Generator,
     work: Work,
 ) -> Floats:
-    """float64 [pairs, groups, outputs]: what each pair of orders says of each feature."""
-    groups, features = len(members), len(x)
+    """float64 [orders, groups, outputs]: what each order with its reverse says of each feature.
+
+    Rows `x` and references `z` [orders, features] with their predictions, as `ends`; only what lies between is asked.
+    """
+    groups, features, outputs = len(members), x.shape[1], ends[0].shape[1]
     group_of = np.empty(features, np.int64)
     group_of[members] = np.arange(groups)[:, None]
-    ranks = np.argsort(rng.random((len(reference), groups)), axis=1)
-    found = np.empty((len(reference), groups, worth[0].shape[1]))
-    size = max(1, min(_CHUNK_BYTES, work.memory_bytes // 2) // (16 * features * groups))
-    for start in range(0, len(reference), size):
+    found = np.empty((len(ranks), groups, outputs))
+    size = max(1, min(_CHUNK_BYTES, work.memory_bytes // 2) // (16 * (features + outputs) * groups))
+    for start in range(0, len(ranks), size):
         work.check()
         some = slice(start, start + size)
-        both = np.concatenate([ranks[some], groups - 1 - ranks[some]])
-        at = np.concatenate([reference[some], reference[some]])
-        joined = both[:, None, :] < np.arange(1, groups)[None, :, None]
-        cells = np.where(joined[:, :, group_of], x, z[at][:, None, :])
-        middle = predict(cells.reshape(-1, features)).reshape(len(both), groups - 1, worth[0].shape[1])
-        last = np.broadcast_to(worth[1], (len(both), 1, middle.shape[2]))
-        gains = np.diff(np.concatenate([worth[0][at][:, None, :], middle, last], axis=1), axis=1)
-        phi = np.take_along_axis(gains, both[:, :, None], axis=1)
-        found[some] = phi.reshape(2, -1, *phi.shape[1:]).mean(axis=0)
+        both = np.stack([ranks[some], groups - 1 - ranks[some]])
+        joined = both[:, :, None, :] < np.arange(1, groups)[:, None]
+        cells = np.where(joined[..., group_of], x[some][:, None, :], z[some][:, None, :])
+        between = predict(cells.reshape(-1, features)).reshape(*both.shape[:2], groups - 1, outputs)
+        worths = np.concatenate([_as_ends(ends[0][some]), between, _as_ends(ends[1][some])], axis=2)
+        found[some] = np.take_along_axis(np.diff(worths, axis=2), both[..., None], axis=2).mean(axis=0)
     return found
+
+
+def _as_ends(worth: Floats) -> Floats:
+    return np.broadcast_to(worth[None, :, None, :], (2, len(worth), 1, worth.shape[1]))

@@ -1,0 +1,211 @@
+"""Why this prediction: how far each feature of one row moves it from the average, as a waterfall."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Points, Rule, names_axis
+from aimass.explain.lpi.game import Game
+from aimass.explain.lpi.scale import Scale, axis_title, change, level
+from aimass.explain.lpi.shapley import Shapley
+from aimass.explain.results import Array, Check, Columns, Result
+from aimass.explain.rows import Rows
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput
+from aimass.proto.intervals import Z95
+
+__all__ = ["SHOWS_NOT", "Attribution", "attribution", "cells_of"]
+
+_MOST_BARS: Final = 14
+_NAMED: Final = 4
+_ROUNDING: Final = 1e-5
+"""Of networks in float32: by so much of a prediction may sums miss it."""
+SHOWS_NOT: Final = (
+    "What moved this model, not what caused the outcome; changing a feature in the world need not change it. Features "
+    "are combined with those of other rows, also where no such row exists."
+)
+
+
+class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribution"):
+    """`values` [groups] sum to `said` less `base`; `names` and `cells` say what the groups are and have in this row.
+
+    `low` and `high` [groups] hold with 95 % the value against all rows like those of the background, of which it was
+    drawn; they are the value itself where centres stand for all. `errors` [groups] is the standard error of sampling
+    orders, 0 where `exact`.
+    """
+
+    row: int
+    output: str
+    scale: Scale
+    said: float
+    base: float
+    names: tuple[str, ...]
+    cells: tuple[str, ...]
+    values: Array
+    low: Array
+    high: Array
+    errors: Array
+    exact: bool
+    background: str
+
+    def order(self) -> list[int]:
+        """The groups, the largest value first."""
+        return [int(place) for place in np.argsort(-np.abs(self.values), kind="stable")]
+
+    def describe(self) -> tuple[str, ...]:
+        """What the model says, what moved it most, and how sure that is."""
+        title, said = axis_title(self.output, self.scale).capitalize(), level(self.said, self.scale)
+        average = f"on average over the background ({self.background}) {level(self.base, self.scale)}"
+        lines = [f"{title} of row {self.row}: {said}, {average}."]
+        moved = [place for place in self.order() if self.values[place] != 0][:_NAMED]
+        if moved:
+            lines.append(f"What moved it most: {'; '.join(map(self._told, moved))}.")
+        told = [place for place in self.order() if self.low[place] <= 0 <= self.high[place]]
+        if told and len(told) < len(self.names):
+            lines.append(f"Not told from nothing: {', '.join(self.names[place] for place in told)}.")
+        lines.append(
+            "The values are exact against this background: all combinations of features were computed."
+            if self.exact
+            else f"The values come from random orders of the features, with a standard error of at most "
+            f"{change(float(self.errors.max(initial=0.0)), self.scale).lstrip('+')}."
+        )
+        return tuple(lines)
+
+    def _told(self, place: int) -> str:
+        ends = change(self.low[place], self.scale), change(self.high[place], self.scale)
+        between = f" ({ends[0].removesuffix(' points')} to {ends[1]})" if self.low[place] < self.high[place] else ""
+        return f"{self.names[place]} = {self.cells[place]}: {change(self.values[place], self.scale)}{between}"
+
+    def picture(self) -> Picture:
+        """From the average on top to the prediction at the bottom, the largest step first."""
+        order = self.order()
+        shown, rest = order[:_MOST_BARS], order[_MOST_BARS:]
+        steps = np.append(self.values[shown], self.values[rest].sum()) if rest else self.values[shown]
+        ends = self.base + np.cumsum(steps)
+        begins = np.append(self.base, ends[:-1])
+        low, high = self.low[shown], self.high[shown]
+        names = [f"{self.names[p]} = {self.cells[p]}: {change(self.values[p], self.scale)}" for p in shown]
+        if rest:
+            low, high = np.append(low, steps[-1]), np.append(high, steps[-1])
+            names.append(f"{len(rest)} others: {change(float(steps[-1]), self.scale)}")
+        first, last = f"average: {level(self.base, self.scale)}", f"row {self.row}: {level(self.said, self.scale)}"
+        bars = Bars(
+            np.arange(1, len(steps) + 1),
+            ends,
+            begins + low,
+            begins + high,
+            begins,
+            tuple("more" if step > 0 else "less" for step in steps),
+            tuple(names),
+        )
+        marks = Points(np.array([self.base, self.said]), np.array([0, len(steps) + 1]), "quiet", size=90)
+        panel = Panel(
+            "",
+            Axis(axis_title(self.output, self.scale), domain=_around(begins, ends, begins + low, begins + high)),
+            names_axis((first, *names, last)),
+            (Rule(self.base), Rule(self.said), bars, marks),
+        )
+        sure = " A line is the 95 % interval that a drawn background leaves." if (self.low < self.high).any() else ""
+        return Picture(
+            "Why this prediction",
+            (panel,),
+            f"From the average to this row's prediction: each bar is what a feature adds or takes away.{sure}",
+            SHOWS_NOT,
+        )
+
+    def to_columns(self) -> Columns:
+        """A line a feature or group."""
+        return {
+            "feature": self.names,
+            "cell": self.cells,
+            "value": self.values.tolist(),
+            "low": self.low.tolist(),
+            "high": self.high.tolist(),
+            "standard_error": self.errors.tolist(),
+        }
+
+
+def attribution(game: Game, rows: Rows, row: int, work: Work) -> Attribution:
+    """Shapley values of row `row` of `rows`; raises `BadInput` where there is none, or nothing to hold it against."""
+    cells = cells_of(rows, row)
+    values = game.background.values
+    if ((values == cells) | (np.isnan(values) & np.isnan(cells))).all():
+        raise BadInput(
+            "the background is the row itself",
+            code="explain.background",
+            cure="Give other rows that it is held against.",
+        )
+    found = game.shapley(cells[None], work)
+    low, high = _interval(found, game)
+    return Attribution(
+        lineage=game.lineage,
+        row=row,
+        output=game.output,
+        scale=game.scale,
+        said=float(found.said[0, 0]),
+        base=float(found.base[0]),
+        names=game.titles(),
+        cells=game.told(cells),
+        values=found.values[0, :, 0],
+        low=low,
+        high=high,
+        errors=np.zeros(len(low)) if found.errors is None else found.errors[0, :, 0],
+        exact=game.exact,
+        background=game.background.says,
+        caveats=game.limits(cells),
+        checks=(_efficiency(found),),
+    )
+
+
+def cells_of(rows: Rows, row: int) -> Array:
+    """One row's cells [features]; raises `BadInput` where there is no such row."""
+    if not 0 <= row < len(rows):
+        raise BadInput("there is no such row", code="explain.row", value=row, limit=f"0 to {len(rows) - 1}")
+    found: Array = rows.values[row]
+    return found
+
+
+def _around(*values: Array) -> tuple[float, float]:
+    """The range of all, with some room."""
+    low, high = min(float(part.min()) for part in values), max(float(part.max()) for part in values)
+    room = 0.04 * (high - low) or 0.5
+    return low - room, high + room
+
+
+def _interval(found: Shapley, game: Game) -> tuple[Array, Array]:
+    """The 95 % interval of the values against all that the background was drawn of.
+
+    By Student's t of the values against single references, which are independent draws; of sampled values by pairs,
+    whose spread holds that of orders too.
+    """
+    values = found.values[0, :, 0]
+    references = len(game.background.values)
+    if not game.background.drawn or references < 2:
+        half = Z95 * (np.zeros(len(values)) if found.errors is None else found.errors[0, :, 0])
+    else:
+        half = _t95(references - 1) * found.spread[0, :, 0] / math.sqrt(references - 1)
+    return values - half, values + half
+
+
+def _t95(freedom: int) -> float:
+    """The 97.5 % point of Student's t: Abramowitz and Stegun 26.7.5; within 1 % from 4 degrees of freedom on."""
+    z, v = Z95, float(freedom)
+    return (
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    )
+
+
+def _efficiency(found: Shapley) -> Check:
+    slack = 0.0 if found.errors is None else 4.0 * float(np.sqrt((found.errors**2).sum()))
+    return Check(
+        name="The values sum to the prediction less the average",
+        error=found.gap,
+        limit=_ROUNDING * max(1.0, float(np.abs(found.said).max())) + slack,
+        says="The model may answer the same rows in different ways.",
+    )

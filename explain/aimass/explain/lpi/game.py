@@ -1,0 +1,135 @@
+"""What is asked about a row: one output of a model, on a scale, held against a background, by groups of columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.association import association
+from aimass.explain.lineage import Lineage
+from aimass.explain.lpi.background import Background, background_of
+from aimass.explain.lpi.groups import Group, groups_of
+from aimass.explain.lpi.options import LpiOptions, Method
+from aimass.explain.lpi.sampling import sampled_shapley
+from aimass.explain.lpi.scale import Scale, on_scale
+from aimass.explain.lpi.shapley import MOST_PLAYERS, Shapley, exact_shapley
+from aimass.explain.models import Model, Predict, asked, lineage_of
+from aimass.explain.rows import Feature, Rows
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput, NotFound
+
+__all__ = ["Game", "game_of"]
+
+Floats = npt.NDArray[np.float64]
+_TOLD_TOGETHER: Final = 0.9
+_LEAST_ROWS: Final = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+    """`predict` maps float64 [n, features] to [n, 1]: the one output on its scale.
+
+    `reference` are the rows that ranges and values are taken from: those that the background is of.
+    """
+
+    lineage: Lineage
+    features: tuple[Feature, ...]
+    output: str
+    scale: Scale
+    predict: Predict
+    groups: tuple[Group, ...]
+    background: Background
+    reference: Rows
+    method: Method = "auto"
+    pairs: int = 200
+
+    @property
+    def exact(self) -> bool:
+        """Whether all coalitions are computed."""
+        return self.method == "exact" or (self.method == "auto" and len(self.groups) <= MOST_PLAYERS)
+
+    def shapley(self, rows: Floats, work: Work) -> Shapley:
+        """Of rows [n, features], exactly or from pairs of orders, as many as use each reference alike."""
+        columns = [group.columns for group in self.groups]
+        values, weights = self.background.values, self.background.weights
+        if self.exact:
+            return exact_shapley(self.predict, rows, values, weights=weights, groups=columns, work=work)
+        pairs = -(-self.pairs // len(values)) * len(values)
+        return sampled_shapley(self.predict, rows, values, pairs=pairs, weights=weights, groups=columns, work=work)
+
+    def titles(self) -> tuple[str, ...]:
+        """The groups by name."""
+        return tuple(group.name for group in self.groups)
+
+    def told(self, cells: Floats) -> tuple[str, ...]:
+        """One row's cells by group, as a person reads them."""
+        return tuple(group.told(self.features, cells) for group in self.groups)
+
+    def limits(self, cells: Floats) -> tuple[str, ...]:
+        """What of a row [features] limits what can be said of it."""
+        odd = [
+            f"{f.name} has a value that is none of the known ones: the model was never trained with it."
+            for f, cell in zip(self.features, cells, strict=True)
+            if f.kind == "category" and not np.isnan(cell) and not 0 <= cell < max(len(f.values), 1)
+        ]
+        if np.isnan(cells).all():
+            odd.append("All cells of the row are missing: what is told is the model's way with missing values.")
+        return (*odd, *self._together())
+
+    def _together(self) -> tuple[str, ...]:
+        """Columns that tell the same but are credited apart."""
+        if len(self.reference) < _LEAST_ROWS:
+            return ()
+        ties = np.triu(association(self.reference), 1) >= _TOLD_TOGETHER
+        owner = {column: place for place, group in enumerate(self.groups) for column in group.columns}
+        names = [f.name for f in self.features]
+        return tuple(
+            f"{names[one]} and {names[other]} tell the same: how credit is divided between them hangs on the model "
+            "alone. As a group they have one value."
+            for one, other in np.argwhere(ties).tolist()
+            if owner[one] != owner[other]
+        )
+
+
+def game_of(
+    model: Model, rows: Rows, work: Work, options: LpiOptions = LpiOptions(), *, background: Rows | None = None
+) -> Game:
+    """The game of `model` over `rows`; the output is the last label unless said, of two labels the positive one.
+
+    References come from `background`, or from `rows` themselves. Raises `BadInput` where there is nothing to hold
+    against or the columns differ, `NotFound` for a label that the model does not know.
+    """
+    lineage = lineage_of(model, rows, work)
+    against = rows if background is None else background
+    lineage_of(model, against, work)  # refuses other columns
+    place = _output(model, options.output)
+    scale: Scale = options.scale if model.classifies else "number"
+    whole = asked(model, work)
+
+    def predict(values: Floats) -> Floats:
+        return on_scale(whole(values)[:, place : place + 1], scale)
+
+    return Game(
+        lineage,
+        rows.features,
+        model.outputs[place],
+        scale,
+        predict,
+        groups_of(against, options.groups, options.correlated),
+        background_of(against, options.references, options.background_by, work),
+        against,
+        options.method,
+        options.pairs,
+    )
+
+
+def _output(model: Model, name: str) -> int:
+    if not model.outputs:
+        raise BadInput("the model has no output", code="explain.output")
+    if name and name not in model.outputs:
+        known = ", ".join(model.outputs[:20])
+        raise NotFound("the model has no such output", code="explain.output", value=name, limit=known)
+    return model.outputs.index(name) if name else len(model.outputs) - 1
