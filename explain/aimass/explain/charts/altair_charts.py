@@ -83,7 +83,7 @@ def _scale(axis: Axis, *, vertical: bool) -> alt.Scale:
 
 def _axis(axis: Axis) -> alt.Axis:
     if not axis.names:
-        return alt.Axis(title=axis.title, grid=axis.grid)
+        return alt.Axis(title=axis.title, grid=axis.grid, labelOverlap=True, labelSeparation=6)
     words = "[" + ",".join(_quoted(name) for name in axis.names) + "]"
     return alt.Axis(
         title=axis.title or None,

@@ -1,0 +1,240 @@
+"""How the mean prediction depends on each feature, and how far single rows go their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aimass.explain.charts.picture import Axis, Band, Layer, Line, Panel, Picture, Points, Spans, names_axis
+from aimass.explain.gap.dependence import Curves, individual_curves, value_grid
+from aimass.explain.gap.effects import usable
+from aimass.explain.gap.grouping import clusters
+from aimass.explain.gap.inference import interval95
+from aimass.explain.models import Model, asked, lineage_of
+from aimass.explain.outputs import output_of, output_title
+from aimass.explain.results import Array, Check, Columns, Part, Result
+from aimass.explain.rows import Feature, Rows
+from aimass.explain.words import interval, joined, number, percent
+from aimass.explain.work import Work
+
+__all__ = ["Dependence", "Dependences", "dependences"]
+
+_WIDE = 320
+_COARSE = 0.1
+"""Of the predictions' spread: by so much at most the curves may miss what the model says of the rows themselves."""
+SHOWS_NOT = (
+    "Partial dependence asks the model of rows that nobody has, where features go together; it says nothing of what"
+    " would happen in the world."
+)
+
+
+class Dependence(Part, frozen=True, kw_only=True, eq=False):
+    """Of one feature, at cells `at` [k]: `mean`, `low`, `high` [k] over all rows, and `lines` [few, k] of single ones.
+
+    `below` and `above` [k] hold the middle 80 % of the rows' curves less their first value; `centred` [k] is their mean
+    with `centred_low` and `centred_high`. `against` is the share of rows whose curve goes the other way than the mean.
+    """
+
+    feature: Feature
+    at: Array
+    mean: Array
+    low: Array
+    high: Array
+    lines: Array
+    centred: Array
+    centred_low: Array
+    centred_high: Array
+    below: Array
+    above: Array
+    against: float
+
+    @property
+    def range(self) -> float:
+        """From the mean's lowest to its highest."""
+        return float(self.mean.max() - self.mean.min())
+
+
+class Dependences(Result, frozen=True, kw_only=True, eq=False, tag="gap.dependence"):
+    """Curves of several features; `used` rows are behind each of them."""
+
+    output: str
+    used: int
+    curves: tuple[Dependence, ...]
+    left_out: tuple[str, ...] = ()
+
+    def describe(self) -> tuple[str, ...]:
+        """A sentence a feature, the widest first."""
+        lines = []
+        for one in sorted(self.curves, key=lambda curve: -curve.range):
+            low, high = int(one.mean.argmin()), int(one.mean.argmax())
+            if one.range == 0.0:
+                lines.append(f"On average the {self.output} does not depend on {one.feature.name}.")
+                continue
+            told = [
+                f"{number(one.mean[place])} ({interval(one.low[place], one.high[place])})"
+                f" at {one.feature.name} {one.feature.told(float(one.at[place]))}"
+                for place in (low, high)
+            ]
+            own = f"; {percent(one.against)} of rows go the other way" if one.against >= 0.005 else ""
+            lines.append(f"The mean {self.output} is {told[0]} and {told[1]}{own}.")
+        return tuple(lines)
+
+    def picture(self) -> Picture:
+        """Two panels a feature: the predictions, and how far each row's moves from where its curve begins."""
+        return Picture(
+            f"How the mean {self.output} depends on each feature",
+            tuple(panel for one in self.curves for panel in (_panel(one, self.output), _centred(one))),
+            "Thick: the mean over rows with its 95 % interval; thin: single rows. Right: moves from where each curve"
+            " begins, with 80 % of rows.",
+            SHOWS_NOT,
+            columns=2,
+        )
+
+    def to_columns(self) -> Columns:
+        """A row a cell of each curve."""
+        rows = [(one, place) for one in self.curves for place in range(len(one.at))]
+        arrays = ("mean", "low", "high", "centred", "centred_low", "centred_high", "below", "above")
+        cells = [(one.feature, float(one.at[place])) for one, place in rows]
+        table: dict[str, list[object]] = {
+            "feature": [feature.name for feature, _ in cells],
+            "at": [feature.told(cell) if feature.kind == "category" else cell for feature, cell in cells],
+        }
+        for name in arrays:
+            table[name] = [float(getattr(one, name)[place]) for one, place in rows]
+        return table
+
+
+def dependences(
+    model: Model,
+    rows: Rows,
+    work: Work,
+    *,
+    features: Sequence[str] = (),
+    output: str = "",
+    points: int = 20,
+    most_rows: int = 1_000,
+    lines: int = 50,
+    correlated: float = 0.7,
+) -> Dependences:
+    """Of `features`, or of all that have two values, over `most_rows` of the rows, drawn; `lines` of them are drawn."""
+    lineage, predict = lineage_of(model, rows, work), asked(model, work)
+    drawn = work.rng("gap", "dependence").permutation(len(rows))[:most_rows]
+    used = rows.take(drawn)
+    said = predict(used.values)
+    place = output_of(model, said, output)
+    wanted = tuple(features) or tuple(feature.name for feature in rows.features)
+    curves, missed, left = [], [0.0], []
+    for name, part in work.parts(wanted):
+        column = rows.place(name)
+        if not usable(rows, column):
+            left.append(name)
+            continue
+        at = value_grid(rows, column, points)
+        each = individual_curves(asked(model, part), used.values, column, at, place).each
+        curves.append(_dependence(rows.features[column], at, each, lines))
+        if rows.features[column].kind == "number":
+            missed.append(_missed(at, each, used.values[:, column], said[:, place]))
+    return Dependences(
+        lineage=lineage,
+        output=output_title(model, place),
+        used=len(used),
+        curves=tuple(curves),
+        left_out=tuple(left),
+        caveats=_caveats(rows, wanted, left, len(used), correlated),
+        checks=(
+            Check(
+                name="grid",
+                error=max(missed),
+                limit=_COARSE,
+                says="By this share of the predictions' spread the curves miss the rows themselves: take more points.",
+            ),
+        ),
+    )
+
+
+def _dependence(feature: Feature, at: Array, each: Array, lines: int) -> Dependence:
+    found = Curves(at, each)
+    moved = Curves(at, found.centred)
+    low, high = interval95(found.mean, found.error)
+    centred_low, centred_high = interval95(moved.mean, moved.error)
+    below, above = np.quantile(moved.each, [0.1, 0.9], axis=0)
+    whole = moved.mean[-1]
+    return Dependence(
+        feature=feature,
+        at=at,
+        mean=found.mean,
+        low=low,
+        high=high,
+        lines=each[:lines].copy(),
+        centred=moved.mean,
+        centred_low=centred_low,
+        centred_high=centred_high,
+        below=below,
+        above=above,
+        against=float((moved.each[:, -1] * np.sign(whole) < 0).mean()),
+    )
+
+
+def _missed(at: Array, each: Array, cells: Array, said: Array) -> float:
+    """The root mean square by which curves read at the rows' own cells miss the predictions, over their deviation."""
+    known = ~np.isnan(cells)
+    spread = float(said.std())
+    if not known.any() or spread == 0.0:
+        return 0.0
+    read = np.array([np.interp(cell, at, curve) for cell, curve in zip(cells[known], each[known], strict=True)])
+    return float(np.sqrt(((read - said[known]) ** 2).mean())) / spread
+
+
+def _caveats(rows: Rows, wanted: tuple[str, ...], left: list[str], used: int, correlated: float) -> tuple[str, ...]:
+    said = [SHOWS_NOT]
+    if used < len(rows):
+        said.append(f"The curves are over {used:,} of {len(rows):,} rows, drawn.")
+    said += [f"{name} is the same wherever it is known: it has no curve." for name in left]
+    for group in clusters(rows, correlated):
+        names = [rows.features[place].name for place in group]
+        if set(names) & set(wanted):
+            said.append(f"{joined(names)} go together: trust their accumulated local effects more than these curves.")
+    return tuple(said)
+
+
+def _panel(one: Dependence, output: str) -> Panel:
+    if one.feature.kind == "category":
+        return _spans(one, one.mean, one.low, one.high, output)
+    layers: tuple[Layer, ...] = (
+        *(Line(one.at, line, "quiet", faint=True) for line in one.lines),
+        Band(one.at, one.low, one.high),
+        Line(one.at, one.mean),
+        Points(one.at, one.mean, size=12),
+    )
+    return Panel(one.feature.name, Axis(one.feature.title), Axis(output), layers, width=_WIDE, height=200)
+
+
+def _centred(one: Dependence) -> Panel:
+    if one.feature.kind == "category":
+        return _spans(one, one.centred, one.below, one.above, "move from the first, and 80 % of rows")
+    layers: tuple[Layer, ...] = (
+        Band(one.at, one.below, one.above, "quiet"),
+        *(Line(one.at, line - line[0], "quiet", faint=True) for line in one.lines),
+        Line(one.at, one.centred),
+    )
+    return Panel(
+        f"{one.feature.name}, from where it begins",
+        Axis(one.feature.title),
+        Axis("move"),
+        layers,
+        width=_WIDE,
+        height=200,
+    )
+
+
+def _spans(one: Dependence, value: Array, low: Array, high: Array, title: str) -> Panel:
+    names = tuple(one.feature.told(float(cell)) for cell in one.at)
+    spans = Spans(
+        np.arange(len(names)),
+        value,
+        low,
+        high,
+        says=tuple(f"{n}: {number(v)}" for n, v in zip(names, value, strict=True)),
+    )
+    return Panel(one.feature.title, Axis(title), names_axis(names), (spans,), width=_WIDE)
