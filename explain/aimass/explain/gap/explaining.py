@@ -8,6 +8,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from aimass.explain.charts.picture import Picture
+from aimass.explain.gap.dependences import Dependences, dependences
+from aimass.explain.gap.effects import Effects, effects
 from aimass.explain.gap.importance import Importance, importance
 from aimass.explain.models import Model, lineage_of
 from aimass.explain.results import Columns, Result
@@ -32,16 +34,27 @@ class GapOptions(Value, frozen=True):
     groups: Annotated[
         tuple[str, ...], Meta(description="more features to shuffle together, each group as name,name")
     ] = ()
+    output: Annotated[
+        str,
+        Meta(description="class or number that curves are of; the last of two, the most predicted of more, if empty"),
+    ] = ""
+    features: Annotated[int, Meta(ge=1, le=200, description="how many of the most important features get curves")] = 6
+    steps: Annotated[int, Meta(ge=2, le=1_000, description="steps of each accumulated local effect")] = 20
+    points: Annotated[int, Meta(ge=2, le=1_000, description="places of each partial dependence")] = 20
+    curve_rows: Annotated[int, Meta(ge=2, le=1_000_000, description="rows behind each partial dependence")] = 1_000
+    lines: Annotated[int, Meta(ge=0, le=1_000, description="single rows' curves that are kept")] = 50
 
 
 class GapResult(Result, frozen=True, kw_only=True, eq=False, tag="gap"):
     """All that is said of a model's use of its features."""
 
     importance: Importance
+    ale: Effects
+    dependence: Dependences
 
     def views(self) -> Mapping[str, Result]:
         """The parts by name."""
-        return {"importance": self.importance}
+        return {"importance": self.importance, "ale": self.ale, "dependence": self.dependence}
 
     def describe(self) -> tuple[str, ...]:
         """What the parts say, one after another."""
@@ -73,8 +86,35 @@ def explain(
 
     Raises `BadInput` for rows without labels, of other columns, or too few; `Stopped` and `DeadlinePassed` as asked.
     """
-    groups = tuple(tuple(name.strip() for name in group.split(",")) for group in options.groups)
-    found = importance(
+    found = _importance(model, rows, options, work.part(0, 0.6, "importance"))
+    top = tuple(found.names[place] for place in found.order()[: options.features])
+    return GapResult(
+        lineage=lineage_of(model, rows, work),
+        importance=found,
+        ale=effects(
+            model,
+            rows,
+            work.part(0.6, 0.8, "accumulated local effects"),
+            features=top,
+            output=options.output,
+            steps=options.steps,
+        ),
+        dependence=dependences(
+            model,
+            rows,
+            work.part(0.8, 1.0, "partial dependence"),
+            features=top,
+            output=options.output,
+            points=options.points,
+            most_rows=options.curve_rows,
+            lines=options.lines,
+            correlated=options.correlated,
+        ),
+    )
+
+
+def _importance(model: Model, rows: Rows, options: GapOptions, work: Work) -> Importance:
+    return importance(
         model,
         rows,
         work,
@@ -82,6 +122,5 @@ def explain(
         shuffles=options.shuffles,
         resamples=options.resamples,
         correlated=options.correlated,
-        groups=groups,
+        groups=tuple(tuple(name.strip() for name in group.split(",")) for group in options.groups),
     )
-    return GapResult(lineage=lineage_of(model, rows, work), importance=found)
