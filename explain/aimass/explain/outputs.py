@@ -25,6 +25,7 @@ def output_of(model: Model, said: npt.NDArray[np.float64], name: str = "") -> in
 
 def output_title(model: Model, place: int) -> str:
     """`predicted probability of disease`, or `predicted length of stay`."""
-    return (
-        f"predicted probability of {model.outputs[place]}" if model.classifies else f"predicted {model.outputs[place]}"
-    )
+    output = model.outputs[place]
+    if model.classifies:
+        return f"predicted probability of {output}"
+    return output if output == "prediction" else f"predicted {output}"

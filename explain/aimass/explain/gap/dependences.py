@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aimass.explain.association import clusters
 from aimass.explain.charts.picture import Axis, Band, Layer, Line, Panel, Picture, Points, Spans, names_axis
 from aimass.explain.gap.dependence import Curves, individual_curves, value_grid
 from aimass.explain.gap.effects import usable
-from aimass.explain.gap.grouping import clusters
 from aimass.explain.gap.inference import interval95
 from aimass.explain.models import Model, asked, lineage_of
 from aimass.explain.outputs import output_of, output_title

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from aimass.explain.losses import LossName, losses
 from aimass.explain.models import Model
+from aimass.explain.outputs import output_of
 from aimass.explain.prim.options import PrimOptions
 from aimass.explain.rows import Rows
 from aimass.explain.words import number, percent
-from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.errors import BadInput
 
 __all__ = ["Target", "output_of", "target_of", "told"]
 
@@ -31,18 +32,6 @@ class Target:
     values: Floats
     share: bool
     binary: bool
-
-
-def output_of(model: Model, said: Floats, name: str = "") -> int:
-    """The place of the output with this name; without, the last of two, else the one that is predicted most often."""
-    if name:
-        if name not in model.outputs:
-            known = ", ".join(model.outputs[:20])
-            raise NotFound("the model has no such output", code="explain.output", value=name, limit=known)
-        return model.outputs.index(name)
-    if len(model.outputs) <= 2 or not len(said):
-        return len(model.outputs) - 1
-    return int(np.bincount(said.argmax(axis=1)).argmax())
 
 
 def target_of(model: Model, rows: Rows, said: Floats, place: int, options: PrimOptions) -> Target:
