@@ -1,15 +1,21 @@
-"""Whether a difference is more than chance: p-values by shuffles, which suppose no shape of errors, and corrected."""
+"""Whether a difference is more than chance: intervals of means and differences, p-values by shuffles, corrected.
+
+Shuffles suppose no shape of the errors. Values that are 0 or 1 have the intervals of proportions.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from aimass.explain.means import mean_interval, student95
 from aimass.explain.work import Work
+from aimass.proto.intervals import wilson
 
-__all__ = ["holm", "shuffled_p"]
+__all__ = ["difference_interval", "holm", "mean_and_interval", "shuffled_p"]
 
 Floats = npt.NDArray[np.float64]
 _SHARE_BYTES: Final = 24
@@ -41,3 +47,32 @@ def shuffled_p(inside: npt.NDArray[np.bool_], errors: Floats, shuffles: int, wor
         drawn = random.permuted(np.tile(errors, (part.stop - part.start, 1)), axis=1)
         extreme += (drawn @ member >= seen - near).sum(axis=0)
     return (1 + extreme) / (1 + shuffles)
+
+
+def mean_and_interval(values: Floats, *, share: bool) -> tuple[float, float, float]:
+    """The mean of `values` [n] with its 95 % interval: Wilson's where they are 0 or 1 (`share`), else Student's."""
+    if not len(values):
+        return math.nan, math.nan, math.nan
+    mean = float(values.mean())
+    if share:
+        return (mean, *wilson(mean, len(values)))
+    return (mean, *mean_interval(len(values), float(values.sum()), float((values**2).sum())))
+
+
+def difference_interval(one: Floats, other: Floats, *, share: bool) -> tuple[float, float]:
+    """The 95 % interval of mean(one) - mean(other), of different rows; NaN where too few rows leave it open.
+
+    Newcombe's hybrid score interval where the values are 0 or 1 (1998, method 10), else Welch's.
+    """
+    if min(len(one), len(other)) < (1 if share else 2):
+        return math.nan, math.nan
+    p, q = float(one.mean()), float(other.mean())
+    if share:
+        (a, b), (c, d) = wilson(p, len(one)), wilson(q, len(other))
+        return p - q - math.hypot(p - a, d - q), p - q + math.hypot(b - p, q - c)
+    u, v = float(one.var(ddof=1)) / len(one), float(other.var(ddof=1)) / len(other)
+    if u + v == 0:
+        return p - q, p - q
+    freedom = (u + v) ** 2 / (u**2 / (len(one) - 1) + v**2 / (len(other) - 1))
+    half = student95(max(1, math.floor(freedom))) * math.sqrt(u + v)
+    return p - q - half, p - q + half

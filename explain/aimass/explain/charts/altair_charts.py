@@ -89,7 +89,7 @@ def _axis(axis: Axis) -> alt.Axis:
         title=axis.title or None,
         grid=axis.grid,
         values=list(range(len(axis.names))),
-        labelExpr=f"{words}[datum.value]",
+        labelExpr=f"split({words}[datum.value], '\\n')",
         tickCount=len(axis.names),
         domain=False,
         ticks=False,

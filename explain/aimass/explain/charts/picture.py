@@ -41,7 +41,10 @@ Colour = str
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """`names` make it one of places 0, 1, ... with these words, in this order; else it is of numbers."""
+    """`names` make it one of places 0, 1, ... with these words, in this order; else it is of numbers.
+
+    A name of several lines has them between line breaks; the panel's height is to leave room.
+    """
 
     title: str
     names: tuple[str, ...] = ()

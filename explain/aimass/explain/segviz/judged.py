@@ -17,10 +17,10 @@ from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, NotFound
 
-__all__ = ["CONFUSION", "ErrorName", "Judged", "judge", "outcome_of"]
+__all__ = ["CONFUSION", "Judged", "LossChoice", "judge", "output_of"]
 
 Floats = npt.NDArray[np.float64]
-ErrorName = Literal["auto", "error_rate", "log_loss", "brier", "squared_error", "absolute_error"]
+LossChoice = Literal["", "error_rate", "log_loss", "brier", "squared_error", "absolute_error"]
 CONFUSION = ("true positive", "false positive", "false negative", "true negative")
 _RIGHT = ("right", "wrong")
 _SIDES = ("near", "too high", "too low")
@@ -30,7 +30,7 @@ _SIDES = ("near", "too high", "too low")
 class Judged:
     """`said` float64 [n]: the probability of the outcome, of the class that is likeliest, or the number predicted.
 
-    `cells` int64 [n] are places in `names`: the kinds of right and wrong. `errors` float64 [n] >= 0 are in `error`.
+    `cells` int64 [n] are places in `names`: the kinds of right and wrong. `errors` float64 [n] >= 0 are in `loss`.
     """
 
     said: Floats
@@ -38,30 +38,30 @@ class Judged:
     cells: npt.NDArray[np.int64]
     names: tuple[str, ...]
     errors: Floats
-    error: LossName
+    loss: LossName
 
     @property
     def share(self) -> bool:
         """Whether an error is 0 or 1, and their mean the share of wrong rows."""
-        return self.error == "error_rate"
+        return self.loss == "error_rate"
 
 
-def outcome_of(model: Model, outcome: str) -> int | None:
+def output_of(model: Model, output: str) -> int | None:
     """The class whose probability is cut: the one that is named, the last of two, none of more or of a number."""
     if not model.classifies:
         return None
-    if outcome:
-        if outcome not in model.outputs:
+    if output:
+        if output not in model.outputs:
             raise NotFound(
-                "the model tells no such class", code="explain.outcome", value=outcome, limit=", ".join(model.outputs)
+                "the model tells no such class", code="explain.output", value=output, limit=", ".join(model.outputs)
             )
-        return model.outputs.index(outcome)
+        return model.outputs.index(output)
     return 1 if len(model.outputs) == 2 else None
 
 
-def judge(model: Model, rows: Rows, work: Work, *, outcome: str, threshold: float, error: ErrorName) -> Judged:
+def judge(model: Model, rows: Rows, work: Work, *, output: str, threshold: float, loss: LossChoice) -> Judged:
     """Every row; raises `BadInput` for labels that are none of the model's classes, or an error of another kind."""
-    labels, place, named = _labels(model, rows), outcome_of(model, outcome), _error(model, error)
+    labels, place, named = _labels(model, rows), output_of(model, output), _loss(model, loss)
     predict, found = asked(model, work), []
     for part in work.chunks(len(rows), 32 * len(model.outputs)):
         said, truth = predict(rows.values[part]), labels[part]
@@ -111,14 +111,14 @@ def _labels(model: Model, rows: Rows) -> npt.NDArray[Any]:
     return labels
 
 
-def _error(model: Model, error: ErrorName) -> LossName:
-    if error == "auto":
+def _loss(model: Model, loss: LossChoice) -> LossName:
+    if not loss:
         return "error_rate" if model.classifies else "absolute_error"
-    if (error in {"squared_error", "absolute_error"}) == model.classifies:
+    if (loss in {"squared_error", "absolute_error"}) == model.classifies:
         raise BadInput(
-            "this error is not of this kind of prediction",
-            code="explain.error",
-            value=error,
+            "this loss is of another kind of model",
+            code="explain.loss",
+            value=loss,
             limit="error_rate, log_loss or brier" if model.classifies else "squared_error or absolute_error",
         )
-    return error
+    return loss

@@ -21,11 +21,15 @@ Floats = npt.NDArray[np.float64]
 
 
 class Predicate(Value, frozen=True):
-    """One column's cell `is` below a number, at least a number, a category's place, or missing."""
+    """One column's cell is below a number, at least a number, a category's place, or missing.
+
+    `otherwise` says what the rows have in common that do not meet it.
+    """
 
     column: str
     test: Literal["below", "at_least", "equals", "missing"]
     says: str
+    otherwise: str = ""
     value: float = 0.0
 
     def of(self, cells: Floats) -> npt.NDArray[np.bool_]:
@@ -62,21 +66,24 @@ def predicates_of(rows: Rows, cuts: int) -> tuple[Predicate, ...]:
     for place, feature in enumerate(rows.features):
         cells = rows.values[:, place]
         known = cells[~np.isnan(cells)]
+        lacking = 0 < len(known) < len(cells)
         if len(known) and feature.kind == "number":
-            found += _sides(feature, known, cuts)
-        elif len(np.unique(known)) > 1 or 0 < len(known) < len(cells):
-            found += [_equals(feature, value) for value in np.unique(known)]
-        if 0 < len(known) < len(cells):
-            found.append(Predicate(column=feature.name, test="missing", says=f"{feature.name} is missing"))
+            found += _sides(feature, known, cuts, " or missing" if lacking else "")
+        elif lacking or len(np.unique(known)) > 1:
+            found += [_equals(feature, value) for value in np.unique(known).tolist()]
+        if lacking:
+            says, otherwise = f"{feature.name} is missing", f"{feature.name} is known"
+            found.append(Predicate(column=feature.name, test="missing", says=says, otherwise=otherwise))
     return tuple(found)
 
 
-def _sides(feature: Feature, known: Floats, cuts: int) -> list[Predicate]:
+def _sides(feature: Feature, known: Floats, cuts: int, beside: str) -> list[Predicate]:
     found = []
     for cut, told in _cuts(known, cuts):
         words = f"{told} {feature.unit}".rstrip()
-        found.append(Predicate(column=feature.name, test="below", value=cut, says=f"{feature.name} < {words}"))
-        found.append(Predicate(column=feature.name, test="at_least", value=cut, says=f"{feature.name} >= {words}"))
+        low, high, column = f"{feature.name} < {words}", f"{feature.name} >= {words}", feature.name
+        found.append(Predicate(column=column, test="below", value=cut, says=low, otherwise=high + beside))
+        found.append(Predicate(column=column, test="at_least", value=cut, says=high, otherwise=low + beside))
     return found
 
 
@@ -95,5 +102,11 @@ def _cuts(known: Floats, cuts: int) -> list[tuple[float, str]]:
 
 
 def _equals(feature: Feature, value: float) -> Predicate:
-    says = f"{feature.name} = {feature.told(value)}"
-    return Predicate(column=feature.name, test="equals", value=float(value), says=says)
+    told = feature.told(value)
+    return Predicate(
+        column=feature.name,
+        test="equals",
+        value=value,
+        says=f"{feature.name} = {told}",
+        otherwise=f"{feature.name} is not {told}",
+    )

@@ -1,0 +1,175 @@
+"""Where a model of a table is wrong: all views together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.charts.picture import Picture
+from aimass.explain.lineage import Lineage
+from aimass.explain.models import Model, lineage_of
+from aimass.explain.results import Columns, Result
+from aimass.explain.rows import Feature, Rows
+from aimass.explain.segviz import sliceline
+from aimass.explain.segviz.error_tree import grow
+from aimass.explain.segviz.judged import Judged, judge
+from aimass.explain.segviz.options import SegvizOptions
+from aimass.explain.segviz.predicates import Predicate, holds, predicates_of, sentence
+from aimass.explain.segviz.regions import Candidates, Holders, Regions, judged_regions
+from aimass.explain.segviz.segments import Segments, bands_of, beside_of, segments
+from aimass.explain.work import Work
+
+__all__ = ["SegvizResult", "error_slices", "error_tree", "explain"]
+
+Flags = npt.NDArray[np.bool_]
+_FEWEST: Final = 20
+"""Rows of a slice at least: of fewer a mean says little."""
+_SPARE: Final = 10
+"""Slices searched for each one that is shown, so that enough are left that hold other rows."""
+_TRAINED = "The model was trained on these rows: on new ones it is wrong more often, and perhaps elsewhere."
+
+
+class SegvizResult(Result, frozen=True, kw_only=True, eq=False, tag="segviz"):
+    """`bands` of the prediction, `holders` of the rows where a column says who holds them, `slices` and the `tree`."""
+
+    bands: Segments
+    holders: Segments | None
+    slices: Regions
+    tree: Regions
+
+    def views(self) -> Mapping[str, Result]:
+        """The parts that there are."""
+        parts = {"bands": self.bands, "holders": self.holders, "slices": self.slices, "tree": self.tree}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def describe(self) -> tuple[str, ...]:
+        """The worst band and holder, and every slice."""
+        held = () if self.holders is None else self.holders.describe()
+        return (*self.bands.describe(), *held, *self.slices.describe())
+
+    def picture(self) -> Picture:
+        """The slices', which say most."""
+        return self.slices.picture()
+
+    def to_columns(self) -> Columns:
+        """The slices' table."""
+        return self.slices.to_columns()
+
+
+def explain(
+    model: Model,
+    rows: Rows,
+    options: SegvizOptions = SegvizOptions(),  # noqa: B008  (a frozen value)
+    work: Work = Work(),
+) -> SegvizResult:
+    """Where the model is wrong over these rows, whose labels are known."""
+    lineage = lineage_of(model, rows, work)
+    caveats = (_TRAINED,) if rows.held_out is False else ()
+    judged = judge(
+        model, rows, work.part(0, 0.4, "asking the model"),
+        output=options.output, threshold=options.threshold, loss=options.loss,
+    )  # fmt: skip
+    places, names = bands_of(judged, options.bands, chance=model.classifies)
+    bands = segments(judged, places, names, judged.title, lineage, None, caveats=caveats)
+    held, beside = None, beside_of(rows, options.beside)
+    if beside is not None:
+        by, places, names, limits = beside
+        held = segments(
+            judged, places, names, by, lineage, work, shuffles=options.shuffles, caveats=(*limits, *caveats)
+        )
+        if options.by_beside:
+            rows = _with(rows, by, places, names)
+    holders = None if beside is None else (beside[1], beside[2])
+    slices = error_slices(rows, judged, lineage, options, work.part(0.4, 0.8, "slices"), holders=holders)
+    tree = error_tree(rows, judged, lineage, options, work.part(0.8, 1.0, "error tree"), holders=holders)
+    return SegvizResult(
+        lineage=lineage, caveats=caveats, bands=bands, holders=held, slices=slices, tree=tree,
+    )  # fmt: skip
+
+
+def error_slices(
+    rows: Rows, judged: Judged, lineage: Lineage, options: SegvizOptions, work: Work, *, holders: Holders | None = None
+) -> Regions:
+    """The slices that score best on the rows that search, without those that are nearly a better one."""
+    judges = _judges(len(rows), options.judging, work)
+    predicates, met, least = _asked_of(rows, judges, options)
+    columns = np.array([rows.place(one.column) for one in predicates], np.int64)
+    found = sliceline.search(
+        met[:, ~judges], judged.errors[~judges], columns, work,
+        count=options.slices * _SPARE, depth=options.depth, least=least, alpha=options.alpha,
+    )  # fmt: skip
+    inside = np.array([met[list(one)].all(axis=0) for one in found.slices], np.bool_).reshape(-1, len(rows))
+    kept = _apart(inside[:, ~judges], options.overlap)[: options.slices]
+    says = tuple(sentence(tuple(predicates[place] for place in found.slices[slice_])) for slice_ in kept)
+    candidates = Candidates("slices", says, inside[kept].T, found.scores[kept], found.evaluated, found.possible)
+    return judged_regions(
+        candidates, judged, judges, lineage, work,
+        shuffles=options.shuffles, holders=holders, caveats=_limits(predicates, least, judges),
+    )  # fmt: skip
+
+
+def error_tree(
+    rows: Rows, judged: Judged, lineage: Lineage, options: SegvizOptions, work: Work, *, holders: Holders | None = None
+) -> Regions:
+    """The leaves of a tree that is grown on the rows that search, the worst first."""
+    judges = _judges(len(rows), options.judging, work)
+    predicates, met, least = _asked_of(rows, judges, options)
+    errors = judged.errors[~judges]
+    leaves = grow(met[:, ~judges], errors, work, depth=options.tree_depth, least=least)
+    inside = np.array([leaf.holds(met) for leaf in leaves], np.bool_).reshape(-1, len(rows))
+    sizes = np.maximum(1, inside[:, ~judges].sum(axis=1))
+    order = np.argsort(-(inside[:, ~judges] @ errors) / sizes, kind="stable")
+    says = tuple(
+        " and ".join(predicates[at].says if meets else predicates[at].otherwise for at, meets in leaves[place].path)
+        or "all rows"
+        for place in order
+    )
+    return judged_regions(
+        Candidates("tree", says, inside[order].T, np.full(len(leaves), np.nan)), judged, judges, lineage, work,
+        shuffles=options.shuffles, holders=holders, caveats=_limits(predicates, least, judges),
+    )  # fmt: skip
+
+
+def _judges(rows: int, share: float, work: Work) -> Flags:
+    """bool [rows]: a random part that judges what is found on the rest."""
+    found = np.zeros(rows, np.bool_)
+    found[work.rng("segviz", "judges").permutation(rows)[: int(rows * share)]] = True
+    return found
+
+
+def _asked_of(rows: Rows, judges: Flags, options: SegvizOptions) -> tuple[tuple[Predicate, ...], Flags, int]:
+    """The predicates of the rows that search, bool [predicates, n] of all rows, and the rows of a slice at least."""
+    predicates = predicates_of(rows.take(~judges), options.cuts)
+    met = np.array([holds((one,), rows) for one in predicates], np.bool_).reshape(-1, len(rows))
+    return predicates, met, max(_FEWEST, int(np.ceil(options.least * int((~judges).sum()))))
+
+
+def _apart(inside: Flags, overlap: float) -> list[int]:
+    """Which of these regions [k, n] share at most `overlap` of their rows (Jaccard) with each one kept before."""
+    kept: list[int] = []
+    for place, one in enumerate(inside):
+        others = inside[kept]
+        if not len(others) or ((others & one).sum(axis=1) <= overlap * (others | one).sum(axis=1)).all():
+            kept.append(place)
+    return kept
+
+
+def _limits(predicates: tuple[Predicate, ...], least: int, judges: Flags) -> tuple[str, ...]:
+    found = []
+    if not predicates:
+        found.append("No column tells these rows apart.")
+    if 2 * least > int((~judges).sum()):
+        found.append(f"Too few rows to search: {int((~judges).sum())}, where a region has {least} at least.")
+    return tuple(found)
+
+
+def _with(rows: Rows, name: str, places: npt.NDArray[np.int64], names: tuple[str, ...]) -> Rows:
+    """The rows with what stands beside as one column more, for slices alone."""
+    taken = {feature.name for feature in rows.features}
+    column = Feature(name=name if name not in taken else f"{name} (beside)", kind="category", values=names)
+    values = np.concatenate([rows.values, places[:, None].astype(np.float64)], axis=1)
+    return dataclasses.replace(rows, features=(*rows.features, column), values=values)
