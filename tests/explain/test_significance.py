@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import fisher_exact
+from scipy.stats import fisher_exact, ttest_ind
 
-from aimass.explain.significance import holm, shuffled_p
+from aimass.explain.significance import difference_interval, holm, mean_and_interval, shuffled_p
 from aimass.explain.work import Work
 
 
@@ -42,3 +42,34 @@ def test_the_memory_bound_changes_no_p_value_by_much_and_no_shuffle_gives_zero()
     errors, inside = np.arange(50.0), (np.arange(50) > 40)[:, None]
     assert shuffled_p(inside, errors, 99, Work(), "a") == pytest.approx(0.01)
     assert shuffled_p(inside, errors, 99, Work(memory_bytes=1 << 20), "a") == pytest.approx(0.01)
+
+
+def test_intervals_of_differences_hold_the_truth_as_often_as_they_say() -> None:
+    random, held = np.random.default_rng(1), [0, 0]
+    for _ in range(1000):
+        one, other = (random.random(40) < 0.4).astype(float), (random.random(90) < 0.2).astype(float)
+        low, high = difference_interval(one, other, share=True)
+        held[0] += low <= 0.2 <= high
+        low, high = difference_interval(random.normal(1, 3, 12), random.normal(0, 1, 50), share=False)
+        held[1] += low <= 1 <= high
+    assert min(held) >= 930
+    assert max(held) <= 975
+
+
+def test_a_difference_by_hand_and_by_scipy() -> None:
+    random = np.random.default_rng(2)
+    one, other = random.normal(size=9), random.normal(size=30)
+    wanted = ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    assert difference_interval(one, other, share=False) == pytest.approx(tuple(wanted), abs=0.02)
+    ones, zeros = np.repeat([1.0, 0.0], [56, 14]), np.repeat([1.0, 0.0], [48, 32])
+    assert difference_interval(ones, zeros, share=True) == pytest.approx((0.0524, 0.3339), abs=1e-4)  # Newcombe 1998
+    assert np.isnan(difference_interval(one[:1], other, share=False)).all()
+    assert np.isnan(difference_interval(one[:0], other, share=True)).all()
+
+
+def test_the_mean_of_nothing_is_unknown() -> None:
+    assert np.isnan(mean_and_interval(np.zeros(0), share=True)).all()
+    assert mean_and_interval(np.ones(3), share=True)[0] == 1.0
+    mean, low, high = mean_and_interval(np.array([3.0]), share=False)
+    assert mean == 3.0
+    assert np.isnan([low, high]).all()
