@@ -80,7 +80,7 @@ def test_an_approval_is_of_an_app_or_of_a_task_and_of_neither_in_the_others_name
     plan, _ = app_plan(app, AppDraft(), {})
     policy = Policy(schemas={"tiny-app/1": "rows"}, plain_sums=True)
     assert decide(policy, plan, 4, CONFINED) == Pending(
-        f"app tiny-app {app.digest[:16]} waits for approval at the partner"
+        f"app tiny-app {app.digest[:16]} waits for approval at the partner", "tiny-app"
     )
     for kind, outcome in (("task", Pending), ("app", Admit)):
         named = msgspec.convert({"name": "tiny-app", "digest": app.digest, "kind": kind}, AdmittedTask)

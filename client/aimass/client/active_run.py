@@ -182,8 +182,8 @@ class ActiveRun:
         match decide(self._partner.policy, plan, participants, levels):
             case Admit():
                 return None
-            case Pending(reason):
-                cure = f"Read the code of the task, then: aimass client approve {plan.task.name}."
+            case Pending(reason, name):
+                cure = f"Read its code, then: aimass client approve {name}."
                 return Phase.PENDING, WrongState(reason, code="policy.approval_pending", cure=cure)
             case Refuse(code, reason, value, limit):
                 self._meters.refusals.add(code)

@@ -15,6 +15,7 @@ from aimass.privacy.dp.events import MOST_TIMES, Terms, Unit
 from aimass.privacy.dp.private_terms import ANALYSES, contribution_events
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
+from aimass.proto.asks import EXPLAIN
 from aimass.proto.boosting import noise_of_trees
 from aimass.proto.personal import PERSONAL
 from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings, planned_rounds
@@ -133,7 +134,22 @@ def _measures(plan: Plan, policy: Policy) -> tuple[tuple[str, ...], tuple[str, .
 
 def _analyses(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
     """What the plan's analyses tell of rows that the policy releases: of a data set with a budget with noise alone."""
-    return (*_columns(plan, policy, whose), *_nodes(plan, policy, whose))
+    return (*_columns(plan, policy, whose), *_nodes(plan, policy, whose), *_explained(plan, policy, whose))
+
+
+def _explained(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
+    """What an analysis of the model tells: its sums, tensor by tensor."""
+    asked, noise = plan.explain, plan.privacy.analyses if plan.privacy is not None else None
+    protected = policy.protected(policy.schemas.get(plan.data_schema, "")) and noise is None
+    if asked is None or protected or EXPLAIN not in policy.release.analyses:
+        return ()
+    names = dict.fromkeys(f"{cells.name} ({cells.size})" for phase in asked.phases for cells in phase.cells)
+    least = policy.release.smallest_count
+    few = f", of no fewer than {least} rows here (policy: release.smallest_count)" if least > 1 else ""
+    how = few if noise is None else f", with noise of {noise.noise_multiplier:g} times what one row can change"
+    rows = "held-out" if asked.rows == "held_out" else "training"
+    what = f"the analysis {asked.name}: in {asked.steps} steps sums over {whose} {rows} rows of what the model says"
+    return (f"{what}: {_listed(tuple(names))} numbers (policy: release.analyses){how}",)
 
 
 def _nodes(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:

@@ -40,8 +40,8 @@ learning_rate = 1.0
 [release]
 metrics = ["loss", "accuracy", "auc"]   # leave as sums
 figures = []                             # shown for this partner alone, under secure aggregation too
-analyses = ["statistics"]        # also counts, histogram, moments, quantiles, trees: only what stands here leaves
-smallest_count = 5               # no table of those five, without noise, counts fewer rows
+analyses = ["statistics"]  # also counts, histogram, moments, quantiles, trees, explain: only what stands here leaves
+smallest_count = 5               # no table of those six, without noise, counts fewer rows
 unprotected = false                      # whether these may leave of a data set with a privacy budget, without noise
 
 # The most privacy that a data set may ever spend, over all runs, tasks and servers: then a plan needs differential

@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from aimass.client.coarse import Coarseness
+from aimass.client.explain_policy import explain_rules
 from aimass.client.policy_rules import Rule, at_least, at_most
 from aimass.client.tree_policy import Trees, tree_rules
 from aimass.privacy.dp.events import Unit
 from aimass.privacy.dp.private_terms import ANALYSES
+from aimass.proto.asks import EXPLAIN
 from aimass.proto.boosting import noise_of_trees
 from aimass.proto.confinement import Confinement
 from aimass.proto.names import Digest, Name, SchemaName
@@ -42,11 +44,11 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class AdmittedTask(Value, frozen=True):
-    """Code that may run here, a task or a Flower app: its name and the digest of its files."""
+    """Code that may run here, a task, a Flower app or an analysis: its name and the digest of its files."""
 
     name: Name
     digest: Digest
-    kind: Literal["task", "app"] = "task"
+    kind: Literal["task", "app", "analysis"] = "task"
 
 
 class Bounds(Value, frozen=True):
@@ -172,9 +174,10 @@ class Admit:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pending:
-    """A person here has to approve the task's digest first."""
+    """A person here has to approve the digest of the code of this name first."""
 
     reason: str
+    name: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -208,8 +211,19 @@ def decide(policy: Policy, plan: Plan, participants: int, confinement: frozenset
                 f"policy.{rule.name}", "the partner's policy does not allow this plan", rule.value, rule.limit
             )
     if broken:
-        return Pending(f"{plan.task.kind} {plan.task.name} {plan.task.digest[:16]} waits for approval at the partner")
+        return Pending(f"{_waiting(plan, broken[-1])} waits for approval at the partner", _name(plan, broken[-1]))
     return Admit(policy.schemas[plan.data_schema])
+
+
+def _name(plan: Plan, waits: Rule) -> str:
+    return plan.explain.name if waits.name == "analysis" and plan.explain is not None else plan.task.name
+
+
+def _waiting(plan: Plan, waits: Rule) -> str:
+    """The code that waits, as people name it."""
+    if waits.name == "analysis" and plan.explain is not None:
+        return f"analysis {plan.explain.name} {plan.explain.digest[:16]}"
+    return f"{plan.task.kind} {plan.task.name} {plan.task.digest[:16]}"
 
 
 def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[str]) -> tuple[Rule, ...]:
@@ -222,6 +236,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         *_privacy(policy, plan),
         *_noise(bounds, plan),
         *tree_rules(policy.trees, policy.release.analyses, plan),
+        *explain_rules(policy.tasks, policy.release.analyses, plan),
         at_most("rounds", planned_rounds(plan), bounds.rounds),
         *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan, confinement)),
         *_base(plan),
@@ -375,4 +390,4 @@ def _protects(plan: Plan, unit: Unit) -> bool:
 
 def _trains_beside_trees(plan: Plan) -> bool:
     """Whether a stage trains by steps, which the noise of trees does not reach."""
-    return any(stage.driver not in (TREES, *ANALYSES) for stage in plan.stages)
+    return any(stage.driver not in (TREES, EXPLAIN, *ANALYSES) for stage in plan.stages)

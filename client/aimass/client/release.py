@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from aimass.client.policy import Policy, mechanism
-from aimass.client.small_counts import withheld
+from aimass.client.small_counts import withheld, withheld_cells
 from aimass.client.step_check import is_buffered
 from aimass.client.tree_counts import coarsened
 from aimass.client.worker_protocol import survey_in
@@ -28,6 +28,7 @@ from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.labels import MASK_KEY_BYTES
 from aimass.privacy.secagg.lanes import LanePlan, clamped, clipped, encode, to_bytes
 from aimass.privacy.secagg.rounds import lanes_of, rotation_of
+from aimass.proto.asking import asked_in, phase_in
 from aimass.proto.boosting import boosting_in, level_of, noise_of_trees, outputs_of
 from aimass.proto.contribution import STATE_LOST, Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.errors import BadInput, Refused
@@ -86,13 +87,15 @@ class Released:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facts:
     """What the daemon knows beside plan, step and policy: the run, whether a privacy ledger accounts for the data set,
-    whether what was kept between steps is lost here, of which the server is told, and how many training rows there are.
+    whether what was kept between steps is lost here, of which the server is told, and how many rows there are, to train
+    on and held out.
     """
 
     run_id: str = ""
     accounted: bool = False
     state_lost: bool = False
     rows: int = 0
+    held_out_rows: int = 0
 
 
 _NONE: Final = Facts()
@@ -145,6 +148,10 @@ def release(
         contribution = coarsened(contribution, boosting, policy.release.smallest_count)
     if (survey := survey_in(plan, step)) is not None and not private:
         contribution = withheld(contribution, survey, policy.release.smallest_count, facts.rows)
+    if (phase := phase_in(plan, step)) is not None and not private:
+        held_out = asked_in(plan).rows == "held_out"
+        rows = facts.held_out_rows if held_out else facts.rows
+        contribution = withheld_cells(contribution, phase, policy.release.smallest_count, rows)
     for process in applied.values():
         contribution = process(contribution)
     kept = _leaving(contribution, *names)
@@ -355,6 +362,8 @@ def _expected(plan: Plan, step: Step, contribution: Contribution, model: Layout)
         return trained_groups(plan, model)
     if step.kind is StepKind.EVALUATE or plan.task.kind == "app":
         return {}
+    if (phase := phase_in(plan, step)) is not None:
+        return {step.purpose: phase.shapes}
     if (survey := survey_in(plan, step)) is not None:
         return {step.purpose: survey.shapes}
     if (boosting := boosting_in(plan, step)) is not None:

@@ -11,16 +11,19 @@ other bins, it does not judge.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from aimass.proto.analysis import spread
+from aimass.proto.asks import Cells, Phase
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.surveys import Survey
 
-__all__ = ["MOMENTS_LEAST", "withheld", "without_small"]
+__all__ = ["MOMENTS_LEAST", "withheld", "withheld_cells", "without_small"]
 
 MOMENTS_LEAST: Final = 50
 """Values that a column has at least, whose moments leave without noise.
@@ -45,6 +48,33 @@ def withheld(made: Contribution, survey: Survey, least: int, rows: int) -> Contr
         name: Group(group.weight, _kept(group.tensors, survey, least, rows)) for name, group in made.groups.items()
     }
     return dataclasses.replace(made, groups=groups)
+
+
+def withheld_cells(made: Contribution, phase: Phase, least: int, rows: int) -> Contribution:
+    """The contribution to a phase over `rows` without what is of fewer than `least` rows.
+
+    Of each table of counts cells are 0, and so are the sums of the rows that they count.
+    """
+    if least <= 1:
+        return made
+    groups = {
+        name: Group(group.weight, _without(group.tensors, phase, least, rows)) for name, group in made.groups.items()
+    }
+    return dataclasses.replace(made, groups=groups)
+
+
+def _without(tensors: Mapping[str, Floats], phase: Phase, least: int, rows: int) -> dict[str, Floats]:
+    kept = {cells.name: _counted(tensors[cells.name], cells, least, rows) for cells in phase.cells if cells.counts}
+    for cells in phase.cells:
+        if not cells.counts:
+            one = tensors[cells.name]
+            kept[cells.name] = np.where(spread(kept[cells.of], one) > 0, one, 0.0)
+    return kept
+
+
+def _counted(counts: Floats, cells: Cells, least: int, rows: int) -> Floats:
+    tables = counts.reshape(math.prod(cells.shape[: cells.tables]), -1)
+    return np.stack([without_small(table, least, rows) for table in tables]).reshape(cells.shape)
 
 
 def _kept(tensors: Mapping[str, Floats], survey: Survey, least: int, rows: int) -> dict[str, Floats]:

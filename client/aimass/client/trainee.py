@@ -11,6 +11,7 @@ from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.coarse import EXACT
 from aimass.client.compressing import RESIDUAL, compressed
+from aimass.client.explaining import explained, explained_privately
 from aimass.client.fine_tuning import fine_tuned
 from aimass.client.local_state import RUN, State, pack_state, run_section, section_of, unpack_state
 from aimass.client.own_layers import with_own_layers
@@ -19,6 +20,9 @@ from aimass.client.surveys import surveyed, surveyed_privately
 from aimass.client.worker_protocol import Order
 from aimass.privacy.dp.private_terms import tree_noise
 from aimass.privacy.dp.streams import NoiseStream
+from aimass.proto.analysis import Analysis
+from aimass.proto.asking import approved
+from aimass.proto.asks import Ask, AskedAnalysis
 from aimass.proto.boosting import Boosting, level_of
 from aimass.proto.compression import Codec
 from aimass.proto.contribution import Contribution
@@ -57,6 +61,7 @@ class Trainee:
         self._task, self._capacity = task, capacity
         self._private: PrivateTrainer | None = None
         self._ground: trees.Ground | None = None
+        self._analysis: tuple[tuple[AskedAnalysis, Ask], Analysis] | None = None
 
     def do(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: State) -> Done:
         """The first input is the model. Without a privacy of its kind an order is done without: no private step."""
@@ -80,6 +85,8 @@ class Trainee:
                 return Done(trainer.evaluate(self._task, shard, model, order.evaluate, self._capacity), state)
             case _ if order.survey is not None:
                 return self._survey(order.survey, order, shard, inputs, state)
+            case _ if order.explain is not None and order.ask is not None:
+                return self._explain(order.explain, order.ask, order, shard, inputs, state)
             case _ if order.boosting is not None:
                 return self._trees(order.boosting, order, shard, inputs, state)
             case _ if privacy is not None and privacy.analyses is not None:
@@ -104,6 +111,19 @@ class Trainee:
         if order.privacy is None or order.privacy.analyses is None:
             return Done(surveyed(survey, shard.train, chosen), state)
         made = surveyed_privately(survey, shard.train, order.privacy.analyses, NoiseStream(), chosen)
+        return Done(made, state, 1)
+
+    def _explain(
+        self, asked: AskedAnalysis, ask: Ask, order: Order, shard: Shard, inputs: Sequence[Blob], state: State
+    ) -> Done:
+        """By the analysis that the plan names, once its files are those that are approved."""
+        if self._analysis is None or self._analysis[0] != (asked, ask):
+            self._analysis = (asked, ask), approved(asked, ask)
+        analysis = self._analysis[1]
+        if order.privacy is None or order.privacy.analyses is None:
+            return Done(explained(analysis, ask, order.number, self._task, shard, inputs), state)
+        noise = order.privacy.analyses
+        made = explained_privately(analysis, ask, order.number, self._task, shard, inputs, noise, NoiseStream())
         return Done(made, state, 1)
 
     def _trees(self, boosting: Boosting, order: Order, shard: Shard, inputs: Sequence[Blob], state: State) -> Done:

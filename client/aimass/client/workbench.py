@@ -25,7 +25,7 @@ from aimass.client.policy import Policy
 from aimass.client.release import Facts, Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.uplink import Uplink
-from aimass.client.worker_protocol import Order, order_of
+from aimass.client.worker_protocol import Opened, Order, order_of
 from aimass.privacy.dp.private_terms import sent_elements, trained_elements, units_of
 from aimass.proto.bases import check_planned
 from aimass.proto.clock import Clock, Stopwatch
@@ -182,12 +182,12 @@ class Workbench:
         lost = await asyncio.to_thread(self._state_lost, plan, step, kept=kept)
         order = await asyncio.to_thread(self._order, plan, step, rows.manifest, digests)
         debit = await self._debited(plan, step, layout, rows)
-        count = (await self.worker(plan, rows)).opened.training_rows
+        opened = (await self.worker(plan, rows)).opened
         # What an app does nobody here knows: it ends when nobody waits for it. A task's work may count in a later step.
         within_s = step.deadline_s + step.grace_s if plan.task.kind == "app" else None
         made = await self._made(plan, order, inputs, rows, 1 if debit is not None else _TRIES, within_s)
         watch.lap("worked")
-        released = await asyncio.to_thread(self._released, made, plan, step, layout, rows, count, state_lost=lost)
+        released = await asyncio.to_thread(self._released, made, plan, step, layout, rows, opened, state_lost=lost)
         watch.lap("checked")
         step_log = about(log, self._run_id, step.index)
         step_log.info("%s", watch)
@@ -232,7 +232,7 @@ class Workbench:
             models.keep(self._run_id, made.state, layout)
 
     def _released(
-        self, made: Made, plan: Plan, step: Step, layout: Layout, rows: _Rows, count: int, *, state_lost: bool
+        self, made: Made, plan: Plan, step: Step, layout: Layout, rows: _Rows, opened: Opened, *, state_lost: bool
     ) -> Released:
         policy = self._partner.policy
         accounted = policy.protected(rows.data_set)
@@ -248,7 +248,13 @@ class Workbench:
             layout,
             policy,
             private_steps=made.private_steps,
-            facts=Facts(self._run_id, accounted=accounted, state_lost=state_lost, rows=count),
+            facts=Facts(
+                self._run_id,
+                accounted=accounted,
+                state_lost=state_lost,
+                rows=opened.training_rows,
+                held_out_rows=opened.held_out_rows,
+            ),
             room=self._folder.room,
         )
 

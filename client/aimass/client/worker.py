@@ -91,6 +91,7 @@ def _open_app(wanted: Open, app: FlowerApp) -> tuple[Work, Opened]:
 
 
 def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened]:
+    from aimass.proto.analysis import analysis_folders  # noqa: PLC0415
     from aimass.proto.task import load, locate  # noqa: PLC0415
 
     source = locate(wanted.task)
@@ -98,7 +99,9 @@ def _open_task(wanted: Open, descriptors: tuple[int, ...]) -> tuple[Work, Opened
         raise IntegrityError(
             "the task's files have changed", code="task.changed", value=source.digest, limit=wanted.digest
         )
-    levels = confine([source.folder], Path(wanted.scratch), Path(wanted.forbidden), wanted.parent, wanted.limits)
+    levels = confine(
+        [source.folder, *analysis_folders()], Path(wanted.scratch), Path(wanted.forbidden), wanted.parent, wanted.limits
+    )
     from aimass.client.capacity import capacity_of  # noqa: PLC0415
     from aimass.client.ranks import LinkedRanks  # noqa: PLC0415
     from aimass.client.shards import open_shard  # noqa: PLC0415

@@ -11,6 +11,8 @@ from typing import Annotated, Final
 import msgspec
 
 from aimass.client.coarse import EXACT, Coarseness
+from aimass.proto.asking import ask_of, asked_in, phase_in
+from aimass.proto.asks import Ask, AskedAnalysis
 from aimass.proto.boosting import Boosting, boosting_in
 from aimass.proto.compression import mask_key
 from aimass.proto.errors import BadInput
@@ -90,8 +92,9 @@ class Order(Value, frozen=True):
 
     With `privacy` training is private for each row or person; the seed, which the server knows, serves for nothing.
     `survey` says what an analysis of that kind asks, and `boosting` what a step of trees does, over rows that
-    `coarseness` joins. With `compress` the update is compressed, `mask` being the key of the round's
-    mask; what is fed back is kept as the run's of `run_id`.
+    `coarseness` joins; `explain` is an analysis and `ask` what it is asked, of which this is phase `number`. With
+    `compress` the update is compressed, `mask` being the key of the round's mask; what is fed back is kept as the run's
+    of `run_id`.
     """
 
     kind: StepKind
@@ -103,6 +106,9 @@ class Order(Value, frozen=True):
     survey: Survey | None = None
     boosting: Boosting | None = None
     coarseness: Coarseness = EXACT
+    explain: AskedAnalysis | None = None
+    ask: Ask | None = None
+    number: int = 0
     method: Method = "plain"
     run_id: str = ""
     compress: Compress | None = None
@@ -112,8 +118,9 @@ class Order(Value, frozen=True):
 def order_of(plan: Plan, step: Step, participant: str, run_id: str = "", coarseness: Coarseness = EXACT) -> Order:
     """A participant's work in a step of a run, of rows that are joined as the policy has it.
 
-    Raises `BadInput` for a survey, or trees, that the plan does not describe.
+    Raises `BadInput` for a survey, trees, or a phase that the plan does not describe.
     """
+    explains = phase_in(plan, step) is not None
     seed = stream_seed(plan.seed, participant, f"{step.kind}:{step.purpose}", step.round)
     return Order(
         kind=step.kind,
@@ -125,6 +132,9 @@ def order_of(plan: Plan, step: Step, participant: str, run_id: str = "", coarsen
         survey=survey_in(plan, step),
         boosting=boosting_in(plan, step),
         coarseness=coarseness,
+        explain=msgspec.structs.replace(asked_in(plan), shared=None) if explains else None,
+        ask=ask_of(plan) if explains else None,
+        number=step.round if explains else 0,
         method=plan.method,
         run_id=run_id,
         compress=plan.compress,

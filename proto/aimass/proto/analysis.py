@@ -30,6 +30,7 @@ __all__ = [
     "AnalysisSource",
     "AtPartner",
     "Summed",
+    "analysis_folders",
     "check_sums",
     "installed_analyses",
     "load_analysis",
@@ -177,8 +178,17 @@ def locate_analysis(name: str) -> AnalysisSource:
             cure="Install its package here; code never travels with a plan.",
         )
     module, _, attribute = entries[name].value.partition(":")
-    folder = package_folder(module.rpartition(".")[0], name)
+    folder = _folder(entries[name])
     return AnalysisSource(name, module, attribute or "analysis", folder, digest_folder(folder))
+
+
+def analysis_folders() -> tuple[Path, ...]:
+    """The folders of all analyses that are installed here: code, which a confined process may read."""
+    return tuple(sorted({_folder(entry) for entry in importlib.metadata.entry_points(group=GROUP)}))
+
+
+def _folder(entry: importlib.metadata.EntryPoint) -> Path:
+    return package_folder(entry.value.partition(":")[0].rpartition(".")[0], entry.name)
 
 
 def load_analysis(source: AnalysisSource) -> Analysis:

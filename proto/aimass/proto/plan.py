@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from aimass.proto.asks import EXPLAIN, AskedAnalysis
 from aimass.proto.bases import Base
 from aimass.proto.compression import Compress
 from aimass.proto.errors import BadInput
@@ -93,7 +94,8 @@ class Plan(Value, frozen=True):
     `seed` starts the first model and every partner's random streams. `model` is the digest of the first model's
     safetensors blob, which the submitter builds from the task and the seed. `schema` is the task's own, for analyses
     that ask about its columns: all sides take names, bounds and categories from it. `base` is the frozen model that the
-    task builds on, which each side holds by its digest: the first model is what the run trains beside it.
+    task builds on, which each side holds by its digest: the first model is what the run trains beside it. `explain` is
+    the analysis that the stage of this driver runs, with every number of it.
     """
 
     name: Name
@@ -113,12 +115,14 @@ class Plan(Value, frozen=True):
     base: Base | None = None
     needs: Needs | None = None
     promote: Promote | None = None
+    explain: AskedAnalysis | None = None
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:
         if self.schema is not None and self.schema.name != self.data_schema:
             raise ValueError(f"`schema` is {self.schema.name}, and `data_schema` {self.data_schema}")
         _check_app(self)
+        _check_explain(self)
         _check(self)
 
     @property
@@ -155,9 +159,15 @@ class PlanDraft(Value, frozen=True):
         _check(self)
 
     def complete(
-        self, task_digest: str, model_digest: str, schema: Schema | None = None, base: Base | None = None
+        self,
+        task_digest: str,
+        model_digest: str,
+        schema: Schema | None = None,
+        base: Base | None = None,
+        explain: AskedAnalysis | None = None,
     ) -> Plan:
-        """The plan that this draft becomes with the task's digest, schema and base, and the first model's digest."""
+        """The plan that this draft becomes with the task's digest, schema and base, the first model's digest, and what
+        its stage `explain` asks."""
         return Plan(
             name=self.name,
             task=TaskRef(name=self.task, digest=task_digest),
@@ -176,6 +186,7 @@ class PlanDraft(Value, frozen=True):
             promote=self.promote,
             schema=schema,
             base=base,
+            explain=explain,
         )
 
 
@@ -239,6 +250,15 @@ def _check_app(plan: Plan) -> None:
             "`privacy` is made by the training of tasks: what a Flower app does with single rows nobody can promise. "
             "Use `secure.noise`, which protects each partner as a whole"
         )
+
+
+def _check_explain(plan: Plan) -> None:
+    """Raise `ValueError` where what is asked of an analysis and the stage that asks it do not go together."""
+    stages = sum(stage.driver == EXPLAIN for stage in plan.stages)
+    if stages > 1:
+        raise ValueError(f"two stages {EXPLAIN!r}: partners know a step by its driver, so that a plan has one")
+    if plan.explain is not None and (not stages or plan.schema is None):
+        raise ValueError(f"`explain` goes with a stage of the driver {EXPLAIN!r} and the task's `schema`")
 
 
 def _check_privacy(plan: Plan | PlanDraft) -> None:
@@ -310,12 +330,15 @@ def planned_steps(plan: Plan | PlanDraft, kind: StepKind, purpose: str) -> float
     if kind is StepKind.EVALUATE:
         return sum(_evaluations(_rounds(stage, without=0), plan.evaluate.every) for stage in plan.stages)
     named = [stage for stage in plan.stages if stage.driver == purpose]
-    return sum(analyses_of(stage) for stage in named if (stage.driver == FLOWER) == (kind is StepKind.QUERY))
+    return sum(analyses_of(plan, stage) for stage in named if (stage.driver == FLOWER) == (kind is StepKind.QUERY))
 
 
-def analyses_of(stage: Stage) -> float:
+def analyses_of(plan: Plan | PlanDraft, stage: Stage) -> float:
     """How often a stage asks for the analysis of its name: once where it says nothing, twice where it refines; of trees
-    once for their bins, and once for each level of a round."""
+    once for their bins, and once for each level of a round; of an explanation once a phase, which no draft says.
+    """
+    if stage.driver == EXPLAIN:
+        return plan.explain.steps if isinstance(plan, Plan) and plan.explain is not None else 1
     if stage.driver == TREES:
         return 1 + _rounds(stage, without=0) * whole_option(stage, "depth", without=TREE_DEPTH)
     return _rounds(stage, without=1) * (2 if stage.options.get("refine") is True else 1)

@@ -15,10 +15,12 @@ __all__ = [
     "Moment",
     "Moments",
     "NumberCounts",
+    "PhaseSums",
     "Present",
     "Quantile",
     "Quantiles",
     "Statistics",
+    "Sum",
 ]
 
 
@@ -100,11 +102,33 @@ class Quantiles(Value, frozen=True, tag_field="kind", tag="quantiles"):
     numbers: tuple[Quantile, ...]
 
 
-Found = Counts | Histogram | Moments | Quantiles
+class Sum(Value, frozen=True):
+    """A tensor of sums, row by row, and the standard deviation of the noise on each number."""
+
+    name: str
+    shape: tuple[int, ...]
+    values: tuple[float, ...]
+    noise: float = 0.0
+
+
+class PhaseSums(Value, frozen=True, tag_field="kind", tag="sums"):
+    """What a phase of an analysis came to over the rows of the `counted` partners.
+
+    `quantum` is the most that the rounding of a secure sum has changed any number.
+    """
+
+    analysis: str
+    number: int
+    counted: tuple[str, ...]
+    sums: tuple[Sum, ...]
+    quantum: float = 0.0
+
+
+Found = Counts | Histogram | Moments | Quantiles | PhaseSums
 
 
 class Statistics(Value, frozen=True):
-    """What one step of a survey came to, over the training rows of so many `partners`.
+    """What one step of a survey, or of an explanation, came to over the rows of so many `partners`.
 
     `noise` is the standard deviation of the noise on each count, or on each sum of a moment; 0 without any. `found` is
     None where too few partners may take part, for the `reason`.

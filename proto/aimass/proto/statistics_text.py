@@ -13,6 +13,7 @@ from aimass.proto.statistics import (
     Histogram,
     Moments,
     NumberCounts,
+    PhaseSums,
     Quantile,
     Quantiles,
     Statistics,
@@ -47,6 +48,8 @@ def table_of(found: Found) -> list[Row]:
             return [msgspec.structs.asdict(one) | {"count": round(one.count)} for one in found.numbers]
         case Quantiles():
             return [_quantiles(one) for one in found.numbers]
+        case PhaseSums():
+            return [{"sums": one.name, "shape": str(one.shape), "of all": sum(one.values)} for one in found.sums]
 
 
 def _number(one: NumberCounts) -> Row:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from aimass.proto.asks import EXPLAIN
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Number, Schema
 from aimass.proto.plan import Plan, PlanDraft, Stage
@@ -89,7 +90,7 @@ def options_of(stage: Stage) -> SurveyOptions:
 
 def asks_columns(plan: Plan | PlanDraft) -> bool:
     """Whether a stage asks about columns, so that the plan needs the task's schema."""
-    return any(stage.driver in (*SURVEYS, TREES) for stage in plan.stages)
+    return any(stage.driver in (*SURVEYS, EXPLAIN, TREES) for stage in plan.stages)
 
 
 class Survey(Value, frozen=True):

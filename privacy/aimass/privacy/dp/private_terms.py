@@ -22,6 +22,7 @@ from aimass.privacy.dp.gaussian import GridNoise
 from aimass.privacy.dp.noise_plan import distributed_event
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.rounds import adaptive_of, noise_of
+from aimass.proto.asks import EXPLAIN, Phase
 from aimass.proto.boosting import MOST_SUMS, SUMS, Boosting, noise_of_trees
 from aimass.proto.elements import FLOATS
 from aimass.proto.errors import Refused
@@ -50,6 +51,7 @@ __all__ = [
     "analysis_events",
     "analysis_noise",
     "contribution_events",
+    "explanation_noise",
     "grid_noise",
     "metric_noise",
     "planned_events",
@@ -121,6 +123,11 @@ def survey_noise(setting: AnalysisNoise, survey: Survey) -> GridNoise:
     return GridNoise(setting.noise_multiplier, survey.row_norm, survey.cells)
 
 
+def explanation_noise(setting: AnalysisNoise, phase: Phase) -> GridNoise:
+    """The noise of a phase's sums, each tensor scaled to what one row adds to it: so a row adds one to each at most."""
+    return GridNoise(setting.noise_multiplier, math.sqrt(len(phase.cells)), phase.size, ROUNDING)
+
+
 def tree_noise(boosting: Boosting, outputs: int, level: int | None) -> GridNoise:
     """The noise of a step of trees: sums of multiples of `UNIT`, by half of which a row's own were rounded."""
     count = sum(math.prod(shape) for _, shape in boosting.shapes(outputs, level).values())
@@ -152,6 +159,8 @@ def step_events(
         return (_one_sum(GridNoise(noise, 1.0, len(SUMS) * MOST_SUMS, TREE_ROUNDING), steps),)
     if kind is StepKind.ANALYSE and privacy is not None and privacy.analyses is not None and purpose in ANALYSES:
         return (_one_sum(analysis_noise(privacy.analyses, MOST_COLUMNS), steps),)
+    if kind is StepKind.ANALYSE and privacy is not None and privacy.analyses is not None and purpose == EXPLAIN:
+        return (_one_sum(GridNoise(privacy.analyses.noise_multiplier, 1.0, MOST_CELLS, ROUNDING), steps),)
     return ()
 
 
@@ -189,11 +198,11 @@ def round_events(
 
 def analysis_events(plan: Plan | PlanDraft) -> tuple[Event, ...]:
     """What the analyses cost that a plan has beside its rounds, stage by stage; of trees the counts for their bins."""
-    asked = [(stage.driver, 1 if stage.driver == TREES else analyses_of(stage)) for stage in plan.stages]
+    asked = [(stage.driver, 1 if stage.driver == TREES else analyses_of(plan, stage)) for stage in plan.stages]
     return tuple(
         event
         for name, times in asked
-        if name in (*ANALYSES, TREES)
+        if name in (*ANALYSES, EXPLAIN, TREES)
         for event in step_events(plan, StepKind.ANALYSE, 0, 0, int(times), purpose=name)
     )
 

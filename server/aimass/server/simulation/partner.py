@@ -68,7 +68,15 @@ def open_policy(plan: Plan) -> str:
         f"[release]\nanalyses = {json.dumps(analyses)}\n"
         "[trees]\nplain = true\n"
         f'[[tasks]]\nname = "{plan.task.name}"\ndigest = "{plan.task.digest}"\n'
+        f"{_admitted(plan)}"
     )
+
+
+def _admitted(plan: Plan) -> str:
+    """The plan's analysis, in the policy."""
+    if plan.explain is None:
+        return ""
+    return f'[[tasks]]\nname = "{plan.explain.name}"\ndigest = "{plan.explain.digest}"\nkind = "analysis"\n'
 
 
 def check_admitted(policy: str, plan: Plan, participants: int) -> None:
@@ -177,7 +185,7 @@ class Bench:
         coarseness = self._policy.coarseness
         order = order_of(self._plan, step, kept.manifest.participant, self._site.run_id, coarseness)
         worked = self._worked(order, kept.shard, inputs, held)
-        return self._sent(asked, kept.manifest.participant, len(kept.shard.train.labels), inputs[0], worked)
+        return self._sent(asked, kept.manifest.participant, kept.shard, inputs[0], worked)
 
     def together(self, asked: Sequence[Asked], ranks: Ranks) -> Made:
         """A training step by all `ranks`, of which this one has every so-manieth shard; what it comes to is the same at
@@ -192,7 +200,7 @@ class Bench:
         if ranks.rank:
             return Made(partner=first.partner)
         worked = sealed_view(seal(given_away(made.parts())), _MOST_BYTES), state, 0
-        answer = self._sent(first, "", 1, model, worked)
+        answer = self._sent(first, "", None, model, worked)
         seconds, fetched = ranks.count * (time.monotonic() - started), self._site.fetched()
         return msgspec.structs.replace(answer, seconds=seconds, bytes_read=fetched.bytes_read)
 
@@ -203,7 +211,7 @@ class Bench:
                 self._site.soon(soon)
             yield kept.shard
 
-    def _sent(self, asked: Asked, participant: str, rows: int, model: Blob, worked: _Worked) -> Made:
+    def _sent(self, asked: Asked, participant: str, shard: Shard | None, model: Blob, worked: _Worked) -> Made:
         """Through the gate, and into the spool."""
         (made, state, private_steps), step = worked, asked.step
         released = release(
@@ -214,7 +222,7 @@ class Bench:
             self._policy,
             draw=self._draw(participant, step),
             private_steps=private_steps,
-            facts=Facts(self._site.run_id, accounted=self._policy.protected(self._data_set), rows=rows),
+            facts=self._facts(shard),
         )
         file = f"{asked.partner}.{secrets.token_hex(4)}"  # who does it again writes beside, never over
         path = self._site.spool(step.index) / file
@@ -224,6 +232,12 @@ class Bench:
         figures = released.beside.figures if released.beside is not None else {}
         kept_state = self._site.keep_state(file, state) if state and step.kind is StepKind.TRAIN else ""
         return Made(partner=asked.partner, file=file, digest=digest, figures=figures, state=kept_state)
+
+    def _facts(self, shard: Shard | None) -> Facts:
+        """What the gate knows; of several shards together there is no table whose rows it would count."""
+        rows, held_out = (1, 0) if shard is None else (len(shard.train.labels), len(shard.held_out.labels))
+        accounted = self._policy.protected(self._data_set)
+        return Facts(self._site.run_id, accounted=accounted, rows=rows, held_out_rows=held_out)
 
     def _worked(self, order: Order, shard: Shard, inputs: list[Blob], held: State) -> _Worked:
         """The contribution, the new local state, the private steps; a large model is let go as it is copied."""
