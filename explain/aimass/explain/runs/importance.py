@@ -1,0 +1,160 @@
+"""Which settings decided how good the runs became: functional ANOVA of the settings of the best runs.
+
+Optuna computes it (PED-ANOVA: Watanabe, Bansal and Hutter 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter
+Importance in Arbitrary Subspaces"). Intervals are of resampled settings, with all their seeds (Efron 1979).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, names_axis
+from aimass.explain.lineage import Lineage
+from aimass.explain.results import Array, Columns, Result
+from aimass.explain.runs.outcomes import Outcome, Outcomes
+from aimass.explain.words import interval, percent
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput
+from aimass.proto.values import Scalar
+
+__all__ = ["SettingsImportance", "settings_importance"]
+
+Floats = npt.NDArray[np.float64]
+_FEWEST_RUNS: Final = 8
+_CAVEAT: Final = (
+    "Importance is within the values that were tried: what was tried with one value, or nearly so, has none. It says "
+    "nothing of the direction."
+)
+
+
+class SettingsImportance(Result, frozen=True, kw_only=True, eq=False, tag="runs.importance"):
+    """`share` float64 [settings] sums to 1, most important first, with `low` and `high` from `resamples`."""
+
+    metric: str
+    settings: tuple[str, ...]
+    share: Array
+    low: Array
+    high: Array
+    runs: int
+    resamples: int
+
+    def describe(self) -> tuple[str, ...]:
+        """The most important settings, and whether the order is sure."""
+        first = (
+            f"Of what settings decide of {self.metric}, {self.settings[0]} decides {percent(float(self.share[0]))} "
+            f"({interval(100 * float(self.low[0]), 100 * float(self.high[0]), 2)} %), over {self.runs} runs."
+        )
+        if len(self.settings) > 1 and self.high[1] >= self.low[0]:
+            return first, f"Its interval overlaps that of {self.settings[1]}: their order is not sure."
+        return (first,)
+
+    def picture(self) -> Picture:
+        """A bar a setting."""
+        bars = Bars(np.arange(len(self.settings)), self.share, self.low, self.high)
+        panel = Panel("", Axis("share of importance", domain=(0, 1)), names_axis(self.settings), (bars,))
+        return Picture(
+            f"Which settings decided {self.metric}",
+            (panel,),
+            "A bar is how much a setting decides of being among the best runs; the line is its 95 % interval.",
+            _CAVEAT,
+        )
+
+    def to_columns(self) -> Columns:
+        """A row a setting."""
+        figures = {"share": self.share, "low": self.low, "high": self.high}
+        return {"setting": self.settings} | {name: values.tolist() for name, values in figures.items()}
+
+
+def settings_importance(
+    outcomes: Outcomes, lineage: Lineage, work: Work, *, resamples: int = 200
+) -> SettingsImportance:
+    """Raises `BadInput` for fewer than eight runs with the metric, or runs that differ in no setting."""
+    runs = [run for run in outcomes.runs if run.quality is not None]
+    if len(runs) < _FEWEST_RUNS or not outcomes.varied:
+        raise BadInput(
+            "too few runs, or runs of one setting: nothing says what a setting does",
+            code="explain.runs",
+            value=f"{len(runs)} runs, {len(outcomes.varied)} settings that differ",
+            limit=f"{_FEWEST_RUNS} runs",
+            cure="Run more plans, with settings that differ.",
+        )
+    names, sign = outcomes.varied, outcomes.objective.sign
+    share = _evaluated(runs, names, sign)
+    drawn = _resampled(outcomes, runs, names, work, resamples)
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    order = np.argsort(-share, kind="stable")
+    return SettingsImportance(
+        lineage=lineage,
+        metric=outcomes.objective.metric,
+        settings=tuple(names[place] for place in order),
+        share=share[order],
+        low=np.minimum(low, share)[order],
+        high=np.maximum(high, share)[order],
+        runs=len(runs),
+        resamples=resamples,
+        caveats=(_CAVEAT,),
+    )
+
+
+def _resampled(outcomes: Outcomes, runs: list[Outcome], names: tuple[str, ...], work: Work, resamples: int) -> Floats:
+    """Shares [resamples, settings] of as many settings drawn again, each with all its runs."""
+    groups: dict[str, list[Outcome]] = {}
+    for run in runs:
+        groups.setdefault(outcomes.setting(run), []).append(run)
+    by_setting, random = list(groups.values()), work.rng("runs", "importance")
+    found = []
+    for done in range(resamples):
+        work.check()
+        work.tell(done / resamples, "importance of settings")
+        drawn = random.integers(0, len(by_setting), len(by_setting))
+        found.append(_evaluated([run for place in drawn for run in by_setting[place]], names, outcomes.objective.sign))
+    return np.array(found)
+
+
+def _evaluated(runs: list[Outcome], names: tuple[str, ...], sign: float) -> Floats:
+    """PED-ANOVA's shares, in the order of `names`; one that is the same in all of these runs has none."""
+    import optuna  # noqa: PLC0415  (a second that only comparing many runs pays)
+    from optuna.importance import PedAnovaImportanceEvaluator  # noqa: PLC0415
+
+    spaces = {name: space for name in names if (space := _space(optuna, [run.settings.get(name) for run in runs]))}
+    if not spaces:
+        return np.zeros(len(names))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    for run in runs:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={name: _cell(run.settings.get(name)) for name in spaces},
+                distributions=spaces,
+                value=sign * (run.quality or 0.0),
+            )
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its experimental warning
+        shares: Mapping[str, float] = optuna.importance.get_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False), params=list(spaces)
+        )
+    return np.array([shares.get(name, 0.0) for name in names])
+
+
+def _space(optuna: Any, values: list[Scalar | None]) -> Any:
+    """The distribution that these values were drawn from, as far as they show it; None where they are all alike."""
+    if len({_cell(value) for value in values}) < 2:
+        return None
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(values):
+        return optuna.distributions.CategoricalDistribution(sorted({_cell(value) for value in values}, key=str))
+    low, high = min(numbers), max(numbers)
+    log = low > 0 and high / low >= 10
+    if all(isinstance(value, int) for value in values):
+        return optuna.distributions.IntDistribution(int(low), int(high), log=log)
+    return optuna.distributions.FloatDistribution(float(low), float(high), log=log)
+
+
+def _cell(value: Scalar | None) -> Scalar:
+    return "none" if value is None else value

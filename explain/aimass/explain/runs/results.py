@@ -1,0 +1,75 @@
+"""The two questions of runs, with their views: what happened in one, and what to choose after many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aimass.explain.charts.picture import Picture
+from aimass.explain.results import Columns, Result
+from aimass.explain.runs.course import Course
+from aimass.explain.runs.importance import SettingsImportance
+from aimass.explain.runs.layers import Layers, Relations
+from aimass.explain.runs.pareto import Pareto
+from aimass.explain.runs.participation import Participation
+from aimass.explain.runs.tied import TiedSet
+from aimass.explain.runs.trajectory import Trajectory
+
+__all__ = ["ManyRuns", "OneRun"]
+
+
+class OneRun(Result, frozen=True, kw_only=True, eq=False, tag="runs.one"):
+    """What happened in a run; what it cannot show yet is None, and a caveat says why."""
+
+    course: Course
+    participation: Participation
+    layers: Layers | None = None
+    relations: Relations | None = None
+    trajectory: Trajectory | None = None
+
+    def views(self) -> Mapping[str, Result]:
+        """Course, participation, layers, relations and trajectory."""
+        found = {
+            "course": self.course,
+            "participation": self.participation,
+            "layers": self.layers,
+            "relations": self.relations,
+            "trajectory": self.trajectory,
+        }
+        return {name: view for name, view in found.items() if view is not None}
+
+    def describe(self) -> tuple[str, ...]:
+        """What each view says."""
+        return tuple(line for view in self.views().values() for line in view.describe())
+
+    def picture(self) -> Picture:
+        """The course."""
+        return self.course.picture()
+
+    def to_columns(self) -> Columns:
+        """The course."""
+        return self.course.to_columns()
+
+
+class ManyRuns(Result, frozen=True, kw_only=True, eq=False, tag="runs.many"):
+    """What came of which settings."""
+
+    pareto: Pareto
+    tied: TiedSet | None = None
+    importance: SettingsImportance | None = None
+
+    def views(self) -> Mapping[str, Result]:
+        """The front, the tied set, the importance of settings."""
+        found = {"pareto": self.pareto, "tied": self.tied, "importance": self.importance}
+        return {name: view for name, view in found.items() if view is not None}
+
+    def describe(self) -> tuple[str, ...]:
+        """What each view says."""
+        return tuple(line for view in self.views().values() for line in view.describe())
+
+    def picture(self) -> Picture:
+        """The tied set, or the front where there is none."""
+        return (self.tied or self.pareto).picture()
+
+    def to_columns(self) -> Columns:
+        """All runs with their settings and figures."""
+        return self.pareto.to_columns()

@@ -1,0 +1,189 @@
+"""The tied set: all settings that cannot be told from the best, by runs that differ in their seeds.
+
+A setting leaves the set where some other one is better than chance allows. Each is held against every other, so the
+p-values of one setting are corrected for as many (Holm 1979): whatever the differences are, the best setting stays in
+the set in 95 % of cases at least (Gupta 1965, "subset selection"). Differences over the same seeds are paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from aimass.explain.charts.picture import Axis, Panel, Picture, Rule, Spans, names_axis
+from aimass.explain.lineage import Lineage
+from aimass.explain.means import mean_interval
+from aimass.explain.results import Array, Columns, Result
+from aimass.explain.runs.outcomes import Outcomes
+from aimass.explain.significance import holm
+from aimass.explain.words import joined, number, percent
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput
+
+__all__ = ["TiedSet", "better_p", "tied_set"]
+
+Floats = npt.NDArray[np.float64]
+LEVEL: Final = 0.05
+_RESAMPLES: Final = 2_000
+_FEWEST_SEEDS: Final = 2
+_CAVEAT: Final = (
+    "The set holds for these runs' data and seeds. Settings in it may still differ by less than these seeds can tell."
+)
+
+
+class TiedSet(Result, frozen=True, kw_only=True, eq=False, tag="runs.tied"):
+    """Settings, best mean first. `mean`, `low`, `high` float64 [k] are the metric, with 95 % intervals (NaN: one seed).
+
+    `tied` [k] are those in the set; `p` [k] the corrected p-value that somebody is better. `best` [k] is the share of
+    resamples of the seeds in which the setting had the best mean.
+    """
+
+    metric: str
+    better: str
+    settings: tuple[str, ...]
+    seeds: Array
+    mean: Array
+    low: Array
+    high: Array
+    p: Array
+    tied: Array
+    best: Array
+
+    def describe(self) -> tuple[str, ...]:
+        """The set, what left it, and how sure the first place is."""
+        inside = [name for name, stays in zip(self.settings, self.tied, strict=True) if stays]
+        first = (
+            f"{self.settings[0]} did best: {self.metric} {number(float(self.mean[0]))} "
+            f"({self.better} is better), in {percent(float(self.best[0]))} of resamples of the seeds."
+        )
+        if len(inside) == len(self.settings) > 1:
+            return first, f"None of the {len(inside)} settings can be told from it: more seeds would tell more."
+        also = f": {joined(inside[1:])}" if inside[1:] else ""
+        if not also:
+            return first, f"All {len(self.settings) - 1} others are worse than another setting."
+        told = f"{len(inside) - 1} of {len(self.settings) - 1} others cannot be told from it{also}."
+        return first, told, "Choose among these by what they cost."
+
+    def picture(self) -> Picture:
+        """A setting a line, those in the set in the first colour."""
+        at = np.arange(len(self.settings))
+        low, high = (np.where(np.isnan(ends), self.mean, ends) for ends in (self.low, self.high))
+        layers = [
+            Spans(at[chosen], self.mean[chosen], low[chosen], high[chosen], colour, name)
+            for chosen, colour, name in (
+                (self.tied, "series:0", "in the tied set"),
+                (~self.tied, "quiet", "worse than another"),
+            )
+            if chosen.any()
+        ]  # fmt: skip
+        axis = Axis(f"{self.metric} ({self.better} is better)")
+        panel = Panel("", axis, names_axis(self.settings), (Rule(float(self.mean[0])), *layers))
+        return Picture(
+            "Settings that cannot be told from the best",
+            (panel,),
+            "A dot is the mean over seeds, the line its 95 % interval. Intervals that overlap do not decide: pairs do.",
+            _CAVEAT,
+        )
+
+    def to_columns(self) -> Columns:
+        """A row a setting."""
+        return {
+            "setting": self.settings,
+            "seeds": self.seeds.tolist(),
+            self.metric: self.mean.tolist(),
+            "low": self.low.tolist(),
+            "high": self.high.tolist(),
+            "p_worse": self.p.tolist(),
+            "tied": self.tied.tolist(),
+            "best_in": self.best.tolist(),
+        }
+
+
+def tied_set(outcomes: Outcomes, lineage: Lineage, work: Work) -> TiedSet:
+    """Raises `BadInput` where no run has the metric, or no setting has two seeds."""
+    scores = outcomes.scores()
+    if not any(len(by_seed) >= _FEWEST_SEEDS for by_seed in scores.values()):
+        raise BadInput(
+            "no setting was run with two seeds: nobody knows how much a seed does",
+            code="explain.seeds",
+            value=f"{len(scores)} settings with {outcomes.objective.metric}",
+            cure="Run the plans again with other seeds: the plan's `seed`.",
+        )
+    names = sorted(scores, key=lambda name: (-np.mean(list(scores[name].values())), name))
+    by_seed = [scores[name] for name in names]
+    p = np.array([_worse_p(by_seed, place) for place in range(len(names))])
+    sign = outcomes.objective.sign
+    ends = np.array([_interval(list(one.values())) for one in by_seed]).reshape(-1, 2)
+    low, high = (ends[:, 0], ends[:, 1]) if sign > 0 else (-ends[:, 1], -ends[:, 0])
+    lone = sum(len(one) < _FEWEST_SEEDS for one in by_seed)
+    more = (
+        (f"{lone} settings ran with one seed: they stay in the set, as nothing can be said of them.",) if lone else ()
+    )
+    return TiedSet(
+        lineage=lineage,
+        metric=outcomes.objective.metric,
+        better=outcomes.objective.better,
+        settings=tuple(names),
+        seeds=np.array([len(one) for one in by_seed], np.int64),
+        mean=sign * np.array([np.mean(list(one.values())) for one in by_seed]),
+        low=low,
+        high=high,
+        p=p,
+        tied=p > LEVEL,
+        best=_best_shares(by_seed, work),
+        caveats=(_CAVEAT, *more),
+    )
+
+
+def _worse_p(scores: Sequence[Mapping[int, float]], place: int) -> float:
+    """The smallest corrected p-value that some other setting is better than this one; 1 where none can be."""
+    found = [better_p(other, scores[place]) for at, other in enumerate(scores) if at != place]
+    return float(holm(found).min()) if found else 1.0
+
+
+def better_p(other: Mapping[int, float], one: Mapping[int, float]) -> float:
+    """One-sided p that `other` is no better than `one`, scores by seed, higher better.
+
+    Paired over common seeds where there are two of them (Student 1908), else of two samples of differing variance
+    (Welch 1947). 1 where seeds are too few.
+    """
+    from scipy.stats import t  # noqa: PLC0415  (half a second that only comparing runs pays)
+
+    common = sorted(other.keys() & one.keys())
+    if len(common) >= _FEWEST_SEEDS:
+        apart = np.array([other[seed] - one[seed] for seed in common])
+        mean, variance, freedom = float(apart.mean()), float(apart.var(ddof=1)) / len(apart), float(len(apart) - 1)
+    elif min(len(other), len(one)) >= _FEWEST_SEEDS:
+        samples = [np.array(list(scores.values())) for scores in (other, one)]
+        parts = [float(sample.var(ddof=1)) / len(sample) for sample in samples]
+        mean, variance = float(samples[0].mean() - samples[1].mean()), sum(parts)
+        spread = sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True))
+        freedom = variance**2 / spread if spread > 0 else 1.0
+    else:
+        return 1.0
+    if variance <= 0:
+        return 0.0 if mean > 0 else 1.0
+    return float(t.sf(mean / math.sqrt(variance), freedom))
+
+
+def _interval(values: list[float]) -> tuple[float, float]:
+    if len(values) < _FEWEST_SEEDS:
+        return math.nan, math.nan
+    array = np.array(values)
+    return mean_interval(len(values), float(array.sum()), float((array**2).sum()))
+
+
+def _best_shares(scores: Sequence[Mapping[int, float]], work: Work) -> Floats:
+    """In which share of resamples of each setting's seeds it has the best mean (Efron 1979)."""
+    random = work.rng("runs", "tied")
+    means = np.array([_resampled(np.array(list(one.values())), random) for one in scores])
+    return np.bincount(means.argmax(axis=0), minlength=len(scores)) / _RESAMPLES
+
+
+def _resampled(values: Floats, random: np.random.Generator) -> Floats:
+    means: Floats = values[random.integers(0, len(values), (_RESAMPLES, len(values)))].mean(axis=1)
+    return means

@@ -1,0 +1,175 @@
+"""Which settings to choose after many runs: fronts, importance, and the set that holds the best as often as it says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from aimass.explain.lineage import Lineage
+from aimass.explain.runs import ManyRuns, RunsOptions, compare
+from aimass.explain.runs.importance import settings_importance
+from aimass.explain.runs.outcomes import Objective, outcomes, settings_of, varied
+from aimass.explain.runs.pareto import front
+from aimass.explain.runs.tied import better_p, tied_set
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput
+from aimass.proto.registry.entries import Spent
+from aimass.proto.views import RunView
+from tests.explain.runs import made
+
+LINEAGE = Lineage(model="heart")
+RATES = (0.01, 0.05, 0.1, 0.2, 0.5)
+
+
+def drawn(means: dict[float, float], seeds: int, noise: float, random: np.random.Generator) -> list[RunView]:
+    """Runs of these learning rates, with what a seed does to all of them and to each."""
+    shared = random.normal(size=seeds) * noise
+    return [
+        made.ended(f"{rate}-{seed}", made.plan(seed, rate), mean + shared[seed] + noise * random.normal())
+        for rate, mean in means.items()
+        for seed in range(seeds)
+    ]
+
+
+def test_settings_are_what_differs_but_for_seeds() -> None:
+    one, other = made.plan(1, 0.1), made.plan(2, 0.2)
+    assert settings_of(one)["train.learning_rate"] == 0.1
+    assert varied([settings_of(one), settings_of(other)]) == ("train.learning_rate",)
+    assert varied([{"a": 1}, {}]) == ("a",)
+
+
+def test_a_setting_far_behind_leaves_the_set_and_those_alike_stay() -> None:
+    runs = drawn({0.01: 0.5, 0.05: 0.8, 0.1: 0.8}, 5, 0.005, np.random.default_rng(1))
+    found = tied_set(outcomes(runs, Objective.of("auc")), LINEAGE, Work())
+    assert dict(zip(found.settings, found.tied.tolist(), strict=True)) == {
+        "learning_rate 0.01": False, "learning_rate 0.05": True, "learning_rate 0.1": True,
+    }  # fmt: skip
+    assert found.best.sum() == pytest.approx(1.0)
+    assert found.settings[-1] == "learning_rate 0.01"
+
+
+def test_a_loss_is_better_lower() -> None:
+    runs = [
+        made.ended(f"{rate}-{seed}", made.plan(seed, rate), rate + seed / 1e4, "loss")
+        for rate in RATES
+        for seed in range(3)
+    ]
+    found = tied_set(outcomes(runs, Objective.of("loss")), LINEAGE, Work())
+    assert found.settings[0] == "learning_rate 0.01"
+    assert found.tied.tolist() == [True, False, False, False, False]
+    assert (found.low <= found.mean).all()
+    assert (found.mean <= found.high).all()
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_the_set_holds_the_best_setting_as_often_as_it_says(apart: float, seeds: int) -> None:
+    """In units of the noise; at 0 all are the best, and any one of them is held to."""
+    random, holds, tries = np.random.default_rng(seeds), 0, 150
+    for _ in range(tries):
+        means = {rate: -apart * place for place, rate in enumerate(RATES)}
+        runs = drawn(means, seeds, 1.0, random)
+        found = tied_set(outcomes(runs, Objective("auc", "higher")), LINEAGE, Work())
+        holds += bool(found.tied[found.settings.index("learning_rate 0.01")])
+    assert holds >= 0.91 * tries, "95 % less what chance does to so few tries"
+
+
+def test_p_values_are_students_paired_and_welchs_otherwise() -> None:
+    one, other = {1: 0.1, 2: 0.3, 3: 0.2}, {1: 0.4, 2: 0.5, 3: 0.35}
+    paired = stats.ttest_rel(list(other.values()), list(one.values()), alternative="greater").pvalue
+    assert better_p(other, one) == pytest.approx(paired)
+    apart = {7: 0.4, 8: 0.5, 9: 0.35, 10: 0.6}
+    welch = stats.ttest_ind(list(apart.values()), list(one.values()), equal_var=False, alternative="greater").pvalue
+    assert better_p(apart, one) == pytest.approx(welch)
+    assert better_p({1: 1.0}, one) == 1.0
+    assert better_p({1: 1.0, 2: 1.0}, {1: 0.0, 2: 0.0}) == 0.0
+    assert better_p({1: 1.0, 2: 1.0}, {1: 1.0, 2: 1.0}) == 1.0
+
+
+def test_one_seed_each_says_nothing_and_is_refused_with_the_cure() -> None:
+    runs = [made.ended(f"{rate}", made.plan(0, rate), rate) for rate in RATES]
+    with pytest.raises(BadInput, match="with two seeds"):
+        tied_set(outcomes(runs, Objective.of("auc")), LINEAGE, Work())
+    found = compare(runs)
+    assert found.tied is None
+    assert any("with two seeds" in caveat for caveat in found.caveats)
+
+
+@given(st.lists(st.tuples(*[st.one_of(st.integers(0, 4), st.just(math.nan))] * 3), min_size=1, max_size=8))
+def test_the_front_is_those_that_none_beats(rows: list[tuple[float, float, float]]) -> None:
+    goals, higher = np.array(rows, np.float64), (True, False, False)
+    signed = np.where(np.isnan(goals), -np.inf, goals * [1, -1, -1])
+    for place, on in enumerate(front(goals, higher)):
+        beats = [
+            all(o >= s for o, s in zip(other, signed[place], strict=True))
+            and any(o > s for o, s in zip(other, signed[place], strict=True))
+            for other in signed
+        ]
+        assert on == (not any(beats))
+
+
+def test_the_setting_that_decides_comes_first_and_one_that_does_not_has_next_to_none() -> None:
+    random, runs = np.random.default_rng(2), []
+    for place in range(48):
+        rate, size = random.uniform(0.01, 1.0), int(random.integers(8, 256))
+        runs.append(made.ended(str(place), made.plan(place, float(rate), size), -((rate - 0.5) ** 2)))
+    found = settings_importance(outcomes(runs, Objective("auc", "higher")), LINEAGE, Work(), resamples=40)
+    assert found.settings == ("train.learning_rate", "train.batch_size")
+    assert found.share.sum() == pytest.approx(1.0)
+    assert found.share[0] > 0.8
+    assert (found.low <= found.share).all()
+    assert found.low[0] > found.high[1]
+
+
+def test_words_and_what_some_runs_lack_are_settings_too() -> None:
+    runs = []
+    for place in range(12):
+        driver = ("averaging", "fedbuff")[place % 2]
+        runs.append(made.ended(str(place), made.plan(place, driver=driver), float(place % 2)))
+    found = compare(runs, RunsOptions(metric="auc", resamples=20))
+    assert found.importance is not None
+    assert found.importance.settings == ("stages.0.driver",)
+    assert found.tied is not None
+    assert found.tied.tied.tolist() == [True, False]
+
+
+def test_privacy_bytes_and_seconds_are_goals_and_runs_without_privacy_count_as_the_worst() -> None:
+    runs = [made.ended(str(seed), made.plan(seed, rate), 0.8) for seed, rate in enumerate((0.1, 0.2))]
+    found = compare(runs, spent=lambda run: Spent(epsilon=1.5) if run.summary.run_id == "1" else Spent(reason="none"))
+    assert found.pareto.names == ("auc", "epsilon", "bytes", "seconds")
+    assert found.pareto.front.tolist() == [False, True]
+    assert any("without differential privacy" in caveat for caveat in found.pareto.caveats)
+
+
+def test_time_to_a_target_is_from_the_first_step_to_the_round_that_reached_it() -> None:
+    steps = [made.step(0, 1), made.evaluated(1, 1, {"auc": 0.6}), made.step(2, 2), made.evaluated(3, 2, {"auc": 0.8})]
+    found = outcomes([made.run(steps)], Objective.of("auc"), target=0.75).runs[0]
+    assert found.seconds_to_target == pytest.approx(3 * made.SECONDS + 2)
+    assert outcomes([made.run(steps)], Objective.of("auc"), target=0.9).runs[0].seconds_to_target is None
+
+
+def test_runs_that_cannot_be_compared_are_named() -> None:
+    with pytest.raises(BadInput, match="no run to compare"):
+        compare([])
+    with pytest.raises(BadInput, match="several tasks"):
+        compare([made.ended("1", made.plan(), 0.5), made.run([made.evaluated(0, 1, {"auc": 1})], task="digits")])
+    with pytest.raises(BadInput, match="has measured anything"):
+        compare([made.run([made.step(0, 1)])])
+    with pytest.raises(BadInput, match="no run has this metric"):
+        compare([made.ended("1", made.plan(), 0.5)], RunsOptions(metric="f1"))
+
+
+def test_all_views_are_drawn_and_read_again() -> None:
+    random = np.random.default_rng(6)
+    runs = drawn(dict(zip(RATES, (0.5, 0.6, 0.8, 0.79, 0.4), strict=True)), 3, 0.02, random)
+    found = compare(runs, RunsOptions(resamples=20))
+    assert list(found.views()) == ["pareto", "tied", "importance"]
+    assert ManyRuns.from_json(found.to_json()) == found
+    for view in found.views().values():
+        assert view.to_svg().startswith("<svg")
+        assert len({len(column) for column in view.to_columns().values()}) == 1
