@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from aimass.explain.federated import confusion, permutation, shapley
+from aimass.explain.federated import ale, confusion, permutation, shapley
 from aimass.explain.federated.background import synthetic_background
 from aimass.proto.analysis import Analysis, Summed
 from aimass.proto.asks import Ask, phase_at
@@ -27,6 +27,7 @@ ALL: dict[str, tuple[Analysis, Ask]] = {
     "confusion": (confusion.analysis, ask({"bins": 10})),
     "shapley": (shapley.analysis, ask({}, shared=True)),
     "permutation": (permutation.analysis, ask({"shuffles": 2})),
+    "ale": (ale.analysis, ask({"steps": 6})),
     "permutation of a background": (permutation.analysis, ask({"shuffles": 2, "loss": "brier"}, shared=True)),
 }
 
