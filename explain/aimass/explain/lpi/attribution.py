@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Points, Rule, names_axis
+from aimass.explain.lpi.cells import alike, cells_of
 from aimass.explain.lpi.game import Game
 from aimass.explain.lpi.scale import Scale, axis_title, change, level
 from aimass.explain.lpi.shapley import Shapley
@@ -17,7 +18,7 @@ from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 from aimass.proto.intervals import Z95
 
-__all__ = ["SHOWS_NOT", "Attribution", "attribution", "cells_of"]
+__all__ = ["SHOWS_NOT", "Attribution", "attribution"]
 
 _MOST_BARS: Final = 14
 _NAMED: Final = 4
@@ -131,8 +132,7 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
 def attribution(game: Game, rows: Rows, row: int, work: Work) -> Attribution:
     """Shapley values of row `row` of `rows`; raises `BadInput` where there is none, or nothing to hold it against."""
     cells = cells_of(rows, row)
-    values = game.background.values
-    if ((values == cells) | (np.isnan(values) & np.isnan(cells))).all():
+    if alike(game.background.values, cells).all():
         raise BadInput(
             "the background is the row itself",
             code="explain.background",
@@ -158,14 +158,6 @@ def attribution(game: Game, rows: Rows, row: int, work: Work) -> Attribution:
         caveats=game.limits(cells),
         checks=(_efficiency(found),),
     )
-
-
-def cells_of(rows: Rows, row: int) -> Array:
-    """One row's cells [features]; raises `BadInput` where there is no such row."""
-    if not 0 <= row < len(rows):
-        raise BadInput("there is no such row", code="explain.row", value=row, limit=f"0 to {len(rows) - 1}")
-    found: Array = rows.values[row]
-    return found
 
 
 def _around(*values: Array) -> tuple[float, float]:

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 
 from aimass.explain.charts.picture import Picture
 from aimass.explain.lpi.attribution import Attribution, attribution
-from aimass.explain.lpi.game import game_of
+from aimass.explain.lpi.cells import changes_of
+from aimass.explain.lpi.counterfactual import Counterfactual, counterfactual
+from aimass.explain.lpi.faithfulness import Faithfulness, faithfulness
+from aimass.explain.lpi.game import Game, game_of
+from aimass.explain.lpi.goals import goal_of
+from aimass.explain.lpi.nearest import Search
 from aimass.explain.lpi.options import LpiOptions
-from aimass.explain.models import Model
+from aimass.explain.lpi.whatif import WhatIf, what_if
+from aimass.explain.models import Model, asked
 from aimass.explain.results import Columns, Result
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
@@ -20,10 +26,19 @@ class LpiResult(Result, frozen=True, kw_only=True, eq=False, tag="lpi"):
     """All that is said of one row's prediction."""
 
     attribution: Attribution
+    what_if: WhatIf | None
+    counterfactual: Counterfactual | None
+    faithfulness: Faithfulness
 
     def views(self) -> Mapping[str, Result]:
         """The parts by name, those that were asked for."""
-        return {"attribution": self.attribution}
+        parts: dict[str, Result | None] = {
+            "attribution": self.attribution,
+            "what_if": self.what_if,
+            "counterfactual": self.counterfactual,
+            "faithfulness": self.faithfulness,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
 
     def describe(self) -> tuple[str, ...]:
         """What the parts say, one after another."""
@@ -57,5 +72,24 @@ def explain(
     number; `LimitExceeded` for more features than can be computed exactly where that was asked.
     """
     game = game_of(model, rows, work, options, background=background)
-    found = attribution(game, rows, options.row, work)
-    return LpiResult(lineage=game.lineage, attribution=found)
+    found = attribution(game, rows, options.row, work.part(0.0, 0.4, "values"))
+    changes = changes_of(rows, options.what_if)
+    changed = what_if(game, rows, options.row, changes, work.part(0.4, 0.6, "what if")) if changes else None
+    return LpiResult(
+        lineage=game.lineage,
+        attribution=found,
+        what_if=changed,
+        counterfactual=_counterfactual(model, game, rows, options, work.part(0.6, 0.9, "the nearest other row")),
+        faithfulness=faithfulness(game, rows, found, options.orders, work.part(0.9, 1.0, "random orders")),
+    )
+
+
+def _counterfactual(model: Model, game: Game, rows: Rows, options: LpiOptions, work: Work) -> Counterfactual | None:
+    """None where none is asked for, and of a number unless a level is named."""
+    chooses = model.classifies and len(model.outputs) > 1
+    if not options.counterfactual or not (options.target or chooses):
+        return None
+    said = asked(model, work)(rows.values[options.row : options.row + 1])[0]
+    goal = goal_of(model, said, options.target, options.output)
+    search = Search(options.immutable, options.most_changes)
+    return counterfactual(model, game, rows, options.row, goal, search, work)
