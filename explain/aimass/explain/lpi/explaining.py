@@ -90,6 +90,6 @@ def _counterfactual(model: Model, game: Game, rows: Rows, options: LpiOptions, w
     if not options.counterfactual or not (options.target or chooses):
         return None
     said = asked(model, work)(rows.values[options.row : options.row + 1])[0]
-    goal = goal_of(model, said, options.target, options.output)
+    goal = goal_of(model, said, options.target, game.output)
     search = Search(options.immutable, options.most_changes)
     return counterfactual(model, game, rows, options.row, goal, search, work)

@@ -11,15 +11,16 @@ import numpy.typing as npt
 from aimass.explain.association import association
 from aimass.explain.lineage import Lineage
 from aimass.explain.lpi.background import Background, background_of
+from aimass.explain.lpi.cells import cells_of
 from aimass.explain.lpi.groups import Group, groups_of
 from aimass.explain.lpi.options import LpiOptions, Method
 from aimass.explain.lpi.sampling import sampled_shapley
 from aimass.explain.lpi.scale import Scale, on_scale
 from aimass.explain.lpi.shapley import MOST_PLAYERS, Shapley, exact_shapley
 from aimass.explain.models import Model, Predict, asked, lineage_of
+from aimass.explain.outputs import output_of
 from aimass.explain.rows import Feature, Rows
 from aimass.explain.work import Work
-from aimass.proto.errors import BadInput, NotFound
 
 __all__ = ["Game", "game_of"]
 
@@ -112,7 +113,7 @@ class Game:
 def game_of(
     model: Model, rows: Rows, work: Work, options: LpiOptions = LpiOptions(), *, background: Rows | None = None
 ) -> Game:
-    """The game of `model` over `rows`; the output is the last label unless said, of two labels the positive one.
+    """The game of `model` over `rows`, about the output that `output_of` chooses for the row that is explained.
 
     References come from `background`, or from `rows` themselves. Raises `BadInput` where there is nothing to hold
     against or the columns differ, `NotFound` for a label that the model does not know.
@@ -120,9 +121,9 @@ def game_of(
     lineage = lineage_of(model, rows, work)
     against = rows if background is None else background
     lineage_of(model, against, work)  # refuses other columns
-    place = _output(model, options.output)
-    scale: Scale = options.scale if model.classifies else "number"
     whole = asked(model, work)
+    place = output_of(model, whole(cells_of(rows, options.row)[None]), options.output)
+    scale: Scale = options.scale if model.classifies else "number"
 
     def predict(values: Floats) -> Floats:
         return on_scale(whole(values)[:, place : place + 1], scale)
@@ -139,12 +140,3 @@ def game_of(
         options.method,
         options.pairs,
     )
-
-
-def _output(model: Model, name: str) -> int:
-    if not model.outputs:
-        raise BadInput("the model has no output", code="explain.output")
-    if name and name not in model.outputs:
-        known = ", ".join(model.outputs[:20])
-        raise NotFound("the model has no such output", code="explain.output", value=name, limit=known)
-    return model.outputs.index(name) if name else len(model.outputs) - 1

@@ -19,7 +19,9 @@ class LpiOptions(Value, frozen=True):
     """Which row and output, held against what, and what else is searched for."""
 
     row: Annotated[int, Meta(ge=0, description="which row is explained, the first is 0")] = 0
-    output: Annotated[str, Meta(description="which label is explained; the last one if empty")] = ""
+    output: Annotated[
+        str, Meta(description="which label is explained; the last of two, or the row's own, if empty")
+    ] = ""
     scale: Annotated[ScaleName, Meta(description="probabilities as they are, or as log_odds")] = "probability"
     references: Annotated[int, Meta(ge=1, le=10_000, description="rows of the background at most")] = 100
     background_by: Annotated[BackgroundBy, Meta(description="a sample of rows, or the centres of kmeans")] = "sample"
