@@ -68,13 +68,13 @@ def test_texts_by_their_place_in_a_dictionary_mean_the_same(values: list[str | N
 def test_images_are_taken_where_they_stand(kind: pa.DataType) -> None:
     values = pa.array([bytes(range(start, start + 6)) for start in range(5)], kind)
     for part in (values, values[1:4], values[:0]):
-        assert images_at_once(IMAGE, part) is not None
+        assert images_at_once(IMAGE.shape, part) is not None
         both(IMAGE, part)
 
 
 def test_images_of_another_size_or_none_are_looked_at_one_by_one() -> None:
     for values in (pa.array([b"123456", b"12345"]), pa.array([None, b"123456"]), pa.array(["123456"])):
-        assert images_at_once(IMAGE, values) is None
+        assert images_at_once(IMAGE.shape, values) is None
         both(IMAGE, values)
 
 

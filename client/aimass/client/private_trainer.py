@@ -34,6 +34,7 @@ from aimass.privacy.dp.private_terms import grid_noise, units_of
 from aimass.privacy.dp.streams import NoiseStream, Token
 from aimass.proto.contribution import Contribution
 from aimass.proto.errors import BadInput, Refused
+from aimass.proto.manifest import Category
 from aimass.proto.plan import MetricNoise, PrivacySettings, TrainSettings
 from aimass.proto.task import Task, load_parameters
 from aimass.proto.tensors import Blob
@@ -114,7 +115,7 @@ class PrivateTrainer:
         over the edges of their bins.
         """
         self._look()
-        if not self._task.schema.classes:
+        if not isinstance(self._task.schema.label, Category):
             raise Refused(
                 "metrics with noise are made for labels that are categories",
                 code="private.metrics",

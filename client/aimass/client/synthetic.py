@@ -1,8 +1,8 @@
 """Rows of chance that fit a schema and can be learnt: for trying a plan where no public rows are at hand.
 
 A row's label follows from its features: a random linear rule for numbers and categories, a pattern of its own for
-images, words of its own for texts. So a model that learns beats chance, and noise that destroys learning is seen; how
-well real rows can be learnt is another question.
+images, words of its own for texts; what a pixel is, from how bright it is. So a model that learns beats chance, and
+noise that destroys learning is seen; how well real rows can be learnt is another question.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.client.shards import Shard
-from aimass.proto.manifest import Number, Schema
+from aimass.proto.manifest import Mask, Number, Schema
 from aimass.proto.rows import Batch
 from aimass.proto.synthetic import synthetic_rows
 
@@ -34,6 +34,9 @@ def learnable_rows(schema: Schema, rows: int, seed: int) -> Batch:
     """So many rows, all labels about as frequent; of a label that is a number, in the middle of its range."""
     batch = synthetic_rows(schema, rows, seed)
     chance = np.random.default_rng((seed, 1))
+    if isinstance(schema.label, Mask):
+        masks = _masks(schema.label, rows, chance)
+        return Batch(batch.numbers, batch.categories, _shaded(schema, masks, chance), masks)
     if batch.images is not None:
         labels = chance.integers(0, len(schema.classes), rows)
         return Batch(batch.numbers, batch.categories, _images(schema, labels, chance), labels)
@@ -91,6 +94,21 @@ def _images(schema: Schema, labels: npt.NDArray[np.int64], chance: np.random.Gen
     patterns = coarse[:, down[:, None], across[None, :]]
     grain = _GRAIN * chance.standard_normal((len(labels), *shape), np.float32)
     return np.clip(patterns[labels] + grain, 0, 255).astype(np.uint8)
+
+
+def _masks(label: Mask, rows: int, chance: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Coarse patches, each of one class."""
+    coarse = chance.integers(0, len(label.values), (rows, 4, 4), np.uint8)
+    down, across = (np.arange(size) * 4 // size for size in label.shape)
+    return coarse[:, down[:, None], across[None, :]]
+
+
+def _shaded(schema: Schema, masks: npt.NDArray[np.uint8], chance: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """A brightness for each class, with grain."""
+    shape = schema.images[0].shape
+    bright = np.linspace(64.0, 192.0, len(schema.classes))[masks].reshape(*masks.shape, *(1 for _ in shape[2:]))
+    grain = _GRAIN / 4 * chance.standard_normal((len(masks), *shape), np.float32)
+    return np.clip(bright + grain, 0, 255).astype(np.uint8)
 
 
 def _texts(schema: Schema, labels: npt.NDArray[np.int64], chance: np.random.Generator) -> npt.NDArray[np.object_]:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Category, Schema
+from aimass.proto.manifest import Number, Schema
 from aimass.proto.plan import Plan, PlanDraft, Stage
 from aimass.proto.plan_settings import TREE_DEPTH, TREE_GRID, TREES
 from aimass.proto.rows import Batch
@@ -139,7 +139,7 @@ class Boosting(Value, frozen=True):
     def targets(self) -> Floats:
         """What each count of labels stands for: a class's place, or of a number the middle of a part of its range."""
         label = self.schema.label
-        if isinstance(label, Category):
+        if not isinstance(label, Number):
             return np.arange(len(label.values), dtype=np.float64)
         at = edges(label, self.options.grid)
         return np.asarray((at[1:] + at[:-1]) / 2)
@@ -147,7 +147,7 @@ class Boosting(Value, frozen=True):
     def targeted(self, labels: npt.NDArray[Any]) -> Cells:
         """int64 [rows]: the target that each label counts for."""
         label = self.schema.label
-        return labels if isinstance(label, Category) else bins_of(labels, edges(label, self.options.grid))
+        return bins_of(labels, edges(label, self.options.grid)) if isinstance(label, Number) else labels
 
     def binned(self, numbers: npt.NDArray[np.float32], edges: npt.NDArray[np.float32]) -> Cells:
         """int64 [rows, numbers]: the bin of each value between its column's edges, and one more for what is missing."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Category, Column, Image, Number, Text
+from aimass.proto.manifest import UNLABELLED, Category, Column, Image, Label, Mask, Number, Text
 from aimass.proto.whole_columns import by_distinct, images_at_once, numbers_at_once
 
 __all__ = ["Finding", "cell_by_cell", "convert", "persons_of", "text_of", "typed_cells"]
@@ -33,7 +33,7 @@ class Finding:
     cell: str = dataclasses.field(default="", repr=False)
 
 
-def convert(column: Column, values: Any, findings: list[Finding]) -> Array:
+def convert(column: Column | Label, values: Any, findings: list[Finding]) -> Array:
     """A column's cells as `Table` holds them; what does not fit is added to `findings` by its position."""
     parts, row = [], 0
     for part in getattr(values, "chunks", [values]) or [values.combine_chunks()]:
@@ -43,12 +43,12 @@ def convert(column: Column, values: Any, findings: list[Finding]) -> Array:
     return np.concatenate(parts)
 
 
-def cell_by_cell(column: Column, values: Any, first: int, findings: list[Finding]) -> Array:
+def cell_by_cell(column: Column | Label, values: Any, first: int, findings: list[Finding]) -> Array:
     """The plain meaning of `convert`, for an Arrow array that begins at row `first`."""
     return typed_cells(column, values.to_pylist(), first, findings)
 
 
-def typed_cells(column: Column, values: list[object], first: int, findings: list[Finding]) -> Array:
+def typed_cells(column: Column | Label, values: list[object], first: int, findings: list[Finding]) -> Array:
     """`cell_by_cell` for plain values: a row that a program or a person writes means what it means in a file."""
     cells = enumerate(values, first)
     match column:
@@ -61,9 +61,11 @@ def typed_cells(column: Column, values: list[object], first: int, findings: list
             return _texts(column, values, first, findings)
         case Image():
             return _images(column, values, first, findings)
+        case Mask():
+            return _masks(column, values, first, findings)
 
 
-def _at_once(column: Column, values: Any) -> Array | None:
+def _at_once(column: Column | Label, values: Any) -> Array | None:
     match column:
         case Number():
             return numbers_at_once(column, values)
@@ -73,7 +75,10 @@ def _at_once(column: Column, values: Any) -> Array | None:
             places = by_distinct(values, lambda cell: _category(column, index, 0, cell, odd))
             return None if places is None or odd else places.astype(np.int64)
         case Image():
-            return images_at_once(column, values)
+            return images_at_once(column.shape, values)
+        case Mask():
+            masks = images_at_once(column.shape, values)
+            return None if masks is None or _odd_pixels(column, masks).any() else masks
         case Text():
             return None
 
@@ -154,6 +159,29 @@ def _images(column: Image, cells: list[object], first: int, findings: list[Findi
         else:
             findings.append(Finding(first + row, column.name, f"is not {size} bytes"))
     return images.reshape(len(cells), *column.shape)
+
+
+def _masks(column: Mask, cells: list[object], first: int, findings: list[Finding]) -> Array:
+    """A mask that is missing, or does not fit, is one of which no pixel is labelled."""
+    size = int(np.prod(column.shape))
+    masks = np.full((len(cells), size), UNLABELLED, dtype=np.uint8)
+    for row, cell in enumerate(cells):
+        if cell is None:
+            continue
+        if not isinstance(cell, bytes) or len(cell) != size:
+            findings.append(Finding(first + row, column.name, f"is not {size} bytes"))
+            continue
+        mask = np.frombuffer(cell, dtype=np.uint8)
+        if (odd := _odd_pixels(column, mask)).any():
+            what = f"has pixels that are none of the {len(column.values)} values of the schema"
+            findings.append(Finding(first + row, column.name, what, str(int(mask[odd][0]))))
+        else:
+            masks[row] = mask
+    return masks.reshape(len(cells), *column.shape)
+
+
+def _odd_pixels(column: Mask, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    return np.asarray((mask >= len(column.values)) & (mask != UNLABELLED))
 
 
 def _texts(column: Text, cells: list[object], first: int, findings: list[Finding]) -> Array:

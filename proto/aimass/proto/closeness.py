@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["apart"]
+__all__ = ["apart", "sampled"]
+
+_PIXELS: Final = 256
 
 
 def apart(said: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -18,3 +20,12 @@ def apart(said: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[np.
     """
     differences = np.abs(said - expected) / np.maximum(1.0, np.abs(expected))
     return np.where(np.isfinite(differences), differences, np.inf)
+
+
+def sampled(said: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """What is compared of an answer: [rows, labels] as it is, and of pixels' [rows, labels, h, w] some 256 of each
+    label: [rows, numbers]."""
+    if said.ndim < 3:
+        return said
+    pixels = said.reshape(*said.shape[:2], -1)
+    return pixels[:, :, :: max(1, pixels.shape[2] // _PIXELS)].reshape(len(said), -1)

@@ -18,6 +18,7 @@ __all__ = [
     "CategoryStatistics",
     "ColumnStatistics",
     "ImageStatistics",
+    "MaskStatistics",
     "NumberStatistics",
     "TextStatistics",
     "added",
@@ -68,6 +69,15 @@ class ImageStatistics(Value, frozen=True, tag="image", tag_field="kind"):
     squares: Count
 
 
+class MaskStatistics(Value, frozen=True, tag="mask", tag_field="kind"):
+    """Pixels of masks: how many are of each class, and how many nobody has labelled."""
+
+    column: str
+    present: Count
+    unlabelled: Count
+    pixels: dict[str, Count]
+
+
 class TextStatistics(Value, frozen=True, tag="text", tag_field="kind"):
     """Characters of texts: the shortest and longest, and of all together."""
 
@@ -78,7 +88,7 @@ class TextStatistics(Value, frozen=True, tag="text", tag_field="kind"):
     characters: Count
 
 
-ColumnStatistics = NumberStatistics | CategoryStatistics | ImageStatistics | TextStatistics
+ColumnStatistics = NumberStatistics | CategoryStatistics | ImageStatistics | MaskStatistics | TextStatistics
 
 
 def merge_all(parts: Iterable[tuple[ColumnStatistics, ...]]) -> tuple[ColumnStatistics, ...]:
@@ -111,6 +121,13 @@ def merge(one: ColumnStatistics, other: ColumnStatistics) -> ColumnStatistics:
                 pixels=one.pixels + other.pixels,
                 total=one.total + other.total,
                 squares=one.squares + other.squares,
+            )
+        case MaskStatistics(), MaskStatistics():
+            return MaskStatistics(
+                column=one.column,
+                present=one.present + other.present,
+                unlabelled=one.unlabelled + other.unlabelled,
+                pixels=added(one.pixels, other.pixels),
             )
         case TextStatistics(), TextStatistics():
             return TextStatistics(

@@ -19,21 +19,27 @@ from aimass.proto.names import Name, SchemaName
 from aimass.proto.values import Value, canonical_json, convert, decode_toml
 
 __all__ = [
+    "UNLABELLED",
     "Category",
     "Column",
     "ColumnName",
     "Image",
+    "Label",
+    "Mask",
     "Number",
     "Salt",
     "Schema",
     "ShardManifest",
     "Text",
+    "answer_shape",
     "read_shard_manifest",
     "shard_manifest_text",
 ]
 
 ColumnName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_ .-]{0,62}\\Z")]
 _WRITTEN: Final = ("name", "data_schema", "uris", "format", "participant", "salt", "held_out")
+UNLABELLED: Final = 255
+"""In a mask: nobody has said what this pixel is. Loss and measures leave it out."""
 Salt = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
@@ -79,20 +85,37 @@ class Text(Value, frozen=True, tag="text", tag_field="kind"):
     longest: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
 
 
+class Mask(Value, frozen=True, tag="mask", tag_field="kind"):
+    """A label of each pixel: bytes of `shape` (height, width), row by row, each the place of its value or `UNLABELLED`.
+
+    The first value is the ground that the others lie on.
+    """
+
+    name: ColumnName
+    shape: Annotated[tuple[int, ...], msgspec.Meta(min_length=2, max_length=2)]
+    values: Annotated[tuple[str, ...], msgspec.Meta(min_length=2, max_length=UNLABELLED)]
+
+
 Column = Number | Category | Image | Text
+Label = Category | Number | Mask
 
 
 class Schema(Value, frozen=True):
-    """Columns of a table, and what to predict: a category or a number. The name carries a version: `heart/1`."""
+    """Columns of a table, and what to predict: a category or a number, or what each pixel of the one image is.
+
+    The name carries a version: `heart/1`.
+    """
 
     name: SchemaName
     columns: Annotated[tuple[Column, ...], msgspec.Meta(min_length=1)]
-    label: Category | Number
+    label: Label
 
     def __post_init__(self) -> None:
         names = [column.name for column in (*self.columns, self.label)]
         if len(set(names)) != len(names):
             raise ValueError("two columns share a name")
+        if isinstance(self.label, Mask) and [image.shape[:2] for image in self.images] != [self.label.shape]:
+            raise ValueError("a mask is the label of one image of its height and width")
 
     @property
     def numbers(self) -> tuple[Number, ...]:
@@ -116,13 +139,24 @@ class Schema(Value, frozen=True):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The label's values in order; none where it is a number."""
-        return self.label.values if isinstance(self.label, Category) else ()
+        """The label's values in order, of a row or of each pixel; none where it is a number."""
+        return () if isinstance(self.label, Number) else self.label.values
+
+    @property
+    def segments(self) -> bool:
+        """Whether each pixel has a label."""
+        return isinstance(self.label, Mask)
 
     @property
     def digest(self) -> str:
         """SHA-256 of the schema's canonical JSON."""
         return hashlib.sha256(canonical_json(self)).hexdigest()
+
+
+def answer_shape(schema: Schema) -> tuple[int, ...]:
+    """What is said of one row: (labels,), (1,) where the label is a number, (labels, height, width) of masks."""
+    planes = schema.label.shape if isinstance(schema.label, Mask) else ()
+    return (max(len(schema.classes), 1), *planes)
 
 
 class ShardManifest(Value, frozen=True):

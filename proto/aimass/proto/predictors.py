@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from aimass.proto.closeness import apart
 from aimass.proto.manifest import Number, Schema
-from aimass.proto.rows import Batch
+from aimass.proto.rows import Batch, blank_labels
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,10 @@ class Predictor(Protocol):
     """A model in memory."""
 
     def __call__(self, batch: Batch, size: int = 1024, /) -> Floats:
-        """Probabilities [n, labels] of rows, or a number's predictions [n, 1], computed `size` rows at a time."""
+        """Probabilities [n, labels] of rows, or a number's predictions [n, 1], computed `size` rows at a time.
+
+        Of masks they are those of each pixel, [n, labels, h, w].
+        """
         ...
 
 
@@ -128,7 +131,7 @@ def examples(schema: Schema, rows: int) -> Batch:
         numbers=np.stack(numbers, axis=1).astype(np.float32) if numbers else np.zeros((rows, 0), np.float32),
         categories=np.stack(categories, axis=1) if categories else np.zeros((rows, 0), np.int64),
         images=images[0] if images else None,
-        labels=np.zeros(rows, np.int64 if schema.classes else np.float64),
+        labels=blank_labels(schema, rows),
         texts=texts[0] if texts else None,
     )
 

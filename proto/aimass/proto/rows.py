@@ -1,8 +1,8 @@
 """One schema-checked reader of CSV and Parquet, for a partner's shard, for splitting and for an analyst's rows.
 
 A table is columns as arrays: numbers as float64 with NaN for missing, categories as the index of their value with -1
-for missing, images as unsigned bytes, texts as they are. What does not fit the schema is reported by row and column;
-the cell's own text is kept apart in `Finding.cell`, which never leaves the machine.
+for missing, images and masks as unsigned bytes, texts as they are. What does not fit the schema is reported by row and
+column; the cell's own text is kept apart in `Finding.cell`, which never leaves the machine.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import numpy.typing as npt
 
 from aimass.proto.cells import Finding, convert, persons_of
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Category, Number, Schema
+from aimass.proto.manifest import UNLABELLED, Category, Mask, Number, Schema
 
 __all__ = [
     "Batch",
     "Finding",
     "Report",
     "Table",
+    "blank_labels",
     "check",
     "check_columns",
     "column_names",
@@ -39,6 +40,7 @@ __all__ = [
     "read_table",
     "require",
     "row_hashes",
+    "rows_by_label",
     "typed",
     "unreadable",
 ]
@@ -95,8 +97,8 @@ class Batch:
     """Rows as a model takes them.
 
     `numbers` float32 [n, numbers] with NaN for missing; `categories` int64 [n, categories] with -1 for missing;
-    `images` uint8 [n, *shape] or None; `labels` int64 [n], or
-    float64 where the label is a number; `texts` object [n] of str or None.
+    `images` uint8 [n, *shape] or None; `labels` int64 [n], float64 where the label is a number, or uint8 [n, h, w] of
+    masks; `texts` object [n] of str or None.
     """
 
     numbers: Array
@@ -238,14 +240,14 @@ def check(table: Table) -> Report:
     labels = table.columns[table.schema.label.name]
     missing = {
         column.name: int(np.isnan(values).sum() if isinstance(column, Number) else (values < 0).sum())
-        for column in (*table.schema.columns, table.schema.label)
+        for column in table.schema.columns
         if isinstance(column, Number | Category)
         for values in [table.columns[column.name]]
-    }
+    } | {table.schema.label.name: int((~has_label(table)).sum())}
     hashes = row_hashes(table)
     return Report(
         rows=table.rows,
-        labels={value: int((labels == index).sum()) for index, value in enumerate(table.schema.classes)},
+        labels=rows_by_label(table.schema, labels),
         missing=missing,
         duplicates=len(hashes) - len(set(hashes)),
         findings=table.findings,
@@ -272,7 +274,22 @@ def require(table: Table) -> Table:
 def has_label(table: Table) -> npt.NDArray[np.bool_]:
     """Which rows have a label: bool [rows]."""
     labels = table.columns[table.schema.label.name]
+    if table.schema.segments:
+        return np.asarray((labels != UNLABELLED).any(axis=(1, 2)))
     return labels >= 0 if table.schema.classes else ~np.isnan(labels)
+
+
+def blank_labels(schema: Schema, rows: int) -> Array:
+    """Labels that nobody looks at, of rows that are only asked about: the first class or 0, or blank masks."""
+    if isinstance(schema.label, Mask):
+        return np.full((rows, *schema.label.shape), UNLABELLED, np.uint8)
+    return np.zeros(rows, np.int64 if schema.classes else np.float64)
+
+
+def rows_by_label(schema: Schema, labels: Array) -> dict[str, int]:
+    """How many rows have each label; of masks, how many hold it anywhere. None where the label is a number."""
+    flat = labels.reshape(len(labels), -1) if len(labels) else labels.reshape(0, 1)
+    return {value: int((flat == place).any(axis=1).sum()) for place, value in enumerate(schema.classes)}
 
 
 def encode(table: Table) -> Batch:
@@ -300,9 +317,9 @@ def held_out_mask(
 ) -> npt.NDArray[np.bool_]:
     """Which rows are held out: bool [rows], stratified by label where it is a category.
 
-    Within a label, or of all where it is a number, rows are ordered by HMAC-SHA256(salt, row hash and its occurrence)
-    and the first round(fraction * n) are held out: the choice depends on the rows' values and the salt, not on their
-    order.
+    Within a label, or of all where it is no category, rows are ordered by HMAC-SHA256(salt, row hash and its
+    occurrence) and the first round(fraction * n) are held out: the choice depends on the rows' values and the salt, not
+    on their order.
 
     If `independent`, those rows are held out whose HMAC lies below the fraction, whatever their label: about as many,
     and one row more or less moves no other to the other side.
@@ -322,7 +339,8 @@ def held_out_mask(
         keys.append(hmac.digest(salt, row_hash + struct.pack(">I", occurrence), "sha256"))
     if independent:
         return np.array([_below(key, fraction) for key in keys], dtype=bool)
-    labels = table.columns[table.schema.label.name] if table.schema.classes else np.zeros(table.rows)
+    stratified = isinstance(table.schema.label, Category)
+    labels = table.columns[table.schema.label.name] if stratified else np.zeros(table.rows)
     mask = np.zeros(table.rows, dtype=bool)
     for label in np.unique(labels):
         members = sorted(np.flatnonzero(labels == label), key=lambda row: keys[row])

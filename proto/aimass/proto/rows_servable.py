@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Category, Column, Image, Number, Schema, Text
+from aimass.proto.manifest import Category, Column, Image, Number, Schema, Text, answer_shape
 from aimass.proto.predictors import Predictor, examples
 from aimass.proto.rows import Batch
 from aimass.proto.servable import Array, TensorSpec
@@ -56,10 +56,14 @@ class RowsServable:
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """`probabilities` and `label`, or `prediction`."""
+        """`probabilities` and `label`, or `prediction`; of masks `probabilities` and `mask`, each pixel's label."""
         labels = self._schema.classes
         if not labels:
             return (TensorSpec("prediction", "FP64", (-1,)),)
+        if self._schema.segments:
+            shape = answer_shape(self._schema)
+            chances = TensorSpec("probabilities", "FP64", (-1, *shape), labels=labels)
+            return (chances, TensorSpec("mask", "UINT8", (-1, *shape[1:]), labels=labels))
         chances = TensorSpec("probabilities", "FP64", (-1, len(labels)), labels=labels)
         return (chances, TensorSpec("label", "BYTES", (-1,)))
 
@@ -69,6 +73,8 @@ class RowsServable:
         found = self._predictor(self.batch(tensors))
         if not len(self._labels):
             return {"prediction": found[:, 0]}
+        if self._schema.segments:
+            return {"probabilities": found, "mask": found.argmax(axis=1).astype(np.uint8)}
         return {"probabilities": found, "label": self._labels[found.argmax(axis=1)]}
 
     def examples(self, rows: int) -> dict[str, Array]:

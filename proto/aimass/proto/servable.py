@@ -44,7 +44,8 @@ class TensorSpec:
     """Name, datatype and shape of a tensor; -1 stands for any length, and the first axis is that of the rows.
 
     `also` are other datatypes that are taken under this name. An `optional` tensor may be left out: the servable says
-    of which combinations it makes an answer. `labels` name the places of the last axis.
+    of which combinations it makes an answer. `labels` name the places of the last axis; of an answer about pixels those
+    of its second, and the numbers of a mask.
     """
 
     name: str

@@ -20,7 +20,7 @@ from aimass.proto.errors import BadInput, Conflict, NotFound
 from aimass.proto.hashing import file_digest
 from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest, shard_manifest_text
 from aimass.proto.names import Digest, Name, SchemaName
-from aimass.proto.rows import read_table, require
+from aimass.proto.rows import read_table, require, rows_by_label
 from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = [
@@ -246,6 +246,13 @@ def _deal(split: Split, labels: partition.Labels, arrow: Sequence[Any]) -> parti
             value=split.rule,
             cure="Choose another rule: `shards` deals rows in the order of such a label.",
         )
+    if split.rule in ("dirichlet", "labels", "shards") and labels.ndim > 1:
+        raise BadInput(
+            "rows cannot be dealt by a label of pixels",
+            code="partition.split",
+            value=split.rule,
+            cure="Choose another rule: `column:NAME` deals by a column that stands beside the masks.",
+        )
     match split.rule:
         case "iid":
             return partition.iid(len(labels), partners, seed)
@@ -314,12 +321,12 @@ def _write(
     )
     read_shard_manifest(text, "the shard's manifest")
     write_file(place / f"{stem}.toml", text.encode(), UNINTERRUPTED, "partition.manifest", 0o644)
-    counts = [int((labels == place).sum()) for place in range(len(schema.classes))]
+    counts = rows_by_label(schema, labels)
     return ShardRecord(
         partner=name,
         participant=name,
         salt=salt,
         rows=len(labels),
-        labels={value: count for value, count in zip(schema.classes, counts, strict=True) if count},
+        labels={value: count for value, count in counts.items() if count},
         sha256=file_digest(path),
     )

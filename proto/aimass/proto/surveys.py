@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from aimass.proto.asks import EXPLAIN
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Number, Schema
+from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.plan import Plan, PlanDraft, Stage
 from aimass.proto.plan_settings import TREES
 from aimass.proto.values import Value, convert
@@ -106,11 +106,11 @@ class Survey(Value, frozen=True):
         """The cells of each column's table, by tensor; a tensor holds its tables one after the other.
 
         `numbers` and `categories` end with the cell of what is missing; `label` has none, and there is no table of
-        one that is a number. Of moments each tensor holds a number for each column.
+        one that is no category. Of moments each tensor holds a number for each column.
         """
         schema, bins = self.schema, self.options.bins
         numbers, values = len(schema.numbers), [len(column.values) for column in schema.categories]
-        label = (len(schema.classes),) if schema.classes else ()
+        label = (len(schema.classes),) if isinstance(schema.label, Category) else ()
         match self.name:
             case "moments":
                 tables = dict.fromkeys(MOMENTS, (1,) * numbers)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.manifest import Number, Schema
+from aimass.proto.manifest import Mask, Number, Schema
 from aimass.proto.rows import Batch
 
 __all__ = ["synthetic_rows"]
@@ -34,6 +34,8 @@ def _labels(schema: Schema, rows: int, chance: np.random.Generator) -> npt.NDArr
     """Labels of chance, all as likely."""
     if isinstance(schema.label, Number):
         return chance.uniform(schema.label.minimum, schema.label.maximum, rows)
+    if isinstance(schema.label, Mask):
+        return chance.integers(0, len(schema.classes), (rows, *schema.label.shape), np.uint8)
     return chance.integers(0, len(schema.classes), rows)
 
 

@@ -28,10 +28,11 @@ from aimass.proto.bases import Base, Bases, base_in, own_bases
 from aimass.proto.contribution import Metric
 from aimass.proto.errors import BadInput, IntegrityError, NotFound, NotInstalled, Refused
 from aimass.proto.frames import given_away
-from aimass.proto.manifest import Schema
+from aimass.proto.manifest import Schema, answer_shape
 from aimass.proto.pages import forget_pages
 from aimass.proto.predictors import Predictor, traced
 from aimass.proto.rows import Batch, Table, encode
+from aimass.proto.segmentation import mask_loss, mask_measures
 from aimass.proto.servable import Servable
 from aimass.proto.tensors import Blob, odd_forms, torch_forms, torch_parts
 
@@ -98,7 +99,8 @@ class Task:
         return (own_bases() if self.bases is None else self.bases).open(self.base)
 
     def build(self) -> torch.nn.Module:
-        """A fresh network that maps a `Batch`'s tensors (see `inputs`) to logits [n, labels], or a number [n, 1].
+        """A fresh network that maps a `Batch`'s tensors (see `inputs`) to logits [n, labels], or a number [n, 1]; of
+        masks to logits [n, labels, h, w].
 
         Raises `Refused` where the task has none.
         """
@@ -165,8 +167,10 @@ class Task:
     def measures(self, probabilities: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> dict[str, Metric]:
         """Additive measures over held-out rows; one that is undefined here (AUC of one class) is left out.
 
-        Of a label that is a number: the squared error as `loss`, and the absolute error.
+        Of a label that is a number: the squared error as `loss`, and the absolute error. Of masks: `mask_measures`.
         """
+        if self.schema.segments:
+            return mask_measures(probabilities, labels, self.schema.classes)
         count = float(len(labels))
         if not self.schema.classes:
             errors = probabilities[:, 0] - labels
@@ -192,7 +196,7 @@ class Task:
     def probabilities(self, model: torch.nn.Module, batch: Batch, size: int = 1024) -> npt.NDArray[np.float64]:
         """Softmax of the model's logits over a batch, in blocks of `size` rows on the model's own device.
 
-        Where the label is a number, what the model puts out is its prediction.
+        Where the label is a number, what the model puts out is its prediction; of masks it is [n, labels, h, w].
         """
         import torch  # noqa: PLC0415
 
@@ -207,15 +211,18 @@ class Task:
             ]
         model.train(was_training)
         if not blocks:
-            return np.zeros((0, max(len(self.schema.classes), 1)))
+            return np.zeros((0, *answer_shape(self.schema)))
         outputs = torch.cat(blocks)
         return (torch.softmax(outputs, dim=1) if self.schema.classes else outputs).cpu().numpy()
 
 
 def usual_loss(schema: Schema, outputs: torch.Tensor, labels: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Cross-entropy of logits, or the squared error of a number: the mean, or that of each row with "none"."""
+    """Cross-entropy of logits, of each pixel of masks, or the squared error of a number: the mean, or that of each row
+    with "none"."""
     from torch.nn.functional import cross_entropy, mse_loss  # noqa: PLC0415
 
+    if schema.segments:
+        return mask_loss(outputs, labels, reduction)
     if schema.classes:
         return cross_entropy(outputs, labels, reduction=reduction)
     return mse_loss(outputs[:, 0], labels.to(outputs.dtype), reduction=reduction)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.manifest import Image, Number
+from aimass.proto.manifest import Number
 
 __all__ = ["by_distinct", "images_at_once", "numbers_at_once"]
 
@@ -61,11 +61,11 @@ def by_distinct(values: Any, of: Callable[[object], Any]) -> npt.NDArray[Any] | 
     return found
 
 
-def images_at_once(column: Image, values: Any) -> npt.NDArray[np.uint8] | None:
-    """An Arrow array of bytes that all have the column's size: uint8 [rows, *shape]."""
+def images_at_once(shape: tuple[int, ...], values: Any) -> npt.NDArray[np.uint8] | None:
+    """An Arrow array of bytes that are all as many as the shape has: uint8 [rows, *shape]."""
     from pyarrow import types  # noqa: PLC0415
 
-    size = int(np.prod(column.shape))
+    size = int(np.prod(shape))
     if values.null_count:
         return None
     if types.is_fixed_size_binary(values.type) and values.type.byte_width == size:
@@ -75,7 +75,7 @@ def images_at_once(column: Image, values: Any) -> npt.NDArray[np.uint8] | None:
     else:
         return None
     pixels = np.frombuffer(values.buffers()[-1], np.uint8, len(values) * size, start)
-    return pixels.reshape(len(values), *column.shape)
+    return pixels.reshape(len(values), *shape)
 
 
 def _all_of(values: Any, size: int) -> bool:

@@ -162,7 +162,8 @@ class Alias(Value, frozen=True):
 
 
 class SmokeInputs(Value, frozen=True):
-    """Rows by column, and what the model said of them: [rows, labels], each within `tolerance` (`closeness.apart`).
+    """Rows by column, and what the model said of them: [rows, labels], of masks that of some pixels, each within
+    `tolerance` (`closeness.apart`).
 
     The rows are made up from the schema, or public: nobody's. Cells are as a person writes them: numbers, categories
     and texts; images as base64 of their bytes; None where there is no value.

@@ -14,11 +14,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.closeness import apart
+from aimass.proto.closeness import apart, sampled
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Category, Column, Image, Number, Schema
 from aimass.proto.registry.entries import SmokeInputs
-from aimass.proto.rows import Batch, Table
+from aimass.proto.rows import Batch, Table, blank_labels
 from aimass.proto.synthetic import synthetic_rows
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
@@ -48,13 +48,13 @@ def smoke_inputs(task: Task, parameters: Blob, rows: int = ROWS, seed: int = 0) 
             value=f"{int((~np.isfinite(said)).sum())} of {said.size} are NaN or infinite",
             cure="Nothing was published. Look at the run's metrics; a lower learning rate may keep it from diverging.",
         )
-    return SmokeInputs(columns=columns, expected=tuple(map(tuple, said.tolist())))
+    return SmokeInputs(columns=columns, expected=tuple(map(tuple, sampled(said).tolist())))
 
 
 def worst_difference(smoke: SmokeInputs, said: npt.NDArray[Any]) -> float:
-    """How far what was `said`, [rows, labels], is `apart` from what is expected at most; infinite for another shape."""
-    expected = np.array(smoke.expected, dtype=np.float64)
-    return float(apart(said, expected).max(initial=0.0)) if said.shape == expected.shape else math.inf
+    """How far what was `said` is `apart` from what is expected at most; infinite for another shape."""
+    found, expected = sampled(said), np.array(smoke.expected, dtype=np.float64)
+    return float(apart(found, expected).max(initial=0.0)) if found.shape == expected.shape else math.inf
 
 
 def table_of(schema: Schema, columns: Mapping[str, Cells]) -> Table:
@@ -69,8 +69,7 @@ def table_of(schema: Schema, columns: Mapping[str, Cells]) -> Table:
         raise _bad("its columns are of several lengths", lengths)
     held = {column.name: _array(column, columns[column.name]) for column in schema.columns}
     rows = lengths.pop()
-    labels = np.zeros(rows, np.int64 if schema.classes else np.float64)
-    return Table(schema, held | {schema.label.name: labels}, ())
+    return Table(schema, held | {schema.label.name: blank_labels(schema, rows)}, ())
 
 
 def tensors_of(schema: Schema, columns: Mapping[str, Cells]) -> dict[str, npt.NDArray[Any]]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from aimass.proto.data_sets import SplitRule
 from aimass.proto.errors import BadInput, LimitExceeded
-from aimass.proto.manifest import Schema
+from aimass.proto.manifest import Category, Schema
 from aimass.proto.rows import Table, row_hashes
 
 __all__ = ["Dealer", "Keys", "dealer_of", "group_column"]
@@ -119,9 +119,9 @@ class _InTurn:
     """Each label's rows in turn to all shards; where a label begins, the seed says."""
 
     def __init__(self, schema: Schema, shards: int, seed: int) -> None:
-        if not schema.classes:
+        if not isinstance(schema.label, Category):
             raise BadInput(
-                "rows cannot be stratified by a label that is a number",
+                "rows cannot be stratified by a label that is no category",
                 code="dataset.rule",
                 value=schema.label.name,
                 cure="Choose another rule: hash:K deals rows of any kind.",

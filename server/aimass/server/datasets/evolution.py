@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aimass.proto.errors import Refused
-from aimass.proto.manifest import Category, Column, Image, Number, Schema, Text
+from aimass.proto.manifest import Category, Column, Image, Label, Mask, Number, Schema, Text
 
 __all__ = ["check_evolution", "refusals"]
 
@@ -54,11 +54,18 @@ def refusals(before: Schema, after: Schema) -> Iterator[str]:
             yield f"{column.name} is new and may not be missing"
 
 
-def _has_to_be_there(column: Column) -> bool:
+def _has_to_be_there(column: Column | Label) -> bool:
     return not isinstance(column, Number | Category) or column.required
 
 
-def _narrowed(before: Column, after: Column) -> Iterator[str]:
+def _reshaped(before: Image | Mask, after: Image | Mask) -> Iterator[str]:
+    if after.shape != before.shape:
+        yield f"{before.name} has another shape"
+    if isinstance(before, Mask) and isinstance(after, Mask) and after.values[: len(before.values)] != before.values:
+        yield f"values of {before.name} are gone, or in another order"
+
+
+def _narrowed(before: Column | Label, after: Column | Label) -> Iterator[str]:
     """What a cell could be before and cannot be now, or would mean another thing."""
     match before, after:
         case Number(), Number():
@@ -73,9 +80,8 @@ def _narrowed(before: Column, after: Column) -> Iterator[str]:
                 yield f"values of {before.name} are gone, or in another order"
             if set(after.missing_values) != set(before.missing_values):
                 yield f"other texts stand for a missing {before.name}"
-        case Image(), Image():
-            if after.shape != before.shape:
-                yield f"{before.name} has another shape"
+        case ((Image() | Mask()), (Image() | Mask())) if type(before) is type(after):
+            yield from _reshaped(before, after)
         case Text(), Text():
             if after.longest < before.longest:
                 yield f"{before.name} may not be as long"

@@ -63,12 +63,11 @@ class ImageFolder:
         What cannot be decoded, or has another size or other colours than the schema's, comes as no bytes, and is
         found so. Raises `BadInput` for a schema that has more than an image and a label.
         """
-        if len(schema.images) != 1:
+        if len(schema.images) != 1 or schema.segments:
             raise BadInput(
-                "a folder of images is read for a schema with one image column",
+                "a folder of images is read for a schema with one image column and one label for each",
                 code="dataset.images",
-                value=len(schema.images),
-                limit=1,
+                value=schema.name,
                 cure="Take a task on images, or write the rows as Parquet.",
             )
         column = schema.images[0]

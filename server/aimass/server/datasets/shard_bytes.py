@@ -14,10 +14,11 @@ from aimass.proto.column_statistics import (
     CategoryStatistics,
     ColumnStatistics,
     ImageStatistics,
+    MaskStatistics,
     NumberStatistics,
     TextStatistics,
 )
-from aimass.proto.manifest import Category, Column, Image, Number, Text
+from aimass.proto.manifest import UNLABELLED, Category, Column, Image, Label, Mask, Number, Text
 from aimass.proto.rows import Table
 
 __all__ = ["FORMAT", "parquet_bytes", "row_bytes", "statistics_of", "to_arrow"]
@@ -57,7 +58,7 @@ def to_arrow(table: Table, person: str | None) -> Any:
     return pa.table(columns)
 
 
-def _arrow(column: Column, values: npt.NDArray[Any]) -> Any:
+def _arrow(column: Column | Label, values: npt.NDArray[Any]) -> Any:
     match column:
         case Number():
             return pa.array(values, pa.float64(), mask=np.isnan(values))
@@ -66,7 +67,7 @@ def _arrow(column: Column, values: npt.NDArray[Any]) -> Any:
             return pa.array(column.values, pa.string()).take(indices)
         case Text():
             return pa.array(values, pa.string())
-        case Image():
+        case Image() | Mask():
             width = int(np.prod(column.shape))
             pixels = pa.py_buffer(np.ascontiguousarray(values))
             return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(values), [None, pixels])
@@ -78,7 +79,7 @@ def row_bytes(table: Table) -> npt.NDArray[np.int64]:
     sizes = np.zeros(table.rows, np.int64)
     for column in (*table.schema.columns, table.schema.label):
         match column:
-            case Image():
+            case Image() | Mask():
                 sizes += int(np.prod(column.shape))
             case Text():
                 sizes += np.array([len(text.encode()) for text in table.columns[column.name]], np.int64)
@@ -94,7 +95,7 @@ def statistics_of(table: Table) -> tuple[ColumnStatistics, ...]:
     )
 
 
-def _statistics(column: Column, values: npt.NDArray[Any]) -> ColumnStatistics:
+def _statistics(column: Column | Label, values: npt.NDArray[Any]) -> ColumnStatistics:
     match column:
         case Number():
             return _of_numbers(column, values)
@@ -105,6 +106,14 @@ def _statistics(column: Column, values: npt.NDArray[Any]) -> ColumnStatistics:
                 present=sum(counts),
                 missing=len(values) - sum(counts),
                 counts=dict(zip(column.values, counts, strict=True)),
+            )
+        case Mask():
+            of_place = np.bincount(values.reshape(-1), minlength=UNLABELLED + 1)
+            return MaskStatistics(
+                column=column.name,
+                present=len(values),
+                unlabelled=int(of_place[UNLABELLED]),
+                pixels=dict(zip(column.values, of_place.tolist(), strict=False)),
             )
         case Image():
             # Exact in 64 bits up to 2.8e14 pixels, which no shard has.

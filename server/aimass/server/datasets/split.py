@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from aimass.proto.clock import Clock
 from aimass.proto.column_statistics import ColumnStatistics, merge_all
@@ -28,7 +28,7 @@ from aimass.proto.data_sets import (
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema
 from aimass.proto.objects import ObjectStore
-from aimass.proto.rows import Table, held_out_mask, row_hashes
+from aimass.proto.rows import Table, held_out_mask, row_hashes, rows_by_label
 from aimass.server.datasets.catalogue import Catalogue
 from aimass.server.datasets.evolution import check_evolution
 from aimass.server.datasets.intake import Intake, Limits, check_limits
@@ -188,8 +188,7 @@ class _Maker:
 
 
 def _labels(table: Table) -> dict[str, int]:
-    labels: Any = table.columns[table.schema.label.name]
-    counts = {value: int((labels == place).sum()) for place, value in enumerate(table.schema.classes)}
+    counts = rows_by_label(table.schema, table.columns[table.schema.label.name])
     return {value: count for value, count in counts.items() if count}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from aimass.proto.manifest import Category, Column, Image, Number
+from aimass.proto.manifest import Category, Column, Image, Label, Mask, Number
 from aimass.proto.registry.entries import Interval, ModelVersion, Spent
 
 __all__ = ["card_of", "interval_text", "privacy_text"]
@@ -95,7 +95,7 @@ def _column(column: Column) -> str:
     return f"| {column.name} | {type(column).__name__.lower()} | {_values(column)} |"
 
 
-def _values(column: Column) -> str:
+def _values(column: Column | Label) -> str:
     match column:
         case Number():
             return f"{column.minimum:g} to {column.maximum:g}{' ' + _cell(column.unit) if column.unit else ''}"
@@ -103,6 +103,8 @@ def _values(column: Column) -> str:
             named = ", ".join(_cell(value) for value in column.values[:_VALUES])
             more = len(column.values) - _VALUES
             return named if more <= 0 else f"{named} and {more} more"
+        case Mask():
+            return f"each of {' x '.join(map(str, column.shape))} pixels as {', '.join(map(_cell, column.values))}"
         case Image():
             return " x ".join(map(str, column.shape)) + " pixels"
         case _:

@@ -1,9 +1,12 @@
-"""What a model answered, for people: a label with its probability, or a number."""
+"""What a model answered, for people: a label with its probability, a number, or what each pixel is."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from aimass.proto.errors import WrongState
 from aimass.proto.servable import Array, TensorSpec
@@ -31,6 +34,8 @@ def _row(
 def _said(place: int, tensors: Mapping[str, Array], outputs: Mapping[str, TensorSpec]) -> dict[str, Any]:
     if "prediction" in tensors:
         return {"prediction": float(tensors["prediction"][place])}
+    if "mask" in tensors:
+        return _segmented(tensors["mask"][place], outputs["mask"].labels)
     if "probabilities" not in tensors:
         raise WrongState(
             "this model answers in tensors alone",
@@ -44,4 +49,15 @@ def _said(place: int, tensors: Mapping[str, Array], outputs: Mapping[str, Tensor
         "label": labels[best],
         "probability": chances[best],
         "probabilities": dict(zip(labels, chances, strict=True)),
+    }
+
+
+def _segmented(mask: Array, values: tuple[str, ...]) -> dict[str, Any]:
+    """What each pixel is, as base64 of bytes that are places in `values`, and the share of each value."""
+    counts = np.bincount(mask.reshape(-1), minlength=len(values))
+    return {
+        "mask": base64.b64encode(mask.tobytes()).decode(),
+        "shape": list(mask.shape),
+        "values": list(values),
+        "shares": dict(zip(values, (counts / mask.size).tolist(), strict=True)),
     }

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.manifest import Category, Schema
+from aimass.proto.manifest import Category, Mask, Schema
 from aimass.proto.statistics import CategoryCounts, NumberCounts
 from aimass.server.serving.watching.cells import CategoryCells, Cells, NumberCells, category_cells, number_cells
 from aimass.server.serving.watching.columns import Counted
@@ -33,6 +33,8 @@ def answers_of(answers: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
 def kinds_of(schema: Schema, answers: Sequence[Mapping[str, Array]]) -> tuple[int, ...]:
     """Requests by the first row of what they were answered: by its label, or the twentieth of the range that its number
     is in. One row each, so that who sends thousands at once has one voice."""
+    if schema.segments:
+        return ()
     cells = fine_cells(schema)[0]
     firsts = [{cells.column: one[cells.column].reshape(-1)[:1]} for one in answers if cells.column in one]
     columns = answers_of(firsts)
@@ -40,8 +42,13 @@ def kinds_of(schema: Schema, answers: Sequence[Mapping[str, Array]]) -> tuple[in
 
 
 def fine_cells(schema: Schema) -> tuple[Cells, ...]:
-    """In which answers are counted while there is no reference: a cell for each label, and twentieths of a range."""
+    """In which answers are counted while there is no reference: a cell for each label, and twentieths of a range.
+
+    What is said of pixels is not counted.
+    """
     label = schema.label
+    if isinstance(label, Mask):
+        return ()
     if isinstance(label, Category):
         places = {value: at for at, value in enumerate(label.values)}
         empty = np.zeros(len(places) + 1)

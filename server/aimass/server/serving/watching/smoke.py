@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.cells import text_of
-from aimass.proto.closeness import apart
+from aimass.proto.closeness import apart, sampled
 from aimass.proto.errors import BadInput
 from aimass.proto.registry.entries import SmokeInputs
 from aimass.proto.servable import DTYPES, TensorSpec
@@ -41,7 +41,8 @@ def what_is_wrong(smoke: SmokeInputs, outputs: Mapping[str, Array]) -> str:
     expected = np.array(smoke.expected, dtype=np.float64)
     if found is None:
         return f"its answer to the smoke inputs has none of {', '.join(_ANSWERS)}"
-    found = np.asarray(found, dtype=np.float64).reshape(len(found), -1)
+    said = np.asarray(found, dtype=np.float64)
+    found = sampled(said).reshape(len(said), -1)
     if found.shape != expected.shape:
         return f"its answer to the smoke inputs has the shape {list(found.shape)}, and not {list(expected.shape)}"
     off = apart(found, expected)
