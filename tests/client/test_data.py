@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from aimass.client.tasks.adult import task as adult
 from aimass.proto.errors import IntegrityError, NotFound
 from aimass.proto.manifest import Number
 from aimass.proto.rows import read_table, require
+from aimass.proto.tensors import read_arrays
 from tests.support.datasets import dataset
 
 
@@ -78,6 +80,43 @@ def test_the_four_domains_of_reviews_keep_what_people_rated_and_how() -> None:
     }
 
 
+def test_no_nucleus_lies_in_two_tiles_and_the_tiles_are_those_of_the_photograph() -> None:
+    folder = dataset("nuclei")
+    whole = read_arrays((folder / "photograph.safetensors").read_bytes())
+    seen: set[int] = set()
+    tiles = pyarrow.parquet.read_table(folder / "tiles.parquet").to_pylist()
+    for tile in tiles:
+        cut = slice(tile["row"], tile["row"] + 56), slice(tile["column"], tile["column"] + 56)
+        there = set(np.unique(whole["instances"][cut]).tolist()) - {0}
+        assert not there & seen
+        seen |= there
+        assert tile["image"] == whole["image"][cut].tobytes()
+        assert tile["mask"] == (whole["instances"][cut] > 0).astype(np.uint8).tobytes()
+        assert set(tile["instances"]) - {0} == set(range(1, len(there) + 1))
+    assert (len(tiles), len(seen)) == (36, 93)
+    assert Counter(tile["owner"] for tile in tiles) == {"left": 12, "middle": 12, "right": 12}
+
+
+@pytest.mark.debian
+def test_blocks_of_slices_lie_apart_and_hold_every_kind_of_tissue() -> None:
+    folder = dataset("brain")
+    whole = read_arrays((folder / "head.safetensors").read_bytes())
+    slices = pyarrow.parquet.read_table(folder / "slices.parquet").to_pylist()
+    places = {
+        block: [one["slice"] for one in slices if one["block"] == block] for block in {s["block"] for s in slices}
+    }
+    starts = sorted(min(held) for held in places.values())
+    assert {len(held) for held in places.values()} == {3}
+    assert set(np.diff(starts).tolist()) == {5}
+    assert all(one["mask"] == whole["mask"][one["slice"]].tobytes() for one in slices)
+    assert (whole["image"].shape, set(np.unique(whole["mask"]).tolist())) == ((90, 108, 90), {0, 1, 2, 3})
+
+
+def test_of_a_set_only_its_rows_are_offered_where_rows_are_wanted() -> None:
+    dataset("nuclei")
+    assert [path.name for path in data_get.data_files(["nuclei"])] == ["tiles.parquet"]
+
+
 def test_a_source_archive_is_fetched_without_running_anything_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +157,7 @@ def test_a_file_that_is_not_what_it_was_is_refused_and_nothing_is_kept(
 def test_an_unknown_set_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(NotFound, match="digits"):
         data_get.get("hearts", Path("/nowhere"))
-    assert set(CATALOG) >= {"heart", "digits", "mnist", "fashion", "breast_cancer", "reviews", "encoder"}
+    assert set(CATALOG) >= {"heart", "digits", "mnist", "fashion", "breast_cancer", "reviews", "encoder", "nuclei"}
 
 
 @pytest.mark.parametrize("name", ["nope", "encoder"])

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
+from aimass.client.data_images import brain, nuclei
 from aimass.client.data_texts import Columns, encoder, reviews
 from aimass.proto.errors import IntegrityError, NotFound
 
@@ -245,6 +246,34 @@ CATALOG: Final[Mapping[str, DataSet]] = {
                 ),
             ),
             _idx,
+        ),
+        DataSet(
+            "nuclei",
+            "36 tiles of one photograph of cell nuclei, each pixel labelled: shows a view, says nothing of others",
+            "BSD-3-Clause",
+            "pip",
+            "stardist==0.9.2",
+            {
+                "stardist/data/images/img2d.tif": "f9ccc1571b92c861ff87e28463068b43f61bd47357ed0503f711e5cd1eb97750",
+                "stardist/data/images/mask2d.tif": "59ad5e820b7982ca9d13e946fa6e7f64e2714899e00a2ae6c69aa79aad53d46f",
+            },
+            nuclei,
+        ),
+        DataSet(
+            "brain",
+            "54 slices of one head (T1) at 2 mm, each pixel labelled by an atlas: shows a view, says nothing of others",
+            "BSD-3-Clause",
+            "apt",
+            "mricron-data",
+            {
+                "usr/share/mricron/templates/ch2.nii.gz": (
+                    "a009051127f64dc3dd554d5f5b589870ea72106d9642c21b4e7093e478cfc309"
+                ),
+                "usr/share/mricron/templates/aal.nii.gz": (
+                    "b512dcd3f36b77f56be7a9a038134096e66314b7e8c31d25875b96bcf6991454"
+                ),
+            },
+            brain,
         ),
         DataSet(
             "reviews",

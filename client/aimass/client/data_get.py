@@ -66,12 +66,12 @@ def get(name: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> 
 def data_files(
     named: Sequence[str], cache: Path | None = None, say: Callable[[str], None] = lambda _: None
 ) -> tuple[Path, ...]:
-    """The files of rows that a person named: by their paths, or all of one set by its name; raises `NotFound` for
+    """The files of rows that a person named: by their paths, or those of one set by its name; raises `NotFound` for
     neither."""
     sets = [name for name, held in CATALOG.items() if held.rows]
     if len(named) == 1 and named[0] in sets and not Path(named[0]).exists():
         folder, record = get(named[0], cache or cache_folder(), say)
-        return tuple(folder / name for name in sorted(record.files))
+        return tuple(folder / name for name in sorted(record.files) if name.endswith(".parquet"))
     paths = tuple(Path(name) for name in named)
     for path in paths:
         if not path.is_file():

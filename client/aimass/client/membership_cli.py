@@ -38,7 +38,7 @@ learning_rate = 1.0
 # sampling_rate = 0.05    # largest share of the rows that a private step may draw
 
 [release]
-metrics = ["loss", "accuracy", "auc"]   # leave as sums
+metrics = ["loss", "accuracy", "auc", "dice"]   # leave as sums
 figures = []                             # shown for this partner alone, under secure aggregation too
 analyses = ["statistics"]  # also counts, histogram, moments, quantiles, trees, explain: only what stands here leaves
 smallest_count = 5               # no table of those six, without noise, counts fewer rows

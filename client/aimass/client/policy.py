@@ -83,7 +83,7 @@ class Release(Value, frozen=True):
     of `statistics`, which training is standardised by, are whole.
     """
 
-    metrics: tuple[str, ...] = ("loss", "accuracy", "auc")
+    metrics: tuple[str, ...] = ("loss", "accuracy", "auc", "dice")
     figures: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ("statistics",)
     unprotected: bool = False

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from aimass.explain.lineage import Lineage, software
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Image, Schema
+from aimass.proto.manifest import UNLABELLED, Image, Schema
 from aimass.proto.rows import Batch, Table, has_label
 from aimass.proto.task import Task
 from aimass.proto.tensors import Blob
@@ -45,8 +45,6 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Segment = Callable[[Pixels], Floats]
 """uint8 [n, h, w] or [n, h, w, channels] to float64 [n, classes], or [n, classes, h, w] of what segments."""
-UNLABELLED: Final = 255
-"""In a mask: nobody has said what this pixel is. It counts neither for nor against a prediction."""
 _UNDERWAY: Final = 768
 """Bytes a pixel that a small convolutional network holds underway, beside its answer."""
 _TOLERANCE: Final = 1e-4
@@ -229,7 +227,7 @@ def image_model_of_task(
     return FunctionImageModel(
         lambda pixels: predictor(_batch(pixels)),
         task.schema.classes,
-        False,
+        task.schema.segments,
         column.shape,
         name,
         digest,
@@ -254,12 +252,14 @@ def image_column(schema: Schema) -> Image:
 def images_of_table(
     table: Table, name: str = "images", *, held_out: bool | None = None, **beside: npt.NDArray[Any]
 ) -> Images:
-    """Typed columns as images; labels that are missing anywhere count as none."""
-    labels = table.columns[table.schema.label.name]
+    """Typed columns as images; labels of which any is missing, and masks of which all are, count as none."""
+    labels, known = table.columns[table.schema.label.name], has_label(table)
+    segments = table.schema.segments
     return Images(
         table.columns[image_column(table.schema).name],
         table.schema.classes,
-        labels if len(labels) and has_label(table).all() else None,
+        labels if len(labels) and known.all() and not segments else None,
+        labels if known.any() and segments else None,
         name=name,
         held_out=held_out,
         beside=beside,

@@ -217,7 +217,7 @@ class Task:
 
 
 def usual_loss(schema: Schema, outputs: torch.Tensor, labels: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Cross-entropy of logits, of each pixel of masks, or the squared error of a number: the mean, or that of each row
+    """Cross-entropy of logits, or the squared error of a number; of masks `mask_loss`: the mean, or that of each row
     with "none"."""
     from torch.nn.functional import cross_entropy, mse_loss  # noqa: PLC0415
 
