@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from aimass.explain.federated import ale, confusion, permutation, shapley
+from aimass.explain.federated import ale, confusion, pdp, permutation, shapley
 from aimass.explain.federated.background import synthetic_background
 from aimass.proto.analysis import Analysis, Summed
 from aimass.proto.asks import Ask, phase_at
@@ -28,6 +28,7 @@ ALL: dict[str, tuple[Analysis, Ask]] = {
     "shapley": (shapley.analysis, ask({}, shared=True)),
     "permutation": (permutation.analysis, ask({"shuffles": 2})),
     "ale": (ale.analysis, ask({"steps": 6})),
+    "pdp": (pdp.analysis, ask({"points": 4})),
     "permutation of a background": (permutation.analysis, ask({"shuffles": 2, "loss": "brier"}, shared=True)),
 }
 
