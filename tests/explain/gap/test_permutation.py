@@ -99,7 +99,7 @@ def test_features_that_are_shuffled_together_share_their_interaction() -> None:
     assert found.members == (("a",), ("b",), ("a", "b"))
     assert found.low[2] < 8.0 < found.high[2]  # 2 Var(a + b), where each alone has 2 Var(a)
     assert found.low[0] < 2.0 < found.high[0]
-    assert any("a and b tell the same" in said for said in found.caveats)
+    assert any("a + b tell the same" in said for said in found.caveats)
 
 
 @pytest.mark.parametrize(("weight", "rows"), [(1.0, 200), (0.3, 200)])

@@ -156,8 +156,8 @@ def dependences(
 def _dependence(feature: Feature, at: Array, each: Array, lines: int) -> Dependence:
     found = Curves(at, each)
     moved = Curves(at, found.centred)
-    low, high = interval95(found.mean, found.error)
-    centred_low, centred_high = interval95(moved.mean, moved.error)
+    low, high = interval95(found.mean, found.error, len(each))
+    centred_low, centred_high = interval95(moved.mean, moved.error, len(each))
     below, above = np.quantile(moved.each, [0.1, 0.9], axis=0)
     whole = moved.mean[-1]
     return Dependence(

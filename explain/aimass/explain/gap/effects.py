@@ -15,7 +15,6 @@ from aimass.explain.results import Array, Check, Columns, Part, Result
 from aimass.explain.rows import Feature, Rows
 from aimass.explain.words import interval, number
 from aimass.explain.work import Work
-from aimass.proto.intervals import Z95
 
 __all__ = ["Effect", "Effects", "effects", "usable"]
 
@@ -154,7 +153,8 @@ def usable(rows: Rows, column: int) -> bool:
 
 
 def _effect(feature: Feature, curve: Curve, missing: int) -> Effect:
-    low, high = interval95(curve.value, curve.error)
+    low, high = interval95(curve.value, curve.error, len(curve.influence))
+    ends = interval95(np.array(curve.change), np.array(curve.change_error), len(curve.influence))
     return Effect(
         feature=feature,
         at=curve.at,
@@ -164,8 +164,8 @@ def _effect(feature: Feature, curve: Curve, missing: int) -> Effect:
         behind=curve.behind,
         missing=missing,
         change=curve.change,
-        change_low=curve.change - Z95 * curve.change_error,
-        change_high=curve.change + Z95 * curve.change_error,
+        change_low=float(ends[0]),
+        change_high=float(ends[1]),
     )
 
 

@@ -27,12 +27,11 @@ class GapOptions(Value, frozen=True):
         str, Meta(description="log_loss, brier, error_rate, squared_error or absolute_error; the model's own if empty")
     ] = ""
     shuffles: Annotated[int, Meta(ge=30, le=10_000, description="how often each feature is shuffled")] = 30
-    resamples: Annotated[int, Meta(ge=200, le=100_000, description="bootstrap samples behind the ranks")] = 1_000
     correlated: Annotated[
         float, Meta(gt=0, le=1, description="features this strongly associated are shuffled together too")
     ] = 0.7
     groups: Annotated[
-        tuple[str, ...], Meta(description="more features to shuffle together, each group as name,name")
+        tuple[str, ...], Meta(description="columns that are one feature, each group as name=column,column")
     ] = ()
     output: Annotated[
         str,
@@ -87,7 +86,7 @@ def explain(
     Raises `BadInput` for rows without labels, of other columns, or too few; `Stopped` and `DeadlinePassed` as asked.
     """
     found = _importance(model, rows, options, work.part(0, 0.6, "importance"))
-    top = tuple(found.names[place] for place in found.order()[: options.features])
+    top = found.top(options.features)
     return GapResult(
         lineage=lineage_of(model, rows, work),
         importance=found,
@@ -120,7 +119,6 @@ def _importance(model: Model, rows: Rows, options: GapOptions, work: Work) -> Im
         work,
         loss=options.loss,
         shuffles=options.shuffles,
-        resamples=options.resamples,
         correlated=options.correlated,
-        groups=tuple(tuple(name.strip() for name in group.split(",")) for group in options.groups),
+        groups=options.groups,
     )

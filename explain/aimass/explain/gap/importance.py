@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aimass.explain.association import clusters
 from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Rule, names_axis
-from aimass.explain.gap.inference import error_of_mean, interval95, rank_intervals, resampled_means
+from aimass.explain.gap.inference import drawn_means, error_of_mean, interval95, rank_intervals
 from aimass.explain.gap.permutation import Increase, permutation_importance
 from aimass.explain.gap.pricing import checked_loss
 from aimass.explain.lineage import Lineage
+from aimass.explain.lpi.groups import Group, groups_of
 from aimass.explain.models import Model, lineage_of
 from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.rows import Rows
 from aimass.explain.words import interval, joined, number
 from aimass.explain.work import Work
-from aimass.proto.intervals import Z95
 
 __all__ = ["Importance", "importance"]
 
@@ -30,7 +32,8 @@ SHOWS_NOT = (
 
 
 class Importance(Result, frozen=True, kw_only=True, eq=False, tag="gap.importance"):
-    """`members` names the features of each entry: single ones first, then groups that are shuffled together.
+    """`names` [entries] are of features, or of columns that are one feature, then of what tells the same; `members`
+    are the columns of each.
 
     `value`, `low`, `high`, `error` [entries] are in the loss's units, the interval of 95 % over rows and shuffles.
     `best` and `worst` [features] are the ranks that a single feature may have. `exact` [entries] says where all pairs
@@ -42,6 +45,7 @@ class Importance(Result, frozen=True, kw_only=True, eq=False, tag="gap.importanc
     base_low: float
     base_high: float
     shuffles: int
+    names: tuple[str, ...]
     members: tuple[tuple[str, ...], ...]
     value: Array
     low: Array
@@ -52,11 +56,6 @@ class Importance(Result, frozen=True, kw_only=True, eq=False, tag="gap.importanc
     exact: Array
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Of the entries, as pictures have them."""
-        return tuple(" + ".join(group) for group in self.members)
-
-    @property
     def single(self) -> int:
         """How many entries are single features: they come first."""
         return len(self.best)
@@ -64,6 +63,10 @@ class Importance(Result, frozen=True, kw_only=True, eq=False, tag="gap.importanc
     def order(self) -> list[int]:
         """The single features, the most important first."""
         return [int(place) for place in np.argsort(-self.value[: self.single], kind="stable")]
+
+    def top(self, count: int) -> tuple[str, ...]:
+        """The columns of the most important features, `count` of them at most."""
+        return tuple(name for place in self.order() for name in self.members[place])[:count]
 
     def describe(self) -> tuple[str, ...]:
         """What matters most, what cannot be told from nothing, and what groups add."""
@@ -137,34 +140,37 @@ def importance(
     *,
     loss: str = "",
     shuffles: int = 30,
-    resamples: int = 1_000,
+    draws: int = 10_000,
     correlated: float = 0.7,
-    groups: tuple[tuple[str, ...], ...] = (),
+    groups: Sequence[str] = (),
 ) -> Importance:
-    """Of every feature, of `groups` of names, and of features that are associated by `correlated` or more."""
+    """Of every feature, and of features together that are associated by `correlated` or more.
+
+    `groups` are columns that are one feature, written as name=column,column; one-hot columns are found.
+    """
     lineage, priced_by = lineage_of(model, rows, work), checked_loss(model, rows, loss)
-    singles = tuple((place,) for place in range(len(rows.features)))
-    asked_for = tuple(tuple(sorted(rows.place(name) for name in group)) for group in groups)
-    found_alike = clusters(rows, correlated)
-    entries = tuple(dict.fromkeys((*singles, *asked_for, *found_alike)))
-    base, rises = permutation_importance(model, rows, entries, priced_by, work.part(0, 0.95), shuffles=shuffles)
+    singles = groups_of(rows, groups)
+    alike = tuple(_together(singles, cluster) for cluster in clusters(rows, correlated))
+    entries = (*singles, *(group for group in alike if group is not None))
+    base, rises = permutation_importance(
+        model, rows, [entry.columns for entry in entries], priced_by, work, shuffles=shuffles
+    )
     value, error = (np.array([getattr(rise, name) for rise in rises]) for name in ("value", "error"))
-    low, high = interval95(value, error)
+    low, high = interval95(value, error, len(rows))
     influence = np.stack([rise.influence for rise in rises[: len(singles)]], axis=1)
-    means = resampled_means(influence, work.part(0.95, 1), resamples)
-    best, worst = rank_intervals(value[: len(singles)], means)
-    base_error = float(error_of_mean(base[:, None])[0])
-    alike = tuple(tuple(rows.features[place].name for place in group) for group in found_alike)
+    best, worst = rank_intervals(value[: len(singles)], drawn_means(influence, work.rng("gap", "ranks"), draws))
+    base_low, base_high = interval95(base.mean(), error_of_mean(base), len(rows))
     return Importance(
         lineage=lineage,
-        caveats=_caveats(rows, alike, correlated),
+        caveats=_caveats(rows, entries[len(singles) :], correlated),
         checks=_checks(rises),
         loss=priced_by,
         base=float(base.mean()),
-        base_low=float(base.mean() - Z95 * base_error),
-        base_high=float(base.mean() + Z95 * base_error),
+        base_low=float(base_low),
+        base_high=float(base_high),
         shuffles=shuffles,
-        members=tuple(tuple(rows.features[place].name for place in entry) for entry in entries),
+        names=tuple(entry.name for entry in entries),
+        members=tuple(tuple(rows.features[column].name for column in entry.columns) for entry in entries),
         value=value,
         low=low,
         high=high,
@@ -173,6 +179,14 @@ def importance(
         worst=worst,
         exact=np.array([rise.exact for rise in rises]),
     )
+
+
+def _together(singles: Sequence[Group], cluster: Sequence[int]) -> Group | None:
+    """The features that have a column of the cluster as one group; None where they are one feature already."""
+    parts = [group for group in singles if set(group.columns) & set(cluster)]
+    if len(parts) < 2:
+        return None
+    return Group(" + ".join(part.name for part in parts), tuple(sorted(c for part in parts for c in part.columns)))
 
 
 def _checks(rises: tuple[Increase, ...]) -> tuple[Check, ...]:
@@ -187,14 +201,14 @@ def _checks(rises: tuple[Increase, ...]) -> tuple[Check, ...]:
     )
 
 
-def _caveats(rows: Rows, alike: tuple[tuple[str, ...], ...], least: float) -> tuple[str, ...]:
+def _caveats(rows: Rows, alike: Sequence[Group], least: float) -> tuple[str, ...]:
     said = [SHOWS_NOT]
     if rows.held_out is False:
         said.append("The model was trained on these rows: what it learnt by heart counts as important.")
     elif rows.held_out is None:
         said.append("Nobody said whether the model was trained on these rows; if it was, importance is flattered.")
     said += [
-        f"{joined(group)} tell the same (association {least:g} or more): alone, each looks less important than it is."
+        f"{group.name} tell the same (association {least:g} or more): alone, each looks less important than it is."
         for group in alike
     ]
     constant = [

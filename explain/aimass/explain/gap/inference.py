@@ -12,10 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.work import Work
-from aimass.proto.intervals import Z95
+from aimass.explain.means import student95
 
-__all__ = ["error_of_mean", "interval95", "rank_intervals", "resampled_means"]
+__all__ = ["drawn_means", "error_of_mean", "interval95", "rank_intervals"]
 
 Floats = npt.NDArray[np.float64]
 _LEVEL: Final = 0.95
@@ -30,25 +29,21 @@ def error_of_mean(influence: Floats) -> Floats:
     return found
 
 
-def interval95(value: Floats, error: Floats) -> tuple[Floats, Floats]:
-    """The normal interval about each value."""
-    return value - Z95 * error, value + Z95 * error
+def interval95(value: Floats, error: Floats, rows: int) -> tuple[Floats, Floats]:
+    """Student's interval about each value, whose error was found from so many rows."""
+    half = student95(max(rows - 1, 1)) * error
+    return value - half, value + half
 
 
-def resampled_means(influence: Floats, work: Work, resamples: int) -> Floats:
-    """Means [resamples, m] of `influence` [n, m] less its own mean, over rows drawn anew with replacement.
+def drawn_means(influence: Floats, rng: np.random.Generator, draws: int) -> Floats:
+    """Errors [draws, m] of the means of `influence` [n, m], as they go together.
 
-    All columns are drawn together, so that their differences have the right error.
+    The bootstrap with normal multipliers (Chernozhukov, Chetverikov and Kato 2013): its sums over rows are normal with
+    the influence's own covariance, and so are drawn at once, whatever the number of rows.
     """
-    rows, columns = influence.shape
-    centred, rng = influence - influence.mean(axis=0), work.rng("gap", "resample", rows)
-    found = np.empty((resamples, columns))
-    for part in work.chunks(resamples, 24 * rows):
-        work.check()
-        size = part.stop - part.start
-        drawn = rng.integers(0, rows, (size, rows)) + rows * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows)
-        found[part] = counts @ centred / rows
+    centred = influence - influence.mean(axis=0)
+    _, sizes, along = np.linalg.svd(centred, full_matrices=False)
+    found: Floats = rng.normal(size=(draws, len(sizes))) @ (sizes[:, None] * along) / len(influence)
     return found
 
 
