@@ -8,9 +8,12 @@ from typing import Annotated
 from msgspec import Meta
 
 from aimass.explain.charts.picture import Picture
+from aimass.explain.gap.contributions import Contributions, contributions
 from aimass.explain.gap.dependences import Dependences, dependences
 from aimass.explain.gap.effects import Effects, effects
 from aimass.explain.gap.importance import Importance, importance
+from aimass.explain.gap.interactions import Interactions, interactions
+from aimass.explain.gap.shapley_summary import ShapleySummary, shapley_summary
 from aimass.explain.models import Model, lineage_of
 from aimass.explain.results import Columns, Result
 from aimass.explain.rows import Rows
@@ -42,6 +45,15 @@ class GapOptions(Value, frozen=True):
     points: Annotated[int, Meta(ge=2, le=1_000, description="places of each partial dependence")] = 20
     curve_rows: Annotated[int, Meta(ge=2, le=1_000_000, description="rows behind each partial dependence")] = 1_000
     lines: Annotated[int, Meta(ge=0, le=1_000, description="single rows' curves that are kept")] = 50
+    pair_rows: Annotated[int, Meta(ge=2, le=2_000, description="rows behind each pair's interaction")] = 100
+    shapley_rows: Annotated[int, Meta(ge=1, le=100_000, description="rows whose Shapley values are averaged")] = 200
+    references: Annotated[int, Meta(ge=2, le=10_000, description="background rows behind Shapley values")] = 100
+    sage_rows: Annotated[int, Meta(ge=2, le=100_000, description="rows behind SAGE values")] = 256
+    sage_references: Annotated[int, Meta(ge=1, le=10_000, description="background centres behind SAGE values")] = 32
+    sage_error: Annotated[
+        float, Meta(gt=0, lt=1, description="SAGE ends below this sampling error, as a share of the values' range")
+    ] = 0.025
+    sage_passes: Annotated[int, Meta(ge=2, le=1_000, description="how often SAGE goes through its rows at most")] = 8
 
 
 class GapResult(Result, frozen=True, kw_only=True, eq=False, tag="gap"):
@@ -50,10 +62,20 @@ class GapResult(Result, frozen=True, kw_only=True, eq=False, tag="gap"):
     importance: Importance
     ale: Effects
     dependence: Dependences
+    interactions: Interactions
+    shapley: ShapleySummary
+    sage: Contributions
 
     def views(self) -> Mapping[str, Result]:
         """The parts by name."""
-        return {"importance": self.importance, "ale": self.ale, "dependence": self.dependence}
+        return {
+            "importance": self.importance,
+            "sage": self.sage,
+            "shapley": self.shapley,
+            "ale": self.ale,
+            "dependence": self.dependence,
+            "interactions": self.interactions,
+        }
 
     def describe(self) -> tuple[str, ...]:
         """What the parts say, one after another."""
@@ -79,35 +101,35 @@ def explain(
     options: GapOptions = GapOptions(),  # noqa: B008  (a frozen value)
     work: Work = Work(),
     *,
-    background: Rows | None = None,  # noqa: ARG001  (of the views that follow)
+    background: Rows | None = None,
 ) -> GapResult:
     """What `model` uses of the features of `rows`, whose labels are known; `background` stands for unknown features.
 
     Raises `BadInput` for rows without labels, of other columns, or too few; `Stopped` and `DeadlinePassed` as asked.
     """
-    found = _importance(model, rows, options, work.part(0, 0.6, "importance"))
+    found = _importance(model, rows, options, work.part(0.0, 0.4, "importance"))
     top = found.top(options.features)
     return GapResult(
         lineage=lineage_of(model, rows, work),
         importance=found,
+        sage=_sage(model, rows, options, background, work.part(0.4, 0.6, "SAGE")),
+        shapley=_shapley(model, rows, options, background, work.part(0.6, 0.75, "Shapley values")),
         ale=effects(
             model,
             rows,
-            work.part(0.6, 0.8, "accumulated local effects"),
+            work.part(0.75, 0.85, "accumulated local effects"),
             features=top,
             output=options.output,
             steps=options.steps,
         ),
-        dependence=dependences(
+        dependence=_dependence(model, rows, options, top, work.part(0.85, 0.95, "partial dependence")),
+        interactions=interactions(
             model,
             rows,
-            work.part(0.8, 1.0, "partial dependence"),
+            work.part(0.95, 1.0, "interactions"),
             features=top,
             output=options.output,
-            points=options.points,
-            most_rows=options.curve_rows,
-            lines=options.lines,
-            correlated=options.correlated,
+            most_rows=options.pair_rows,
         ),
     )
 
@@ -121,4 +143,46 @@ def _importance(model: Model, rows: Rows, options: GapOptions, work: Work) -> Im
         shuffles=options.shuffles,
         correlated=options.correlated,
         groups=options.groups,
+    )
+
+
+def _sage(model: Model, rows: Rows, options: GapOptions, background: Rows | None, work: Work) -> Contributions:
+    return contributions(
+        model,
+        rows,
+        work,
+        background=background,
+        groups=options.groups,
+        loss=options.loss,
+        most_rows=options.sage_rows,
+        references=options.sage_references,
+        tolerance=options.sage_error,
+        most_passes=options.sage_passes,
+    )
+
+
+def _shapley(model: Model, rows: Rows, options: GapOptions, background: Rows | None, work: Work) -> ShapleySummary:
+    return shapley_summary(
+        model,
+        rows,
+        work,
+        background=background,
+        groups=options.groups,
+        output=options.output,
+        most_rows=options.shapley_rows,
+        references=options.references,
+    )
+
+
+def _dependence(model: Model, rows: Rows, options: GapOptions, features: tuple[str, ...], work: Work) -> Dependences:
+    return dependences(
+        model,
+        rows,
+        work,
+        features=features,
+        output=options.output,
+        points=options.points,
+        most_rows=options.curve_rows,
+        lines=options.lines,
+        correlated=options.correlated,
     )
