@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.lineage import Lineage, software
+from aimass.explain.networks import TableNetwork, table_network_of
 from aimass.explain.rows import Feature, Rows, features_of
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
@@ -75,7 +76,7 @@ class Model(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FunctionModel:
-    """A function with the names of what goes in and comes out."""
+    """A function with the names of what goes in and comes out; `network` is what it asks, where that is one."""
 
     function: Predict
     features: tuple[Feature, ...]
@@ -85,6 +86,7 @@ class FunctionModel:
     digest: str = ""
     run: str = ""
     round: int | None = None
+    network: TableNetwork | None = None
 
     def predict(self, values: Floats) -> Floats:
         """What the function says; one number a row may come as [n]."""
@@ -143,6 +145,7 @@ def model_of_task(
         digest,
         run,
         round_,
+        table_network_of(task, parameters),
     )
 
 

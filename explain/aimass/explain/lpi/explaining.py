@@ -11,6 +11,7 @@ from aimass.explain.lpi.counterfactual import Counterfactual, counterfactual
 from aimass.explain.lpi.faithfulness import Faithfulness, faithfulness
 from aimass.explain.lpi.game import Game, game_of
 from aimass.explain.lpi.goals import goal_of
+from aimass.explain.lpi.gradients import Gradients, gradients, network_of_table
 from aimass.explain.lpi.nearest import Search
 from aimass.explain.lpi.options import LpiOptions
 from aimass.explain.lpi.whatif import WhatIf, what_if
@@ -29,6 +30,7 @@ class LpiResult(Result, frozen=True, kw_only=True, eq=False, tag="lpi"):
     what_if: WhatIf | None
     counterfactual: Counterfactual | None
     faithfulness: Faithfulness
+    gradients: Gradients | None
 
     def views(self) -> Mapping[str, Result]:
         """The parts by name, those that were asked for."""
@@ -37,6 +39,7 @@ class LpiResult(Result, frozen=True, kw_only=True, eq=False, tag="lpi"):
             "what_if": self.what_if,
             "counterfactual": self.counterfactual,
             "faithfulness": self.faithfulness,
+            "gradients": self.gradients,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -75,12 +78,16 @@ def explain(
     found = attribution(game, rows, options.row, work.part(0.0, 0.4, "values"))
     changes = changes_of(rows, options.what_if)
     changed = what_if(game, rows, options.row, changes, work.part(0.4, 0.6, "what if")) if changes else None
+    network = network_of_table(model)
+    steep = work.part(0.6, 0.7, "gradients")
+    by_gradients = None if network is None else gradients(model, network, game, rows, found, options.steps, steep)
     return LpiResult(
         lineage=game.lineage,
         attribution=found,
         what_if=changed,
-        counterfactual=_counterfactual(model, game, rows, options, work.part(0.6, 0.9, "the nearest other row")),
+        counterfactual=_counterfactual(model, game, rows, options, work.part(0.7, 0.9, "the nearest other row")),
         faithfulness=faithfulness(game, rows, found, options.orders, work.part(0.9, 1.0, "random orders")),
+        gradients=by_gradients,
     )
 
 

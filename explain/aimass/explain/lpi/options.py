@@ -33,6 +33,7 @@ class LpiOptions(Value, frozen=True):
     ] = 1.0
     method: Annotated[Method, Meta(description="exact up to 13 features, sampled above, or what is said")] = "auto"
     pairs: Annotated[int, Meta(ge=2, le=1_000_000, description="pairs of random orders where sampled")] = 200
+    steps: Annotated[int, Meta(ge=8, le=10_000, description="points along the path of integrated gradients")] = 64
     orders: Annotated[int, Meta(ge=20, le=10_000, description="random orders that the values are held against")] = 40
     what_if: Annotated[tuple[str, ...], Meta(description="cells to change, each as feature=value")] = ()
     counterfactual: Annotated[bool, Meta(description="search the nearest row with another prediction")] = True
