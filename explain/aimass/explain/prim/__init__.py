@@ -7,26 +7,29 @@ from collections.abc import Mapping
 from aimass.explain.charts.picture import Picture
 from aimass.explain.models import Model, asked, lineage_of
 from aimass.explain.prim.band_view import Bands
+from aimass.explain.prim.induction import induce
 from aimass.explain.prim.map_view import BandMap
 from aimass.explain.prim.options import PrimOptions
+from aimass.explain.prim.regions import Regions
 from aimass.explain.prim.threshold_map import band_map, bands
 from aimass.explain.results import Columns, Result
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 
-__all__ = ["BandMap", "Bands", "PrimOptions", "PrimResult", "explain"]
+__all__ = ["BandMap", "Bands", "PrimOptions", "PrimResult", "Regions", "explain"]
 
 
 class PrimResult(Result, frozen=True, kw_only=True, eq=False, tag="prim"):
-    """Bands and their map."""
+    """Bands, their map, and boxes."""
 
     bands: Bands
     map: BandMap
+    boxes: Regions
 
     def views(self) -> Mapping[str, Result]:
         """By name, in the order that a reader wants them."""
-        return {"bands": self.bands, "map": self.map}
+        return {"bands": self.bands, "map": self.map, "boxes": self.boxes}
 
     def describe(self) -> tuple[str, ...]:
         """What each view says."""
@@ -51,5 +54,6 @@ def explain(model: Model, rows: Rows, options: PrimOptions = PrimOptions(), work
     return PrimResult(
         lineage=lineage,
         bands=bands(model, rows, said, options, work),
-        map=band_map(model, rows, said, options, work.part(0.2, 0.5, "map")),
+        map=band_map(model, rows, said, options, work.part(0.2, 0.4, "map")),
+        boxes=induce(model, rows, said, options, work.part(0.4, 1.0, "boxes")),
     )
