@@ -35,6 +35,9 @@ _CEREBELLUM: Final = range(91, 117)
 _BLOCK: Final = 3
 _BETWEEN: Final = 2
 """Slices of 2 mm that belong together, and those left out before the next block."""
+_PHOTOGRAPH: Final = "one photograph of nuclei"
+_HEAD: Final = "one head"
+_VOXEL_MM: Final = 2.0
 _OWNERS: Final = ("first", "second", "third")
 _PARTS: Final = ("lower", "middle", "upper")
 
@@ -47,7 +50,7 @@ def nuclei(files: Mapping[str, bytes]) -> dict[str, Columns | bytes]:
     """
     photograph, numbered = (_tiff(files[f"stardist/data/images/{name}2d.tif"]) for name in ("img", "mask"))
     starts = range(0, _SIDE - _TILE + 1, _TILE + _GAP)
-    table: Columns = {name: [] for name in ("image", "mask", "instances", "owner", "row", "column")}
+    table: Columns = {name: [] for name in ("image", "mask", "instances", "owner", "row", "column", "source")}
     for top in starts:
         for place, left in enumerate(starts):
             cut = slice(top, top + _TILE), slice(left, left + _TILE)
@@ -58,6 +61,7 @@ def nuclei(files: Mapping[str, bytes]) -> dict[str, Columns | bytes]:
             table["owner"].append(_THIRDS[place * len(_THIRDS) // len(starts)])
             table["row"].append(top)
             table["column"].append(left)
+            table["source"].append(_PHOTOGRAPH)
     whole: dict[str, npt.NDArray[Any]] = {
         "image": photograph.astype(np.uint8),
         "instances": numbered.astype(np.int32),
@@ -82,7 +86,7 @@ def brain(files: Mapping[str, bytes]) -> dict[str, Columns | bytes]:
 
     The atlas does not say what is no grey matter: white matter, skull and air are `other`. `block` names slices that
     belong together; blocks go to each `owner` in turn, so that all have every `part` of the head. `slice` counts from
-    below. The whole is `head.safetensors`.
+    below, `slice_mm`, `row_mm` and `column_mm` are a voxel's size. The whole is `head.safetensors`.
     """
     folder = "usr/share/mricron/templates"
     image = _halved(_nifti(files[f"{folder}/ch2.nii.gz"]).astype(np.float64))
@@ -98,6 +102,8 @@ def brain(files: Mapping[str, bytes]) -> dict[str, Columns | bytes]:
         "owner": [_OWNERS[place // step % len(_OWNERS)] for place in kept],
         "part": [_PARTS[place // step * len(_PARTS) // blocks] for place in kept],
         "slice": kept,
+        "source": [_HEAD] * len(kept),
+        **{f"{axis}_mm": [_VOXEL_MM] * len(kept) for axis in ("slice", "row", "column")},
     }
     return {"slices.parquet": table, "head.safetensors": encode_numpy({"image": voxels, "mask": mask})}
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "SOURCE",
     "UNLABELLED",
     "FunctionImageModel",
     "ImageModel",
@@ -45,6 +46,8 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Segment = Callable[[Pixels], Floats]
 """uint8 [n, h, w] or [n, h, w, channels] to float64 [n, classes], or [n, classes, h, w] of what segments."""
+SOURCE: Final = "source"
+"""The column beside images that says which photograph, or whose body, each is a part of."""
 _UNDERWAY: Final = 768
 """Bytes a pixel that a small convolutional network holds underway, beside its answer."""
 _TOLERANCE: Final = 1e-4
@@ -57,8 +60,8 @@ class Images:
     `labels` int64 [n] and `masks` uint8 [n, h, w] are places in `classes`; a pixel of `UNLABELLED` has none.
     `instances` int32 [n, h, w] numbers the single things of an image from 1, 0 is none of them. `spacing` is the size
     of a pixel (row, column), or of a voxel (slice, row, column), in `unit`. `volume` says that the images are the
-    slices of one body in order. `beside` [n] are columns that no model sees: an owner, a place. `held_out` says whether
-    the model was trained without these images; None where that is not known.
+    slices of one body in order. `beside` [n] are columns that no model sees: an owner, a place; under `SOURCE` what
+    each is a part of. `held_out` says whether the model was trained without these images; None where that is not known.
     """
 
     pixels: Pixels
@@ -98,6 +101,22 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What results about these images have to say that they do not show."""
+        sources = np.unique(self.beside[SOURCE].astype(str)) if SOURCE in self.beside else np.empty(0)
+        found = []
+        if len(sources) == 1 and len(self) > 1:
+            found.append(
+                f"All {len(self)} images are parts of {sources[0]}: what is found here need not hold for any other, "
+                "and no interval over them says how far it does."
+            )
+        elif self.volume:
+            found.append(
+                "The images are slices of one body, and neighbours are alike: nothing is said of other bodies."
+            )
+        return tuple(found)
 
     @property
     def height(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from aimass.explain.opening.images import open_images
 from aimass.explain.opening.models import Subject, Where, open_subject
 from aimass.explain.opening.tables import open_rows
 
-__all__ = ["Subject", "Where", "open_rows", "open_subject"]
+__all__ = ["Subject", "Where", "open_images", "open_rows", "open_subject"]

@@ -16,7 +16,7 @@ from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.rows import Table, read_table, unreadable
 
-__all__ = ["PARTNER", "open_rows"]
+__all__ = ["PARTNER", "NamedFile", "check_cells", "named_files", "open_rows"]
 
 Array = npt.NDArray[Any]
 PARTNER: Final = "partner"
@@ -27,12 +27,15 @@ _SHOWN: Final = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class _File:
+class NamedFile:
+    """A file of rows and the name that they go by."""
+
     name: str
     path: Path
 
     @property
     def format(self) -> str:
+        """As `read_table` knows it; what has no known ending is taken for CSV."""
         return _FORMATS.get(self.path.suffix.lower(), "csv")
 
 
@@ -50,7 +53,7 @@ def open_rows(
     sees. Without a schema the files say what their columns are, and `label` which of them is the outcome. Raises
     `BadInput` for cells that do not fit the schema, by row and column, never by what stands there.
     """
-    files = [file for one in named for file in _files(one)]
+    files = [file for one in named for file in named_files(one)]
     if not files:
         raise BadInput("no file of rows is named", code="explain.rows", cure="Give --rows FILE, or --rows NAME=FILE.")
     fitting = schema or _guessed([file.path for file in files], label, frozenset(beside))
@@ -62,7 +65,7 @@ def open_rows(
     return whole
 
 
-def _files(named: str) -> list[_File]:
+def named_files(named: str) -> list[NamedFile]:
     """What one `--rows` means; a name is what stands before the first `=`, unless a file is called so."""
     name, _, rest = named.partition("=")
     if Path(named).exists() or not rest:
@@ -72,9 +75,9 @@ def _files(named: str) -> list[_File]:
         path = cached
     if path.is_dir():
         found = sorted(each for each in path.iterdir() if each.suffix.lower() in _FORMATS)
-        return [_File(name or each.stem, each) for each in found]
+        return [NamedFile(name or each.stem, each) for each in found]
     if path.is_file():
-        return [_File(name or path.stem, path)]
+        return [NamedFile(name or path.stem, path)]
     raise NotFound(
         "there is no such file of rows",
         code="explain.rows_file",
@@ -83,16 +86,17 @@ def _files(named: str) -> list[_File]:
     )
 
 
-def _read(file: _File, schema: Schema, beside: Sequence[str]) -> Rows:
+def _read(file: NamedFile, schema: Schema, beside: Sequence[str]) -> Rows:
     with file.path.open("rb") as source:
         table = read_table(schema, [source], file.format, unlabelled=True)
-    _check(table, file)
+    check_cells(table, file)
     more = {name: np.array(cells) for name, cells in _more(file, beside).items()}
     more[PARTNER] = np.full(table.rows, file.name, object)
     return dataclasses.replace(rows_of_table(table, file.name), beside=more)
 
 
-def _check(table: Table, file: _File) -> None:
+def check_cells(table: Table, file: NamedFile) -> None:
+    """Raise `BadInput` for cells that do not fit, by row and column alone."""
     if not table.findings:
         return
     shown = "; ".join(f"row {one.row + 1}, {one.column}: {one.what}" for one in table.findings[:_SHOWN])
@@ -121,7 +125,7 @@ def _joined(parts: Sequence[Rows], name: str, held_out: bool | None) -> Rows:
     )
 
 
-def _more(file: _File, names: Sequence[str]) -> dict[str, list[Any]]:
+def _more(file: NamedFile, names: Sequence[str]) -> dict[str, list[Any]]:
     """Columns beside the schema's, as the file has them."""
     if not names:
         return {}
