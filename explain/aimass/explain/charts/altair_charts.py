@@ -59,7 +59,9 @@ def _configuration(theme: Theme) -> Mapping[str, Any]:
             labelLimit=260,
             titleFontWeight="normal",
         ),
-        "legend": alt.LegendConfig(**words, orient="bottom", labelLimit=300, titleLimit=400, titleFontWeight="normal"),
+        "legend": alt.LegendConfig(
+            **words, orient="bottom", labelLimit=300, titleLimit=400, symbolOpacity=1, titleFontWeight="normal"
+        ),
         "title": alt.TitleConfig(color=theme.ink, fontSize=theme.title_px, anchor="start", offset=12),
         "view": alt.ViewConfig(stroke=None),
     }
