@@ -48,7 +48,7 @@ def test_a_planted_box_is_found_and_its_held_out_density_is_what_was_planted(see
     fresh = np.random.default_rng(99).random((20_000, 5))
     kept = contains(box.conditions, Rows.of(fresh))
     assert {one.feature.name for one in box.conditions} == {"x1", "x2"}
-    assert overlap(kept, planted(fresh) > 0.5) > 0.6
+    assert overlap(kept, planted(fresh) > 0.5) > 0.75
     assert box.judged.low is not None
     assert box.judged.high is not None
     truth = planted(fresh)[kept].mean()

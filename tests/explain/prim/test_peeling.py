@@ -155,3 +155,6 @@ def test_a_bound_that_raises_nothing_is_shed() -> None:
     found = simplify(data, target, (needed, idle))
     np.testing.assert_array_equal(found[0], needed)
     assert found[1].all()
+    levels = data.columns[0].levels
+    half = np.append((levels > 0.5) & (levels < 0.98), True)
+    np.testing.assert_array_equal(simplify(data, target, (half,) * 2)[0], needed)

@@ -53,6 +53,8 @@ class Condition(Value, frozen=True):
         return joined([one for one in (*words, f"{self.feature.name} is missing" * self.missing) if one], "or")
 
     def _values(self) -> list[str]:
+        if len(self.places) >= max(2, len(self.feature.values)):
+            return [f"{self.feature.name} is known"]
         names = [self.feature.told(float(place)) for place in self.places]
         if len(names) > _WORDS:
             names = [*names[:_WORDS], f"{len(names) - _WORDS} more values"]

@@ -6,10 +6,12 @@ section 8.3), or on a column that a later one made idle.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.prim.coding import Coded
+from aimass.explain.prim.coding import Coded, Column
 from aimass.explain.prim.peeling import Keep, inside, marginal
 from aimass.explain.work import Work
 
@@ -92,19 +94,32 @@ def without_crumbs(data: Coded, target: Floats, keeps: tuple[Keep, ...], fractio
 
 
 def simplify(data: Coded, target: Floats, keeps: tuple[Keep, ...]) -> tuple[Keep, ...]:
-    """The box without the bounds that can go while its mean stays within one standard error of what it was."""
+    """The box without the bounds, or ends of ranges, that can go while its mean stays within one standard error."""
     least = _near(target[inside(data.codes, keeps)])
     found = list(keeps)
     while True:
-        bounded = [place for place, keep in enumerate(found) if not keep.all()]
-        if len(bounded) < 2:
+        trials = [(place, wider) for place in range(len(found)) for wider in _looser(data.columns[place], found[place])]
+        if sum(not keep.all() for keep in found) < 2:
+            trials = [(place, wider) for place, wider in trials if not wider.all()]
+        means = [_mean_in(data, target, found, place, wider) for place, wider in trials]
+        if not means or max(means) < least:
             return tuple(found)
-        means = []
-        for place in bounded:
-            trial = [*found]
-            trial[place] = np.ones(len(found[place]), bool)
-            means.append(float(target[inside(data.codes, tuple(trial))].mean()))
-        best = int(np.argmax(means))
-        if means[best] < least:
-            return tuple(found)
-        found[bounded[best]] = np.ones(len(found[bounded[best]]), bool)
+        place, wider = trials[int(np.argmax(means))]
+        found[place] = wider
+
+
+def _looser(column: Column, keep: Keep) -> Iterator[Keep]:
+    """Without the bound, and of a range with two ends with either alone."""
+    if keep.all():
+        return
+    yield np.ones(len(keep), bool)
+    kept = np.flatnonzero(keep[:-1])
+    if column.ordered and len(kept) and kept[0] > 0 and kept[-1] < len(keep) - 2:
+        levels = np.arange(len(keep))
+        yield keep | (levels < kept[0])
+        yield keep | ((levels > kept[-1]) & (levels < len(keep) - 1))
+
+
+def _mean_in(data: Coded, target: Floats, keeps: list[Keep], place: int, wider: Keep) -> float:
+    trial = (*keeps[:place], wider, *keeps[place + 1 :])
+    return float(target[inside(data.codes, trial)].mean())
