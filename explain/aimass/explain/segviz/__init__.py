@@ -1,6 +1,8 @@
-"""Where the model is wrong: over bands of its prediction, over kinds of rows, and over those who hold them."""
+"""Where the model is wrong: in bands of its prediction, in kinds of rows, with those who hold them, in images."""
 
 from aimass.explain.segviz.explaining import SegvizResult, explain
+from aimass.explain.segviz.images import MasksResult, explain_images
+from aimass.explain.segviz.mask_options import MaskOptions
 from aimass.explain.segviz.options import SegvizOptions
 
-__all__ = ["SegvizOptions", "SegvizResult", "explain"]
+__all__ = ["MaskOptions", "MasksResult", "SegvizOptions", "SegvizResult", "explain", "explain_images"]

@@ -1,0 +1,83 @@
+"""Where a segmentation is wrong: all views together, over images or the slices of a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from aimass.explain.charts.picture import Picture
+from aimass.explain.images import ImageModel, Images, lineage_of_images
+from aimass.explain.results import Columns, Result
+from aimass.explain.segviz.assessed import FIGURES, assess_images, output_of
+from aimass.explain.segviz.gallery import Gallery, gallery
+from aimass.explain.segviz.mask_options import MaskOptions
+from aimass.explain.segviz.mask_scores import Along, MaskScores, along, mask_scores
+from aimass.explain.segviz.things import Things, things
+from aimass.explain.segviz.thresholds import Thresholds, thresholds
+from aimass.explain.work import Work
+
+__all__ = ["MasksResult", "explain_images"]
+
+_TRAINED: Final = "The model was trained on these images: on new ones it is wrong more often."
+
+
+class MasksResult(Result, frozen=True, kw_only=True, eq=False, tag="segviz.images"):
+    """`masks` by class, single `things` where they were asked for, `thresholds`, the `gallery`, `along` a volume."""
+
+    masks: MaskScores
+    gallery: Gallery
+    things: Things | None
+    thresholds: Thresholds
+    along: Along | None
+
+    def views(self) -> Mapping[str, Result]:
+        """The parts that there are."""
+        parts = {
+            "masks": self.masks, "gallery": self.gallery, "things": self.things, "thresholds": self.thresholds,
+            "along": self.along,
+        }  # fmt: skip
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def describe(self) -> tuple[str, ...]:
+        """What each part says."""
+        return tuple(line for part in self.views().values() for line in part.describe())
+
+    def picture(self) -> Picture:
+        """The gallery's, which shows where."""
+        return self.gallery.picture()
+
+    def to_columns(self) -> Columns:
+        """The masks' table."""
+        return self.masks.to_columns()
+
+
+def explain_images(
+    model: ImageModel,
+    images: Images,
+    options: MaskOptions = MaskOptions(),  # noqa: B008  (a frozen value)
+    work: Work = Work(),
+) -> MasksResult:
+    """Where the model is wrong over these images, whose masks are known."""
+    lineage = lineage_of_images(model, images, work, seeded=False)
+    place = output_of(model, options.output)
+    output = model.classes[place]
+    caveats = (_TRAINED,) if images.held_out is False else ()
+    assessed = assess_images(model, images, options, work.part(0.0, 0.9))
+    dice = [one.figures[place, FIGURES.index("dice")] for one in assessed]
+    shown = gallery(
+        model, images, np.array(dice), place, lineage, work.part(0.9, 1.0),
+        count=options.gallery, threshold=options.threshold, caveats=caveats,
+    )  # fmt: skip
+    found = things(assessed, output, lineage, numbered=images.instances is not None, caveats=caveats)
+    step = images.spacing[0] if len(images.spacing) == 3 else 1.0
+    unit = images.unit if len(images.spacing) == 3 else "slices"
+    return MasksResult(
+        lineage=lineage, caveats=caveats, gallery=shown, things=found if options.things else None,
+        masks=mask_scores(
+            assessed, model.classes, lineage, unit=images.unit, tolerance=options.tolerance, caveats=caveats
+        ),
+        thresholds=thresholds(assessed, output, options.threshold, lineage, caveats),
+        along=along(assessed, model.classes, lineage, step=step, unit=unit) if images.volume else None,
+    )  # fmt: skip
