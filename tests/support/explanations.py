@@ -80,6 +80,7 @@ def asked(
     secure: SecureSettings | None = None,
     noise: float = 0.0,
     seed: int = 3,
+    least: int = 1,
 ) -> tuple[Plan, bytes]:
     """A plan that asks this of the heart task's model, and the model; without one the task's first."""
     privacy = None if not noise else PrivacySettings(
@@ -88,7 +89,7 @@ def asked(
     )  # fmt: skip
     draft = PlanDraft(
         name="explained", task="heart", data_schema="heart/1", seed=seed, secure=secure, privacy=privacy,
-        stages=(Stage(driver=EXPLAIN, options={"analysis": analysis, **options}),), cohort=Cohort(quorum=3),
+        stages=(Stage(driver=EXPLAIN, options={"analysis": analysis, "least_count": least, **options}),), cohort=Cohort(quorum=3),
         train=Train(batch_size=32, learning_rate=0.1, steps=1, weight="one"),
     )  # fmt: skip
     return completed(draft, model, shared)

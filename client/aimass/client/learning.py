@@ -144,8 +144,8 @@ def _explained(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
     if asked is None or protected or EXPLAIN not in policy.release.analyses:
         return ()
     names = dict.fromkeys(f"{cells.name} ({cells.size})" for phase in asked.phases for cells in phase.cells)
-    least = policy.release.smallest_count
-    few = f", of no fewer than {least} rows here (policy: release.smallest_count)" if least > 1 else ""
+    least = max(asked.least_count, policy.release.smallest_count)
+    few = f", of no fewer than {least} rows here" if least > 1 else ""
     how = few if noise is None else f", with noise of {noise.noise_multiplier:g} times what one row can change"
     rows = "held-out" if asked.rows == "held_out" else "training"
     what = f"the analysis {asked.name}: in {asked.steps} steps sums over {whose} {rows} rows of what the model says"

@@ -236,7 +236,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         *_privacy(policy, plan),
         *_noise(bounds, plan),
         *tree_rules(policy.trees, policy.release.analyses, plan),
-        *explain_rules(policy.tasks, policy.release.analyses, plan),
+        *explain_rules(policy.tasks, policy.release, plan),
         at_most("rounds", planned_rounds(plan), bounds.rounds),
         *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan, confinement)),
         *_base(plan),

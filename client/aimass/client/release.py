@@ -149,9 +149,10 @@ def release(
     if (survey := survey_in(plan, step)) is not None and not private:
         contribution = withheld(contribution, survey, policy.release.smallest_count, facts.rows)
     if (phase := phase_in(plan, step)) is not None and not private:
-        held_out = asked_in(plan).rows == "held_out"
-        rows = facts.held_out_rows if held_out else facts.rows
-        contribution = withheld_cells(contribution, phase, policy.release.smallest_count, rows)
+        asked = asked_in(plan)
+        rows = facts.held_out_rows if asked.rows == "held_out" else facts.rows
+        least = max(asked.least_count, policy.release.smallest_count)
+        contribution = withheld_cells(contribution, phase, least, rows)
     for process in applied.values():
         contribution = process(contribution)
     kept = _leaving(contribution, *names)

@@ -16,13 +16,14 @@ _EXAMPLE: Final = """examples:
   aimass explain report last --as scientist --rows cleveland=cleveland.csv --rows basel=basel.csv --out last.html
   aimass explain report model.safetensors --task heart --rows heart --out heart.html
   aimass explain report http://127.0.0.1:8080/v2/models/heart --rows heart --out served.html
+  aimass explain federated confusion last --as scientist --out answers
   aimass explain report mymodel:predict --rows table.csv --label outcome --out mine.html
 """
 _VERBS: Final = (
     "aimass.explain.question_cli",
     "aimass.explain.report.report_cli",
     "aimass.explain.runs.runs_cli",
-    "aimass.explain.federated.federated_cli",
+    "aimass.explain.federated_cli",
 )
 """Modules with `add_verbs(commands)`."""
 

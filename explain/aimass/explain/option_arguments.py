@@ -17,13 +17,13 @@ __all__ = ["add_options", "options_of"]
 _PREFIX: Final = "option_"
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type[Value]) -> None:
+def add_options(parser: argparse.ArgumentParser, kind: type[Value], title: str = "what to explain and how") -> None:
     """An argument `--field-name` for each field of `kind`, in a group of their own.
 
     A truth value is `--name` or `--no-name`. Of several texts each has an argument of its own, as commas may stand in
     them; several numbers may stand in one with commas between. What they may be is checked by `options_of`.
     """
-    group = parser.add_argument_group("what to explain and how")
+    group = parser.add_argument_group(title)
     for field in _fields(kind):
         flag, destination = f"--{field.name.replace('_', '-')}", _PREFIX + field.name
         told = _help(field)

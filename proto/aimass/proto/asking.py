@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Final, Literal
+
+import msgspec
 
 from aimass.proto.analysis import Analysis, load_analysis, locate_analysis
 from aimass.proto.asks import EXPLAIN, Ask, AskedAnalysis, Phase, Shared, phase_at
@@ -14,12 +16,16 @@ from aimass.proto.values import Scalar, Value, convert
 
 __all__ = ["approved", "ask_of", "asked_analysis", "asked_in", "phase_in", "phases_of"]
 
-_ANALYSIS, _ROWS = "analysis", "rows"
-"""Options of the stage that are the seam's; all others are the analysis' own."""
+_ANALYSIS: Final = "analysis"
+"""The option that names the analysis. Those of `_Terms` are a plan's as well, all others the analysis' own."""
 
 
-class _Rows(Value, frozen=True):
-    rows: Literal["held_out", "train"]
+class _Terms(Value, frozen=True):
+    rows: Literal["held_out", "train"] = "held_out"
+    least_count: Annotated[int, msgspec.Meta(ge=1)] = 5
+
+
+_TERMS: Final = frozenset(_Terms.__struct_fields__)
 
 
 def ask_of(plan: Plan) -> Ask:
@@ -62,12 +68,19 @@ def asked_analysis(draft: PlanDraft, schema: Schema, shared: Shared | None = Non
     stage = next((stage for stage in draft.stages if stage.driver == EXPLAIN), None)
     if stage is None:
         return None
-    name, said = str(stage.options.get(_ANALYSIS, "")), stage.options.get(_ROWS, "held_out")
-    rows = convert(_Rows, {"rows": said}, f"the options of `{EXPLAIN}`").rows
+    name = str(stage.options.get(_ANALYSIS, ""))
+    said = {key: value for key, value in stage.options.items() if key in _TERMS}
+    terms = convert(_Terms, said, f"the options of `{EXPLAIN}`")
     source = locate_analysis(name)
-    ask = Ask(schema=schema, options=_own(stage), seed=draft.seed, rows=rows, shared=shared)
-    phases = phases_of(load_analysis(source), ask)
-    return AskedAnalysis(name=name, digest=source.digest, phases=phases, rows=rows, shared=shared)
+    ask = Ask(schema=schema, options=_own(stage), seed=draft.seed, rows=terms.rows, shared=shared)
+    return AskedAnalysis(
+        name=name,
+        digest=source.digest,
+        phases=phases_of(load_analysis(source), ask),
+        rows=terms.rows,
+        shared=shared,
+        least_count=terms.least_count,
+    )
 
 
 def approved(asked: AskedAnalysis, ask: Ask) -> Analysis:
@@ -102,4 +115,4 @@ def phases_of(analysis: Analysis, ask: Ask) -> tuple[Phase, ...]:
 
 
 def _own(stage: Stage) -> dict[str, Scalar]:
-    return {name: value for name, value in stage.options.items() if name not in (_ANALYSIS, _ROWS)}
+    return {name: value for name, value in stage.options.items() if name != _ANALYSIS and name not in _TERMS}

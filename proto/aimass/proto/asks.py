@@ -139,13 +139,18 @@ class Shared(Value, frozen=True):
 
 
 class AskedAnalysis(Value, frozen=True):
-    """What a plan's stage `explain` is about: code by its digest, the rows, the phases, what is shared."""
+    """What a plan's stage `explain` is about: code by its digest, the rows, the phases, what is shared.
+
+    Without noise, cells of fewer than `least_count` rows at a partner are left out there; a partner whose policy asks
+    for more refuses the plan, so that a result says what was left out of it.
+    """
 
     name: Name
     digest: Digest
     phases: Annotated[tuple[Phase, ...], msgspec.Meta(min_length=1, max_length=MOST_PHASES)]
     rows: Literal["held_out", "train"] = "held_out"
     shared: Shared | None = None
+    least_count: Annotated[int, msgspec.Meta(ge=1)] = 5
 
     def __post_init__(self) -> None:
         if self.steps > MOST_PHASES:

@@ -47,6 +47,8 @@ class FederatedAle:
     """A step for the edges, and one for how far predictions rise."""
 
     name = "ale"
+    asks = "how predictions move with each feature"
+    options = AleOptions
 
     def check(self, ask: Ask) -> None:
         """Columns of numbers and categories, and an output that there is."""

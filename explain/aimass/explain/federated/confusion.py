@@ -256,6 +256,8 @@ class Confusion:
     """The analysis that partners run: one step."""
 
     name = "confusion"
+    asks = "how often the model is right, and how far its scores come true"
+    options = ConfusionOptions
 
     def check(self, ask: Ask) -> None:
         """Classes, and not too many."""
@@ -277,6 +279,10 @@ class Confusion:
 
     def next(self, ask: Ask, found: Sequence[Summed]) -> None:
         """There is no other step."""
+
+    def read(self, ask: Ask, found: Sequence[Summed], lineage: Lineage, release: Release) -> FederatedConfusion:
+        """See `result`."""
+        return result(_options(ask), outputs_of(ask), found[-1].sums, lineage, release)
 
 
 analysis = Confusion()

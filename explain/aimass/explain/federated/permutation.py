@@ -65,6 +65,8 @@ class FederatedPermutation:
     """A step for the marginals, unless a background is shared, and one for the losses."""
 
     name = "permutation"
+    asks = "what the model's loss rests on, by drawing features anew"
+    options = PermutationOptions
 
     def check(self, ask: Ask) -> None:
         """A loss of the label's kind, and a background that fits if there is one."""

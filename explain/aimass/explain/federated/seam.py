@@ -1,19 +1,46 @@
 """How explanations that are written over a model and rows become analyses, which partners run.
 
-A partner has a task, parameters and a batch. `model_at` and `rows_at` make of them what every view is written for.
+A partner has a task, parameters and a batch. `model_at` and `rows_at` make of them what every view is written for. An
+analyst has the sums, which a `FederatedView` reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 
+from aimass.explain.federated.sums import Release
+from aimass.explain.lineage import Lineage
 from aimass.explain.models import FunctionModel, model_of_task
+from aimass.explain.results import Result
 from aimass.explain.rows import Rows, features_of
-from aimass.proto.analysis import AtPartner
+from aimass.proto.analysis import Analysis, AtPartner, Summed
 from aimass.proto.asks import Ask
 from aimass.proto.manifest import Number
+from aimass.proto.values import Value
 
-__all__ = ["model_at", "outputs_of", "rows_at"]
+__all__ = ["FederatedView", "model_at", "outputs_of", "rows_at"]
+
+
+@runtime_checkable
+class FederatedView(Analysis, Protocol):
+    """An analysis with what its sums say. `asks` is its question, as a person would put it."""
+
+    @property
+    def asks(self) -> str:
+        """One line for help."""
+        ...
+
+    @property
+    def options(self) -> type[Value]:
+        """The kind of a stage's options; all have a default."""
+        ...
+
+    def read(self, ask: Ask, found: Sequence[Summed], lineage: Lineage, release: Release) -> Result:
+        """The result of all phases' sums, over the partners that the last of them counted."""
+        ...
 
 
 def outputs_of(ask: Ask) -> tuple[str, ...]:

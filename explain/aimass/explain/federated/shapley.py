@@ -47,6 +47,8 @@ class FederatedShapley:
     """One step: sums over rows of each feature's values, of their sizes and of their squares."""
 
     name = "shapley"
+    asks = "what the model uses overall, by mean |SHAP| against a shared background"
+    options = ShapleyOptions
 
     def check(self, ask: Ask) -> None:
         """Features few enough to be exact, and a background that fits."""

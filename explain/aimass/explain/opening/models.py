@@ -50,13 +50,16 @@ class Where:
 class Subject:
     """A model that was opened. `schema` says how its rows are read; None of a function that says nothing of them.
 
-    `build` makes the model, of the rows where they alone say what its columns are. `card` is markdown.
+    `build` makes the model, of the rows where they alone say what its columns are. `card` is markdown. Of one with
+    parameters at hand `task` names the task, and `parameters` is the file.
     """
 
     build: Callable[[Rows], Model]
     schema: Schema | None = None
     card: str = ""
     version: ModelVersion | None = None
+    task: str = ""
+    parameters: Path | None = None
 
 
 def open_subject(reference: str, where: Where = Where()) -> Subject:
@@ -103,7 +106,8 @@ def _of_run(reference: str, home: Path) -> Subject:
             federation.export(model.digest, path)
     schema_of(plan)  # the very task, or none
     named = functools.partial(model_of_task, name=plan.name, run=run.id, round_=model.round)
-    return _of_task(load(locate(plan.task.name)), path, named, card=_run_card(plan.name, run.id, model.round))
+    card = _run_card(plan.name, run.id, model.round)
+    return _of_task(plan.task.name, load(locate(plan.task.name)), path, named, card)
 
 
 def _run_card(name: str, run: str, round_: int) -> str:
@@ -120,7 +124,7 @@ def _in_file(path: Path, task: str) -> Subject:
         )
     if not path.is_file():
         raise NotFound("there is no such file of parameters", code="explain.file", value=path)
-    return _of_task(load(locate(task)), path, functools.partial(model_of_task, name=path.stem))
+    return _of_task(task, load(locate(task)), path, functools.partial(model_of_task, name=path.stem))
 
 
 def _registered(reference: str, where: Where) -> Subject:
@@ -149,14 +153,14 @@ def _registered(reference: str, where: Where) -> Subject:
         run="" if made is None else made.run_id,
         round_=None if made is None else made.rounds,
     )
-    return dataclasses.replace(_of_task(task, path, named, card=version.card), version=version)
+    return dataclasses.replace(_of_task(version.task.name, task, path, named, version.card), version=version)
 
 
-def _of_task(task: Task, path: Path, named: Callable[..., Model], card: str = "") -> Subject:
+def _of_task(name: str, task: Task, path: Path, named: Callable[..., Model], card: str = "") -> Subject:
     features_of(task.schema)  # images and texts are refused before anything is read
     data = map_file(path)
     model = named(task, Blob(data), digest=digest_of((data,)))
-    return Subject(lambda _: model, task.schema, card)
+    return Subject(lambda _: model, task.schema, card, task=name, parameters=path)
 
 
 def _models_folder() -> Path:

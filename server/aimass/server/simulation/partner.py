@@ -65,11 +65,16 @@ def open_policy(plan: Plan) -> str:
     return (
         "plain_sums = true\nsmallest_cohort = 1\nconfinement = []\n"
         f'[schemas]\n"{plan.data_schema}" = "{name}"\n'
-        f"[release]\nanalyses = {json.dumps(analyses)}\n"
+        f"[release]\nanalyses = {json.dumps(analyses)}\n{_least(plan)}"
         "[trees]\nplain = true\n"
         f'[[tasks]]\nname = "{plan.task.name}"\ndigest = "{plan.task.digest}"\n'
         f"{_admitted(plan)}"
     )
+
+
+def _least(plan: Plan) -> str:
+    """The fewest rows of a cell that the plan's analysis lets leave, in the policy."""
+    return "" if plan.explain is None else f"smallest_count = {plan.explain.least_count}\n"
 
 
 def _admitted(plan: Plan) -> str:
