@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 import aimass.explain
+from aimass.explain.images import Images
 from aimass.explain.lineage import software
 from aimass.explain.questions import Asking
 from aimass.explain.results import Result
@@ -69,7 +70,7 @@ class ResultCache:
                 left -= status.st_size
 
 
-def rows_digest(rows: Rows) -> str:
+def rows_digest(rows: Rows | Images) -> str:
     """SHA-256 of all that a result may say of rows: cells and labels, name, what stands beside, whether held out."""
     beside = (part for name, column in sorted(rows.beside.items()) for part in (name, *map(str, np.asarray(column))))
     return _key(rows.digest, rows.name, str(rows.held_out), *beside)

@@ -13,6 +13,7 @@ from aimass.proto.console import common, emit
 from aimass.proto.registry.places import add_registry
 
 if TYPE_CHECKING:
+    from aimass.explain.images import Images
     from aimass.explain.opening import Subject
     from aimass.explain.questions import Asking, Question
     from aimass.explain.results import Result
@@ -58,7 +59,8 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help="CSV or Parquet file, folder, or set of `aimass data list`; repeated, each under its name",
+        help="CSV or Parquet file, folder, or set of `aimass data list`; repeated, each under its name; of images "
+        "also a folder of shards: what they hold out",
     )
     known = rows.add_mutually_exclusive_group()
     known.add_argument("--held-out", dest="held_out", action="store_const", const=True, help="not trained on")
@@ -83,16 +85,17 @@ def add_work(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--fresh", action="store_true", help="compute again what was found before")
 
 
-def opened(args: argparse.Namespace) -> tuple[Subject, Rows]:
-    """The model and the rows that the arguments name."""
-    from aimass.explain.opening import Where, open_rows, open_subject
+def opened(args: argparse.Namespace) -> tuple[Subject, Rows | Images]:
+    """The model and the rows, or images, that the arguments name."""
+    from aimass.explain.opening import Where, open_images, open_rows, open_subject
 
     where = Where(
         args.registry or "", "" if args.trust is None else str(args.trust), args.home, args.task, args.token, args.ca
     )
     subject = open_subject(args.model, where)
-    rows = open_rows(args.rows, subject.schema, held_out=args.held_out, beside=args.also, label=args.label)
-    return subject, rows
+    if subject.images is not None:
+        return subject, open_images(args.rows, subject.schema, held_out=args.held_out)
+    return subject, open_rows(args.rows, subject.schema, held_out=args.held_out, beside=args.also, label=args.label)
 
 
 @contextlib.contextmanager
@@ -122,7 +125,7 @@ def _explain(one: Question, args: argparse.Namespace) -> int:
     subject, rows = opened(args)
     named = getattr(args, "background", [])
     background = open_rows(named, subject.schema) if named else None
-    asking = Asking(one, subject.build(rows), rows, options_of(args, one.options), background)
+    asking = Asking(one, subject.model_for(one.of, rows), rows, options_of(args, one.options), background)
     with work_of(args) as work:
         result = answered(args, asking, work)
     written = write_result(args.out, one.name, result, args.formats.split(","))

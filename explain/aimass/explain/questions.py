@@ -1,4 +1,4 @@
-"""The four questions by name: a package for each, which says itself which options it has.
+"""The questions by name: a package for each, which says itself which options it has.
 
 A package exports `explain(model, rows, options, work)`, which may take a `background` too; what it takes and gives is
 read from its annotations, so that commands, the report and the app are made for all of them alike.
@@ -11,8 +11,9 @@ import importlib
 import importlib.util
 import typing
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
+from aimass.explain.images import ImageModel, Images
 from aimass.explain.models import Model
 from aimass.explain.results import Result
 from aimass.explain.rows import Rows
@@ -25,17 +26,22 @@ __all__ = ["QUESTIONS", "Asking", "Question", "question"]
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """`asks` is the question as a person would put it, `module` the package that answers."""
+    """`asks` is the question as a person would put it, `module` the package that answers by its `function`.
+
+    `of` says what the model takes: rows of a table, or images.
+    """
 
     name: str
     title: str
     asks: str
     module: str
+    function: str = "explain"
+    of: Literal["rows", "images"] = "rows"
 
     @property
     def explain(self) -> Callable[..., Result]:
         """The package's function."""
-        found: Callable[..., Result] = importlib.import_module(self.module).explain
+        found: Callable[..., Result] = getattr(importlib.import_module(self.module), self.function)
         return found
 
     @property
@@ -52,7 +58,7 @@ class Question:
     def here(self) -> bool:
         """Whether its package is installed and answers."""
         return importlib.util.find_spec(self.module) is not None and hasattr(
-            importlib.import_module(self.module), "explain"
+            importlib.import_module(self.module), self.function
         )
 
     @property
@@ -63,11 +69,11 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Asking:
-    """A question about a model and rows under options; a `background` goes to those that take one."""
+    """A question about a model and rows, or images, under options; a `background` goes to those that take one."""
 
     question: Question
-    model: Model
-    rows: Rows
+    model: Model | ImageModel
+    rows: Rows | Images
     options: Value
     background: Rows | None = None
 
@@ -84,6 +90,14 @@ QUESTIONS: Final = (
         "prim", "Where the predictions fall", "in which bands and regions the predictions fall", "aimass.explain.prim"
     ),
     Question("segviz", "Where the model is wrong", "for which rows the model is wrong", "aimass.explain.segviz"),
+    Question(
+        "masks",
+        "Where the segmentation is wrong",
+        "which pixels of images a model takes for something else",
+        "aimass.explain.segviz",
+        "explain_images",
+        "images",
+    ),
 )
 
 

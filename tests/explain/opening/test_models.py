@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from aimass.explain.images import FunctionImageModel, Images
 from aimass.explain.models import Model
 from aimass.explain.opening import Where, open_subject
 from aimass.explain.rows import Rows, features_of
 from aimass.proto.errors import BadInput, IntegrityError, NotFound
 from aimass.proto.objects import open_objects
 from aimass.proto.plan import TaskRef
+from aimass.proto.predictors import examples
 from aimass.proto.registry.entries import Part
 from aimass.proto.task import first_model, load, locate
 from aimass.proto.tensors import Blob
@@ -124,3 +127,29 @@ def test_functions_and_estimators_of_ones_own_take_the_columns_that_the_rows_hav
 def test_what_is_no_function_is_told_by_name(module: str, reference: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         open_subject(reference.format(module)).build(Rows.of([[1.0]]))
+
+
+def test_a_task_of_images_is_a_model_of_images_and_no_question_about_tables_takes_it(cached: Path) -> None:
+    nuclei = load(locate("nuclei"))
+    path = cached / "unet.safetensors"
+    path.write_bytes(first_model(nuclei, 1))
+    subject = open_subject(str(path), Where(task="nuclei"))
+    images = Images(np.zeros((2, 56, 56), np.uint8))
+    model = subject.model_for("images", images)
+    assert isinstance(model, FunctionImageModel)
+    assert (model.name, model.segments, model.shape, model.classes) == (
+        "unet", True, (56, 56), ("ground", "nucleus"),
+    )  # fmt: skip
+    batch = dataclasses.replace(examples(nuclei.schema, 2), images=images.pixels)
+    np.testing.assert_allclose(model.predict(images.pixels), nuclei.predictor(Blob(path.read_bytes()))(batch))
+    with pytest.raises(BadInput, match="about tables"):
+        subject.model_for("rows", images)
+    table = open_subject(str(_heart(cached)), Where(task="heart"))
+    with pytest.raises(BadInput, match="about images"):
+        table.model_for("images", ROWS)
+
+
+def _heart(folder: Path) -> Path:
+    path = folder / "heart.safetensors"
+    path.write_bytes(FIRST)
+    return path

@@ -29,12 +29,14 @@ _SLICE: Final = "slice"
 _SPACING: Final = ("slice_mm", "row_mm", "column_mm")
 
 
-def open_images(named: Sequence[str], schema: Schema, *, held_out: bool | None = None) -> Images:
+def open_images(named: Sequence[str], schema: Schema | None, *, held_out: bool | None = None) -> Images:
     """Images of files that are named as `PATH`, `NAME=PATH`, a folder, or a set that `aimass data get` has fetched.
 
     A folder of shards, as `aimass data partition` and `aimass simulate` write them, means the rows that each partner
     holds out: never one that was trained on. Raises `BadInput` for cells that do not fit the schema, by row and column.
     """
+    if schema is None:
+        raise BadInput("nobody says what these images are", code="explain.image_schema", cure="Give --task NAME.")
     shards = [manifest for one in named for manifest in sorted(Path(one).glob("*/*.toml"))]
     if shards:
         if len(named) > 1:

@@ -9,8 +9,9 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from aimass.explain.images import ImageModel, Images, image_model_of_task
 from aimass.explain.models import Model, model_of_estimator, model_of_function, model_of_task
 from aimass.explain.opening.served import served_model
 from aimass.explain.rows import Rows, features_of
@@ -50,8 +51,8 @@ class Where:
 class Subject:
     """A model that was opened. `schema` says how its rows are read; None of a function that says nothing of them.
 
-    `build` makes the model, of the rows where they alone say what its columns are. `card` is markdown. Of one with
-    parameters at hand `task` names the task, and `parameters` is the file.
+    `build` makes the model, of the rows where they alone say what its columns are; of images there is `images` instead.
+    `card` is markdown. Of one with parameters at hand `task` names the task, and `parameters` is the file.
     """
 
     build: Callable[[Rows], Model]
@@ -60,6 +61,19 @@ class Subject:
     version: ModelVersion | None = None
     task: str = ""
     parameters: Path | None = None
+    images: ImageModel | None = None
+
+    def model_for(self, of: Literal["rows", "images"], rows: Rows | Images) -> Model | ImageModel:
+        """The model that a question about rows or images is about; raises `BadInput` where it is of the other kind."""
+        if of == "rows" and isinstance(rows, Rows):
+            return self.build(rows)
+        if of == "images" and self.images is not None:
+            return self.images
+        raise BadInput(
+            f"the question is about {'images' if of == 'images' else 'tables'}, and the model takes others",
+            code="explain.kind",
+            cure="`aimass explain --help` says what each question is about.",
+        )
 
 
 def open_subject(reference: str, where: Where = Where()) -> Subject:
@@ -105,7 +119,7 @@ def _of_run(reference: str, home: Path) -> Subject:
         if not path.is_file():
             federation.export(model.digest, path)
     schema_of(plan)  # the very task, or none
-    named = functools.partial(model_of_task, name=plan.name, run=run.id, round_=model.round)
+    named = functools.partial(_model, name=plan.name, run=run.id, round_=model.round)
     card = _run_card(plan.name, run.id, model.round)
     return _of_task(plan.task.name, load(locate(plan.task.name)), path, named, card)
 
@@ -124,7 +138,7 @@ def _in_file(path: Path, task: str) -> Subject:
         )
     if not path.is_file():
         raise NotFound("there is no such file of parameters", code="explain.file", value=path)
-    return _of_task(task, load(locate(task)), path, functools.partial(model_of_task, name=path.stem))
+    return _of_task(task, load(locate(task)), path, functools.partial(_model, name=path.stem))
 
 
 def _registered(reference: str, where: Where) -> Subject:
@@ -148,7 +162,7 @@ def _registered(reference: str, where: Where) -> Subject:
     path = reader.parameters(version, _models_folder())
     made = version.run
     named = functools.partial(
-        model_of_task,
+        _model,
         name=str(found),
         run="" if made is None else made.run_id,
         round_=None if made is None else made.rounds,
@@ -156,11 +170,23 @@ def _registered(reference: str, where: Where) -> Subject:
     return dataclasses.replace(_of_task(version.task.name, task, path, named, version.card), version=version)
 
 
-def _of_task(name: str, task: Task, path: Path, named: Callable[..., Model], card: str = "") -> Subject:
-    features_of(task.schema)  # images and texts are refused before anything is read
+def _model(task: Task, parameters: Blob, **named: Any) -> Model | ImageModel:
+    """A task's model of a table, or of images."""
+    make: Callable[..., Model | ImageModel] = image_model_of_task if task.schema.images else model_of_task
+    return make(task, parameters, **named)
+
+
+def _of_task(name: str, task: Task, path: Path, named: Callable[..., Any], card: str = "") -> Subject:
+    if not task.schema.images:
+        features_of(task.schema)  # texts are refused before anything is read
     data = map_file(path)
     model = named(task, Blob(data), digest=digest_of((data,)))
-    return Subject(lambda _: model, task.schema, card, task=name, parameters=path)
+    found = Subject(lambda _: model, task.schema, card, task=name, parameters=path)
+    return dataclasses.replace(found, build=_no_table, images=model) if task.schema.images else found
+
+
+def _no_table(_: Rows) -> Model:
+    raise BadInput("this model takes images: it has no rows of a table", code="explain.kind")
 
 
 def _models_folder() -> Path:
@@ -185,6 +211,8 @@ def _function(reference: str, task: str) -> Subject:
         sys.path.remove("")
     if all(hasattr(found, name) for name in ("features", "outputs", "classifies", "predict")):
         return Subject(lambda _: found)
+    if all(hasattr(found, name) for name in ("classes", "segments", "predict")):
+        return Subject(_no_table, load(locate(task)).schema if task else None, images=found)
     schema = load(locate(task)).schema if task else None
     return Subject(functools.partial(_of_function, found, reference), schema)
 
