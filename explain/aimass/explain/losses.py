@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from aimass.explain.models import Model
 
-__all__ = ["LossName", "loss_of", "losses"]
+__all__ = ["LEAST", "LossName", "loss_of", "losses"]
 
 Floats = npt.NDArray[np.float64]
 LossName = Literal["log_loss", "brier", "error_rate", "squared_error", "absolute_error"]
-_LEAST: Final = 1e-12
+LEAST: Final = 1e-12
+"""What a probability counts as at least, so that a log loss is a number."""
 
 
 def loss_of(model: Model) -> LossName:
@@ -35,7 +36,7 @@ def losses(said: Floats, labels: npt.NDArray[Any], loss: LossName) -> Floats:
         case "error_rate":
             found = (said.argmax(axis=1) != labels).astype(np.float64)
         case "log_loss":
-            found = -np.log(np.clip(said[np.arange(len(labels)), labels], _LEAST, 1.0))
+            found = -np.log(np.clip(said[np.arange(len(labels)), labels], LEAST, 1.0))
         case "brier":
             found = (said**2).sum(axis=1) - 2 * said[np.arange(len(labels)), labels] + 1
     return found

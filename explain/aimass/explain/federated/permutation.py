@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.federated.asking import bounded_model_at, span
+from aimass.explain.federated.asking import bounded_model_at, largest_loss, loss_in
 from aimass.explain.federated.background import background_of, told_background
 from aimass.explain.federated.importance import FederatedImportance
 from aimass.explain.federated.marginals import (
@@ -37,7 +37,6 @@ from aimass.explain.rows import Rows, features_of
 from aimass.explain.work import Work
 from aimass.proto.analysis import AtPartner, Summed
 from aimass.proto.asks import Ask, Cells, Phase
-from aimass.proto.errors import BadInput
 from aimass.proto.tensors import Array
 from aimass.proto.values import Value, convert
 
@@ -48,7 +47,6 @@ _CAVEATS: Final = (
     "Features that tell the same stand in for one another: alone, each looks less important than it is.",
 )
 _COUNTED: Final = "Values are drawn from each feature's counts over the federation, in bins of the schema's bounds."
-_LOG_LOSS: Final = -math.log(1e-12)
 
 
 class PermutationOptions(Value, frozen=True):
@@ -77,7 +75,7 @@ class FederatedPermutation:
 
     def phases(self, ask: Ask) -> tuple[Phase, ...]:
         """A row's loss rises by what the loss can be at most."""
-        features, most = len(ask.schema.columns), _most(ask)
+        features, most = len(ask.schema.columns), largest_loss(ask.schema, _loss(ask))
         cells = (
             Cells(name="rows", counts=True),
             Cells(name="losses", of="rows", row_norm=most),
@@ -159,14 +157,4 @@ def _options(ask: Ask) -> PermutationOptions:
 
 
 def _loss(ask: Ask) -> LossName:
-    classes = bool(ask.schema.classes)
-    loss = _options(ask).loss or ("log_loss" if classes else "squared_error")
-    if classes == (loss in {"squared_error", "absolute_error"}):
-        raise BadInput("this loss is of another kind of label", code="explain.loss", value=loss)
-    return loss
-
-
-def _most(ask: Ask) -> float:
-    """The largest loss of a row."""
-    of = {"log_loss": _LOG_LOSS, "brier": 2.0, "error_rate": 1.0, "absolute_error": span(ask.schema)}
-    return of.get(_loss(ask), span(ask.schema) ** 2)
+    return loss_in(ask.schema, _options(ask).loss, "log_loss", "squared_error")

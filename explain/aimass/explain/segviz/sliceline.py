@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Generator
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 
-__all__ = ["Found", "Measured", "bound", "measure", "score", "search"]
+__all__ = ["Found", "Measured", "bound", "levels", "measure", "score", "search"]
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
@@ -98,15 +99,30 @@ def search(
     `met` bool [predicates, n]; `columns` [predicates]: a slice holds one predicate of each column at most. No slice
     that is left out scores more than the last.
     """
-    rows, total = len(errors), float(errors.sum())
-    possible = _possible(columns, depth)
+    asked = levels(columns, len(errors), float(errors.sum()), work, count=count, depth=depth, least=least, alpha=alpha)
+    try:
+        slices = next(asked)
+        while True:
+            slices = asked.send(measure(slices, met, errors, work))
+    except StopIteration as end:
+        found: Found = end.value
+        return found
+
+
+def levels(
+    columns: Places, rows: int, total: float, work: Work, *, count: int, depth: int, least: int, alpha: float
+) -> Generator[Places, Measured, Found]:
+    """The search as questions: it yields slices [k, level], is sent what they measure, and returns what `search` does.
+
+    Whoever asks may measure where the rows are. `rows` have errors that sum to `total`.
+    """
     nothing = Measured(*(np.zeros(0) for _ in range(3)))
-    best = Found((), np.zeros(0), nothing, 0, possible)
+    best = Found((), np.zeros(0), nothing, 0, _possible(columns, depth))
     if rows == 0 or total <= 0:
         return best
-    slices, evaluated = np.arange(len(met), dtype=np.int64)[:, None], 0
+    slices, evaluated = np.arange(len(columns), dtype=np.int64)[:, None], 0
     for level in range(1, depth + 1):
-        measured = measure(slices, met, errors, work)
+        measured = yield slices
         evaluated += len(slices)
         alive = (measured.sizes >= least) & (measured.sums > 0)
         slices, measured = slices[alive], measured.take(alive)
@@ -115,7 +131,7 @@ def search(
             break
         floor = best.scores[-1] if len(best.scores) == count else 0.0
         worth = bound(measured, least, rows, total, alpha) > floor
-        slices, limits = _joined(slices[worth], measured.take(worth), columns, len(met), work)
+        slices, limits = _joined(slices[worth], measured.take(worth), columns, len(columns), work)
         slices = slices[bound(limits, least, rows, total, alpha) > floor]
         if not len(slices):
             break
