@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from aimass.explain.federated import ale, confusion, pdp, permutation, prim, shapley
+from aimass.explain.federated import ale, confusion, pdp, permutation, prim, shapley, slices
 from aimass.explain.federated.background import synthetic_background
 from aimass.proto.analysis import Analysis, Summed
 from aimass.proto.asks import Ask, phase_at
@@ -31,6 +31,8 @@ ALL: dict[str, tuple[Analysis, Ask]] = {
     "pdp": (pdp.analysis, ask({"points": 4})),
     "prim": (prim.analysis, ask({"target": "label", "boxes": 1, "support": 0.2})),
     "prim of predictions": (prim.analysis, ask({"boxes": 1, "support": 0.2, "steps": 8})),
+    "slices": (slices.analysis, ask({"depth": 2, "cuts": 3, "least": 0.2})),
+    "slices by loss": (slices.analysis, ask({"loss": "log_loss", "cuts": 2, "least": 0.2, "at_once": 256})),
     "permutation of a background": (permutation.analysis, ask({"shuffles": 2, "loss": "brier"}, shared=True)),
 }
 

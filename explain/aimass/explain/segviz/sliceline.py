@@ -20,7 +20,7 @@ import numpy.typing as npt
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 
-__all__ = ["Found", "Measured", "bound", "levels", "measure", "score", "search"]
+__all__ = ["Found", "Measured", "bound", "levels", "measure", "possible_slices", "score", "search"]
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
@@ -117,7 +117,7 @@ def levels(
     Whoever asks may measure where the rows are. `rows` have errors that sum to `total`.
     """
     nothing = Measured(*(np.zeros(0) for _ in range(3)))
-    best = Found((), np.zeros(0), nothing, 0, _possible(columns, depth))
+    best = Found((), np.zeros(0), nothing, 0, possible_slices(columns, depth))
     if rows == 0 or total <= 0:
         return best
     slices, evaluated = np.arange(len(columns), dtype=np.int64)[:, None], 0
@@ -138,7 +138,7 @@ def levels(
     return dataclasses.replace(best, evaluated=evaluated)
 
 
-def _possible(columns: Places, depth: int) -> int:
+def possible_slices(columns: Places, depth: int) -> int:
     """How many slices of at most `depth` predicates there are: sums of products of counts by column."""
     ways = [1] + [0] * depth
     for size in np.unique(columns, return_counts=True)[1].tolist():

@@ -1,0 +1,99 @@
+"""What sums say of a mean: its interval, how it differs from that of the other rows, and whether by more than chance.
+
+The same figures as `significance` has of rows at hand. Where errors are 0 or 1, the p-value that shuffles approximate
+there is exact here: it is hypergeometric, and follows from counts.
+"""
+
+from __future__ import annotations
+
+import math
+
+from aimass.explain.means import mean_interval, student95
+from aimass.proto.intervals import wilson
+from aimass.proto.values import Value
+
+__all__ = ["Moments", "difference_interval", "interval_of", "permutation_p"]
+
+
+class Moments(Value, frozen=True):
+    """Of `rows` values their sum and the sum of their squares."""
+
+    rows: float = 0.0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """NaN of no rows."""
+        return self.total / self.rows if self.rows >= 1 else math.nan
+
+    @property
+    def variance(self) -> float:
+        """Of the mean, by the values' own variance; NaN of fewer than two."""
+        if self.rows < 2:
+            return math.nan
+        return max(0.0, self.squares - self.rows * self.mean**2) / (self.rows - 1) / self.rows
+
+    def less(self, other: Moments) -> Moments:
+        """Of the values that are not among the other's."""
+        return Moments(
+            rows=self.rows - other.rows, total=self.total - other.total, squares=self.squares - other.squares
+        )
+
+
+def interval_of(one: Moments, *, share: bool) -> tuple[float, float]:
+    """The 95 % interval of a mean: Wilson's where values are 0 or 1 (`share`), else Student's; NaN of too few."""
+    if one.rows < 1:
+        return math.nan, math.nan
+    if share:
+        return wilson(min(1.0, max(0.0, one.mean)), one.rows)
+    return mean_interval(one.rows, one.total, one.squares)
+
+
+def difference_interval(one: Moments, other: Moments, *, share: bool) -> tuple[float, float]:
+    """The 95 % interval of one mean less another: Newcombe's (1998, method 10) of shares, else Welch's."""
+    if min(one.rows, other.rows) < (1 if share else 2):
+        return math.nan, math.nan
+    p, q = one.mean, other.mean
+    if share:
+        (a, b), (c, d) = interval_of(one, share=True), interval_of(other, share=True)
+        return p - q - math.hypot(p - a, d - q), p - q + math.hypot(b - p, q - c)
+    u, v = one.variance, other.variance
+    if u + v == 0:
+        return p - q, p - q
+    freedom = (u + v) ** 2 / (u**2 / (one.rows - 1) + v**2 / (other.rows - 1))
+    half = student95(max(1, math.floor(freedom))) * math.sqrt(u + v)
+    return p - q - half, p - q + half
+
+
+def permutation_p(inside: Moments, whole: Moments, *, share: bool) -> float:
+    """The p-value that the values `inside` are no larger than the others of the `whole`, over all permutations.
+
+    Exact where values are 0 or 1. Else the normal limit of the permutation distribution (Hoeffding 1951), whose mean
+    and variance are those of a sample without replacement. 1 where nothing is inside, or everything.
+    """
+    rows, some = whole.rows, inside.rows
+    if some < 1 or rows - some < 1:
+        return 1.0
+    if share:
+        return _hypergeometric(round(inside.total), round(rows), round(whole.total), round(some))
+    spread = max(0.0, whole.squares / rows - whole.mean**2)
+    variance = some * (rows - some) / (rows - 1) * spread
+    if variance <= 0:
+        return 1.0
+    return 0.5 * math.erfc((inside.total - some * whole.mean) / math.sqrt(2 * variance))
+
+
+def _hypergeometric(seen: int, rows: int, wrong: int, drawn: int) -> float:
+    """The chance that of `drawn` among `rows`, of which so many are `wrong`, as many as `seen` or more are wrong."""
+    most = min(wrong, drawn)
+    whole = _choices(rows, drawn)
+    terms = (
+        math.exp(_choices(wrong, hit) + _choices(rows - wrong, drawn - hit) - whole)
+        for hit in range(max(seen, drawn - (rows - wrong), 0), most + 1)
+    )
+    return min(1.0, math.fsum(terms))
+
+
+def _choices(of: int, some: int) -> float:
+    return math.lgamma(of + 1) - math.lgamma(some + 1) - math.lgamma(of - some + 1)
