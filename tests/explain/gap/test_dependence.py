@@ -71,7 +71,13 @@ def test_categories_missing_cells_and_constants_have_their_place() -> None:
     assert found.used == 200
     assert "over 200 of 300 rows" in " ".join(found.warnings())
     assert type(found).from_json(found.to_json()) == found
-    assert found.to_columns()["at"][0] == "p"
+    assert found.curves[0].missing is not None
+    assert found.curves[0].missing[0] == pytest.approx(found.curves[0].mean[0])  # (this model takes it for the first)
+    assert found.curves[1].missing is None
+    table = found.to_columns()
+    assert table["at"][:4] == ["p", "q", "r", "missing"]
+    assert {len(column) for column in table.values()} == {4 + len(found.curves[1].at)}
+    assert found.picture().panels[0].y.names == ("p", "q", "r", "missing")
 
 
 def test_a_grid_that_misses_the_curve_fails_the_self_check() -> None:

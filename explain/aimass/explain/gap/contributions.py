@@ -168,7 +168,7 @@ def contributions(
 def _caveats(rows: Rows, used: Rows, background: Rows | None) -> tuple[str, ...]:
     said = [SHOWS_NOT]
     if len(used) < len(rows):
-        said.append(f"The values are of {len(used):,} of {len(rows):,} rows, drawn.")
+        said.append(f"The SAGE values are of {len(used):,} of {len(rows):,} rows, drawn.")
     if rows.held_out is False:
         said.append("The model was trained on these rows: what it learnt by heart counts as gained.")
     if background is None:

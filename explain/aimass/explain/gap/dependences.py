@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aimass.explain.association import clusters
-from aimass.explain.charts.picture import Axis, Band, Layer, Line, Panel, Picture, Points, Spans, names_axis
+from aimass.explain.charts.picture import Axis, Band, Layer, Line, Panel, Picture, Points, Rule, Spans, names_axis
 from aimass.explain.gap.dependence import Curves, individual_curves, value_grid
 from aimass.explain.gap.effects import usable
 from aimass.explain.gap.inference import interval95
@@ -32,6 +32,7 @@ SHOWS_NOT = (
 class Dependence(Part, frozen=True, kw_only=True, eq=False):
     """Of one feature, at cells `at` [k]: `mean`, `low`, `high` [k] over all rows, and `lines` [few, k] of single ones.
 
+    `missing` is the mean with its interval where the feature is missing; None if no row lacks it, or nobody asked.
     `below` and `above` [k] hold the middle 80 % of the rows' curves less their first value; `centred` [k] is their mean
     with `centred_low` and `centred_high`. `against` is the share of rows whose curve goes the other way than the mean.
     """
@@ -48,6 +49,7 @@ class Dependence(Part, frozen=True, kw_only=True, eq=False):
     below: Array
     above: Array
     against: float
+    missing: tuple[float, float, float] | None = None
 
     @property
     def range(self) -> float:
@@ -78,6 +80,9 @@ class Dependences(Result, frozen=True, kw_only=True, eq=False, tag="gap.dependen
             ]
             own = f"; {percent(one.against)} of rows go the other way" if one.against >= 0.005 else ""
             lines.append(f"The mean {self.output} is {told[0]} and {told[1]}{own}.")
+            if one.missing is not None:
+                ends = interval(one.missing[1], one.missing[2])
+                lines.append(f"Where {one.feature.name} is missing it is {number(one.missing[0])} ({ends}).")
         return tuple(lines)
 
     def picture(self) -> Picture:
@@ -92,16 +97,19 @@ class Dependences(Result, frozen=True, kw_only=True, eq=False, tag="gap.dependen
         )
 
     def to_columns(self) -> Columns:
-        """A row a cell of each curve."""
-        rows = [(one, place) for one in self.curves for place in range(len(one.at))]
-        arrays = ("mean", "low", "high", "centred", "centred_low", "centred_high", "below", "above")
-        cells = [(one.feature, float(one.at[place])) for one, place in rows]
-        table: dict[str, list[object]] = {
-            "feature": [feature.name for feature, _ in cells],
-            "at": [feature.told(cell) if feature.kind == "category" else cell for feature, cell in cells],
-        }
-        for name in arrays:
-            table[name] = [float(getattr(one, name)[place]) for one, place in rows]
+        """A row a cell of each curve, and one where the feature is missing."""
+        known = ("mean", "low", "high")
+        moved = ("centred", "centred_low", "centred_high", "below", "above")
+        table: dict[str, list[object]] = {name: [] for name in ("feature", "at", *known, *moved)}
+        for one in self.curves:
+            lacking = one.missing or ()
+            cells = [one.feature.told(cell) if one.feature.kind == "category" else cell for cell in one.at.tolist()]
+            table["at"] += [*cells, "missing"] if lacking else cells
+            table["feature"] += [one.feature.name] * (len(cells) + bool(lacking))
+            for place, name in enumerate(known):
+                table[name] += [*getattr(one, name).tolist(), *lacking[place : place + 1]]
+            for name in moved:
+                table[name] += [*getattr(one, name).tolist(), *([""] if lacking else [])]
         return table
 
 
@@ -132,7 +140,8 @@ def dependences(
             continue
         at = value_grid(rows, column, points)
         each = individual_curves(asked(model, part), used.values, column, at, place).each
-        curves.append(_dependence(rows.features[column], at, each, lines))
+        lacking = individual_curves(predict, used.values, column, _lacking(rows, column), place)
+        curves.append(_dependence(rows.features[column], Curves(at, each), lacking, lines))
         if rows.features[column].kind == "number":
             missed.append(_missed(at, each, used.values[:, column], said[:, place]))
     return Dependences(
@@ -153,8 +162,13 @@ def dependences(
     )
 
 
-def _dependence(feature: Feature, at: Array, each: Array, lines: int) -> Dependence:
-    found = Curves(at, each)
+def _lacking(rows: Rows, column: int) -> Array:
+    """The missing cell, where some row has one."""
+    return np.full(1 if np.isnan(rows.values[:, column]).any() else 0, np.nan)
+
+
+def _dependence(feature: Feature, found: Curves, lacking: Curves, lines: int) -> Dependence:
+    at, each = found.at, found.each
     moved = Curves(at, found.centred)
     low, high = interval95(found.mean, found.error, len(each))
     centred_low, centred_high = interval95(moved.mean, moved.error, len(each))
@@ -172,8 +186,16 @@ def _dependence(feature: Feature, at: Array, each: Array, lines: int) -> Depende
         centred_high=centred_high,
         below=below,
         above=above,
+        missing=_mean_where_missing(lacking),
         against=float((moved.each[:, -1] * np.sign(whole) < 0).mean()),
     )
+
+
+def _mean_where_missing(lacking: Curves) -> tuple[float, float, float] | None:
+    if not len(lacking.at):
+        return None
+    low, high = interval95(lacking.mean, lacking.error, len(lacking.each))
+    return float(lacking.mean[0]), float(low[0]), float(high[0])
 
 
 def _missed(at: Array, each: Array, cells: Array, said: Array) -> float:
@@ -200,19 +222,20 @@ def _caveats(rows: Rows, wanted: tuple[str, ...], left: list[str], used: int, co
 
 def _panel(one: Dependence, output: str) -> Panel:
     if one.feature.kind == "category":
-        return _spans(one, one.mean, one.low, one.high, output)
+        return _means(one, output)
     layers: tuple[Layer, ...] = (
         *(Line(one.at, line, "quiet", faint=True) for line in one.lines),
         Band(one.at, one.low, one.high),
         Line(one.at, one.mean),
         Points(one.at, one.mean, size=12),
+        *(() if one.missing is None else (Rule(one.missing[0], "y", "mean where it is missing", "warn"),)),
     )
     return Panel(one.feature.name, Axis(one.feature.title), Axis(output), layers, width=_WIDE, height=200)
 
 
 def _centred(one: Dependence) -> Panel:
     if one.feature.kind == "category":
-        return _spans(one, one.centred, one.below, one.above, "move from the first, and 80 % of rows")
+        return _spans(one, _words(one), one.centred, one.below, one.above, "move from the first, and 80 % of rows")
     layers: tuple[Layer, ...] = (
         Band(one.at, one.below, one.above, "quiet"),
         *(Line(one.at, line - line[0], "quiet", faint=True) for line in one.lines),
@@ -228,13 +251,18 @@ def _centred(one: Dependence) -> Panel:
     )
 
 
-def _spans(one: Dependence, value: Array, low: Array, high: Array, title: str) -> Panel:
-    names = tuple(one.feature.told(float(cell)) for cell in one.at)
-    spans = Spans(
-        np.arange(len(names)),
-        value,
-        low,
-        high,
-        says=tuple(f"{n}: {number(v)}" for n, v in zip(names, value, strict=True)),
-    )
+def _means(one: Dependence, output: str) -> Panel:
+    """A category's values, and below them where it is missing."""
+    lacking = () if one.missing is None else (one.missing,)
+    ends = [np.append(part, [m[place] for m in lacking]) for place, part in enumerate((one.mean, one.low, one.high))]
+    return _spans(one, _words(one) + ("missing",) * len(lacking), ends[0], ends[1], ends[2], output)
+
+
+def _words(one: Dependence) -> tuple[str, ...]:
+    return tuple(one.feature.told(float(cell)) for cell in one.at)
+
+
+def _spans(one: Dependence, names: tuple[str, ...], value: Array, low: Array, high: Array, title: str) -> Panel:
+    says = tuple(f"{name}: {number(mean)}" for name, mean in zip(names, value, strict=True))
+    spans = Spans(np.arange(len(names)), value, low, high, says=says)
     return Panel(one.feature.title, Axis(title), names_axis(names), (spans,), width=_WIDE)

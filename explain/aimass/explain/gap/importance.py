@@ -115,7 +115,8 @@ class Importance(Result, frozen=True, kw_only=True, eq=False, tag="gap.importanc
             for place in places
         )
         bars = Bars(np.arange(len(at)), self.value[at], self.low[at], self.high[at], says=says)
-        axis = Axis(f"rise of the {_words(self.loss)}{_unit(self.loss)}")
+        unit = f" ({_unit(self.loss).strip()})" if _unit(self.loss) else ""
+        axis = Axis(f"rise of the {_words(self.loss)}{unit}")
         return Panel(title, axis, names_axis(names), (bars, Rule(0.0)))
 
     def to_columns(self) -> Columns:

@@ -217,7 +217,7 @@ def _checks(values: Floats, noise: Floats, gap: float) -> tuple[Check, ...]:
 def _caveats(rows: Rows, used: Rows, background: Rows | None) -> tuple[str, ...]:
     said = [SHOWS_NOT]
     if len(used) < len(rows):
-        said.append(f"The values are of {len(used):,} of {len(rows):,} rows, drawn.")
+        said.append(f"The Shapley values are of {len(used):,} of {len(rows):,} rows, drawn.")
     if background is None:
         said.append("The background is of the explained rows themselves.")
     return tuple(said)
