@@ -11,13 +11,15 @@ from aimass.explain.prim.induction import induce
 from aimass.explain.prim.map_view import BandMap
 from aimass.explain.prim.options import PrimOptions
 from aimass.explain.prim.regions import Regions
+from aimass.explain.prim.space import explain_space
+from aimass.explain.prim.space_view import SpaceBands
 from aimass.explain.prim.threshold_map import band_map, bands
 from aimass.explain.results import Columns, Result
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 
-__all__ = ["BandMap", "Bands", "PrimOptions", "PrimResult", "Regions", "explain"]
+__all__ = ["BandMap", "Bands", "PrimOptions", "PrimResult", "Regions", "SpaceBands", "explain", "explain_space"]
 
 
 class PrimResult(Result, frozen=True, kw_only=True, eq=False, tag="prim"):
