@@ -312,7 +312,7 @@ def _raster(layer: Raster, panel: Panel, theme: Theme) -> Any:
     data = alt.Data(values=[{"x": width / 2, "y": height / 2, "url": data_url(layer.pixels)}])
     return (
         alt.Chart(data)
-        .mark_image(width=panel.width or theme.width, height=panel.height or theme.height, aspect=False)
+        .mark_image(width=panel.width or theme.width, height=panel.height or theme.height, aspect=False, smooth=False)
         .encode(x=_x(panel), y=_y(panel), url="url:N")
     )
 
