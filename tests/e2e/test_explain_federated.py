@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +80,7 @@ def test_an_analysis_waits_for_each_hospital_and_then_answers_for_all(house: Hou
         for name in PARTNERS:
             (seen,) = house.run("client", "pending", "--dir", name)["runs"]
             assert seen["reason"].startswith("policy.approval_pending: analysis confusion")
+            check_preview(house, name, plan, house.run("client", "preview", run.id[:8], "--dir", name))
             assert house.run("client", "approve", "confusion", "--dir", name)["kind"] == "analysis"
         assert run.wait().summary.state == "finished"
     told = explained(house, "confusion", "--run", run.id)
@@ -92,6 +94,17 @@ def test_an_analysis_waits_for_each_hospital_and_then_answers_for_all(house: Hou
     rows = list(csv.DictReader(table.splitlines()))
     assert sum(float(row["rows"]) for row in rows) == len(labels)
     assert explained(house, "confusion", "--plain", "--bins", "5")["says"] == told["says"]
+
+
+def check_preview(house: House, name: str, plan: Plan, shown: dict[str, Any]) -> None:
+    """Before anybody approved it, a hospital sees the very numbers of its own rows."""
+    own = over_pooled(house, plan, (name,), 0, {})
+    assert shown["rows"] == own["classes"].sum()
+    assert {one["name"]: one["numbers"] for one in shown["sums"]} == {
+        key: one.ravel().tolist() for key, one in own.items()
+    }
+    assert {one["stay_here"] for one in shown["sums"]} == {0}
+    assert not house.run("client", "journal", "--dir", name)[-1]["kind"].startswith("analyse:explain")
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from aimass.client.inbox import Handler, Inbox, patiently
 from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.policy import Admit, Confinement, Pending, Refuse, decide
+from aimass.client.preview import Preview
 from aimass.client.resources import check_gpu, check_needs, resources_here
 from aimass.client.run_folder import RunFolder
 from aimass.client.secure import Due, SecureSums
@@ -178,12 +179,22 @@ class ActiveRun:
         await self._bench.check_budget(plan, self.session.worked if self.session is not None else {})
         return Phase.JOINED, None
 
+    async def preview(self) -> Preview:
+        """What the run would take of the rows here, for the owner alone: also before anybody approved it."""
+        plan, waits = decode_plan(self._folder.plan()), self.session is None or self.session.phase is not Phase.JOINED
+        try:
+            return await self._bench.preview(plan)
+        finally:
+            if waits:
+                await self._bench.close()
+
     def _judged(self, plan: Plan, participants: int, levels: frozenset[str]) -> tuple[Phase, AimassError] | None:
         match decide(self._partner.policy, plan, participants, levels):
             case Admit():
                 return None
             case Pending(reason, name):
-                cure = f"Read its code, then: aimass client approve {name}."
+                first = "" if plan.explain is None else f"aimass client preview {self.run_id[:8]} shows what it takes. "
+                cure = f"{first}Read its code, then: aimass client approve {name}."
                 return Phase.PENDING, WrongState(reason, code="policy.approval_pending", cure=cure)
             case Refuse(code, reason, value, limit):
                 self._meters.refusals.add(code)

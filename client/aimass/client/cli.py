@@ -50,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _command(commands, "pending", "what waits for a person here", runs_cli.pending)
     app = commands.add_parser("app", help="Flower apps that may be approved here").add_subparsers(required=True)
     add_app_commands(partial(_command, app), "read its code, then: aimass client approve {name} --dir {dir}")
-    approve = _command(commands, "approve", "approve a task or an installed Flower app", runs_cli.approve)
+    shown = _command(
+        commands, "preview", "the numbers that an explanation would take of the rows here", runs_cli.preview
+    )
+    shown.add_argument("run", help="the run's id, the first digits of it, or `last`")
+    approve = _command(commands, "approve", "approve a task, an analysis or an installed Flower app", runs_cli.approve)
     approve.add_argument("task", help="its name, as `pending` shows it")
     approve.add_argument("--digest", help="the digest that you checked (default: the one that is installed)")
     show = _command(commands, "show", "one run as this partner saw it: plan, steps, history, releases", runs_cli.show)

@@ -28,6 +28,7 @@ from aimass.privacy.roster import Change
 from aimass.privacy.signing import Label, verify
 from aimass.privacy.transcript import Receipt
 from aimass.proto.clock import Clock, SystemClock
+from aimass.proto.console import plain
 from aimass.proto.durable import UNINTERRUPTED, Durability
 from aimass.proto.errors import (
     AimassError,
@@ -354,6 +355,9 @@ class Daemon:
                 self.partner.keeper.approve()
             case "reload":
                 _ = self.partner.policy
+            case "preview":
+                shown: dict[str, Any] = plain(await self._run(request["run"]).preview())
+                return shown
             case "withdraw":
                 self._run(request["run"]).withdraw()
                 return {"withdrawn": [request["run"]], "server_told": self._online.is_set()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aimass.client.local_link import ask_daemon
@@ -21,6 +22,7 @@ __all__ = [
     "pending",
     "policy_check",
     "policy_show",
+    "preview",
     "show",
     "status",
     "stop",
@@ -85,6 +87,44 @@ def pending(args: argparse.Namespace) -> int:
     roster = Keeper(args.dir, UNINTERRUPTED).pending
     emit(args, {"runs": _waiting(args), "roster": f"epoch {roster.roster.epoch}" if roster else "none"})
     return 0
+
+
+def preview(args: argparse.Namespace) -> int:
+    """The numbers of one's own rows that a run would take, before any of them leaves."""
+    from aimass.client.preview import Preview
+    from aimass.proto.values import convert
+
+    answer = ask_daemon(args, command="preview", run=_found(args)[1].run_id)
+    if args.json:
+        emit(args, answer)
+        return 0
+    shown = convert(Preview, answer, "the daemon's answer")
+    emit(
+        args,
+        {
+            "analysis": shown.analysis,
+            "over": f"{shown.rows:,} {shown.which_rows.replace('_', '-')} rows of this partner",
+            "shared": shown.shared,
+            "leaves": [
+                {
+                    "sums": one.name,
+                    "shape": str(list(one.shape)),
+                    "numbers": _few(one.numbers),
+                    "cells that stay here": one.stay_here,
+                    "noise": f"{one.noise:.4g}",
+                }
+                for one in shown.sums
+            ],
+            "then": list(shown.then),
+        },
+    )
+    return 0
+
+
+def _few(numbers: Sequence[float]) -> str:
+    """As many as a line holds; `--json` has all."""
+    told = ", ".join(f"{number:.6g}" for number in numbers[:24])
+    return f"{told}, … ({len(numbers)} in all: --json)" if len(numbers) > 24 else told
 
 
 def approve(args: argparse.Namespace) -> int:

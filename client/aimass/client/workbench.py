@@ -22,11 +22,13 @@ from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.personal_models import PersonalModels
 from aimass.client.policy import Policy
+from aimass.client.preview import Preview, first_step, preview_of, unnoised
 from aimass.client.release import Facts, Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.uplink import Uplink
 from aimass.client.worker_protocol import Opened, Order, order_of
 from aimass.privacy.dp.private_terms import sent_elements, trained_elements, units_of
+from aimass.proto.asking import asked_in
 from aimass.proto.bases import check_planned
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.contribution import decode_contribution
@@ -198,6 +200,19 @@ class Workbench:
         keeps = step.kind is StepKind.TRAIN or plan.task.kind == "app"
         state = made.state if keeps else b""
         return Product(released, state, debit, made.private_steps)
+
+    async def preview(self, plan: Plan) -> Preview:
+        """What the first step of an explanation would take of the rows here; its code runs in the child, for that.
+
+        Raises `Refused` for a run that explains nothing, and as `compute` does.
+        """
+        plain, step = unnoised(plan), first_step(plan, self._partner.settings.name)
+        inputs, rows = await self._inputs.brought(step.inputs), self._rows(plan)
+        order = order_of(plain, step, rows.manifest.participant, self._run_id)
+        opened = (await self.worker(plan, rows)).opened
+        made = await self._made(plan, order, inputs, rows, 1, None)
+        count = opened.held_out_rows if asked_in(plan).rows == "held_out" else opened.training_rows
+        return preview_of(plan, decode_contribution(Blob(made.contribution)), count, self._partner.policy)
 
     def _order(self, plan: Plan, step: Step, manifest: ShardManifest, digests: Sequence[str]) -> Order:
         coarseness = self._partner.policy.coarseness
