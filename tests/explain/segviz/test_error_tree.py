@@ -33,3 +33,18 @@ def test_equal_errors_are_one_leaf() -> None:
     assert len(grow(met, np.full(100, 0.3), Work(), depth=3, least=5)) == 1
     assert len(grow(met[:0], np.arange(100.0), Work(), depth=3, least=5)) == 1
     assert len(grow(met[:, :1], np.ones(1), Work(), depth=3, least=5)) == 1
+
+
+def test_a_small_side_must_differ_more_than_a_large_one() -> None:
+    # weighing sides by their sizes decides: 5 of 100 rows that differ by 1.0, or 50 that differ by 0.5
+    errors = np.full(100, 1.0)
+    errors[:5] += 1.0
+    errors[50:] += 0.5
+    met = np.zeros((2, 100), np.bool_)
+    met[0, :5], met[1, 50:] = True, True
+    leaves = grow(met, errors, Work(), depth=1, least=5)
+    assert [leaf.path for leaf in leaves] == [((1, True),), ((1, False),)]
+    sums = [sum(errors[side].var() * side.sum() for side in (row, ~row)) for row in met]
+    assert sums[1] < sums[0]
+    errors[:5] += 3.0
+    assert grow(met, errors, Work(), depth=1, least=5)[0].path == ((0, True),)

@@ -245,3 +245,31 @@ def test_what_cannot_be_asked_is_refused_by_name() -> None:
         explain_images(dataclasses.replace(MODEL, function=lambda p: np.full((len(p), 2, SIDE, SIDE), np.nan)), DATA)
     with pytest.raises(Stopped):
         explain_images(MODEL, DATA, work=Work(stopped=lambda: True))
+
+
+def test_who_holds_what_is_hard_to_segment_is_named() -> None:
+    owner = np.array(["a"] * 10 + ["b"] * 10)  # later images are noisier
+    data = dataclasses.replace(images(20), beside={"owner": owner, "source": np.array(["one photograph"] * 20)})
+    result = explain_images(MODEL, data, MaskOptions(things=False))
+    assert result.holders is not None
+    dice = result.masks.each[:, 1, FIGURES.index("dice")]
+    assert result.holders.mean.tolist() == pytest.approx([dice[:10].mean(), dice[10:].mean()])
+    half = 2.262157 * dice[10:].std(ddof=1) / math.sqrt(10)
+    assert result.holders.low[1] == pytest.approx(dice[10:].mean() - half, rel=1e-4)
+    assert result.holders.p[1] <= 0.01
+    assert result.holders.p[0] == 1
+    assert "worst for b" in result.holders.describe()[0]
+    assert "more than chance" in result.holders.describe()[0]
+    assert "All 20 images are parts of one photograph" in result.masks.warnings()[0]
+    assert "holders" in result.views()
+    result.holders.to_svg()
+
+
+def test_one_holder_is_not_told_apart_and_a_column_that_is_none_is_refused() -> None:
+    alone = dataclasses.replace(DATA, beside={"partner": np.array(["a"] * len(DATA)), "ward": np.arange(len(DATA)) % 2})
+    assert explain_images(MODEL, alone, MaskOptions(things=False)).holders is None
+    named = explain_images(MODEL, alone, MaskOptions(things=False, beside="ward")).holders
+    assert named is not None
+    assert named.names == ("0", "1")
+    with pytest.raises(NotFound, match="no such column"):
+        explain_images(MODEL, alone, MaskOptions(beside="bed"))

@@ -13,6 +13,7 @@ from aimass.explain.rows import Feature, Rows
 from aimass.explain.segviz import SegvizOptions, SegvizResult, explain
 from aimass.explain.segviz.judged import judge
 from aimass.explain.segviz.segments import bands_of, beside_of
+from aimass.explain.significance import holm, shuffled_p
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, NotFound, Stopped
 from aimass.proto.intervals import wilson
@@ -52,6 +53,9 @@ def test_the_holder_of_the_planted_rows_is_worse_than_the_other(planted: SegvizR
     assert (found.by, found.names) == ("partner", ("Basel", "Bern"))
     assert found.p[0] <= 0.01
     assert found.p[1] > 0.5
+    errors = judge(MODEL, rows(3000), Work(), output="", threshold=0.5, loss="").errors
+    inside = rows(3000).beside["partner"][:, None] == np.array(["Basel", "Bern"])
+    np.testing.assert_array_equal(found.p, holm(shuffled_p(inside, errors, 499, Work(), "segments partner")))
     assert found.describe()[1].startswith("Worse than the others, after Holm's correction: Basel")
 
 

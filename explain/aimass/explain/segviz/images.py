@@ -12,6 +12,7 @@ from aimass.explain.images import ImageModel, Images, lineage_of_images
 from aimass.explain.results import Columns, Result
 from aimass.explain.segviz.assessed import FIGURES, assess_images, output_of
 from aimass.explain.segviz.gallery import Gallery, gallery
+from aimass.explain.segviz.mask_holders import MaskHolders, mask_holders
 from aimass.explain.segviz.mask_options import MaskOptions
 from aimass.explain.segviz.mask_scores import Along, MaskScores, along, mask_scores
 from aimass.explain.segviz.things import Things, things
@@ -20,24 +21,32 @@ from aimass.explain.work import Work
 
 __all__ = ["MasksResult", "explain_images"]
 
+_SOURCE: Final = "source"
 _TRAINED: Final = "The model was trained on these images: on new ones it is wrong more often."
 
 
 class MasksResult(Result, frozen=True, kw_only=True, eq=False, tag="segviz.images"):
-    """`masks` by class, single `things` where they were asked for, `thresholds`, the `gallery`, `along` a volume."""
+    """`masks` by class, the `gallery`, `holders` where several are known, `things` where they were asked for,
+    `thresholds`, and `along` a volume.
+    """
 
     masks: MaskScores
     gallery: Gallery
+    holders: MaskHolders | None
     things: Things | None
     thresholds: Thresholds
     along: Along | None
 
     def views(self) -> Mapping[str, Result]:
         """The parts that there are."""
-        parts = {
-            "masks": self.masks, "gallery": self.gallery, "things": self.things, "thresholds": self.thresholds,
+        parts: dict[str, Result | None] = {
+            "masks": self.masks,
+            "gallery": self.gallery,
+            "holders": self.holders,
+            "things": self.things,
+            "thresholds": self.thresholds,
             "along": self.along,
-        }  # fmt: skip
+        }
         return {name: part for name, part in parts.items() if part is not None}
 
     def describe(self) -> tuple[str, ...]:
@@ -63,11 +72,11 @@ def explain_images(
     lineage = lineage_of_images(model, images, work, seeded=False)
     place = output_of(model, options.output)
     output = model.classes[place]
-    caveats = (_TRAINED,) if images.held_out is False else ()
+    caveats = _caveats(images)
     assessed = assess_images(model, images, options, work.part(0.0, 0.9))
-    dice = [one.figures[place, FIGURES.index("dice")] for one in assessed]
+    dice = np.array([one.figures[place, FIGURES.index("dice")] for one in assessed])
     shown = gallery(
-        model, images, np.array(dice), place, lineage, work.part(0.9, 1.0),
+        model, images, dice, place, lineage, work.part(0.9, 1.0),
         count=options.gallery, threshold=options.threshold, caveats=caveats,
     )  # fmt: skip
     found = things(assessed, output, lineage, numbered=images.instances is not None, caveats=caveats)
@@ -78,6 +87,16 @@ def explain_images(
         masks=mask_scores(
             assessed, model.classes, lineage, unit=images.unit, tolerance=options.tolerance, caveats=caveats
         ),
+        holders=mask_holders(dice, output, images.beside, options.beside, lineage, work, caveats=caveats),
         thresholds=thresholds(assessed, output, options.threshold, lineage, caveats),
         along=along(assessed, model.classes, lineage, step=step, unit=unit) if images.volume else None,
     )  # fmt: skip
+
+
+def _caveats(images: Images) -> tuple[str, ...]:
+    """What is known of the images that no figure can make up for."""
+    found = [_TRAINED] if images.held_out is False else []
+    sources = np.unique(np.asarray(images.beside[_SOURCE]).astype(str)) if _SOURCE in images.beside else np.zeros(0)
+    if len(sources) == 1 and len(images) > 1:
+        found.append(f"All {len(images)} images are parts of {sources[0]}: nothing is said of any other.")
+    return tuple(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from aimass.explain.words import number, percent
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, NotFound
 
-__all__ = ["Segments", "bands_of", "beside_of", "reach_of", "segments"]
+__all__ = ["Placed", "Segments", "bands_of", "beside_of", "placed", "reach_of", "segments"]
 
 Floats = npt.NDArray[np.float64]
 MOST_SEGMENTS: Final = 50
@@ -174,15 +175,21 @@ def bands_of(judged: Judged, bands: int, *, chance: bool) -> tuple[npt.NDArray[n
     return _cut(judged.said, cuts)
 
 
-def beside_of(rows: Rows, beside: str) -> tuple[str, npt.NDArray[np.int64], tuple[str, ...], tuple[str, ...]] | None:
-    """The name, places [n], values and caveats of a column that stands beside; `partner` where none is named."""
-    name = beside or "partner"
-    if name not in rows.beside:
-        if not beside:
-            return None
-        known = ", ".join(rows.beside) or "none"
-        raise NotFound("no such column stands beside the rows", code="explain.beside", value=beside, limit=known)
-    column = np.asarray(rows.beside[name])
+Placed = tuple[str, npt.NDArray[np.int64], tuple[str, ...], tuple[str, ...]]
+"""A column that stands beside: its name, places [n], values, and caveats."""
+
+
+def beside_of(rows: Rows, beside: str) -> Placed | None:
+    """The column of that name, or `partner` where none is named; None where that is not there."""
+    return placed(rows.beside, beside or "partner") if beside or "partner" in rows.beside else None
+
+
+def placed(beside: Mapping[str, npt.NDArray[Any]], name: str) -> Placed:
+    """A column's values told apart, of many the largest, and a number in fifths; raises `NotFound`."""
+    if name not in beside:
+        known = ", ".join(beside) or "none"
+        raise NotFound("no such column stands beside the rows", code="explain.beside", value=name, limit=known)
+    column = np.asarray(beside[name])
     if column.dtype.kind == "f" and len(np.unique(column)) > MOST_SEGMENTS:
         return (name, *_fifths(column), ())
     values, places, sizes = np.unique(column.astype(str), return_inverse=True, return_counts=True)
