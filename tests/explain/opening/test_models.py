@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -15,17 +13,11 @@ from aimass.explain.models import Model
 from aimass.explain.opening import Where, open_subject
 from aimass.explain.rows import Rows, features_of
 from aimass.proto.errors import BadInput, IntegrityError, NotFound
-from aimass.proto.objects import open_objects
-from aimass.proto.plan import TaskRef
 from aimass.proto.predictors import examples
-from aimass.proto.registry.entries import Part
 from aimass.proto.task import first_model, load, locate
 from aimass.proto.tensors import Blob
-from aimass.proto.values import canonical_json
-from tests.support.registries import put_alias, put_version, trusting, version_of
+from tests.support.served_heart import CARD, FIRST, TASK, publish_heart
 
-TASK = load(locate("heart"))
-FIRST = first_model(TASK, 1)
 ROWS = Rows(features_of(TASK.schema), np.full((2, 13), np.nan))
 
 
@@ -55,27 +47,16 @@ def test_a_file_with_its_task_is_the_tasks_model(cached: Path) -> None:
         open_subject(str(cached / "absent.safetensors"), Where(task="heart"))
 
 
-def _registry(folder: Path, digest: str) -> Where:
-    store = open_objects(f"file://{folder / 'registry'}")
-    version = msgspec.structs.replace(
-        version_of("heart", 1, FIRST),
-        task=TaskRef(name="heart", digest=digest),
-        schema=TASK.schema,
-        parameters=Part(digest=hashlib.sha256(FIRST).hexdigest(), bytes=len(FIRST)),
-        card="# heart, version 1\n",
-    )
-    put_alias(store, "heart", "champion", 1, 1, put_version(store, version, "olga", FIRST), "olga")
-    trust = folder / "trust.json"
-    trust.write_bytes(canonical_json(trusting("olga")))
-    trust.chmod(0o600)
-    return Where(registry=f"file://{folder / 'registry'}", trust=str(trust))
+def _registry(folder: Path, digest: str = "") -> Where:
+    url, trust = publish_heart(folder, digest)
+    return Where(registry=url, trust=str(trust))
 
 
 def test_a_registered_version_is_verified_and_knows_its_card(cached: Path) -> None:
-    where = _registry(cached, locate("heart").digest)
+    where = _registry(cached)
     subject = open_subject("heart@champion", where)
     model = subject.build(ROWS)
-    assert (model.name, subject.card, subject.version is not None) == ("heart@1", "# heart, version 1\n", True)
+    assert (model.name, subject.card, subject.version is not None) == ("heart@1", CARD, True)
     assert subject.schema == TASK.schema
     assert said(model) == said(open_subject("heart@1", where).build(ROWS))
     with pytest.raises(NotFound):
