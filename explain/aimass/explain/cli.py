@@ -13,11 +13,11 @@ __all__ = ["add_arguments"]
 
 _EXAMPLE: Final = """examples:
   aimass explain report heart@champion --rows heart --out heart.html --registry s3://models/prod
-  aimass explain report last --as scientist --rows cleveland=cleveland.csv --rows basel=basel.csv --out last.html
-  aimass explain report model.safetensors --task heart --rows heart --out heart.html
-  aimass explain report http://127.0.0.1:8080/v2/models/heart --rows heart --out served.html
+  aimass explain gap last --as scientist --rows cleveland=cleveland.csv --rows basel=basel.csv --out gap
+  aimass explain lpi model.safetensors --task heart --rows heart --row 3 --out why
+  aimass explain prim http://127.0.0.1:8080/v2/models/heart --rows heart --out where
+  aimass explain segviz mymodel:predict --rows table.csv --label outcome --out wrong
   aimass explain federated confusion last --as scientist --out answers
-  aimass explain report mymodel:predict --rows table.csv --label outcome --out mine.html
 """
 _VERBS: Final = (
     "aimass.explain.question_cli",

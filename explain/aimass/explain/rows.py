@@ -136,7 +136,8 @@ class Rows:
         Without `classes`, labels that are integers or truth values count as places, of classes named by their number.
         """
         cells = np.array(values, np.float64, ndmin=2)
-        found = tuple(Feature(name=name) for name in names or [f"x{place + 1}" for place in range(cells.shape[1])])
+        called = [f"x{place + 1}" for place in range(cells.shape[1])] if names is None else map(str, names)
+        found = tuple(Feature(name=name) for name in called)
         if labels is None:
             return Rows(found, cells, None, tuple(classes), **more)
         said = np.asarray(labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from aimass.explain.charts.picture import (
     Bars,
     Boxes,
     Heat,
+    Layer,
     Line,
     Panel,
     Picture,
@@ -164,3 +166,20 @@ def test_more_points_than_a_browser_takes_are_counted_by_cell_and_none_is_lost()
     shaded = points_or_cells(Points(many, many, shade=many))
     assert isinstance(shaded, Heat)
     assert np.nanmin(shaded.values) == pytest.approx(0, abs=0.05)
+
+
+def test_faint_lines_of_one_look_are_one_layer_and_stay_lines_of_their_own() -> None:
+    faint = tuple(Line(X, X + place, "quiet", faint=True) for place in range(40))
+    bars = tuple(Bars(np.arange(1), np.ones(1)) for _ in range(2))
+    lines: tuple[Layer, ...] = (*faint, Line(X, -X, "quiet"), *bars, Line(X, X, "more", faint=True))
+    spec = chart_of(Picture("", (Panel("", Axis("x"), Axis("y"), lines),), "", "")).to_dict()
+    assert len(spec["layer"]) == 5
+    svg = svg_of(Picture("", (Panel("", Axis("x"), Axis("y"), lines),), "", ""))
+    assert svg.count('aria-roledescription="line mark"') == 42
+
+
+def test_nothing_is_written_above_a_picture_without_a_title() -> None:
+    told = svg_of(PICTURE)
+    untold = svg_of(dataclasses.replace(PICTURE, title=""))
+    assert ("Every form" in told, "How to read it." in told) == (True, True)
+    assert ("Every form" in untold, "How to read it." in untold) == (False, False)

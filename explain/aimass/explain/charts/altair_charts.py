@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,8 @@ def _configuration(theme: Theme) -> Mapping[str, Any]:
 
 
 def _panel(panel: Panel, theme: Theme) -> Any:
-    layers = [one for layer in panel.layers for one in _layer(layer, panel, theme)]
+    alike = (list(group) for _, group in itertools.groupby(panel.layers, _look))
+    layers = [one for group in alike for one in _drawn(group, panel, theme)]
     height = panel.height or (max(60, theme.row_height * len(panel.y.names)) if panel.y.names else theme.height)
     return alt.layer(*layers).properties(width=panel.width or theme.width, height=height, title=panel.title)
 
@@ -181,14 +183,7 @@ def _layer(layer: Layer, panel: Panel, theme: Theme) -> list[Any]:
                 ),
             ]
         case Line():
-            mark: Row = {"strokeDash": [5, 4]} if layer.dashed else {}
-            mark |= {"opacity": 0.15, "strokeWidth": 1} if layer.faint else {"strokeWidth": 2}
-            line = alt.Chart(_data({"x": layer.x, "y": layer.y}, (), layer.series)).mark_line(
-                **mark, interpolate="step-after" if layer.steps else "linear"
-            )
-            return [
-                _with_colour(line, panel, theme, layer.series, layer.colour, x=_x(panel), y=_y(panel), order="order:Q")
-            ]
+            return [_lines([layer], panel, theme)]
         case Band():
             area = alt.Chart(_data({"x": layer.x, "low": layer.low, "high": layer.high}, (), layer.series)).mark_area(
                 opacity=0.25
@@ -220,6 +215,35 @@ def _layer(layer: Layer, panel: Panel, theme: Theme) -> list[Any]:
             return [_raster(layer, panel, theme)]
         case Rule():
             return _rule(layer, panel, theme)
+
+
+def _look(layer: Layer) -> object:
+    """Faint lines that look alike are drawn as one layer: Altair copies every layer some dozen times."""
+    if isinstance(layer, Line) and layer.faint:
+        return layer.colour, layer.series, layer.dashed, layer.steps
+    return id(layer)
+
+
+def _drawn(group: Sequence[Layer], panel: Panel, theme: Theme) -> list[Any]:
+    lines = [layer for layer in group if isinstance(layer, Line)]
+    return [_lines(lines, panel, theme)] if len(lines) > 1 else _layer(group[0], panel, theme)
+
+
+def _lines(lines: Sequence[Line], panel: Panel, theme: Theme) -> Any:
+    """Lines of one look."""
+    first = lines[0]
+    mark: Row = {"strokeDash": [5, 4]} if first.dashed else {}
+    mark |= {"opacity": 0.15, "strokeWidth": 1} if first.faint else {"strokeWidth": 2}
+    columns = {
+        "x": np.concatenate([line.x for line in lines]),
+        "y": np.concatenate([line.y for line in lines]),
+        "line": np.repeat(np.arange(len(lines)), [len(line.x) for line in lines]),
+    }
+    drawn = alt.Chart(_data(columns, (), first.series)).mark_line(
+        **mark, interpolate="step-after" if first.steps else "linear"
+    )
+    where = {"x": _x(panel), "y": _y(panel), "order": "order:Q", "detail": "line:N"}
+    return _with_colour(drawn, panel, theme, first.series, first.colour, **where)
 
 
 def _bars(layer: Bars, panel: Panel, theme: Theme) -> list[Any]:

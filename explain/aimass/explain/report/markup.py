@@ -14,6 +14,7 @@ from aimass.explain.words import number
 __all__ = ["escaped", "listed", "markdown", "paragraphs", "slug", "table"]
 
 _MOST_ROWS: Final = 100
+_PERCENT: Final = re.compile(r"(\d) %")
 _RULE: Final = re.compile(r"\|(\s*:?-+:?\s*\|)+")
 _CODE: Final = re.compile(r"`([^`]*)`")
 _ESCAPED: Final = re.compile(r"\\([\\|`*_\[\]<>#])")
@@ -32,12 +33,17 @@ def slug(text: str) -> str:
 
 def paragraphs(lines: Iterable[str]) -> str:
     """Each line a paragraph."""
-    return "".join(f"<p>{escaped(line)}</p>" for line in lines)
+    return "".join(f"<p>{_said(line)}</p>" for line in lines)
+
+
+def _said(line: str) -> str:
+    """A sentence, whose per cent signs stay with their numbers where it is broken."""
+    return escaped(_PERCENT.sub("\\1\u00a0%", line))
 
 
 def listed(lines: Sequence[str], kind: str = "") -> str:
     """A list, nothing of nothing."""
-    items = "".join(f"<li>{escaped(line)}</li>" for line in lines)
+    items = "".join(f"<li>{_said(line)}</li>" for line in lines)
     return f'<ul class="{kind}">{items}</ul>' if lines else ""
 
 

@@ -6,15 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from aimass.explain.question_cli import add_subject, add_work, answered, opened, work_of
 from aimass.proto.console import common, emit, write_output
 
 if TYPE_CHECKING:
     from aimass.explain.images import Images
     from aimass.explain.opening import Subject
+    from aimass.explain.questions import Question
     from aimass.explain.results import Result
     from aimass.explain.rows import Rows
     from aimass.explain.work import Work
+    from aimass.proto.values import Value
 
 __all__ = ["add_verbs"]
 
@@ -26,6 +30,7 @@ def add_verbs(commands: Any) -> None:
     )
     add_subject(verb)
     verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file to write")
+    verb.add_argument("--row", type=int, default=0, help="which row's prediction is explained, the first is 0 (0)")
     add_work(verb)
     common(verb, _report)
 
@@ -50,16 +55,22 @@ def _kind(subject: Subject) -> Literal["rows", "images"]:
 def _answers(
     args: argparse.Namespace, subject: Subject, rows: Rows | Images, work: Work
 ) -> tuple[dict[str, Result], dict[str, str]]:
-    """What can be answered by default options, and why something cannot: rows without labels, say."""
+    """What can be answered, and why something cannot: rows without labels, say."""
     from aimass.explain.questions import QUESTIONS, Asking
     from aimass.proto.errors import BadInput
 
     here = {one.name: one for one in QUESTIONS if one.here and one.of == _kind(subject)}
     model, answers, refused = subject.model_for(_kind(subject), rows), {}, {}
     for name, part in work.parts(tuple(here)):
-        asking = Asking(here[name], model, rows, here[name].options())
         try:
+            asking = Asking(here[name], model, rows, _options(here[name], args.row))
             answers[name] = answered(args, asking, part)
         except BadInput as error:
             refused[name] = error.sentence()
     return answers, refused
+
+
+def _options(one: Question, row: int) -> Value:
+    """The defaults, for the row that was named where the question is of one."""
+    kind = one.options
+    return msgspec.convert({"row": row} if "row" in kind.__struct_fields__ else {}, kind)
