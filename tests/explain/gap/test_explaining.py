@@ -44,8 +44,7 @@ def doctor() -> FunctionModel:
 
 
 def test_every_view_is_told_drawn_and_read_again() -> None:
-    heard: list[tuple[float, str]] = []
-    found = explain(doctor(), ward(), QUICK, Work(seed=2, tell=lambda share, what: heard.append((share, what))))
+    found = explain(doctor(), ward(), QUICK, Work(seed=2))
     assert list(found.views()) == ["importance", "sage", "shapley", "ale", "dependence", "interactions"]
     assert GapResult.from_json(found.to_json()) == found
     for view in found.views().values():
@@ -58,8 +57,16 @@ def test_every_view_is_told_drawn_and_read_again() -> None:
         assert view.checks
         assert type(view).from_json(view.to_json()) == view
     assert set(found.importance.top(2)) == {one.feature.name for one in found.ale.curves}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_progress_goes_forward_through_all_views(workers: int) -> None:
+    heard: list[tuple[float, str]] = []
+    work = Work(memory_bytes=1 << 20, workers=workers, tell=lambda share, what: heard.append((share, what)))
+    explain(doctor(), ward(2_000), QUICK, work)
     shares = [share for share, _ in heard]
     assert shares == sorted(shares)
+    assert shares[-1] > 0.9
     assert any("SAGE" in what for _, what in heard)
 
 

@@ -72,6 +72,8 @@ def test_a_column_of_few_values_is_computed_over_all_pairs_missing_ones_among_th
     pairs = by_hand(model, coarse, [1])
     _, (found,) = permutation_importance(model, coarse, [[1]], "squared_error", Work())
     assert found.value == pytest.approx(pairs.sum() / (60 * 59), rel=1e-12)
+    influence = pairs.sum(axis=1) + pairs.sum(axis=0)
+    assert np.corrcoef(influence, found.influence)[0, 1] == pytest.approx(1.0, abs=1e-12)
     assert found.exact
 
 

@@ -108,6 +108,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
             Work(seed=seed),
             tolerance=0.5,
         )
+        assert found.sampling.max() < 1e-12  # an order and its reverse are exact where only pairs work together
         held += abs(found.value[0] - 1.0) <= 1.984 * found.error[0]
     assert 0.91 <= held / 300 <= 0.98
 

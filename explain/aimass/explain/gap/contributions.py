@@ -120,7 +120,7 @@ def contributions(
     against = background_of(rows if background is None else background, references, "kmeans", work)
     players = groups_of(rows, groups)
     found = sage_values(
-        asked(model, work),
+        asked(model, work.muted()),
         used.values,
         used.need_labels(),
         against,

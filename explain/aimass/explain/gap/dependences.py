@@ -126,7 +126,7 @@ def dependences(
     correlated: float = 0.7,
 ) -> Dependences:
     """Of `features`, or of all that have two values, over `most_rows` of the rows, drawn; `lines` of them are drawn."""
-    lineage, predict = lineage_of(model, rows, work), asked(model, work)
+    lineage, predict = lineage_of(model, rows, work), asked(model, work.muted())
     drawn = work.rng("gap", "dependence").permutation(len(rows))[:most_rows]
     used = rows.take(drawn)
     said = predict(used.values)
@@ -139,7 +139,7 @@ def dependences(
             left.append(name)
             continue
         at = value_grid(rows, column, points)
-        each = individual_curves(asked(model, part), used.values, column, at, place).each
+        each = individual_curves(asked(model, part.muted()), used.values, column, at, place).each
         lacking = individual_curves(predict, used.values, column, _lacking(rows, column), place)
         curves.append(_dependence(rows.features[column], Curves(at, each), lacking, lines))
         if rows.features[column].kind == "number":

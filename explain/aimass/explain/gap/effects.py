@@ -112,7 +112,7 @@ def effects(
     model: Model, rows: Rows, work: Work, *, features: Sequence[str] = (), output: str = "", steps: int = 20
 ) -> Effects:
     """Of `features`, or of all that have two values; a self-check takes half as many steps."""
-    lineage, predict = lineage_of(model, rows, work), asked(model, work)
+    lineage, predict = lineage_of(model, rows, work), asked(model, work.muted())
     place = output_of(model, predict(rows.values), output)
     wanted = tuple(features) or tuple(feature.name for feature in rows.features)
     curves, coarse, left = [], [], []
@@ -121,7 +121,7 @@ def effects(
         if not usable(rows, column):
             left.append(name)
             continue
-        known, told = asked(model, part), rows.features[column]
+        known, told = asked(model, part.muted()), rows.features[column]
         curve = accumulated_local_effects(known, rows, column, place, steps=steps)
         curves.append(_effect(told, curve, int(np.isnan(rows.values[:, column]).sum())))
         if told.kind == "number" and len(curve.at) > 4:

@@ -93,7 +93,7 @@ def interactions(
     model: Model, rows: Rows, work: Work, *, features: Sequence[str] = (), output: str = "", most_rows: int = 100
 ) -> Interactions:
     """Of all pairs of `features` that have two values, over `most_rows` of the rows, drawn."""
-    lineage, predict = lineage_of(model, rows, work), asked(model, work)
+    lineage, predict = lineage_of(model, rows, work), asked(model, work.muted())
     if len(rows) < 2:
         raise BadInput("one row says nothing of how features work together", code="explain.rows.few", value=len(rows))
     used = rows.take(work.rng("gap", "interactions").permutation(len(rows))[:most_rows])
@@ -104,7 +104,7 @@ def interactions(
     apart = 0.0
     for _, part in work.parts(tuple(f"{one} × {other}" for one, other in pairs)):
         one, other = pairs[len(found)]
-        crossed = together(asked(model, part), used.values, (used.place(one), used.place(other)), place, part)
+        crossed = together(asked(model, part.muted()), used.values, (used.place(one), used.place(other)), place, part)
         apart = max(apart, crossed.apart)
         found.append(interaction(crossed, work.rng("gap", "interactions", one, other)))
     order = sorted(range(len(found)), key=lambda at: -found[at].size)

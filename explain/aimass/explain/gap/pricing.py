@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, cast, get_args
 
@@ -45,14 +46,15 @@ def checked_loss(model: Model, rows: Rows, name: str = "") -> LossName:
 
 
 def price_of(model: Model, loss: LossName, work: Work) -> Price:
-    """How the losses of rows are found; the work is stopped and bounded within."""
-    predict = asked(model, work)
+    """How the losses of rows are found, by all workers; the work is stopped and bounded within."""
+    alone = dataclasses.replace(work.muted(), workers=1, memory_bytes=max(work.memory_bytes // work.workers, 1 << 20))
+    predict = asked(model, alone)
     row_bytes = 8 * (3 * len(model.outputs) + len(model.features))
 
     def price(values: Floats, labels: npt.NDArray[Any]) -> Floats:
-        found = np.empty(len(values))
-        for part in work.chunks(len(values), max(row_bytes, work.memory_bytes // _MOST_ROWS)):
-            found[part] = losses(predict(values[part]), labels[part], loss)
-        return found
+        most = min(_MOST_ROWS, -(-len(values) // work.workers)) or 1
+        parts = work.chunks(len(values), max(row_bytes, work.memory_bytes // work.workers // most))
+        found = work.muted().each(lambda part: losses(predict(values[part]), labels[part], loss), parts)
+        return np.concatenate(found) if found else np.zeros(0)
 
     return price

@@ -125,7 +125,7 @@ def shapley_summary(
     references: int = 100,
 ) -> ShapleySummary:
     """Of `most_rows` of the rows, drawn, against so many references of `background`, or of the rows themselves."""
-    lineage, predict = lineage_of(model, rows, work), asked(model, work)
+    lineage, predict = lineage_of(model, rows, work), asked(model, work.muted())
     used = rows.take(work.rng("gap", "shapley").permutation(len(rows))[:most_rows])
     place = output_of(model, predict(used.values), output)
     against = background_of(rows if background is None else background, references, "sample", work)
