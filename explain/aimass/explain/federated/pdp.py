@@ -49,6 +49,8 @@ class FederatedPdp:
     """A step for the grid, and one for what the model says on it."""
 
     name = "pdp"
+    asks = "how the mean prediction depends on each feature"
+    options = PdpOptions
 
     def check(self, ask: Ask) -> None:
         """Columns of numbers and categories, and an output that there is."""

@@ -66,6 +66,8 @@ class FederatedPrim:
     """As many steps as there are peels."""
 
     name = "prim"
+    asks = "where predictions, errors or labels are high, as boxes"
+    options = FederatedPrimOptions
 
     def check(self, ask: Ask) -> None:
         """Columns of numbers and categories, and an output that there is."""

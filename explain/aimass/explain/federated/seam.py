@@ -6,10 +6,12 @@ analyst has the sums, which a `FederatedView` reads.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from aimass.explain.federated.sums import Release
 from aimass.explain.lineage import Lineage
@@ -22,6 +24,9 @@ from aimass.proto.manifest import Number
 from aimass.proto.values import Value
 
 __all__ = ["FederatedView", "model_at", "outputs_of", "rows_at"]
+
+Floats = npt.NDArray[np.float64]
+_TOGETHER: Final = 64
 
 
 @runtime_checkable
@@ -49,8 +54,21 @@ def outputs_of(ask: Ask) -> tuple[str, ...]:
 
 
 def model_at(at: AtPartner) -> FunctionModel:
-    """The model that is asked about; raises `BadInput` for one of images or texts."""
-    return model_of_task(at.task, at.model, name="model", digest="")
+    """The model that is asked about; raises `BadInput` for one of images or texts.
+
+    What it says of a row is the same to the last bit whatever rows are asked with it, so that partners' sums are the
+    pooled ones: matrices of few rows are multiplied in another order, and `_TOGETHER` are never few.
+    """
+    model = model_of_task(at.task, at.model, name="model", digest="")
+    predict = model.predict
+
+    def steady(values: Floats) -> Floats:
+        missing = -len(values) % _TOGETHER
+        if not missing or not len(values):
+            return predict(values)
+        return predict(np.concatenate([values, np.repeat(values[:1], missing, axis=0)]))[: len(values)]
+
+    return dataclasses.replace(model, function=steady)
 
 
 def rows_at(ask: Ask, at: AtPartner) -> Rows:

@@ -69,6 +69,8 @@ class FederatedSlices:
     """A step for the predicates, and as many as the search needs."""
 
     name = "slices"
+    asks = "for which kinds of rows the model is worst"
+    options = SliceOptions
 
     def check(self, ask: Ask) -> None:
         """Columns of numbers and categories, and a loss of the label's kind."""
