@@ -73,3 +73,25 @@ def test_each_step_is_the_pooled_one_over_who_was_counted(
         inputs = view.next(ask, [found_in(one) for one in phases[: number + 1]]) or {}
     read = view.read(ask, [found_in(one) for one in phases], Lineage(model="heart"), Release(partners=3))
     assert read.describe()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_noise_is_unbiased_and_as_large_as_is_stated(name: str, tmp_path: Path) -> None:
+    plan, model = plan_of(name, noise=0.5)
+    view, ask = view_named(name), ask_of(plan)
+    phases = run_phases(plan, model, tmp_path)
+    found, off, inputs = [found_in(one) for one in phases], [], dict[str, Array]()
+    noises: dict[str, float] = {}
+    for number, (statistics, summed) in enumerate(zip(phases, found, strict=True)):
+        whole = over_pooled(view, ask, model, number, inputs, summed.partners)
+        assert isinstance(statistics.found, PhaseSums)
+        noises = {one.name: one.noise for one in statistics.found.sums}
+        assert all(noises.values())
+        off += [((summed.sums[cell] - whole[cell]) / noises[cell]).reshape(-1) for cell in noises]
+        inputs = dict(view.next(ask, found[: number + 1]) or {})
+    scaled = np.concatenate(off)
+    assert abs(scaled.mean()) < 5 / np.sqrt(scaled.size)
+    assert scaled.std() == pytest.approx(1.0, abs=5 / np.sqrt(2 * scaled.size))
+    read = view.read(ask, found, Lineage(model="heart"), Release(partners=4, noise=noises))
+    assert any("Gaussian noise" in line for line in read.caveats)
+    assert type(read).from_json(read.to_json()) == read

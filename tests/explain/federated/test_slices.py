@@ -104,6 +104,18 @@ def test_p_values_and_intervals_from_sums_are_those_of_rows() -> None:
         assert interval_of(moments(one), share=False) == pytest.approx(mean_and_interval(one, share=False)[1:])
 
 
+def test_noise_widens_intervals_and_weakens_p_values() -> None:
+    one, whole = (Moments(rows=100, total=40, squares=40), Moments(rows=900, total=200, squares=200))
+    shaken = Moments(rows=100, total=40, squares=40, rows_noise=5, total_noise=5)
+    assert permutation_p(one, whole, share=True) < permutation_p(shaken, whole, share=True) < 0.05
+    for share in (True, False):
+        low, high = interval_of(one, share=share)
+        lower, higher = interval_of(shaken, share=share)
+        assert lower < low < high < higher
+        gap, wider = (difference_interval(of, whole.less(of), share=share) for of in (one, shaken))
+        assert wider[0] < gap[0] < gap[1] < wider[1]
+
+
 def test_a_search_that_is_cut_short_says_so() -> None:
     regions, found = told(ask({"depth": 3, "at_once": 16, "steps": 2}))
     assert len(found) == 3

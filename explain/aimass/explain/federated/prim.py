@@ -24,16 +24,15 @@ from aimass.explain.federated.boxes import (
 )
 from aimass.explain.federated.seam import outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums
+from aimass.explain.federated.tested import Moments, interval_of
 from aimass.explain.lineage import Lineage
 from aimass.explain.losses import losses
-from aimass.explain.means import mean_interval
 from aimass.explain.models import Model, asked
 from aimass.explain.prim.regions import Density, Path, Region, Regions
 from aimass.explain.rows import Rows, features_of
 from aimass.explain.work import Work
 from aimass.proto.analysis import AtPartner, Summed
 from aimass.proto.asks import Ask, Cells, Phase
-from aimass.proto.intervals import wilson
 from aimass.proto.manifest import Number
 from aimass.proto.tensors import Array
 from aimass.proto.values import Value, convert
@@ -113,7 +112,7 @@ class FederatedPrim:
         binary = options.target == "label" and bool(ask.schema.classes)
         binary |= options.target == "error" and bool(ask.schema.classes)
         cut = () if so_far.now is None else (f"The search ended after {options.steps} peels, before it was done.",)
-        regions = tuple(_region(search, trail, binary=binary) for trail in trails if trail.last)
+        regions = tuple(_region(search, trail, release, binary=binary) for trail in trails if trail.last)
         whole = found[0].sums
         return Regions(
             lineage=lineage,
@@ -121,8 +120,8 @@ class FederatedPrim:
             target=_title(ask),
             share=bool(ask.schema.classes),
             direction=options.direction,
-            searched=_density(whole, whole, "searched", binary=binary),
-            judged=_density(whole, whole, "judged", binary=binary),
+            searched=_density(whole, whole, "searched", release, binary=binary),
+            judged=_density(whole, whole, "judged", release, binary=binary),
             regions=regions,
         )
 
@@ -152,14 +151,14 @@ def target_values(ask: Ask, model: Model, rows: Rows) -> Floats:
     return losses(said, labels, "error_rate" if ask.schema.classes else "absolute_error")
 
 
-def _region(search: Search, trail: Trail, *, binary: bool) -> Region:
+def _region(search: Search, trail: Trail, release: Release, *, binary: bool) -> Region:
     whole, box = trail.sums[0], trail.sums[trail.last]
-    judged = [_density(one, whole, "judged", binary=binary) for one in trail.sums]
-    searched = [_density(one, whole, "searched", binary=binary) for one in trail.sums]
+    judged = [_density(one, whole, "judged", release, binary=binary) for one in trail.sums]
+    searched = [_density(one, whole, "searched", release, binary=binary) for one in trail.sums]
     return Region(
         conditions=conditions_of(search.columns, trail.keeps[trail.last]),
-        searched=_density(box, whole, "searched", binary=binary),
-        judged=_density(box, whole, "judged", binary=binary),
+        searched=_density(box, whole, "searched", release, binary=binary),
+        judged=_density(box, whole, "judged", release, binary=binary),
         fraction=search.fraction,
         path=Path(
             rows=np.array([one.rows for one in searched], np.int64),
@@ -173,22 +172,31 @@ def _region(search: Search, trail: Trail, *, binary: bool) -> Region:
     )
 
 
-def _density(box: Sums, whole: Sums, side: str, *, binary: bool) -> Density:
+def _density(box: Sums, whole: Sums, side: str, release: Release, *, binary: bool) -> Density:
     """The target's mean in the box, over rows of one side, with its 95 % interval."""
-    rows, total, squares = (float(box[name]) for name in (side, f"{side}_sum", f"{side}_squares"))
-    of, sum_of = float(whole[side]), float(whole[f"{side}_sum"])
-    if rows < 1:
-        return Density(rows=0, of=max(0, round(of)))
-    mean = total / rows
-    low, high = wilson(min(1.0, max(0.0, mean)), rows) if binary else mean_interval(rows, total, squares)
+    inside, of = _moments(box, side, release), _moments(whole, side, release)
+    if inside.rows < 1:
+        return Density(rows=0, of=max(0, round(of.rows)))
+    low, high = interval_of(inside, share=binary)
+    rest = of.less(inside)
     return Density(
-        rows=round(rows),
-        of=max(0, round(of)),
-        mean=mean,
+        rows=round(inside.rows),
+        of=max(0, round(of.rows)),
+        mean=inside.mean,
         low=None if math.isnan(low) else low,
         high=None if math.isnan(high) else high,
-        outside=(sum_of - total) / (of - rows) if of - rows >= 1 else None,
-        coverage=total / sum_of if sum_of > 0 else None,
+        outside=rest.mean if rest.rows >= 1 else None,
+        coverage=inside.total / of.total if of.total > 0 else None,
+    )
+
+
+def _moments(sums: Sums, side: str, release: Release) -> Moments:
+    return Moments(
+        rows=float(sums[side]),
+        total=float(sums[f"{side}_sum"]),
+        squares=float(sums[f"{side}_squares"]),
+        rows_noise=release.deviation(side),
+        total_noise=release.deviation(f"{side}_sum"),
     )
 
 

@@ -125,7 +125,7 @@ class FederatedSlices:
         evaluated = sum(map(len, so_far.asked))
         possible = possible_slices(search.columns, search.depth)
         caveats = (*said, *release.caveats())
-        return _regions(best, sums, predicates, _loss(ask), lineage, caveats, (evaluated, possible))
+        return _regions(best, sums, predicates, _loss(ask), lineage, caveats, (evaluated, possible), release)
 
 
 analysis = FederatedSlices()
@@ -193,10 +193,11 @@ def _regions(
     lineage: Lineage,
     caveats: tuple[str, ...],
     measured: tuple[int, int],
+    release: Release,
 ) -> Regions:
     share = loss == "error_rate"
-    inside = [_moments(sums[step], place) for _, _, step, place in best]
-    whole = [_whole(sums[step]) for _, _, step, _ in best]
+    inside = [_moments(sums[step], place, release) for _, _, step, place in best]
+    whole = [_whole(sums[step], release) for _, _, step, _ in best]
     others = [of.less(one) for of, one in zip(whole, inside, strict=True)]
     ends = np.array([interval_of(one, share=share) for one in inside]).reshape(-1, 2)
     gaps = [difference_interval(one, other, share=share) for one, other in zip(inside, others, strict=True)]
@@ -206,7 +207,7 @@ def _regions(
         (sums[step]["searched_sizes"][place], sums[step]["searched_errors"][place]) for _, _, step, place in best
     ]
     mean, elsewhere = np.array([one.mean for one in inside]), np.array([one.mean for one in others])
-    last = _whole(sums[-1]) if sums else Moments()
+    last = _whole(sums[-1], release) if sums else Moments()
     turned = float((mean <= elsewhere).sum()) / max(1, len(best))
     return Regions(
         lineage=lineage, caveats=caveats,
@@ -229,13 +230,20 @@ def _regions(
     )  # fmt: skip
 
 
-def _moments(sums: Mapping[str, Array], place: int) -> Moments:
+def _moments(sums: Mapping[str, Array], place: int, release: Release) -> Moments:
     sizes, errors, squares = (float(sums[f"judged_{of}"][place]) for of in ("sizes", "errors", "error_squares"))
-    return Moments(rows=sizes, total=errors, squares=squares)
+    noises = release.deviation("judged_sizes"), release.deviation("judged_errors")
+    return Moments(rows=sizes, total=errors, squares=squares, rows_noise=noises[0], total_noise=noises[1])
 
 
-def _whole(sums: Mapping[str, Array]) -> Moments:
-    return Moments(rows=float(sums["judged"]), total=float(sums["judged_total"]), squares=float(sums["judged_squares"]))
+def _whole(sums: Mapping[str, Array], release: Release) -> Moments:
+    return Moments(
+        rows=float(sums["judged"]),
+        total=float(sums["judged_total"]),
+        squares=float(sums["judged_squares"]),
+        rows_noise=release.deviation("judged"),
+        total_noise=release.deviation("judged_total"),
+    )
 
 
 def _table(ask: Ask, found: Sequence[Summed]) -> Floats:
