@@ -39,6 +39,8 @@ from aimass.proto.tensors import Blob, odd_forms, torch_forms, torch_parts
 if TYPE_CHECKING:
     import torch
 
+    from aimass.proto.wordpiece import WordPiece
+
 __all__ = [
     "Task",
     "TaskSource",
@@ -159,6 +161,15 @@ class Task:
             images = torch.from_numpy(batch.images)
             return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous(),)
         return torch.from_numpy(batch.numbers), torch.from_numpy(batch.categories)
+
+    def vocabulary(self) -> WordPiece:
+        """What the ids that `inputs` makes of texts stand for, told to who explains; raises `Refused` without texts."""
+        raise Refused(
+            "this task names no vocabulary of pieces of text",
+            code="task.no_vocabulary",
+            value=type(self).__name__,
+            cure="Give its class `vocabulary`, where it reads texts by WordPiece.",
+        )
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean loss of a batch; `usual_loss` by default."""

@@ -49,12 +49,26 @@ class WordPiece:
                 cure="Give the model's own vocab.txt, a piece a line.",
             )
         self._unknown, self._first, self._last = (self._ids[piece] for piece in _SPECIAL[1:])
+        self._vocabulary = tuple(vocabulary)
         self._pieces = lru_cache(maxsize=1 << 16)(self._cut)
 
     @classmethod
     def read(cls, path: Path) -> WordPiece:
         """The vocabulary of a file `vocab.txt`: a piece a line, its id the line's number from 0."""
         return cls(path.read_text("utf-8").removesuffix("\n").split("\n"))
+
+    def piece(self, id_: int) -> str:
+        """What an id stands for; `##` marks a piece that goes on a word."""
+        return self._vocabulary[id_]
+
+    @property
+    def neutral(self) -> int:
+        """The id of a piece that says nothing: the mask's, or the unknown's where the vocabulary has no mask."""
+        return self._ids.get("[MASK]", self._unknown)
+
+    def is_mark(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Where ids are no piece of a text: its beginning, its end, padding."""
+        return np.isin(ids, (PAD, self._first, self._last))
 
     def ids(self, texts: Sequence[str] | npt.NDArray[np.object_], longest: int) -> npt.NDArray[np.int64]:
         """int64 [texts, width]: each text as [CLS] pieces [SEP], cut to `longest` ids, then `PAD` to the longest."""

@@ -17,7 +17,7 @@ from aimass.explain.lpi.deeplift import deeplift, why_not_deeplift
 from aimass.explain.lpi.image_explaining import ImageLpiResult, explain_image
 from aimass.explain.lpi.image_map import ImageMap
 from aimass.explain.lpi.image_options import ImageLpiOptions
-from aimass.explain.lpi.maps import PixelScore, as_tensor, baseline_of, gradcam, integrated, occlusion
+from aimass.explain.lpi.maps import LogOdds, as_tensor, baseline_of, gradcam, integrated, occlusion
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, NotFound, Stopped
 from aimass.proto.networks import FedAvgCnn, UNet
@@ -92,7 +92,7 @@ def by_method(found: ImageLpiResult) -> dict[str, ImageMap]:
 
 def test_a_linear_network_has_its_closed_form() -> None:
     weights, pixels = np.random.default_rng(1).normal(size=(6, 5)), image(2, 6, 5)
-    score = PixelScore(Linear(weights), 1)
+    score = LogOdds(Linear(weights), 1)
     for kind in ("black", "mean", "blur"):
         baseline = baseline_of(pixels, kind)
         found, missed, _ = integrated(score, pixels, baseline, 16)
@@ -127,7 +127,7 @@ def test_maps_of_a_trained_model_beat_random_orders_and_sum_to_the_change() -> N
     network = model(trained()).network
     assert network is not None
     pixels = digits().pixels[3]
-    score = PixelScore(network, 3)
+    score = LogOdds(network, 3)
     with torch.no_grad():
         change = float(score(as_tensor(pixels)) - score(as_tensor(np.zeros_like(pixels))))
     assert maps["Integrated gradients"].values.sum() == pytest.approx(change, rel=0.01)
@@ -206,9 +206,9 @@ def test_a_segmentation_is_explained_over_the_pixels_that_are_called_so() -> Non
 
 def test_gradcam_names_the_last_convolution_with_places() -> None:
     torch.manual_seed(3)
-    _, layer = gradcam(PixelScore(FedAvgCnn().eval(), 2), image(7, 28, 28))
+    _, layer = gradcam(LogOdds(FedAvgCnn().eval(), 2), image(7, 28, 28))
     assert layer == "second"
-    _, layer = gradcam(PixelScore(UNet(1, 2, width=4, levels=2).eval(), 1, np.ones((16, 16), bool)), image(8, 16, 16))
+    _, layer = gradcam(LogOdds(UNet(1, 2, width=4, levels=2).eval(), 1, np.ones((16, 16), bool)), image(8, 16, 16))
     assert layer.startswith("up.")
 
 
@@ -217,7 +217,7 @@ def test_deeplift_is_captums_where_it_is_right_and_refused_by_name_where_it_is_n
     pixels, baseline = image(9, 8, 8, most=16), np.zeros((8, 8), np.float32)
     good = Modular().eval()
     assert why_not_deeplift(good, as_tensor(pixels)) == ""
-    found = deeplift(PixelScore(good, 1), pixels, baseline)
+    found = deeplift(LogOdds(good, 1), pixels, baseline)
     centring = torch.nn.Linear(3, 1, bias=False)
     centring.weight = torch.nn.Parameter(torch.tensor([[-1 / 3, 2 / 3, -1 / 3]]))
     with pytest.warns(UserWarning, match="hooks|gradients"):
@@ -229,9 +229,9 @@ def test_deeplift_is_captums_where_it_is_right_and_refused_by_name_where_it_is_n
         (Modular(functional=True).eval(), "relu is called as a function"),
     ):
         with pytest.raises(BadInput, match=reason):
-            deeplift(PixelScore(network, 1), pixels, baseline)
+            deeplift(LogOdds(network, 1), pixels, baseline)
     with pytest.raises(BadInput, match="as a function"):
-        deeplift(PixelScore(FedAvgCnn().eval(), 1), image(1, 28, 28), np.zeros((28, 28), np.float32))
+        deeplift(LogOdds(FedAvgCnn().eval(), 1), image(1, 28, 28), np.zeros((28, 28), np.float32))
 
 
 def test_a_map_by_deeplift_is_had_or_the_reason_why_not() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.lpi.gradients import COMPLETENESS, completeness
-from aimass.explain.lpi.maps import PixelScore, as_tensor
+from aimass.explain.lpi.maps import LogOdds, as_tensor
 from aimass.explain.words import percent
 from aimass.proto.errors import BadInput
 
@@ -33,7 +33,7 @@ _FUNCTIONS: Final = ("relu", "relu_", "leaky_relu", "elu", "sigmoid", "tanh", "s
 
 
 def deeplift(
-    score: PixelScore, pixels: npt.NDArray[np.uint8], baseline: npt.NDArray[np.float32]
+    score: LogOdds, pixels: npt.NDArray[np.uint8], baseline: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float64]:
     """The map [h, w] by DeepLift's rescale rule; raises `BadInput`, with the reason, where captum would be wrong."""
     import torch  # noqa: PLC0415
@@ -105,7 +105,7 @@ def _watched(network: torch.nn.Module, called: Counter[str], inside: list[str]) 
             hook.remove()
 
 
-def _Whole(score: PixelScore) -> torch.nn.Module:  # noqa: N802  (a class, made late)
+def _Whole(score: LogOdds) -> torch.nn.Module:  # noqa: N802  (a class, made late)
     """The class's logit less the mean of all: linear in the logits, which DeepLift's rules pass through exactly."""
     import torch  # noqa: PLC0415
 

@@ -26,13 +26,22 @@ from aimass.explain.work import Work
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["COMPLETENESS", "Gradients", "completeness", "gradients", "network_of_table"]
+__all__ = [
+    "COMPLETENESS",
+    "Gradients",
+    "completeness",
+    "gradients",
+    "incompleteness",
+    "network_of_table",
+    "until_complete",
+]
 
 COMPLETENESS: Final = 0.01
 """By more of f(x) - f(baseline) may the sum of attributions not miss it."""
 _SMALL: Final = 1e-3
 """A change of the prediction below this is none: the error is then told against it."""
 _MOST_BARS: Final = 14
+_MOST_STEPS: Final = 1024
 
 
 class Gradients(Result, frozen=True, kw_only=True, eq=False, tag="lpi.gradients"):
@@ -154,6 +163,18 @@ def _forward(network: TableNetwork, place: int, scale: Scale) -> Callable[..., t
 def completeness(total: float, change: float) -> float:
     """How far a sum of attributions is from f(x) - f(baseline), as a share of it."""
     return abs(total - change) / max(abs(change), _SMALL)
+
+
+def until_complete(
+    attribute: Callable[[int], torch.Tensor], change: float, steps: int
+) -> tuple[torch.Tensor, float, int]:
+    """What `attribute` gives in so many steps, what its sum misses, and the steps: doubled up to 1,024 if need be."""
+    while True:
+        found = attribute(steps)
+        missed = completeness(float(found.sum()), change)
+        if missed <= COMPLETENESS or steps >= _MOST_STEPS:
+            return found, missed, steps
+        steps *= 2
 
 
 def incompleteness(error: float) -> Check:

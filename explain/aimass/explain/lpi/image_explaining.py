@@ -16,7 +16,7 @@ from aimass.explain.lpi.deeplift import deeplift
 from aimass.explain.lpi.gradients import incompleteness
 from aimass.explain.lpi.image_map import SHOWS_NOT, ImageMap, check_of_order, faster_orders, image_panel
 from aimass.explain.lpi.image_options import ImageLpiOptions
-from aimass.explain.lpi.maps import PixelScore, baseline_of, gradcam, integrated, occlusion, smoothed
+from aimass.explain.lpi.maps import LogOdds, baseline_of, gradcam, integrated, occlusion, smoothed
 from aimass.explain.lpi.scale import on_scale
 from aimass.explain.results import Check, Columns, Result
 from aimass.explain.words import percent
@@ -90,7 +90,7 @@ def explain_image(
     baseline = baseline_of(pixels, options.baseline)
     told = _Told(lineage_of_images(model, images, work), options, model.classes[place], pixels, baseline, chance, work)
     network = getattr(model, "network", None)
-    maps, caveats = ((), (_NO_NETWORK,)) if network is None else _by_gradients(told, PixelScore(network, place, region))
+    maps, caveats = ((), (_NO_NETWORK,)) if network is None else _by_gradients(told, LogOdds(network, place, region))
     work.tell(0.7, "occlusion")
     return ImageLpiResult(lineage=told.lineage, maps=(*maps, _by_occlusion(told)), caveats=caveats)
 
@@ -122,7 +122,7 @@ class _Told:
             unit=unit,
             says=says,
             beaten=beaten,
-            checks=(*checks, check_of_order(beaten)),
+            checks=(*checks, check_of_order(beaten, "pixels")),
         )
 
 
@@ -137,7 +137,7 @@ def _by_occlusion(told: _Told) -> ImageMap:
     return told.map("Occlusion", "fall of the log-odds", covered, says)
 
 
-def _by_gradients(told: _Told, score: PixelScore) -> tuple[tuple[ImageMap, ...], tuple[str, ...]]:
+def _by_gradients(told: _Told, score: LogOdds) -> tuple[tuple[ImageMap, ...], tuple[str, ...]]:
     """The maps that need a network, and what of them cannot be had."""
     options, work, unit = told.options, told.work, "log-odds"
     work.tell(0.1, "integrated gradients")

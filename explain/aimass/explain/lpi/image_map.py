@@ -112,6 +112,6 @@ def faster_orders(
     return float((np.array(means[1:]) < means[0] - 1e-9).mean())
 
 
-def check_of_order(beaten: float) -> Check:
-    """A map whose order does no better than chance is warned of."""
-    return Check(name="Random orders of pixels that lower the probability faster", error=beaten, limit=0.5)
+def check_of_order(beaten: float, of: str) -> Check:
+    """Values whose order does no better than chance are warned of; `of` is what they are of, many."""
+    return Check(name=f"Random orders of {of} that lower the probability faster", error=beaten, limit=0.5)

@@ -13,36 +13,35 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.lpi.gradients import COMPLETENESS, completeness
+from aimass.explain.lpi.gradients import until_complete
 from aimass.proto.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Baseline", "PixelScore", "as_tensor", "baseline_of", "gradcam", "integrated", "occlusion", "smoothed"]
+__all__ = ["Baseline", "LogOdds", "as_tensor", "baseline_of", "gradcam", "integrated", "occlusion", "smoothed"]
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 Baseline = Literal["black", "mean", "blur"]
 _BATCH: Final = 64
-_MOST_STEPS: Final = 1024
 _NOISE: Final = 0.1
 """Of the image's own range: the deviation of the noise (Smilkov et al. 2017 use 0.1 to 0.2)."""
 
 
 @dataclasses.dataclass(frozen=True)
-class PixelScore:
-    """The log-odds of class `place` of float32 [n, channels, h, w], or their mean over `region` bool [h, w]."""
+class LogOdds:
+    """The log-odds of class `place` of what `network` takes, or their mean over a `region` bool [h, w] of pixels."""
 
     network: torch.nn.Module
     place: int
     region: npt.NDArray[np.bool_] | None = None
 
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """float64 [n]."""
         import torch  # noqa: PLC0415
 
-        logits: torch.Tensor = self.network(pixels).double()
+        logits: torch.Tensor = self.network(inputs).double()
         others = [place for place in range(logits.shape[1]) if place != self.place]
         odds = logits[:, self.place] - (logits[:, others].logsumexp(dim=1) if others else 0.0)
         return odds if self.region is None else odds[:, torch.from_numpy(self.region)].mean(dim=1)
@@ -79,7 +78,7 @@ def _box(values: Floats, size: int, axis: int) -> Floats:
 
 
 def integrated(
-    score: PixelScore, pixels: Pixels, baseline: npt.NDArray[np.float32], steps: int
+    score: LogOdds, pixels: Pixels, baseline: npt.NDArray[np.float32], steps: int
 ) -> tuple[Floats, float, int]:
     """Integrated gradients (Sundararajan et al. 2017): the map [h, w], what its sum misses, and the steps taken.
 
@@ -91,16 +90,18 @@ def integrated(
     x, z = as_tensor(pixels), as_tensor(baseline)
     with torch.no_grad():
         change = float(score(x) - score(z))
-    while True:
-        found = IntegratedGradients(score).attribute(x, baselines=z, n_steps=steps, internal_batch_size=_BATCH)
-        missed = completeness(float(found.sum()), change)
-        if missed <= COMPLETENESS or steps >= _MOST_STEPS:
-            return _map(found), missed, steps
-        steps *= 2
+    along = IntegratedGradients(score)
+
+    def attribute(steps: int) -> torch.Tensor:
+        found: torch.Tensor = along.attribute(x, baselines=z, n_steps=steps, internal_batch_size=_BATCH)
+        return found
+
+    found, missed, taken = until_complete(attribute, change, steps)
+    return _map(found), missed, taken
 
 
 def smoothed(
-    score: PixelScore,
+    score: LogOdds,
     pixels: Pixels,
     baseline: npt.NDArray[np.float32],
     steps: int,
@@ -127,7 +128,7 @@ def smoothed(
     return _map(found)
 
 
-def gradcam(score: PixelScore, pixels: Pixels) -> tuple[Floats, str]:
+def gradcam(score: LogOdds, pixels: Pixels) -> tuple[Floats, str]:
     """GradCAM (Selvaraju et al. 2017) at the last convolution, as large as the image, and that layer's name.
 
     Raises `BadInput` where the network has no convolution whose output has places.
@@ -142,7 +143,7 @@ def gradcam(score: PixelScore, pixels: Pixels) -> tuple[Floats, str]:
         return _map(LayerAttribution.interpolate(found, size, "bilinear")), name
 
 
-def _last_convolution(score: PixelScore, pixels: Pixels) -> tuple[str, torch.nn.Module]:
+def _last_convolution(score: LogOdds, pixels: Pixels) -> tuple[str, torch.nn.Module]:
     """The one nearest the output of those with at least 2 by 2 places, but a 1 by 1 that only mixes classes."""
     import torch  # noqa: PLC0415
 

@@ -50,6 +50,10 @@ class Reviews(Task):
         """Token ids int64 [n, tokens]."""
         return (torch.from_numpy(_WORDS.ids(() if batch.texts is None else batch.texts, _LONGEST)),)
 
+    def vocabulary(self) -> WordPiece:
+        """The encoder's own."""
+        return _WORDS
+
 
 class Classifier(torch.nn.Module):
     """A text's vector and a linear layer."""
