@@ -19,6 +19,7 @@ BENCHES = (
     "client",
     "convergence",
     "dp",
+    "explain",
     "idle",
     "memory",
     "offline",
@@ -34,7 +35,7 @@ BENCHES = (
 )
 """Modules beside this one; what one needs, Opacus for instance, the others do not load."""
 WITH_PEERS = {"round": flower_peer.install, "secagg": flower_peer.install, "serving": serving_peers.install}
-WITH_MORE = {"convergence", "dp", "memory", "offline", "robust"}
+WITH_MORE = {"convergence", "dp", "explain", "memory", "offline", "robust"}
 
 
 def machine() -> dict[str, str | int | None]:
@@ -62,6 +63,7 @@ def main() -> int:
         "--full",
         action="store_true",
         help="dp: ten epochs of MNIST against Opacus; convergence: non-IID too; robust: nine seeds; each takes hours. "
+        "explain: 1,000 simulations of each interval, minutes. "
         "memory: a model of 1 GB, minutes. offline: 30 GB of rows, hours",
     )
     args = parser.parse_args()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from pyarrow import parquet
 from aimass.proto.manifest import Schema
 from aimass.proto.rows import held_out_mask, read_table
 from scripts.demos.house import House
+from scripts.demos.serving import TRUST, registry_of
 
 __all__ = ["REPORT", "salt_of", "write_held_out", "write_report"]
 
@@ -24,19 +25,31 @@ def salt_of(split: int, partner: str) -> str:
     return hashlib.sha256(f"{split}{partner}".encode()).hexdigest()
 
 
-def write_held_out(source: Path, target: Path, schema: Schema, salt: str, share: float = HELD_OUT) -> int:
-    """Those of a Parquet file's rows that a partner with this salt does not train on, as a file; returns how many."""
+def write_held_out(source: Path, target: Path, schema: Schema, salt: str, *, independent: bool = False) -> int:
+    """Those of a Parquet file's rows that a partner with this salt does not train on, as a file; returns how many.
+
+    Where its data set has a budget each row is held out by itself: `independent`.
+    """
     with source.open("rb") as file:
-        held = held_out_mask(read_table(schema, [file], "parquet"), bytes.fromhex(salt), share)
+        table = read_table(schema, [file], "parquet")
+    held = held_out_mask(table, bytes.fromhex(salt), HELD_OUT, independent=independent)
     parquet.write_table(parquet.read_table(source).filter(held), target)
     return int(held.sum())
 
 
-def write_report(house: House, model: str, files: Mapping[str, Path], trust: Path, registry: str) -> Path:
-    """`aimass explain report` of a registered version, as a person types it."""
-    named = [word for name, path in files.items() for word in ("--rows", f"{name}={path}")]
+def write_report(
+    house: House, partners: Sequence[str], schema: Schema, split: int, version: str, *, independent: bool
+) -> Path:
+    """`aimass explain report` of a registered version over what nobody trained on, as a person types it."""
+    named: list[str] = []
+    for partner in partners:
+        rows = house.folder / partner / "held-out.parquet"
+        write_held_out(
+            house.folder / partner / "rows.parquet", rows, schema, salt_of(split, partner), independent=independent
+        )
+        named += ["--rows", f"{partner}={rows}"]
     house.run(
-        "explain", "report", model, *named, "--held-out", "--registry", registry, "--trust", str(trust),
+        "explain", "report", version, *named, "--held-out", "--registry", registry_of(house), "--trust", TRUST,
         "--out", REPORT,
     )  # fmt: skip
     return house.folder / REPORT

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import re
 import shlex
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 from scripts.demos.deaths import Deaths
+from scripts.demos.explaining import HELD_OUT, salt_of, write_report
 from scripts.demos.glimpse import Glimpse, draw_glimpse
 from scripts.demos.house import CommandFailed, House, free_port
 from scripts.demos.picture import draw, write_page
@@ -51,17 +51,17 @@ def build(house: House, cache: Path, *, secure: bool, privacy: Level | None) -> 
     from aimass.client.data_get import get
     from aimass.proto.task import locate
 
-    say("1/8  data: heart disease, four hospitals (UCI, CC BY 4.0)")
+    say("1/9  data: heart disease, four hospitals (UCI, CC BY 4.0)")
     data, _ = get("heart", cache)
-    say("2/8  root, server, operator; tokens, requests, one signature by the root for all")
+    say("2/9  root, server, operator; tokens, requests, one signature by the root for all")
     house.found(PARTNERS)
-    say("3/8  four daemons, each beside its own rows, each with its own policy")
+    say("3/9  four daemons, each beside its own rows, each with its own policy")
     digest = locate("heart").digest
     for partner in PARTNERS:
         rows = house.folder / partner / "rows.parquet"
         shutil.copyfile(data / f"{partner}.parquet", rows)
         house.permit(partner, "heart", digest, ["auc"], secure=secure)
-        salt = hashlib.sha256(f"{SPLIT}{partner}".encode()).hexdigest()
+        salt = salt_of(SPLIT, partner)
         house.run(
             "client",
             "data",
@@ -78,7 +78,7 @@ def build(house: House, cache: Path, *, secure: bool, privacy: Level | None) -> 
             "--salt",
             salt,
             "--held-out",
-            "0.3",
+            str(HELD_OUT),
         )
         if privacy is not None:
             policy = house.folder / partner / "policy.toml"
@@ -105,7 +105,7 @@ def train(house: House, plan: str, rounds: int, *, kills: bool, secure: bool, pr
     from aimass.proto.run_cli import describe
 
     (house.folder / "plan.toml").write_text(plan)
-    say(f"4/8  federated: {rounds} rounds, {'summed in secret' if secure else 'in plain sums'}")
+    say(f"4/9  federated: {rounds} rounds, {'summed in secret' if secure else 'in plain sums'}")
     shown = -1
     with Federation.open(house.folder / "scientist") as federation:
         run = federation.submit(house.folder / "plan.toml")
@@ -139,7 +139,7 @@ def compare(house: House, view, *, private: bool) -> dict[str, Way]:  # type: ig
     from aimass.proto.plan import read_plan_draft
     from aimass.proto.storage import FileBlobs
 
-    say("6/8  the same code and rounds: each hospital alone, and all rows pooled")
+    say("6/9  the same code and rounds: each hospital alone, and all rows pooled")
     shards = read_shards(house.folder, PARTNERS, task, budgeted=private)
     blobs = FileBlobs(house.folder / "compare")
     plan = view.plan
@@ -187,10 +187,19 @@ def masked(glimpse: Glimpse) -> None:
         say(f"         lane {number}{own:>12}{held:>12}")
 
 
+def explain(house: House, *, private: bool) -> None:
+    """The report of the last round's model, over the rows that no hospital trained on."""
+    from aimass.client.tasks.heart import task
+
+    say("\n8/9  report: what the model uses and where it is wrong, over the rows that no hospital trained on")
+    path = write_report(house, PARTNERS, task.schema, SPLIT, "heart@2", independent=private)
+    say(f"       {path}, {path.stat().st_size / 1e3:,.0f} kB, which opens in any browser without the network")
+
+
 def serve(house: House, *, stay: bool) -> Counter:
     """Serve the earlier model, have the last one take over while it answers, and say how to ask."""
     port = free_port()
-    say("\n8/8  serving: the earlier model answers, and the last one takes over under load")
+    say("\n9/9  serving: the earlier model answers, and the last one takes over under load")
     with serving(house, port):
         counter = swap_under_load(port, lambda: promote(house, 2, "the last round's model"))
         answered = ", ".join(f"{count} by version {number}" for number, count in sorted(counter.by_version.items()))
@@ -241,7 +250,7 @@ def main() -> int:
                 house, plan_text(args), args.rounds, kills=kills, secure=secure, private=private is not None
             )
             after = accounts(house, PARTNERS) if private else ()
-            say("5/8  registry: two rounds' models published, signed by the scientist, the earlier one promoted")
+            say("5/9  registry: two rounds' models published, signed by the scientist, the earlier one promoted")
             publish_both(house, folder / EARLIER)
         killed = deaths.killed
         ways = compare(house, view, private=private is not None)
@@ -252,7 +261,7 @@ def main() -> int:
         sys.stderr.write(f"demo: {error}\n")
         return 1
     seconds = time.monotonic() - started
-    say("7/8  picture")
+    say("7/9  picture")
     draw(ways, folder / "demo.png")
     glimpse = deaths.glimpse
     if glimpse is not None:
@@ -272,6 +281,7 @@ def main() -> int:
     say(f"\n       model {view.summary.model}\n       {seconds:.0f} s, killed: {', '.join(killed) or 'nobody'}")
     say(f"       picture {folder / 'demo.png'}, page {folder / 'demo.html'}, model {folder / 'model.safetensors'}")
     with House(folder) as house:
+        explain(house, private=private is not None)
         served = serve(house, stay=args.serve)
     say("\n       next, in that folder:\n         aimass server start --dir server &   aimass run list --as scientist")
     say("         aimass client journal --dir cleveland   # every byte that left Cleveland")

@@ -18,7 +18,9 @@ from typing import Any, Final
 from scripts.benches.http_caller import HttpCaller, request_bytes
 from scripts.demos.house import House
 
-__all__ = ["Counter", "command", "curl", "promote", "publish_both", "serving", "swap_under_load"]
+__all__ = [
+    "TRUST", "Counter", "command", "curl", "promote", "publish_both", "registry_of", "serving", "swap_under_load",
+]  # fmt: skip
 
 PATIENT: Final[Mapping[str, Any]] = {
     "age": 63, "sex": "Male", "cp": "asymptomatic", "trestbps": 145, "chol": 233, "fbs": "true",
@@ -27,7 +29,7 @@ PATIENT: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 """Nobody: the values are plausible."""
 _MODEL: Final = "heart"
-_TRUST: Final = "trust.json"
+TRUST: Final = "trust.json"
 _SETTINGS: Final = "serve.toml"
 _HASTE: Final = """# A demo does not wait: the registry is asked each half second, and a version is tried for seconds.
 [watch.registry]
@@ -50,8 +52,8 @@ def curl(port: int) -> list[str]:
 
 def publish_both(house: House, earlier: Path) -> None:
     """A registry in the house's folder: the earlier model is version 1 and the champion, the run's is version 2."""
-    house.run("model", "trust", "add", "scientist", "--from", "scientist", "--trust", _TRUST)
-    into = ("--as", "scientist", "--registry", registry_of(house), "--trust", _TRUST)
+    house.run("model", "trust", "add", "scientist", "--from", "scientist", "--trust", TRUST)
+    into = ("--as", "scientist", "--registry", registry_of(house), "--trust", TRUST)
     house.run("model", "publish", str(earlier), "--task", _MODEL, *into)
     house.run("model", "publish", "last", *into)
     promote(house, 1, "an earlier round's model, to begin with")
@@ -61,7 +63,7 @@ def promote(house: House, number: int, reason: str) -> None:
     """Make a version the champion."""
     house.run(
         "model", "promote", f"{_MODEL}@{number}", "--as", "scientist", "--registry", registry_of(house), "--trust",
-        _TRUST, "--reason", reason,
+        TRUST, "--reason", reason,
     )  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def command(house: House, port: int) -> str:
 
 def _served(house: House, port: int) -> list[str]:
     return [
-        "serve", _MODEL, "--registry", registry_of(house), "--trust", _TRUST, "--cache", "serving", "--http",
+        "serve", _MODEL, "--registry", registry_of(house), "--trust", TRUST, "--cache", "serving", "--http",
         f"127.0.0.1:{port}", "--settings", _SETTINGS,
     ]  # fmt: skip
 

@@ -38,7 +38,7 @@ def test_every_option_that_the_guide_names_is_one(capsys: pytest.CaptureFixture[
     from aimass.proto.commands import main
 
     known = set()
-    for verb in ("report", "lpi", "gap", "prim", "segviz"):
+    for verb in ("report", "lpi", "gap", "prim", "segviz", "run"):
         with pytest.raises(SystemExit):
             main(["explain", verb, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))

@@ -29,7 +29,7 @@ GROUPS = {
     "model": ["list", "show", "export", "manifest", "merge", "publish", "promote", "rollback", "import", "gc", "diff",
         "lineage", "verify", "key", "trust add", "trust list", "trust remove", "rules set", "rules show"],
     "serve": ["start", "status", "audit", "token add", "token list", "token revoke"],
-    "explain": ["report", "lpi", "gap", "prim", "segviz", "masks", "federated"],
+    "explain": ["report", "lpi", "gap", "prim", "segviz", "masks", "run", "federated"],
     "task": ["list", "digest", "new", "check"],
     "data": ["list", "get", "partition", "generate", "split", "register", "describe", "export",
         "replicate", "verify", "repair", "gc", "init", "serve", "status", "watch", "admit"],

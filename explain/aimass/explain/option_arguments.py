@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -14,6 +14,7 @@ from aimass.proto.values import Value
 
 __all__ = ["add_options", "options_of"]
 
+V = TypeVar("V", bound=Value)
 _PREFIX: Final = "option_"
 
 
@@ -34,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Value], title: str =
             group.add_argument(flag, dest=destination, action=action, metavar=_metavar(field.type), help=told)
 
 
-def options_of(args: argparse.Namespace, kind: type[Value]) -> Value:
+def options_of(args: argparse.Namespace, kind: type[V]) -> V:
     """The options that were said, the defaults for the rest; raises `BadInput` that names the argument."""
     said = {field.name: getattr(args, _PREFIX + field.name) for field in _fields(kind)}
     given = {name: _value(kind, name, value) for name, value in said.items() if value is not None}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from aimass.explain.rows import Rows
     from aimass.explain.work import Work
 
-__all__ = ["add_subject", "add_verbs", "add_work", "answered", "opened", "work_of"]
+__all__ = ["add_subject", "add_verbs", "add_work", "answered", "opened", "told", "work_of"]
 
 _MODEL: Final = (
     "NAME, NAME@ALIAS or NAME@NUMBER of a registry; with --as a run; FILE.safetensors; http(s)://…/v2/models/NAME; "
@@ -128,18 +129,15 @@ def _explain(one: Question, args: argparse.Namespace) -> int:
     asking = Asking(one, subject.model_for(one.of, rows), rows, options_of(args, one.options), background)
     with work_of(args) as work:
         result = answered(args, asking, work)
-    written = write_result(args.out, one.name, result, args.formats.split(","))
-    told = {"of": result.lineage.line(), "says": result.describe(), "but": result.warnings(), "written": written}
+    return told(args, result, write_result(args.out, one.name, result, args.formats.split(",")))
+
+
+def told(args: argparse.Namespace, result: Result, written: Sequence[Path]) -> int:
+    """Print what a result says: sentences, one a line, or JSON with `--json`."""
+    said = {"of": result.lineage.line(), "says": result.describe(), "but": result.warnings()}
     if args.json:
-        emit(args, told | {"written": [str(path) for path in written]})
+        emit(args, said | {"written": [str(path) for path in written]})
         return 0
-    _print(told)
+    lines = [result.lineage.line(), *result.describe(), *(f"But: {line}" for line in result.warnings())]
+    sys.stdout.write("\n".join(lines) + f"\n{len(written)} files in {args.out}\n")
     return 0
-
-
-def _print(told: dict[str, Any]) -> None:
-    """The sentences, one a line."""
-    import sys
-
-    lines = [told["of"], *told["says"], *(f"But: {line}" for line in told["but"])]
-    sys.stdout.write("\n".join(lines) + f"\n{len(told['written'])} files in {told['written'][0].parent}\n")
