@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
@@ -106,7 +107,8 @@ def row_keys(rows: Batch) -> npt.NDArray[np.uint64]:
     A row has the same key wherever it lies, so that draws by keys are the same over partners and pooled; equal rows
     share theirs.
     """
-    parts = [rows.numbers.astype("<f4"), rows.categories.astype("<i8"), np.asarray(rows.labels, "<f8")[:, None]]
+    labels = np.asarray(rows.labels, "<f8").reshape(len(rows.labels), math.prod(rows.labels.shape[1:]))
+    parts = [rows.numbers.astype("<f4"), rows.categories.astype("<i8"), labels]
     whole = [np.ascontiguousarray(part).view(np.uint8) for part in parts]
     cells = np.concatenate(whole, axis=1)
     images, texts = rows.images, rows.texts

@@ -14,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.federated.sums import Release
+from aimass.explain.images import FunctionImageModel, Images, image_column, image_model_of_task
 from aimass.explain.lineage import Lineage
 from aimass.explain.models import FunctionModel, model_of_task
 from aimass.explain.results import Result
 from aimass.explain.rows import Rows, features_of
 from aimass.proto.analysis import Analysis, AtPartner, Summed
 from aimass.proto.asks import Ask
+from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Number
 from aimass.proto.values import Value
 
-__all__ = ["FederatedView", "model_at", "outputs_of", "rows_at"]
+__all__ = ["FederatedView", "image_model_at", "images_at", "model_at", "outputs_of", "rows_at"]
 
 Floats = npt.NDArray[np.float64]
 _TOGETHER: Final = 64
@@ -83,3 +85,24 @@ def rows_at(ask: Ask, at: AtPartner) -> Rows:
             codes = next(categories)
             values[:, place] = np.where(codes < 0, np.nan, codes)
     return Rows(features, values, batch.labels, schema.classes, held_out=ask.rows == "held_out")
+
+
+def image_model_at(at: AtPartner) -> FunctionImageModel:
+    """The model of images that is asked about; raises `BadInput` for one of tables or texts."""
+    return image_model_of_task(at.task, at.model, name="model", digest="")
+
+
+def images_at(ask: Ask, at: AtPartner) -> Images:
+    """The partner's images, with a label or a mask each."""
+    image_column(ask.schema)
+    pixels = at.rows.images
+    if pixels is None:
+        raise BadInput("these rows hold no images", code="explain.images", value=len(at.rows.labels))
+    masks = ask.schema.segments
+    return Images(
+        pixels,
+        ask.schema.classes,
+        None if masks else at.rows.labels,
+        at.rows.labels if masks else None,
+        held_out=ask.rows == "held_out",
+    )
