@@ -12,6 +12,7 @@ import torch
 
 from aimass.client.tasks.digits import Digits
 from aimass.client.tasks.heart import Heart, HeartTrees
+from aimass.client.tasks.nuclei import Nuclei
 from aimass.proto.errors import AimassError, Refused
 from aimass.proto.manifest import Category, Number, Schema, Text
 from aimass.proto.rows import Batch
@@ -203,3 +204,13 @@ def test_texts_are_exported_behind_their_tokens() -> None:
         rows = generated(task, count, seed=7)
         (ids,) = task.inputs(rows)
         np.testing.assert_allclose(run.run(None, {"ids": ids.numpy()})[0], task.scored(parameters, rows), atol=1e-6)
+
+
+def test_a_segmentation_says_the_same_of_each_pixel() -> None:
+    parameters = Blob(Nuclei().first(3))
+    data, parity = onnx_file(Nuclei(), parameters, {})
+    assert parity.worst <= parity.tolerance
+    rows = synthetic_rows(Nuclei.schema, 3, 99)
+    assert rows.images is not None
+    said = session(data).run(["probabilities"], {"images": rows.images[:, None]})[0]
+    np.testing.assert_allclose(said, Nuclei().scored(parameters, rows), atol=1e-5)
