@@ -91,6 +91,14 @@ QUESTIONS: Final = (
     ),
     Question("segviz", "Where the model is wrong", "for which rows the model is wrong", "aimass.explain.segviz"),
     Question(
+        "pixels",
+        "Where the model sees it",
+        "where in one image the model sees what it says",
+        "aimass.explain.lpi",
+        "explain_image",
+        "images",
+    ),
+    Question(
         "masks",
         "Where the segmentation is wrong",
         "which pixels of images a model takes for something else",

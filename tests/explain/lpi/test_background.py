@@ -67,3 +67,8 @@ def test_groups_that_cannot_be_are_refused() -> None:
         groups_of(rows, ["x=c"])
     with pytest.raises(BadInput, match="written as"):
         groups_of(rows, ["a,b"])
+
+
+def test_zeros_and_ones_that_go_together_in_a_row_are_no_one_hot_code() -> None:
+    cells = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]] * 5)
+    assert len(groups_of(Rows.of(cells, ["has_cat", "has_dog"]))) == 2

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from aimass.explain.lpi import LpiOptions, explain
 from aimass.explain.lpi.background import background_of
-from aimass.explain.lpi.gradients import Gradients
+from aimass.explain.lpi.gradients import Gradients, until_complete
 from aimass.explain.models import FunctionModel, model_of_task
 from aimass.explain.networks import TableNetwork
 from aimass.explain.rows import Rows, rows_of_table
@@ -141,3 +141,11 @@ def test_a_model_without_a_network_has_no_gradients() -> None:
 def test_bases_are_those_of_shapley_values(scale: str) -> None:
     found = gradients_of(trained(), row=1, scale=scale)
     assert found.values.sum() == pytest.approx(found.shapley.sum(), rel=0.01)
+
+
+@pytest.mark.parametrize(("error", "steps"), [(0.5, 32), (3.0, 256), (1e9, 1024)])
+def test_steps_are_doubled_until_the_sum_is_complete_or_there_are_very_many(error: float, steps: int) -> None:
+    found, missed, taken = until_complete(lambda steps: torch.tensor([1.0, 1.0 + error / steps]), 2.0, 8)
+    assert taken == steps
+    assert missed == pytest.approx(error / steps / 2.0)
+    assert float(found.sum()) == pytest.approx(2.0 + error / steps)

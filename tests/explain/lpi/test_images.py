@@ -108,6 +108,16 @@ def test_a_linear_network_has_its_closed_form() -> None:
     assert alone[2, 3] == pytest.approx(away[2, 3])
 
 
+def test_a_covered_pixel_counts_with_all_its_colours_once() -> None:
+    weights, pixels = np.random.default_rng(4).normal(size=(6, 5, 3)), image(5, 6, 5, 3)
+
+    def odds(some: Pixels) -> npt.NDArray[np.float64]:
+        return np.asarray((some * weights).sum(axis=(1, 2, 3)))
+
+    alone = occlusion(odds, pixels, np.zeros((6, 5, 3), np.float32), 1)
+    np.testing.assert_allclose(alone, (pixels * weights).sum(axis=2), rtol=1e-4)
+
+
 def test_baselines_are_what_they_say() -> None:
     pixels = image(3, 12, 12, 3)
     assert not baseline_of(pixels, "black").any()

@@ -14,6 +14,7 @@ from aimass.explain.lpi.cells import changes_of
 from aimass.explain.lpi.counterfactual import Counterfactual
 from aimass.explain.lpi.faithfulness import faithfulness
 from aimass.explain.lpi.game import Game, game_of
+from aimass.explain.lpi.goals import goal_of
 from aimass.explain.models import FunctionModel, model_of_function
 from aimass.explain.rows import Feature, Rows
 from aimass.explain.work import Work
@@ -115,6 +116,21 @@ def test_what_cannot_be_reached_is_said_with_what_was_searched() -> None:
         explain(MODEL, ROWS, LpiOptions(immutable=("z",)))
 
 
+def test_a_number_changes_no_further_than_to_the_nearest_value_that_was_seen() -> None:
+    cells = np.linspace(0, 1, 301)
+    rows = Rows.of(cells[:, None], ["x"])
+    model = model_of_function(lambda values: np.where(values[:, 0] >= 0.6049, 0.9, 0.1), ["x"], ("no", "yes"))
+    way = found_by(model, rows, row=0).ways[0]
+    assert way.distance == pytest.approx(cells[cells >= 0.6049].min())
+
+
+def test_a_level_is_reached_by_the_level_itself() -> None:
+    model = model_of_function(lambda values: values[:, 0], ["x"], ("dose",))
+    for target, inside, outside in ((">=2.5", 2.5, 2.4999), ("<=2.5", 2.5, 2.5001)):
+        margins = goal_of(model, np.array([outside]), target).margin(np.array([[inside], [outside]]))
+        assert (margins > 0).tolist() == [True, False]
+
+
 def test_one_hot_columns_change_together() -> None:
     hot = np.eye(3)[np.arange(30) % 3]
     rows = Rows.of(np.column_stack([hot, np.linspace(0, 1, 30)]), ["cp=a", "cp=b", "cp=c", "x"])
@@ -159,9 +175,11 @@ def test_the_order_of_the_values_beats_random_orders_and_a_wrong_one_is_warned_o
     rows = Rows.of(rows_of(5, 50, 8), [f"f{place}" for place in range(8)])
     model = model_of_function(lambda values: values @ np.arange(8.0), rows.features)
     one = game(model, rows)
-    found = attribution(one, rows, 3, Work())
+    both = [attribution(one, rows, row, Work()) for row in range(10)]
+    assert {found.said > found.base for found in both} == {True, False}
+    assert all(max(faithfulness(one, rows, found, 30, Work()).beaten) == 0 for found in both)
+    found = both[3]
     curves = faithfulness(one, rows, found, 30, Work())
-    assert max(curves.beaten) == 0
     assert not curves.warnings()
     np.testing.assert_allclose([curves.deleted[0], curves.deleted[-1]], [found.said, found.base])
     np.testing.assert_allclose([curves.inserted[0], curves.inserted[-1]], [found.base, found.said])

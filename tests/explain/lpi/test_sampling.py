@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aimass.explain.lpi.sampling import sampled_shapley
+from aimass.explain.lpi.sampling import _in_equal_steps, sampled_shapley
 from aimass.explain.lpi.shapley import exact_shapley
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
@@ -71,3 +71,10 @@ def test_one_feature_gets_all() -> None:
     rows, background = rows_of(11, 3, 1), rows_of(12, 4, 1)
     found = sampled_shapley(lambda values: values**2, rows, background, pairs=4)
     np.testing.assert_allclose(found.values[:, 0], found.said - found.base)
+
+
+def test_steps_through_the_weights_are_drawn_by_their_size_in_the_mean() -> None:
+    share, rng = np.array([0.3, 0.7]), np.random.default_rng(1)
+    drawn = [np.bincount(_in_equal_steps(share, 2, rng), minlength=2) for _ in range(4_000)]
+    assert np.abs(np.mean(drawn, axis=0) - 2 * share).max() < 0.03
+    assert np.max(drawn, axis=0).tolist() == [1, 2]

@@ -128,3 +128,18 @@ def test_what_cannot_be_computed_is_said() -> None:
         )  # fmt: skip
     with pytest.raises(Stopped):
         exact_shapley(tangled, rows, rows_of(2, 3, 3), work=Work(stopped=lambda: True))
+
+
+def test_nobody_is_asked_about_cells_that_agree() -> None:
+    rows, background = rows_of(14, 1, 5, levels=2), rows_of(15, 8, 5, levels=2)
+    background[:, 3] = rows[0, 3] = np.nan
+    asked = [0]
+
+    def counted(values: Floats) -> Floats:
+        asked[0] += len(values)
+        return tangled(values)
+
+    exact_shapley(counted, rows, background)
+    different = np.unique(background[:, [0, 1, 2, 4]], axis=0)
+    players = (rows[:, [0, 1, 2, 4]] != different).sum(axis=1)
+    assert asked[0] == (1 << players[players > 0]).sum() + 1 + len(different)

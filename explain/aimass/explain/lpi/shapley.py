@@ -120,8 +120,9 @@ def checked_background(x: Floats, background: Floats, weights: npt.ArrayLike | N
             value=f"{background.shape}, weights {share.shape}",
             limit=f"[m, {x.shape[1]}], weights [m] of 0 or more",
         )
-    found, inverse = np.unique(background, axis=0, return_inverse=True, equal_nan=True)
-    return found, np.bincount(inverse.ravel(), share, len(found)) / share.sum()
+    told = np.where(np.isnan(background), np.inf, background)  # no two NaN are alike to `unique`
+    found, inverse = np.unique(told, axis=0, return_inverse=True)
+    return np.where(np.isinf(found), np.nan, found), np.bincount(inverse.ravel(), share, len(found)) / share.sum()
 
 
 def _blocks(rows: int, references: int) -> list[slice]:
