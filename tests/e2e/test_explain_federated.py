@@ -132,6 +132,7 @@ def test_with_a_partner_lost_in_the_middle_the_answer_is_that_of_the_others(hous
     assert result.lineage.partners == 3
     assert any(LOST in line and "not counted" in line for line in result.caveats)
     assert any("Step 0 was over the rows of" in line for line in result.caveats)
+    assert house.run("server", "audit", view.summary.run_id[:8], "--dir", "server")["faults"] == []
 
 
 def with_a_death(house: House, *, plain: bool) -> RunView:

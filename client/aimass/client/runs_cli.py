@@ -317,9 +317,11 @@ def _drafted(args: argparse.Namespace) -> Plan:
     """The plan that a person would submit, of a task or of a Flower app."""
     from aimass.proto.app_plan import AppDraft, app_plan, read_app_draft
     from aimass.proto.apps import read_app
+    from aimass.proto.asking import asked_analysis
     from aimass.proto.errors import BadInput
     from aimass.proto.plan import read_plan_draft
-    from aimass.proto.task import locate
+    from aimass.proto.surveys import asks_columns
+    from aimass.proto.task import load, locate
 
     text = "" if args.plan is None else args.plan.read_text("utf-8")
     if args.flower is not None:
@@ -327,7 +329,10 @@ def _drafted(args: argparse.Namespace) -> Plan:
     if args.plan is None:
         raise BadInput("name a plan, or an app", code="client.plan", cure="aimass client policy check PLAN.")
     draft = read_plan_draft(text, str(args.plan))
-    return draft.complete(locate(draft.task).digest, "0" * 64)
+    source = locate(draft.task)
+    schema = load(source).schema if asks_columns(draft) else None
+    explain = None if schema is None else asked_analysis(draft, schema)
+    return draft.complete(source.digest, "0" * 64, schema, explain=explain)
 
 
 def policy_check(args: argparse.Namespace) -> int:
