@@ -13,6 +13,8 @@ __all__ = ["dark_rules", "placed"]
 
 _ID: Final = re.compile(r'\bid="([^"]+)"|url\(#([^)]+)\)')
 _SIZE: Final = re.compile(r'width="(\d+)" height="\d+"')
+_UNREAD: Final = re.compile(r' (?:aria-[a-z]+|role|pointer-events)="[^"]*"| opacity="1"')
+"""What nobody reads of a drawing that is read aloud as one: a third of its bytes."""
 _LEAST: Final = 0.72
 """A chart that is wider than the page shrinks so far, and is moved sideways from there: its words stay readable."""
 
@@ -25,7 +27,7 @@ def placed(svg: str, name: str, alt: str) -> str:
 
     size = _SIZE.search(svg)
     least = f' style="min-width:{int(_LEAST * int(size[1]))}px"' if size else ""
-    drawn = _ID.sub(renamed, svg).replace("<svg ", f'<svg aria-hidden="true"{least} ', 1)
+    drawn = _ID.sub(renamed, _UNREAD.sub("", svg)).replace("<svg ", f'<svg aria-hidden="true"{least} ', 1)
     return f'<div class="chart" role="img" aria-label="{alt}" tabindex="0">{drawn}</div>'
 
 
