@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "SLICE",
     "SOURCE",
     "UNLABELLED",
     "FunctionImageModel",
@@ -48,6 +49,8 @@ Segment = Callable[[Pixels], Floats]
 """uint8 [n, h, w] or [n, h, w, channels] to float64 [n, classes], or [n, classes, h, w] of what segments."""
 SOURCE: Final = "source"
 """The column beside images that says which photograph, or whose body, each is a part of."""
+SLICE: Final = "slice"
+"""The column beside images that says which slice of a body each is."""
 _UNDERWAY: Final = 768
 """Bytes a pixel that a small convolutional network holds underway, beside its answer."""
 _TOLERANCE: Final = 1e-4
@@ -101,6 +104,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def slices(self) -> npt.NDArray[np.int64]:
+        """Of a volume, which slice each image is: as stands beside them, else counted from 0."""
+        return np.asarray(self.beside.get(SLICE, np.arange(len(self)))).astype(np.int64)
 
     @property
     def limits(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
+from aimass.explain.charts.picture import Line, Points
 from aimass.explain.images import Images, image_model_of_function
 from aimass.explain.segviz import MaskOptions, MasksResult, explain_images
 from aimass.explain.segviz.assessed import FIGURES
@@ -160,6 +161,19 @@ def test_unlabelled_pixels_count_for_nothing() -> None:
         int((said & true).sum()), int((said & ~true).sum()), int((~said & true).sum()),
     ]  # fmt: skip
     assert (half.gallery.cells[:, :, SIDE // 2 :] == 255).all()
+
+
+def test_slices_that_lack_break_the_line_and_keep_their_own_numbers() -> None:
+    held = np.array([2, 3, 7, *range(10, 10 + len(DATA) - 3)])
+    result = explain_images(MODEL, dataclasses.replace(DATA, volume=True, beside={"slice": held}))
+    assert result.along is not None
+    assert list(result.along.to_columns()["slice"]) == held.tolist()
+    line, dots = result.along.picture().panels[0].layers[:2]
+    assert isinstance(line, Line)
+    assert isinstance(dots, Points)
+    assert np.isnan(line.y[[2, 4]]).all()
+    assert line.x[[0, 1, 3, 5]].tolist() == [2, 3, 7, 10]
+    np.testing.assert_array_equal(dots.y, result.along.dice[:, 0])
 
 
 def test_a_volume_is_told_along_its_slices_and_in_its_own_unit() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.images import Images, images_of_table
+from aimass.explain.images import SLICE, Images, images_of_table
 from aimass.explain.opening.tables import PARTNER, NamedFile, check_cells, named_files
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest
@@ -25,7 +25,6 @@ __all__ = ["open_images"]
 
 Array = npt.NDArray[Any]
 _INSTANCES: Final = "instances"
-_SLICE: Final = "slice"
 _SPACING: Final = ("slice_mm", "row_mm", "column_mm")
 
 
@@ -119,9 +118,9 @@ def _joined(parts: Sequence[Images], name: str, held_out: bool | None) -> Images
         held_out=held_out,
         beside=beside,
     )
-    if _SLICE not in beside:
+    if SLICE not in beside:
         return images
-    return dataclasses.replace(images.take(np.argsort(beside[_SLICE], kind="stable")), volume=True, **_voxel(beside))
+    return dataclasses.replace(images.take(np.argsort(beside[SLICE], kind="stable")), volume=True, **_voxel(beside))
 
 
 def _all(parts: Sequence[Array | None]) -> Any:

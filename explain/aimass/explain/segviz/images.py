@@ -21,7 +21,6 @@ from aimass.explain.work import Work
 
 __all__ = ["MasksResult", "explain_images"]
 
-_SOURCE: Final = "source"
 _TRAINED: Final = "The model was trained on these images: on new ones it is wrong more often."
 
 
@@ -80,8 +79,6 @@ def explain_images(
         count=options.gallery, threshold=options.threshold, caveats=caveats,
     )  # fmt: skip
     found = things(assessed, output, lineage, numbered=images.instances is not None, caveats=caveats)
-    step = images.spacing[0] if len(images.spacing) == 3 else 1.0
-    unit = images.unit if len(images.spacing) == 3 else "slices"
     return MasksResult(
         lineage=lineage, caveats=caveats, gallery=shown, things=found if options.things else None,
         masks=mask_scores(
@@ -89,14 +86,10 @@ def explain_images(
         ),
         holders=mask_holders(dice, output, images.beside, options.beside, lineage, work, caveats=caveats),
         thresholds=thresholds(assessed, output, options.threshold, lineage, caveats),
-        along=along(assessed, model.classes, lineage, step=step, unit=unit) if images.volume else None,
+        along=along(assessed, model.classes, lineage, images) if images.volume else None,
     )  # fmt: skip
 
 
 def _caveats(images: Images) -> tuple[str, ...]:
     """What is known of the images that no figure can make up for."""
-    found = [_TRAINED] if images.held_out is False else []
-    sources = np.unique(np.asarray(images.beside[_SOURCE]).astype(str)) if _SOURCE in images.beside else np.zeros(0)
-    if len(sources) == 1 and len(images) > 1:
-        found.append(f"All {len(images)} images are parts of {sources[0]}: nothing is said of any other.")
-    return tuple(found)
+    return ((_TRAINED,) if images.held_out is False else ()) + images.limits

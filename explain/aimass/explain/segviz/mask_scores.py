@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.charts.picture import Axis, Line, Panel, Picture, Spans, names_axis
+from aimass.explain.charts.picture import Axis, Line, Panel, Picture, Points, Spans, names_axis
+from aimass.explain.images import Images
 from aimass.explain.lineage import Lineage
 from aimass.explain.means import mean_interval
 from aimass.explain.results import Array, Check, Columns, Result
@@ -122,12 +123,16 @@ class MaskScores(Result, frozen=True, kw_only=True, eq=False, tag="segviz.masks"
 
 
 class Along(Result, frozen=True, kw_only=True, eq=False, tag="segviz.along"):
-    """`dice` float64 [slices, classes] along a volume, exact; a class that neither mask has in a slice is NaN there."""
+    """`dice` float64 [slices, classes] along a volume, exact; a class that neither mask has in a slice is NaN there.
+
+    `slices` int64 [slices] says which slice of the body each is, `step` apart in `unit`.
+    """
 
     classes: tuple[str, ...]
     dice: Array
     step: float
     unit: str
+    slices: Array
 
     def describe(self) -> tuple[str, ...]:
         """The worst slice of each class that is anywhere."""
@@ -135,24 +140,30 @@ class Along(Result, frozen=True, kw_only=True, eq=False, tag="segviz.along"):
         for k, name in enumerate(self.classes):
             if not np.isnan(self.dice[:, k]).all():
                 worst = int(np.nanargmin(self.dice[:, k]))
-                lines.append(f"{name} is worst in slice {worst}: Dice {number(self.dice[worst, k])}.")
+                lines.append(f"{name} is worst in slice {self.slices[worst]}: Dice {number(self.dice[worst, k])}.")
         return tuple(lines)
 
     def to_columns(self) -> Columns:
         """A line a slice."""
         named = {name: self.dice[:, k].tolist() for k, name in enumerate(self.classes)}
-        return {"slice": list(range(len(self.dice))), **named}
+        return {"slice": self.slices.tolist(), **named}
 
     def picture(self) -> Picture:
-        """A line a class over the slices."""
-        at = np.arange(len(self.dice)) * self.step
-        lines = tuple(
-            Line(at, self.dice[:, k], colour=f"series:{k}", series=name) for k, name in enumerate(self.classes)
-        )
+        """A line a class over the slices, broken where slices are left out, and a dot a slice."""
+        at, gaps = self.slices * self.step, np.flatnonzero(np.diff(self.slices) > 1) + 1
+        broken, dice = np.insert(at, gaps, at[gaps]), np.insert(self.dice, gaps, np.nan, axis=0)
+        layers = [
+            layer
+            for k, name in enumerate(self.classes)
+            for layer in (
+                Line(broken, dice[:, k], colour=f"series:{k}", series=name),
+                Points(at, self.dice[:, k], colour=f"series:{k}", size=14.0),
+            )
+        ]
         return Picture(
             "Along the volume",
-            (Panel("", Axis(f"place of the slice ({self.unit})"), Axis("Dice", domain=(0, 1.02)), lines),),
-            "Where a line is low the slice is segmented badly; it breaks where neither mask has the class.",
+            (Panel("", Axis(f"place of the slice ({self.unit})"), Axis("Dice", domain=(0, 1.02)), tuple(layers)),),
+            "Where a line is low the slice is segmented badly; it breaks where neither mask has the class, or slices lack.",
             _NEVER,
         )
 
@@ -189,11 +200,15 @@ def mask_scores(
     )  # fmt: skip
 
 
-def along(assessed: Sequence[Assessed], classes: tuple[str, ...], lineage: Lineage, *, step: float, unit: str) -> Along:
-    """Of a volume, whose slices are in order, `step` apart."""
+def along(assessed: Sequence[Assessed], classes: tuple[str, ...], lineage: Lineage, images: Images) -> Along:
+    """Of a volume, whose slices are in order."""
     counts = np.stack([one.counts for one in assessed])
     parts = overlap_of(counts)
+    spaced = len(images.spacing) == 3
+    step, unit = (images.spacing[0], images.unit) if spaced else (1.0, "slices")
     none = (parts.both + parts.predicted_alone + parts.true_alone) == 0
     dice = np.where(none, np.nan, parts.dice)
     caveat = "Slices of one body: figures are by slice, distances within slices, and nothing is said of other bodies."
-    return Along(lineage=lineage, caveats=(caveat,), classes=classes, dice=dice, step=step, unit=unit)
+    return Along(
+        lineage=lineage, caveats=(caveat,), classes=classes, dice=dice, step=step, unit=unit, slices=images.slices
+    )
