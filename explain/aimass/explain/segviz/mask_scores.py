@@ -163,7 +163,7 @@ class Along(Result, frozen=True, kw_only=True, eq=False, tag="segviz.along"):
         return Picture(
             "Along the volume",
             (Panel("", Axis(f"place of the slice ({self.unit})"), Axis("Dice", domain=(0, 1.02)), tuple(layers)),),
-            "Where a line is low the slice is segmented badly; it breaks where neither mask has the class, or slices lack.",
+            "Where a line is low the slice is segmented badly; it breaks where neither has the class, or slices lack.",
             _NEVER,
         )
 
