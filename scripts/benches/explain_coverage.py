@@ -1,11 +1,13 @@
 """How often the explainer's 95 % intervals hold the truth, where the truth is known: linear models of normal features.
 
-y = w x + e, with x and e standard normal, and the model says w x. So permutation importance is 2 w^2 (Breiman 2001, of
-the squared error), and the accumulated local effect of x at a place a is w a. Part of `./scripts/bench explain`.
+y = w x + e, with x and e standard normal, and the model says w x. So permutation importance, of the squared error, is
+2 w^2; the accumulated local effect of x at a place a is w a; and the mean of y in a box is w E[x | box], of truncated
+normals. Part of `./scripts/bench explain`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -16,11 +18,13 @@ from aimass.explain.gap.effects import effects
 from aimass.explain.gap.importance import importance
 from aimass.explain.gap.inference import interval95
 from aimass.explain.models import FunctionModel, model_of_function
+from aimass.explain.prim.induction import induce
+from aimass.explain.prim.options import PrimOptions
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from scripts.benches.row import Row
 
-__all__ = ["ale", "ale_of_a_product", "coverages", "measure", "permutation"]
+__all__ = ["ale", "ale_of_a_product", "box", "coverages", "measure", "permutation"]
 
 Held = dict[str, list[bool]]
 SIMULATIONS: Final = 1_000
@@ -73,11 +77,34 @@ def ale_of_a_product(seed: int) -> Held:
     return {"accumulated local effect of a product": [bool(low <= truth <= high)]}
 
 
+def box(seed: int) -> Held:
+    """Whether the interval of the first box, on rows that did not choose it, holds the mean of y in that box."""
+    model, rows = linear(), simulated(seed)
+    found = induce(model, rows, model.predict(rows.values), PrimOptions(target="label", boxes=1), Work(seed=seed))
+    held = []
+    for region in found.regions:
+        ends = {one.feature.name: (one.low, one.high) for one in region.conditions}
+        truth = sum(
+            weight * mean_between(*ends.get(name, (None, None))) for name, weight in zip(NAMES, WEIGHTS, strict=True)
+        )
+        low, high = region.judged.low, region.judged.high
+        held += [] if low is None or high is None else [low <= truth <= high]
+    return {"held-out density of a box": held}
+
+
+def mean_between(low: float | None, high: float | None) -> float:
+    """E[x | low <= x <= high] of a standard normal x."""
+    ends = (-math.inf if low is None else low), (math.inf if high is None else high)
+    below, above = (math.exp(-(end**2) / 2) / math.sqrt(2 * math.pi) for end in ends)
+    chance = (math.erf(ends[1] / math.sqrt(2)) - math.erf(ends[0] / math.sqrt(2))) / 2
+    return (below - above) / chance
+
+
 def coverages(simulations: int, seed: int = 0) -> dict[str, float]:
     """In percent, by what the interval is of."""
     held: Held = {}
     for place in range(simulations):
-        for one in (permutation, ale, ale_of_a_product):
+        for one in (permutation, ale, ale_of_a_product, box):
             for name, times in one(seed + place).items():
                 held.setdefault(name, []).extend(times)
     return {name: 100.0 * float(np.mean(times)) for name, times in held.items()}

@@ -106,7 +106,7 @@ def test_features_that_are_shuffled_together_share_their_interaction() -> None:
 
 @pytest.mark.parametrize(("weight", "rows"), [(1.0, 200), (0.3, 200)])
 def test_the_interval_holds_the_truth_as_often_as_it_says(weight: float, rows: int) -> None:
-    """The whole simulation is `scripts/benches/explain_coverage.py`; the losses' own spread would hold it in 83 %."""
+    """The whole simulation is `scripts/benches/explain_coverage.py`; the losses' own spread would hold it in 83 of 100."""
     weights, held = np.array([weight, 0.5]), 0
     for seed in range(400):
         data = gaussian(rows, 1_000 + seed, weights=weights)

@@ -6,9 +6,9 @@ wrong, but many are useful", whose estimator e_switch, over all pairs of rows, t
     I = mean over i != k of h(i, k),    h(i, k) = loss(y_i, f(x_i with the feature of row k)) - loss(y_i, f(x_i)).
 
 A row lends its value as it takes others', and both move I: its influence is E h(i, .) + E h(., i). An interval from the
-losses alone, the way that resampling the rows' mean increases goes, holds the truth in 80 % of cases where 95 % are
-promised. Shuffles are cyclic shifts of one random order: every row takes and lends once in each, no pair comes twice,
-no row keeps its own value. Where a column has few values all pairs are computed.
+losses alone, the way that resampling the rows' mean increases goes, holds the truth in 84 of 100 cases where 95 are
+promised (a linear model, 300 rows). Shuffles are cyclic shifts of one random order: every row takes and lends once in
+each, no pair comes twice, no row keeps its own value. Where a column has few values all pairs are computed.
 """
 
 from __future__ import annotations
