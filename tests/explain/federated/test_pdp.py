@@ -38,7 +38,7 @@ def test_curves_are_those_of_the_pooled_rows_on_the_same_grid() -> None:
         np.testing.assert_allclose(one.below[1:], below[1:], rtol=0, atol=BIN)
         np.testing.assert_allclose(one.above[1:], above[1:], rtol=0, atol=BIN)
         against = (same.centred[:, -1] * np.sign(one.centred[-1]) < 0).mean()
-        assert one.against == pytest.approx(against, abs=0.15)
+        assert one.against == pytest.approx(against, abs=1e-9)
 
 
 def test_no_rows_own_curve_leaves() -> None:

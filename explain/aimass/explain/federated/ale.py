@@ -30,7 +30,7 @@ from aimass.proto.intervals import Z95
 from aimass.proto.tensors import Array
 from aimass.proto.values import Value, convert
 
-__all__ = ["AleOptions", "analysis", "edges_of", "partial"]
+__all__ = ["AleOptions", "analysis", "partial", "steps_of"]
 
 _EDGES: Final = "Edges are cut from counts over the federation, so a step is as fine as their bins at best."
 _ORDER: Final = "Categories stand in the schema's order."
@@ -78,7 +78,7 @@ class FederatedAle:
         if len(found) > 1:
             return None
         spread = marginals_of(ask.schema, np.asarray(found[0].sums["marginals"]))
-        return {"edges": edges_of(features_of(ask.schema), spread, _options(ask).steps, _width(ask))}
+        return {"edges": steps_of(features_of(ask.schema), spread, _options(ask).steps, _width(ask))}
 
     def read(self, ask: Ask, found: Sequence[Summed], lineage: Lineage, release: Release) -> Effects:
         """The curves as of pooled rows, with the noise of the sums in their intervals."""
@@ -148,7 +148,7 @@ def partial(model: Model, rows: Rows, edges: Floats, target: int, work: Work | N
     return {"cells": counts, "moments": moments}
 
 
-def edges_of(features: Sequence[Feature], spread: Sequence[Marginal], steps: int, width: int) -> Floats:
+def steps_of(features: Sequence[Feature], spread: Sequence[Marginal], steps: int, width: int) -> Floats:
     """float64 [features, width]: ascending edges of a number, values of a category that rows have; NaN behind them.
 
     A number's edges are those of bins, so that each step has rows and about as many as others.

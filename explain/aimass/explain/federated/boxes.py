@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.federated.marginals import uniforms
+from aimass.explain.federated.marginals import edges_of, uniforms
 from aimass.explain.federated.sums import Floats, Sums
 from aimass.explain.prim.box import Condition
 from aimass.explain.prim.coding import Column
@@ -83,19 +83,15 @@ class Replay:
 
 
 def columns_of(features: Sequence[Feature], bins: int) -> tuple[Column, ...]:
-    """Columns whose levels are the lower edges of equal bins of the schema's bounds, or all values of a category."""
+    """Columns whose levels are the lower edges of bins of the schema's bounds, or all values of a category."""
     return tuple(
         Column(
             one,
-            np.arange(len(one.values), dtype=np.float64) if one.kind == "category" else _edges(one, bins)[:-1],
+            np.arange(len(one.values), dtype=np.float64) if one.kind == "category" else edges_of(one, bins)[:-1],
             True,
         )
         for one in features
     )
-
-
-def _edges(feature: Feature, bins: int) -> Floats:
-    return np.linspace(feature.minimum or 0.0, 1.0 if feature.maximum is None else feature.maximum, bins + 1)
 
 
 def coded(columns: Sequence[Column], rows: Rows) -> npt.NDArray[np.int64]:
@@ -104,7 +100,7 @@ def coded(columns: Sequence[Column], rows: Rows) -> npt.NDArray[np.int64]:
     for place, column in enumerate(columns):
         cells, levels = rows.values[:, place], len(column.levels)
         if column.ordered:
-            found = bins_of(cells, _edges(column.feature, levels))
+            found = bins_of(cells, edges_of(column.feature, levels))
             codes[:, place] = np.where(found < 0, levels, found)
         else:
             codes[:, place] = np.where(np.isnan(cells), levels, cells).astype(np.int64)
@@ -223,7 +219,7 @@ def _condition(column: Column, keep: Keep) -> Condition:
     kept, missing, levels = np.flatnonzero(keep[:-1]), bool(keep[-1]), len(column.levels)
     if not column.ordered:
         return Condition(feature=column.feature, places=tuple(kept.tolist()), missing=missing)
-    edges = _edges(column.feature, levels)
+    edges = edges_of(column.feature, levels)
     low = high = None
     if len(kept) and kept[0] > 0:
         low = float(edges[kept[0]])

@@ -1,12 +1,13 @@
 """How each feature is spread over the federation: counts by bin, from which grids, edges and draws are made.
 
-Bins are equal parts of the schema's public bounds, so a count tells of a range and never of a value. What is drawn or
+Bins are parts of the schema's public bounds, so a count tells of a range and never of a value. What is drawn or
 cut from them is as fine as the bins are.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Final
@@ -14,13 +15,24 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from aimass.explain.prim.box import short_between
 from aimass.explain.rows import Feature, Rows, features_of
 from aimass.proto.asks import Cells, Phase
 from aimass.proto.manifest import Schema
 from aimass.proto.surveys import bins_of
 from aimass.proto.tensors import Array
 
-__all__ = ["FINE", "Marginal", "counted", "drawn", "marginal_phase", "marginals_of", "marginals_of_rows", "uniforms"]
+__all__ = [
+    "FINE",
+    "Marginal",
+    "counted",
+    "drawn",
+    "edges_of",
+    "marginal_phase",
+    "marginals_of",
+    "marginals_of_rows",
+    "uniforms",
+]
 
 Floats = npt.NDArray[np.float64]
 Keys = npt.NDArray[np.uint64]
@@ -74,12 +86,22 @@ def counted(rows: Rows) -> Mapping[str, Array]:
 def _cells(feature: Feature, values: Floats) -> npt.NDArray[np.int64]:
     if feature.kind == "category":
         return np.where(np.isnan(values), len(feature.values), values).astype(np.int64)
-    found = bins_of(values, _edges(feature))
+    found = bins_of(values, edges_of(feature, FINE))
     return np.where(found < 0, FINE, found)
 
 
-def _edges(feature: Feature) -> Floats:
-    return np.linspace(feature.minimum or 0.0, 1.0 if feature.maximum is None else feature.maximum, FINE + 1)
+def edges_of(feature: Feature, bins: int) -> Floats:
+    """float64 [bins + 1]: about equal parts of a number's public bounds, cut at numbers of few digits."""
+    low, high = feature.minimum or 0.0, 1.0 if feature.maximum is None else feature.maximum
+    return _cut(low, high, bins)
+
+
+@functools.lru_cache(maxsize=512)
+def _cut(low: float, high: float, bins: int) -> Floats:
+    at, half = np.linspace(low, high, bins + 1), (high - low) / bins / 2
+    found = np.array([low, *(short_between(one - half, one + half) for one in at[1:-1]), high])
+    found.flags.writeable = False
+    return found
 
 
 def marginals_of(schema: Schema, counts: Array) -> tuple[Marginal, ...]:
@@ -102,7 +124,7 @@ def _marginal(feature: Feature, counts: Array) -> Marginal:
     if feature.kind == "category":
         values, edges = np.append(np.arange(len(feature.values), dtype=np.float64), np.nan), np.empty(0)
     else:
-        edges = _edges(feature)
+        edges = edges_of(feature, FINE)
         values = np.append((edges[1:] + edges[:-1]) / 2, np.nan)
     kept = np.maximum(np.asarray(counts[: len(values)], np.float64), 0.0)
     total = kept.sum()

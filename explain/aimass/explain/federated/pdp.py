@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import msgspec
 import numpy as np
 
-from aimass.explain.federated.ale import edges_of
+from aimass.explain.federated.ale import steps_of
 from aimass.explain.federated.asking import bounded_model_at, span, targets_of
 from aimass.explain.federated.marginals import counted, marginal_phase, marginals_of
 from aimass.explain.federated.seam import outputs_of, rows_at
@@ -68,6 +68,7 @@ class FederatedPdp:
             Cells(name="moved", shape=shape, of="rows", row_norm=most * root),
             Cells(name="moved_squares", shape=shape, of="rows", row_norm=most**2 * root),
             Cells(name="moves", shape=(*shape, MOVES), counts=True, tables=2),
+            Cells(name="ways", shape=(*shape, 2), counts=True, tables=2),
         )
         return (marginal_phase(ask.schema), Phase(cells=cells))
 
@@ -84,7 +85,7 @@ class FederatedPdp:
         if len(found) > 1:
             return None
         spread = marginals_of(ask.schema, np.asarray(found[0].sums["marginals"]))
-        return {"grid": edges_of(features_of(ask.schema), spread, _options(ask).points - 1, _width(ask))}
+        return {"grid": steps_of(features_of(ask.schema), spread, _options(ask).points - 1, _width(ask))}
 
     def read(self, ask: Ask, found: Sequence[Summed], lineage: Lineage, release: Release) -> Dependences:
         """The curves as of pooled rows, none of them a row's own."""
@@ -128,11 +129,11 @@ def partial(
 ) -> Sums:
     """Of rows [n] by feature and value of `grid` [features, k]: sums of predictions less `centre`, and of their moves.
 
-    A move is from the prediction at the grid's first value; `most` is the largest.
+    A move is from the prediction at the grid's first value; `most` is the largest. `ways` counts moves down and up.
     """
     predict, shape = asked(model, work or Work()), grid.shape
     said, said_squares, moved, moved_squares = (np.zeros(shape) for _ in range(4))
-    moves = np.zeros((*shape, MOVES))
+    moves, ways = np.zeros((*shape, MOVES)), np.zeros((*shape, 2))
     edges = np.linspace(-most, most, MOVES + 1)
     for place in range(shape[0]):
         changed, first = rows.values.copy(), np.empty(0)
@@ -144,6 +145,7 @@ def partial(
             said[place, point], said_squares[place, point] = own.sum(), (own**2).sum()
             moved[place, point], moved_squares[place, point] = move.sum(), (move**2).sum()
             moves[place, point] = np.bincount(bins_of(move, edges), minlength=MOVES)
+            ways[place, point] = (move < 0).sum(), (move > 0).sum()
     return {
         "rows": np.array(float(len(rows))),
         "said": said,
@@ -151,6 +153,7 @@ def partial(
         "moved": moved,
         "moved_squares": moved_squares,
         "moves": moves,
+        "ways": ways,
     }
 
 
@@ -169,8 +172,7 @@ def _curve(
     edges = np.linspace(-span(ask.schema), span(ask.schema), MOVES + 1)
     below, above = (np.array([_quantile(counts, edges, share) for counts in sums["moves"]]) for share in (0.1, 0.9))
     below[0] = above[0] = 0.0  # (where each begins)
-    down = np.maximum(sums["moves"][-1], 0.0)
-    other = down[: MOVES // 2] if moved[-1] > 0 else down[MOVES // 2 + 1 :]
+    other = sums["ways"][-1][0 if moved[-1] > 0 else 1]
     return Dependence(
         feature=feature,
         at=at,
@@ -183,7 +185,7 @@ def _curve(
         centred_high=moved + Z95 * moved_error,
         below=below,
         above=above,
-        against=float(other.sum() / max(down.sum(), 1.0)),
+        against=float(max(other, 0.0) / rows),
     )
 
 
