@@ -12,6 +12,7 @@ from aimass.explain.federated.sums import Release, added
 from aimass.explain.gap.ale import Curve, accumulated_local_effects, curve_of_steps
 from aimass.explain.gap.effects import Effects
 from aimass.explain.lineage import Lineage
+from aimass.explain.means import student95
 from aimass.explain.models import model_of_function
 from aimass.explain.rows import Rows
 from aimass.proto.errors import NotFound
@@ -38,9 +39,11 @@ def test_curves_of_numbers_are_those_of_the_pooled_rows() -> None:
             continue
         same = accumulated_local_effects(model.predict, whole, column, 1, edges=one.at)
         np.testing.assert_allclose(one.value, same.value, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(one.high - one.low, 2 * 1.959964 * same.error, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            one.high - one.low, 2 * student95(len(same.influence) - 1) * same.error, rtol=0, atol=1e-9
+        )
         assert (one.change, one.change_high - one.change_low) == pytest.approx(
-            (same.change, 2 * 1.959964 * same.change_error), abs=1e-9
+            (same.change, 2 * student95(len(same.influence) - 1) * same.change_error), abs=1e-9
         )
         np.testing.assert_array_equal(one.behind, same.behind)
 
@@ -65,8 +68,12 @@ def test_curves_of_categories_are_those_of_the_pooled_rows() -> None:
     for one in categories:
         same = of_all_pairs(whole, whole.place(one.feature.name), one.at)
         np.testing.assert_allclose(one.value, same.value, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(one.high - one.value, 1.959964 * same.error, rtol=0, atol=1e-9)
-        assert one.change_high - one.change == pytest.approx(1.959964 * same.change_error, abs=1e-9)
+        np.testing.assert_allclose(
+            one.high - one.value, student95(len(same.influence) - 1) * same.error, rtol=0, atol=1e-9
+        )
+        assert one.change_high - one.change == pytest.approx(
+            student95(len(same.influence) - 1) * same.change_error, abs=1e-9
+        )
 
 
 def test_the_slope_of_a_linear_model_is_its_weight() -> None:

@@ -10,6 +10,7 @@ from aimass.explain.federated.sums import Release
 from aimass.explain.gap.dependence import individual_curves
 from aimass.explain.gap.dependences import Dependences
 from aimass.explain.lineage import Lineage
+from aimass.explain.means import student95
 from aimass.explain.models import model_of_function
 from aimass.explain.rows import Rows
 from tests.explain.federated.hospitals import at, heart, hospitals, pooled
@@ -32,7 +33,7 @@ def test_curves_are_those_of_the_pooled_rows_on_the_same_grid() -> None:
         column = whole.place(one.feature.name)
         same = individual_curves(heart().predict, whole.values, column, one.at, 1)
         np.testing.assert_allclose(one.mean, same.mean, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(one.high - one.mean, 1.959964 * same.error, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(one.high - one.mean, student95(919) * same.error, rtol=0, atol=1e-9)
         np.testing.assert_allclose(one.centred, same.centred.mean(axis=0), rtol=0, atol=1e-9)
         below, above = np.quantile(same.centred, [0.1, 0.9], axis=0)
         np.testing.assert_allclose(one.below[1:], below[1:], rtol=0, atol=BIN)

@@ -11,11 +11,14 @@ from sklearn.inspection import permutation_importance
 from aimass.explain.federated import permutation
 from aimass.explain.federated.marginals import Marginal
 from aimass.explain.federated.sums import Release, Sums, added, moments
+from aimass.explain.gap.importance import importance
 from aimass.explain.lineage import Lineage
+from aimass.explain.losses import losses
 from aimass.explain.models import model_of_function
 from aimass.explain.rows import Rows
+from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
-from tests.explain.federated.hospitals import at, hospitals
+from tests.explain.federated.hospitals import at, heart, hospitals, pooled
 from tests.explain.federated.test_analyses import ask
 from tests.explain.federated.together import together
 
@@ -46,7 +49,7 @@ def test_partners_that_differ_need_a_marginal_that_they_share() -> None:
     shared = added([sums(low, both), sums(high, both, ROWS)])
     within = added([sums(low, low), sums(high, high, ROWS)])
     truth = 2 * WEIGHTS**2 * np.array([5.0, 1.0, 1.0])
-    mean, error = moments(float(shared["rows"]), np.asarray(shared["rises"]), np.asarray(shared["squares"]))
+    mean, error = moments(float(shared["rows"]), shared["rises"], np.diagonal(shared["products"]))
     assert (np.abs(mean - truth) <= 4 * error + 0.05 * truth).all()
     alone = np.asarray(within["rises"]) / float(within["rows"])
     assert alone[0] == pytest.approx(2.0, rel=0.1)  # its own variance alone: five times too little
@@ -80,16 +83,39 @@ def test_a_row_draws_the_same_wherever_it_lies() -> None:
     np.testing.assert_allclose(whole["rises"], parts["rises"], rtol=0, atol=1e-12)
 
 
-def test_the_result_ranks_features_and_says_where_the_values_come_from() -> None:
+def test_the_result_is_the_pooled_views_with_ranks_and_says_where_the_values_come_from() -> None:
     question = ask({"shuffles": 3, "loss": "brier"})
     found = together(permutation.analysis, question, at(hospitals()))
-    told = permutation.analysis.read(question, found, Lineage(model="heart"), Release(partners=4))
-    assert told.rows == 920
-    assert (told.low <= told.value).all()
+    told = permutation.analysis.read(question, found, Lineage(model="heart", rows=920, partners=4), Release(partners=4))
+    whole, labels = pooled(hospitals()).rows, pooled(hospitals()).rows.need_labels()
+    assert told.base == pytest.approx(losses(heart().predict(whole.values), labels, "brier").mean(), abs=1e-9)
     assert any("counts over the federation" in line for line in told.caveats)
-    assert told.features[told.order()[0]] in told.describe()[1]
+    order = told.order()
+    assert told.best[order[0]] == 1 <= told.worst[order[0]]
+    assert (told.best <= told.worst).all()
+    assert told.worst[order[-1]] == 13
     assert type(told).from_json(told.to_json()) == told
     assert told.to_chart().to_dict()
+
+
+def test_importance_agrees_with_the_pooled_view_that_shuffles() -> None:
+    question = ask({"shuffles": 30, "loss": "log_loss"})
+    found = together(permutation.analysis, question, at(hospitals()))
+    told = permutation.analysis.read(question, found, Lineage(model="heart"), Release(partners=4))
+    whole = pooled(hospitals()).rows
+    same = importance(heart(), whole, Work(), loss="log_loss", shuffles=30)
+    apart = np.abs(told.value - same.value[: same.single]) / np.hypot(told.error, same.error[: same.single])
+    assert (apart < 1.0).all()  # the same rows: only draws, and bins, differ
+
+
+def test_ranks_from_products_are_those_of_the_rows_influence() -> None:
+    rng = np.random.default_rng(6)
+    rises = rng.normal((0.3, 0.28, 0.1), 0.5, (900, 3))
+    rises[:, 1] += 0.9 * (rises[:, 0] - 0.3)
+    values = {"rises": rises.sum(axis=0), "products": rises.T @ rises}
+    _, error = moments(900, values["rises"], np.diagonal(values["products"]))
+    drawn = permutation._resampled(900, values, error, Work())
+    np.testing.assert_allclose(np.cov(drawn.T) * 900, np.cov(rises.T), rtol=0.15, atol=0.01)
 
 
 def test_a_loss_of_another_kind_is_refused() -> None:

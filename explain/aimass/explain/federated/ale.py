@@ -20,13 +20,13 @@ from aimass.explain.federated.marginals import FINE, Marginal, counted, marginal
 from aimass.explain.federated.seam import outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums
 from aimass.explain.gap.effects import SHOWS_NOT, Effect, Effects
+from aimass.explain.gap.inference import interval95
 from aimass.explain.lineage import Lineage
 from aimass.explain.models import Model, asked
 from aimass.explain.rows import Feature, Rows, features_of
 from aimass.explain.work import Work
 from aimass.proto.analysis import AtPartner, Summed
 from aimass.proto.asks import Ask, Cells, Phase
-from aimass.proto.intervals import Z95
 from aimass.proto.tensors import Array
 from aimass.proto.values import Value, convert
 
@@ -95,7 +95,7 @@ class FederatedAle:
             of = of_category if feature.kind == "category" else of_number
             effect = of(at, cells[place], moments[place], release.deviation("moments"))
             absent = missing[place][_missing_cell(feature)]
-            curves.append(_curve(feature, effect, max(0, round(float(absent)))))
+            curves.append(_curve(feature, effect, round(cells[place].sum()), max(0, round(float(absent)))))
         output = outputs_of(ask)[_target(ask)]
         said = [f"{name} has one value, or none: it has no curve." for name in left]
         thin = [one.feature.name for one in curves if one.behind.min() < 1]
@@ -184,16 +184,18 @@ def _options(ask: Ask) -> AleOptions:
     return convert(AleOptions, ask.options, "the options of `ale`")
 
 
-def _curve(feature: Feature, effect: LocalEffect, missing: int) -> Effect:
+def _curve(feature: Feature, effect: LocalEffect, rows: int, missing: int) -> Effect:
+    low, high = interval95(effect.value, effect.error, rows)
+    ends = interval95(np.array(effect.change), np.array(effect.change_error), rows)
     return Effect(
         feature=feature,
         at=effect.at,
         value=effect.value,
-        low=effect.value - Z95 * effect.error,
-        high=effect.value + Z95 * effect.error,
+        low=low,
+        high=high,
         behind=np.rint(effect.behind).astype(np.int64),
         missing=missing,
         change=effect.change,
-        change_low=effect.change - Z95 * effect.change_error,
-        change_high=effect.change + Z95 * effect.change_error,
+        change_low=float(ends[0]),
+        change_high=float(ends[1]),
     )

@@ -9,11 +9,11 @@ import numpy as np
 
 from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Rule, names_axis
 from aimass.explain.federated.sums import Floats, Release
+from aimass.explain.gap.inference import interval95
 from aimass.explain.lineage import Lineage
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.rows import Feature
 from aimass.explain.words import interval, joined, number
-from aimass.proto.intervals import Z95
 
 __all__ = ["FederatedImportance"]
 
@@ -44,15 +44,16 @@ class FederatedImportance(Result, frozen=True, kw_only=True, eq=False, tag="fede
         rows: float,
         release: Release,
     ) -> Self:
-        """With the normal interval about each value."""
+        """With the interval about each value, whose error was found from so many rows."""
+        low, high = interval95(value, error, round(rows))
         return cls(
             lineage=lineage,
             caveats=caveats,
             measure=measure,
             features=tuple(feature.name for feature in features),
             value=value,
-            low=value - Z95 * error,
-            high=value + Z95 * error,
+            low=low,
+            high=high,
             rows=rows,
             release=release,
         )

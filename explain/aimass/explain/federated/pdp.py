@@ -20,13 +20,13 @@ from aimass.explain.federated.marginals import counted, marginal_phase, marginal
 from aimass.explain.federated.seam import outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums, moments
 from aimass.explain.gap.dependences import SHOWS_NOT, Dependence, Dependences
+from aimass.explain.gap.inference import interval95
 from aimass.explain.lineage import Lineage
 from aimass.explain.models import Model, asked
 from aimass.explain.rows import Feature, Rows, features_of
 from aimass.explain.work import Work
 from aimass.proto.analysis import AtPartner, Summed
 from aimass.proto.asks import Ask, Cells, Phase
-from aimass.proto.intervals import Z95
 from aimass.proto.manifest import Number
 from aimass.proto.surveys import bins_of
 from aimass.proto.tensors import Array
@@ -173,16 +173,18 @@ def _curve(
     below, above = (np.array([_quantile(counts, edges, share) for counts in sums["moves"]]) for share in (0.1, 0.9))
     below[0] = above[0] = 0.0  # (where each begins)
     other = sums["ways"][-1][0 if moved[-1] > 0 else 1]
+    low, high = interval95(mean, error, round(rows))
+    centred_low, centred_high = interval95(moved, moved_error, round(rows))
     return Dependence(
         feature=feature,
         at=at,
         mean=mean,
-        low=mean - Z95 * error,
-        high=mean + Z95 * error,
+        low=low,
+        high=high,
         lines=np.empty((0, len(at))),
         centred=moved,
-        centred_low=moved - Z95 * moved_error,
-        centred_high=moved + Z95 * moved_error,
+        centred_low=centred_low,
+        centred_high=centred_high,
         below=below,
         above=above,
         against=float(max(other, 0.0) / rows),

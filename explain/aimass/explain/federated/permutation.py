@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from aimass.explain.federated.asking import bounded_model_at, largest_loss, loss_in
 from aimass.explain.federated.background import background_of, told_background
-from aimass.explain.federated.importance import FederatedImportance
 from aimass.explain.federated.marginals import (
     Marginal,
     counted,
@@ -29,7 +28,9 @@ from aimass.explain.federated.marginals import (
     uniforms,
 )
 from aimass.explain.federated.seam import rows_at
-from aimass.explain.federated.sums import Release, Sums, moments
+from aimass.explain.federated.sums import Floats, Release, Sums, moments
+from aimass.explain.gap.importance import SHOWS_NOT, Importance
+from aimass.explain.gap.inference import interval95, rank_intervals
 from aimass.explain.lineage import Lineage
 from aimass.explain.losses import LossName, losses
 from aimass.explain.models import Model, asked
@@ -42,10 +43,8 @@ from aimass.proto.values import Value, convert
 
 __all__ = ["PermutationOptions", "analysis", "partial"]
 
-_CAVEATS: Final = (
-    "Importance is what this model's loss rises by, not what would happen in the world.",
-    "Features that tell the same stand in for one another: alone, each looks less important than it is.",
-)
+_ALIKE: Final = "Features that tell the same stand in for one another: alone, each looks less important than it is."
+_DRAWS: Final = 1_000
 _COUNTED: Final = "Values are drawn from each feature's counts over the federation, in bins of the schema's bounds."
 
 
@@ -81,7 +80,7 @@ class FederatedPermutation:
             Cells(name="losses", of="rows", row_norm=most),
             Cells(name="squared_losses", of="rows", row_norm=most**2),
             Cells(name="rises", shape=(features,), of="rows", row_norm=most * math.sqrt(features)),
-            Cells(name="squares", shape=(features,), of="rows", row_norm=most**2 * math.sqrt(features)),
+            Cells(name="products", shape=(features, features), of="rows", row_norm=most**2 * features),
         )
         judged = Phase(cells=cells)
         return (judged,) if ask.shared is not None else (marginal_phase(ask.schema), judged)
@@ -103,21 +102,32 @@ class FederatedPermutation:
         """The marginals as they were counted."""
         return found[0].sums if ask.shared is None and len(found) == 1 else None
 
-    def read(self, ask: Ask, found: Sequence[Summed], lineage: Lineage, release: Release) -> FederatedImportance:
-        """The mean rise of each feature, with its interval over rows."""
-        sums = found[-1].sums
-        rows = float(sums["rows"])
-        mean, error = moments(rows, np.asarray(sums["rises"]), np.asarray(sums["squares"]), release.deviation("rises"))
-        told = _COUNTED if ask.shared is None else told_background(ask)
-        return FederatedImportance.of(
+    def read(self, ask: Ask, found: Sequence[Summed], lineage: Lineage, release: Release) -> Importance:
+        """The mean rise of each feature, with its interval over rows, and the ranks that it may have."""
+        sums = {name: np.asarray(one) for name, one in found[-1].sums.items()}
+        rows, names = float(sums["rows"]), tuple(feature.name for feature in features_of(ask.schema))
+        value, error = moments(rows, sums["rises"], np.diagonal(sums["products"]), release.deviation("rises"))
+        base, base_error = moments(rows, sums["losses"], sums["squared_losses"], release.deviation("losses"))
+        best, worst = rank_intervals(value, _resampled(rows, sums, error, Work(seed=ask.seed)))
+        low, high = interval95(value, error, round(rows))
+        base_low, base_high = interval95(base, base_error, round(rows))
+        return Importance(
             lineage=lineage,
-            caveats=(*_CAVEATS, told, *release.caveats()),
-            measure=f"rise of the {_loss(ask).replace('_', ' ')}",
-            features=features_of(ask.schema),
-            value=mean,
+            caveats=(SHOWS_NOT, _ALIKE, _COUNTED if ask.shared is None else told_background(ask), *release.caveats()),
+            loss=_loss(ask),
+            base=float(base),
+            base_low=float(base_low),
+            base_high=float(base_high),
+            shuffles=_options(ask).shuffles,
+            names=names,
+            members=tuple((name,) for name in names),
+            value=value,
+            low=low,
+            high=high,
             error=error,
-            rows=rows,
-            release=release,
+            best=best,
+            worst=worst,
+            exact=np.zeros(len(names), bool),
         )
 
 
@@ -134,7 +144,10 @@ def partial(
     seed: int,
     work: Work | None = None,
 ) -> Sums:
-    """Of rows [n] with keys [n]: sums of their losses, and by feature of the mean rise over the shuffles."""
+    """Of rows [n] with keys [n]: sums of their losses, and by feature of the mean rise over the shuffles.
+
+    The sums of products of two features' rises tell how far their difference may be off, and so their ranks.
+    """
     predict, labels = asked(model, work or Work()), rows.need_labels()
     base = losses(predict(rows.values), labels, loss)
     rises = np.zeros((len(rows), len(rows.features)))
@@ -148,8 +161,24 @@ def partial(
         "losses": np.array(base.sum()),
         "squared_losses": np.array((base**2).sum()),
         "rises": rises.sum(axis=0),
-        "squares": (rises**2).sum(axis=0),
+        "products": rises.T @ rises,
     }
+
+
+def _resampled(rows: float, sums: Mapping[str, Floats], error: Floats, work: Work) -> Floats:
+    """float64 [draws, features]: the mean rises less themselves, drawn anew by their covariance over rows, and noise.
+
+    NaN, and so no rank, where there are too few rows for an error.
+    """
+    if not np.isfinite(error).all():
+        return np.full((_DRAWS, len(error)), np.nan)
+    mean = sums["rises"] / rows
+    covariance = (sums["products"] / rows - np.outer(mean, mean)) / (rows - 1)
+    np.fill_diagonal(covariance, error**2)
+    sizes, axes = np.linalg.eigh((covariance + covariance.T) / 2)
+    drawn_ = work.rng("federated", "ranks").standard_normal((_DRAWS, len(error)))
+    found: Floats = (drawn_ * np.sqrt(np.maximum(sizes, 0.0))) @ axes.T
+    return found
 
 
 def _options(ask: Ask) -> PermutationOptions:
