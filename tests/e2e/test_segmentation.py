@@ -1,18 +1,25 @@
-"""A segmentation over three owners of tiles, plain and secure: what partners add up is the Dice of all pixels."""
+"""A segmentation over three owners of tiles, plain and secure, and served: the same masks on every way."""
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import urllib3
 
 from aimass.client.data_get import cache_folder
 from aimass.client.tasks.nuclei import task
 from aimass.explain.opening import Where, open_images, open_subject
 from aimass.proto.commands import main
+from aimass.proto.predictors import examples
+from aimass.proto.task import first_model
+from aimass.proto.tensors import Blob
 from tests.support.datasets import dataset
+from tests.support.served_heart import served_heart
 
 PLAN = """
 name = "nuclei"
@@ -62,3 +69,18 @@ def test_dice_over_the_federation_is_that_of_all_held_out_pixels_together(
     assert federated == pytest.approx(pooled, abs=within)
     assert pooled > 0.8
     assert np.unique(images.beside["partner"]).tolist() == ["p0001", "p0002", "p0003"]
+
+
+def test_a_served_segmentation_tells_people_a_mask_and_programs_every_probability(tmp_path: Path) -> None:
+    pixels = np.arange(56 * 56, dtype=np.uint32).reshape(1, 56, 56).astype(np.uint8)
+    expected = task.predictor(Blob(first_model(task, 1)))(dataclasses.replace(examples(task.schema, 1), images=pixels))
+    with served_heart(tmp_path, name="nuclei") as port:
+        web = urllib3.PoolManager()
+        people = web.request("POST", f"http://127.0.0.1:{port}/predict/nuclei", json={"image": pixels[0].tolist()})
+        tensor = {"name": "image", "shape": [1, 56, 56], "datatype": "UINT8", "data": pixels.reshape(-1).tolist()}
+        programs = web.request("POST", f"http://127.0.0.1:{port}/v2/models/nuclei/infer", json={"inputs": [tensor]})
+    told, outputs = people.json(), {each["name"]: each for each in programs.json()["outputs"]}
+    mask = np.frombuffer(base64.b64decode(told["mask"]), np.uint8).reshape(told["shape"])
+    np.testing.assert_array_equal(mask, expected[0].argmax(axis=0))
+    assert outputs["probabilities"]["shape"] == [1, 2, 56, 56]
+    np.testing.assert_allclose(np.array(outputs["probabilities"]["data"]), expected.reshape(-1), atol=1e-5)

@@ -24,17 +24,19 @@ FIRST = first_model(TASK, 1)
 CARD = "# heart, version 1\n"
 
 
-def publish_heart(folder: Path, digest: str = "") -> tuple[str, Path]:
+def publish_heart(folder: Path, digest: str = "", name: str = "heart") -> tuple[str, Path]:
     """A registry in `folder` whose champion is the model; its URL and the trust file. `digest` is the task's."""
     store = open_objects(f"file://{folder / 'registry'}")
+    task = load(locate(name))
+    first = first_model(task, 1)
     version = msgspec.structs.replace(
-        version_of("heart", 1, FIRST),
-        task=TaskRef(name="heart", digest=digest or locate("heart").digest),
-        schema=TASK.schema,
-        parameters=Part(digest=hashlib.sha256(FIRST).hexdigest(), bytes=len(FIRST)),
+        version_of(name, 1, first),
+        task=TaskRef(name=name, digest=digest or locate(name).digest),
+        schema=task.schema,
+        parameters=Part(digest=hashlib.sha256(first).hexdigest(), bytes=len(first)),
         card=CARD,
     )
-    put_alias(store, "heart", "champion", 1, 1, put_version(store, version, "olga", FIRST), "olga")
+    put_alias(store, name, "champion", 1, 1, put_version(store, version, "olga", first), "olga")
     trust = folder / "trust.json"
     trust.write_bytes(canonical_json(trusting("olga")))
     trust.chmod(0o600)
@@ -42,11 +44,11 @@ def publish_heart(folder: Path, digest: str = "") -> tuple[str, Path]:
 
 
 @contextlib.contextmanager
-def served_heart(folder: Path, *more: str) -> Iterator[int]:
-    """The HTTP port of a server of the champion, until the block ends."""
-    url, trust = publish_heart(folder)
+def served_heart(folder: Path, *more: str, name: str = "heart") -> Iterator[int]:
+    """The HTTP port of a server of the champion, until the block ends; another task's first model by its `name`."""
+    url, trust = publish_heart(folder, name=name)
     command = [
-        sys.executable, "-m", "aimass.proto.commands", "serve", "heart", "--registry", url, "--trust", str(trust),
+        sys.executable, "-m", "aimass.proto.commands", "serve", name, "--registry", url, "--trust", str(trust),
         "--http", "127.0.0.1:0", "--cache", str(folder / "serving"), "--json", *more,
     ]  # fmt: skip
     with (

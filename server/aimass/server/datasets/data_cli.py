@@ -371,4 +371,7 @@ def _column(fields: dict[str, Any]) -> dict[str, Any]:
             told["values"] = f"{fields['shortest']} to {fields['longest']} characters"
         case "image":
             told["values"] = f"mean pixel {fields['total'] / max(1, fields['pixels']):.1f}"
+        case "mask":
+            pixels = max(1, sum(fields["pixels"].values()))
+            told["values"] = ", ".join(f"{value} {count / pixels:.1%}" for value, count in fields["pixels"].items())
     return told
