@@ -215,3 +215,19 @@ def test_the_largest_of_many_holders_are_told_apart() -> None:
     found = beside_of(timed, "time")
     assert found is not None
     assert np.bincount(found[1]).tolist() == [1010] * 5
+
+
+def test_more_conditions_than_memory_holds_are_searched_less_deeply_and_that_is_said() -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=(300, 20))
+    labels = (values[:, 0] > 0) ^ (random.random(300) < 0.2)
+    data = Rows.of(values, labels=labels.astype(np.int64))
+    model = model_of_function(lambda v: (v[:, 0] > 0).astype(float), data.features, ("0", "1"))
+    for mebibytes, said in ((256, None), (8, "more than 2 conditions"), (1, "Only slices of one condition")):
+        slices = explain(model, data, QUICK, Work(memory_bytes=mebibytes << 20)).slices
+        assert said is None or said in slices.caveats[0]
+        assert said is not None or "searched" not in slices.caveats[0]
+        if mebibytes == 1:
+            assert all(" and " not in line for line in slices.says)
+    with pytest.raises(BadInput, match="more than memory holds"):
+        explain(model, data.take(np.arange(300).repeat(20)), QUICK, Work(memory_bytes=1 << 20))

@@ -22,10 +22,12 @@ from aimass.explain.segviz.predicates import Predicate, holds, predicates_of, se
 from aimass.explain.segviz.regions import Candidates, Holders, Regions, judged_regions
 from aimass.explain.segviz.segments import Segments, bands_of, beside_of, segments
 from aimass.explain.work import Work
+from aimass.proto.errors import BadInput
 
 __all__ = ["SegvizResult", "error_slices", "error_tree", "explain"]
 
 Flags = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 _FEWEST: Final = 20
 """Rows of a slice at least: of fewer a mean says little."""
 _SPARE: Final = 10
@@ -96,20 +98,39 @@ def error_slices(
 ) -> Regions:
     """The slices that score best on the rows that search, without those that are nearly a better one."""
     judges = _judges(len(rows), options.judging, work)
-    predicates, met, least = _asked_of(rows, judges, options)
+    predicates, met, least = _asked_of(rows, judges, options, work)
     columns = np.array([rows.place(one.column) for one in predicates], np.int64)
-    found = sliceline.search(
-        met[:, ~judges], judged.errors[~judges], columns, work,
-        count=options.slices * _SPARE, depth=options.depth, least=least, alpha=options.alpha,
-    )  # fmt: skip
+    found, limits = _searched(met[:, ~judges], judged.errors[~judges], columns, least, options, work)
     inside = np.array([met[list(one)].all(axis=0) for one in found.slices], np.bool_).reshape(-1, len(rows))
     kept = _apart(inside[:, ~judges], options.overlap)[: options.slices]
     says = tuple(sentence(tuple(predicates[place] for place in found.slices[slice_])) for slice_ in kept)
     candidates = Candidates("slices", says, inside[kept].T, found.scores[kept], found.evaluated, found.possible)
     return judged_regions(
         candidates, judged, judges, lineage, work,
-        shuffles=options.shuffles, holders=holders, caveats=_limits(predicates, least, judges),
+        shuffles=options.shuffles, holders=holders, caveats=(*limits, *_limits(predicates, least, judges)),
     )  # fmt: skip
+
+
+def _searched(
+    met: Flags, errors: Floats, columns: npt.NDArray[np.int64], least: int, options: SegvizOptions, work: Work
+) -> tuple[sliceline.Found, tuple[str, ...]]:
+    """The best slices, of fewer conditions than were asked for where those are more than memory holds."""
+    for depth in range(options.depth, 1, -1):
+        try:
+            found = sliceline.search(
+                met, errors, columns, work,
+                count=options.slices * _SPARE, depth=depth, least=least, alpha=options.alpha,
+            )  # fmt: skip
+        except BadInput as error:
+            if error.code != sliceline.TOO_MANY:
+                raise
+            continue
+        limit = f"Slices of more than {depth} conditions were not searched: there are more than memory holds."
+        return found, (limit,) if depth < options.depth else ()
+    found = sliceline.search(
+        met, errors, columns, work, count=options.slices * _SPARE, depth=1, least=least, alpha=options.alpha
+    )
+    return found, ("Only slices of one condition were searched.",) if options.depth > 1 else ()
 
 
 def error_tree(
@@ -117,7 +138,7 @@ def error_tree(
 ) -> Regions:
     """The leaves of a tree that is grown on the rows that search, the worst first."""
     judges = _judges(len(rows), options.judging, work)
-    predicates, met, least = _asked_of(rows, judges, options)
+    predicates, met, least = _asked_of(rows, judges, options, work)
     errors = judged.errors[~judges]
     leaves = grow(met[:, ~judges], errors, work, depth=options.tree_depth, least=least)
     inside = np.array([leaf.holds(met) for leaf in leaves], np.bool_).reshape(-1, len(rows))
@@ -141,9 +162,19 @@ def _judges(rows: int, share: float, work: Work) -> Flags:
     return found
 
 
-def _asked_of(rows: Rows, judges: Flags, options: SegvizOptions) -> tuple[tuple[Predicate, ...], Flags, int]:
+def _asked_of(
+    rows: Rows, judges: Flags, options: SegvizOptions, work: Work
+) -> tuple[tuple[Predicate, ...], Flags, int]:
     """The predicates of the rows that search, bool [predicates, n] of all rows, and the rows of a slice at least."""
     predicates = predicates_of(rows.take(~judges), options.cuts)
+    if len(predicates) * len(rows) > work.memory_bytes:
+        raise BadInput(
+            "which rows meet which conditions is more than memory holds",
+            code="explain.memory",
+            value=f"{len(predicates):,} conditions of {len(rows):,} rows",
+            limit=f"{work.memory_bytes >> 20} MiB",
+            cure="Give fewer rows, columns or cuts, or more memory.",
+        )
     met = np.array([holds((one,), rows) for one in predicates], np.bool_).reshape(-1, len(rows))
     return predicates, met, max(_FEWEST, int(np.ceil(options.least * int((~judges).sum()))))
 
