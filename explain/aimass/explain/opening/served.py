@@ -225,7 +225,11 @@ def _flat(data: list[Any]) -> list[Any]:
 
 
 def _number(cell: Any) -> float:
-    return float(cell) if isinstance(cell, int | float | str) else float("nan")
+    """A number, or NaN and infinity as the protocol's JSON writes them."""
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        raise BadInput("the server answers with what is no number", code="explain.answer", value=str(cell)) from None
 
 
 def _decoded(kind: type[Any], body: bytes) -> Any:
