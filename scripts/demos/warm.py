@@ -66,7 +66,7 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
         if child == 0:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            os.close(0)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what is opened next would be taken for input otherwise
             _become(asked)
         _, status = os.waitpid(child, 0)
         texts = []

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from aimass.explain.questions import QUESTIONS
 from aimass.explain.results import Result
 from aimass.proto.commands import main
 from tests.support.asked import ASKED, MeansResult
+from tests.support.datasets import dataset
+from tests.support.served_heart import TASK, publish_heart
 
 MODEL = "def predict(x):\n    return x[:, 0] * 2\n"
 
@@ -20,7 +23,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a model and rows; a question more."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AIMASS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aimass.explain.questions.QUESTIONS", (ASKED,))
+    for module in ("questions", "report.model_report"):
+        monkeypatch.setattr(f"aimass.explain.{module}.QUESTIONS", (ASKED,))
     (tmp_path / f"{tmp_path.name}.py").write_text(MODEL)
     (tmp_path / "rows.csv").write_text("a,b,y\n1,2,3.5\n3,4,4.5\n")
     return tmp_path
@@ -54,7 +58,14 @@ def test_json_for_programs_and_only_the_formats_that_are_wanted(here: Path, caps
 def test_a_report_is_one_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(here, verb="report", out="report.html") == 0
     assert "means" in capsys.readouterr().out
-    assert (here / "report.html").read_text().startswith("<!doctype html>")
+    assert "It says 4.000 on average." in (here / "report.html").read_text()
+
+
+def test_a_report_of_nothing_is_an_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / f"{here.name}.py").write_text("def predict(x):\n    return x[:, 0] * float('nan')\n")
+    assert ask(here, "--json", verb="report", out="report.html") == 2
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "explain.not_finite"
+    assert not (here / "report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -89,3 +100,18 @@ def test_every_question_that_is_here_says_its_options_and_its_result() -> None:
         if one.here:
             assert issubclass(one.result, Result)
             one.options()
+
+
+def test_the_report_of_a_real_model_over_rows_without_labels_says_what_it_could_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIMASS_CACHE", str(tmp_path / "cache"))
+    url, trust = publish_heart(tmp_path)
+    rows = parquet.read_table(dataset("heart") / "hungarian.parquet").drop_columns([TASK.schema.label.name])
+    parquet.write_table(rows.slice(0, 60), tmp_path / "rows.parquet")
+    report = ["explain", "report", "heart@champion", "--rows", str(tmp_path / "rows.parquet"), "--registry", url]
+    assert main([*report, "--trust", str(trust), "--row", "7", "--out", str(tmp_path / "heart.html"), "--quiet"]) == 0
+    text = (tmp_path / "heart.html").read_text()
+    assert "row 7" in text
+    assert "What the model uses: these rows have no labels" in text
+    assert "<h3>heart, version 1</h3>" in text

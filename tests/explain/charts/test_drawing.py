@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -183,3 +185,13 @@ def test_nothing_is_written_above_a_picture_without_a_title() -> None:
     untold = svg_of(dataclasses.replace(PICTURE, title=""))
     assert ("Every form" in told, "How to read it." in told) == (True, True)
     assert ("Every form" in untold, "How to read it." in untold) == (False, False)
+
+
+def test_pictures_are_drawn_where_standard_input_was_closed() -> None:
+    code = (
+        "import os; os.close(0)\n"
+        "from tests.explain.charts.test_drawing import PICTURE, svg_of\n"
+        "print(len(svg_of(PICTURE)) > 1_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

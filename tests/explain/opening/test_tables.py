@@ -19,7 +19,7 @@ SCHEMA = Schema(
         Number(name="age", minimum=0, maximum=120, unit="years"),
         Category(name="sex", values=("f", "m")),
     ),
-    label=Category(name="ill", values=("no", "yes")),
+    label=Category(name="ill", values=("no", "yes"), required=True),
 )
 
 
@@ -79,6 +79,14 @@ def test_cells_that_do_not_fit_are_told_by_place_and_never_by_what_stands_there(
         open_rows([str(files / "odd.csv")], SCHEMA)
     assert "row 2, age" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_an_outcome_may_be_unknown_and_may_not_be_something_else(files: Path) -> None:
+    (files / "some.csv").write_text("age,sex,ill\n30,f,\n40,m,yes\n")
+    assert open_rows([str(files / "some.csv")], SCHEMA).labels is None
+    (files / "odd.csv").write_text("age,sex,ill\n30,f,perhaps\n40,m,yes\n")
+    with pytest.raises(BadInput, match="row 1, ill"):
+        open_rows([str(files / "odd.csv")], SCHEMA)
 
 
 def test_no_file_at_all_is_named(files: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from typing import Any
 
 import altair as alt
@@ -19,16 +20,23 @@ __all__ = ["data_url", "png_of", "svg_of"]
 
 def svg_of(picture: Picture, theme: Theme = LIGHT) -> str:
     """The picture as SVG, with its words as text."""
-    import vl_convert  # noqa: PLC0415  (its binary takes a moment to load)
-
-    return str(vl_convert.vegalite_to_svg(_spec(picture, theme), vl_version=_version()))
+    return str(_converter().vegalite_to_svg(_spec(picture, theme), vl_version=_version()))
 
 
 def png_of(picture: Picture, theme: Theme = LIGHT, *, scale: float = 2.0) -> bytes:
     """The picture as PNG of `scale` pixels a unit."""
-    import vl_convert  # noqa: PLC0415
+    return bytes(_converter().vegalite_to_png(_spec(picture, theme), vl_version=_version(), scale=scale))
 
-    return bytes(vl_convert.vegalite_to_png(_spec(picture, theme), vl_version=_version(), scale=scale))
+
+def _converter() -> Any:
+    """vl_convert, whose JavaScript ends with a fault where standard input was closed."""
+    import vl_convert  # noqa: PLC0415  (its binary takes a moment to load)
+
+    try:
+        os.fstat(0)
+    except OSError:
+        os.open(os.devnull, os.O_RDONLY)  # becomes the lowest descriptor that is free, which is 0
+    return vl_convert
 
 
 def _spec(picture: Picture, theme: Theme) -> dict[str, Any]:

@@ -96,12 +96,17 @@ def _read(file: NamedFile, schema: Schema, beside: Sequence[str]) -> Rows:
 
 
 def check_cells(table: Table, file: NamedFile) -> None:
-    """Raise `BadInput` for cells that do not fit, by row and column alone."""
-    if not table.findings:
+    """Raise `BadInput` for cells that do not fit, by row and column alone.
+
+    An outcome may be unknown, also where no partner could train on such a row.
+    """
+    label = table.schema.label.name
+    faulty = [one for one in table.findings if one.column != label or one.cell]
+    if not faulty:
         return
-    shown = "; ".join(f"row {one.row + 1}, {one.column}: {one.what}" for one in table.findings[:_SHOWN])
+    shown = "; ".join(f"row {one.row + 1}, {one.column}: {one.what}" for one in faulty[:_SHOWN])
     raise BadInput(
-        f"{len(table.findings)} cells of {file.path.name} do not fit the schema {table.schema.name}",
+        f"{len(faulty)} cells of {file.path.name} do not fit the schema {table.schema.name}",
         code="explain.cells",
         value=shown,
         cure="Correct the file; an empty cell is a missing value.",

@@ -55,9 +55,9 @@ def _kind(subject: Subject) -> Literal["rows", "images"]:
 def _answers(
     args: argparse.Namespace, subject: Subject, rows: Rows | Images, work: Work
 ) -> tuple[dict[str, Result], dict[str, str]]:
-    """What can be answered, and why something cannot: rows without labels, say."""
+    """What can be answered, and why something cannot: rows without labels, say. Where nothing can, the error itself."""
     from aimass.explain.questions import QUESTIONS, Asking
-    from aimass.proto.errors import BadInput
+    from aimass.proto.errors import BadInput, LimitExceeded
 
     here = {one.name: one for one in QUESTIONS if one.here and one.of == _kind(subject)}
     model, answers, refused = subject.model_for(_kind(subject), rows), {}, {}
@@ -65,7 +65,9 @@ def _answers(
         try:
             asking = Asking(here[name], model, rows, _options(here[name], args.row))
             answers[name] = answered(args, asking, part)
-        except BadInput as error:
+        except (BadInput, LimitExceeded) as error:
+            if not answers and name == [*here][-1]:
+                raise
             refused[name] = error.sentence()
     return answers, refused
 
