@@ -49,7 +49,7 @@ def noised_background(schema: Schema, counts: Array, says: str, rows: int = 100,
     """Rows drawn from noised counts [features, cells] as of `marginals`; `says` of which release."""
     keys = np.arange(rows, dtype=np.uint64)
     columns = [
-        drawn(marginal, uniforms(keys, "background", seed, place))
+        marginal.values[drawn(marginal, uniforms(keys, "background", seed, place))]
         for place, marginal in enumerate(marginals_of(schema, counts))
     ]
     return Shared.of("noised", f"{_NOISED}: {says}", {_NAME: np.stack(columns, axis=1)})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -25,6 +25,7 @@ from aimass.proto.tensors import Array
 __all__ = [
     "FINE",
     "Marginal",
+    "cells_of",
     "counted",
     "drawn",
     "edges_of",
@@ -32,6 +33,7 @@ __all__ = [
     "marginals_of",
     "marginals_of_rows",
     "uniforms",
+    "width_of",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -65,25 +67,26 @@ class Marginal:
         return found
 
 
-def widths(schema: Schema) -> tuple[int, ...]:
-    """Cells of each feature: bins or values, and one of what is missing."""
-    return tuple((FINE if one.kind == "number" else len(one.values)) + 1 for one in features_of(schema))
+def width_of(features: Sequence[Feature]) -> int:
+    """Cells of the feature that has most: bins or values, and one of what is missing."""
+    return max((FINE if one.kind == "number" else len(one.values)) + 1 for one in features)
 
 
 def marginal_phase(schema: Schema) -> Phase:
     """One table of counts for each feature."""
-    shape = (len(schema.columns), max(widths(schema)))
+    shape = (len(schema.columns), width_of(features_of(schema)))
     return Phase(cells=(Cells(name="marginals", shape=shape, counts=True, tables=1),))
 
 
 def counted(rows: Rows) -> Mapping[str, Array]:
     """Rows by feature and cell."""
-    cells = [_cells(feature, rows.values[:, place]) for place, feature in enumerate(rows.features)]
-    width = max((FINE if one.kind == "number" else len(one.values)) + 1 for one in rows.features)
+    cells = [cells_of(feature, rows.values[:, place]) for place, feature in enumerate(rows.features)]
+    width = width_of(rows.features)
     return {"marginals": np.stack([np.bincount(one, minlength=width) for one in cells]).astype(np.float64)}
 
 
-def _cells(feature: Feature, values: Floats) -> npt.NDArray[np.int64]:
+def cells_of(feature: Feature, values: Floats) -> npt.NDArray[np.int64]:
+    """int64 [n]: which bin, or which value, each is; what is missing comes behind the last."""
     if feature.kind == "category":
         return np.where(np.isnan(values), len(feature.values), values).astype(np.int64)
     found = bins_of(values, edges_of(feature, FINE))
@@ -149,9 +152,9 @@ def _mixed(keys: Keys) -> Keys:
     return keys ^ (keys >> np.uint64(31))
 
 
-def drawn(marginal: Marginal, at: Floats) -> Floats:
-    """The values [n] at uniform numbers [n]: their distribution is the marginal's."""
+def drawn(marginal: Marginal, at: Floats) -> npt.NDArray[np.int64]:
+    """Places [n] in the values, at uniform numbers [n]: their distribution is the marginal's."""
     below = np.cumsum(marginal.shares)
     place = np.searchsorted(below, at * below[-1], side="right")
-    found: Floats = marginal.values[np.minimum(place, np.flatnonzero(marginal.shares)[-1])]
+    found: npt.NDArray[np.int64] = np.minimum(place, np.flatnonzero(marginal.shares)[-1])
     return found

@@ -4,6 +4,10 @@ Pooled, a row gets another row's value. Here it gets one from a marginal that al
 feature over the federation, which a first step finds, or those of a shared background. Shuffling within each partner
 would ask another question where partners differ: values would still tell the partner. Draws are keyed by the seed,
 the feature, the shuffle and the row, so they do not depend on where a row lies.
+
+Where the marginal is counted of the rows themselves, a row lends its value as it takes others', and its influence on
+the importance is what its own loss rises by and what others' rise by under its value (`gap.permutation`). What a value
+does to others is known by cell: so the error follows from sums by the cell that a row has, and by the one it draws.
 """
 
 from __future__ import annotations
@@ -20,12 +24,14 @@ from aimass.explain.federated.asking import bounded_model_at, largest_loss, loss
 from aimass.explain.federated.background import background_of, told_background
 from aimass.explain.federated.marginals import (
     Marginal,
+    cells_of,
     counted,
     drawn,
     marginal_phase,
     marginals_of,
     marginals_of_rows,
     uniforms,
+    width_of,
 )
 from aimass.explain.federated.seam import rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums, moments
@@ -41,7 +47,7 @@ from aimass.proto.asks import Ask, Cells, Phase
 from aimass.proto.tensors import Array
 from aimass.proto.values import Value, convert
 
-__all__ = ["PermutationOptions", "analysis", "partial"]
+__all__ = ["PermutationOptions", "analysis", "lending_variance", "partial"]
 
 _ALIKE: Final = "Features that tell the same stand in for one another: alone, each looks less important than it is."
 _DRAWS: Final = 1_000
@@ -82,8 +88,15 @@ class FederatedPermutation:
             Cells(name="rises", shape=(features,), of="rows", row_norm=most * math.sqrt(features)),
             Cells(name="products", shape=(features, features), of="rows", row_norm=most**2 * features),
         )
-        judged = Phase(cells=cells)
-        return (judged,) if ask.shared is not None else (marginal_phase(ask.schema), judged)
+        if ask.shared is not None:
+            return (Phase(cells=cells),)
+        shape, root = (features, width_of(features_of(ask.schema))), math.sqrt(features)
+        lending = (
+            Cells(name="own", shape=shape, counts=True, tables=1),
+            Cells(name="taken", shape=shape, of="own", row_norm=most * root),
+            Cells(name="lent", shape=shape, of="rows", row_norm=most * root),
+        )
+        return (marginal_phase(ask.schema), Phase(cells=(*cells, *lending)))
 
     def compute(self, ask: Ask, number: int, at: AtPartner) -> Mapping[str, Array]:
         """A partner's part."""
@@ -96,7 +109,16 @@ class FederatedPermutation:
             else marginals_of_rows(ask.schema, background_of(ask))
         )
         shuffles = _options(ask).shuffles
-        return partial(bounded_model_at(ask, at), rows, at.keys, marginals, _loss(ask), shuffles, ask.seed)
+        return partial(
+            bounded_model_at(ask, at),
+            rows,
+            at.keys,
+            marginals,
+            _loss(ask),
+            shuffles,
+            ask.seed,
+            lends=ask.shared is None,
+        )
 
     def next(self, ask: Ask, found: Sequence[Summed]) -> Mapping[str, Array] | None:
         """The marginals as they were counted."""
@@ -107,6 +129,9 @@ class FederatedPermutation:
         sums = {name: np.asarray(one) for name, one in found[-1].sums.items()}
         rows, names = float(sums["rows"]), tuple(feature.name for feature in features_of(ask.schema))
         value, error = moments(rows, sums["rises"], np.diagonal(sums["products"]), release.deviation("rises"))
+        if ask.shared is None:
+            spread = marginals_of(ask.schema, np.asarray(found[0].sums["marginals"]))
+            error = np.sqrt(error**2 + lending_variance(rows, value, sums, spread))
         base, base_error = moments(rows, sums["losses"], sums["squared_losses"], release.deviation("losses"))
         best, worst = rank_intervals(value, _resampled(rows, sums, error, Work(seed=ask.seed)))
         low, high = interval95(value, error, round(rows))
@@ -143,30 +168,61 @@ def partial(
     shuffles: int,
     seed: int,
     work: Work | None = None,
+    *,
+    lends: bool = False,
 ) -> Sums:
     """Of rows [n] with keys [n]: sums of their losses, and by feature of the mean rise over the shuffles.
 
-    The sums of products of two features' rises tell how far their difference may be off, and so their ranks.
+    The sums of products of two features' rises tell how far their difference may be off, and so their ranks. With
+    `lends` also the sums by cell that `lending_variance` needs.
     """
-    predict, labels = asked(model, work or Work()), rows.need_labels()
+    predict, labels, features = asked(model, work or Work()), rows.need_labels(), rows.features
     base = losses(predict(rows.values), labels, loss)
-    rises = np.zeros((len(rows), len(rows.features)))
-    for place, feature in enumerate(rows.features):
-        changed = rows.values.copy()
+    rises, width = np.zeros((len(rows), len(features))), width_of(features)
+    lent = np.zeros((len(features), width))
+    for place, feature in enumerate(features):
+        changed, spread = rows.values.copy(), marginals[place]
         for shuffle in range(shuffles):
-            changed[:, place] = drawn(marginals[place], uniforms(keys, "permutation", seed, feature.name, shuffle))
-            rises[:, place] += (losses(predict(changed), labels, loss) - base) / shuffles
-    return {
+            cells = drawn(spread, uniforms(keys, "permutation", seed, feature.name, shuffle))
+            changed[:, place] = spread.values[cells]
+            rise = (losses(predict(changed), labels, loss) - base) / shuffles
+            rises[:, place] += rise
+            lent[place] += np.bincount(cells, rise, minlength=width)[:width]
+    found = {
         "rows": np.array(float(len(rows))),
         "losses": np.array(base.sum()),
         "squared_losses": np.array((base**2).sum()),
         "rises": rises.sum(axis=0),
         "products": rises.T @ rises,
     }
+    if not lends:
+        return found
+    own = [cells_of(feature, rows.values[:, place]) for place, feature in enumerate(features)]
+    taken = [np.bincount(cells, rises[:, place], minlength=width) for place, cells in enumerate(own)]
+    counts = [np.bincount(cells, minlength=width).astype(np.float64) for cells in own]
+    return found | {"own": np.stack(counts), "taken": np.stack(taken), "lent": lent}
+
+
+def lending_variance(rows: float, value: Floats, sums: Mapping[str, Floats], spread: Sequence[Marginal]) -> Floats:
+    """float64 [features]: what lending adds to the variance of the mean rises, of which taking alone is known.
+
+    With l_b the mean rise of rows that draw from cell b, that is Var(l) + 2 Cov(l, taken) over rows in their own cells.
+    """
+    if rows < 2:
+        return np.full(len(value), np.nan)
+    found = np.zeros(len(value))
+    for place, one in enumerate(spread):
+        share = one.shares
+        cells = slice(len(share))
+        mean = np.divide(sums["lent"][place, cells], rows * share, out=np.zeros(len(share)), where=share > 0)
+        away = mean - value[place]
+        taken = sums["taken"][place, cells] - value[place] * sums["own"][place, cells]
+        found[place] = (share @ away**2 + 2 * away @ taken / rows) / (rows - 1)
+    return found
 
 
 def _resampled(rows: float, sums: Mapping[str, Floats], error: Floats, work: Work) -> Floats:
-    """float64 [draws, features]: the mean rises less themselves, drawn anew by their covariance over rows, and noise.
+    """float64 [draws, features]: the mean rises less themselves, drawn anew by their errors, and as rises correlate.
 
     NaN, and so no rank, where there are too few rows for an error.
     """
@@ -174,6 +230,8 @@ def _resampled(rows: float, sums: Mapping[str, Floats], error: Floats, work: Wor
         return np.full((_DRAWS, len(error)), np.nan)
     mean = sums["rises"] / rows
     covariance = (sums["products"] / rows - np.outer(mean, mean)) / (rows - 1)
+    taking = np.sqrt(np.maximum(np.diagonal(covariance), 1e-300))
+    covariance *= np.outer(error / taking, error / taking)
     np.fill_diagonal(covariance, error**2)
     sizes, axes = np.linalg.eigh((covariance + covariance.T) / 2)
     drawn_ = work.rng("federated", "ranks").standard_normal((_DRAWS, len(error)))
