@@ -32,7 +32,18 @@ def test_a_number_and_a_category_have_the_correlation_ratio_of_the_ranks() -> No
     place = np.nan_to_num(rows.values[:, 2], nan=2.0)
     told = ranks(rows.values[:, 0])
     between = sum(np.sum(place == one) * (told[place == one].mean() - told.mean()) ** 2 for one in range(3))
-    assert association(rows)[0, 2] == pytest.approx(np.sqrt(between / ((told - told.mean()) ** 2).sum()), abs=1e-9)
+    square, chance = between / ((told - told.mean()) ** 2).sum(), (1 + np.sqrt(2)) ** 2 / 199
+    assert association(rows)[0, 2] == pytest.approx(np.sqrt((square - chance) / (1 - chance)), abs=1e-9)
+
+
+def test_categories_of_many_values_are_associated_by_more_than_chance_alone() -> None:
+    """Two random ones of 25 values over 200 rows correlate by 0.6, and a name of its own for each row by 1."""
+    places = RNG.integers(0, 25, size=(200, 2)).astype(float)
+    values = np.column_stack([places, np.arange(200.0), places[:, 0] % 5])
+    found = association(Rows(tuple(Feature(name=name, kind="category") for name in "abcd"), values))
+    assert np.delete(found[2], 2).max() < 0.5
+    assert found[0, 1] < 0.5
+    assert found[0, 3] > 0.99
 
 
 def test_a_constant_column_is_associated_with_nothing() -> None:

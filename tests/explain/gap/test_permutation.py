@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 from aimass.explain.gap.importance import importance
 from aimass.explain.gap.permutation import permutation_importance
 from aimass.explain.models import FunctionModel, model_of_function
-from aimass.explain.rows import Rows
+from aimass.explain.rows import Feature, Rows
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, Stopped
 
@@ -163,6 +163,10 @@ def test_what_cannot_be_asked_is_named() -> None:
     with pytest.raises(BadInput, match="no place"):
         classifier = model_of_function(lambda cells: np.full(len(cells), 0.5), NAMES, ("0", "1"))
         importance(classifier, Rows(rows.features, rows.values, np.full(10, 2), ("0", "1", "2")), Work())
+    with pytest.raises(BadInput, match="no place"):
+        importance(classifier, Rows(rows.features, rows.values, np.full(10, -1), ("0", "1")), Work())
+    with pytest.raises(BadInput, match="labels are missing"):
+        importance(linear(), Rows(rows.features, rows.values, np.append(np.ones(9), np.nan)), Work())
     with pytest.raises(Stopped):
         importance(linear(), rows, Work(stopped=lambda: True))
 
@@ -178,3 +182,12 @@ def test_limits_are_stated_in_the_result() -> None:
     assert "one label" in said
     assert "trained on these rows" in said
     assert "50 rows are few" in said
+
+
+def test_values_that_the_schema_does_not_know_are_named() -> None:
+    features = (Feature(name="kind", kind="category", values=("p", "q")), Feature(name="b"))
+    values = np.random.default_rng(15).normal(size=(120, 2))
+    values[:, 0] = np.arange(120) % 3
+    model = model_of_function(lambda cells: cells[:, 0], features)
+    found = importance(model, Rows(features, values, values[:, 0]), Work())
+    assert "kind has values that are none of the known ones" in " ".join(found.warnings())

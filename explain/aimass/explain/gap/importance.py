@@ -112,6 +112,7 @@ class Importance(Result, frozen=True, kw_only=True, eq=False, tag="gap.importanc
         names = tuple(self.names[place] for place in places)
         says = tuple(
             f"{self.names[place]}: {number(self.value[place])} ({interval(self.low[place], self.high[place])})"
+            + (f", rank {self.best[place]} to {self.worst[place]}" if place < self.single else "")
             for place in places
         )
         bars = Bars(np.arange(len(at)), self.value[at], self.low[at], self.high[at], says=says)
@@ -219,11 +220,20 @@ def _caveats(rows: Rows, alike: Sequence[Group], least: float) -> tuple[str, ...
     ]
     if constant:
         said.append(f"{joined(constant)} {'is' if len(constant) == 1 else 'are'} the same in all rows: 0 says nothing.")
+    said += [
+        f"{feature.name} has values that are none of the known ones: what the model says of them is not known either."
+        for place, feature in enumerate(rows.features)
+        if feature.kind == "category" and _unknown(rows.values[:, place], len(feature.values))
+    ]
     if len(rows) < 100:
         said.append(f"{len(rows)} rows are few: such intervals are somewhat too short.")
     if rows.classes and len(np.unique(rows.need_labels())) == 1:
         said.append("All rows have one label: the loss says nothing of telling it from others.")
     return tuple(said)
+
+
+def _unknown(cells: Array, values: int) -> bool:
+    return bool(values and (cells >= values).any())
 
 
 def _whose(lineage: Lineage) -> str:
