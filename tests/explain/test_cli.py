@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+from aimass.explain import questions
 from aimass.explain.questions import QUESTIONS
+from aimass.explain.report import model_report
 from aimass.explain.results import Result
 from aimass.proto.commands import main
 from tests.support.asked import ASKED, MeansResult
@@ -23,8 +25,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a model and rows; a question more."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AIMASS_CACHE", str(tmp_path / "cache"))
-    for module in ("questions", "report.model_report"):
-        monkeypatch.setattr(f"aimass.explain.{module}.QUESTIONS", (ASKED,))
+    for module in (questions, model_report):
+        monkeypatch.setattr(module, "QUESTIONS", (ASKED,))
     (tmp_path / f"{tmp_path.name}.py").write_text(MODEL)
     (tmp_path / "rows.csv").write_text("a,b,y\n1,2,3.5\n3,4,4.5\n")
     return tmp_path
