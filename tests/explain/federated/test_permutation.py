@@ -156,6 +156,6 @@ def covered(seed: int, rows: int = 300) -> npt.NDArray[np.bool_]:
 
 def test_intervals_of_a_counted_marginal_hold_the_truth_though_rows_lend_as_they_take() -> None:
     held = np.mean([covered(seed) for seed in range(300)], axis=0)
-    assert (held[:2] > 0.91).all()  # 95 % less three standard errors; from what rows take alone it is 80 %
+    assert (held[:2] > 0.91).all()  # 95 % less three standard errors; from what rows take alone, 86 and 91 %
     assert (held[:2] < 0.985).all()
     assert held[2] == 1.0

@@ -198,7 +198,7 @@ def partial(
     if not lends:
         return found
     own = [cells_of(feature, rows.values[:, place]) for place, feature in enumerate(features)]
-    taken = [np.bincount(cells, rises[:, place], minlength=width) for place, cells in enumerate(own)]
+    taken = [np.bincount(cells, rises[:, place], minlength=width).astype(np.float64) for place, cells in enumerate(own)]
     counts = [np.bincount(cells, minlength=width).astype(np.float64) for cells in own]
     return found | {"own": np.stack(counts), "taken": np.stack(taken), "lent": lent}
 
