@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aimass.explain.charts.picture import Points
+from aimass.explain.charts.picture import Heat, Points
 from aimass.explain.gap.shapley_summary import folded_excess, shapley_summary, swarm
 from aimass.explain.lpi.shapley import exact_shapley
 from aimass.explain.models import asked, model_of_function
@@ -76,3 +76,14 @@ def test_dots_of_one_place_stand_apart_within_their_row() -> None:
     assert len(set(found[:3])) == 3
     assert np.abs(found).max() <= 0.4
     np.testing.assert_array_equal(swarm(np.ones(5)), 0.0)
+
+
+def test_very_many_dots_are_cells_of_their_mean_rank() -> None:
+    model = model_of_function(lambda cells: cells @ WEIGHTS, NAMES)
+    found = shapley_summary(model, normal(2_000, 9), Work(), most_rows=2_000, references=2)
+    (heat,) = (layer for layer in found.picture().panels[1].layers if isinstance(layer, Heat))
+    assert heat.values.shape == (3, 60)
+    filled = [row[~np.isnan(row)] for row in heat.values]
+    assert (np.diff(filled[0]) > 0).all()  # the more of a, the higher its value; b the other way
+    assert (np.diff(filled[1]) < 0).all()
+    assert "<svg" in found.to_svg()

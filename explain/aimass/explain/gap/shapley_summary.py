@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.charts.picture import Axis, Bars, Layer, Panel, Picture, Points, Rule, names_axis
+from aimass.explain.charts.picture import MOST_POINTS, Axis, Bars, Heat, Layer, Panel, Picture, Points, Rule, names_axis
 from aimass.explain.gap.inference import error_of_mean, interval95
 from aimass.explain.lpi.background import background_of
 from aimass.explain.lpi.groups import groups_of
@@ -29,6 +29,7 @@ __all__ = ["ShapleySummary", "folded_excess", "shapley_summary"]
 Floats = npt.NDArray[np.float64]
 _NAMED: Final = 3
 _SHOWN: Final = 15
+_HEAT_CELLS: Final = 60
 _NOISE: Final = 0.05
 """More of a mean |value| than this must not come from having sampled too few orders."""
 _ROUNDING: Final = 1e-6
@@ -75,15 +76,22 @@ class ShapleySummary(Result, frozen=True, kw_only=True, eq=False, tag="gap.shapl
         names = names_axis(tuple(self.names[place] for place in shown))
         at = np.array(shown, np.int64)
         says = tuple(f"{self.names[p]}: {number(self.mean[p])} ({interval(self.low[p], self.high[p])})" for p in shown)
+        many = len(self.values) * len(shown) > MOST_POINTS
         bars = Bars(np.arange(len(at)), self.mean[at], self.low[at], self.high[at], says=says)
         return Picture(
             f"What moves the {self.output}",
             (
                 Panel("On average", Axis("mean |Shapley value|"), names, (bars,), width=260),
-                Panel("Each row a dot", Axis("Shapley value"), names, (Rule(0.0), *self._dots(shown)), width=420),
+                Panel(
+                    "All rows" if many else "Each row a dot",
+                    Axis("Shapley value"),
+                    names,
+                    (Rule(0.0), *([self._heat(shown)] if many else self._dots(shown))),
+                    width=420,
+                ),
             ),
-            "A dot is how far a feature moved one row's prediction; its colour is the feature's rank among the rows."
-            " Lines are 95 % intervals.",
+            ("A cell holds rows whose prediction" if many else "A dot is a row, whose prediction")
+            + " the feature moved so far; its colour is the feature's rank among the rows. Lines are 95 % intervals.",
             SHOWS_NOT,
             columns=2,
         )
@@ -102,6 +110,19 @@ class ShapleySummary(Result, frozen=True, kw_only=True, eq=False, tag="gap.shapl
             across[known], down[known], shade=shades[known], shade_title="rank of the value, low to high", size=14
         )
         return tuple(layer for layer in (plain, coloured) if len(layer.x))
+
+    def _heat(self, shown: list[int]) -> Heat:
+        """A row a feature, cut along the values; empty where no row with a known cell lies."""
+        edges = np.linspace(self.values.min(), max(self.values.max(), self.values.min() + 1e-12), _HEAT_CELLS + 1)
+        found = np.full((len(shown), _HEAT_CELLS), np.nan)
+        for row, place in enumerate(shown):
+            shade = _shade(self.cells[:, place])
+            known = ~np.isnan(shade)
+            at = np.clip(np.searchsorted(edges, self.values[known, place], side="right") - 1, 0, _HEAT_CELLS - 1)
+            counts = np.bincount(at, minlength=_HEAT_CELLS)
+            sums = np.bincount(at, shade[known], minlength=_HEAT_CELLS)
+            found[row] = np.divide(sums, counts, out=found[row], where=counts > 0)
+        return Heat(edges, np.arange(len(shown) + 1) - 0.5, found, "mean rank of the value", domain=(0.0, 1.0))
 
     def to_columns(self) -> Columns:
         """A row a feature."""
