@@ -28,6 +28,7 @@ def source(tmp_path: Path) -> Path:
             "weight": pa.array(rng.normal(70, 10, rows).astype(np.float32), mask=rng.random(rows) < 0.1),
             "job": [("a", "b", None)[index] for index in rng.integers(0, 3, rows)],
             "scan": [rng.integers(0, 255, 16, np.uint8).tobytes() for _ in range(rows)],
+            "mask": [rng.integers(0, 3, 16, np.uint8).tobytes() for _ in range(rows)],
             "all_missing": pa.nulls(rows, pa.float64()),
         }
     )
@@ -54,6 +55,7 @@ def test_columns_keep_types_ranges_and_gaps_and_almost_no_two_rows_are_equal(sou
     assert len(set(zip(*(column.to_pylist() for column in made.columns), strict=True))) > 19_990
     flips = {a ^ b for a, b in zip(made.column("scan")[0].as_py(), real.column("scan")[0].as_py(), strict=True)}
     assert len(flips) > 1
+    assert set(made.column("mask").to_pylist()) <= set(real.column("mask").to_pylist())
 
 
 def test_a_larger_table_begins_with_the_rows_of_a_smaller_one_and_another_seed_draws_others(

@@ -2,8 +2,8 @@
 
 A row is one of the source's, drawn with replacement, with a little of its own: numbers move by up to one per cent of
 their column's standard deviation, within the source's range; pixels by their lowest bit. Categories, texts, small
-integers and gaps stay. So columns keep their ranges, and almost no two rows are equal; but whatever is learnt from the
-table was in its source, and figures of a model's quality say nothing.
+integers, masks (bytes of few values) and gaps stay. So columns keep their ranges, and almost no two rows are equal; but
+whatever is learnt from the table was in its source, and figures of a model's quality say nothing.
 
 Rows are drawn in blocks, each from a stream of its own, so that a larger table begins with the rows of a smaller one.
 """
@@ -33,6 +33,8 @@ BLOCK: Final = 16_384
 _FILE_BLOCKS: Final = 64
 _MOST_ROWS: Final = 10**11
 _JITTER: Final = 0.01
+_FEW_VALUES: Final = 12
+"""Bytes of no more are places of something, and no brightness."""
 _RECORD: Final = "generated.json"
 
 
@@ -107,10 +109,12 @@ def block(source: Source, seed: int, number: int, rows: int = BLOCK) -> Any:
 
 
 def _moves(column: Any) -> _Move | None:
-    """How far the numbers of a column move; integers only where that is one or more."""
+    """How far the numbers of a column move; integers only where that is one or more, and pixels by one."""
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import compute  # noqa: PLC0415
 
+    if _is_bytes(column.type):
+        return None if _is_mask(column) else _Move(1.0, 0.0, 255.0)
     whole = pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type)
     if not (whole or pa.types.is_float32(column.type) or pa.types.is_float64(column.type)):
         return None
@@ -126,14 +130,30 @@ def _moved(drawn: Any, move: _Move | None, rng: np.random.Generator) -> Any:
     from pyarrow import compute  # noqa: PLC0415
 
     kind = drawn.type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return pa.array([_pixels(value, rng) for value in drawn.to_pylist()], kind)
     if move is None:
         return drawn
+    if _is_bytes(kind):
+        return pa.array([_pixels(value, rng) for value in drawn.to_pylist()], kind)
     held, gaps = compute.fill_null(drawn, 0).to_numpy(), compute.is_null(drawn).to_numpy()
     way = rng.uniform(-move.step, move.step, len(held))
     near = held + way if held.dtype.kind == "f" else held.astype(np.int64) + np.rint(way).astype(np.int64)
     return pa.array(np.clip(near, move.least, move.most).astype(held.dtype), kind, mask=gaps)
+
+
+def _is_bytes(kind: Any) -> bool:
+    import pyarrow as pa  # noqa: PLC0415
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _is_mask(column: Any) -> bool:
+    """Whether its bytes have few values: a mask's places, the numbers of instances."""
+    seen: set[int] = set()
+    for cell in column:
+        seen |= set(cell.as_py() or b"")
+        if len(seen) > _FEW_VALUES:
+            return False
+    return True
 
 
 def _pixels(value: bytes | None, rng: np.random.Generator) -> bytes | None:
