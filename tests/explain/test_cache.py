@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,11 +85,13 @@ def test_what_cannot_be_read_is_found_again(counted: Counted, tmp_path: Path, da
 
 
 def test_the_longest_unused_goes_first(counted: Counted, tmp_path: Path) -> None:
-    size = len(ResultCache(tmp_path).answer(Asking(ASKED, counted.model, ROWS, MeansOptions()), Work()).to_json())
+    asked = [Asking(ASKED, counted.model, ROWS, MeansOptions(times=times)) for times in (1, 2, 3)]
+    size = len(ResultCache(tmp_path).answer(asked[0], Work()).to_json())
+    (first,) = tmp_path.glob("*.json")
     cache = ResultCache(tmp_path, most_bytes=int(2.5 * size))
-    for times in (3, 4, 5):
-        cache.answer(Asking(ASKED, counted.model, ROWS, MeansOptions(times=times)), Work())
-    assert len(list(tmp_path.glob("*.json"))) == 2
-    before = counted.asked
-    cache.answer(Asking(ASKED, counted.model, ROWS, MeansOptions(times=5)), Work())
-    assert counted.asked == before
+    cache.answer(asked[1], Work())
+    for path in tmp_path.glob("*.json"):
+        os.utime(path, (1, 1) if path == first else (2, 2))
+    cache.answer(asked[0], Work())  # used again, so the other is the longest unused
+    cache.answer(asked[2], Work())
+    assert (first.exists(), len(list(tmp_path.glob("*.json"))), counted.asked) == (True, 2, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from aimass.explain.lineage import Lineage
 from aimass.explain.report.drawings import dark_rules, placed
 from aimass.explain.report.model_report import model_report
-from aimass.explain.report.page import page_of_result
+from aimass.explain.report.page import chapter_of, page_of_result
+from aimass.explain.results import Result
 from tests.support.asked import MeansResult
 
 HOSTILE = '<script>alert("1")</script>'
@@ -103,3 +105,20 @@ def test_ids_within_drawings_are_told_apart_and_colours_follow_the_theme() -> No
     assert "url(#one-a)" in drawn
     assert "min-width:720px" in drawn
     assert '.chart [stroke="#1b1b1b" i]{stroke:#f2f2f2}' in dark_rules()
+
+
+class Parted(MeansResult, frozen=True, kw_only=True, eq=False, tag="test.parted"):
+    """A result whose one view says what it says itself."""
+
+    def views(self) -> Mapping[str, Result]:
+        return {"means": means("heart@1", "Mind the gap.")}
+
+    def describe(self) -> tuple[str, ...]:
+        return (*super().describe(), "And all together.")
+
+
+def test_what_a_view_says_is_not_said_above_it_too() -> None:
+    whole = Parted(lineage=means().lineage, outputs=("no",), means=np.array([0.25]), caveats=("Mind the gap.",))
+    text = chapter_of("Parted", "what it says", whole).html
+    said = [text.count(f"<p>{line}</p>") for line in ("It says 0.250 on average.", "And all together.")]
+    assert (said, text.count("Mind the gap.")) == ([1, 1], 1)
