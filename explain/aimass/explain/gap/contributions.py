@@ -10,7 +10,7 @@ import numpy as np
 from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Rule, names_axis
 from aimass.explain.gap.inference import interval95
 from aimass.explain.gap.pricing import checked_loss
-from aimass.explain.gap.sage import sage_values
+from aimass.explain.gap.sage import Sage, sage_values
 from aimass.explain.lpi.background import background_of
 from aimass.explain.lpi.groups import groups_of
 from aimass.explain.models import Model, asked, lineage_of
@@ -108,7 +108,7 @@ def contributions(
     groups: Sequence[str] = (),
     loss: str = "",
     most_rows: int = 256,
-    references: int = 32,
+    references: int = 100,
     tolerance: float = 0.025,
     most_passes: int = 8,
 ) -> Contributions:
@@ -117,7 +117,7 @@ def contributions(
     if len(rows) < 2:
         raise BadInput("one row has no interval", code="explain.rows.few", value=len(rows), limit=2)
     used = rows.take(work.rng("gap", "sage", "rows").permutation(len(rows))[:most_rows])
-    against = background_of(rows if background is None else background, references, "kmeans", work)
+    against = background_of(rows if background is None else background, references, "sample", work)
     players = groups_of(rows, groups)
     found = sage_values(
         asked(model, work.muted()),
@@ -135,20 +135,7 @@ def contributions(
     return Contributions(
         lineage=lineage,
         caveats=_caveats(rows, used, background),
-        checks=(
-            Check(
-                name="sum",
-                error=abs(float(found.value.sum()) - found.whole),
-                limit=_ROUNDING * max(1.0, abs(found.whole)),
-                says="The values do not sum to what all features together take off.",
-            ),
-            Check(
-                name="sampling",
-                error=found.missing,
-                limit=tolerance,
-                says="The sampling error is this share of the values' range: let it go through the rows more often.",
-            ),
-        ),
+        checks=_checks(found, tolerance),
         loss=priced_by,
         whole=found.whole,
         whole_low=float(ends[0]),
@@ -165,6 +152,23 @@ def contributions(
     )
 
 
+def _checks(found: Sage, tolerance: float) -> tuple[Check, ...]:
+    return (
+        Check(
+            name="sum",
+            error=abs(float(found.value.sum()) - found.whole),
+            limit=_ROUNDING * max(1.0, abs(found.whole)),
+            says="The values do not sum to what all features together take off.",
+        ),
+        Check(
+            name="sampling",
+            error=found.missing,
+            limit=tolerance,
+            says="The sampling error is this share of the values' range: let it go through the rows more often.",
+        ),
+    )
+
+
 def _caveats(rows: Rows, used: Rows, background: Rows | None) -> tuple[str, ...]:
     said = [SHOWS_NOT]
     if len(used) < len(rows):
@@ -172,5 +176,5 @@ def _caveats(rows: Rows, used: Rows, background: Rows | None) -> tuple[str, ...]
     if rows.held_out is False:
         said.append("The model was trained on these rows: what it learnt by heart counts as gained.")
     if background is None:
-        said.append("The background is of the explained rows themselves.")
+        said.append("The background is of the explained rows themselves, and counts as given.")
     return tuple(said)

@@ -49,7 +49,7 @@ class GapOptions(Value, frozen=True):
     shapley_rows: Annotated[int, Meta(ge=1, le=100_000, description="rows whose Shapley values are averaged")] = 200
     references: Annotated[int, Meta(ge=2, le=10_000, description="background rows behind Shapley values")] = 100
     sage_rows: Annotated[int, Meta(ge=2, le=100_000, description="rows behind SAGE values")] = 256
-    sage_references: Annotated[int, Meta(ge=1, le=10_000, description="background centres behind SAGE values")] = 32
+    sage_references: Annotated[int, Meta(ge=1, le=10_000, description="background rows behind SAGE values")] = 100
     sage_error: Annotated[
         float, Meta(gt=0, lt=1, description="SAGE ends below this sampling error, as a share of the values' range")
     ] = 0.025

@@ -240,5 +240,5 @@ def _caveats(rows: Rows, used: Rows, background: Rows | None) -> tuple[str, ...]
     if len(used) < len(rows):
         said.append(f"The Shapley values are of {len(used):,} of {len(rows):,} rows, drawn.")
     if background is None:
-        said.append("The background is of the explained rows themselves.")
+        said.append("The background is of the explained rows themselves, and counts as given.")
     return tuple(said)
