@@ -235,8 +235,8 @@ def test_deeplift_is_captums_where_it_is_right_and_refused_by_name_where_it_is_n
     expected = known.detach().numpy()[0, 0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     for network, reason in (
-        (Modular(reused=True).eval(), "one is called more than once"),
-        (Modular(functional=True).eval(), "relu is called as a function"),
+        (Modular(reused=True).eval(), "one called more than once"),
+        (Modular(functional=True).eval(), "relu called as a function"),
     ):
         with pytest.raises(BadInput, match=reason):
             deeplift(LogOdds(network, 1), pixels, baseline)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from aimass.explain.lpi.gradients import COMPLETENESS, completeness
 from aimass.explain.lpi.maps import LogOdds, as_tensor
-from aimass.explain.words import percent
+from aimass.explain.words import joined, percent
 from aimass.proto.errors import BadInput
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def why_not_deeplift(network: torch.nn.Module, example: torch.Tensor) -> str:
         network(example)
     twice = sorted(name for name, times in called.items() if times > 1)
     if twice:
-        return f"{', '.join(twice)} is called more than once: give each place in the network an activation of its own"
+        return f"{joined(twice)} called more than once: give each place in the network an activation of its own"
     if functions:
-        return f"{', '.join(sorted(functions))} is called as a function: make it a module, as torch.nn.ReLU()"
+        return f"{joined(sorted(functions))} called as a function: make each a module, as torch.nn.ReLU()"
     return ""
 
 
