@@ -28,7 +28,7 @@ def test_the_package_loads_nothing_before_it_is_asked_for() -> None:
 
 
 def test_the_guides_ten_lines_make_a_picture(tmp_path: Path) -> None:
-    (lines,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    lines = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[0]
     assert len([line for line in lines.splitlines() if line]) <= 10
     subprocess.run([sys.executable, "-W", "error::FutureWarning", "-c", lines], cwd=tmp_path, check=True)
     assert (tmp_path / "gap.png").read_bytes()[:4] == b"\x89PNG"
