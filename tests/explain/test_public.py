@@ -37,10 +37,12 @@ def test_the_guides_ten_lines_make_a_picture(tmp_path: Path) -> None:
 def test_every_option_that_the_guide_names_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     from aimass.proto.commands import main
 
-    known = set()
-    for verb in ("report", "lpi", "gap", "prim", "segviz", "run"):
+    def told(*verbs: str) -> str:
         with pytest.raises(SystemExit):
-            main(["explain", verb, "--help"])
-        known |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
-    named = set(re.findall(r"--[a-z][a-z-]*", GUIDE.read_text()))
-    assert named <= known | {"--help"}
+            main(["explain", *verbs, "--help"])
+        return capsys.readouterr().out
+
+    verbs = re.findall(r"^    ([a-z]+) ", told(), re.MULTILINE)
+    known = {option for verb in verbs for option in re.findall(r"--[a-z][a-z-]*", told(verb))}
+    assert {"report", "lpi", "gap", "prim", "segviz", "run"} <= set(verbs)
+    assert set(re.findall(r"--[a-z][a-z-]*", GUIDE.read_text())) <= known | {"--help"}
