@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
 from aimass.explain.images import FunctionImageModel, Images
-from aimass.explain.models import Model
+from aimass.explain.models import Model, lineage_of
 from aimass.explain.opening import Where, open_subject
 from aimass.explain.rows import Rows, features_of
+from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, IntegrityError, NotFound
+from aimass.proto.plan import TaskRef
 from aimass.proto.predictors import examples
 from aimass.proto.task import first_model, load, locate
 from aimass.proto.tensors import Blob
+from tests.explain.runs.made import plan
 from tests.support.served_heart import CARD, FIRST, TASK, publish_heart
 
 ROWS = Rows(features_of(TASK.schema), np.full((2, 13), np.nan))
@@ -71,6 +76,62 @@ def test_a_version_of_another_code_of_its_task_is_refused(cached: Path) -> None:
 def test_without_any_place_the_places_are_told(cached: Path) -> None:
     with pytest.raises(BadInput, match="--registry URL"):
         open_subject("heart@champion")
+
+
+class Federation:
+    """A server with one run of the task, whose models were committed; it counts what is fetched."""
+
+    def __init__(self, *rounds: int, digest: str = "") -> None:
+        task = TaskRef(name="heart", digest=digest or locate("heart").digest)
+        self.view = SimpleNamespace(plan=msgspec.structs.replace(plan(), task=task))
+        self.models = lambda run, limit: [SimpleNamespace(digest=Blob(FIRST).digest, round=one) for one in rounds][
+            :limit
+        ]
+        self.fetched = 0
+
+    def __enter__(self) -> Federation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def run(self, reference: str) -> object:
+        assert reference == "last"
+        return SimpleNamespace(id="ab" * 16, view=self.view)
+
+    def export(self, digest: str, path: Path) -> None:
+        self.fetched += 1
+        path.write_bytes(FIRST)
+
+
+def test_a_runs_last_model_is_fetched_once_and_again_where_the_copy_is_damaged(
+    cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Federation(20, 19)
+    monkeypatch.setattr("aimass.proto.api.Federation.open", lambda _: server)
+    where = Where(home=cached)
+    models = [open_subject("last", where).build(ROWS) for _ in range(2)]
+    (copy,) = (cached / "cache/explain/models").glob("*.safetensors")
+    copy.write_bytes(b"damaged")
+    models.append(open_subject("last", where).build(ROWS))
+    assert {(model.name, model.digest) for model in models} == {("heart", Blob(FIRST).digest)}
+    assert server.fetched == 2
+    assert (
+        lineage_of(models[0], ROWS, Work())
+        .line()
+        .startswith(f"heart {models[0].digest[:12]} of run {'ab' * 16}, round 20")
+    )
+
+
+@pytest.mark.parametrize(
+    ("server", "kind"), [(Federation(), NotFound), (Federation(1, digest="0" * 64), IntegrityError)]
+)
+def test_a_run_without_a_model_and_one_of_another_code_are_told(
+    cached: Path, monkeypatch: pytest.MonkeyPatch, server: Federation, kind: type[Exception]
+) -> None:
+    monkeypatch.setattr("aimass.proto.api.Federation.open", lambda _: server)
+    with pytest.raises(kind):
+        open_subject("last", Where(home=cached))
 
 
 @pytest.fixture

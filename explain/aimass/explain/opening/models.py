@@ -116,7 +116,7 @@ def _of_run(reference: str, home: Path) -> Subject:
             )
         model = committed[0]
         path = _models_folder() / f"{model.digest}.safetensors"
-        if not path.is_file():
+        if not path.is_file() or digest_of((map_file(path),)) != model.digest:
             federation.export(model.digest, path)
     schema_of(plan)  # the very task, or none
     named = functools.partial(_model, name=plan.name, run=run.id, round_=model.round)
