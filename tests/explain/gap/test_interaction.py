@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aimass.explain.gap.interaction import together, weighed
+from aimass.explain.gap.interaction import interaction, log_interval, together, weighed
 from aimass.explain.gap.interactions import interactions
 from aimass.explain.models import Predict, model_of_function
 from aimass.explain.rows import Rows
@@ -52,6 +52,27 @@ def test_of_a_product_beside_two_effects_it_is_the_share_of_the_variance() -> No
     assert found.share[0] == pytest.approx(np.sqrt(4 / 6), abs=0.05)
     assert found.share_low[0] < np.sqrt(4 / 6) < found.share_high[0]
     assert found.size_low[0] < 2.0 < found.size_high[0]
+
+
+def test_the_intervals_hold_the_truth_nearly_as_often_as_they_say() -> None:
+    """Of a figure made of squares of products: 93 of 100, where 400 data sets tell 90 from it."""
+    held = np.zeros(2)
+    for seed in range(400):
+        values = np.random.default_rng(seed).normal(size=(100, 2))
+        crossed = together(
+            lambda cells: cells[:, :1] + cells[:, 1:] + 0.5 * cells[:, :1] * cells[:, 1:], values, (0, 1), 0, Work()
+        )
+        found = interaction(crossed)
+        held += [found.share_low <= 1 / 3 <= found.share_high, found.size_low <= 0.5 <= found.size_high]
+    assert held.min() / 400 >= 0.91
+    assert held.max() / 400 <= 0.98
+
+
+def test_an_interval_of_few_rows_is_wide_and_finite() -> None:
+    assert log_interval(0.0, np.zeros(5)) == (0.0, 0.0)
+    low, high = log_interval(1.0, np.array([1e-300, 1.0, 1e300]))
+    assert 0.0 <= low <= 1.0 <= high < 1e10
+    assert log_interval(0.5, np.array([0.0, 0.6, 0.6]))[0] == 0.0
 
 
 def test_an_additive_model_has_none_even_of_features_that_go_together() -> None:

@@ -106,7 +106,7 @@ def interactions(
         one, other = pairs[len(found)]
         crossed = together(asked(model, part.muted()), used.values, (used.place(one), used.place(other)), place, part)
         apart = max(apart, crossed.apart)
-        found.append(interaction(crossed, work.rng("gap", "interactions", one, other)))
+        found.append(interaction(crossed))
     order = sorted(range(len(found)), key=lambda at: -found[at].size)
     ordered = [found[at] for at in order]
     drawn = (f"The pairs are over {len(used):,} of {len(rows):,} rows, drawn.",) if len(used) < len(rows) else ()
