@@ -17,6 +17,7 @@ _EXAMPLE: Final = """examples:
   aimass explain lpi model.safetensors --task heart --rows heart --row 3 --out why
   aimass explain prim http://127.0.0.1:8080/v2/models/heart --rows heart --out where
   aimass explain segviz mymodel:predict --rows table.csv --label outcome --out wrong
+  aimass explain run last --as scientist --out run
   aimass explain federated confusion last --as scientist --out answers
 """
 _VERBS: Final = (

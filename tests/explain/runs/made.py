@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.plan import Plan, Stage, TaskRef, TrainSettings
+from aimass.proto.plan import Plan, PrivacySettings, Stage, TaskRef, TrainSettings
 from aimass.proto.step import StepKind
 from aimass.proto.traffic import Moved
 from aimass.proto.views import (
@@ -36,6 +37,12 @@ def plan(seed: int = 0, learning_rate: float = 0.1, batch_size: int = 32, driver
         stages=(Stage(driver=driver, options={"rounds": 3}),),
         train=TrainSettings(batch_size=batch_size, learning_rate=learning_rate, epochs=1),
     )
+
+
+PRIVACY = PrivacySettings(noise_multiplier=1.0, clip=1.0, sampling_rate=0.02, delta=1e-5, divisor=4.0)
+PRIVATE = msgspec.structs.replace(
+    plan(), privacy=PRIVACY, train=TrainSettings(batch_size=32, learning_rate=0.1, steps=20, weight="one")
+)
 
 
 def summary(norms: Mapping[str, float], drifts: Mapping[str, float], sketch: npt.NDArray[Any]) -> StepSummary:

@@ -150,6 +150,11 @@ def test_time_to_a_target_is_from_the_first_step_to_the_round_that_reached_it() 
     steps = [made.step(0, 1), made.evaluated(1, 1, {"auc": 0.6}), made.step(2, 2), made.evaluated(3, 2, {"auc": 0.8})]
     found = outcomes([made.run(steps)], Objective.of("auc"), target=0.75).runs[0]
     assert found.seconds_to_target == pytest.approx(3 * made.SECONDS + 2)
+    assert found.bytes_to_target == pytest.approx(1_500)
+    early = outcomes([made.run(steps)], Objective.of("auc"), target=0.5).runs[0]
+    assert (early.seconds_to_target, early.bytes_to_target) == (made.SECONDS + 2, 750)
+    asked = compare([made.run(steps)], RunsOptions(target=0.75)).pareto
+    assert asked.names == ("auc", "bytes", "seconds", "seconds to the target", "bytes to the target")
     assert outcomes([made.run(steps)], Objective.of("auc"), target=0.9).runs[0].seconds_to_target is None
 
 

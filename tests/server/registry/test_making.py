@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from aimass.privacy.dp.spending import spent_by
 from aimass.proto.errors import IntegrityError, WrongState
 from aimass.proto.model_manifest import ModelManifest, Reference
 from aimass.proto.origin import Origin
@@ -20,7 +21,6 @@ from aimass.proto.tensors import Blob
 from aimass.proto.values import canonical_json
 from aimass.proto.views import MetricView, ModelView, RunState, RunSummary, RunView, SlotState, StepView
 from aimass.server.registry.making import contributors_of, of_run, with_parent
-from aimass.server.registry.spending import spent_by
 from tests.support.registries import SCHEMA, tensors, version_of
 
 COUNTED, LATE = SlotState.COUNTED, SlotState.LATE

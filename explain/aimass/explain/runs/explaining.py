@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
+import numpy as np
 
 from aimass.explain.lineage import Lineage, software
 from aimass.explain.runs.course import course
@@ -15,9 +16,11 @@ from aimass.explain.runs.outcomes import Objective, outcomes
 from aimass.explain.runs.pareto import pareto
 from aimass.explain.runs.participation import participation
 from aimass.explain.runs.results import ManyRuns, OneRun
+from aimass.explain.runs.spending import spending, told_spent
 from aimass.explain.runs.tied import tied_set
 from aimass.explain.runs.trajectory import trajectory
 from aimass.explain.work import Work
+from aimass.privacy.dp.spending import spent_by, spent_together
 from aimass.proto.errors import AimassError, BadInput
 from aimass.proto.registry.entries import Spent
 from aimass.proto.values import Value
@@ -51,19 +54,19 @@ def explain(run: RunView, work: Work = _QUIET) -> OneRun:
     caveats: list[str] = []
     whole = course(run)
     work.tell(0.25, "course")
+    cost = spending(run)
+    private = cost.whole.epsilon is not None or not np.isnan(cost.epsilon).all()
+    promise = () if private else (f"The run promises {told_spent(cost.whole)}.",)
     return OneRun(
         lineage=whole.lineage,
         course=whole,
         participation=participation(run),
+        privacy=cost if private else None,
         layers=_unless_too_little(lambda: layers(run), caveats),
         relations=_unless_too_little(lambda: relations(run), caveats),
         trajectory=_unless_too_little(lambda: trajectory(run), caveats),
-        caveats=tuple(dict.fromkeys(caveats)),
+        caveats=tuple(dict.fromkeys((*caveats, *promise))),
     )
-
-
-def _no_figure(_: RunView) -> Spent:
-    return Spent(reason="nobody has added it up")
 
 
 def compare(
@@ -71,7 +74,7 @@ def compare(
     options: RunsOptions = _USUAL,
     work: Work = _QUIET,
     *,
-    spent: Callable[[RunView], Spent] = _no_figure,
+    spent: Callable[[RunView], Spent] = spent_by,
 ) -> ManyRuns:
     """What came of runs of one task; `spent` says what each cost in privacy. Raises `BadInput` where none compares."""
     found = outcomes(runs, _objective(runs, options), target=options.target, spent=spent)
@@ -92,6 +95,7 @@ def compare(
         importance=_unless_too_little(
             lambda: settings_importance(found, lineage, work, resamples=options.resamples), caveats
         ),
+        tuning=spent_together(runs),
         caveats=tuple(caveats),
     )
 

@@ -26,7 +26,10 @@ _SMALLER: Final = ("loss", "error", "brier")
 
 
 class Outcome(Part, frozen=True, kw_only=True, eq=False):
-    """A run: `settings` by dotted name, `quality` at its end, what it cost. `epsilon` None: nothing is promised."""
+    """A run: `settings` by dotted name, `quality` at its end, what it cost. `epsilon` None: nothing is promised.
+
+    To the target a run has moved that share of its bytes which it had taken of its steps.
+    """
 
     run: str
     name: str
@@ -37,6 +40,7 @@ class Outcome(Part, frozen=True, kw_only=True, eq=False):
     bytes: int
     seconds: float
     seconds_to_target: float | None = None
+    bytes_to_target: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +114,7 @@ def _outcome(run: RunView, objective: Objective, target: float | None, spent: Sp
     if curve is not None and target is not None:
         there = np.flatnonzero(objective.sign * curve.mean >= objective.sign * target)
         reached = ends[int(curve.rounds[there[0]])] - begin if len(there) else None
+    taken = sum(1 for step in steps if (step.committed_at or begin) - begin <= (reached or 0.0))
     last = math.nan if curve is None else float(curve.mean[-1])
     return Outcome(
         run=run.summary.run_id,
@@ -121,6 +126,7 @@ def _outcome(run: RunView, objective: Objective, target: float | None, spent: Sp
         bytes=run.moved.down + run.moved.up,
         seconds=max(ends.values(), default=begin) - begin,
         seconds_to_target=reached,
+        bytes_to_target=None if reached is None else (run.moved.down + run.moved.up) * taken / len(steps),
     )
 
 

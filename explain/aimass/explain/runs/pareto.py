@@ -106,13 +106,15 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
 
 
 def pareto(outcomes: Outcomes, lineage: Lineage) -> Pareto:
-    """Of quality, epsilon, bytes and seconds; a goal that no run has is left out."""
+    """Of quality, epsilon, bytes and seconds, in all and to a target; a goal that no run has is left out."""
     objective, runs = outcomes.objective, outcomes.runs
     columns = {
         objective.metric: [run.quality for run in runs],
         "epsilon": [run.epsilon for run in runs],
         "bytes": [run.bytes or None for run in runs],
         "seconds": [run.seconds for run in runs],
+        "seconds to the target": [run.seconds_to_target for run in runs],
+        "bytes to the target": [run.bytes_to_target for run in runs],
     }
     goals = {name: np.array(cells, np.float64) for name, cells in columns.items()}
     names = tuple(name for name, cells in goals.items() if name == objective.metric or not np.isnan(cells).all())

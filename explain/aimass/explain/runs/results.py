@@ -11,8 +11,10 @@ from aimass.explain.runs.importance import SettingsImportance
 from aimass.explain.runs.layers import Layers, Relations
 from aimass.explain.runs.pareto import Pareto
 from aimass.explain.runs.participation import Participation
+from aimass.explain.runs.spending import Spending, told_spent
 from aimass.explain.runs.tied import TiedSet
 from aimass.explain.runs.trajectory import Trajectory
+from aimass.proto.registry.entries import Spent
 
 __all__ = ["ManyRuns", "OneRun"]
 
@@ -22,15 +24,17 @@ class OneRun(Result, frozen=True, kw_only=True, eq=False, tag="runs.one"):
 
     course: Course
     participation: Participation
+    privacy: Spending | None = None
     layers: Layers | None = None
     relations: Relations | None = None
     trajectory: Trajectory | None = None
 
     def views(self) -> Mapping[str, Result]:
-        """Course, participation, layers, relations and trajectory."""
+        """Course, participation, privacy, layers, relations and trajectory."""
         found = {
             "course": self.course,
             "participation": self.participation,
+            "privacy": self.privacy,
             "layers": self.layers,
             "relations": self.relations,
             "trajectory": self.trajectory,
@@ -51,11 +55,12 @@ class OneRun(Result, frozen=True, kw_only=True, eq=False, tag="runs.one"):
 
 
 class ManyRuns(Result, frozen=True, kw_only=True, eq=False, tag="runs.many"):
-    """What came of which settings."""
+    """What came of which settings; `tuning` is what all runs cost in privacy together."""
 
     pareto: Pareto
     tied: TiedSet | None = None
     importance: SettingsImportance | None = None
+    tuning: Spent | None = None
 
     def views(self) -> Mapping[str, Result]:
         """The front, the tied set, the importance of settings."""
@@ -63,8 +68,11 @@ class ManyRuns(Result, frozen=True, kw_only=True, eq=False, tag="runs.many"):
         return {name: view for name, view in found.items() if view is not None}
 
     def describe(self) -> tuple[str, ...]:
-        """What each view says."""
-        return tuple(line for view in self.views().values() for line in view.describe())
+        """What each view says, and what the search cost in privacy."""
+        said = tuple(line for view in self.views().values() for line in view.describe())
+        if self.tuning is None:
+            return said
+        return (*said, f"Data that were in all of these runs have {told_spent(self.tuning)}.")
 
     def picture(self) -> Picture:
         """The tied set, or the front where there is none."""

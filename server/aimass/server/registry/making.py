@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from aimass.privacy.dp.spending import spent_by
 from aimass.proto.errors import IntegrityError, WrongState
 from aimass.proto.hashing import file_digest
 from aimass.proto.manifest import Schema
@@ -36,7 +37,6 @@ from aimass.proto.values import canonical_json
 from aimass.proto.views import ModelView, RunView, SlotState, StepView
 from aimass.server.registry.intervals import bootstrapped, interval_of
 from aimass.server.registry.parts import Publication, part_of
-from aimass.server.registry.spending import spent_by
 
 __all__ = ["contributors_of", "of_file", "of_run", "with_evaluation", "with_parent", "with_smoke", "with_smoke_inputs"]
 
