@@ -163,6 +163,35 @@ def test_unlabelled_pixels_count_for_nothing() -> None:
     assert (half.gallery.cells[:, :, SIDE // 2 :] == 255).all()
 
 
+def test_images_without_a_class_do_not_make_its_figures_better() -> None:
+    """A blank image beside each: masks agree that there is no disc, which says nothing of how discs are predicted."""
+    blank = dataclasses.replace(DATA, pixels=np.zeros_like(DATA.pixels), masks=np.zeros_like(MASKS), instances=None)
+    assert (MODEL.predict(blank.pixels)[:, 1] < 0.5).all()
+    both = dataclasses.replace(
+        DATA, pixels=np.concatenate([DATA.pixels, blank.pixels]), masks=np.concatenate([MASKS, MASKS * 0]),
+        instances=None, beside={},
+    )  # fmt: skip
+    options = MaskOptions(things=False)
+    alone, beside = (explain_images(MODEL, one, options).masks for one in (dataclasses.replace(DATA, beside={}), both))
+    np.testing.assert_allclose(beside.mean[1], alone.mean[1])
+    np.testing.assert_allclose(beside.low[1], alone.low[1])
+    assert (beside.defined[1] == alone.defined[1]).all()
+    assert "6 of 12 images that have any" in beside.describe()[1]
+    none = explain_images(MODEL, blank, options).masks
+    assert none.describe()[1] == "disc is in no image, predicted or true."
+    assert np.isnan(none.mean[1]).all()
+
+
+def test_an_interval_ends_where_a_figure_can() -> None:
+    masks = explain_images(MODEL, DATA.take(slice(2)), MaskOptions(things=False)).masks
+    known = ~np.isnan(masks.low)
+    assert (masks.low[known] >= -1).all()
+    distance = masks.low[:, FIGURES.index("hausdorff_95")]
+    assert (distance[~np.isnan(distance)] >= 0).all()
+    shares = masks.high[:, [FIGURES.index(name) for name in ("iou", "dice", "precision", "recall", "boundary_f1")]]
+    assert (shares[~np.isnan(shares)] <= 1).all()
+
+
 def test_slices_that_lack_break_the_line_and_keep_their_own_numbers() -> None:
     held = np.array([2, 3, 7, *range(10, 10 + len(DATA) - 3)])
     result = explain_images(MODEL, dataclasses.replace(DATA, volume=True, beside={"slice": held}))

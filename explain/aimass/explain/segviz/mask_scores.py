@@ -15,7 +15,7 @@ from aimass.explain.lineage import Lineage
 from aimass.explain.means import mean_interval
 from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.segviz.assessed import FIGURES, Assessed
-from aimass.explain.segviz.overlap import overlap_of
+from aimass.explain.segviz.overlap import Overlap, overlap_of
 from aimass.explain.words import number
 
 __all__ = ["Along", "MaskScores", "along", "mask_scores"]
@@ -31,6 +31,9 @@ _TITLES: Final = {
     "hausdorff_95": "Hausdorff 95 %",
 }
 _SHARES: Final = ("iou", "dice", "precision", "recall", "boundary_f1")
+_ARE_SHARES: Final = np.isin(FIGURES, _SHARES)
+_LEAST: Final = {"area_error": -1.0}
+"""Of the others none is below 0; an interval of a mean may reach where no figure can be."""
 _NEVER: Final = (
     "Images that resemble one another, as tiles or slices of one body do, say less together than intervals suppose; "
     "a figure says how far masks agree, not whether the difference matters."
@@ -39,8 +42,9 @@ ONE_IMAGE: Final = "One image shows the view: it says nothing of others, and no 
 
 
 class MaskScores(Result, frozen=True, kw_only=True, eq=False, tag="segviz.masks"):
-    """`mean`, `low`, `high` [classes, figures] over images of the 7 `figures` and the 95 % interval; NaN where no image
-    defines one. `defined` [classes, figures] counts the images that do.
+    """`mean`, `low`, `high` [classes, figures] of the 7 `figures` and the 95 % interval, over the images where either
+    mask has the class; NaN where none does. `defined` [classes, figures] counts them: on what is nowhere masks agree
+    easily.
 
     `pixels` int64 [classes, 3] are true positive, false positive and false negative over all images; `each`
     [images, classes, figures]. Distances are in `unit`; boundaries agree within `tolerance` of it.
@@ -63,15 +67,19 @@ class MaskScores(Result, frozen=True, kw_only=True, eq=False, tag="segviz.masks"
 
     def _said(self, k: int) -> str:
         dice, edge = self.figures.index("dice"), self.figures.index("hausdorff_95")
+        if not self.defined[k, dice]:
+            return f"{self.classes[k]} is in no image, predicted or true."
         ends = (
             f" (95 % interval {number(self.low[k, dice])} to {number(self.high[k, dice])})"
             if not math.isnan(self.low[k, dice])
             else ""
         )
-        images, off = len(self.each), f"{number(self.mean[k, edge])} {self.unit}"
+        whole, images = Overlap(*self.pixels[k]), len(self.each)
+        over = f"{self.defined[k, dice]:,} of {images:,} images that have any" if images > 1 else "the one image"
         return (
-            f"{self.classes[k]}: Dice {number(self.mean[k, dice])}{ends} over {images:,} "
-            f"{'image' if images == 1 else 'images'}; 95 % of the outline is off by {off} at most, on average."
+            f"{self.classes[k]}: Dice {number(float(whole.dice))} of all pixels together, {number(self.mean[k, dice])}"
+            f"{ends} on average over {over}; 95 % of the outline is off by {number(self.mean[k, edge])} {self.unit} "
+            "at most, on average."
         )
 
     def to_columns(self) -> Columns:
@@ -92,7 +100,7 @@ class MaskScores(Result, frozen=True, kw_only=True, eq=False, tag="segviz.masks"
         return Picture(
             "How well masks are predicted",
             tuple(panels),
-            "A dot is the mean over images, the line its 95 % interval.",
+            "A dot is the mean over the images that have the class, the line its 95 % interval.",
             _NEVER,
         )
 
@@ -180,11 +188,14 @@ def mask_scores(
     """The figures of every class over these images."""
     each = np.stack([one.figures for one in assessed])
     counts = np.stack([one.counts for one in assessed])
-    known = ~np.isnan(each)
-    defined = known.sum(axis=0)
-    sums, squares = np.nansum(each, axis=0), np.nansum(each**2, axis=0)
+    there = overlap_of(counts)
+    known = ~np.isnan(each) & (there.both + there.predicted_alone + there.true_alone > 0)[:, :, None]
+    defined, kept = known.sum(axis=0), np.where(known, each, 0.0)
+    sums, squares = kept.sum(axis=0), (kept**2).sum(axis=0)
     ends = np.array([mean_interval(*cell) for cell in zip(defined.flat, sums.flat, squares.flat, strict=True)])
     low, high = ends.reshape(*defined.shape, 2).transpose(2, 0, 1)
+    low = np.maximum(low, [_LEAST.get(name, 0.0) for name in FIGURES])
+    high = np.where(_ARE_SHARES, high.clip(max=1), high)
     with np.errstate(invalid="ignore"):
         mean = np.where(defined > 0, sums / defined, np.nan)
     whole = overlap_of(counts.sum(axis=0))
