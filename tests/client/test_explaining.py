@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from aimass.client.budget import Budgets
 from aimass.client.explaining import explained, explained_privately
 from aimass.client.learning import learning
 from aimass.client.policy import Admit, AdmittedTask, DataBudget, Pending, Policy, Refuse, Release, decide, rules
@@ -16,12 +18,17 @@ from aimass.client.preview import first_step, preview_of, unnoised
 from aimass.client.release import Facts, release
 from aimass.client.small_counts import withheld_cells
 from aimass.client.tasks.heart import task
+from aimass.client.trainee import Trainee
+from aimass.client.worker_protocol import order_of
+from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.privacy.dp.private_terms import explanation_noise, planned_events, step_events
 from aimass.privacy.dp.streams import NoiseStream
 from aimass.proto.analysis import Analysis, AtPartner, Summed
 from aimass.proto.asking import approved, ask_of, phase_in
 from aimass.proto.asks import EXPLAIN, Ask, Cells, Phase
+from aimass.proto.clock import SystemClock
 from aimass.proto.contribution import Contribution, Group, decode_contribution
+from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.plan import AnalysisNoise, Plan, planned_steps
 from aimass.proto.step import StepKind
@@ -203,6 +210,35 @@ def test_a_noised_explanation_is_priced_once_a_phase_and_never_below_its_noise()
     assert all(event.mechanism.sigma <= explanation_noise(setting, phase).accounted for phase in plan.explain.phases)  # type: ignore[union-attr]
     plain, _ = asked("permutation")
     assert step_events(plain, StepKind.ANALYSE, 0, 300, purpose=EXPLAIN) == ()
+
+
+def test_each_step_is_debited_before_its_rows_are_read_and_settled_by_the_noise_that_was_drawn(tmp_path: Path) -> None:
+    plan, model = asked("confusion", noise=2.0)
+    budgeted = msgspec.structs.replace(policy(plan), budgets=(DataBudget(data_set="heart", epsilon=3.0, delta=1e-5),))
+    budgets, step = Budgets(tmp_path / "ledgers", UNINTERRUPTED, SystemClock()), first_step(plan, "cleveland")
+    debit = budgets.debit(budgeted, "heart", plan, "ab" * 16, step, 500, 300)
+    assert debit is not None
+    done = Trainee(task).do(order_of(plan, step, "cleveland"), SHARD, [Blob(model)], b"")
+    assert done.private_steps == 1
+    debit.settle(done.private_steps, "5" * 64)
+    (entry,) = debit.ledger.state.entries.values()
+    assert (entry.state, entry.events) == (
+        EntryState.COMMITTED,
+        step_events(plan, StepKind.ANALYSE, 0, 300, purpose=EXPLAIN),
+    )
+    facts = Facts(accounted=True, held_out_rows=len(SHARD.held_out.labels))
+    made, layout = memoryview(done.contribution.encode()), Blob(model).layout
+    assert (
+        release(made, plan, step, layout, budgeted, private_steps=1, facts=facts)
+        .mechanisms[0]
+        .startswith("noised explain")
+    )
+    with pytest.raises(Refused, match="not as private as the plan"):
+        release(made, plan, step, layout, budgeted, private_steps=0, facts=facts)
+    plain, _ = asked("confusion", least=5)
+    with pytest.raises(Refused, match="the analysis carries no noise"):
+        release(made, plain, step, layout, budgeted, facts=facts)
+    budgets.close()
 
 
 def test_a_preview_is_what_would_leave_with_the_size_of_the_noise_beside_it() -> None:

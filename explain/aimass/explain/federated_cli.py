@@ -14,6 +14,7 @@ from aimass.proto.registry.places import add_registry
 if TYPE_CHECKING:
     from aimass.explain.federated.seam import FederatedView
     from aimass.explain.opening import Subject
+    from aimass.explain.rows import Rows
     from aimass.proto.api import Federation, Run
     from aimass.proto.asks import Shared
     from aimass.proto.manifest import Schema
@@ -51,10 +52,7 @@ def add_verbs(commands: Any) -> None:
 
 
 def _ask(name: str, view: FederatedView, args: argparse.Namespace) -> int:
-    import numpy as np
-
     from aimass.explain.federation import found_in
-    from aimass.explain.rows import Rows, features_of
     from aimass.explain.writing import write_result
     from aimass.proto.api import Federation
 
@@ -65,7 +63,7 @@ def _ask(name: str, view: FederatedView, args: argparse.Namespace) -> int:
         else:
             run = _submitted(federation, name, view, subject, args)
             say(args, f"run {run.id[:8]}: who has not approved `{name}` yet sees it in `aimass client pending`")
-        result = found_in(run.wait(), subject.build(Rows(features_of(schema), np.empty((0, len(schema.columns))))))
+        result = found_in(run.wait(), subject.images or subject.build(_no_rows(schema)))
     written = write_result(args.out, f"federated-{name}", result, args.formats.split(","))
     told = {"of": result.lineage.line(), "says": list(result.describe()), "but": list(result.warnings())}
     if args.json:
@@ -74,6 +72,15 @@ def _ask(name: str, view: FederatedView, args: argparse.Namespace) -> int:
     lines = [told["of"], *told["says"], *(f"But: {line}" for line in told["but"])]
     sys.stdout.write("\n".join(map(str, lines)) + f"\n{len(written)} files in {args.out}\n")
     return 0
+
+
+def _no_rows(schema: Schema) -> Rows:
+    """The columns alone: whose rows they are nobody here knows."""
+    import numpy as np
+
+    from aimass.explain.rows import Rows, features_of
+
+    return Rows(features_of(schema), np.empty((0, len(schema.columns))))
 
 
 def _subject(args: argparse.Namespace) -> tuple[Subject, Schema]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from aimass.explain.federated.seam import FederatedView
 from aimass.explain.federated.sums import Release
+from aimass.explain.images import ImageModel
 from aimass.explain.lineage import Lineage, software
 from aimass.explain.models import Model
 from aimass.explain.results import Result
@@ -122,7 +123,7 @@ def _secure(plan: Plan, terms: Terms) -> SecureSettings:
     return SecureSettings(min_cohort=max(3, terms.quorum), bits=_BITS, real_bound=bound, metrics=())
 
 
-def found_in(view: RunView, model: Model) -> Result:
+def found_in(view: RunView, model: Model | ImageModel) -> Result:
     """What a run of `plan_of` came to; raises `NotFound` where it did not finish, with its reason."""
     plan, asked = view.plan, asked_in(view.plan)
     steps = [step for step in view.steps if step.purpose == EXPLAIN and step.committed_at is not None]
