@@ -124,6 +124,17 @@ def test_a_number_changes_no_further_than_to_the_nearest_value_that_was_seen() -
     assert way.distance == pytest.approx(cells[cells >= 0.6049].min())
 
 
+def test_three_changes_are_found_where_fewer_do_not_do() -> None:
+    rows = Rows.of(np.random.default_rng(8).integers(0, 4, (80, 30)).astype(np.float64), [f"f{p}" for p in range(30)])
+    rows.values[0] = 0.0
+    model = model_of_function(lambda v: 0.1 + 0.15 * (v[:, :3] == 3).sum(axis=1), rows.features, ("no", "yes"))
+    found = found_by(model, rows)
+    assert sorted(found.ways[0].names) == ["f0", "f1", "f2"]
+    assert len(found.ways) == 1
+    assert "the most promising of 3" in found.search
+    assert not found_by(model, rows, most_changes=2).ways
+
+
 def test_a_level_is_reached_by_the_level_itself() -> None:
     model = model_of_function(lambda values: values[:, 0], ["x"], ("dose",))
     for target, inside, outside in ((">=2.5", 2.5, 2.4999), ("<=2.5", 2.5, 2.5001)):

@@ -62,28 +62,63 @@ def nearest(predict: Predict, game: Game, cells: Floats, goal: Goal, search: Sea
     columns = [() if kept & set(group.columns) else group.columns for group in game.groups]
     moves = _moves(game.reference, cells, columns, search.values)
     all_pairs = len(moves.group) ** 2 <= _PAIRS
-    asked, open_ = 0, [(cells, frozenset[int]())]
+    asked, open_ = 0, [_Open(cells, frozenset())]
     most = min(search.most_changes, len(set(moves.group.tolist())))
     for changes in range(1, most + 1):
-        reached: list[tuple[float, Floats, frozenset[int]]] = []
-        tried: list[tuple[Floats, Floats, list[frozenset[int]]]] = []
-        for rows, groups in _steps(open_, moves, cells, work):
-            margins = goal.margin(predict(rows))
-            asked += len(rows)
-            far = _distances(game.reference, rows, cells)
-            reached += [
-                (float(far[place]), rows[place], groups[place]) for place in np.flatnonzero(margins > 0).tolist()
-            ]
-            tried.append((margins, rows, groups))
-        work.tell(changes / (most + 1), f"rows with {changes} changes")
-        if reached:
-            best = _of_different_groups(sorted(reached, key=lambda one: one[0]), search.ways)
-            finer = [_refined(predict, game.reference, row, cells, goal) for row in best]
-            order = sorted(finer, key=lambda row: float(_distances(game.reference, row[None], cells)[0]))
-            distances = tuple(float(_distances(game.reference, row[None], cells)[0]) for row in order)
-            return Found(tuple(order), distances, asked, _said(search, changes, asked, all_pairs=all_pairs))
-        open_ = _best(tried, _PAIRS // max(1, len(moves.group)) if changes == 1 else _BEAM)
+        keep = _PAIRS // max(1, len(moves.group)) if changes == 1 else _BEAM
+        tried = _tried(predict, game.reference, goal, cells, _steps(open_, moves, cells, work), keep)
+        asked, open_ = asked + tried.asked, tried.open
+        work.tell(changes / (most + 1), f"rows with {changes} changed")
+        if tried.reached:
+            near = sorted(tried.reached.values(), key=lambda one: one[0])[: search.ways]
+            finer = [_refined(predict, game.reference, row, cells, goal) for _, row in near]
+            order = sorted(((float(_distances(game.reference, row[None], cells)[0]), row) for row in finer), key=_first)
+            says = _said(search, changes, asked, all_pairs=all_pairs)
+            return Found(tuple(row for _, row in order), tuple(far for far, _ in order), asked, says)
     return Found((), (), asked, _said(search, most, asked, all_pairs=all_pairs))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Open:
+    """A row that has `groups` changed and does not reach the goal yet."""
+
+    cells: Floats
+    groups: frozenset[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tried:
+    """Of `asked` rows the nearest of each set of groups that `reached` the goal, and the most promising of all."""
+
+    asked: int
+    reached: dict[frozenset[int], tuple[float, Floats]]
+    open: list[_Open]
+
+
+def _tried(
+    predict: Predict,
+    reference: Rows,
+    goal: Goal,
+    cells: Floats,
+    steps: Iterator[tuple[Floats, list[frozenset[int]]]],
+    keep: int,
+) -> _Tried:
+    asked, reached = 0, dict[frozenset[int], tuple[float, Floats]]()
+    best: list[tuple[float, _Open]] = []
+    for rows, groups in steps:
+        asked += len(rows)
+        margins, far = goal.margin(predict(rows)), _distances(reference, rows, cells)
+        for place in np.flatnonzero(margins > 0).tolist():
+            if groups[place] not in reached or far[place] < reached[groups[place]][0]:
+                reached[groups[place]] = (float(far[place]), rows[place].copy())
+        promising = np.argsort(-margins, kind="stable")[:keep].tolist()
+        best += [(-float(margins[place]), _Open(rows[place].copy(), groups[place])) for place in promising]
+        best = sorted(best, key=_first)[:keep]
+    return _Tried(asked, reached, [one for _, one in best])
+
+
+def _first(pair: tuple[float, object]) -> float:
+    return pair[0]
 
 
 def changed_groups(game: Game, one: Floats, cells: Floats) -> list[int]:
@@ -120,36 +155,16 @@ def _moves(reference: Rows, cells: Floats, columns: Sequence[Sequence[int]], mos
 
 
 def _steps(
-    open_: Sequence[tuple[Floats, frozenset[int]]], moves: _Moves, cells: Floats, work: Work
+    open_: Sequence[_Open], moves: _Moves, cells: Floats, work: Work
 ) -> Iterator[tuple[Floats, list[frozenset[int]]]]:
     """Each open row with all moves of groups that it has not changed yet."""
     touched = ~alike(moves.cells, cells)
-    for row, groups in open_:
+    for one in open_:
         work.check()
-        free = ~np.isin(moves.group, list(groups))
+        free = ~np.isin(moves.group, list(one.groups))
         if free.any():
-            rows = np.where(touched[free], moves.cells[free], row)
-            yield rows, [groups | {group} for group in moves.group[free].tolist()]
-
-
-def _best(
-    tried: Sequence[tuple[Floats, Floats, list[frozenset[int]]]], number: int
-) -> list[tuple[Floats, frozenset[int]]]:
-    if not tried:
-        return []
-    margins = np.concatenate([part[0] for part in tried])
-    rows = np.concatenate([part[1] for part in tried])
-    groups = [one for part in tried for one in part[2]]
-    return [(rows[place], groups[place]) for place in np.argsort(-margins, kind="stable")[:number].tolist()]
-
-
-def _of_different_groups(reached: Sequence[tuple[float, Floats, frozenset[int]]], number: int) -> list[Floats]:
-    found: dict[frozenset[int], Floats] = {}
-    for _, row, groups in reached:
-        found.setdefault(groups, row)
-        if len(found) == number:
-            break
-    return list(found.values())
+            rows = np.where(touched[free], moves.cells[free], one.cells)
+            yield rows, [one.groups | {group} for group in moves.group[free].tolist()]
 
 
 def _refined(predict: Predict, reference: Rows, row: Floats, cells: Floats, goal: Goal) -> Floats:
