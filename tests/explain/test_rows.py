@@ -121,3 +121,11 @@ def test_random_streams_are_of_their_purpose_and_seed() -> None:
     draws = {Work(seed).rng(*purpose).integers(1 << 60) for seed in (1, 2) for purpose in (("a", 1), ("a", 2), ("b",))}
     assert len(draws) == 6
     assert Work(1).rng("a", 1).integers(1 << 60) == Work(1).rng("a", 1).integers(1 << 60)
+
+
+def test_classes_in_another_order_than_the_models_are_refused() -> None:
+    model = model_of_function(lambda values: values[:, 0], ["a"], ["no", "yes"])
+    rows = Rows.of([[0.1], [0.2]], ["a"], [0, 1], ["yes", "no"])
+    with pytest.raises(BadInput, match="another order"):
+        lineage_of(model, rows, Work())
+    assert lineage_of(model, Rows.of([[0.1], [0.2]], ["a"], [0, 1]), Work()).rows == 2

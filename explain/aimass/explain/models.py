@@ -197,6 +197,7 @@ def lineage_of(model: Model, rows: Rows, work: Work, *, seeded: bool = True) -> 
             value=", ".join(feature.name for feature in rows.features),
             limit=", ".join(feature.name for feature in model.features),
         )
+    _check_classes(model, rows)
     return Lineage(
         model=model.name,
         model_digest=model.digest,
@@ -209,3 +210,15 @@ def lineage_of(model: Model, rows: Rows, work: Work, *, seeded: bool = True) -> 
         seed=work.seed if seeded else None,
         software=software(),
     )
+
+
+def _check_classes(model: Model, rows: Rows) -> None:
+    """Labels are places: the same classes in another order would be taken for one another."""
+    if model.classifies and rows.classes != model.outputs and set(rows.classes) == set(model.outputs):
+        raise BadInput(
+            "the rows' classes stand in another order than the model's outputs",
+            code="explain.classes",
+            value=", ".join(rows.classes),
+            limit=", ".join(model.outputs),
+            cure="Give the classes in the model's order, and labels as places in it.",
+        )

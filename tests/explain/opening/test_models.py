@@ -143,8 +143,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "    classes_ = ['no', 'yes']\n"
         "    def predict_proba(self, x):\n"
         "        return [[0.25, 0.75]] * len(x)\n"
+        "class Places(Estimator):\n"
+        "    classes_ = [0, 1]\n"
         "class models:\n"
         "    estimator = Estimator()\n"
+        "    places = Places()\n"
         "def predict(x):\n"
         "    return x[:, 0]\n"
         "number = 3\n"
@@ -160,6 +163,8 @@ def test_functions_and_estimators_of_ones_own_take_the_columns_that_the_rows_hav
     classes = Rows.of([[1.0, 2.0]], ["a", "b"], [1], ["no", "yes"])
     estimator = open_subject(f"{module}:models.estimator").build(classes)
     assert (estimator.outputs, estimator.predict(classes.values).tolist()) == (("no", "yes"), [[0.25, 0.75]])
+    assert open_subject(f"{module}:models.places").build(classes).outputs == ("no", "yes")
+    assert open_subject(f"{module}:models.places").build(rows).outputs == ("0", "1")
     assert open_subject(f"{module}:predict", Where(task="heart")).schema == TASK.schema
 
 

@@ -218,9 +218,11 @@ def _function(reference: str, task: str) -> Subject:
 
 
 def _of_function(found: Any, name: str, rows: Rows) -> Model:
-    """What has been named, over the columns that the rows have."""
+    """What has been named, over the columns that the rows have; who was fitted to places says the rows' classes."""
     if hasattr(found, "predict_proba") or hasattr(found, "predict"):
-        return model_of_estimator(found, rows.features, name=name)
+        fitted = model_of_estimator(found, rows.features, name=name)
+        places = tuple(map(str, range(len(rows.classes))))
+        return dataclasses.replace(fitted, outputs=rows.classes) if fitted.outputs == places else fitted
     if not callable(found):
         raise BadInput("this predicts nothing: it is no function, and has no `predict`", code="explain.model")
     return model_of_function(found, rows.features, rows.classes or ("prediction",), name=name)
