@@ -129,3 +129,11 @@ def test_classes_in_another_order_than_the_models_are_refused() -> None:
     with pytest.raises(BadInput, match="another order"):
         lineage_of(model, rows, Work())
     assert lineage_of(model, Rows.of([[0.1], [0.2]], ["a"], [0, 1]), Work()).rows == 2
+
+
+def test_images_are_no_rows() -> None:
+    schema = load(locate("nuclei")).schema
+    pixels = np.zeros((2, *schema.columns[0].shape), np.uint8)  # type: ignore[union-attr]
+    columns = {schema.columns[0].name: pixels, schema.label.name: pixels}
+    with pytest.raises(BadInput, match="neither a number nor a category"):
+        rows_of_table(Table(schema, columns, ()))

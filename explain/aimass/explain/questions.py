@@ -99,6 +99,14 @@ QUESTIONS: Final = (
         "images",
     ),
     Question(
+        "space",
+        "Where in the images it is predicted",
+        "where in images, or in a volume, a model is how sure of a class",
+        "aimass.explain.prim",
+        "explain_images",
+        "images",
+    ),
+    Question(
         "masks",
         "Where the segmentation is wrong",
         "which pixels of images a model takes for something else",

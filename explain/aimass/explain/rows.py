@@ -180,14 +180,15 @@ def rows_of_table(
 ) -> Rows:
     """Typed columns as rows; a label that is missing everywhere counts as none."""
     schema = table.schema
-    values = np.empty((table.rows, len(schema.columns)))
+    features = features_of(schema)
+    values = np.empty((table.rows, len(features)))
     for place, column in enumerate(schema.columns):
         cells = table.columns[column.name]
         values[:, place] = cells if isinstance(column, Number) else np.where(cells < 0, np.nan, cells)
     labels = table.columns[schema.label.name]
     known = labels >= 0 if schema.classes else ~np.isnan(labels)
     return Rows(
-        features_of(schema),
+        features,
         values,
         labels if known.all() and len(known) else None,
         schema.classes,

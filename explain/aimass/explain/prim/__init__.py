@@ -9,9 +9,9 @@ from aimass.explain.models import Model, asked, lineage_of
 from aimass.explain.prim.band_view import Bands
 from aimass.explain.prim.induction import induce
 from aimass.explain.prim.map_view import BandMap
-from aimass.explain.prim.options import PrimOptions
+from aimass.explain.prim.options import PrimOptions, SpaceOptions
 from aimass.explain.prim.regions import Regions
-from aimass.explain.prim.space import explain_space
+from aimass.explain.prim.space import explain_images
 from aimass.explain.prim.space_view import SpaceBands
 from aimass.explain.prim.threshold_map import band_map, bands
 from aimass.explain.results import Columns, Result
@@ -19,7 +19,17 @@ from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 
-__all__ = ["BandMap", "Bands", "PrimOptions", "PrimResult", "Regions", "SpaceBands", "explain", "explain_space"]
+__all__ = [
+    "BandMap",
+    "Bands",
+    "PrimOptions",
+    "PrimResult",
+    "Regions",
+    "SpaceBands",
+    "SpaceOptions",
+    "explain",
+    "explain_images",
+]
 
 
 class PrimResult(Result, frozen=True, kw_only=True, eq=False, tag="prim"):

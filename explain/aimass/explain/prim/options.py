@@ -11,7 +11,7 @@ import numpy.typing as npt
 from aimass.proto.errors import BadInput
 from aimass.proto.values import Value
 
-__all__ = ["PrimOptions", "fractions_of", "thresholds_of"]
+__all__ = ["PrimOptions", "SpaceOptions", "fractions_of", "thresholds_of"]
 
 Floats = npt.NDArray[np.float64]
 _CHANCES: Final = (0.2, 0.5, 0.8)
@@ -47,6 +47,13 @@ class PrimOptions(Value, frozen=True):
     folds: Annotated[int, msgspec.Meta(ge=2, le=20, description="folds of the cross-validation")] = 5
     judging: Annotated[float, msgspec.Meta(ge=0.1, le=0.9, description="share of the rows that judge the boxes")] = 0.4
     features: Annotated[tuple[str, ...], msgspec.Meta(description="features that may bound a box; none: all")] = ()
+
+
+class SpaceOptions(Value, frozen=True):
+    """The same over images and volumes."""
+
+    output: Annotated[str, msgspec.Meta(description="the class that is looked at; the first but background")] = ""
+    thresholds: Annotated[str, msgspec.Meta(description="where predictions are cut into bands: 0.3, 0.7")] = ""
 
 
 def thresholds_of(text: str, scores: Floats, *, classifies: bool) -> Floats:

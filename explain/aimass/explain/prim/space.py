@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from aimass.explain.images import Floats, ImageModel, Images, Pixels, asked_images, lineage_of_images, memory_of_image
 from aimass.explain.prim.bands import histogram
-from aimass.explain.prim.options import PrimOptions, thresholds_of
+from aimass.explain.prim.options import SpaceOptions, thresholds_of
 from aimass.explain.prim.space_view import SpaceBands
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.manifest import UNLABELLED
 
-__all__ = ["explain_space"]
+__all__ = ["explain_images"]
 
 Ints = npt.NDArray[np.int64]
 _FINE: Final = 100
@@ -24,8 +24,8 @@ _SIDE: Final = 128
 """Pixels of a side of what is shown, at most: larger images are shown in blocks."""
 
 
-def explain_space(
-    model: ImageModel, images: Images, options: PrimOptions = PrimOptions(), work: Work = Work()
+def explain_images(
+    model: ImageModel, images: Images, options: SpaceOptions = SpaceOptions(), work: Work = Work()
 ) -> SpaceBands:
     """Where in the images a segmenting model is how sure of one class; raises `BadInput` for a model that labels them.
 
@@ -59,7 +59,7 @@ def explain_space(
     )
 
 
-def _asked(model: ImageModel, images: Images, options: PrimOptions) -> tuple[int, Floats]:
+def _asked(model: ImageModel, images: Images, options: SpaceOptions) -> tuple[int, Floats]:
     """The place of the class that is looked at, and the thresholds."""
     if not model.segments:
         raise BadInput(
@@ -104,14 +104,14 @@ def _highest(counts: Ints, edges: Floats, cuts: Floats) -> Ints:
 
 
 def _shown(top: Ints, *, volume: bool) -> Ints:
-    """Which images are shown, int64 [at most 6]: see `explain_space`."""
+    """Which images are shown, int64 [at most 6]: see `explain_images`."""
     if not volume:
         return np.sort(np.argsort(-top, kind="stable")[:_SHOWN]).astype(np.int64)
     some = np.flatnonzero(top > 0) if top.any() else np.arange(len(top))
     return some[np.unique(np.linspace(0, len(some) - 1, _SHOWN).round().astype(np.int64))].astype(np.int64)
 
 
-def _caveats(model: ImageModel, images: Images, options: PrimOptions, place: int) -> tuple[str, ...]:
+def _caveats(model: ImageModel, images: Images, options: SpaceOptions, place: int) -> tuple[str, ...]:
     said = list(images.limits)
     if not options.output and len(model.classes) > 2:
         said.append(
