@@ -20,6 +20,7 @@ BENCHES = (
     "convergence",
     "dp",
     "explain",
+    "explain_federated",
     "idle",
     "memory",
     "offline",
