@@ -19,6 +19,7 @@ from aimass.explain.lineage import software
 from aimass.explain.questions import Asking
 from aimass.explain.results import Result
 from aimass.explain.rows import Rows
+from aimass.explain.texts import Texts
 from aimass.explain.work import Work
 from aimass.proto.cache import cache_folder
 from aimass.proto.durable import UNINTERRUPTED, write_file
@@ -70,7 +71,7 @@ class ResultCache:
                 left -= status.st_size
 
 
-def rows_digest(rows: Rows | Images) -> str:
+def rows_digest(rows: Rows | Images | Texts) -> str:
     """SHA-256 of all that a result may say of rows: cells and labels, name, what stands beside, whether held out."""
     beside = (part for name, column in sorted(rows.beside.items()) for part in (name, *map(str, np.asarray(column))))
     return _key(rows.digest, rows.name, str(rows.held_out), *beside)

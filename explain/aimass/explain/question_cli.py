@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aimass.explain.questions import Asking, Question
     from aimass.explain.results import Result
     from aimass.explain.rows import Rows
+    from aimass.explain.texts import Texts
     from aimass.explain.work import Work
 
 __all__ = ["add_subject", "add_verbs", "add_work", "answered", "opened", "told", "work_of"]
@@ -86,9 +87,9 @@ def add_work(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--fresh", action="store_true", help="compute again what was found before")
 
 
-def opened(args: argparse.Namespace) -> tuple[Subject, Rows | Images]:
-    """The model and the rows, or images, that the arguments name."""
-    from aimass.explain.opening import Where, open_images, open_rows, open_subject
+def opened(args: argparse.Namespace) -> tuple[Subject, Rows | Images | Texts]:
+    """The model and the rows, images or texts that the arguments name."""
+    from aimass.explain.opening import Where, open_images, open_rows, open_subject, open_texts
 
     where = Where(
         args.registry or "", "" if args.trust is None else str(args.trust), args.home, args.task, args.token, args.ca
@@ -96,6 +97,8 @@ def opened(args: argparse.Namespace) -> tuple[Subject, Rows | Images]:
     subject = open_subject(args.model, where)
     if subject.images is not None:
         return subject, open_images(args.rows, subject.schema, held_out=args.held_out)
+    if subject.texts is not None:
+        return subject, open_texts(args.rows, subject.schema, held_out=args.held_out)
     return subject, open_rows(args.rows, subject.schema, held_out=args.held_out, beside=args.also, label=args.label)
 
 

@@ -17,18 +17,22 @@ from aimass.explain.images import ImageModel, Images
 from aimass.explain.models import Model
 from aimass.explain.results import Result
 from aimass.explain.rows import Rows
+from aimass.explain.texts import TextModel, Texts
 from aimass.explain.work import Work
 from aimass.proto.errors import NotFound
 from aimass.proto.values import Value
 
-__all__ = ["QUESTIONS", "Asking", "Question", "question"]
+__all__ = ["QUESTIONS", "Asking", "Kind", "Question", "question"]
+
+Kind = Literal["rows", "images", "texts"]
+"""What a model takes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
     """`asks` is the question as a person would put it, `module` the package that answers by its `function`.
 
-    `of` says what the model takes: rows of a table, or images.
+    `of` says what the model takes: rows of a table, images or texts.
     """
 
     name: str
@@ -36,7 +40,7 @@ class Question:
     asks: str
     module: str
     function: str = "explain"
-    of: Literal["rows", "images"] = "rows"
+    of: Kind = "rows"
 
     @property
     def explain(self) -> Callable[..., Result]:
@@ -69,11 +73,11 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Asking:
-    """A question about a model and rows, or images, under options; a `background` goes to those that take one."""
+    """A question about a model and rows, images or texts, under options; a `background` goes to those that take one."""
 
     question: Question
-    model: Model | ImageModel
-    rows: Rows | Images
+    model: Model | ImageModel | TextModel
+    rows: Rows | Images | Texts
     options: Value
     background: Rows | None = None
 
@@ -105,6 +109,14 @@ QUESTIONS: Final = (
         "aimass.explain.prim",
         "explain_images",
         "images",
+    ),
+    Question(
+        "pieces",
+        "Which words it leans on",
+        "which pieces of one text speak for what the model says",
+        "aimass.explain.lpi",
+        "explain_text",
+        "texts",
     ),
     Question(
         "masks",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,8 @@ Ids = npt.NDArray[np.int64]
 class Texts:
     """`texts` with `labels` int64 [n], places in `classes`, where they are known.
 
-    `held_out` says whether the model was trained without them; None where that is not known.
+    `held_out` says whether the model was trained without them; None where that is not known. `beside` [n] are columns
+    that no model sees.
     """
 
     texts: tuple[str, ...]
@@ -41,6 +42,7 @@ class Texts:
     labels: npt.NDArray[np.int64] | None = None
     name: str = "texts"
     held_out: bool | None = None
+    beside: Mapping[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.texts):

@@ -6,6 +6,7 @@ every piece masked: an id has no gradient, its vector has one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -31,6 +32,8 @@ Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 _MOST_BARS: Final = 40
 _BATCH: Final = 64
+_ORDER_STEPS: Final = 16
+"""An order is held against others at so many lengths."""
 _SHOWS_NOT: Final = (
     "Which pieces this network leans on in this one text, not why; the vectors along the path stand for no words."
 )
@@ -53,6 +56,10 @@ class TokenAttribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.tok
     steps: int
     incomplete: float
     beaten: float
+
+    def views(self) -> Mapping[str, Result]:
+        """The one that there is."""
+        return {"tokens": self}
 
     def describe(self) -> tuple[str, ...]:
         """Which pieces have the largest values, and how complete they are."""
@@ -187,7 +194,7 @@ def _faster_orders(
     """The share of random orders in which masking the pieces, one after another, lowers the probability further."""
     rng = work.rng("lpi", "pieces")
     ranks = [np.argsort(np.argsort(-values, kind="stable"))] + [rng.permutation(len(values)) for _ in range(orders)]
-    steps = np.arange(1, len(values))
+    steps = np.unique(np.linspace(0, len(values), _ORDER_STEPS + 1).round().astype(int))[1:-1]
     if not len(steps):
         return 0.0
     means = []

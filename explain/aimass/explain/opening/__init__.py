@@ -5,5 +5,6 @@ from __future__ import annotations
 from aimass.explain.opening.images import open_images
 from aimass.explain.opening.models import Subject, Where, open_subject
 from aimass.explain.opening.tables import open_rows
+from aimass.explain.opening.texts import open_texts
 
-__all__ = ["Subject", "Where", "open_images", "open_rows", "open_subject"]
+__all__ = ["Subject", "Where", "open_images", "open_rows", "open_subject", "open_texts"]

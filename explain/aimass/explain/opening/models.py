@@ -9,12 +9,14 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from aimass.explain.images import ImageModel, Images, image_model_of_task
 from aimass.explain.models import Model, model_of_estimator, model_of_function, model_of_task
 from aimass.explain.opening.served import served_model
+from aimass.explain.questions import Kind
 from aimass.explain.rows import Rows, features_of
+from aimass.explain.texts import TextModel, Texts, text_model_of_task
 from aimass.proto.cache import cache_folder
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.hashing import digest_of
@@ -51,8 +53,8 @@ class Where:
 class Subject:
     """A model that was opened. `schema` says how its rows are read; None of a function that says nothing of them.
 
-    `build` makes the model, of the rows where they alone say what its columns are; of images there is `images` instead.
-    `card` is markdown. Of one with parameters at hand `task` names the task, and `parameters` is the file.
+    `build` makes the model, of the rows where they alone say what its columns are; of images there is `images` instead,
+    of texts `texts`. `card` is markdown. Of one with parameters at hand `task` names the task, `parameters` the file.
     """
 
     build: Callable[[Rows], Model]
@@ -62,15 +64,23 @@ class Subject:
     task: str = ""
     parameters: Path | None = None
     images: ImageModel | None = None
+    texts: TextModel | None = None
 
-    def model_for(self, of: Literal["rows", "images"], rows: Rows | Images) -> Model | ImageModel:
-        """The model that a question about rows or images is about; raises `BadInput` where it is of the other kind."""
+    @property
+    def kind(self) -> Kind:
+        """What the model takes."""
+        return "images" if self.images is not None else "texts" if self.texts is not None else "rows"
+
+    def model_for(self, of: Kind, rows: Rows | Images | Texts) -> Model | ImageModel | TextModel:
+        """The model that a question about rows, images or texts is about; raises `BadInput` where it is of another."""
         if of == "rows" and isinstance(rows, Rows):
             return self.build(rows)
         if of == "images" and self.images is not None:
             return self.images
+        if of == "texts" and self.texts is not None:
+            return self.texts
         raise BadInput(
-            f"the question is about {'images' if of == 'images' else 'tables'}, and the model takes others",
+            f"the question is about {'tables' if of == 'rows' else of}, and the model takes others",
             code="explain.kind",
             cure="`aimass explain --help` says what each question is about.",
         )
@@ -170,23 +180,28 @@ def _registered(reference: str, where: Where) -> Subject:
     return dataclasses.replace(_of_task(version.task.name, task, path, named, version.card), version=version)
 
 
-def _model(task: Task, parameters: Blob, **named: Any) -> Model | ImageModel:
-    """A task's model of a table, or of images."""
-    make: Callable[..., Model | ImageModel] = image_model_of_task if task.schema.images else model_of_task
-    return make(task, parameters, **named)
+def _model(task: Task, parameters: Blob, **named: Any) -> Model | ImageModel | TextModel:
+    """A task's model of a table, of images, or of texts."""
+    if task.schema.images:
+        return image_model_of_task(task, parameters, **named)
+    return (
+        text_model_of_task(task, parameters, **named) if task.schema.texts else model_of_task(task, parameters, **named)
+    )
 
 
 def _of_task(name: str, task: Task, path: Path, named: Callable[..., Any], card: str = "") -> Subject:
-    if not task.schema.images:
-        features_of(task.schema)  # texts are refused before anything is read
+    if not task.schema.images and not task.schema.texts:
+        features_of(task.schema)  # what is no table is refused before anything is read
     data = map_file(path)
     model = named(task, Blob(data), digest=digest_of((data,)))
     found = Subject(lambda _: model, task.schema, card, task=name, parameters=path)
-    return dataclasses.replace(found, build=_no_table, images=model) if task.schema.images else found
+    if task.schema.images:
+        return dataclasses.replace(found, build=_no_table, images=model)
+    return dataclasses.replace(found, build=_no_table, texts=model) if task.schema.texts else found
 
 
 def _no_table(_: Rows) -> Model:
-    raise BadInput("this model takes images: it has no rows of a table", code="explain.kind")
+    raise BadInput("this model takes images or texts: it has no rows of a table", code="explain.kind")
 
 
 def _models_folder() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aimass.explain.questions import Question
     from aimass.explain.results import Result
     from aimass.explain.rows import Rows
+    from aimass.explain.texts import Texts
     from aimass.explain.work import Work
     from aimass.proto.values import Value
 
@@ -41,26 +42,22 @@ def _report(args: argparse.Namespace) -> int:
     subject, rows = opened(args)
     with work_of(args) as work:
         answers, refused = _answers(args, subject, rows, work)
-    model = subject.model_for(_kind(subject), rows).name
+    model = subject.model_for(subject.kind, rows).name
     data = model_report(model, answers, refused, subject.card).encode()
     write_output(args.out, data)
     emit(args, {"written": str(args.out), "bytes": len(data), "answers": list(answers), "refused": refused})
     return 0
 
 
-def _kind(subject: Subject) -> Literal["rows", "images"]:
-    return "rows" if subject.images is None else "images"
-
-
 def _answers(
-    args: argparse.Namespace, subject: Subject, rows: Rows | Images, work: Work
+    args: argparse.Namespace, subject: Subject, rows: Rows | Images | Texts, work: Work
 ) -> tuple[dict[str, Result], dict[str, str]]:
     """What can be answered, and why something cannot: rows without labels, say. Where nothing can, the error itself."""
     from aimass.explain.questions import QUESTIONS, Asking
     from aimass.proto.errors import BadInput, LimitExceeded
 
-    here = {one.name: one for one in QUESTIONS if one.here and one.of == _kind(subject)}
-    model, answers, refused = subject.model_for(_kind(subject), rows), {}, {}
+    here = {one.name: one for one in QUESTIONS if one.here and one.of == subject.kind}
+    model, answers, refused = subject.model_for(subject.kind, rows), {}, {}
     for name, part in work.parts(tuple(here)):
         try:
             asking = Asking(here[name], model, rows, _options(here[name], args.row))

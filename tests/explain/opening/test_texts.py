@@ -1,0 +1,67 @@
+"""Texts by the names of their files, and a question about one of them from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aimass.explain.cache import rows_digest
+from aimass.explain.opening import Subject, open_texts
+from aimass.explain.opening.models import _model
+from aimass.explain.questions import Asking, question
+from aimass.explain.rows import Rows
+from aimass.explain.texts import TextModel
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.task import first_model, load, locate
+from aimass.proto.tensors import Blob
+from tests.support.reviews import small_reviews
+
+SCHEMA = load(locate("reviews")).schema
+
+
+def _file(folder: Path, name: str, *lines: str) -> Path:
+    path = folder / name
+    path.write_text("text,sentiment\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_files_are_joined_and_each_text_knows_whose_it_is(tmp_path: Path) -> None:
+    one = _file(tmp_path, "films.csv", '"A dull, long film.",negative', "Lovely.,positive")
+    other = _file(tmp_path, "tweets.csv", "so good,positive")
+    found = open_texts([str(one), f"short={other}"], SCHEMA, held_out=True)
+    assert found.texts == ("A dull, long film.", "Lovely.", "so good")
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 1]
+    assert (found.name, found.held_out) == ("films + short", True)
+    assert found.beside["partner"].tolist() == ["films", "films", "short"]
+    assert rows_digest(found) != rows_digest(open_texts([str(one), f"brief={other}"], SCHEMA, held_out=True))
+
+
+def test_labels_may_be_absent_and_nothing_else(tmp_path: Path) -> None:
+    path = _file(tmp_path, "films.csv", "Lovely.,", "Dull.,negative")
+    assert open_texts([str(path)], SCHEMA).labels is None
+    with pytest.raises(BadInput, match="--task"):
+        open_texts([str(path)], None)
+    with pytest.raises(BadInput, match="no file of texts"):
+        open_texts([], SCHEMA)
+    with pytest.raises(NotFound):
+        open_texts([str(tmp_path / "absent.csv")], SCHEMA)
+
+
+def test_a_question_about_texts_is_asked_of_a_model_of_texts_alone(tmp_path: Path) -> None:
+    task = small_reviews()
+    model = _model(task, Blob(first_model(task, 1)), name="reviews", digest="d")
+    assert isinstance(model, TextModel)
+    texts = open_texts([str(_file(tmp_path, "films.csv", "Not a film to miss.,positive"))], SCHEMA)
+    subject = Subject(lambda _: pytest.fail("no table"), SCHEMA, texts=model)
+    asked = question("pieces")
+    assert subject.kind == asked.of == "texts"
+    found = Asking(asked, subject.model_for(asked.of, texts), texts, asked.options()).answer(Work())
+    assert found.to_columns()["piece"][:3] == ("not", "a", "film")
+    with pytest.raises(BadInput, match="about tables"):
+        subject.model_for("rows", texts)
+    with pytest.raises(BadInput, match="about texts"):
+        Subject(lambda _: pytest.fail("no table")).model_for("texts", Rows.of(np.zeros((1, 1))))
