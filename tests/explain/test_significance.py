@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import fisher_exact, ttest_ind
 
 from aimass.explain.significance import difference_interval, holm, mean_and_interval, shuffled_p
@@ -21,12 +23,14 @@ def test_shuffles_agree_with_the_exact_test() -> None:
     inside = np.zeros((40, 2), np.bool_)
     inside[[*range(8), *range(12, 18)], 0] = True
     inside[::2, 1] = True
-    found = shuffled_p(inside, errors, 20_000, Work(), "test")
+    found = shuffled_p(inside, 2 * errors, 20_000, Work(), "test")
+    exact = shuffled_p(inside, errors, 99, Work(), "test")
     for place in range(2):
         both = int(errors[inside[:, place]].sum())
         n = int(inside[:, place].sum())
         table = [[both, n - both], [12 - both, 28 - n + both]]
         assert found[place] == pytest.approx(fisher_exact(table, "greater")[1], abs=0.01)
+        assert exact[place] == pytest.approx(fisher_exact(table, "greater")[1], rel=1e-9)
 
 
 def test_chance_is_called_significant_no_more_often_than_promised() -> None:
@@ -73,3 +77,15 @@ def test_the_mean_of_nothing_is_unknown() -> None:
     mean, low, high = mean_and_interval(np.array([3.0]), share=False)
     assert mean == 3.0
     assert np.isnan([low, high]).all()
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60), st.integers(0, 10_000))
+@settings(max_examples=80, deadline=None)
+def test_where_errors_are_zero_or_one_p_is_fishers(rows: int, wrong: int, size: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    errors, inside = np.zeros(rows), np.zeros((rows, 1), np.bool_)
+    errors[random.permutation(rows)[:wrong]] = 1.0
+    inside[random.permutation(rows)[:size]] = True
+    both, of, all_wrong = int(errors @ inside[:, 0]), int(inside.sum()), int(errors.sum())
+    table = [[both, of - both], [all_wrong - both, rows - of - all_wrong + both]]
+    assert shuffled_p(inside, errors, 99, Work(), "x")[0] == pytest.approx(fisher_exact(table, "greater")[1], rel=1e-8)

@@ -15,7 +15,7 @@ from aimass.explain.means import mean_interval, student95
 from aimass.explain.work import Work
 from aimass.proto.intervals import wilson
 
-__all__ = ["difference_interval", "holm", "mean_and_interval", "shuffled_p"]
+__all__ = ["difference_interval", "holm", "hypergeometric", "mean_and_interval", "shuffled_p"]
 
 Floats = npt.NDArray[np.float64]
 _SHARE_BYTES: Final = 24
@@ -35,8 +35,13 @@ def holm(p: npt.ArrayLike) -> Floats:
 def shuffled_p(inside: npt.NDArray[np.bool_], errors: Floats, shuffles: int, work: Work, purpose: str) -> Floats:
     """p [k] that errors [n] inside of [n, k] are no larger than elsewhere, by shuffles of the errors over the rows.
 
-    (1 + as extreme) / (1 + shuffles), which is valid at any number of shuffles: Phipson and Smyth 2010.
+    Where errors are 0 or 1 it is of all shuffles there are, and exact: Fisher's test. Else (1 + as extreme) /
+    (1 + shuffles), which is valid at any number of them: Phipson and Smyth 2010.
     """
+    if np.isin(errors, (0.0, 1.0)).all():
+        wrong, sizes = (errors @ inside).tolist(), inside.sum(axis=0).tolist()
+        told = [(round(seen), len(errors), round(errors.sum()), size) for seen, size in zip(wrong, sizes, strict=True)]
+        return np.array([hypergeometric(*one) for one in told], np.float64)
     member = inside.astype(np.float64)
     seen = errors @ member
     near = 1e-9 * max(1.0, float(np.abs(errors).sum()))
@@ -47,6 +52,21 @@ def shuffled_p(inside: npt.NDArray[np.bool_], errors: Floats, shuffles: int, wor
         drawn = random.permuted(np.tile(errors, (part.stop - part.start, 1)), axis=1)
         extreme += (drawn @ member >= seen - near).sum(axis=0)
     return (1 + extreme) / (1 + shuffles)
+
+
+def hypergeometric(seen: int, rows: int, wrong: int, drawn: int) -> float:
+    """The chance that of `drawn` among `rows`, of which so many are `wrong`, as many as `seen` or more are wrong."""
+    most = min(wrong, drawn)
+    whole = _choices(rows, drawn)
+    terms = (
+        math.exp(_choices(wrong, hit) + _choices(rows - wrong, drawn - hit) - whole)
+        for hit in range(max(seen, drawn - (rows - wrong), 0), most + 1)
+    )
+    return min(1.0, math.fsum(terms))
+
+
+def _choices(of: int, some: int) -> float:
+    return math.lgamma(of + 1) - math.lgamma(some + 1) - math.lgamma(of - some + 1)
 
 
 def mean_and_interval(values: Floats, *, share: bool) -> tuple[float, float, float]:

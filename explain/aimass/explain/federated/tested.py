@@ -1,7 +1,6 @@
 """What sums say of a mean: its interval, how it differs from that of the other rows, and whether by more than chance.
 
-The same figures as `significance` has of rows at hand. Where errors are 0 or 1, the p-value that shuffles approximate
-there is exact here: it is hypergeometric, and follows from counts.
+The same figures as `significance` has of rows at hand.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import math
 
 from aimass.explain.means import mean_interval, student95
+from aimass.explain.significance import hypergeometric
 from aimass.proto.intervals import Z95, wilson
 from aimass.proto.values import Value
 
@@ -102,24 +102,9 @@ def permutation_p(inside: Moments, whole: Moments, *, share: bool) -> float:
         return 1.0
     noise = math.hypot(inside.total_noise, whole.mean * inside.rows_noise)
     if share and not noise:
-        return _hypergeometric(round(inside.total), round(rows), round(whole.total), round(some))
+        return hypergeometric(round(inside.total), round(rows), round(whole.total), round(some))
     spread = max(0.0, whole.squares / rows - whole.mean**2)
     variance = some * (rows - some) / (rows - 1) * spread + noise**2
     if variance <= 0:
         return 1.0
     return 0.5 * math.erfc((inside.total - some * whole.mean) / math.sqrt(2 * variance))
-
-
-def _hypergeometric(seen: int, rows: int, wrong: int, drawn: int) -> float:
-    """The chance that of `drawn` among `rows`, of which so many are `wrong`, as many as `seen` or more are wrong."""
-    most = min(wrong, drawn)
-    whole = _choices(rows, drawn)
-    terms = (
-        math.exp(_choices(wrong, hit) + _choices(rows - wrong, drawn - hit) - whole)
-        for hit in range(max(seen, drawn - (rows - wrong), 0), most + 1)
-    )
-    return min(1.0, math.fsum(terms))
-
-
-def _choices(of: int, some: int) -> float:
-    return math.lgamma(of + 1) - math.lgamma(some + 1) - math.lgamma(of - some + 1)
