@@ -131,7 +131,8 @@ class FederatedPermutation:
         value, error = moments(rows, sums["rises"], np.diagonal(sums["products"]), release.deviation("rises"))
         if ask.shared is None:
             spread = marginals_of(ask.schema, np.asarray(found[0].sums["marginals"]))
-            error = np.sqrt(error**2 + lending_variance(rows, value, sums, spread))
+            lending = lending_variance(rows, value, sums, spread)
+            error = np.sqrt(np.maximum(error**2 + lending, error**2 / 2))  # (noise may take off more than there is)
         base, base_error = moments(rows, sums["losses"], sums["squared_losses"], release.deviation("losses"))
         best, worst = rank_intervals(value, _resampled(rows, sums, error, Work(seed=ask.seed)))
         low, high = interval95(value, error, round(rows))
