@@ -222,3 +222,18 @@ def test_what_cannot_be_asked_is_named() -> None:
         explain(heart(), rows, PrimOptions(features=("weight",), grid=2))
     with pytest.raises(DeadlinePassed):
         explain(heart(), rows, PrimOptions(grid=2), Work(until=0.0, now=lambda: 1.0))
+
+
+def test_rows_with_labels_have_boxes_of_errors_too_and_it_is_said_whose_rows_they_are() -> None:
+    rows = uniform(1500, 3, 2, lambda values: np.where(values[:, 2] > 0.5, 0.95, 0.05))
+    rows = dataclasses.replace(rows, beside={"partner": np.where(rows.values[:, 0] > 0.8, "north", "south")})
+    broken = classifier(3, lambda values: np.where((values[:, 2] > 0.5) & (values[:, 0] < 0.8), 0.9, 0.1))
+    found = explain(broken, rows, PrimOptions(boxes=1, grid=2))
+    assert found.errors is not None
+    box = found.errors.regions[0]
+    assert box.holders["north"][0] > 0.95
+    assert box.holders["north"][1] == pytest.approx(0.2, abs=0.05)
+    assert "of its rows are of north, 2" in found.errors.describe()[1]
+    assert list(found.views()) == ["bands", "map", "boxes", "errors"]
+    assert explain(broken, rows, PrimOptions(target="error", boxes=1, grid=2)).errors is None
+    assert explain(broken, dataclasses.replace(rows, labels=None), PrimOptions(boxes=1, grid=2)).errors is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from aimass.explain.charts.picture import Picture
 from aimass.explain.models import Model, asked, lineage_of
 from aimass.explain.prim.band_view import Bands
@@ -33,15 +35,17 @@ __all__ = [
 
 
 class PrimResult(Result, frozen=True, kw_only=True, eq=False, tag="prim"):
-    """Bands, their map, and boxes."""
+    """Bands, their map, and boxes; `errors` are boxes where the model is most wrong, None where nobody knows."""
 
     bands: Bands
     map: BandMap
     boxes: Regions
+    errors: Regions | None = None
 
     def views(self) -> Mapping[str, Result]:
         """By name, in the order that a reader wants them."""
-        return {"bands": self.bands, "map": self.map, "boxes": self.boxes}
+        found = {"bands": self.bands, "map": self.map, "boxes": self.boxes, "errors": self.errors}
+        return {name: view for name, view in found.items() if view is not None}
 
     def describe(self) -> tuple[str, ...]:
         """What each view says."""
@@ -63,9 +67,12 @@ def explain(model: Model, rows: Rows, options: PrimOptions = PrimOptions(), work
         raise BadInput("there is nothing to explain", code="explain.empty", value=f"{len(rows)} rows")
     predict = asked(model, work.part(0.0, 0.2, "predictions"), "predictions")
     said = predict(rows.values)
+    judged = rows.labels is not None and options.target == "prediction"
+    wrong = msgspec.structs.replace(options, target="error", direction="high")
     return PrimResult(
         lineage=lineage,
         bands=bands(model, rows, said, options, work),
         map=band_map(model, rows, said, options, work.part(0.2, 0.4, "map")),
-        boxes=induce(model, rows, said, options, work.part(0.4, 1.0, "boxes")),
+        boxes=induce(model, rows, said, options, work.part(0.4, 0.7, "boxes")),
+        errors=induce(model, rows, said, wrong, work.part(0.7, 1.0, "boxes of errors")) if judged else None,
     )

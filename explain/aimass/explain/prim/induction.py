@@ -13,6 +13,7 @@ from aimass.explain.means import mean_interval
 from aimass.explain.models import Model, lineage_of
 from aimass.explain.prim.box import Condition, conditions_of, contains
 from aimass.explain.prim.coding import Coded, coded
+from aimass.explain.prim.groups import groups_of
 from aimass.explain.prim.options import PrimOptions, fractions_of
 from aimass.explain.prim.pasting import paste, simplify, without_crumbs
 from aimass.explain.prim.peeling import Keep, Trajectory, peel
@@ -120,7 +121,16 @@ def _region(search: _Side, judge: _Side, what: _Search, work: Work) -> Region | 
         judged=density(judge.values, contains(conditions, judge.rows), binary=what.target.binary),
         fraction=choice.fraction,
         path=_path(path, search, judge, binary=what.target.binary),
+        holders=_holders(search.rows, found, options.beside),
     )
+
+
+def _holders(rows: Rows, found: Bools, beside: str) -> dict[str, tuple[float, float]]:
+    names, groups = groups_of(rows, beside)
+    if len(names) < 2:
+        return {}
+    inside, whole = (np.bincount(part, minlength=len(names)) / len(part) for part in (groups[found], groups))
+    return {name: (float(inside[place]), float(whole[place])) for place, name in enumerate(names)}
 
 
 def _chosen(path: Trajectory, data: Coded, values: Floats, choice: Choice, work: Work) -> tuple[Keep, ...]:

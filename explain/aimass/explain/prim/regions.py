@@ -8,6 +8,7 @@ from aimass.explain.charts.picture import Axis, Band, Layer, Line, Panel, Pictur
 from aimass.explain.prim.box import Condition, sentence
 from aimass.explain.prim.target import told
 from aimass.explain.results import Array, Columns, Part, Result
+from aimass.explain.words import percent
 
 __all__ = ["Density", "Path", "Region", "Regions"]
 
@@ -40,18 +41,29 @@ class Path(Part, frozen=True, kw_only=True, eq=False):
 
 
 class Region(Part, frozen=True, kw_only=True, eq=False):
-    """A box, found with peels of this `fraction`; both densities are of the rows that former boxes left."""
+    """A box, found with peels of this `fraction`; both densities are of the rows that former boxes left.
+
+    `holders` are what tells rows apart that no model sees, with the share of the box's rows and of all that searched.
+    """
 
     conditions: tuple[Condition, ...]
     searched: Density
     judged: Density
     fraction: float
     path: Path
+    holders: dict[str, tuple[float, float]] = {}
 
     @property
     def sentence(self) -> str:
         """The box in words."""
         return sentence(self.conditions)
+
+
+def _holders(one: Region) -> str:
+    """Whose rows the box has more of than all rows are, where it is half as many again."""
+    name = max(one.holders, key=lambda name: one.holders[name][0] - one.holders[name][1], default="")
+    share, base = one.holders.get(name, (0.0, 0.0))
+    return f" {percent(share)} of its rows are of {name}, {percent(base)} of all." if share > 1.5 * base else ""
 
 
 class Regions(Result, frozen=True, kw_only=True, eq=False, tag="prim.boxes"):
@@ -81,7 +93,7 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="prim.boxes"):
         )
         held = f"held out {self._held(one.judged)} in {one.judged.rows:,} of {one.judged.of:,}"
         elsewhere = "" if one.judged.outside is None else f", elsewhere {self._told(one.judged.outside)}"
-        return f"{one.sentence}: {mean}, {held}{elsewhere}."
+        return f"{one.sentence}: {mean}, {held}{elsewhere}.{_holders(one)}"
 
     def _told(self, mean: float | None) -> str:
         return "none" if mean is None else told(mean, share=self.share)
