@@ -95,7 +95,7 @@ def test_a_linear_network_has_its_closed_form() -> None:
     score = LogOdds(Linear(weights), 1)
     for kind in ("black", "mean", "blur"):
         baseline = baseline_of(pixels, kind)
-        found, missed, _ = integrated(score, pixels, baseline, 16)
+        found, missed, _ = integrated(score, pixels, baseline, 16, 5)
         np.testing.assert_allclose(found, weights * (pixels - baseline.astype(np.float64)) / 255, atol=1e-5)
         assert missed < 1e-4
     away = np.zeros((6, 5))
@@ -104,7 +104,7 @@ def test_a_linear_network_has_its_closed_form() -> None:
     def odds(some: Pixels) -> npt.NDArray[np.float64]:
         return np.asarray((some * weights).sum(axis=(1, 2)) / 255)
 
-    alone = occlusion(odds, pixels, np.zeros((6, 5), np.float32), 1)
+    alone = occlusion(odds, pixels, np.zeros((6, 5), np.float32), 1, 7)
     assert alone[2, 3] == pytest.approx(away[2, 3])
 
 
@@ -114,7 +114,7 @@ def test_a_covered_pixel_counts_with_all_its_colours_once() -> None:
     def odds(some: Pixels) -> npt.NDArray[np.float64]:
         return np.asarray((some * weights).sum(axis=(1, 2, 3)))
 
-    alone = occlusion(odds, pixels, np.zeros((6, 5, 3), np.float32), 1)
+    alone = occlusion(odds, pixels, np.zeros((6, 5, 3), np.float32), 1, 7)
     np.testing.assert_allclose(alone, (pixels * weights).sum(axis=2), rtol=1e-4)
 
 
@@ -265,6 +265,21 @@ def test_a_map_by_deeplift_is_had_or_the_reason_why_not() -> None:
 
 def as_tensors(some: Pixels) -> torch.Tensor:
     return torch.from_numpy(some)[:, None].float()
+
+
+def test_no_more_images_are_computed_at_once_than_fit_the_memory() -> None:
+    most = [0]
+
+    def predict(some: Pixels) -> npt.NDArray[np.float64]:
+        most[0] = max(most[0], len(some))
+        return np.asarray(some.mean(axis=(1, 2)) / 255)
+
+    bare = image_model_of_function(predict, ("no", "yes"))
+    pixels, little = Images(image(7, 1, 64, 64)), Work(memory_bytes=4 << 20)
+    small = explain_image(bare, pixels, ImageLpiOptions(orders=10), little)
+    assert most[0] <= (4 << 20) // (64 * 64 * 768)
+    whole = explain_image(bare, pixels, ImageLpiOptions(orders=10))
+    np.testing.assert_allclose(small.maps[0].values, whole.maps[0].values, atol=1e-5)
 
 
 def test_what_cannot_be_answered_is_refused() -> None:

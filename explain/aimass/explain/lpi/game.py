@@ -27,6 +27,9 @@ __all__ = ["Game", "game_of"]
 Floats = npt.NDArray[np.float64]
 _TOLD_TOGETHER: Final = 0.9
 _LEAST_ROWS: Final = 10
+_MOST_ROWS: Final = 5_000
+_MOST_FEATURES: Final = 200
+"""Of more, pairs that tell the same are not looked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +100,10 @@ class Game:
 
     def _together(self) -> tuple[str, ...]:
         """Columns that tell the same but are credited apart."""
-        if len(self.reference) < _LEAST_ROWS:
+        if len(self.reference) < _LEAST_ROWS or len(self.features) > _MOST_FEATURES:
             return ()
-        ties = np.triu(association(self.reference), 1) >= _TOLD_TOGETHER
+        some = self.reference.take(slice(None, None, -(-len(self.reference) // _MOST_ROWS)))
+        ties = np.triu(association(some), 1) >= _TOLD_TOGETHER
         owner = {column: place for place, group in enumerate(self.groups) for column in group.columns}
         names = [f.name for f in self.features]
         return tuple(

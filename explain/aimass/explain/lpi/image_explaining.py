@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.charts.picture import Picture
-from aimass.explain.images import ImageModel, Images, asked_images, lineage_of_images
+from aimass.explain.images import ImageModel, Images, asked_images, lineage_of_images, memory_of_image
 from aimass.explain.lineage import Lineage
 from aimass.explain.lpi.deeplift import deeplift
 from aimass.explain.lpi.gradients import incompleteness
@@ -27,6 +27,9 @@ __all__ = ["ImageLpiResult", "explain_image"]
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
+_MOST_AT_ONCE: Final = 64
+_WITH_GRADIENTS: Final = 4
+"""Times the memory of a prediction, as a network keeps for its way back."""
 _NO_NETWORK: Final = "The model is a bare function: it has no gradients to look into."
 
 
@@ -88,7 +91,17 @@ def explain_image(
         return found if region is None else found[:, region].mean(axis=1)
 
     baseline = baseline_of(pixels, options.baseline)
-    told = _Told(lineage_of_images(model, images, work), options, model.classes[place], pixels, baseline, chance, work)
+    room = work.memory_bytes // (_WITH_GRADIENTS * memory_of_image(model, *pixels.shape[:2]))
+    told = _Told(
+        lineage_of_images(model, images, work),
+        options,
+        model.classes[place],
+        pixels,
+        baseline,
+        chance,
+        work,
+        max(1, min(_MOST_AT_ONCE, room)),
+    )
     network = getattr(model, "network", None)
     maps, caveats = ((), (_NO_NETWORK,)) if network is None else _by_gradients(told, LogOdds(network, place, region))
     work.tell(0.7, "occlusion")
@@ -97,7 +110,7 @@ def explain_image(
 
 @dataclasses.dataclass(frozen=True)
 class _Told:
-    """What all maps of one image share; `chance` maps images to the probability that is explained [n]."""
+    """What all maps of one image share: `chance` maps images to the probability [n], `batch` of them fit the memory."""
 
     lineage: Lineage
     options: ImageLpiOptions
@@ -106,6 +119,7 @@ class _Told:
     baseline: npt.NDArray[np.float32]
     chance: Callable[[Pixels], Floats]
     work: Work
+    batch: int
 
     def map(self, method: str, unit: str, values: Floats, says: str, *checks: Check) -> ImageMap:
         """One map with its own check."""
@@ -132,7 +146,7 @@ def _by_occlusion(told: _Told) -> ImageMap:
     def odds(some: Pixels) -> Floats:
         return on_scale(told.chance(some), "log_odds")  # a probability near 1 hardly falls
 
-    covered = occlusion(odds, told.pixels, told.baseline, window)
+    covered = occlusion(odds, told.pixels, told.baseline, window, told.batch)
     says = f"squares of {window} pixels covered by the baseline ({told.options.baseline})."
     return told.map("Occlusion", "fall of the log-odds", covered, says)
 
@@ -141,12 +155,14 @@ def _by_gradients(told: _Told, score: LogOdds) -> tuple[tuple[ImageMap, ...], tu
     """The maps that need a network, and what of them cannot be had."""
     options, work, unit = told.options, told.work, "log-odds"
     work.tell(0.1, "integrated gradients")
-    plain, missed, steps = integrated(score, told.pixels, told.baseline, options.steps)
+    plain, missed, steps = integrated(score, told.pixels, told.baseline, options.steps, told.batch)
     says = f"{steps} steps from the baseline ({options.baseline}); the sum misses {percent(missed)} of the change."
     found = [told.map("Integrated gradients", unit, plain, says, incompleteness(missed))]
     work.check()
     work.tell(0.3, "noise tunnel")
-    smooth = smoothed(score, told.pixels, told.baseline, options.steps, options.samples, work.rng("lpi", "noise"))
+    smooth = smoothed(
+        score, told.pixels, told.baseline, options.steps, options.samples, told.batch, work.rng("lpi", "noise")
+    )
     says = f"the mean over {options.samples} images with noise of a tenth of the image's range."
     found.append(told.map("With noise", unit, smooth, says))
     work.check()

@@ -24,7 +24,6 @@ __all__ = ["Baseline", "LogOdds", "as_tensor", "baseline_of", "gradcam", "integr
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 Baseline = Literal["black", "mean", "blur"]
-_BATCH: Final = 64
 _NOISE: Final = 0.1
 """Of the image's own range: the deviation of the noise (Smilkov et al. 2017 use 0.1 to 0.2)."""
 
@@ -78,11 +77,12 @@ def _box(values: Floats, size: int, axis: int) -> Floats:
 
 
 def integrated(
-    score: LogOdds, pixels: Pixels, baseline: npt.NDArray[np.float32], steps: int
+    score: LogOdds, pixels: Pixels, baseline: npt.NDArray[np.float32], steps: int, batch: int
 ) -> tuple[Floats, float, int]:
     """Integrated gradients (Sundararajan et al. 2017): the map [h, w], what its sum misses, and the steps taken.
 
-    Steps are doubled, up to 1,024, until the sum is within 1 % of the change of the score.
+    Steps are doubled, up to 1,024, until the sum is within 1 % of the change of the score; `batch` images are computed
+    at once.
     """
     import torch  # noqa: PLC0415
     from captum.attr import IntegratedGradients  # noqa: PLC0415
@@ -93,7 +93,7 @@ def integrated(
     along = IntegratedGradients(score)
 
     def attribute(steps: int) -> torch.Tensor:
-        found: torch.Tensor = along.attribute(x, baselines=z, n_steps=steps, internal_batch_size=_BATCH)
+        found: torch.Tensor = along.attribute(x, baselines=z, n_steps=steps, internal_batch_size=batch)
         return found
 
     found, missed, taken = until_complete(attribute, change, steps)
@@ -106,6 +106,7 @@ def smoothed(
     baseline: npt.NDArray[np.float32],
     steps: int,
     samples: int,
+    batch: int,
     rng: np.random.Generator,
 ) -> Floats:
     """The same, as the mean over `samples` images with noise added (SmoothGrad by a noise tunnel)."""
@@ -123,7 +124,7 @@ def smoothed(
             stdevs=spread,
             baselines=as_tensor(baseline),
             n_steps=steps,
-            internal_batch_size=_BATCH,
+            internal_batch_size=batch,
         )
     return _map(found)
 
@@ -177,7 +178,7 @@ def _last_convolution(score: LogOdds, pixels: Pixels) -> tuple[str, torch.nn.Mod
 
 
 def occlusion(
-    score: Callable[[Pixels], Floats], pixels: Pixels, baseline: npt.NDArray[np.float32], window: int
+    score: Callable[[Pixels], Floats], pixels: Pixels, baseline: npt.NDArray[np.float32], window: int, batch: int
 ) -> Floats:
     """By how much `score` [n] falls where a square of `window` pixels is covered by the baseline.
 
@@ -198,7 +199,7 @@ def occlusion(
         sliding_window_shapes=(channels, window, window),
         strides=(channels, stride, stride),
         baselines=as_tensor(baseline.round()),
-        perturbations_per_eval=_BATCH,
+        perturbations_per_eval=batch,
     )
     return _map(found) / channels
 
