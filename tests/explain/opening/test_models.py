@@ -168,6 +168,12 @@ def test_functions_and_estimators_of_ones_own_take_the_columns_that_the_rows_hav
     assert open_subject(f"{module}:predict", Where(task="heart")).schema == TASK.schema
 
 
+def test_outcomes_are_not_guessed_from_one_alone(module: str) -> None:
+    rows = Rows.of([[1.0, 2.0]], ["a", "b"], [0], ["yes"])
+    with pytest.raises(BadInput, match="one outcome alone"):
+        open_subject(f"{module}:predict").build(rows)
+
+
 @pytest.mark.parametrize(
     ("reference", "kind"), [("no_such_module:predict", NotFound), ("{}:absent", NotFound), ("{}:number", BadInput)]
 )

@@ -89,7 +89,10 @@ def test_an_outcome_may_be_unknown_and_may_not_be_something_else(files: Path) ->
         open_rows([str(files / "odd.csv")], SCHEMA)
 
 
-def test_no_file_at_all_is_named(files: Path) -> None:
+def test_no_file_and_files_without_a_row_are_told(files: Path) -> None:
+    (files / "head.csv").write_text("age,sex,ill\n")
+    with pytest.raises(BadInput, match="no row"):
+        open_rows([str(files / "head.csv")], SCHEMA)
     with pytest.raises(BadInput, match="--rows"):
         open_rows([], SCHEMA)
 

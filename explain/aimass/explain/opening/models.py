@@ -238,6 +238,13 @@ def _of_function(found: Any, name: str, rows: Rows) -> Model:
         fitted = model_of_estimator(found, rows.features, name=name)
         places = tuple(map(str, range(len(rows.classes))))
         return dataclasses.replace(fitted, outputs=rows.classes) if fitted.outputs == places else fitted
+    if len(rows.classes) == 1:
+        raise BadInput(
+            "the rows have one outcome alone, so nothing says which outcomes the model predicts",
+            code="explain.one_class",
+            value=rows.classes[0],
+            cure="Give rows of the other outcomes too, or --task.",
+        )
     if not callable(found):
         raise BadInput("this predicts nothing: it is no function, and has no `predict`", code="explain.model")
     return model_of_function(found, rows.features, rows.classes or ("prediction",), name=name)

@@ -60,6 +60,8 @@ def open_rows(
     parts = [_read(file, fitting, beside) for file in files]
     names = list(dict.fromkeys(file.name for file in files))
     whole = _joined(parts, " + ".join(names) if len(names) < 4 else f"{len(names)} files", held_out)
+    if not len(whole):
+        raise BadInput("the files hold no row", code="explain.no_rows", value=whole.name, cure="Give others.")
     if schema is None and not label:
         whole = dataclasses.replace(whole, labels=None, classes=())
     return whole
