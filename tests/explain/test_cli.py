@@ -63,6 +63,20 @@ def test_a_report_is_one_file(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "It says 4.000 on average." in (here / "report.html").read_text()
 
 
+def test_labels_of_an_estimator_are_its_own_in_its_order(here: Path) -> None:
+    (here / f"{here.name}.py").write_text(
+        "class predict:\n"
+        "    classes_ = ['maybe', 'yes', 'no']\n"
+        "    predict_proba = staticmethod(lambda x: [[0.0, 0.25, 0.75]] * len(x))\n"
+    )
+    (here / "rows.csv").write_text("a,b,y\n1,2,no\n3,4,yes\n")
+    assert ask(here, "--formats", "json") == 0
+    found = MeansResult.from_json((here / "out/means.json").read_bytes())
+    assert (found.outputs, found.means.tolist()) == (("maybe", "yes", "no"), [0.0, 0.25, 0.75])
+    (here / "rows.csv").write_text("a,b,y\n1,2,no\n3,4,never\n")
+    assert ask(here, "--formats", "json") == 2
+
+
 def test_a_report_of_nothing_is_an_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / f"{here.name}.py").write_text("def predict(x):\n    return x[:, 0] * float('nan')\n")
     assert ask(here, "--json", verb="report", out="report.html") == 2

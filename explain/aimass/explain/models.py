@@ -213,12 +213,13 @@ def lineage_of(model: Model, rows: Rows, work: Work, *, seeded: bool = True) -> 
 
 
 def _check_classes(model: Model, rows: Rows) -> None:
-    """Labels are places: the same classes in another order would be taken for one another."""
-    if model.classifies and rows.classes != model.outputs and set(rows.classes) == set(model.outputs):
+    """Labels are places: a class that stands elsewhere among the outputs would be taken for another one."""
+    moved = [name for name, other in zip(rows.classes, model.outputs, strict=False) if name != other]
+    if model.classifies and set(moved) & set(model.outputs):
         raise BadInput(
             "the rows' classes stand in another order than the model's outputs",
             code="explain.classes",
             value=", ".join(rows.classes),
             limit=", ".join(model.outputs),
-            cure="Give the classes in the model's order, and labels as places in it.",
+            cure="Give `rows.labelled(model.outputs)`.",
         )

@@ -84,7 +84,13 @@ class Asking:
     def answer(self, work: Work) -> Result:
         """What the question's package says."""
         more = {"background": self.background} if self.question.takes_background else {}
-        return self.question.explain(self.model, self.rows, self.options, work, **more)
+        return self.question.explain(self.model, _labelled(self.rows, self.model), self.options, work, **more)
+
+
+def _labelled(rows: Rows | Images, model: Model | ImageModel) -> Rows | Images:
+    """Rows whose labels are places in the model's outputs, by name."""
+    outputs: tuple[str, ...] = getattr(model, "outputs", ())  # those of images are `classes`, as their masks are
+    return rows.labelled(outputs) if isinstance(rows, Rows) and rows.classes and len(outputs) > 1 else rows
 
 
 QUESTIONS: Final = (

@@ -96,6 +96,22 @@ class Rows:
         beside = {name: column[rows] for name, column in self.beside.items()}
         return dataclasses.replace(self, values=self.values[rows], labels=labels, beside=beside)
 
+    def labelled(self, classes: Sequence[str]) -> Rows:
+        """The same rows with their labels as places in `classes`, by name; raises `BadInput` for one that is none."""
+        if self.labels is None or tuple(classes) == self.classes:
+            return self
+        absent = [name for name in self.classes if name not in classes]
+        if absent:
+            raise BadInput(
+                "these rows have an outcome that the model does not know",
+                code="explain.classes",
+                value=", ".join(absent[:10]),
+                limit=", ".join(list(classes)[:10]),
+                cure="Leave such rows out, or name the outcomes as the model does.",
+            )
+        places = np.array([list(classes).index(name) for name in self.classes], np.int64)
+        return dataclasses.replace(self, labels=places[self.labels], classes=tuple(classes))
+
     def column(self, name: str) -> Floats:
         """float64 [n]; raises `NotFound` for a name that is none of the features'."""
         return self.values[:, self.place(name)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aimass.explain.images import FunctionImageModel, Images
-from aimass.explain.models import Model, lineage_of
+from aimass.explain.models import Model, lineage_of, model_of_function
 from aimass.explain.opening import Where, open_subject
 from aimass.explain.rows import Rows, features_of
 from aimass.explain.work import Work
@@ -166,6 +166,22 @@ def test_functions_and_estimators_of_ones_own_take_the_columns_that_the_rows_hav
     assert open_subject(f"{module}:models.places").build(classes).outputs == ("no", "yes")
     assert open_subject(f"{module}:models.places").build(rows).outputs == ("0", "1")
     assert open_subject(f"{module}:predict", Where(task="heart")).schema == TASK.schema
+
+
+def test_labels_are_matched_with_outputs_by_name() -> None:
+    rows = Rows.of([[1.0], [2.0], [3.0]], ["a"], [1, 0, 1], ["no", "yes"])
+    model = model_of_function(lambda x: np.ones((len(x), 3)) / 3, ["a"], ["maybe", "yes", "no"])
+    with pytest.raises(BadInput, match="another order"):
+        lineage_of(model, rows, Work())
+    matched = rows.labelled(model.outputs)
+    assert matched.labels is not None
+    assert ([matched.classes[label] for label in matched.labels], matched.classes) == (
+        ["yes", "no", "yes"],
+        model.outputs,
+    )
+    assert lineage_of(model, matched, Work()).rows == 3
+    with pytest.raises(BadInput, match="does not know"):
+        rows.labelled(["no", "maybe"])
 
 
 def test_outcomes_are_not_guessed_from_one_alone(module: str) -> None:
