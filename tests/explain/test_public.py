@@ -42,7 +42,10 @@ def test_every_option_that_the_guide_names_is_one(capsys: pytest.CaptureFixture[
             main(["explain", *verbs, "--help"])
         return capsys.readouterr().out
 
-    verbs = re.findall(r"^    ([a-z]+) ", told(), re.MULTILINE)
-    known = {option for verb in verbs for option in re.findall(r"--[a-z][a-z-]*", told(verb))}
-    assert {"report", "lpi", "gap", "prim", "segviz", "run"} <= set(verbs)
+    def below(*verbs: str) -> list[str]:
+        return re.findall(r"^    ([a-z]+)(?: |$)", told(*verbs).partition("positional")[2], re.MULTILINE)
+
+    known = {option for verb in below() for option in re.findall(r"--[a-z][a-z-]*", told(verb))}
+    known |= {option for one in below("federated") for option in re.findall(r"--[a-z][a-z-]*", told("federated", one))}
+    assert {"report", "lpi", "gap", "prim", "segviz", "run", "federated"} <= set(below())
     assert set(re.findall(r"--[a-z][a-z-]*", GUIDE.read_text())) <= known | {"--help"}
