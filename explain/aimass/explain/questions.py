@@ -28,6 +28,10 @@ Kind = Literal["rows", "images", "texts"]
 """What a model takes."""
 
 
+Asked = Rows | Images | Texts
+"""What a model is asked about."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
     """`asks` is the question as a person would put it, `module` the package that answers by its `function`.
@@ -77,7 +81,7 @@ class Asking:
 
     question: Question
     model: Model | ImageModel | TextModel
-    rows: Rows | Images | Texts
+    rows: Asked
     options: Value
     background: Rows | None = None
 
@@ -87,7 +91,7 @@ class Asking:
         return self.question.explain(self.model, _labelled(self.rows, self.model), self.options, work, **more)
 
 
-def _labelled(rows: Rows | Images, model: Model | ImageModel) -> Rows | Images:
+def _labelled(rows: Asked, model: object) -> Asked:
     """Rows whose labels are places in the model's outputs, by name."""
     outputs: tuple[str, ...] = getattr(model, "outputs", ())  # those of images are `classes`, as their masks are
     return rows.labelled(outputs) if isinstance(rows, Rows) and rows.classes and len(outputs) > 1 else rows
