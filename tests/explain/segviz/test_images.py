@@ -316,3 +316,21 @@ def test_one_holder_is_not_told_apart_and_a_column_that_is_none_is_refused() -> 
     assert named.names == ("0", "1")
     with pytest.raises(NotFound, match="no such column"):
         explain_images(MODEL, alone, MaskOptions(beside="bed"))
+
+
+def test_images_without_the_class_make_no_holder_look_better() -> None:
+    owner = np.array(["a", "b"] * 3)
+    whole = dataclasses.replace(DATA, beside={"owner": owner})
+    empty = np.zeros((4, SIDE, SIDE), np.uint8)
+    more = Images(
+        np.concatenate([DATA.pixels, empty]), DATA.classes, None, np.concatenate([MASKS, empty]),
+        beside={"owner": np.append(owner, ["a"] * 4)}, held_out=True,
+    )  # fmt: skip
+    options = MaskOptions(things=False)
+    with_empty, without = explain_images(MODEL, more, options).holders, explain_images(MODEL, whole, options).holders
+    assert with_empty is not None
+    assert without is not None
+    np.testing.assert_allclose(with_empty.mean, without.mean)
+    assert with_empty.images.tolist() == [3, 3]
+    nothing = dataclasses.replace(more.take(slice(6, 10)), beside={"owner": np.array(["a", "a", "b", "b"])})
+    assert explain_images(MODEL, nothing, options).holders is None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from aimass.explain.charts.picture import Picture
 from aimass.explain.images import ImageModel, Images, lineage_of_images
@@ -74,6 +75,7 @@ def explain_images(
     caveats = _caveats(images)
     assessed = assess_images(model, images, options, work.part(0.0, 0.9))
     dice = np.array([one.figures[place, FIGURES.index("dice")] for one in assessed])
+    there = np.array([one.counts[place].sum() + one.counts[:, place].sum() > 0 for one in assessed])
     shown = gallery(
         model, images, dice, place, lineage, work.part(0.9, 1.0),
         count=options.gallery, threshold=options.threshold, caveats=caveats,
@@ -84,10 +86,17 @@ def explain_images(
         masks=mask_scores(
             assessed, model.classes, lineage, unit=images.unit, tolerance=options.tolerance, caveats=caveats
         ),
-        holders=mask_holders(dice, output, images.beside, options.beside, lineage, work, caveats=caveats),
+        holders=mask_holders(
+            dice[there], output, _of(images, there), options.beside, lineage, work, caveats=caveats
+        ),
         thresholds=thresholds(assessed, output, options.threshold, lineage, caveats),
         along=along(assessed, model.classes, lineage, images) if images.volume else None,
     )  # fmt: skip
+
+
+def _of(images: Images, which: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:
+    """What stands beside these images."""
+    return {name: np.asarray(column)[which] for name, column in images.beside.items()}
 
 
 def _caveats(images: Images) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ _NEVER: Final = "Who holds images that are hard to segment looks worse: the view
 
 
 class MaskHolders(Result, frozen=True, kw_only=True, eq=False, tag="segviz.mask_holders"):
-    """Of class `output` the mean Dice [holders] over each one's `images` with its 95 % interval, NaN of one image.
+    """Of class `output` the mean Dice [holders] over their `images` that have it, its 95 % interval, NaN of one image.
 
     `p` that a holder's images are segmented no worse than the others', by shuffles, corrected by Holm.
     """
@@ -82,9 +82,12 @@ def mask_holders(
     shuffles: int = 1999,
     caveats: tuple[str, ...] = (),
 ) -> MaskHolders | None:
-    """Of `dice` [n] by column `by`, or `owner` or `partner` where none is named and several stand there; else None."""
+    """Of `dice` [n] by column `by`, or `owner` or `partner` where none is named and several stand there; else None.
+
+    The images are those where either mask has the class: on what is nowhere masks agree easily.
+    """
     column = placed(beside, by) if by else _of_several(beside)
-    if column is None:
+    if column is None or not len(dice):
         return None
     by, places, names, limits = column
     inside = places[:, None] == np.arange(len(names))
