@@ -6,12 +6,15 @@ import numpy as np
 
 from aimass.explain.charts.picture import Axis, Heat, Layer, Panel, Picture, Points, names_axis
 from aimass.explain.prim.bands import band_names
-from aimass.explain.prim.target import told
+from aimass.explain.prim.target import told as mean_told
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.rows import Feature
 from aimass.explain.words import number
 
 __all__ = ["BandMap"]
+
+_ENOUGH = 5
+"""Rows that a cell holds at least which is told as the highest or the lowest, where any holds as many."""
 
 
 class BandMap(Result, frozen=True, kw_only=True, eq=False, tag="prim.map"):
@@ -41,9 +44,9 @@ class BandMap(Result, frozen=True, kw_only=True, eq=False, tag="prim.map"):
 
     def describe(self) -> tuple[str, ...]:
         """Where the mean prediction is highest and lowest, and how much of the map holds no row."""
-        rows = np.where(self.counts > 0, self.means, -np.inf)
-        top = np.unravel_index(int(rows.argmax()), rows.shape)
-        low = np.unravel_index(int(np.where(self.counts > 0, self.means, np.inf).argmin()), rows.shape)
+        told = self.counts >= min(_ENOUGH, int(self.counts.max()))
+        top = np.unravel_index(int(np.where(told, self.means, -np.inf).argmax()), told.shape)
+        low = np.unravel_index(int(np.where(told, self.means, np.inf).argmin()), told.shape)
         empty = int((self.counts == 0).sum())
         extremes = (
             f"Predictions of {self.output} are highest where {self._cell(int(top[0]), int(top[1]))} and lowest where "
@@ -53,7 +56,7 @@ class BandMap(Result, frozen=True, kw_only=True, eq=False, tag="prim.map"):
 
     def _cell(self, row: int, column: int) -> str:
         mean, count = float(self.means[row, column]), int(self.counts[row, column])
-        what = f"{told(mean, share=self.chances)} over {count:,} {'row' if count == 1 else 'rows'}"
+        what = f"{mean_told(mean, share=self.chances)} over {count:,} {'row' if count == 1 else 'rows'}"
         return f"{_where(self.x, self.x_edges, column)} and {_where(self.y, self.y_edges, row)} ({what})"
 
     def picture(self) -> Picture:
