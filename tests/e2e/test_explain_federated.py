@@ -15,6 +15,7 @@ from aimass.client.tasks.heart import task
 from aimass.explain.federated.confusion import FederatedConfusion
 from aimass.explain.federation import Terms, found_in, plan_of, view_named
 from aimass.explain.models import model_of_task
+from aimass.explain.runs.results import OneRun
 from aimass.proto.analysis import AtPartner, locate_analysis
 from aimass.proto.api import Federation
 from aimass.proto.asking import ask_of
@@ -66,6 +67,16 @@ def over_pooled(
     rows = pooled(read_shards(house.folder, names, task))
     at = AtPartner.of(task, Blob((house.folder / "heart.safetensors").read_bytes()), rows, inputs)
     return dict(view_named(plan.explain.name).compute(ask_of(plan), number, at))
+
+
+def test_what_happened_in_a_run_is_told_from_the_servers_api_alone(house: House) -> None:
+    runs = house.run("explain", "run", "last", "--as", "scientist", "--out", "run", "--formats", "html,json,csv")
+    assert any(line.startswith("auc went from ") for line in runs["says"])
+    found = OneRun.from_json((house.folder / "run/run.json").read_bytes())
+    assert set(found.participation.partners) == set(PARTNERS)
+    assert found.layers is not None
+    assert found.trajectory is not None
+    assert (house.folder / "run/run.html").is_file()
 
 
 def test_an_analysis_waits_for_each_hospital_and_then_answers_for_all(house: House) -> None:
