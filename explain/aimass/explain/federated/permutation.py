@@ -44,6 +44,7 @@ from aimass.explain.rows import Rows, features_of
 from aimass.explain.work import Work
 from aimass.proto.analysis import AtPartner, Summed
 from aimass.proto.asks import Ask, Cells, Phase
+from aimass.proto.errors import BadInput
 from aimass.proto.tensors import Array
 from aimass.proto.values import Value, convert
 
@@ -128,6 +129,14 @@ class FederatedPermutation:
         """The mean rise of each feature, with its interval over rows, and the ranks that it may have."""
         sums = {name: np.asarray(one) for name, one in found[-1].sums.items()}
         rows, names = float(sums["rows"]), tuple(feature.name for feature in features_of(ask.schema))
+        if rows < 2:
+            raise BadInput(
+                "too few rows were counted for an interval",
+                code="explain.rows.few",
+                value=round(rows),
+                limit=2,
+                cure="Ask more partners, or for their training rows.",
+            )
         value, error = moments(rows, sums["rises"], np.diagonal(sums["products"]), release.deviation("rises"))
         if ask.shared is None:
             spread = marginals_of(ask.schema, np.asarray(found[0].sums["marginals"]))
