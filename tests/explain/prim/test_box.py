@@ -27,7 +27,7 @@ SEX = Feature(name="sex", kind="category", values=("Female", "Male", "other", "x
         (Condition(feature=AGE, missing=True), "age is missing"),
         (Condition(feature=SEX, places=(1,)), "sex is Male"),
         (Condition(feature=SEX, places=(0, 2), missing=True), "sex is Female or other or sex is missing"),
-        (Condition(feature=SEX, places=(0, 1, 2, 3, 5)), "sex is Female, Male, other, x or 1 more values"),
+        (Condition(feature=SEX, places=(0, 1, 2, 3, 5)), "sex is Female, Male, other, x or 1 more"),
         (Condition(feature=SEX, missing=True), "sex is missing"),
         (Condition(feature=SEX, places=(0, 1, 2, 3, 4, 5)), "sex is known"),
     ],

@@ -57,7 +57,7 @@ class Condition(Value, frozen=True):
             return [f"{self.feature.name} is known"]
         names = [self.feature.told(float(place)) for place in self.places]
         if len(names) > _WORDS:
-            names = [*names[:_WORDS], f"{len(names) - _WORDS} more values"]
+            names = [*names[:_WORDS], f"{len(names) - _WORDS} more"]
         return [f"{self.feature.name} is {joined(names, 'or')}"] if names else []
 
     def _range(self) -> str:
