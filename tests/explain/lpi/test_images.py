@@ -282,6 +282,14 @@ def test_no_more_images_are_computed_at_once_than_fit_the_memory() -> None:
     np.testing.assert_allclose(small.maps[0].values, whole.maps[0].values, atol=1e-5)
 
 
+def test_progress_goes_forward_alone() -> None:
+    shares: list[float] = []
+    work = Work(tell=lambda share, _: shares.append(share))
+    explain_image(model(trained()), digits(), ImageLpiOptions(samples=2, orders=10), work)
+    assert len(shares) > 3
+    assert shares == sorted(shares)
+
+
 def test_what_cannot_be_answered_is_refused() -> None:
     few = digits().take(slice(0, 2))
     with pytest.raises(BadInput, match="no such image"):

@@ -221,3 +221,10 @@ def test_all_views_have_pictures_tables_and_words() -> None:
         assert len(set(map(len, view.to_columns().values()))) == 1
         assert type(view).from_json(view.to_json()) == view
     assert LpiResult.from_json(found.to_json()) == found
+
+
+def test_progress_goes_forward_to_the_end() -> None:
+    shares: list[float] = []
+    explain(MODEL, ROWS, LpiOptions(what_if=("a=3",)), Work(tell=lambda share, _: shares.append(share)))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0

@@ -20,7 +20,7 @@ from aimass.explain.lpi.shapley import MOST_PLAYERS, Shapley, exact_shapley
 from aimass.explain.models import Model, Predict, asked, lineage_of
 from aimass.explain.outputs import output_of
 from aimass.explain.rows import Feature, Rows
-from aimass.explain.work import Work
+from aimass.explain.work import Work, quiet
 
 __all__ = ["Game", "game_of"]
 
@@ -125,7 +125,7 @@ def game_of(
     lineage = lineage_of(model, rows, work)
     against = rows if background is None else background
     lineage_of(model, against, work)  # refuses other columns
-    whole = asked(model, work)
+    whole = asked(model, dataclasses.replace(work, tell=quiet))  # each view tells how far it is itself
     place = output_of(model, whole(cells_of(rows, options.row)[None]), options.output)
     scale: Scale = options.scale if model.classifies else "number"
 

@@ -20,7 +20,7 @@ from aimass.explain.lpi.maps import LogOdds, baseline_of, gradcam, integrated, o
 from aimass.explain.lpi.scale import on_scale
 from aimass.explain.results import Check, Columns, Result
 from aimass.explain.words import percent
-from aimass.explain.work import Work
+from aimass.explain.work import Work, quiet
 from aimass.proto.errors import BadInput, NotFound
 
 __all__ = ["ImageLpiResult", "explain_image"]
@@ -80,14 +80,15 @@ def explain_image(
     if not 0 <= options.image < len(images):
         raise BadInput("there is no such image", code="explain.image", value=options.image, limit=len(images) - 1)
     pixels = images.pixels[options.image]
-    said = asked_images(model, work)(pixels[None])[0]
+    ask = asked_images(model, dataclasses.replace(work, tell=quiet))
+    said = ask(pixels[None])[0]
     place = _class(model, said, options.output)
     region = said.argmax(axis=0) == place if model.segments else None
     if region is not None and not region.any():
         raise BadInput("no pixel of the image is called so", code="explain.no_pixel", value=model.classes[place])
 
     def chance(some: Pixels) -> Floats:
-        found = asked_images(model, work)(some)[:, place]
+        found = ask(some)[:, place]
         return found if region is None else found[:, region].mean(axis=1)
 
     baseline = baseline_of(pixels, options.baseline)
