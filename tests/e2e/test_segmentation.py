@@ -14,6 +14,7 @@ import urllib3
 from aimass.client.data_get import cache_folder
 from aimass.client.tasks.nuclei import task
 from aimass.explain.opening import Where, open_images, open_subject
+from aimass.explain.segviz import MasksResult
 from aimass.proto.commands import main
 from aimass.proto.predictors import examples
 from aimass.proto.task import first_model
@@ -69,6 +70,19 @@ def test_dice_over_the_federation_is_that_of_all_held_out_pixels_together(
     assert federated == pytest.approx(pooled, abs=within)
     assert pooled > 0.8
     assert np.unique(images.beside["partner"]).tolist() == ["p0001", "p0002", "p0003"]
+    if not secure:
+        asked(pooled)
+
+
+def asked(pooled: float) -> None:
+    """The command says the same Dice, and that one photograph says nothing of others."""
+    command = "explain masks out/model.safetensors --task nuclei --rows out/shards --out masks --formats json --quiet"
+    assert main(command.split()) == 0
+    found = MasksResult.from_json(Path("masks/masks.json").read_bytes())
+    hit, too_much, missed = found.masks.pixels[1].tolist()
+    assert 2 * hit / (2 * hit + too_much + missed) == pytest.approx(pooled)
+    assert any("parts of one photograph of nuclei" in line for line in found.warnings())
+    assert found.lineage.held_out is True
 
 
 def test_a_served_segmentation_tells_people_a_mask_and_programs_every_probability(tmp_path: Path) -> None:
