@@ -40,7 +40,7 @@ def _converter() -> Any:
 
 
 def _spec(picture: Picture, theme: Theme) -> dict[str, Any]:
-    spec: dict[str, Any] = chart_of(picture, theme).to_dict(validate=False)  # five sixths of the time; tests validate
+    spec: dict[str, Any] = chart_of(picture, theme).to_dict(validate=False)  # half of the time; tests validate
     return spec
 
 
