@@ -17,6 +17,7 @@ from aimass.explain.prim import PrimOptions, explain
 from aimass.explain.prim.band_view import Bands
 from aimass.explain.prim.bands import band_names, band_rows, histogram, score_edges
 from aimass.explain.prim.groups import groups_of
+from aimass.explain.prim.threshold_map import bands
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, NotFound
@@ -58,8 +59,9 @@ def test_a_slider_gives_what_other_thresholds_would_have_given(cuts: list[int], 
     rows = uniform(200, 1, seed, lambda values: values[:, 0])
     model = classifier(1, identity)
     text = ", ".join(str(cut / 1000) for cut in cuts)
-    moved = explain(model, rows, PrimOptions(grid=2)).bands.at([cut / 1000 for cut in cuts])
-    assert moved.total() == explain(model, rows, PrimOptions(thresholds=text, grid=2)).bands.total()
+    said = model.predict(rows.values)
+    moved = bands(model, rows, said, PrimOptions(), Work()).at([cut / 1000 for cut in cuts])
+    assert moved.total() == bands(model, rows, said, PrimOptions(thresholds=text), Work()).total()
     assert sum(band.count for band in moved.total()) == 200
 
 
