@@ -44,7 +44,7 @@ def test_a_file_with_its_task_is_the_tasks_model(cached: Path) -> None:
     subject = open_subject(str(path), Where(task="heart"))
     model = subject.build(ROWS)
     expected = load(locate("heart")).predictor
-    assert (model.name, model.outputs, model.classifies, len(model.digest)) == ("first", ("no", "yes"), True, 64)
+    assert (model.name, model.outputs, model.classifies, len(model.digest)) == ("heart (first.safetensors)", ("no", "yes"), True, 64)
     np.testing.assert_allclose(model.predict(ROWS.values), expected(Blob(FIRST))(ROWS.batch()))
     with pytest.raises(BadInput, match="--task"):
         open_subject(str(path))
@@ -207,7 +207,7 @@ def test_a_task_of_images_is_a_model_of_images_and_no_question_about_tables_take
     model = subject.model_for("images", images)
     assert isinstance(model, FunctionImageModel)
     assert (model.name, model.segments, model.shape, model.classes) == (
-        "unet", True, (56, 56), ("ground", "nucleus"),
+        "nuclei (unet.safetensors)", True, (56, 56), ("ground", "nucleus"),
     )  # fmt: skip
     batch = dataclasses.replace(examples(nuclei.schema, 2), images=images.pixels)
     np.testing.assert_allclose(model.predict(images.pixels), nuclei.predictor(Blob(path.read_bytes()))(batch))

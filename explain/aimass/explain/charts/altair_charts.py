@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import altair as alt
 import numpy as np
@@ -29,6 +29,8 @@ from aimass.explain.charts.theme import LIGHT, Theme
 __all__ = ["chart_of"]
 
 Row = dict[str, Any]
+_TICK_PX: Final = 60
+"""What a number below an axis takes."""
 
 
 def chart_of(picture: Picture, theme: Theme = LIGHT) -> alt.TopLevelMixin:
@@ -85,9 +87,10 @@ def _scale(axis: Axis, *, vertical: bool) -> alt.Scale:
     return alt.Scale(**options, reverse=axis.reverse)
 
 
-def _axis(axis: Axis) -> alt.Axis:
+def _axis(axis: Axis, ticks: int | None = None) -> alt.Axis:
     if not axis.names:
-        return alt.Axis(title=axis.title, grid=axis.grid, labelOverlap=True, labelSeparation=6)
+        many = {} if ticks is None else {"tickCount": ticks}
+        return alt.Axis(title=axis.title, grid=axis.grid, labelOverlap=True, labelSeparation=6, **many)
     words = "[" + ",".join(_quoted(name) for name in axis.names) + "]"
     return alt.Axis(
         title=axis.title or None,
@@ -113,7 +116,12 @@ def _quoted(word: str) -> str:
 
 
 def _x(panel: Panel, field: str = "x") -> alt.X:
-    return alt.X(f"{field}:Q", scale=_scale(panel.x, vertical=False), axis=_axis(panel.x))
+    return alt.X(f"{field}:Q", scale=_scale(panel.x, vertical=False), axis=_axis(panel.x, _ticks(panel)))
+
+
+def _ticks(panel: Panel) -> int | None:
+    """As many as a narrow panel has room for; of wide ones Vega's own."""
+    return max(2, panel.width // _TICK_PX) if panel.width else None
 
 
 def _y(panel: Panel, field: str = "y") -> alt.Y:

@@ -148,7 +148,7 @@ def _in_file(path: Path, task: str) -> Subject:
         )
     if not path.is_file():
         raise NotFound("there is no such file of parameters", code="explain.file", value=path)
-    return _of_task(task, load(locate(task)), path, functools.partial(_model, name=path.stem))
+    return _of_task(task, load(locate(task)), path, functools.partial(_model, name=f"{task} ({path.name})"))
 
 
 def _registered(reference: str, where: Where) -> Subject:
