@@ -44,7 +44,12 @@ def test_a_file_with_its_task_is_the_tasks_model(cached: Path) -> None:
     subject = open_subject(str(path), Where(task="heart"))
     model = subject.build(ROWS)
     expected = load(locate("heart")).predictor
-    assert (model.name, model.outputs, model.classifies, len(model.digest)) == ("heart (first.safetensors)", ("no", "yes"), True, 64)
+    assert (model.name, model.outputs, model.classifies, len(model.digest)) == (
+        "heart (first.safetensors)",
+        ("no", "yes"),
+        True,
+        64,
+    )
     np.testing.assert_allclose(model.predict(ROWS.values), expected(Blob(FIRST))(ROWS.batch()))
     with pytest.raises(BadInput, match="--task"):
         open_subject(str(path))

@@ -57,6 +57,13 @@ def test_a_run_without_evaluations_says_so() -> None:
     assert found.to_svg().startswith("<svg")
 
 
+def test_a_run_that_diverged_is_told_so_and_drawn() -> None:
+    found = explain(made.run([made.step(0, 1), made.evaluated(1, 1, {"loss": float("nan")})]))
+    assert "loss was no number in any of 1 rounds" in found.describe()[0]
+    assert found.to_svg().startswith("<svg")
+    assert OneRun.from_json(found.to_json()) == found
+
+
 def test_a_run_that_has_not_begun_is_no_fault() -> None:
     found = explain(made.run([]))
     assert "No step of this run has ended yet." in found.describe()

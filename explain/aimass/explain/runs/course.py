@@ -67,6 +67,10 @@ def course(run: RunView) -> Course:
 
 def _said(curve: Curve) -> str:
     mean, rounds = curve.mean, curve.rounds
+    if np.isnan(mean).all():
+        return (
+            f"{curve.name} was no number in any of {len(mean)} rounds: the training diverged, or nothing was measured."
+        )
     text = f"{curve.name} went from {number(mean[0])} (round {rounds[0]}) to {number(mean[-1])} (round {rounds[-1]})"
     low, high = int(np.nanargmin(mean)), int(np.nanargmax(mean))
     text += f"; lowest {number(mean[low])} in round {rounds[low]}, highest {number(mean[high])} in round {rounds[high]}"

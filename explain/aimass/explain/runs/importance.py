@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +27,7 @@ __all__ = ["SettingsImportance", "settings_importance"]
 
 Floats = npt.NDArray[np.float64]
 _FEWEST_RUNS: Final = 8
+_LEVEL: Final = 0.05
 _CAVEAT: Final = (
     "Importance is within the values that were tried: what was tried with one value, or nearly so, has none. It says "
     "nothing of the direction."
@@ -33,7 +35,10 @@ _CAVEAT: Final = (
 
 
 class SettingsImportance(Result, frozen=True, kw_only=True, eq=False, tag="runs.importance"):
-    """`share` float64 [settings] sums to 1, most important first, with `low` and `high` from `resamples`."""
+    """`share` float64 [settings] sums to 1, most important first, with `low` and `high` from `resamples`.
+
+    `p` is how often qualities that are dealt to the settings at random show as much of any setting.
+    """
 
     metric: str
     settings: tuple[str, ...]
@@ -42,9 +47,13 @@ class SettingsImportance(Result, frozen=True, kw_only=True, eq=False, tag="runs.
     high: Array
     runs: int
     resamples: int
+    p: float
 
     def describe(self) -> tuple[str, ...]:
-        """The most important settings, and whether the order is sure."""
+        """The most important settings, and whether the order is sure; or that nothing shows."""
+        if self.p > _LEVEL:
+            nothing = f"Nothing shows that any setting decides of {self.metric}, over {self.runs} runs"
+            return (f"{nothing}: dealt at random, qualities show as much in {percent(self.p)} of cases.",)
         first = (
             f"Of what settings decide of {self.metric}, {self.settings[0]} decides {percent(float(self.share[0]))} "
             f"({interval(100 * float(self.low[0]), 100 * float(self.high[0]), 2)} %), over {self.runs} runs."
@@ -87,6 +96,8 @@ def settings_importance(
     share = _evaluated(runs, names, sign)
     drawn = _resampled(outcomes, runs, names, work, resamples)
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    p = _by_chance(runs, names, sign, work, resamples)
+    doubt = ("These runs do not show that any setting matters: shares of nothing are chance.",) if p > _LEVEL else ()
     order = np.argsort(-share, kind="stable")
     return SettingsImportance(
         lineage=lineage,
@@ -97,8 +108,21 @@ def settings_importance(
         high=np.maximum(high, share)[order],
         runs=len(runs),
         resamples=resamples,
-        caveats=(_CAVEAT,),
+        p=p,
+        caveats=(_CAVEAT, *doubt),
     )
+
+
+def _by_chance(runs: list[Outcome], names: tuple[str, ...], sign: float, work: Work, shuffles: int) -> float:
+    """p that the largest divergence of any setting is no more than chance: (1 + as large) / (1 + shuffles)."""
+    random = work.rng("runs", "importance", "chance")
+    seen, as_large = float(_evaluated(runs, names, sign, normalize=False).max()), 0
+    for _ in range(shuffles):
+        work.check()
+        dealt = [runs[place].quality for place in random.permutation(len(runs))]
+        mixed = [msgspec.structs.replace(run, quality=one) for run, one in zip(runs, dealt, strict=True)]
+        as_large += float(_evaluated(mixed, names, sign, normalize=False).max()) >= seen
+    return (1 + as_large) / (1 + shuffles)
 
 
 def _resampled(outcomes: Outcomes, runs: list[Outcome], names: tuple[str, ...], work: Work, resamples: int) -> Floats:
@@ -116,8 +140,11 @@ def _resampled(outcomes: Outcomes, runs: list[Outcome], names: tuple[str, ...], 
     return np.array(found)
 
 
-def _evaluated(runs: list[Outcome], names: tuple[str, ...], sign: float) -> Floats:
-    """PED-ANOVA's shares, in the order of `names`; one that is the same in all of these runs has none."""
+def _evaluated(runs: list[Outcome], names: tuple[str, ...], sign: float, *, normalize: bool = True) -> Floats:
+    """PED-ANOVA's shares, in the order of `names`; one that is the same in all of these runs has none.
+
+    Not normalised they are divergences, which do not sum to 1.
+    """
     import optuna  # noqa: PLC0415  (a second that only comparing many runs pays)
     from optuna.importance import PedAnovaImportanceEvaluator  # noqa: PLC0415
 
@@ -137,7 +164,10 @@ def _evaluated(runs: list[Outcome], names: tuple[str, ...], sign: float) -> Floa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its experimental warning
         shares: Mapping[str, float] = optuna.importance.get_param_importances(
-            study, evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False), params=list(spaces)
+            study,
+            evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False),
+            params=list(spaces),
+            normalize=normalize,
         )
     return np.array([shares.get(name, 0.0) for name in names])
 

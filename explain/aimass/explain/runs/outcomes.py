@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -22,13 +23,21 @@ from aimass.proto.views import RunView
 __all__ = ["Objective", "Outcome", "Outcomes", "outcomes", "settings_of", "varied"]
 
 _IDENTITY: Final = frozenset({"name", "seed", "model", "format"})
-_SMALLER: Final = ("loss", "error", "brier")
+_LOWER: Final = frozenset(
+    {"loss", "error", "brier", "rmse", "mse", "mae", "mape", "ece", "nll", "perplexity", "deviance", "hausdorff"}
+)
+_HIGHER: Final = frozenset(
+    {"accuracy", "auc", "ap", "dice", "iou", "f1", "precision", "recall", "sensitivity", "specificity", "r2"}
+)
+_COUNT: Final = 1e-6
+_WORDS: Final = re.compile(r"[a-z]+[0-9]*")
 
 
 class Outcome(Part, frozen=True, kw_only=True, eq=False):
     """A run: `settings` by dotted name, `quality` at its end, what it cost. `epsilon` None: nothing is promised.
 
-    To the target a run has moved that share of its bytes which it had taken of its steps.
+    To the target a run has moved that share of its bytes which it had taken of its steps. `grain` is the step in which
+    the quality comes, a share of so many rows say; 0 where it comes in none.
     """
 
     run: str
@@ -41,6 +50,7 @@ class Outcome(Part, frozen=True, kw_only=True, eq=False):
     seconds: float
     seconds_to_target: float | None = None
     bytes_to_target: float | None = None
+    grain: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +62,17 @@ class Objective:
 
     @staticmethod
     def of(metric: str) -> Objective:
-        """Losses and errors are better lower, other metrics higher."""
-        return Objective(metric, "lower" if any(part in metric.lower() for part in _SMALLER) else "higher")
+        """By the words in its name; raises `BadInput` for one of which they do not say which way is better."""
+        words = set(_WORDS.findall(metric.lower()))
+        lower, higher = words & _LOWER, words & _HIGHER
+        if bool(lower) == bool(higher):
+            raise BadInput(
+                "nobody knows which way this metric is better",
+                code="explain.better",
+                value=metric,
+                cure="Say it: --better higher, or --better lower.",
+            )
+        return Objective(metric, "lower" if lower else "higher")
 
     @property
     def sign(self) -> float:
@@ -73,6 +92,12 @@ class Outcomes:
         """What a run was set to, as a person reads it; equal for runs that differ in their seed alone."""
         told = (f"{name.rpartition('.')[2]} {_shown(outcome.settings.get(name))}" for name in self.varied)
         return ", ".join(told) or "all alike"
+
+    @property
+    def grain(self) -> float:
+        """The coarsest step in which the runs' quality comes; 0 where any of them comes in none."""
+        grains = [run.grain for run in self.runs if run.quality is not None]
+        return max(grains, default=0.0) if all(grains) else 0.0
 
     def scores(self) -> dict[str, dict[int, float]]:
         """Signed quality (higher is better) by setting, then by seed; a seed that came twice counts by its mean."""
@@ -116,6 +141,7 @@ def _outcome(run: RunView, objective: Objective, target: float | None, spent: Sp
         reached = ends[int(curve.rounds[there[0]])] - begin if len(there) else None
     taken = sum(1 for step in steps if (step.committed_at or begin) - begin <= (reached or 0.0))
     last = math.nan if curve is None else float(curve.mean[-1])
+    rows = 0.0 if curve is None else float(curve.weight[-1])
     return Outcome(
         run=run.summary.run_id,
         name=run.summary.name,
@@ -127,7 +153,14 @@ def _outcome(run: RunView, objective: Objective, target: float | None, spent: Sp
         seconds=max(ends.values(), default=begin) - begin,
         seconds_to_target=reached,
         bytes_to_target=None if reached is None else (run.moved.down + run.moved.up) * taken / len(steps),
+        grain=_grain(last, rows),
     )
+
+
+def _grain(mean: float, rows: float) -> float:
+    """One row's share where the mean is a count of rows over all of them, as of an accuracy."""
+    counted = mean * rows
+    return 1 / rows if rows >= 1 and math.isfinite(counted) and abs(counted - round(counted)) < _COUNT else 0.0
 
 
 def settings_of(plan: Plan) -> dict[str, Scalar]:

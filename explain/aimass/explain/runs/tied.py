@@ -3,6 +3,9 @@
 A setting leaves the set where some other one is better than chance allows. Each is held against every other, so the
 p-values of one setting are corrected for as many (Holm 1979): whatever the differences are, the best setting stays in
 the set in 95 % of cases at least (Gupta 1965, "subset selection"). Differences over the same seeds are paired.
+
+Shares of few rows come in steps: two seeds may differ by the same step by chance, and seem to have no spread at all. A
+difference is held to spread by what rounding to the step does at least.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ Floats = npt.NDArray[np.float64]
 LEVEL: Final = 0.05
 _RESAMPLES: Final = 2_000
 _FEWEST_SEEDS: Final = 2
+_ENOUGH: Final = 3.0
+"""Degrees of freedom from which no spread at all is believed."""
+_ROUNDING: Final = 1e-9
 _CAVEAT: Final = (
     "The set holds for these runs' data and seeds. Settings in it may still differ by less than these seeds can tell."
 )
@@ -115,7 +121,7 @@ def tied_set(outcomes: Outcomes, lineage: Lineage, work: Work) -> TiedSet:
         )
     names = sorted(scores, key=lambda name: (-np.mean(list(scores[name].values())), name))
     by_seed = [scores[name] for name in names]
-    p = np.array([_worse_p(by_seed, place) for place in range(len(names))])
+    p = np.array([_worse_p(by_seed, place, outcomes.grain) for place in range(len(names))])
     sign = outcomes.objective.sign
     ends = np.array([_interval(list(one.values())) for one in by_seed]).reshape(-1, 2)
     low, high = (ends[:, 0], ends[:, 1]) if sign > 0 else (-ends[:, 1], -ends[:, 0])
@@ -139,34 +145,35 @@ def tied_set(outcomes: Outcomes, lineage: Lineage, work: Work) -> TiedSet:
     )
 
 
-def _worse_p(scores: Sequence[Mapping[int, float]], place: int) -> float:
+def _worse_p(scores: Sequence[Mapping[int, float]], place: int, grain: float) -> float:
     """The smallest corrected p-value that some other setting is better than this one; 1 where none can be."""
-    found = [better_p(other, scores[place]) for at, other in enumerate(scores) if at != place]
+    found = [better_p(other, scores[place], grain) for at, other in enumerate(scores) if at != place]
     return float(holm(found).min()) if found else 1.0
 
 
-def better_p(other: Mapping[int, float], one: Mapping[int, float]) -> float:
-    """One-sided p that `other` is no better than `one`, scores by seed, higher better.
+def better_p(other: Mapping[int, float], one: Mapping[int, float], grain: float = 0.0) -> float:
+    """One-sided p that `other` is no better than `one`, scores by seed in steps of `grain`, higher better.
 
     Paired over common seeds where there are two of them (Student 1908), else of two samples of differing variance
-    (Welch 1947). 1 where seeds are too few.
+    (Welch 1947). 1 where seeds are too few, also where few show no spread at all.
     """
     from scipy.stats import t  # noqa: PLC0415  (half a second that only comparing runs pays)
 
     common = sorted(other.keys() & one.keys())
     if len(common) >= _FEWEST_SEEDS:
         apart = np.array([other[seed] - one[seed] for seed in common])
-        mean, variance, freedom = float(apart.mean()), float(apart.var(ddof=1)) / len(apart), float(len(apart) - 1)
+        spread = max(float(apart.var(ddof=1)), 2 * grain**2 / 12)
+        mean, variance, freedom = float(apart.mean()), spread / len(apart), float(len(apart) - 1)
     elif min(len(other), len(one)) >= _FEWEST_SEEDS:
         samples = [np.array(list(scores.values())) for scores in (other, one)]
-        parts = [float(sample.var(ddof=1)) / len(sample) for sample in samples]
+        parts = [max(float(sample.var(ddof=1)), grain**2 / 12) / len(sample) for sample in samples]
         mean, variance = float(samples[0].mean() - samples[1].mean()), sum(parts)
-        spread = sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True))
-        freedom = variance**2 / spread if spread > 0 else 1.0
+        squares = sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True))
+        freedom = variance**2 / squares if squares > 0 else 1.0
     else:
         return 1.0
-    if variance <= 0:
-        return 0.0 if mean > 0 else 1.0
+    if variance <= (_ROUNDING * abs(mean)) ** 2:
+        return 0.0 if mean > 0 and freedom >= _ENOUGH else 1.0
     return float(t.sf(mean / math.sqrt(variance), freedom))
 
 
