@@ -151,3 +151,36 @@ def test_the_result_is_the_same_for_any_memory() -> None:
         for memory, workers in ((1 << 20, 1), (1 << 28, 2))
     ]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("scale", ["probability", "log_odds"])
+def test_a_feature_that_the_model_does_not_use_moved_nothing_whatever_the_rounding(single: bool, scale: str) -> None:
+    names = ["a", "b", "c", "d"]
+
+    def said(values: Floats) -> Floats:
+        known = np.nan_to_num(values)
+        chance = 1 / (1 + np.exp(-(1.3 * known[:, 0] + 0.7 * known[:, 1] + 0.3)))
+        if single:  # a network's sums hang on where a row stands among others
+            chance = (chance * (1 + 1e-7 * (np.arange(len(chance)) % 3))).astype(np.float32)
+        return np.asarray(chance, np.float64)
+
+    rng = np.random.default_rng(7)
+    cells = rng.normal(size=(60, 4))
+    cells[rng.random(cells.shape) < 0.05] = np.nan
+    model, rows = model_of_function(said, names, ("no", "yes")), Rows.of(cells, names)
+    for row in range(20):
+        options = LpiOptions(row=row, scale="log_odds" if scale == "log_odds" else "probability")
+        found = attribution(game_of(model, rows, Work(), options), rows, row, Work())
+        assert found.values[2:].tolist() == found.low[2:].tolist() == found.high[2:].tolist() == [0, 0]
+        assert not any(f"{name} =" in found.describe()[1] for name in "cd")
+        told = [line for line in found.describe() if line.startswith("Not told from nothing")]
+        assert not told or told[0].endswith("c and d.") or told[0].endswith("c, d.")
+
+
+def test_a_small_effect_on_a_large_number_is_no_rounding() -> None:
+    model = model_of_function(lambda values: 1e6 + 0.001 * values[:, 0], ["a", "b"])
+    rows = Rows.of(rows_of(5, 40, 2), ["a", "b"])
+    found = attribution(game_of(model, rows, Work()), rows, 0, Work())
+    assert found.values[0] == pytest.approx(0.001 * (rows.values[0, 0] - rows.values[:, 0].mean()), rel=1e-4)
+    assert found.values[1] == 0

@@ -12,6 +12,7 @@ from aimass.explain.lpi.cells import alike, cells_of
 from aimass.explain.lpi.game import Game
 from aimass.explain.lpi.scale import Scale, axis_title, change, level
 from aimass.explain.lpi.shapley import Shapley
+from aimass.explain.means import student95
 from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
@@ -24,6 +25,10 @@ _MOST_BARS: Final = 14
 _NAMED: Final = 4
 _ROUNDING: Final = 1e-5
 """Of networks in float32: by so much of a prediction may sums miss it."""
+_NOTHING: Final = 1e-12
+_NOTHING_OF_SINGLES: Final = 1e-6
+"""Of a model that answers in float32: what is less of a prediction is rounding."""
+_FINE: Final = 1 << 10
 SHOWS_NOT: Final = (
     "What moved this model, not what caused the outcome; changing a feature in the world need not change it. Features "
     "are combined with those of other rows, also where no such row exists."
@@ -139,7 +144,7 @@ def attribution(game: Game, rows: Rows, row: int, work: Work) -> Attribution:
             cure="Give other rows that it is held against.",
         )
     found = game.shapley(cells[None], work)
-    low, high = _interval(found, game)
+    values, low, high, errors = _settled(found, game)
     return Attribution(
         lineage=game.lineage,
         row=row,
@@ -149,10 +154,10 @@ def attribution(game: Game, rows: Rows, row: int, work: Work) -> Attribution:
         base=float(found.base[0]),
         names=game.titles(),
         cells=game.told(cells),
-        values=found.values[0, :, 0],
+        values=values,
         low=low,
         high=high,
-        errors=np.zeros(len(low)) if found.errors is None else found.errors[0, :, 0],
+        errors=errors,
         exact=game.exact,
         background=game.background.says,
         caveats=game.limits(cells),
@@ -167,6 +172,26 @@ def _around(*values: Array) -> tuple[float, float]:
     return low - room, high + room
 
 
+def _settled(found: Shapley, game: Game) -> tuple[Array, Array, Array, Array]:
+    """Values, their intervals and errors; 0 where a feature moves the prediction by no more than sums are rounded."""
+    low, high = _interval(found, game)
+    values = found.values[0, :, 0]
+    errors = np.zeros(len(low)) if found.errors is None else found.errors[0, :, 0]
+    moved = np.maximum(np.abs(low), np.abs(high)) > _rounding(found, game)
+    return np.where(moved, values, 0.0), np.where(moved, low, 0.0), np.where(moved, high, 0.0), errors * moved
+
+
+def _rounding(found: Shapley, game: Game) -> float:
+    """By how much a value may miss 0 that is none: of float64, or of a model all of whose answers are float32."""
+    said = np.append(game.predict(game.background.values)[:, 0], found.said[0, 0])
+    size = float(np.abs(said).max())
+    if game.scale == "log_odds":
+        said, size = 1.0 / (1.0 + np.exp(-said)), max(1.0, size)
+    single = np.minimum(*(np.abs(one - one.astype(np.float32)) for one in (said, 1.0 - said))) <= _NOTHING * size
+    whole = (said * _FINE) % 1 == 0  # steps and votes, which are not rounded at all
+    return size * (_NOTHING_OF_SINGLES if single.all() and not whole.all() else _NOTHING)
+
+
 def _interval(found: Shapley, game: Game) -> tuple[Array, Array]:
     """The 95 % interval of the values against all that the background was drawn of.
 
@@ -178,19 +203,8 @@ def _interval(found: Shapley, game: Game) -> tuple[Array, Array]:
     if not game.background.drawn or references < 2:
         half = Z95 * (np.zeros(len(values)) if found.errors is None else found.errors[0, :, 0])
     else:
-        half = _t95(references - 1) * found.spread[0, :, 0] / math.sqrt(references - 1)
+        half = student95(references - 1) * found.spread[0, :, 0] / math.sqrt(references - 1)
     return values - half, values + half
-
-
-def _t95(freedom: int) -> float:
-    """The 97.5 % point of Student's t: Abramowitz and Stegun 26.7.5; within 1 % from 4 degrees of freedom on."""
-    z, v = Z95, float(freedom)
-    return (
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-    )
 
 
 def _efficiency(found: Shapley) -> Check:
