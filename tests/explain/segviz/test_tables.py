@@ -243,3 +243,14 @@ def many_columns(count: int, columns: int) -> tuple[Rows, FunctionModel]:
     labels = (values[:, 0] > 0) ^ (random.random(count) < 0.2)
     data = Rows.of(values, labels=labels.astype(np.int64))
     return data, model_of_function(lambda v: (v[:, 0] > 0).astype(float), data.features, ("0", "1"))
+
+
+def test_bars_and_dots_of_a_named_class_of_three_are_about_the_same_errors() -> None:
+    random = np.random.default_rng(3)
+    said = random.dirichlet([1, 1, 1], 400)
+    labels = np.array([random.choice(3, p=one) for one in said])
+    model = model_of_function(lambda values: values, ["a", "b", "c"], ("a", "b", "c"))
+    found = explain(model, Rows.of(said, ["a", "b", "c"], labels, ("a", "b", "c")), SegvizOptions(output="a"))
+    wrong = found.bands.counts[:, 1:3].sum(axis=1)
+    known = found.bands.counts.sum(axis=1) > 0
+    np.testing.assert_allclose(found.bands.mean[known], (wrong / found.bands.counts.sum(axis=1))[known])

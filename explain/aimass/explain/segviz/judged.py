@@ -76,7 +76,7 @@ def judge(model: Model, rows: Rows, work: Work, *, output: str, threshold: float
         return Judged(said, f"predicted {model.outputs[0]}", cells, _SIDES, errors, named)
     if place is None:
         return Judged(said, "probability of the likeliest class", cells, _RIGHT, errors, named)
-    if named == "error_rate" and len(model.outputs) == 2:
+    if named == "error_rate":
         errors = ((cells == 1) | (cells == 2)).astype(np.float64)  # under the threshold that was asked for
     return Judged(said, f"predicted chance of {model.outputs[place]}", cells, CONFUSION, errors, named)
 
