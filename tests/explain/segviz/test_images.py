@@ -334,3 +334,17 @@ def test_images_without_the_class_make_no_holder_look_better() -> None:
     assert with_empty.images.tolist() == [3, 3]
     nothing = dataclasses.replace(more.take(slice(6, 10)), beside={"owner": np.array(["a", "a", "b", "b"])})
     assert explain_images(MODEL, nothing, options).holders is None
+
+
+def test_a_perfect_segmentation_finds_all_things_however_small_and_specks_are_none() -> None:
+    masks = np.zeros((4, 40, 40), np.uint8)
+    masks[:, 5:15, 5:15] = 1
+    for down, right in ((2, 20), (2, 30), (30, 2), (30, 20)):
+        masks[:, down : down + 2, right : right + 2] = 1
+    model = image_model_of_function(lambda pixels: pixels / 255, ("around", "thing"), segments=True)
+    for speck in (0, 255):
+        pixels = 255 * masks
+        pixels[:, 20, 20] = speck
+        found = explain_images(model, Images(pixels, ("around", "thing"), masks=masks)).things
+        assert found is not None
+        assert (len(found.image), found.predicted, found.found, found.panoptic_quality) == (20, 20, 20, 1.0)

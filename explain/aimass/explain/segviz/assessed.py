@@ -121,8 +121,9 @@ def assess(
     if not options.things:
         return Assessed(counts, figures, histogram, (), 0, 0)
     true = parts_of(mask == place) if things is None else np.where((mask == place) & known, things, 0)
-    parts = _large(parts_of((predicted == place) & known), options.least_pixels)
-    compared, found = _things(parts, _numbered(true), image, spacing, options.tolerance)
+    true = _numbered(true)
+    parts = _without_specks(parts_of((predicted == place) & known), true, options.least_pixels)
+    compared, found = _things(parts, true, image, spacing, options.tolerance)
     return Assessed(counts, figures, histogram, compared, int(parts.max(initial=0)), found)
 
 
@@ -164,7 +165,12 @@ def _numbered(things: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.unique(np.append(things.ravel(), 0), return_inverse=True)[1][:-1].reshape(things.shape)
 
 
-def _large(parts: npt.NDArray[np.int32], least: int) -> npt.NDArray[np.int64]:
-    """Parts without those of fewer pixels."""
+def _without_specks(parts: npt.NDArray[np.int32], true: npt.NDArray[np.int64], least: int) -> npt.NDArray[np.int64]:
+    """Parts without those of fewer pixels that are no true thing: of an IoU of 1/2 or less with each."""
     keep = np.bincount(parts.ravel()) >= least
+    both = (parts > 0) & (true > 0)
+    pairs, shared = np.unique(np.stack([parts[both], true[both]]), axis=1, return_counts=True)
+    sizes, others = np.bincount(parts.ravel()), np.bincount(true.ravel())
+    union = sizes[pairs[0]] + others[pairs[1]] - shared
+    keep[pairs[0][2 * shared > union]] = True
     return _numbered(np.where(keep[parts], parts, 0))

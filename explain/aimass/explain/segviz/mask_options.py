@@ -20,4 +20,6 @@ class MaskOptions(Value, frozen=True):
     beside: Annotated[str, msgspec.Meta(description="the column that images are told apart by: owner, partner")] = ""
     gallery: Annotated[int, msgspec.Meta(ge=1, le=24, description="images of the gallery, the worst first")] = 6
     things: Annotated[bool, msgspec.Meta(description="whether connected parts are compared one by one")] = True
-    least_pixels: Annotated[int, msgspec.Meta(ge=1, description="pixels of a predicted thing at least")] = 5
+    least_pixels: Annotated[
+        int, msgspec.Meta(ge=1, description="pixels of a predicted thing that is no true one, at least")
+    ] = 5
