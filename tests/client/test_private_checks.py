@@ -179,3 +179,5 @@ def test_the_command_says_what_is_wrong_and_shows_what_would_be_right(
     shown = json.loads(capsys.readouterr().out)
     assert [finding["code"] for finding in shown["findings"]] == ["private.layer"]
     assert any("GroupNorm" in line for line in shown["replacement"])
+    assert main(["task", "check", "heart"]) == 1
+    assert "replacement:\n" + "\n".join(shown["replacement"]) in capsys.readouterr().out

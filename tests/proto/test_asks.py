@@ -72,3 +72,12 @@ def test_what_is_shared_stands_in_the_plan_and_is_read_again() -> None:
         Shared.of("public", "much", {"edges": np.zeros(1 << 17)})
     with pytest.raises(BadInput, match="kind"):
         decode_json(Shared, canonical_json(shared).replace(b'"public"', b'"rows"'), "it")
+
+
+@pytest.mark.parametrize("says", ["UCI heart\x1b[2K", "two\nlines", "\u202etrawkcab", "\x9b8m"])
+def test_what_is_shared_says_where_from_in_characters_that_can_be_shown(says: str) -> None:
+    with pytest.raises(ValueError, match="cannot be shown"):
+        Shared.of("public", says, {"edges": np.arange(4.0)})
+    sound = canonical_json(Shared.of("public", "HERE", {"edges": np.arange(4.0)}))
+    with pytest.raises(BadInput, match="cannot be shown"):
+        decode_json(Shared, sound.replace(b'"HERE"', canonical_json(says)), "it")

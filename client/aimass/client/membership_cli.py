@@ -275,7 +275,9 @@ def roster_approve(args: argparse.Namespace) -> int:
     keeper = Keeper(args.dir, UNINTERRUPTED)
     waiting = keeper.pending
     if waiting is not None and waiting.root != keeper.root and not args.yes:
-        say(args, f"The root itself changes.\n  from {keeper.root.fingerprint}\n  to   {waiting.root.fingerprint}")
+        say(args, "The root itself changes.")
+        say(args, f"  from {keeper.root.fingerprint}")
+        say(args, f"  to   {waiting.root.fingerprint}")
         if not ask("Did the root holder tell you this fingerprint by another way?"):
             raise Refused("nothing was approved", code="roster.not_confirmed", cure="Answer y, or give --yes.")
     try:

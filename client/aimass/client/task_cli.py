@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aimass.proto.console import common, emit, group
+from aimass.proto.console import common, emit, group, lines
 
 if TYPE_CHECKING:
     from aimass.proto.task import Task
@@ -20,6 +20,7 @@ _EXAMPLE = """examples:
   aimass task check ward --fix
   aimass task new ward --dir .
 """
+_DIFFERENCES = ("replacement", "source")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,8 +78,20 @@ def _check(args: argparse.Namespace) -> int:
         emit(args, {"findings": found})
         return 0
     helped, written = _help(args, task)
-    emit(args, {"findings": found, **helped})
+    _tell(args, {"findings": found, **helped})
     return 0 if written else 1
+
+
+def _tell(args: argparse.Namespace, told: dict[str, object]) -> None:
+    """Differences a line each, what else there is as always."""
+    if args.json:
+        emit(args, told)
+        return
+    for name, one in told.items():
+        if name in _DIFFERENCES and isinstance(one, list):
+            lines([f"{name}:", *one])
+        else:
+            emit(args, {name: one})
 
 
 def _help(args: argparse.Namespace, task: Task) -> tuple[dict[str, object], bool]:
@@ -93,16 +106,12 @@ def _help(args: argparse.Namespace, task: Task) -> tuple[dict[str, object], bool
     difference = replacement(task)
     if not difference:
         return {}, False
-
-    def told(text: str) -> object:
-        return text.splitlines() if args.json else "\n" + text
-
     after = list(private_findings(task, lambda: private_layers(task.build())))
-    shown: dict[str, object] = {"replacement": told(difference), "replaced": after}
+    shown: dict[str, object] = {"replacement": difference.splitlines(), "replaced": after}
     fix = source_fix(task) if sound(after) else None
     if fix is None:
         return shown, False
-    shown["source"] = told(fix.diff)
+    shown["source"] = fix.diff.splitlines()
     if args.fix:
         write_output(fix.path, fix.after.encode())
         shown["written"] = str(fix.path)

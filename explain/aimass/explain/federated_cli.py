@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aimass.proto.console import common, emit, say
+from aimass.proto.console import common, emit, lines, say
 from aimass.proto.registry.places import add_registry
 
 if TYPE_CHECKING:
@@ -69,8 +68,8 @@ def _ask(name: str, view: FederatedView, args: argparse.Namespace) -> int:
     if args.json:
         emit(args, told | {"run": run.id, "written": [str(path) for path in written]})
         return 0
-    lines = [told["of"], *told["says"], *(f"But: {line}" for line in told["but"])]
-    sys.stdout.write("\n".join(map(str, lines)) + f"\n{len(written)} files in {args.out}\n")
+    but = (f"But: {line}" for line in result.warnings())
+    lines([result.lineage.line(), *result.describe(), *but, f"{len(written)} files in {args.out}"])
     return 0
 
 

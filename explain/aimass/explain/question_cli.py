@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aimass.proto.console import common, emit
+from aimass.proto.console import common, emit, lines
 from aimass.proto.registry.places import add_registry
 
 if TYPE_CHECKING:
@@ -141,6 +140,6 @@ def told(args: argparse.Namespace, result: Result, written: Sequence[Path]) -> i
     if args.json:
         emit(args, said | {"written": [str(path) for path in written]})
         return 0
-    lines = [result.lineage.line(), *result.describe(), *(f"But: {line}" for line in result.warnings())]
-    sys.stdout.write("\n".join(lines) + f"\n{len(written)} files in {args.out}\n")
+    but = (f"But: {line}" for line in result.warnings())
+    lines([result.lineage.line(), *result.describe(), *but, f"{len(written)} files in {args.out}"])
     return 0

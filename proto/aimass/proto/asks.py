@@ -127,6 +127,8 @@ class Shared(Value, frozen=True):
     def __post_init__(self) -> None:
         if len(self.blob) > MOST_SHARED_BYTES:
             raise ValueError(f"what is shared has {len(self.blob)} bytes, and {MOST_SHARED_BYTES} are the most")
+        if not self.says.isprintable():  # it stands on a terminal where somebody decides
+            raise ValueError(f"where what is shared comes from has characters that cannot be shown: {self.says!a}")
 
     @staticmethod
     def of(kind: Literal["public", "synthetic", "noised"], says: str, arrays: dict[str, Array]) -> Shared:

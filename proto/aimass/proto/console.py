@@ -1,11 +1,15 @@
-"""What commands print: one way for tables, `--json`, questions and output files, so that every command feels alike."""
+"""What commands print: one way for tables, `--json`, questions and output files, so that every command feels alike.
+
+Texts of others (a plan's, a partner's) come to a person's terminal here: what would move its cursor, hide what follows
+or turn its lines round is shown as a replacement character. `--json` escapes it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from aimass.proto.durable import UNINTERRUPTED, write_file
-from aimass.proto.errors import BadInput
+from aimass.proto.errors import BadInput, printable
 
-__all__ = ["Bar", "Handler", "ask", "common", "emit", "group", "plain", "say", "table", "write_output"]
+__all__ = ["Bar", "Handler", "ask", "common", "emit", "group", "lines", "plain", "say", "table", "write_output"]
 
 Handler = Callable[[argparse.Namespace], int]
 _BAR: Final = 30
@@ -40,7 +44,7 @@ def common(parser: argparse.ArgumentParser, handler: Handler) -> None:
 def say(args: argparse.Namespace, text: str) -> None:
     """A line of progress on standard error."""
     if not args.quiet and not args.json:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(_clean(text) + "\n")
         sys.stderr.flush()
 
 
@@ -49,7 +53,7 @@ class Bar:
 
     def __init__(self, args: argparse.Namespace, text: str, of: str = "MB") -> None:
         """`of` is what a million of what it counts is called."""
-        self._text, self._of, self._shown = text, of, -1
+        self._text, self._of, self._shown = _clean(text), of, -1
         self._stream = sys.stderr if sys.stderr.isatty() and not args.quiet and not args.json else None
 
     def __enter__(self) -> Bar:
@@ -79,6 +83,11 @@ def plain(value: object) -> Any:
     return msgspec.to_builtins(value)
 
 
+def lines(texts: Iterable[str]) -> None:
+    """Print sentences, one a line."""
+    sys.stdout.write("".join(f"{_clean(text)}\n" for text in texts))
+
+
 def emit(args: argparse.Namespace, value: object) -> None:
     """Print a result: JSON with `--json`, else names and values, lists of records as tables, times in UTC."""
     fields = plain(value)
@@ -88,10 +97,10 @@ def emit(args: argparse.Namespace, value: object) -> None:
     if isinstance(fields, Mapping):
         for name, item in fields.items():
             if isinstance(item, list | tuple) and item and isinstance(item[0], Mapping):
-                sys.stdout.write(f"{name}:\n")
+                sys.stdout.write(f"{_clean(name)}:\n")
                 table(item)
             else:
-                sys.stdout.write(f"{name:<18} {_cell(item, name)}\n")
+                sys.stdout.write(f"{_clean(name):<18} {_cell(item, name)}\n")
     elif isinstance(fields, list | tuple) and fields and isinstance(fields[0], Mapping):
         table(fields)
     else:
@@ -102,8 +111,9 @@ def table(records: Sequence[Mapping[str, Any]]) -> None:
     """Print records under one heading, as wide as they need."""
     names = list(records[0])
     rows = [[_cell(record.get(name), name) for name in names] for record in records]
-    widths = [max(len(name), *(len(row[column]) for row in rows)) for column, name in enumerate(names)]
-    for row in [names, *rows]:
+    heads = [_clean(name) for name in names]
+    widths = [max(len(name), *(len(row[column]) for row in rows)) for column, name in enumerate(heads)]
+    for row in [heads, *rows]:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         sys.stdout.write("  " + line.rstrip() + "\n")
 
@@ -121,15 +131,19 @@ def _cell(value: object, name: str = "") -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_cell(item) for item in value) or "-"
     if isinstance(value, dict):
-        return ", ".join(f"{name}={_cell(item, name)}" for name, item in value.items()) or "-"
-    return str(value)
+        return ", ".join(f"{_clean(str(name))}={_cell(item, str(name))}" for name, item in value.items()) or "-"
+    return _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    return printable(text, len(text))
 
 
 def ask(question: str) -> bool:
     """A yes-or-no question; without a terminal the answer is no."""
     if not sys.stdin.isatty():
         return False
-    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.write(f"{_clean(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -86,3 +86,5 @@ def test_public_rows_are_what_they_are() -> None:
     shared = public_background(rows, "the cleveland file of UCI")
     np.testing.assert_array_equal(background_of(Ask(schema=TASK.schema, shared=shared)), rows.values)
     assert SHARED.kind == "synthetic"
+    with pytest.raises(BadInput, match="cannot be shown"):
+        public_background(rows, "a file\nshared nothing")

@@ -28,8 +28,15 @@ _NOISED: Final = "drawn from histograms that partners released with noise, each 
 
 
 def public_background(rows: Rows, says: str) -> Shared:
-    """Rows that everybody knows, `says` where from."""
-    return Shared.of("public", says, {_NAME: rows.values})
+    """Rows that everybody knows, `says` where from; raises `BadInput` for what no plan can hold."""
+    try:
+        return Shared.of("public", says, {_NAME: rows.values})
+    except ValueError as error:
+        raise BadInput(
+            f"this cannot be shared: {error}",
+            code="explain.background",
+            cure="Share fewer rows, and say where they are from in plain words.",
+        ) from error
 
 
 def synthetic_background(schema: Schema, rows: int = 100, seed: int = 0) -> Shared:
