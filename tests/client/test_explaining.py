@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from aimass.client.budget import Budgets
+from aimass.client.explain_policy import Explain
 from aimass.client.explaining import explained, explained_privately
 from aimass.client.learning import learning
 from aimass.client.policy import Admit, AdmittedTask, DataBudget, Pending, Policy, Refuse, Release, decide, rules
 from aimass.client.preview import first_step, preview_of, unnoised
-from aimass.client.release import Facts, release
+from aimass.client.release import Facts, check_allowed, release
 from aimass.client.small_counts import withheld_cells
 from aimass.client.tasks.heart import task
 from aimass.client.trainee import Trainee
@@ -34,7 +35,7 @@ from aimass.proto.plan import AnalysisNoise, Plan, planned_steps
 from aimass.proto.step import StepKind
 from aimass.proto.task import locate
 from aimass.proto.tensors import Array, Blob
-from tests.support.explanations import asked, hospital_shards
+from tests.support.explanations import SECURE, asked, hospital_shards
 
 ALL = frozenset(("process", "files", "network", "calls"))
 SHARD = hospital_shards()[0]
@@ -50,6 +51,7 @@ def policy(plan: Plan, **release_: object) -> Policy:
             AdmittedTask(name=plan.explain.name, digest=plan.explain.digest, kind="analysis"),
         ),
         release=msgspec.convert({"analyses": (EXPLAIN,), **release_}, Release),
+        explain=Explain(plain=True),
     )
 
 
@@ -74,6 +76,46 @@ def test_a_plan_that_would_let_smaller_cells_leave_is_refused_unless_it_has_nois
     assert (refused.code, refused.value, refused.limit) == ("policy.analysis_least_count", "4", "from 5")
     noised, _ = asked("confusion", least=4, noise=1.0)
     assert isinstance(decide(policy(noised), noised, 4, ALL), Admit)
+
+
+def test_plain_sums_leave_where_the_policy_says_so_and_of_a_search_never() -> None:
+    """Boxes and slices lie in each other, so that two steps tell of the rows between them."""
+    for name, secure, noise, plain, code in (
+        ("confusion", None, 0.0, False, "explain_plain"),
+        ("confusion", None, 0.0, True, ""),
+        ("confusion", SECURE, 0.0, False, ""),
+        ("confusion", None, 1.0, False, ""),
+        ("prim", None, 0.0, True, "explain_repeated"),
+        ("slices", None, 0.0, True, "explain_repeated"),
+        ("slices", SECURE, 0.0, False, ""),
+        ("slices", None, 4.0, False, ""),
+    ):
+        plan, model = asked(name, secure=secure, noise=noise, least=5)
+        kept = msgspec.structs.replace(policy(plan), explain=Explain(plain=plain))
+        decided, step = decide(kept, plan, 4, ALL), first_step(plan, "cleveland")
+        if not code:
+            assert isinstance(decided, Admit)
+            check_allowed(plan, step, kept)
+            continue
+        assert isinstance(decided, Refuse)
+        assert decided.code == f"policy.{code}"
+        assert "secure sums or noise" in decided.limit
+        with pytest.raises(Refused, match="in secure sums or with noise alone") as caught:
+            release(memoryview(b""), plan, step, Blob(model).layout, kept)
+        assert caught.value.code == "release.mechanism"
+
+
+def test_noise_stands_for_secret_sums_once_it_hides_a_row_in_all_steps_together() -> None:
+    budget = DataBudget(data_set="heart", epsilon=3.0, delta=1e-5)
+    for name, noise, code in (("confusion", 0.9, "explain_noise"), ("permutation", 1.4, "explain_noise"),
+                              ("confusion", 1.0, ""), ("permutation", 1.5, "")):  # fmt: skip
+        plan, _ = asked(name, noise=noise)
+        decided = decide(policy(plan), plan, 4, ALL)
+        assert isinstance(decided, Refuse if code else Admit)
+        if isinstance(decided, Refuse):
+            assert decided.code == f"policy.{code}"
+        paid = msgspec.structs.replace(policy(plan), budgets=(budget,))  # which says itself how much is enough
+        assert all(rule.name != "explain_noise" for rule in rules(paid, plan, 4, ALL))
 
 
 def test_a_data_set_with_a_budget_asks_for_noise() -> None:

@@ -74,8 +74,9 @@ def test_where_training_overlaps_a_plain_step_is_of_one_partner_and_the_plans_qu
         assert caught.value.code == "policy.quorum"
 
 
-def test_a_step_of_trees_has_the_same_inputs_for_all() -> None:
-    asked = msgspec.structs.replace(step(StepKind.ANALYSE, "trees"), reduce=Reduce.SUM)
+@pytest.mark.parametrize("purpose", ["trees", "explain"])
+def test_a_step_of_trees_or_of_an_explanation_has_the_same_inputs_for_all(purpose: str) -> None:
+    asked = msgspec.structs.replace(step(StepKind.ANALYSE, purpose), reduce=Reduce.SUM)
     check_taken_together(PLAN, asked, 3)
     with pytest.raises(Refused) as caught:
         check_taken_together(PLAN, msgspec.structs.replace(asked, addressed={"a": ("1" * 64, "2" * 64)}), 3)

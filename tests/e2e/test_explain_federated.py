@@ -30,6 +30,7 @@ from tests.support.hospitals import heart_plan, open_hospitals
 PARTNERS = ("cleveland", "hungarian", "long-beach", "switzerland")
 LOST = "hungarian"
 FREE = "smallest_count = 1"
+SHUT, OPEN = "[explain]\nplain = false", "[explain]\nplain = true"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         open_hospitals(house, PARTNERS, dict.fromkeys(PARTNERS, admitted), dict.fromkeys(PARTNERS, ("explain",)))
         for name in PARTNERS:
             path = folder / name / "policy.toml"
-            path.write_text(path.read_text().replace("smallest_count = 5", FREE))
+            path.write_text(path.read_text().replace("smallest_count = 5", FREE).replace(SHUT, OPEN))
         (folder / "train.toml").write_text(heart_plan("train", quorum=4))
         with Federation.open(folder / "scientist") as federation:
             view = federation.submit(folder / "train.toml").wait()

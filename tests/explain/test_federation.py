@@ -12,6 +12,7 @@ import pytest
 from aimass.client.tasks.heart import task
 from aimass.explain.federated.confusion import ConfusionOptions, FederatedConfusion
 from aimass.explain.federated.permutation import PermutationOptions
+from aimass.explain.federated.prim import FederatedPrimOptions
 from aimass.explain.federated_cli import _background
 from aimass.explain.federation import Terms, federated_views, found_in, plan_of, view_named
 from aimass.explain.models import model_of_task
@@ -87,6 +88,17 @@ def test_what_stays_at_partners_and_what_rounding_did_is_said(tmp_path: Path) ->
     told = found_in(viewed(noised, run_phases(noised, MODEL, tmp_path / "noised")), model()).caveats  # type: ignore[arg-type]
     assert any("Gaussian noise" in line for line in told)
     assert not any("fewer than" in line for line in told)
+
+
+def test_a_search_is_never_asked_for_in_plain_sums_and_says_what_its_steps_tell(tmp_path: Path) -> None:
+    options = FederatedPrimOptions(target="label", boxes=1, support=0.3, bins=8, peel=0.3, steps=3)
+    with pytest.raises(BadInput, match="few rows, which plain sums") as caught:
+        planned("prim", options)
+    assert caught.value.cure.startswith("Leave out --plain")
+    assert planned("prim", options, Terms(plain=True, noise=20.0)).secure is None
+    plan = planned("prim", options, Terms(least_count=1))
+    result = found_in(viewed(plan, run_phases(plan, MODEL, tmp_path)), model())  # type: ignore[arg-type]
+    assert any("boxes or slices lie in each other" in line for line in result.caveats)
 
 
 def test_a_run_that_did_not_finish_has_no_answer(tmp_path: Path) -> None:

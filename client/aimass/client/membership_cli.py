@@ -70,6 +70,13 @@ grid = 4096
 depth = 8
 rounds = 500
 
+# Explanations, where `analyses` names "explain": in secure sums or with noise alone, unless the server may read this
+# partner's own sums. Those of many steps (prim, slices) are never plain. Noise counts as such from a least multiple of
+# what one row can change in all steps together; where a budget pays for it, the budget says how much is enough.
+[explain]
+plain = false
+smallest_noise = 1.0
+
 # Schemas that plans may name, and the data set here that answers: `aimass client data add` writes them.
 [schemas]
 """

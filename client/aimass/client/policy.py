@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from aimass.client.coarse import Coarseness
-from aimass.client.explain_policy import explain_rules
+from aimass.client.explain_policy import Explain, explain_rules
 from aimass.client.policy_rules import Rule, at_least, at_most
 from aimass.client.tree_policy import Trees, tree_rules
 from aimass.privacy.dp.events import Unit
@@ -139,6 +139,7 @@ class Policy(Value, frozen=True):
     secure_aggregation: bool = False
     secure: Secure = Secure()
     trees: Trees = Trees()
+    explain: Explain = Explain()
     budgets: tuple[DataBudget, ...] = ()
 
     def __post_init__(self) -> None:
@@ -236,7 +237,13 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
         *_privacy(policy, plan),
         *_noise(bounds, plan),
         *tree_rules(policy.trees, policy.release.analyses, plan),
-        *explain_rules(policy.tasks, policy.release, plan),
+        *explain_rules(
+            policy.explain,
+            policy.tasks,
+            policy.release,
+            plan,
+            accounted=policy.protected(policy.schemas.get(plan.data_schema, "")),
+        ),
         at_most("rounds", planned_rounds(plan), bounds.rounds),
         *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan, confinement)),
         *_base(plan),

@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from aimass.client.explain_policy import in_the_open
 from aimass.client.policy import Policy, mechanism
 from aimass.client.small_counts import withheld, withheld_cells
 from aimass.client.step_check import is_buffered
@@ -29,6 +30,7 @@ from aimass.privacy.secagg.labels import MASK_KEY_BYTES
 from aimass.privacy.secagg.lanes import LanePlan, clamped, clipped, encode, to_bytes
 from aimass.privacy.secagg.rounds import lanes_of, rotation_of
 from aimass.proto.asking import asked_in, phase_in
+from aimass.proto.asks import EXPLAIN
 from aimass.proto.boosting import boosting_in, level_of, noise_of_trees, outputs_of
 from aimass.proto.contribution import STATE_LOST, Contribution, Group, Limits, check_contribution, decode_contribution
 from aimass.proto.errors import BadInput, Refused
@@ -262,6 +264,13 @@ def check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
             code="release.mechanism",
             value="plain sums",
             limit="secure aggregation (or trees.plain = true)",
+        )
+    if asked and step.purpose == EXPLAIN and (told := in_the_open(policy.explain, plan)) is not None:
+        raise Refused(
+            "the policy releases this explanation in secure sums or with noise alone",
+            code="release.mechanism",
+            value=told[0],
+            limit=told[1],
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from aimass.proto.asks import EXPLAIN
 from aimass.proto.errors import Refused
 from aimass.proto.methods import OVERLAPPING, trains
 from aimass.proto.plan import Plan
@@ -15,6 +16,8 @@ __all__ = ["check_taken_together", "is_buffered"]
 
 _WITH_RULES: Final = "averaging"
 """The driver whose stages may have a robust rule."""
+_ALIKE: Final = {TREES: "trees", EXPLAIN: "an explanation"}
+"""What is asked of all alike, by the purpose of its steps."""
 
 
 def check_taken_together(plan: Plan, step: Step, smallest_cohort: int) -> None:
@@ -23,13 +26,14 @@ def check_taken_together(plan: Plan, step: Step, smallest_cohort: int) -> None:
     The quorum of an app's step that collects is the app's own affair: it may ask one node alone, and who lets its code
     run here lets its replies stand alone. A robust rule is a reason to see updates one by one, and none to ask fewer.
     Where training overlaps a plain step is of one partner, and no model is made of fewer than the plan's quorum. Trees
-    are the same for all: who is addressed singly could be asked by bins of its own.
+    and explanations are the same for all: who is addressed singly could be asked by bins of its own.
     """
     app, apart = plan.task.kind == "app", step.reduce is Reduce.COLLECT
     if plan.secure is not None:
         _check_masked(step)
-    elif step.purpose == TREES and step.addressed:
-        raise Refused("a step of trees with inputs of one partner's own", code="session.addressed", value=step.index)
+    elif step.purpose in _ALIKE and step.addressed and not app:
+        what = f"a step of {_ALIKE[step.purpose]} with inputs of one partner's own"
+        raise Refused(what, code="session.addressed", value=step.index)
     elif apart and not app and not _has_rule(plan, step):
         raise Refused(
             "a step that keeps replies apart, of a plan that sums them", code="session.not_summed", value=step.index

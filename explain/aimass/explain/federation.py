@@ -23,7 +23,7 @@ from aimass.proto.analysis import Summed, installed_analyses, load_analysis, loc
 from aimass.proto.asking import ask_of, asked_in
 from aimass.proto.asks import EXPLAIN, Phase, Shared, phase_at
 from aimass.proto.drafts import completed
-from aimass.proto.errors import NotFound
+from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.manifest import Schema
 from aimass.proto.plan import (
     AnalysisNoise,
@@ -88,7 +88,10 @@ def plan_of(
     shared: Shared | None = None,
     seed: int = 0,
 ) -> Plan:
-    """The plan that asks partners for the analysis `name` of this task's `model`."""
+    """The plan that asks partners for the analysis `name` of this task's `model`.
+
+    Raises `BadInput` for many steps in plain sums without noise, which no partner gives.
+    """
     own: dict[str, Scalar] = {key: value for key, value in msgspec.structs.asdict(options).items() if value is not None}
     said = {"analysis": name, "rows": terms.rows, "least_count": terms.least_count, **own}
     privacy = None
@@ -113,6 +116,13 @@ def plan_of(
         privacy=privacy,
     )
     plan, _ = completed(draft, model, shared)
+    if terms.plain and not terms.noise and asked_in(plan).repeated:
+        raise BadInput(
+            "one step of this analysis differs from the next in a few rows, which plain sums would give away",
+            code="explain.plain",
+            value=f"{name} --plain",
+            cure="Leave out --plain: in secret sums they are anybody's. Or ask with --noise.",
+        )
     return plan if terms.plain else msgspec.structs.replace(plan, secure=_secure(plan, terms))
 
 
@@ -158,7 +168,9 @@ def found_in(view: RunView, model: Model | ImageModel) -> Result:
         software=software(),
     )
     result = view_named(asked.name).read(ask_of(plan), found, lineage, release)
-    return msgspec.structs.replace(result, caveats=(*result.caveats, *_absent(steps), *_changed(phases)))
+    return msgspec.structs.replace(
+        result, caveats=(*result.caveats, *_nested(plan, phases), *_absent(steps), *_changed(phases))
+    )
 
 
 def _sums(step: StepView) -> PhaseSums | None:
@@ -178,6 +190,17 @@ def _rows(phase: Phase, found: Summed) -> int:
         if cells.counts
     ]
     return max(0, round(float(max(totals, default=0.0))))
+
+
+def _nested(plan: Plan, phases: list[PhaseSums]) -> tuple[str, ...]:
+    """What the steps of a search tell beside what they find."""
+    if not asked_in(plan).repeated or len(phases) < 2 or any(one.noise for one in phases[-1].sums):
+        return ()
+    told = (
+        f"It took {len(phases)} steps, whose boxes or slices lie in each other: where two differ in a few rows of all "
+        "partners together, their sums tell these rows' bins and target, though not whose they are."
+    )
+    return (told,)
 
 
 def _absent(steps: list[StepView]) -> tuple[str, ...]:

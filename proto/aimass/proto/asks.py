@@ -163,6 +163,14 @@ class AskedAnalysis(Value, frozen=True):
         """The most steps that the analysis takes."""
         return sum(phase.times for phase in self.phases)
 
+    @property
+    def repeated(self) -> bool:
+        """Whether one phase is asked for more than once: of boxes or slices that lie in each other, each from the last.
+
+        Two such steps may differ in one row, of which their difference tells.
+        """
+        return len(set(self.phases)) < self.steps
+
 
 class Ask(Value, frozen=True):
     """What an analysis is asked: everything that decides its sums but the model and the rows.

@@ -67,6 +67,7 @@ def open_policy(plan: Plan) -> str:
         f'[schemas]\n"{plan.data_schema}" = "{name}"\n'
         f"[release]\nanalyses = {json.dumps(analyses)}\n{_least(plan)}"
         "[trees]\nplain = true\n"
+        "[explain]\nplain = true\nsmallest_noise = 0.0\n"
         f'[[tasks]]\nname = "{plan.task.name}"\ndigest = "{plan.task.digest}"\n'
         f"{_admitted(plan)}"
     )
