@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 from aimass.explain.opening.served import served_model
-from aimass.proto.errors import AimassError, BadInput, NotFound, Unauthenticated, Unavailable
+from aimass.proto.errors import (
+    AimassError,
+    BadInput,
+    LimitExceeded,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
 
 AGE = {"name": "age", "datatype": "FP64", "shape": [-1, 1]}
 SEX = {"name": "sex", "datatype": "BYTES", "shape": [-1, 1], "parameters": {"labels": ["f", "m"]}}
@@ -28,6 +36,7 @@ class Server:
         self.asked: list[tuple[str, str, Any]] = []
         self.token = ""
         self.answer: Any = None
+        self.status = 200
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,8 +56,9 @@ class Server:
             def _send(self, document: Any) -> None:
                 refused = bool(server.token) and self.headers.get("Authorization") != f"Bearer {server.token}"
                 known = self.path.startswith("/v2/models/m")
-                data = json.dumps(document if known and not refused else {"error": "no", "code": "x.no"}).encode()
-                self.send_response(401 if refused else 200 if known else 404)
+                found = document if known and not refused else {"error": "no", "code": "x.no"}
+                data = found if isinstance(found, bytes) else json.dumps(found).encode()
+                self.send_response(401 if refused else server.status if known else 404)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -102,6 +112,27 @@ def test_a_token_comes_from_a_file_that_its_owner_alone_reads(server: Server, tm
         served_model(server.url)
 
 
+def test_a_token_crosses_no_network_that_others_read(tmp_path: Path) -> None:
+    held = tmp_path / "token"
+    held.write_text("secret\n")
+    held.chmod(0o600)
+    for host in ("hospital.example", "127.0.0.1@hospital.example", "127.0.0.1.example:8080"):
+        with pytest.raises(Refused, match="for all to read"):
+            served_model(f"http://{host}/v2/models/m", token=held)
+    for address in ("https://127.0.0.1:9", "http://localhost:9", "http://[::1]:9"):
+        with pytest.raises(Unavailable):
+            served_model(f"{address}/v2/models/m", token=held)
+
+
+def test_what_a_server_refuses_with_says_nothing_to_the_terminal(server: Server) -> None:
+    model = served_model(server.url)
+    server.answer, server.status = {"error": "\x1b[2Jall is well" + "x" * 9_999, "code": "a\x07"}, 400
+    with pytest.raises(BadInput) as refused:
+        model.predict(np.zeros((1, 2)))
+    assert refused.value.sentence().isprintable()
+    assert len(refused.value.sentence()) < 500
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -111,11 +142,18 @@ def test_a_token_comes_from_a_file_that_its_owner_alone_reads(server: Server, tm
         ({"outputs": [{"name": "label", "datatype": "BYTES", "shape": [-1]}]}, "explain.answer"),
         ({"outputs": [RISK, RISK | {"name": "other"}]}, "explain.answer"),
         ({"inputs": None}, "explain.protocol"),
+        ({"inputs": [AGE, AGE]}, "explain.tensor"),
+        ({"inputs": [AGE | {"name": "\x1b[2J"}]}, "explain.tensor"),
+        ({"inputs": [SEX | {"parameters": {"labels": 5}}]}, "explain.tensor"),
+        ({"inputs": [SEX | {"parameters": {"labels": ["f", "f"]}}]}, "explain.tensor"),
+        ({"outputs": [RISK | {"parameters": {"labels": "no"}}]}, "explain.tensor"),
+        ({"outputs": [RISK | {"shape": [-1, 10**12]}]}, "explain.wide"),
+        ({"versions": ["../../admin?"]}, "explain.version"),
     ],
 )
 def test_what_cannot_be_explained_is_told_by_name(server: Server, change: dict[str, Any], code: str) -> None:
     server.metadata |= change
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises((BadInput, LimitExceeded)) as refused:
         served_model(server.url)
     assert refused.value.code == code
 
@@ -127,12 +165,18 @@ def test_what_cannot_be_explained_is_told_by_name(server: Server, change: dict[s
         ({"outputs": [{"name": "risk", "shape": [1, 1], "data": [1.0]}]}, "explain.shape"),
         ({"nothing": 1}, "explain.protocol"),
         ({"outputs": [{"name": "risk", "shape": [2, 1], "data": ["high", 1]}]}, "explain.answer"),
+        ({"outputs": [{"name": "risk", "shape": [2, 1], "data": [[1], 2]}]}, "explain.answer"),
+        ({"outputs": [{"name": "risk", "shape": [2, 1], "data": [1, [2]]}]}, "explain.answer"),
+        ({"outputs": [{"name": "risk", "shape": [2, 1], "data": [10**400, 1]}]}, "explain.answer"),
+        ({"outputs": [{"name": "risk", "shape": [2, 1], "data": [True, 1]}]}, "explain.answer"),
+        ("deep", "explain.protocol"),
+        ("long", "explain.bytes"),
     ],
 )
 def test_an_answer_that_is_none_is_not_believed(server: Server, answer: Any, code: str) -> None:
     model = served_model(server.url)
-    server.answer = answer
-    with pytest.raises(BadInput) as refused:
+    server.answer = {"deep": b"[" * 100_000, "long": b" " * 3_000_000}[answer] if isinstance(answer, str) else answer
+    with pytest.raises((BadInput, LimitExceeded)) as refused:
         model.predict(np.zeros((2, 2)))
     assert refused.value.code == code
 

@@ -7,7 +7,9 @@ given. https://github.com/kserve/open-inference-protocol
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +19,16 @@ import numpy.typing as npt
 import urllib3
 
 from aimass.explain.rows import WIDEST, Feature, features_of
-from aimass.proto.errors import AimassError, BadInput, NotFound, Refused, Unauthenticated, Unavailable
+from aimass.proto.errors import (
+    AimassError,
+    BadInput,
+    LimitExceeded,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+    printable,
+)
 from aimass.proto.home import read_key_file
 from aimass.proto.manifest import Category, Number, Schema
 
@@ -28,6 +39,14 @@ _PATH: Final = re.compile(r"(?P<host>https?://[^/]+)/v2/models/(?P<name>[^/]+)(/
 _PATIENCE_S: Final = 60.0
 _ROWS: Final = 4_096
 """A request: half a megabyte of JSON for a dozen columns, an eighth of what `aimass serve` takes."""
+_METADATA_BYTES: Final = 4 << 20
+_BESIDE_BYTES: Final = 1 << 20
+"""An answer's names and shapes, and outputs that nobody asked for."""
+_NUMBER_BYTES: Final = 64
+"""Of JSON for one number: 17 digits, sign, exponent, and white space by which people indent."""
+_WIDEST: Final = 10_000
+"""Outputs of a model at most."""
+_VERSION: Final = re.compile(r"[\w.+-]{1,128}")
 _NUMBERS: Final = frozenset({"FP64", "FP32", "FP16", "INT64", "INT32", "INT16", "INT8", "UINT8"})
 
 
@@ -56,21 +75,34 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _Caller:
-    """Requests to one server, with the caller's token."""
+    """Requests to one server, with the caller's token, which goes over TLS or stays on this machine."""
 
-    def __init__(self, token: Path | None, authority: Path | None) -> None:
+    def __init__(self, host: str, token: Path | None, authority: Path | None) -> None:
         self._headers = {}
         if token is not None:
+            if not _is_private(host):
+                raise Refused(
+                    "a token would cross the network for all to read",
+                    code="explain.token",
+                    value=host,
+                    cure="Ask by https://, with --ca where its authority is your own.",
+                )
             words = read_key_file(token).reveal().split()
             self._headers["Authorization"] = f"Bearer {words[0].decode('latin-1') if words else ''}"
         self._pool = urllib3.PoolManager(
             retries=False, timeout=_PATIENCE_S, maxsize=8, ca_certs=None if authority is None else str(authority)
         )
 
-    def ask(self, url: str, body: bytes | None = None) -> bytes:
-        """What a GET answers, or a POST of `body`; raises the named error that was answered."""
+    def ask(self, url: str, most_bytes: int, body: bytes | None = None) -> bytes:
+        """What a GET answers, or a POST of `body`; raises the named error that was answered.
+
+        No more than `most_bytes` are read, and nothing is unpacked: a server may not fill this machine.
+        """
+        method = "GET" if body is None else "POST"
         try:
-            answer = self._pool.request("GET" if body is None else "POST", url, body=body, headers=self._headers)
+            answer = self._pool.request(method, url, body=body, headers=self._headers, preload_content=False)
+            data = answer.read(most_bytes + 1, decode_content=False)
+            answer.close() if len(data) > most_bytes else answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(
                 "no serving process answers there",
@@ -78,9 +110,23 @@ class _Caller:
                 value=f"{url}: {type(error).__name__}",
                 cure="Check the address; with TLS name its authority with --ca.",
             ) from error
+        if len(data) > most_bytes:
+            raise LimitExceeded("the server answers with too much", code="explain.bytes", value=url, limit=most_bytes)
         if answer.status != 200:
-            raise _refused(answer.status, answer.data, url)
-        return answer.data
+            raise _refused(answer.status, data, url)
+        return data
+
+
+def _is_private(url: str) -> bool:
+    """Whether nobody between reads what goes there: by TLS, or within this machine."""
+    parts = urllib3.util.parse_url(url)
+    host = (parts.host or "").strip("[]")
+    if parts.scheme == "https" or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,14 +163,18 @@ class ServedModel:
     def _asked(self, values: Floats) -> Floats:
         inputs = [_written(feature, values[:, place]) for place, feature in enumerate(self.features)]
         body = msgspec.json.encode({"inputs": inputs, "outputs": [{"name": self.output}]})
-        answer = _decoded(_Answer, self.caller.ask(f"{self.url}/infer", body))
+        most = _BESIDE_BYTES + _NUMBER_BYTES * len(values) * len(self.outputs)
+        answer = _decoded(_Answer, self.caller.ask(f"{self.url}/infer", most, body))
         found = next((one for one in answer.outputs if one.name == self.output), None)
         if found is None:
             raise BadInput("the server left out what it was asked for", code="explain.answer", value=self.output)
         numbers = np.array([_number(cell) for cell in _flat(found.data)], np.float64)
         if numbers.size != len(values) * len(self.outputs):
             raise BadInput(
-                "the server answers in another shape", code="explain.shape", value=str(found.shape), limit=len(values)
+                "the server answers in another shape",
+                code="explain.shape",
+                value=_short(found.shape),
+                limit=len(values),
             )
         return numbers.reshape(len(values), len(self.outputs))
 
@@ -144,15 +194,18 @@ def served_model(
             value=url,
             limit="http(s)://HOST:PORT/v2/models/NAME or …/versions/N",
         )
-    caller, base = _Caller(token, authority), f"{parts['host']}/v2/models/{parts['name']}"
+    caller, base = _Caller(parts["host"], token, authority), f"{parts['host']}/v2/models/{parts['name']}"
     version = parts["version"] or ""
-    known = _decoded(_Metadata, caller.ask(f"{base}/versions/{version}" if version else base))
+    known = _decoded(_Metadata, caller.ask(f"{base}/versions/{version}" if version else base, _METADATA_BYTES))
+    _check_names(known)
+    if unsaid := [one for one in known.versions if not _VERSION.fullmatch(one)]:
+        raise BadInput("a version's name is no part of an address", code="explain.version", value=_short(unsaid[0]))
     if not version and len(known.versions) > 1:
         raise BadInput(
             "several versions of this model are served: say which is meant",
             code="explain.version",
             value=url,
-            limit=", ".join(known.versions),
+            limit=_short(known.versions),
             cure=f"Ask for {base}/versions/{known.versions[-1]}.",
         )
     version = version or (known.versions[0] if known.versions else "")
@@ -175,15 +228,34 @@ def _output(known: _Metadata) -> _Tensor:
         raise BadInput(
             "the model does not answer with one tensor of numbers",
             code="explain.answer",
-            value=", ".join(one.name for one in known.outputs),
+            value=_short([one.name for one in known.outputs]),
         )
+    if (wide := chosen[0].shape[-1] if chosen[0].shape else 1) > _WIDEST:
+        raise LimitExceeded("the model has too many outputs", code="explain.wide", value=wide, limit=_WIDEST)
     return chosen[0]
+
+
+def _labels(tensor: _Tensor) -> tuple[str, ...]:
+    """The labels that its parameters name, each once."""
+    said = tensor.parameters.get("labels", ())
+    labels = tuple(map(str, said)) if isinstance(said, list | tuple) else ()
+    if len(set(labels)) < len(labels) or (said and not labels) or not all(map(str.isprintable, labels)):
+        raise BadInput("a tensor's labels are no list of names", code="explain.tensor", value=_short(tensor.name))
+    return labels
+
+
+def _check_names(known: _Metadata) -> None:
+    """Names head pictures and terminals, and tell columns apart."""
+    for tensors in (known.inputs, known.outputs):
+        names = [one.name for one in tensors]
+        if len(set(names)) < len(names) or not all(name and name.isprintable() for name in names):
+            raise BadInput("tensors are not told apart by their names", code="explain.tensor", value=_short(names))
 
 
 def _schema(known: _Metadata, output: _Tensor) -> Schema:
     """A schema made of metadata: any finite number is in range, and nothing has a unit."""
     columns = tuple(_column(one) for one in known.inputs if one.name != "rows" or len(known.inputs) == 1)
-    labels = tuple(map(str, output.parameters.get("labels", ())))
+    labels = _labels(output)
     wide = output.shape[-1] if len(output.shape) == 2 else 1
     if not labels and wide > 1:
         labels = tuple(f"{output.name} {place}" for place in range(wide))
@@ -194,16 +266,16 @@ def _schema(known: _Metadata, output: _Tensor) -> Schema:
 
 
 def _column(tensor: _Tensor) -> Number | Category:
-    labels = tensor.parameters.get("labels", ())
+    labels = _labels(tensor)
     one = len(tensor.shape) == 1 or tensor.shape[1:] == [1]
     if one and tensor.datatype in _NUMBERS:
         return Number(name=tensor.name, minimum=-WIDEST, maximum=WIDEST)
     if one and tensor.datatype == "BYTES" and labels:
-        return Category(name=tensor.name, values=tuple(map(str, labels)))
+        return Category(name=tensor.name, values=labels)
     raise BadInput(
         "a tensor of this model is neither a number nor a category of known values",
         code="explain.tensor",
-        value=f"{tensor.name}: {tensor.datatype} {tensor.shape}",
+        value=_short(f"{tensor.name}: {tensor.datatype} {tensor.shape}"),
         cure="Explain it from the registry or its file instead.",
     )
 
@@ -218,8 +290,11 @@ def _written(feature: Feature, cells: Floats) -> dict[str, Any]:
     return {"name": feature.name, "datatype": kind, "shape": [len(cells), 1], "data": data}
 
 
-def _flat(data: list[Any]) -> list[Any]:
-    while data and isinstance(data[0], list):
+def _flat(data: Sequence[Any]) -> Sequence[Any]:
+    """The numbers, row by row; a list beside a number is refused."""
+    while any(isinstance(part, list) for part in data):
+        if not all(isinstance(part, list) for part in data):
+            raise BadInput("the server answers with lists beside numbers", code="explain.answer", value=_short(data))
         data = [cell for part in data for cell in part]
     return data
 
@@ -227,23 +302,29 @@ def _flat(data: list[Any]) -> list[Any]:
 def _number(cell: Any) -> float:
     """A number, or NaN and infinity as the protocol's JSON writes them."""
     try:
-        return float(cell)
-    except (TypeError, ValueError):
-        raise BadInput("the server answers with what is no number", code="explain.answer", value=str(cell)) from None
+        return float(cell if not isinstance(cell, bool) else str(cell))
+    except (TypeError, ValueError, OverflowError):
+        what = "the server answers with what is no number"
+        raise BadInput(what, code="explain.answer", value=_short(cell)) from None
+
+
+def _short(said: object) -> str:
+    """What a server says, as far as one line of an error holds it."""
+    return printable(", ".join(map(str, said[:20])) if isinstance(said, list | tuple) else str(said), 200)
 
 
 def _decoded(kind: type[Any], body: bytes) -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadInput(f"the server does not speak the protocol: {error}", code="explain.protocol") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"the server does not speak the protocol: {_short(error)}", code="explain.protocol") from error
 
 
 def _refused(status: int, body: bytes, url: str) -> AimassError:
     try:
         said = msgspec.json.decode(body)
-        what, code = str(said["error"]), str(said.get("code", ""))
-    except (msgspec.MsgspecError, TypeError, KeyError):
+        what, code = _short(said["error"]), _short(said.get("code", ""))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, KeyError):
         what, code = f"the server answered {status}", ""
     kinds: dict[int, type[AimassError]] = {400: BadInput, 401: Unauthenticated, 403: Refused, 404: NotFound}
     return kinds.get(status, Unavailable)(what, code=code or "explain.served", value=url)
