@@ -41,6 +41,10 @@ _BLOCK = 4_096
 """Rows that a task's network computes at once: a quarter faster than 1,024 where a view asks for very many."""
 _ROW_BYTES = 2_048
 """What a row costs underway in a small network, beside its cells."""
+_TOLERANCE = 1e-4
+"""By how much a probability may leave 0 to 1: rounding of half precision."""
+_SUM_TOLERANCE = 5e-3
+"""By how much probabilities of one row may miss 1 together: those that were written with few digits do."""
 
 
 class Model(Protocol):
@@ -154,7 +158,8 @@ def model_of_task(
 def asked(model: Model, work: Work, what: str = "") -> Predict:
     """How a view asks: float64 [n, outputs] of any number of rows, in chunks within the work's memory.
 
-    The function raises `BadInput` where the model answers with another shape, or with what is no number.
+    The function raises `BadInput` where the model answers with another shape, with what is no number, or, where its
+    outputs are to be probabilities, with what is none.
     """
     outputs, row_bytes = len(model.outputs), _ROW_BYTES + 8 * (len(model.features) + len(model.outputs))
 
@@ -175,6 +180,8 @@ def asked(model: Model, work: Work, what: str = "") -> Predict:
                 value=f"{odd} of {len(values)} rows",
                 cure="Look at these rows with the model alone: a missing value that it was not trained for, say.",
             )
+        if model.classifies:
+            _check_probabilities(said)
         return said
 
     def predict(values: Floats) -> Floats:
@@ -186,6 +193,28 @@ def asked(model: Model, work: Work, what: str = "") -> Predict:
         return np.concatenate(found) if found else np.zeros((0, outputs))
 
     return predict
+
+
+def _check_probabilities(said: Floats) -> None:
+    """Of [n, outputs]: each lies between 0 and 1, and those of one row sum to 1, but for rounding."""
+    if not said.size:
+        return
+    low, high = float(said.min()), float(said.max())
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        value, limit = f"{low:g} to {high:g}", "0 to 1"
+    else:
+        sums = said.sum(axis=1)
+        worst = float(sums[np.abs(sums - 1).argmax()])
+        if said.shape[1] == 1 or abs(worst - 1) <= _SUM_TOLERANCE:
+            return
+        value, limit = f"a row whose outputs sum to {worst:g}", "1"
+    raise BadInput(
+        "the model answers no probabilities",
+        code="explain.probabilities",
+        value=value,
+        limit=limit,
+        cure="Give a function that ends in a softmax or a sigmoid, or one of numbers: `classifies=False`.",
+    )
 
 
 def lineage_of(model: Model, rows: Rows, work: Work, *, seeded: bool = True) -> Lineage:

@@ -97,10 +97,14 @@ class Rows:
         return dataclasses.replace(self, values=self.values[rows], labels=labels, beside=beside)
 
     def labelled(self, classes: Sequence[str]) -> Rows:
-        """The same rows with their labels as places in `classes`, by name; raises `BadInput` for one that is none."""
-        if self.labels is None or tuple(classes) == self.classes:
+        """The same rows with their labels as places in `classes`, by name; raises `BadInput` for one that is none.
+
+        A class that no row has may be absent. A label that is no place stays none: -1.
+        """
+        if self.labels is None or not self.classes or tuple(classes) == self.classes:
             return self
-        absent = [name for name in self.classes if name not in classes]
+        used = [self.classes[place] for place in np.unique(self.labels) if 0 <= place < len(self.classes)]
+        absent = [name for name in used if name not in classes]
         if absent:
             raise BadInput(
                 "these rows have an outcome that the model does not know",
@@ -109,8 +113,10 @@ class Rows:
                 limit=", ".join(list(classes)[:10]),
                 cure="Leave such rows out, or name the outcomes as the model does.",
             )
-        places = np.array([list(classes).index(name) for name in self.classes], np.int64)
-        return dataclasses.replace(self, labels=places[self.labels], classes=tuple(classes))
+        where = {name: place for place, name in enumerate(classes)}
+        places = np.array([where.get(name, -1) for name in self.classes] + [-1], np.int64)  # the last of what is none
+        known = (self.labels >= 0) & (self.labels < len(self.classes))
+        return dataclasses.replace(self, labels=places[np.where(known, self.labels, -1)], classes=tuple(classes))
 
     def column(self, name: str) -> Floats:
         """float64 [n]; raises `NotFound` for a name that is none of the features'."""

@@ -100,7 +100,7 @@ def test_what_limits_an_answer_is_said() -> None:
     rows = patients(6, 40)
     rows.values[0, 1], rows.values[1] = 7.0, np.nan
     rows.values[2:, 2] = rows.values[2:, 0] * 2
-    model = model_of_function(lambda values: risk(np.nan_to_num(values)), PATIENT, ("no", "yes"))
+    model = model_of_function(lambda values: risk(np.nan_to_num(values)).clip(0, 1), PATIENT, ("no", "yes"))
     assert any("none of the known" in line for line in explain(model, rows).warnings())
     told = explain(model, rows.take(slice(1, None)), LpiOptions(output="no")).warnings()
     assert any("All cells of the row are missing" in line for line in told)

@@ -83,7 +83,7 @@ def test_more_rows_than_a_browser_takes_are_cells() -> None:
 
 def test_a_cell_of_one_row_is_not_told_as_the_highest_where_others_hold_more() -> None:
     values = np.array([[0.0, 0.0]] * 5 + [[1.0, 0.0]] * 6 + [[1.0, 1.0]])
-    model = model_of_function(lambda cells: cells[:, 0] / 2 + cells[:, 1] / 2, ["a", "b"], ("no", "yes"))
+    model = model_of_function(lambda cells: (cells[:, 0] / 2 + cells[:, 1] / 2).clip(0, 1), ["a", "b"], ("no", "yes"))
     said = explain(model, Rows.of(values, ["a", "b"]), PrimOptions(x="a", y="b", grid=2)).map.describe()
     assert "(50 % over 6 rows) and lowest" in said[0]
     one = explain(model, Rows.of(values[-1:], ["a", "b"]), PrimOptions(x="a", y="b", grid=2)).map.describe()

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from aimass.explain.labels import checked_labels
 from aimass.explain.losses import LossName, loss_of, losses
 from aimass.explain.models import Model, asked
 from aimass.explain.rows import Rows
@@ -33,19 +34,7 @@ def checked_loss(model: Model, rows: Rows, name: str = "") -> LossName:
     allowed = [known for known in LOSSES if (known in fitting) != model.classifies]
     if loss not in allowed:
         raise BadInput("this loss is none of this model's", code="explain.loss", value=loss, limit=", ".join(allowed))
-    labels, last = rows.need_labels(), len(model.outputs) - 1
-    if model.classifies and (labels.dtype.kind not in "iu" or ((labels < 0) | (labels > last)).any()):
-        odd = labels[(labels < 0) | (labels > last)] if labels.dtype.kind in "iu" else labels
-        raise BadInput(
-            "a label is no place of one of the model's classes",
-            code="explain.labels",
-            value=str(odd[0] if len(odd) else labels.dtype),
-            limit=f"0 to {last}",
-            cure="Give labels as whole numbers, in the order of the model's outputs.",
-        )
-    if not np.isfinite(labels).all():
-        odd_rows = int((~np.isfinite(labels)).sum())
-        raise BadInput("labels are missing", code="explain.labels", value=f"{odd_rows} of {len(labels)} rows")
+    checked_labels(model, rows)
     return cast("LossName", loss)
 
 

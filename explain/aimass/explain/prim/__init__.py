@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from aimass.explain.charts.picture import Picture
+from aimass.explain.labels import checked_labels
 from aimass.explain.models import Model, asked, lineage_of
 from aimass.explain.prim.band_view import Bands
 from aimass.explain.prim.induction import induce
@@ -61,10 +62,12 @@ class PrimResult(Result, frozen=True, kw_only=True, eq=False, tag="prim"):
 
 
 def explain(model: Model, rows: Rows, options: PrimOptions = PrimOptions(), work: Work = Work()) -> PrimResult:
-    """Where the model's predictions of these rows fall; raises `BadInput` where there is no row or no feature."""
+    """Where the model's predictions of these rows fall; `BadInput` for none, no feature, or odd labels."""
     lineage = lineage_of(model, rows, work)
     if not len(rows) or not rows.features:
         raise BadInput("there is nothing to explain", code="explain.empty", value=f"{len(rows)} rows")
+    if rows.labels is not None:
+        checked_labels(model, rows)  # before the model is asked
     predict = asked(model, work.part(0.0, 0.2, "predictions"), "predictions")
     said = predict(rows.values)
     judged = rows.labels is not None and options.target == "prediction"

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from aimass.explain.labels import checked_labels
 from aimass.explain.losses import LossName, losses
 from aimass.explain.models import Model
 from aimass.explain.outputs import output_of
@@ -42,13 +43,13 @@ def target_of(model: Model, rows: Rows, said: Floats, place: int, options: PrimO
             name = f"predicted probability of {output}" if model.classifies else f"predicted {output}"
             return Target(name, said[:, place], model.classifies, binary=False)
         case "label":
-            labels = rows.need_labels()
+            labels = checked_labels(model, rows)
             if model.classifies:
                 return Target(f"rate of {output}", (labels == place).astype(np.float64), share=True, binary=True)
             return Target(output, labels.astype(np.float64), share=False, binary=False)
         case _:
             loss = _error(model, options.loss)
-            values = losses(said, rows.need_labels(), loss)
+            values = losses(said, checked_labels(model, rows), loss)
             binary = loss == "error_rate"
             return Target(loss.replace("_", " "), values, share=binary, binary=binary)
 

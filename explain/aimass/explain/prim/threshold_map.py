@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.charts.picture import MOST_POINTS
+from aimass.explain.labels import checked_labels
 from aimass.explain.models import Model, asked, lineage_of
 from aimass.explain.prim.band_view import Bands
 from aimass.explain.prim.bands import histogram, score_edges
@@ -31,7 +32,8 @@ def bands(model: Model, rows: Rows, said: Floats, options: PrimOptions, work: Wo
     edges = score_edges(cuts) if model.classifies else score_edges(cuts, scores)
     truth = None
     if rows.labels is not None:
-        truth = (rows.labels == place).astype(np.float64) if model.classifies else rows.labels.astype(np.float64)
+        labels = checked_labels(model, rows)
+        truth = (labels == place).astype(np.float64) if model.classifies else labels.astype(np.float64)
     names, groups = groups_of(rows, options.beside)
     found = histogram(scores, edges, truth, groups, len(names))
     lost = abs(int(found.counts.sum()) - len(rows))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from aimass.explain.labels import checked_labels
 from aimass.explain.losses import LossName, losses
 from aimass.explain.models import Model, asked
 from aimass.explain.rows import Rows
@@ -61,7 +62,7 @@ def output_of(model: Model, output: str) -> int | None:
 
 def judge(model: Model, rows: Rows, work: Work, *, output: str, threshold: float, loss: LossChoice) -> Judged:
     """Every row; raises `BadInput` for labels that are none of the model's classes, or an error of another kind."""
-    labels, place, named = _labels(model, rows), output_of(model, output), _loss(model, loss)
+    labels, place, named = checked_labels(model, rows), output_of(model, output), _loss(model, loss)
     predict, found = asked(model, work), []
     for part in work.chunks(len(rows), 32 * len(model.outputs)):
         said, truth = predict(rows.values[part]), labels[part]
@@ -90,25 +91,6 @@ def _cells(
         return said.max(axis=1), (said.argmax(axis=1) != labels).astype(np.int64)
     positive, true = said[:, place] >= threshold, labels == place
     return said[:, place], np.where(positive, np.where(true, 0, 1), np.where(true, 2, 3))
-
-
-def _labels(model: Model, rows: Rows) -> npt.NDArray[Any]:
-    labels = rows.need_labels()
-    if model.classifies != bool(rows.classes):
-        raise BadInput(
-            "labels and predictions are of different kinds",
-            code="explain.labels",
-            value="classes" if rows.classes else "numbers",
-            limit="classes" if model.classifies else "numbers",
-        )
-    if model.classifies and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(model.outputs):
-        raise BadInput(
-            "a label is none of the model's classes",
-            code="explain.classes",
-            value=int(labels.max()),
-            limit=f"0 to {len(model.outputs) - 1}",
-        )
-    return labels
 
 
 def _loss(model: Model, loss: LossChoice) -> LossName:
