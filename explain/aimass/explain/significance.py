@@ -15,9 +15,11 @@ from aimass.explain.means import mean_interval, student95
 from aimass.explain.work import Work
 from aimass.proto.intervals import wilson
 
-__all__ = ["difference_interval", "holm", "hypergeometric", "mean_and_interval", "shuffled_p"]
+__all__ = ["LEVEL", "difference_interval", "holm", "hypergeometric", "mean_and_interval", "shuffled_p"]
 
 Floats = npt.NDArray[np.float64]
+LEVEL: Final = 0.05
+"""A p-value that is larger is no more than chance."""
 _SHARE_BYTES: Final = 24
 """Of a shuffled error: the number, its copy and the random order."""
 

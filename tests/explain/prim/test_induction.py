@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from aimass.explain.prim.box import Condition, contains
 from aimass.explain.prim.induction import density, induce
 from aimass.explain.prim.regions import Regions
 from aimass.explain.rows import Feature, Rows
+from aimass.explain.words import number
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, DeadlinePassed, NotFound
 from tests.explain.federated.hospitals import heart
@@ -95,6 +97,41 @@ def test_rows_that_judge_do_not_choose() -> None:
     assert [one.conditions for one in first.regions] == [one.conditions for one in second.regions]
     assert first.regions[0].searched == second.regions[0].searched
     assert first.regions[0].judged.mean != second.regions[0].judged.mean
+
+
+def test_of_what_is_noise_few_boxes_are_confirmed_and_each_sentence_has_its_verdict() -> None:
+    options = PrimOptions(target="label", boxes=3, peel="0.1", folds=2, conditions=2)
+    rng, told, wrong, partners = np.random.default_rng(0), 0, 0, 0
+    for seed in range(120):
+        rows = uniform(300, 4, seed, lambda values: np.full(len(values), 0.3))
+        rows = dataclasses.replace(rows, beside={"partner": rng.integers(0, 8, 300).astype(str)})
+        found = boxes(rows, options, Work(seed))
+        told += bool(found.regions)
+        wrong += any(one.confirmed for one in found.regions)
+        partners += any("rows that judge (" in line for line in found.describe())
+        for line, one, check in zip(found.describe()[1:], found.regions, found.checks, strict=False):
+            assert ("not confirmed" in line) == (not one.confirmed) == (not check.passed)
+            assert f"p = {number(one.p or 0, 2)}: " in line
+    assert told >= 40  # else nothing is shown
+    assert wrong <= 0.05 * told + 3 * math.sqrt(0.05 * 0.95 * told)
+    assert partners <= 0.05 * told + 3 * math.sqrt(0.05 * 0.95 * told)
+
+
+def test_a_box_of_a_number_is_tested_too_and_what_is_low_the_other_way() -> None:
+    rng = np.random.default_rng(4)
+    values = rng.random((600, 3))
+    labels = np.where(values[:, 0] > 0.7, 5.0, 0.0) + rng.normal(size=600)
+    model = model_of_function(lambda cells: cells[:, 0], ["x1", "x2", "x3"])
+    ways: tuple[tuple[Literal["high", "low"], int], ...] = (("high", 1), ("low", -1))
+    for direction, sign in ways:
+        options = PrimOptions(target="label", boxes=1, direction=direction)
+        (box,) = induce(model, Rows.of(values, labels=sign * labels), labels[:, None], options, Work()).regions
+        assert box.p == pytest.approx(1 / 1000)
+        assert box.more_low is not None
+        assert box.more_high is not None
+        assert 4 < min(sign * box.more_low, sign * box.more_high) < max(sign * box.more_low, sign * box.more_high) < 6
+        against = dataclasses.replace(Rows.of(values), labels=-sign * labels)
+        assert all(not one.confirmed for one in induce(model, against, labels[:, None], options, Work()).regions if one.conditions == box.conditions)  # fmt: skip
 
 
 def linear_truth(conditions: tuple[Condition, ...], weights: Floats) -> float:
@@ -231,9 +268,13 @@ def test_rows_with_labels_have_boxes_of_errors_too_and_it_is_said_whose_rows_the
     found = explain(broken, rows, PrimOptions(boxes=1, grid=2))
     assert found.errors is not None
     box = found.errors.regions[0]
-    assert box.holders["north"][0] > 0.95
-    assert box.holders["north"][1] == pytest.approx(0.2, abs=0.05)
-    assert "of its rows are of north, 2" in found.errors.describe()[1]
+    north = next(holder for holder in box.holders if holder.name == "north")
+    assert north.rows > 0.95 * north.box
+    assert north.whole == pytest.approx(0.2 * north.of, abs=0.05 * north.of)
+    assert (north.box, north.of) == (box.judged.rows, box.judged.of)
+    assert north.p < 1e-6
+    assert f"{north.rows} of its {north.box} rows that judge" in found.errors.describe()[1]
+    assert "are of north, of all that judge 2" in found.errors.describe()[1]
     assert list(found.views()) == ["bands", "map", "boxes", "errors"]
     assert explain(broken, rows, PrimOptions(target="error", boxes=1, grid=2)).errors is None
     assert explain(broken, dataclasses.replace(rows, labels=None), PrimOptions(boxes=1, grid=2)).errors is None

@@ -24,11 +24,11 @@ from aimass.explain.federated.boxes import (
 )
 from aimass.explain.federated.seam import outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums
-from aimass.explain.federated.tested import Moments, interval_of
+from aimass.explain.federated.tested import Moments, difference_interval, interval_of, permutation_p
 from aimass.explain.lineage import Lineage
 from aimass.explain.losses import losses
 from aimass.explain.models import Model, asked
-from aimass.explain.prim.regions import Density, Path, Region, Regions
+from aimass.explain.prim.regions import Density, Path, Region, Regions, checks_of, corrected
 from aimass.explain.rows import Rows, features_of
 from aimass.explain.work import Work
 from aimass.proto.analysis import AtPartner, Summed
@@ -112,11 +112,12 @@ class FederatedPrim:
         binary = options.target == "label" and bool(ask.schema.classes)
         binary |= options.target == "error" and bool(ask.schema.classes)
         cut = () if so_far.now is None else (f"The search ended after {options.steps} peels, before it was done.",)
-        regions = tuple(_region(search, trail, release, binary=binary) for trail in trails if trail.last)
+        regions = corrected([_region(search, trail, release, binary=binary) for trail in trails if trail.last])
         whole = found[0].sums
         return Regions(
             lineage=lineage,
             caveats=(*_CAVEATS, *cut, *release.caveats()),
+            checks=checks_of(regions),
             target=_title(ask),
             share=bool(ask.schema.classes),
             direction=options.direction,
@@ -155,6 +156,8 @@ def _region(search: Search, trail: Trail, release: Release, *, binary: bool) -> 
     whole, box = trail.sums[0], trail.sums[trail.last]
     judged = [_density(one, whole, "judged", release, binary=binary) for one in trail.sums]
     searched = [_density(one, whole, "searched", release, binary=binary) for one in trail.sums]
+    inside, of = (_moments(one, "judged", release) for one in (box, whole))
+    low, high = difference_interval(inside, of.less(inside), share=binary)
     return Region(
         conditions=conditions_of(search.columns, trail.keeps[trail.last]),
         searched=_density(box, whole, "searched", release, binary=binary),
@@ -169,7 +172,20 @@ def _region(search: Search, trail: Trail, release: Release, *, binary: bool) -> 
             high=_known([one.high for one in judged]),
             coverage=_known([one.coverage for one in searched]),
         ),
+        p=permutation_p(_turned(inside, search.sign, binary), _turned(of, search.sign, binary), share=binary),
+        more_low=None if math.isnan(low) else low,
+        more_high=None if math.isnan(high) else high,
     )
+
+
+def _turned(one: Moments, sign: float, binary: bool) -> Moments:
+    """Of the opposite, where boxes are to hold what is low."""
+    if sign > 0:
+        return one
+    if not binary:
+        return msgspec.structs.replace(one, total=-one.total)
+    noise = math.hypot(one.total_noise, one.rows_noise)
+    return Moments(one.rows, one.rows - one.total, one.rows - one.total, one.rows_noise, noise)
 
 
 def _density(box: Sums, whole: Sums, side: str, release: Release, *, binary: bool) -> Density:

@@ -17,11 +17,11 @@ from aimass.explain.prim.groups import groups_of
 from aimass.explain.prim.options import PrimOptions, fractions_of
 from aimass.explain.prim.pasting import paste, simplify, without_crumbs
 from aimass.explain.prim.peeling import Keep, Trajectory, peel
-from aimass.explain.prim.regions import Density, Path, Region, Regions
+from aimass.explain.prim.regions import Density, Holder, Path, Region, Regions, checks_of, corrected
 from aimass.explain.prim.target import Target, output_of, target_of
 from aimass.explain.prim.validation import Choice, choose
-from aimass.explain.results import Check
 from aimass.explain.rows import Rows
+from aimass.explain.significance import difference_interval, hypergeometric, shuffled_p
 from aimass.explain.work import Work
 from aimass.proto.intervals import wilson
 
@@ -33,6 +33,10 @@ FEWEST: Final = 40
 """Rows without which nothing is searched."""
 _SMALLEST: Final = 10
 """Rows in a box at least, whatever share of all that is."""
+_SHUFFLES: Final = (199, 999)
+"""Of a target that is no share, fewest and most."""
+_SHUFFLED: Final = 20_000_000
+"""Cells that may be shuffled for a box: of very many rows, so few shuffles are enough."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,7 @@ def induce(model: Model, rows: Rows, said: Floats, options: PrimOptions, work: W
     return Regions(
         lineage=lineage_of(model, rows, work),
         caveats=_caveats(rows, regions),
-        checks=tuple(_check(place, one.judged, options) for place, one in enumerate(regions, 1)),
+        checks=checks_of(regions),
         target=target.name,
         share=target.share,
         direction=options.direction,
@@ -100,7 +104,7 @@ def _regions(search: _Side, judge: _Side, target: Target, options: PrimOptions, 
             break
         found.append(one)
         search, judge = search.without(one.conditions), judge.without(one.conditions)
-    return tuple(found)
+    return corrected(found)
 
 
 def _region(search: _Side, judge: _Side, what: _Search, work: Work) -> Region | None:
@@ -115,22 +119,50 @@ def _region(search: _Side, judge: _Side, what: _Search, work: Work) -> Region | 
     found = contains(conditions, search.rows)
     if not conditions or values[found].mean() <= what.sign * what.whole:
         return None
+    kept = contains(conditions, judge.rows)
+    more_low, more_high = _difference(judge.values, kept, binary=what.target.binary)
     return Region(
         conditions=conditions,
         searched=density(search.values, found, binary=what.target.binary),
-        judged=density(judge.values, contains(conditions, judge.rows), binary=what.target.binary),
+        judged=density(judge.values, kept, binary=what.target.binary),
         fraction=choice.fraction,
         path=_path(path, search, judge, binary=what.target.binary),
-        holders=_holders(search.rows, found, options.beside),
+        p=_beyond(judge.values, kept, what, work),
+        more_low=more_low,
+        more_high=more_high,
+        holders=_holders(judge.rows, kept, options.beside),
     )
 
 
-def _holders(rows: Rows, found: Bools, beside: str) -> dict[str, tuple[float, float]]:
+def _beyond(values: Floats, inside: Bools, what: _Search, work: Work) -> float:
+    """p that values [n] `inside` a box that they did not choose are no higher than outside, or no lower; not corrected.
+
+    1 where none is inside, or all are.
+    """
+    if not inside.any() or inside.all():
+        return 1.0
+    high = values if what.sign > 0 else 1.0 - values if what.target.binary else -values
+    shuffles = int(np.clip(_SHUFFLED // len(values), *_SHUFFLES))
+    return float(shuffled_p(inside[:, None], high, shuffles, work, "box")[0])
+
+
+def _difference(values: Floats, inside: Bools, *, binary: bool) -> tuple[float | None, float | None]:
+    """The 95 % interval of the mean inside less that outside, where there is one."""
+    low, high = difference_interval(values[inside], values[~inside], share=binary)
+    return (None, None) if math.isnan(low) else (low, high)
+
+
+def _holders(rows: Rows, inside: Bools, beside: str) -> tuple[Holder, ...]:
+    """Each holder of rows that judge, its p-value not corrected."""
     names, groups = groups_of(rows, beside)
-    if len(names) < 2:
-        return {}
-    inside, whole = (np.bincount(part, minlength=len(names)) / len(part) for part in (groups[found], groups))
-    return {name: (float(inside[place]), float(whole[place])) for place, name in enumerate(names)}
+    box, of = int(inside.sum()), len(rows)
+    if len(names) < 2 or not box:
+        return ()
+    counts = (np.bincount(part, minlength=len(names)).tolist() for part in (groups[inside], groups))
+    return tuple(
+        Holder(name=name, rows=rows, box=box, whole=whole, of=of, p=hypergeometric(rows, of, whole, box))
+        for name, rows, whole in zip(names, *counts, strict=True)
+    )
 
 
 def _chosen(path: Trajectory, data: Coded, values: Floats, choice: Choice, work: Work) -> tuple[Keep, ...]:
@@ -183,16 +215,6 @@ def density(values: Floats, inside: Bools, *, binary: bool) -> Density:
         outside=float(values[~inside].mean()) if count < len(values) else None,
         coverage=float(here.sum()) / total if total > 0 and (values >= 0).all() else None,
     )
-
-
-def _check(place: int, judged: Density, options: PrimOptions) -> Check:
-    """Whether the interval of the rows that judge lies beyond the mean of those outside the box."""
-    name = f"box {place}: the mean outside of it, against the near end of its interval"
-    says = "On rows that did not choose the box it cannot be told from the others."
-    if judged.outside is None or judged.low is None or judged.high is None:
-        return Check(name=name, error=math.inf if judged.outside is None else 1.0, limit=0.0, says=says)
-    sign, near = (1.0, judged.low) if options.direction == "high" else (-1.0, judged.high)
-    return Check(name=name, error=sign * judged.outside, limit=sign * near, says=says)
 
 
 def _caveats(rows: Rows, regions: tuple[Region, ...]) -> tuple[str, ...]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import msgspec
 import numpy as np
 
 from aimass.explain.charts.picture import Axis, Band, Layer, Line, Panel, Picture, Points, Rule, Spans, names_axis
 from aimass.explain.prim.box import Condition, sentence
 from aimass.explain.prim.target import told
-from aimass.explain.results import Array, Columns, Part, Result
-from aimass.explain.words import percent
+from aimass.explain.results import Array, Check, Columns, Part, Result
+from aimass.explain.significance import LEVEL, holm
+from aimass.explain.words import number, percent
 
-__all__ = ["Density", "Path", "Region", "Regions"]
+__all__ = ["Density", "Holder", "Path", "Region", "Regions", "checks_of", "corrected"]
 
 
 class Density(Part, frozen=True, kw_only=True, eq=False):
@@ -40,10 +44,35 @@ class Path(Part, frozen=True, kw_only=True, eq=False):
     coverage: Array
 
 
+class Holder(Part, frozen=True, kw_only=True, eq=False):
+    """Whose rows they are, of those that judge: `rows` of the `box` are, and `whole` of `of`.
+
+    `p` is the chance of as many in the box or more if the box were as all of them are, corrected for every holder.
+    """
+
+    name: str
+    rows: int
+    box: int
+    whole: int
+    of: int
+    p: float
+
+    @property
+    def sentence(self) -> str:
+        """How many, beside how many of all."""
+        share, base = self.rows / self.box, self.whole / self.of
+        return (
+            f"{self.rows:,} of its {self.box:,} rows that judge ({percent(share)}) are of {self.name}, of all that "
+            f"judge {percent(base)} (p = {number(self.p, 2)})"
+        )
+
+
 class Region(Part, frozen=True, kw_only=True, eq=False):
     """A box, found with peels of this `fraction`; both densities are of the rows that former boxes left.
 
-    `holders` are what tells rows apart that no model sees, with the share of the box's rows and of all that searched.
+    `p` is the chance that rows which judge differ as much from those outside, the way that is looked for, if the box
+    were none; corrected for all boxes (Holm 1979), None where nobody tested. `more_low` to `more_high` is the 95 %
+    interval of that difference. `holders` are what tells rows apart that no model sees.
     """
 
     conditions: tuple[Condition, ...]
@@ -51,19 +80,65 @@ class Region(Part, frozen=True, kw_only=True, eq=False):
     judged: Density
     fraction: float
     path: Path
-    holders: dict[str, tuple[float, float]] = {}
+    p: float | None = None
+    more_low: float | None = None
+    more_high: float | None = None
+    holders: tuple[Holder, ...] = ()
 
     @property
     def sentence(self) -> str:
         """The box in words."""
         return sentence(self.conditions)
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether rows that did not choose the box say so too, by more than chance."""
+        return self.p is not None and self.p <= LEVEL
+
+    @property
+    def verdict(self) -> str:
+        """`: p = 0.01: confirmed`, nothing where nobody tested."""
+        if self.p is None:
+            return ""
+        return f", p = {number(self.p, 2)}: {'confirmed' if self.confirmed else 'not confirmed'}"
+
+
+def corrected(regions: Sequence[Region]) -> tuple[Region, ...]:
+    """The boxes with their p-values, and those of their holders, corrected for all that were tested."""
+    boxes = iter(_holm([one.p for one in regions if one.p is not None]))
+    holders = iter(_holm([holder.p for one in regions for holder in one.holders]))
+    return tuple(
+        msgspec.structs.replace(
+            one,
+            p=None if one.p is None else next(boxes),
+            holders=tuple(msgspec.structs.replace(holder, p=next(holders)) for holder in one.holders),
+        )
+        for one in regions
+    )
+
+
+def _holm(p: list[float]) -> Iterator[float]:
+    return map(float, holm(p))
+
+
+def checks_of(regions: Sequence[Region]) -> tuple[Check, ...]:
+    """Whether each box that was tested is confirmed."""
+    return tuple(
+        Check(
+            name=f"box {place}: the p-value on rows that did not choose it",
+            error=one.p,
+            limit=LEVEL,
+            says="It cannot be told from the other rows.",
+        )
+        for place, one in enumerate(regions, 1)
+        if one.p is not None
+    )
+
 
 def _holders(one: Region) -> str:
-    """Whose rows the box has more of than all rows are, where it is half as many again."""
-    name = max(one.holders, key=lambda name: one.holders[name][0] - one.holders[name][1], default="")
-    share, base = one.holders.get(name, (0.0, 0.0))
-    return f" {percent(share)} of its rows are of {name}, {percent(base)} of all." if share > 1.5 * base else ""
+    """Whose rows the box has more of than all rows are, where that is more than chance."""
+    most = min(one.holders, key=lambda holder: holder.p, default=None)
+    return "" if most is None or most.p > LEVEL else f" {most.sentence}."
 
 
 class Regions(Result, frozen=True, kw_only=True, eq=False, tag="prim.boxes"):
@@ -81,7 +156,9 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="prim.boxes"):
 
     def describe(self) -> tuple[str, ...]:
         """All rows, then each box: what it held, and what it held on rows that did not choose it."""
-        whole = f"All rows: {self.target} {self._told(self.searched.mean)}, held out {self._held(self.judged)}."
+        whole = (
+            f"All rows: {self.target} {self._told(self.searched.mean)}, of those that judge {self._held(self.judged)}."
+        )
         if not self.regions:
             return whole, f"No box stands out in which {self.target} is {self.direction}."
         return whole, *(self._says(place, one) for place, one in enumerate(self.regions))
@@ -91,9 +168,11 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="prim.boxes"):
         mean = (
             f"{self.target} {self._told(one.searched.mean)} in {one.searched.rows:,} of {one.searched.of:,} rows{rest}"
         )
-        held = f"held out {self._held(one.judged)} in {one.judged.rows:,} of {one.judged.of:,}"
+        if not one.judged.rows:
+            return f"{one.sentence}: {mean}; none of the rows that judge is of this kind{one.verdict}."
+        held = f"judged on others {self._held(one.judged)} in {one.judged.rows:,} of {one.judged.of:,}"
         elsewhere = "" if one.judged.outside is None else f", elsewhere {self._told(one.judged.outside)}"
-        return f"{one.sentence}: {mean}, {held}{elsewhere}.{_holders(one)}"
+        return f"{one.sentence}: {mean}; {held}{elsewhere}{one.verdict}.{_holders(one)}"
 
     def _told(self, mean: float | None) -> str:
         return "none" if mean is None else told(mean, share=self.share)
@@ -130,7 +209,7 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="prim.boxes"):
             mean[some],
             np.where(np.isnan(low), mean, low)[some],
             np.where(np.isnan(high), mean, high)[some],
-            series="held out",
+            series="judged",
             says=tuple(word for word, keep in zip(says, some, strict=True) if keep),
         )
         found = Points(np.array([one.mean for one in searched]), at, "series:1", "searched", size=70, says=says)
@@ -146,8 +225,8 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="prim.boxes"):
         title = "coverage: share of the target's sum in the box" if covers else "support: share of the rows in the box"
         known = ~np.isnan(path.low)
         layers: tuple[Layer, ...] = (
-            Band(x[known], path.low[known], path.high[known], series="held out"),
-            Line(x, path.judged_mean, series="held out"),
+            Band(x[known], path.low[known], path.high[known], series="judged"),
+            Line(x, path.judged_mean, series="judged"),
             Line(x, path.mean, "series:1", "searched", dashed=True),
             *self._mark(one, covers=covers),
         )
@@ -166,6 +245,9 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="prim.boxes"):
         lines = [("all rows", self.searched, self.judged), *((r.sentence, r.searched, r.judged) for r in self.regions)]
         fields = ("rows", "of", "mean", "low", "high", "outside", "coverage")
         table: dict[str, list[object]] = {"box": [name for name, _, _ in lines]}
-        for which, place in (("searched", 1), ("held out", 2)):
+        for which, place in (("searched", 1), ("judged", 2)):
             table |= {f"{which} {field}": [getattr(line[place], field) for line in lines] for field in fields}
+        for name in ("p", "more_low", "more_high"):
+            table[name] = [None, *(getattr(one, name) for one in self.regions)]
+        table["confirmed"] = [None, *(one.confirmed for one in self.regions)]
         return table
