@@ -48,7 +48,7 @@ def explain_rules(
         return (named, Rule("analysis", "none named", "an analysis and its digest", holds=False))
     asked, noise = plan.explain, _noise(plan)
     known = [each for each in admitted if (each.name, each.kind) == (asked.name, "analysis")]
-    shared = "nothing" if asked.shared is None else f"{asked.shared.kind}: {asked.shared.says}"
+    shared = "nothing" if asked.shared is None else asked.shared.told
     least = () if noise else (at_least("analysis_least_count", asked.least_count, release.smallest_count),)
     in_all = noise / math.sqrt(asked.steps)  # Gaussian noise on so many steps is worth that on one
     floor = (at_least("explain_noise", in_all, bounds.smallest_noise),) if noise and not accounted else ()

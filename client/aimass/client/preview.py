@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from aimass.client.policy import Policy
+from aimass.client.shared_rows import SharedArray, shared_arrays
 from aimass.client.small_counts import withheld_cells
 from aimass.proto.asking import asked_in
 from aimass.proto.asks import EXPLAIN, Phase, phase_at
@@ -33,12 +34,13 @@ class PreviewSum(Value, frozen=True):
 
 class Preview(Value, frozen=True):
     """The first step over so many `rows` of this partner. `then` are the shapes of later steps, whose numbers follow
-    from what the first comes to over all partners."""
+    from what the first comes to over all partners. `arrays` are all that partners compute with."""
 
     analysis: str
     which_rows: str
     rows: int
     shared: str
+    arrays: tuple[SharedArray, ...]
     sums: tuple[PreviewSum, ...]
     then: tuple[str, ...] = ()
 
@@ -87,12 +89,13 @@ def preview_of(plan: Plan, made: Contribution, rows: int, policy: Policy) -> Pre
         )
         for cells in phase.cells
     )
-    shared = "nothing" if asked.shared is None else f"{asked.shared.kind}: {asked.shared.says}"
+    shared = "nothing" if asked.shared is None else asked.shared.told
     return Preview(
         analysis=asked.name,
         which_rows=asked.rows,
         rows=rows,
         shared=shared,
+        arrays=shared_arrays(asked.shared, plan.schema),
         sums=sums,
         then=tuple(filter(None, (_told(one, one.times - (one is phase)) for one in asked.phases))),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aimass.client.local_link import ask_daemon
 from aimass.proto.console import emit, plain, say
@@ -13,6 +13,7 @@ from aimass.proto.console import emit, plain, say
 if TYPE_CHECKING:
     from aimass.client.run_folder import RunFolder
     from aimass.client.session import Session
+    from aimass.client.shared_rows import Cell, SharedArray
     from aimass.proto.plan import Plan
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
     "stop",
     "withdraw",
 ]
+
+_MOST_ROWS: Final = 20
+"""Of what is shared, on a screen."""
 
 
 def status(args: argparse.Namespace) -> int:
@@ -105,6 +109,7 @@ def preview(args: argparse.Namespace) -> int:
             "analysis": shown.analysis,
             "over": f"{shown.rows:,} {shown.which_rows.replace('_', '-')} rows of this partner",
             "shared": shown.shared,
+            **dict(map(_first_rows, shown.arrays)),
             "leaves": [
                 {
                     "sums": one.name,
@@ -119,6 +124,13 @@ def preview(args: argparse.Namespace) -> int:
         },
     )
     return 0
+
+
+def _first_rows(shared: SharedArray) -> tuple[str, list[dict[str, Cell]]]:
+    """As many as a screen holds, under how many there are; `--json` has all."""
+    few = [dict(zip(shared.columns, row, strict=True)) for row in shared.rows[:_MOST_ROWS]]
+    rest = f", the first {_MOST_ROWS} (all: --json)" if len(shared.rows) > _MOST_ROWS else ""
+    return f"shared {shared.name}, {len(shared.rows):,} rows{rest}", few
 
 
 def _few(numbers: Sequence[float]) -> str:

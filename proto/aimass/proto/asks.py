@@ -135,6 +135,15 @@ class Shared(Value, frozen=True):
         """These arrays; raises `ValueError` for what is too large."""
         return Shared(kind=kind, says=says, blob=encode_numpy(arrays))
 
+    @property
+    def told(self) -> str:
+        """For a person: of what kind, where from, and that nobody but who asks knows it to be so.
+
+        What is synthetic an analysis makes again and compares; of public rows and noised ones it cannot.
+        """
+        word = "" if self.kind == "synthetic" else ", by the word of who asks"
+        return f"{self.kind}{word}: {self.says}"
+
     def arrays(self) -> dict[str, Array]:
         """The arrays, read-only; raises `BadInput` for bytes that hold none."""
         return Blob(self.blob).arrays()

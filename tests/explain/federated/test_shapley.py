@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from aimass.explain.federated.background import (
     noised_background,
     public_background,
     synthetic_background,
+    told_background,
 )
 from aimass.explain.federated.marginals import counted
 from aimass.explain.federated.sums import Release, added
@@ -20,6 +23,7 @@ from aimass.explain.rows import Rows
 from aimass.proto.asks import Ask, Shared
 from aimass.proto.errors import BadInput, LimitExceeded
 from aimass.proto.manifest import Category, Number, Schema
+from aimass.proto.tensors import Array
 from tests.explain.federated.hospitals import TASK, at, hospitals
 from tests.explain.federated.test_analyses import SHARED, ask, few
 from tests.explain.federated.together import together
@@ -79,6 +83,57 @@ def test_a_noised_background_is_spread_as_its_counts_are() -> None:
         if feature.kind == "number" and not np.isnan(rows.values[:, place]).all():
             mean, spread = np.nanmean(rows.values[:, place]), np.nanstd(rows.values[:, place])
             assert np.nanmean(values[:, place]) == pytest.approx(mean, abs=float(0.15 * spread + 0.3))
+
+
+def sharing(kind: str, says: str, arrays: Mapping[str, Array]) -> Ask:
+    return Ask(schema=TASK.schema, shared=Shared.of(kind, says, dict(arrays)))  # type: ignore[arg-type]
+
+
+def test_what_is_said_to_be_synthetic_is_made_again_to_the_bit() -> None:
+    shared = synthetic_background(TASK.schema, rows=5, seed=9)
+    arrays, person = dict(shared.arrays()), hospitals()[0].rows.values[:1]
+    assert len(background_of(Ask(schema=TASK.schema, shared=shared))) == 5
+    bit = arrays["background"].copy()
+    bit[2, 0] = np.nextafter(bit[2, 0], np.inf)
+    forged: list[dict[str, Array]] = [
+        arrays | {"background": person},
+        arrays | {"background": bit},
+        arrays | {"background": np.concatenate([arrays["background"], person])},
+        arrays | {"seed": np.array(8)},
+        arrays | {"seed": np.array([9])},
+        arrays | {"background": arrays["background"].astype(np.float32)},
+        {"background": arrays["background"]},
+    ]
+    for one in forged:
+        with pytest.raises(BadInput, match="said to be synthetic"):
+            background_of(sharing("synthetic", shared.says, one))
+    with pytest.raises(BadInput, match="said to be synthetic"):
+        background_of(sharing("synthetic", "made from nothing", arrays))
+
+
+def test_nothing_else_is_shared_beside_a_background_and_it_fits_its_columns() -> None:
+    shared = synthetic_background(TASK.schema, rows=5, seed=9)
+    with pytest.raises(BadInput, match="more is shared"):
+        background_of(sharing("synthetic", shared.says, shared.arrays() | {"extra": np.arange(5.0)}))
+    rows = hospitals()[0].rows.values[:3]
+    with pytest.raises(BadInput, match="more is shared"):
+        background_of(sharing("public", "UCI", {"background": rows, "seed": np.array(9)}))
+    for odd in (-1.0, 0.5, 99.0):
+        wrong = rows.copy()
+        wrong[0, next(place for place, one in enumerate(TASK.schema.columns) if isinstance(one, Category))] = odd
+        with pytest.raises(BadInput, match="has a value that its column has not"):
+            background_of(sharing("public", "UCI", {"background": wrong}))
+
+
+def test_what_only_who_asks_knows_is_said_to_be_by_his_word() -> None:
+    rows = hospitals()[0].rows.take(slice(5))
+    for shared in (
+        public_background(rows, "UCI"),
+        noised_background(TASK.schema, counted(rows)["marginals"], "run r1", rows=5),
+    ):
+        told = told_background(Ask(schema=TASK.schema, shared=shared))
+        assert f"that is {shared.kind}, by the word of who asks: " in told
+    assert "word" not in told_background(Ask(schema=TASK.schema, shared=SHARED))
 
 
 def test_public_rows_are_what_they_are() -> None:
