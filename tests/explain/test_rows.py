@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 
 from aimass.explain.models import asked, lineage_of, model_of_estimator, model_of_function, model_of_task
@@ -137,3 +140,30 @@ def test_images_are_no_rows() -> None:
     columns = {schema.columns[0].name: pixels, schema.label.name: pixels}
     with pytest.raises(BadInput, match="neither a number nor a category"):
         rows_of_table(Table(schema, columns, ()))
+
+
+def test_rows_of_a_data_frame_keep_its_names_and_labels_may_be_words() -> None:
+    frame = pd.DataFrame({"age": [30, 40, 50], "bp": [120.0, None, 130.0]})
+    rows = Rows.of(frame, labels=["yes", "no", "yes"])
+    assert ([feature.name for feature in rows.features], rows.classes) == (["age", "bp"], ("no", "yes"))
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [1, 0, 1]
+    given = Rows.of(frame, labels=frame["age"].map({30: "no", 40: "no", 50: "yes"}), classes=("yes", "no", "never"))
+    assert given.labels is not None
+    assert (given.classes, given.labels.tolist()) == (("yes", "no", "never"), [1, 1, 0])
+    assert len(Rows.of([1.0, 2.0], ["a", "b"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "classes", "said"),
+    [
+        (np.zeros(3), None, (), "neither rows nor columns"),
+        ([["a"]], None, (), "no numbers"),
+        (np.zeros((2, 1)), ["a", "b"], ("a",), "none of the classes"),
+        (np.zeros((2, 1)), ["a", None], (), "labels are missing"),
+        (np.zeros((2, 1)), [1.0, np.nan], ("a", "b"), "no place among the classes"),
+    ],
+)
+def test_what_makes_no_rows_is_named(values: Any, labels: Any, classes: tuple[str, ...], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        Rows.of(values, labels=labels, classes=classes)

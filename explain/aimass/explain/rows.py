@@ -14,7 +14,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.words import number
+from aimass.explain.words import apart
+from aimass.explain.words import cell as cell_told
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.manifest import Category, Number, Schema
 from aimass.proto.rows import Batch, Table
@@ -37,14 +38,18 @@ class Feature(Value, frozen=True):
     minimum: float | None = None
     maximum: float | None = None
 
-    def told(self, cell: float) -> str:
-        """A cell as a person reads it: with its unit, or the category's own word."""
+    def told(self, cell: float, digits: int = 3) -> str:
+        """A cell as a person reads it: with its unit, or the category's own word; see `words.cell` for `digits`."""
         if np.isnan(cell):
             return "missing"
         if self.kind == "category":
             place = int(cell)
             return self.values[place] if 0 <= place < len(self.values) else f"value {place}"
-        return f"{number(cell)} {self.unit}".rstrip()
+        return f"{cell_told(cell, digits)} {self.unit}".rstrip()
+
+    def between(self, low: float, high: float) -> str:
+        """A range of a number, its ends told apart: 36.96 to 37 °C."""
+        return f"{' to '.join(apart((low, high)))} {self.unit}".rstrip()
 
     @property
     def title(self) -> str:
@@ -153,16 +158,39 @@ class Rows:
         classes: Sequence[str] = (),
         **more: Any,
     ) -> Rows:
-        """Rows of numbers as any library holds them; names are x1, x2, ... where none are given.
+        """Rows of numbers [n, features] as any library holds them.
 
-        Without `classes`, labels that are integers or truth values count as places, of classes named by their number.
+        Names are those of a data frame, else x1, x2, ... where none are given. Labels that are words count as places in
+        `classes`, or in their sorted words; integers or truth values without `classes` as places of classes named by
+        their number. Raises `BadInput` for one row where several could be meant, for cells that are no numbers, and for
+        labels that are none of the classes.
         """
-        cells = np.array(values, np.float64, ndmin=2)
+        if names is None and hasattr(values, "columns"):
+            names = list(values.columns)
+        cells = _numbers(values)
+        if cells.ndim == 1 and len(cells) and (names is None or len(names) != len(cells)):
+            raise BadInput(
+                "one list of numbers is neither rows nor columns",
+                code="explain.rows",
+                value=f"[{len(cells)}]",
+                limit="[rows, features]",
+                cure="Give `values[:, None]` of one feature, `values[None]` of one row.",
+            )
+        cells = np.atleast_2d(cells)
         called = [f"x{place + 1}" for place in range(cells.shape[1])] if names is None else map(str, names)
         found = tuple(Feature(name=name) for name in called)
         if labels is None:
             return Rows(found, cells, None, tuple(classes), **more)
         said = np.asarray(labels)
+        if said.dtype.kind in "OUS":
+            said, classes = _places(said, classes)
+        elif classes and said.dtype.kind == "f" and not (np.isfinite(said) & (said == np.round(said))).all():
+            raise BadInput(
+                "a label is no place among the classes",
+                code="explain.labels",
+                value="missing" if np.isnan(said).any() else "a fraction",
+                cure="Give words, or whole numbers from 0; leave out rows whose outcome nobody knows.",
+            )
         if not classes and said.dtype.kind in "iub" and len(said) and said.min() >= 0:
             classes = [str(place) for place in range(int(said.max()) + 1)]
         return Rows(found, cells, said.astype(np.int64 if classes else np.float64), tuple(classes), **more)
@@ -174,6 +202,40 @@ class Rows:
         places = np.where(np.isnan(self.values[:, codes]), -1, self.values[:, codes]).astype(np.int64)
         labels = np.zeros(len(self.values), np.int64) if self.labels is None else self.labels
         return Batch(self.values[:, numbers].astype(np.float32), places, None, labels)
+
+
+def _numbers(values: npt.ArrayLike) -> Floats:
+    try:
+        return np.array(values, np.float64)
+    except (ValueError, TypeError) as error:
+        raise BadInput(
+            "these cells are no numbers",
+            code="explain.cells",
+            value=type(values).__name__,
+            limit="[rows, features] of numbers, NaN where one is missing",
+            cure="Give categories as places, with a `Feature` of its `values`, or a file to `open_rows`.",
+        ) from error
+
+
+def _places(words: npt.NDArray[Any], classes: Sequence[str]) -> tuple[npt.NDArray[np.int64], Sequence[str]]:
+    """Labels that are words as places, in their sorted words where no classes are given."""
+    if lacking := sum(one is None or one != one for one in words.tolist()):  # noqa: PLR0124
+        raise BadInput(
+            "labels are missing",
+            code="explain.labels",
+            value=f"{lacking:,} of {len(words):,} rows",
+            cure="Leave out rows whose outcome nobody knows.",
+        )
+    told = [one.decode() if isinstance(one, bytes) else str(one) for one in words.tolist()]
+    where = {str(name): place for place, name in enumerate(classes or sorted(set(told)))}
+    if odd := sorted(set(told) - set(where)):
+        raise BadInput(
+            "a label is none of the classes",
+            code="explain.labels",
+            value=", ".join(odd[:10]),
+            limit=", ".join(list(where)[:10]),
+        )
+    return np.array([where[one] for one in told], np.int64), tuple(where)
 
 
 def features_of(schema: Schema) -> tuple[Feature, ...]:

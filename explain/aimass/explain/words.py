@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-__all__ = ["interval", "joined", "number", "percent"]
+__all__ = ["apart", "cell", "interval", "joined", "number", "percent"]
+
+_THOUSANDS: Final = 10_000
+_WHOLE: Final = 1e15
+_MOST_DIGITS: Final = 18
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -19,6 +24,28 @@ def number(value: float, digits: int = 3) -> str:
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def cell(value: float, digits: int = 3) -> str:
+    """A value of a row as it stands there: 2021, 36.96, 1,700,000,000. Whole numbers have all their digits, others two
+    decimals and `digits` significant ones at least; from 10,000 on thousands are set apart, so that a year is none.
+    """
+    if value == 0 or not math.isfinite(value) or not 1e-4 <= abs(value) < _WHOLE:
+        return number(value, digits)
+    decimals = 0 if value == round(value) else max(2, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}" if abs(value) >= _THOUSANDS else f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def apart(values: Iterable[float], digits: int = 3) -> tuple[str, ...]:
+    """Values of one column as `cell` tells them, with as many digits as tell apart those that differ."""
+    every = [float(value) + 0.0 for value in values]
+    distinct = len({value for value in every if math.isfinite(value)})
+    for more in range(digits, _MOST_DIGITS):
+        told = tuple(cell(value, more) for value in every)
+        if len({word for word, value in zip(told, every, strict=True) if math.isfinite(value)}) == distinct:
+            return told
+    return tuple(map(repr, every))
 
 
 def percent(share: float) -> str:

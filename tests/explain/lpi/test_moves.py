@@ -228,3 +228,17 @@ def test_progress_goes_forward_to_the_end() -> None:
     explain(MODEL, ROWS, LpiOptions(what_if=("a=3",)), Work(tell=lambda share, _: shares.append(share)))
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
+
+
+def test_a_change_of_hundredths_is_told_apart() -> None:
+    rng = np.random.default_rng(5)
+    temp = np.round(rng.normal(37, 0.02, 60), 3)
+    rows = Rows.of(np.column_stack([temp, rng.normal(size=60)]), ["temp", "other"])
+    model = model_of_function(lambda values: 1 / (1 + np.exp((values[:, 0] - 37) * 900)), ["temp", "other"], ("0", "1"))
+    found = explain(model, rows, LpiOptions(what_if=("temp=36.961",)))
+    assert found.what_if is not None
+    assert found.what_if.describe()[0].startswith("With temp 36.96")
+    assert found.counterfactual is not None
+    assert found.counterfactual.ways
+    for way in found.counterfactual.ways:
+        assert all(before != after for before, after in zip(way.before, way.after, strict=True))

@@ -130,16 +130,15 @@ def counterfactual(
     cells = cells_of(rows, row)
     predict = asked(model, work)
     found = nearest(predict, game, cells, goal, search, work)
-    told = game.told(cells)
     ways = []
     for one, distance in zip(found.rows, found.distances, strict=True):
         order, path = _path(game, cells, one)
-        after = game.told(one)
+        told = [game.groups[p].changed(game.features, cells, one) for p in order]
         ways.append(
             Way(
                 names=tuple(game.groups[p].name for p in order),
-                before=tuple(told[p] for p in order),
-                after=tuple(after[p] for p in order),
+                before=tuple(before for before, _ in told),
+                after=tuple(after for _, after in told),
                 path=path,
                 distance=distance,
             )

@@ -17,6 +17,7 @@ from aimass.proto.errors import BadInput
 __all__ = ["Group", "groups_of"]
 
 Floats = npt.NDArray[np.float64]
+_MOST_DIGITS: Final = 18
 _LEAST_ROWS: Final = 10
 """Fewer say nothing of how columns go together."""
 
@@ -29,15 +30,23 @@ class Group:
     columns: tuple[int, ...]
     hot: tuple[str, ...] = ()
 
-    def told(self, features: Sequence[Feature], cells: Floats) -> str:
-        """Its cells of one row [features] as a person reads them."""
+    def told(self, features: Sequence[Feature], cells: Floats, digits: int = 3) -> str:
+        """Its cells of one row [features] as a person reads them; see `Feature.told` for `digits`."""
         if self.hot:
             on = [word for word, column in zip(self.hot, self.columns, strict=True) if cells[column] == 1]
             return on[0] if on else "none"
-        words = [features[column].told(cells[column]) for column in self.columns]
+        words = [features[column].told(cells[column], digits) for column in self.columns]
         if len(self.columns) == 1:
             return words[0]
         return ", ".join(f"{features[c].name} {word}" for c, word in zip(self.columns, words, strict=True))
+
+    def changed(self, features: Sequence[Feature], before: Floats, after: Floats) -> tuple[str, str]:
+        """Its cells of two rows that differ in it, with as many digits as show that they do."""
+        for digits in range(3, _MOST_DIGITS):
+            told = self.told(features, before, digits), self.told(features, after, digits)
+            if told[0] != told[1]:
+                break
+        return told
 
 
 def groups_of(rows: Rows, named: Sequence[str] = (), correlated: float = 1.0) -> tuple[Group, ...]:

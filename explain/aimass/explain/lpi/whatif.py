@@ -11,6 +11,7 @@ from aimass.explain.charts.picture import Axis, Panel, Picture, Points, Rule, Sp
 from aimass.explain.lpi.attribution import SHOWS_NOT, Attribution, attribution
 from aimass.explain.lpi.cells import alike, cells_of
 from aimass.explain.lpi.game import Game
+from aimass.explain.lpi.groups import Group
 from aimass.explain.lpi.scale import axis_title, change, level
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.rows import Feature, Rows
@@ -109,7 +110,7 @@ def what_if(game: Game, rows: Rows, row: int, changes: Mapping[int, float], work
     values[row, columns] = [changes[column] for column in columns]
     before = attribution(game, rows, row, work.part(0.0, 0.5))
     after = attribution(game, dataclasses.replace(rows, values=values), row, work.part(0.5, 1.0))
-    told = [f"{rows.features[c].name} {rows.features[c].told(changes[c])}" for c in columns]
+    told = [f"{rows.features[c].name} {Group('', (c,)).changed(rows.features, cells, values[row])[1]}" for c in columns]
     odd = [_outside(rows.features[c], changes[c], game.reference.values[:, c]) for c in columns]
     return WhatIf(
         lineage=game.lineage,

@@ -11,7 +11,7 @@ from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Points, Ru
 from aimass.explain.prim.bands import BandRow, Histogram, band_names, band_rows
 from aimass.explain.prim.target import told
 from aimass.explain.results import Array, Columns, Result
-from aimass.explain.words import interval, joined, number, percent
+from aimass.explain.words import apart, interval, joined, number, percent
 
 __all__ = ["Bands"]
 
@@ -48,7 +48,7 @@ class Bands(Result, frozen=True, kw_only=True, eq=False, tag="prim.bands"):
     @property
     def names(self) -> tuple[str, ...]:
         """Of each band what it holds."""
-        return band_names([number(threshold) for threshold in self.thresholds])
+        return band_names(apart(self.thresholds))
 
     def rows(self) -> list[list[BandRow]]:
         """Of each group each band."""

@@ -19,6 +19,8 @@ __all__ = ["Condition", "conditions_of", "contains", "sentence", "short_between"
 Floats = npt.NDArray[np.float64]
 _WORDS: Final = 4
 _MOST_DIGITS: Final = 17
+_THOUSANDS: Final = 10_000
+"""Below, digits stand together: 2021 is a year."""
 
 
 class Condition(Value, frozen=True):
@@ -77,7 +79,9 @@ class Condition(Value, frozen=True):
 
 def _exact(value: float | None) -> str:
     """All digits of a bound, which is short by choice."""
-    return "" if value is None else f"{value + 0.0:,.15g}"
+    if value is None:
+        return ""
+    return f"{value + 0.0:,.15g}" if abs(value) >= _THOUSANDS else f"{value + 0.0:.15g}"
 
 
 def conditions_of(columns: tuple[Column, ...], keeps: tuple[Keep, ...]) -> tuple[Condition, ...]:

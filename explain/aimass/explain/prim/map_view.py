@@ -9,7 +9,7 @@ from aimass.explain.prim.bands import band_names
 from aimass.explain.prim.target import told as mean_told
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.rows import Feature
-from aimass.explain.words import number
+from aimass.explain.words import apart
 
 __all__ = ["BandMap"]
 
@@ -40,7 +40,7 @@ class BandMap(Result, frozen=True, kw_only=True, eq=False, tag="prim.map"):
     @property
     def names(self) -> tuple[str, ...]:
         """Of each band what it holds."""
-        return band_names([number(threshold) for threshold in self.thresholds])
+        return band_names(apart(self.thresholds))
 
     def describe(self) -> tuple[str, ...]:
         """Where the mean prediction is highest and lowest, and how much of the map holds no row."""
@@ -116,4 +116,4 @@ def _value(feature: Feature, place: int) -> str:
 def _where(feature: Feature, edges: Array, cell: int) -> str:
     if feature.kind == "category":
         return f"{feature.name} is {_value(feature, cell)}"
-    return f"{feature.name} is {number(edges[cell])} to {feature.told(float(edges[cell + 1]))}"
+    return f"{feature.name} is {feature.between(edges[cell], edges[cell + 1])}"

@@ -14,7 +14,7 @@ from aimass.explain.charts.theme import LIGHT
 from aimass.explain.means import student95
 from aimass.explain.prim.bands import band_names
 from aimass.explain.results import Array, Columns, Result
-from aimass.explain.words import number, percent
+from aimass.explain.words import apart, percent
 from aimass.proto.intervals import wilson
 
 __all__ = ["SpaceBands", "ratio_interval"]
@@ -48,7 +48,7 @@ class SpaceBands(Result, frozen=True, kw_only=True, eq=False, tag="prim.space"):
     @property
     def names(self) -> tuple[str, ...]:
         """Of each band what it holds."""
-        return band_names([number(threshold) for threshold in self.thresholds])
+        return band_names(apart(self.thresholds))
 
     @property
     def known(self) -> bool:

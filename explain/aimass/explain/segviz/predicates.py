@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.rows import Feature, Rows
-from aimass.explain.words import number
+from aimass.explain.words import cell
 from aimass.proto.values import Value
 
 __all__ = ["Predicate", "holds", "predicates_of", "sentence"]
@@ -97,7 +97,7 @@ def _cuts(known: Floats, cuts: int) -> list[tuple[float, str]]:
         rounded = np.array([float(f"{cut:.{digits}g}") for cut in at])
         apart = np.searchsorted(distinct, rounded)
         if len(np.unique(apart)) == len(at) and (apart > 0).all() and (apart < len(distinct)).all():
-            return [(cut, number(cut, digits)) for cut in rounded.tolist()]
+            return [(cut, cell(cut, digits)) for cut in rounded.tolist()]
     return [(cut, repr(cut)) for cut in at.tolist()]
 
 
