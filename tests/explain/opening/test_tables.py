@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from aimass.explain.opening import open_rows
+from aimass.explain.prim.groups import groups_of
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.manifest import Category, Number, Schema
 
@@ -113,3 +114,43 @@ def test_without_a_schema_files_say_themselves_what_they_hold(files: Path) -> No
     assert (unlabelled.labels, unlabelled.classes, len(unlabelled.features)) == (None, (), 5)
     with pytest.raises(BadInput, match="no such column"):
         open_rows([str(files / "own.csv")], None, label="z")
+
+
+def test_times_and_gaps_beside_the_rows_are_numbers_times_and_empty_words(tmp_path: Path) -> None:
+    (tmp_path / "north.csv").write_text(
+        "age,sex,ill,day,bed,room,at\n30,f,no,2024-01-02,1,a,2024-01-02T10:30:00Z\n40,m,yes,,,,\n"
+    )
+    rows = open_rows([str(tmp_path / "north.csv")], SCHEMA, beside=["day", "bed", "room", "at"])
+    day, bed, room, at = (rows.beside[name] for name in ("day", "bed", "room", "at"))
+    assert (day.dtype.kind, str(day[0])[:10], bool(np.isnat(day[1]))) == ("M", "2024-01-02", True)
+    np.testing.assert_array_equal(bed, [1, np.nan])
+    assert room.tolist() == ["a", ""]
+    assert (str(at[0]), bool(np.isnat(at[1]))) == ("2024-01-02T10:30:00", True)
+    for name in rows.beside:
+        assert groups_of(rows, name)[0][-1] == "missing"
+    (tmp_path / "south.csv").write_text("age,sex,ill,day,bed,room,at\n30,f,no,monday,x,3,\n")
+    both = open_rows([str(tmp_path / "north.csv"), str(tmp_path / "south.csv")], SCHEMA, beside=["day", "bed"])
+    assert both.beside["bed"].tolist() == ["1.0", "", "x"]
+
+
+def test_two_columns_of_one_name_are_named(tmp_path: Path) -> None:
+    (tmp_path / "twice.csv").write_text("age,age,y\n1,2,3\n")
+    with pytest.raises(BadInput, match="two columns of one name"):
+        open_rows([str(tmp_path / "twice.csv")], None, label="y")
+    (tmp_path / "twice.csv").write_text("age,age,sex,ill\n1,2,f,no\n")
+    with pytest.raises(BadInput):
+        open_rows([str(tmp_path / "twice.csv")], SCHEMA)
+
+
+def test_an_outcome_of_few_whole_numbers_is_what_it_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "stay.csv").write_text("age,days,share\n30,3,0.5\n40,14,1\n50,3,0\n")
+    named = [str(tmp_path / "stay.csv")]
+    assert open_rows(named, None, label="days").classes == ("3", "14")
+    number = open_rows(named, None, label="days", label_is="number")
+    assert number.labels is not None
+    assert (number.classes, number.labels.tolist()) == ((), [3.0, 14.0, 3.0])
+    with pytest.raises(BadInput, match="names no classes"):
+        open_rows(named, None, label="share", label_is="classes")
+    (tmp_path / "stay.csv").write_text("age,days\n30,long\n40,short\n")
+    with pytest.raises(BadInput, match="is no number"):
+        open_rows(named, None, label="days", label_is="number")

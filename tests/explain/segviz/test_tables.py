@@ -198,7 +198,7 @@ def test_bands_of_a_number_are_quantiles_and_of_a_chance_equally_wide() -> None:
     judged = judge(model_of_function(lambda v: v[:, 0], ["x1"]), data, Work(), output="", threshold=0.5, loss="")
     places, names = bands_of(judged, 4, chance=False)
     assert np.bincount(places).tolist() == [25, 25, 25, 25]
-    assert names[0] == "below 24.8"
+    assert names[0] == "below 24.75"
     assert bands_of(judged, 2, chance=True)[1] == ("below 0.5", "0.5 and more")
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Rule, Spans, names_axis
+from aimass.explain.grouping import column_of, grouped
 from aimass.explain.lineage import Lineage
 from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.rows import Rows
 from aimass.explain.segviz.judged import Judged
 from aimass.explain.significance import holm, mean_and_interval, shuffled_p
-from aimass.explain.words import number, percent
+from aimass.explain.words import apart, number, percent
 from aimass.explain.work import Work
-from aimass.proto.errors import BadInput, NotFound
 
 __all__ = ["Placed", "Segments", "bands_of", "beside_of", "placed", "reach_of", "segments"]
 
@@ -185,33 +185,16 @@ def beside_of(rows: Rows, beside: str) -> Placed | None:
 
 
 def placed(beside: Mapping[str, npt.NDArray[Any]], name: str) -> Placed:
-    """A column's values told apart, of many the largest, and a number in fifths; raises `NotFound`."""
-    if name not in beside:
-        known = ", ".join(beside) or "none"
-        raise NotFound("no such column stands beside the rows", code="explain.beside", value=name, limit=known)
-    column = np.asarray(beside[name])
-    if column.dtype.kind == "f" and len(np.unique(column)) > MOST_SEGMENTS:
-        return (name, *_fifths(column), ())
-    values, places, sizes = np.unique(column.astype(str), return_inverse=True, return_counts=True)
-    if len(values) <= MOST_SEGMENTS:
-        return name, places.astype(np.int64), tuple(values.tolist()), ()
-    kept = np.sort(np.argsort(-sizes, kind="stable")[: MOST_SEGMENTS - 1])
-    moved = np.full(len(values), len(kept))
-    moved[kept] = np.arange(len(kept))
-    rest = f"{len(values) - len(kept)} others"
-    caveat = f"Only the {len(kept)} largest of {len(values)} values of {name} are told apart."
-    return name, moved[places].astype(np.int64), (*values[kept].tolist(), rest), (caveat,)
-
-
-def _fifths(column: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    if np.isnan(column).any():
-        raise BadInput("a cell beside the rows is missing", code="explain.beside", cure="Leave out these rows.")
-    cuts = np.unique(np.quantile(column, [0.2, 0.4, 0.6, 0.8]))
-    return _cut(column, cuts)
+    """A column's values told apart, of many the largest, numbers and times in fifths; raises `NotFound`."""
+    found = grouped(
+        column_of(beside, name), most=MOST_SEGMENTS - 1, cut_above=MOST_SEGMENTS, periods=5, others="{count} others"
+    )
+    caveat = f"Only the {found.kept} largest of {found.distinct} values of {name} are told apart."
+    return name, found.places, found.names, (caveat,) if found.kept < found.distinct else ()
 
 
 def _cut(values: Floats, cuts: Floats) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     """Which of the bands between `cuts` each value is in, and their names, lowest first."""
-    told = [number(cut) for cut in cuts.tolist()]
+    told = apart(cuts)
     names = (f"below {told[0]}", *map(" to ".join, itertools.pairwise(told)), f"{told[-1]} and more")
     return np.searchsorted(cuts, values, side="right").astype(np.int64), names
