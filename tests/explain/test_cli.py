@@ -89,6 +89,7 @@ def test_a_report_of_nothing_is_an_error(here: Path, capsys: pytest.CaptureFixtu
     [
         (("--times", "0"), 2, "explain.option"),
         (("--formats", "pdf"), 2, "explain.format"),
+        (("--label-is", "classes"), 2, "explain.label"),
         (("--time-limit", "-1"), 5, "explain.time"),
         (("--memory", "0"), 2, "explain.work"),
         (("--background", "absent.csv"), 4, "explain.rows_file"),
@@ -131,3 +132,16 @@ def test_the_report_of_a_real_model_over_rows_without_labels_says_what_it_could_
     assert "row 7" in text
     assert "What the model uses: these rows have no labels" in text
     assert "<h3>heart, version 1</h3>" in text
+
+
+def test_a_wrong_target_is_told_before_anything_is_computed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / f"{here.name}.py").write_text("def predict(x):\n    raise SystemError('asked')\n")
+    (here / "out").write_text("a file")
+    assert ask(here, "--json") == 2
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "explain.out"
+    (here / "out").unlink()
+    assert ask(here, "--json", "--formats", "jpg") == 2
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "explain.format"
+    assert ask(here, "--json", "--row", "999", verb="report", out="report.html") == 2
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "explain.row"
+    assert not (here / "report.html").exists()

@@ -67,6 +67,12 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
     known.add_argument("--held-out", dest="held_out", action="store_const", const=True, help="not trained on")
     known.add_argument("--trained-on", dest="held_out", action="store_const", const=False, help="trained on")
     rows.add_argument("--label", default="", metavar="COLUMN", help="the outcome, where no task says it")
+    rows.add_argument(
+        "--label-is",
+        default="",
+        choices=("number", "classes"),
+        help="what the outcome is, where few whole numbers could be either (classes)",
+    )
     rows.add_argument("--also", action="append", default=[], metavar="COLUMN", help="a column beside: no model sees it")
     model = parser.add_argument_group("where the model is")
     model.add_argument("--task", default="", help="of a file, or of a function")
@@ -98,7 +104,15 @@ def opened(args: argparse.Namespace) -> tuple[Subject, Rows | Images | Texts]:
         return subject, open_images(args.rows, subject.schema, held_out=args.held_out)
     if subject.texts is not None:
         return subject, open_texts(args.rows, subject.schema, held_out=args.held_out)
-    return subject, open_rows(args.rows, subject.schema, held_out=args.held_out, beside=args.also, label=args.label)
+    rows = open_rows(
+        args.rows,
+        subject.schema,
+        held_out=args.held_out,
+        beside=args.also,
+        label=args.label,
+        label_is=args.label_is,
+    )
+    return subject, rows
 
 
 @contextlib.contextmanager
@@ -123,15 +137,18 @@ def _explain(one: Question, args: argparse.Namespace) -> int:
     from aimass.explain.opening import open_rows
     from aimass.explain.option_arguments import options_of
     from aimass.explain.questions import Asking
-    from aimass.explain.writing import write_result
+    from aimass.explain.writing import check_folder, check_formats, write_result
 
+    formats = args.formats.split(",")
+    check_formats(formats)  # before anything is computed
+    check_folder(args.out)
     subject, rows = opened(args)
     named = getattr(args, "background", [])
     background = open_rows(named, subject.schema) if named else None
     asking = Asking(one, subject.model_for(one.of, rows), rows, options_of(args, one.options), background)
     with work_of(args) as work:
         result = answered(args, asking, work)
-    return told(args, result, write_result(args.out, one.name, result, args.formats.split(",")))
+    return told(args, result, write_result(args.out, one.name, result, formats))
 
 
 def told(args: argparse.Namespace, result: Result, written: Sequence[Path]) -> int:

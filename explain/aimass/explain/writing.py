@@ -12,9 +12,24 @@ from aimass.explain.results import Result, csv_text
 from aimass.proto.console import write_output
 from aimass.proto.errors import BadInput
 
-__all__ = ["FORMATS", "files_of", "write_result"]
+__all__ = ["FORMATS", "check_folder", "check_formats", "files_of", "write_result"]
 
 FORMATS: Final = ("html", "png", "svg", "json", "csv")
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise `BadInput` for an unknown one."""
+    unknown = [one for one in formats if one not in FORMATS]
+    if unknown:
+        raise BadInput("no such format", code="explain.format", value=", ".join(unknown), limit=", ".join(FORMATS))
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `BadInput` where something else stands that is no folder."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(
+            "there is a file where the folder would be", code="explain.out", value=folder, cure="Name another folder."
+        )
 
 
 def files_of(name: str, result: Result, formats: Sequence[str] = FORMATS) -> Iterator[tuple[str, bytes]]:
@@ -22,9 +37,7 @@ def files_of(name: str, result: Result, formats: Sequence[str] = FORMATS) -> Ite
 
     Raises `BadInput` for an unknown format.
     """
-    unknown = [one for one in formats if one not in FORMATS]
-    if unknown:
-        raise BadInput("no such format", code="explain.format", value=", ".join(unknown), limit=", ".join(FORMATS))
+    check_formats(formats)
     if "json" in formats:
         yield f"{name}.json", result.to_json()
     for view, part in result.views().items():
@@ -41,6 +54,7 @@ def files_of(name: str, result: Result, formats: Sequence[str] = FORMATS) -> Ite
 
 def write_result(folder: Path, name: str, result: Result, formats: Sequence[str] = FORMATS) -> tuple[Path, ...]:
     """Write them all into `folder`, which is made; nothing is written where one of them cannot be drawn."""
+    check_folder(folder)
     files = list(files_of(name, result, formats))
     folder.mkdir(parents=True, exist_ok=True)
     for called, data in files:

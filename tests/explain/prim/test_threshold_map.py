@@ -7,7 +7,7 @@ import pytest
 
 from aimass.explain.models import model_of_function
 from aimass.explain.prim import PrimOptions, explain
-from aimass.explain.prim.cells import cell_means, telling
+from aimass.explain.prim.cells import cell_means, telling, telling_pair
 from aimass.explain.prim.map_view import BandMap
 from aimass.explain.rows import Feature, Rows
 from aimass.explain.work import Work
@@ -88,3 +88,12 @@ def test_a_cell_of_one_row_is_not_told_as_the_highest_where_others_hold_more() -
     assert "(50 % over 6 rows) and lowest" in said[0]
     one = explain(model, Rows.of(values[-1:], ["a", "b"]), PrimOptions(x="a", y="b", grid=2)).map.describe()
     assert "(100 % over 1 row)" in one[0]
+
+
+def test_a_number_of_each_patient_is_put_on_no_map_unasked() -> None:
+    names = tuple(f"p{place}" for place in range(300))
+    features = (Feature(name="patient", kind="category", values=names), Feature(name="age"))
+    rows = Rows(features, np.stack([np.arange(300.0), np.arange(300.0) % 7], axis=1))
+    assert telling_pair(rows, np.arange(300.0)) == (1, 1)
+    assert telling_pair(rows, np.arange(300.0), x="patient") == (0, 1)
+    assert telling_pair(Rows(features[:1], rows.values[:, :1]), np.arange(300.0)) == (0, 0)

@@ -17,6 +17,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 _BINS: Final = 10
 _BACKGROUND: Final = 100
+_MOST_VALUES: Final = 40
+"""Of a category that is put on a map unasked."""
 
 
 def telling(cells: Floats, scores: Floats) -> float:
@@ -36,10 +38,14 @@ def telling(cells: Floats, scores: Floats) -> float:
 
 
 def telling_pair(rows: Rows, scores: Floats, x: str = "", y: str = "") -> tuple[int, int]:
-    """Places of the features that are named, else of those that tell most of the scores; one feature stands twice."""
+    """Places of the features that are named, else of those that tell most of the scores; one feature stands twice.
+
+    A category of very many values, such as a number of each patient, is chosen only where there is nothing else.
+    """
     named = [rows.place(name) for name in (x, y) if name]
+    every = range(len(rows.features))
     ranked = sorted(
-        range(len(rows.features)),
+        [place for place in every if len(rows.features[place].values) <= _MOST_VALUES] or every,
         key=lambda place: (-telling(rows.values[:, place], scores), rows.features[place].name),
     )
     free = [place for place in ranked if place not in named] or named or ranked

@@ -10,6 +10,7 @@ import msgspec
 
 from aimass.explain.question_cli import add_subject, add_work, answered, opened, work_of
 from aimass.proto.console import common, emit, write_output
+from aimass.proto.errors import BadInput
 
 if TYPE_CHECKING:
     from aimass.explain.images import Images
@@ -39,7 +40,11 @@ def add_verbs(commands: Any) -> None:
 def _report(args: argparse.Namespace) -> int:
     from aimass.explain.report.model_report import model_report
 
+    if args.out.is_dir():
+        raise BadInput("the report is a file, and a folder stands there", code="explain.out", value=args.out)
     subject, rows = opened(args)
+    if not 0 <= args.row < len(rows):
+        raise BadInput("there is no such row", code="explain.row", value=args.row, limit=f"0 to {len(rows) - 1}")
     with work_of(args) as work:
         answers, refused = _answers(args, subject, rows, work)
     model = subject.model_for(subject.kind, rows).name
@@ -54,7 +59,7 @@ def _answers(
 ) -> tuple[dict[str, Result], dict[str, str]]:
     """What can be answered, and why something cannot: rows without labels, say. Where nothing can, the error itself."""
     from aimass.explain.questions import QUESTIONS, Asking
-    from aimass.proto.errors import BadInput, LimitExceeded
+    from aimass.proto.errors import LimitExceeded
 
     here = {one.name: one for one in QUESTIONS if one.here and one.of == subject.kind}
     model, answers, refused = subject.model_for(subject.kind, rows), {}, {}
