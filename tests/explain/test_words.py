@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.explain.rows import Feature
-from aimass.explain.words import apart, cell
+from aimass.explain.words import apart, cell, counted, shortened
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,12 @@ def test_a_range_of_hundredths_has_two_ends() -> None:
     assert Feature(name="year").between(2019, 2020) == "2019 to 2020"
     assert apart([1.0, 1.0, 1.0001]) == ("1", "1", "1.0001")
     assert apart([np.nan, 1.0]) == ("none", "1")
+
+
+def test_long_names_lose_their_middle_and_one_row_is_one() -> None:
+    assert shortened("age", 12) == "age"
+    short = shortened("serum creatinine concentration at admission", 24)
+    assert len(short) <= 24
+    assert short == "serum creatinin…dmission"
+    assert counted(1, "row") == "1 row"
+    assert counted(1200, "row") == "1,200 rows"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-__all__ = ["apart", "cell", "interval", "joined", "number", "percent"]
+__all__ = ["apart", "cell", "counted", "interval", "joined", "number", "percent", "shortened"]
 
 _THOUSANDS: Final = 10_000
 _WHOLE: Final = 1e15
@@ -61,3 +61,15 @@ def interval(low: float, high: float, digits: int = 3) -> str:
 def joined(words: Sequence[str], last: str = "and") -> str:
     """a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
+
+
+def counted(count: int, what: str) -> str:
+    """1 row, 1,200 rows."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def shortened(text: str, most: int) -> str:
+    """A long name without its middle, in `most` characters, 12 at least."""
+    most = max(12, most)
+    head = (most - 1) * 2 // 3
+    return text if len(text) <= most else f"{text[:head].rstrip()}…{text[head + 1 - most :].lstrip()}"

@@ -184,3 +184,19 @@ def test_a_small_effect_on_a_large_number_is_no_rounding() -> None:
     found = attribution(game_of(model, rows, Work()), rows, 0, Work())
     assert found.values[0] == pytest.approx(0.001 * (rows.values[0, 0] - rows.values[:, 0].mean()), rel=1e-4)
     assert found.values[1] == 0
+
+
+def test_the_average_has_an_interval_that_holds_that_of_all_rows_and_a_long_name_keeps_its_value() -> None:
+    name, rng, held = "serum creatinine concentration at admission", np.random.default_rng(11), 0
+    model = model_of_function(lambda values: 1 / (1 + np.exp(-values[:, 0])), [name], ("no", "yes"))
+    for _ in range(200):
+        rows = Rows.of(rng.normal(size=(50, 1)), [name])
+        found = attribution(game_of(model, rows, Work()), rows, 0, Work())
+        truth = 0.5  # whichever class is told
+        held += found.base_low <= truth <= found.base_high
+    assert 180 <= held <= 198
+    assert " % over all rows like these)." in found.describe()[0]
+    label = found.picture().panels[0].y.names[1]
+    assert "…" in label
+    assert label.endswith(" points")
+    assert len(label) <= 42

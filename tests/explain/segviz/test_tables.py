@@ -254,3 +254,14 @@ def test_bars_and_dots_of_a_named_class_of_three_are_about_the_same_errors() -> 
     wrong = found.bands.counts[:, 1:3].sum(axis=1)
     known = found.bands.counts.sum(axis=1) > 0
     np.testing.assert_allclose(found.bands.mean[known], (wrong / found.bands.counts.sum(axis=1))[known])
+
+
+def test_the_worst_segment_is_one_of_a_few_rows_at_least_and_slices_are_told_first() -> None:
+    data = rows(400)
+    alone = dataclasses.replace(data, beside={"partner": np.array(["lonely", *["many"] * 399])})
+    wrong = dataclasses.replace(alone, labels=np.append(1 - (chances(data.values[:1]) > 0.5), data.labels[1:]))
+    found = explain(MODEL, wrong, QUICK)
+    assert found.holders is not None
+    assert found.holders.mean[found.holders.names.index("lonely")] == 1
+    assert found.holders.describe()[0].startswith("By partner, many is worst")
+    assert found.describe()[: len(found.slices.describe())] == found.slices.describe()

@@ -12,9 +12,10 @@ from aimass.explain.lpi.cells import alike, cells_of
 from aimass.explain.lpi.game import Game
 from aimass.explain.lpi.scale import Scale, axis_title, change, level
 from aimass.explain.lpi.shapley import Shapley
-from aimass.explain.means import student95
+from aimass.explain.means import mean_interval, student95
 from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.rows import Rows
+from aimass.explain.words import shortened
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 from aimass.proto.intervals import Z95
@@ -23,6 +24,8 @@ __all__ = ["SHOWS_NOT", "Attribution", "attribution"]
 
 _MOST_BARS: Final = 14
 _NAMED: Final = 4
+_LABEL: Final = 42
+"""Characters that a picture has room for beside an axis."""
 _ROUNDING: Final = 1e-5
 """Of networks in float32: by so much of a prediction may sums miss it."""
 _NOTHING: Final = 1e-12
@@ -39,8 +42,8 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
     """`values` [groups] sum to `said` less `base`; `names` and `cells` say what the groups are and have in this row.
 
     `low` and `high` [groups] hold with 95 % the value against all rows like those of the background, of which it was
-    drawn; they are the value itself where centres stand for all. `errors` [groups] is the standard error of sampling
-    orders, 0 where `exact`.
+    drawn; they are the value itself where centres stand for all. `base_low` to `base_high` holds the average so.
+    `errors` [groups] is the standard error of sampling orders, 0 where `exact`.
     """
 
     row: int
@@ -48,6 +51,8 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
     scale: Scale
     said: float
     base: float
+    base_low: float
+    base_high: float
     names: tuple[str, ...]
     cells: tuple[str, ...]
     values: Array
@@ -64,7 +69,7 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
     def describe(self) -> tuple[str, ...]:
         """What the model says, what moved it most, and how sure that is."""
         title, said = axis_title(self.output, self.scale).capitalize(), level(self.said, self.scale)
-        average = f"on average over the background ({self.background}) {level(self.base, self.scale)}"
+        average = f"on average over the background ({self.background}) {level(self.base, self.scale)}{self._spread()}"
         lines = [f"{title} of row {self.row}: {said}, {average}."]
         moved = [place for place in self.order() if self.values[place] != 0][:_NAMED]
         if moved:
@@ -80,6 +85,11 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
         )
         return tuple(lines)
 
+    def _spread(self) -> str:
+        if not self.base_low < self.base_high:
+            return ""
+        return f" ({level(self.base_low, self.scale)} to {level(self.base_high, self.scale)} over all rows like these)"
+
     def _told(self, place: int) -> str:
         ends = change(self.low[place], self.scale), change(self.high[place], self.scale)
         between = f" ({ends[0].removesuffix(' points')} to {ends[1]})" if self.low[place] < self.high[place] else ""
@@ -93,7 +103,7 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
         ends = self.base + np.cumsum(steps)
         begins = np.append(self.base, ends[:-1])
         low, high = self.low[shown], self.high[shown]
-        names = [f"{self.names[p]} = {self.cells[p]}: {change(self.values[p], self.scale)}" for p in shown]
+        names = [_label(self.names[p], f" = {self.cells[p]}: {change(self.values[p], self.scale)}") for p in shown]
         if rest:
             low, high = np.append(low, steps[-1]), np.append(high, steps[-1])
             names.append(f"{len(rest)} others: {change(float(steps[-1]), self.scale)}")
@@ -144,7 +154,9 @@ def attribution(game: Game, rows: Rows, row: int, work: Work) -> Attribution:
             cure="Give other rows that it is held against.",
         )
     found = game.shapley(cells[None], work)
-    values, low, high, errors = _settled(found, game)
+    answers = game.predict(game.background.values)[:, 0]
+    values, low, high, errors = _settled(found, game, answers)
+    base_low, base_high = _average(float(found.base[0]), game, answers)
     return Attribution(
         lineage=game.lineage,
         row=row,
@@ -152,6 +164,8 @@ def attribution(game: Game, rows: Rows, row: int, work: Work) -> Attribution:
         scale=game.scale,
         said=float(found.said[0, 0]),
         base=float(found.base[0]),
+        base_low=base_low,
+        base_high=base_high,
         names=game.titles(),
         cells=game.told(cells),
         values=values,
@@ -165,6 +179,11 @@ def attribution(game: Game, rows: Rows, row: int, work: Work) -> Attribution:
     )
 
 
+def _label(name: str, rest: str) -> str:
+    """A name with what is said of it, which is never cut: the name is."""
+    return shortened(name, _LABEL - len(rest)) + rest
+
+
 def _around(*values: Array) -> tuple[float, float]:
     """The range of all, with some room."""
     low, high = min(float(part.min()) for part in values), max(float(part.max()) for part in values)
@@ -172,24 +191,32 @@ def _around(*values: Array) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _settled(found: Shapley, game: Game) -> tuple[Array, Array, Array, Array]:
+def _settled(found: Shapley, game: Game, answers: Array) -> tuple[Array, Array, Array, Array]:
     """Values, their intervals and errors; 0 where a feature moves the prediction by no more than sums are rounded."""
     low, high = _interval(found, game)
     values = found.values[0, :, 0]
     errors = np.zeros(len(low)) if found.errors is None else found.errors[0, :, 0]
-    moved = np.maximum(np.abs(low), np.abs(high)) > _rounding(found, game)
+    moved = np.maximum(np.abs(low), np.abs(high)) > _rounding(found, game, answers)
     return np.where(moved, values, 0.0), np.where(moved, low, 0.0), np.where(moved, high, 0.0), errors * moved
 
 
-def _rounding(found: Shapley, game: Game) -> float:
+def _rounding(found: Shapley, game: Game, answers: Array) -> float:
     """By how much a value may miss 0 that is none: of float64, or of a model all of whose answers are float32."""
-    said = np.append(game.predict(game.background.values)[:, 0], found.said[0, 0])
+    said = np.append(answers, found.said[0, 0])
     size = float(np.abs(said).max())
     if game.scale == "log_odds":
         said, size = 1.0 / (1.0 + np.exp(-said)), max(1.0, size)
     single = np.minimum(*(np.abs(one - one.astype(np.float32)) for one in (said, 1.0 - said))) <= _NOTHING * size
     whole = (said * _FINE) % 1 == 0  # steps and votes, which are not rounded at all
     return size * (_NOTHING_OF_SINGLES if single.all() and not whole.all() else _NOTHING)
+
+
+def _average(base: float, game: Game, answers: Array) -> tuple[float, float]:
+    """The 95 % interval of the average over all that the background was drawn of: itself where it was not."""
+    if not game.background.drawn or len(answers) < 2:
+        return base, base
+    low, high = mean_interval(len(answers), float(answers.sum()), float((answers**2).sum()))
+    return (max(0.0, low), min(1.0, high)) if game.scale == "probability" else (low, high)
 
 
 def _interval(found: Shapley, game: Game) -> tuple[Array, Array]:

@@ -18,7 +18,7 @@ from aimass.explain.segviz import sliceline
 from aimass.explain.segviz.error_tree import grow
 from aimass.explain.segviz.judged import Judged, judge
 from aimass.explain.segviz.options import SegvizOptions
-from aimass.explain.segviz.predicates import Predicate, holds, predicates_of, sentence
+from aimass.explain.segviz.predicates import Predicate, holds, path_sentence, predicates_of, sentence
 from aimass.explain.segviz.regions import Candidates, Holders, Regions, judged_regions
 from aimass.explain.segviz.segments import Segments, bands_of, beside_of, segments
 from aimass.explain.work import Work
@@ -32,6 +32,7 @@ _FEWEST: Final = 20
 """Rows of a slice at least: of fewer a mean says little."""
 _SPARE: Final = 10
 """Slices searched for each one that is shown, so that enough are left that hold other rows."""
+_UNSURE = "A chance near the threshold is wrong most often in any model that means what it says."
 _TRAINED = "The model was trained on these rows: on new ones it is wrong more often, and perhaps elsewhere."
 
 
@@ -49,9 +50,9 @@ class SegvizResult(Result, frozen=True, kw_only=True, eq=False, tag="segviz"):
         return {name: part for name, part in parts.items() if part is not None}
 
     def describe(self) -> tuple[str, ...]:
-        """The worst band and holder, and every slice."""
+        """Every slice, then the worst holder and band."""
         held = () if self.holders is None else self.holders.describe()
-        return (*self.bands.describe(), *held, *self.slices.describe())
+        return (*self.slices.describe(), *held, *self.bands.describe())
 
     def picture(self) -> Picture:
         """The slices', which say most."""
@@ -76,7 +77,8 @@ def explain(
         output=options.output, threshold=options.threshold, loss=options.loss,
     )  # fmt: skip
     places, names = bands_of(judged, options.bands, chance=model.classifies)
-    bands = segments(judged, places, names, judged.title, lineage, None, caveats=caveats)
+    unsure = (_UNSURE,) if judged.share else ()
+    bands = segments(judged, places, names, judged.title, lineage, None, caveats=(*caveats, *unsure))
     held, beside = None, beside_of(rows, options.beside)
     if beside is not None:
         by, places, names, limits = beside
@@ -144,11 +146,7 @@ def error_tree(
     inside = np.array([leaf.holds(met) for leaf in leaves], np.bool_).reshape(-1, len(rows))
     sizes = np.maximum(1, inside[:, ~judges].sum(axis=1))
     order = np.argsort(-(inside[:, ~judges] @ errors) / sizes, kind="stable")
-    says = tuple(
-        " and ".join(predicates[at].says if meets else predicates[at].otherwise for at, meets in leaves[place].path)
-        or "all rows"
-        for place in order
-    )
+    says = tuple(path_sentence([(predicates[at], meets) for at, meets in leaves[place].path]) for place in order)
     return judged_regions(
         Candidates("tree", says, inside[order].T, np.full(len(leaves), np.nan)), judged, judges, lineage, work,
         shuffles=options.shuffles, holders=holders, caveats=_limits(predicates, least, judges),

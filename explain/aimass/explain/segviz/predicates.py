@@ -6,7 +6,8 @@ as people do, not a bin.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,10 @@ from aimass.explain.rows import Feature, Rows
 from aimass.explain.words import cell
 from aimass.proto.values import Value
 
-__all__ = ["Predicate", "holds", "predicates_of", "sentence"]
+__all__ = ["Predicate", "holds", "path_sentence", "predicates_of", "sentence"]
 
 Floats = npt.NDArray[np.float64]
+_OR_MISSING: Final = " or missing"
 
 
 class Predicate(Value, frozen=True):
@@ -52,6 +54,35 @@ def sentence(predicates: tuple[Predicate, ...]) -> str:
     return " and ".join(one.says for one in predicates) or "all rows"
 
 
+def path_sentence(steps: Sequence[tuple[Predicate, bool]]) -> str:
+    """All that holds along a path of predicates that are met or not: one bound a side of each column, the tightest."""
+    lacking = {one.column for one, meets in steps if one.test == "missing" and meets}
+    known = {one.column for one, meets in steps if meets != (one.test == "missing")}
+    bounds: dict[tuple[str, str], tuple[float, str]] = {}
+    for one, meets in steps:
+        side = _side(one, meets)
+        if one.column in lacking and one.test != "missing":
+            continue  # a missing cell is beyond no bound, and was let through
+        said = (one.says if meets else one.otherwise).removesuffix(_OR_MISSING if one.column in known else "")
+        tight = -one.value if side == "high" else one.value
+        if (one.column, side) not in bounds or tight > bounds[one.column, side][0]:
+            bounds[one.column, side] = tight, said
+    bounded = {column for column, side in bounds if side in {"low", "high"}}
+    words = [said for (column, side), (_, said) in bounds.items() if side != "known" or column not in bounded]
+    return " and ".join(f"({word})" if _OR_MISSING in word and len(words) > 1 else word for word in words) or "all rows"
+
+
+def _side(one: Predicate, meets: bool) -> str:
+    match one.test:
+        case "below":
+            return "high" if meets else "low"
+        case "at_least":
+            return "low" if meets else "high"
+        case "missing":
+            return "missing" if meets else "known"
+    return f"{one.value} {meets}"
+
+
 def holds(predicates: tuple[Predicate, ...], rows: Rows) -> npt.NDArray[np.bool_]:
     """bool [n]: for which rows all hold."""
     found = np.ones(len(rows), np.bool_)
@@ -68,7 +99,7 @@ def predicates_of(rows: Rows, cuts: int) -> tuple[Predicate, ...]:
         known = cells[~np.isnan(cells)]
         lacking = 0 < len(known) < len(cells)
         if len(known) and feature.kind == "number":
-            found += _sides(feature, known, cuts, " or missing" if lacking else "")
+            found += _sides(feature, known, cuts, _OR_MISSING if lacking else "")
         elif lacking or len(np.unique(known)) > 1:
             found += [_equals(feature, value) for value in np.unique(known).tolist()]
         if lacking:

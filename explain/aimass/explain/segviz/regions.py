@@ -16,7 +16,7 @@ from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.segviz.judged import Judged
 from aimass.explain.segviz.segments import reach_of
 from aimass.explain.significance import difference_interval, holm, mean_and_interval, shuffled_p
-from aimass.explain.words import number, percent
+from aimass.explain.words import counted, number, percent
 from aimass.explain.work import Work
 
 __all__ = ["Candidates", "Holders", "Regions", "judged_regions"]
@@ -88,7 +88,7 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="segviz.regions")
 
     def _said(self, k: int) -> str:
         what = "wrong in" if self.share else f"mean {self.loss.replace('_', ' ')}"
-        found = f"{self.says[k]}: {what} {self.told(self.found_mean[k])} of {self.found_rows[k]:,} rows"
+        found = f"{self.says[k]}: {what} {self.told(self.found_mean[k])} of {counted(int(self.found_rows[k]), 'row')}"
         if not self.rows[k]:
             return f"{found}; none of the rows that judge is of this kind."
         return (

@@ -17,13 +17,15 @@ from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.rows import Rows
 from aimass.explain.segviz.judged import Judged
 from aimass.explain.significance import holm, mean_and_interval, shuffled_p
-from aimass.explain.words import apart, number, percent
+from aimass.explain.words import apart, counted, number, percent
 from aimass.explain.work import Work
 
 __all__ = ["Placed", "Segments", "bands_of", "beside_of", "placed", "reach_of", "segments"]
 
 Floats = npt.NDArray[np.float64]
 MOST_SEGMENTS: Final = 50
+_ENOUGH: Final = 5
+"""Rows of a segment that is told as the worst, where any holds as many."""
 _CELL_COLOURS: Final = {
     "true positive": "series:0",
     "false positive": "series:1",
@@ -67,11 +69,12 @@ class Segments(Result, frozen=True, kw_only=True, eq=False, tag="segviz.segments
     def describe(self) -> tuple[str, ...]:
         """The worst segment first, then what is significant."""
         rows, what = self.counts.sum(axis=1), "wrong in" if self.share else self.loss.replace("_", " ")
-        known = np.flatnonzero(rows)
+        known = np.flatnonzero(rows >= min(_ENOUGH, int(rows.max())))
         worst = known[np.argmax(self.mean[known])]
         first = (
-            f"By {self.by}, {self.names[worst]} is worst: {what} {self.told(self.mean[worst])} of {rows[worst]:,} rows "
-            f"({self.told(self.low[worst])} to {self.told(self.high[worst])}), over all rows {self.told(self.overall)}."
+            f"By {self.by}, {self.names[worst]} is worst: {what} {self.told(self.mean[worst])} of "
+            f"{counted(int(rows[worst]), 'row')} ({self.told(self.low[worst])} to {self.told(self.high[worst])}), "
+            f"over all rows {self.told(self.overall)}."
         )
         lines = [first]
         if not np.isnan(self.p).all():

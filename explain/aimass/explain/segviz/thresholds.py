@@ -14,7 +14,7 @@ from aimass.explain.means import student95
 from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.segviz.assessed import STEPS, Assessed
 from aimass.explain.segviz.overlap import Overlap
-from aimass.explain.words import number, percent
+from aimass.explain.words import cell, number, percent
 
 __all__ = ["Thresholds", "jackknife", "thresholds"]
 
@@ -48,13 +48,15 @@ class Thresholds(Result, frozen=True, kw_only=True, eq=False, tag="segviz.thresh
 
     def describe(self) -> tuple[str, ...]:
         """The threshold in use beside the best one."""
-        here, best = int(np.abs(self.at - self.threshold).argmin()), int(self.dice.argmax())
+        here, best = int(np.abs(self.at - self.threshold).argmin()), np.flatnonzero(self.dice == self.dice.max())
+        near = "" if abs(self.at[here] - self.threshold) < 1e-9 else f", the hundredth next to {cell(self.threshold)},"
+        ends = " to ".join(number(self.at[one]) for one in dict.fromkeys((best[0], best[-1])))
         parts = self.overlap
         precision, recall = percent(parts.precision[here]), percent(parts.recall[here])
         said = (
-            f"At a chance of {number(self.at[here])} {self.output} has Dice {number(self.dice[here])}: "
+            f"At a chance of {number(self.at[here])}{near} {self.output} has Dice {number(self.dice[here])}: "
             f"{precision} of what is predicted is true, {recall} of what is true is predicted. "
-            f"Best is {number(self.at[best])}, with Dice {number(self.dice[best])}."
+            f"Best is {ends}, with Dice {number(self.dice[best[0]])}."
         )
         return (said,)
 
