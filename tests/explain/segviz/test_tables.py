@@ -259,7 +259,7 @@ def test_bars_and_dots_of_a_named_class_of_three_are_about_the_same_errors() -> 
 def test_the_worst_segment_is_one_of_a_few_rows_at_least_and_slices_are_told_first() -> None:
     data = rows(400)
     alone = dataclasses.replace(data, beside={"partner": np.array(["lonely", *["many"] * 399])})
-    wrong = dataclasses.replace(alone, labels=np.append(1 - (chances(data.values[:1]) > 0.5), data.labels[1:]))
+    wrong = dataclasses.replace(alone, labels=np.append(1 - (chances(data.values[:1]) > 0.5), data.need_labels()[1:]))
     found = explain(MODEL, wrong, QUICK)
     assert found.holders is not None
     assert found.holders.mean[found.holders.names.index("lonely")] == 1
