@@ -144,7 +144,7 @@ def test_options_travel_as_a_plan_has_them() -> None:
     plan = planned(options=ConfusionOptions(bins=7))
     assert plan.stages[0].options["bins"] == 7
     assert plan.explain is not None
-    assert plan.explain.phases[0].cells[0].shape[1] >= 7
+    assert {cells.name: cells for cells in plan.explain.phases[0].cells}["cells"].shape[1] >= 7
     other = msgspec.structs.replace(OPEN, rows="train")
     asked = planned(terms=other).explain
     assert asked is not None

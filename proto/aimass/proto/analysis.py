@@ -19,7 +19,7 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from aimass.proto.asks import Ask, Phase
+from aimass.proto.asks import Ask, Cells, Phase
 from aimass.proto.errors import BadInput, IntegrityError, NotFound
 from aimass.proto.rows import Batch
 from aimass.proto.task import Task, digest_folder, package_folder
@@ -36,6 +36,7 @@ __all__ = [
     "installed_analyses",
     "load_analysis",
     "locate_analysis",
+    "parts_of",
     "row_keys",
     "spread",
 ]
@@ -138,11 +139,31 @@ def check_sums(phase: Phase, sums: Mapping[str, Array]) -> None:
             raise _bad("counts no whole rows", cells.name)
         if cells.of and (np.where(spread(sums[cells.of], one) == 0, one, 0.0) != 0).any():
             raise _bad("sums where it counts no row", cells.name)
+        if cells.within and _too_many(cells, one, sums[cells.within].reshape(-1)):
+            raise _bad("counts more rows in cells than they are within", cells.name)
 
 
 def spread(counts: Array, sums: Array) -> Array:
     """Counts in the shape of the sums that are of them: theirs begins with that of the counts."""
     return np.broadcast_to(counts.reshape(counts.shape + (1,) * (sums.ndim - counts.ndim)), sums.shape)
+
+
+def _too_many(cells: Cells, counts: Array, whole: Array) -> bool:
+    """Whether a table has more rows than a cell that they are within."""
+    tables = math.prod(cells.shape[: cells.tables])
+    parts = parts_of(cells, len(whole)).reshape(tables, -1)
+    at, some = parts + np.arange(tables)[:, None] * len(whole), parts >= 0
+    found = np.bincount(at[some], counts.reshape(tables, -1)[some], minlength=tables * len(whole))
+    return bool((found.reshape(tables, -1) > whole).any())
+
+
+def parts_of(cells: Cells, whole: int) -> npt.NDArray[np.int64]:
+    """int64 [size]: of each cell of a table the one that it is within, of `whole` cells in order; -1 of none."""
+    if not cells.parts:
+        return np.repeat(np.arange(whole), cells.size // whole)
+    parts, repeated = np.array(cells.parts, np.int64), cells.size // len(cells.parts)
+    first = np.arange(repeated)[:, None] * (whole // repeated)
+    return np.where(parts < 0, -1, parts + first).reshape(-1)
 
 
 def _bad(what: str, value: str) -> BadInput:

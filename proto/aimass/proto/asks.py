@@ -47,6 +47,12 @@ class Cells(Value, frozen=True):
     With `counts` each cell counts rows. The first `tables` axes number tables of their own, the others span a table, in
     which a row falls into one cell at most. Any other tensor is of sums: of the rows that the cell of the counts `of`
     has, whose shape its own begins with, and `row_norm` is the largest L2 norm of what one row adds to all of it.
+
+    Counts without axes are of different rows. A table of some of the rows only says of which: the rows of its cells are
+    among those of one cell of the counts `within`, that at the same place of the axes that both begin with. Where a
+    table is of several cells there, `parts` has the place of each, -1 where it has none; they are repeated over further
+    tables, each within the next as many. `parts` without `within` number cells whose rows another step may tell
+    together, as those where something is missing. Counts that are `overlapping` have rows in several cells of a table.
     """
 
     name: TensorName
@@ -55,6 +61,11 @@ class Cells(Value, frozen=True):
     tables: Annotated[int, msgspec.Meta(ge=0, le=6)] = 0
     of: str = ""
     row_norm: Annotated[float, msgspec.Meta(ge=0, le=1e12)] = 0.0
+    within: str = ""
+    parts: Annotated[
+        tuple[Annotated[int, msgspec.Meta(ge=-1, le=_MOST_CELLS)], ...], msgspec.Meta(max_length=4_096)
+    ] = ()
+    overlapping: bool = False
 
     def __post_init__(self) -> None:
         if self.size > _MOST_CELLS:
@@ -63,6 +74,12 @@ class Cells(Value, frozen=True):
             raise ValueError(f"{self.name!r} counts rows: it has neither `of` nor `row_norm`, and no more axes")
         if not self.counts and (not self.of or not self.row_norm or self.tables):
             raise ValueError(f"{self.name!r} is of sums: it needs the counts that it is `of`, and a `row_norm`")
+        if (self.within or self.parts or self.overlapping) and (not self.counts or not self.shape):
+            raise ValueError(f"{self.name!r} is no table of counts, and so within none, nor `overlapping`")
+        if self.parts and self.size % len(self.parts):
+            raise ValueError(f"{self.name!r} has {self.size} cells, and `parts` of {len(self.parts)} do not fit them")
+        if self.overlapping and (self.within or self.parts):
+            raise ValueError(f"{self.name!r} is `overlapping`, so that its cells have no total")
 
     @property
     def size(self) -> int:
@@ -72,6 +89,8 @@ class Cells(Value, frozen=True):
     @property
     def norm(self) -> float:
         """The largest L2 norm of what one row adds: a one in each table, or what is stated."""
+        if self.overlapping:
+            return math.sqrt(self.size)
         return math.sqrt(math.prod(self.shape[: self.tables])) if self.counts else self.row_norm
 
 
@@ -93,6 +112,10 @@ class Phase(Value, frozen=True):
                 raise ValueError(f"{cells.name!r} is of {cells.of!r}, which counts no rows of this phase")
             if counted is not None and cells.shape[: len(counted.shape)] != counted.shape:
                 raise ValueError(f"the shape of {cells.name!r} does not begin with that of {cells.of!r}")
+        for place, cells in enumerate(self.cells):
+            if cells.within:
+                before = {one.name: one for one in self.cells[:place] if one.counts and not one.overlapping}
+                _check_within(cells, before.get(cells.within))
 
     @property
     def size(self) -> int:
@@ -111,6 +134,18 @@ class Phase(Value, frozen=True):
         to all together, of which the noise is a `multiplier`.
         """
         return multiplier * math.sqrt(len(self.cells)) * cells.norm
+
+
+def _check_within(cells: Cells, whole: Cells | None) -> None:
+    if whole is None:
+        raise ValueError(f"{cells.name!r} is within {cells.within!r}, which counts no rows before it in this phase")
+    if not cells.parts:
+        if cells.shape[: len(whole.shape)] != whole.shape:
+            raise ValueError(f"the shape of {cells.name!r} does not begin with that of {cells.within!r}")
+        return
+    repeated = cells.size // len(cells.parts)
+    if whole.size % repeated or max(cells.parts) >= whole.size // repeated:
+        raise ValueError(f"{cells.name!r} has `parts` that {cells.within!r} has not")
 
 
 class Shared(Value, frozen=True):

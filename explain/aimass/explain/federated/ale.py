@@ -33,6 +33,7 @@ from aimass.proto.values import Value, convert
 __all__ = ["AleOptions", "analysis", "partial", "steps_of"]
 
 _EDGES: Final = "Edges are cut from counts over the federation, so a step is as fine as their bins at best."
+_BEHIND: Final = 2
 _ORDER: Final = "Categories stand in the schema's order."
 
 
@@ -56,12 +57,16 @@ class FederatedAle:
         _target(ask)
 
     def phases(self, ask: Ask) -> tuple[Phase, ...]:
-        """By feature and cell the rows, and the sums of u, v, u^2, v^2 and u v of each: see `local_effects`."""
-        shape = (len(ask.schema.columns), _width(ask))
+        """By feature and cell the rows, and the sums of u, v, u^2, v^2 and u v of each: see `local_effects`.
+
+        Behind the cells of the curve are one of values that it has not, and one of what is missing.
+        """
+        width = _width(ask)
+        shape, parts = (len(ask.schema.columns), width + _BEHIND), (0,) * (width + 1) + (1,)
         most = max(1.0, span(ask.schema))
         norm = math.sqrt(shape[0] * (2 * most**2 + 3 * most**4))
         cells = (
-            Cells(name="cells", shape=shape, counts=True, tables=1),
+            Cells(name="cells", shape=shape, counts=True, tables=1, parts=parts),
             Cells(name="moments", shape=(*shape, 5), of="cells", row_norm=norm),
         )
         return (marginal_phase(ask.schema), Phase(cells=cells))
@@ -84,7 +89,7 @@ class FederatedAle:
         """The curves as of pooled rows, with the noise of the sums in their intervals."""
         after = self.next(ask, found[:1])
         edges = np.asarray(after["edges"]) if after is not None else np.empty((0, 0))
-        cells, moments = (np.asarray(found[1].sums[name]) for name in ("cells", "moments"))
+        cells, moments = (np.asarray(found[1].sums[name])[:, :-_BEHIND] for name in ("cells", "moments"))
         missing = np.asarray(found[0].sums["marginals"])
         curves, left = [], []
         for place, feature in enumerate(features_of(ask.schema)):
@@ -114,8 +119,11 @@ analysis = FederatedAle()
 
 
 def partial(model: Model, rows: Rows, edges: Floats, target: int, work: Work | None = None) -> Sums:
-    """Of rows [n]: how many, and the sums of `local_effects`, by feature and cell of `edges` [features, k]."""
-    predict, (features, width) = asked(model, work or Work()), edges.shape
+    """Of rows [n]: how many, and the sums of `local_effects`, by feature and cell of `edges` [features, k].
+
+    In no cell of a curve are values that it has not, which are counted at k, and what is missing, at k + 1.
+    """
+    predict, features, width = asked(model, work or Work()), len(edges), edges.shape[1] + _BEHIND
     counts, moments = np.zeros((features, width)), np.zeros((features, width, 5))
     said = predict(rows.values)[:, target] if len(rows) else np.empty(0)
     for place, feature in enumerate(rows.features):
@@ -123,8 +131,11 @@ def partial(model: Model, rows: Rows, edges: Floats, target: int, work: Work | N
         known = np.flatnonzero(
             np.isin(rows.values[:, place], at) if feature.kind == "category" else ~np.isnan(rows.values[:, place])
         )
+        counts[place, -1] = np.isnan(rows.values[:, place]).sum()
         if len(at) < 2 or not len(known):
+            counts[place, -2] = len(rows) - counts[place, -1]
             continue
+        counts[place, -2] = len(rows) - counts[place, -1] - len(known)
         cells = rows.values[known, place]
 
         def moved(to: Floats, column: int = place, some: Array = known) -> Floats:
@@ -142,7 +153,7 @@ def partial(model: Model, rows: Rows, edges: Floats, target: int, work: Work | N
             own = np.clip(np.searchsorted(at, cells, side="left") - 1, 0, len(at) - 2)
             u = moved(at[own + 1]) - moved(at[own])
             v = np.clip((cells - at[own]) / (at[own + 1] - at[own]), 0.0, 1.0)
-        counts[place] = np.bincount(own, minlength=width)
+        counts[place] += np.bincount(own, minlength=width)
         for which, values in enumerate((u, v, u * u, v * v, u * v)):
             moments[place, :, which] = np.bincount(own, values, minlength=width)
     return {"cells": counts, "moments": moments}

@@ -57,27 +57,30 @@ class ConfusionOptions(Value, frozen=True):
 
     @property
     def edges(self) -> Floats:
-        """float64 [cells + 1]: the ends of the bins, and the thresholds."""
-        return np.unique(np.concatenate([np.linspace(0, 1, self.bins + 1), self.cuts]))
+        """float64 [cells + 1]: ends of the bins, the thresholds, and a half, where of two classes one is likelier."""
+        return np.unique(np.round(np.concatenate([np.linspace(0, 1, self.bins + 1), self.cuts, (0.5,)]), 12))
 
 
 def tables(options: ConfusionOptions, outputs: int) -> Tables:
     """Shapes of the sums of a model of so many classes; raises `BadInput` for too many, or for none.
 
     `cells` counts rows by class asked, score and whether they are of the class; `scores` sums their scores there;
-    `classes` counts rows by label and likeliest class. Of two classes the second alone is asked for.
+    `classes` counts rows by label and likeliest class. Of two classes the second alone is asked for, and is
+    the likelier from a half on: each cell is within one of `classes`. Of more, `labels` counts what both tables tell.
     """
     if outputs < 2:
         raise BadInput("confusion is of classes", code="explain.classes", cure="Ask for `ale` or `pdp` of a number.")
     cells, targets = len(options.edges) - 1, len(_targets(outputs))
     found = {"cells": (targets, cells, 2), "scores": (targets, cells, 2), "classes": (outputs, outputs)}
+    if outputs > 2:
+        found["labels"] = (outputs,)
     check_size(found)
     return found
 
 
 def row_norm(outputs: int) -> float:
-    """The largest L2 norm of what one row adds: a one and a score for each class asked, and a one in `classes`."""
-    return math.sqrt(2 * len(_targets(outputs)) + 1)
+    """The largest L2 norm of what one row adds: a one and a score for each class asked, a one in each other table."""
+    return math.sqrt(2 * len(_targets(outputs)) + (1 if outputs == 2 else 2))
 
 
 def _targets(outputs: int) -> range:
@@ -97,8 +100,10 @@ def partial(options: ConfusionOptions, model: Model, rows: Rows, work: Work | No
         half = 2 * cell + (labels == target)
         counts[place] = np.bincount(half, minlength=2 * cells).reshape(cells, 2)
         scores[place] = np.bincount(half, score, minlength=2 * cells).reshape(cells, 2)
-    pairs = np.bincount(labels * outputs + said.argmax(axis=1), minlength=outputs**2)
-    return {"cells": counts, "scores": scores, "classes": pairs.reshape(outputs, outputs).astype(np.float64)}
+    likeliest = (said[:, 1] >= 0.5).astype(np.int64) if outputs == 2 else said.argmax(axis=1)
+    pairs = np.bincount(labels * outputs + likeliest, minlength=outputs**2).reshape(outputs, outputs)
+    found = {"cells": counts, "scores": scores, "classes": pairs.astype(np.float64)}
+    return found if outputs == 2 else found | {"labels": pairs.sum(axis=1).astype(np.float64)}
 
 
 class FederatedConfusion(Result, frozen=True, kw_only=True, eq=False, tag="federated.confusion"):
@@ -265,13 +270,19 @@ class Confusion:
 
     def phases(self, ask: Ask) -> tuple[Phase, ...]:
         """See `tables`; each class asked has a table of its own."""
-        shapes = tables(_options(ask), len(outputs_of(ask)))
-        cells = (
-            Cells(name="cells", shape=shapes["cells"], counts=True, tables=1),
-            Cells(name="scores", shape=shapes["scores"], of="cells", row_norm=math.sqrt(shapes["cells"][0])),
-            Cells(name="classes", shape=shapes["classes"], counts=True),
-        )
-        return (Phase(cells=cells),)
+        options, outputs = _options(ask), outputs_of(ask)
+        shapes = tables(options, len(outputs))
+        scores = Cells(name="scores", shape=shapes["scores"], of="cells", row_norm=math.sqrt(shapes["cells"][0]))
+        if len(outputs) == 2:
+            classes = Cells(name="classes", shape=shapes["classes"], counts=True)
+            parts = tuple(2 * label + int(low >= 0.5) for low in options.edges[:-1] for label in range(2))
+            cells = Cells(name="cells", shape=shapes["cells"], counts=True, tables=1, within="classes", parts=parts)
+            return (Phase(cells=(classes, cells, scores)),)
+        labels = Cells(name="labels", shape=shapes["labels"], counts=True)
+        classes = Cells(name="classes", shape=shapes["classes"], counts=True, within="labels")
+        own = (-1, 0) * (len(options.edges) - 1)
+        cells = Cells(name="cells", shape=shapes["cells"], counts=True, tables=1, within="labels", parts=own)
+        return (Phase(cells=(labels, classes, cells, scores)),)
 
     def compute(self, ask: Ask, number: int, at: AtPartner) -> Sums:
         """A partner's part."""

@@ -36,6 +36,8 @@ __all__ = ["MOVES", "PdpOptions", "analysis", "partial"]
 
 MOVES: Final = 64
 """Bins of how far a row's prediction moves, from a span down to a span up; 0 is an edge."""
+_WAYS: Final = (0,) * (MOVES // 2) + (2,) * (MOVES // 2)
+"""The way of each bin: down or up."""
 
 
 class PdpOptions(Value, frozen=True):
@@ -67,8 +69,8 @@ class FederatedPdp:
             Cells(name="said_squares", shape=shape, of="rows", row_norm=most**2 / 4 * root),
             Cells(name="moved", shape=shape, of="rows", row_norm=most * root),
             Cells(name="moved_squares", shape=shape, of="rows", row_norm=most**2 * root),
-            Cells(name="moves", shape=(*shape, MOVES), counts=True, tables=2),
-            Cells(name="ways", shape=(*shape, 2), counts=True, tables=2),
+            Cells(name="ways", shape=(*shape, 3), counts=True, tables=2),
+            Cells(name="moves", shape=(*shape, MOVES), counts=True, tables=2, within="ways", parts=_WAYS),
         )
         return (marginal_phase(ask.schema), Phase(cells=cells))
 
@@ -129,11 +131,12 @@ def partial(
 ) -> Sums:
     """Of rows [n] by feature and value of `grid` [features, k]: sums of predictions less `centre`, and of their moves.
 
-    A move is from the prediction at the grid's first value; `most` is the largest. `ways` counts moves down and up.
+    A move is from the prediction at the grid's first value; `most` is the largest. `ways` counts moves down, none
+    and up, and `moves` those down and up by bin.
     """
     predict, shape = asked(model, work or Work()), grid.shape
     said, said_squares, moved, moved_squares = (np.zeros(shape) for _ in range(4))
-    moves, ways = np.zeros((*shape, MOVES)), np.zeros((*shape, 2))
+    moves, ways = np.zeros((*shape, MOVES)), np.zeros((*shape, 3))
     edges = np.linspace(-most, most, MOVES + 1)
     for place in range(shape[0]):
         changed, first = rows.values.copy(), np.empty(0)
@@ -144,8 +147,8 @@ def partial(
             move = own - first
             said[place, point], said_squares[place, point] = own.sum(), (own**2).sum()
             moved[place, point], moved_squares[place, point] = move.sum(), (move**2).sum()
-            moves[place, point] = np.bincount(bins_of(move, edges), minlength=MOVES)
-            ways[place, point] = (move < 0).sum(), (move > 0).sum()
+            moves[place, point] = np.bincount(bins_of(move[move != 0], edges), minlength=MOVES)
+            ways[place, point] = (move < 0).sum(), (move == 0).sum(), (move > 0).sum()
     return {
         "rows": np.array(float(len(rows))),
         "said": said,
@@ -169,10 +172,12 @@ def _curve(
     mean, error = moments(rows, sums["said"], sums["said_squares"], release.deviation("said"))
     mean = mean + middle(ask)
     moved, moved_error = moments(rows, sums["moved"], sums["moved_squares"], release.deviation("moved"))
-    edges = np.linspace(-span(ask.schema), span(ask.schema), MOVES + 1)
-    below, above = (np.array([_quantile(counts, edges, share) for counts in sums["moves"]]) for share in (0.1, 0.9))
+    # Between the moves down and those up are rows that did not move.
+    edges = np.insert(np.linspace(-span(ask.schema), span(ask.schema), MOVES + 1), MOVES // 2, 0.0)
+    spread = np.insert(sums["moves"], MOVES // 2, sums["ways"][:, 1], axis=1)
+    below, above = (np.array([_quantile(counts, edges, share) for counts in spread]) for share in (0.1, 0.9))
     below[0] = above[0] = 0.0  # (where each begins)
-    other = sums["ways"][-1][0 if moved[-1] > 0 else 1]
+    other = sums["ways"][-1][0 if moved[-1] > 0 else 2]
     low, high = interval95(mean, error, round(rows))
     centred_low, centred_high = interval95(moved, moved_error, round(rows))
     return Dependence(

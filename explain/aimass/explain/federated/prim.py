@@ -77,16 +77,17 @@ class FederatedPrim:
         """By feature and bin the rows in the box and their target's sum; by side the same of all rows in it."""
         search = search_of(ask)
         shape, most = (len(search.columns), search.width), _most(ask)
-        cells = [
-            Cells(name="levels", shape=shape, counts=True, tables=1),
-            Cells(name="sums", shape=shape, of="levels", row_norm=most * math.sqrt(shape[0])),
-        ]
+        cells = []
         for side in SIDES:
             cells += [
                 Cells(name=side, counts=True),
                 Cells(name=f"{side}_sum", of=side, row_norm=most),
                 Cells(name=f"{side}_squares", of=side, row_norm=most**2),
             ]
+        cells += [
+            Cells(name="levels", shape=shape, counts=True, tables=1, within="searched"),
+            Cells(name="sums", shape=shape, of="levels", row_norm=most * math.sqrt(shape[0])),
+        ]
         return (Phase(cells=tuple(cells), times=_options(ask).steps),)
 
     def compute(self, ask: Ask, number: int, at: AtPartner) -> Mapping[str, Array]:

@@ -86,7 +86,7 @@ class FederatedSlices:
             cells += [
                 Cells(name=side, counts=True),
                 Cells(name=f"{side}_total", of=side, row_norm=most),
-                Cells(name=f"{side}_sizes", shape=shape, counts=True, tables=1),
+                Cells(name=f"{side}_sizes", shape=shape, counts=True, tables=1, within=side),
                 Cells(name=f"{side}_errors", shape=shape, of=f"{side}_sizes", row_norm=most * root),
             ]
         cells += [
