@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -154,3 +154,27 @@ def test_the_cells_of_a_curve_and_those_of_missing_values_never_tell_of_few_rows
 def _missing(counts: Floats) -> Floats:
     at_ = [FINE if one.kind == "number" else len(one.values) for one in features_of(TASK.schema)]
     return counts[np.arange(len(at_)), at_]
+
+
+@pytest.mark.parametrize("shuffles", [1, 30])
+def test_what_a_few_rows_rise_by_is_never_told_by_the_cell_that_they_drew(shuffles: int) -> None:
+    """Nor is it left of all rises less those that are told."""
+    analysis, question = ALL["permutation"][0], ask({"shuffles": shuffles, "loss": "brier"})
+    few: Sequence[AtPartner] = at(tuple(dataclasses.replace(one, rows=one.rows.take(slice(30))) for one in hospitals()))
+    counts = added(dict(analysis.compute(question, 0, one)) for one in few)
+    phase = phase_at(analysis.phases(question), 1)
+    small = 0
+    for one in few:
+        sums = dict(analysis.compute(question, 1, dataclasses.replace(one, inputs=counts)))
+        np.testing.assert_allclose(sums["lent"].sum(axis=1), sums["rises"], atol=1e-9)
+        drawn = sums["drawn"]
+        if shuffles == 1:  # each row once
+            np.testing.assert_array_equal(drawn.sum(axis=1), len(one.keys))
+        whole = Contribution({EXPLAIN: Group(1.0, sums)}, {}, {})
+        left = withheld_cells(whole, phase, LEAST, len(one.keys)).groups[EXPLAIN].tensors
+        assert (drawn[left["lent"] != 0] >= LEAST).all()
+        gone = (left["drawn"] == 0) & (drawn > 0)
+        some = gone.any(axis=1) & (left["drawn"] > 0).any(axis=1)
+        assert (np.where(gone, drawn, 0).max(axis=1)[some] >= LEAST).all()
+        small += int(((drawn > 0) & (drawn < LEAST)).sum())
+    assert small

@@ -95,7 +95,8 @@ class FederatedPermutation:
         lending = (
             Cells(name="own", shape=shape, counts=True, tables=1),
             Cells(name="taken", shape=shape, of="own", row_norm=most * root),
-            Cells(name="lent", shape=shape, of="rows", row_norm=most * root),
+            Cells(name="drawn", shape=shape, counts=True, tables=1, overlapping=True),
+            Cells(name="lent", shape=shape, of="drawn", row_norm=most * root),
         )
         return (marginal_phase(ask.schema), Phase(cells=(*cells, *lending)))
 
@@ -140,7 +141,8 @@ class FederatedPermutation:
         value, error = moments(rows, sums["rises"], np.diagonal(sums["products"]), release.deviation("rises"))
         if ask.shared is None:
             spread = marginals_of(ask.schema, np.asarray(found[0].sums["marginals"]))
-            lending = lending_variance(rows, value, sums, spread)
+            shuffles = None if release.deviation("drawn") else _options(ask).shuffles
+            lending = lending_variance(rows, value, sums, spread, shuffles)
             error = np.sqrt(np.maximum(error**2 + lending, error**2 / 2))  # (noise may take off more than there is)
         base, base_error = moments(rows, sums["losses"], sums["squared_losses"], release.deviation("losses"))
         best, worst = rank_intervals(value, _resampled(rows, sums, error, Work(seed=ask.seed)))
@@ -189,15 +191,19 @@ def partial(
     predict, labels, features = asked(model, work or Work()), rows.need_labels(), rows.features
     base = losses(predict(rows.values), labels, loss)
     rises, width = np.zeros((len(rows), len(features))), width_of(features)
-    lent = np.zeros((len(features), width))
+    lent, taking = np.zeros((len(features), width)), np.zeros((len(features), width))
     for place, feature in enumerate(features):
         changed, spread = rows.values.copy(), marginals[place]
+        drew = np.zeros((len(rows), width if lends else 0), bool)
         for shuffle in range(shuffles):
             cells = drawn(spread, uniforms(keys, "permutation", seed, feature.name, shuffle))
             changed[:, place] = spread.values[cells]
             rise = (losses(predict(changed), labels, loss) - base) / shuffles
             rises[:, place] += rise
-            lent[place] += np.bincount(cells, rise, minlength=width)[:width]
+            if lends:
+                lent[place] += np.bincount(cells, rise, minlength=width)
+                drew[np.arange(len(rows)), cells] = True
+        taking[place, : drew.shape[1]] = drew.sum(axis=0)
     found = {
         "rows": np.array(float(len(rows))),
         "losses": np.array(base.sum()),
@@ -210,13 +216,17 @@ def partial(
     own = [cells_of(feature, rows.values[:, place]) for place, feature in enumerate(features)]
     taken = [np.bincount(cells, rises[:, place], minlength=width).astype(np.float64) for place, cells in enumerate(own)]
     counts = [np.bincount(cells, minlength=width).astype(np.float64) for cells in own]
-    return found | {"own": np.stack(counts), "taken": np.stack(taken), "lent": lent}
+    return found | {"own": np.stack(counts), "taken": np.stack(taken), "drawn": taking, "lent": lent}
 
 
-def lending_variance(rows: float, value: Floats, sums: Mapping[str, Floats], spread: Sequence[Marginal]) -> Floats:
+def lending_variance(
+    rows: float, value: Floats, sums: Mapping[str, Floats], spread: Sequence[Marginal], shuffles: int | None = None
+) -> Floats:
     """float64 [features]: what lending adds to the variance of the mean rises, of which taking alone is known.
 
     With l_b the mean rise of rows that draw from cell b, that is Var(l) + 2 Cov(l, taken) over rows in their own cells.
+    With `shuffles`, of cells that few rows of a partner drew from its rows are not in the sums: how many rows are
+    follows from how many `drawn` are. What no row's sum tells of counts as the mean.
     """
     if rows < 2:
         return np.full(len(value), np.nan)
@@ -224,7 +234,13 @@ def lending_variance(rows: float, value: Floats, sums: Mapping[str, Floats], spr
     for place, one in enumerate(spread):
         share = one.shares
         cells = slice(len(share))
-        mean = np.divide(sums["lent"][place, cells], rows * share, out=np.zeros(len(share)), where=share > 0)
+        drawn_ = np.maximum(sums["drawn"][place, cells], 0.0)
+        there = np.full(len(share), rows)
+        if shuffles is not None:
+            ever = 1.0 - (1.0 - share) ** shuffles
+            there = np.minimum(rows, np.divide(drawn_, ever, out=np.zeros(len(share)), where=ever > 0))
+        told = (share > 0) & (there > 0)
+        mean = np.divide(sums["lent"][place, cells], there * share, out=np.full(len(share), value[place]), where=told)
         away = mean - value[place]
         taken = sums["taken"][place, cells] - value[place] * sums["own"][place, cells]
         found[place] = (share @ away**2 + 2 * away @ taken / rows) / (rows - 1)
@@ -240,8 +256,10 @@ def _resampled(rows: float, sums: Mapping[str, Floats], error: Floats, work: Wor
         return np.full((_DRAWS, len(error)), np.nan)
     mean = sums["rises"] / rows
     covariance = (sums["products"] / rows - np.outer(mean, mean)) / (rows - 1)
-    taking = np.sqrt(np.maximum(np.diagonal(covariance), 1e-300))
-    covariance *= np.outer(error / taking, error / taking)
+    taking = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+    both = np.outer(taking, taking)
+    alike = np.divide(covariance, both, out=np.zeros_like(covariance), where=both > 0)  # (noise may leave no variance)
+    covariance = np.clip(alike, -1.0, 1.0) * np.outer(error, error)
     np.fill_diagonal(covariance, error**2)
     sizes, axes = np.linalg.eigh((covariance + covariance.T) / 2)
     drawn_ = work.rng("federated", "ranks").standard_normal((_DRAWS, len(error)))
