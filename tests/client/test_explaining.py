@@ -34,7 +34,7 @@ from aimass.proto.errors import BadInput, Refused
 from aimass.proto.plan import AnalysisNoise, Plan, planned_steps
 from aimass.proto.step import StepKind
 from aimass.proto.task import locate
-from aimass.proto.tensors import Array, Blob
+from aimass.proto.tensors import Array, Blob, encode_numpy
 from tests.support.explanations import SECURE, asked, hospital_shards
 
 ALL = frozenset(("process", "files", "network", "calls"))
@@ -299,3 +299,29 @@ def test_a_preview_is_what_would_leave_with_the_size_of_the_noise_beside_it() ->
     assert unnoised(noised).privacy is None
     with pytest.raises(Refused, match="explains nothing"):
         unnoised(msgspec.structs.replace(plan, explain=None))
+
+
+def test_later_steps_are_rehearsed_on_the_own_sums_in_place_of_the_federations() -> None:
+    """Through the child's own code: what would leave of the second step, were this partner alone."""
+    plan, model = asked("permutation", {"shuffles": 2}, least=5)
+    order, trainee = order_of(plan, first_step(plan, "cleveland"), "cleveland"), Trainee(task)
+
+    def step(number: int) -> Contribution:
+        one = msgspec.structs.replace(order, number=number, rehearsal=True)
+        return decode_contribution(Blob(trainee.do(one, SHARD, [Blob(model)], b"").contribution.encode()))
+
+    first, second = step(0), step(1)
+    assert step(2).groups == {}  # the analysis has no third
+    analysis, ask = approved_in(plan), ask_of(plan)
+    own = Summed(first.groups[EXPLAIN].tensors, ("cleveland",))
+    inputs = Blob(encode_numpy(dict(analysis.next(ask, [own]) or {})))
+    whole = explained(analysis, ask, 1, task, SHARD, [Blob(model), inputs])
+    for name, one in whole.groups[EXPLAIN].tensors.items():
+        np.testing.assert_array_equal(second.groups[EXPLAIN].tensors[name], one)
+    rows = len(SHARD.held_out.labels)
+    shown = preview_of(plan, first, rows, policy(plan), [second])
+    (later,) = shown.later
+    left = withheld_cells(whole, analysis.phases(ask)[1], 5, rows).groups[EXPLAIN].tensors
+    assert {one.name: one.numbers for one in later} == {name: tuple(one.ravel()) for name, one in left.items()}
+    again = step(0).groups[EXPLAIN].tensors["marginals"]  # it begins anew
+    np.testing.assert_array_equal(again, first.groups[EXPLAIN].tensors["marginals"])

@@ -116,6 +116,7 @@ def check_preview(house: House, name: str, plan: Plan, shown: dict[str, Any]) ->
         key: one.ravel().tolist() for key, one in own.items()
     }
     assert {one["stay_here"] for one in shown["sums"]} == {0}
+    assert shown["later"] == []  # it has one step
     assert not house.run("client", "journal", "--dir", name)[-1]["kind"].startswith("analyse:explain")
 
 

@@ -15,15 +15,15 @@ from aimass.client.shards import Shard
 from aimass.privacy.dp.gaussian import noised
 from aimass.privacy.dp.private_terms import explanation_noise
 from aimass.privacy.dp.streams import NoiseStream
-from aimass.proto.analysis import Analysis, AtPartner, check_sums
+from aimass.proto.analysis import Analysis, AtPartner, Summed, check_sums
 from aimass.proto.asks import EXPLAIN, Ask, Phase, phase_at
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import AnalysisNoise
 from aimass.proto.task import Task
-from aimass.proto.tensors import Array, Blob
+from aimass.proto.tensors import Array, Blob, encode_numpy
 
-__all__ = ["explained", "explained_privately"]
+__all__ = ["Rehearsal", "explained", "explained_privately"]
 
 
 def explained(
@@ -53,6 +53,33 @@ def explained_privately(
     scaled = np.concatenate([sums[cells.name].reshape(-1) / cells.norm for cells in phase.cells])
     noisy = noised(explanation_noise(setting, phase), scaled, stream)
     return _contribution(_parted(phase, noisy))
+
+
+class Rehearsal:
+    """An explanation of this partner's rows alone: each step works on what the own sums before it came to.
+
+    It keeps these, so that the steps of one rehearsal are computed once each.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[str, Ask, str] | None = None
+        self._found: list[Summed] = []
+
+    def step(self, analysis: Analysis, ask: Ask, number: int, task: Task, shard: Shard, model: Blob) -> Contribution:
+        """Whole sums of step `number`, without noise; without a group where the analysis ends before it."""
+        of = analysis.name, ask, model.digest
+        if number == 0 or of != self._of:
+            self._of, self._found = of, []
+        while len(self._found) <= number:
+            inputs = [model]
+            if self._found:
+                further = analysis.next(ask, self._found)
+                if further is None:
+                    return Contribution({}, {}, {})
+                inputs.append(Blob(encode_numpy(dict(further))))
+            sums = _sums(analysis, ask, len(self._found), task, shard, inputs)
+            self._found.append(Summed(sums, (shard.participant,)))
+        return _contribution(self._found[number].sums)
 
 
 def _sums(

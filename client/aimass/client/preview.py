@@ -5,6 +5,9 @@ Nothing of it leaves, so that nothing is debited and no noise is drawn: its size
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import msgspec
 import numpy as np
 
@@ -19,7 +22,10 @@ from aimass.proto.plan import Plan
 from aimass.proto.step import Step, StepKind
 from aimass.proto.values import Value
 
-__all__ = ["Preview", "PreviewSum", "first_step", "preview_of", "unnoised"]
+__all__ = ["MOST_STEPS", "Preview", "PreviewSum", "first_step", "preview_of", "unnoised"]
+
+MOST_STEPS: Final = 8
+"""That are shown with numbers: a search has a hundred and more, all of the same tables."""
 
 
 class PreviewSum(Value, frozen=True):
@@ -34,7 +40,8 @@ class PreviewSum(Value, frozen=True):
 
 class Preview(Value, frozen=True):
     """The first step over so many `rows` of this partner. `then` are the shapes of later steps, whose numbers follow
-    from what the first comes to over all partners. `arrays` are all that partners compute with."""
+    from what the first comes to over all partners. `later` are those of the next few steps all the same, of a
+    federation in which this partner is alone. `arrays` are all that partners compute with."""
 
     analysis: str
     which_rows: str
@@ -43,6 +50,7 @@ class Preview(Value, frozen=True):
     arrays: tuple[SharedArray, ...]
     sums: tuple[PreviewSum, ...]
     then: tuple[str, ...] = ()
+    later: tuple[tuple[PreviewSum, ...], ...] = ()
 
 
 def first_step(plan: Plan, partner: str) -> Step:
@@ -71,15 +79,37 @@ def unnoised(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, privacy=None)
 
 
-def preview_of(plan: Plan, made: Contribution, rows: int, policy: Policy) -> Preview:
-    """What of a contribution without noise would leave by the plan and the policy; raises `BadInput` for another."""
+def preview_of(
+    plan: Plan, made: Contribution, rows: int, policy: Policy, later: Sequence[Contribution] = ()
+) -> Preview:
+    """What of a contribution without noise would leave by the plan and the policy; raises `BadInput` for another.
+
+    `later` are those of the steps behind it.
+    """
     asked, phase = asked_in(plan), phase_at(asked_in(plan).phases, 0)
+    shared = "nothing" if asked.shared is None else asked.shared.told
+    return Preview(
+        analysis=asked.name,
+        which_rows=asked.rows,
+        rows=rows,
+        shared=shared,
+        arrays=shared_arrays(asked.shared, plan.schema),
+        sums=_left(plan, 0, made, rows, policy),
+        then=tuple(filter(None, (_told(one, one.times - (one is phase)) for one in asked.phases))),
+        later=tuple(_left(plan, number, one, rows, policy) for number, one in enumerate(later, start=1)),
+    )
+
+
+def _left(plan: Plan, number: int, made: Contribution, rows: int, policy: Policy) -> tuple[PreviewSum, ...]:
+    """What would leave of one step."""
+    asked = asked_in(plan)
+    phase = phase_at(asked.phases, number)
     check_contribution(made, {EXPLAIN: phase.shapes}, Limits(norm=Limits().metric))
     noise = plan.privacy.analyses if plan.privacy is not None else None
     least = 1 if noise is not None else max(asked.least_count, policy.release.smallest_count)
     kept, multiplier = withheld_cells(made, phase, least, rows), 0.0 if noise is None else noise.noise_multiplier
     whole, left = made.groups[EXPLAIN].tensors, kept.groups[EXPLAIN].tensors
-    sums = tuple(
+    return tuple(
         PreviewSum(
             name=cells.name,
             shape=cells.shape,
@@ -88,16 +118,6 @@ def preview_of(plan: Plan, made: Contribution, rows: int, policy: Policy) -> Pre
             noise=phase.deviation(cells, multiplier),
         )
         for cells in phase.cells
-    )
-    shared = "nothing" if asked.shared is None else asked.shared.told
-    return Preview(
-        analysis=asked.name,
-        which_rows=asked.rows,
-        rows=rows,
-        shared=shared,
-        arrays=shared_arrays(asked.shared, plan.schema),
-        sums=sums,
-        then=tuple(filter(None, (_told(one, one.times - (one is phase)) for one in asked.phases))),
     )
 
 

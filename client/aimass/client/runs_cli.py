@@ -11,6 +11,7 @@ from aimass.client.local_link import ask_daemon
 from aimass.proto.console import emit, plain, say
 
 if TYPE_CHECKING:
+    from aimass.client.preview import PreviewSum
     from aimass.client.run_folder import RunFolder
     from aimass.client.session import Session
     from aimass.client.shared_rows import Cell, SharedArray
@@ -110,17 +111,11 @@ def preview(args: argparse.Namespace) -> int:
             "over": f"{shown.rows:,} {shown.which_rows.replace('_', '-')} rows of this partner",
             "shared": shown.shared,
             **dict(map(_first_rows, shown.arrays)),
-            "leaves": [
-                {
-                    "sums": one.name,
-                    "shape": str(list(one.shape)),
-                    "numbers": _few(one.numbers),
-                    "cells that stay here": one.stay_here,
-                    "noise": f"{one.noise:.4g}",
-                }
-                for one in shown.sums
-            ],
+            "leaves": [_previewed(one) for one in shown.sums],
             "then": list(shown.then),
+            "later steps, as if this partner were alone: its own sums stand for the federation's": [
+                {"step": number} | _previewed(one) for number, step in enumerate(shown.later, start=2) for one in step
+            ],
         },
     )
     return 0
@@ -131,6 +126,16 @@ def _first_rows(shared: SharedArray) -> tuple[str, list[dict[str, Cell]]]:
     few = [dict(zip(shared.columns, row, strict=True)) for row in shared.rows[:_MOST_ROWS]]
     rest = f", the first {_MOST_ROWS} (all: --json)" if len(shared.rows) > _MOST_ROWS else ""
     return f"shared {shared.name}, {len(shared.rows):,} rows{rest}", few
+
+
+def _previewed(one: PreviewSum) -> dict[str, object]:
+    return {
+        "sums": one.name,
+        "shape": str(list(one.shape)),
+        "numbers": _few(one.numbers),
+        "cells that stay here": one.stay_here,
+        "noise": f"{one.noise:.4g}",
+    }
 
 
 def _few(numbers: Sequence[float]) -> str:

@@ -11,7 +11,7 @@ from aimass.client.analyses import analyse, analyse_privately
 from aimass.client.capacity import ONE_CPU, Capacity
 from aimass.client.coarse import EXACT
 from aimass.client.compressing import RESIDUAL, compressed
-from aimass.client.explaining import explained, explained_privately
+from aimass.client.explaining import Rehearsal, explained, explained_privately
 from aimass.client.fine_tuning import fine_tuned
 from aimass.client.local_state import RUN, State, pack_state, run_section, section_of, unpack_state
 from aimass.client.own_layers import with_own_layers
@@ -61,6 +61,7 @@ class Trainee:
         self._task, self._capacity = task, capacity
         self._private: PrivateTrainer | None = None
         self._ground: trees.Ground | None = None
+        self._rehearsal = Rehearsal()
         self._analysis: tuple[tuple[AskedAnalysis, Ask], Analysis] | None = None
 
     def do(self, order: Order, shard: Shard, inputs: Sequence[Blob], state: State) -> Done:
@@ -120,6 +121,8 @@ class Trainee:
         if self._analysis is None or self._analysis[0] != (asked, ask):
             self._analysis = (asked, ask), approved(asked, ask)
         analysis = self._analysis[1]
+        if order.rehearsal:
+            return Done(self._rehearsal.step(analysis, ask, order.number, self._task, shard, inputs[0]), state)
         if order.privacy is None or order.privacy.analyses is None:
             return Done(explained(analysis, ask, order.number, self._task, shard, inputs), state)
         noise = order.privacy.analyses

@@ -13,7 +13,7 @@ import msgspec
 
 from aimass.client.base_fetch import provide
 from aimass.client.budget import Debit
-from aimass.client.child import ChildDied, Made, Worker
+from aimass.client.child import ChildDied, ChildFailed, Made, Worker
 from aimass.client.child_group import start_children
 from aimass.client.flower_source import AppSource, Seen, app_seed, app_source
 from aimass.client.inputs import Inputs
@@ -22,7 +22,7 @@ from aimass.client.meters import DaemonMeters
 from aimass.client.partner import Partner
 from aimass.client.personal_models import PersonalModels
 from aimass.client.policy import Policy
-from aimass.client.preview import Preview, first_step, preview_of, unnoised
+from aimass.client.preview import MOST_STEPS, Preview, first_step, preview_of, unnoised
 from aimass.client.release import Facts, Released, check_allowed, release
 from aimass.client.run_folder import RunFolder, lacking
 from aimass.client.uplink import Uplink
@@ -31,7 +31,7 @@ from aimass.privacy.dp.private_terms import sent_elements, trained_elements, uni
 from aimass.proto.asking import asked_in
 from aimass.proto.bases import check_planned
 from aimass.proto.clock import Clock, Stopwatch
-from aimass.proto.contribution import decode_contribution
+from aimass.proto.contribution import Contribution, decode_contribution
 from aimass.proto.errors import DeadlinePassed, Refused, WrongState
 from aimass.proto.hashing import file_digest
 from aimass.proto.logs import about
@@ -204,15 +204,28 @@ class Workbench:
     async def preview(self, plan: Plan) -> Preview:
         """What the first step of an explanation would take of the rows here; its code runs in the child, for that.
 
+        Later steps are rehearsed on this partner's own sums in place of the federation's, as far as these carry.
         Raises `Refused` for a run that explains nothing, and as `compute` does.
         """
         plain, step = unnoised(plan), first_step(plan, self._partner.settings.name)
         inputs, rows = await self._inputs.brought(step.inputs), self._rows(plan)
         order = order_of(plain, step, rows.manifest.participant, self._run_id)
         opened = (await self.worker(plan, rows)).opened
-        made = await self._made(plan, order, inputs, rows, 1, None)
-        count = opened.held_out_rows if asked_in(plan).rows == "held_out" else opened.training_rows
-        return preview_of(plan, decode_contribution(Blob(made.contribution)), count, self._partner.policy)
+        asked, parts = asked_in(plan), list[Contribution]()
+        for number in range(min(asked.steps, MOST_STEPS)):
+            one = msgspec.structs.replace(order, number=number, rehearsal=True)
+            try:
+                made = await self._made(plan, one, inputs, rows, 1, None)
+            except ChildFailed:  # of its own sums alone no analysis has to make a next step
+                if not parts:
+                    raise
+                break
+            part = decode_contribution(Blob(made.contribution))
+            if not part.groups:
+                break
+            parts.append(part)
+        count = opened.held_out_rows if asked.rows == "held_out" else opened.training_rows
+        return preview_of(plan, parts[0], count, self._partner.policy, parts[1:])
 
     def _order(self, plan: Plan, step: Step, manifest: ShardManifest, digests: Sequence[str]) -> Order:
         coarseness = self._partner.policy.coarseness

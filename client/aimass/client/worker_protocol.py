@@ -92,7 +92,8 @@ class Order(Value, frozen=True):
 
     With `privacy` training is private for each row or person; the seed, which the server knows, serves for nothing.
     `survey` says what an analysis of that kind asks, and `boosting` what a step of trees does, over rows that
-    `coarseness` joins; `explain` is an analysis and `ask` what it is asked, of which this is phase `number`. With
+    `coarseness` joins; `explain` is an analysis and `ask` what it is asked, of which this is phase `number`: in a
+    `rehearsal`, which nothing leaves, on what this partner's own sums come to in place of the federation's. With
     `compress` the update is compressed, `mask` being the key of the round's mask; what is fed back is kept as the run's
     of `run_id`.
     """
@@ -109,6 +110,7 @@ class Order(Value, frozen=True):
     explain: AskedAnalysis | None = None
     ask: Ask | None = None
     number: int = 0
+    rehearsal: bool = False
     method: Method = "plain"
     run_id: str = ""
     compress: Compress | None = None
