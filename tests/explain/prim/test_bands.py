@@ -15,7 +15,7 @@ from aimass.explain.means import mean_interval, student95
 from aimass.explain.models import model_of_function
 from aimass.explain.prim import PrimOptions, explain
 from aimass.explain.prim.band_view import Bands
-from aimass.explain.prim.bands import band_names, band_rows, histogram, score_edges
+from aimass.explain.prim.bands import band_names, band_rows, histogram, off, score_edges
 from aimass.explain.prim.groups import groups_of
 from aimass.explain.prim.threshold_map import bands
 from aimass.explain.rows import Rows
@@ -89,6 +89,39 @@ def test_a_model_that_means_what_it_says_is_told_so_and_one_that_does_not_is_nam
     assert "below 0.2: 2," in said[0]
 
 
+def test_a_calibrated_model_is_seldom_said_to_be_amiss_and_a_band_has_the_binomial_test() -> None:
+    model, amiss, unlike = classifier(1, identity), 0, 0
+    rng = np.random.default_rng(5)
+    for seed in range(300):
+        rows = uniform(300, 1, seed, identity)
+        rows = dataclasses.replace(rows, beside={"partner": rng.integers(0, 20, 300).astype(str)})
+        found = bands(model, rows, model.predict(rows.values), PrimOptions(), Work())
+        amiss += "does not mean" in str(found.describe())
+        unlike += "(p = " in str(found.describe())
+    assert amiss <= 0.05 * 300 + 3 * np.sqrt(0.05 * 0.95 * 300)
+    assert unlike <= 0.05 * 300 + 3 * np.sqrt(0.05 * 0.95 * 300)
+    for band in found.total():
+        hits = round(band.observed * band.count)
+        tails = stats.binom.cdf(hits, band.count, band.predicted), stats.binom.sf(hits - 1, band.count, band.predicted)
+        assert band.p == pytest.approx(min(1.0, 2 * min(tails)))
+
+
+def test_one_row_of_each_day_is_nothing_to_tell_and_a_partner_that_differs_is_told_with_its_rows() -> None:
+    rows = uniform(200, 1, 1, identity)
+    model = classifier(1, identity)
+    days = dataclasses.replace(rows, beside={"partner": np.array([f"day {place % 40}" for place in range(200)])})
+    said = bands(model, days, model.predict(rows.values), PrimOptions(), Work()).describe()
+    assert any("holds everybody's rows alike" in line for line in said)
+    assert not any("(p = " in line for line in said)
+    high = np.where(rows.values[:, 0] > 0.8, "north", np.array(["east", "west"])[np.arange(200) % 2])
+    parted = dataclasses.replace(rows, beside={"partner": high})
+    said = bands(model, parted, model.predict(rows.values), PrimOptions(), Work()).describe()
+    count = int((high == "north").sum())
+    assert any(
+        line.startswith(f"Of north {count} of {count} rows (100 %) lie in the band 0.8 and more") for line in said
+    )
+
+
 def test_a_number_has_bands_of_its_own_range_and_an_interval_of_students() -> None:
     values = np.random.default_rng(0).normal(size=(300, 2))
     rows = Rows.of(values, labels=values[:, 0] * 2 + 1)
@@ -98,7 +131,8 @@ def test_a_number_has_bands_of_its_own_range_and_an_interval_of_students() -> No
     truth = rows.need_labels()[values[:, 0] * 2 >= found.thresholds[-1]]
     expected = stats.ttest_1samp(truth, 0).confidence_interval()
     assert (top.low, top.high) == pytest.approx((expected.low, expected.high), abs=1e-3)
-    assert not top.calibrated
+    assert top.p == pytest.approx(stats.ttest_1samp(truth, top.predicted).pvalue, rel=1e-3)
+    assert off(found.total())[-1]
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 5, 10, 11, 15, 30, 200, 10_000])

@@ -8,9 +8,10 @@ import msgspec
 import numpy as np
 
 from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Points, Rule, Spans, names_axis
-from aimass.explain.prim.bands import BandRow, Histogram, band_names, band_rows
+from aimass.explain.prim.bands import BandRow, Histogram, band_names, band_rows, off
 from aimass.explain.prim.target import told
 from aimass.explain.results import Array, Columns, Result
+from aimass.explain.significance import LEVEL, holm, hypergeometric
 from aimass.explain.words import apart, interval, joined, number, percent
 
 __all__ = ["Bands"]
@@ -66,17 +67,17 @@ class Bands(Result, frozen=True, kw_only=True, eq=False, tag="prim.bands"):
         return [one[0] for one in band_rows(self.histogram, np.zeros(0), binary=self.chances)]
 
     def describe(self) -> tuple[str, ...]:
-        """Each band, then whether predictions mean what they say, then where the bands differ most."""
+        """Each band, then whether predictions mean what they say, then whose rows differ by more than chance."""
         bands, rows = self.total(), int(self.counts.sum())
         said = [self._band(name, band, rows) for name, band in zip(self.names, bands, strict=True)]
-        known = [(name, band) for name, band in zip(self.names, bands, strict=True) if not np.isnan(band.low)]
-        off = [name for name, band in known if not band.calibrated]
-        if off:
+        amiss = [name for name, one in zip(self.names, off(bands), strict=True) if one]
+        if amiss:
             said.append(
-                f"The model does not mean what it says in {_bands(off)}: the truth lies outside 95 % intervals."
+                f"The model does not mean what it says in {_bands(amiss)}: there the truth "
+                "lies further off than chance explains."
             )
-        elif known:
-            said.append("In no band do the predictions lie outside the 95 % interval of what was true.")
+        elif not all(np.isnan(band.p) for band in bands):
+            said.append("In no band does the truth lie further from the predictions than chance explains.")
         return (*said, *self._groups())
 
     def _band(self, name: str, band: BandRow, rows: int) -> str:
@@ -89,13 +90,29 @@ class Bands(Result, frozen=True, kw_only=True, eq=False, tag="prim.bands"):
         return f"{mean}, true {told(band.observed, share=self.chances)}{_within(band, share=self.chances)}."
 
     def _groups(self) -> tuple[str, ...]:
+        """Whose rows lie in the highest band more, or less, than all others', and whose predictions are amiss."""
         if len(self.groups) < 2:
             return ()
-        shares = [by[-1].count / max(1, sum(band.count for band in by)) for by in self.rows()]
-        most, least = int(np.argmax(shares)), int(np.argmin(shares))
-        top = self.names[-1]
-        least_said = f"of {self.groups[least]} {percent(shares[least])}"
-        return (f"Of {self.groups[most]} {percent(shares[most])} lie in the band {top}, {least_said}.",)
+        tops = [by[-1].count for by in self.rows()]
+        sizes = [sum(band.count for band in by) for by in self.rows()]
+        p = holm([_apart(top, size, sum(tops), sum(sizes)) for top, size in zip(tops, sizes, strict=True)])
+        told = [place for place in range(len(p)) if p[place] <= LEVEL]
+        said = [self._share(place, tops, sizes, float(p[place])) for place in _ends(told, tops, sizes)]
+        if not told:
+            said = [
+                f"By {self.beside}, the band {self.names[-1]} holds everybody's rows alike, as far as chance lets tell."
+            ]
+        amiss = [name for name, one in zip(self.groups, off(self.group_rows()), strict=True) if one]
+        if amiss:
+            said.append(f"By {self.beside}, predictions and truth differ by more than chance for {joined(amiss)}.")
+        return tuple(said)
+
+    def _share(self, place: int, tops: list[int], sizes: list[int], p: float) -> str:
+        share, whole = percent(tops[place] / sizes[place]), percent(sum(tops) / sum(sizes))
+        return (
+            f"Of {self.groups[place]} {tops[place]:,} of {sizes[place]:,} rows ({share}) lie in the band "
+            f"{self.names[-1]}, of all rows {whole} (p = {number(p, 2)})."
+        )
 
     def picture(self) -> Picture:
         """Sizes and calibration by band; with groups also the shares of bands and the calibration of each."""
@@ -107,7 +124,7 @@ class Bands(Result, frozen=True, kw_only=True, eq=False, tag="prim.bands"):
             f"Predictions of {self.output} in bands",
             tuple(panels),
             "Bars count rows whose prediction lies in a band. Dots with whiskers are what was true, with 95 % "
-            "intervals; dots without are what was predicted.",
+            "intervals, of which one in twenty misses by chance; dots without are what was predicted.",
             "Why a row lies in its band, and what would move it to another.",
             columns=2,
         )
@@ -174,6 +191,19 @@ class Bands(Result, frozen=True, kw_only=True, eq=False, tag="prim.bands"):
                 for column, cell in zip(table.values(), cells, strict=True):
                     column.append(cell)
         return table
+
+
+def _apart(top: int, size: int, tops: int, rows: int) -> float:
+    """Twice the chance that of `size` rows as many are among the `tops` of all `rows`, or as few (Fisher 1922)."""
+    more = hypergeometric(top, rows, tops, size)
+    fewer = hypergeometric(size - top, rows, rows - tops, size)
+    return min(1.0, 2 * min(more, fewer))
+
+
+def _ends(places: Sequence[int], tops: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """The place of the highest share and that of the lowest, once where they are one."""
+    order = sorted(places, key=lambda place: -tops[place] / sizes[place])
+    return [order[0], *order[1:][-1:]] if order else []
 
 
 def _height(of: Sequence[object]) -> int:

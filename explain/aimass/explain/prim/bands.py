@@ -14,11 +14,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.means import mean_interval
+from aimass.explain.means import mean_interval, student95
+from aimass.explain.significance import LEVEL, holm
 from aimass.proto.errors import BadInput
 from aimass.proto.intervals import wilson
 
-__all__ = ["BandRow", "Histogram", "band_names", "band_rows", "histogram", "score_edges"]
+__all__ = ["BandRow", "Histogram", "band_names", "band_rows", "histogram", "off", "score_edges"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -87,18 +88,27 @@ def histogram(
 
 @dataclasses.dataclass(frozen=True)
 class BandRow:
-    """One band: of `count` rows the mean prediction and the mean of what was true, with its 95 % interval."""
+    """One band: of `count` rows the mean prediction and the mean of what was true, with its 95 % interval.
+
+    `p` is the chance that the truth lies as far from the mean prediction if that is right, NaN where nobody knows: of
+    shares by the binomial distribution, which is wider than that of rows whose chances differ; else by Student's.
+    """
 
     count: int
     predicted: float
     observed: float
     low: float
     high: float
+    p: float
 
-    @property
-    def calibrated(self) -> bool:
-        """Whether the interval of what was true holds the mean prediction; so it is where nobody knows."""
-        return not (self.predicted < self.low or self.predicted > self.high)
+
+def off(bands: Sequence[BandRow]) -> list[bool]:
+    """Of each band whether the truth is further from the predictions than chance explains, corrected for all (Holm)."""
+    known = [place for place, band in enumerate(bands) if not np.isnan(band.p)]
+    found = [False] * len(bands)
+    for place, p in zip(known, holm([bands[place].p for place in known]), strict=True):
+        found[place] = bool(p <= LEVEL)
+    return found
 
 
 def band_rows(of: Histogram, thresholds: Floats, *, binary: bool) -> list[list[BandRow]]:
@@ -121,12 +131,34 @@ def _band(of: Histogram, group: int, bins: slice, *, binary: bool) -> BandRow:
     parts = (of.counts, of.predicted, of.outcomes, of.squares)
     count, predicted, outcome, square = (float(part[group, bins].sum()) for part in parts)
     if not count:
-        return BandRow(0, np.nan, np.nan, np.nan, np.nan)
+        return BandRow(0, np.nan, np.nan, np.nan, np.nan, np.nan)
     mean = outcome / count
     if np.isnan(mean):
-        return BandRow(int(count), predicted / count, np.nan, np.nan, np.nan)
+        return BandRow(int(count), predicted / count, np.nan, np.nan, np.nan, np.nan)
     low, high = wilson(mean, count) if binary else mean_interval(count, outcome, square)
-    return BandRow(int(count), predicted / count, mean, low, high)
+    said = predicted / count
+    p = _binomial_p(outcome, count, said) if binary else _student_p(said - mean, high - mean, count)
+    return BandRow(int(count), said, mean, low, high, p)
+
+
+def _binomial_p(hits: float, rows: float, chance: float) -> float:
+    """Twice the smaller tail: of so many rows at this chance as few hits, or as many."""
+    from scipy.special import betainc  # noqa: PLC0415  (a tenth of a second that only bands with labels pay)
+
+    few = 1.0 if hits >= rows else float(betainc(rows - hits, hits + 1, 1 - min(1.0, max(0.0, chance))))
+    many = 1.0 if hits <= 0 else float(betainc(hits, rows - hits + 1, min(1.0, max(0.0, chance))))
+    return min(1.0, 2 * min(few, many))
+
+
+def _student_p(apart: float, half: float, rows: float) -> float:
+    """That a mean of `rows` whose 95 % interval is as wide lies so far off; 1 where one row alone says nothing."""
+    from scipy.special import stdtr  # noqa: PLC0415
+
+    if np.isnan(half):
+        return 1.0
+    if half <= 0:
+        return 1.0 if apart == 0 else 0.0
+    return float(2 * stdtr(rows - 1, -abs(apart) * student95(int(rows) - 1) / half))
 
 
 def band_names(thresholds: Sequence[str]) -> tuple[str, ...]:
