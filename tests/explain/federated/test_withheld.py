@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from aimass.client.small_counts import withheld_cells
+from aimass.explain.federated import confusion
 from aimass.explain.federated.boxes import SIDES
+from aimass.explain.federated.confusion import ConfusionOptions
 from aimass.explain.federated.marginals import FINE
 from aimass.explain.federated.sums import added
-from aimass.explain.rows import features_of
+from aimass.explain.models import model_of_function
+from aimass.explain.rows import Rows, features_of
 from aimass.proto.analysis import Analysis, AtPartner, Summed, check_sums
 from aimass.proto.asks import EXPLAIN, Ask, phase_at
 from aimass.proto.contribution import Contribution, Group
+from aimass.proto.manifest import Category
 from tests.explain.federated.hospitals import TASK, at, hospitals
 from tests.explain.federated.test_analyses import ALL, ask
 
@@ -154,6 +159,31 @@ def test_the_cells_of_a_curve_and_those_of_missing_values_never_tell_of_few_rows
 def _missing(counts: Floats) -> Floats:
     at_ = [FINE if one.kind == "number" else len(one.values) for one in features_of(TASK.schema)]
     return counts[np.arange(len(at_)), at_]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_several_classes_no_table_tells_of_few_rows_of_a_label(seed: int) -> None:
+    """Three rows of one label stay, and so do those of the next, and whatever would tell either."""
+    rng, names = np.random.default_rng(seed), ("red", "green", "blue")
+    schema = msgspec.structs.replace(TASK.schema, label=Category(name="colour", values=names))
+    question, rows = Ask(schema=schema, options={"bins": 4}), 39
+    labels = np.repeat(np.arange(3), [3, 6, 30]) if seed == 0 else rng.choice(3, rows, p=[0.2, 0.3, 0.5])
+    model = model_of_function(lambda values: rng.dirichlet(np.ones(3), len(values)), ["a"], list(names))
+    sums = confusion.partial(ConfusionOptions(bins=4), model, Rows.of(np.zeros((rows, 1)), ["a"], labels))
+    (phase,) = ALL["confusion"][0].phases(question)
+    check_sums(phase, sums)
+    left = withheld_cells(Contribution({EXPLAIN: Group(1.0, dict(sums))}, {}, {}), phase, LEAST, rows)
+    one = dict(left.groups[EXPLAIN].tensors)
+    assert not any(of_all(one, rows))
+    cells, kept = one["cells"], one["labels"]
+    if seed == 0:
+        np.testing.assert_array_equal(kept, [0, 0, 30])
+    assert not told(kept, one["classes"].sum(axis=1))
+    assert not told(kept, cells[:, :, 1].sum(axis=1))
+    assert not told(rows - kept, cells[:, :, 0].sum(axis=1))
+    hidden = kept != sums["labels"]
+    assert not cells[hidden].any()
+    assert not one["classes"][hidden].any()
 
 
 @pytest.mark.parametrize("shuffles", [1, 30])
