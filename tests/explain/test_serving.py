@@ -78,12 +78,36 @@ def test_synthetic_rows_lie_in_the_public_ranges_and_are_the_same_each_time() ->
 
 def test_what_is_too_much_or_has_no_columns_is_refused() -> None:
     with pytest.raises(LimitExceeded, match="too many rows"):
-        explained(dataclasses.replace(ASKED, rows=17))
+        explained(dataclasses.replace(ASKED, rows=9))
     with pytest.raises(BadInput, match="no columns"):
         explained(dataclasses.replace(ASKED, version=msgspec.structs.replace(VERSION, schema=None)))
     busy = ShapleyExplainer(at_once=0)
     with pytest.raises(LimitExceeded, match="others"):
         asyncio.run(busy.explain(ASKED))
+
+
+def test_one_caller_keeps_no_other_waiting() -> None:
+    seen, reached = ShapleyExplainer(), threading.Event()
+
+    async def hangs(_: Mapping[str, Array]) -> Mapping[str, Array]:
+        reached.set()
+        await asyncio.Event().wait()
+        return {}
+
+    async def asked() -> None:
+        first = asyncio.create_task(seen.explain(dataclasses.replace(ASKED, predict=hangs, caller="one")))
+        await asyncio.to_thread(reached.wait)
+        with pytest.raises(LimitExceeded, match="yours"):
+            await seen.explain(dataclasses.replace(ASKED, caller="one"))
+        assert (await seen.explain(dataclasses.replace(ASKED, caller="other")))["explanations"]
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert (await seen.explain(dataclasses.replace(ASKED, caller="one")))["explanations"]
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    asyncio.run(asked())
 
 
 def test_a_call_that_is_given_up_ends_its_thread_and_leaves_room_for_the_next() -> None:

@@ -28,10 +28,10 @@ __all__ = ["ShapleyExplainer", "explainer", "synthetic_rows"]
 
 Floats = npt.NDArray[np.float64]
 _BACKGROUND: Final = 100
-_ROWS: Final = 16
-"""Of one request; each asks the model for some hundred thousand others."""
-_AT_ONCE: Final = 2
-"""Explanations underway: they share the model with everybody who only wants an answer."""
+_ROWS: Final = 8
+"""Of one request; each asks the model for some hundred thousand others, and all are to end within `infer_s`."""
+_AT_ONCE: Final = 4
+"""Explanations underway, one for each caller: they share the model with everybody who only wants an answer."""
 _CHUNK: Final = 2_048
 """Rows that the model is asked for at once: some milliseconds, so that others' requests come in between."""
 _MISSING: Final = 0.1
@@ -42,7 +42,7 @@ class ShapleyExplainer:
     """Exact to 13 features, above by random orders with their standard errors."""
 
     def __init__(self, at_once: int = _AT_ONCE) -> None:
-        self._at_once, self._underway = at_once, 0
+        self._at_once, self._underway = at_once, set[str]()
 
     async def explain(self, asked: ToExplain) -> Mapping[str, Any]:
         """For each row its contributions, largest first; raises `BadInput` for models of images and texts,
@@ -53,20 +53,22 @@ class ShapleyExplainer:
         schema = asked.version.schema
         features = features_of(schema)
         _bound(asked.rows, _ROWS, "too many rows to explain in one request", "explain.rows")
-        _bound(self._underway + 1, self._at_once, "others are explained at the moment", "explain.busy")
+        if asked.caller in self._underway:
+            _bound(2, 1, "another row of yours is explained at the moment", "explain.busy")
+        _bound(len(self._underway) + 1, self._at_once, "others are explained at the moment", "explain.busy")
         ended, loop = threading.Event(), asyncio.get_running_loop()
 
         def predict(values: Floats) -> Floats:
             parts = [values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK)]
             return np.concatenate([_asked(asked, features, part, loop) for part in parts])
 
-        self._underway += 1
+        self._underway.add(asked.caller)
         try:
             work = Work(stopped=ended.is_set)
             rows = _values(features, asked.tensors, asked.rows)
             found = await asyncio.to_thread(_shapley, predict, rows, synthetic_rows(schema), work)
         finally:
-            self._underway -= 1
+            self._underway.discard(asked.caller)
             ended.set()
         return _document(schema, features, rows, found)
 

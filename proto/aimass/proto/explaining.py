@@ -21,12 +21,16 @@ GROUP: Final = "aimass.serving.explain"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ToExplain:
-    """Rows of one version, as the tensors that it is asked with, and `predict`, which asks it for others likewise."""
+    """Rows of one version, as the tensors that it is asked with, and `predict`, which asks it for others likewise.
+
+    `caller` tells who asks from others: no one of them shall keep the rest waiting.
+    """
 
     version: ModelVersion
     tensors: Mapping[str, Array]
     rows: int
     predict: Callable[[Mapping[str, Array]], Awaitable[Mapping[str, Array]]]
+    caller: str = ""
 
 
 class Explainer(Protocol):

@@ -53,7 +53,7 @@ class Explains:
 
     async def explain(self, asked: ToExplain) -> Mapping[str, Any]:
         other = await asked.predict({**asked.tensors, "age": np.full(asked.rows, 12.0)})
-        return {"without": other["probabilities"].tolist(), "schema": asked.version.name}
+        return {"without": other["probabilities"].tolist(), "schema": asked.version.name, "who": asked.caller}
 
 
 class House:
@@ -310,7 +310,7 @@ def test_what_people_write_is_bounded_like_what_programs_do(house: House) -> Non
 
 def test_explanations_are_found_by_entry_point_and_ask_one_version(house: House) -> None:
     told = body_of(house.ask("POST", "/explain/heart", dict(ROW)))
-    assert told == {"model": "heart", "version": 4, "without": [[0.9, 0.1]], "schema": "heart"}
+    assert told == {"model": "heart", "version": 4, "without": [[0.9, 0.1]], "schema": "heart", "who": "127.0.0.1"}
     assert house.dispatcher.asked[0].version == 4
     assert house.ask("POST", "/explain/heart?method=other", dict(ROW)).status == 404
     house.explainer = None

@@ -11,6 +11,7 @@ from aimass.proto.errors import BadInput, WrongState
 from aimass.proto.explaining import Explainer, ToExplain, find_explainer
 from aimass.proto.registry.entries import ModelVersion
 from aimass.proto.servable import Array
+from aimass.server.serving.access import ANYBODY
 from aimass.server.serving.catalogue import Catalogue
 from aimass.server.serving.dispatch.requests import Answer, NotReady
 from aimass.server.serving.dispatch.requests import Request as Inference
@@ -24,6 +25,7 @@ from aimass.server.serving.http.predictions import prediction
 from aimass.server.serving.http.routing import Call, Route
 from aimass.server.serving.http.settings import HttpLimits
 from aimass.server.serving.input_rules import InputRules
+from aimass.server.serving.neighbours import neighbourhood
 from aimass.server.serving.v2.bridge import version_of
 
 __all__ = ["PeopleEndpoints"]
@@ -89,7 +91,9 @@ class PeopleEndpoints:
             return (await self._infer(call, pinned, tensors)).tensors
 
         features = asked.features
-        told = await explainer.explain(ToExplain(asked.version, features.tensors, features.rows, predict))
+        known = call.caller.name not in ("", ANYBODY)
+        who = call.caller.name if known else neighbourhood(call.request.peer.address)
+        told = await explainer.explain(ToExplain(asked.version, features.tensors, features.rows, predict, who))
         return json_response(200, {"model": asked.loaded.model, "version": asked.loaded.version} | dict(told))
 
     async def _asked(self, call: Call) -> _Asked:
