@@ -72,6 +72,11 @@ class Result(Part, frozen=True, kw_only=True, eq=False, tag_field="kind"):
     caveats: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
 
+    @property
+    def rows_held(self) -> int:
+        """Of how many single rows, or images, something stands in it; 0 where all are sums over rows."""
+        return max((part.rows_held for part in self.views().values() if part is not self), default=0)
+
     def describe(self) -> tuple[str, ...]:
         """The sentences that a person would say, with figures and units."""
         raise NotImplementedError

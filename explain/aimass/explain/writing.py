@@ -53,12 +53,18 @@ def files_of(name: str, result: Result, formats: Sequence[str] = FORMATS) -> Ite
 
 
 def write_result(folder: Path, name: str, result: Result, formats: Sequence[str] = FORMATS) -> tuple[Path, ...]:
-    """Write them all into `folder`, which is made; nothing is written where one of them cannot be drawn."""
+    """Write them all into `folder`, which is made; nothing is written where one of them cannot be drawn.
+
+    What holds something of single rows is for its owner alone to read.
+    """
     check_folder(folder)
     files = list(files_of(name, result, formats))
+    held = {f"{name}-{_plain(view)}." for view, part in result.views().items() if part.rows_held}
+    whole = {f"{name}.json", f"{name}.html"} if result.rows_held else set()
     folder.mkdir(parents=True, exist_ok=True)
     for called, data in files:
-        write_output(folder / called, data)
+        private = called in whole or called[: called.rindex(".") + 1] in held
+        write_output(folder / called, data, 0o600 if private else 0o644)
     return tuple(folder / called for called, _ in files)
 
 

@@ -93,3 +93,20 @@ def test_features_that_go_together_are_named() -> None:
     model = model_of_function(lambda cells: cells.sum(axis=1), NAMES)
     said = " ".join(dependences(model, Rows.of(values, NAMES), Work()).warnings())
     assert "a and b go together" in said
+
+
+def test_without_rows_each_line_is_the_mean_of_at_least_five() -> None:
+    rows = Rows.of(np.random.default_rng(9).normal(size=(123, 2)), NAMES)
+    model = model_of_function(lambda cells: cells[:, 0] * cells[:, 1], NAMES)
+    own = dependences(model, rows, Work(), lines=123)
+    found = dependences(model, rows, Work(), lines=50, with_rows=False)
+    for one, of in zip(found.curves, own.curves, strict=True):
+        assert 10 < len(one.lines) <= 123 // 5
+        near = np.abs(one.lines[:, None] - of.lines[None]).max(axis=2)
+        assert near.min() > 1e-9  # no row's own curve
+        np.testing.assert_array_equal(one.mean, of.mean)
+    assert (found.rows_held, own.rows_held) == (0, 123)
+    assert "at least 5 rows" in found.picture().how_to_read
+    few = dependences(model, rows.take(np.arange(4)), Work(), features=("a",), with_rows=False)
+    assert len(few.curves[0].lines) == 0
+    assert "<svg" in few.to_svg()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,6 +14,7 @@ from aimass.explain.gap import GapOptions, GapResult, explain
 from aimass.explain.models import FunctionModel, model_of_function
 from aimass.explain.rows import Feature, Rows
 from aimass.explain.work import Work
+from aimass.explain.writing import write_result
 from aimass.proto.errors import BadInput, DeadlinePassed
 
 QUICK = GapOptions(
@@ -133,3 +136,17 @@ def test_what_cannot_be_asked_is_named() -> None:
         explain(doctor(), Rows.of(np.ones((9, 2)), labels=np.ones(9)), QUICK)
     with pytest.raises(DeadlinePassed):
         explain(doctor(), ward(), QUICK, Work(until=time.monotonic() - 1))
+
+
+def test_what_holds_single_rows_is_private_and_says_so_and_by_default_no_cell_is_exact(tmp_path: Path) -> None:
+    found = explain(doctor(), ward(), QUICK, Work(seed=2))
+    ages = ward().values[:, 0]
+    assert not {repr(age) for age in ages} & set(re.findall(r"[0-9.]+", found.shapley.to_json().decode()))
+    assert found.rows_held == 30
+    for path in write_result(tmp_path, "gap", found, ("html", "json", "csv")):
+        private = path.name in {"gap.html", "gap.json", "gap-shapley.csv"}
+        assert path.stat().st_mode & 0o777 == (0o600 if private else 0o644), path
+    assert "Something of single rows or images stands in this file: of 30 in" in (tmp_path / "gap.html").read_text()
+    whole = explain(doctor(), ward(), msgspec.structs.replace(QUICK, with_rows=True), Work(seed=2))
+    assert set(whole.shapley.cells[:, 0]) <= set(ages)
+    assert "30 single rows stand in it: keep it as you keep the rows." in " ".join(whole.warnings())

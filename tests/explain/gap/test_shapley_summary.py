@@ -87,3 +87,20 @@ def test_very_many_dots_are_cells_of_their_mean_rank() -> None:
     assert (np.diff(filled[0]) > 0).all()  # the more of a, the higher its value; b the other way
     assert (np.diff(filled[1]) < 0).all()
     assert "<svg" in found.to_svg()
+
+
+def test_without_rows_no_two_dots_are_known_to_be_of_one_row_and_none_is_exact() -> None:
+    rows = normal(100, 10)
+    model = model_of_function(lambda cells: cells @ WEIGHTS, NAMES)
+    exact = shapley_summary(model, rows, Work())
+    found = shapley_summary(model, rows, Work(), with_rows=False)
+    np.testing.assert_array_equal(found.mean, exact.mean)
+    assert (np.diff(found.values, axis=0) >= 0).all()  # each feature by itself, in order
+    grain = np.ptp(exact.values) / 120
+    np.testing.assert_allclose(found.values, np.sort(exact.values, axis=0), atol=grain / 2 + 1e-12)
+    assert set(np.unique(found.cells)) <= {place / 10 for place in range(11)}
+    told = set(rows.values.ravel().tolist()) | set(exact.values[exact.values != 0].ravel().tolist())
+    assert not told & set(found.values.ravel().tolist())
+    assert (found.rows_held, type(found).from_json(found.to_json()) == found) == (100, True)
+    assert "rounded" in " ".join(found.warnings())
+    assert "100 single rows stand in it" in " ".join(exact.warnings())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -97,3 +98,21 @@ def test_a_number_of_each_patient_is_put_on_no_map_unasked() -> None:
     assert telling_pair(rows, np.arange(300.0)) == (1, 1)
     assert telling_pair(rows, np.arange(300.0), x="patient") == (0, 1)
     assert telling_pair(Rows(features[:1], rows.values[:, :1]), np.arange(300.0)) == (0, 0)
+
+
+def test_dots_are_rounded_and_keep_their_band_unless_rows_are_asked_for() -> None:
+    values = np.random.default_rng(1).random((300, 2))
+    model = model_of_function(lambda cells: cells[:, 0], ["a", "b"], ("no", "yes"))
+    rows, options = Rows.of(values, ["a", "b"]), PrimOptions(x="a", y="b", grid=4)
+    found, exact = (
+        explain(model, rows, options).map,
+        explain(model, rows, msgspec.structs.replace(options, with_rows=True)).map,
+    )
+    assert set(map(tuple, exact.points[:, :2])) == set(map(tuple, values))
+    assert not set(found.points.ravel().tolist()) & set(values.ravel().tolist())
+    assert len(np.unique(found.points[:, 0])) <= 60
+    bands = [np.bincount(np.searchsorted(one.thresholds, one.points[:, 2], side="right")) for one in (found, exact)]
+    np.testing.assert_array_equal(bands[0], bands[1])
+    assert "300 single rows stand in it, rounded" in " ".join(found.warnings())
+    assert found.rows_held == 300
+    assert "<svg" in found.to_svg()

@@ -21,6 +21,8 @@ from aimass.explain.work import Work
 __all__ = ["Dependence", "Dependences", "dependences"]
 
 _WIDE = 320
+_TOGETHER = 5
+"""Rows behind a thin line that is no row's own."""
 _COARSE = 0.1
 """Of the predictions' spread: by so much at most the curves may miss what the model says of the rows themselves."""
 SHOWS_NOT = (
@@ -58,12 +60,21 @@ class Dependence(Part, frozen=True, kw_only=True, eq=False):
 
 
 class Dependences(Result, frozen=True, kw_only=True, eq=False, tag="gap.dependence"):
-    """Curves of several features; `used` rows are behind each of them."""
+    """Curves of several features; `used` rows are behind each of them.
+
+    Each of a curve's `lines` is the mean of at least `together` rows that are alike; of one it is a row's own.
+    """
 
     output: str
     used: int
     curves: tuple[Dependence, ...]
     left_out: tuple[str, ...] = ()
+    together: int = 1
+
+    @property
+    def rows_held(self) -> int:
+        """Those that have a curve of their own."""
+        return max((len(one.lines) for one in self.curves), default=0) if self.together == 1 else 0
 
     def describe(self) -> tuple[str, ...]:
         """A sentence a feature, the widest first."""
@@ -90,11 +101,14 @@ class Dependences(Result, frozen=True, kw_only=True, eq=False, tag="gap.dependen
         return Picture(
             f"How the mean {self.output} depends on each feature",
             tuple(panel for one in self.curves for panel in (_panel(one, self.output), _centred(one))),
-            "Thick: the mean over rows with its 95 % interval; thin: single rows. Right: moves from where each curve"
-            " begins, with 80 % of rows.",
+            f"Thick: the mean over rows with its 95 % interval; thin: {self._thin()}. Right: moves from where each"
+            " curve begins, with 80 % of rows.",
             SHOWS_NOT,
             columns=2,
         )
+
+    def _thin(self) -> str:
+        return "single rows" if self.together == 1 else f"at least {self.together} rows whose curves are alike"
 
     def to_columns(self) -> Columns:
         """A row a cell of each curve, and one where the feature is missing."""
@@ -124,8 +138,12 @@ def dependences(
     most_rows: int = 1_000,
     lines: int = 50,
     correlated: float = 0.7,
+    with_rows: bool = True,
 ) -> Dependences:
-    """Of `features`, or of all that have two values, over `most_rows` of the rows, drawn; `lines` of them are drawn."""
+    """Of `features`, or of all that have two values, over `most_rows` of the rows, drawn; `lines` of them are drawn.
+
+    Without `with_rows` no line is a single row's: each is the mean of several that are alike.
+    """
     lineage, predict = lineage_of(model, rows, work), asked(model, work.muted())
     drawn = work.rng("gap", "dependence").permutation(len(rows))[:most_rows]
     used = rows.take(drawn)
@@ -141,7 +159,8 @@ def dependences(
         at = value_grid(rows, column, points)
         each = individual_curves(asked(model, part.muted()), used.values, column, at, place).each
         lacking = individual_curves(predict, used.values, column, _lacking(rows, column), place)
-        curves.append(_dependence(rows.features[column], Curves(at, each), lacking, lines))
+        kept = _own if with_rows else _alike
+        curves.append(_dependence(rows.features[column], Curves(at, each), lacking, kept(each, lines)))
         if rows.features[column].kind == "number":
             missed.append(_missed(at, each, used.values[:, column], said[:, place]))
     return Dependences(
@@ -150,7 +169,8 @@ def dependences(
         used=len(used),
         curves=tuple(curves),
         left_out=tuple(left),
-        caveats=_caveats(rows, wanted, left, len(used), correlated),
+        together=1 if with_rows else _TOGETHER,
+        caveats=_held(min(lines, len(used)), with_rows=with_rows) + _caveats(rows, wanted, left, len(used), correlated),
         checks=(
             Check(
                 name="grid",
@@ -167,7 +187,7 @@ def _lacking(rows: Rows, column: int) -> Array:
     return np.full(1 if np.isnan(rows.values[:, column]).any() else 0, np.nan)
 
 
-def _dependence(feature: Feature, found: Curves, lacking: Curves, lines: int) -> Dependence:
+def _dependence(feature: Feature, found: Curves, lacking: Curves, lines: Array) -> Dependence:
     at, each = found.at, found.each
     moved = Curves(at, found.centred)
     low, high = interval95(found.mean, found.error, len(each))
@@ -180,7 +200,7 @@ def _dependence(feature: Feature, found: Curves, lacking: Curves, lines: int) ->
         mean=found.mean,
         low=low,
         high=high,
-        lines=each[:lines].copy(),
+        lines=lines,
         centred=moved.mean,
         centred_low=centred_low,
         centred_high=centred_high,
@@ -189,6 +209,29 @@ def _dependence(feature: Feature, found: Curves, lacking: Curves, lines: int) ->
         missing=_mean_where_missing(lacking),
         against=float((moved.each[:, -1] * np.sign(whole) < 0).mean()),
     )
+
+
+def _own(each: Array, lines: int) -> Array:
+    return each[:lines].copy()
+
+
+def _alike(each: Array, lines: int) -> Array:
+    """Means of at least `_TOGETHER` curves, by their level and then by how far they move; none of too few."""
+    parts = min(lines, len(each) // _TOGETHER)
+    if parts < 1:
+        return each[:0].copy()
+    levels = max(1, int(parts**0.5))
+    moved = each[:, -1] - each[:, 0]
+    groups = [
+        part
+        for level in np.array_split(np.argsort(each.mean(axis=1), kind="stable"), levels)
+        for part in np.array_split(level[np.argsort(moved[level], kind="stable")], parts // levels)
+    ]
+    return np.stack([each[part].mean(axis=0) for part in groups])
+
+
+def _held(rows: int, *, with_rows: bool) -> tuple[str, ...]:
+    return (f"The curves of {rows:,} single rows stand in it: keep it as you keep the rows.",) if with_rows else ()
 
 
 def _mean_where_missing(lacking: Curves) -> tuple[float, float, float] | None:

@@ -44,7 +44,12 @@ class GapOptions(Value, frozen=True):
     steps: Annotated[int, Meta(ge=2, le=1_000, description="steps of each accumulated local effect")] = 20
     points: Annotated[int, Meta(ge=2, le=1_000, description="places of each partial dependence")] = 20
     curve_rows: Annotated[int, Meta(ge=2, le=1_000_000, description="rows behind each partial dependence")] = 1_000
-    lines: Annotated[int, Meta(ge=0, le=1_000, description="single rows' curves that are kept")] = 50
+    lines: Annotated[int, Meta(ge=0, le=1_000, description="curves that are kept of single rows, or of some alike")] = (
+        50
+    )
+    with_rows: Annotated[
+        bool, Meta(description="keep single rows as they are; else they are rounded, and no curve is of one")
+    ] = False
     pair_rows: Annotated[int, Meta(ge=2, le=2_000, description="rows behind each pair's interaction")] = 100
     shapley_rows: Annotated[int, Meta(ge=1, le=100_000, description="rows whose Shapley values are averaged")] = 200
     references: Annotated[int, Meta(ge=2, le=10_000, description="background rows behind Shapley values")] = 100
@@ -171,6 +176,7 @@ def _shapley(model: Model, rows: Rows, options: GapOptions, background: Rows | N
         output=options.output,
         most_rows=options.shapley_rows,
         references=options.references,
+        with_rows=options.with_rows,
     )
 
 
@@ -184,5 +190,6 @@ def _dependence(model: Model, rows: Rows, options: GapOptions, features: tuple[s
         points=options.points,
         most_rows=options.curve_rows,
         lines=options.lines,
+        with_rows=options.with_rows,
         correlated=options.correlated,
     )

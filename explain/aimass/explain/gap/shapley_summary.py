@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 _NAMED: Final = 3
 _SHOWN: Final = 15
 _HEAT_CELLS: Final = 60
+_GRAINS: Final = 120
 _NOISE: Final = 0.05
 """More of a mean |value| than this must not come from having sampled too few orders."""
 _ROUNDING: Final = 1e-6
@@ -41,6 +42,9 @@ SHOWS_NOT = (
 
 class ShapleySummary(Result, frozen=True, kw_only=True, eq=False, tag="gap.shapley"):
     """`values` [rows, features] are of single rows in the output's units, `cells` what these have (NaN of a group).
+
+    Without `with_rows` each feature stands by itself, in the order of its values, so that nobody sees which of them are
+    of one row; values are then to 1/120 of all their span, and cells are ranks in tenths.
 
     `mean` [features] of |values| with the 95 % interval over rows; the background counts as given.
     """
@@ -54,6 +58,12 @@ class ShapleySummary(Result, frozen=True, kw_only=True, eq=False, tag="gap.shapl
     mean: Array
     low: Array
     high: Array
+    with_rows: bool = True
+
+    @property
+    def rows_held(self) -> int:
+        """Those that are dots."""
+        return len(self.values)
 
     def order(self) -> list[int]:
         """The features, the strongest first."""
@@ -144,6 +154,7 @@ def shapley_summary(
     output: str = "",
     most_rows: int = 200,
     references: int = 100,
+    with_rows: bool = True,
 ) -> ShapleySummary:
     """Of `most_rows` of the rows, drawn, against so many references of `background`, or of the rows themselves."""
     lineage, predict = lineage_of(model, rows, work), asked(model, work.muted())
@@ -164,19 +175,22 @@ def shapley_summary(
     noise = np.zeros_like(values) if found.errors is None else found.errors[:, :, 0]
     mean = np.abs(values).mean(axis=0)
     low, high = interval95(mean, error_of_mean(np.abs(values)), len(used))
+    cells = _cells(used.values, [player.columns for player in players])
+    shown, ranks = (values, cells) if with_rows else _apart(values, cells)
     return ShapleySummary(
         lineage=lineage,
-        caveats=_caveats(rows, used, background),
+        caveats=_caveats(rows, used, background, with_rows=with_rows),
         checks=_checks(values, noise, found.gap),
         output=output_title(model, place),
         base=float(found.base[0]),
         background=against.says,
         names=tuple(player.name for player in players),
-        values=values,
-        cells=_cells(used.values, [player.columns for player in players]),
+        values=shown,
+        cells=ranks,
         mean=mean,
         low=np.maximum(low, 0.0),
         high=high,
+        with_rows=with_rows,
     )
 
 
@@ -221,6 +235,15 @@ def _shade(cells: Floats) -> Floats:
     return found
 
 
+def _apart(values: Floats, cells: Floats) -> tuple[Floats, Floats]:
+    """Values and ranks of each feature by themselves, rounded and in order: no two are known to be of one row."""
+    grain = float(np.ptp(values)) / _GRAINS or 1.0
+    rough: Floats = np.round(values / grain) * grain
+    tenths: Floats = np.round(np.stack([_shade(column) for column in cells.T], axis=1) * 10) / 10
+    order = np.lexsort((tenths, rough), axis=0)
+    return np.take_along_axis(rough, order, axis=0), np.take_along_axis(tenths, order, axis=0)
+
+
 def _checks(values: Floats, noise: Floats, gap: float) -> tuple[Check, ...]:
     whole = float(np.abs(values).sum())
     excess = float(folded_excess(values, noise).sum())
@@ -235,8 +258,13 @@ def _checks(values: Floats, noise: Floats, gap: float) -> tuple[Check, ...]:
     )
 
 
-def _caveats(rows: Rows, used: Rows, background: Rows | None) -> tuple[str, ...]:
-    said = [SHOWS_NOT]
+def _caveats(rows: Rows, used: Rows, background: Rows | None, *, with_rows: bool) -> tuple[str, ...]:
+    holds = (
+        f"The cells of {len(used):,} single rows stand in it: keep it as you keep the rows."
+        if with_rows
+        else f"The dots are of {len(used):,} single rows, rounded and each feature by itself: keep it with care."
+    )
+    said = [SHOWS_NOT, holds]
     if len(used) < len(rows):
         said.append(f"The Shapley values are of {len(used):,} of {len(rows):,} rows, drawn.")
     if background is None:

@@ -62,6 +62,11 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
     exact: bool
     background: str
 
+    @property
+    def rows_held(self) -> int:
+        """The one that is explained."""
+        return 1
+
     def order(self) -> list[int]:
         """The groups, the largest value first."""
         return [int(place) for place in np.argsort(-np.abs(self.values), kind="stable")]

@@ -58,6 +58,11 @@ class Counterfactual(Result, frozen=True, kw_only=True, eq=False, tag="lpi.count
     search: str
     asked: int
 
+    @property
+    def rows_held(self) -> int:
+        """The one whose cells change."""
+        return 1
+
     def describe(self) -> tuple[str, ...]:
         """The nearest way, others, and what was searched."""
         title = axis_title(self.output, self.scale)

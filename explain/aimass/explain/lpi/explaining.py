@@ -88,6 +88,7 @@ def explain(
         counterfactual=_counterfactual(model, game, rows, options, work.part(0.7, 0.9, "the nearest other row")),
         faithfulness=faithfulness(game, rows, found, options.orders, work.part(0.9, 1.0, "random orders")),
         gradients=by_gradients,
+        caveats=("The explained row's own cells stand in it: keep it as you keep the rows.",),
     )
 
 

@@ -46,6 +46,11 @@ class Faithfulness(Result, frozen=True, kw_only=True, eq=False, tag="lpi.faithfu
     random_inserted: Array
     beaten: tuple[float, float]
 
+    @property
+    def rows_held(self) -> int:
+        """The one that is explained."""
+        return 1
+
     def describe(self) -> tuple[str, ...]:
         """How the order of the values does against random ones."""
         away, put = (percent(1.0 - share) for share in self.beaten)

@@ -60,6 +60,11 @@ class Gradients(Result, frozen=True, kw_only=True, eq=False, tag="lpi.gradients"
     steps: int
     incomplete: float
 
+    @property
+    def rows_held(self) -> int:
+        """The one that is explained."""
+        return 1
+
     def describe(self) -> tuple[str, ...]:
         """Which features have the largest values, and how complete they are."""
         order = np.argsort(-np.abs(self.values), kind="stable")[:3]

@@ -42,6 +42,11 @@ class ImageMap(Result, frozen=True, kw_only=True, eq=False, tag="lpi.image_map")
     says: str
     beaten: float
 
+    @property
+    def rows_held(self) -> int:
+        """The image that is explained."""
+        return 1
+
     def describe(self) -> tuple[str, ...]:
         """Where the largest values are."""
         row, column = np.unravel_index(int(self.values.argmax()), self.values.shape)

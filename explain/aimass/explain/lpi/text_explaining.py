@@ -57,6 +57,11 @@ class TokenAttribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.tok
     incomplete: float
     beaten: float
 
+    @property
+    def rows_held(self) -> int:
+        """The text that is explained."""
+        return 1
+
     def views(self) -> Mapping[str, Result]:
         """The one that there is."""
         return {"tokens": self}

@@ -31,6 +31,11 @@ class WhatIf(Result, frozen=True, kw_only=True, eq=False, tag="lpi.what_if"):
     after: Attribution
     changes: tuple[str, ...]
 
+    @property
+    def rows_held(self) -> int:
+        """The one whose cells change."""
+        return 1
+
     def describe(self) -> tuple[str, ...]:
         """Where the prediction goes, and which values move most."""
         before, after = self.before, self.after

@@ -22,7 +22,8 @@ class BandMap(Result, frozen=True, kw_only=True, eq=False, tag="prim.map"):
 
     Cells lie between `x_edges` [columns + 1] and `y_edges` [rows + 1], of categories between their places:
     `counts` int64 and `means` float64 [rows, columns] are of the rows that lie there, `surface` float64 is the mean
-    prediction over all rows moved there. `points` float64 [n, 3] are x, y and prediction of each row, empty of many.
+    prediction over all rows moved there. `points` float64 [n, 3] are x, y and prediction of each row, empty of many;
+    without `with_rows` in steps of 1/60 of the map, and where its band begins.
     """
 
     output: str
@@ -36,11 +37,17 @@ class BandMap(Result, frozen=True, kw_only=True, eq=False, tag="prim.map"):
     means: Array
     surface: Array
     points: Array
+    with_rows: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of each band what it holds."""
         return band_names(apart(self.thresholds))
+
+    @property
+    def rows_held(self) -> int:
+        """Those that are dots."""
+        return len(self.points)
 
     def describe(self) -> tuple[str, ...]:
         """Where the mean prediction is highest and lowest, and how much of the map holds no row."""

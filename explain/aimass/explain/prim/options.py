@@ -28,6 +28,7 @@ class PrimOptions(Value, frozen=True):
     y: Annotated[str, msgspec.Meta(description="the feature up the map")] = ""
     beside: Annotated[str, msgspec.Meta(description="the column that bands are told apart by: partner, time")] = ""
     grid: Annotated[int, msgspec.Meta(ge=2, le=100, description="cells of the map along each feature")] = 20
+    with_rows: Annotated[bool, msgspec.Meta(description="keep single rows as they are; else they are rounded")] = False
     target: Annotated[
         Literal["prediction", "error", "label"], msgspec.Meta(description="what is to be high in a box")
     ] = "prediction"

@@ -73,6 +73,11 @@ class SpaceBands(Result, frozen=True, kw_only=True, eq=False, tag="prim.space"):
     def _one(self) -> str:
         return "slice" if self.volume else "image"
 
+    @property
+    def rows_held(self) -> int:
+        """The images whose maps it has."""
+        return len(self.shown)
+
     def describe(self) -> tuple[str, ...]:
         """Each band with its share of the pixels and what was true, then where most of the highest band lies."""
         counts = self.by_image(self.counts)

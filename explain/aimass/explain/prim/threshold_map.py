@@ -22,6 +22,8 @@ from aimass.explain.work import Work
 __all__ = ["band_map", "bands"]
 
 Floats = npt.NDArray[np.float64]
+_STEPS = 60
+_HELD = "Two cells and the band of {:,} single rows stand in it, {}: keep it as you keep the rows."
 
 
 def bands(model: Model, rows: Rows, said: Floats, options: PrimOptions, work: Work) -> Bands:
@@ -75,14 +77,20 @@ def band_map(model: Model, rows: Rows, said: Floats, options: PrimOptions, work:
     edges = edges_of(x, at[:, 0], options.grid), edges_of(y, at[:, 1], options.grid)
     counts, means = cell_means(at, scores, *edges)
     known = ~np.isnan(at).any(axis=1)
+    cuts = thresholds_of(options.thresholds, scores, classifies=model.classifies)
     points = np.column_stack([at, scores])[known]
+    if not options.with_rows:
+        points = points[:0] if "category" in (x.kind, y.kind) else _rounded(points, cuts, edges)
+    points = points if len(points) <= MOST_POINTS else points[:0]
     caveats = _unseen(len(rows), int(known.sum()), chosen=not (options.x and options.y))
+    if len(points):
+        caveats += (_HELD.format(len(points), "as they are" if options.with_rows else "rounded"),)
     return BandMap(
         lineage=lineage_of(model, rows, work),
         caveats=caveats,
         output=model.outputs[place],
         chances=model.classifies,
-        thresholds=thresholds_of(options.thresholds, scores, classifies=model.classifies),
+        thresholds=cuts,
         x=x,
         y=y,
         x_edges=edges[0],
@@ -90,8 +98,21 @@ def band_map(model: Model, rows: Rows, said: Floats, options: PrimOptions, work:
         counts=counts,
         means=means,
         surface=two_way_dependence(asked(model, work), rows, pair, edges, place, work),
-        points=points if len(points) <= MOST_POINTS else points[:0],
+        points=points,
+        with_rows=options.with_rows,
     )
+
+
+def _rounded(points: Floats, cuts: Floats, edges: tuple[Floats, Floats]) -> Floats:
+    """The same dots in steps of 1/60 of the map, in order, each with the end of its band for a prediction."""
+    found = points.copy()
+    for place, ends in enumerate(edges):
+        step = (ends[-1] - ends[0]) / _STEPS or 1.0
+        cell = np.clip(np.floor((points[:, place] - ends[0]) / step), 0, _STEPS - 1)
+        found[:, place] = ends[0] + (cell + 0.5) * step
+    begins = np.append(np.nextafter(cuts[0], -np.inf), cuts) if len(cuts) else np.zeros(1)
+    found[:, 2] = begins[np.searchsorted(cuts, points[:, 2], side="right")]
+    return found[np.lexsort(found.T)]
 
 
 def _unseen(rows: int, known: int, *, chosen: bool) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from aimass.explain.lineage import Lineage
 from aimass.explain.report.drawings import dark_rules, placed
 from aimass.explain.report.markup import escaped, listed, paragraphs, slug, table
 from aimass.explain.results import Result
+from aimass.explain.words import joined
 
 __all__ = ["Chapter", "chapter_of", "page", "page_of_result"]
 
@@ -23,11 +24,15 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 @dataclasses.dataclass(frozen=True)
 class Chapter:
-    """A heading with HTML below; `parts` are the headings within, by their ids."""
+    """A heading with HTML below; `parts` are the headings within, by their ids.
+
+    Something of `rows` single rows or images stands in it.
+    """
 
     title: str
     html: str
     parts: tuple[tuple[str, str], ...] = ()
+    rows: int = 0
 
     @property
     def id(self) -> str:
@@ -44,7 +49,7 @@ def page(title: str, lead: str, chapters: Sequence[Chapter], lineages: Iterable[
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escaped(title)}</title><style>{_style()}</style></head><body>"
         f'<header><h1>{escaped(title)}</h1><p class="of">{escaped(lead)}</p></header>'
-        f"{_contents(chapters)}<main>{body}</main>{_footer(lineages)}</body></html>\n"
+        f"{_contents(chapters)}<main>{body}</main>{_footer(lineages, chapters)}</body></html>\n"
     )
 
 
@@ -65,9 +70,13 @@ def _entry(chapter: Chapter) -> str:
     return f'<li><a href="#{chapter.id}">{escaped(chapter.title)}</a>{inner}</li>'
 
 
-def _footer(lineages: Iterable[Lineage]) -> str:
-    """What each result is of, and what computed it, once for all that are of the same."""
+def _footer(lineages: Iterable[Lineage], chapters: Sequence[Chapter]) -> str:
+    """What each result is of, and what computed it, once for all that are of the same, and whose rows are in it."""
     told = dict.fromkeys(line for lineage in lineages for line in _lineage(lineage))
+    if held := [f"{one.rows:,} in \u201c{one.title}\u201d" for one in chapters if one.rows]:
+        told[
+            f"Something of single rows or images stands in this file: of {joined(held)}. Keep it as you keep them."
+        ] = None
     return f"<footer><h2>What this is of</h2>{listed(list(told))}</footer>" if told else ""
 
 
@@ -90,7 +99,7 @@ def chapter_of(title: str, asks: str, result: Result) -> Chapter:
     doubts = listed([line for line in result.warnings() if line not in said], "doubts")
     asked = f'<p class="asks">{escaped(asks)}.</p>' if asks else ""
     body = "".join(_view(called, view) for called, view in views.items())
-    return Chapter(title, asked + says + doubts + body, tuple(parts))
+    return Chapter(title, asked + says + doubts + body, tuple(parts), result.rows_held)
 
 
 def _view(name: str, view: Result) -> str:

@@ -49,7 +49,7 @@ def _report(args: argparse.Namespace) -> int:
         answers, refused = _answers(args, subject, rows, work)
     model = subject.model_for(subject.kind, rows).name
     data = model_report(model, answers, refused, subject.card).encode()
-    write_output(args.out, data)
+    write_output(args.out, data, 0o600 if any(answer.rows_held for answer in answers.values()) else 0o644)
     emit(args, {"written": str(args.out), "bytes": len(data), "answers": list(answers), "refused": refused})
     return 0
 

@@ -53,6 +53,11 @@ class Gallery(Result, frozen=True, kw_only=True, eq=False, tag="segviz.gallery")
             raise BadInput("no such pixel", code="explain.pixel", value=f"{image}, {row}, {column}", limit=limit)
         return float(self.chances[image, row, column]) / 255
 
+    @property
+    def rows_held(self) -> int:
+        """The images that it shows."""
+        return len(self.places)
+
     def describe(self) -> tuple[str, ...]:
         """Which images are worst."""
         named = ", ".join(f"{at} ({number(dice)})" for at, dice in zip(self.places, self.scores, strict=True))
