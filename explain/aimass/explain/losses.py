@@ -39,4 +39,5 @@ def losses(said: Floats, labels: npt.NDArray[Any], loss: LossName) -> Floats:
             found = -np.log(np.clip(said[np.arange(len(labels)), labels], LEAST, 1.0))
         case "brier":
             found = (said**2).sum(axis=1) - 2 * said[np.arange(len(labels)), labels] + 1
+            found = np.minimum(found, 2.0)  # (more it is of no chances, which sum to 1)
     return found

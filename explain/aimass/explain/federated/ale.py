@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from aimass.explain.federated.asking import bounded_model_at, span, targets_of
+from aimass.explain.federated.inputs import steps_in
 from aimass.explain.federated.local_effects import LocalEffect, of_category, of_number
 from aimass.explain.federated.marginals import FINE, Marginal, counted, marginal_phase, marginals_of
 from aimass.explain.federated.seam import outputs_of, rows_at
@@ -76,7 +77,8 @@ class FederatedAle:
         rows = rows_at(ask, at)
         if number == 0:
             return counted(rows)
-        return partial(bounded_model_at(ask, at), rows, np.asarray(at.inputs["edges"]), _target(ask))
+        edges = steps_in(at, "edges", rows.features, _width(ask))
+        return partial(bounded_model_at(ask, at), rows, edges, _target(ask))
 
     def next(self, ask: Ask, found: Sequence[Summed]) -> Mapping[str, Array] | None:
         """The edges, cut from the counts."""

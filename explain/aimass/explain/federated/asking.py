@@ -57,9 +57,8 @@ def largest_loss(schema: Schema, loss: LossName) -> float:
 
 
 def bounded_model_at(ask: Ask, at: AtPartner) -> FunctionModel:
-    """The model; what it predicts of a number is cut to the bounds of the label, so that sums have a bound."""
+    """The model; what it predicts is cut to the bounds of a number, or of a chance, so that sums have a bound."""
     model, label = model_at(at), ask.schema.label
-    if not isinstance(label, Number):
-        return model
-    low, high, predict = label.minimum, label.maximum, model.predict
+    low, high = (label.minimum, label.maximum) if isinstance(label, Number) else (0.0, 1.0)
+    predict = model.predict
     return dataclasses.replace(model, function=lambda values: np.clip(predict(values), low, high))

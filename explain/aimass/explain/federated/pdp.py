@@ -16,6 +16,7 @@ import numpy as np
 
 from aimass.explain.federated.ale import steps_of
 from aimass.explain.federated.asking import bounded_model_at, span, targets_of
+from aimass.explain.federated.inputs import steps_in
 from aimass.explain.federated.marginals import counted, marginal_phase, marginals_of
 from aimass.explain.federated.seam import outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums, moments
@@ -79,7 +80,7 @@ class FederatedPdp:
         rows = rows_at(ask, at)
         if number == 0:
             return counted(rows)
-        grid = np.asarray(at.inputs["grid"])
+        grid = steps_in(at, "grid", rows.features, _width(ask))
         return partial(bounded_model_at(ask, at), rows, grid, _target(ask), middle(ask), span(ask.schema))
 
     def next(self, ask: Ask, found: Sequence[Summed]) -> Mapping[str, Array] | None:

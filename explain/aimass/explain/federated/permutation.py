@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from aimass.explain.federated.asking import bounded_model_at, largest_loss, loss_in
 from aimass.explain.federated.background import background_of, told_background
+from aimass.explain.federated.inputs import marginals_in
 from aimass.explain.federated.marginals import (
     Marginal,
     cells_of,
@@ -106,7 +107,7 @@ class FederatedPermutation:
         if number == 0 and ask.shared is None:
             return counted(rows)
         marginals = (
-            marginals_of(ask.schema, at.inputs["marginals"])
+            marginals_of(ask.schema, marginals_in(at, (len(rows.features), width_of(rows.features))))
             if ask.shared is None
             else marginals_of_rows(ask.schema, background_of(ask))
         )

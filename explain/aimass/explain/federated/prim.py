@@ -22,6 +22,7 @@ from aimass.explain.federated.boxes import (
     replayed,
     summed,
 )
+from aimass.explain.federated.inputs import input_of, odd_input
 from aimass.explain.federated.seam import outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums
 from aimass.explain.federated.tested import Moments, difference_interval, interval_of, permutation_p
@@ -93,9 +94,12 @@ class FederatedPrim:
     def compute(self, ask: Ask, number: int, at: AtPartner) -> Mapping[str, Array]:
         """A partner's part of one step."""
         search, rows = search_of(ask), rows_at(ask, at)
-        boxes = at.inputs["boxes"] if number else np.ones((1, len(search.columns), search.width))
+        shape = (len(search.columns), search.width)
+        boxes = input_of(at, "boxes", (None, *shape)) if number else np.ones((1, *shape))
+        if not 1 <= len(boxes) <= _options(ask).boxes or not np.isin(boxes, (0.0, 1.0)).all():
+            raise odd_input("keeps bins by other numbers than 0 and 1, or has too many boxes", "boxes")
         target = target_values(ask, bounded_model_at(ask, at), rows)
-        return summed(search.columns, rows, target, at.keys, peeled(search, np.asarray(boxes)), ask.seed)
+        return summed(search.columns, rows, target, at.keys, peeled(search, boxes), ask.seed)
 
     def next(self, ask: Ask, found: Sequence[Summed]) -> Mapping[str, Array] | None:
         """The next box to ask about."""

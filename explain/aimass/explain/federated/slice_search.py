@@ -13,16 +13,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.federated.marginals import Marginal
+from aimass.explain.federated.inputs import odd_input
+from aimass.explain.federated.marginals import FINE, Marginal, edges_of
 from aimass.explain.federated.sums import Floats
-from aimass.explain.prim.box import short_between
 from aimass.explain.rows import Feature
 from aimass.explain.segviz.predicates import Predicate
 from aimass.explain.segviz.sliceline import Measured, levels
 from aimass.explain.work import Work
 from aimass.proto.tensors import Array
 
-__all__ = ["Replay", "SliceSearch", "predicate_table", "predicates_in", "replayed"]
+__all__ = ["Replay", "SliceSearch", "check_table", "predicate_table", "predicates_in", "replayed"]
 
 Places = npt.NDArray[np.int64]
 _TESTS: Final = ("below", "at_least", "equals", "missing")
@@ -57,14 +57,15 @@ class Replay:
 def predicate_table(features: Sequence[Feature], spread: Sequence[Marginal], cuts: int) -> Floats:
     """float64 [predicates, 3]: the feature's place, the test's and its value, of what tells some rows from others.
 
-    A number is cut at so many quantiles: at the shortest number within the bin that each lies in.
+    A number is cut at so many quantiles, at the lower edge of the bin that each lies in. The edge's place in the
+    public ones is the value: whatever a server asks, no predicate is finer than the bins are.
     """
     found: list[tuple[int, int, float]] = []
     for place, (feature, one) in enumerate(zip(features, spread, strict=True)):
         held, missing = one.shares[:-1] > 0, one.shares[-1] > 0
         if feature.kind == "number" and held.any():
             for cut in _cuts(one, cuts):
-                found += [(place, 0, cut), (place, 1, cut)]
+                found += [(place, 0, float(cut)), (place, 1, float(cut))]
         elif held.sum() > 1 or (held.any() and missing):
             found += [(place, 2, value) for value in one.values[:-1][held]]
         if held.any() and missing:
@@ -72,17 +73,35 @@ def predicate_table(features: Sequence[Feature], spread: Sequence[Marginal], cut
     return np.array(found, np.float64).reshape(-1, 3)
 
 
-def _cuts(spread: Marginal, cuts: int) -> list[float]:
+def _cuts(spread: Marginal, cuts: int) -> npt.NDArray[np.int64]:
     held = np.flatnonzero(spread.shares[:-1] > 0)
     at = spread.quantiles(np.arange(1, cuts + 1) / (cuts + 1))
     bins = np.unique(np.clip(np.searchsorted(spread.edges, at, side="right") - 1, 0, len(spread.edges) - 2))
-    apart = bins[bins > held[0]] if len(held) > 1 else bins[:0]
-    return [short_between(spread.edges[one], spread.edges[one + 1]) for one in apart]
+    return bins[bins > held[0]] if len(held) > 1 else bins[:0]
+
+
+def check_table(features: Sequence[Feature], table: Floats, cuts: int) -> None:
+    """Raise `BadInput` unless each line is a predicate: a test that the feature has, of an edge or a value of its."""
+    if len(table) > sum(2 * cuts + 1 if one.kind == "number" else len(one.values) + 1 for one in features):
+        raise odd_input("has more predicates than the columns have", f"predicates {len(table)}")
+    for place, test, value in table:
+        feature = features[int(place)] if place in range(len(features)) else None
+        if feature is None or test not in range(len(_TESTS)):
+            raise odd_input("names no predicate", f"predicates {place:g}, {test:g}")
+        number = feature.kind == "number"
+        of = {"below": range(1, FINE), "at_least": range(1, FINE)} if number else {"equals": range(len(feature.values))}
+        if value not in ({"missing": range(1)} | of).get(_TESTS[int(test)], ()):
+            raise odd_input("names no edge and no value of the column", f"predicates of {feature.name}")
 
 
 def predicates_in(features: Sequence[Feature], table: Floats) -> tuple[Predicate, ...]:
     """The predicates of a table, in words too."""
-    return tuple(_predicate(features[int(place)], _TESTS[int(test)], float(value)) for place, test, value in table)
+    return tuple(_told(features[int(place)], _TESTS[int(test)], float(value)) for place, test, value in table)
+
+
+def _told(feature: Feature, test: str, value: float) -> Predicate:
+    cuts = test in ("below", "at_least")
+    return _predicate(feature, test, float(edges_of(feature, FINE)[int(value)]) if cuts else value)
 
 
 def _predicate(feature: Feature, test: str, value: float) -> Predicate:

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.federated.asking import bounded_model_at, largest_loss, loss_in
+from aimass.explain.federated.inputs import input_of, odd_input
 from aimass.explain.federated.marginals import counted, marginal_phase, marginals_of, uniforms
 from aimass.explain.federated.seam import rows_at
-from aimass.explain.federated.slice_search import SliceSearch, predicate_table, predicates_in, replayed
+from aimass.explain.federated.slice_search import SliceSearch, check_table, predicate_table, predicates_in, replayed
 from aimass.explain.federated.sums import Floats, Release, Sums
 from aimass.explain.federated.tested import Moments, difference_interval, interval_of, permutation_p
 from aimass.explain.lineage import Lineage
@@ -100,9 +101,15 @@ class FederatedSlices:
         rows = rows_at(ask, at)
         if number == 0:
             return counted(rows)
-        predicates = predicates_in(features_of(ask.schema), np.asarray(at.inputs["predicates"]))
-        slices = np.asarray(at.inputs["slices"]).astype(np.int64)
-        model, size = bounded_model_at(ask, at), _options(ask).at_once
+        size = _options(ask).at_once
+        table, wanted = input_of(at, "predicates", (None, 3)), input_of(at, "slices", (None, None))
+        check_table(rows.features, table, _options(ask).cuts)
+        if 0 in wanted.shape or wanted.shape[0] > size or wanted.shape[1] > _options(ask).depth:
+            raise odd_input("asks for nothing, or for more than a step has", f"slices {list(wanted.shape)}")
+        if not np.isin(wanted, np.arange(len(table))).all():
+            raise odd_input("names a predicate that there is not", "slices")
+        predicates, slices = predicates_in(rows.features, table), wanted.astype(np.int64)
+        model = bounded_model_at(ask, at)
         return partial(model, rows, at.keys, predicates, slices, _loss(ask), ask.seed, size)
 
     def next(self, ask: Ask, found: Sequence[Summed]) -> Mapping[str, Array] | None:
