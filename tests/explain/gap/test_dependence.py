@@ -107,6 +107,8 @@ def test_without_rows_each_line_is_the_mean_of_at_least_five() -> None:
         np.testing.assert_array_equal(one.mean, of.mean)
     assert (found.rows_held, own.rows_held) == (0, 123)
     assert "at least 5 rows" in found.picture().how_to_read
+    none = dependences(model, rows, Work(), lines=0)
+    assert (none.rows_held, "single rows stand" in " ".join(none.warnings())) == (0, False)
     few = dependences(model, rows.take(np.arange(4)), Work(), features=("a",), with_rows=False)
     assert len(few.curves[0].lines) == 0
     assert "<svg" in few.to_svg()

@@ -231,7 +231,9 @@ def _alike(each: Array, lines: int) -> Array:
 
 
 def _held(rows: int, *, with_rows: bool) -> tuple[str, ...]:
-    return (f"The curves of {rows:,} single rows stand in it: keep it as you keep the rows.",) if with_rows else ()
+    if not (rows and with_rows):
+        return ()
+    return (f"The curves of {rows:,} single rows stand in it: keep it as you keep the rows.",)
 
 
 def _mean_where_missing(lacking: Curves) -> tuple[float, float, float] | None:
