@@ -134,6 +134,20 @@ def test_a_box_of_a_number_is_tested_too_and_what_is_low_the_other_way() -> None
         assert all(not one.confirmed for one in induce(model, against, labels[:, None], options, Work()).regions if one.conditions == box.conditions)  # fmt: skip
 
 
+def test_a_skewed_target_is_named_where_boxes_are_judged_by_few_rows() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random((300, 2))
+    model = model_of_function(lambda cells: cells[:, 0], ["x1", "x2"])
+    options = PrimOptions(target="label", boxes=1, folds=2, peel="0.1", support=0.1)
+    told = []
+    for error in (np.exp(1.2 * rng.normal(size=300)), rng.normal(size=300)):
+        rows = Rows.of(values, labels=error + 3 * (values[:, 0] > 0.8))
+        found = induce(model, rows, values[:, :1], options, Work())
+        assert found.regions
+        told.append(any("is skewed" in line for line in found.caveats))
+    assert told == [True, False]
+
+
 def linear_truth(conditions: tuple[Condition, ...], weights: Floats) -> float:
     """The mean of `weights @ x` in a box of independent standard normal x."""
     total = 0.0
