@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-__all__ = ["apart", "cell", "counted", "interval", "joined", "number", "percent", "shortened"]
+__all__ = ["LABEL", "apart", "cell", "counted", "interval", "joined", "label", "number", "percent", "shortened"]
 
+LABEL: Final = 42
+"""Characters that a picture has room for beside an axis."""
 _THOUSANDS: Final = 10_000
 _WHOLE: Final = 1e15
 _MOST_DIGITS: Final = 18
@@ -66,6 +68,11 @@ def joined(words: Sequence[str], last: str = "and") -> str:
 def counted(count: int, what: str) -> str:
     """1 row, 1,200 rows."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def label(name: str, rest: str) -> str:
+    """A name with what is said of it, as a picture has room for beside an axis: of what is long the name is cut."""
+    return shortened(name, LABEL - len(rest)) + rest
 
 
 def shortened(text: str, most: int) -> str:

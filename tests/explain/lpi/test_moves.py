@@ -242,3 +242,16 @@ def test_a_change_of_hundredths_is_told_apart() -> None:
     assert found.counterfactual.ways
     for way in found.counterfactual.ways:
         assert all(before != after for before, after in zip(way.before, way.after, strict=True))
+
+
+def test_pictures_of_changes_keep_the_values_of_a_long_name() -> None:
+    name = "serum creatinine concentration at admission"
+    rows = Rows.of(np.random.default_rng(6).normal(size=(60, 2)), [name, "other"])
+    model = model_of_function(lambda values: 1 / (1 + np.exp(-3 * values[:, 0])), rows.features, ("0", "1"))
+    found = explain(model, rows, LpiOptions(what_if=(f"{name}=0.25",)))
+    assert found.what_if is not None
+    assert found.counterfactual is not None
+    for part, end in ((found.what_if, "→ 0.25"), (found.counterfactual, found.counterfactual.ways[0].after[0])):
+        drawn = [word for word in part.picture().panels[0].y.names if word.startswith("serum")]
+        assert drawn[0].endswith(end)
+        assert len(drawn[0]) <= 42

@@ -265,3 +265,19 @@ def test_the_worst_segment_is_one_of_a_few_rows_at_least_and_slices_are_told_fir
     assert found.holders.mean[found.holders.names.index("lonely")] == 1
     assert found.holders.describe()[0].startswith("By partner, many is worst")
     assert found.describe()[: len(found.slices.describe())] == found.slices.describe()
+
+
+def test_skewed_errors_are_a_limit_and_a_picture_keeps_the_end_of_a_long_condition() -> None:
+    random = np.random.default_rng(4)
+    name = "serum creatinine concentration at admission to the ward"
+    values = random.normal(size=(300, 1))
+    errors = random.lognormal(0, 1.2, 300) * np.where(values[:, 0] > 0.5, 4, 1)
+    model = model_of_function(lambda cells: np.zeros(len(cells)), [name])
+    found = explain(model, Rows.of(values, [name], errors), QUICK)
+    assert any("far larger errors than most (skewness" in line for line in found.warnings())
+    even = explain(model, Rows.of(values, [name], random.random(300)), QUICK)
+    assert not any("skewness" in line for line in even.warnings())
+    said, drawn = found.slices.says[0], found.slices.picture().panels[0].y.names[0]
+    assert said.startswith(name)
+    assert len(drawn) <= 42
+    assert drawn.split()[-1] == said.split()[-1]

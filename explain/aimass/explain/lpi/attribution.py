@@ -15,7 +15,7 @@ from aimass.explain.lpi.shapley import Shapley
 from aimass.explain.means import mean_interval, student95
 from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.rows import Rows
-from aimass.explain.words import shortened
+from aimass.explain.words import label
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 from aimass.proto.intervals import Z95
@@ -24,8 +24,6 @@ __all__ = ["SHOWS_NOT", "Attribution", "attribution"]
 
 _MOST_BARS: Final = 14
 _NAMED: Final = 4
-_LABEL: Final = 42
-"""Characters that a picture has room for beside an axis."""
 _ROUNDING: Final = 1e-5
 """Of networks in float32: by so much of a prediction may sums miss it."""
 _NOTHING: Final = 1e-12
@@ -108,7 +106,7 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
         ends = self.base + np.cumsum(steps)
         begins = np.append(self.base, ends[:-1])
         low, high = self.low[shown], self.high[shown]
-        names = [_label(self.names[p], f" = {self.cells[p]}: {change(self.values[p], self.scale)}") for p in shown]
+        names = [label(self.names[p], f" = {self.cells[p]}: {change(self.values[p], self.scale)}") for p in shown]
         if rest:
             low, high = np.append(low, steps[-1]), np.append(high, steps[-1])
             names.append(f"{len(rest)} others: {change(float(steps[-1]), self.scale)}")
@@ -182,11 +180,6 @@ def attribution(game: Game, rows: Rows, row: int, work: Work) -> Attribution:
         caveats=game.limits(cells),
         checks=(_efficiency(found),),
     )
-
-
-def _label(name: str, rest: str) -> str:
-    """A name with what is said of it, which is never cut: the name is."""
-    return shortened(name, _LABEL - len(rest)) + rest
 
 
 def _around(*values: Array) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from aimass.explain.lpi.scale import Scale, axis_title, change, level
 from aimass.explain.models import Model, asked
 from aimass.explain.results import Array, Check, Columns, Part, Result
 from aimass.explain.rows import Rows
-from aimass.explain.words import joined, number
+from aimass.explain.words import joined, label, number
 from aimass.explain.work import Work
 
 __all__ = ["Counterfactual", "Way", "counterfactual"]
@@ -92,7 +92,8 @@ class Counterfactual(Result, frozen=True, kw_only=True, eq=False, tag="lpi.count
     def _panel(self, way: Way, place: int) -> Panel:
         steps = np.diff(way.path)
         names = tuple(
-            f"{name}: {before} → {after}" for name, before, after in zip(way.names, way.before, way.after, strict=True)
+            label(name, f": {before} → {after}")
+            for name, before, after in zip(way.names, way.before, way.after, strict=True)
         )
         bars = Bars(
             np.arange(1, len(steps) + 1),

@@ -15,7 +15,7 @@ from aimass.explain.lpi.groups import Group
 from aimass.explain.lpi.scale import axis_title, change, level
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.rows import Feature, Rows
-from aimass.explain.words import joined
+from aimass.explain.words import joined, label
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 
@@ -64,9 +64,9 @@ class WhatIf(Result, frozen=True, kw_only=True, eq=False, tag="lpi.what_if"):
         at = np.arange(len(shown))
         one, other = before.values[shown], after.values[shown]
         names = tuple(
-            f"{before.names[p]} = {before.cells[p]}"
+            label(before.names[p], f" = {before.cells[p]}")
             if before.cells[p] == after.cells[p]
-            else f"{before.names[p]}: {before.cells[p]} → {after.cells[p]}"
+            else label(before.names[p], f": {before.cells[p]} → {after.cells[p]}")
             for p in shown
         )
         layers = (

@@ -16,7 +16,7 @@ from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.segviz.judged import Judged
 from aimass.explain.segviz.segments import reach_of
 from aimass.explain.significance import difference_interval, holm, mean_and_interval, shuffled_p
-from aimass.explain.words import counted, number, percent
+from aimass.explain.words import LABEL, counted, number, percent, shortened
 from aimass.explain.work import Work
 
 __all__ = ["Candidates", "Holders", "Regions", "judged_regions"]
@@ -133,7 +133,10 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="segviz.regions")
             Spans(at[known], self.mean[known], low, high, series="rows that judge it"),
         )
         what = "share of rows that are wrong" if self.share else f"mean {self.loss.replace('_', ' ')}"
-        names = tuple(says.replace(" and ", "\nand ") for says in self.says)
+        names = tuple(
+            "\n".join(shortened(line, LABEL) for line in says.replace(" and ", "\nand ").split("\n"))
+            for says in self.says
+        )
         lines = max((name.count("\n") + 1 for name in names), default=1)
         height = max(80, len(names) * (lines * _LINE_PX + 10))
         return Picture(
