@@ -160,10 +160,10 @@ def test_what_cannot_be_asked_is_named() -> None:
         importance(linear(), rows, Work(), loss="log_loss")
     with pytest.raises(BadInput, match="no number"):
         importance(model_of_function(lambda cells: cells[:, 0] * np.nan, NAMES), rows, Work())
-    with pytest.raises(BadInput, match="no place"):
+    with pytest.raises(BadInput, match="none of the model's classes"):
         classifier = model_of_function(lambda cells: np.full(len(cells), 0.5), NAMES, ("0", "1"))
         importance(classifier, Rows(rows.features, rows.values, np.full(10, 2), ("0", "1", "2")), Work())
-    with pytest.raises(BadInput, match="no place"):
+    with pytest.raises(BadInput, match="none of the model's classes"):
         importance(classifier, Rows(rows.features, rows.values, np.full(10, -1), ("0", "1")), Work())
     with pytest.raises(BadInput, match="labels are missing"):
         importance(linear(), Rows(rows.features, rows.values, np.append(np.ones(9), np.nan)), Work())
