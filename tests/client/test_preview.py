@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from aimass.client import runs_cli
 from aimass.client.child import ChildFailed, Made
 from aimass.client.meters import DaemonMeters
 from aimass.client.preview import MOST_STEPS, Preview
@@ -18,6 +20,7 @@ from aimass.client.trainee import Trainee
 from aimass.client.workbench import Workbench
 from aimass.client.worker_protocol import Opened, Order
 from aimass.proto.clock import SystemClock
+from aimass.proto.console import plain
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.plan import Plan
 from aimass.proto.tensors import Blob
@@ -84,3 +87,14 @@ def test_a_rehearsal_that_fails_takes_nothing_from_what_is_known(tmp_path: Path)
     assert told.then
     with pytest.raises(ChildFailed):
         shown(msgspec.structs.replace(plan, name="again"), model, tmp_path / "first", fails=0)
+
+
+def test_a_person_reads_later_steps_as_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, options, count in (("confusion", {}, 0), ("permutation", {"shuffles": 2}, 1)):
+        answer = plain(shown(*asked(name, options), tmp_path / name))
+        monkeypatch.setattr(runs_cli, "ask_daemon", lambda *_, given=answer, **__: given)
+        monkeypatch.setattr(runs_cli, "_found", lambda *_: (None, argparse.Namespace(run_id="ab" * 16)))
+        runs_cli.preview(argparse.Namespace(json=False, dir=tmp_path))
+        assert capsys.readouterr().out.count("as if this partner were alone: its own sums stand for") == count

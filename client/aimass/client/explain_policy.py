@@ -82,7 +82,7 @@ def _plain(bounds: Explain, asked: AskedAnalysis, plan: Plan) -> tuple[Rule, ...
     if not asked.repeated:
         return (own,)
     steps = f"{told}, {asked.steps:,} steps by the same tables"
-    return (Rule("explain_repeated", steps, "secure sums or noise: leave out --plain", hidden), own)
+    return (Rule("explain_repeated", steps, "secure sums or noise ([secure] in the plan, or no --plain)", hidden), own)
 
 
 def _noise(plan: Plan) -> float:

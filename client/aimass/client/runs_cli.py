@@ -33,6 +33,7 @@ __all__ = [
 
 _MOST_ROWS: Final = 20
 """Of what is shared, on a screen."""
+_ALONE: Final = "later steps, as if this partner were alone: its own sums stand for the federation's"
 
 
 def status(args: argparse.Namespace) -> int:
@@ -104,6 +105,7 @@ def preview(args: argparse.Namespace) -> int:
         emit(args, answer)
         return 0
     shown = convert(Preview, answer, "the daemon's answer")
+    later = [{"step": number} | _previewed(one) for number, step in enumerate(shown.later, start=2) for one in step]
     emit(
         args,
         {
@@ -113,9 +115,7 @@ def preview(args: argparse.Namespace) -> int:
             **dict(map(_first_rows, shown.arrays)),
             "leaves": [_previewed(one) for one in shown.sums],
             "then": list(shown.then),
-            "later steps, as if this partner were alone: its own sums stand for the federation's": [
-                {"step": number} | _previewed(one) for number, step in enumerate(shown.later, start=2) for one in step
-            ],
+            **({_ALONE: later} if later else {}),
         },
     )
     return 0
