@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -22,7 +23,7 @@ from aimass.proto.predictors import Predictor
 from aimass.proto.rows import Batch
 from aimass.proto.tensors import Blob
 from tests.explain.federated.hospitals import TASK, at, heart_blob, hospitals
-from tests.explain.federated.test_analyses import ALL, few
+from tests.explain.federated.test_analyses import ALL, SHARED, few
 from tests.explain.federated.together import together
 
 Floats = npt.NDArray[np.float64]
@@ -72,6 +73,14 @@ def test_odd_inputs_are_errors_with_a_name_whether_there_are_rows_or_none(name: 
                     answered(name, inputs | {key: odd}, rows)
                     pytest.fail(f"{way} {key} are taken")
                 assert error.value.code == "explain.inputs"
+
+
+@pytest.mark.parametrize("name", ["confusion", "ale", "pdp", "prim", "slices"])
+def test_what_computes_with_nothing_shared_refuses_what_is_shared(name: str) -> None:
+    analysis, question = ALL[name]
+    analysis.check(question)
+    with pytest.raises(BadInput, match="nothing that is shared"):
+        analysis.check(msgspec.structs.replace(question, shared=SHARED))
 
 
 @pytest.mark.parametrize(("name", "key"), [("ale", "edges"), ("pdp", "grid")])

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from aimass.explain.federated.asking import bounded_model_at, span, targets_of
+from aimass.explain.federated.background import nothing_shared
 from aimass.explain.federated.inputs import steps_in
 from aimass.explain.federated.local_effects import LocalEffect, of_category, of_number
 from aimass.explain.federated.marginals import FINE, Marginal, counted, marginal_phase, marginals_of
@@ -54,6 +55,7 @@ class FederatedAle:
 
     def check(self, ask: Ask) -> None:
         """Columns of numbers and categories, and an output that there is."""
+        nothing_shared(ask)
         features_of(ask.schema)
         _target(ask)
 

@@ -20,7 +20,14 @@ from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema
 from aimass.proto.tensors import Array
 
-__all__ = ["background_of", "noised_background", "public_background", "synthetic_background", "told_background"]
+__all__ = [
+    "background_of",
+    "noised_background",
+    "nothing_shared",
+    "public_background",
+    "synthetic_background",
+    "told_background",
+]
 
 Floats = npt.NDArray[np.float64]
 _NAME: Final = "background"
@@ -124,6 +131,17 @@ def _check_synthetic(ask: Ask, shared: Mapping[str, Array], found: Floats) -> No
             value="other rows" if whole else "no seed",
             limit=_SYNTHETIC,
             cure="Make it by `--background synthetic`, with the same release of AIMass as the partners have.",
+        )
+
+
+def nothing_shared(ask: Ask) -> None:
+    """Raise `BadInput` where a plan shares what its analysis has no use for: nobody would look at it."""
+    if ask.shared is not None:
+        raise BadInput(
+            "this analysis computes with nothing that is shared",
+            code="explain.background",
+            value=ask.shared.told,
+            cure="Ask without --background.",
         )
 
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from aimass.explain.charts.picture import Axis, Bars, Heat, Line, Panel, Picture, Spans, names_axis
+from aimass.explain.federated.background import nothing_shared
 from aimass.explain.federated.seam import model_at, outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums, Tables, check_size
 from aimass.explain.lineage import Lineage
@@ -266,6 +267,7 @@ class Confusion:
 
     def check(self, ask: Ask) -> None:
         """Classes, and not too many."""
+        nothing_shared(ask)
         tables(_options(ask), len(outputs_of(ask)))
 
     def phases(self, ask: Ask) -> tuple[Phase, ...]:

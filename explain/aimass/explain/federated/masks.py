@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from aimass.explain.federated.background import nothing_shared
 from aimass.explain.federated.mask_scores import FederatedMasks, masks_of
 from aimass.explain.federated.seam import image_model_at, images_at
 from aimass.explain.federated.sums import Release, Sums
@@ -49,6 +50,7 @@ class FederatedMaskView:
 
     def check(self, ask: Ask) -> None:
         """Images with masks, and a class that there is."""
+        nothing_shared(ask)
         image_column(ask.schema)
         if not ask.schema.segments:
             raise BadInput(

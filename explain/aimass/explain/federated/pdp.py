@@ -16,6 +16,7 @@ import numpy as np
 
 from aimass.explain.federated.ale import steps_of
 from aimass.explain.federated.asking import bounded_model_at, span, targets_of
+from aimass.explain.federated.background import nothing_shared
 from aimass.explain.federated.inputs import steps_in
 from aimass.explain.federated.marginals import counted, marginal_phase, marginals_of
 from aimass.explain.federated.seam import outputs_of, rows_at
@@ -57,6 +58,7 @@ class FederatedPdp:
 
     def check(self, ask: Ask) -> None:
         """Columns of numbers and categories, and an output that there is."""
+        nothing_shared(ask)
         features_of(ask.schema)
         _target(ask)
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.federated.asking import bounded_model_at, span, targets_of
+from aimass.explain.federated.background import nothing_shared
 from aimass.explain.federated.boxes import (
     SIDES,
     Search,
@@ -71,6 +72,7 @@ class FederatedPrim:
 
     def check(self, ask: Ask) -> None:
         """Columns of numbers and categories, and an output that there is."""
+        nothing_shared(ask)
         features_of(ask.schema)
         _output(ask)
 

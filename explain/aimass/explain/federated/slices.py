@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.federated.asking import bounded_model_at, largest_loss, loss_in
+from aimass.explain.federated.background import nothing_shared
 from aimass.explain.federated.inputs import input_of, odd_input
 from aimass.explain.federated.marginals import counted, marginal_phase, marginals_of, uniforms
 from aimass.explain.federated.seam import rows_at
@@ -75,6 +76,7 @@ class FederatedSlices:
 
     def check(self, ask: Ask) -> None:
         """Columns of numbers and categories, and a loss of the label's kind."""
+        nothing_shared(ask)
         features_of(ask.schema)
         _loss(ask)
 
