@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from aimass.explain.federated import prim
 from aimass.explain.federated.boxes import SIDES, coded, conditions_of, replayed
@@ -60,6 +61,13 @@ def test_a_box_in_words_holds_the_rows_that_were_counted() -> None:
     assert first.judged.mean == pytest.approx(whole.rows.need_labels()[judged].mean())
     assert first.judged.mean is not None
     assert first.judged.mean > 0.8
+    true = whole.rows.need_labels()
+    tail = stats.hypergeom.sf(true[judged].sum() - 1, first.judged.of, true[sides >= 0.7].sum(), judged.sum())
+    assert first.p == pytest.approx(2 * tail, rel=1e-6)  # the smaller of two, corrected
+    assert first.more_low is not None
+    assert 0 < first.more_low < first.judged.mean - (first.judged.outside or 0)
+    assert "p = " in found.describe()[1]
+    assert ": confirmed" in found.describe()[1]
     second = found.regions[1]
     assert second.searched.of == first.searched.of - first.searched.rows
 
@@ -92,12 +100,18 @@ def test_in_labels_by_chance_what_is_held_out_is_near_the_base_rate() -> None:
     for one in told(ask({"target": "label", "boxes": 1}), partners).regions:
         assert one.judged.low is not None
         assert one.judged.low < 0.2 < (one.judged.high or 0) + 0.03
+        assert not one.confirmed
 
 
 def test_low_boxes_and_errors_are_asked_for_alike() -> None:
     low = told(ask({"direction": "low", "boxes": 1}), at(hospitals()))
     assert low.regions[0].judged.mean is not None
     assert low.regions[0].judged.mean < 0.3
+    assert low.regions[0].confirmed
+    assert (low.regions[0].more_high or 0) < 0
+    rare = told(ask({"direction": "low", "target": "label", "boxes": 1}), at(hospitals()))
+    assert rare.regions[0].confirmed
+    assert all(check.passed for check in rare.checks)
     wrong = told(ask({"target": "error", "boxes": 1, "support": 0.2}), at(hospitals()))
     assert wrong.target == "error rate"
     said = heart().predict(pooled(hospitals()).rows.values).argmax(axis=1)
