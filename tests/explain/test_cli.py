@@ -132,6 +132,8 @@ def test_the_report_of_a_real_model_over_rows_without_labels_says_what_it_could_
     assert "row 7" in text
     assert "What the model uses: these rows have no labels" in text
     assert "<h3>heart, version 1</h3>" in text
+    assert "Something of single rows or images stands in this file: of 1 in" in text  # the row that it explains
+    assert (tmp_path / "heart.html").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_wrong_target_is_told_before_anything_is_computed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
