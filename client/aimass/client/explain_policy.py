@@ -23,10 +23,11 @@ class Explain(Value, frozen=True):
     """What plans of explanations may ask, which `release.analyses` has to name.
 
     `plain` lets the server read this partner's own sums without noise. From the second step on it chooses what rows are
-    counted by, so that one that lies reads exact values, where in secret sums they are anybody's. An analysis that asks
-    the same again and again, of boxes or slices that lie in each other, tells of single rows to an honest server too,
-    and needs secure sums or noise whatever `plain` says. Noise counts as such from `smallest_noise` on, times what one
-    row can change in all steps together; where a privacy budget pays for it, the budget says how much is enough.
+    counted by, so that one that lies reads in which bins rows lie, where in secret sums they are anybody's. An analysis
+    that asks the same again and again, of boxes or slices that lie in each other, tells of single rows to an honest
+    server too, and needs secure sums or noise whatever `plain` says. Noise counts as such from `smallest_noise` on,
+    times what one row can change in all steps together; where a privacy budget pays for it, the budget says how much is
+    enough.
     """
 
     plain: bool = False

@@ -135,14 +135,18 @@ def test_what_a_task_says_beyond_chances_is_cut_to_them() -> None:
 
         def predictor(self, parameters: Blob, device: str = "cpu") -> Predictor:
             def shout(rows: Batch, block: int = 0, /) -> Floats:
-                return np.tile([9.0, -4.0], (len(rows.labels), 1))
+                return np.tile([-4.0, 9.0], (len(rows.labels), 1))
 
             return shout
 
     partner = AtPartner.of(Loud(), heart_blob(), few(5)[0].rows.batch())
     question, rows = ALL["permutation"][1], hospitals()[0].rows.take(slice(5))
     said = bounded_model_at(question, partner).predict(rows.values)
-    assert (said == np.tile([1.0, 0.0], (5, 1))).all()
+    assert (said == np.tile([0.0, 1.0], (5, 1))).all()
+    analysis, question = ALL["confusion"]
+    sums = analysis.compute(question, 0, partner)
+    assert sums["scores"].min() == 0.0
+    assert np.abs(sums["scores"]).max() <= len(rows)
     three = losses(np.ones((1, 3)), np.array([0]), "brier") + losses(np.array([[0.0, 1, 1]]), np.array([0]), "brier")
     assert three.max() <= 2 * largest_loss(TASK.schema, "brier")
     assert losses(np.array([[0.0, 1, 1, 1]]), np.array([0]), "brier") == largest_loss(TASK.schema, "brier")

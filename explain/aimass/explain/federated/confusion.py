@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 
 from aimass.explain.charts.picture import Axis, Bars, Heat, Line, Panel, Picture, Spans, names_axis
+from aimass.explain.federated.asking import bounded_model_at
 from aimass.explain.federated.background import nothing_shared
-from aimass.explain.federated.seam import model_at, outputs_of, rows_at
+from aimass.explain.federated.seam import outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums, Tables, check_size
 from aimass.explain.lineage import Lineage
 from aimass.explain.models import Model, asked
@@ -288,7 +289,7 @@ class Confusion:
 
     def compute(self, ask: Ask, number: int, at: AtPartner) -> Sums:
         """A partner's part."""
-        return partial(_options(ask), model_at(at), rows_at(ask, at))
+        return partial(_options(ask), bounded_model_at(ask, at), rows_at(ask, at))
 
     def next(self, ask: Ask, found: Sequence[Summed]) -> None:
         """There is no other step."""
