@@ -9,6 +9,8 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from aimass.explain.models import FunctionModel, model_of_function
+from aimass.explain.prim.options import PrimOptions
+from aimass.explain.prim.target import target_of
 from aimass.explain.rows import Feature, Rows
 from aimass.explain.segviz import SegvizOptions, SegvizResult, explain
 from aimass.explain.segviz.judged import judge
@@ -281,3 +283,11 @@ def test_skewed_errors_are_a_limit_and_a_picture_keeps_the_end_of_a_long_conditi
     assert said.startswith(name)
     assert len(drawn) <= 42
     assert drawn.split()[-1] == said.split()[-1]
+
+
+def test_a_prediction_is_not_a_predicted_prediction() -> None:
+    data = Rows.of(np.arange(100.0)[:, None], labels=np.zeros(100))
+    model = model_of_function(lambda values: values[:, 0], ["x1"])
+    found = explain(model, data, QUICK)
+    assert found.bands.describe()[0].startswith("By prediction, ")
+    assert target_of(model, data, data.values, 0, PrimOptions()).name == "prediction"

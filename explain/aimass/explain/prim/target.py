@@ -11,7 +11,7 @@ import numpy.typing as npt
 from aimass.explain.labels import checked_labels
 from aimass.explain.losses import LossName, losses
 from aimass.explain.models import Model
-from aimass.explain.outputs import output_of
+from aimass.explain.outputs import output_of, output_title
 from aimass.explain.prim.options import PrimOptions
 from aimass.explain.rows import Rows
 from aimass.explain.words import number, percent
@@ -40,8 +40,7 @@ def target_of(model: Model, rows: Rows, said: Floats, place: int, options: PrimO
     output = model.outputs[place]
     match options.target:
         case "prediction":
-            name = f"predicted probability of {output}" if model.classifies else f"predicted {output}"
-            return Target(name, said[:, place], model.classifies, binary=False)
+            return Target(output_title(model, place), said[:, place], model.classifies, binary=False)
         case "label":
             labels = checked_labels(model, rows)
             if model.classifies:

@@ -70,7 +70,8 @@ class TiedSet(Result, frozen=True, kw_only=True, eq=False, tag="runs.tied"):
             return first, f"None of the {len(inside)} settings can be told from it: more seeds would tell more."
         also = f": {joined(inside[1:])}" if inside[1:] else ""
         if not also:
-            return first, f"All {len(self.settings) - 1} others are worse than another setting."
+            others = len(self.settings) - 1
+            return first, f"{'The other is' if others == 1 else f'All {others} others are'} worse than another setting."
         told = f"{len(inside) - 1} of {len(self.settings) - 1} others cannot be told from it{also}."
         return first, told, "Choose among these by what they cost."
 

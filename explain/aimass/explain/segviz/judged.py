@@ -14,6 +14,7 @@ import numpy.typing as npt
 from aimass.explain.labels import checked_labels
 from aimass.explain.losses import LossName, losses
 from aimass.explain.models import Model, asked
+from aimass.explain.outputs import output_title
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, NotFound
@@ -74,7 +75,7 @@ def judge(model: Model, rows: Rows, work: Work, *, output: str, threshold: float
         off = said - labels
         near = float(np.median(np.abs(off)))
         cells = np.where(np.abs(off) <= near, 0, np.where(off > 0, 1, 2))
-        return Judged(said, f"predicted {model.outputs[0]}", cells, _SIDES, errors, named)
+        return Judged(said, output_title(model, 0), cells, _SIDES, errors, named)
     if place is None:
         return Judged(said, "probability of the likeliest class", cells, _RIGHT, errors, named)
     if named == "error_rate":
