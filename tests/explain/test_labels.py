@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from aimass.explain import gap, prim, segviz
 from aimass.explain.labels import checked_labels
-from aimass.explain.models import FunctionModel, asked, model_of_function
+from aimass.explain.models import FunctionModel, asked, model_of_estimator, model_of_function
 from aimass.explain.questions import Asking, question
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
@@ -75,6 +76,13 @@ def test_a_class_that_no_row_has_is_no_hindrance() -> None:
         Rows.of(VALUES, labels=TRUE).labelled(CLASSIFIER.outputs)
     unlabelled = dataclasses.replace(rows, labels=np.where(TRUE, 1, -1)).labelled(CLASSIFIER.outputs)
     assert set(unlabelled.need_labels()) == {0, -1}
+
+
+def test_classes_that_training_had_as_fractions_are_whole_numbers_by_name() -> None:
+    fitted = LogisticRegression().fit(VALUES, TRUE + 1.0)
+    model = model_of_estimator(fitted, ["x1", "x2"])
+    assert model.outputs == ("1", "2")
+    assert checked_labels(model, Rows.of(VALUES, labels=TRUE + 1).labelled(model.outputs)).tolist() == TRUE.tolist()
 
 
 @pytest.mark.parametrize(

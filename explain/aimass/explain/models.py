@@ -129,11 +129,16 @@ def model_of_estimator(estimator: Any, features: Sequence[Feature] | Sequence[st
     """What has `predict_proba` and `classes_`, as scikit-learn's classifiers and XGBoost's, or `predict` alone."""
     called = name or type(estimator).__name__
     if hasattr(estimator, "predict_proba"):
-        classes = [str(one) for one in estimator.classes_]
+        classes = [_class_name(one) for one in estimator.classes_]
         return model_of_function(estimator.predict_proba, features, classes, name=called, classifies=True)
     if hasattr(estimator, "predict"):
         return model_of_function(estimator.predict, features, name=called)
     raise BadInput("this predicts nothing: it has neither `predict_proba` nor `predict`", code="explain.model")
+
+
+def _class_name(value: Any) -> str:
+    """A class that is a whole number is named as one, also where training had it as 1.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def model_of_task(
