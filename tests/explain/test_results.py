@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, names_axis
 from aimass.explain.lineage import Lineage
-from aimass.explain.results import Array, Check, Columns, Result, csv_text
+from aimass.explain.results import Array, Check, Columns, Result, Whole, csv_text
 from aimass.proto.errors import BadInput
 
 
@@ -93,6 +93,25 @@ def test_a_check_that_fails_is_said_before_the_caveats_and_nan_fails() -> None:
     assert said[0] == "completeness: 0.2 where 0.01 is allowed. Take more steps."
     assert len(said) == 3
     assert said[-1] == "Not a cause."
+
+
+class Both(Whole, frozen=True, kw_only=True, eq=False, tag="test.both"):
+    """An answer of two views."""
+
+    one: Sizes
+    other: Sizes
+
+    def views(self) -> dict[str, Result]:
+        return {"one": self.one, "other": self.other}
+
+
+def test_an_answer_says_and_doubts_what_its_views_do_and_shows_the_first() -> None:
+    one, other = sizes(1.0, caveats=("Few rows.",)), sizes(2.0, 3.0, caveats=("Few rows.", "Skewed."))
+    whole = Both(lineage=Lineage(model="m"), one=one, other=other, caveats=("Its own.",))
+    assert whole.describe() == ("1 sizes", "2 sizes")
+    assert whole.warnings() == ("Its own.", "Few rows.", "Skewed.")
+    assert whole.picture().numbers() == one.picture().numbers()
+    assert whole.to_columns() == one.to_columns()
 
 
 def test_a_notebook_shows_words_that_cannot_become_markup() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 else:
     Array = np.ndarray  # what a field is decoded as
 
-__all__ = ["Array", "Check", "Columns", "Part", "Result", "csv_text"]
+__all__ = ["Array", "Check", "Columns", "Part", "Result", "Whole", "csv_text"]
 
 Columns = Mapping[str, Sequence[object]]
 """A table by column, as CSV has it."""
@@ -152,6 +152,34 @@ class Result(Part, frozen=True, kw_only=True, eq=False, tag_field="kind"):
         doubts = "".join(f"<li>{html.escape(line)}</li>" for line in self.warnings())
         head = f"<p><small>{html.escape(self.lineage.line())}</small></p>"
         return f"{head}{said}{self.to_svg()}<ul>{doubts}</ul>"
+
+
+class Whole(Result, frozen=True, kw_only=True, eq=False):
+    """The answer to a question: several views, of which it says what they say, and doubts what they doubt.
+
+    Its picture and its table are those of the first view, unless it says otherwise.
+    """
+
+    def views(self) -> Mapping[str, Result]:
+        """The views that there are."""
+        raise NotImplementedError
+
+    def describe(self) -> tuple[str, ...]:
+        """What each view says, one after another."""
+        return tuple(line for view in self.views().values() for line in view.describe())
+
+    def picture(self) -> Picture:
+        """The first that a reader wants."""
+        return next(iter(self.views().values())).picture()
+
+    def to_columns(self) -> Columns:
+        """The first view's table; the others have their own."""
+        return next(iter(self.views().values())).to_columns()
+
+    def warnings(self) -> tuple[str, ...]:
+        """Its own, then those of all views, each once."""
+        said = (*super().warnings(), *(line for view in self.views().values() for line in view.warnings()))
+        return tuple(dict.fromkeys(said))
 
 
 def _written(part: Part) -> bytes:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from aimass.explain.charts.picture import Picture
 from aimass.explain.gap.contributions import Contributions, contributions
 from aimass.explain.gap.dependences import Dependences, dependences
 from aimass.explain.gap.effects import Effects, effects
@@ -15,7 +14,7 @@ from aimass.explain.gap.importance import Importance, importance
 from aimass.explain.gap.interactions import Interactions, interactions
 from aimass.explain.gap.shapley_summary import ShapleySummary, shapley_summary
 from aimass.explain.models import Model, lineage_of
-from aimass.explain.results import Columns, Result
+from aimass.explain.results import Result, Whole
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from aimass.proto.values import Value
@@ -61,7 +60,7 @@ class GapOptions(Value, frozen=True):
     sage_passes: Annotated[int, Meta(ge=2, le=1_000, description="how often SAGE goes through its rows at most")] = 8
 
 
-class GapResult(Result, frozen=True, kw_only=True, eq=False, tag="gap"):
+class GapResult(Whole, frozen=True, kw_only=True, eq=False, tag="gap"):
     """All that is said of a model's use of its features."""
 
     importance: Importance
@@ -81,23 +80,6 @@ class GapResult(Result, frozen=True, kw_only=True, eq=False, tag="gap"):
             "dependence": self.dependence,
             "interactions": self.interactions,
         }
-
-    def describe(self) -> tuple[str, ...]:
-        """What the parts say, one after another."""
-        return tuple(line for part in self.views().values() for line in part.describe())
-
-    def picture(self) -> Picture:
-        """The first that a reader wants: importance."""
-        return self.importance.picture()
-
-    def to_columns(self) -> Columns:
-        """The table of importance; the parts have their own."""
-        return self.importance.to_columns()
-
-    def warnings(self) -> tuple[str, ...]:
-        """Of all parts, each once."""
-        said = (*super().warnings(), *(line for part in self.views().values() for line in part.warnings()))
-        return tuple(dict.fromkeys(said))
 
 
 def explain(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aimass.explain.charts.picture import Picture
 from aimass.explain.lpi.attribution import Attribution, attribution
 from aimass.explain.lpi.cells import changes_of
 from aimass.explain.lpi.counterfactual import Counterfactual, counterfactual
@@ -16,14 +15,14 @@ from aimass.explain.lpi.nearest import Search
 from aimass.explain.lpi.options import LpiOptions
 from aimass.explain.lpi.whatif import WhatIf, what_if
 from aimass.explain.models import Model, asked
-from aimass.explain.results import Columns, Result
+from aimass.explain.results import Result, Whole
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 
 __all__ = ["LpiResult", "explain"]
 
 
-class LpiResult(Result, frozen=True, kw_only=True, eq=False, tag="lpi"):
+class LpiResult(Whole, frozen=True, kw_only=True, eq=False, tag="lpi"):
     """All that is said of one row's prediction."""
 
     attribution: Attribution
@@ -42,23 +41,6 @@ class LpiResult(Result, frozen=True, kw_only=True, eq=False, tag="lpi"):
             "gradients": self.gradients,
         }
         return {name: part for name, part in parts.items() if part is not None}
-
-    def describe(self) -> tuple[str, ...]:
-        """What the parts say, one after another."""
-        return tuple(line for part in self.views().values() for line in part.describe())
-
-    def picture(self) -> Picture:
-        """The first that a reader wants: the waterfall."""
-        return self.attribution.picture()
-
-    def to_columns(self) -> Columns:
-        """The values by feature; the parts have their own tables."""
-        return self.attribution.to_columns()
-
-    def warnings(self) -> tuple[str, ...]:
-        """Of all parts, each once."""
-        said = (*super().warnings(), *(line for part in self.views().values() for line in part.warnings()))
-        return tuple(dict.fromkeys(said))
 
 
 def explain(

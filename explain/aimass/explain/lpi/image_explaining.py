@@ -18,7 +18,7 @@ from aimass.explain.lpi.image_map import SHOWS_NOT, ImageMap, check_of_order, fa
 from aimass.explain.lpi.image_options import ImageLpiOptions
 from aimass.explain.lpi.maps import LogOdds, baseline_of, gradcam, integrated, occlusion, smoothed
 from aimass.explain.lpi.scale import on_scale
-from aimass.explain.results import Check, Columns, Result
+from aimass.explain.results import Check, Columns, Result, Whole
 from aimass.explain.words import percent
 from aimass.explain.work import Work, quiet
 from aimass.proto.errors import BadInput, NotFound
@@ -33,7 +33,7 @@ _WITH_GRADIENTS: Final = 4
 _NO_NETWORK: Final = "The model is a bare function: it has no gradients to look into."
 
 
-class ImageLpiResult(Result, frozen=True, kw_only=True, eq=False, tag="lpi.image"):
+class ImageLpiResult(Whole, frozen=True, kw_only=True, eq=False, tag="lpi.image"):
     """The maps of one image, those first that look into the network."""
 
     maps: tuple[ImageMap, ...]
@@ -41,10 +41,6 @@ class ImageLpiResult(Result, frozen=True, kw_only=True, eq=False, tag="lpi.image
     def views(self) -> Mapping[str, Result]:
         """The maps by method."""
         return {one.method.lower().replace(" ", "_"): one for one in self.maps}
-
-    def describe(self) -> tuple[str, ...]:
-        """What the maps say, one after another."""
-        return tuple(line for one in self.maps for line in one.describe())
 
     def picture(self) -> Picture:
         """The image, and all maps."""
@@ -59,11 +55,6 @@ class ImageLpiResult(Result, frozen=True, kw_only=True, eq=False, tag="lpi.image
         place = self.maps[0].to_columns()
         values = {one.method: one.values.ravel().tolist() for one in self.maps}
         return {"row": place["row"], "column": place["column"], **values}
-
-    def warnings(self) -> tuple[str, ...]:
-        """Of all maps, each once."""
-        said = (*super().warnings(), *(line for one in self.maps for line in one.warnings()))
-        return tuple(dict.fromkeys(said))
 
 
 def explain_image(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from aimass.explain.charts.picture import Picture
 from aimass.explain.labels import checked_labels
 from aimass.explain.models import Model, asked, lineage_of
 from aimass.explain.prim.band_view import Bands
@@ -17,7 +16,7 @@ from aimass.explain.prim.regions import Regions
 from aimass.explain.prim.space import explain_images
 from aimass.explain.prim.space_view import SpaceBands
 from aimass.explain.prim.threshold_map import band_map, bands
-from aimass.explain.results import Columns, Result
+from aimass.explain.results import Result, Whole
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
@@ -35,7 +34,7 @@ __all__ = [
 ]
 
 
-class PrimResult(Result, frozen=True, kw_only=True, eq=False, tag="prim"):
+class PrimResult(Whole, frozen=True, kw_only=True, eq=False, tag="prim"):
     """Bands, their map, and boxes; `errors` are boxes where the model is most wrong, None where nobody knows."""
 
     bands: Bands
@@ -47,18 +46,6 @@ class PrimResult(Result, frozen=True, kw_only=True, eq=False, tag="prim"):
         """By name, in the order that a reader wants them."""
         found = {"bands": self.bands, "map": self.map, "boxes": self.boxes, "errors": self.errors}
         return {name: view for name, view in found.items() if view is not None}
-
-    def describe(self) -> tuple[str, ...]:
-        """What each view says."""
-        return tuple(line for view in self.views().values() for line in view.describe())
-
-    def picture(self) -> Picture:
-        """That of the bands."""
-        return self.bands.picture()
-
-    def to_columns(self) -> Columns:
-        """Those of the bands."""
-        return self.bands.to_columns()
 
 
 def explain(model: Model, rows: Rows, options: PrimOptions = PrimOptions(), work: Work = Work()) -> PrimResult:

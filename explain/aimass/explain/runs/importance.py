@@ -93,10 +93,11 @@ def settings_importance(
             cure="Run more plans, with settings that differ.",
         )
     names, sign = outcomes.varied, outcomes.objective.sign
-    share = _evaluated(runs, names, sign)
-    drawn = _resampled(outcomes, runs, names, work, resamples)
+    seen = _divergences(runs, names, sign)
+    share = _shares(seen)
+    drawn = _resampled(outcomes, runs, names, work.part(0.0, 0.5), resamples)
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
-    p = _by_chance(runs, names, sign, work, resamples)
+    p = _by_chance(runs, names, sign, float(seen.max()), work.part(0.5, 1.0), resamples)
     doubt = ("These runs do not show that any setting matters: shares of nothing are chance.",) if p > _LEVEL else ()
     order = np.argsort(-share, kind="stable")
     return SettingsImportance(
@@ -113,15 +114,17 @@ def settings_importance(
     )
 
 
-def _by_chance(runs: list[Outcome], names: tuple[str, ...], sign: float, work: Work, shuffles: int) -> float:
-    """p that the largest divergence of any setting is no more than chance: (1 + as large) / (1 + shuffles)."""
-    random = work.rng("runs", "importance", "chance")
-    seen, as_large = float(_evaluated(runs, names, sign, normalize=False).max()), 0
-    for _ in range(shuffles):
+def _by_chance(
+    runs: list[Outcome], names: tuple[str, ...], sign: float, seen: float, work: Work, shuffles: int
+) -> float:
+    """p that `seen`, the largest divergence, is no more than chance: (1 + as large) / (1 + shuffles)."""
+    random, as_large = work.rng("runs", "importance", "chance"), 0
+    for done in range(shuffles):
         work.check()
+        work.tell(done / shuffles, "what chance makes of settings")
         dealt = [runs[place].quality for place in random.permutation(len(runs))]
         mixed = [msgspec.structs.replace(run, quality=one) for run, one in zip(runs, dealt, strict=True)]
-        as_large += float(_evaluated(mixed, names, sign, normalize=False).max()) >= seen
+        as_large += float(_divergences(mixed, names, sign).max()) >= seen
     return (1 + as_large) / (1 + shuffles)
 
 
@@ -136,15 +139,18 @@ def _resampled(outcomes: Outcomes, runs: list[Outcome], names: tuple[str, ...], 
         work.check()
         work.tell(done / resamples, "importance of settings")
         drawn = random.integers(0, len(by_setting), len(by_setting))
-        found.append(_evaluated([run for place in drawn for run in by_setting[place]], names, outcomes.objective.sign))
+        these = [run for place in drawn for run in by_setting[place]]
+        found.append(_shares(_divergences(these, names, outcomes.objective.sign)))
     return np.array(found)
 
 
-def _evaluated(runs: list[Outcome], names: tuple[str, ...], sign: float, *, normalize: bool = True) -> Floats:
-    """PED-ANOVA's shares, in the order of `names`; one that is the same in all of these runs has none.
+def _shares(divergences: Floats) -> Floats:
+    total = divergences.sum()
+    return divergences / total if total > 0 else divergences
 
-    Not normalised they are divergences, which do not sum to 1.
-    """
+
+def _divergences(runs: list[Outcome], names: tuple[str, ...], sign: float) -> Floats:
+    """PED-ANOVA's, in the order of `names`; a setting that is the same in all of these runs has none."""
     import optuna  # noqa: PLC0415  (a second that only comparing many runs pays)
     from optuna.importance import PedAnovaImportanceEvaluator  # noqa: PLC0415
 
@@ -163,13 +169,13 @@ def _evaluated(runs: list[Outcome], names: tuple[str, ...], sign: float, *, norm
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its experimental warning
-        shares: Mapping[str, float] = optuna.importance.get_param_importances(
+        found: Mapping[str, float] = optuna.importance.get_param_importances(
             study,
             evaluator=PedAnovaImportanceEvaluator(evaluate_on_local=False),
             params=list(spaces),
-            normalize=normalize,
+            normalize=False,
         )
-    return np.array([shares.get(name, 0.0) for name in names])
+    return np.array([found.get(name, 0.0) for name in names])
 
 
 def _space(optuna: Any, values: list[Scalar | None]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aimass.explain.charts.picture import Picture
-from aimass.explain.results import Columns, Result
+from aimass.explain.results import Result, Whole
 from aimass.explain.runs.course import Course
 from aimass.explain.runs.importance import SettingsImportance
 from aimass.explain.runs.layers import Layers, Relations
@@ -19,7 +19,7 @@ from aimass.proto.registry.entries import Spent
 __all__ = ["ManyRuns", "OneRun"]
 
 
-class OneRun(Result, frozen=True, kw_only=True, eq=False, tag="runs.one"):
+class OneRun(Whole, frozen=True, kw_only=True, eq=False, tag="runs.one"):
     """What happened in a run; what it cannot show yet is None, and a caveat says why."""
 
     course: Course
@@ -41,20 +41,8 @@ class OneRun(Result, frozen=True, kw_only=True, eq=False, tag="runs.one"):
         }
         return {name: view for name, view in found.items() if view is not None}
 
-    def describe(self) -> tuple[str, ...]:
-        """What each view says."""
-        return tuple(line for view in self.views().values() for line in view.describe())
 
-    def picture(self) -> Picture:
-        """The course."""
-        return self.course.picture()
-
-    def to_columns(self) -> Columns:
-        """The course."""
-        return self.course.to_columns()
-
-
-class ManyRuns(Result, frozen=True, kw_only=True, eq=False, tag="runs.many"):
+class ManyRuns(Whole, frozen=True, kw_only=True, eq=False, tag="runs.many"):
     """What came of which settings; `tuning` is what all runs cost in privacy together."""
 
     pareto: Pareto
@@ -77,7 +65,3 @@ class ManyRuns(Result, frozen=True, kw_only=True, eq=False, tag="runs.many"):
     def picture(self) -> Picture:
         """The tied set, or the front where there is none."""
         return (self.tied or self.pareto).picture()
-
-    def to_columns(self) -> Columns:
-        """All runs with their settings and figures."""
-        return self.pareto.to_columns()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aimass.explain.charts.picture import Picture
 from aimass.explain.lineage import Lineage
 from aimass.explain.models import Model, lineage_of
-from aimass.explain.results import Columns, Result
+from aimass.explain.results import Columns, Result, Whole
 from aimass.explain.rows import Feature, Rows
 from aimass.explain.segviz import sliceline
 from aimass.explain.segviz.error_tree import grow
@@ -39,7 +39,7 @@ _UNSURE = "A chance near the threshold is wrong most often in any model that mea
 _TRAINED = "The model was trained on these rows: on new ones it is wrong more often, and perhaps elsewhere."
 
 
-class SegvizResult(Result, frozen=True, kw_only=True, eq=False, tag="segviz"):
+class SegvizResult(Whole, frozen=True, kw_only=True, eq=False, tag="segviz"):
     """`bands` of the prediction, `holders` of the rows where a column says who holds them, `slices` and the `tree`."""
 
     bands: Segments

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from aimass.explain.charts.picture import Picture
 from aimass.explain.images import ImageModel, Images, lineage_of_images
-from aimass.explain.results import Columns, Result
+from aimass.explain.results import Result, Whole
 from aimass.explain.segviz.assessed import FIGURES, assess_images, output_of
 from aimass.explain.segviz.gallery import Gallery, gallery
 from aimass.explain.segviz.mask_holders import MaskHolders, mask_holders
@@ -25,7 +25,7 @@ __all__ = ["MasksResult", "explain_images"]
 _TRAINED: Final = "The model was trained on these images: on new ones it is wrong more often."
 
 
-class MasksResult(Result, frozen=True, kw_only=True, eq=False, tag="segviz.images"):
+class MasksResult(Whole, frozen=True, kw_only=True, eq=False, tag="segviz.images"):
     """`masks` by class, the `gallery`, `holders` where several are known, `things` where they were asked for,
     `thresholds`, and `along` a volume.
     """
@@ -49,17 +49,9 @@ class MasksResult(Result, frozen=True, kw_only=True, eq=False, tag="segviz.image
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    def describe(self) -> tuple[str, ...]:
-        """What each part says."""
-        return tuple(line for part in self.views().values() for line in part.describe())
-
     def picture(self) -> Picture:
         """The gallery's, which shows where."""
         return self.gallery.picture()
-
-    def to_columns(self) -> Columns:
-        """The masks' table."""
-        return self.masks.to_columns()
 
 
 def explain_images(
