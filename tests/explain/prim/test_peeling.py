@@ -54,6 +54,20 @@ def test_the_path_is_that_of_the_paper(seed: int) -> None:
         assert target[kept].mean() == pytest.approx(found.means[step])
 
 
+@given(st.integers(0, 10_000))
+def test_of_two_columns_that_hold_the_same_the_first_is_peeled_whatever_rounding_made_of_their_sums(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one = rng.integers(0, 6, 80).astype(float)
+    data = numbers(np.stack([one, one], axis=1))
+    target = rng.random(80)
+    exact = marginal(data.codes[:, 0], target, data.columns[0])
+    rounded = [Marginal(exact.counts, exact.sums * (1 + rng.normal(0, 3e-16, len(exact.sums)))) for _ in range(2)]
+    keeps = tuple(np.ones(len(column.levels) + 1, bool) for column in data.columns)
+    found = best_peel(data.columns, keeps, (rounded[0], rounded[1]), 0.1, 8, 9)
+    assert found is not None
+    assert found.column == 0
+
+
 def test_ties_go_together_and_no_peel_is_less_than_half_of_what_was_asked_where_it_can_be_more() -> None:
     column = Column(Feature(name="a"), np.arange(4.0), missing=False)
     counts = np.array([1.0, 40.0, 50.0, 9.0, 0.0])

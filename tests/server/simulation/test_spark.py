@@ -46,17 +46,22 @@ class _Killing:
 
     def __init__(self, spark: Spark, spool: Path) -> None:
         self._spark, self._spool, self.killed = spark, spool, 0
+        self._began = False
 
     def work(self, asked: list[Asked]) -> list[Made]:
-        if asked[0].step.round == 2 and not self.killed:
-            threading.Thread(target=self._kill, args=(asked[0].step.index,)).start()
+        if asked[0].step.round == 2 and not self._began:
+            self._began = True
+            threading.Thread(target=self._kill, args=(asked[0].step.index,), daemon=True).start()
         return list(self._spark.work(asked))
 
     def _kill(self, index: int) -> None:
         spool = self._spool / str(index)
         while not any(spool.iterdir()):
             pass
-        os.kill(executors()[0], signal.SIGKILL)
+        # One may be between two lives: the list is read until there is one.
+        while not (running := executors()):
+            pass
+        os.kill(running[0], signal.SIGKILL)
         self.killed += 1
 
     def reduced(self, index: int, made: list[Made]) -> None:

@@ -42,6 +42,8 @@ SIDES: Final = {"searched": (0.0, 0.5), "chosen": (0.5, 0.7), "judged": (0.7, 1.
 """What share of the rows does what."""
 _FEWEST: Final = 10
 """Rows over which a mean may choose a box."""
+_ROUNDING: Final = 1e-9
+"""What two orders of adding may make of one mean."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +209,7 @@ def _chosen(search: Search, trail: Trail) -> int:
         mean = np.where(enough, search.sign * sums / counts, -math.inf)
         error = np.sqrt(np.maximum(squares / counts - (sums / counts) ** 2, 0.0) / counts)
     best = int(np.argmax(mean))
-    return int(np.flatnonzero(mean >= mean[best] - error[best])[0])
+    return int(np.flatnonzero(mean >= mean[best] - error[best] - _ROUNDING * abs(mean[best]))[0])
 
 
 def conditions_of(columns: Sequence[Column], keeps: tuple[Keep, ...]) -> tuple[Condition, ...]:

@@ -114,7 +114,8 @@ def peels(column: Column, found: Marginal, fraction: float) -> Iterator[Keep]:
             yield levels == len(column.levels)
         return
     there = np.flatnonzero(found.counts > 0)
-    least = there[np.argsort(found.sums[there] / found.counts[there], kind="stable")]
+    mean = found.sums.sum() / max(1.0, found.counts.sum())
+    least = there[np.argsort(_told_apart(found.sums[there] / found.counts[there], abs(mean)), kind="stable")]
     yield np.isin(np.arange(len(found.counts)), _first(least, found.counts, size))
 
 
@@ -125,6 +126,11 @@ def _first(order: Ints, counts: Floats, size: float) -> Ints:
     if not levels or rows[levels - 1] < size / 2:
         levels += 1
     return order[:levels]
+
+
+def _told_apart(values: Floats, scale: float) -> Floats:
+    """Values in whole units that rounding cannot be, so that what is alike stays alike however it was summed."""
+    return np.rint(values / (_SMALL * scale)) if scale else values
 
 
 def best_peel(
@@ -155,8 +161,9 @@ def best_peel(
             if left < max(least, 1):
                 continue
             gain = ((total - lost) / left - total / count) / removed
-            rank = (-gain, column.feature.name)
-            changes |= bool(abs(gain) > _SMALL * abs(total / count) / count)
+            scale = abs(total / count) / count
+            rank = (-float(_told_apart(gain, scale)), column.feature.name)
+            changes |= bool(abs(gain) > _SMALL * scale)
             if best is None or rank < best:
                 best, chosen = rank, Peel(place, keeps[place] & ~gone, round(left), float(total - lost))
     return chosen if changes else None
