@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
 from aimass.proto.asks import EXPLAIN, AskedAnalysis
 from aimass.proto.bases import Base
 from aimass.proto.compression import Compress
+from aimass.proto.dotted import with_settings
 from aimass.proto.errors import BadInput
 from aimass.proto.manifest import Schema
 from aimass.proto.methods import Method, check_method, method_of
@@ -42,6 +43,7 @@ from aimass.proto.plan_settings import (
     TrainSettings,
 )
 from aimass.proto.step import StepKind
+from aimass.proto.studies import Study
 from aimass.proto.values import Value, canonical_json, decode_canonical_json, decode_toml
 
 __all__ = [
@@ -62,9 +64,11 @@ __all__ = [
     "Promote",
     "SecureSettings",
     "Stage",
+    "Study",
     "TaskRef",
     "TrainSettings",
     "analyses_of",
+    "costliest_run",
     "decode_plan",
     "encode_plan",
     "plan_digest",
@@ -95,7 +99,8 @@ class Plan(Value, frozen=True):
     safetensors blob, which the submitter builds from the task and the seed. `schema` is the task's own, for analyses
     that ask about its columns: all sides take names, bounds and categories from it. `base` is the frozen model that the
     task builds on, which each side holds by its digest: the first model is what the run trains beside it. `explain` is
-    the analysis that the stage of this driver runs, with every number of it.
+    the analysis that the stage of this driver runs, with every number of it. `study` is the search that the run is a
+    trial of.
     """
 
     name: Name
@@ -116,6 +121,7 @@ class Plan(Value, frozen=True):
     needs: Needs | None = None
     promote: Promote | None = None
     explain: AskedAnalysis | None = None
+    study: Study | None = None
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -154,6 +160,7 @@ class PlanDraft(Value, frozen=True):
     compress: Compress | None = None
     needs: Needs | None = None
     promote: Promote | None = None
+    study: Study | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -184,6 +191,7 @@ class PlanDraft(Value, frozen=True):
             compress=self.compress,
             needs=self.needs,
             promote=self.promote,
+            study=self.study,
             schema=schema,
             base=base,
             explain=explain,
@@ -195,6 +203,7 @@ def _check(plan: Plan | PlanDraft) -> None:
     _check_privacy(plan)
     check_method((stage.driver for stage in plan.stages), plan.train, plan.privacy, plan.secure)
     _check_compress(plan)
+    _check_study(plan)
 
 
 def _check_secure(plan: Plan | PlanDraft) -> None:
@@ -232,6 +241,24 @@ def _check_compress(plan: Plan | PlanDraft) -> None:
             "`compress.quantise` does not go with `secure`, whose lanes are rounded without bias already: leave it "
             "out, and set `secure.bits` to as few bits as an element shall have"
         )
+
+
+def _check_study(plan: Plan | PlanDraft) -> None:
+    """Raise `ValueError` where the costliest run of a study would be none."""
+    if plan.study is None:
+        return
+    try:
+        costliest_run(plan, plan.study)
+    except BadInput as error:
+        raise ValueError(f"`study.costliest`: {error.sentence()}") from error
+
+
+P = TypeVar("P", bound="Plan | PlanDraft")
+
+
+def costliest_run(plan: P, study: Study) -> P:
+    """The plan of the run of `study` that would cost most, from that of any of its runs; it is of no study itself."""
+    return with_settings(msgspec.structs.replace(plan, study=None), study.costliest, "the costliest run of the study")
 
 
 def _check_app(plan: Plan) -> None:
