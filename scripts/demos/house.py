@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from aimass.proto.sharding import load_shards
 from aimass.proto.task import locate
@@ -26,10 +26,14 @@ class CommandFailed(Exception):
     """A command of the federation ended with an error; the message is what it printed."""
 
 
-def free_port() -> int:
+SERVICE_HOST: Final = "127.0.0.2"
+"""Where services other than the server listen: no two members of a federation have one host."""
+
+
+def free_port(host: str = "127.0.0.1") -> int:
     """A port of the loopback that nobody listens on now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
@@ -163,7 +167,7 @@ class House:
         """Tokens, requests over the enrolment port, one signature for all, certificates back over the wire."""
         waiting = []
         for name, role in newcomers:
-            self._token(name, role)
+            self._token(name, role, *(("--host", SERVICE_HOST) if role == "service" else ()))
             self._client(name)
             command = [*self._aimass, "client", "enroll", "--dir", name, "--token", f"{name}.token"]
             log = (self.folder / f"{name}-enroll.log").open("w")

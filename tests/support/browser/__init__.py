@@ -1,0 +1,1 @@
+"""Looking at a Streamlit app as people do: with Chromium."""
