@@ -63,7 +63,7 @@ async def _running(folder: Path, clock: ManualClock | None = None, **options: ob
 class _NoGate:
     """Admits the one partner, and ends the older stream only once its contribution is recorded."""
 
-    def admit(self, context: object, name: str) -> Peer:
+    async def admit(self, context: object, name: str) -> Peer:
         return Peer(Role.PARTNER, "north", 1, b"", math.inf)
 
     def end(self, task: object, reason: object) -> None:
@@ -115,7 +115,7 @@ def test_a_second_stream_cannot_overwrite_the_contribution_that_the_first_had_ac
 class _Scientist(_NoGate):
     """Admits a scientist, and cuts an older stream at once, whatever it waits for."""
 
-    def admit(self, context: object, name: str) -> Peer:
+    async def admit(self, context: object, name: str) -> Peer:
         return Peer(Role.SCIENTIST, "anna", 1, b"", math.inf)
 
     def end(self, task: asyncio.Task[object], reason: object) -> None:  # type: ignore[override]

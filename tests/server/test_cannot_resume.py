@@ -149,7 +149,7 @@ _CONTEXT: Any = None
 
 
 class _Gate:
-    def admit(self, context: object, name: str) -> Peer:
+    async def admit(self, context: object, name: str) -> Peer:
         return Peer(Role.PARTNER, "north", 1, b"", 2e9)
 
 

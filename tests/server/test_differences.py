@@ -155,7 +155,7 @@ class _Gate:
     def __init__(self) -> None:
         self.peer = "north"
 
-    def admit(self, context: object, name: str) -> Peer:
+    async def admit(self, context: object, name: str) -> Peer:
         return Peer(Role.PARTNER, self.peer, 1, b"", math.inf)
 
 

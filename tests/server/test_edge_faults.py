@@ -27,6 +27,8 @@ from aimass.proto.wire import SERVER_OPTIONS, connect, error_of, server_credenti
 from aimass.server.gate import Gate
 from aimass.server.main import serve
 from aimass.server.partner_desk import PartnerDesk
+from aimass.server.people.desk import People
+from aimass.server.people.settings import PeopleSettings
 from aimass.server.service import FederationService
 from aimass.server.sessions import Sessions
 from aimass.server.trust import TrustHolder
@@ -264,7 +266,8 @@ class _NothingMissed:
 def _service(members: Members, sessions: Sessions) -> FederationService:
     trust = TrustHolder(members.folder / "hub", UNINTERRUPTED)
     desk, signer = cast("PartnerDesk", _NothingMissed()), members.keys["hub"].identity
-    return FederationService(desk, sessions, trust, Gate(trust), SystemClock(), signer, "hub")
+    gate = Gate(trust, People(PeopleSettings(), members.folder, SystemClock()))
+    return FederationService(desk, sessions, trust, gate, SystemClock(), signer, "hub")
 
 
 def test_a_partner_that_does_not_read_is_disconnected_over_the_wire(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class _Open:
     role: Role
     name: str
 
-    def admit(self, context: object, name: str) -> Peer:
+    async def admit(self, context: object, name: str) -> Peer:
         return Peer(self.role, self.name, 1, b"", math.inf)
 
 

@@ -44,13 +44,17 @@ class Role(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Peer:
-    """Who a verified certificate belongs to. `serial` is what revocation names; `not_after` is Unix time."""
+    """Who a verified certificate belongs to. `serial` is what revocation names; `not_after` is Unix time.
+
+    Or a person whom the service `via` brings by a token: role and name are the person's, the certificate the service's.
+    """
 
     role: Role
     name: str
     serial: int
     tls_sha256: bytes
     not_after: float
+    via: str = ""
 
 
 def self_signed_root(key: ec.EllipticCurvePrivateKey, name: str, now: float) -> x509.Certificate:

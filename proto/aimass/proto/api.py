@@ -25,6 +25,7 @@ from typing import TypeVar
 from aimass.proto.app_plan import AppDraft, app_plan, initial_arrays
 from aimass.proto.apps import read_app
 from aimass.proto.bases import own_bases
+from aimass.proto.bearer import Token
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.connection import Connection, named
 from aimass.proto.drafts import completed
@@ -62,16 +63,22 @@ _MAX_MODEL = 1 << 36
 class Federation(Connection):
     """A person's connection to a server; a context manager. Make it with `Federation.open`."""
 
-    def __init__(self, settings: HomeSettings, folder: Path, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: HomeSettings, folder: Path, clock: Clock | None = None, token: Token | None = None
+    ) -> None:
         self.settings, self._folder, self._clock = settings, folder, clock or SystemClock()
-        super().__init__(settings.server, tls_identity(folder))
+        super().__init__(settings.server, tls_identity(folder), token)
         self.control = rpc.ControlStub(self._channel)
 
     @staticmethod
-    def open(home: str | Path) -> Federation:
-        """Connect as the person whose folder this is; raises `NotFound` before enrolment."""
+    def open(home: str | Path, token: Token | None = None) -> Federation:
+        """Connect as the person whose folder this is; raises `NotFound` before enrolment.
+
+        With a `token` the folder is a service's, which brings a person: `token` gives that person's ID or access token
+        at each call, and the server's `[people]` says whose count.
+        """
         folder = Path(home)
-        return Federation(load_home(folder), folder)
+        return Federation(load_home(folder), folder, token=token)
 
     # ---------------------------------------------------------------- runs
 

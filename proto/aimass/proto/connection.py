@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
+from aimass.proto.bearer import BearerChannel, Token
 from aimass.proto.errors import AimassError
 from aimass.proto.grpc_env import grpc
 from aimass.proto.tls import TlsIdentity
@@ -25,15 +26,17 @@ V = TypeVar("V", bound=Value)
 class Connection:
     """Base of the SDK's clients; a context manager."""
 
-    def __init__(self, address: str, identity: TlsIdentity) -> None:
+    def __init__(self, address: str, identity: TlsIdentity, token: Token | None = None) -> None:
+        """With a `token` the identity is a service's, and calls are of the person whose token it is."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="aimass-api", daemon=True)
         self._thread.start()
-        self._channel: grpc.aio.Channel = self._await(self._connected(address, identity))
+        self._channel: grpc.aio.Channel = self._await(self._connected(address, identity, token))
 
     @staticmethod
-    async def _connected(address: str, identity: TlsIdentity) -> grpc.aio.Channel:
-        return connect(address, identity, MAX_DOCUMENT_BYTES)
+    async def _connected(address: str, identity: TlsIdentity, token: Token | None) -> grpc.aio.Channel:
+        channel = connect(address, identity, MAX_DOCUMENT_BYTES)
+        return channel if token is None else BearerChannel(channel, token)
 
     def __enter__(self) -> Self:
         return self

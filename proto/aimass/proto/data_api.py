@@ -15,6 +15,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from aimass.proto.bearer import Token
 from aimass.proto.connection import Connection
 from aimass.proto.data_sets import DataSetManifest, read_data_set
 from aimass.proto.data_views import DataSetHealth, DataSetList, DataSetView, LeaseView, OwnerView, TrustView
@@ -33,13 +34,16 @@ __all__ = ["DataSets"]
 class DataSets(Connection):
     """A connection to a data set service; a context manager. Make it with `DataSets.open`."""
 
-    def __init__(self, address: str, identity: TlsIdentity) -> None:
-        super().__init__(address, identity)
+    def __init__(self, address: str, identity: TlsIdentity, token: Token | None = None) -> None:
+        super().__init__(address, identity, token)
         self._stub = rpc.DataSetsStub(self._channel)
 
     @staticmethod
-    def open(home: str | Path, address: str = "") -> DataSets:
-        """Connect as the person whose folder this is, to `address` or to `data` of its `client.toml`."""
+    def open(home: str | Path, address: str = "", token: Token | None = None) -> DataSets:
+        """Connect as the person whose folder this is, to `address` or to `data` of its `client.toml`.
+
+        With a `token` as a service that brings a person: see `Federation.open`.
+        """
         folder = Path(home)
         place = address or load_home(folder).data
         if not place:
@@ -48,7 +52,7 @@ class DataSets(Connection):
                 code="dataset.address",
                 cure='Give HOST:PORT, or write data = "HOST:PORT" into client.toml.',
             )
-        return DataSets(place, tls_identity(folder))
+        return DataSets(place, tls_identity(folder), token)
 
     def all(self) -> DataSetList:
         """Every data set, with its health."""

@@ -233,7 +233,7 @@ class Spool:
 
     def path(self, key: str) -> Path:
         """Where the finished upload of `key` stands."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}", key):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,200}", key):
             raise BadInput("not a spool key", code="spool.key", value=ascii(key))
         return self._folder / key
 

@@ -151,7 +151,7 @@ class ControlService(rpc.ControlServicer):
     ) -> AsyncIterator[pb.Document]:
         """A run at each change."""
         try:
-            peer = self.gate.admit(context, "WatchRun")
+            peer = await self.gate.admit(context, "WatchRun")
             await self._visible(peer, await self._readings.run_view(request.run_id, most=1))
             async for view in self._readings.watch(request.run_id, request.most_steps or PAGE_STEPS):
                 yield _document(view)

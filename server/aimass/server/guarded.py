@@ -31,7 +31,7 @@ def guarded(method: Method) -> Method:
     @functools.wraps(method)
     async def guarded(self: Gated, request: Any, context: grpc.aio.ServicerContext) -> pb.Document:
         try:
-            return await method(self, request, self.gate.admit(context, method.__name__))
+            return await method(self, request, await self.gate.admit(context, method.__name__))
         except AimassError as error:
             log.info("%s refused: %s", method.__name__, error)
             await abort(context, error)

@@ -46,7 +46,7 @@ class Named(Protocol):
 class Doors(Protocol):
     """Who lets callers in; see `Gate`."""
 
-    def admit(self, context: grpc.aio.ServicerContext, name: str) -> Named:
+    async def admit(self, context: grpc.aio.ServicerContext, name: str) -> Named:
         """The caller of the call `name`; raises a named error."""
         ...
 
@@ -110,7 +110,7 @@ class HealthService(health_rpc.HealthServicer):  # type: ignore[misc]  # generat
 
     async def _admit(self, context: grpc.aio.ServicerContext, name: str) -> str:
         try:
-            peer = self._gate.admit(context, name).name
+            peer = (await self._gate.admit(context, name)).name
             if name == "Watch" and self._watches.get(peer, 0) >= _WATCHES:
                 raise LimitExceeded("too many watches at once", code="health.watches", value=peer, limit=_WATCHES)
         except AimassError as error:

@@ -44,6 +44,7 @@ from aimass.server.offline.desk import OfflineDesk
 from aimass.server.offline.launch import Launcher
 from aimass.server.offline.supervisor import Supervisor
 from aimass.server.partner_desk import PartnerDesk
+from aimass.server.people.desk import People
 from aimass.server.programs import Together
 from aimass.server.readings import Readings
 from aimass.server.registry.attached import promoter_of
@@ -147,7 +148,8 @@ class _Server:
     """Who does what, made in the order in which they need one another."""
 
     def __init__(self, kept: _Kept) -> None:
-        self._kept, self._sessions, self._gate = kept, Sessions(), Gate(kept.trust)
+        self._kept, self._sessions = kept, Sessions()
+        self._gate = Gate(kept.trust, People(kept.settings.people, kept.folder, kept.clock))
         store, blobs, spool, settings, identity = kept.store, kept.blobs, kept.spool, kept.settings, kept.keys.identity
         self._engine = engine = Engine(store, blobs, spool, identity, self._sessions, kept.clock)
         self._secure = SecureDesk(engine, store, blobs, spool, kept.roster, identity)

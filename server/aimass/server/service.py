@@ -62,7 +62,7 @@ class FederationService(rpc.FederationServicer):
         Written, not yielded: the library would hold what was yielded last for as long as nothing follows.
         """
         try:
-            peer = self._gate.admit(context, "Connect")
+            peer = await self._gate.admit(context, "Connect")
             hello = await self._hello(requests)
             protocol = negotiate(hello.protocol_min, hello.protocol_max)
         except AimassError as error:

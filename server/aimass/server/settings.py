@@ -16,6 +16,7 @@ from aimass.proto.registry.places import RegistrySettings
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value
 from aimass.proto.wire import split_address
+from aimass.server.people.settings import PEOPLE_TEMPLATE, PeopleSettings, check_people
 
 __all__ = [
     "EnrolmentSettings",
@@ -97,6 +98,7 @@ class ServerSettings(Value, frozen=True):
     keep: KeepSettings = KeepSettings()
     offline: OfflineSettings = OfflineSettings()
     registry: RegistrySettings = RegistrySettings()
+    people: PeopleSettings = PeopleSettings()
 
 
 def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> ServerSettings:
@@ -109,6 +111,7 @@ def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> 
         split_address(address)  # without a port the library would listen on 443
     check_rate(settings.limits.up_bytes_per_s, "limits.up_bytes_per_s")
     check_rate(settings.limits.down_bytes_per_s, "limits.down_bytes_per_s")
+    check_people(settings.people)
     return settings
 
 
@@ -156,4 +159,4 @@ most_open = 16                 # of one person that have not ended
 [registry]
 url = ""                       # where models go whose plans say [promote], such as "s3://bucket/models"
 trust = "trust.json"           # whose signatures count there: `aimass model trust add` writes it; this server's too
-"""
+{PEOPLE_TEMPLATE}"""

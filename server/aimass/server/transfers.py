@@ -51,7 +51,7 @@ class Transfers:
 
     async def authorise_fetch(self, context: grpc.aio.ServicerContext, request: FetchRequest) -> Outgoing:
         """Partners read the inputs of their open steps; people read models that they may see."""
-        peer = self._gate.admit(context, "Fetch")
+        peer = await self._gate.admit(context, "Fetch")
         if peer.role is Role.PARTNER and (made := self._differences.find(request.digest)) is not None:
             if not await self._may_compare(peer.name, request.run_id, made.pair):
                 raise _not_for_you(request.digest)
@@ -75,7 +75,7 @@ class Transfers:
 
     async def difference(self, context: grpc.aio.ServicerContext, request: DifferenceRequest) -> Offer | None:
         """Partners may have an input of an open step as its difference to an earlier model of the same run."""
-        peer, pair = self._gate.admit(context, "Difference"), Pair(request.held, request.wanted)
+        peer, pair = await self._gate.admit(context, "Difference"), Pair(request.held, request.wanted)
         if not self._contributions.may_fetch(peer.name, request.run_id, request.wanted):
             raise _not_for_you(request.wanted)
         if not await self._readings.is_model(request.run_id, pair.held):
@@ -102,7 +102,7 @@ class Transfers:
 
     async def authorise_submit(self, context: grpc.aio.ServicerContext, header: SubmitHeader) -> Incoming:
         """Partners send contributions; scientists and operators send first models."""
-        peer = self._gate.admit(context, "Submit")
+        peer = await self._gate.admit(context, "Submit")
         if (header.kind == "contribution") != (peer.role is Role.PARTNER):
             raise Refused(f"the role {peer.role} does not send a {header.kind}", code="submit.kind", value=peer.name)
         if header.size > self._max_model_bytes:

@@ -16,7 +16,7 @@ import msgspec
 from aimass.proto.data_sets import DataSetManifest, DataSetName, read_data_set, read_name, shard_key, version_key
 from aimass.proto.data_views import DataSetList, DataSetView, LeaseView, OwnerView
 from aimass.proto.errors import AimassError, BadInput, Conflict, Unavailable
-from aimass.proto.names import Name
+from aimass.proto.names import Name, PersonName
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import canonical_json, convert
 from aimass.server.datasets.care import House, open_house
@@ -143,7 +143,7 @@ class DataSetDesk:
         """Whose a data set is; with `to` its owner, or an operator, makes it somebody else's. Raises `Refused` for
         anybody else, `NotFound` where the home has no such data set."""
         if to:
-            new = convert(Name, to, "the new owner's name")
+            new = convert(PersonName, to, "the new owner's name")
             hand_on(self.home, name, new, person, self._clock(), operator=operator)
         return owner_of(self.home, name)
 

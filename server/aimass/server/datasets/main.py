@@ -39,6 +39,7 @@ from aimass.server.health import HealthService, health_rpc
 from aimass.server.lifetime import GrpcPort, Port, beside, lived
 from aimass.server.links import Links
 from aimass.server.lookout import Lookout
+from aimass.server.people.desk import People
 from aimass.server.trust import TrustHolder
 
 __all__ = ["Started", "own_name", "serve"]
@@ -76,7 +77,7 @@ class _Service:
         self._keys, self._settings, self._clock = load_keys(folder / "keys"), settings, clock
         self._name = own_name(folder)
         self._trust = TrustHolder(folder / "trust", UNINTERRUPTED, clock.now, self._name)
-        self._gate = Gate(self._trust, DATA_SETS)
+        self._gate = Gate(self._trust, People(settings.people, folder, clock), DATA_SETS)
         self._trust.listen(lambda _: self._gate.cut())
         self._meters = DataSetMeters()
         self._desk = DataSetDesk(settings.stores, open_store, clock.now)

@@ -13,7 +13,7 @@ import hashlib
 from aimass.proto.data_sets import version_key
 from aimass.proto.data_views import OwnerView
 from aimass.proto.errors import Conflict, NotFound, Refused
-from aimass.proto.names import Name
+from aimass.proto.names import PersonName
 from aimass.proto.numbered import Document, Numbered, is_taken
 from aimass.proto.objects import ObjectStore
 from aimass.proto.values import Value, canonical_json, decode_canonical_json
@@ -23,16 +23,16 @@ __all__ = ["check_owner", "claim", "hand_on", "owner_of"]
 
 
 class Owner(Value, frozen=True):
-    """A person by the name of the certificate."""
+    """A person by the name of the certificate, or of the token."""
 
-    owner: Name
+    owner: PersonName
 
 
 class Handover(Value, frozen=True):
     """From now on it is `owner`'s: so said `by`, at this Unix time."""
 
-    owner: Name
-    by: Name
+    owner: PersonName
+    by: PersonName
     at: float
 
 

@@ -139,7 +139,7 @@ class DataSetService(rpc.DataSetsServicer):
     ) -> AsyncIterator[shared.Document]:
         """All data sets now, and at each change."""
         try:
-            with self._board.watched(self.gate.admit(context, "WatchDataSets").name):
+            with self._board.watched((await self.gate.admit(context, "WatchDataSets")).name):
                 last = None
                 while True:
                     if (shown := self._board.shown) is not None and shown != last:

@@ -17,6 +17,7 @@ from aimass.proto.settings import read_settings
 from aimass.proto.values import Value
 from aimass.proto.wire import split_address
 from aimass.server.datasets.caretaker import CareSettings
+from aimass.server.people.settings import PEOPLE_TEMPLATE, PeopleSettings, check_people
 
 __all__ = ["FILE", "DataSettings", "load_settings", "template"]
 
@@ -34,6 +35,7 @@ class DataSettings(Value, frozen=True):
     watch_listen: str = ""
     look_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     care: CareSettings = CareSettings()
+    people: PeopleSettings = PeopleSettings()
 
 
 def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> DataSettings:
@@ -50,6 +52,7 @@ def load_settings(folder: Path, environment: Mapping[str, str] = os.environ) -> 
     for address in (settings.listen, *filter(None, [settings.watch_listen])):
         split_address(address)
     check_rate(settings.care.bytes_per_s, "care.bytes_per_s")
+    check_people(settings.people)
     return settings
 
 
@@ -72,4 +75,4 @@ term_s = {care.term_s}                  # of several services on one store one w
 gc = true                      # what no version refers to is deleted
 grace_hours = {care.grace_hours}             # when it was unreferenced for so long
 quarantine_days = {care.quarantine_days}         # and bad shards after so many days
-"""
+{PEOPLE_TEMPLATE}"""
