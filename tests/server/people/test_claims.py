@@ -118,7 +118,8 @@ def test_of_several_roles_the_widest_counts(groups: Any, role: Role) -> None:
 def test_roles_may_stand_inside_objects_as_one_provider_writes_them() -> None:
     rules = msgspec.structs.replace(RULES, role_claim="realm_access.roles")
     assert read_person(PROVIDER.claims(realm_access={"roles": ["admins"]}), rules, NOW).role is Role.OPERATOR
-    for said in ({"roles": {}}, "admins", ["admins"], None):
+    others: tuple[Any, ...] = ({"roles": {}}, "admins", ["admins"], None)
+    for said in others:
         with pytest.raises(Refused):
             read_person(PROVIDER.claims(realm_access=said), rules, NOW)
 

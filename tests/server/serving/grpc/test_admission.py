@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -81,4 +82,4 @@ def test_one_address_that_asks_too_often_is_refused_and_another_is_not() -> None
 def test_an_address_is_known_without_its_port(peer: str, address: str) -> None:
     call: Any = Call(peer=peer)
     assert address_of(call) == address
-    assert AnyCaller().admit(call, "Check").name == address
+    assert asyncio.run(AnyCaller().admit(call, "Check")).name == address

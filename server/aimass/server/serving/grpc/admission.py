@@ -41,7 +41,7 @@ class GrpcAdmission:
 class AnyCaller:
     """Admits whoever asks for health, by address: probes hold no token."""
 
-    def admit(self, context: grpc.aio.ServicerContext, name: str) -> Caller:
+    async def admit(self, context: grpc.aio.ServicerContext, name: str) -> Caller:
         """See `health.Doors`."""
         return Caller(address_of(context))
 
