@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from scripts.demos.house import House
 from scripts.demos.ways import read_shards
 
 from aimass.client.tasks.heart import task
-from aimass.proto.api import Federation
+from aimass.proto.api import Federation, Run
 from aimass.proto.plan import Plan
+from aimass.proto.step import StepKind
 from aimass.proto.storage import FileBlobs
 from aimass.proto.task import first_model
 from aimass.proto.tensors import Blob
-from aimass.proto.views import RunView
+from aimass.proto.views import RunState, RunView, SlotState
 from aimass.server.simulate import simulate
 from tests.support.convex import slow
 from tests.support.hospitals import heart_plan, open_hospitals
@@ -23,12 +25,17 @@ from tests.support.hospitals import heart_plan, open_hospitals
 PARTNERS = ("cleveland", "hungarian", "long-beach")
 SLOW = "hungarian"
 SECURE = "[secure]\nmin_cohort = 3\ncolluders = 0.0\nmax_weight = 512\nclip = 0.5\nbits = 24\n"
-PLAN = heart_plan("methods", quorum=3).replace("rounds = 2", "rounds = 4")
+ROUNDS = 4
+# All three are the quorum, and no machine is too slow for the deadline: every sum is over the same cohort.
+PLAN = heart_plan("methods", quorum=3, step_deadline_s=3_600.0).replace("rounds = 2", f"rounds = {ROUNDS}")
 PLAN = PLAN.replace('[[stages]]\ndriver = "statistics"\n', "")  # of it partners keep small counts to themselves
 PLANS = {
     "scaffold": PLAN.replace('"averaging"', '"scaffold"').replace("steps = 4", 'steps = 4\nweight = "one"'),
     "fednova": PLAN.replace('"averaging"', '"fednova"').replace("steps = 4", "epochs = 1\nfewer_steps = true"),
 }
+
+Ran = Callable[[str], RunView]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +64,40 @@ def capacity(house: House) -> dict[str, int]:
     return {shard.participant: 2}
 
 
-def federated(house: House, plan: str) -> RunView:
-    with Federation.open(house.folder / "scientist") as federation:
-        view = federation.submit(house.folder / plan).wait()
+@pytest.fixture(scope="module")
+def federated(house: House) -> Ran:
+    """A plan's run in which nothing happens."""
+
+    @functools.cache
+    def run(plan: str) -> RunView:
+        with Federation.open(house.folder / "scientist") as federation:
+            return whole(federation.submit(house.folder / plan).wait())
+
+    return run
+
+
+def whole(view: RunView) -> RunView:
+    """The run, finished with everybody counted in each of its steps: two such runs have the same sums."""
     assert view.summary.state == "finished", view.summary.reason
+    assert [step.kind for step in view.steps] == [StepKind.TRAIN, StepKind.EVALUATE] * ROUNDS
+    for step in view.steps:
+        assert step.slots == dict.fromkeys(PARTNERS, SlotState.COUNTED), f"step {step.index}: {step.reasons}"
     return view
+
+
+def opened(run: Run) -> None:
+    """Wait until it has begun: before that nothing can be paused."""
+    assert any(view.summary.state is RunState.RUNNING for view in run.watch())
+
+
+def rested(run: Run) -> RunView:
+    """The run once what it had open when it was paused is committed."""
+    return next(view for view in run.watch() if all(step.committed_at is not None for step in view.steps))
+
+
+def trained(view: RunView) -> int:
+    """Rounds whose training is committed."""
+    return sum(step.kind is StepKind.TRAIN and step.committed_at is not None for step in view.steps)
 
 
 def numbers(house: House, digest: str) -> np.ndarray:
@@ -73,35 +109,45 @@ def numbers(house: House, digest: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", PLANS)
-def test_a_federated_run_ends_in_the_bits_of_the_same_run_in_one_process(house: House, method: str) -> None:
-    view = federated(house, f"{method}.toml")
+def test_a_federated_run_ends_in_the_bits_of_the_same_run_in_one_process(
+    house: House, federated: Ran, method: str
+) -> None:
+    view = federated(f"{method}.toml")
     assert view.summary.model == simulated(house, view.plan, capacity(house))
     if method == "fednova":  # a partner that may do fewer steps did: without it the model is another
         assert view.summary.model != simulated(house, view.plan, {})
 
 
 @pytest.mark.parametrize("method", PLANS)
-def test_under_secure_aggregation_it_ends_where_the_plain_run_does(house: House, method: str) -> None:
+def test_under_secure_aggregation_it_ends_where_the_plain_run_does(house: House, federated: Ran, method: str) -> None:
     """Within what 24 bits, clips and 12 sums of three leave: far below what the method changes."""
-    plain, secure = (federated(house, name) for name in (f"{method}.toml", f"{method}-secure.toml"))
+    plain, secure = (federated(name) for name in (f"{method}.toml", f"{method}-secure.toml"))
     np.testing.assert_allclose(numbers(house, secure.summary.model), numbers(house, plain.summary.model), atol=2e-5)
 
 
-def test_a_partner_that_is_killed_between_rounds_goes_on_from_its_control_variate(house: House) -> None:
-    undisturbed = federated(house, "scaffold.toml")
+def test_a_partner_that_is_killed_again_and_again_goes_on_from_its_control_variate(
+    house: House, federated: Ran
+) -> None:
+    """Between two steps, and in the middle of one; the run is paused around each death, however slow the machine is."""
     with Federation.open(house.folder / "scientist") as federation:
         run = federation.submit(house.folder / "scaffold.toml")
-        kills = set()
-        for view in run.watch():
-            done = sum(step.kind == "train" and step.state == "committed" for step in view.steps)
-            if done and done not in kills and view.summary.state != "finished":
-                kills.add(done)
+        opened(run)
+        run.pause()
+        deaths: list[tuple[bool, int]] = []
+        while trained(view := rested(run)) < ROUNDS:
+            if between := len(deaths) % 2 == 0:
                 house.kill("cleveland")
                 house.start_partner("cleveland")
-        view = run.wait()
-    assert view.summary.state == "finished", view.summary.reason
-    assert len(kills) >= 2
-    assert view.summary.model == undisturbed.summary.model
+            run.resume()
+            run.pause()
+            if not between:
+                house.kill("cleveland")
+                house.start_partner("cleveland")
+            deaths.append((between, trained(view)))
+        run.resume()
+        view = whole(run.wait())
+    assert {between for between, done in deaths if done} == {True, False}
+    assert view.summary.model == federated("scaffold.toml").summary.model
     assert all(not step.reasons for step in view.steps)
 
 
@@ -111,17 +157,20 @@ def test_a_partner_that_lost_its_control_variate_goes_on_from_zero_and_both_side
 ) -> None:
     with Federation.open(house.folder / "scientist") as federation:
         run = federation.submit(house.folder / "scaffold.toml")
-        for view in run.watch():
-            if any(step.kind == "train" and step.state == "committed" for step in view.steps):
-                break
+        opened(run)
+        run.pause()
+        while not trained(rested(run)):
+            run.resume()
+            run.pause()
         house.kill("cleveland")
         folder = house.folder / "cleveland" / "state" / "runs" / run.id
         gone = sorted(folder.glob("*local-state*") if lost == "state" else folder.iterdir())
         for path in gone:
             path.unlink()
+        assert gone
         house.start_partner("cleveland")
-        view = run.wait()
-    assert view.summary.state == "finished", view.summary.reason
+        run.resume()
+        view = whole(run.wait())
     told = [reason for step in view.steps for partner, reason in step.reasons.items() if partner == "cleveland"]
     assert len(told) == 1
     assert told[0].startswith("session.state_lost")
