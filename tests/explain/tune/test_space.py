@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.explain.tune.sampler import suggested
-from aimass.explain.tune.space import Space, check_space, read_space, with_settings
+from aimass.explain.tune.space import Space, check_space, read_space
+from aimass.proto.dotted import with_settings
 from aimass.proto.errors import BadInput
-from tests.explain.tune.made import PRIVATE, draft, space
+from aimass.proto.plan import read_plan_draft
+from tests.explain.tune.made import PLAN, PRIVATE, draft, space
 
 
 def of(settings: str, more: str = "") -> Space:
@@ -57,13 +59,13 @@ def test_a_metric_of_which_nobody_knows_which_way_is_better_has_to_say_it() -> N
         ("cohort = { low = 0.1, high = 1.0 }", "tune.setting", "A plan has: name"),
         ("seed = { low = 1, high = 9 }", "tune.setting", "with its own seeds"),
         ("privacy.delta = { low = 1e-6, high = 1e-5 }", "tune.setting", "other deltas"),
-        ("privacy.noise_multiplier = { low = 1.0, high = 2.0 }", "tune.setting", "Write `privacy` into the plan"),
+        ("privacy.noise_multiplier = { low = 1.0, high = 2.0 }", "plan.no_setting", "write its section into the plan"),
         (
             "stages.0.options.algorithm = { choices = ['fedavg', 'fedadam'] }",
             "tune.setting",
             "does not name this option",
         ),
-        ("stages.1.options.rounds = { low = 1, high = 9 }", "tune.setting", "stages.1"),
+        ("stages.1.options.rounds = { low = 1, high = 9 }", "plan.no_setting", "0 to 0"),
         ("train.learning_rate = { low = 1.0, high = 10000.0 }", "value.invalid", "<= 1000.0"),
         ("train.batch_size = { low = 1.5, high = 8.0 }", "tune.range", "whole number"),
         ("train.optimizer = { low = 1.0, high = 2.0 }", "tune.range", "is no number"),
@@ -84,9 +86,9 @@ def test_a_plan_that_measures_nothing_or_hides_the_metric_cannot_be_searched() -
     with pytest.raises(BadInput) as raised:
         check_space(of(momentum), with_settings(draft(), {"evaluate.every": 0}))
     assert raised.value.code == "tune.evaluate"
-    secure = draft("[secure]\nmetrics = ['loss']\n")
+    secure = read_plan_draft(PLAN.replace("quorum = 2", "quorum = 3") + "[secure]\nmetrics = ['loss']\n")
     with pytest.raises(BadInput) as raised:
-        check_space(of(momentum), with_settings(secure, {"cohort.quorum": 3}))
+        check_space(of(momentum), secure)
     assert raised.value.code == "tune.metric"
     with pytest.raises(BadInput) as raised:
         check_space(of(momentum, 'also = ["epsilon"]'), draft())

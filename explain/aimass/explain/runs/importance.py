@@ -23,7 +23,7 @@ from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 from aimass.proto.values import Scalar
 
-__all__ = ["SettingsImportance", "settings_importance"]
+__all__ = ["SettingsImportance", "ranked", "settings_importance"]
 
 Floats = npt.NDArray[np.float64]
 _FEWEST_RUNS: Final = 8
@@ -99,6 +99,18 @@ def settings_importance(
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     p = _by_chance(runs, names, sign, float(seen.max()), work.part(0.5, 1.0), resamples)
     doubt = ("These runs do not show that any setting matters: shares of nothing are chance.",) if p > _LEVEL else ()
+    return ranked(outcomes, lineage, names, (share, low, high), resamples=resamples, p=p, caveats=(_CAVEAT, *doubt))
+
+
+def ranked(
+    outcomes: Outcomes,
+    lineage: Lineage,
+    names: tuple[str, ...],
+    figures: tuple[Floats, Floats, Floats],
+    **more: Any,
+) -> SettingsImportance:
+    """Share, low and high of each of `names`, most important first; the interval holds the share."""
+    share, low, high = figures
     order = np.argsort(-share, kind="stable")
     return SettingsImportance(
         lineage=lineage,
@@ -107,10 +119,8 @@ def settings_importance(
         share=share[order],
         low=np.minimum(low, share)[order],
         high=np.maximum(high, share)[order],
-        runs=len(runs),
-        resamples=resamples,
-        p=p,
-        caveats=(_CAVEAT, *doubt),
+        runs=sum(run.quality is not None for run in outcomes.runs),
+        **more,
     )
 
 

@@ -16,11 +16,12 @@ import msgspec
 
 from aimass.explain.runs.outcomes import Objective
 from aimass.explain.tune.places import known_beside, takes
+from aimass.proto.dotted import with_settings
 from aimass.proto.errors import BadInput
 from aimass.proto.plan import PlanDraft
 from aimass.proto.values import Scalar, Value, convert
 
-__all__ = ["Goal", "Setting", "Space", "check_space", "read_space", "with_settings"]
+__all__ = ["Goal", "Setting", "Space", "check_space", "read_space"]
 
 Goal = Literal["epsilon", "bytes", "seconds"]
 """What a run may cost little of, beside being good."""
@@ -152,8 +153,9 @@ def check_space(space: Space, draft: PlanDraft) -> None:
             raise BadInput("a plan has no such setting", code="tune.setting", value=name, cure=known_beside(name))
         if not setting.choices:
             _check_range(space, name, setting)
+        _check_option(name, draft)
         for value in setting.choices or (space.number(name, end) for end in (setting.low, setting.high)):
-            with_settings(draft, {name: value})
+            with_settings(draft, {name: value}, f"the plan with {name} = {value}")
 
 
 def _check_range(space: Space, name: str, setting: Setting) -> None:
@@ -190,41 +192,17 @@ def _check_judged(space: Space, draft: PlanDraft) -> None:
         )
 
 
-def with_settings(draft: PlanDraft, settings: Mapping[str, Scalar], **more: object) -> PlanDraft:
-    """The draft with these settings, and with whole parts of it replaced by `more`.
-
-    Raises `BadInput` where they do not go with what else it says; an option that no stage has is one such.
-    """
-    fields = msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(draft, **more)))
-    for name, value in settings.items():
-        _put(fields, name, value)
-    told = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    return convert(PlanDraft, fields, f"the plan with {told}")
-
-
-def _put(fields: Any, name: str, value: Scalar) -> None:
-    """Set what stands at a dotted name; raises `BadInput` where the plan has no part that it would stand in."""
-    *path, last = name.split(".")
-    for place, step in enumerate(path):
-        if isinstance(fields, list):
-            fields = fields[int(step)] if int(step) < len(fields) else None
-        else:
-            fields = fields.get(step)
-        if fields is None:
-            part = ".".join(path[: place + 1])
-            raise BadInput(
-                "the plan has no part that this setting is of",
-                code="tune.setting",
-                value=name,
-                limit=part,
-                cure=f"Write `{part}` into the plan, or leave the setting out.",
-            )
-    if path[-1:] == ["options"] and last not in fields:
+def _check_option(name: str, draft: PlanDraft) -> None:
+    """Raise `BadInput` for an option that the plan's stage does not name: its driver alone knows which there are."""
+    words = name.split(".")
+    if words[0] != "stages" or len(words) != 4 or int(words[1]) >= len(draft.stages):
+        return
+    options = draft.stages[int(words[1])].options
+    if words[3] not in options:
         raise BadInput(
             "the plan's stage does not name this option",
             code="tune.setting",
             value=name,
-            limit=", ".join(fields) or "none",
+            limit=", ".join(options) or "none",
             cure="Give it a value in the plan: an option that is not there is not searched.",
         )
-    fields[last] = value

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.lineage import Lineage
-from aimass.explain.runs.importance import SettingsImportance
+from aimass.explain.runs.importance import SettingsImportance, ranked
 from aimass.explain.runs.outcomes import Outcomes
 from aimass.explain.tune.space import Space
 from aimass.explain.words import percent
@@ -73,21 +73,10 @@ def surface_importance(
         rows = random.integers(0, len(quality), len(quality))
         again = _ridge(columns[rows], quality[rows], np.array([best.penalty]))
         drawn.append(_shares(again.coefficients, owner, len(names)))
-    low, high = np.quantile(np.array(drawn), (0.025, 0.975), axis=0)
+    low, high = np.quantile(np.array(drawn, np.float64), (0.025, 0.975), axis=0)
     p = _by_chance(columns, quality, best.degree, best.explained, work.part(0.5, 1.0), resamples)
-    order = np.argsort(-share, kind="stable")
-    return SettingsImportance(
-        lineage=lineage,
-        metric=outcomes.objective.metric,
-        settings=tuple(names[place] for place in order),
-        share=share[order],
-        low=np.minimum(low, share)[order],
-        high=np.maximum(high, share)[order],
-        runs=sum(run.quality is not None for run in outcomes.runs),
-        resamples=resamples,
-        p=p,
-        caveats=(_CAVEAT, *_doubts(best.explained, p)),
-    )
+    caveats = (_CAVEAT, *_doubts(best.explained, p))
+    return ranked(outcomes, lineage, names, (share, low, high), resamples=resamples, p=p, caveats=caveats)
 
 
 def _doubts(explained: float, p: float) -> tuple[str, ...]:
