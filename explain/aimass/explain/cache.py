@@ -26,7 +26,7 @@ from aimass.proto.durable import UNINTERRUPTED, write_file
 from aimass.proto.errors import AimassError
 from aimass.proto.values import canonical_json
 
-__all__ = ["ResultCache", "rows_digest"]
+__all__ = ["ResultCache", "asking_key", "rows_digest"]
 
 _MOST_BYTES: Final = 512 << 20
 
@@ -42,7 +42,7 @@ class ResultCache:
         """The answer that is kept, or one that is found now and kept then. What cannot be read is found again."""
         if not asking.model.digest:
             return asking.answer(work)
-        path = self._folder / f"{_digest(asking, work.seed)}.json"
+        path = self._folder / f"{asking_key(asking, work.seed)}.json"
         if (held := self._held(path, asking.question.result)) is not None:
             return held
         found = asking.answer(work)
@@ -77,7 +77,8 @@ def rows_digest(rows: Rows | Images | Texts) -> str:
     return _key(rows.digest, rows.name, str(rows.held_out), *beside)
 
 
-def _digest(asking: Asking, seed: int) -> str:
+def asking_key(asking: Asking, seed: int) -> str:
+    """SHA-256 of all that decides an answer: two that ask alike under one seed have it in common."""
     model, background = asking.model, asking.background
     compared = "" if background is None else rows_digest(background)
     options = canonical_json(asking.options).decode()

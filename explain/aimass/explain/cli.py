@@ -19,12 +19,14 @@ _EXAMPLE: Final = """examples:
   aimass explain segviz mymodel:predict --rows table.csv --label outcome --out wrong
   aimass explain run last --as scientist --out run
   aimass explain federated confusion last --as scientist --out answers
+  aimass explain app --as scientist --registry s3://models/prod --rows heart=heart.parquet
 """
 _VERBS: Final = (
     "aimass.explain.question_cli",
     "aimass.explain.report.report_cli",
     "aimass.explain.runs.runs_cli",
     "aimass.explain.federated_cli",
+    "aimass.explain.app.app_cli",
 )
 """Modules with `add_verbs(commands)`."""
 

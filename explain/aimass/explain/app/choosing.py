@@ -1,0 +1,193 @@
+"""Choices that stand in the address: which model, which rows, which run. What a link names and is gone is said."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import streamlit as st
+
+from aimass.explain.app.house import Here
+from aimass.explain.app.shell import empty, told_error
+from aimass.explain.app.uploads import uploaded
+from aimass.explain.app.wording import moment, plain
+from aimass.explain.images import Images
+from aimass.explain.opening import Subject, Where, open_images, open_rows, open_subject, open_texts
+from aimass.explain.opening.tables import named_files
+from aimass.explain.questions import Asked, Asking, Question
+from aimass.explain.rows import Rows
+from aimass.explain.texts import Texts
+from aimass.proto.errors import NotFound
+from aimass.proto.values import Value
+from aimass.proto.views import RunSummary
+
+__all__ = ["Chosen", "asking_of", "choose_model_and_rows", "choose_run", "linked"]
+
+_UPLOAD: Final = "upload"
+_ROWS_S: Final = 600.0
+_MOST_OFFERED: Final = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A model and what it is asked about; `private` where a viewer brought the rows."""
+
+    reference: str
+    subject: Subject
+    rows: Asked
+    private: bool = False
+
+
+def linked(
+    key: str, label: str, options: Sequence[str], *, named: Callable[[str], str] = str, **more: Any
+) -> str | None:
+    """One of the options, kept in the address under `key`; None where the address names another, which is said.
+
+    `options` are what the address holds, `named` is what people read.
+    """
+    asked = st.query_params.get(key)
+    if asked is not None and asked not in options and key not in st.session_state:
+        told_error(
+            NotFound(
+                f"the link names a {label.lower()} that is not here",
+                code="app.gone",
+                value=asked,
+                cure="It was deleted, or this role may not see it. Choose another.",
+            )
+        )
+        if st.button(f"Choose another {label.lower()}", key=f"clear-{key}"):
+            del st.query_params[key]
+            st.rerun()
+        return None
+    found: str | None = st.selectbox(label, options, format_func=named, key=key, bind="query-params", **more)
+    return found
+
+
+# ---------------------------------------------------------------- runs
+
+
+def choose_run(here: Here, key: str = "run") -> str | None:
+    """The id of a run, newest first; None where there is none, which is said."""
+    runs = here.sources.runs()
+    if not runs:
+        empty(
+            "There is no run yet.",
+            "Runs that you may see are shown here while they train and after.",
+            "aimass run submit plan.toml --as scientist",
+        )
+        return None
+    by_id = {run.run_id: run for run in runs}
+    return linked(key, "Run", list(by_id), named=lambda run_id: _run_label(by_id[run_id]))
+
+
+def _run_label(run: RunSummary) -> str:
+    return f"{run.name} · {run.run_id[:8]} · {run.state} · {moment(run.created_at)}"
+
+
+# ---------------------------------------------------------------- models and rows
+
+
+def choose_model_and_rows(here: Here, kinds: Sequence[str] = ("rows",)) -> Chosen | None:
+    """What a question is about, `kinds` being what its models may take; None where something is missing, which is said.
+
+    The address keeps both choices, but not an upload.
+    """
+    left, right = st.columns(2)
+    with left:
+        reference = _model(here)
+    if reference is None:
+        return None
+    subject = subject_of(here, reference)
+    if subject.kind not in kinds:
+        st.info(f"{plain(reference)} takes {subject.kind}: this page is about {' and '.join(kinds)}.")
+        return None
+    with right:
+        return _with_rows(here, reference, subject)
+
+
+def _model(here: Here) -> str | None:
+    offered = offered_models(here)
+    if not offered:
+        empty(
+            "There is no model to explain.",
+            "Models of the registry and of finished runs are offered here.",
+            "aimass model publish last --as operator --name heart",
+        )
+        return None
+    return linked("model", "Model", list(offered), named=lambda one: offered[one])
+
+
+def offered_models(here: Here) -> dict[str, str]:
+    """References and what people read: versions of the registry by alias and number, then runs that have a model."""
+    found: dict[str, str] = {}
+    if here.sources.registry_url:
+        for name in here.sources.model_names():
+            for alias in here.sources.aliases(name):
+                found[f"{name}@{alias}"] = f"{name}, {alias}"
+            for number, _ in here.sources.versions(name):
+                found[f"{name}@{number}"] = f"{name}, version {number}"
+    if here.sources.has_server:
+        for run in here.sources.runs():
+            if run.model and len(found) < _MOST_OFFERED:
+                found[f"run:{run.run_id}"] = f"run {run.run_id[:8]}, {run.name}, round {run.round}"
+    return found
+
+
+def subject_of(here: Here, reference: str) -> Subject:
+    """The model that a reference names now, opened once for all viewers."""
+    kind, _, run_id = reference.partition(":")
+    if kind == "run":
+        view = here.sources.run(run_id)
+        key = f"run {run_id} {view.summary.model}"
+        where, name = Where(home=here.sources.folder()), run_id
+    else:
+        found = here.sources.resolved(reference)
+        key, name = f"version {found} {found.digest}", str(found)
+        where = Where(registry=here.sources.registry_url, trust=here.settings.trust)
+    held = here.house.subjects.get(key)
+    return held if held is not None else here.house.subjects.put(key, open_subject(name, where))
+
+
+def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
+    fitting = [one.name for one in here.settings.rows if not one.task or not subject.task or one.task == subject.task]
+    choice = linked(
+        "rows",
+        "Rows",
+        [*fitting, _UPLOAD],
+        named=lambda one: "Upload a file…" if one == _UPLOAD else one,
+    )
+    if choice is None:
+        return None
+    if choice == _UPLOAD:
+        rows = uploaded(here, subject)
+        return None if rows is None else Chosen(reference, subject, rows, private=True)
+    return Chosen(reference, subject, rows_of(here, choice, subject))
+
+
+def rows_of(here: Here, name: str, subject: Subject) -> Asked:
+    """Rows that the settings name, read once for all viewers until their files change."""
+    setting = here.settings.named_rows(name)
+    if setting is None:
+        raise NotFound("there are no such rows", code="app.rows", value=name)
+    files = [file.path for one in setting.files for file in named_files(one)]
+    stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    key = f"rows {name} {subject.task} {stamps}"
+
+    def read() -> Asked:
+        if subject.kind == "images":
+            return open_images(setting.files, subject.schema, held_out=setting.held_out)
+        if subject.kind == "texts":
+            return open_texts(setting.files, subject.schema, held_out=setting.held_out)
+        return open_rows(setting.files, subject.schema, held_out=setting.held_out, beside=setting.beside)
+
+    found = here.house.rows.get(key, _ROWS_S, read)
+    if not isinstance(found, Rows | Images | Texts):
+        raise NotFound("there are no such rows", code="app.rows", value=name)
+    return found
+
+
+def asking_of(question: Question, chosen: Chosen, options: Value, background: Rows | None = None) -> Asking:
+    """The question about what was chosen; raises `BadInput` where it is about another kind."""
+    model = chosen.subject.model_for(question.of, chosen.rows)
+    return Asking(question, model, chosen.rows, options, background)

@@ -1,0 +1,65 @@
+"""The front door: who looks, which pages there are for them, and the one that is asked for."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import streamlit as st
+
+from aimass.explain.app.house import Here, house
+from aimass.explain.app.pages_table import PageSpec, pages_for
+from aimass.explain.app.people import Person, local_person
+from aimass.explain.app.settings import AppSettings
+from aimass.explain.app.shell import guarded, told_error
+from aimass.explain.app.wording import plain
+from aimass.proto.errors import AimassError
+
+__all__ = ["render"]
+
+
+def render() -> None:
+    """One run of the script: called anew at each move of a viewer."""
+    st.set_page_config(page_title="AIMass", page_icon=":material/hub:", layout="wide")
+    shown = house()
+    try:
+        person = _person(shown.settings)
+    except AimassError as error:
+        told_error(error)
+        return
+    here = shown.visit(person, _viewer())
+    page = st.navigation(_menu(here), position="sidebar")
+    with st.sidebar:
+        st.caption(f"{plain(person.name)}, {person.role}")
+    page.run()
+
+
+def _person(settings: AppSettings) -> Person:
+    return local_person(settings.path(settings.home))
+
+
+def _viewer() -> str:
+    """The session: a tab until it is reloaded."""
+    from streamlit.runtime.scriptrunner import get_script_run_ctx  # noqa: PLC0415
+
+    context = get_script_run_ctx()
+    return "" if context is None else context.session_id
+
+
+def _menu(here: Here) -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = {}
+    for place, spec in enumerate(pages_for(here.person)):
+        page = st.Page(
+            functools.partial(_shown, spec, here),
+            title=spec.title,
+            icon=spec.icon,
+            url_path=spec.name,
+            default=place == 0,
+        )
+        groups.setdefault(spec.group, []).append(page)
+    return groups
+
+
+def _shown(spec: PageSpec, here: Here) -> None:
+    with guarded():
+        spec.render(here)

@@ -1,0 +1,128 @@
+"""The app's own state, one for the process: settings, work in the background, what is kept, and sources by person."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from aimass.explain.app.jobs import Jobs
+from aimass.explain.app.live import Feed, Watching
+from aimass.explain.app.memo import Memo
+from aimass.explain.app.people import Person
+from aimass.explain.app.settings import AppSettings
+from aimass.explain.app.sources import Sources
+from aimass.explain.cache import ResultCache
+from aimass.explain.opening import Subject
+from aimass.explain.work import Work
+from aimass.proto.errors import InternalError
+from aimass.proto.views import RunView
+
+__all__ = ["Here", "House", "enter", "house"]
+
+_MOST_PEOPLE: Final = 64
+_MOST_SUBJECTS: Final = 16
+
+
+class House:
+    """Made once before the first page; `close` ends its work and its connections."""
+
+    def __init__(self, settings: AppSettings) -> None:
+        self.settings = settings
+        work = Work(memory_bytes=settings.memory_mib << 20)
+        self.jobs = Jobs(settings.workers, work, time_limit_s=settings.time_limit_s)
+        self.results = ResultCache()
+        self.subjects = Subjects()
+        self.rows = Memo(most=8)
+        self._lock = threading.Lock()
+        self._visits: OrderedDict[str, tuple[Sources, Feed]] = OrderedDict()
+
+    def visit(self, person: Person, viewer: str) -> Here:
+        """What one person's pages have; connections are theirs alone, and the longest unused are closed."""
+        key = f"{person.role}/{person.name}"
+        with self._lock:
+            if key not in self._visits:
+                sources = Sources(self.settings, person)
+                self._visits[key] = (sources, Feed(_opener(sources)))
+            self._visits.move_to_end(key)
+            while len(self._visits) > _MOST_PEOPLE:
+                self._visits.popitem(last=False)[1][0].close()
+            sources, feed = self._visits[key]
+        return Here(self, person, viewer, sources, feed)
+
+    def close(self) -> None:
+        """End everything."""
+        self.jobs.close()
+        with self._lock:
+            for sources, _ in self._visits.values():
+                sources.close()
+            self._visits.clear()
+
+
+class Subjects:
+    """Models that were opened, by what decides them. For any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, Subject] = OrderedDict()
+
+    def get(self, key: str) -> Subject | None:
+        """One that is held."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+            return self._held.get(key)
+
+    def put(self, key: str, subject: Subject) -> Subject:
+        """Hold one; the longest unused goes."""
+        with self._lock:
+            self._held[key] = subject
+            while len(self._held) > _MOST_SUBJECTS:
+                self._held.popitem(last=False)
+            return subject
+
+
+@dataclasses.dataclass(frozen=True)
+class Here:
+    """What a page is rendered with: who looks (`viewer` is the session), and what they may read."""
+
+    house: House
+    person: Person
+    viewer: str
+    sources: Sources
+    feed: Feed
+
+    @property
+    def settings(self) -> AppSettings:
+        """The app's."""
+        return self.house.settings
+
+
+def _opener(sources: Sources) -> Callable[[str], tuple[RunView, Watching]]:
+    def open_run(run_id: str) -> tuple[RunView, Watching]:
+        run = sources.federation().run(run_id)
+        return run.view, run
+
+    return open_run
+
+
+_HOUSE: list[House] = []
+
+
+def enter(made: House | None) -> None:
+    """Say which house this process shows, before the first page; None ends the one that there is."""
+    for old in _HOUSE:
+        if old is not made:
+            old.close()
+    _HOUSE[:] = [] if made is None else [made]
+
+
+def house() -> House:
+    """The house of this process."""
+    if not _HOUSE:
+        raise InternalError(
+            "the app was not started by its command", code="app.not_started", cure="Type: aimass explain app"
+        )
+    return _HOUSE[0]

@@ -1,0 +1,76 @@
+"""Runs while they go: one stream a run from the server, for however many viewers; nothing is asked again and again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from aimass.proto.errors import AimassError
+from aimass.proto.views import RunView
+
+__all__ = ["Feed", "Watching"]
+
+log = logging.getLogger("aimass.explain.app")
+_IDLE_S: Final = 30.0
+"""A run at which nobody looked for so long is watched no more."""
+
+
+class Watching(Protocol):
+    """What `aimass.proto.api.Run` is to a feed."""
+
+    def watch(self) -> Iterator[RunView]:
+        """The run at each change until it has ended."""
+        ...
+
+
+class _Watched:
+    def __init__(self, first: RunView, now: float) -> None:
+        self.view, self.asked_at, self.over = first, now, first.summary.state.final
+        self.error: AimassError | None = None
+
+
+class Feed:
+    """The newest view of each run that somebody looks at. For any number of threads."""
+
+    def __init__(self, open_run: Callable[[str], tuple[RunView, Watching]], now: Callable[[], float] = time.monotonic):
+        self._open, self._now = open_run, now
+        self._lock = threading.Lock()
+        self._runs: dict[str, _Watched] = {}
+
+    def latest(self, run_id: str) -> RunView:
+        """The run as last heard of; from the first look on it is followed. Raises what ended its stream."""
+        with self._lock:
+            held = self._runs.get(run_id)
+            if held is not None and held.error is None:
+                held.asked_at = self._now()
+                return held.view
+            if held is not None:
+                del self._runs[run_id]
+                if held.error is not None:
+                    raise held.error
+        view, run = self._open(run_id)
+        fresh = _Watched(view, self._now())
+        with self._lock:
+            held = self._runs.setdefault(run_id, fresh)
+        if held is fresh and not fresh.over:
+            threading.Thread(target=self._follow, args=(run_id, fresh, run), name="aimass-feed", daemon=True).start()
+        return held.view
+
+    def _follow(self, run_id: str, held: _Watched, run: Watching) -> None:
+        try:
+            for view in run.watch():
+                with self._lock:
+                    held.view, held.over = view, view.summary.state.final
+                    if self._now() - held.asked_at > _IDLE_S:
+                        self._runs.pop(run_id, None)
+                        return
+        except AimassError as error:
+            with self._lock:
+                held.error = error
+        except Exception as error:  # noqa: BLE001  (a thread of its own: what ends it is said, and looked at anew)
+            log.error("a run is not followed any more: %s", type(error).__name__)
+            with self._lock:
+                self._runs.pop(run_id, None)

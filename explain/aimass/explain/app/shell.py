@@ -1,0 +1,240 @@
+"""What all pages share: a header that says what a view is of, a frame for results, progress, honest other states."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+import streamlit as st
+
+from aimass.explain.app.house import Here
+from aimass.explain.app.jobs import Seen
+from aimass.explain.app.wording import ago, amount, plain
+from aimass.explain.cache import asking_key
+from aimass.explain.lineage import Lineage
+from aimass.explain.questions import Asking
+from aimass.explain.reading import reading_of
+from aimass.explain.results import Result, csv_text
+from aimass.explain.work import Work
+from aimass.proto.errors import AimassError, Unavailable
+
+__all__ = ["answered", "computed", "empty", "frame", "guarded", "header", "lineage_line", "told_error"]
+
+T = TypeVar("T")
+_AT_ONCE_S: Final = 0.25
+"""What is found within this time is shown without a word of progress."""
+_LOOK_S: Final = 0.5
+_AGAIN_S: Final = 3.0
+_HELD: Final = {True: "held out", False: "trained on", None: "not known whether held out"}
+_SENTENCES: Final = 4
+
+
+# ---------------------------------------------------------------- what a view is of
+
+
+def header(title: str, asks: str = "", lineage: Lineage | None = None) -> None:
+    """The page's name, the question that it answers, and what its numbers are of."""
+    st.title(title, anchor=False)
+    if asks:
+        st.markdown(asks)
+    if lineage is not None:
+        lineage_line(lineage)
+
+
+def lineage_line(lineage: Lineage) -> None:
+    """Model, run, round, data, and whether its numbers are held out: always the same five, in the same order."""
+    digest = f" `{lineage.model_digest[:12]}`" if lineage.model_digest else ""
+    partners = f" at {amount(lineage.partners, 'partner')}" if lineage.partners else ""
+    parts = (
+        f"**Model** {plain(lineage.model)}{digest}",
+        f"**Run** {plain(lineage.run[:8]) if lineage.run else '–'}",
+        f"**Round** {'–' if lineage.round is None else lineage.round}",
+        f"**Data** {plain(lineage.data or '–')}, {amount(lineage.rows, 'row')}{partners}",
+        f"**Numbers** {_HELD[lineage.held_out]}",
+    )
+    st.markdown("  ·  ".join(parts))
+
+
+# ---------------------------------------------------------------- a result
+
+
+def frame(result: Result, key: str, title: str = "") -> None:
+    """One view: sentences, chart, how to read it and what it does not show, doubts, its table, and files of it.
+
+    `key` tells frames of a page apart, and names the files.
+    """
+    if title:
+        st.subheader(title, anchor=False)
+    said = result.describe()
+    for line in said[:_SENTENCES]:
+        st.markdown(plain(line))
+    theme = current_theme()
+    reading = reading_of(result)
+    st.altair_chart(result.to_chart(theme), theme=None, width="stretch", key=f"chart-{key}", alt=" ".join(said[:2]))
+    st.caption(f"**How to read this:** {plain(reading.how)}")
+    st.caption(f"**What it does not show:** {plain(reading.not_shown)}")
+    for check in result.checks:
+        if not check.passed:
+            st.warning(plain(f"{check.name}: {check.error:.2g} where {check.limit:.2g} is allowed. {check.says}"))
+    with st.container(horizontal=True):
+        _files(result, key, theme)
+        _table(result, key)
+        _more(result, said[_SENTENCES:])
+
+
+def _files(result: Result, key: str, theme: str) -> None:
+    with st.popover("Download", icon=":material/download:", key=f"files-{key}"):
+        kinds: tuple[tuple[str, str, Callable[[], bytes]], ...] = (
+            ("PNG", "image/png", lambda: result.to_png(theme)),
+            ("SVG", "image/svg+xml", lambda: result.to_svg(theme).encode()),
+            ("CSV", "text/csv", lambda: csv_text(result.to_columns()).encode()),
+            ("JSON", "application/json", result.to_json),
+        )
+        for name, mime, make in kinds:
+            st.download_button(
+                name,
+                make,
+                file_name=f"{key}.{name.lower()}",
+                mime=mime,
+                key=f"file-{key}-{name}",
+                on_click="ignore",
+                width="stretch",
+            )
+
+
+def _table(result: Result, key: str) -> None:
+    with st.popover("Figures", icon=":material/table:", key=f"figures-{key}"):
+        st.dataframe(dict(result.to_columns()), hide_index=True, key=f"table-{key}")
+
+
+def _more(result: Result, sentences: tuple[str, ...]) -> None:
+    doubts = result.warnings()
+    if not doubts and not sentences:
+        return
+    with st.popover(f"Doubts ({len(doubts)})" if doubts else "More", icon=":material/help:"):
+        for line in sentences:
+            st.markdown(plain(line))
+        for line in doubts:
+            st.markdown(f"- {plain(line)}")
+
+
+def current_theme() -> str:
+    """`light` or `dark`, as the viewer's browser shows the app."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+# ---------------------------------------------------------------- work
+
+
+def answered(here: Here, asking: Asking, title: str, *, seed: int = 0, private: bool = False) -> Result | None:
+    """The answer to a question, found before or in the background; None while it is not there, which is shown.
+
+    What is `private` is kept in this session alone: neither on disk nor for others.
+    """
+    whose = here.viewer if private or not asking.model.digest else ""
+    key = f"{asking_key(asking, seed)}{whose}"
+    results = here.house.results
+
+    def do(work: Work) -> Result:
+        seeded = dataclasses.replace(work, seed=seed)
+        return asking.answer(seeded) if private else results.answer(asking, seeded)
+
+    return computed(here, key, title, do, private=private)
+
+
+def computed(here: Here, key: str, title: str, do: Callable[[Work], T], *, private: bool = False) -> T | None:
+    """What `do` comes to, done once for all who ask by this key; None while it is not there, which is shown."""
+    kept: dict[str, T] = st.session_state.setdefault("_private", {}) if private else {}
+    if key in kept:
+        return kept[key]
+    jobs = here.house.jobs
+    seen: Seen[T] = jobs.ask(key, title, do, here.viewer)
+    jobs.wait(key, _AT_ONCE_S)
+    seen = jobs.look(key, here.viewer) or seen
+    match seen.state:
+        case "done":
+            if private and seen.result is not None:
+                kept[key] = seen.result
+                jobs.forget(key)
+            return seen.result
+        case "failed":
+            if seen.error is not None:
+                told_error(seen.error)
+            _again(here, key)
+        case "cancelled":
+            st.info(f"{title}: cancelled.")
+            _again(here, key)
+        case _:
+            _progress(here, key)
+    return None
+
+
+def _again(here: Here, key: str) -> None:
+    if st.button("Compute again", key=f"again-{key[:16]}"):
+        here.house.jobs.forget(key)
+        st.rerun()
+
+
+@st.fragment(run_every=_LOOK_S)
+def _progress(here: Here, key: str) -> None:
+    seen = here.house.jobs.look(key, here.viewer)
+    if seen is None or seen.over:
+        st.rerun()
+    waits = f" Waiting for {amount(seen.ahead, 'other')}." if seen.state == "waiting" else ""
+    st.progress(seen.share, text=plain(f"{seen.title}: {100 * seen.share:.0f} % {seen.what}{waits}"))
+    st.caption("You may leave this page or reload it: the work goes on.")
+    if st.button("Cancel", key=f"cancel-{key[:16]}"):
+        if not here.house.jobs.cancel(key, here.viewer):
+            st.toast("Somebody else waits for this too: it goes on for them.")
+        st.rerun()
+
+
+# ---------------------------------------------------------------- other states
+
+
+def empty(what: str, cure: str, command: str = "") -> None:
+    """Nothing to show, and what to do about it."""
+    with st.container(border=True):
+        st.markdown(f"**{what}**")
+        st.markdown(cure)
+        if command:
+            st.code(command, language="bash")
+
+
+def told_error(error: AimassError) -> None:
+    """What happened and what mends it, with the name that logs share; the texts are others'."""
+    details = "; ".join(
+        part
+        for part in (
+            "" if error.value is None else f"got {error.value}",
+            "" if error.limit is None else f"allowed: {error.limit}",
+        )
+        if part
+    )
+    said = f"**{plain(error.what)}**" + (f": {plain(details)}" if details else "") + "."
+    st.error(f"{said} {plain(error.cure)} `{error.code}`", icon=":material/error:")
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """A page whose service is away says so, and comes back when it does; another named error is told."""
+    try:
+        yield
+    except Unavailable as error:
+        told_error(error)
+        _until_back()
+    except AimassError as error:
+        told_error(error)
+
+
+@st.fragment(run_every=_AGAIN_S)
+def _until_back() -> None:
+    """Look again by itself until the page can be shown."""
+    tries: int = st.session_state.get("_tries", 0)
+    st.caption(f"Looking again every {ago(_AGAIN_S)}.")
+    st.session_state["_tries"] = tries + 1
+    if tries:
+        st.session_state["_tries"] = 0
+        st.rerun()

@@ -1,0 +1,67 @@
+"""Texts and figures as pages show them: names of others never act as markup, numbers have units and few digits."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from aimass.proto.errors import printable
+
+__all__ = ["ago", "amount", "figure", "moment", "plain", "share", "size"]
+
+_MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|:$<>~&])")
+_BYTES: Final = ("B", "kB", "MB", "GB", "TB")
+_TIMES: Final = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("days", math.inf))
+
+
+def plain(text: str) -> str:
+    """A text in which nothing is Markdown, HTML, mathematics or an icon, and nothing moves a cursor."""
+    return _MARKUP.sub(r"\\\1", printable(" ".join(text.split())))
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+
+
+def share(value: float | None) -> str:
+    """A share of 1 as per cent."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"
+
+
+def amount(count: int, one: str, many: str = "") -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def size(count: float | None) -> str:
+    """Bytes in the unit that people use."""
+    if count is None:
+        return "–"
+    left = float(count)
+    for unit in _BYTES[:-1]:
+        if left < 1000:
+            return f"{left:.3g} {unit}"
+        left /= 1000
+    return f"{left:.3g} {_BYTES[-1]}"
+
+
+def ago(seconds: float) -> str:
+    """How long something took, or is over."""
+    left = max(0.0, seconds)
+    for unit, many in _TIMES[:-1]:
+        if left < many:
+            return f"{left:.2g} {unit}" if left < 10 else f"{left:.0f} {unit}"
+        left /= many
+    return f"{left:.0f} {_TIMES[-1][0]}"
+
+
+def moment(at: float | None) -> str:
+    """A time in UTC, as it is said wherever the reader's clock stands."""
+    return "–" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

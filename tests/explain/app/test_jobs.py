@@ -1,0 +1,185 @@
+"""Jobs: done once for all who ask alike, alive without a page, ended when nobody is interested any more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from aimass.explain.app.jobs import Jobs
+from aimass.explain.work import Work
+from aimass.proto.errors import BadInput, LimitExceeded
+
+
+class Held:
+    """Work that goes on until it is let go, and looks whether it is to end."""
+
+    def __init__(self) -> None:
+        self.began, self.go, self.times = threading.Event(), threading.Event(), 0
+
+    def __call__(self, work: Work) -> str:
+        self.times += 1
+        work.tell(0.25, "half way to half way")
+        self.began.set()
+        self.go.wait()
+        work.check()
+        return "found"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    one = Held()
+    yield one
+    one.go.set()
+
+
+@pytest.fixture
+def jobs(clock: Clock) -> Iterator[Jobs]:
+    made = Jobs(1, Work(), now=clock)
+    yield made
+    made.close()
+
+
+def test_two_viewers_of_one_question_have_one_job_and_both_see_its_progress(jobs: Jobs, held: Held) -> None:
+    jobs.ask("k", "Why", held, "anna")
+    held.began.wait()
+    seen = jobs.ask("k", "Why", held, "bert")
+    assert (seen.state, seen.share, seen.what) == ("running", 0.25, "half way to half way")
+    held.go.set()
+    jobs.wait("k", 60)
+    for viewer in ("anna", "bert"):
+        found = jobs.look("k", viewer)
+        assert found is not None
+        assert (found.state, found.result) == ("done", "found")
+    assert held.times == 1
+
+
+def test_who_cancels_alone_ends_the_work(jobs: Jobs, held: Held) -> None:
+    jobs.ask("k", "Why", held, "anna")
+    held.began.wait()
+    assert jobs.cancel("k", "anna")
+    held.go.set()
+    jobs.wait("k", 60)
+    found = jobs.look("k", "anna")
+    assert found is not None
+    assert found.state == "cancelled"
+
+
+def test_who_cancels_beside_another_viewer_leaves_the_work_to_them(jobs: Jobs, held: Held) -> None:
+    jobs.ask("k", "Why", held, "anna")
+    jobs.ask("k", "Why", held, "bert")
+    held.began.wait()
+    assert not jobs.cancel("k", "anna")
+    held.go.set()
+    jobs.wait("k", 60)
+    found = jobs.look("k", "bert")
+    assert found is not None
+    assert found.state == "done"
+
+
+def test_a_tab_that_was_closed_long_ago_keeps_no_work_alive(jobs: Jobs, held: Held, clock: Clock) -> None:
+    jobs.ask("k", "Why", held, "before the reload")
+    held.began.wait()
+    clock.at = 60.0
+    jobs.ask("k", "Why", held, "after the reload")
+    assert jobs.cancel("k", "after the reload")
+
+
+def test_work_that_waits_says_how_many_come_first_and_is_cancelled_before_it_begins(
+    jobs: Jobs, held: Held, clock: Clock
+) -> None:
+    jobs.ask("first", "Why", held, "anna")
+    held.began.wait()
+    clock.at = 1.0
+    other = Held()
+    seen = jobs.ask("second", "Where", other, "anna")
+    assert (seen.state, seen.ahead) == ("waiting", 1)
+    assert jobs.cancel("second", "anna")
+    held.go.set()
+    jobs.wait("second", 60)
+    assert other.times == 0
+
+
+def test_a_named_error_is_told_and_may_be_tried_again(jobs: Jobs) -> None:
+    tries: list[int] = []
+
+    def do(work: Work) -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise BadInput("no such column", code="explain.column")
+        return "found"
+
+    jobs.ask("k", "Why", do, "anna")
+    jobs.wait("k", 60)
+    failed = jobs.look("k", "anna")
+    assert failed is not None
+    assert failed.error is not None
+    assert (failed.state, failed.error.code) == ("failed", "explain.column")
+    assert jobs.ask("k", "Why", do, "anna").state == "failed"
+    jobs.ask("k", "Why", do, "anna", again=True)
+    jobs.wait("k", 60)
+    found = jobs.look("k", "anna")
+    assert found is not None
+    assert found.result == "found"
+
+
+def test_what_a_model_raises_is_told_by_its_kind_and_never_by_its_text(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    def do(work: Work) -> str:
+        raise ValueError("patient Miller, 57")
+
+    jobs.ask("k", "Why", do, "anna")
+    jobs.wait("k", 60)
+    failed = jobs.look("k", "anna")
+    assert failed is not None
+    assert failed.error is not None
+    assert "ValueError" in failed.error.sentence()
+    assert "Miller" not in failed.error.sentence() + caplog.text
+
+
+def test_a_job_has_a_time_limit(clock: Clock) -> None:
+    jobs = Jobs(1, Work(now=lambda: clock.at), time_limit_s=5.0, now=clock)
+
+    def do(work: Work) -> str:
+        clock.at += 6.0
+        work.check()
+        return "never"
+
+    jobs.ask("k", "Why", do, "anna")
+    jobs.wait("k", 60)
+    failed = jobs.look("k", "anna")
+    assert failed is not None
+    assert failed.error is not None
+    assert failed.error.code == "explain.time"
+    jobs.close()
+
+
+def test_no_more_jobs_are_taken_than_people_could_wait_for(jobs: Jobs, held: Held) -> None:
+    for place in range(64):
+        jobs.ask(str(place), "Why", held, "anna")
+    with pytest.raises(LimitExceeded) as raised:
+        jobs.ask("one more", "Why", held, "anna")
+    assert raised.value.code == "app.jobs"
+
+
+def test_what_is_over_gives_way_and_what_is_open_stays(jobs: Jobs, held: Held) -> None:
+    for place in range(100):
+        jobs.ask(f"quick {place}", "Why", lambda work: "found", "anna")
+        jobs.wait(f"quick {place}", 60)
+    assert jobs.look("quick 0", "anna") is None
+    assert jobs.look("quick 99", "anna") is not None

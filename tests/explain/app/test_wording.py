@@ -1,0 +1,50 @@
+"""Names of others never act as markup; figures are short and have units."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimass.explain.app.wording import ago, amount, figure, moment, plain, share, size
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "[a](javascript:b)",
+        "**bold**",
+        "$x^2$",
+        ":red[x]",
+        ":material/home:",
+        "a | b",
+        "# x",
+        "`c`",
+    ],
+)
+def test_no_text_of_others_is_markup(text: str) -> None:
+    said = plain(text)
+    for place, letter in enumerate(said):
+        if letter in "`*_{}[]()#|:$<>!&~":
+            assert said[place - 1] == "\\"
+
+
+@given(st.text())
+def test_what_is_said_is_one_line_with_the_same_letters(text: str) -> None:
+    said = plain(text)
+    assert "\n" not in said
+    assert [letter for letter in said if letter.isalnum()] == [letter for letter in text if letter.isalnum()]
+
+
+def test_figures_have_sensible_digits() -> None:
+    assert [figure(0.123456), figure(1234567.0), figure(1234.5), figure(None), figure(math.nan), figure(3.0)] == [
+        "0.123", "1,234,567", "1,234", "–", "–", "3",
+    ]  # fmt: skip
+    assert [share(0.8731), share(None)] == ["87.3 %", "–"]
+    assert [size(0), size(1500), size(2_340_000_000), size(None)] == ["0 B", "1.5 kB", "2.34 GB", "–"]
+    assert [ago(0.25), ago(75), ago(3 * 3600), ago(3 * 86400)] == ["0.25 s", "1.2 min", "3 h", "3 days"]
+    assert [amount(1, "run"), amount(1200, "run")] == ["1 run", "1,200 runs"]
+    assert moment(0.0) == "1970-01-01 00:00:00 UTC"
