@@ -44,24 +44,40 @@ def linked(
 ) -> str | None:
     """One of the options, kept in the address under `key`; None where the address names another, which is said.
 
-    `options` are what the address holds, `named` is what people read.
+    `options` are what the address holds and what stays the same for ever; `named` is what people read. A bound widget
+    of Streamlit's would write the latter into the address. What was chosen on one page holds on the next.
     """
-    asked = st.query_params.get(key)
-    if asked is not None and asked not in options and key not in st.session_state:
-        told_error(
-            NotFound(
-                f"the link names a {label.lower()} that is not here",
-                code="app.gone",
-                value=asked,
-                cure="It was deleted, or this role may not see it. Choose another.",
-            )
-        )
-        if st.button(f"Choose another {label.lower()}", key=f"clear-{key}"):
-            del st.query_params[key]
-            st.rerun()
+    asked, memory = st.query_params.get(key), f"_linked_{key}"
+    said = st.session_state.get(memory)
+    if asked is None:
+        wanted = said if said in options else None
+    elif asked in options:
+        wanted = asked if asked != said or key not in st.session_state else None
+    else:
+        _gone(key, label, asked)
         return None
-    found: str | None = st.selectbox(label, options, format_func=named, key=key, bind="query-params", **more)
+    if wanted is not None or st.session_state.get(key) not in options:
+        st.session_state[key] = options[0] if wanted is None else wanted
+    found: str | None = st.selectbox(label, options, format_func=named, key=key, **more)
+    if found is not None:
+        st.session_state[memory] = found
+        if asked != found:
+            st.query_params[key] = found
     return found
+
+
+def _gone(key: str, label: str, asked: str) -> None:
+    told_error(
+        NotFound(
+            f"the link names a {label.lower()} that is not here",
+            code="app.gone",
+            value=asked,
+            cure="It was deleted, or this role may not see it. Choose another.",
+        )
+    )
+    if st.button(f"Choose another {label.lower()}", key=f"clear-{key}"):
+        del st.query_params[key]
+        st.rerun()
 
 
 # ---------------------------------------------------------------- runs

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import streamlit as st
 
@@ -13,14 +14,17 @@ from aimass.explain.app.people import Person, local_person
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.shell import guarded, told_error
 from aimass.explain.app.wording import plain
-from aimass.proto.errors import AimassError
+from aimass.proto.errors import AimassError, NotFound
 
-__all__ = ["render"]
+__all__ = ["render", "show_page"]
+
+_ICON: Final = Path(__file__).with_name("icon.png")
+"""Of the package: a browser is not sent to anybody else for it."""
 
 
 def render() -> None:
     """One run of the script: called anew at each move of a viewer."""
-    st.set_page_config(page_title="AIMass", page_icon=":material/hub:", layout="wide")
+    st.set_page_config(page_title="AIMass", page_icon=str(_ICON), layout="wide")
     shown = house()
     try:
         person = _person(shown.settings)
@@ -32,6 +36,16 @@ def render() -> None:
     with st.sidebar:
         st.caption(f"{plain(person.name)}, {person.role}")
     page.run()
+
+
+def show_page(name: str) -> None:
+    """One page by its name, without the menu; raises `NotFound` for one that this person may not see."""
+    shown = house()
+    here = shown.visit(_person(shown.settings), _viewer())
+    for spec in pages_for(here.person):
+        if spec.name == name:
+            return _shown(spec, here)
+    raise NotFound("there is no such page", code="app.page", value=name)
 
 
 def _person(settings: AppSettings) -> Person:

@@ -30,7 +30,7 @@ class PageSpec:
     @property
     def module(self) -> str:
         """Where `render` is."""
-        return f"aimass.explain.app.pages.{self.name}"
+        return f"aimass.explain.app.views.{self.name}"
 
     @property
     def render(self) -> Callable[[Here], None]:

@@ -50,15 +50,23 @@ def options_of(settings: AppSettings) -> dict[str, Any]:
         "server.enableStaticServing": False,
         "server.allowedHosts": list(settings.allowed_hosts),
     }
+    found |= {"theme.paddingTop": "2.5rem", "theme.headingFontSizes": ["1.9rem", "1.35rem", "1.1rem"]}
     if settings.certificate:
         found |= {"server.sslCertFile": settings.certificate, "server.sslKeyFile": settings.key}
     if settings.login:
         found["secrets.files"] = [settings.login]
-    for section, theme, primary in (("light", LIGHT, "#0062A0"), ("dark", DARK, "#56B4E9")):
+    for section, theme, primary, raised, edge in (
+        ("light", LIGHT, "#0062A0", "#f2f4f7", "#c9ced6"),
+        ("dark", DARK, "#56B4E9", "#1f242c", "#4a525e"),
+    ):
         found |= {
             f"theme.{section}.primaryColor": primary,
             f"theme.{section}.backgroundColor": theme.paper,
             f"theme.{section}.textColor": theme.ink,
+            f"theme.{section}.secondaryBackgroundColor": raised,
+            f"theme.{section}.borderColor": edge,
+            f"theme.{section}.sidebar.backgroundColor": raised,
+            f"theme.{section}.sidebar.secondaryBackgroundColor": theme.paper,
             f"theme.{section}.linkColor": primary,
             f"theme.{section}.chartCategoricalColors": list(theme.series),
         }

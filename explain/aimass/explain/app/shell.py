@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import streamlit as st
@@ -13,9 +13,11 @@ from aimass.explain.app.house import Here
 from aimass.explain.app.jobs import Seen
 from aimass.explain.app.wording import ago, amount, plain
 from aimass.explain.cache import asking_key
+from aimass.explain.charts.altair_charts import charts_of
+from aimass.explain.charts.picture import Picture
+from aimass.explain.charts.theme import theme_of
 from aimass.explain.lineage import Lineage
 from aimass.explain.questions import Asking
-from aimass.explain.reading import reading_of
 from aimass.explain.results import Result, csv_text
 from aimass.explain.work import Work
 from aimass.proto.errors import AimassError, Unavailable
@@ -29,6 +31,8 @@ _LOOK_S: Final = 0.5
 _AGAIN_S: Final = 3.0
 _HELD: Final = {True: "held out", False: "trained on", None: "not known whether held out"}
 _SENTENCES: Final = 4
+_ACROSS: Final = 3
+"""Panels beside one another at most: each is to be read at 1280 pixels."""
 
 
 # ---------------------------------------------------------------- what a view is of
@@ -71,10 +75,10 @@ def frame(result: Result, key: str, title: str = "") -> None:
     for line in said[:_SENTENCES]:
         st.markdown(plain(line))
     theme = current_theme()
-    reading = reading_of(result)
-    st.altair_chart(result.to_chart(theme), theme=None, width="stretch", key=f"chart-{key}", alt=" ".join(said[:2]))
-    st.caption(f"**How to read this:** {plain(reading.how)}")
-    st.caption(f"**What it does not show:** {plain(reading.not_shown)}")
+    picture = result.picture()
+    _panels(picture, theme, key, " ".join(said[:2]))
+    st.caption(f"**How to read this:** {plain(picture.how_to_read)}")
+    st.caption(f"**What it does not show:** {plain(picture.shows_not)}")
     for check in result.checks:
         if not check.passed:
             st.warning(plain(f"{check.name}: {check.error:.2g} where {check.limit:.2g} is allowed. {check.says}"))
@@ -82,6 +86,20 @@ def frame(result: Result, key: str, title: str = "") -> None:
         _files(result, key, theme)
         _table(result, key)
         _more(result, said[_SENTENCES:])
+
+
+def _panels(picture: Picture, theme: str, key: str, alt: str) -> None:
+    """The picture's panels, as many beside one another as it says, under one another where the screen is narrow."""
+    charts = charts_of(picture, theme_of(theme))
+    across = min(picture.columns, len(charts), _ACROSS)
+    for start in range(0, len(charts), across):
+        beside = st.columns(across)
+        for place, (column, panel, chart) in enumerate(
+            zip(beside, picture.panels[start:], charts[start : start + across], strict=False), start
+        ):
+            with column:
+                width = "content" if panel.fixed else "stretch"
+                st.altair_chart(chart, theme=None, width=width, key=f"chart-{key}-{place}", alt=f"{panel.title}. {alt}")
 
 
 def _files(result: Result, key: str, theme: str) -> None:
@@ -106,7 +124,14 @@ def _files(result: Result, key: str, theme: str) -> None:
 
 def _table(result: Result, key: str) -> None:
     with st.popover("Figures", icon=":material/table:", key=f"figures-{key}"):
-        st.dataframe(dict(result.to_columns()), hide_index=True, key=f"table-{key}")
+        columns = {name: _of_one_kind(cells) for name, cells in result.to_columns().items()}
+        st.dataframe(columns, hide_index=True, key=f"table-{key}")
+
+
+def _of_one_kind(cells: Sequence[object]) -> list[object]:
+    """Numbers as they are, and anything else as words: a table's column has one type."""
+    numbers = all(cell is None or (isinstance(cell, int | float) and not isinstance(cell, bool)) for cell in cells)
+    return list(cells) if numbers else ["" if cell is None else str(cell) for cell in cells]
 
 
 def _more(result: Result, sentences: tuple[str, ...]) -> None:

@@ -12,13 +12,15 @@ from aimass.proto.errors import printable
 __all__ = ["ago", "amount", "figure", "moment", "plain", "share", "size"]
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|:$<>~&])")
+_LONGEST: Final = 2_000
+"""Letters of a text: more is no sentence."""
 _BYTES: Final = ("B", "kB", "MB", "GB", "TB")
 _TIMES: Final = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("days", math.inf))
 
 
 def plain(text: str) -> str:
     """A text in which nothing is Markdown, HTML, mathematics or an icon, and nothing moves a cursor."""
-    return _MARKUP.sub(r"\\\1", printable(" ".join(text.split())))
+    return _MARKUP.sub(r"\\\1", printable(" ".join(text.split()), _LONGEST))
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -26,7 +26,7 @@ from aimass.explain.charts.picture import (
 )
 from aimass.explain.charts.theme import LIGHT, Theme
 
-__all__ = ["chart_of"]
+__all__ = ["chart_of", "charts_of"]
 
 Row = dict[str, Any]
 _TICK_PX: Final = 60
@@ -42,6 +42,22 @@ def chart_of(picture: Picture, theme: Theme = LIGHT) -> alt.TopLevelMixin:
         whole = whole.properties(title=title)
     whole = whole.resolve_scale(color="independent") if len(panels) > 1 else whole
     return whole.configure(**_configuration(theme))
+
+
+def charts_of(picture: Picture, theme: Theme = LIGHT) -> tuple[alt.TopLevelMixin, ...]:
+    """Its panels as charts of their own, for a page that places them: each as wide as there is room.
+
+    An image keeps its width, a pixel of it being one of the chart's.
+    """
+    return tuple(_alone(panel, theme).configure(**_configuration(theme)) for panel in picture.panels)
+
+
+def _alone(panel: Panel, theme: Theme) -> Any:
+    drawn = _panel(panel, theme)
+    if panel.fixed:
+        return drawn
+    # The room there is decides the width alone: the height is that of the drawing, axes and legend come to it.
+    return drawn.properties(width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
 
 
 def _configuration(theme: Theme) -> Mapping[str, Any]:

@@ -187,6 +187,11 @@ class Panel:
     height: int = 0
 
     @property
+    def fixed(self) -> bool:
+        """Whether an image is in it, whose width is that of the panel."""
+        return any(isinstance(layer, Raster) for layer in self.layers)
+
+    @property
     def series(self) -> dict[str, Colour]:
         """The legend: the colour of each series that has a name."""
         found: dict[str, Colour] = {}

@@ -9,7 +9,7 @@ from aimass.explain.app.house import Here
 from aimass.explain.app.shell import frame, header, lineage_line
 from aimass.explain.app.wording import ago, plain, size
 from aimass.explain.runs import explain
-from aimass.proto.views import RunView
+from aimass.proto.views import RunState, RunView
 
 __all__ = ["render"]
 
@@ -53,7 +53,7 @@ def _shown(view: RunView) -> None:
         strict=True,
     ):
         column.metric(name, value)
-    if summary.reason:
+    if summary.reason and summary.state is not RunState.FINISHED:
         st.warning(plain(summary.reason))
     whole = explain(view)
     lineage_line(whole.lineage)

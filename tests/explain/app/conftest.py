@@ -1,0 +1,54 @@
+"""The app without a browser: Streamlit's AppTest over a house of real values, with the services' seams in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from aimass.explain.app.house import House, enter
+from aimass.explain.app.settings import AppSettings
+from aimass.explain.cache import ResultCache
+
+Opened = Callable[..., AppTest]
+
+
+@pytest.fixture
+def entered(tmp_path: Path) -> Iterator[Callable[[AppSettings], House]]:
+    """Makes a house of settings the one that is shown; its results are kept in the test's own folder."""
+
+    def make(settings: AppSettings) -> House:
+        house = House(settings)
+        house.results = ResultCache(tmp_path / "results")
+        enter(house)
+        return house
+
+    yield make
+    enter(None)
+
+
+@pytest.fixture
+def opened(entered: Callable[[AppSettings], House]) -> Opened:
+    """A page by its name, with the address's parameters, run once."""
+
+    def open_(page: str, settings: AppSettings | None = None, **address: str) -> AppTest:
+        entered(settings or AppSettings())
+        return opened_page(page, **address)
+
+    return open_
+
+
+def opened_page(page: str, **address: str) -> AppTest:
+    """A page of the house that is entered."""
+    test = AppTest.from_function(_script, kwargs={"page": page}, default_timeout=120)
+    for name, value in address.items():
+        test.query_params[name] = value
+    return test.run()
+
+
+def _script(page: str) -> None:
+    from aimass.explain.app.front import show_page
+
+    show_page(page)
