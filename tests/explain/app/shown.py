@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from streamlit.testing.v1 import AppTest
 
 __all__ = ["said"]
 
+_KINDS = ("title", "subheader", "markdown", "caption", "error", "warning", "info", "code")
+
 
 def said(page: AppTest) -> str:
     """All texts of a page in one, without the marks that keep names from being markup."""
-    parts = [
-        *(one.value for kind in ("title", "subheader", "markdown", "caption", "error", "warning", "info", "code")
-          for one in page.get(kind)),
-    ]  # fmt: skip
-    return "\n".join(parts).replace("\\", "")
+    elements: list[Any] = [one for kind in _KINDS for one in page.get(kind)]
+    return "\n".join(str(one.value) for one in elements).replace("\\", "")

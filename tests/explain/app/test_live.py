@@ -50,7 +50,8 @@ def feed_of(view: RunView, stream: Stream, opened: list[str]) -> Feed:
 
 
 def test_all_who_look_see_the_newest_of_one_stream(view: RunView) -> None:
-    stream, opened = Stream(), []
+    stream = Stream()
+    opened: list[str] = []
     feed = feed_of(view, stream, opened)
     assert feed.latest("r").summary.round == 1
     stream.sent.put(at_round(view, 2))

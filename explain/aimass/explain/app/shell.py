@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import streamlit as st
 
@@ -98,7 +98,7 @@ def _panels(picture: Picture, theme: str, key: str, alt: str) -> None:
             zip(beside, picture.panels[start:], charts[start : start + across], strict=False), start
         ):
             with column:
-                width = "content" if panel.fixed else "stretch"
+                width: Literal["content", "stretch"] = "content" if panel.fixed else "stretch"
                 st.altair_chart(chart, theme=None, width=width, key=f"chart-{key}-{place}", alt=f"{panel.title}. {alt}")
 
 
