@@ -21,7 +21,7 @@ HELLO = pb.FromPartner(hello=pb.Hello(protocol_min=1, protocol_max=1, nonce=byte
 CONTROL = (
     "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun", "ListReceipts",
     "ListModels", "ShowModel", "ShowManifest", "Status", "ListEnrolments", "InstallTrust",
-    "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd",
+    "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd", "WhoAmI",
 )  # fmt: skip
 HEALTH = ("Check", "Watch")
 PROBES = {
@@ -38,9 +38,9 @@ MAY = {
     "anna": {
         "Fetch", "Submit", "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun",
         "ListReceipts", "ListModels", "ShowModel", "ShowManifest",
-        "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd", *HEALTH,
+        "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd", "WhoAmI", *HEALTH,
     },
-    "cleo": {"Fetch", "ListRuns", "ShowRun", "WatchRun", "ListModels", "ShowModel", "ShowManifest", *HEALTH},
+    "cleo": {"Fetch", "ListRuns", "ShowRun", "WatchRun", "ListModels", "ShowModel", "ShowManifest", "WhoAmI", *HEALTH},
     "grid": set(HEALTH),
     "hub": set(),
 }  # fmt: skip

@@ -56,6 +56,8 @@ class Provider:
     kid: str = "first"
     key: Key = dataclasses.field(default_factory=lambda: made("EC"))
     others: dict[str, Key] = dataclasses.field(default_factory=dict)
+    issuer: str = ISSUER
+    audience: str = AUDIENCE
 
     @property
     def algorithm(self) -> str:
@@ -70,7 +72,7 @@ class Provider:
     def claims(self, now: float = NOW, **over: Any) -> dict[str, Any]:
         """Of a doctor called cleo, for an hour; what is None in `over` is left out."""
         claims = {
-            "iss": ISSUER, "aud": AUDIENCE, "sub": "cleo", "groups": ["doctors"], "iat": now, "exp": now + 3600,
+            "iss": self.issuer, "aud": self.audience, "sub": "cleo", "groups": ["doctors"], "iat": now, "exp": now + 3600,
         } | over  # fmt: skip
         return {name: value for name, value in claims.items() if value is not None}
 

@@ -45,6 +45,7 @@ from aimass.proto.views import (
     EnrolmentList,
     ModelList,
     ModelView,
+    PersonView,
     ReceiptList,
     RunList,
     RunSummary,
@@ -274,6 +275,10 @@ class Federation(Connection):
             with contextlib.suppress(OSError):  # gone, or it holds what the next try goes on from
                 folder.rmdir()
         return target
+
+    def who_am_i(self) -> PersonView:
+        """Whom the server takes the caller for: by the certificate, or by the token that the connection shows."""
+        return self.ask(self.control.WhoAmI, pb.StatusRequest(), PersonView)
 
     # ---------------------------------------------------------------- operators
 

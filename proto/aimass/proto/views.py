@@ -23,6 +23,7 @@ __all__ = [
     "ModelView",
     "ParticipantState",
     "ParticipantView",
+    "PersonView",
     "ReceiptList",
     "ReceiptView",
     "RunList",
@@ -253,6 +254,15 @@ class ServerView(Value, frozen=True):
     runs: dict[str, int]
     pending_enrolments: int
     free_bytes: int
+
+
+class PersonView(Value, frozen=True):
+    """Whom a service takes the caller for, `through` which service if one brought them by a token, and until when."""
+
+    name: str
+    role: str
+    through: str
+    until: float
 
 
 class EnrolmentView(Value, frozen=True):

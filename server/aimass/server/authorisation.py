@@ -33,6 +33,7 @@ TABLE: Final[Mapping[str, frozenset[Role]]] = {
     "ReportRun": frozenset({_O, _S}),
     "ReportStep": frozenset({_O, _S}),
     "ReportEnd": frozenset({_O, _S}),
+    "WhoAmI": frozenset({_O, _S, _A}),
     "Check": frozenset({_P, _O, _S, _A, _M}),
     "Watch": frozenset({_P, _O, _S, _A, _M}),
 }

@@ -14,7 +14,7 @@ from aimass.proto.reports import StepReport
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
 from aimass.proto.values import canonical_json, decode_json
-from aimass.proto.views import EnrolmentList, ModelList, ModelView, RunList, RunState, RunView
+from aimass.proto.views import EnrolmentList, ModelList, ModelView, PersonView, RunList, RunState, RunView
 from aimass.proto.wire import abort
 from aimass.server.engine import Engine
 from aimass.server.enrolment import EnrolmentDesk
@@ -215,6 +215,11 @@ class ControlService(rpc.ControlServicer):
     async def Status(self, request: pb.StatusRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """The server at a glance."""
         return _document(self._status.view())
+
+    @guarded
+    async def WhoAmI(self, request: pb.StatusRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """Whom this server takes the caller for."""
+        return _document(PersonView(name=peer.name, role=peer.role.value, through=peer.via, until=peer.not_after))
 
     @guarded
     async def ListEnrolments(self, request: pb.StatusRequest, peer: Peer) -> pb.Document:  # noqa: N802

@@ -191,6 +191,11 @@ class ControlStub:
                 request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ReportEndRequest.SerializeToString,
                 response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
                 _registered_method=True)
+        self.WhoAmI = channel.unary_unary(
+                '/aimass.v1.Control/WhoAmI',
+                request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.StatusRequest.SerializeToString,
+                response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -309,6 +314,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhoAmI(self, request, context):
+        """PersonView: whom the service takes the caller for
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -390,6 +402,11 @@ def add_ControlServicer_to_server(servicer, server):
             'ReportEnd': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportEnd,
                     request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.ReportEndRequest.FromString,
+                    response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
+            ),
+            'WhoAmI': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhoAmI,
+                    request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.StatusRequest.FromString,
                     response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
             ),
     }
@@ -825,6 +842,33 @@ class Control:
             target,
             '/aimass.v1.Control/ReportEnd',
             aimass_dot_proto_dot_v1_dot_federation__pb2.ReportEndRequest.SerializeToString,
+            aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhoAmI(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Control/WhoAmI',
+            aimass_dot_proto_dot_v1_dot_federation__pb2.StatusRequest.SerializeToString,
             aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
             options,
             channel_credentials,
