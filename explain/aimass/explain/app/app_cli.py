@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aimass.proto.console import common, lines
+from aimass.proto.console import common, emit, lines
 from aimass.proto.errors import NotInstalled
 from aimass.proto.registry.places import add_registry
 
 if TYPE_CHECKING:
     from aimass.explain.app.settings import AppSettings
 
-__all__ = ["add_verbs"]
+__all__ = ["add_verbs", "settings_of"]
 
 _SAYS: Final = """The app reads the services as the person whose folder --as names, and shows what that role may
 see. With nothing else it opens on what `aimass up` or the demo made here. Rows that it offers are named with --rows;
@@ -45,28 +45,26 @@ def add_verbs(commands: Any) -> None:
 
 
 def _app(args: argparse.Namespace) -> int:
-    settings = _settings(args)
+    settings = settings_of(args)
     try:
         from aimass.explain.app.serving_app import serve
     except ModuleNotFoundError as error:
         raise NotInstalled(
             f"the app needs the package {error.name}", code="app.extra", cure="Type: pip install 'aimass[explain]'"
         ) from error
-    if not args.quiet:
-        lines([f"ready {address_of(settings)}"] if not args.json else [])
+
+    def ready(address: str) -> None:
+        if args.json:
+            emit(args, {"state": "ready", "address": address})
+        else:
+            lines([f"ready {address}"])
         sys.stdout.flush()
-    serve(settings)
+
+    serve(settings, ready)
     return 0
 
 
-def address_of(settings: AppSettings) -> str:
-    """What a person types into a browser."""
-    scheme = "https" if settings.certificate else "http"
-    path = f"/{settings.base_path.strip('/')}" if settings.base_path else ""
-    return f"{scheme}://{settings.host}:{settings.port}{path}"
-
-
-def _settings(args: argparse.Namespace) -> AppSettings:
+def settings_of(args: argparse.Namespace) -> AppSettings:
     """The file, the environment over it, options over both."""
     import msgspec
 

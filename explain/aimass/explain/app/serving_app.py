@@ -1,32 +1,129 @@
-"""Streamlit as this app wants it: quiet, without telemetry, in the colours of the charts, ended cleanly."""
+"""Streamlit as this app wants it: quiet, without telemetry, in the colours of the charts, guarded, ended cleanly."""
 
 from __future__ import annotations
 
+import errno
+import logging
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import streamlit as st
+import uvicorn
+from starlette.middleware import Middleware
 from streamlit import config
-from streamlit.web import bootstrap
 
+from aimass.explain.app.guard import Guard, hosts_of
 from aimass.explain.app.house import House, enter
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.charts.theme import DARK, LIGHT
+from aimass.proto.errors import BadInput, Conflict, Unavailable
 
-__all__ = ["options_of", "serve"]
+__all__ = ["address_of", "bound", "options_of", "serve"]
 
 _SCRIPT: Final = Path(__file__).with_name("main.py")
+_WILD: Final = ("0.0.0.0", "::", "")  # noqa: S104  (what is refused without names)
+_GRACE_S: Final = 3
+log = logging.getLogger("aimass.explain.app")
 
 
-def serve(settings: AppSettings) -> None:
-    """Show the app until a signal ends it."""
-    options = options_of(settings)
-    for name, value in options.items():
+def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
+    """Show the app until a signal ends it; `ready` hears its address once it answers."""
+    _check(settings)
+    listening = bound(settings)
+    for name, value in options_of(settings).items():
         config.set_option(name, value)
+    logging.getLogger("streamlit").setLevel(logging.ERROR)
+    app = st.App(
+        _SCRIPT,
+        middleware=[Middleware(Guard, hosts=hosts_of(settings.host, settings.allowed_hosts))],
+        on_script_error=_told,
+    )
     enter(House(settings))
     try:
-        bootstrap.run(str(_SCRIPT), is_hello=False, args=[], flag_options={})
+        with listening:
+            address = address_of(settings, listening.getsockname()[1])
+            _Server(_uvicorn(app, settings), lambda: ready(address)).run(sockets=[listening])
     finally:
         enter(None)
+
+
+class _Server(uvicorn.Server):
+    """Says when it answers."""
+
+    def __init__(self, options: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(options)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _uvicorn(app: Any, settings: AppSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws_max_size=(settings.upload_mib + 1) << 20,
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=settings.certificate or None,
+        ssl_keyfile=settings.key or None,
+    )
+
+
+def _check(settings: AppSettings) -> None:
+    """Raise `BadInput` for what would be open to everybody or to nobody."""
+    if settings.host in _WILD and not settings.allowed_hosts:
+        raise BadInput(
+            "an app for all addresses has to know its own names",
+            code="app.hosts",
+            value=settings.host,
+            cure='Write allowed_hosts = ["explain.example.org"] into --settings: the names that people type.',
+        )
+    if bool(settings.certificate) != bool(settings.key):
+        raise BadInput("TLS needs a certificate and its key", code="app.tls", cure="Give both, or neither.")
+
+
+def bound(settings: AppSettings) -> socket.socket:
+    """The socket that listens; raises `Conflict` where another program has the port."""
+    host = settings.host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, settings.port))
+    except OSError as error:
+        found.close()
+        where = f"{settings.host}:{settings.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(
+                "another program listens there", code="app.port", value=where, cure="Give another: --listen HOST:PORT."
+            ) from error
+        raise Unavailable(
+            f"this address cannot be listened on: {error.strerror}", code="app.listen", value=where
+        ) from error
+    found.listen(128)
+    return found
+
+
+def address_of(settings: AppSettings, port: int) -> str:
+    """What a person types into a browser."""
+    scheme = "https" if settings.certificate else "http"
+    path = f"/{settings.base_path.strip('/')}" if settings.base_path else ""
+    host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
+    return f"{scheme}://{host}:{port}{path}"
+
+
+def _told(error: Exception) -> bool:
+    """A fault that no page foresaw: its kind is logged, never its text, in which rows may stand."""
+    log.error("a page failed: %s", type(error).__name__, exc_info=None)
+    st.error(f"This page failed with {type(error).__name__}. It is a fault of AIMass; please report it.")
+    return True
 
 
 def options_of(settings: AppSettings) -> dict[str, Any]:
@@ -38,7 +135,6 @@ def options_of(settings: AppSettings) -> dict[str, Any]:
         "client.showErrorDetails": "none",
         "client.showErrorLinks": False,
         "client.toolbarMode": "viewer",
-        "logger.hideWelcomeMessage": True,
         "runner.magicEnabled": False,
         "server.address": settings.host,
         "server.port": settings.port,
@@ -47,12 +143,10 @@ def options_of(settings: AppSettings) -> dict[str, Any]:
         "server.fileWatcherType": "none",
         "server.maxUploadSize": settings.upload_mib,
         "server.showEmailPrompt": False,
-        "server.enableStaticServing": False,
-        "server.allowedHosts": list(settings.allowed_hosts),
+        "server.allowedHosts": sorted(hosts_of(settings.host, settings.allowed_hosts)),
+        "theme.paddingTop": "2.5rem",
+        "theme.headingFontSizes": ["1.9rem", "1.35rem", "1.1rem"],
     }
-    found |= {"theme.paddingTop": "2.5rem", "theme.headingFontSizes": ["1.9rem", "1.35rem", "1.1rem"]}
-    if settings.certificate:
-        found |= {"server.sslCertFile": settings.certificate, "server.sslKeyFile": settings.key}
     if settings.login:
         found["secrets.files"] = [settings.login]
     for section, theme, primary, raised, edge in (
