@@ -39,7 +39,7 @@ def test_options_stand_over_the_environment_and_that_over_the_file(
             "--rows",
             "all=a.csv",
             "--rows",
-            "all=b.csv",
+            "all=basel=b.csv",
             "--rows",
             "c.csv",
             "--task",
@@ -49,7 +49,7 @@ def test_options_stand_over_the_environment_and_that_over_the_file(
     )
     assert (found.registry, found.port, found.workers) == ("file:///a", 9002, 3)
     assert [(one.name, one.files, one.held_out) for one in found.rows] == [
-        ("old", ("o.csv",), None), ("all", ("a.csv", "b.csv"), True), ("c", ("c.csv",), True),
+        ("old", ("o.csv",), None), ("all", ("a.csv", "basel=b.csv"), True), ("c", ("c.csv",), True),
     ]  # fmt: skip
 
 

@@ -33,7 +33,11 @@ def add_verbs(commands: Any) -> None:
     verb.add_argument("--serving", action="append", default=[], metavar="URL", help="a prediction server; repeated")
     verb.add_argument("--studies", metavar="FOLDER", help="where `aimass tune` writes")
     verb.add_argument(
-        "--rows", action="append", default=[], metavar="NAME=FILE", help="rows to ask about; one NAME may have several"
+        "--rows",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="rows to ask about; one NAME may have several, told apart as NAME=WHOSE=FILE",
     )
     known = verb.add_mutually_exclusive_group()
     known.add_argument("--held-out", dest="held_out", action="store_const", const=True, help="no model saw --rows")
@@ -89,13 +93,13 @@ def settings_of(args: argparse.Namespace) -> AppSettings:
 
 
 def _rows(args: argparse.Namespace) -> list[Any]:
-    """`NAME=FILE` by name, in the order of their first mention."""
+    """`NAME=FILE`, or `NAME=WHOSE=FILE`, by name, in the order of their first mention."""
     from aimass.explain.app.settings import RowsSetting
 
     files: dict[str, list[str]] = {}
     for one in args.rows:
-        name, _, path = one.rpartition("=")
-        files.setdefault(name or Path(path).stem, []).append(path)
+        name, _, path = one.partition("=")
+        files.setdefault(name if path else Path(one).stem, []).append(path or one)
     return [
         RowsSetting(name=name, files=tuple(paths), task=args.task, held_out=args.held_out)
         for name, paths in files.items()

@@ -12,12 +12,10 @@ from aimass.explain.app.house import Here
 from aimass.explain.app.shell import empty, told_error
 from aimass.explain.app.uploads import uploaded
 from aimass.explain.app.wording import moment, plain
-from aimass.explain.images import Images
 from aimass.explain.opening import Subject, Where, open_images, open_rows, open_subject, open_texts
 from aimass.explain.opening.tables import named_files
 from aimass.explain.questions import Asked, Asking, Question
 from aimass.explain.rows import Rows
-from aimass.explain.texts import Texts
 from aimass.proto.errors import NotFound
 from aimass.proto.values import Value
 from aimass.proto.views import RunSummary
@@ -198,9 +196,7 @@ def rows_of(here: Here, name: str, subject: Subject) -> Asked:
         return open_rows(setting.files, subject.schema, held_out=setting.held_out, beside=setting.beside)
 
     found = here.house.rows.get(key, _ROWS_S, read)
-    if not isinstance(found, Rows | Images | Texts):
-        raise NotFound("there are no such rows", code="app.rows", value=name)
-    return found
+    return dataclasses.replace(found, name=name)
 
 
 def asking_of(question: Question, chosen: Chosen, options: Value, background: Rows | None = None) -> Asking:
