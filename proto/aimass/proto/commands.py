@@ -37,6 +37,7 @@ _TABLE: Final = {
     "serve": ("aimass.server.serving.serve_cli", "answer requests with models of a registry", "serve"),
     "explain": ("aimass.explain.cli", "why a model predicts what it does, and where it is wrong", "explain"),
     "task": ("aimass.client.task_cli", "list, digest and write tasks", "client"),
+    "up": ("aimass.proto.up_cli", "all services on this machine, started, watched and stopped together", "all"),
     "doctor": ("aimass.proto.doctor_cli", "find out why nothing happens, and what mends it", ""),
     "data": ("aimass.proto.data_cli", "fetch public data sets, and cut data sets into shards", "client,server"),
 }

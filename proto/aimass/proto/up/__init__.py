@@ -1,0 +1,1 @@
+"""`aimass up`: all services on one machine, started, watched and stopped together."""
