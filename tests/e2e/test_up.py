@@ -35,7 +35,7 @@ class Up:
         """Read on to the first line that says all this."""
         assert self.process.stdout is not None
         for text in self.process.stdout:
-            line = json.loads(text)
+            line: dict[str, Any] = json.loads(text)
             self.told.append(line)
             if fields.items() <= line.items():
                 return line

@@ -39,7 +39,7 @@ class Machine:
 
     def _took(self, decided: tuple[State, tuple[Action, ...]]) -> list[tuple[str, str]]:
         self.state, actions = decided
-        new = [(action.do, action.name) for action in actions if action.do != "tell"]
+        new: list[tuple[str, str]] = [(action.do, action.name) for action in actions if action.do != "tell"]
         self.asked += new
         return new
 
