@@ -244,7 +244,7 @@ class House:
             self.run(
                 "client", "data", "add", data, "--dir", shard.partner, "--schema", held.data_schema, "--uri",
                 str(shards / shard.partner / f"{data}.parquet"), "--format", "parquet",
-                "--salt", shard.salt, "--participant", shard.participant,
+                "--salt", shard.salt, "--participant", shard.participant, "--held-out", str(held.held_out),
             )  # fmt: skip
 
     def clear(self) -> None:

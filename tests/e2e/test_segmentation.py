@@ -21,25 +21,8 @@ from aimass.proto.task import first_model
 from aimass.proto.tensors import Blob
 from tests.support.datasets import dataset
 from tests.support.served_heart import served_heart
+from tests.support.tiles import NUCLEI_PLAN
 
-PLAN = """
-name = "nuclei"
-task = "nuclei"
-data_schema = "nuclei/1"
-seed = 1
-[train]
-optimizer = "adam"
-learning_rate = 0.003
-batch_size = 4
-epochs = 2
-[evaluate]
-every = 4
-[cohort]
-quorum = 3
-[[stages]]
-driver = "averaging"
-options = { rounds = 4 }
-"""
 SECURE = """
 [secure]
 min_cohort = 3
@@ -55,7 +38,7 @@ def test_dice_over_the_federation_is_that_of_all_held_out_pixels_together(
     dataset("nuclei")
     monkeypatch.setenv("AIMASS_CACHE", str(cache_folder()))
     monkeypatch.chdir(tmp_path)
-    Path("plan.toml").write_text(PLAN + secure)
+    Path("plan.toml").write_text(NUCLEI_PLAN + secure)
     command = "simulate plan.toml --rows nuclei --split column:owner --held-out 0.25 --workers 1 --out out"
     assert main(command.split()) == 0
     told = [json.loads(line) for line in Path("out/rounds.jsonl").read_text().splitlines()]

@@ -70,6 +70,21 @@ def test_the_answer_reads_as_one_over_all_rows_and_names_who_is_counted(tmp_path
     assert FederatedConfusion.from_json(result.to_json()) == result
 
 
+@pytest.mark.parametrize("name", ["confusion", "permutation", "ale", "pdp", "prim", "slices"])
+def test_whatever_is_asked_the_answer_says_how_many_rows_it_is_over(name: str, tmp_path: Path) -> None:
+    """Not how many its last box holds, nor how often rows were drawn."""
+    plan = planned(name, view_named(name).options(), Terms(least_count=1))
+    result = found_in(viewed(plan, run_phases(plan, MODEL, tmp_path)), model())  # type: ignore[arg-type]
+    assert result.lineage.rows == len(pooled(hospital_shards()).labels)
+
+
+def test_where_every_partner_has_too_few_rows_there_is_no_answer(tmp_path: Path) -> None:
+    """Nothing summed reads as masks that agree, and as curves that are flat."""
+    plan = planned(terms=Terms(least_count=1_000))
+    with pytest.raises(NotFound, match=r"0 held-out rows of 4 partners.*1000 rows at one partner"):
+        found_in(viewed(plan, run_phases(plan, MODEL, tmp_path, least=1_000)), model())  # type: ignore[arg-type]
+
+
 def test_who_was_lost_between_two_steps_is_said(tmp_path: Path) -> None:
     plan = planned("permutation", PermutationOptions(shuffles=1))
     phases = run_phases(plan, MODEL, tmp_path, lost={1: ("hungarian",)})

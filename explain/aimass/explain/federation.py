@@ -155,11 +155,24 @@ def found_in(view: RunView, model: Model | ImageModel) -> Result:
         least_count=0 if any(one.noise for one in last.sums) else asked.least_count,
     )
     found = [_summed(one) for one in phases]
+    rows = max(
+        _rows(phase_at(asked.phases, one.number), summed)
+        for one, summed in zip(phases, found, strict=True)
+        if one.counted == last.counted
+    )
+    if rows < 1:
+        raise NotFound(
+            "no row was counted, so that there is nothing to tell",
+            code="explain.none_counted",
+            value=f"0 {'held-out' if asked.rows == 'held_out' else 'training'} rows of {len(last.counted)} partners",
+            limit=f"{asked.least_count} rows at one partner",
+            cure="Give a lower --least-count, as far as policies permit, or ask of --rows train.",
+        )
     lineage = Lineage(
         model=model.name,
         model_digest=plan.model,
         data=f"{plan.data_schema} at {', '.join(last.counted)}",
-        rows=_rows(phase_at(asked.phases, last.number), found[-1]),
+        rows=rows,
         held_out=asked.rows == "held_out",
         partners=len(last.counted),
         run=getattr(model, "run", ""),
@@ -183,13 +196,15 @@ def _summed(phase: PhaseSums) -> Summed:
 
 
 def _rows(phase: Phase, found: Summed) -> int:
-    """Rows that were counted: of one table, those that all its cells have together; of several the most."""
-    totals = [
-        found.sums[cells.name].reshape(math.prod(cells.shape[: cells.tables]), -1).sum(axis=1).max()
-        for cells in phase.cells
-        if cells.counts
+    """Rows that were counted: those of all counts without axes, which are of different rows, or of a whole table."""
+    counts = [(cells, found.sums[cells.name]) for cells in phase.cells if cells.counts and not cells.overlapping]
+    apart = sum(float(one) for cells, one in counts if not cells.shape)
+    tables = [
+        float(one.reshape(math.prod(cells.shape[: cells.tables]), -1).sum(axis=1).max())
+        for cells, one in counts
+        if cells.shape
     ]
-    return max(0, round(float(max(totals, default=0.0))))
+    return max(0, round(max([apart, *tables])))
 
 
 def _nested(plan: Plan, phases: list[PhaseSums]) -> tuple[str, ...]:
