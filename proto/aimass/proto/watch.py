@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import ipaddress
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Protocol
 
 from aimass.proto.errors import Unavailable
+from aimass.proto.loopback import is_loopback
 from aimass.proto.vitals import Vitals, beating
 from aimass.proto.wire import split_address
 
@@ -90,7 +90,7 @@ async def listen(address: str, watched: Watched) -> Watch:
             value=address,
             cure="Choose an address of this machine and a free port for watch_listen.",
         ) from error
-    if not _is_loopback(host):
+    if not is_loopback(host):
         log.warning("%s is open to others than this machine, over plain HTTP and without a password", address)
     return watch
 
@@ -108,13 +108,6 @@ async def watching(address: str, watched: Watched, vitals: Vitals) -> AsyncItera
             yield watch
         finally:
             await watch.close()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Watch:

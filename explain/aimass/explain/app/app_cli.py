@@ -43,6 +43,8 @@ def add_verbs(commands: Any) -> None:
     known.add_argument("--held-out", dest="held_out", action="store_const", const=True, help="no model saw --rows")
     known.add_argument("--trained-on", dest="held_out", action="store_const", const=False, help="models saw --rows")
     verb.add_argument("--task", default="", help="whose schema --rows fit")
+    verb.add_argument("--login", metavar="FILE", help="where people log in (OpenID Connect): docs/operator.md")
+    verb.add_argument("--open", action="store_true", help="no login, and other machines may come: everybody may look")
     verb.add_argument("--listen", metavar="HOST:PORT", help="where it is shown (127.0.0.1:8501)")
     add_registry(verb)
     common(verb, functools.partial(_app))
@@ -85,6 +87,8 @@ def settings_of(args: argparse.Namespace) -> AppSettings:
         "data": args.data or found.data,
         "serving": tuple(args.serving) or found.serving,
         "studies": args.studies or found.studies,
+        "login": args.login or found.login,
+        "open": args.open or found.open,
         "rows": (*found.rows, *_rows(args)),
     }
     if args.listen:

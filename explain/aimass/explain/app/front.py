@@ -8,13 +8,11 @@ from typing import Any, Final
 
 import streamlit as st
 
+from aimass.explain.app.entrance import arrive, way_out
 from aimass.explain.app.house import Here, house
 from aimass.explain.app.pages_table import PageSpec, pages_for
-from aimass.explain.app.people import Person, local_person
-from aimass.explain.app.settings import AppSettings
-from aimass.explain.app.shell import guarded, told_error
-from aimass.explain.app.wording import plain
-from aimass.proto.errors import AimassError, NotFound
+from aimass.explain.app.shell import guarded
+from aimass.proto.errors import NotFound
 
 __all__ = ["render", "show_page"]
 
@@ -26,30 +24,29 @@ def render() -> None:
     """One run of the script: called anew at each move of a viewer."""
     st.set_page_config(page_title="AIMass", page_icon=str(_ICON), layout="wide")
     shown = house()
-    try:
-        person = _person(shown.settings)
-    except AimassError as error:
-        told_error(error)
+    person = None
+    with guarded():
+        person = arrive(shown)
+    if person is None:
         return
     here = shown.visit(person, _viewer())
     page = st.navigation(_menu(here), position="sidebar")
     with st.sidebar:
-        st.caption(f"{plain(person.name)}, {person.role}")
+        way_out(person)
     page.run()
 
 
 def show_page(name: str) -> None:
     """One page by its name, without the menu; raises `NotFound` for one that this person may not see."""
     shown = house()
-    here = shown.visit(_person(shown.settings), _viewer())
+    person = arrive(shown)
+    if person is None:
+        return None
+    here = shown.visit(person, _viewer())
     for spec in pages_for(here.person):
         if spec.name == name:
             return _shown(spec, here)
     raise NotFound("there is no such page", code="app.page", value=name)
-
-
-def _person(settings: AppSettings) -> Person:
-    return local_person(settings.path(settings.home))
 
 
 def _viewer() -> str:

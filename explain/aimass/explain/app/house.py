@@ -10,6 +10,7 @@ from typing import Final
 
 from aimass.explain.app.jobs import Jobs
 from aimass.explain.app.live import Feed, Watching
+from aimass.explain.app.login import LoggedIn, Logins, ask_server
 from aimass.explain.app.memo import Memo
 from aimass.explain.app.people import Person
 from aimass.explain.app.settings import AppSettings
@@ -29,8 +30,10 @@ _MOST_SUBJECTS: Final = 16
 class House:
     """Made once before the first page; `close` ends its work and its connections."""
 
-    def __init__(self, settings: AppSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: AppSettings, identity: Callable[[], LoggedIn | None] = lambda: None) -> None:
+        """`identity` says who is logged in, where the settings name a login."""
+        self.settings, self.identity = settings, identity
+        self.logins = Logins(ask_server(settings.home))
         work = Work(memory_bytes=settings.memory_mib << 20)
         self.jobs = Jobs(settings.workers, work, time_limit_s=settings.time_limit_s)
         self.results = ResultCache()
@@ -41,7 +44,7 @@ class House:
 
     def visit(self, person: Person, viewer: str) -> Here:
         """What one person's pages have; connections are theirs alone, and the longest unused are closed."""
-        key = f"{person.role}/{person.name}"
+        key = person.key
         with self._lock:
             if key not in self._visits:
                 sources = Sources(self.settings, person)

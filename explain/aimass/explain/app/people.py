@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from aimass.privacy.pki import Role, peer_of
+from aimass.privacy.pki import Peer, Role, peer_of
 from aimass.proto.home import CERTIFICATE, not_enrolled
 from aimass.proto.secret import Secret
 
-__all__ = ["ALONE", "SEES", "Person", "local_person"]
+__all__ = ["ALONE", "SEES", "Person", "local_person", "peer_at"]
 
 SEES: Final = frozenset({Role.ANALYST, Role.OPERATOR, Role.SCIENTIST})
 """Roles of people; certificates of machines do not look."""
@@ -23,6 +25,18 @@ class Person:
     name: str
     role: Role
     token: Secret | None = None
+
+    @property
+    def key(self) -> str:
+        """Whose connections are whose: those of one login are not another's, even of one person."""
+        login = "" if self.token is None else hashlib.sha256(self.token.reveal()).hexdigest()
+        return f"{self.role}/{self.name}/{login}"
+
+    @property
+    def bearer(self) -> Callable[[], str] | None:
+        """What services are shown beside the app's certificate; nothing where that is the person's own."""
+        token = self.token
+        return None if token is None else lambda: token.reveal().decode("latin-1")
 
     def is_any(self, roles: frozenset[Role]) -> bool:
         """Whether this is a person of one of these roles."""
@@ -37,8 +51,13 @@ def local_person(home: Path | None) -> Person:
     """Whose folder it is; raises `NotFound` before enrolment."""
     if home is None:
         return ALONE
+    peer = peer_at(home)
+    return Person(peer.name, peer.role)
+
+
+def peer_at(home: Path) -> Peer:
+    """Whose certificate a folder holds; raises `NotFound` before enrolment."""
     path = home / CERTIFICATE
     if not path.is_file():
         raise not_enrolled(home)
-    peer = peer_of(path.read_bytes())
-    return Person(peer.name, peer.role)
+    return peer_of(path.read_bytes())

@@ -6,6 +6,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ import uvicorn
 from starlette.middleware import Middleware
 from streamlit import config
 
+from aimass.explain.app.door import check_door
+from aimass.explain.app.entrance import streamlit_identity
 from aimass.explain.app.guard import Guard, hosts_of
 from aimass.explain.app.house import House, enter
 from aimass.explain.app.settings import AppSettings
@@ -31,6 +34,7 @@ log = logging.getLogger("aimass.explain.app")
 def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
     """Show the app until a signal ends it; `ready` hears its address once it answers."""
     _check(settings)
+    login = check_door(settings)
     listening = bound(settings)
     for name, value in options_of(settings).items():
         config.set_option(name, value)
@@ -40,7 +44,7 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
         middleware=[Middleware(Guard, hosts=hosts_of(settings.host, settings.allowed_hosts))],
         on_script_error=_told,
     )
-    enter(House(settings))
+    enter(House(settings) if login is None else House(settings, partial(streamlit_identity, login.auth.expose_tokens)))
     try:
         with listening:
             address = address_of(settings, listening.getsockname()[1])
@@ -147,8 +151,8 @@ def options_of(settings: AppSettings) -> dict[str, Any]:
         "theme.paddingTop": "2.5rem",
         "theme.headingFontSizes": ["1.9rem", "1.35rem", "1.1rem"],
     }
-    if settings.login:
-        found["secrets.files"] = [settings.login]
+    # A file of secrets that lies about where the app was started says nothing to it.
+    found["secrets.files"] = [settings.login] if settings.login else []
     for section, theme, primary, raised, edge in (
         ("light", LIGHT, "#0062A0", "#f2f4f7", "#c9ced6"),
         ("dark", DARK, "#56B4E9", "#1f242c", "#4a525e"),

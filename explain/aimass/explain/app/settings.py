@@ -29,7 +29,8 @@ class RowsSetting(Value, frozen=True):
 class AppSettings(Value, frozen=True):
     """`home` is a person's folder at the training server, or the app's own as a service; `data` the data set service's
     HOST:PORT; `serving` the addresses of prediction servers; `studies` a folder of `aimass tune`; `login` a TOML file
-    of identity providers. Empty is not there, and the pages that need it say so."""
+    with the identity provider that people log in at. Without it whoever reaches the app is whose folder `home` is, so
+    it is `open` to other machines only where that is said. Empty is not there, and the pages that need it say so."""
 
     home: str = ""
     registry: str = ""
@@ -41,6 +42,7 @@ class AppSettings(Value, frozen=True):
     studies: str = ""
     rows: tuple[RowsSetting, ...] = ()
     login: str = ""
+    open: bool = False
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8501
     base_path: str = ""

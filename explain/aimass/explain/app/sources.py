@@ -58,7 +58,7 @@ class Sources:
             )
         with self._lock:
             if self._federation is None:
-                self._federation = Federation.open(self.settings.home)
+                self._federation = Federation.open(self.settings.home, self.person.bearer)
             return self._federation
 
     def runs(self) -> tuple[RunSummary, ...]:
@@ -126,7 +126,7 @@ class Sources:
             )
         with self._lock:
             if self._data_sets is None:
-                self._data_sets = DataSets.open(self.settings.home, self.settings.data)
+                self._data_sets = DataSets.open(self.settings.home, self.settings.data, self.person.bearer)
             return self._data_sets
 
     # ---------------------------------------------------------------- all

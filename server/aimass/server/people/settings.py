@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from aimass.proto.errors import BadInput, Refused
+from aimass.proto.loopback import is_loopback
 from aimass.proto.names import Name
 from aimass.proto.values import Value
-from aimass.server.serving.access import is_loopback
 
 __all__ = ["PEOPLE_TEMPLATE", "Algorithm", "PeopleSettings", "PersonRole", "check_people"]
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from typing import Final, Literal, Protocol
 
 from aimass.proto.errors import AimassError, Refused, Unauthenticated
 from aimass.server.serving.tokens import ANY_MODEL, May, Token
 
-__all__ = ["ANYBODY", "Access", "Caller", "Tokens", "Whence", "bearer", "is_loopback"]
+__all__ = ["ANYBODY", "Access", "Caller", "Tokens", "Whence", "bearer"]
 
 ANYBODY: Final = "anybody"
 _BEARER: Final = b"bearer "
@@ -96,14 +95,6 @@ class Access:
             value=may,
             cure="Give the server a file of tokens: aimass serve token add NAME --may see,manage.",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine to itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def bearer(header: bytes | None) -> bytes | None:

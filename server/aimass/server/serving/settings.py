@@ -11,12 +11,12 @@ import msgspec
 
 from aimass.proto.errors import BadInput, Refused
 from aimass.proto.logs import LogForm
+from aimass.proto.loopback import is_loopback
 from aimass.proto.registry.layout import read_reference
 from aimass.proto.registry.places import meant_trust, meant_url
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value, convert
 from aimass.proto.wire import split_address
-from aimass.server.serving.access import is_loopback
 from aimass.server.serving.dispatch.settings import DispatchSettings
 from aimass.server.serving.grpc.settings import GrpcLimits
 from aimass.server.serving.http.settings import HttpLimits

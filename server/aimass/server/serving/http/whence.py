@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from aimass.server.serving.access import Whence, is_loopback
+from aimass.proto.loopback import is_loopback
+from aimass.server.serving.access import Whence
 
 __all__ = ["whence"]
 
