@@ -8,9 +8,7 @@ import secrets
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from tests.support.edge_federation import Edge, Members, serving
 from tests.support.identity import PEOPLE, RULES
 from tests.support.oidc import CLIENT, IdentityServer, identity_server
 
-__all__ = ["LoginHouse", "login_house", "write_login"]
+__all__ = ["LoginHouse", "login_house", "login_text"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +29,7 @@ class LoginHouse:
     identity: IdentityServer
     members: Members
     said: Path
+    stop_server: Callable[[], None]
 
 
 @contextmanager
@@ -43,31 +42,31 @@ def login_house(folder: Path) -> Iterator[LoginHouse]:
         settings = members.folder / "hub" / "server.toml"
         rules = PEOPLE.replace(RULES.issuer, identity.url).replace('"keys.json"', f'"{identity.url}/keys"')
         settings.write_text(settings.read_text() + rules)
-        with _server(members) as hub:
+        with _server(members) as (hub, stop):
             home = members.home("explainer", hub)
-            login = write_login(folder / "login.toml", identity, f"{address}/oauth2callback")
+            login = folder / "login.toml"
+            login.touch(0o600)
+            login.write_text(login_text(identity.url, identity.secret, f"{address}/oauth2callback"))
             said = folder / "app.log"
             with _app(home, login, port, said):
-                yield LoginHouse(address, identity, members, said)
+                yield LoginHouse(address, identity, members, said, stop)
 
 
-def write_login(path: Path, identity: IdentityServer, redirect_uri: str, token: str = "id") -> Path:
-    """The file that says where people log in, which its owner alone can read."""
-    path.touch(0o600)
-    path.write_text(f"""[auth]
+def login_text(issuer: str, secret: str, redirect_uri: str) -> str:
+    """The file that says where people log in."""
+    return f"""[auth]
 redirect_uri = "{redirect_uri}"
 cookie_secret = "{secrets.token_urlsafe(32)}"
 client_id = "{CLIENT}"
-client_secret = "{identity.secret}"
-server_metadata_url = "{identity.url}/.well-known/openid-configuration"
-expose_tokens = "{token}"
-""")
-    return path
+client_secret = "{secret}"
+server_metadata_url = "{issuer}/.well-known/openid-configuration"
+expose_tokens = "id"
+"""
 
 
 @contextmanager
-def _server(members: Members) -> Iterator[str]:
-    """The training server in a thread of its own; its address."""
+def _server(members: Members) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The training server in a thread of its own; its address, and what ends it."""
     started: list[Edge] = []
     ready, loop = threading.Event(), asyncio.new_event_loop()
     over = asyncio.Event()
@@ -80,12 +79,17 @@ def _server(members: Members) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()), name="hub")
     thread.start()
+
+    def stop() -> None:
+        if thread.is_alive():
+            loop.call_soon_threadsafe(over.set)
+        thread.join()
+
     try:
         assert ready.wait(60), "the training server did not start"
-        yield started[0].address
+        yield started[0].address, stop
     finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join()
+        stop()
         loop.close()
 
 
@@ -95,23 +99,14 @@ def _app(home: Path, login: Path, port: int, said: Path) -> Iterator[None]:
         sys.executable, "-m", "aimass.proto.commands", "explain", "app", "--as", str(home), "--login", str(login),
         "--listen", f"localhost:{port}",
     ]  # fmt: skip
-    with said.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=said.parent) as process:
+    with (
+        said.open("wb") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=said.parent) as process,
+    ):
+        assert process.stdout is not None
         try:
-            _until_healthy(port, process, said)
+            assert process.stdout.readline().startswith("ready "), said.read_text()
             yield
         finally:
             process.terminate()
             process.wait(20)
-
-
-def _until_healthy(port: int, process: subprocess.Popen[bytes], said: Path) -> None:
-    """The process listens when it has loaded; there is nothing to be told by before."""
-    waiting = threading.Event()
-    for _ in range(600):
-        assert process.poll() is None, said.read_text()
-        try:
-            with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            waiting.wait(0.1)
-    raise AssertionError(f"the app did not start: {said.read_text()}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import streamlit as st
 
@@ -12,11 +13,15 @@ from aimass.explain.app.login_file import TokenKind
 from aimass.explain.app.pages_table import PAGES
 from aimass.explain.app.people import Person, local_person
 from aimass.explain.app.shell import told_error
+from aimass.explain.app.wanted import Place, browser_of
 from aimass.explain.app.wording import plain
 from aimass.proto.errors import AimassError, NotFound, Refused, Unauthenticated
 from aimass.proto.secret import Secret
 
-__all__ = ["arrive", "streamlit_identity", "way_out"]
+__all__ = ["arrive", "led_back", "streamlit_identity", "way_out"]
+
+_ARRIVED: Final = "_arrived"
+_COOKIE: Final = "_streamlit_xsrf"
 
 
 def arrive(house: House) -> Person | None:
@@ -25,12 +30,12 @@ def arrive(house: House) -> Person | None:
         return local_person(house.settings.path(house.settings.home))
     here = house.identity()
     if here is None:
-        _login_page(None)
+        _login_page(house, None)
         return None
     try:
         return house.logins.person(here.token)
     except Unauthenticated as error:
-        _login_page(error)
+        _login_page(house, error)
     except Refused as error:
         _refused_page(here, error)
     return None
@@ -59,7 +64,23 @@ def way_out(person: Person) -> None:
         st.logout()
 
 
-def _login_page(error: AimassError | None) -> None:
+def led_back(house: House, pages: Mapping[str, Any]) -> None:
+    """Go on to where somebody was before the login, once, if it is one of their pages, which come by name."""
+    if not house.settings.login or st.session_state.get(_ARRIVED):
+        return
+    st.session_state[_ARRIVED] = True
+    place = house.wanted.take(_browser())
+    if place is None or st.query_params.to_dict():
+        return
+    if (page := pages.get(place.page)) is not None:
+        st.switch_page(page, query_params=dict(place.query))
+
+
+def _browser() -> str:
+    return browser_of(str(st.context.cookies.get(_COOKIE, "")))
+
+
+def _login_page(house: House, error: AimassError | None) -> None:
     """Under every page's address, so that a link leads here and to no other page."""
 
     def page() -> None:
@@ -70,9 +91,12 @@ def _login_page(error: AimassError | None) -> None:
             told_error(error)
         st.markdown("Log in at your organisation to see models and runs.")
         if st.button("Log in", type="primary", icon=":material/login:"):
+            query = {name: st.query_params.get_all(name) for name in st.query_params}
+            house.wanted.keep(_browser(), Place(shown.url_path or PAGES[0].name, query))
             st.login()
 
-    _alone(page)
+    shown = _alone(page)
+    shown.run()
 
 
 def _refused_page(here: LoggedIn, error: AimassError) -> None:
@@ -83,9 +107,10 @@ def _refused_page(here: LoggedIn, error: AimassError) -> None:
         if st.button("Log out", icon=":material/logout:"):
             st.logout()
 
-    _alone(page)
+    _alone(page).run()
 
 
-def _alone(page: Callable[[], None]) -> None:
+def _alone(page: Callable[[], None]) -> Any:
+    """A page that stands under all addresses."""
     places = [st.Page(page, title="Log in", url_path=spec.name, default=not at) for at, spec in enumerate(PAGES)]
-    st.navigation(places, position="hidden").run()
+    return st.navigation(places, position="hidden")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import streamlit as st
 
-from aimass.explain.app.entrance import arrive, way_out
+from aimass.explain.app.entrance import arrive, led_back, way_out
 from aimass.explain.app.house import Here, house
 from aimass.explain.app.pages_table import PageSpec, pages_for
 from aimass.explain.app.shell import guarded
@@ -30,7 +30,9 @@ def render() -> None:
     if person is None:
         return
     here = shown.visit(person, _viewer())
-    page = st.navigation(_menu(here), position="sidebar")
+    pages = _pages(here)
+    page = st.navigation(_menu(here, pages), position="sidebar")
+    led_back(shown, pages)
     with st.sidebar:
         way_out(person)
     page.run()
@@ -57,17 +59,24 @@ def _viewer() -> str:
     return "" if context is None else context.session_id
 
 
-def _menu(here: Here) -> dict[str, list[Any]]:
-    groups: dict[str, list[Any]] = {}
-    for place, spec in enumerate(pages_for(here.person)):
-        page = st.Page(
+def _pages(here: Here) -> dict[str, Any]:
+    """Streamlit's pages by name, the first of which is shown where the address names none."""
+    return {
+        spec.name: st.Page(
             functools.partial(_shown, spec, here),
             title=spec.title,
             icon=spec.icon,
             url_path=spec.name,
             default=place == 0,
         )
-        groups.setdefault(spec.group, []).append(page)
+        for place, spec in enumerate(pages_for(here.person))
+    }
+
+
+def _menu(here: Here, pages: dict[str, Any]) -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = {}
+    for spec in pages_for(here.person):
+        groups.setdefault(spec.group, []).append(pages[spec.name])
     return groups
 
 

@@ -15,6 +15,7 @@ from aimass.explain.app.memo import Memo
 from aimass.explain.app.people import Person
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.sources import Sources
+from aimass.explain.app.wanted import Wanted
 from aimass.explain.cache import ResultCache
 from aimass.explain.opening import Subject
 from aimass.explain.work import Work
@@ -33,7 +34,7 @@ class House:
     def __init__(self, settings: AppSettings, identity: Callable[[], LoggedIn | None] = lambda: None) -> None:
         """`identity` says who is logged in, where the settings name a login."""
         self.settings, self.identity = settings, identity
-        self.logins = Logins(ask_server(settings.home))
+        self.logins, self.wanted = Logins(ask_server(settings.home)), Wanted()
         work = Work(memory_bytes=settings.memory_mib << 20)
         self.jobs = Jobs(settings.workers, work, time_limit_s=settings.time_limit_s)
         self.results = ResultCache()

@@ -1,0 +1,274 @@
+"""Who comes into an app with a login, and as whom: decided by the server's word, for as long as it holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
+
+from aimass.explain.app.door import check_door
+from aimass.explain.app.house import House, enter
+from aimass.explain.app.login import LoggedIn, Logins
+from aimass.explain.app.login_file import read_login
+from aimass.explain.app.people import Person
+from aimass.explain.app.settings import AppSettings
+from aimass.explain.app.wanted import Place, Wanted, browser_of
+from aimass.privacy.pki import Role
+from aimass.proto.errors import AimassError, Refused, Unauthenticated, Unavailable
+from aimass.proto.secret import Secret
+from aimass.proto.views import PersonView
+from tests.explain.app.shown import said
+from tests.support.app_login import login_text
+from tests.support.edge_federation import Members
+
+TOKEN = Secret(b"head.body.signature")
+
+
+class Server:
+    """Answers whose a token is, or raises."""
+
+    def __init__(self, role: str = "analyst", until: float = 100.0) -> None:
+        self.answer: PersonView | AimassError = PersonView(name="cleo@house", role=role, through="app", until=until)
+        self.asked = 0
+
+    def __call__(self, token: Secret) -> PersonView:
+        self.asked += 1
+        if isinstance(self.answer, AimassError):
+            raise self.answer
+        return self.answer
+
+
+# ---------------------------------------------------------------- people by their tokens
+
+
+def test_the_server_is_asked_once_for_each_token_and_again_when_its_word_is_over() -> None:
+    server, now = Server(), [0.0]
+    logins = Logins(server, lambda: now[0])
+    assert logins.person(TOKEN) == logins.person(TOKEN) == Person("cleo@house", Role.ANALYST, TOKEN)
+    logins.person(Secret(b"another"))
+    assert server.asked == 2
+    now[0] = 100.0
+    server.answer = Unauthenticated("the token has expired", code="people.expired")
+    with pytest.raises(Unauthenticated):
+        logins.person(TOKEN)
+
+
+def test_a_refusal_is_not_kept() -> None:
+    server = Server()
+    server.answer, good = Unavailable("away"), server.answer
+    logins = Logins(server, lambda: 0.0)
+    with pytest.raises(Unavailable):
+        logins.person(TOKEN)
+    server.answer = good
+    assert logins.person(TOKEN).name == "cleo@house"
+
+
+@pytest.mark.parametrize("role", ["partner", "service", "server"])
+def test_a_role_of_machines_does_not_look(role: str) -> None:
+    with pytest.raises(Refused):
+        Logins(Server(role), lambda: 0.0).person(TOKEN)
+
+
+def test_two_logins_of_one_person_have_connections_of_their_own_and_no_token_is_printed() -> None:
+    first, second = (Person("cleo@house", Role.ANALYST, Secret(text)) for text in (b"first", b"second"))
+    local = Person("cleo@house", Role.ANALYST)
+    assert len({first.key, second.key, local.key}) == 3
+    assert "first" not in repr(first) + first.key
+    assert (first.bearer or str)() == "first"
+    assert local.bearer is None
+
+
+# ---------------------------------------------------------------- pages
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Any:
+    """A page of an app with a login, by who is logged in and what the server says of them."""
+
+    def open_(here: LoggedIn | None, server: Server) -> AppTest:
+        house = House(AppSettings(login="login.toml", home=str(tmp_path)), lambda: here)
+        house.logins = Logins(server, lambda: 0.0)
+        enter(house)
+        return AppTest.from_function(_script, default_timeout=60).run()
+
+    yield open_
+    enter(None)
+
+
+def _script() -> None:
+    from aimass.explain.app.front import render
+
+    render()
+
+
+Opened = Callable[[LoggedIn | None, Server], AppTest]
+CLEO = LoggedIn("Cleo <b>", TOKEN)
+
+
+def test_who_is_not_logged_in_sees_the_way_in_and_the_server_is_not_asked(opened: Opened) -> None:
+    server = Server()
+    page = opened(None, server)
+    assert [button.label for button in page.button] == ["Log in"]
+    assert "Log in at your organisation" in said(page)
+    assert server.asked == 0
+    assert not page.exception
+
+
+def test_who_is_logged_in_sees_pages_and_the_way_out(opened: Opened) -> None:
+    page = opened(CLEO, Server())
+    assert "cleo@house, analyst" in said(page)
+    assert "Log out" in [button.label for button in page.button]
+    assert "Log in" not in [button.label for button in page.button]
+
+
+@pytest.mark.parametrize(
+    ("error", "shows", "button"),
+    [
+        (Unauthenticated("the token has expired", code="people.expired"), "Your login has ended", "Log in"),
+        (Unauthenticated("signature", code="people.signature"), "people.signature", "Log in"),
+        (Refused("no role here", code="people.no_role", value="nora@house"), "people.no_role", "Log out"),
+        (Unavailable("the server cannot be reached", code="wire.unreachable"), "wire.unreachable", ""),
+    ],
+)
+def test_whom_the_server_does_not_let_in_is_told_why_and_sees_nothing_else(
+    opened: Opened, error: AimassError, shows: str, button: str
+) -> None:
+    server = Server()
+    server.answer = error
+    page = opened(CLEO, server)
+    assert shows in said(page)
+    assert [one.label for one in page.button] == ([button] if button else [])
+    assert "head.body" not in json.dumps(said(page))
+    assert "Runs" not in said(page)
+
+
+# ---------------------------------------------------------------- the file and the door
+
+
+def written(path: Path, **over: str | None) -> Path:
+    text = login_text("http://127.0.0.1:9", "secret", "http://localhost:8501/oauth2callback")
+    lines = [line for line in text.splitlines() if line.partition(" = ")[0] not in over]
+    lines += [f"{name} = {value}" for name, value in over.items() if value is not None]
+    path.write_text("\n".join(lines) + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_a_whole_file_is_read(tmp_path: Path) -> None:
+    assert read_login(written(tmp_path / "login.toml")).auth.expose_tokens == "id"
+    secure = written(tmp_path / "login.toml", redirect_uri='"https://app.example/oauth2callback"')
+    assert read_login(secure).auth.redirect_uri.startswith("https://app.example")
+
+
+@pytest.mark.parametrize(
+    ("over", "code"),
+    [
+        ({"redirect_uri": '"http://app.example/oauth2callback"'}, "app.login_url"),
+        ({"server_metadata_url": '"http://login.example/x"'}, "app.login_url"),
+        ({"server_metadata_url": '"ftp://127.0.0.1/x"'}, "app.login_url"),
+        ({"redirect_uri": '"https://app.example/"'}, "app.login_redirect"),
+        ({"cookie_secret": '"short"'}, "app.login_secret"),
+        ({"cookie_secret": None}, "value.invalid"),
+        ({"client_secret": None}, "value.invalid"),
+        ({"expose_tokens": '"refresh"'}, "value.invalid"),
+        ({"expose_tokens": None}, "value.invalid"),
+        ({"client_id": '""'}, "value.invalid"),
+        ({"another": '"1"'}, "value.invalid"),
+    ],
+)
+def test_half_a_file_or_an_open_link_is_refused(tmp_path: Path, over: dict[str, str | None], code: str) -> None:
+    path = written(tmp_path / "login.toml", **over)
+    with pytest.raises(AimassError) as refused:
+        read_login(path)
+    assert refused.value.code == code
+    assert '"secret"' not in str(refused.value)
+
+
+def test_a_file_that_others_can_read_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "login.toml")
+    path.chmod(0o640)
+    for place in (path, tmp_path / "none.toml"):
+        with pytest.raises(AimassError):
+            read_login(place)
+
+
+def test_an_app_has_the_eyes_of_a_person_or_a_login_and_never_the_wrong_ones(tmp_path: Path) -> None:
+    members = Members.create(tmp_path, services={"explainer": ()})
+    analyst, service = (str(members.home(name, "127.0.0.1:1")) for name in ("cleo", "explainer"))
+    partner = str(members.home("north", "127.0.0.1:1"))
+    login = str(written(tmp_path / "login.toml"))
+
+    def code(**fields: Any) -> str:
+        try:
+            check_door(AppSettings(**fields))
+        except AimassError as error:
+            return error.code
+        return ""
+
+    assert code() == code(home=analyst) == code(home=service, login=login) == ""
+    assert code(home=service, login=login, host="0.0.0.0") == ""
+    assert code(home=service) == code(home=partner) == "app.home_role"
+    assert code(login=login) == code(login=login, home=analyst) == code(login=login, home=partner) == "app.login_home"
+    assert code(home=analyst, host="0.0.0.0") == code(host="app.example") == "app.open"
+    assert code(home=analyst, host="0.0.0.0", open=True) == code(host="::1") == code(host="localhost") == ""
+    assert code(home=str(tmp_path / "nowhere")) == "home.not_enrolled"
+
+
+# ---------------------------------------------------------------- where somebody was going
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(min_size=4, max_size=4), st.binary(min_size=4, max_size=4))
+def test_a_browser_is_the_same_whatever_mask_its_cookie_has(token: bytes, first: bytes, second: bytes) -> None:
+    def cookie(mask: bytes) -> str:
+        masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(token))
+        return f"2|{mask.hex()}|{masked.hex()}|1795724284"
+
+    assert browser_of(cookie(first)) == browser_of(cookie(second)) != ""
+    assert token.hex() not in browser_of(cookie(first))
+
+
+@given(st.text(max_size=80).filter(lambda text: not text.startswith("2|")))
+def test_a_cookie_of_anything_else_is_nobodys(text: str) -> None:
+    assert browser_of(text) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1|00000000|" + "00" * 16 + "|1", "2|00|" + "00" * 16 + "|1", "2|zz|zz|1", "2|||"]
+)
+def test_a_cookie_of_another_form_is_nobodys(text: str) -> None:
+    assert browser_of(text) == ""
+
+
+def test_a_place_is_told_once_soon_and_to_its_own_browser() -> None:
+    now = [0.0]
+    wanted, place = Wanted(lambda: now[0]), Place("runs", {"run": ["a"]})
+    wanted.keep("mine", place)
+    assert wanted.take("yours") is None
+    assert wanted.take("mine") == place
+    assert wanted.take("mine") is None
+    wanted.keep("mine", place)
+    now[0] = 901.0
+    assert wanted.take("mine") is None
+    wanted.keep("", place)
+    assert wanted.take("") is None
+    for number in range(3000):
+        wanted.keep(f"browser {number}", place)
+    assert wanted.take("browser 0") is None
+    assert wanted.take("browser 2999") == place
+
+
+def test_streamlits_own_token_stands_for_a_browser() -> None:
+    from streamlit.web.server.starlette.starlette_app_utils import generate_xsrf_token_string
+
+    token = os.urandom(16)
+    cookies = [generate_xsrf_token_string(token, 1) for _ in range(5)]
+    assert len(set(cookies)) == 5
+    assert len({browser_of(cookie) for cookie in cookies}) == 1
+    assert browser_of(cookies[0])
