@@ -90,7 +90,7 @@ def _login_page(house: House, error: AimassError | None) -> None:
         elif error is not None:
             told_error(error)
         st.markdown("Log in at your organisation to see models and runs.")
-        if st.button("Log in", type="primary", icon=":material/login:"):
+        if st.button("Log in", icon=":material/login:"):
             query = {name: st.query_params.get_all(name) for name in st.query_params}
             house.wanted.keep(_browser(), Place(shown.url_path or PAGES[0].name, query))
             st.login()
