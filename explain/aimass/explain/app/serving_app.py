@@ -73,6 +73,7 @@ def _uvicorn(app: Any, settings: AppSettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ws="websockets-sansio",
         ws_max_size=(settings.upload_mib + 1) << 20,
         timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=settings.certificate or None,

@@ -29,6 +29,7 @@ class Theme:
     less: str = "#0072B2"
     warn: str = "#D55E00"
     sequential: str = "viridis"
+    bands: tuple[str, ...] = _BANDS
     diverging: tuple[str, str, str] = ("#0072B2", "#f7f7f7", "#D55E00")
     font: str = "DejaVu Sans"
     font_px: int = 12
@@ -45,7 +46,7 @@ class Theme:
                 return self.series[int(place) % len(self.series)]
             case "band":
                 at, _, count = place.partition("/")
-                return self.band_colours(int(count))[int(at)] if count else _BANDS[int(at) % len(_BANDS)]
+                return self.band_colours(int(count))[int(at)] if count else self.bands[int(at) % len(self.bands)]
             case "more":
                 return self.more
             case "less":
@@ -60,14 +61,14 @@ class Theme:
     def band_colours(self, count: int) -> tuple[str, ...]:
         """So many of viridis, evenly spread."""
         if count == 1:
-            return (_BANDS[2],)
-        return tuple(_mixed(place / (count - 1) * (len(_BANDS) - 1)) for place in range(count))
+            return (self.bands[2],)
+        return tuple(_mixed(self.bands, place / (count - 1) * (len(self.bands) - 1)) for place in range(count))
 
 
-def _mixed(at: float) -> str:
-    low = min(int(at), len(_BANDS) - 2)
+def _mixed(bands: tuple[str, ...], at: float) -> str:
+    low = min(int(at), len(bands) - 2)
     share = at - low
-    ends = [[int(_BANDS[low + step][1 + 2 * part : 3 + 2 * part], 16) for part in range(3)] for step in (0, 1)]
+    ends = [[int(bands[low + step][1 + 2 * part : 3 + 2 * part], 16) for part in range(3)] for step in (0, 1)]
     return "#" + "".join(f"{round((1 - share) * a + share * b):02x}" for a, b in zip(*ends, strict=True))
 
 
@@ -81,6 +82,7 @@ DARK: Final = Theme(
     diverging=("#56B4E9", "#2a2d33", "#E69F00"),
     less="#56B4E9",
     more="#E69F00",
+    bands=("#3b528b", "#2c728e", "#21918c", "#5ec962", "#fde725"),  # viridis without what is as dark as the paper
     series=("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#7aa6ff"),
 )
 
