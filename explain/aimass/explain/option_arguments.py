@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import inspect
 
+from aimass.explain.option_types import bare, described, fields_of
 from aimass.proto.errors import BadInput
 from aimass.proto.values import Value
 
@@ -25,10 +25,10 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Value], title: str =
     them; several numbers may stand in one with commas between. What they may be is checked by `options_of`.
     """
     group = parser.add_argument_group(title)
-    for field in _fields(kind):
+    for field in fields_of(kind):
         flag, destination = f"--{field.name.replace('_', '-')}", _PREFIX + field.name
         told = _help(field)
-        if isinstance(_bare(field.type), inspect.BoolType):
+        if isinstance(bare(field.type), inspect.BoolType):
             group.add_argument(flag, dest=destination, action=argparse.BooleanOptionalAction, default=None, help=told)
         else:
             action = "append" if _is_many(field.type) else "store"
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Value], title: str =
 
 def options_of(args: argparse.Namespace, kind: type[V]) -> V:
     """The options that were said, the defaults for the rest; raises `BadInput` that names the argument."""
-    said = {field.name: getattr(args, _PREFIX + field.name) for field in _fields(kind)}
+    said = {field.name: getattr(args, _PREFIX + field.name) for field in fields_of(kind)}
     given = {name: _value(kind, name, value) for name, value in said.items() if value is not None}
     try:
         return msgspec.convert(given, kind, strict=False)
@@ -50,37 +50,21 @@ def options_of(args: argparse.Namespace, kind: type[V]) -> V:
 
 
 def _value(kind: type[Value], name: str, said: Any) -> Any:
-    field = next(field for field in _fields(kind) if field.name == name)
+    field = next(field for field in fields_of(kind) if field.name == name)
     return [one for each in said for one in each.split(",")] if _is_numbers(field.type) else said
 
 
-def _fields(kind: type[Value]) -> Iterator[inspect.Field]:
-    told = inspect.type_info(kind)
-    if isinstance(told, inspect.StructType):
-        yield from told.fields
-
-
-def _bare(kind: inspect.Type) -> inspect.Type:
-    """The type without its description, and without None where that stands for a choice not made."""
-    while isinstance(kind, inspect.Metadata):
-        kind = kind.type
-    if isinstance(kind, inspect.UnionType):
-        others = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
-        return _bare(others[0]) if len(others) == 1 else kind
-    return kind
-
-
 def _is_many(kind: inspect.Type) -> bool:
-    return isinstance(_bare(kind), inspect.VarTupleType | inspect.ListType)
+    return isinstance(bare(kind), inspect.VarTupleType | inspect.ListType)
 
 
 def _is_numbers(kind: inspect.Type) -> bool:
-    found = _bare(kind)
-    return isinstance(found, inspect.VarTupleType) and not isinstance(_bare(found.item_type), inspect.StrType)
+    found = bare(kind)
+    return isinstance(found, inspect.VarTupleType) and not isinstance(bare(found.item_type), inspect.StrType)
 
 
 def _metavar(kind: inspect.Type) -> str:
-    match _bare(kind):
+    match bare(kind):
         case inspect.IntType():
             return "N"
         case inspect.FloatType():
@@ -97,17 +81,5 @@ def _help(field: inspect.Field) -> str:
     """The description, and what holds where nothing is said; argparse reads per cent signs."""
     default = None if field.required else field.default
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    said = _described(field.type) + ("" if shown in (None, "") else f" ({shown})")
+    said = described(field.type) + ("" if shown in (None, "") else f" ({shown})")
     return said.strip().replace("%", "%%")
-
-
-def _described(kind: inspect.Type) -> str:
-    """The description that stands nearest outside."""
-    match kind:
-        case inspect.Metadata():
-            said = (kind.extra_json_schema or {}).get("description", "")
-            return str(said) if said else _described(kind.type)
-        case inspect.UnionType():
-            return next(filter(None, map(_described, kind.types)), "")
-        case _:
-            return ""

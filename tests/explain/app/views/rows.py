@@ -10,7 +10,7 @@ from aimass.explain.app.settings import AppSettings, RowsSetting
 from tests.support.datasets import dataset
 from tests.support.served_heart import publish_heart
 
-__all__ = ["heart_settings"]
+__all__ = ["heart_settings", "nuclei_settings"]
 
 
 def heart_settings(folder: Path, rows: int = 40) -> AppSettings:
@@ -31,3 +31,12 @@ def heart_settings(folder: Path, rows: int = 40) -> AppSettings:
             RowsSetting(name="few", files=(str(few),), task="heart"),
         ),
     )
+
+
+def nuclei_settings(folder: Path, tiles: int = 3) -> AppSettings:
+    """The first model of the nuclei task, which has learnt nothing, and so many tiles with their masks."""
+    url, trust = publish_heart(folder, name="nuclei")
+    path = folder / "tiles.parquet"
+    parquet.write_table(parquet.read_table(dataset("nuclei") / "tiles.parquet").slice(0, tiles), path)
+    rows = RowsSetting(name="tiles", files=(str(path),), task="nuclei", held_out=True)
+    return AppSettings(registry=url, trust=str(trust), rows=(rows,))
