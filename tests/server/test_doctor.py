@@ -20,6 +20,7 @@ from aimass.server.store import Store
 from tests.proto.test_apps import write
 from tests.support.doctors import codes, examine, fault_of
 from tests.support.edge_federation import Members, run, serving
+from tests.support.identity import PEOPLE, Provider
 
 
 def hub(tmp_path: Path) -> Path:
@@ -60,6 +61,13 @@ def broken_app(folder: Path) -> None:
     path.write_text("app = 1\n")
 
 
+def people(folder: Path, service: str, keys: bytes) -> None:
+    settings = folder / "server.toml"
+    settings.write_text(settings.read_text() + PEOPLE.replace("explainer", service))
+    if keys:
+        (folder / "keys.json").write_bytes(keys)
+
+
 FAULTS: dict[str, Callable[[Path], object]] = {
     "value.invalid": lambda folder: (folder / "server.toml").write_text("nme = 3"),
     "keys.readable": lambda folder: (folder / "keys" / "identity.key").chmod(0o640),
@@ -68,6 +76,9 @@ FAULTS: dict[str, Callable[[Path], object]] = {
     "disk.low": floor,
     "clock.set_back": from_the_future,
     "app.changed": broken_app,
+    "people.keys_file": lambda folder: people(folder, "grid", b""),
+    "people.keys": lambda folder: people(folder, "grid", b"{}"),
+    "people.service_unknown": lambda folder: people(folder, "explainer", Provider().key_set()),
     "store.damaged": lambda folder: (folder / "data" / "runs.sqlite").write_bytes(b"x" * 5_000),
     "store.newer": of_a_later_release,
 }
@@ -89,6 +100,16 @@ def test_a_server_that_does_not_run_is_told_with_the_command_that_starts_it(tmp_
     stopped = [finding for finding in found if finding.code == "server.not_running"]
     assert len(stopped) == 2
     assert all(str(folder) in finding.fix for finding in stopped)
+
+
+def test_people_who_could_be_let_in_are_well(tmp_path: Path) -> None:
+    folder = hub(tmp_path)
+    people(folder, "grid", Provider().key_set())
+    found = asyncio.run(examine(folder))
+    assert codes(found) == []
+    assert [finding.what for finding in found if finding.check == "people"] == [
+        "keys of https://login.house.example/aimass that tokens may be signed with: 1"
+    ]
 
 
 def ported(folder: Path, port: int) -> None:

@@ -27,6 +27,7 @@ from aimass.proto.flower.installed import check_installed
 from aimass.proto.objects import open_objects
 from aimass.proto.probes import handshake, resolve
 from aimass.proto.wire import split_address
+from aimass.server.people.examining import people_findings
 from aimass.server.settings import ServerSettings, load_settings
 
 __all__ = ["checks"]
@@ -53,6 +54,7 @@ def checks(folder: Path) -> Sequence[Check]:
         house.spool,
         house.stores,
         house.watch,
+        house.people,
     )
 
 
@@ -294,6 +296,11 @@ class _Server:
         else:
             what = f"health and figures are open to others than this machine at {self._settings.watch_listen}"
             yield warning("watch", "watch.open", what, 'Set watch_listen = "127.0.0.1:9464", or guard it.')
+
+    def people(self) -> Iterator[Finding]:
+        """Whether people who log in could be let in."""
+        if self._settings is not None:
+            yield from people_findings(self._settings.people, self._folder, self._trust)
 
 
 def _versions() -> frozenset[str]:

@@ -19,12 +19,17 @@ from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.errors import AimassError, Refused, Unauthenticated
 from aimass.proto.grpc_env import grpc
 from aimass.proto.secret import Secret
+from aimass.proto.tensors import Blob
+from aimass.proto.transfer import SubmitHeader, submit
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.v1 import federation_pb2_grpc as rpc
+from aimass.proto.values import decode_json
+from aimass.proto.views import RunView
 from aimass.proto.wire import error_of
 from aimass.server.authorisation import TABLE
 from tests.server.test_edge_authorisation import HEALTH, PROBES, probe
 from tests.support.edge_federation import CONNECT, Edge, Members, failure, raw, run, serving
+from tests.support.edge_runs import model, plan
 from tests.support.identity import PEOPLE, Provider, made, signed
 
 GROUPS = {Role.ANALYST: "doctors", Role.SCIENTIST: "statisticians", Role.OPERATOR: "admins"}
@@ -213,15 +218,24 @@ def test_two_tokens_or_another_scheme_are_refused(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_person_and_a_member_of_the_same_name_are_two(tmp_path: Path) -> None:
+def test_a_person_and_a_member_of_the_same_name_are_two_with_runs_of_their_own(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as edge:
-            channel = brought(edge, token(sub="anna", groups=["statisticians"]))
-            header = PROBES["/aimass.v1.Blobs/Submit"]
-            call = raw(channel, "/aimass.v1.Blobs/Submit")
-            await call.write(header)
-            assert await call.read() is not grpc.aio.EOF  # the offset that is held: a name with @ has a place
-            call.cancel()
+            persons = brought(edge, token(sub="anna", groups=["statisticians"]))
+            blob = model()
+            header = SubmitHeader(kind="model", size=len(blob), digest=Blob(blob).digest)
+            await submit(persons, header, memoryview(blob))
+            request = pb.SubmitRunRequest(plan=plan(blob), key="k" * 8)
+            view = decode_json(RunView, (await rpc.ControlStub(persons).SubmitRun(request)).json, "a run")
+            assert view.summary.owner == "anna@house"
+            member = rpc.ControlStub(edge.channel("anna"))
+            assert (await told(member.ShowRun(pb.RunRequest(run_id=view.summary.run_id)))).code == "run.not_yours"
+            theirs = decode_json(
+                RunView, (await member.SubmitRun(request)).json, "a run"
+            )  # the same key, their own run
+            assert (theirs.summary.owner, theirs.summary.run_id != view.summary.run_id) == ("anna", True)
+            analyst = rpc.ControlStub(brought(edge, token()))
+            assert (await told(analyst.ShowRun(pb.RunRequest(run_id=view.summary.run_id)))).code == "run.not_finished"
 
     run(scenario())
 
