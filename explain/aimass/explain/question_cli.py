@@ -60,8 +60,8 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help="CSV or Parquet file, folder, or set of `aimass data list`; repeated, each under its name; of images "
-        "also a folder of shards: what they hold out",
+        help="CSV or Parquet file, folder, or set of `aimass data list`; repeated, each under its name; of images and "
+        "texts also a folder of shards: what they hold out",
     )
     known = rows.add_mutually_exclusive_group()
     known.add_argument("--held-out", dest="held_out", action="store_const", const=True, help="not trained on")

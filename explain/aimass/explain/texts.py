@@ -53,6 +53,15 @@ class Texts:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def take(self, which: npt.NDArray[np.bool_]) -> Texts:
+        """The texts under this mask."""
+        return dataclasses.replace(
+            self,
+            texts=tuple(text for text, there in zip(self.texts, which, strict=True) if there),
+            labels=None if self.labels is None else self.labels[which],
+            beside={name: column[which] for name, column in self.beside.items()},
+        )
+
     @property
     def digest(self) -> str:
         """SHA-256 of texts, labels and classes."""

@@ -40,6 +40,26 @@ def test_files_are_joined_and_each_text_knows_whose_it_is(tmp_path: Path) -> Non
     assert rows_digest(found) != rows_digest(open_texts([str(one), f"brief={other}"], SCHEMA, held_out=True))
 
 
+def test_of_shards_those_texts_are_meant_that_each_partner_holds_out(tmp_path: Path) -> None:
+    for name, count in (("north", 20), ("south", 10)):
+        texts = [f"{name} {place},{('negative', 'positive')[place % 2]}" for place in range(count)]
+        (tmp_path / name).mkdir()
+        _file(tmp_path / name, "reviews.csv", *texts)
+        (tmp_path / name / "reviews.toml").write_text(
+            f'name = "reviews"\ndata_schema = "reviews/1"\nuris = ["reviews.csv"]\nformat = "csv"\n'
+            f'participant = "{name}"\nsalt = "{"5a" * 32}"\nheld_out = 0.2\n'
+        )
+    found = open_texts([str(tmp_path)], SCHEMA)
+    assert found.beside["partner"].tolist() == ["north"] * 4 + ["south"] * 2
+    assert all(text.startswith(name) for text, name in zip(found.texts, found.beside["partner"], strict=True))
+    assert found.labels is not None
+    assert found.labels.tolist() == [int(text.split()[1]) % 2 for text in found.texts]
+    assert (found.name, found.held_out) == (tmp_path.name, True)
+    other = _file(tmp_path, "films.csv", "Lovely.,positive")
+    with pytest.raises(BadInput, match="shards are named alone"):
+        open_texts([str(tmp_path), str(other)], SCHEMA)
+
+
 def test_labels_may_be_absent_and_nothing_else(tmp_path: Path) -> None:
     path = _file(tmp_path, "films.csv", "Lovely.,", "Dull.,negative")
     assert open_texts([str(path)], SCHEMA).labels is None

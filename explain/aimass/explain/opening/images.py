@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.images import SLICE, Images, images_of_table
-from aimass.explain.opening.tables import PARTNER, NamedFile, check_cells, named_files
+from aimass.explain.opening.shards import shards_in, table_of
+from aimass.explain.opening.tables import PARTNER, NamedFile, named_files
 from aimass.proto.errors import BadInput
-from aimass.proto.manifest import Schema, ShardManifest, read_shard_manifest
-from aimass.proto.rows import held_out_mask, read_table, unreadable
+from aimass.proto.manifest import Schema
+from aimass.proto.rows import unreadable
 
 __all__ = ["open_images"]
 
@@ -36,12 +37,8 @@ def open_images(named: Sequence[str], schema: Schema | None, *, held_out: bool |
     """
     if schema is None:
         raise BadInput("nobody says what these images are", code="explain.image_schema", cure="Give --task NAME.")
-    shards = [manifest for one in named for manifest in sorted(Path(one).glob("*/*.toml"))]
-    if shards:
-        if len(named) > 1:
-            raise BadInput("shards are named alone", code="explain.rows", value=", ".join(named))
-        parts = [_held_out(schema, manifest) for manifest in shards]
-        return _joined(parts, Path(named[0]).name, held_out=True)
+    if shards := shards_in(named):
+        return _joined([_read(schema, file) for file in shards], Path(named[0]).name, held_out=True)
     files = [file for one in named for file in named_files(one)]
     if not files:
         raise BadInput("no file of images is named", code="explain.rows", cure="Give --rows FILE, or --rows NAME=FILE.")
@@ -50,27 +47,13 @@ def open_images(named: Sequence[str], schema: Schema | None, *, held_out: bool |
     return _joined(parts, " + ".join(names) if len(names) < 4 else f"{len(names)} files", held_out)
 
 
-def _read(schema: Schema, file: NamedFile, shard: ShardManifest | None = None) -> Images:
-    person = None if shard is None else shard.person
-    with file.path.open("rb") as source:
-        table = read_table(schema, [source], file.format, person, unlabelled=shard is None)
-    check_cells(table, file)
+def _read(schema: Schema, file: NamedFile) -> Images:
+    table, counts = table_of(schema, file)
     images = images_of_table(table, file.name)
     beside = _beside(file, schema, images)
     instances = beside.pop(_INSTANCES, None)
     more = {**beside, PARTNER: np.full(len(images), file.name, object)}
-    images = dataclasses.replace(images, instances=instances, beside=more)
-    if shard is None:
-        return images
-    independent = shard.split == "independent"
-    return images.take(held_out_mask(table, bytes.fromhex(shard.salt), shard.held_out, independent=independent))
-
-
-def _held_out(schema: Schema, manifest: Path) -> Images:
-    """The images that a partner holds out of its shard, by its manifest."""
-    shard = read_shard_manifest(manifest.read_text("utf-8"), manifest.name)
-    parts = [_read(schema, NamedFile(shard.participant, manifest.parent / uri), shard) for uri in shard.uris]
-    return _joined(parts, shard.participant, held_out=True)
+    return dataclasses.replace(images, instances=instances, beside=more).take(counts)
 
 
 def _beside(file: NamedFile, schema: Schema, images: Images) -> dict[str, Array]:
