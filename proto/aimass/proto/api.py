@@ -308,6 +308,8 @@ class Run:
     def __init__(self, federation: Federation, view: RunView) -> None:
         self._federation = federation
         self.view = view
+        self._views: queue.Queue[RunView | BaseException | None] = queue.Queue(maxsize=64)
+        self._left = False
 
     @property
     def id(self) -> str:
@@ -320,11 +322,11 @@ class Run:
         return self.view
 
     def watch(self) -> Iterator[RunView]:
-        """The run at each change until it has ended; survives a restart of the server."""
-        views: queue.Queue[RunView | BaseException | None] = queue.Queue(maxsize=64)
+        """The run at each change until it has ended, or this is left; survives a restart of the server."""
+        views = self._views = queue.Queue(maxsize=64)
         task = asyncio.run_coroutine_threadsafe(self._watch_into(views), self._federation._loop)
         try:
-            while (item := views.get()) is not None:
+            while not self._left and (item := views.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
                 self.view = item
@@ -344,6 +346,12 @@ class Run:
             views.put(None)
         except BaseException as error:  # noqa: BLE001  (raised again on the caller's side)
             views.put(error)
+
+    def leave(self) -> None:
+        """Have a `watch` end soon that another thread is in; the run goes on, and this object watches it no more."""
+        self._left = True
+        with contextlib.suppress(queue.Full):  # who has so much to read looks up before the next
+            self._views.put_nowait(None)
 
     def wait(self) -> RunView:
         """Block until the run has ended."""

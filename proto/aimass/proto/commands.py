@@ -35,6 +35,7 @@ _TABLE: Final = {
     "plan": ("aimass.proto.plan_cli", "what a private plan promises, costs and destroys", ""),
     "model": ("aimass.proto.model_cli", "models at a server; publish, promote and verify versions", ""),
     "serve": ("aimass.server.serving.serve_cli", "answer requests with models of a registry", "serve"),
+    "tune": ("aimass.explain.tune.tune_cli", "search for the settings of a plan, by many runs of it", "explain,client"),
     "explain": ("aimass.explain.cli", "why a model predicts what it does, and where it is wrong", "explain"),
     "task": ("aimass.client.task_cli", "list, digest and write tasks", "client"),
     "up": ("aimass.proto.up_cli", "all services on this machine, started, watched and stopped together", "all"),

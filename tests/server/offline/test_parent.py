@@ -10,7 +10,7 @@ import pytest
 
 CHILD = """
 import sys, time
-from aimass.server.offline.parent import end_with
+from aimass.proto.parent import end_with
 end_with(int(sys.argv[1]))
 print("working", flush=True)
 time.sleep(600)

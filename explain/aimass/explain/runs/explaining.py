@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
 from aimass.explain.lineage import Lineage, software
 from aimass.explain.runs.course import course
-from aimass.explain.runs.importance import settings_importance
+from aimass.explain.runs.importance import SettingsImportance, settings_importance
 from aimass.explain.runs.layers import layers, relations
-from aimass.explain.runs.outcomes import Objective, outcomes
+from aimass.explain.runs.outcomes import Objective, Outcomes, outcomes
 from aimass.explain.runs.pareto import pareto
 from aimass.explain.runs.participation import participation
 from aimass.explain.runs.results import ManyRuns, OneRun
@@ -45,6 +45,12 @@ class RunsOptions(Value, frozen=True):
     resamples: Annotated[int, msgspec.Meta(ge=20, le=10_000, description="resamples for importance's intervals")] = 200
 
 
+class Importance(Protocol):
+    """Which settings decided, by runs that are compared; raises `BadInput` where they are too few."""
+
+    def __call__(self, outcomes: Outcomes, lineage: Lineage, work: Work, *, resamples: int) -> SettingsImportance: ...
+
+
 _USUAL: Final = RunsOptions()
 _QUIET: Final = Work()
 
@@ -75,8 +81,12 @@ def compare(
     work: Work = _QUIET,
     *,
     spent: Callable[[RunView], Spent] = spent_by,
+    importance: Importance = settings_importance,
 ) -> ManyRuns:
-    """What came of runs of one task; `spent` says what each cost in privacy. Raises `BadInput` where none compares."""
+    """What came of runs of one task; `spent` says what each cost in privacy, and `importance` which settings decided.
+
+    Raises `BadInput` where none compares.
+    """
     found = outcomes(runs, _objective(runs, options), target=options.target, spent=spent)
     if all(run.quality is None for run in found.runs):
         raise BadInput("no run has this metric", code="explain.metric", value=found.objective.metric)
@@ -92,9 +102,7 @@ def compare(
         lineage=lineage,
         pareto=pareto(found, lineage),
         tied=_unless_too_little(lambda: tied_set(found, lineage, work), caveats),
-        importance=_unless_too_little(
-            lambda: settings_importance(found, lineage, work, resamples=options.resamples), caveats
-        ),
+        importance=_unless_too_little(lambda: importance(found, lineage, work, resamples=options.resamples), caveats),
         tuning=spent_together(runs),
         caveats=tuple(caveats),
     )

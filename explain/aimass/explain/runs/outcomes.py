@@ -22,7 +22,7 @@ from aimass.proto.views import RunView
 
 __all__ = ["Objective", "Outcome", "Outcomes", "outcomes", "settings_of", "varied"]
 
-_IDENTITY: Final = frozenset({"name", "seed", "model", "study", "format"})
+_IDENTITY: Final = frozenset({"name", "seed", "model", "needs", "study", "format"})
 _LOWER: Final = frozenset(
     {"loss", "error", "brier", "rmse", "mse", "mae", "mape", "ece", "nll", "perplexity", "deviance", "hausdorff"}
 )

@@ -42,18 +42,23 @@ def spread(trials: int) -> int:
     return min(trials, max(_FEWEST, math.ceil(_SPREAD * trials)))
 
 
-def suggested(space: Space, seen: Sequence[Seen], trials: int, seed: int, method: Method = "tpe") -> dict[str, Scalar]:
-    """The next setting after those that were `seen`, all of them in the order in which they were suggested."""
+def suggested(
+    space: Space, seen: Sequence[Seen], trials: int, seed: int, method: Method = "tpe", again: int = 0
+) -> dict[str, Scalar]:
+    """The next setting after those that were `seen`, all of them in the order in which they were suggested.
+
+    Asked `again` for a place, it is another one, as far as there are others.
+    """
     place = len(seen)
     if method == "spread" or place < spread(trials):
-        return _spread_out(space, place, seed)
+        return _spread_out(space, place + again * trials, seed)
     import optuna  # noqa: PLC0415  (a second that only searching pays)
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its experimental warnings
         kinds = {name: _distribution(optuna, space, name) for name in space.settings}
-        own = int.from_bytes(hashlib.sha256(f"{seed}\0{place}".encode()).digest()[:4], "big")
+        own = int.from_bytes(hashlib.sha256(f"{seed}\0{place}\0{again}".encode()).digest()[:4], "big")
         study = optuna.create_study(
             directions=[_direction(space), *("minimize" for _ in space.also)],
             sampler=optuna.samplers.TPESampler(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from aimass.proto.boosting import noise_of_trees
 from aimass.proto.errors import AimassError
-from aimass.proto.plan import Plan
+from aimass.proto.plan import Plan, PlanDraft
 from aimass.proto.registry.entries import Spent
 from aimass.proto.tensors import Layout
 from aimass.proto.views import RunView, SlotState, StepView
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from aimass.privacy.dp.accounting import Figure
     from aimass.privacy.dp.events import Event, Terms
 
-__all__ = ["spent_by", "spent_by_partner", "spent_together"]
+__all__ = ["planned_spent", "spent_by", "spent_by_partner", "spent_together"]
 
 _NO_NOISE = "trained without differential privacy"
 _MOST_FIGURES = 24
@@ -65,7 +67,24 @@ def spent_by_partner(run: RunView) -> dict[str, Spent]:
     return {name: found[histories[name]] for name in names}
 
 
-def _private(plan: Plan) -> bool:
+def planned_spent(plan: Plan | PlanDraft, runs: int, *, quick: bool = False) -> Spent:
+    """The most that so many runs of a plan, together, will cost a unit whose data are in all their steps.
+
+    A `quick` figure is Rényi's: milliseconds for what takes a second, and never much less.
+    """
+    if not _private(plan):
+        return Spent(reason=_NO_NOISE)
+    return _figure(lambda: [_terms(plan)], lambda: _planned(plan, runs), quick=quick)
+
+
+def _planned(plan: Plan | PlanDraft, runs: int) -> list[Event]:
+    from aimass.privacy.dp.private_terms import planned_events  # noqa: PLC0415
+
+    events = planned_events(plan, None, _units(plan), widest=_terms(plan).unit)
+    return [msgspec.structs.replace(event, times=event.times * runs) for event in events]
+
+
+def _private(plan: Plan | PlanDraft) -> bool:
     protects_partners = plan.secure is not None and plan.secure.noise is not None
     return plan.privacy is not None or protects_partners or bool(noise_of_trees(plan))
 
@@ -73,19 +92,27 @@ def _private(plan: Plan) -> bool:
 def _spent(
     runs: Sequence[RunView], steps: Sequence[Sequence[StepView]], model: Layout | None, *, quick: bool = False
 ) -> Spent:
+    return _figure(
+        lambda: [_terms(run.plan) for run in runs],
+        lambda: [event for run, taken in zip(runs, steps, strict=True) for event in _events(run.plan, taken, model)],
+        quick=quick,
+    )
+
+
+def _figure(terms_of: Callable[[], list[Terms]], events_of: Callable[[], list[Event]], *, quick: bool) -> Spent:
+    """The figure of events under terms of one unit; what stands in its way is its reason."""
     try:
-        terms = [_terms(run.plan) for run in runs]
+        terms = terms_of()
         if len({one.unit for one in terms}) > 1:
             return Spent(reason="the runs protect different units, whose figures do not compose")
-        events = [event for run, taken in zip(runs, steps, strict=True) for event in _events(run.plan, taken, model)]
-        return _told(terms[0].usual(terms[0].unit, max(one.delta for one in terms)), events, quick=quick)
+        return _told(terms[0].usual(terms[0].unit, max(one.delta for one in terms)), events_of(), quick=quick)
     except ModuleNotFoundError as error:
         return Spent(reason=f"the accountant needs {error.name}: pip install 'aimass[client]'")
     except AimassError as error:
         return Spent(reason=" ".join(error.sentence().split())[:500])
 
 
-def _terms(plan: Plan) -> Terms:
+def _terms(plan: Plan | PlanDraft) -> Terms:
     # The accountant's libraries are a partner's: who adds up without them states no figure.
     from aimass.privacy.dp.events import UNCOUNTED_DELTA, Terms, Unit  # noqa: PLC0415
 
@@ -101,14 +128,18 @@ def _events(plan: Plan, steps: Sequence[StepView], model: Layout | None) -> list
     from aimass.privacy.dp.private_terms import sent_elements, step_events, trained_elements  # noqa: PLC0415
 
     elements, sent = (None, None) if model is None else (trained_elements(model), sent_elements(plan, model))
-    privacy, widest = plan.privacy, _terms(plan).unit
-    # Where batches are cut, rows matter: those that the plan's public divisor stands for.
-    units = 0 if privacy is None else max(1, round(privacy.divisor / privacy.sampling_rate))
+    units, widest = _units(plan), _terms(plan).unit
     return [
         event
         for step in steps
         for event in step_events(plan, step.kind, elements, units, widest=widest, purpose=step.purpose, sent=sent)
     ]
+
+
+def _units(plan: Plan | PlanDraft) -> int:
+    """Where batches are cut, rows matter: those that the plan's public divisor stands for."""
+    privacy = plan.privacy
+    return 0 if privacy is None else max(1, round(privacy.divisor / privacy.sampling_rate))
 
 
 def _told(terms: Terms, events: Sequence[Event], *, quick: bool) -> Spent:

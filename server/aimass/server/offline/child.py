@@ -15,6 +15,7 @@ from aimass.proto.commands import main as command
 from aimass.proto.data_sets import read_name
 from aimass.proto.errors import AimassError
 from aimass.proto.objects import open_objects
+from aimass.proto.parent import end_with
 from aimass.proto.plan import decode_plan
 from aimass.proto.storage import map_file
 from aimass.proto.values import decode_json
@@ -22,7 +23,6 @@ from aimass.server.datasets.versions import opened
 from aimass.server.offline.begin import begin
 from aimass.server.offline.journal import Journal
 from aimass.server.offline.order import WORK, Order
-from aimass.server.offline.parent import end_with
 from aimass.server.offline.site import BLOBS
 
 __all__ = ["main"]

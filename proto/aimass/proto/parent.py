@@ -1,4 +1,4 @@
-"""Ties a driver's life to that of the server which started it."""
+"""Ties the life of a process to that of the one which started it."""
 
 from __future__ import annotations
 

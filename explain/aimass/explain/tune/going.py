@@ -1,0 +1,62 @@
+"""A search goes on in this process: where its runs compute is opened, and a person hears what comes of them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from aimass.explain.tune.folder import SearchFolder
+from aimass.explain.tune.runners import AtService, Runner
+from aimass.explain.tune.search import Searching
+from aimass.explain.tune.simulated import OnThisMachine
+from aimass.explain.tune.telling import told_event
+from aimass.explain.tune.trials import Event, Search, Where
+from aimass.proto.api import Federation
+from aimass.proto.console import say
+from aimass.proto.durable import only_one
+from aimass.proto.errors import AimassError, NotFound
+
+__all__ = ["gone_on"]
+
+
+def gone_on(args: argparse.Namespace, folder: SearchFolder) -> Search:
+    """The search once it has ended, or its time is up. Raises what it is stopped by, having said how it goes on."""
+    if not (folder.path / "setup.json").is_file():
+        raise NotFound("no search stands in this folder", code="tune.absent", value=folder.path)
+
+    def tell(search: Search, event: Event) -> None:
+        if line := told_event(search, event):
+            say(args, line)
+
+    until = float("inf") if args.time_limit is None else time.time() + args.time_limit
+    with only_one(folder.path, "search"):
+        search = folder.open()
+        if search.state != "open":
+            return search
+        try:
+            with _runner(search.setup.where) as runner:
+                going = Searching(folder, search, runner, parallel=args.parallel, tell=tell)
+                return going.go_on(until)
+        except (KeyboardInterrupt, AimassError):
+            say(args, _left(folder.read(), folder.path))
+            raise
+
+
+@contextlib.contextmanager
+def _runner(where: Where) -> Iterator[Runner]:
+    if where.kind == "simulation":
+        yield OnThisMachine(where.shards, where.options)
+        return
+    with Federation.open(where.home) as federation:
+        yield AtService(federation, where)
+
+
+def _left(search: Search, path: Path) -> str:
+    """What becomes of runs that were underway, and how the search goes on."""
+    running = [run.run for trial in search.trials for run in trial.runs if run.state == "running"]
+    what = "stand in their folders" if search.setup.where.kind == "simulation" else "go on at the service"
+    told = f"{len(running)} runs {what} ({', '.join(run[:8] for run in running)}); " if running else ""
+    return f"stopped; {told}to go on: aimass tune resume {path}"
