@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aimass.explain.charts.altair_charts import chart_of
+from aimass.explain.charts.altair_charts import chart_of, charts_of, specs_of
 from aimass.explain.charts.binning import points_or_cells
 from aimass.explain.charts.figures import figure_of
 from aimass.explain.charts.picture import (
@@ -195,3 +196,10 @@ def test_pictures_are_drawn_where_standard_input_was_closed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_specifications_are_what_charts_say_and_hold_against_the_schema(theme: Theme) -> None:
+    told = [chart.to_dict() for chart in charts_of(PICTURE, theme)]  # validates
+    specs = [json.loads(spec) for spec in specs_of(PICTURE, theme)]
+    assert specs == json.loads(json.dumps(told))

@@ -40,6 +40,7 @@ class House:
         self.results = ResultCache()
         self.subjects = Subjects()
         self.rows = Memo(most=8)
+        self.drawn = Memo(most=64)
         self._lock = threading.Lock()
         self._visits: OrderedDict[str, tuple[Sources, Feed]] = OrderedDict()
 

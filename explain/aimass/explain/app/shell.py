@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, TypeVar
 
 import streamlit as st
 
-from aimass.explain.app.house import Here
+from aimass.explain.app.house import Here, house
 from aimass.explain.app.jobs import Seen
 from aimass.explain.app.wording import ago, amount, plain
 from aimass.explain.cache import asking_key
-from aimass.explain.charts.altair_charts import charts_of
+from aimass.explain.charts.altair_charts import specs_of
 from aimass.explain.charts.picture import Picture
 from aimass.explain.charts.theme import theme_of
 from aimass.explain.lineage import Lineage
@@ -76,7 +78,7 @@ def frame(result: Result, key: str, title: str = "") -> None:
         st.markdown(plain(line))
     theme = current_theme()
     picture = result.picture()
-    _panels(picture, theme, key, " ".join(said[:2]))
+    _panels(result, picture, theme, key, " ".join(said[:2]))
     st.caption(f"**How to read this:** {plain(picture.how_to_read)}")
     st.caption(f"**What it does not show:** {plain(picture.shows_not)}")
     for check in result.checks:
@@ -88,18 +90,25 @@ def frame(result: Result, key: str, title: str = "") -> None:
         _more(result, said[_SENTENCES:])
 
 
-def _panels(picture: Picture, theme: str, key: str, alt: str) -> None:
+def _panels(result: Result, picture: Picture, theme: str, key: str, alt: str) -> None:
     """The picture's panels, as many beside one another as it says, under one another where the screen is narrow."""
-    charts = charts_of(picture, theme_of(theme))
-    across = min(picture.columns, len(charts), _ACROSS)
-    for start in range(0, len(charts), across):
+    specs = _drawn(result, picture, theme)
+    across = min(picture.columns, len(specs), _ACROSS)
+    for start in range(0, len(specs), across):
         beside = st.columns(across)
-        for place, (column, panel, chart) in enumerate(
-            zip(beside, picture.panels[start:], charts[start : start + across], strict=False), start
+        for place, (column, panel, spec) in enumerate(
+            zip(beside, picture.panels[start:], specs[start : start + across], strict=False), start
         ):
             with column:
                 width: Literal["content", "stretch"] = "content" if panel.fixed else "stretch"
-                st.altair_chart(chart, theme=None, width=width, key=f"chart-{key}-{place}", alt=f"{panel.title}. {alt}")
+                said = f"{panel.title}. {alt}"
+                st.vega_lite_chart(json.loads(spec), theme=None, width=width, key=f"chart-{key}-{place}", alt=said)
+
+
+def _drawn(result: Result, picture: Picture, theme: str) -> tuple[str, ...]:
+    """Its charts, drawn once however often the page is run: the result is held with them, so its id stays its own."""
+    key = (id(result), theme)
+    return house().drawn.get(key, math.inf, lambda: (result, specs_of(picture, theme_of(theme))))[1]
 
 
 def _files(result: Result, key: str, theme: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from aimass.explain.charts.picture import (
 )
 from aimass.explain.charts.theme import LIGHT, Theme
 
-__all__ = ["chart_of", "charts_of"]
+__all__ = ["chart_of", "charts_of", "specs_of"]
 
 Row = dict[str, Any]
 _TICK_PX: Final = 60
@@ -50,6 +51,12 @@ def charts_of(picture: Picture, theme: Theme = LIGHT) -> tuple[alt.TopLevelMixin
     An image keeps its width, a pixel of it being one of the chart's.
     """
     return tuple(_alone(panel, theme).configure(**_configuration(theme)) for panel in picture.panels)
+
+
+def specs_of(picture: Picture, theme: Theme = LIGHT) -> tuple[str, ...]:
+    """The same as JSON of Vega-Lite, in a quarter of the time: not held against Altair's schema, as tests do that."""
+    with alt.utils.schemapi.debug_mode(False):
+        return tuple(json.dumps(chart.to_dict(validate=False)) for chart in charts_of(picture, theme))
 
 
 def _alone(panel: Panel, theme: Theme) -> Any:
