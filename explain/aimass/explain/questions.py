@@ -69,6 +69,10 @@ class Question:
             importlib.import_module(self.module), self.function
         )
 
+    def part(self, view: str) -> Question:
+        """One view of the answer alone, for whom the whole takes too long; of packages whose `parts` have it."""
+        return dataclasses.replace(self, name=f"{self.name}.{view}", module=f"{self.module}.parts", function=view)
+
     @property
     def takes_background(self) -> bool:
         """Whether it compares rows with others."""

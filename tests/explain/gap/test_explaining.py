@@ -10,12 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from aimass.explain.cache import asking_key
 from aimass.explain.gap import GapOptions, GapResult, explain
 from aimass.explain.models import FunctionModel, model_of_function
+from aimass.explain.questions import Asking, question
 from aimass.explain.rows import Feature, Rows
 from aimass.explain.work import Work
 from aimass.explain.writing import write_result
-from aimass.proto.errors import BadInput, DeadlinePassed
+from aimass.proto.errors import BadInput, DeadlinePassed, NotFound
 
 QUICK = GapOptions(
     features=2, curve_rows=60, pair_rows=40, shapley_rows=30, references=20, sage_rows=40, sage_references=10
@@ -60,6 +62,25 @@ def test_every_view_is_told_drawn_and_read_again() -> None:
         assert view.checks
         assert type(view).from_json(view.to_json()) == view
     assert set(found.importance.top(2)) == {one.feature.name for one in found.ale.curves}
+
+
+@pytest.mark.parametrize("view", ["importance", "sage", "shapley", "ale", "dependence", "interactions"])
+def test_a_view_alone_is_that_of_the_whole(view: str) -> None:
+    part = question("gap").part(view)
+    asking = Asking(part, doctor(), ward(), QUICK)
+    found = asking.answer(Work(seed=2))
+    assert found == explain(doctor(), ward(), QUICK, Work(seed=2)).views()[view]
+    assert part.result is type(found)
+    assert asking_key(asking, 2) != asking_key(Asking(question("gap"), doctor(), ward(), QUICK), 2)
+
+
+def test_curves_are_of_the_features_that_are_named() -> None:
+    found = explain(doctor(), ward(), msgspec.structs.replace(QUICK, curves=("spare", "cp")))
+    assert [one.feature.name for one in found.ale.curves] == ["spare", "cp"]
+    assert [one.feature.name for one in found.dependence.curves] == ["spare", "cp"]
+    assert len(found.interactions.pairs) == 1
+    with pytest.raises(NotFound, match="no such feature"):
+        explain(doctor(), ward(), msgspec.structs.replace(QUICK, curves=("weight",)))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

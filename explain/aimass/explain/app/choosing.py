@@ -20,7 +20,7 @@ from aimass.proto.errors import NotFound
 from aimass.proto.values import Value
 from aimass.proto.views import RunSummary
 
-__all__ = ["Chosen", "asking_of", "choose_model_and_rows", "choose_run", "linked"]
+__all__ = ["Chosen", "asking_of", "choose_model_and_rows", "choose_run", "linked", "linked_many"]
 
 _UPLOAD: Final = "upload"
 _ROWS_S: Final = 600.0
@@ -61,6 +61,31 @@ def linked(
         st.session_state[memory] = found
         if asked != found:
             st.query_params[key] = found
+    return found
+
+
+def linked_many(
+    key: str, label: str, options: Sequence[str], first: Sequence[str], *, one: str, most: int
+) -> tuple[str, ...]:
+    """Some of the options, `most` of them, kept in the address under `key`; `first` where it names none.
+
+    Empty where the address names what is none of them, which is said: `one` is what an option is.
+    """
+    asked = tuple(dict.fromkeys(st.query_params.get_all(key)))[:most]
+    if gone := [name for name in asked if name not in options]:
+        _gone(key, one, ", ".join(gone))
+        return ()
+    memory = f"_linked_{key}"
+    said: tuple[str, ...] | None = st.session_state.get(memory)
+    held = st.session_state.get(key)
+    if asked and (asked != said or held is None):
+        st.session_state[key] = list(asked)
+    elif held is None or not set(held) <= set(options):
+        st.session_state[key] = list(said if said and set(said) <= set(options) else first)
+    found = tuple(st.multiselect(label, options, key=key, max_selections=most))
+    st.session_state[memory] = found
+    if found != asked and (asked or found != tuple(first)):
+        st.query_params[key] = list(found)
     return found
 
 

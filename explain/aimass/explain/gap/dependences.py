@@ -310,4 +310,7 @@ def _words(one: Dependence) -> tuple[str, ...]:
 def _spans(one: Dependence, names: tuple[str, ...], value: Array, low: Array, high: Array, title: str) -> Panel:
     says = tuple(f"{name}: {number(mean)}" for name, mean in zip(names, value, strict=True))
     spans = Spans(np.arange(len(names)), value, low, high, says=says)
-    return Panel(one.feature.title, Axis(title), names_axis(names), (spans,), width=_WIDE)
+    begin, end = min(float(low.min()), float(value.min())), max(float(high.max()), float(value.max()))
+    room = 0.05 * (end - begin) or 0.05  # a dot at the edge would lie on the names
+    axis = Axis(title, domain=(begin - room, end + room))
+    return Panel(one.feature.title, axis, names_axis(names), (spans,), width=_WIDE)

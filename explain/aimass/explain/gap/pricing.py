@@ -16,7 +16,7 @@ from aimass.explain.rows import Rows
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 
-__all__ = ["LOSSES", "Price", "checked_loss", "price_of"]
+__all__ = ["LOSSES", "Price", "checked_loss", "losses_for", "price_of"]
 
 Floats = npt.NDArray[np.float64]
 Price = Callable[[Floats, npt.NDArray[Any]], Floats]
@@ -29,13 +29,19 @@ _MOST_ROWS = 1 << 16
 
 def checked_loss(model: Model, rows: Rows, name: str = "") -> LossName:
     """The loss of this name, or the one that the model is trained by; it can be taken of these rows, or `BadInput`."""
-    loss = name or loss_of(model)
-    fitting = [known for known in LOSSES if known.endswith("ed_error") or known == "absolute_error"]
-    allowed = [known for known in LOSSES if (known in fitting) != model.classifies]
+    allowed = losses_for(model)
+    loss = name or allowed[0]
     if loss not in allowed:
         raise BadInput("this loss is none of this model's", code="explain.loss", value=loss, limit=", ".join(allowed))
     checked_labels(model, rows)
     return cast("LossName", loss)
+
+
+def losses_for(model: Model) -> tuple[str, ...]:
+    """Those that can be taken of its predictions, the one that it is trained by first."""
+    own = loss_of(model)
+    fitting = {known for known in LOSSES if known.endswith("ed_error") or known == "absolute_error"}
+    return (own, *(known for known in LOSSES if (known in fitting) != model.classifies and known != own))
 
 
 def price_of(model: Model, loss: LossName, work: Work) -> Price:
