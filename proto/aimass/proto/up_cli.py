@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = _EXAMPLE
     parser.add_argument("--home", type=Path, default=Path("aimass-home"), help="folder for all of it (./aimass-home)")
-    parser.add_argument("--only", default="", metavar="NAME,...", help="these services alone: server, data, serving")
+    parser.add_argument(
+        "--only", default="", metavar="NAME,...", help="these services alone: server, data, serving, app"
+    )
     parser.add_argument("--port", action="append", default=[], metavar="NAME=PORT", help="change a port of the home")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--status", action="store_true", help="show the services of the one that runs, and end")

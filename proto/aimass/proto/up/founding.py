@@ -31,6 +31,7 @@ _FILES: Final[Mapping[str, str]] = {
     "server/server.toml": "server",
     "data/data.toml": "data",
     "serve.toml": "serve",
+    "app.toml": "app",
     "data/client.toml": "client",
     **{f"{person}/client.toml": "client" for person in _PEOPLE},
 }
@@ -43,6 +44,18 @@ _SERVE: Final = f"""# Settings of `aimass serve` under `aimass up`, which says m
 http = "{HOST}:8080"
 watch_listen = "{HOST}:9467"   # /healthz, /readyz and /metrics over plain HTTP: keep it on the loopback
 log = "text"                   # or "json": one object a line, for programs
+"""
+
+_APP: Final = f"""# Settings of `aimass explain app` under `aimass up`, and for: aimass explain app --settings app.toml
+# All that there are: docs/explain.md. An unknown key is an error.
+home = "@FOLDER@/{OPERATOR}"   # whose eyes it has
+registry = "file://@FOLDER@/registry"
+trust = "@FOLDER@/trust.json"
+data = "{HOST}:8445"
+serving = ["http://{HOST}:8080"]
+studies = "@FOLDER@/studies"   # where it looks for what `aimass tune` wrote
+host = "{HOST}"
+port = 8501
 """
 
 _PLAN: Final = """# A first plan: heart disease over the shards of the data set `heart`, in plain sums.
@@ -66,6 +79,10 @@ driver = "statistics"      # learns how to standardise, from sums
 driver = "averaging"
 options = { rounds = 10 }
 """
+
+
+_TEMPLATES: Final[Mapping[str, str]] = {"serve.toml": _SERVE, "app.toml": _APP}
+"""Files that come with the first start, and come back where somebody removed one."""
 
 
 def is_founded(folder: Path) -> bool:
@@ -135,7 +152,6 @@ def _complete(making: Path, home: Home) -> None:
     """What no command makes: places of registry and data sets, the health of services, a plan; the mark last."""
     for name in ("server", "data", *_PEOPLE):
         (making / f"{name}.token").unlink()  # used, and worth nothing now
-    _write(making / "serve.toml", _SERVE)
     _write(making / "first.toml", _PLAN)
     server = making / "server" / "server.toml"
     text = server.read_text("utf-8")
@@ -148,7 +164,7 @@ def _complete(making: Path, home: Home) -> None:
             raise InternalError("a server's settings are not as expected", code="up.template", value=old.strip())
         text = text.replace(old, new)
     _write(server, text)
-    for name in ("registry", "datasets"):
+    for name in ("registry", "datasets", "studies"):
         make_folder(making / name)
     settings = UpSettings(folder=str(home.folder), ports=home.ports)
     _conform(making, settings, settings)
@@ -170,9 +186,10 @@ def adopt(folder: Path, ports: Callable[[Ports], Ports]) -> Home:
 
 def _conform(folder: Path, old: UpSettings, new: UpSettings) -> None:
     for name, kind in _FILES.items():
-        text = (folder / name).read_text("utf-8")
-        wanted = conform(text, kind, old, new)
-        if wanted != text:
+        path = folder / name
+        held = path.read_text("utf-8") if path.is_file() or name not in _TEMPLATES else ""
+        wanted = conform(held or _TEMPLATES.get(name, "").replace("@FOLDER@", old.folder), kind, old, new)
+        if wanted != held:
             _write(folder / name, wanted)
 
 

@@ -80,6 +80,10 @@ def _serving(home: Home, models: tuple[str, ...]) -> list[str]:
     return ["serve", "start", *models, *(str(word) for option in options.items() for word in option)]
 
 
+def _app(home: Home, _: tuple[str, ...]) -> list[str]:
+    return ["explain", "app", "--settings", str(home.folder / "app.toml")]
+
+
 def champions(folder: Path) -> tuple[str, ...]:
     """Names of the models in the registry of a home that have a champion. Nothing of them is believed for that."""
     registry = folder / "registry"
@@ -116,6 +120,15 @@ SERVICES: Final = (
         ask=lambda home: f"aimass serve audit --cache {home}/serving",
         wants=lambda home: champions(home.folder) or None,
         lacks="no model in the registry has a champion yet; it starts by itself when one is promoted",
+    ),
+    Spec(
+        name="app",
+        what="explainer",
+        command=_app,
+        health=lambda ports: (ports.app, "/_stcore/health"),
+        ports=("app",),
+        address=lambda ports: f"http://{HOST}:{ports.app}",
+        ask=lambda _: "(in a browser)",
     ),
 )
 """In the order in which they start; they stop in the opposite one."""

@@ -96,15 +96,15 @@ folder = {json.dumps(settings.folder)}   # where their settings say that it stan
 
 
 def conform(text: str, kind: str, old: UpSettings, new: UpSettings) -> str:
-    """The settings `text` of a `kind` (server, data, serve, client) with what `up.toml` says now, else as it is.
+    """The settings `text` of a `kind` (server, data, serve, app, client) with what `up.toml` says now, else as it is.
 
     Of an address the port is set and the host stays: who opens a service to others does so in its own settings. Raises
     `BadInput` where a line is gone.
     """
     for name, port in _ADDRESSES[kind].items():
         text = _with_port(text, name, int(getattr(new.ports, port)), kind)
-    if old.folder != new.folder:
-        text = text.replace(_url(old.folder), _url(new.folder))
+    if old.folder != new.folder:  # a folder's name begins behind a quote, or behind the file:// of a URL
+        text = re.sub(rf'(["/]){re.escape(old.folder)}/', lambda found: f"{found[1]}{new.folder}/", text)
     return text
 
 
@@ -112,23 +112,20 @@ _ADDRESSES: Final[Mapping[str, Mapping[str, str]]] = {
     "server": {"listen": "server", "enrol_listen": "enrolment", "watch_listen": "server_health"},
     "data": {"listen": "data", "watch_listen": "data_health"},
     "serve": {"http": "serving", "watch_listen": "serving_health"},
+    "app": {"port": "app", "data": "data", "serving": "serving"},
     "client": {"server": "server", "enrol": "enrolment", "data": "data"},
 }
 """Which settings of each kind name which port."""
 
 
-def _url(folder: str) -> str:
-    return f"file://{folder}/"
-
-
 def _with_port(text: str, name: str, port: int, kind: str) -> str:
-    """A setting above the first table that names an address; one that a template has as a comment comes in force."""
-    found = re.search(rf'(?m)^(?P<off># )?{name} = "(?P<host>[^"\n]*):(?P<port>[0-9]+)"', text)
+    """A setting above the first table that ends in a port; one that a template has as a comment comes in force."""
+    found = re.search(rf'(?m)^(?P<off># )?{name} = (?P<lead>(?:\[?"[^"\n]*:)?)(?P<port>[0-9]+)', text)
     table = re.search(r"(?m)^\[", text)
     if found is None or (table is not None and table.start() < found.start()):
         raise BadInput(
             "settings have no line for an address", code="up.settings", value=f"{name} in {kind}.toml",
-            cure=f'Put back this line, above the first table: {name} = "{HOST}:{port}"',
+            cure=f"Put the line back, above the first table, with the port {port}.",
         )  # fmt: skip
-    host = HOST if found["off"] else found["host"]
-    return f'{text[: found.start()]}{name} = "{host}:{port}"{text[found.end() :]}'
+    lead = f'"{HOST}:' if found["off"] else found["lead"]
+    return f"{text[: found.start()]}{name} = {lead}{port}{text[found.end() :]}"

@@ -91,7 +91,7 @@ class Teller:
             ready = [service.name for service in state.services if service.phase == "ready"]
             self._emit(event="up", home=str(home.folder), ready=ready, addresses=addresses, ask=asked, next=following)
             return
-        where = [f"  {name:<8} {addresses[name]:<28} {asked[name]}".rstrip() for name in names]
+        where = [self._where(self._specs[service.name], service) for service in state.services]
         text = ["", f"AIMass runs in {home.folder}. Ctrl-C stops it.", *where]
         if following:
             text += [
@@ -100,6 +100,11 @@ class Teller:
                 *(f"  {one}" for one in following),
             ]
         self._print("\n".join((*text, "")))
+
+    def _where(self, spec: Spec, service: Service) -> str:
+        """One service's address and the line that asks it how it is, or what it lacks."""
+        asked = spec.ask(short(self._home.folder)) if service.phase == "ready" else _PHASES[service.phase]
+        return f"  {spec.what:<10} {spec.address(self._home.ports):<28} {asked}".rstrip()
 
     def _emit(self, **fields: Any) -> None:
         self._print(json.dumps({"at": round(self._now(), 3)} | fields))
