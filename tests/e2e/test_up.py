@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from aimass.proto.up.ports import choose, is_free
 from aimass.proto.up.processes import identity
 from aimass.proto.up.services import Home
 from aimass.proto.up.settings import chosen, read_up
+from tests.support.patients import visits
 
 _AIMASS = [sys.executable, "-m", "aimass.proto.commands"]
 _PORTS = ("server", "enrolment", "data", "serving", "app", "server_health", "data_health", "serving_health")
@@ -169,8 +171,11 @@ def test_a_home_that_was_moved_is_noticed_and_serving_begins_with_the_first_cham
         _promote_first_model(moved)
         up.until(service="serving", phase="ready")
         assert up.end() == 0
-    assert str(home) not in (moved / "server" / "server.toml").read_text()
-    assert str(moved) in (moved / "server" / "server.toml").read_text()
+    for name in ("server/server.toml", "data/data.toml", "app.toml", "up.toml"):
+        text = (moved / name).read_text()
+        assert str(moved) in text, name
+        assert str(home) not in text, name
+        assert home.as_uri() not in text, name
 
 
 def _promote_first_model(folder: Path) -> None:
@@ -184,6 +189,49 @@ def _promote_first_model(folder: Path) -> None:
         ["promote", "heart@1"],
     ):
         subprocess.run([*_AIMASS, "model", *words, *into], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.timeout(400)
+def test_the_lines_that_are_printed_lead_from_nothing_to_a_model_that_answers(home: Path) -> None:
+    rows = home.parent / "rows.csv"
+    rows.write_text(visits([2] * 300))
+    with _up(home) as up:
+        first = up.until(event="up")
+        assert first["ready"] == ["server", "data", "app"]
+        lines = [line.replace("split heart heart", f"split heart {rows}") for line in first["next"]]
+        lines = [line for line in lines if "data get" not in line]
+        waits = next(place for place, line in enumerate(lines) if "serve status" in line)
+        _typed(home.parent, lines[:waits])
+        ready = up.until(service="serving", phase="ready")
+        assert '"state": "READY"' in _typed(home.parent, [lines[0], f"{lines[waits]} --json"])
+        answer = _posted(ready["address"].replace("/docs", "/predict/heart"), {"age": 61, "sex": "Male"})
+        assert answer["version"] == 1
+        with urllib.request.urlopen(first["addresses"]["app"]) as page:
+            assert page.status == 200
+        assert up.end() == 0
+        assert [line["service"] for line in up.told if line.get("phase") == "stopped"] == [
+            "app",
+            "serving",
+            "data",
+            "server",
+        ]
+
+
+def _typed(folder: Path, lines: list[str]) -> str:
+    """What a shell prints that is told to stop at the first error."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(lines)], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _posted(url: str, row: dict[str, object]) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(row).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def test_ports_of_a_new_home_are_free_and_differ() -> None:

@@ -61,8 +61,9 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
     from aimass.proto.clock import SystemClock
     from aimass.proto.durable import make_folder
     from aimass.proto.errors import Unavailable
-    from aimass.proto.up.founding import check_folder
+    from aimass.proto.up.founding import check_folder, run_commands
     from aimass.proto.up.record import alone
+    from aimass.proto.up.renewal import renew
     from aimass.proto.up.services import named
     from aimass.proto.up.supervisor import Supervisor
     from aimass.proto.up.words import Teller
@@ -75,6 +76,8 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
         home = _home(args, folder, specs)
         clock = SystemClock()
         teller = Teller(home, specs, clock.now, as_json=args.json, quiet=args.quiet)
+        if renew(folder, clock.now(), run_commands, teller.warned):
+            say(args, f"certificates that were to end have been renewed by {folder}/root")
         state = asyncio.run(Supervisor(home, specs, teller, clock).run())
     if not state.stopping:
         raise Unavailable(

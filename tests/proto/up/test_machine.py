@@ -7,8 +7,8 @@ import dataclasses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimass.proto.up.machine import (
-    STOP_S,
+from aimass.proto.up.machine import STOP_S, begin, decide, next_due
+from aimass.proto.up.state import (
     Action,
     Ended,
     Event,
@@ -22,9 +22,6 @@ from aimass.proto.up.machine import (
     Stop,
     Tick,
     Wanted,
-    begin,
-    decide,
-    next_due,
 )
 
 

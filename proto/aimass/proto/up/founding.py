@@ -21,11 +21,13 @@ from aimass.proto.up.ports import HOST
 from aimass.proto.up.services import OPERATOR, SCIENTIST, Home
 from aimass.proto.up.settings import FILE, Ports, UpSettings, conform, read_up, template
 
-__all__ = ["adopt", "check_folder", "found", "is_founded", "run_commands"]
+__all__ = ["MEMBERS", "RunCommands", "adopt", "check_folder", "found", "is_founded", "run_commands"]
 
 _MAKING: Final = ".founding"
 _OWN: Final = frozenset({_MAKING, ".lock", "logs"})
 _PEOPLE: Final = (OPERATOR, SCIENTIST)
+MEMBERS: Final = ("data", *_PEOPLE)
+"""Folders of all but the server that have a certificate of their own."""
 _HOSTS: Final = ("--host", HOST, "--host", "localhost")
 _FILES: Final[Mapping[str, str]] = {
     "server/server.toml": "server",
@@ -49,7 +51,7 @@ log = "text"                   # or "json": one object a line, for programs
 _APP: Final = f"""# Settings of `aimass explain app` under `aimass up`, and for: aimass explain app --settings app.toml
 # All that there are: docs/explain.md. An unknown key is an error.
 home = "@FOLDER@/{OPERATOR}"   # whose eyes it has
-registry = "file://@FOLDER@/registry"
+registry = "@URL@/registry"
 trust = "@FOLDER@/trust.json"
 data = "{HOST}:8445"
 serving = ["http://{HOST}:8080"]
@@ -66,7 +68,9 @@ seed = 1
 
 [train]
 batch_size = 32
-learning_rate = 0.05
+learning_rate = 0.03
+momentum = 0.9
+weight_decay = 0.01
 epochs = 1
 
 [cohort]
@@ -78,6 +82,10 @@ driver = "statistics"      # learns how to standardise, from sums
 [[stages]]
 driver = "averaging"
 options = { rounds = 10 }
+
+[[stages]]
+driver = "histogram"       # what rows that are served later are held against
+options = { bins = 20 }
 """
 
 
@@ -91,7 +99,13 @@ def is_founded(folder: Path) -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `BadInput` for a folder that holds something else than a home, whole or half made."""
+    """Raise `BadInput` for a folder that holds something else than a home, whole or half made, or that no settings can
+    name."""
+    if set(str(folder)) & {'"', "\\"} or not str(folder).isprintable():
+        raise BadInput(
+            "the name of a home stands in settings", code="up.home", value=folder,
+            limit="no quotation mark, backslash or control character", cure="Name another with --home.",
+        )  # fmt: skip
     if folder.exists() and not folder.is_dir():
         raise BadInput("a home is a folder", code="up.home", value=folder, cure="Name another with --home.")
     if is_founded(folder) or (folder / _MAKING / FILE).is_file():
@@ -125,19 +139,18 @@ def _commands(home: Home) -> list[list[str]]:
     """What a person would type, in this order; all folders are relative."""
     ports = home.ports
     server, enrol = f"{HOST}:{ports.server}", f"{HOST}:{ports.enrolment}"
-    members = ("data", *_PEOPLE)
-    requests = ["server/server.request", *(f"{name}/{name}.request" for name in members)]
+    requests = ["server/server.request", *(f"{name}/{name}.request" for name in MEMBERS)]
     return [
         ["pki", "init", "root", "--name", "AIMass on one machine"],
         _token("server", "server", *_HOSTS),
         _token("data", "service", *_HOSTS),
         *(_token(name, name) for name in _PEOPLE),
         ["server", "init", "server", "--token", "server.token", "--listen", server, "--enrol-listen", enrol],
-        *(["client", "init", name, "--name", name, "--server", server, "--enrol", enrol] for name in members),
-        *(["client", "enroll", "--dir", name, "--token", f"{name}.token", "--offline"] for name in members),
+        *(["client", "init", name, "--name", name, "--server", server, "--enrol", enrol] for name in MEMBERS),
+        *(["client", "enroll", "--dir", name, "--token", f"{name}.token", "--offline"] for name in MEMBERS),
         ["pki", "roster", "sign", "--root", "root", "--requests", *requests, "--out", "bundle.json", "--yes"],
         ["server", "admit", "bundle.json", "--dir", "server"],
-        *(["client", "enroll", "--dir", name, "--bundle", "bundle.json"] for name in members),
+        *(["client", "enroll", "--dir", name, "--bundle", "bundle.json"] for name in MEMBERS),
         ["data", "init", "data", "--store", home.datasets, "--listen", f"{HOST}:{ports.data}"],
         *(["model", "trust", "add", name, "--from", name, "--trust", "trust.json"] for name in _PEOPLE),
         ["model", "trust", "add", "server", "--federation", OPERATOR, "--trust", "trust.json"],
@@ -188,9 +201,13 @@ def _conform(folder: Path, old: UpSettings, new: UpSettings) -> None:
     for name, kind in _FILES.items():
         path = folder / name
         held = path.read_text("utf-8") if path.is_file() or name not in _TEMPLATES else ""
-        wanted = conform(held or _TEMPLATES.get(name, "").replace("@FOLDER@", old.folder), kind, old, new)
+        wanted = conform(held or _template(name, old.folder), kind, old, new)
         if wanted != held:
             _write(folder / name, wanted)
+
+
+def _template(name: str, folder: str) -> str:
+    return _TEMPLATES.get(name, "").replace("@FOLDER@", folder).replace("@URL@", Path(folder).as_uri())
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Final
 
 from aimass.proto.durable import UNINTERRUPTED, only_one, write_file
 from aimass.proto.errors import AimassError, Conflict, NotFound
-from aimass.proto.up.machine import Phase
 from aimass.proto.up.processes import identity
+from aimass.proto.up.state import Phase
 from aimass.proto.values import Value, canonical_json, decode_json
 
 __all__ = ["RECORD", "ServiceView", "UpView", "alone", "read_record", "running_record", "write_record"]
@@ -63,7 +64,7 @@ def alone(folder: Path) -> Iterator[None]:
         except Conflict as error:
             raise Conflict(
                 "aimass up runs here already", code="up.running", value=error.value,
-                cure=f"aimass up --status --home {folder} shows it; --home takes another folder for a second one.",
+                cure=f"aimass up --status --home {shlex.quote(str(folder))} shows it. For a second one name another.",
             ) from error  # fmt: skip
         yield
 
@@ -73,6 +74,9 @@ def running_record(folder: Path) -> UpView:
     view = read_record(folder)
     if view is None or not view.identity or identity(view.pid) != view.identity:
         raise NotFound(
-            "aimass up does not run here", code="up.absent", value=folder, cure=f"aimass up --home {folder} starts it."
+            "aimass up does not run here",
+            code="up.absent",
+            value=folder,
+            cure=f"aimass up --home {shlex.quote(str(folder))} starts it.",
         )
     return view

@@ -29,12 +29,12 @@ class Home:
     @property
     def registry(self) -> str:
         """URL of the registry of models."""
-        return f"file://{self.folder / 'registry'}"
+        return (self.folder / "registry").as_uri()
 
     @property
     def datasets(self) -> str:
         """URL of the store of data sets."""
-        return f"file://{self.folder / 'datasets'}"
+        return (self.folder / "datasets").as_uri()
 
     @property
     def trust(self) -> Path:

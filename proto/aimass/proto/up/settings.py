@@ -86,10 +86,11 @@ def _distinct(ports: Ports) -> Ports:
 
 def template(settings: UpSettings) -> str:
     """`up.toml` as it is written."""
+    folder = json.dumps(settings.folder, ensure_ascii=False)
     ports = "".join(f"{name} = {port}\n" for name, port in msgspec.to_builtins(settings.ports).items())
     return f"""# What `aimass up` keeps for itself. An unknown key is an error.
 # To change a port: aimass up --port NAME=PORT, which changes it in the settings of services and people too.
-folder = {json.dumps(settings.folder)}   # where their settings say that it stands; a move is noticed at a start
+folder = {folder}   # where their settings say that it stands; a move is noticed at a start
 
 [ports]   # of the loopback
 {ports}"""
@@ -103,8 +104,8 @@ def conform(text: str, kind: str, old: UpSettings, new: UpSettings) -> str:
     """
     for name, port in _ADDRESSES[kind].items():
         text = _with_port(text, name, int(getattr(new.ports, port)), kind)
-    if old.folder != new.folder:  # a folder's name begins behind a quote, or behind the file:// of a URL
-        text = re.sub(rf'(["/]){re.escape(old.folder)}/', lambda found: f"{found[1]}{new.folder}/", text)
+    for here, there in ((old.folder, new.folder), (Path(old.folder).as_uri(), Path(new.folder).as_uri())):
+        text = text.replace(f'"{here}/', f'"{there}/')
     return text
 
 

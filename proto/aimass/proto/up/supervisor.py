@@ -14,7 +14,12 @@ from typing import Final, Protocol
 from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError
 from aimass.proto.up.logs import last_words, open_log, trim
-from aimass.proto.up.machine import (
+from aimass.proto.up.machine import begin, decide, next_due
+from aimass.proto.up.probe import probe
+from aimass.proto.up.processes import die_with, identity
+from aimass.proto.up.record import ServiceView, UpView, write_record
+from aimass.proto.up.services import Home, Spec
+from aimass.proto.up.state import (
     Action,
     Ended,
     Event,
@@ -27,14 +32,7 @@ from aimass.proto.up.machine import (
     Stop,
     Tick,
     Wanted,
-    begin,
-    decide,
-    next_due,
 )
-from aimass.proto.up.probe import probe
-from aimass.proto.up.processes import die_with, identity
-from aimass.proto.up.record import ServiceView, UpView, write_record
-from aimass.proto.up.services import Home, Spec
 
 __all__ = ["Audience", "Supervisor"]
 

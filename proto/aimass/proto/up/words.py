@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from aimass.proto.console import lines
-from aimass.proto.up.machine import Service, State
 from aimass.proto.up.services import SCIENTIST, Home, Spec
+from aimass.proto.up.state import Service, State
 
 __all__ = ["Teller", "next_lines", "short"]
 
@@ -121,9 +122,9 @@ class Teller:
 
 
 def short(folder: Path) -> str:
-    """A folder as it is typed from here."""
+    """A folder as it is typed in a shell from here."""
     here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) and folder != here else str(folder)
+    return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) and folder != here else folder))
 
 
 def retry(home: Home) -> str:
@@ -136,9 +137,9 @@ def next_lines(home: Home) -> list[str]:
     folder = short(home.folder)
     person = f"{folder}/{SCIENTIST}"
     return [
-        f"export AIMASS_HOME={person} AIMASS_REGISTRY={home.registry} AIMASS_TRUST={folder}/trust.json",
+        f"export AIMASS_HOME={person} AIMASS_REGISTRY={shlex.quote(home.registry)} AIMASS_TRUST={folder}/trust.json",
         "aimass data get heart",
-        f"aimass data split heart heart --task heart --split rows:230 --store {home.datasets}",
+        f"aimass data split heart heart --task heart --split rows:230 --store {shlex.quote(home.datasets)}",
         f"aimass offline submit {folder}/first.toml --data heart --watch",
         f"aimass model publish last --name heart --as {person}",
         f"aimass model promote heart@1 --as {person}",
