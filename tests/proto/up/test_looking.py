@@ -46,7 +46,20 @@ def test_whatever_somebody_answers_is_an_answer_or_none(answer: bytes) -> None:
 
 
 def test_nobody_at_the_port_is_no_answer() -> None:
-    assert asyncio.run(probe(choose(0, ()), "/readyz")) is None
+    assert asyncio.run(probe(choose(0, ()), "/readyz", "/healthz")) is None
+
+
+def test_who_lives_and_does_not_say_whether_it_is_ready_is_no_silence() -> None:
+    async def run() -> tuple[str, ...] | None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if b"/healthz" in await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            writer.close()  # of /readyz without a word
+
+        async with await asyncio.start_server(answer, HOST, 0) as server:
+            return await probe(server.sockets[0].getsockname()[1], "/readyz", "/healthz")
+
+    assert asyncio.run(run()) == ("it lives, and does not say in time whether it is ready",)
 
 
 def test_a_port_that_is_shared_with_others_is_not_free_and_its_holder_is_named() -> None:

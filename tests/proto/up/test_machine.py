@@ -142,6 +142,15 @@ def test_the_last_stops_first_and_each_waits_for_the_one_before() -> None:
     assert {one.phase for one in machine.state.services} == {"stopped"}
 
 
+def test_one_that_ends_out_of_turn_costs_the_one_in_turn_no_second_word() -> None:
+    machine = Machine(Service("server"), Service("data"), Service("app"))
+    machine.take(Stop())
+    due = next_due(machine.state)
+    assert machine.dies("data", 0, after=5.0) == []
+    assert next_due(machine.state) == due
+    assert machine.dies("app", 0) == [("term", "server")]
+
+
 def test_one_that_does_not_end_is_killed_after_its_time_and_once() -> None:
     machine = Machine(Service("server"))
     machine.take(Stop())

@@ -110,6 +110,6 @@ def test_every_service_has_a_command_that_there_is_and_ports_of_its_own(capsys: 
         assert ended.value.code == 0
         said = capsys.readouterr().out
         assert all(word in said for word in command if word.startswith("--")), spec.name
-        port, path = spec.health(_HOME.ports)
+        port, *paths = spec.health(_HOME.ports)
         assert port in {getattr(_HOME.ports, name) for name in spec.ports}
-        assert path.startswith("/")
+        assert all(path.startswith("/") for path in paths)

@@ -263,5 +263,7 @@ def _stop_next(state: State, at: float) -> Decided:
     if not left:
         return state, (Action("over"),)
     last = left[-1]
+    if last.phase == "stopping":  # another one ended meanwhile: a second SIGTERM would be a second word
+        return state, ()
     state, told = _told(state, _moved(last, "stopping", at, due=at + STOP_S))
     return state, (*told, Action("term", last.name))

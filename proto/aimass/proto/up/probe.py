@@ -16,8 +16,18 @@ _PATIENCE_S: Final = 5.0
 _MOST_BYTES: Final = 65_536
 
 
-async def probe(port: int, path: str) -> tuple[str, ...] | None:
-    """Why the service is not ready, nothing where it is; None where nobody answers HTTP in time."""
+async def probe(port: int, ready: str, alive: str) -> tuple[str, ...] | None:
+    """Why the service is not ready, nothing where it is; None where nobody answers HTTP in time at either path.
+
+    Whether it is ready may hang on a store that is away. Who still answers at `alive` is not to be ended for that.
+    """
+    reasons = await _get(port, ready)
+    if reasons is None and alive != ready and await _get(port, alive) is not None:
+        return ("it lives, and does not say in time whether it is ready",)
+    return reasons
+
+
+async def _get(port: int, path: str) -> tuple[str, ...] | None:
     writer = None
     try:
         async with asyncio.timeout(_PATIENCE_S):

@@ -17,6 +17,8 @@ __all__ = ["OPERATOR", "SCIENTIST", "SERVICES", "Home", "Spec", "champions", "na
 
 OPERATOR: Final = "operator"
 SCIENTIST: Final = "scientist"
+_PROBES: Final = ("/readyz", "/healthz")
+_STREAMLIT: Final = ("/_stcore/health", "/_stcore/health")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,13 +50,14 @@ class Home:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Spec:
-    """A service: its `aimass` command given the home and what it is to serve, the port and path of its health, every
-    port that it listens on, the address that a person uses, and the line that asks it how it is."""
+    """A service: its `aimass` command given the home and what it is to serve, the port of its health and the paths that
+    say whether it is ready and whether it lives, every port that it listens on, the address that a person uses, and the
+    line that asks it how it is. `wants` is what it is to serve, None where that `lacks`."""
 
     name: str
     what: str
     command: Callable[[Home, tuple[str, ...]], list[str]]
-    health: Callable[[Ports], tuple[int, str]]
+    health: Callable[[Ports], tuple[int, str, str]]
     ports: tuple[str, ...]
     address: Callable[[Ports], str]
     ask: Callable[[str], str]
@@ -96,7 +99,7 @@ SERVICES: Final = (
         name="server",
         what="training",
         command=_server,
-        health=lambda ports: (ports.server_health, "/readyz"),
+        health=lambda ports: (ports.server_health, *_PROBES),
         ports=("server", "enrolment", "server_health"),
         address=lambda ports: f"{HOST}:{ports.server}",
         ask=lambda home: f"aimass server status --as {home}/{OPERATOR}",
@@ -105,7 +108,7 @@ SERVICES: Final = (
         name="data",
         what="data sets",
         command=_data,
-        health=lambda ports: (ports.data_health, "/readyz"),
+        health=lambda ports: (ports.data_health, *_PROBES),
         ports=("data", "data_health"),
         address=lambda ports: f"{HOST}:{ports.data}",
         ask=lambda home: f"aimass data status --as {home}/{OPERATOR}",
@@ -114,7 +117,7 @@ SERVICES: Final = (
         name="serving",
         what="models",
         command=_serving,
-        health=lambda ports: (ports.serving_health, "/readyz"),
+        health=lambda ports: (ports.serving_health, *_PROBES),
         ports=("serving", "serving_health"),
         address=lambda ports: f"http://{HOST}:{ports.serving}/docs",
         ask=lambda home: f"aimass serve audit --cache {home}/serving",
@@ -125,7 +128,7 @@ SERVICES: Final = (
         name="app",
         what="explainer",
         command=_app,
-        health=lambda ports: (ports.app, "/_stcore/health"),
+        health=lambda ports: (ports.app, *_STREAMLIT),
         ports=("app",),
         address=lambda ports: f"http://{HOST}:{ports.app}",
         ask=lambda _: "(in a browser)",

@@ -169,11 +169,11 @@ class Supervisor:
 
     async def _probing(self, spec: Spec) -> None:
         """Ask a service how it is, again and again."""
-        port, path = spec.health(self._home.ports)
+        health = spec.health(self._home.ports)
         while True:
             service = self._state.of(spec.name)
             if service.running and service.phase != "stopping":
-                reasons = await probe(port, path)
+                reasons = await probe(*health)
                 self._events.put_nowait(
                     Silent(spec.name, service.starts) if reasons is None else Heard(spec.name, service.starts, reasons)
                 )
