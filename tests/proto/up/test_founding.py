@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aimass.proto.errors import BadInput, Unavailable
-from aimass.proto.up import founding
+from aimass.proto.errors import BadInput, InternalError, Unavailable
 from aimass.proto.up.founding import adopt, check_folder, found, is_founded, run_commands
 from aimass.proto.up.settings import FILE, Ports, changed
 
@@ -158,5 +157,5 @@ def test_a_template_that_changed_is_noticed(tmp_path: Path, made: Path) -> None:
         server = folder / "server" / "server.toml"
         server.write_text(server.read_text().replace("\nstores", "\nsources"))
 
-    with pytest.raises(founding.InternalError, match="stores"):
+    with pytest.raises(InternalError, match="stores"):
         found(tmp_path, Ports, run)

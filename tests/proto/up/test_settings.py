@@ -22,10 +22,10 @@ data = "0.0.0.0:1"
 """
 
 
-@given(
-    st.lists(st.integers(1, 65_535), min_size=8, max_size=8, unique=True),
-    st.text(st.characters(exclude_categories=("C",), exclude_characters='"\\'), min_size=1),
-)
+_FOLDERS = st.text(st.characters(exclude_categories=["C"], exclude_characters='"\\'), min_size=1)
+
+
+@given(st.lists(st.integers(1, 65_535), min_size=8, max_size=8, unique=True), _FOLDERS)
 def test_what_is_written_is_read_again(numbers: list[int], folder: str) -> None:
     ports = Ports(**dict(zip(Ports.__struct_fields__, numbers, strict=True)))
     settings = UpSettings(folder=folder, ports=ports)
