@@ -16,6 +16,7 @@ import html
 import json
 import secrets
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -64,7 +65,9 @@ class Refusal(Exception):
 class IdentityServer:
     """`life_s` is how long the tokens live that it makes from now on, and `over` what stands in them instead."""
 
-    def __init__(self, redirect_uris: tuple[str, ...], now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, redirect_uris: tuple[str, ...], now: Callable[[], float] = time.time, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.redirect_uris, self._now = redirect_uris, now
         self.secret = secrets.token_urlsafe(24)
         self.life_s = 3600.0
@@ -73,7 +76,9 @@ class IdentityServer:
         self._codes: dict[str, _Asked] = {}
         self._lock = threading.Lock()
         self._http = _Http(self)
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._http.server_port}"
         self.provider = Provider(kid="2026-11", key=made("EC"), issuer=self.url, audience=CLIENT)
 
     def run(self) -> None:
@@ -263,9 +268,9 @@ def login_page(query: Mapping[str, str], told: str = "") -> str:
 
 
 @contextlib.contextmanager
-def identity_server(*redirect_uris: str) -> Iterator[IdentityServer]:
+def identity_server(*redirect_uris: str, tls: ssl.SSLContext | None = None) -> Iterator[IdentityServer]:
     """One that runs while the block does; applications may have answers sent to `redirect_uris` alone."""
-    server = IdentityServer(redirect_uris)
+    server = IdentityServer(redirect_uris, tls=tls)
     thread = threading.Thread(target=server.run, name="identity-server")
     thread.start()
     try:

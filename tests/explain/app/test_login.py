@@ -149,6 +149,23 @@ def test_whom_the_server_does_not_let_in_is_told_why_and_sees_nothing_else(
     assert "Runs" not in said(page)
 
 
+def test_a_login_that_ends_while_somebody_looks_ends_at_their_next_move(tmp_path: Path) -> None:
+    server, now = Server(), [0.0]
+    house = House(AppSettings(login="login.toml", home=str(tmp_path)), lambda: CLEO)
+    house.logins = Logins(server, lambda: now[0])
+    enter(house)
+    try:
+        page = AppTest.from_function(_script, default_timeout=60).run()
+        assert "cleo@house, analyst" in said(page)
+        now[0] = 100.0
+        server.answer = Unauthenticated("the token has expired", code="people.expired")
+        page.run()
+        assert "Your login has ended" in said(page)
+        assert "cleo@house" not in said(page)
+    finally:
+        enter(None)
+
+
 # ---------------------------------------------------------------- the file and the door
 
 

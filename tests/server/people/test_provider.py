@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +19,7 @@ from aimass.proto.api import Federation
 from aimass.proto.clock import SystemClock
 from aimass.proto.errors import Unauthenticated, Unavailable
 from aimass.proto.views import PersonView
+from aimass.server.people.settings import PeopleSettings
 from aimass.server.people.sources import key_source
 from tests.support.edge_federation import Members, run, serving
 from tests.support.identity import PEOPLE, RULES, made
@@ -145,6 +147,27 @@ def test_a_server_takes_its_word_over_the_wire_and_follows_its_keys(tmp_path: Pa
             await asyncio.to_thread(use)
 
     run(scenario())
+
+
+def test_keys_are_fetched_from_a_provider_with_a_root_of_its_own_and_from_no_other(tmp_path: Path) -> None:
+    members = Members.create(tmp_path)
+    (tmp_path / "roots.pem").write_bytes(members.root.root.certificate_pem)
+    rules = msgspec.structs.replace(RULES, ca="roots.pem")
+
+    def keys(who: str, rules: PeopleSettings) -> bytes:
+        """What is fetched from a provider that shows this member's certificate."""
+        identity, context = members.identity(who), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        (tmp_path / "own.pem").write_bytes(identity.certificate_pem + identity.key_pem.reveal())
+        context.load_cert_chain(tmp_path / "own.pem")
+        with identity_server(BACK, tls=context) as provider:
+            found = key_source(msgspec.structs.replace(rules, keys=f"{provider.url}/keys"), tmp_path)()
+            assert found == provider.provider.key_set()
+            return found
+
+    assert keys("hub", rules)
+    for who, other in (("hub", RULES), ("olga", rules)):  # the machine's own roots; a certificate for no host
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            keys(who, other)
 
 
 class Ahead(SystemClock):

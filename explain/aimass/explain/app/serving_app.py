@@ -28,6 +28,8 @@ __all__ = ["address_of", "bound", "options_of", "serve"]
 _SCRIPT: Final = Path(__file__).with_name("main.py")
 _WILD: Final = ("0.0.0.0", "::", "")  # noqa: S104  (what is refused without names)
 _GRACE_S: Final = 3
+_LOGINS: Final = "streamlit.web.server.starlette.starlette_auth_routes"
+"""What it says of a login that failed, the operator has to hear: a browser is told nothing."""
 log = logging.getLogger("aimass.explain.app")
 
 
@@ -39,6 +41,7 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
     for name, value in options_of(settings).items():
         config.set_option(name, value)
     logging.getLogger("streamlit").setLevel(logging.ERROR)
+    logging.getLogger(_LOGINS).setLevel(logging.WARNING)
     app = st.App(
         _SCRIPT,
         middleware=[Middleware(Guard, hosts=hosts_of(settings.host, settings.allowed_hosts))],

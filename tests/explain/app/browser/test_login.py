@@ -116,7 +116,8 @@ def test_a_token_for_another_application_opens_nothing(viewer: Viewer, house: Lo
     house.identity.over = {"azp": "another-app"}
     viewer.open()
     enter(viewer)
-    # The library that logs in looks at the party too; whoever refuses first, nobody is let in.
+    # The library that logs in looks at the party first; the services would refuse it too.
+    assert "OAuth token exchange failed" in house.said.read_text()
     assert viewer.page.get_by_role("button", name="Log in").is_visible()
     assert not viewer.texts("Runs")
 
