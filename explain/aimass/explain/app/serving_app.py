@@ -41,7 +41,9 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
     for name, value in options_of(settings).items():
         config.set_option(name, value)
     logging.getLogger("streamlit").setLevel(logging.ERROR)
-    logging.getLogger(_LOGINS).setLevel(logging.WARNING)
+    logins = logging.getLogger(_LOGINS)
+    logins.setLevel(logging.WARNING)
+    logins.addFilter(lambda record: "Missing provider" not in str(record.msg))  # said after each logout
     app = st.App(
         _SCRIPT,
         middleware=[Middleware(Guard, hosts=hosts_of(settings.host, settings.allowed_hosts))],

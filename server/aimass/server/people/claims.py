@@ -132,8 +132,8 @@ def _role(claims: Claims, rules: PeopleSettings, name: str) -> Role:
         "the identity provider gives this person no role here",
         code="people.no_role",
         value=name,
-        limit=f"{rules.role_claim} with one of {', '.join(sorted(rules.roles))}",
-        cure="Ask whoever runs the identity provider.",
+        limit=f"what people.roles names, in {rules.role_claim}",  # names of groups are not for everybody
+        cure="Ask the operator which group gives a role, and whoever runs the identity provider for it.",
     )
 
 
