@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -237,3 +239,34 @@ def test_a_number_that_could_not_be_read_again_is_not_written(number: float) -> 
     assert (caught.value.code, caught.value.value) == ("value.not_finite", "$.means.loss.1")
     assert canonical_json({"name": None, "loss": "null"}) == b'{"loss":"null","name":null}'
     assert canonical_json({"name": None, "size": 1 << 70}) == b'{"name":null,"size":1180591620717411303424}'
+
+
+_AT_ONCE = """
+import sys, threading, msgspec
+from aimass.proto.values import decode_json
+
+sys.setswitchinterval(1e-6)
+
+def nested(number):
+    kind = msgspec.defstruct(f"Inmost{number}", [(f"f{n}", int, 0) for n in range(20)])
+    for depth in range(6):
+        kind = msgspec.defstruct(f"K{number}_{depth}", [("a", kind | None, None), *[(f"f{n}", int, 0) for n in range(20)]])
+    return kind
+
+def read_by_eight(kind):
+    barrier = threading.Barrier(8)
+    def read():
+        barrier.wait()
+        decode_json(kind, b'{"a":{"a":{"f3":3}}}', "it")
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+
+for number in range(50):
+    read_by_eight(nested(number))
+"""
+
+
+def test_threads_that_meet_a_kind_for_the_first_time_at_once_read_it_and_live() -> None:
+    done = subprocess.run([sys.executable, "-c", _AT_ONCE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

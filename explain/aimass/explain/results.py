@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from aimass.explain.lineage import Lineage
 from aimass.proto.errors import BadInput
+from aimass.proto.values import prepared
 
 if TYPE_CHECKING:
     import altair as alt
@@ -129,7 +130,7 @@ class Result(Part, frozen=True, kw_only=True, eq=False, tag_field="kind"):
     def from_json(cls, data: bytes | str) -> Self:
         """Raises `BadInput` for anything but what this kind's `to_json` writes."""
         try:
-            return msgspec.json.decode(data, type=cls, dec_hook=_read)
+            return msgspec.json.decode(data, type=prepared(cls), dec_hook=_read)
         except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise BadInput(f"this is no {cls.__name__}: {error}", code="explain.json") from error
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
@@ -30,6 +31,7 @@ __all__ = [
     "decode_json",
     "decode_toml",
     "is_written",
+    "prepared",
 ]
 
 
@@ -47,6 +49,24 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 _NO_NUMBER: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 """Begins NaN and infinity as msgpack writes them; a text or an integer may look like it."""
+
+
+_PREPARING: Final = threading.Lock()
+_PREPARED: Final[set[Any]] = set()
+K = TypeVar("K")
+
+
+def prepared(kind: type[K]) -> type[K]:
+    """`kind`, once msgspec knows it whole: whoever reads values with msgspec itself asks for this first.
+
+    It learns a kind's fields at the first use, and threads that come meanwhile find a table of which a part is empty:
+    the process crashes (seen with 0.22, of threads that ask services at once).
+    """
+    if kind not in _PREPARED:
+        with _PREPARING:
+            msgspec.json.Decoder(kind)
+            _PREPARED.add(kind)
+    return kind
 
 
 def canonical_json(value: object) -> bytes:
@@ -87,7 +107,7 @@ def _not_finite(value: Any, place: str = "$") -> str | None:
 def decode_json(kind: type[V], data: bytes, what: str) -> V:
     """Strictly decode JSON `data` as `kind`; raises `BadInput` that names `what` and the path of the fault."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data, type=prepared(kind))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _bad(kind, what, error) from error
 
@@ -134,7 +154,7 @@ def decode_toml(kind: type[V], text: str, what: str) -> V:
 def convert(kind: type[V], fields: Any, what: str) -> V:
     """Strictly turn plain mappings, lists and scalars into `kind`; raises `BadInput` as `decode_json` does."""
     try:
-        return msgspec.convert(fields, type=kind)
+        return msgspec.convert(fields, type=prepared(kind))
     except (msgspec.MsgspecError, RecursionError) as error:
         raise _bad(kind, what, error) from error
 

@@ -31,6 +31,7 @@ from aimass.proto.errors import (
 )
 from aimass.proto.home import read_key_file
 from aimass.proto.manifest import Category, Number, Schema
+from aimass.proto.values import prepared
 
 __all__ = ["ServedModel", "served_model"]
 
@@ -315,7 +316,7 @@ def _short(said: object) -> str:
 
 def _decoded(kind: type[Any], body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=prepared(kind))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the server does not speak the protocol: {_short(error)}", code="explain.protocol") from error
 

@@ -28,6 +28,7 @@ from aimass.proto.stores.hdfs_errors import HdfsError
 from aimass.proto.stores.hdfs_files import Status
 from aimass.proto.stores.hdfs_place import Place, place_of, token_of, user_of
 from aimass.proto.stores.retries import PATIENT, Retries
+from aimass.proto.values import prepared
 
 __all__ = ["Timeouts", "WebHdfs", "open_store"]
 
@@ -171,7 +172,7 @@ class WebHdfs:
     def _told(self, kind: type[A], method: str, path: str, op: str, **arguments: str) -> A:
         body = self._asked(method, path, op, **arguments)
         try:
-            return msgspec.json.decode(body, type=kind)
+            return msgspec.json.decode(body, type=prepared(kind))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise _unavailable(f"no answer of WebHDFS to {op}") from None
 
