@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -16,11 +17,11 @@ Opened = Callable[..., AppTest]
 
 
 @pytest.fixture
-def entered(tmp_path: Path) -> Iterator[Callable[[AppSettings], House]]:
+def entered(tmp_path: Path) -> Iterator[Callable[..., House]]:
     """Makes a house of settings the one that is shown; its results are kept in the test's own folder."""
 
-    def make(settings: AppSettings) -> House:
-        house = House(settings)
+    def make(settings: AppSettings, **seams: Any) -> House:
+        house = House(settings, **seams)
         house.results = ResultCache(tmp_path / "results")
         enter(house)
         return house
@@ -30,11 +31,13 @@ def entered(tmp_path: Path) -> Iterator[Callable[[AppSettings], House]]:
 
 
 @pytest.fixture
-def opened(entered: Callable[[AppSettings], House]) -> Opened:
-    """A page by its name, with the address's parameters, run once."""
+def opened(entered: Callable[..., House]) -> Opened:
+    """A page by its name, with the address's parameters, run once; `seams` are those of `House`."""
 
-    def open_(page: str, settings: AppSettings | None = None, **address: str) -> AppTest:
-        entered(settings or AppSettings())
+    def open_(
+        page: str, settings: AppSettings | None = None, *, seams: Mapping[str, Any] | None = None, **address: str
+    ) -> AppTest:
+        entered(settings or AppSettings(), **(seams or {}))
         return opened_page(page, **address)
 
     return open_

@@ -74,6 +74,7 @@ def settings_of(args: argparse.Namespace) -> AppSettings:
     """The file, the environment over it, options over both."""
     import msgspec
 
+    from aimass.explain.app.found import found_here, nothing_named
     from aimass.explain.app.settings import AppSettings
     from aimass.proto.settings import read_settings
     from aimass.proto.wire import split_address
@@ -93,7 +94,8 @@ def settings_of(args: argparse.Namespace) -> AppSettings:
     }
     if args.listen:
         said["host"], said["port"] = split_address(args.listen)
-    return msgspec.structs.replace(found, **said)
+    meant = msgspec.structs.replace(found, **said)
+    return msgspec.structs.replace(meant, **found_here(Path.cwd())) if nothing_named(meant) else meant
 
 
 def _rows(args: argparse.Namespace) -> list[Any]:

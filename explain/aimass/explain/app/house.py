@@ -11,6 +11,7 @@ from typing import Final
 from aimass.explain.app.jobs import Jobs
 from aimass.explain.app.live import Feed, Watching
 from aimass.explain.app.login import LoggedIn, Logins, ask_server
+from aimass.explain.app.looks import Looks
 from aimass.explain.app.memo import Memo
 from aimass.explain.app.people import Person
 from aimass.explain.app.settings import AppSettings
@@ -31,9 +32,15 @@ _MOST_SUBJECTS: Final = 16
 class House:
     """Made once before the first page; `close` ends its work and its connections."""
 
-    def __init__(self, settings: AppSettings, identity: Callable[[], LoggedIn | None] = lambda: None) -> None:
-        """`identity` says who is logged in, where the settings name a login."""
-        self.settings, self.identity = settings, identity
+    def __init__(
+        self,
+        settings: AppSettings,
+        identity: Callable[[], LoggedIn | None] = lambda: None,
+        *,
+        sources: Callable[[AppSettings, Person], Sources] = Sources,
+    ) -> None:
+        """`identity` says who is logged in, where the settings name a login; `sources` opens what one person reads."""
+        self.settings, self.identity, self._open_sources = settings, identity, sources
         self.logins, self.wanted = Logins(ask_server(settings.home)), Wanted()
         work = Work(memory_bytes=settings.memory_mib << 20)
         self.jobs = Jobs(settings.workers, work, time_limit_s=settings.time_limit_s)
@@ -41,6 +48,7 @@ class House:
         self.subjects = Subjects()
         self.rows = Memo(most=8)
         self.drawn = Memo(most=64)
+        self.looks = Looks()
         self._lock = threading.Lock()
         self._visits: OrderedDict[str, tuple[Sources, Feed]] = OrderedDict()
 
@@ -49,7 +57,7 @@ class House:
         key = person.key
         with self._lock:
             if key not in self._visits:
-                sources = Sources(self.settings, person)
+                sources = self._open_sources(self.settings, person)
                 self._visits[key] = (sources, Feed(_opener(sources)))
             self._visits.move_to_end(key)
             while len(self._visits) > _MOST_PEOPLE:
