@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
@@ -20,10 +21,11 @@ from tests.explain.runs.made import run
 from tests.support.served_heart import publish_heart
 
 
-def told(run_id: str, state: RunState = RunState.FINISHED, **more: object) -> RunView:
+def told(run_id: str, state: RunState = RunState.FINISHED, **more: Any) -> RunView:
     now = time.time()
     ended = now - 100 if state.final else None
-    return run([], run_id=run_id, **({"state": state, "created_at": now - 200, "ended_at": ended} | more))
+    times: dict[str, Any] = {"created_at": now - 200, "ended_at": ended}
+    return run([], run_id=run_id, state=state, **(times | more))
 
 
 def home(opened: Opened, server: ToldServer, settings: AppSettings | None = None, **address: str) -> AppTest:
