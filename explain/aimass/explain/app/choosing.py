@@ -14,9 +14,12 @@ from aimass.explain.app.uploads import uploaded
 from aimass.explain.app.wording import moment, plain
 from aimass.explain.opening import Subject, Where, open_images, open_rows, open_subject, open_texts
 from aimass.explain.opening.tables import named_files
-from aimass.explain.questions import Asked, Asking, Question
+from aimass.explain.questions import Asked, Asking, Kind, Question
 from aimass.explain.rows import Rows
-from aimass.proto.errors import NotFound
+from aimass.proto.errors import AimassError, NotFound
+from aimass.proto.manifest import Schema
+from aimass.proto.registry.reader import Resolved
+from aimass.proto.task import load, locate
 from aimass.proto.values import Value
 from aimass.proto.views import RunSummary
 
@@ -95,7 +98,7 @@ def _gone(key: str, label: str, asked: str) -> None:
             f"the link names a {label.lower()} that is not here",
             code="app.gone",
             value=asked,
-            cure="It was deleted, or this role may not see it. Choose another.",
+            cure="It was deleted, or this role may not see it: choose another.",
         )
     )
     if st.button(f"Choose another {label.lower()}", key=f"clear-{key}"):
@@ -134,7 +137,7 @@ def choose_model_and_rows(here: Here, kinds: Sequence[str] = ("rows",)) -> Chose
     """
     left, right = st.columns(2)
     with left:
-        reference = _model(here)
+        reference = _model(here, kinds)
     if reference is None:
         return None
     subject = subject_of(here, reference)
@@ -145,11 +148,11 @@ def choose_model_and_rows(here: Here, kinds: Sequence[str] = ("rows",)) -> Chose
         return _with_rows(here, reference, subject)
 
 
-def _model(here: Here) -> str | None:
-    offered = offered_models(here)
+def _model(here: Here, kinds: Sequence[str]) -> str | None:
+    offered = offered_models(here, kinds)
     if not offered:
         empty(
-            "There is no model to explain.",
+            f"There is no model of {' or '.join(kinds)} to explain.",
             "Models of the registry and of finished runs are offered here.",
             "aimass model publish last --as operator --name heart",
         )
@@ -157,20 +160,44 @@ def _model(here: Here) -> str | None:
     return linked("model", "Model", list(offered), named=lambda one: offered[one])
 
 
-def offered_models(here: Here) -> dict[str, str]:
-    """References and what people read: versions of the registry by alias and number, then runs that have a model."""
+def offered_models(here: Here, kinds: Sequence[str]) -> dict[str, str]:
+    """References and what people read: versions of the registry by alias and number, then runs that have a model.
+
+    Those whose model takes something else than these kinds are left out; of what nobody knows it is seen later.
+    """
     found: dict[str, str] = {}
     if here.sources.registry_url:
         for name in here.sources.model_names():
-            for alias in here.sources.aliases(name):
+            believed = [(number, one) for number, one in here.sources.versions(name) if isinstance(one, Resolved)]
+            fitting = [number for number, one in believed if kind_of(one.version.schema) in kinds]
+            for alias in here.sources.aliases(name) if fitting else ():
                 found[f"{name}@{alias}"] = f"{name}, {alias}"
-            for number, _ in here.sources.versions(name):
+            for number in fitting:
                 found[f"{name}@{number}"] = f"{name}, version {number}"
     if here.sources.has_server:
         for run in here.sources.runs():
-            if run.model and len(found) < _MOST_OFFERED:
+            if run.model and len(found) < _MOST_OFFERED and _kind_of_task(here, run.task) in (*kinds, ""):
                 found[f"run:{run.run_id}"] = f"run {run.run_id[:8]}, {run.name}, round {run.round}"
     return found
+
+
+def kind_of(schema: Schema | None) -> Kind:
+    """What a model of this schema takes; a table where there is none."""
+    if schema is None:
+        return "rows"
+    return "images" if schema.images else "texts" if schema.texts else "rows"
+
+
+def _kind_of_task(here: Here, task: str) -> str:
+    """The same by the name of a task; empty where it is not installed here."""
+
+    def find() -> str:
+        try:
+            return kind_of(load(locate(task)).schema)
+        except AimassError:
+            return ""
+
+    return here.house.kinds.get(task, _ROWS_S, find)
 
 
 def subject_of(here: Here, reference: str) -> Subject:

@@ -49,6 +49,7 @@ class House:
         self.rows = Memo(most=8)
         self.drawn = Memo(most=64)
         self.looks = Looks()
+        self.kinds = Memo()
         self._lock = threading.Lock()
         self._visits: OrderedDict[str, tuple[Sources, Feed]] = OrderedDict()
 

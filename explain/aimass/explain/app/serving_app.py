@@ -154,7 +154,7 @@ def options_of(settings: AppSettings) -> dict[str, Any]:
         "server.maxUploadSize": settings.upload_mib,
         "server.showEmailPrompt": False,
         "server.allowedHosts": sorted(hosts_of(settings.host, settings.allowed_hosts)),
-        "theme.paddingTop": "2.5rem",
+        "theme.paddingTop": "1rem",
         "theme.headingFontSizes": ["1.9rem", "1.35rem", "1.1rem"],
     }
     # A file of secrets that lies about where the app was started says nothing to it.

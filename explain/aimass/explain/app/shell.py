@@ -53,11 +53,12 @@ def lineage_line(lineage: Lineage) -> None:
     """Model, run, round, data, and whether its numbers are held out: always the same five, in the same order."""
     digest = f" `{lineage.model_digest[:12]}`" if lineage.model_digest else ""
     partners = f" at {amount(lineage.partners, 'partner')}" if lineage.partners else ""
+    rows = f", {amount(lineage.rows, 'row')}" if lineage.rows else ""
     parts = (
         f"**Model** {plain(lineage.model)}{digest}",
         f"**Run** {plain(lineage.run[:8]) if lineage.run else '–'}",
         f"**Round** {'–' if lineage.round is None else lineage.round}",
-        f"**Data** {plain(lineage.data or '–')}, {amount(lineage.rows, 'row')}{partners}",
+        f"**Data** {plain(lineage.data or '–')}{rows}{partners}",
         f"**Numbers** {_HELD[lineage.held_out]}",
     )
     st.markdown("  ·  ".join(parts))
@@ -239,16 +240,10 @@ def empty(what: str, cure: str, command: str = "") -> None:
 
 def told_error(error: AimassError) -> None:
     """What happened and what mends it, with the name that logs share; the texts are others'."""
-    details = "; ".join(
-        part
-        for part in (
-            "" if error.value is None else f"got {error.value}",
-            "" if error.limit is None else f"allowed: {error.limit}",
-        )
-        if part
-    )
-    said = f"**{plain(error.what)}**" + (f": {plain(details)}" if details else "") + "."
-    st.error(f"{said} {plain(error.cure)} `{error.code}`", icon=":material/error:")
+    value = "" if error.value is None else f": {plain(error.value)}"
+    limit = "" if error.limit is None else f" Allowed: {plain(error.limit)}."
+    what = plain(f"{error.what[:1].upper()}{error.what[1:]}".rstrip("."))
+    st.error(f"**{what}**{value}.{limit} {plain(error.cure)} `{error.code}`", icon=":material/error:")
 
 
 @contextlib.contextmanager

@@ -30,6 +30,10 @@ from aimass.explain.charts.theme import LIGHT, Theme
 __all__ = ["chart_of", "charts_of", "specs_of"]
 
 Row = dict[str, Any]
+_TICKS: Final = 6
+"""Of an axis of numbers: more have labels that are left out in between."""
+_LEGEND_LETTERS: Final = 44
+"""Of a line of a legend: a panel may be half a page wide."""
 _TICK_PX: Final = 60
 """What a number below an axis takes."""
 
@@ -112,7 +116,8 @@ def _scale(axis: Axis, *, vertical: bool) -> alt.Scale:
 
 def _axis(axis: Axis, ticks: int | None = None) -> alt.Axis:
     if not axis.names:
-        many = {} if ticks is None else {"tickCount": ticks}
+        many: Row = {"tickCount": _TICKS if ticks is None else ticks}
+        many |= {"tickMinStep": 1, "format": ",d"} if axis.whole else {}
         return alt.Axis(title=axis.title, grid=axis.grid, labelOverlap=True, labelSeparation=6, **many)
     words = "[" + ",".join(_quoted(name) for name in axis.names) + "]"
     return alt.Axis(
@@ -153,10 +158,12 @@ def _y(panel: Panel, field: str = "y") -> alt.Y:
 
 def _colour(panel: Panel, theme: Theme) -> Any:
     series = panel.series
+    widest = max(map(len, series)) + 4
     return alt.Color(
         "series:N",
         title=None,
         sort=None,
+        legend=alt.Legend(columns=max(1, min(len(series), _LEGEND_LETTERS // widest))),
         scale=alt.Scale(domain=list(series), range=[theme.colour(c) for c in series.values()]),
     )
 

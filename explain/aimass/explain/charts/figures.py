@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import BoundaryNorm, Colormap, LinearSegmentedColormap, ListedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from aimass.explain.charts.picture import (
@@ -104,6 +105,8 @@ def _axis(axes: Any, axis: Axis, theme: Theme, *, vertical: bool) -> None:
         axes.set_axisbelow(True)
     if axis.log:
         getattr(axes, f"set_{which}scale")("log")
+    if axis.whole:
+        side.set_major_locator(MaxNLocator(integer=True))
     if axis.domain is not None:
         getattr(axes, f"set_{which}lim")(*axis.domain)
     if axis.reverse:

@@ -41,7 +41,8 @@ Colour = str
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """`names` make it one of places 0, 1, ... with these words, in this order; else it is of numbers.
+    """`names` make it one of places 0, 1, ... with these words, in this order; else it is of numbers, `whole` ones
+    of rounds and steps.
 
     A name of several lines has them between line breaks; the panel's height is to leave room.
     """
@@ -52,6 +53,7 @@ class Axis:
     domain: tuple[float, float] | None = None
     grid: bool = True
     reverse: bool = False
+    whole: bool = False
 
 
 def names_axis(names: tuple[str, ...], title: str = "") -> Axis:

@@ -40,7 +40,8 @@ class Course(Result, frozen=True, kw_only=True, eq=False, tag="runs.course"):
         """A panel a metric."""
         return Picture(
             "Course of the run",
-            tuple(_panel(curve) for curve in self.curves) or (Panel("no metric yet", Axis("round"), Axis(""), ()),),
+            tuple(_panel(curve) for curve in self.curves)
+            or (Panel("no metric yet", Axis("round", whole=True), Axis(""), ()),),
             "The line is the mean over all held-out rows after each round; the others, or the band, are partners.",
             _NOT_SHOWN,
             columns=2,
@@ -93,7 +94,7 @@ def _panel(curve: Curve) -> Panel:
         low, high = _fan(curve)
         layers.append(Band(rounds, low[kept], high[kept], "series:0", "5 % to 95 % of partners"))
     layers.append(Line(rounds, curve.mean[kept], "series:0", "all held-out rows"))
-    return Panel(curve.name, Axis("round"), Axis(curve.name), tuple(layers))
+    return Panel(curve.name, Axis("round", whole=True), Axis(curve.name), tuple(layers))
 
 
 def _fan(curve: Curve) -> tuple[Array, Array]:

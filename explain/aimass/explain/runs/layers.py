@@ -84,7 +84,7 @@ class Layers(Result, frozen=True, kw_only=True, eq=False, tag="runs.layers"):
             Band(x, q[:, 2], q[:, 4], "series:1", "25 % to 75 %"),
             Line(x, q[:, 3], "series:0", "median"),
         )
-        return Panel(f"weights of {self.names[layer]}", Axis("round"), Axis("weight"), layers_)
+        return Panel(f"weights of {self.names[layer]}", Axis("round", whole=True), Axis("weight"), layers_)
 
     def to_columns(self) -> Columns:
         """A row a layer and round."""
@@ -255,7 +255,7 @@ def _edges(rounds: Array) -> Floats:
 
 
 def _rounds_axis(edges: Floats) -> Axis:
-    return Axis("round", domain=(float(edges[0]), float(edges[-1])), grid=False)
+    return Axis("round", domain=(float(edges[0]), float(edges[-1])), grid=False, whole=True)
 
 
 def _cells(values: Array) -> list[float | None]:
