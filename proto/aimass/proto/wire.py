@@ -79,6 +79,8 @@ SERVER_OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_DOCUMENT_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
+    # The token of a person in many groups; at its default of 8 KiB the library refuses some calls and takes others.
+    ("grpc.max_metadata_size", 32 << 10),
     # What comes of an upload before its next chunk has a place (see `room`). The library would let it grow with the
     # rate, and fifty uploads with it.
     ("grpc.http2.bdp_probe", 0),

@@ -113,10 +113,14 @@ def test_extensions_that_must_be_understood_are_not(over: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"a", b"a.b", b"a.b.c.d.e", b"..", b"a.b.", b"a b.c.d", b"a.b.c\n", b"\xff.b.c", b"e30.e30.e30=", b"a" * (MOST_BYTES + 1)],
+    [b"", b"a", b"a.b", b"a.b.c.d.e", b"..", b"a.b.", b"a b.c.d", b"a.b.c\n", b"\xff.b.c", b"e30.e30.e30="],
 )  # fmt: skip
 def test_what_is_no_token_is_none(text: bytes) -> None:
     assert code(Secret(text)) == "people.token"
+
+
+def test_a_token_that_is_too_large_is_told_so() -> None:
+    assert code(Secret(b"a" * (MOST_BYTES + 1))) == "people.token_size"
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from aimass.server.people.key_sets import ProviderKey
 
 __all__ = ["MOST_BYTES", "Header", "read_header", "verified"]
 
-MOST_BYTES: Final = 8_000
-"""gRPC takes no more metadata of a call than 8 KiB without complaint."""
+MOST_BYTES: Final = 16_000
+"""What somebody's many groups make of a token; half of what a call may bring beside its message."""
 
 _COMPACT: Final = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _KINDS: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
@@ -42,13 +42,16 @@ def read_header(token: Secret, algorithms: Collection[str]) -> Header:
     """What a token says of its signature; raises `Unauthenticated` for what is no token, or signed in no way that is
     allowed."""
     text = token.reveal()
-    if len(text) > MOST_BYTES or not _COMPACT.fullmatch(text):
+    if len(text) > MOST_BYTES:
         raise Unauthenticated(
-            "not a signed token",
-            code="people.token",
+            "the token is too large",
+            code="people.token_size",
             value=f"{len(text)} bytes",
-            limit=f"a JSON Web Token of at most {MOST_BYTES} bytes",
+            limit=f"{MOST_BYTES} bytes",
+            cure="Have the identity provider write only the groups into it that matter here.",
         )
+    if not _COMPACT.fullmatch(text):
+        _malformed()
     fields = _object(_decoded(text.partition(b".")[0]))
     algorithm, key_id, kind = fields.get("alg"), fields.get("kid", ""), fields.get("typ", "")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
