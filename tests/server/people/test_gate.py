@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from aimass.privacy.pki import Peer, Role
 from aimass.proto.errors import Refused
 from aimass.proto.secret import Secret
 from aimass.server.gate import Gate
+from aimass.server.people.desk import People as BringsPeople
 from tests.support.clock import ManualClock
+from tests.support.identity import NOW, RULES, Provider
 
 EXPLAINER = Peer(Role.SERVICE, "explainer", 7, b"", math.inf)
 
@@ -51,6 +54,35 @@ class Call:
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", "Bearer a.b.c"),)
+
+
+def test_a_name_without_the_role_of_a_service_brings_nobody(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(Provider().key_set())
+    desk = BringsPeople(RULES, tmp_path, ManualClock(NOW))
+
+    async def scenario() -> None:
+        assert (await desk.person(EXPLAINER, Provider().token())).name == "cleo@house"
+        for role in set(Role) - {Role.SERVICE}:
+            with pytest.raises(Refused) as refused:
+                await desk.person(dataclasses.replace(EXPLAINER, role=role), Provider().token())
+            assert refused.value.code == "people.service"
+
+    asyncio.run(scenario())
+
+
+def test_a_person_stays_for_as_long_as_the_token_and_the_certificate_that_brought_it(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(Provider().key_set())
+    desk = BringsPeople(RULES, tmp_path, ManualClock(NOW))
+
+    async def scenario() -> None:
+        for ends, until in ((math.inf, NOW + 3600 + RULES.leeway_s), (NOW + 60, NOW + 60)):
+            holder = dataclasses.replace(EXPLAINER, not_after=ends)
+            person = await desk.person(holder, Provider().token())
+            assert person == dataclasses.replace(
+                holder, role=Role.ANALYST, name="cleo@house", not_after=until, via="explainer"
+            )
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("revoked", [False, True])

@@ -131,6 +131,8 @@ def test_who_comes_while_keys_are_renewed_does_not_wait_for_a_provider_that_hang
         waiting = asyncio.create_task(bench.code())
         await hangs.wait()
         assert await bench.code() == ""
+        bench.clock.advance(LEAST_S)  # by which it would be asked again, were it not being asked
+        assert await bench.code() == ""
         assert not waiting.done()
         go.set()
         assert await waiting == ""
