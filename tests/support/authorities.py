@@ -22,9 +22,9 @@ class Authority:
         self._root = self_signed_root(self._key, "root", time.time())
         self.pem = _pem(self._root)
 
-    def pair(self, name: str, *hosts: str) -> tuple[bytes, bytes]:
+    def pair(self, name: str, *hosts: str, role: Role | None = None) -> tuple[bytes, bytes]:
         key = ec.generate_private_key(ec.SECP256R1())
-        role = Role.SERVICE if hosts else Role.ANALYST
+        role = role or (Role.SERVICE if hosts else Role.ANALYST)
         made = issue(self._root, self._key, role, name, spki(key), hosts=hosts, now=time.time())
         return tls_key_pem(key).reveal(), _pem(made)
 

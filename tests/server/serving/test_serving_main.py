@@ -17,8 +17,8 @@ import pytest
 
 from aimass.proto.errors import AimassError, BadInput, NotFound, Refused, Unauthenticated, Unavailable
 from aimass.proto.objects import ObjectInfo, ObjectStore, open_objects
+from aimass.proto.serving_client import ServingClient
 from aimass.proto.values import canonical_json
-from aimass.server.serving.client import ServingClient
 from aimass.server.serving.dispatch.seam import Loaded, Source
 from aimass.server.serving.main import Started, serve
 from aimass.server.serving.settings import ServeSettings, load_settings

@@ -14,6 +14,7 @@ __all__ = ["ago", "amount", "figure", "moment", "plain", "share", "size"]
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|:$<>~&])")
 _LONGEST: Final = 2_000
 """Letters of a text: more is no sentence."""
+_SHORT_S: Final = 0.1
 _BYTES: Final = ("B", "kB", "MB", "GB", "TB")
 _TIMES: Final = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("days", math.inf))
 
@@ -57,6 +58,8 @@ def size(count: float | None) -> str:
 def ago(seconds: float) -> str:
     """How long something took, or is over."""
     left = max(0.0, seconds)
+    if 0 < left < _SHORT_S:
+        return f"{1000 * left:.2g} ms"
     for unit, many in _TIMES[:-1]:
         if left < many:
             return f"{left:.2g} {unit}" if left < 10 else f"{left:.0f} {unit}"

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from aimass.proto.manifest import Category, Column, Image, Label, Mask, Number
-from aimass.proto.registry.entries import Interval, ModelVersion, Spent
+from aimass.proto.registry.entries import ModelVersion
+from aimass.proto.registry.wording import interval_text, privacy_text
 
-__all__ = ["card_of", "interval_text", "privacy_text"]
+__all__ = ["card_of"]
 
 _MOST: Final = 50
 """Columns that are told by name."""
@@ -25,20 +26,6 @@ def card_of(version: ModelVersion) -> str:
     """The card of a version, which has none yet."""
     parts = (_head(version), _metrics(version), _inputs(version), _privacy(version), _lineage(version))
     return "\n".join(line for part in parts for line in part)
-
-
-def interval_text(found: Interval) -> str:
-    """A metric's mean with its 95 % interval, where one is known."""
-    spread = "" if found.low is None or found.high is None else f" ({found.low:.4f} to {found.high:.4f})"
-    return f"{found.mean:.4f}{spread}"
-
-
-def privacy_text(spent: Spent) -> str:
-    """What was spent, or why no figure is stated."""
-    if spent.epsilon is None:
-        return f"nothing is promised: {spent.reason or 'nobody stated a figure'}"
-    by = f", by {spent.accountant}" if spent.accountant else ""
-    return f"epsilon {spent.epsilon:.4f} at delta {spent.delta or 0:g} for one {spent.unit}{by}"
 
 
 def _head(version: ModelVersion) -> Iterator[str]:

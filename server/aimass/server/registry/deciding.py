@@ -15,7 +15,7 @@ from aimass.proto.registry.trust import Trust
 from aimass.server.registry.aliases import Aliases
 from aimass.server.registry.promotion import Judgement, Smoked, judge
 
-__all__ = ["Decision", "decided", "promoted"]
+__all__ = ["Decision", "decided", "no_rules", "promoted"]
 
 _TRIES: Final = 10
 
@@ -43,6 +43,16 @@ class Decision:
         return f"by {self.rules}: {self.judgement.said}"
 
 
+def no_rules(name: str) -> NotFound:
+    """What who asks the rules of a model is told that has none."""
+    return NotFound(
+        "nobody has set promotion rules for this model, so nothing is promoted by them",
+        code="registry.no_rules",
+        value=name,
+        cure=f"aimass model rules set {name} rules.toml sets them; `aimass model rules set --help` shows a file.",
+    )
+
+
 def decided(
     store: ObjectStore, trust: Trust, candidate: Resolved, smoked: Smoked, now: float, alias: str = CHAMPION
 ) -> Decision:
@@ -53,12 +63,7 @@ def decided(
     name = candidate.version.name
     held = newest_rules(store, trust, name)
     if held is None:
-        raise NotFound(
-            "nobody has set promotion rules for this model, so nothing is promoted by them",
-            code="registry.no_rules",
-            value=name,
-            cure=f"aimass model rules set {name} rules.toml sets them; `aimass model rules set --help` shows a file.",
-        )
+        raise no_rules(name)
     reader = RegistryReader(store, trust)
     champion = _champion(reader, Reference(name, alias=alias))
     judgement = judge(held.said.rules, candidate.version, champion.version if champion else None, smoked, now)

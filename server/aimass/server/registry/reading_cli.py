@@ -151,7 +151,7 @@ def _export_form(args: argparse.Namespace, reader: RegistryReader, found: Resolv
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from aimass.server.registry.comparing import differences
+    from aimass.proto.registry.comparing import differences
     from aimass.server.registry.opening import opened
 
     reader = opened(args).reader
@@ -170,9 +170,9 @@ def _diff(args: argparse.Namespace) -> int:
 
 
 def _tensors(reader: RegistryReader, first: Resolved, second: Resolved) -> list[dict[str, Any]]:
+    from aimass.proto.registry.comparing import tensor_differences
     from aimass.proto.storage import map_file
     from aimass.proto.tensors import Blob
-    from aimass.server.registry.comparing import tensor_differences
 
     with tempfile.TemporaryDirectory() as folder:
         blobs = [Blob(map_file(reader.parameters(one.version, Path(folder)))) for one in (first, second)]
@@ -181,8 +181,8 @@ def _tensors(reader: RegistryReader, first: Resolved, second: Resolved) -> list[
 
 
 def _lineage(args: argparse.Namespace) -> int:
+    from aimass.proto.registry.lineage import as_dot, as_text, lineage_of
     from aimass.proto.registry.reader import Resolved
-    from aimass.server.registry.lineage import as_dot, as_text, lineage_of
     from aimass.server.registry.opening import opened
 
     reader = opened(args).reader

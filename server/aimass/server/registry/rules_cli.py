@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -100,19 +99,14 @@ def _show(args: argparse.Namespace) -> int:
 
 def asked_rules(args: argparse.Namespace, registry: Opened, to: Resolved) -> Decision:
     """What the rules say of a version; where they ask for it, its smoke inputs are tried in a child process."""
-    from aimass.proto.registry.rules import newest_rules
-    from aimass.server.registry.deciding import decided
-    from aimass.server.registry.promotion import Smoked
-    from aimass.server.registry.smoking import ChildSmoker
+    from aimass.server.registry.deciding import no_rules
+    from aimass.server.registry.moving import decision_on
 
-    held = newest_rules(registry.store, registry.trust, to.version.name)
-    smoked = Smoked(reason="the rules do not ask for it")
-    if held is not None and held.said.rules.smoke:
-        say(args, f"trying the smoke inputs of {to}")
-        with tempfile.TemporaryDirectory() as folder:
-            parameters = registry.reader.parameters(to.version, Path(folder))
-            smoked = ChildSmoker().tried(to.version.task, parameters, registry.reader.smoke(to.version))
-    return decided(registry.store, registry.trust, to, smoked, time.time())
+    say(args, f"asking the rules about {to}")
+    decision = decision_on(registry, to)
+    if decision is None:
+        raise no_rules(to.version.name)
+    return decision
 
 
 def tell(args: argparse.Namespace, decision: Decision) -> None:

@@ -184,24 +184,11 @@ def _checked(args: argparse.Namespace, registry: Opened, to: Resolved) -> int:
 
 def _held(args: argparse.Namespace, registry: Opened, to: Resolved) -> int | None:
     """The champion's state that the rules have compared with, None without rules; `Refused` where one does not hold."""
-    from aimass.proto.errors import NotFound, Refused
-    from aimass.server.registry.rules_cli import asked_rules
+    from aimass.server.registry.moving import decision_on, refuse_unless_passed
 
-    try:
-        decision = asked_rules(args, registry, to)
-    except NotFound as error:
-        if error.code != "registry.no_rules":
-            raise
-        return None
-    if not decision.judgement.passed:
-        raise Refused(
-            f"{to} does not fulfil the promotion rules",
-            code="registry.rules",
-            value=decision.judgement.said,
-            limit=decision.rules,
-            cure="--check tells every rule; --despite-rules promotes it all the same, and the history says by whom.",
-        )
-    return decision.after
+    say(args, f"asking the rules about {to}")
+    decision = decision_on(registry, to)
+    return None if decision is None else refuse_unless_passed(to, decision)
 
 
 def _rollback(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from aimass.proto.clock import Clock
 from aimass.proto.errors import InternalError
 from aimass.proto.exposition import exposed
 from aimass.proto.meters import Reading, meters_of
+from aimass.proto.serving_views import ServingStatus
 from aimass.proto.vitals import Vitals
 from aimass.proto.watch import Reason
 from aimass.server.health import HealthService
@@ -22,7 +23,7 @@ from aimass.server.serving.grpc.calls import GrpcMeters
 from aimass.server.serving.grpc.service import SERVICES
 from aimass.server.serving.http.front import HttpMeters
 from aimass.server.serving.model_meters import ModelMeters
-from aimass.server.serving.status import ServingStatus, status_of
+from aimass.server.serving.status import status_of
 from aimass.server.serving.watching.audit_log import AuditLog
 from aimass.server.serving.watching.views import WatchMeters
 from aimass.server.serving.watching.watchers import Watchers

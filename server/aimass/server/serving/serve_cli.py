@@ -128,8 +128,8 @@ def _start(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from aimass.proto.console import plain, table
-    from aimass.server.serving.client import ServingClient
-    from aimass.server.serving.watching.views import sentences_of
+    from aimass.proto.serving_client import ServingClient
+    from aimass.proto.serving_views import sentences_of
 
     found = ServingClient(args.url, args.token_file, args.ca).status()
     if args.json:

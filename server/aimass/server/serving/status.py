@@ -4,46 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aimass.proto.values import Value
+from aimass.proto.serving_views import AuditLine, ModelStatus, ServingStatus, VersionStatus, WatchView
 from aimass.server.serving.catalogue import Catalogue
 from aimass.server.serving.dispatch.seam import Loaded, ModelState
-from aimass.server.serving.watching.audit_log import AuditLine
-from aimass.server.serving.watching.views import WatchView
 
-__all__ = ["ModelStatus", "ServingStatus", "VersionStatus", "status_of"]
-
-
-class VersionStatus(Value, frozen=True):
-    """A version in memory. `digest` is that of its parameters; `task`, `run` and `published_at` are the registry's."""
-
-    version: int
-    share: float
-    workers: int
-    resident_bytes: int
-    digest: str
-    task: str = ""
-    run: str = ""
-    published_at: float | None = None
-
-
-class ModelStatus(Value, frozen=True):
-    """A model; `fallback` is the version that answers what the others cannot, `watch` how its watcher sees it."""
-
-    name: str
-    state: str
-    versions: tuple[VersionStatus, ...]
-    fallback: int | None = None
-    reason: str = ""
-    watch: WatchView | None = None
-
-
-class ServingStatus(Value, frozen=True):
-    """All of it; `decisions` are the last lines of the audit log."""
-
-    release: str
-    began_at: float
-    models: tuple[ModelStatus, ...]
-    decisions: tuple[AuditLine, ...] = ()
+__all__ = ["status_of"]
 
 
 def status_of(

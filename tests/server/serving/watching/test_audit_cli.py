@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from aimass.proto.commands import main
-from aimass.server.serving.watching.audit_log import AuditLine, AuditLog
-from aimass.server.serving.watching.columns import ColumnDrift
+from aimass.proto.serving_views import AuditLine, ColumnDrift, sentences_of
+from aimass.server.serving.watching.audit_log import AuditLog
 from aimass.server.serving.watching.moments import Moment
 from aimass.server.serving.watching.retraining import retrain_key
 from aimass.server.serving.watching.state import Again, Coming, Memory, Promoted, Refusal, Serving, Stage, State
-from aimass.server.serving.watching.views import sentences_of, view_of
+from aimass.server.serving.watching.views import view_of
 from tests.support.watching import BEGIN, release
 
 

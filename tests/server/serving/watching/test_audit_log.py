@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from aimass.proto.errors import OutOfSpace
-from aimass.server.serving.watching.audit_log import AuditLine, AuditLog, read_audit, told
+from aimass.proto.serving_views import AuditLine
+from aimass.server.serving.watching.audit_log import AuditLog, read_audit, told
 
 
 def _line(number: int) -> AuditLine:

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from aimass.server.serving.watching.columns import ColumnDrift
+from aimass.proto.serving_views import ColumnDrift
 from aimass.server.serving.watching.settings import (
     DriftSettings,
     HoldSettings,

@@ -17,29 +17,16 @@ from typing import Final
 
 from aimass.proto.durable import UNINTERRUPTED, append_line, make_folder
 from aimass.proto.errors import BadInput
-from aimass.proto.values import Value, canonical_json, decode_json
+from aimass.proto.serving_views import AuditLine
+from aimass.proto.values import canonical_json, decode_json
 
-__all__ = ["AuditLine", "AuditLog", "read_audit", "told"]
+__all__ = ["AuditLog", "read_audit", "told"]
 
 _NAME: Final = "audit.jsonl"
 _LOCK: Final = ".audit.lock"
 _MOST_BYTES: Final = 8 << 20
 _KEPT: Final = 8
 _RECENT: Final = 20
-
-
-class AuditLine(Value, frozen=True):
-    """What was decided or found at `at` about what is served as `target`; `kind` is its stable name.
-
-    `version` is the version that it is about, `figures` are the numbers that it rests on.
-    """
-
-    at: float
-    target: str
-    kind: str
-    text: str
-    version: int | None = None
-    figures: dict[str, float] = {}
 
 
 class AuditLog:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.proto.manifest import Schema
-from aimass.proto.values import Value
+from aimass.proto.serving_views import ColumnDrift
 from aimass.server.serving.watching.cells import Cells
 from aimass.server.serving.watching.drift import (
     Counts,
@@ -26,30 +26,13 @@ from aimass.server.serving.watching.drift import (
 )
 from aimass.server.serving.watching.settings import DriftSettings
 
-__all__ = ["ROWS", "ColumnDrift", "Counted", "added", "columns_of", "counted", "judged", "rows_of"]
+__all__ = ["ROWS", "Counted", "added", "columns_of", "counted", "judged", "rows_of"]
 
 ROWS = "rows"
 """The tensor that holds all columns of a schema that has numbers alone."""
 Array = npt.NDArray[Any]
 Counted = Mapping[str, Counts]
 """Rows by cell, by column."""
-
-
-class ColumnDrift(Value, frozen=True):
-    """How far a column's live rows lie from the reference, and what is too far. `distance` is None without an order."""
-
-    column: str
-    rows: int
-    index: float
-    index_limit: float
-    distance: float | None = None
-    distance_limit: float | None = None
-
-    @property
-    def drifted(self) -> bool:
-        """Whether one of the two is over its limit."""
-        far = self.distance is not None and self.distance_limit is not None and self.distance > self.distance_limit
-        return far or self.index > self.index_limit
 
 
 def columns_of(schema: Schema, requests: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:

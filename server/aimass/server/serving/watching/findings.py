@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from aimass.server.serving.watching.columns import ColumnDrift
+from aimass.proto.serving_views import ColumnDrift
 from aimass.server.serving.watching.decision import Decision, World
 from aimass.server.serving.watching.settings import Then
 from aimass.server.serving.watching.state import Drifted, Release, Retrain, Retrained, Retraining, Unsaid

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from itertools import groupby
 
+from aimass.proto.serving_views import ColumnDrift
 from aimass.server.serving.watching.cells import Unsaid as UnsaidColumn
 from aimass.server.serving.watching.cells import reference_cells
-from aimass.server.serving.watching.columns import ColumnDrift
 from aimass.server.serving.watching.releases import Prepared
 from aimass.server.serving.watching.sample import Sample
 from aimass.server.serving.watching.settings import DriftSettings

@@ -11,8 +11,8 @@ import enum
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from aimass.proto.serving_views import ColumnDrift
 from aimass.proto.values import Value
-from aimass.server.serving.watching.columns import ColumnDrift
 from aimass.server.serving.watching.figures import NONE, Figures
 from aimass.server.serving.watching.moments import Moment
 

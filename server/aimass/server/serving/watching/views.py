@@ -3,53 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
 from aimass.proto.meters import Count, Reading
-from aimass.proto.values import Value
-from aimass.server.serving.watching.columns import ColumnDrift
+from aimass.proto.serving_views import ColumnDrift, ComingView, RefusalView, WatchView
 from aimass.server.serving.watching.state import Coming, Refusal, State
 
-__all__ = ["ComingView", "RefusalView", "WatchMeters", "WatchView", "readings_of", "sentences_of", "view_of"]
-
-
-class ComingView(Value, frozen=True):
-    """A version on its way, and what is done with it."""
-
-    version: int
-    stage: str
-    since: float
-
-
-class RefusalView(Value, frozen=True):
-    """A version that is not served, and why."""
-
-    version: int
-    at: float
-    reason: str
-    again: str
-
-
-class WatchView(Value, frozen=True):
-    """One model. `made_at` is when the version that serves was published, `former` the version that stays loaded while
-    that one is new, `promoted` what the registry says.
-
-    `away_since` is set while the registry does not answer. `drift` is of the last window of live rows, `not_watched`
-    why a version's rows are not looked at.
-    """
-
-    target: str
-    serving: int | None = None
-    settled: bool = False
-    since: float | None = None
-    made_at: float | None = None
-    former: int | None = None
-    coming: ComingView | None = None
-    promoted: int | None = None
-    away_since: float | None = None
-    refused: tuple[RefusalView, ...] = ()
-    drift: tuple[ColumnDrift, ...] = ()
-    not_watched: str = ""
+__all__ = ["WatchMeters", "readings_of", "view_of"]
 
 
 class WatchMeters:
@@ -87,28 +46,6 @@ def _coming(coming: Coming) -> ComingView:
 
 def _refusal(refusal: Refusal) -> RefusalView:
     return RefusalView(version=refusal.release.number, at=refusal.at, reason=refusal.reason, again=refusal.again.value)
-
-
-def sentences_of(view: WatchView) -> tuple[str, ...]:
-    """What a person should know of a model beside its versions, one sentence each."""
-    found = []
-    if view.coming is not None:
-        found.append(f"version {view.coming.version} is coming: {view.coming.stage}")
-    if view.former is not None:
-        found.append(f"version {view.serving} is on probation: version {view.former} stays loaded")
-    if view.promoted not in {None, view.serving} and view.coming is None:
-        found.append(f"the registry names version {view.promoted}, which is not served")
-    found += [f"version {one.version} was refused: {one.reason}" for one in view.refused]
-    if view.away_since is not None:
-        found.append(f"the registry has not answered since {_time(view.away_since)}")
-    found += [f"{one.column} has drifted: PSI {one.index:.2f}" for one in view.drift if one.drifted]
-    if view.not_watched:
-        found.append(f"drift is not watched: {view.not_watched}")
-    return tuple(f"{view.target}: {text}" for text in found)
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def readings_of(views: Mapping[str, WatchView], now: float) -> tuple[Reading, ...]:

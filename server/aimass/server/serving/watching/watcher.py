@@ -18,8 +18,9 @@ from aimass.proto.clock import Clock
 from aimass.proto.errors import AimassError, Unavailable, WrongState
 from aimass.proto.registry.entries import ModelVersion
 from aimass.proto.registry.layout import Reference
+from aimass.proto.serving_views import AuditLine, WatchView
 from aimass.server.serving.dispatch.seam import Dispatching
-from aimass.server.serving.watching.audit_log import AuditLine, AuditLog
+from aimass.server.serving.watching.audit_log import AuditLog
 from aimass.server.serving.watching.figures import Figures
 from aimass.server.serving.watching.handling import Handling
 from aimass.server.serving.watching.inquiry import Inquiry
@@ -55,7 +56,7 @@ from aimass.server.serving.watching.state import (
     Try,
     Unload,
 )
-from aimass.server.serving.watching.views import WatchMeters, WatchView, view_of
+from aimass.server.serving.watching.views import WatchMeters, view_of
 
 __all__ = ["Surroundings", "Watcher"]
 

@@ -15,10 +15,11 @@ from aimass.proto.registry.entries import ModelVersion
 from aimass.proto.registry.layout import Reference
 from aimass.proto.registry.reader import RegistryReader
 from aimass.proto.registry.trust import Trust
+from aimass.proto.serving_views import WatchView
 from aimass.server.serving.dispatch.requests import ModelUnknown
 from aimass.server.serving.watching.last_good import LastGood
 from aimass.server.serving.watching.releases import Releases
-from aimass.server.serving.watching.views import WatchView, readings_of
+from aimass.server.serving.watching.views import readings_of
 from aimass.server.serving.watching.watcher import Surroundings, Watcher
 
 __all__ = ["Watchers"]

@@ -9,17 +9,10 @@ from typing import Any
 import numpy.typing as npt
 
 from aimass.proto.manifest import Schema
+from aimass.proto.serving_views import ColumnDrift
 from aimass.server.serving.watching.answers import answers_of, fine_cells, reference_of
 from aimass.server.serving.watching.cells import Cells
-from aimass.server.serving.watching.columns import (
-    ColumnDrift,
-    Counted,
-    added,
-    columns_of,
-    counted,
-    judged,
-    rows_of,
-)
+from aimass.server.serving.watching.columns import Counted, added, columns_of, counted, judged, rows_of
 from aimass.server.serving.watching.settings import DriftSettings
 
 __all__ = ["Window", "Windows"]

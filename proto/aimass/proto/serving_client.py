@@ -10,8 +10,8 @@ import urllib3
 
 from aimass.proto.errors import AimassError, BadInput, Refused, Unauthenticated, Unavailable
 from aimass.proto.home import read_key_file
+from aimass.proto.serving_views import ServingStatus
 from aimass.proto.values import decode_json
-from aimass.server.serving.status import ServingStatus
 
 __all__ = ["ServingClient"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from aimass.proto.manifest import Schema
 from aimass.proto.registry.entries import Interval, ModelVersion
+from aimass.proto.registry.wording import interval_text, privacy_text
 from aimass.proto.tensors import Blob
 from aimass.proto.values import Value
-from aimass.server.registry.cards import interval_text, privacy_text
 
 __all__ = ["Difference", "TensorDifference", "differences", "tensor_differences"]
 

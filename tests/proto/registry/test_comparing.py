@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from aimass.proto.manifest import Number
+from aimass.proto.registry.comparing import differences, tensor_differences
 from aimass.proto.registry.entries import Interval, Spent
 from aimass.proto.tensors import Blob, encode_numpy
-from aimass.server.registry.comparing import differences, tensor_differences
 from tests.support.registries import SCHEMA, version_of
 
 ONE = version_of("heart", 1)

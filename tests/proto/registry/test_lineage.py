@@ -7,8 +7,8 @@ import json
 import msgspec
 
 from aimass.proto.registry.entries import Parent, VersionRun
+from aimass.proto.registry.lineage import as_dot, as_text, lineage_of
 from aimass.proto.registry.reader import Resolved
-from aimass.server.registry.lineage import as_dot, as_text, lineage_of
 from tests.support.registries import version_of
 
 
