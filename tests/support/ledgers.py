@@ -85,7 +85,7 @@ def story(root: Path, durability: Durability, told: object = None) -> None:
         file.commit(trial, [steps(25)], RESULT)
         say("counts", 107)
         say("counts", 32)
-        file.close_study(study)
+        file.end_study(study)
         third = reserve(file, 40, 4)
         say("counts", 72)
         file.start(third)

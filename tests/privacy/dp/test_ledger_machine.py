@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aimass.privacy.dp.accounting import Accountant
-from aimass.privacy.dp.events import Event
+from aimass.privacy.dp.events import Event, events_of
 from aimass.privacy.dp.ledger_file import LedgerFile, open_ledger
-from aimass.privacy.dp.ledger_reading import read_lines
+from aimass.privacy.dp.ledger_reading import decoded_head, read_lines
 from aimass.privacy.dp.ledger_state import Ledger
 from aimass.proto.errors import Conflict, OutOfSpace, Refused
-from tests.support.ledgers import BUDGET, RESULT, TERMS, Clock, counted, reserve, steps
+from tests.support.ledgers import BUDGET, RESULT, RUN, TERMS, Clock, counted, reserve, steps
 
 
 class Crash(BaseException):
@@ -53,6 +53,10 @@ class Ledgers(RuleBasedStateMachine):
         self.most: dict[int, int] = {}  # and may count for
         self.waiting: dict[int, int] = {}
         self.training: dict[int, int] = {}
+        self.noise: dict[int, float] = {}  # rho of each entry that is a trial's
+        self.inside: dict[int, int] = {}  # the study of each entry that is a trial's
+        self.studies: dict[int, int] = {}  # steps that each study reserved
+        self.kept: set[int] = set()  # studies that are on the disk and were not ended
         self.backups: list[tuple[Path, int]] = []
         self.holder: AbstractContextManager[LedgerFile] | None = None
 
@@ -106,6 +110,62 @@ class Ledgers(RuleBasedStateMachine):
         if returned:
             self.waiting[number] = times
         self.least[number], self.most[number] = (times if returned else 0), times
+        self.inside.pop(number, None)  # of an entry that a crash left no line of
+        self.noise.pop(number, None)
+
+    @rule(times=st.integers(1, 400), fault=faults)
+    def opens_a_study(self, times: int, fault: tuple[int, bool]) -> None:
+        number, before = self.file.state.next_number, self.file.state
+        try:
+            opened = self.guarded(
+                lambda: self.file.open_study(f"s{number}", [steps(times)], 3), fault[0], full=fault[1]
+            )
+        except Refused:
+            assert self.accountant.figure(TERMS, before.settled(), [*_pending(before), steps(times)]).epsilon > 8
+            return
+        self.studies[number] = times
+        if opened:
+            self.kept.add(number)
+
+    @precondition(lambda self: self.open_studies())
+    @rule(times=st.integers(1, 400), rho=st.sampled_from((0.001, 0.0004, 0.0011)), fault=faults, data=st.data())
+    def draws_on_a_study(self, times: int, rho: float, fault: tuple[int, bool], data: st.DataObject) -> None:
+        study, number = data.draw(st.sampled_from(self.open_studies())), self.file.state.next_number
+        drawn = sum(self.file.state.drawn(study).values())
+        try:
+            returned = self.guarded(
+                lambda: self.file.reserve(
+                    run_id=RUN, round_=0, purpose="train", events=[steps(times, rho)], study=study
+                ),
+                fault[0],
+                full=fault[1],
+            )
+        except Refused:
+            assert rho > 0.001 or drawn + times > self.studies[study]
+            return
+        assert rho <= 0.001
+        assert drawn + times <= self.studies[study]
+        self.inside[number] = study
+        if returned:
+            self.waiting[number] = times
+        self.least[number], self.most[number] = (times if returned else 0), times
+        self.noise[number] = rho
+
+    @precondition(lambda self: self.open_studies())
+    @rule(fault=faults, data=st.data())
+    def ends_a_study(self, fault: tuple[int, bool], data: st.DataObject) -> None:
+        study = data.draw(st.sampled_from(self.open_studies()))
+        self.guarded(lambda: self.file.end_study(study), fault[0], full=fault[1])
+        if not self.file.state.studies[study].open:
+            self.kept.discard(study)
+        over = {number for number, entry in self.file.state.entries.items() if entry.study == study and not entry.open}
+        for number in over & self.training.keys():  # what was used of it cannot leave, and counts in full
+            self.least[number] = self.training.pop(number)
+        for number in over & self.waiting.keys():
+            self.least[number] = self.waiting.pop(number)
+
+    def open_studies(self) -> list[int]:
+        return sorted(number for number, study in self.file.state.studies.items() if study.open)
 
     @precondition(lambda self: self.waiting)
     @rule(fault=faults, data=st.data())
@@ -132,7 +192,7 @@ class Ledgers(RuleBasedStateMachine):
     def commits(self, fault: tuple[int, bool], data: st.DataObject, part: float) -> None:
         number = data.draw(st.sampled_from(sorted(self.training)))
         used = int(part * self.training[number])
-        events = [steps(used)] if used else []
+        events = [steps(used, self.noise.get(number, 0.001))] if used else []
         done = self.guarded(lambda: self.file.commit(number, events, RESULT), fault[0], full=fault[1])
         if done or not fault[1]:
             self.least[number] = used
@@ -145,7 +205,7 @@ class Ledgers(RuleBasedStateMachine):
     def claims_more_than_reserved(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.training)))
         with pytest.raises(Refused):
-            self.file.commit(number, [steps(self.training[number] + 1)], RESULT)
+            self.file.commit(number, [steps(self.training[number] + 1, self.noise.get(number, 0.001))], RESULT)
 
     @rule(seconds=st.floats(-1e9, 1e9))
     def moves_the_clock(self, seconds: float) -> None:
@@ -171,11 +231,12 @@ class Ledgers(RuleBasedStateMachine):
     @rule(data=st.data())
     def is_restored_from_an_old_copy(self, data: st.DataObject) -> None:
         place, _ = data.draw(st.sampled_from(self.backups))
+        noted = decoded_head(self.root / "l" / "south" / "head.json") == self.file.head  # no room on the disk: not yet
         self.close()
         path = self.root / "l" / "south" / "ledger.jsonl"
         newest = path.read_bytes()
         path.write_bytes(place.read_bytes())
-        if place.read_bytes() != newest:
+        if place.read_bytes() != newest and noted:
             with pytest.raises(Refused):
                 open_ledger(self.root / "l", "south", self.disk, self.clock).__enter__()
         path.write_bytes(newest)
@@ -194,13 +255,18 @@ class Ledgers(RuleBasedStateMachine):
     def never_counts_less_than_was_used_nor_more_than_was_asked(self) -> None:
         if self.holder is None:
             return
-        assert sum(self.least.values()) <= counted(self.file.state) <= sum(self.most.values())
+        open_, entries = self.open_studies(), self.most.keys()
+        assert self.kept <= set(open_)
+        alone = [number for number in entries if self.inside.get(number) not in open_]
+        whole = sum(self.studies[number] for number in open_)
+        least, most = (whole + sum(each[number] for number in alone) for each in (self.least, self.most))
+        assert least <= counted(self.file.state) <= most
         assert read_lines(self.root / "l" / "south" / "ledger.jsonl").ledger == self.file.state
         assert all(stand.whole.epsilon <= 8 for stand in self.file.standing())
 
 
-def _pending(ledger: Ledger) -> list[Event]:
-    return [event for entry in ledger.entries.values() if entry.open for event in entry.events]
+def _pending(ledger: Ledger) -> tuple[Event, ...]:
+    return events_of(ledger.pending())
 
 
 TestLedgers = Ledgers.TestCase

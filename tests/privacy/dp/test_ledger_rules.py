@@ -13,6 +13,7 @@ from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Budget, Event, Gaussian, PoissonGaussian, Relation, Terms, Unit, tally
 from aimass.privacy.dp.ledger_lines import Body, Budgeted, Doubted, EntryState, Head, Opened, Reserved
 from aimass.privacy.dp.ledger_state import EMPTY, Ledger, apply, replay
+from aimass.privacy.dp.study_rules import end_study
 from aimass.proto.errors import AimassError, IntegrityError, NotFound, Refused, WrongState
 from tests.support.ledgers import BUDGET, RESULT, RUN, TERMS, steps
 
@@ -204,28 +205,86 @@ def test_the_identical_update_may_leave_again_and_no_other() -> None:
         rules.check_resend(ledger, 1, "34" * 32)
 
 
+def study_of(ledger: Ledger, *events: Event, name: str = "tuning", trials: int = 0) -> Ledger:
+    return apply(ledger, rules.open_study(ledger, ACCOUNTANT, name=name, events=events, at=AT, trials=trials))
+
+
+def ended(ledger: Ledger, number: int = 1) -> Ledger:
+    return replay(end_study(ledger, number, AT), ledger)
+
+
 def test_a_study_counts_as_a_whole_and_gives_back_what_its_trials_did_not_draw() -> None:
-    ledger = opened()
-    ledger = apply(ledger, rules.open_study(ledger, ACCOUNTANT, name="tuning", events=[steps(700)], at=AT))
+    ledger = study_of(opened(), steps(700))
     with pytest.raises(Refused):
         reserved(ledger, steps(700))
     ledger = reserved(ledger, steps(400), study=1)
     assert ledger.pending() == tally([steps(700)])
-    with pytest.raises(Refused, match="more than is left of its study"):
-        reserved(ledger, steps(301), study=1)
-    with pytest.raises(Refused, match="more than is left of its study"):
-        reserved(ledger, steps(1, rho=0.0001), study=1)
-    with pytest.raises(WrongState, match="when its trials are done"):
-        rules.close_study(ledger, 1, AT)
+    for beyond in (steps(301), steps(1, rho=0.0011), steps(1, unit=Unit.PERSON)):
+        with pytest.raises(Refused, match="more than is left of its study"):
+            reserved(ledger, beyond, study=1)
     ledger = apply(ledger, rules.start(ledger, 2, AT))
     ledger = apply(ledger, rules.commit(ledger, 2, [steps(300)], RESULT, AT))
     ledger = reserved(ledger, steps(400), study=1)
     ledger = replay(rules.restart(ledger, AT), ledger)
     assert ledger.pending() == tally([steps(700)])
-    ledger = apply(ledger, rules.close_study(ledger, 1, AT))
+    ledger = ended(ledger)
     assert (ledger.settled(), ledger.pending()) == (tally([steps(700)]), tally([]))
     with pytest.raises(NotFound):
         reserved(ledger, steps(1), study=1)
+    with pytest.raises(NotFound):
+        ended(ledger)
+
+
+def test_a_step_at_work_when_its_study_ends_is_spent_in_full_and_its_update_cannot_leave() -> None:
+    ledger = reserved(reserved(study_of(opened(), steps(700)), steps(40), study=1), steps(50), study=1)
+    ledger = ended(apply(ledger, rules.start(ledger, 2, AT)))
+    assert (ledger.settled(), ledger.pending()) == (tally([steps(90)]), tally([]))
+    with pytest.raises(WrongState):
+        rules.commit(ledger, 2, [steps(1)], RESULT, AT)
+    with pytest.raises(WrongState):
+        rules.start(ledger, 3, AT)
+
+
+def test_a_trial_with_more_noise_draws_on_the_study_and_counts_for_what_it_cost() -> None:
+    ledger = reserved(study_of(opened(), steps(700)), steps(400, rho=0.0002), study=1)
+    assert ledger.pending() == tally([steps(700)])
+    ledger = ended(replay(rules.restart(ledger, AT), ledger))
+    assert ledger.settled() == tally([steps(400, rho=0.0002)])
+
+
+def test_a_study_has_as_many_runs_as_it_reserved_for_however_little_they_cost() -> None:
+    def drawn(ledger: Ledger, run_id: str) -> Ledger:
+        line = rules.reserve(
+            ledger, ACCOUNTANT, run_id=run_id, round_=0, purpose="train", events=[steps(1)], at=AT, study=1
+        )
+        return apply(ledger, line)
+
+    ledger = study_of(opened(), steps(700), trials=2)
+    for run_id in ("01" * 16, "02" * 16, "01" * 16):
+        ledger = drawn(ledger, run_id)
+    with pytest.raises(Refused) as refused:
+        drawn(ledger, "03" * 16)
+    assert (refused.value.code, refused.value.limit) == ("ledger.study_trials", "2")
+    line = Reserved(number=5, run_id="03" * 16, round=0, purpose="train", events=(steps(1),), at=AT, study=1)
+    with pytest.raises(IntegrityError, match="cannot have happened"):
+        apply(ledger, line)
+    ledger = apply(ledger, rules.cancel(ledger, 3, AT))  # a run that drew nothing in the end is none of them
+    drawn(ledger, "03" * 16)
+
+
+def test_a_study_is_begun_once_under_a_name_and_reserves_for_few_mechanisms() -> None:
+    ledger = study_of(opened(), steps(5))
+    with pytest.raises(Refused) as refused:
+        study_of(ledger, steps(5))
+    assert refused.value.code == "ledger.study_changed"
+    with pytest.raises(Refused) as refused:
+        study_of(ended(ledger), steps(5))
+    assert refused.value.code == "ledger.study_ended"
+    many = [steps(1, rho=0.001 + number * 1e-6) for number in range(9)]
+    study_of(ledger, *many[:8], name="other")
+    with pytest.raises(Refused) as refused:
+        study_of(ledger, *many, name="other")
+    assert refused.value.code == "ledger.study_kinds"
 
 
 def test_a_doubt_stops_reservations_and_starts_and_lets_what_runs_be_settled() -> None:

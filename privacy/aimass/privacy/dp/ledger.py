@@ -25,11 +25,11 @@ from aimass.privacy.dp.ledger_lines import (
     Reserved,
     Spent,
     Started,
-    StudyClosed,
     StudyOpened,
 )
 from aimass.privacy.dp.ledger_reading import rolled_back
-from aimass.privacy.dp.ledger_state import Entry, Ledger, Study, beyond
+from aimass.privacy.dp.ledger_state import Entry, Ledger, beyond
+from aimass.privacy.dp.study_rules import check_begins, check_inside, open_study_of, told_events
 from aimass.proto.errors import NotFound, Refused, WrongState
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "cancel",
     "check_resend",
     "check_trusted",
-    "close_study",
     "commit",
     "open_study",
     "refused",
@@ -114,7 +113,7 @@ def reserve(
     check_trusted(ledger)
     asked = _merged(events)
     if study is not None:
-        _check_inside(ledger, _study(ledger, study), asked)
+        check_inside(ledger, open_study_of(ledger, study), run_id, asked)
     elif refusal := refused(ledger, accountant, asked):
         raise refusal.error()
     return Reserved(
@@ -122,13 +121,24 @@ def reserve(
     )
 
 
-def open_study(ledger: Ledger, accountant: Accountant, *, name: str, events: Iterable[Event], at: float) -> StudyOpened:
-    """The reservation of a whole study. Raises `Refused` where it does not fit every budget."""
+def open_study(
+    ledger: Ledger,
+    accountant: Accountant,
+    *,
+    name: str,
+    events: Iterable[Event],
+    at: float,
+    trials: int = 0,
+    terms: str | None = None,
+) -> StudyOpened:
+    """The reservation of a whole study, of `trials` runs at most. Raises `Refused` where it does not fit every budget,
+    or where there was a study of this name."""
     check_trusted(ledger)
     asked = _merged(events)
+    check_begins(ledger, name, asked)
     if refusal := refused(ledger, accountant, asked):
         raise refusal.error()
-    return StudyOpened(number=ledger.next_number, name=name, events=asked, at=at)
+    return StudyOpened(number=ledger.next_number, name=name, events=asked, at=at, trials=trials, terms=terms)
 
 
 def refused(ledger: Ledger, accountant: Accountant, asked: tuple[Event, ...]) -> Refusal | None:
@@ -191,8 +201,8 @@ def commit(ledger: Ledger, number: int, events: Iterable[Event], result: str, at
         raise Refused(
             "more was spent than was reserved",
             code="ledger.E_LEDGER",
-            value=_told(over),
-            limit=_told(entry.reserved),
+            value=told_events(over),
+            limit=told_events(entry.reserved),
             cure="This is a fault of the software: the entry is counted in full, and its update must not leave.",
         )
     return Committed(number=number, events=spent, result=result, at=at)
@@ -211,35 +221,9 @@ def check_resend(ledger: Ledger, number: int, result: str) -> None:
         )
 
 
-def close_study(ledger: Ledger, number: int, at: float) -> StudyClosed:
-    """Give back what the trials did not reserve. Raises `WrongState` while one is open."""
-    study = _study(ledger, number)
-    if waiting := [entry.number for entry in ledger.entries.values() if entry.study == study.number and entry.open]:
-        raise WrongState(
-            "a study is closed when its trials are done",
-            code="ledger.study_open",
-            value=f"entries {waiting}",
-            cure="Finish or cancel them first.",
-        )
-    return StudyClosed(number=number, at=at)
-
-
 def restart(ledger: Ledger, at: float) -> tuple[Spent, ...]:
     """What a new process finds open is spent: nobody can know what became of it. Studies go on."""
     return tuple(Spent(number=entry.number, at=at) for entry in ledger.entries.values() if entry.open)
-
-
-def _check_inside(ledger: Ledger, study: Study, asked: tuple[Event, ...]) -> None:
-    wanted = Counter(ledger.drawn(study.number))
-    wanted.update(tally(asked))
-    if over := beyond(wanted, tally(study.events)):
-        raise Refused(
-            "a trial asks for more than is left of its study",
-            code="ledger.E_BUDGET",
-            value=_told(over),
-            limit=_told(study.events),
-            cure="Close the study and open one that reserves more.",
-        )
 
 
 def check_trusted(ledger: Ledger) -> None:
@@ -259,13 +243,6 @@ def _in_state(ledger: Ledger, number: int, state: EntryState, what: str) -> Entr
     return entry
 
 
-def _study(ledger: Ledger, number: int) -> Study:
-    study = ledger.studies.get(number)
-    if study is None or not study.open:
-        raise NotFound("the ledger has no such open study", code="ledger.study", value=number)
-    return study
-
-
 def _merged(events: Iterable[Event]) -> tuple[Event, ...]:
     asked = events_of(tally(events))
     if not asked:
@@ -275,10 +252,6 @@ def _merged(events: Iterable[Event]) -> tuple[Event, ...]:
 
 def _named(events: Iterable[Event]) -> str:
     return ", ".join(f"{type(each.mechanism).__name__} for one {each.unit}" for each in events)
-
-
-def _told(events: Iterable[Event]) -> str:
-    return ", ".join(f"{each.times} x {type(each.mechanism).__name__} for one {each.unit}" for each in events)
 
 
 def _moment(at: float) -> str:

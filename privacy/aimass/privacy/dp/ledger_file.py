@@ -35,8 +35,10 @@ from aimass.privacy.dp.ledger_lines import (
     Sketched,
 )
 from aimass.privacy.dp.ledger_reading import Reading, decoded_head, doubts_of, read_lines, rolled_back
-from aimass.privacy.dp.ledger_state import Entry, Ledger, Study, apply
+from aimass.privacy.dp.ledger_state import Entry, Ledger, apply
+from aimass.privacy.dp.ledger_studies import Study
 from aimass.privacy.dp.sketch import Sketch, overlap, similar
+from aimass.privacy.dp.study_rules import check_terms, end_study
 from aimass.proto.clock import Clock
 from aimass.proto.durable import Durability, append_line, make_folder, only_one, write_file
 from aimass.proto.errors import IntegrityError, OutOfSpace, Refused
@@ -207,16 +209,36 @@ class LedgerFile:
         """Let the same encoded update leave again; raises `WrongState` for another."""
         rules.check_resend(self.state, number, result)
 
-    def open_study(self, name: str, events: Iterable[Event]) -> Study:
+    def open_study(self, name: str, events: Iterable[Event], trials: int = 0, terms: str | None = None) -> Study:
         """Debit a whole study; its trials reserve out of it by its number."""
         with self._lock:
-            body = rules.open_study(self.state, self._accountant, name=name, events=events, at=self._now())
-            self._write(body)
-            return self.state.studies[body.number]
+            return self._open_study(name, events, trials, terms)
 
-    def close_study(self, number: int) -> None:
-        """Give back what its trials did not reserve."""
-        self._decide(lambda: rules.close_study(self.state, number, self._now()))
+    def enter_study(self, name: str, terms: str, trials: int, events: Callable[[], Iterable[Event]]) -> Study:
+        """The study of a name, debited with `events` where it has not begun.
+
+        Raises `Refused` where it was begun with other terms or has ended, and as `open_study` does.
+        """
+        with self._lock:
+            study = self.state.study_named(name)
+            if study is None or not study.open:
+                return self._open_study(name, events(), trials, terms)
+            check_terms(study, terms)
+            return study
+
+    def _open_study(self, name: str, events: Iterable[Event], trials: int, terms: str | None) -> Study:
+        at = self._now()
+        body = rules.open_study(
+            self.state, self._accountant, name=name, events=events, at=at, trials=trials, terms=terms
+        )
+        self._write(body)
+        return self.state.studies[body.number]
+
+    def end_study(self, number: int) -> None:
+        """Give back what its trials did not reserve; a step that one of them is at is spent in full first."""
+        with self._lock:
+            for body in end_study(self.state, number, self._now()):
+                self._write(body)
 
     def check_rows(self, sketch: Sketch, another: Collection[str] = ()) -> None:
         """Keep what the rows are now; raises `Refused` where they are another ledger's.

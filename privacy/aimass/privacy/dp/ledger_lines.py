@@ -122,12 +122,17 @@ class Spent(Value, frozen=True, tag="spent", tag_field="line"):
 
 
 class StudyOpened(Value, frozen=True, tag="study-opened", tag_field="line"):
-    """A whole study's reservation; its trials reserve out of it."""
+    """A whole study's reservation; its trials reserve out of it, `trials` runs at most (0: any number).
+
+    `terms` is the digest of what was asked for, so that another study under the same name is noticed.
+    """
 
     number: Number
     name: Name
     events: Events
     at: float
+    trials: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    terms: Digest | None = None
 
 
 class StudyClosed(Value, frozen=True, tag="study-closed", tag_field="line"):

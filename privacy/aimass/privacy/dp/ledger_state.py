@@ -28,10 +28,11 @@ from aimass.privacy.dp.ledger_lines import (
     StudyClosed,
     StudyOpened,
 )
+from aimass.privacy.dp.ledger_studies import Study
 from aimass.privacy.dp.sketch import Sketch
 from aimass.proto.errors import IntegrityError
 
-__all__ = ["EMPTY", "LOST", "Entry", "Ledger", "Study", "apply", "beyond", "replay", "run_name"]
+__all__ = ["EMPTY", "LOST", "Entry", "Ledger", "apply", "beyond", "replay", "run_name"]
 
 _COUNTED: Final = (EntryState.RESERVED, EntryState.TRAINING, EntryState.COMMITTED, EntryState.SPENT)
 _LOST_RUN: Final = "0" * 32
@@ -65,17 +66,6 @@ class Entry:
     def counts(self) -> tuple[Event, ...]:
         """What it counts for: nothing, where it was given back."""
         return self.events if self.state in _COUNTED else ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Study:
-    """A reservation that trials reserve out of; while it is open it counts as a whole."""
-
-    number: int
-    name: str
-    events: tuple[Event, ...]
-    open: bool
-    since: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,10 +113,24 @@ class Ledger:
         whole = [study.events for study in self.studies.values() if study.open]
         return tally(event for events in (*alone, *whole) for event in events)
 
-    def drawn(self, study: int) -> Tally:
-        """What the trials of a study count for."""
-        trials = (entry for entry in self.entries.values() if entry.study == study)
-        return tally(event for entry in trials for event in entry.counts)
+    def drawn(self, study: int, more: Iterable[Event] = ()) -> Tally:
+        """What the trials of a study count for, with `more` on top."""
+        trials = (entry.counts for entry in self.entries.values() if entry.study == study)
+        return tally(event for events in (*trials, more) for event in events)
+
+    def trials(self, study: int) -> frozenset[str]:
+        """The runs that have drawn on a study."""
+        return frozenset(entry.run_id for entry in self.entries.values() if entry.study == study and entry.counts)
+
+    def study_named(self, name: str) -> Study | None:
+        """The study of a name, open or closed: there is one at most."""
+        return next((study for study in self.studies.values() if study.name == name), None)
+
+    def used_at(self, study: Study) -> float:
+        """When a study was last drawn on, or began."""
+        return max(
+            (entry.changed for entry in self.entries.values() if entry.study == study.number), default=study.since
+        )
 
     def runs(self) -> Mapping[str, Tally]:
         """What each run counts for. Their figures do not add up: epsilon does not."""
@@ -198,7 +202,9 @@ class _Draft:
                 self._reserve(body)
             case StudyOpened():
                 self._expect(body, body.number == self._next())
-                self._studies[body.number] = Study(body.number, body.name, body.events, True, body.at)
+                self._studies[body.number] = Study(
+                    body.number, body.name, body.events, True, body.at, body.trials, body.terms or ""
+                )
                 self._change(changed_at=body.at)
             case StudyClosed():
                 self._close(body)
@@ -226,9 +232,9 @@ class _Draft:
             study = self._studies.get(body.study)
             if study is None or not study.open:
                 raise _impossible(body)
-            trials = [entry.counts for entry in self._entries.values() if entry.study == body.study]
-            drawn = tally(event for events in (*trials, body.events) for event in events)
-            self._expect(body, not beyond(drawn, tally(study.events)))
+            before = self.frozen()
+            self._expect(body, not study.beyond(before.drawn(study.number, body.events)))
+            self._expect(body, not study.full(before.trials(study.number) | {body.run_id}))
         self._entries[body.number] = Entry(
             body.number,
             body.run_id,

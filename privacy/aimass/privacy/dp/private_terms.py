@@ -34,6 +34,7 @@ from aimass.proto.plan import (
     PrivacySettings,
     SecureSettings,
     analyses_of,
+    costliest_run,
     planned_steps,
     whole_option,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "round_events",
     "sent_elements",
     "step_events",
+    "study_events",
     "survey_noise",
     "trained_elements",
     "training_event",
@@ -213,23 +215,47 @@ def planned_events(
     units: int,
     begun: Mapping[str, int] = MappingProxyType({}),
     widest: Unit = Unit.EXAMPLE,
+    sent: int | None = None,
 ) -> Iterator[Event]:
     """What a whole plan costs, but for the steps that were `begun`, by kind and purpose as `KIND:PURPOSE`.
 
-    Raises `Refused` for a plan without an end, or of more steps than can be accounted for.
+    `elements` and `sent` are those of `step_events`. Raises `Refused` for a plan without an end, or of more steps than
+    can be accounted for.
     """
     analyses = dict.fromkeys((StepKind.ANALYSE, stage.driver) for stage in plan.stages)
     for kind, purpose in ((StepKind.TRAIN, ""), (StepKind.EVALUATE, ""), *analyses):
         left = planned_steps(plan, kind, purpose) - begun.get(f"{kind}:{purpose}", 0)
-        for event in step_events(plan, kind, elements, units, widest=widest, purpose=purpose) if left > 0 else ():
-            if left * event.times > MOST_TIMES:
-                raise Refused(
-                    "a plan of so many private steps has no price",
-                    code="ledger.E_BUDGET",
-                    value=left * event.times,
-                    limit=MOST_TIMES,
-                )
-            yield msgspec.structs.replace(event, times=int(left) * event.times)
+        once = step_events(plan, kind, elements, units, widest=widest, purpose=purpose, sent=sent)
+        yield from (_repeated(event, left) for event in once if left > 0)
+
+
+def study_events(
+    plan: Plan | PlanDraft, elements: int | None, units: int, widest: Unit = Unit.EXAMPLE, sent: int | None = None
+) -> Iterator[Event]:
+    """The most that the study of a plan costs, which is what its ledger reserves: its costliest run, so many times.
+
+    `sent` are the elements that a sum of the costliest run has, all where nothing is said. Training is priced for a
+    model of `_MANY` elements at least: runs on others are covered too. Nothing for a plan of no study; raises as
+    `planned_events` does.
+    """
+    if plan.study is None:
+        return
+    summed = elements if sent is None else sent
+    trained = None if elements is None else max(elements, _MANY)
+    for event in planned_events(costliest_run(plan, plan.study), trained, units, widest=widest, sent=summed):
+        yield _repeated(event, plan.study.trials)
+
+
+def _repeated(event: Event, times: float) -> Event:
+    if times * event.times > MOST_TIMES:
+        raise Refused(
+            "so many private steps have no price",
+            code="ledger.E_BUDGET",
+            value=times * event.times,
+            limit=MOST_TIMES,
+            cure="Plan fewer.",
+        )
+    return msgspec.structs.replace(event, times=int(times) * event.times)
 
 
 def training_event(privacy: PrivacySettings, steps: int, elements: int, units: int) -> Event:
