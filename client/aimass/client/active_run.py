@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import msgspec
 
@@ -21,6 +21,8 @@ from aimass.client.run_folder import RunFolder
 from aimass.client.secure import Due, SecureSums
 from aimass.client.session import Phase, Session, Work
 from aimass.client.step_check import check_taken_together
+from aimass.client.study_policy import ApprovedStudy
+from aimass.client.study_preview import StudyPreview, reserved_by, study_preview
 from aimass.client.told import told
 from aimass.client.uplink import Uplink
 from aimass.client.upload import Uploads
@@ -34,6 +36,7 @@ from aimass.proto.logs import about
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_steps
 from aimass.proto.step import Step
 from aimass.proto.storage import map_file
+from aimass.proto.studies import study_digest
 from aimass.proto.transfer import SubmitHeader
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.values import decode_canonical_json
@@ -42,6 +45,7 @@ from aimass.proto.wire import CARRIED, to_fault
 __all__ = ["ActiveRun"]
 
 log = logging.getLogger("aimass.client")
+T = TypeVar("T")
 _ALL_LEVELS: Final = frozenset(get_args(Confinement))
 WITHDREW: Final = "partner.withdrew"
 
@@ -176,14 +180,47 @@ class ActiveRun:
             return second
         if plan.needs is not None and not joined:
             check_gpu(plan.needs, worker.opened.gpu_bytes)
-        await self._bench.check_budget(plan, self.session.worked if self.session is not None else {})
+        waiting = await self._bench.check_budget(plan, self.session.worked if self.session is not None else {})
+        if waiting is not None:
+            await self._bench.close()
+            return Phase.PENDING, waiting
         return Phase.JOINED, None
 
     async def preview(self) -> Preview:
         """What the run would take of the rows here, for the owner alone: also before anybody approved it."""
+        return await self._looked(self._bench.preview)
+
+    async def study(self) -> StudyPreview:
+        """What the study of the run reserves of the budget here, for the owner alone: also before it was approved."""
+
+        async def shown(plan: Plan) -> StudyPreview:
+            ledger, units = await self._bench.study(plan)
+            participants = len(plan.cohort.partners or self._partner.keeper.roster.partners)
+            return await asyncio.to_thread(
+                study_preview, self._partner.policy, ledger, plan, units, participants, _ALL_LEVELS
+            )
+
+        return await self._looked(shown)
+
+    async def approve_study(self) -> StudyPreview:
+        """A person here admits the study of the run, to reserve what it would by the run's plan; what that is."""
+
+        async def approved(plan: Plan) -> StudyPreview:
+            ledger, units = await self._bench.study(plan)
+            if plan.study is not None and ledger is not None:
+                events = await asyncio.to_thread(reserved_by, ledger, plan, units)
+                self._partner.approve_study(
+                    ApprovedStudy(id=plan.study.id, terms=study_digest(plan.study), events=events)
+                )
+            return await self.study()
+
+        return await self._looked(approved)
+
+    async def _looked(self, look: Callable[[Plan], Coroutine[Any, Any, T]]) -> T:
+        """Look at the run's plan with its rows at hand; a child that only this look needed is ended."""
         plan, waits = decode_plan(self._folder.plan()), self.session is None or self.session.phase is not Phase.JOINED
         try:
-            return await self._bench.preview(plan)
+            return await look(plan)
         finally:
             if waits:
                 await self._bench.close()
@@ -192,6 +229,9 @@ class ActiveRun:
         match decide(self._partner.policy, plan, participants, levels):
             case Admit():
                 return None
+            case Pending(reason, study=True):
+                cure = "aimass client preview RUN shows what it reserves, then: aimass client approve --study RUN."
+                return Phase.PENDING, WrongState(reason, code="policy.approval_pending", cure=cure)
             case Pending(reason, name):
                 first = "" if plan.explain is None else f"aimass client preview {self.run_id[:8]} shows what it takes. "
                 cure = f"{first}Read its code, then: aimass client approve {name}."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aimass.client.ledgers import Ledgers, untold
 from aimass.client.policy import DataBudget, Policy
+from aimass.client.studies import begun_study, check_run, ended, lapsed
 from aimass.privacy.dp.events import Budget, Event, Terms, Unit, check_delta
 from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.privacy.dp.private_terms import planned_events, step_events
@@ -95,7 +96,7 @@ class Budgets:
     """Of one partner. All methods block; threads may share it."""
 
     def __init__(self, root: Path, durability: Durability, clock: Clock) -> None:
-        self.ledgers = Ledgers(root, durability, clock)
+        self.ledgers, self._clock = Ledgers(root, durability, clock), clock
 
     def ledger(self, policy: Policy, data_set: str) -> LedgerFile | None:
         """The ledger of a data set that has a budget, with the budgets of the policy as it is now."""
@@ -109,23 +110,30 @@ class Budgets:
             raise untold(data_set, error) from error
         return held
 
-    def check(self, policy: Policy, data_set: str, plan: Plan, units: int, begun: Mapping[str, int]) -> None:
+    def check(
+        self, policy: Policy, data_set: str, plan: Plan, units: int, begun: Mapping[str, int], run_id: str = ""
+    ) -> AimassError | None:
         """Raise `Refused` for a plan whose steps do not fit what is left of the data set's budget: all together but
-        those that were `begun`, by kind and purpose, which are debited already."""
+        those that were `begun`, by kind and purpose, which are debited already.
+
+        Of a run of a study the whole study has to fit, where it has not begun; what a person has to approve of it
+        first, if anything, is given back.
+        """
         ledger = self.ledger(policy, data_set)
         if ledger is None:
-            return
+            return None
         from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (accounting loads where it is needed)
         from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
 
         rules.check_trusted(ledger.state)
         budgets = budgets_of(policy, data_set)
         _check_deltas(plan, budgets, units)
+        if plan.study is not None:
+            return check_run(ledger.state, policy, plan, plan.study, run_id, units, begun)
         asked = tuple(planned_events(plan, None, units, begun, widest_of(budgets)))
-        if not asked:
-            return
-        if refusal := rules.refused(ledger.state, Accountant(), asked):
+        if asked and (refusal := rules.refused(ledger.state, Accountant(), asked)):
             raise refusal.error()
+        return None
 
     def debit(
         self,
@@ -137,9 +145,13 @@ class Budgets:
         elements: int,
         units: int,
         sent: int | None = None,
+        summed: int | None = None,
     ) -> Debit | None:
         """Reserve a step on a model of so many trained elements, of which a sum has `sent`, and mark it as started;
         None where nothing is accounted for: the gate keeps what has no noise.
+
+        A run of a study draws on what the study has reserved, which the first step of all its runs does: `summed` are
+        the elements of a sum of the costliest.
 
         Raises `Refused` where it does not fit the budget: then the child must not be given the order.
         """
@@ -157,10 +169,26 @@ class Budgets:
                 code="policy.privacy",
                 value=data_set,
             )
-        entry = ledger.reserve(run_id=run_id, round_=step.round, purpose=str(step.kind), events=events)
+        study = None
+        if plan.study is not None:
+            study = begun_study(ledger, policy, plan, plan.study, (elements, units), summed)
+        entry = ledger.reserve(run_id=run_id, round_=step.round, purpose=str(step.kind), events=events, study=study)
         ledger.start(entry.number)
         private = plan.privacy is not None or noise_of_trees(plan) > 0
         return Debit(ledger, entry.number, price, private=private)
+
+    def open_studies(self) -> tuple[str, ...]:
+        """The ids of studies that stand open in a ledger that is held."""
+        states = [ledger.state for ledger in self.ledgers.held()]
+        return tuple(sorted({study.name for state in states for study in state.studies.values() if study.open}))
+
+    def end_study(self, study: str) -> bool:
+        """Give back what the runs of a study did not spend; whether it was open here."""
+        return ended(self.ledgers.held(), study)
+
+    def end_lapsed(self, policy: Policy) -> None:
+        """Do so with those that nobody has ended and that were not drawn on for too long."""
+        lapsed(self.ledgers.held(), policy.studies, self._clock.now())
 
     def close(self) -> None:
         """Let the ledgers go; what is open in them is spent from the next start on."""

@@ -53,7 +53,7 @@ def budget(args: argparse.Namespace) -> int:
         emit(args, found)
         return 0
     emit(args, [{"data_set": one["data_set"], **row} for one in found for row in one["budgets"]])
-    for key in ("runs", "plan"):
+    for key in ("runs", "studies", "plan"):
         rows = [{"data_set": one["data_set"], **row} for one in found for row in one.get(key, [])]
         if rows:
             emit(args, {key: rows})
@@ -110,6 +110,7 @@ def _told(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -
     import dataclasses
 
     from aimass.client.budget import budgets_of
+    from aimass.client.study_cli import study_rows
     from aimass.privacy.dp.accounting import Accountant
     from aimass.privacy.dp.ledger_state import run_name
 
@@ -125,6 +126,7 @@ def _told(args: argparse.Namespace, policy: Policy, name: str, ledger: Ledger) -
             }
             for run_id, counts in ledger.runs().items()
         ],
+        "studies": study_rows(policy, stated, accountant),
     }
     if args.plan is not None:
         told["plan"] = _price(args, stated, accountant)

@@ -10,7 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aimass.client import base_cli, budget_cli, ledger_cli, membership_cli, personal_cli, runs_cli, shards_cli
+from aimass.client import (
+    base_cli,
+    budget_cli,
+    ledger_cli,
+    membership_cli,
+    personal_cli,
+    runs_cli,
+    shards_cli,
+    study_cli,
+)
 from aimass.proto.apps_cli import add_app_commands
 from aimass.proto.console import Handler, common, group
 
@@ -50,13 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _command(commands, "pending", "what waits for a person here", runs_cli.pending)
     app = commands.add_parser("app", help="Flower apps that may be approved here").add_subparsers(required=True)
     add_app_commands(partial(_command, app), "read its code, then: aimass client approve {name} --dir {dir}")
-    shown = _command(
-        commands, "preview", "the numbers that an explanation would take of the rows here", runs_cli.preview
-    )
-    shown.add_argument("run", help="the run's id, the first digits of it, or `last`")
-    approve = _command(commands, "approve", "approve a task, an analysis or an installed Flower app", runs_cli.approve)
-    approve.add_argument("task", help="its name, as `pending` shows it")
-    approve.add_argument("--digest", help="the digest that you checked (default: the one that is installed)")
+    _decisions(commands)
     show = _command(commands, "show", "one run as this partner saw it: plan, steps, history, releases", runs_cli.show)
     show.add_argument("run", help="its id, the first digits of it, or `last`")
     withdraw = _command(commands, "withdraw", "leave a run, or with --all the federation", runs_cli.withdraw)
@@ -87,6 +90,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     accept = _command(roster, "approve", "accept the roster, or the root, that waits", membership_cli.roster_approve)
     accept.add_argument("--yes", action="store_true", help="do not ask about another root")
     _data(commands)
+
+
+def _decisions(commands: Any) -> None:
+    """What a person here looks at, and approves."""
+    text = "the numbers that an explanation would take of the rows here; of a study the budget that it reserves"
+    shown = _command(commands, "preview", text, runs_cli.preview)
+    shown.add_argument("run", help="the run's id, the first digits of it, or `last`")
+    text = "approve a task, an analysis, an installed Flower app, or a study"
+    approve = _command(commands, "approve", text, runs_cli.approve)
+    approve.add_argument("task", nargs="?", help="its name, as `pending` shows it")
+    approve.add_argument(
+        "--study", metavar="RUN", help="what the study of this run reserves, as `preview RUN` shows it"
+    )
+    approve.add_argument("--digest", help="the digest that you checked (default: the one that is installed)")
 
 
 def _data(commands: Any) -> None:
@@ -132,6 +149,9 @@ def _budget(commands: Any) -> None:
     said.add_argument("--lost", type=Path, metavar="FILE", default=None, help=lost)
     counted = "what an export of it counts beyond this one"
     said.add_argument("--from-export", type=Path, metavar="FILE", default=None, help=counted)
+    text = "end a study here: what was reserved for it and no run has spent is free"
+    end = _command(inner, "end-study", text, study_cli.end, inner=True)
+    end.add_argument("study", help="its id, or the first digits of it, as `budget` shows it")
     text = "say that a data set is no other one, whose rows it has in part"
     another = _command(inner, "another", text, ledger_cli.another, inner=True)
     another.add_argument("data_set")

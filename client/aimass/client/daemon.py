@@ -55,6 +55,8 @@ _BACKOFF_MOST_S: Final = 30.0
 _CLOCK_SKEW_S: Final = 120.0
 _MOST_RUNS: Final = 1_000
 _REPLACED_S: Final = 60.0
+_LOOK_S: Final = 3_600.0
+"""How often studies are looked at that nobody has ended: they stand for days."""
 
 
 def backoff_s(failures: int, chance: float) -> float:
@@ -151,6 +153,7 @@ class Daemon:
         if self.partner.withdrawn:
             self._leave_all()  # a crash may have come between the mark and the last run
         connecting = asyncio.create_task(self._keep_connected(ready))
+        lapsing = asyncio.create_task(self._end_lapsed())
         try:
             await asyncio.wait({connecting, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
             if connecting.done():
@@ -158,11 +161,21 @@ class Daemon:
         finally:
             figures.stopping = True
             connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
+            lapsing.cancel()
+            await asyncio.gather(connecting, lapsing, return_exceptions=True)
             owner.close()
             for run in self._runs.values():
                 await run.stop()
             await asyncio.to_thread(self.partner.budgets.close)
+
+    async def _end_lapsed(self) -> None:
+        """Now and again end the studies that nobody has ended; one that cannot be ended now is tried again."""
+        while True:
+            try:
+                await asyncio.to_thread(lambda: self.partner.budgets.end_lapsed(self.partner.policy))
+            except AimassError as error:
+                log.error("a study that nobody ended was not ended here: %s", error)
+            await self._clock.sleep(_LOOK_S)
 
     async def _keep_connected(self, ready: Callable[[], None]) -> None:
         failures = 0
@@ -243,6 +256,7 @@ class Daemon:
                 roster_epoch=roster.epoch,
                 roster_digest=roster.digest,
                 runs=marks,
+                studies=self.partner.budgets.open_studies(),
             )
         )
         while (message := await outgoing.get()) is not None:
@@ -301,6 +315,8 @@ class Daemon:
                 case "end_run":
                     run = self._run(message.end_run.run_id)
                     await run.deliver(lambda: run.ended(message.end_run))
+                case "study_ended":
+                    await asyncio.to_thread(self.partner.budgets.end_study, message.study_ended.study)
         except AimassError as error:
             log.error("the server's message was refused: %s", error)
 
@@ -355,6 +371,8 @@ class Daemon:
                 self.partner.keeper.approve()
             case "reload":
                 _ = self.partner.policy
+            case "preview-study" | "approve-study" | "end-study":
+                return await self._study_command(request)
             case "preview":
                 shown: dict[str, Any] = plain(await self._run(request["run"]).preview())
                 return shown
@@ -375,6 +393,18 @@ class Daemon:
                 raise NotFound("no such command", code="control.command", value=other)
         await self._reconsider()
         return {"done": True}
+
+    async def _study_command(self, request: dict[str, str]) -> dict[str, Any]:
+        """What the owner asks of a study: to see what it reserves, to let it, to end it here."""
+        if request["command"] == "end-study":
+            return {"ended": await asyncio.to_thread(self.partner.budgets.end_study, request["study"])}
+        run = self._run(request["run"])
+        if request["command"] == "preview-study":
+            shown: dict[str, Any] = plain(await run.study())
+            return shown
+        approved: dict[str, Any] = plain(await run.approve_study())
+        await self._reconsider()
+        return approved
 
     def _leave_all(self) -> list[str]:
         """Leave every run that this partner takes part in; their ids."""

@@ -104,6 +104,10 @@ class Ledgers:
             raise Refused(told.what, code=told.code, cure="This partner's log says which.") from error
         self._refused.pop(data_set, None)
 
+    def held(self) -> list[LedgerFile]:
+        """The ledgers that are held now."""
+        return list(self._open.values())
+
     def head(self, data_set: str) -> Head | None:
         """How far a ledger goes that is held."""
         held = self._open.get(data_set)

@@ -17,6 +17,7 @@ from aimass.client.model_cache import ModelCache
 from aimass.client.policy import AdmittedTask, Policy, read_policy
 from aimass.client.row_sketch import RowCheck
 from aimass.client.secure_records import SumRecords
+from aimass.client.study_policy import ApprovedStudy
 from aimass.privacy.keys import KeyPair, load_keys
 from aimass.proto.bases import BaseFolder
 from aimass.proto.clock import Clock
@@ -33,9 +34,10 @@ __all__ = ["Partner", "open_partner", "policy_in"]
 
 
 class Approvals(Value, frozen=True):
-    """Task digests that a person here approved beside those of the policy."""
+    """Task digests, and studies, that a person here approved beside those of the policy."""
 
     tasks: tuple[AdmittedTask, ...] = ()
+    studies: tuple[ApprovedStudy, ...] = ()
 
 
 @dataclasses.dataclass(slots=True)
@@ -88,10 +90,17 @@ class Partner:
 
     def approve_task(self, task: AdmittedTask) -> None:
         """A person here admits code by name and digest."""
-        tasks = tuple({*_approvals(self.folder).tasks, task})
-        write_file(
-            self.folder / "approvals.json", canonical_json(Approvals(tasks=tasks)), self.durability, "client.approvals"
-        )
+        known = _approvals(self.folder)
+        self._approve(msgspec.structs.replace(known, tasks=tuple({*known.tasks, task})))
+
+    def approve_study(self, study: ApprovedStudy) -> None:
+        """A person here admits a study, to reserve so much; a later word on it takes the place of an earlier one."""
+        known = _approvals(self.folder)
+        rest = (one for one in known.studies if one.id != study.id)
+        self._approve(msgspec.structs.replace(known, studies=(*rest, study)))
+
+    def _approve(self, approvals: Approvals) -> None:
+        write_file(self.folder / "approvals.json", canonical_json(approvals), self.durability, "client.approvals")
 
     @property
     def withdrawn(self) -> bool:
@@ -135,10 +144,12 @@ class Partner:
 
 
 def policy_in(folder: Path) -> Policy:
-    """The policy of a partner's folder: its file, and the task digests that a person there approved."""
+    """The policy of a partner's folder: its file, and the task digests and studies that a person there approved."""
     path = folder / "policy.toml"
     policy = read_policy(path.read_text("utf-8"), str(path))
-    return msgspec.structs.replace(policy, tasks=policy.tasks + _approvals(folder).tasks)
+    approved = _approvals(folder)
+    studies = msgspec.structs.replace(policy.studies, approved=policy.studies.approved + approved.studies)
+    return msgspec.structs.replace(policy, tasks=policy.tasks + approved.tasks, studies=studies)
 
 
 def _approvals(folder: Path) -> Approvals:

@@ -11,6 +11,7 @@ import msgspec
 from aimass.client.coarse import Coarseness
 from aimass.client.explain_policy import Explain, explain_rules
 from aimass.client.policy_rules import Rule, at_least, at_most
+from aimass.client.study_policy import Studies, study_rules
 from aimass.client.tree_policy import Trees, tree_rules
 from aimass.privacy.dp.events import Unit
 from aimass.privacy.dp.private_terms import ANALYSES
@@ -33,6 +34,7 @@ __all__ = [
     "Refuse",
     "Rule",
     "Secure",
+    "Studies",
     "Trees",
     "decide",
     "mechanism",
@@ -141,6 +143,7 @@ class Policy(Value, frozen=True):
     trees: Trees = Trees()
     explain: Explain = Explain()
     budgets: tuple[DataBudget, ...] = ()
+    studies: Studies = Studies()
 
     def __post_init__(self) -> None:
         kinds = [(budget.data_set, budget.unit) for budget in self.budgets]
@@ -175,10 +178,11 @@ class Admit:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pending:
-    """A person here has to approve the digest of the code of this name first."""
+    """A person here has to approve the digest of the code of this name first, or the plan's study."""
 
     reason: str
     name: str
+    study: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -212,16 +216,21 @@ def decide(policy: Policy, plan: Plan, participants: int, confinement: frozenset
                 f"policy.{rule.name}", "the partner's policy does not allow this plan", rule.value, rule.limit
             )
     if broken:
-        return Pending(f"{_waiting(plan, broken[-1])} waits for approval at the partner", _name(plan, broken[-1]))
+        reason = f"{_waiting(plan, broken[-1])} waits for approval at the partner"
+        return Pending(reason, _name(plan, broken[-1]), study=broken[-1].name == "study")
     return Admit(policy.schemas[plan.data_schema])
 
 
 def _name(plan: Plan, waits: Rule) -> str:
+    if waits.name == "study" and plan.study is not None:
+        return plan.study.id
     return plan.explain.name if waits.name == "analysis" and plan.explain is not None else plan.task.name
 
 
 def _waiting(plan: Plan, waits: Rule) -> str:
-    """The code that waits, as people name it."""
+    """The code, or the study, that waits, as people name it."""
+    if waits.name == "study" and plan.study is not None:
+        return f"study {plan.study.id[:8]} of {plan.study.trials} runs"
     if waits.name == "analysis" and plan.explain is not None:
         return f"analysis {plan.explain.name} {plan.explain.digest[:16]}"
     return f"{plan.task.kind} {plan.task.name} {plan.task.digest[:16]}"
@@ -260,6 +269,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
             ", ".join(policy.confinement),
             set(policy.confinement) <= confinement,
         ),
+        *study_rules(policy.studies, plan, budgeted=policy.budgeted(policy.schemas.get(plan.data_schema, ""))),
         Rule(
             code.kind,
             f"{code.name} {code.digest}",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from aimass.client import study_cli
 from aimass.client.local_link import ask_daemon
 from aimass.proto.console import emit, plain, say
 
@@ -71,6 +72,7 @@ def _waiting(args: argparse.Namespace) -> list[dict[str, str]]:
                     "reason": session.reason,
                     "sums": _sums(plan),
                     "privacy": "none stated" if figure is None else figure.sentence(),
+                    "study": "none" if plan.study is None else f"{plan.study.id[:8]}, {plan.study.trials} runs",
                 }
             )
     return waiting
@@ -100,7 +102,10 @@ def preview(args: argparse.Namespace) -> int:
     from aimass.client.preview import Preview
     from aimass.proto.values import convert
 
-    answer = ask_daemon(args, command="preview", run=_found(args)[1].run_id)
+    folder, session = _found(args)
+    if _of_study(folder):
+        return study_cli.preview(args, session.run_id)
+    answer = ask_daemon(args, command="preview", run=session.run_id)
     if args.json:
         emit(args, answer)
         return 0
@@ -144,10 +149,27 @@ def _few(numbers: Sequence[float]) -> str:
     return f"{told}, … ({len(numbers)} in all: --json)" if len(numbers) > 24 else told
 
 
-def approve(args: argparse.Namespace) -> int:
-    """Admit a task or an app, by its digest."""
-    from aimass.client.code import code_named
+def _of_study(folder: RunFolder) -> bool:
+    """Whether a run is of a study, and takes nothing that could be shown beside what that reserves."""
+    from aimass.proto.plan import decode_plan
 
+    plan = decode_plan(folder.plan())
+    return plan.study is not None and plan.explain is None
+
+
+def approve(args: argparse.Namespace) -> int:
+    """Admit a task or an app, by its digest; or a study, by a run of it."""
+    from aimass.client.code import code_named
+    from aimass.proto.errors import BadInput
+
+    if (args.task is None) == (args.study is None):
+        raise BadInput(
+            "name the code that is approved, or a run whose study is", code="client.approve",
+            cure="aimass client approve TASK, or --study RUN: aimass client pending shows what waits.",
+        )  # fmt: skip
+    if args.study is not None:
+        args.run = args.study
+        return study_cli.approve(args, _found(args)[1].run_id)
     code = code_named(args.dir, args.task, args.digest or "")
     ask_daemon(args, command="approve-task", name=code.name, digest=code.digest, kind=code.kind)
     emit(args, {"approved": code.name, "kind": code.kind, "digest": code.digest})

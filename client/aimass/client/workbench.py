@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -32,16 +32,19 @@ from aimass.proto.asking import asked_in
 from aimass.proto.bases import check_planned
 from aimass.proto.clock import Clock, Stopwatch
 from aimass.proto.contribution import Contribution, decode_contribution
-from aimass.proto.errors import DeadlinePassed, Refused, WrongState
+from aimass.proto.errors import AimassError, DeadlinePassed, Refused, WrongState
 from aimass.proto.hashing import file_digest
 from aimass.proto.logs import about
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.personal import PERSONAL
-from aimass.proto.plan import Plan
+from aimass.proto.plan import Plan, costliest_run
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import map_file
 from aimass.proto.task import TaskSource, locate
 from aimass.proto.tensors import Blob, Layout
+
+if TYPE_CHECKING:
+    from aimass.privacy.dp.ledger_state import Ledger
 
 __all__ = ["Product", "StartWorker", "Workbench", "start_worker"]
 
@@ -286,13 +289,22 @@ class Workbench:
             room=self._folder.room,
         )
 
-    async def check_budget(self, plan: Plan, begun: Mapping[str, int]) -> None:
+    async def check_budget(self, plan: Plan, begun: Mapping[str, int]) -> AimassError | None:
         """Raise `Refused` for a plan that does not fit what is left of the data set's privacy budget, but for the steps
-        that were `begun`, by kind and purpose; and for one whose persons the data set does not know."""
+        that were `begun`, by kind and purpose; and for one whose persons the data set does not know. What a person has
+        to approve of its study first, if anything, is given back."""
         rows = self._rows(plan)
         units = await self._units(plan, rows)
         await self._check_rows(rows)
-        await asyncio.to_thread(self._partner.budgets.check, rows.policy, rows.data_set, plan, units, begun)
+        budgets, run_id = self._partner.budgets, self._run_id
+        return await asyncio.to_thread(budgets.check, rows.policy, rows.data_set, plan, units, begun, run_id)
+
+    async def study(self, plan: Plan) -> tuple[Ledger | None, int]:
+        """The ledger that a plan's study would reserve of, as it stands, and how many rows or persons there are."""
+        rows = self._rows(plan)
+        units = await self._units(plan, rows)
+        held = await asyncio.to_thread(self._partner.budgets.ledger, rows.policy, rows.data_set)
+        return (None if held is None else held.state), units
 
     async def _check_rows(self, rows: _Rows) -> None:
         """Raise `Refused` where the rows of a data set with a budget have another ledger."""
@@ -308,9 +320,13 @@ class Workbench:
         """The debit of a step, on the disk before the child gets its order; None where none is kept."""
         units, elements = await self._units(plan, rows), trained_elements(layout)
         sent = sent_elements(plan, layout) if step.kind is StepKind.TRAIN else None
+        summed = None
+        if plan.study is not None and plan.secure is not None and plan.secure.noise is not None:
+            summed = sent_elements(costliest_run(plan, plan.study), layout)
         await self._check_rows(rows)
+        debit, run_id = self._partner.budgets.debit, self._run_id
         return await asyncio.to_thread(
-            self._partner.budgets.debit, rows.policy, rows.data_set, plan, self._run_id, step, elements, units, sent
+            debit, rows.policy, rows.data_set, plan, run_id, step, elements, units, sent, summed
         )
 
     async def settle(self, product: Product, digest: str) -> None:

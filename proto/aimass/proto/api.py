@@ -51,6 +51,7 @@ from aimass.proto.views import (
     RunSummary,
     RunView,
     ServerView,
+    StudyView,
 )
 
 __all__ = ["Federation", "Run"]
@@ -174,6 +175,14 @@ class Federation(Connection):
     def runs(self, state: str = "", limit: int = 50) -> tuple[RunSummary, ...]:
         """Runs that this person may see, newest first."""
         return self.ask(self.control.ListRuns, pb.ListRequest(state=state, limit=limit), RunList).runs
+
+    def end_study(self, study: str) -> StudyView:
+        """End a study: no run of it begins any more, and partners free what they reserved for it and no run has spent.
+
+        Those that are away hear of it when they connect again. Again it changes nothing. Raises `NotFound` for a study
+        of no run, `Refused` for another's, `WrongState` while a run of it goes on.
+        """
+        return self.ask(self.control.EndStudy, pb.EndStudyRequest(study=study), StudyView)
 
     def run(self, run_id: str) -> Run:
         """One run by its id, by the first digits of it where they are enough, or `last` for the newest."""

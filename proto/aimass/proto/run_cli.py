@@ -110,6 +110,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     readmit.add_argument("partner")
     add_home(readmit)
     common(readmit, _readmit)
+    text = "end a study: partners free what was reserved for it and no run has spent"
+    study = commands.add_parser("end-study", help=text)
+    study.add_argument("study", help="its id, as the plans of its runs have it")
+    add_home(study)
+    common(study, _end_study)
 
 
 def _submit(args: argparse.Namespace) -> int:
@@ -282,6 +287,14 @@ def _readmit(args: argparse.Namespace) -> int:
     with Federation.open(args.home) as federation:
         view = federation.run(args.run).readmit(args.partner)
     emit(args, {"participants": [p for p in view.participants if p.partner == args.partner]})
+    return 0
+
+
+def _end_study(args: argparse.Namespace) -> int:
+    from aimass.proto.api import Federation
+
+    with Federation.open(args.home) as federation:
+        emit(args, federation.end_study(args.study))
     return 0
 
 

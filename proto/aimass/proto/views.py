@@ -185,6 +185,15 @@ class RunView(Value, frozen=True):
     outcome: Outcome | None = None
 
 
+class StudyView(Value, frozen=True):
+    """A study as its owner sees it: how many of its `trials` were submitted, and whether it has ended."""
+
+    id: str
+    runs: int
+    trials: int
+    ended: bool
+
+
 class RunList(Value, frozen=True):
     """Runs, newest first."""
 

@@ -34,11 +34,13 @@ TABLE: Final[Mapping[str, frozenset[Role]]] = {
     "ReportStep": frozenset({_O, _S}),
     "ReportEnd": frozenset({_O, _S}),
     "WhoAmI": frozenset({_O, _S, _A}),
+    "EndStudy": frozenset({_O, _S}),
     "Check": frozenset({_P, _O, _S, _A, _M}),
     "Watch": frozenset({_P, _O, _S, _A, _M}),
 }
-"""A scientist sees and changes only runs of their own; an analyst sees runs that have finished. `Check` and `Watch` are
-of the gRPC health protocol: whether the server serves, and nothing else. Monitoring gets a certificate of a service."""
+"""A scientist sees and changes only runs and studies of their own; an analyst sees runs that have finished. `Check` and
+`Watch` are of the gRPC health protocol: whether the server serves, and nothing else. Monitoring gets a certificate of a
+service."""
 
 
 DATA_SETS: Final[Mapping[str, frozenset[Role]]] = {

@@ -172,6 +172,11 @@ class ControlService(rpc.ControlServicer):
         return _document(await self._readings.run_view(request.run_id, most=request.most_steps or PAGE_STEPS))
 
     @guarded
+    async def EndStudy(self, request: pb.EndStudyRequest, peer: Peer) -> pb.Document:  # noqa: N802
+        """No run of a study begins any more: its partners free what was reserved and not spent."""
+        return _document(await self._submission.end_study(request.study, peer))
+
+    @guarded
     async def ListReceipts(self, request: pb.RunRequest, peer: Peer) -> pb.Document:  # noqa: N802
         """Receipts of a run."""
         await self._visible(peer, await self._readings.run_view(request.run_id, most=1))

@@ -59,6 +59,7 @@ from aimass.server.standstill import deleting
 from aimass.server.status import ServerStatus
 from aimass.server.storage import claim_stores, open_storage
 from aimass.server.store import Store
+from aimass.server.studies import StudyDesk
 from aimass.server.submission import Submission
 from aimass.server.transfers import Transfers
 from aimass.server.trust import TrustHolder
@@ -160,7 +161,8 @@ class _Server:
         self._differences = ModelDifferences(kept.data / "differences", blobs, kept.durability, kept.room)
         self._readings = Readings(engine, store, blobs, self._sessions, lambda: self._housekeeping.deletions)
         self._reports = Reports(engine, store, blobs, kept.roster, kept.room)
-        self._partners = PartnerDesk(engine, store, kept.roster, self._sessions, self._secure)
+        studies = self._submission.studies = StudyDesk(engine, store, self._sessions)
+        self._partners = PartnerDesk(engine, store, kept.roster, self._sessions, self._secure, studies)
         self._enrolment = EnrolmentDesk(store, kept.trust, kept.clock, settings.enrolment)
         self._health = HealthService(self._gate, kept.clock)
         self._lookout = Lookout(

@@ -20,6 +20,7 @@ from aimass.server.engine import Engine
 from aimass.server.live import Live, Outbox
 from aimass.server.secure_desk import SecureDesk
 from aimass.server.store import News, Store
+from aimass.server.studies import StudyDesk
 
 __all__ = ["PartnerDesk"]
 
@@ -32,10 +33,16 @@ class PartnerDesk:
     """One method for each message; strangers, repeats and latecomers change nothing."""
 
     def __init__(
-        self, engine: Engine, store: Store, roster: Callable[[], Roster], outbox: Outbox, secure: SecureDesk
+        self,
+        engine: Engine,
+        store: Store,
+        roster: Callable[[], Roster],
+        outbox: Outbox,
+        secure: SecureDesk,
+        studies: StudyDesk | None = None,
     ) -> None:
         self._engine, self._store, self._roster, self._outbox = engine, store, roster, outbox
-        self._secure = secure
+        self._secure, self._studies = secure, studies
 
     def arrives(self, partner: str) -> None:
         """A partner can be spoken to from now on; its runs' news wait until it is brought up to date."""
@@ -47,8 +54,8 @@ class PartnerDesk:
         """What a partner is given back of its privacy ledgers when it connects: before anything is asked of it."""
         return await self._engine.on_disk(self._store.ledgers, partner)
 
-    async def connected(self, partner: str, marks: Sequence[pb.RunMark]) -> None:
-        """Bring a partner that has just connected to where its runs stand."""
+    async def connected(self, partner: str, marks: Sequence[pb.RunMark], studies: Sequence[str] = ()) -> None:
+        """Bring a partner that has just connected to where its runs stand, and the `studies` that it reserves for."""
         self.arrives(partner)
         known = {mark.run_id: mark for mark in marks}
         for live in self._engine.lives():
@@ -66,6 +73,8 @@ class PartnerDesk:
         for run_id in [run_id for run_id in known if self._engine.find(run_id) is None][:_MOST_RUNS]:
             about(log, partner=partner).warning("takes part in a run that is not known here: %s", ascii(run_id[:32]))
             self._outbox.send(partner, messages.unknown_run(run_id))
+        if self._studies is not None:
+            await self._studies.tell(partner, studies)
 
     async def _compare(self, live: Live, partner: str, mark: pb.RunMark, here: str | None) -> bool:
         """Whether what a partner holds of a run's history is part of what is held; `here` is the head after as many.

@@ -138,7 +138,7 @@ class FederationService(rpc.FederationServicer):
 
     async def _catch_up(self, session: Session, hello: pb.Hello) -> None:
         try:
-            await self._desk.connected(session.peer.name, hello.runs)
+            await self._desk.connected(session.peer.name, hello.runs, hello.studies)
             session.caught_up()
         except Exception:
             log.exception("bringing it up to date failed", extra=subject(partner=session.peer.name))

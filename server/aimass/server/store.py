@@ -246,6 +246,19 @@ class Store:
             rows = connection.execute(tables.runs.select().order_by(tables.runs.c.created_at)).mappings()
             return [_run_row(row) for row in rows]
 
+    def end_study(self, study: str, by: str, at: float) -> None:
+        """Record that a study has ended; the first word stands."""
+        with self.writing("store.study") as connection:
+            known = sa.select(tables.ended_studies.c.study).where(tables.ended_studies.c.study == study)
+            if connection.execute(known).first() is None:
+                connection.execute(tables.ended_studies.insert().values(study=study, ended_by=by, ended_at=at))
+
+    def ended_studies(self, studies: Sequence[str]) -> list[str]:
+        """Those of `studies` that have ended."""
+        column = tables.ended_studies.c.study
+        with self.engine.connect() as connection:
+            return list(connection.execute(sa.select(column).where(column.in_(studies)).order_by(column)).scalars())
+
     def run_of_key(self, key: str) -> str | None:
         """The run that was submitted under an idempotency key."""
         with self.engine.connect() as connection:

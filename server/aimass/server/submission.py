@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from aimass.privacy.pki import Peer
 from aimass.privacy.roster import Roster
 from aimass.privacy.secagg.faults import Code, FaultError
 from aimass.privacy.secagg.parameters import corrupted, quorum
@@ -20,7 +21,7 @@ from aimass.proto.plan import Plan, SecureSettings, decode_plan, plan_digest
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import Blobs
 from aimass.proto.tensors import Blob, Layout
-from aimass.proto.views import ParticipantState
+from aimass.proto.views import ParticipantState, StudyView
 from aimass.server import run_machine, runs
 from aimass.server.commits import created_entry
 from aimass.server.drivers.base import ExpectedGroups
@@ -28,6 +29,7 @@ from aimass.server.engine import Engine
 from aimass.server.live import Live
 from aimass.server.store import RunRow, Store
 from aimass.server.store_threads import StoreThreads
+from aimass.server.studies import StudyDesk
 
 __all__ = ["Submission", "check_model", "check_promote", "check_same", "check_stages", "cohort"]
 
@@ -49,6 +51,8 @@ class Submission:
         """Tries the app of a plan before it is taken; raises what stands in the way."""
         self.promotes = False
         """Whether this server publishes models where a plan asks for it."""
+        self.studies: StudyDesk | None = None
+        """Takes a run into its study, or says why not."""
         self._one_at_a_time = asyncio.Lock()
         self._threads = StoreThreads(_AT_ONCE, "plans")
 
@@ -69,6 +73,8 @@ class Submission:
                 return known
             self._room()
             row = await self._row(plan_bytes, owner)
+            if self.studies is not None:
+                await self.studies.check(row.run.plan, owner)
             entry = created_entry(row)
             await self._engine.on_disk(self._store.create, row, key, entry)
             plan, names = row.run.plan, sorted(row.run.participants)
@@ -76,6 +82,13 @@ class Submission:
             self._engine.meters.runs_submitted.add()
             await self._engine.begin(Live(row, entry.chain))
             return row.run_id
+
+    async def end_study(self, study: str, peer: Peer) -> StudyView:
+        """End a study between two submissions; raises as `StudyDesk.end` does."""
+        if self.studies is None:
+            raise NotFound("no run is of this study", code="study.unknown", value=study[:32])
+        async with self._one_at_a_time:
+            return await self.studies.end(study, peer)
 
     async def _held(self, key: str, plan_bytes: bytes) -> str | None:
         held: str | None = await self._engine.on_disk(self._store.run_of_key, key)

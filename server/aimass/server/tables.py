@@ -6,6 +6,7 @@ from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, M
 
 __all__ = [
     "attempts",
+    "ended_studies",
     "enrolments",
     "heads",
     "ledger_heads",
@@ -113,6 +114,13 @@ attempts = Table(
     Column("kind", String(16), nullable=False),
     Column("member", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False),
+)
+ended_studies = Table(
+    "ended_studies",
+    metadata,
+    Column("study", String(32), primary_key=True),
+    Column("ended_by", String(63), nullable=False),
+    Column("ended_at", Float, nullable=False),
 )
 enrolments = Table(
     "enrolments",

@@ -25,7 +25,7 @@ class FromPartner(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., joined: _Optional[_Union[Joined, _Mapping]] = ..., declined: _Optional[_Union[Declined, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., head_seen: _Optional[_Union[HeadSeen, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., secagg: _Optional[_Union[SecAgg, _Mapping]] = ...) -> None: ...
 
 class ToPartner(_message.Message):
-    __slots__ = ("welcome", "trust", "invite", "open_step", "close_step", "history", "receipt", "end_run", "standing", "secagg")
+    __slots__ = ("welcome", "trust", "invite", "open_step", "close_step", "history", "receipt", "end_run", "standing", "secagg", "study_ended")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     TRUST_FIELD_NUMBER: _ClassVar[int]
     INVITE_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class ToPartner(_message.Message):
     END_RUN_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
     SECAGG_FIELD_NUMBER: _ClassVar[int]
+    STUDY_ENDED_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     trust: TrustUpdate
     invite: Invite
@@ -46,10 +47,11 @@ class ToPartner(_message.Message):
     end_run: EndRun
     standing: Standing
     secagg: SecAgg
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., trust: _Optional[_Union[TrustUpdate, _Mapping]] = ..., invite: _Optional[_Union[Invite, _Mapping]] = ..., open_step: _Optional[_Union[OpenStep, _Mapping]] = ..., close_step: _Optional[_Union[CloseStep, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., end_run: _Optional[_Union[EndRun, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., secagg: _Optional[_Union[SecAgg, _Mapping]] = ...) -> None: ...
+    study_ended: StudyEnded
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., trust: _Optional[_Union[TrustUpdate, _Mapping]] = ..., invite: _Optional[_Union[Invite, _Mapping]] = ..., open_step: _Optional[_Union[OpenStep, _Mapping]] = ..., close_step: _Optional[_Union[CloseStep, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., end_run: _Optional[_Union[EndRun, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., secagg: _Optional[_Union[SecAgg, _Mapping]] = ..., study_ended: _Optional[_Union[StudyEnded, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "software", "nonce", "roster_epoch", "roster_digest", "runs")
+    __slots__ = ("protocol_min", "protocol_max", "software", "nonce", "roster_epoch", "roster_digest", "runs", "studies")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +59,7 @@ class Hello(_message.Message):
     ROSTER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROSTER_DIGEST_FIELD_NUMBER: _ClassVar[int]
     RUNS_FIELD_NUMBER: _ClassVar[int]
+    STUDIES_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     software: str
@@ -64,7 +67,8 @@ class Hello(_message.Message):
     roster_epoch: int
     roster_digest: str
     runs: _containers.RepeatedCompositeFieldContainer[RunMark]
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., software: _Optional[str] = ..., nonce: _Optional[bytes] = ..., roster_epoch: _Optional[int] = ..., roster_digest: _Optional[str] = ..., runs: _Optional[_Iterable[_Union[RunMark, _Mapping]]] = ...) -> None: ...
+    studies: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., software: _Optional[str] = ..., nonce: _Optional[bytes] = ..., roster_epoch: _Optional[int] = ..., roster_digest: _Optional[str] = ..., runs: _Optional[_Iterable[_Union[RunMark, _Mapping]]] = ..., studies: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RunMark(_message.Message):
     __slots__ = ("run_id", "entries", "head", "signature")
@@ -248,6 +252,12 @@ class Standing(_message.Message):
     fault: Fault
     def __init__(self, run_id: _Optional[str] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
 
+class StudyEnded(_message.Message):
+    __slots__ = ("study",)
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    study: str
+    def __init__(self, study: _Optional[str] = ...) -> None: ...
+
 class Fault(_message.Message):
     __slots__ = ("kind", "code", "what", "value", "limit", "cure")
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -365,6 +375,12 @@ class ReportEndRequest(_message.Message):
     state: str
     reason: str
     def __init__(self, run_id: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class EndStudyRequest(_message.Message):
+    __slots__ = ("study",)
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    study: str
+    def __init__(self, study: _Optional[str] = ...) -> None: ...
 
 class EnrolRequest(_message.Message):
     __slots__ = ("request",)

@@ -196,6 +196,11 @@ class ControlStub:
                 request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.StatusRequest.SerializeToString,
                 response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
                 _registered_method=True)
+        self.EndStudy = channel.unary_unary(
+                '/aimass.v1.Control/EndStudy',
+                request_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.EndStudyRequest.SerializeToString,
+                response_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -321,6 +326,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndStudy(self, request, context):
+        """StudyView: no run of it begins any more
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -407,6 +419,11 @@ def add_ControlServicer_to_server(servicer, server):
             'WhoAmI': grpc.unary_unary_rpc_method_handler(
                     servicer.WhoAmI,
                     request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.StatusRequest.FromString,
+                    response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
+            ),
+            'EndStudy': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndStudy,
+                    request_deserializer=aimass_dot_proto_dot_v1_dot_federation__pb2.EndStudyRequest.FromString,
                     response_serializer=aimass_dot_proto_dot_v1_dot_federation__pb2.Document.SerializeToString,
             ),
     }
@@ -869,6 +886,33 @@ class Control:
             target,
             '/aimass.v1.Control/WhoAmI',
             aimass_dot_proto_dot_v1_dot_federation__pb2.StatusRequest.SerializeToString,
+            aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndStudy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Control/EndStudy',
+            aimass_dot_proto_dot_v1_dot_federation__pb2.EndStudyRequest.SerializeToString,
             aimass_dot_proto_dot_v1_dot_federation__pb2.Document.FromString,
             options,
             channel_credentials,
