@@ -21,7 +21,7 @@ HELLO = pb.FromPartner(hello=pb.Hello(protocol_min=1, protocol_max=1, nonce=byte
 CONTROL = (
     "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun", "ListReceipts",
     "ListModels", "ShowModel", "ShowManifest", "Status", "ListEnrolments", "InstallTrust",
-    "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd", "WhoAmI",
+    "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd", "WhoAmI", "EndStudy",
 )  # fmt: skip
 HEALTH = ("Check", "Watch")
 PROBES = {
@@ -38,7 +38,7 @@ MAY = {
     "anna": {
         "Fetch", "Submit", "SubmitRun", "ListRuns", "ShowRun", "WatchRun", "ChangeRun",
         "ListReceipts", "ListModels", "ShowModel", "ShowManifest",
-        "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd", "WhoAmI", *HEALTH,
+        "SubmitOffline", "ReportRun", "ReportStep", "ReportEnd", "WhoAmI", "EndStudy", *HEALTH,
     },
     "cleo": {"Fetch", "ListRuns", "ShowRun", "WatchRun", "ListModels", "ShowModel", "ShowManifest", "WhoAmI", *HEALTH},
     "grid": set(HEALTH),

@@ -33,6 +33,7 @@ from aimass.server.runs import Run
 from aimass.server.secure_desk import SecureDesk
 from aimass.server.settings import Limits as ServerLimits
 from aimass.server.store import Store
+from aimass.server.studies import StudyDesk
 from aimass.server.submission import Submission
 from tests.support.clock import ManualClock
 
@@ -105,12 +106,13 @@ class Bench:
         secure = SecureDesk(engine, store, blobs, spool, lambda: roster, SIGNER)
         engine.secret = secure
         submission = Submission(engine, store, blobs, lambda: roster, room)
+        submission.studies = studies = StudyDesk(engine, store, outbox)
         if home is not None:
             apps = FlowerDesk(engine, blobs, outbox, home, folder, ServerLimits())
             engine.programs, housekeeping.kept_back, submission.probe = apps, apps.kept, apps.probe
         bench = Bench(
             folder, engine, submission,
-            PartnerDesk(engine, store, lambda: roster, outbox, secure),
+            PartnerDesk(engine, store, lambda: roster, outbox, secure, studies),
             Contributions(engine, blobs, spool, Limits(), secure),
             readings, outbox, clock, blobs, spool, store, partners, housekeeping, differences, keys, roster,
         )  # fmt: skip
