@@ -45,7 +45,7 @@ def check_run(
     _check_costliest(plan, study, asked, units, widest)
     known = ledger.study_named(study.id)
     if known is not None:
-        check_trial(ledger, known, run_id)
+        check_trial(known, run_id)
         check_terms(known, study_digest(study))
         return None
     from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (accounting loads where it is needed)

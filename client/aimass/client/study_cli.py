@@ -79,9 +79,9 @@ def study_rows(policy: Policy, ledger: Ledger, accountant: Accountant) -> list[d
         {
             "study": study.name,
             "state": "open" if study.open else "ended",
-            "runs": f"{len(ledger.trials(study.number))} of {study.trials or 'any number'}",
+            "runs": f"{len(study.runs)} of {study.trials or 'any number'}",
             "reserved_epsilon_alone": round(accountant.figure(terms, study.events).epsilon, 4),
-            "spent_epsilon_alone": round(accountant.figure(terms, ledger.drawn(study.number)).epsilon, 4),
+            "spent_epsilon_alone": round(accountant.figure(terms, study.drawn).epsilon, 4),
             "since": round(study.since),
             "ends_unsaid_at": round(ledger.used_at(study) + policy.studies.days * 86_400) if study.open else None,
         }

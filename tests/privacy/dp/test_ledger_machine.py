@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aimass.privacy.dp.accounting import Accountant
-from aimass.privacy.dp.events import Event, events_of
+from aimass.privacy.dp.events import Event, events_of, tally
 from aimass.privacy.dp.ledger_file import LedgerFile, open_ledger
 from aimass.privacy.dp.ledger_reading import decoded_head, read_lines
 from aimass.privacy.dp.ledger_state import Ledger
@@ -131,7 +132,7 @@ class Ledgers(RuleBasedStateMachine):
     @rule(times=st.integers(1, 400), rho=st.sampled_from((0.001, 0.0004, 0.0011)), fault=faults, data=st.data())
     def draws_on_a_study(self, times: int, rho: float, fault: tuple[int, bool], data: st.DataObject) -> None:
         study, number = data.draw(st.sampled_from(self.open_studies())), self.file.state.next_number
-        drawn = sum(self.file.state.drawn(study).values())
+        drawn = sum(self.file.state.studies[study].drawn.values())
         try:
             returned = self.guarded(
                 lambda: self.file.reserve(
@@ -259,6 +260,10 @@ class Ledgers(RuleBasedStateMachine):
         assert self.kept <= set(open_)
         alone = [number for number in entries if self.inside.get(number) not in open_]
         whole = sum(self.studies[number] for number in open_)
+        for number, study in self.file.state.studies.items():  # kept, and the same as counted anew
+            inside = [entry for entry in self.file.state.entries.values() if entry.study == number]
+            assert study.drawn == tally(event for entry in inside for event in entry.counts)
+            assert study.runs == Counter(entry.run_id for entry in inside if entry.counts)
         least, most = (whole + sum(each[number] for number in alone) for each in (self.least, self.most))
         assert least <= counted(self.file.state) <= most
         assert read_lines(self.root / "l" / "south" / "ledger.jsonl").ledger == self.file.state

@@ -113,7 +113,7 @@ def reserve(
     check_trusted(ledger)
     asked = _merged(events)
     if study is not None:
-        check_inside(ledger, open_study_of(ledger, study), run_id, asked)
+        check_inside(open_study_of(ledger, study), run_id, asked)
     elif refusal := refused(ledger, accountant, asked):
         raise refusal.error()
     return Reserved(

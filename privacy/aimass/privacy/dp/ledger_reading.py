@@ -171,7 +171,7 @@ def lost_since(newer: Ledger, here: Ledger) -> tuple[Event, ...]:
         lost.update(tally(beyond(tally(entry.counts), known)))
     for study in newer.studies.values():
         if study.open:
-            lost.update(tally(beyond(tally(study.events), newer.drawn(study.number))))
+            lost.update(tally(beyond(tally(study.events), study.drawn)))
     return events_of(lost)
 
 

@@ -113,15 +113,6 @@ class Ledger:
         whole = [study.events for study in self.studies.values() if study.open]
         return tally(event for events in (*alone, *whole) for event in events)
 
-    def drawn(self, study: int, more: Iterable[Event] = ()) -> Tally:
-        """What the trials of a study count for, with `more` on top."""
-        trials = (entry.counts for entry in self.entries.values() if entry.study == study)
-        return tally(event for events in (*trials, more) for event in events)
-
-    def trials(self, study: int) -> frozenset[str]:
-        """The runs that have drawn on a study."""
-        return frozenset(entry.run_id for entry in self.entries.values() if entry.study == study and entry.counts)
-
     def study_named(self, name: str) -> Study | None:
         """The study of a name, open or closed: there is one at most."""
         return next((study for study in self.studies.values() if study.name == name), None)
@@ -211,13 +202,14 @@ class _Draft:
             case Started():
                 self._move(body, (EntryState.RESERVED,), EntryState.TRAINING)
             case Released():
-                self._move(body, (EntryState.RESERVED,), EntryState.RELEASED)
+                self._draw(self._move(body, (EntryState.RESERVED,), EntryState.RELEASED), ())
             case Spent():
                 self._move(body, (EntryState.RESERVED, EntryState.TRAINING), EntryState.SPENT)
             case Committed():
                 held = self._move(body, (EntryState.TRAINING,), EntryState.COMMITTED)
                 self._expect(body, not beyond(tally(body.events), tally(held.reserved)))
                 self._entries[body.number] = dataclasses.replace(held, events=body.events, result=body.result)
+                self._draw(held, body.events)
 
     def _close(self, body: StudyClosed) -> None:
         study = self._studies.get(body.number)
@@ -232,9 +224,8 @@ class _Draft:
             study = self._studies.get(body.study)
             if study is None or not study.open:
                 raise _impossible(body)
-            before = self.frozen()
-            self._expect(body, not study.beyond(before.drawn(study.number, body.events)))
-            self._expect(body, not study.full(before.trials(study.number) | {body.run_id}))
+            self._expect(body, not study.beyond(body.events) and not study.full(body.run_id))
+            self._studies[body.study] = study.changed(body.run_id, (), body.events)
         self._entries[body.number] = Entry(
             body.number,
             body.run_id,
@@ -248,6 +239,11 @@ class _Draft:
             body.study,
         )
         self._change(changed_at=body.at)
+
+    def _draw(self, entry: Entry, events: tuple[Event, ...]) -> None:
+        """An entry counts for `events` from now on, in place of what it reserved; its study knows."""
+        if entry.study is not None:
+            self._studies[entry.study] = self._studies[entry.study].changed(entry.run_id, entry.reserved, events)
 
     def _accept(self, body: Accepted) -> None:
         self._expect(body, body.number == self._next())

@@ -47,11 +47,11 @@ def check_terms(study: Study, terms: str) -> None:
         raise _differs(study)
 
 
-def check_trial(ledger: Ledger, study: Study, run_id: str) -> None:
+def check_trial(study: Study, run_id: str) -> None:
     """Raise `Refused` for a run that is none of a study's, which is over or has as many as it may have."""
     if not study.open:
         raise _over(study)
-    if study.full(ledger.trials(study.number) | {run_id}):
+    if study.full(run_id):
         raise Refused(
             "the study has had as many runs as it reserved for",
             code="ledger.study_trials",
@@ -81,10 +81,10 @@ def _differs(study: Study) -> Refused:
     )
 
 
-def check_inside(ledger: Ledger, study: Study, run_id: str, asked: tuple[Event, ...]) -> None:
+def check_inside(study: Study, run_id: str, asked: tuple[Event, ...]) -> None:
     """Raise `Refused` where a step of a run does not fit what is left of its study."""
-    check_trial(ledger, study, run_id)
-    if over := study.beyond(ledger.drawn(study.number, asked)):
+    check_trial(study, run_id)
+    if over := study.beyond(asked):
         raise Refused(
             "a trial asks for more than is left of its study",
             code="ledger.E_BUDGET",
