@@ -15,7 +15,8 @@ from aimass.client.budget_picture import History, Point, chart, history, svg
 from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Budget, Event, Gaussian, Relation, Terms, Unit
 from aimass.privacy.dp.ledger_lines import EntryState
-from aimass.privacy.dp.ledger_state import LOST, Entry, Ledger, Study
+from aimass.privacy.dp.ledger_state import LOST, Entry, Ledger
+from aimass.privacy.dp.ledger_studies import Study
 from aimass.proto.commands import main
 
 BUDGET = Budget(terms=Terms(unit=Unit.EXAMPLE, relation=Relation.ADD_OR_REMOVE_ONE, delta=1e-5), epsilon=3.0)
