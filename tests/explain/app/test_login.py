@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,15 @@ from aimass.explain.app.login_file import read_login
 from aimass.explain.app.people import Person
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.wanted import Place, Wanted, browser_of
+from aimass.explain.opening import Where, open_subject
 from aimass.privacy.pki import Role
 from aimass.proto.errors import AimassError, Refused, Unauthenticated, Unavailable
 from aimass.proto.secret import Secret
 from aimass.proto.views import PersonView
 from tests.explain.app.shown import said
 from tests.support.app_login import login_text
-from tests.support.edge_federation import Members
+from tests.support.edge_federation import Members, run, serving
+from tests.support.identity import PEOPLE, Provider
 
 TOKEN = Secret(b"head.body.signature")
 
@@ -164,6 +168,25 @@ def test_a_login_that_ends_while_somebody_looks_ends_at_their_next_move(tmp_path
         assert "cleo@house" not in said(page)
     finally:
         enter(None)
+
+
+def test_the_model_of_a_run_is_opened_as_the_person_and_not_as_the_app(tmp_path: Path) -> None:
+    members = Members.create(tmp_path, services={"explainer": ()})
+    settings, provider = members.folder / "hub" / "server.toml", Provider()
+    settings.write_text(settings.read_text() + PEOPLE)
+    (members.folder / "hub" / "keys.json").write_bytes(provider.key_set())
+
+    async def scenario() -> None:
+        async with serving(members) as edge:
+            home = members.home("explainer", edge.address)
+            token = provider.token(provider.claims(time.time(), groups=["admins"]))
+            person = Person("cleo@house", Role.OPERATOR, token)
+            for bearer, code in ((None, "role.refused"), (person.bearer, "run.unknown")):
+                with pytest.raises(AimassError) as told:
+                    await asyncio.to_thread(open_subject, "0" * 32, Where(home=home, bearer=bearer))
+                assert told.value.code == code
+
+    run(scenario())
 
 
 # ---------------------------------------------------------------- the file and the door

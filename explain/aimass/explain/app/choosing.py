@@ -206,7 +206,7 @@ def subject_of(here: Here, reference: str) -> Subject:
     if kind == "run":
         view = here.sources.run(run_id)
         key = f"run {run_id} {view.summary.model}"
-        where, name = Where(home=here.sources.folder()), run_id
+        where, name = Where(home=here.sources.folder(), bearer=here.person.bearer), run_id
     else:
         found = here.sources.resolved(reference)
         key, name = f"version {found} {found.digest}", str(found)

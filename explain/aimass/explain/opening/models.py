@@ -37,13 +37,15 @@ _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 class Where:
     """What else says which model is meant: options of a command, empty where they were not given.
 
-    `home` is the folder of a person at a training server, `task` the one that a file or a function is of, `token` the
+    `home` is the folder of a person at a training server, or of a service that brings one, whose token `bearer` gives;
+    `task` the one that a file or a function is of, `token` the
     file that holds a bearer token for a served model, `authority` the certificates that its own is checked against.
     """
 
     registry: str = ""
     trust: str = ""
     home: Path | None = None
+    bearer: Callable[[], str] | None = None
     task: str = ""
     token: Path | None = None
     authority: Path | None = None
@@ -95,7 +97,7 @@ def open_subject(reference: str, where: Where = Where()) -> Subject:
     if reference.startswith(("http://", "https://")):
         return _served(reference, where)
     if where.home is not None:
-        return _of_run(reference, where.home)
+        return _of_run(reference, where.home, where.bearer)
     if _FUNCTION.fullmatch(reference):
         return _function(reference, where.task)
     if reference.endswith(".safetensors"):
@@ -109,12 +111,12 @@ def _served(url: str, where: Where) -> Subject:
     return Subject(lambda _: model, schema or model.schema)
 
 
-def _of_run(reference: str, home: Path) -> Subject:
+def _of_run(reference: str, home: Path, bearer: Callable[[], str] | None) -> Subject:
     """The last model of a run, fetched from the server once."""
     from aimass.proto.api import Federation  # noqa: PLC0415  (the wire)
     from aimass.proto.model_forms import schema_of  # noqa: PLC0415
 
-    with Federation.open(home) as federation:
+    with Federation.open(home, bearer) as federation:
         run = federation.run(reference)
         plan, committed = run.view.plan, federation.models(run.id, 1)
         if not committed:
