@@ -33,6 +33,7 @@ BENCHES = (
     "start",
     "swap",
     "traffic",
+    "tune",
 )
 """Modules beside this one; what one needs, Opacus for instance, the others do not load."""
 WITH_PEERS = {"round": flower_peer.install, "secagg": flower_peer.install, "serving": serving_peers.install}

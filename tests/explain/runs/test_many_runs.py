@@ -237,3 +237,12 @@ def test_all_views_are_drawn_and_read_again() -> None:
     for view in found.views().values():
         assert view.to_svg().startswith("<svg")
         assert len({len(column) for column in view.to_columns().values()}) == 1
+
+
+def test_settings_that_differ_in_a_late_digit_are_two_and_others_are_told_in_few() -> None:
+    apart = [made.ended(str(place), made.plan(0, rate), 0.8) for place, rate in enumerate((0.123456789, 0.2))]
+    found = outcomes(apart, Objective.of("auc"))
+    assert [found.setting(one) for one in found.runs] == ["learning_rate 0.123", "learning_rate 0.2"]
+    close = [made.ended(str(place), made.plan(0, rate), 0.8) for place, rate in enumerate((0.123456789, 0.123456788))]
+    found = outcomes(close, Objective.of("auc"))
+    assert len({found.setting(one) for one in found.runs}) == 2

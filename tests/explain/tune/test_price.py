@@ -16,7 +16,7 @@ from tests.explain.tune.made import PRIVATE, draft, space
 SPACE = space(
     'metric = "auc"\n[settings]\ntrain.steps = { low = 1, high = 5 }\nprivacy.noise_multiplier = { low = 0.8, high = 2.0 }\n'
     "privacy.sampling_rate = { choices = [0.01, 0.02, 0.05] }\nstages.0.options.rounds = { low = 2, high = 6 }\n"
-    "train.momentum = { low = 0.0, high = 0.9 }\n"
+    "train.momentum = { low = 0.0, high = 0.9 }\nprivacy.clip = { low = 0.5, high = 2.0 }\n"
 )
 DEAREST = {
     "train.steps": 5,
@@ -77,3 +77,12 @@ def test_more_corners_than_can_be_looked_at_are_refused() -> None:
     settings = "".join(f"stages.0.options.x{place} = {{ low = 1, high = 2 }}\n" for place in range(9))
     with pytest.raises(BadInput, match="256 combinations"):
         costliest(space(f'metric = "auc"\n[settings]\n{settings}'), draft(PRIVATE))
+
+
+def test_where_batches_are_cut_a_sampling_rate_is_not_searched() -> None:
+    cut = draft(PRIVATE + "cap_deviations = 6.0\n")
+    with pytest.raises(BadInput, match="covers"):
+        costliest(SPACE, cut)
+    assert costliest(space('metric = "auc"\n[settings]\ntrain.steps = { low = 1, high = 5 }'), cut) == {
+        "train.steps": 5
+    }

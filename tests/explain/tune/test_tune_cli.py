@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from aimass.explain.runs import ManyRuns
-from aimass.explain.tune.folder import read_search
-from aimass.explain.tune.trials import Where
+from aimass.explain.tune.folder import SearchFolder, read_search
+from aimass.explain.tune.search import Searching
+from aimass.explain.tune.trials import Event, Measured, Search, Where
 from aimass.proto.commands import main
 from aimass.proto.plan import read_plan_draft
 from tests.explain.tune.made import PLAN, PRIVATE, SPACE, planted
@@ -99,6 +100,33 @@ def test_a_search_whose_time_is_up_is_told_how_it_goes_on_and_does(
     )
     assert main(["tune", "resume", "s", "--formats", "json"]) == 0  # of what has ended it is the answer again
     assert sum(runner.begun.values()) == len(runner.begun)
+
+
+def test_a_search_that_nobody_goes_on_with_is_ended_with_its_runs(
+    folder: Path, runner: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed with a run underway, it is ended: the run is stopped, and what had come to a figure is told."""
+    assert tune("--shards", "shards", "--trials", "9", "--seeds", "1", "--time-limit", "0") == 1
+    search_folder = SearchFolder(folder / "s")
+    search, left = search_folder.open(), [30]
+
+    def die(found: Search, event: Event) -> None:
+        left[0] -= 1
+        if left[0] < 0 and isinstance(event, Measured):
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        Searching(search_folder, search, runner, tell=die).go_on()
+    (underway,) = [trial for trial in read_search(folder / "s").trials if trial.state == "running"]
+    assert main(["tune", "end", "s", "--formats", "json"]) == 0
+    assert "somebody ended it" in capsys.readouterr().err
+    ended = read_search(folder / "s")
+    assert ended.state == "ended"
+    assert ended.trials[underway.number].runs[0].state == "stopped"
+    assert len(runner.stopped) == 1
+    begun = sum(runner.begun.values())
+    assert main(["tune", "resume", "s", "--formats", "json"]) == 0
+    assert sum(runner.begun.values()) == begun  # nothing is tried any more
 
 
 @pytest.mark.usefixtures("runner")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -90,7 +91,19 @@ class Outcomes:
 
     def setting(self, outcome: Outcome) -> str:
         """What a run was set to, as a person reads it; equal for runs that differ in their seed alone."""
-        told = (f"{name.rpartition('.')[2]} {_shown(outcome.settings.get(name))}" for name in self.varied)
+        return self._label(outcome, self._digits)
+
+    @functools.cached_property
+    def _digits(self) -> int:
+        """The fewest that tell any two settings apart, three at least."""
+        apart = {tuple(run.settings.get(name) for name in self.varied): run for run in self.runs}
+        told = (
+            digits for digits in range(3, 17) if len({self._label(one, digits) for one in apart.values()}) == len(apart)
+        )
+        return next(told, 17)
+
+    def _label(self, outcome: Outcome, digits: int) -> str:
+        told = (f"{name.rpartition('.')[2]} {_shown(outcome.settings.get(name), digits)}" for name in self.varied)
         return ", ".join(told) or "all alike"
 
     @property
@@ -186,8 +199,8 @@ def varied(settings: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:
     return tuple(name for name in names if len({(name in one, one.get(name)) for one in settings}) > 1)
 
 
-def _shown(value: Scalar | None) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def _shown(value: Scalar | None, digits: int) -> str:
+    return "none" if value is None else f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def matrix(outcomes: Outcomes, names: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aimass.explain.tune.folder import SearchFolder
@@ -19,30 +19,48 @@ from aimass.proto.console import say
 from aimass.proto.durable import only_one
 from aimass.proto.errors import AimassError, NotFound
 
-__all__ = ["gone_on"]
+__all__ = ["ended", "gone_on"]
 
 
 def gone_on(args: argparse.Namespace, folder: SearchFolder) -> Search:
     """The search once it has ended, or its time is up. Raises what it is stopped by, having said how it goes on."""
-    if not (folder.path / "setup.json").is_file():
-        raise NotFound("no search stands in this folder", code="tune.absent", value=folder.path)
-
-    def tell(search: Search, event: Event) -> None:
-        if line := told_event(search, event):
-            say(args, line)
-
     until = float("inf") if args.time_limit is None else time.time() + args.time_limit
-    with only_one(folder.path, "search"):
-        search = folder.open()
+    with _held(folder) as search:
         if search.state != "open":
             return search
         try:
             with _runner(search.setup.where) as runner:
-                going = Searching(folder, search, runner, parallel=args.parallel, tell=tell)
+                going = Searching(folder, search, runner, parallel=args.parallel, tell=_teller(args))
                 return going.go_on(until)
         except (KeyboardInterrupt, AimassError):
             say(args, _left(folder.read(), folder.path))
             raise
+
+
+def ended(args: argparse.Namespace, folder: SearchFolder) -> Search:
+    """The search, which tries nothing more; its runs that were underway are stopped."""
+    with _held(folder) as search:
+        if search.state != "open":
+            return search
+        with _runner(search.setup.where) as runner:
+            return Searching(folder, search, runner, tell=_teller(args)).end("somebody ended it")
+
+
+@contextlib.contextmanager
+def _held(folder: SearchFolder) -> Iterator[Search]:
+    """Where the search in a folder stands, which is this process's meanwhile; raises `NotFound`, or `Conflict`."""
+    if not (folder.path / "setup.json").is_file():
+        raise NotFound("no search stands in this folder", code="tune.absent", value=folder.path)
+    with only_one(folder.path, "search"):
+        yield folder.open()
+
+
+def _teller(args: argparse.Namespace) -> Callable[[Search, Event], None]:
+    def tell(search: Search, event: Event) -> None:
+        if line := told_event(search, event):
+            say(args, line)
+
+    return tell
 
 
 @contextlib.contextmanager

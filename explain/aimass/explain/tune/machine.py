@@ -54,14 +54,10 @@ def due(search: Search, busy: Collection[tuple[int, int]], parallel: int, *, clo
         return None
     if (why := _hopeless(search)) is not None:
         return None if busy else Close(state="failed", reason=why)
-    waiting = (Begin(*place) for place in _to_begin(search) if place not in busy)
-    if closing:
-        return None
-    if (begin := next(waiting, None)) is not None:
-        return begin
-    if len(search.trials) < search.setup.trials:
-        return Propose()
-    return None if busy else Close(state="ended", reason=f"all {search.setup.trials} settings were tried")
+    begin = next((Begin(*place) for place in _to_begin(search) if place not in busy), None)
+    if begin is None and len(search.trials) == search.setup.trials:
+        return None if busy else Close(state="ended", reason=f"all {search.setup.trials} settings were tried")
+    return None if closing else begin or Propose()
 
 
 def _to_begin(search: Search) -> Iterator[tuple[int, int]]:
@@ -79,10 +75,11 @@ def _places(search: Search, trial: Trial) -> list[int]:
 
 def _hopeless(search: Search) -> str | None:
     """Why a search is given up whose first trials all failed: the plan, or what computes, is wrong and no setting."""
-    ended = [trial for trial in search.trials if trial.state != "running"][:_GIVES_UP_AFTER]
-    if len(ended) < _GIVES_UP_AFTER or any(trial.state not in ("failed", "impossible") for trial in ended):
+    ended = [trial for trial in search.trials if trial.state != "running"]
+    worked = any(run.state in ("finished", "pruned") for trial in search.trials for run in trial.runs)
+    if worked or len(ended) < _GIVES_UP_AFTER:
         return None
-    return f"the first {_GIVES_UP_AFTER} settings failed, the last of them because: {ended[-1].reason}"
+    return f"the first {len(ended)} settings failed, the last of them because: {ended[-1].reason}"
 
 
 def proposed(search: Search) -> dict[str, Scalar] | None:

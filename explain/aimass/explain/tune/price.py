@@ -27,8 +27,9 @@ def costliest(space: Space, draft: PlanDraft) -> dict[str, Scalar]:
     """The values, of settings that change what a run costs, of the run that costs most; empty without privacy.
 
     A cost rises or falls with each setting, so that it is largest at a corner of the space. Raises `BadInput` for more
-    corners than can be looked at.
+    corners than can be looked at, and for settings by which one run may tell what no other one covers.
     """
+    _check_cut(space, draft)
     priced = {name: _ends(space, name) for name in space.settings if name.startswith(_PRICED)}
     if planned_spent(draft, 1, quick=True).epsilon is None:
         return {}
@@ -40,9 +41,22 @@ def costliest(space: Space, draft: PlanDraft) -> dict[str, Scalar]:
             limit=f"{_MOST_CORNERS} combinations of their ends",
             cure="Search fewer of them at once.",
         )
-    costs = {place: _cost(draft, corner) for place, corner in enumerate(_corners(priced))}
-    dearest = max(costs, key=lambda place: costs[place])
-    return next(itertools.islice(_corners(priced), dearest, None))
+    corners = [(_cost(draft, corner), corner) for corner in _corners(priced)]
+    most, dearest = max(corners, key=lambda one: one[0])
+    idle = {name for name, ends in priced.items() if all(_cost(draft, dearest | {name: end}) == most for end in ends)}
+    return {name: value for name, value in dearest.items() if name not in idle}
+
+
+def _check_cut(space: Space, draft: PlanDraft) -> None:
+    """Raise `BadInput` where batches are cut, and what is cut differs: no such run covers another."""
+    shapes = {"privacy.sampling_rate", "privacy.divisor", "privacy.cap_deviations"} & space.settings.keys()
+    if shapes and draft.privacy is not None and draft.privacy.cap_deviations is not None:
+        raise BadInput(
+            "where batches are cut these settings cannot be searched: no run's cost covers another's",
+            code="tune.price",
+            value=", ".join(sorted(shapes)),
+            cure="Leave `privacy.cap_deviations` out of the plan, or these out of the space.",
+        )
 
 
 def _ends(space: Space, name: str) -> tuple[Scalar, ...]:

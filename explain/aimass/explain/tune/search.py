@@ -90,6 +90,22 @@ class Searching:
             self._leave()
         return self.search
 
+    def end(self, reason: str) -> Search:
+        """Stop the runs that were begun and have not ended, and try nothing more; returns where it stands then.
+
+        Raises the named error of a service that cannot be asked: the search is open still.
+        """
+        underway = [
+            (trial.number, place)
+            for trial in self.search.trials
+            for place, run in enumerate(trial.runs)
+            if run.state == "running"
+        ]
+        for place in underway:
+            self._end(place, self._runner.begin(self._job(*place)).stop())
+        self._add(Closed(at=self._now(), state="ended", reason=reason))
+        return self.search
+
     def _act(self, until: float) -> bool:
         """Do all that is due; whether there is anything to wait for."""
         while (action := due(self.search, self._busy, self._parallel, closing=self._now() >= until)) is not None:

@@ -106,7 +106,7 @@ class _Simulation:
 
     def stop(self) -> RunView:
         self._interrupt()
-        self._end(RunState.STOPPED, "it was cut")
+        self._end(RunState.STOPPED, "it was stopped")
         return view_of_folder(self._folder)
 
     def leave(self) -> None:

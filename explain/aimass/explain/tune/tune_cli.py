@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "with_verb"]
 
-_VERBS: Final = ("search", "resume", "show")
+_FORMATS: Final = "html,json,png,csv"
+_VERBS: Final = ("search", "resume", "show", "end")
 _EXAMPLE: Final = """examples:
   aimass tune plan.toml --space space.toml --as scientist --out search
   aimass tune plan.toml --space space.toml --as scientist --offline adult@3 --trials 40 --parallel 4 --out search
   aimass tune plan.toml --space space.toml --shards shards --seeds 5 --out search
   aimass tune resume search
   aimass tune show search
+  aimass tune end search
 
 A space says what is tried, by the names that settings have in the plan:
 
@@ -68,6 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resume.add_argument("folder", type=Path)
     _add_going(resume)
     common(resume, _resume)
+    end = commands.add_parser("end", help="stop its runs, try nothing more, and say what it came to")
+    end.add_argument("folder", type=Path)
+    end.add_argument("--formats", default=_FORMATS, help=f"of the answer ({_FORMATS})")
+    common(end, _end)
     show = commands.add_parser("show", help="where a search stands, while it runs too")
     show.add_argument("folder", type=Path)
     common(show, _show)
@@ -93,7 +99,7 @@ def _add_going(parser: argparse.ArgumentParser) -> None:
     going = parser.add_argument_group("going on")
     going.add_argument("--parallel", type=_count, default=1, help="runs at once (1)")
     going.add_argument("--time-limit", type=float, metavar="SECONDS", help="begin no run after so long")
-    going.add_argument("--formats", default="html,json,png,csv", help="of the answer (html,json,png,csv)")
+    going.add_argument("--formats", default=_FORMATS, help=f"of the answer ({_FORMATS})")
 
 
 def _count(text: str) -> int:
@@ -126,6 +132,16 @@ def _go_on(args: argparse.Namespace, folder: SearchFolder) -> int:
     if search.state == "open":
         say(args, f"time is up; to go on: aimass tune resume {folder.path}")
     return _answer(args, folder, search)
+
+
+def _end(args: argparse.Namespace) -> int:
+    from aimass.explain.tune.folder import SearchFolder
+    from aimass.explain.tune.going import ended
+    from aimass.explain.writing import check_formats
+
+    check_formats(args.formats.split(","))
+    folder = SearchFolder(args.folder)
+    return _answer(args, folder, ended(args, folder))
 
 
 def _answer(args: argparse.Namespace, folder: SearchFolder, search: Search) -> int:
