@@ -141,7 +141,9 @@ class AppHouse:
                 if view.summary.round >= 2 and view.summary.state == "running":
                     run.stop()
             self._note(run.view)
-            run = federation.submit(self._written(plan("heart-one-missing", rounds=3, quorum=2, deadline_s=20.0)))
+            run = federation.submit(
+                self._written(plan("heart-one-missing", rounds=2, every=2, quorum=2, deadline_s=10.0))
+            )
             for view in run.watch():
                 if view.summary.round == 1 and "switzerland" in self.house.alive():
                     self.house.kill("switzerland")
