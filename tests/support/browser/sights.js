@@ -9,6 +9,14 @@
     const inner = [...box.querySelectorAll("svg, canvas, img")].map((mark) => mark.getBoundingClientRect().right);
     return Math.max(0, ...inner) > document.documentElement.clientWidth + 1;
   });
+  const beyond = all("[data-testid=stVegaLiteChart] svg").flatMap((svg) => {
+    const box = svg.getBoundingClientRect();
+    return [...svg.querySelectorAll("text")].filter((text) => {
+      const own = text.getBoundingClientRect();
+      return text.textContent.trim() && own.width > 0 && getComputedStyle(text).opacity !== "0" &&
+        (own.left < box.left - 1.5 || own.right > box.right + 1.5 || own.top < box.top - own.height / 3 || own.bottom > box.bottom + own.height / 3);
+    }).map((text) => `${text.textContent} (in a chart)`);
+  });
   const clipped = all("[data-testid=stMetricValue] *, [data-testid=stMetricLabel] *, button p").filter((text) =>
     text.scrollWidth > text.clientWidth + 1 && getComputedStyle(text).overflow !== "visible");
   return {
@@ -16,6 +24,6 @@
     errors: all("[data-testid=stAlertContentError]").filter((box) => !box.closest("[data-testid=stException]")).map((box) => box.innerText.slice(0, 500)),
     wide: wide.map((box) => `${named(box)}: ${box.scrollWidth} px in ${box.clientWidth}`),
     cut: cut.map((box) => `${named(box)}: ${box.innerText.slice(0, 80)}`),
-    clipped: clipped.map((text) => text.innerText.slice(0, 80)),
+    clipped: [...clipped.map((text) => text.innerText.slice(0, 80)), ...new Set(beyond)],
   };
 }

@@ -43,11 +43,14 @@ def faults(viewer: Viewer) -> list[str]:
 
 
 def unread(viewer: Viewer) -> list[str]:
-    """Each chart says how to read it and what it does not show."""
+    """What has a chart has files of it, and says how it is read and what it does not show."""
     page = viewer.page
     charts = page.locator("[data-testid=stVegaLiteChart]:visible").count()
+    files = page.locator("[class*='st-key-files-']").count()
     said = [len(viewer.texts(words)) for words in ("How to read this:", "What it does not show:")]
-    return [] if min(said) >= charts else [f"{charts} charts, {said[0]} say how to read them and {said[1]} what they miss"]
+    if said == [files, files] and (files > 0) >= (charts > 0):
+        return []
+    return [f"{charts} charts, files of {files}; {said[0]} say how to read them, and {said[1]} what they do not show"]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -1,0 +1,147 @@
+"""How the app behaves towards people: files that open, work that survives a reload and is done once, services that die
+and come back, links that lead nowhere, and pages that a role may not see."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, expect
+from scripts.demos.house import House
+
+from tests.explain.app.browser.test_pages import address_of
+from tests.support.app_house import ANALYST, Furnished
+from tests.support.browser.serving_app import App, explainer, options_of
+from tests.support.browser.viewer import Viewer, viewing
+
+pytestmark = pytest.mark.browser
+
+HEART = "gap?model=heart%40champion&rows=heart"
+
+
+@pytest.fixture
+def viewer(browser: Browser, app: App) -> Iterator[Viewer]:
+    with viewing(browser, app.address) as found:
+        yield found
+
+
+@pytest.fixture
+def fresh(found: Furnished, tmp_path: Path) -> Iterator[App]:
+    """An app that has computed nothing yet."""
+    with explainer(tmp_path / "fresh", options_of(found, "operator")) as shown:
+        yield shown
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_the_four_files_of_a_view_are_whole_and_say_the_same(viewer: Viewer, found: Furnished) -> None:
+    viewer.open(f"{address_of('runs')}?run={found.runs['heart-fast-1']}")
+    viewer.answered()
+    viewer.page.locator("[class*='st-key-files-'] button").first.click()
+    files = {}
+    for kind in ("PNG", "SVG", "CSV", "JSON"):
+        name, data = viewer.download(viewer.page.get_by_role("button", name=kind, exact=True))
+        assert name.endswith(f".{kind.lower()}")
+        files[kind] = data
+    picture = Image.open(io.BytesIO(files["PNG"]))
+    assert picture.format == "PNG"
+    assert min(picture.size) > 200
+    assert ET.fromstring(files["SVG"]).tag.endswith("svg")
+    rows = list(csv.DictReader(io.StringIO(files["CSV"].decode())))
+    assert [row["round"] for row in rows]
+    assert json.loads(files["JSON"])["lineage"]["run"] == found.runs["heart-fast-1"]
+
+
+# ---------------------------------------------------------------- work
+
+
+def test_work_survives_a_reload_and_a_second_tab_sees_the_same_work(browser: Browser, fresh: App) -> None:
+    with viewing(browser, fresh.address) as one, viewing(browser, fresh.address) as other:
+        one.open(HEART)
+        expect(one.page.get_by_test_id("stProgress")).to_be_visible()
+        one.reload()
+        other.open(HEART)
+        expect(other.page.get_by_test_id("stProgress")).to_be_visible()
+        one.answered()
+        other.answered()
+        assert one.page.inner_text("[data-testid=stMain]") == other.page.inner_text("[data-testid=stMain]")
+
+
+def test_work_is_cancelled_and_begun_again(browser: Browser, fresh: App) -> None:
+    with viewing(browser, fresh.address) as viewer:
+        viewer.open(HEART)
+        viewer.page.get_by_role("button", name="Cancel").click()
+        expect(viewer.page.get_by_text("cancelled")).to_be_visible()
+        viewer.page.get_by_role("button", name="Compute again").click()
+        expect(viewer.page.get_by_test_id("stProgress")).to_be_visible()
+        viewer.answered()
+        assert viewer.page.get_by_test_id("stVegaLiteChart").count() > 0
+
+
+# ---------------------------------------------------------------- services that die
+
+
+def test_a_training_server_that_dies_is_told_and_its_return_is_noticed(viewer: Viewer, house: House) -> None:
+    viewer.open(address_of("runs"))
+    viewer.answered()
+    house.kill("server")
+    try:
+        viewer.reload()
+        expect(viewer.page.get_by_test_id("stAlertContentError").first).to_be_visible()
+        assert viewer.see().exceptions == ()
+    finally:
+        house.start_server()
+    expect(viewer.page.get_by_test_id("stAlertContentError")).to_have_count(0)
+    viewer.answered()
+    assert viewer.page.get_by_test_id("stVegaLiteChart").count() > 0
+
+
+def test_an_app_that_dies_comes_back_to_the_same_view(browser: Browser, fresh: App, found: Furnished) -> None:
+    with viewing(browser, fresh.address) as viewer:
+        viewer.open(f"{address_of('runs')}?run={found.runs['heart-slow-1']}")
+        viewer.answered()
+        fresh.kill()
+        expect(viewer.page.get_by_test_id("stConnectionStatus")).to_be_visible()
+        fresh.again()
+        viewer.reload()
+        viewer.answered()
+        assert found.runs["heart-slow-1"][:8] in viewer.page.inner_text("[data-testid=stMain]")
+
+
+# ---------------------------------------------------------------- links and rights
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "?run=ffffffffffffffffffffffffffffffff",
+        "gap?model=heart%40999",
+        "gap?model=nobody%401",
+        "gap?model=heart%401&rows=gone",
+    ],
+)
+def test_a_link_to_what_is_gone_says_so_and_leads_on(viewer: Viewer, path: str) -> None:
+    viewer.open(path if path[0] != "?" else address_of("runs") + path)
+    expect(viewer.page.get_by_test_id("stAlertContentError")).to_be_visible()
+    assert viewer.see().exceptions == ()
+    viewer.act(lambda: viewer.page.get_by_role("button", name="Choose another").click())
+    expect(viewer.page.get_by_test_id("stAlertContentError")).to_have_count(0)
+
+
+def test_what_a_role_may_not_see_is_absent(browser: Browser, found: Furnished, tmp_path: Path) -> None:
+    with (
+        explainer(tmp_path / "analyst", options_of(found, ANALYST)) as shown,
+        viewing(browser, shown.address) as viewer,
+    ):
+        viewer.open()
+        assert "Data" not in viewer.page.inner_text("[data-testid=stSidebar]").split("\n")
+        viewer.open("data")
+        assert viewer.page.inner_text("h1") != "Data"
+        assert viewer.see().exceptions == ()
