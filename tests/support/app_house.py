@@ -189,10 +189,11 @@ class AppHouse:
     def _hold_out(self) -> dict[str, Path]:
         """Rows that no hospital trained on, and pictures of clothes."""
         held = {}
+        (self.house.folder / "held-out").mkdir()
         for name in HOSPITALS:
-            held[name] = self.house.folder / f"held-out-{name}.parquet"
+            held[name] = self.house.folder / "held-out" / f"{name}.parquet"
             write_held_out(dataset("heart") / f"{name}.parquet", held[name], heart.schema, salt_of(_SPLIT, name))
-        held["clothes"] = self.house.folder / "held-out-clothes.parquet"
+        held["clothes"] = self.house.folder / "held-out" / "clothes.parquet"
         pictures = pyarrow.parquet.read_table(dataset("fashion") / "test.parquet").slice(0, 100)
         pyarrow.parquet.write_table(pictures, held["clothes"])
         return held

@@ -75,14 +75,21 @@ class App:
 
 
 def options_of(found: Furnished, who: str = ANALYST) -> list[str]:
-    """What a person types to see the whole house."""
-    rows = [
-        word for name in HOSPITALS for word in ("--rows", f"heart={found.rows[name]}")
-    ]  # fmt: skip
+    """What a person types to see the whole house; their file of settings names the rows."""
+    settings = found.folder / "app.toml"
+    settings.write_text(
+        _rows("heart", "heart", [found.rows[name] for name in HOSPITALS])
+        + _rows("clothes", "fashion", [found.rows["clothes"]])
+    )
     return [
-        "--as", str(found.home(who)), "--registry", found.registry, "--trust", str(found.trust), "--serving",
-        found.serving, "--data", found.data, *rows, "--held-out",
+        "--settings", str(settings), "--as", str(found.home(who)), "--registry", found.registry, "--trust",
+        str(found.trust), "--serving", found.serving, "--data", found.data,
     ]  # fmt: skip
+
+
+def _rows(name: str, task: str, files: Sequence[Path]) -> str:
+    listed = ", ".join(f'"{path}"' for path in files)
+    return f'[[rows]]\nname = "{name}"\ntask = "{task}"\nheld_out = true\nfiles = [{listed}]\n'
 
 
 @contextlib.contextmanager
