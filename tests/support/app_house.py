@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import pyarrow.parquet
+import pyarrow as pa
+from pyarrow import parquet
 from scripts.demos.explaining import salt_of, write_held_out
 from scripts.demos.house import SERVICE_HOST, House, free_port
 from scripts.demos.private import budget_of, private_plan
@@ -35,6 +36,8 @@ _TAILORS: Final = HOSPITALS[:2]
 """Who hold pictures of clothes too."""
 _PICTURES: Final = 400
 _SPLIT: Final = 11
+_TIMES: Final = 40
+"""How often the held-out rows are repeated in rows that make work take long."""
 ANALYST: Final = "anna"
 TRUST: Final = "trust.json"
 DATA: Final = "data-house"
@@ -94,10 +97,10 @@ class AppHouse:
         for name in HOSPITALS:
             self.house.permit(name, "heart", locate("heart").digest, ["auc", "loss"])
             self._add(name, "heart", dataset("heart") / f"{name}.parquet")
-        table = pyarrow.parquet.read_table(dataset("fashion") / "train.parquet")
+        table = parquet.read_table(dataset("fashion") / "train.parquet")
         for number, name in enumerate(_TAILORS):
             pictures = self.house.folder / name / "clothes.parquet"
-            pyarrow.parquet.write_table(table.slice(number * _PICTURES, _PICTURES), pictures)
+            parquet.write_table(table.slice(number * _PICTURES, _PICTURES), pictures)
             policy = self.house.folder / name / "policy.toml"
             policy.write_text(
                 f'{policy.read_text()}\n[[tasks]]\nname = "fashion"\ndigest = "{locate("fashion").digest}"\n'
@@ -193,9 +196,12 @@ class AppHouse:
         for name in HOSPITALS:
             held[name] = self.house.folder / "held-out" / f"{name}.parquet"
             write_held_out(dataset("heart") / f"{name}.parquet", held[name], heart.schema, salt_of(_SPLIT, name))
+        held["many"] = self.house.folder / "held-out" / "many.parquet"
+        all_rows = pa.concat_tables([parquet.read_table(held[name]) for name in HOSPITALS])
+        parquet.write_table(pa.concat_tables([all_rows] * _TIMES), held["many"])
         held["clothes"] = self.house.folder / "held-out" / "clothes.parquet"
-        pictures = pyarrow.parquet.read_table(dataset("fashion") / "test.parquet").slice(0, 100)
-        pyarrow.parquet.write_table(pictures, held["clothes"])
+        pictures = parquet.read_table(dataset("fashion") / "test.parquet").slice(0, 100)
+        parquet.write_table(pictures, held["clothes"])
         return held
 
 

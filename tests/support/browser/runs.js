@@ -2,7 +2,7 @@
 // for time. Goes into a page before the app's own code. Field numbers: streamlit/proto/ForwardMsg.proto, BackMsg.proto.
 (() => {
   const NEW_SESSION = 4, SCRIPT_FINISHED = 6, RERUN_SCRIPT = 11, FOR_RERUN = 2;
-  const told = { asked: 0, begun: 0, ended: 0, last: null, received_bytes: 0, messages: 0 };
+  const told = { asked: 0, begun: 0, ended: 0, last: null, pending: false, received_bytes: 0, messages: 0 };
   window.__runs = told;
 
   function varint(bytes, at) {
@@ -38,14 +38,14 @@
     told.messages += 1;
     told.received_bytes += data.byteLength;
     const found = fields(new Uint8Array(data));
-    if (found.has(NEW_SESSION)) told.begun += 1;
+    if (found.has(NEW_SESSION)) { told.begun += 1; told.pending = false; }
     if (found.has(SCRIPT_FINISHED)) { told.ended += 1; told.last = found.get(SCRIPT_FINISHED); }
   }
 
   function sent(data) {
     const bytes = data instanceof ArrayBuffer ? new Uint8Array(data) : ArrayBuffer.isView(data) ?
       new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : null;
-    if (bytes && fields(bytes).has(RERUN_SCRIPT)) told.asked += 1;
+    if (bytes && fields(bytes).has(RERUN_SCRIPT)) { told.asked += 1; told.pending = true; }
   }
 
   const Native = window.WebSocket;
@@ -62,7 +62,7 @@
   // Whether more than `before` runs have ended, none goes on, and what they said is on the screen.
   window.__settled = (before) => {
     const app = document.querySelector("[data-testid=stApp]");
-    return told.ended > before && told.begun === told.ended && told.last !== FOR_RERUN && app !== null &&
+    return told.ended > before && told.begun === told.ended && !told.pending && told.last !== FOR_RERUN && app !== null &&
       app.dataset.testScriptState === "notRunning" && app.dataset.testConnectionState === "CONNECTED" &&
       document.querySelector("[data-stale=true], [data-testid=stSkeleton]") === null &&
       [...document.querySelectorAll("[data-testid=stVegaLiteChart]")].every((chart) =>

@@ -79,6 +79,7 @@ def options_of(found: Furnished, who: str = ANALYST) -> list[str]:
     settings = found.folder / "app.toml"
     settings.write_text(
         _rows("heart", "heart", [found.rows[name] for name in HOSPITALS])
+        + _rows("many", "heart", [found.rows["many"]])
         + _rows("clothes", "fashion", [found.rows["clothes"]])
     )
     return [

@@ -81,6 +81,13 @@ class Viewer:
         """Until more than `before` runs of this page have ended and all they said is on the screen."""
         self.page.wait_for_function("before => window.__settled && window.__settled(before)", arg=before)
 
+    def turn(self, tab: Locator) -> None:
+        """To a tab, and until what it shows is there: some ask the app for it, some have it already."""
+        tab.click()
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.settle()
+        self.answered()
+
     def answered(self) -> None:
         """Until nothing is computed in the background."""
         self.page.wait_for_function("() => window.__answered && window.__answered()", timeout=1_000 * _WORK_S)

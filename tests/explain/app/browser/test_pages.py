@@ -20,6 +20,10 @@ pytestmark = pytest.mark.browser
 NAMES = [page.name for page in PAGES if importlib.util.find_spec(page.module)]
 TITLES = {page.name: page.title for page in PAGES}
 FIRST = NAMES[0]
+MODELS = {"heart": "?model=heart%40champion&rows=heart", "clothes": "?model=fashion%40champion&rows=clothes"}
+ASKED = (("lpi", "heart"), ("gap", "heart"), ("prim", "heart"), ("segviz", "heart"), ("lpi", "clothes"))
+"""Pages of models, and what models they are asked of, beside what they open with."""
+LOOKS = [*((name, "") for name in NAMES), *((name, MODELS[which]) for name, which in ASKED if name in NAMES)]
 
 
 def address_of(name: str) -> str:
@@ -55,13 +59,21 @@ def unread(viewer: Viewer) -> list[str]:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 768])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_page_is_whole(browser: Browser, app: App, pictures: Path, name: str, width: int, theme: Theme) -> None:
+@pytest.mark.parametrize(("name", "query"), LOOKS)
+def test_a_page_is_whole(
+    browser: Browser, app: App, pictures: Path, name: str, query: str, width: int, theme: Theme
+) -> None:
     with viewing(browser, app.address, width=width, theme=theme) as viewer:
-        viewer.open(address_of(name))
+        viewer.open(address_of(name) + query)
         viewer.answered()
-        viewer.picture(pictures / f"{name}-{width}-{theme}.png")
+        of = query.partition("=")[2].partition("%")[0]
+        picture = f"{name}{of and '-'}{of}-{width}-{theme}"
+        viewer.picture(pictures / f"{picture}.png")
         assert faults(viewer) == []
+        for number, tab in enumerate(viewer.page.locator("[data-testid=stMain] [role=tab]").all()[1:], 2):
+            viewer.turn(tab)
+            viewer.picture(pictures / f"{picture}-{number}.png")
+            assert faults(viewer) == []
         assert viewer.page.get_by_role("heading", level=1).count() == 1
 
 
