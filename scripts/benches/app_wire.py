@@ -107,7 +107,7 @@ class WireViewer:
                 case "auto_rerun":
                     self._time(message.auto_rerun.fragment_id, message.auto_rerun.interval, page, query)
                 case "script_finished":
-                    return message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN
+                    return bool(message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN)
 
     def _time(self, fragment: str, interval_s: float, page: str, query: str) -> None:
         """Do as a browser does with a part of the page that runs by itself."""

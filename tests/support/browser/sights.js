@@ -13,8 +13,9 @@
     const box = svg.getBoundingClientRect();
     return [...svg.querySelectorAll("text")].filter((text) => {
       const own = text.getBoundingClientRect();
+      const line = parseFloat(getComputedStyle(text).fontSize) / 3; // letters fill less than their line
       return text.textContent.trim() && own.width > 0 && getComputedStyle(text).opacity !== "0" &&
-        (own.left < box.left - 1.5 || own.right > box.right + 1.5 || own.top < box.top - own.height / 3 || own.bottom > box.bottom + own.height / 3);
+        (own.left < box.left - line || own.right > box.right + line || own.top < box.top - line || own.bottom > box.bottom + line);
     }).map((text) => `${text.textContent} (in a chart)`);
   });
   const clipped = all("[data-testid=stMetricValue] *, [data-testid=stMetricLabel] *, button p").filter((text) =>

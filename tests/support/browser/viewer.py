@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright, expect
 
 __all__ = ["CHROMIUM", "Seen", "Theme", "Viewer", "chromium", "viewing"]
 
@@ -50,6 +50,7 @@ class Viewer:
         self.complaints: list[str] = []
         page.add_init_script(_RUNS)
         page.set_default_timeout(1_000 * _ANSWER_S)
+        expect.set_options(timeout=1_000 * _ANSWER_S)
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 

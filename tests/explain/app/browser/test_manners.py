@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,19 +66,32 @@ def test_the_four_files_of_a_view_are_whole_and_say_the_same(viewer: Viewer, fou
 
 def test_work_survives_a_reload_and_a_second_tab_sees_the_same_work(browser: Browser, fresh: App) -> None:
     with viewing(browser, fresh.address) as one, viewing(browser, fresh.address) as other:
-        one.open(LONG)
-        expect(one.page.get_by_test_id("stProgress").first).to_be_visible()
-        one.reload()
-        other.open(LONG)
-        expect(other.page.get_by_test_id("stProgress").first).to_be_visible()
+        at_work(one, LONG)
+        before = shares(one)
+        at_work(other, LONG)
+        at_work(one, LONG)
+        after = shares(one)
+        assert all(after.get(title, 100) >= share for title, share in before.items()), "the reload began it anew"
         one.answered()
         other.answered()
         assert one.page.inner_text("[data-testid=stMain]") == other.page.inner_text("[data-testid=stMain]")
 
 
+def at_work(viewer: Viewer, path: str) -> None:
+    """Open a page, anew where it is open, and wait until it shows that it is computed."""
+    viewer.page.goto(f"{viewer.address}/{path}")
+    expect(viewer.page.get_by_test_id("stProgress").first).to_be_visible()
+
+
+def shares(viewer: Viewer) -> dict[str, int]:
+    """How many per cent are done of what is computed, by what the page calls it; what is done is not shown."""
+    told = (re.match(r"(.+): (\d+) %", text) for text in viewer.page.get_by_test_id("stProgress").all_inner_texts())
+    return {found[1]: int(found[2]) for found in told if found}
+
+
 def test_work_is_cancelled_and_begun_again(browser: Browser, fresh: App) -> None:
     with viewing(browser, fresh.address) as viewer:
-        viewer.open(LONG)
+        at_work(viewer, LONG)
         viewer.page.get_by_role("button", name="Cancel").last.click()
         expect(viewer.page.get_by_text("cancelled")).to_have_count(1)
         viewer.page.get_by_role("button", name="Compute again").click()
