@@ -105,6 +105,35 @@ def test_plain_sums_leave_where_the_policy_says_so_and_of_a_search_never() -> No
         assert caught.value.code == "release.mechanism"
 
 
+def test_a_search_without_noise_counts_groups_where_the_policy_says_so() -> None:
+    for name, group, noise, code in (
+        ("prim", 1, 0.0, "policy.explain_group"),
+        ("slices", 4, 0.0, "policy.explain_group"),
+        ("prim", 5, 0.0, ""),
+        ("prim", 1, 20.0, ""),
+        ("confusion", 1, 0.0, ""),
+    ):
+        plan, _ = asked(
+            name, {"group": group} if group > 1 else {}, secure=None if noise else SECURE, noise=noise, least=5
+        )
+        kept = msgspec.structs.replace(policy(plan), explain=Explain(smallest_group=5))
+        decided = decide(kept, plan, 4, ALL)
+        assert isinstance(decided, Refuse if code else Admit)
+        if isinstance(decided, Refuse):
+            assert (decided.code, decided.value, decided.limit) == (code, str(group), "from 5")
+    with pytest.raises(BadInput, match="asks each of its tables once"):
+        asked("confusion", {"group": 5})
+
+
+def test_what_two_steps_of_a_search_may_differ_by_is_said_before_it_joins() -> None:
+    for options, words in (
+        ({}, "two steps may differ by 1 of them, which tells of it"),
+        ({"group": 7}, "by 7 of them"),
+    ):
+        plan, _ = asked("prim", options, secure=SECURE)
+        assert words in " ".join(learning(plan, policy(plan), 4).could_learn)
+
+
 def test_noise_stands_for_secret_sums_once_it_hides_a_row_in_all_steps_together() -> None:
     budget = DataBudget(data_set="heart", epsilon=3.0, delta=1e-5)
     for name, noise, code in (("confusion", 0.9, "explain_noise"), ("permutation", 1.4, "explain_noise"),
@@ -222,6 +251,26 @@ def test_sums_that_are_not_the_phases_never_come_to_the_gate() -> None:
         explained(
             Lying(good), Ask(schema=msgspec.structs.replace(task.schema, columns=columns)), 0, task, SHARD, [blob]
         )
+
+
+class Noting(Lying):
+    """An analysis that remembers by how many rows its steps were to differ."""
+
+    asked_for = 0
+
+    def compute(self, ask: Ask, number: int, at: AtPartner) -> Mapping[str, Array]:
+        self.asked_for = at.least
+        return super().compute(ask, number, at)
+
+
+def test_groups_are_asked_for_where_there_is_no_noise_and_there_alone() -> None:
+    """In a group one row more moves others, and adds more than noise is made for."""
+    noting = Noting(dict(made(30, [[10, 20, 0], [2, 8, 20]]).groups[EXPLAIN].tensors))
+    ask, blob = Ask(schema=task.schema), Blob(task.first(0))
+    explained(noting, ask, 0, task, SHARD, [blob], 5)
+    assert noting.asked_for == 5
+    explained_privately(noting, ask, 0, task, SHARD, [blob], AnalysisNoise(noise_multiplier=1.0), NoiseStream())
+    assert noting.asked_for == 1
 
 
 def test_noise_is_unbiased_and_as_large_as_it_says_on_every_tensor() -> None:

@@ -16,6 +16,8 @@ from aimass.explain.federated.prim import FederatedPrimOptions
 from aimass.explain.federated_cli import _background
 from aimass.explain.federation import Terms, federated_views, found_in, plan_of, view_named
 from aimass.explain.models import model_of_task
+from aimass.proto.analysis import AtPartner
+from aimass.proto.asking import ask_of
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.plan import Plan, SecureSettings
 from aimass.proto.statistics import Statistics
@@ -24,6 +26,7 @@ from aimass.proto.tensors import Blob
 from aimass.proto.values import Value
 from aimass.proto.views import RunState, RunSummary, RunView, SlotState, StepView
 from tests.support.explanations import HOSPITALS, hospital_shards, pooled, run_phases
+from tests.support.explanations import found_in as summed_in
 
 MODEL = task.first(3)
 OPEN = Terms(plain=True, least_count=1)
@@ -114,6 +117,24 @@ def test_a_search_is_never_asked_for_in_plain_sums_and_says_what_its_steps_tell(
     plan = planned("prim", options, Terms(least_count=1))
     result = found_in(viewed(plan, run_phases(plan, MODEL, tmp_path)), model())  # type: ignore[arg-type]
     assert any("boxes or slices lie in each other" in line for line in result.caveats)
+
+
+def test_in_groups_a_search_goes_through_the_gate_and_says_by_how_much_its_steps_differ(tmp_path: Path) -> None:
+    """What is summed is what each hospital finds of its own groups."""
+    options = FederatedPrimOptions(target="label", boxes=1, support=0.2, bins=8, peel=0.3)
+    plan = planned("prim", options, Terms(group=5))
+    assert plan.explain is not None
+    assert plan.explain.group == 5
+    phases = run_phases(plan, MODEL, tmp_path, least=5)
+    result = found_in(viewed(plan, phases), model())  # type: ignore[arg-type]
+    assert any("two of them differ by no row of a partner or by 5 at least" in line for line in result.caveats)
+    assert any("groups of at least 5 alike rows" in line for line in result.caveats)
+    view = view_named("prim")
+    parts = [
+        view.compute(ask_of(plan), 0, AtPartner.of(task, Blob(MODEL), shard.held_out, least=5))
+        for shard in hospital_shards()
+    ]
+    np.testing.assert_array_equal(summed_in(phases[0]).sums["levels"], sum(np.asarray(one["levels"]) for one in parts))
 
 
 def test_a_run_that_did_not_finish_has_no_answer(tmp_path: Path) -> None:

@@ -27,11 +27,13 @@ class Explain(Value, frozen=True):
     that asks the same again and again, of boxes or slices that lie in each other, tells of single rows to an honest
     server too, and needs secure sums or noise whatever `plain` says. Noise counts as such from `smallest_noise` on,
     times what one row can change in all steps together; where a privacy budget pays for it, the budget says how much is
-    enough.
+    enough. Without noise such a search counts rows in groups of at least `smallest_group` alike ones, so that no two of
+    its steps differ by fewer, whatever boxes or slices a server asks about.
     """
 
     plain: bool = False
     smallest_noise: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    smallest_group: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 def explain_rules(
@@ -51,6 +53,7 @@ def explain_rules(
     known = [each for each in admitted if (each.name, each.kind) == (asked.name, "analysis")]
     shared = "nothing" if asked.shared is None else asked.shared.told
     least = () if noise else (at_least("analysis_least_count", asked.least_count, release.smallest_count),)
+    group = (at_least("explain_group", asked.group, bounds.smallest_group),) if asked.repeated and not noise else ()
     in_all = noise / math.sqrt(asked.steps)  # Gaussian noise on so many steps is worth that on one
     floor = (at_least("explain_noise", in_all, bounds.smallest_noise),) if noise and not accounted else ()
     return (
@@ -58,6 +61,7 @@ def explain_rules(
         *_plain(bounds, asked, plan),
         *floor,
         *least,
+        *group,
         Rule("analysis_shares", shared, "what is public, synthetic or noised", holds=True),
         Rule(
             "analysis",

@@ -27,14 +27,14 @@ __all__ = ["Rehearsal", "explained", "explained_privately"]
 
 
 def explained(
-    analysis: Analysis, ask: Ask, number: int, task: Task, shard: Shard, inputs: Sequence[Blob]
+    analysis: Analysis, ask: Ask, number: int, task: Task, shard: Shard, inputs: Sequence[Blob], least: int = 1
 ) -> Contribution:
     """The sums of phase `number` over the rows that are asked about, without noise.
 
-    `inputs` are the model and, behind the first phase, what it came to. Raises `BadInput` for sums that are not those
-    of the phase.
+    `inputs` are the model and, behind the first phase, what it came to; steps differ by `least` rows or by none, see
+    `AtPartner`. Raises `BadInput` for sums that are not those of the phase.
     """
-    return _contribution(_sums(analysis, ask, number, task, shard, inputs))
+    return _contribution(_sums(analysis, ask, number, task, shard, inputs, least))
 
 
 def explained_privately(
@@ -49,7 +49,8 @@ def explained_privately(
 ) -> Contribution:
     """The same with fresh noise on each number, of each tensor by what one row adds to it; raises as `explained`."""
     phase = phase_at(analysis.phases(ask), number)
-    sums = _sums(analysis, ask, number, task, shard, inputs)
+    # Least is 1: in groups one row more would move others, and add more than the noise is for.
+    sums = _sums(analysis, ask, number, task, shard, inputs, 1)
     scaled = np.concatenate([sums[cells.name].reshape(-1) / cells.norm for cells in phase.cells])
     noisy = noised(explanation_noise(setting, phase), scaled, stream)
     return _contribution(_parted(phase, noisy))
@@ -62,12 +63,14 @@ class Rehearsal:
     """
 
     def __init__(self) -> None:
-        self._of: tuple[str, Ask, str] | None = None
+        self._of: tuple[str, Ask, str, int] | None = None
         self._found: list[Summed] = []
 
-    def step(self, analysis: Analysis, ask: Ask, number: int, task: Task, shard: Shard, model: Blob) -> Contribution:
+    def step(
+        self, analysis: Analysis, ask: Ask, number: int, task: Task, shard: Shard, model: Blob, least: int = 1
+    ) -> Contribution:
         """Whole sums of step `number`, without noise; without a group where the analysis ends before it."""
-        of = analysis.name, ask, model.digest
+        of = analysis.name, ask, model.digest, least
         if number == 0 or of != self._of:
             self._of, self._found = of, []
         while len(self._found) <= number:
@@ -77,13 +80,13 @@ class Rehearsal:
                 if further is None:
                     return Contribution({}, {}, {})
                 inputs.append(Blob(encode_numpy(dict(further))))
-            sums = _sums(analysis, ask, len(self._found), task, shard, inputs)
+            sums = _sums(analysis, ask, len(self._found), task, shard, inputs, least)
             self._found.append(Summed(sums, (shard.participant,)))
         return _contribution(self._found[number].sums)
 
 
 def _sums(
-    analysis: Analysis, ask: Ask, number: int, task: Task, shard: Shard, inputs: Sequence[Blob]
+    analysis: Analysis, ask: Ask, number: int, task: Task, shard: Shard, inputs: Sequence[Blob], least: int
 ) -> Mapping[str, Array]:
     if ask.schema != task.schema:
         raise BadInput(
@@ -93,7 +96,7 @@ def _sums(
             limit=task.schema.digest,
         )
     rows = shard.held_out if ask.rows == "held_out" else shard.train
-    at = AtPartner.of(task, inputs[0], rows, inputs[1].arrays() if len(inputs) > 1 else None)
+    at = AtPartner.of(task, inputs[0], rows, inputs[1].arrays() if len(inputs) > 1 else None, least)
     sums = analysis.compute(ask, number, at)
     check_sums(phase_at(analysis.phases(ask), number), sums)
     return sums

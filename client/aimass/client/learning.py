@@ -146,6 +146,8 @@ def _explained(plan: Plan, policy: Policy, whose: str) -> tuple[str, ...]:
     names = dict.fromkeys(f"{cells.name} ({cells.size})" for phase in asked.phases for cells in phase.cells)
     least = max(asked.least_count, policy.release.smallest_count)
     few = f", of no fewer than {least} rows here" if least > 1 else ""
+    if asked.repeated:
+        few += f"; two steps may differ by {asked.group} of them" + ("" if asked.group > 1 else ", which tells of it")
     how = few if noise is None else f", with noise of {noise.noise_multiplier:g} times what one row can change"
     rows = "held-out" if asked.rows == "held_out" else "training"
     what = f"the analysis {asked.name}: in {asked.steps} steps sums over {whose} {rows} rows of what the model says"

@@ -73,9 +73,11 @@ rounds = 500
 # Explanations, where `analyses` names "explain": in secure sums or with noise alone, unless the server may read this
 # partner's own sums. Those of many steps (prim, slices) are never plain. Noise counts as such from a least multiple of
 # what one row can change in all steps together; where a budget pays for it, the budget says how much is enough.
+# Searches without noise count rows in groups of at least so many alike ones: no two of their steps differ by fewer.
 [explain]
 plain = false
 smallest_noise = 1.0
+smallest_group = 1
 
 # Schemas that plans may name, and the data set here that answers: `aimass client data add` writes them.
 [schemas]

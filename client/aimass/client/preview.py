@@ -76,7 +76,10 @@ def unnoised(plan: Plan) -> Plan:
             value=plan.name,
             cure="aimass client show RUN says what the server could learn of it.",
         )
-    return msgspec.structs.replace(plan, privacy=None)
+    if plan.privacy is None or plan.privacy.analyses is None:
+        return plan
+    alone = msgspec.structs.replace(plan.explain, group=1)  # noise is for single rows
+    return msgspec.structs.replace(plan, privacy=None, explain=alone)
 
 
 def preview_of(

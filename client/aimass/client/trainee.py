@@ -120,11 +120,12 @@ class Trainee:
         """By the analysis that the plan names, once its files are those that are approved."""
         if self._analysis is None or self._analysis[0] != (asked, ask):
             self._analysis = (asked, ask), approved(asked, ask)
-        analysis = self._analysis[1]
+        analysis, least = self._analysis[1], asked.group
         if order.rehearsal:
-            return Done(self._rehearsal.step(analysis, ask, order.number, self._task, shard, inputs[0]), state)
+            made = self._rehearsal.step(analysis, ask, order.number, self._task, shard, inputs[0], least)
+            return Done(made, state)
         if order.privacy is None or order.privacy.analyses is None:
-            return Done(explained(analysis, ask, order.number, self._task, shard, inputs), state)
+            return Done(explained(analysis, ask, order.number, self._task, shard, inputs, least), state)
         noise = order.privacy.analyses
         made = explained_privately(analysis, ask, order.number, self._task, shard, inputs, noise, NoiseStream())
         return Done(made, state, 1)

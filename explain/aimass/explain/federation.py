@@ -50,13 +50,18 @@ class Terms(Value, frozen=True):
     """How a federation is asked. Sums are secret unless `plain`, with a bound for each partner's `most_rows`.
 
     With `noise` each number has Gaussian noise of so many times what one row can change, which partners' budgets pay
-    for; without, cells of fewer than `least_count` rows stay at each partner.
+    for; without, cells of fewer than `least_count` rows stay at each partner, and a search counts rows in groups of at
+    least `group` alike ones.
     """
 
     plain: Annotated[bool, msgspec.Meta(description="the server may see each partner's own sums")] = False
     quorum: Annotated[int, msgspec.Meta(ge=1, description="fewest partners in every sum")] = 3
     rows: Annotated[Literal["held_out", "train"], msgspec.Meta(description="which rows partners look at")] = "held_out"
     least_count: Annotated[int, msgspec.Meta(ge=1, description="cells of fewer rows stay at a partner")] = 5
+    group: Annotated[
+        int,
+        msgspec.Meta(ge=1, description="searches count rows in groups of so many alike ones, and are rougher for it"),
+    ] = 1
     noise: Annotated[float, msgspec.Meta(ge=0, description="noise, in multiples of what one row can change")] = 0.0
     delta: Annotated[float, msgspec.Meta(gt=0, lt=1, description="what the noise's epsilon is stated at")] = 1e-5
     most_rows: Annotated[int, msgspec.Meta(ge=1, le=1 << 40, description="rows of a partner at most")] = 1 << 17
@@ -94,6 +99,8 @@ def plan_of(
     """
     own: dict[str, Scalar] = {key: value for key, value in msgspec.structs.asdict(options).items() if value is not None}
     said = {"analysis": name, "rows": terms.rows, "least_count": terms.least_count, **own}
+    if terms.group > 1:
+        said["group"] = terms.group
     privacy = None
     if terms.noise:  # nothing is trained, so that its noise is never drawn; a policy's least noise holds for both
         privacy = PrivacySettings(
@@ -153,6 +160,7 @@ def found_in(view: RunView, model: Model | ImageModel) -> Result:
         noise={one.name: one.noise for one in last.sums if one.noise},
         quantum={one.name: last.quantum for one in last.sums} if last.quantum else {},
         least_count=0 if any(one.noise for one in last.sums) else asked.least_count,
+        group=1 if any(one.noise for one in last.sums) else asked.group,
     )
     found = [_summed(one) for one in phases]
     rows = max(
@@ -211,11 +219,14 @@ def _nested(plan: Plan, phases: list[PhaseSums]) -> tuple[str, ...]:
     """What the steps of a search tell beside what they find."""
     if not asked_in(plan).repeated or len(phases) < 2 or any(one.noise for one in phases[-1].sums):
         return ()
-    told = (
-        f"It took {len(phases)} steps, whose boxes or slices lie in each other: where two differ in a few rows of all "
-        "partners together, their sums tell these rows' bins and target, though not whose they are."
-    )
-    return (told,)
+    if (group := asked_in(plan).group) > 1:
+        few = f"two of them differ by no row of a partner or by {group} at least."
+    else:
+        few = (
+            "where two differ in a few rows of all partners together, their sums tell these rows' bins and target, "
+            "though not whose they are."
+        )
+    return (f"It took {len(phases)} steps, whose boxes or slices lie in each other: {few}",)
 
 
 def _absent(steps: list[StepView]) -> tuple[str, ...]:

@@ -49,7 +49,8 @@ class AtPartner:
     """What an analysis has at a partner: the task with the model's parameters, and the rows that are asked about.
 
     `keys` uint64 [rows] are of what a row holds and of nothing else, see `row_keys`. `inputs` are the arrays that
-    `next` gave, none in the first phase.
+    `next` gave, none in the first phase. Sums that differ from one step to the next may differ by `least` rows at
+    least, or by none: 1 where noise hides single rows, or where nobody asks for more.
     """
 
     task: Task
@@ -57,11 +58,14 @@ class AtPartner:
     rows: Batch
     keys: npt.NDArray[np.uint64]
     inputs: Mapping[str, Array]
+    least: int = 1
 
     @staticmethod
-    def of(task: Task, model: Blob, rows: Batch, inputs: Mapping[str, Array] | None = None) -> AtPartner:
+    def of(
+        task: Task, model: Blob, rows: Batch, inputs: Mapping[str, Array] | None = None, least: int = 1
+    ) -> AtPartner:
         """With the rows' own keys."""
-        return AtPartner(task, model, rows, row_keys(rows), inputs or {})
+        return AtPartner(task, model, rows, row_keys(rows), inputs or {}, least)
 
     def predict(self) -> npt.NDArray[np.float64]:
         """float64 [rows, outputs] of the model."""

@@ -23,6 +23,7 @@ _ANALYSIS: Final = "analysis"
 class _Terms(Value, frozen=True):
     rows: Literal["held_out", "train"] = "held_out"
     least_count: Annotated[int, msgspec.Meta(ge=1)] = 5
+    group: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 _TERMS: Final = frozenset(_Terms.__struct_fields__)
@@ -73,14 +74,18 @@ def asked_analysis(draft: PlanDraft, schema: Schema, shared: Shared | None = Non
     terms = convert(_Terms, said, f"the options of `{EXPLAIN}`")
     source = locate_analysis(name)
     ask = Ask(schema=schema, options=_own(stage), seed=draft.seed, rows=terms.rows, shared=shared)
-    return AskedAnalysis(
-        name=name,
-        digest=source.digest,
-        phases=phases_of(load_analysis(source), ask),
-        rows=terms.rows,
-        shared=shared,
-        least_count=terms.least_count,
-    )
+    try:
+        return AskedAnalysis(
+            name=name,
+            digest=source.digest,
+            phases=phases_of(load_analysis(source), ask),
+            rows=terms.rows,
+            shared=shared,
+            least_count=terms.least_count,
+            group=terms.group,
+        )
+    except ValueError as error:
+        raise BadInput(f"the analysis cannot be asked so: {error}", code="explain.asked", value=name) from error
 
 
 def approved(asked: AskedAnalysis, ask: Ask) -> Analysis:

@@ -188,7 +188,8 @@ class AskedAnalysis(Value, frozen=True):
     """What a plan's stage `explain` is about: code by its digest, the rows, the phases, what is shared.
 
     Without noise, cells of fewer than `least_count` rows at a partner are left out there; a partner whose policy asks
-    for more refuses the plan, so that a result says what was left out of it.
+    for more refuses the plan, so that a result says what was left out of it. An analysis that is `repeated` counts rows
+    in groups of at least `group` alike ones, so that no two of its steps differ by fewer.
     """
 
     name: Name
@@ -197,10 +198,13 @@ class AskedAnalysis(Value, frozen=True):
     rows: Literal["held_out", "train"] = "held_out"
     shared: Shared | None = None
     least_count: Annotated[int, msgspec.Meta(ge=1)] = 5
+    group: Annotated[int, msgspec.Meta(ge=1)] = 1
 
     def __post_init__(self) -> None:
         if self.steps > MOST_PHASES:
             raise ValueError(f"an analysis of {self.steps} steps, and {MOST_PHASES} are the most")
+        if self.group > 1 and not self.repeated:
+            raise ValueError(f"`group` {self.group} is for searches, and {self.name} asks each of its tables once")
 
     @property
     def steps(self) -> int:

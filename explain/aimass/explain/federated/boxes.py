@@ -35,6 +35,7 @@ __all__ = [
     "conditions_of",
     "peeled",
     "replayed",
+    "sides_of",
     "summed",
 ]
 
@@ -109,24 +110,28 @@ def coded(columns: Sequence[Column], rows: Rows) -> npt.NDArray[np.int64]:
     return codes
 
 
+def sides_of(keys: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.int64]:
+    """int64 [n]: of each row its place in `SIDES`."""
+    ends = [high for _, high in SIDES.values()]
+    return np.searchsorted(ends[:-1], uniforms(keys, "prim sides", seed), side="right")
+
+
 def summed(
     columns: tuple[Column, ...],
     rows: Rows,
     target: Floats,
-    keys: npt.NDArray[np.uint64],
+    sides: npt.NDArray[np.int64],
     boxes: Sequence[tuple[Keep, ...]],
-    seed: int,
 ) -> Mapping[str, Floats]:
     """Of rows [n] in the last of the `boxes` and in none of the former: counts and sums by bin, and by side."""
     codes = coded(columns, rows)
     within = inside(codes, boxes[-1])
     for former in boxes[:-1]:
         within &= ~inside(codes, former)
-    at = uniforms(keys, "prim sides", seed)
     width = max(len(column.levels) for column in columns) + 1
     found: dict[str, Floats] = {}
-    for side, (low, high) in SIDES.items():
-        there = within & (at >= low) & (at < high)
+    for place, side in enumerate(SIDES):
+        there = within & (sides == place)
         values = target[there]
         found |= {side: np.array(float(len(values))), f"{side}_sum": np.array(values.sum())}
         found[f"{side}_squares"] = np.array((values**2).sum())

@@ -21,8 +21,10 @@ from aimass.explain.federated.boxes import (
     conditions_of,
     peeled,
     replayed,
+    sides_of,
     summed,
 )
+from aimass.explain.federated.groups import grouped, told_in_groups
 from aimass.explain.federated.inputs import input_of, odd_input
 from aimass.explain.federated.seam import outputs_of, rows_at
 from aimass.explain.federated.sums import Floats, Release, Sums
@@ -101,7 +103,9 @@ class FederatedPrim:
         if not 1 <= len(boxes) <= _options(ask).boxes or not np.isin(boxes, (0.0, 1.0)).all():
             raise odd_input("keeps bins by other numbers than 0 and 1, or has too many boxes", "boxes")
         target = target_values(ask, bounded_model_at(ask, at), rows)
-        return summed(search.columns, rows, target, at.keys, peeled(search, boxes), ask.seed)
+        # Groups are the same whatever seed is asked with: two runs too differ by whole ones.
+        rows, sides = grouped(rows, sides_of(at.keys, ask.seed if at.least == 1 else 0), at.least)
+        return summed(search.columns, rows, target, sides, peeled(search, boxes))
 
     def next(self, ask: Ask, found: Sequence[Summed]) -> Mapping[str, Array] | None:
         """The next box to ask about."""
@@ -123,7 +127,7 @@ class FederatedPrim:
         whole = found[0].sums
         return Regions(
             lineage=lineage,
-            caveats=(*_CAVEATS, *cut, *release.caveats()),
+            caveats=(*_CAVEATS, *cut, *told_in_groups(release.group), *release.caveats()),
             checks=checks_of(regions),
             target=_title(ask),
             share=bool(ask.schema.classes),

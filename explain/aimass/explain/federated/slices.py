@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from aimass.explain.federated.asking import bounded_model_at, largest_loss, loss_in
 from aimass.explain.federated.background import nothing_shared
+from aimass.explain.federated.groups import grouped, told_in_groups
 from aimass.explain.federated.inputs import input_of, odd_input
 from aimass.explain.federated.marginals import counted, marginal_phase, marginals_of, uniforms
 from aimass.explain.federated.seam import rows_at
@@ -25,7 +26,7 @@ from aimass.explain.federated.sums import Floats, Release, Sums
 from aimass.explain.federated.tested import Moments, difference_interval, interval_of, permutation_p
 from aimass.explain.lineage import Lineage
 from aimass.explain.losses import LossName, losses
-from aimass.explain.models import Model, asked
+from aimass.explain.models import asked
 from aimass.explain.results import Check
 from aimass.explain.rows import Rows, features_of
 from aimass.explain.segviz.predicates import Predicate, holds, sentence
@@ -101,8 +102,11 @@ class FederatedSlices:
     def compute(self, ask: Ask, number: int, at: AtPartner) -> Mapping[str, Array]:
         """A partner's part of one step."""
         rows = rows_at(ask, at)
+        # Groups are the same whatever seed is asked with: two runs too differ by whole ones.
+        judges = uniforms(at.keys, "slices", ask.seed if at.least == 1 else 0) >= _SEARCHED
+        told, sides = grouped(rows, judges.astype(np.int64), at.least)
         if number == 0:
-            return counted(rows)
+            return counted(told.take(sides >= 0))
         size = _options(ask).at_once
         table, wanted = input_of(at, "predicates", (None, 3)), input_of(at, "slices", (None, None))
         check_table(rows.features, table, _options(ask).cuts)
@@ -112,7 +116,8 @@ class FederatedSlices:
             raise odd_input("names a predicate that there is not", "slices")
         predicates, slices = predicates_in(rows.features, table), wanted.astype(np.int64)
         model = bounded_model_at(ask, at)
-        return partial(model, rows, at.keys, predicates, slices, _loss(ask), ask.seed, size)
+        errors = losses(asked(model, Work())(rows.values), rows.need_labels(), _loss(ask)) if len(rows) else np.empty(0)
+        return partial(errors, told, sides, predicates, slices, size)
 
     def next(self, ask: Ask, found: Sequence[Summed]) -> Mapping[str, Array] | None:
         """The slices that the search asks about next."""
@@ -133,7 +138,7 @@ class FederatedSlices:
         best = _best(search, so_far.asked, sums, _options(ask).slices)
         evaluated = sum(map(len, so_far.asked))
         possible = possible_slices(search.columns, search.depth)
-        caveats = (*said, *release.caveats())
+        caveats = (*said, *told_in_groups(release.group), *release.caveats())
         return _regions(best, sums, predicates, _loss(ask), lineage, caveats, (evaluated, possible), release)
 
 
@@ -141,21 +146,13 @@ analysis = FederatedSlices()
 
 
 def partial(
-    model: Model,
-    rows: Rows,
-    keys: npt.NDArray[np.uint64],
-    predicates: Sequence[Predicate],
-    slices: Places,
-    loss: LossName,
-    seed: int,
-    size: int,
+    errors: Floats, rows: Rows, sides: Places, predicates: Sequence[Predicate], slices: Places, size: int
 ) -> Sums:
-    """Of rows [n] by side and slice [k, level]: how many, and sums of their errors, for `size` slices."""
-    errors = losses(asked(model, Work())(rows.values), rows.need_labels(), loss) if len(rows) else np.empty(0)
-    searches = uniforms(keys, "slices", seed) < _SEARCHED
+    """Of rows [n] by side (0 searches, 1 judges) and slice [k, level]: how many, and sums of their errors [n], for
+    `size` slices."""
     met = np.array([holds((one,), rows) for one in predicates], np.float64).reshape(len(predicates), len(rows))
     found: dict[str, Floats] = {}
-    for side, there in (("searched", searches), ("judged", ~searches)):
+    for side, there in (("searched", sides == 0), ("judged", sides == 1)):
         some = errors[there]
         inside = np.ones((len(slices), len(some)))
         for places in slices.T:

@@ -32,7 +32,7 @@ class Release(Value, frozen=True):
 
     `noise` is the standard deviation of each number of the total, `quantum` the most that secure aggregation's rounding
     changed one, both by the name of the sums. Cells of fewer rows than `least_count` at a partner were left out there,
-    so counts may be too low.
+    so counts may be too low. A search counted rows in groups of `group` alike ones at least.
     """
 
     partners: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -40,6 +40,7 @@ class Release(Value, frozen=True):
     noise: dict[str, float] = {}
     quantum: dict[str, float] = {}
     least_count: Annotated[int, msgspec.Meta(ge=0)] = 0
+    group: Annotated[int, msgspec.Meta(ge=1)] = 1
 
     def deviation(self, name: str) -> float:
         """Standard deviation of the noise on each of these sums; 0 without noise."""
