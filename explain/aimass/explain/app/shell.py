@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, ParamSpec, TypeVar
 
 import streamlit as st
 
@@ -24,8 +25,9 @@ from aimass.explain.results import Result, csv_text
 from aimass.explain.work import Work
 from aimass.proto.errors import AimassError, Unavailable
 
-__all__ = ["answered", "computed", "empty", "frame", "guarded", "header", "lineage_line", "told_error"]
+__all__ = ["answered", "computed", "empty", "frame", "guarded", "header", "lineage_line", "looked", "told_error"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _AT_ONCE_S: Final = 0.25
 """What is found within this time is shown without a word of progress."""
@@ -256,6 +258,23 @@ def guarded() -> Iterator[None]:
         _until_back()
     except AimassError as error:
         told_error(error)
+
+
+def looked(seconds: float) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """A part of a page that is shown anew so often by itself. What it raises is told in its place, until it is over:
+    Streamlit does not hand a fragment's error on to the page around it."""
+
+    def made(show: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(show)
+        def guarded_part(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                show(*args, **kwargs)
+            except AimassError as error:
+                told_error(error)
+
+        return st.fragment(guarded_part, run_every=seconds)
+
+    return made
 
 
 @st.fragment(run_every=_AGAIN_S)

@@ -9,7 +9,7 @@ import streamlit as st
 
 from aimass.explain.app.house import Here
 from aimass.explain.app.serving_figures import Answered, answered
-from aimass.explain.app.shell import empty, header, told_error
+from aimass.explain.app.shell import empty, header, looked, told_error
 from aimass.explain.app.wording import ago, figure, moment, plain, share, size
 from aimass.proto.errors import AimassError
 from aimass.proto.serving_client import ServingClient
@@ -33,7 +33,7 @@ def render(here: Here) -> None:
     _looked(here)
 
 
-@st.fragment(run_every=_LOOK_S)
+@looked(_LOOK_S)
 def _looked(here: Here) -> None:
     for url in here.settings.serving:
         st.subheader(plain(url), anchor=False)
