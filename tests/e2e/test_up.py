@@ -170,6 +170,18 @@ def test_a_home_that_was_moved_is_noticed_and_serving_begins_with_the_first_cham
         up.until(service="serving", phase="waiting")
         _promote_first_model(moved)
         up.until(service="serving", phase="ready")
+        bad = moved / "registry" / "bad" / "aliases" / "champion" / "00000001.json"
+        bad.parent.mkdir(parents=True)
+        bad.write_text("{}")
+        without = up.until(service="serving", phase="ready")
+        assert "bad cannot be served, the rest is" in without["why"]
+        assert without["died"] == 0
+        assert up.end() == 0
+    with _up(moved, "--only", "data") as up:  # which leaves what is known of serving as it is
+        up.until(event="up")
+        assert up.end() == 0
+    with _up(moved, "--only", "serving") as up:
+        assert "bad cannot be served" in up.until(service="serving", phase="ready")["why"]
         assert up.end() == 0
     for name in ("server/server.toml", "data/data.toml", "app.toml", "up.toml"):
         text = (moved / name).read_text()

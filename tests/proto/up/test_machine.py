@@ -250,6 +250,16 @@ def test_a_new_model_that_cannot_be_served_does_not_take_the_old_one_down() -> N
     assert machine.state.of("serving").given == ("heart", "reviews")
 
 
+def test_what_was_good_before_this_start_is_served_where_something_newer_is_not() -> None:
+    machine = Machine(Service("serving", wanted=("bad", "heart"), good=("heart", "gone")))
+    assert machine.state.of("serving").given == ("bad", "heart")
+    assert machine.dies("serving", 2, "bad is no model") == [("start", "serving")]
+    assert machine.state.of("serving").given == ("heart",)
+    machine = Machine(Service("serving", wanted=("bad",), good=("heart",)))
+    machine.dies("serving", 2, "bad is no model")
+    assert machine.phase("serving") == "failed", "nothing of it was ever good"
+
+
 def _serving_heart() -> Machine:
     machine = Machine(Service("serving", wanted=("heart",)))
     machine.ready("serving")

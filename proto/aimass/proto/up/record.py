@@ -34,12 +34,14 @@ class ServiceView(Value, frozen=True):
 
 
 class UpView(Value, frozen=True):
-    """A running `aimass up`: its process, since when (Unix seconds), and its services in the order of their start."""
+    """A running `aimass up`: its process, since when (Unix seconds), its services in the order of their start, and
+    with what each was last ready: the next start falls back on that where something newer cannot be served."""
 
     pid: int
     identity: str
     since: float
     services: tuple[ServiceView, ...]
+    good: dict[str, tuple[str, ...]] = {}
 
 
 def write_record(folder: Path, view: UpView) -> None:

@@ -17,7 +17,7 @@ from aimass.proto.up.logs import last_words, open_log, trim
 from aimass.proto.up.machine import begin, decide, next_due
 from aimass.proto.up.probe import probe
 from aimass.proto.up.processes import die_with, identity
-from aimass.proto.up.record import ServiceView, UpView, write_record
+from aimass.proto.up.record import ServiceView, UpView, read_record, write_record
 from aimass.proto.up.services import Home, Spec
 from aimass.proto.up.state import (
     Action,
@@ -72,6 +72,8 @@ class Supervisor:
         self._over = False
         self._warned = ""
         self._state = State(())
+        before = read_record(home.folder)
+        self._good = before.good if before is not None else {}
 
     async def run(self) -> State:
         """From the first start to the last end; the state in which it ended."""
@@ -80,9 +82,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._told_to_stop)
         loop.add_signal_handler(signal.SIGUSR1, self._events.put_nowait, Retry())
         async with asyncio.TaskGroup() as group:
-            services = [
-                Service(spec.name, wanted=spec.wants(self._home), why=spec.lacks) for spec in self._specs.values()
-            ]
+            services = [self._new(spec) for spec in self._specs.values()]
             self._state, actions = begin(services, time.monotonic())
             await self._do(group, actions)
             beside = [group.create_task(self._probing(spec)) for spec in self._specs.values()]
@@ -93,6 +93,9 @@ class Supervisor:
             for task in beside:
                 task.cancel()
         return self._state
+
+    def _new(self, spec: Spec) -> Service:
+        return Service(spec.name, wanted=spec.wants(self._home), why=spec.lacks, good=self._good.get(spec.name, ()))
 
     def _told_to_stop(self) -> None:
         self._events.put_nowait(Stop(now=self._state.stopping))
@@ -215,6 +218,7 @@ class Supervisor:
             identity=identity(os.getpid()),
             since=self._began[0],
             services=tuple(self._viewed(service) for service in self._state.services),
+            good=self._good | {service.name: service.good for service in self._state.services if service.good},
         )
 
     def _viewed(self, service: Service) -> ServiceView:
