@@ -133,8 +133,16 @@ def test_a_command_that_fails_is_told_by_its_own_error(tmp_path: Path) -> None:
 def test_variables_of_the_shell_lead_no_command_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIMASS_CLIENT_NAME", "mallory")
     monkeypatch.setenv("AIMASS_TRUST", str(tmp_path / "elsewhere.json"))
-    run_commands([["client", "init", "a", "--name", "a", "--server", "h:1", "--enrol", "h:2"]], tmp_path)
-    assert 'name = "a"' in (tmp_path / "a" / "client.toml").read_text()
+    run_commands(
+        [
+            ["pki", "init", "root"],
+            ["pki", "token", "a", "--root", "root", "--out", "a.token"],
+            ["client", "init", "a", "--name", "a", "--server", "h:1", "--enrol", "h:2"],
+            ["client", "enroll", "--dir", "a", "--token", "a.token", "--offline"],
+        ],
+        tmp_path,
+    )
+    assert (tmp_path / "a" / "a.request").is_file()
     assert os.environ["AIMASS_CLIENT_NAME"] == "mallory"
 
 

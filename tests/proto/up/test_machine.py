@@ -166,6 +166,11 @@ def test_a_second_stop_kills_all_that_still_run() -> None:
     assert machine.take(Stop(now=True)) == [("kill", "server"), ("kill", "data")]
 
 
+def test_the_first_word_is_no_second_one() -> None:
+    machine = Machine()
+    assert machine.take(Stop(now=True)) == [("term", "data")]
+
+
 def test_a_stop_while_one_rests_starts_it_no_more() -> None:
     machine = Machine()
     machine.dies("data")
@@ -248,6 +253,20 @@ def test_a_new_model_that_cannot_be_served_does_not_take_the_old_one_down() -> N
     assert machine.take(Retry()) == [("term", "serving")]
     machine.dies("serving", 0)
     assert machine.state.of("serving").given == ("heart", "reviews")
+    assert machine.dies("serving", 9, "reviews needs a task") == [("start", "serving")]
+    machine.ready("serving")
+    assert machine.take(Wanted("serving", ("adult", "heart", "reviews"))) == [("term", "serving")]
+    machine.dies("serving", 0)
+    assert machine.state.of("serving").given == ("adult", "heart", "reviews"), "what is new is tried with all"
+
+
+def test_one_model_less_stops_nothing_either() -> None:
+    machine = Machine(Service("serving", wanted=("heart", "reviews")))
+    machine.ready("serving")
+    assert machine.take(Wanted("serving", ("heart",))) == []
+    machine.dies("serving")
+    assert machine.due() == [("start", "serving")]
+    assert machine.state.of("serving").given == ("heart",)
 
 
 def test_what_was_good_before_this_start_is_served_where_something_newer_is_not() -> None:
