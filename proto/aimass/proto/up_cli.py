@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,15 +65,16 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
     from aimass.proto.up.record import alone
     from aimass.proto.up.renewal import renew
     from aimass.proto.up.services import named
+    from aimass.proto.up.settings import said
     from aimass.proto.up.supervisor import Supervisor
     from aimass.proto.up.words import Teller
 
-    specs = named(args.only)
+    specs, ports = named(args.only), said(args.port)
     check_folder(folder)
     make_folder(folder)
     folder.chmod(0o700)  # the root's keys are in it
     with alone(folder):
-        home = _home(args, folder, specs)
+        home = _home(args, folder, specs, ports)
         clock = SystemClock()
         teller = Teller(home, specs, clock.now, as_json=args.json, quiet=args.quiet)
         if renew(folder, clock.now(), run_commands, teller.warned):
@@ -88,7 +89,7 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
-def _home(args: argparse.Namespace, folder: Path, specs: Iterable[Spec]) -> Home:
+def _home(args: argparse.Namespace, folder: Path, specs: Iterable[Spec], wanted: Mapping[str, int]) -> Home:
     """The home, made where there is none, its ports free; raises a named error where it cannot be started."""
     from aimass.proto.durable import make_folder
     from aimass.proto.up.founding import adopt, found, is_founded, run_commands
@@ -99,7 +100,7 @@ def _home(args: argparse.Namespace, folder: Path, specs: Iterable[Spec]) -> Home
     if not is_founded(folder):
         say(args, f"first start: root, keys, certificates and settings are made in {folder}")
         found(folder, lambda: chosen(choose), run_commands)
-    home = adopt(folder, lambda ports: changed(ports, args.port))
+    home = adopt(folder, lambda ports: changed(ports, wanted))
     make_folder(folder / "logs")
     _check_ports(specs, home.ports)
     return home

@@ -150,7 +150,7 @@ def test_settings_that_somebody_removed_come_back_and_edits_stay(made: Path) -> 
     (made / "app.toml").unlink()
     serve = made / "serve.toml"
     serve.write_text(f"{serve.read_text()}infer_s = 5.0\n")
-    home = adopt(made, lambda ports: changed(ports, ["app=9501", "serving=9080"]))
+    home = adopt(made, lambda ports: changed(ports, {"app": 9501, "serving": 9080}))
     assert home.ports.app == 9501
     assert "port = 9501" in (made / "app.toml").read_text()
     assert f'home = "{made}/operator"' in (made / "app.toml").read_text()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.proto.errors import BadInput
-from aimass.proto.up.settings import FILE, Ports, UpSettings, changed, chosen, conform, read_up, template
+from aimass.proto.up.settings import FILE, Ports, UpSettings, changed, chosen, conform, read_up, said, template
 
 _HOME = UpSettings(folder="/srv/one home")
 _CLIENT = """name = "operator"
@@ -39,7 +39,7 @@ def _read(text: str) -> UpSettings:
 
 
 def test_ports_move_in_the_lines_of_others_and_nothing_else_does() -> None:
-    new = UpSettings(folder=_HOME.folder, ports=changed(Ports(), ["server=9443", "data=9445"]))
+    new = UpSettings(folder=_HOME.folder, ports=changed(Ports(), {"server": 9443, "data": 9445}))
     text = conform(_CLIENT, "client", _HOME, new)
     assert text == _CLIENT.replace("127.0.0.1:8443", "127.0.0.1:9443").replace(
         '# data = "data.example.org:8445"', 'data = "127.0.0.1:9445"'
@@ -78,13 +78,13 @@ def test_paths_follow_a_home_that_moved_and_others_that_begin_alike_do_not() -> 
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("text", "code"),
     [("x=1", "up.port"), ("server", "up.port"), ("server=0", "value.invalid"), ("server=70000", "value.invalid"),
      ("server=-1", "up.port"), ("server=²", "up.port"), ("server=8445", "up.port_twice")],
 )  # fmt: skip
-def test_what_is_no_port_of_a_service_is_refused(said: str, code: str) -> None:
+def test_what_is_no_port_of_a_service_is_refused(text: str, code: str) -> None:
     with pytest.raises(BadInput) as caught:
-        changed(Ports(), [said])
+        changed(Ports(), said([text]))
     assert caught.value.code == code
 
 

@@ -14,7 +14,7 @@ from aimass.proto.errors import BadInput
 from aimass.proto.up.ports import HOST
 from aimass.proto.values import Value, convert, decode_toml
 
-__all__ = ["FILE", "Ports", "UpSettings", "changed", "chosen", "conform", "read_up", "template"]
+__all__ = ["FILE", "Ports", "UpSettings", "changed", "chosen", "conform", "read_up", "said", "template"]
 
 FILE: Final = "up.toml"
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
@@ -55,21 +55,27 @@ def chosen(choose: Callable[[int, Collection[int]], int]) -> Ports:
     return convert(Ports, ports, "the ports")
 
 
-def changed(ports: Ports, texts: Iterable[str]) -> Ports:
-    """`ports` with those that `texts` name as NAME=PORT; raises `BadInput`."""
-    fields = msgspec.to_builtins(ports)
+def changed(ports: Ports, wanted: Mapping[str, int]) -> Ports:
+    """`ports` with those of `wanted`; raises `BadInput` where one would stand twice."""
+    return _distinct(convert(Ports, msgspec.to_builtins(ports) | wanted, "the ports"))
+
+
+def said(texts: Iterable[str]) -> dict[str, int]:
+    """What `texts` say as NAME=PORT; raises `BadInput`."""
+    known, found = Ports.__struct_fields__, dict[str, int]()
     for text in texts:
         name, _, number = text.partition("=")
-        if name not in fields or not (number.isascii() and number.isdigit()):
+        if name not in known or not (number.isascii() and number.isdigit()):
             raise BadInput(
                 "this gives no service a port",
                 code="up.port",
                 value=text,
-                limit=f"NAME=PORT with {', '.join(fields)}",
+                limit=f"NAME=PORT with {', '.join(known)}",
                 cure="For example: --port server=9443",
             )
-        fields[name] = int(number)
-    return _distinct(convert(Ports, fields, "the ports"))
+        found[name] = int(number)
+    convert(Ports, found, "the ports")
+    return found
 
 
 def _distinct(ports: Ports) -> Ports:
