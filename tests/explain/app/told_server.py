@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from aimass.explain.app.people import Person
 from aimass.explain.app.settings import AppSettings
@@ -11,7 +13,7 @@ from aimass.explain.app.sources import Sources
 from aimass.proto.errors import AimassError, NotFound
 from aimass.proto.views import ModelView, RunSummary, RunView, ServerView
 
-__all__ = ["ToldRun", "ToldServer", "ToldSources"]
+__all__ = ["ToldRun", "ToldServer", "ToldSources", "seams"]
 
 
 class ToldRun:
@@ -75,3 +77,8 @@ class ToldSources(Sources):
 
     def federation(self) -> ToldServer:  # type: ignore[override]
         return self.told
+
+
+def seams(server: ToldServer) -> Mapping[str, Any]:
+    """Of a `House` whose pages read from it."""
+    return {"sources": functools.partial(ToldSources, server=server)}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from aimass.explain.charts.picture import Line
 from aimass.explain.lineage import Lineage
 from aimass.explain.runs import ManyRuns, RunsOptions, compare
 from aimass.explain.runs.importance import settings_importance
@@ -232,7 +233,7 @@ def test_all_views_are_drawn_and_read_again() -> None:
     random = np.random.default_rng(6)
     runs = drawn(dict(zip(RATES, (0.5, 0.6, 0.8, 0.79, 0.4), strict=True)), 3, 0.02, random)
     found = compare(runs, RunsOptions(resamples=20))
-    assert list(found.views()) == ["pareto", "tied", "importance"]
+    assert list(found.views()) == ["pareto", "parallel", "tied", "importance"]
     assert ManyRuns.from_json(found.to_json()) == found
     for view in found.views().values():
         assert view.to_svg().startswith("<svg")
@@ -246,3 +247,32 @@ def test_settings_that_differ_in_a_late_digit_are_two_and_others_are_told_in_few
     close = [made.ended(str(place), made.plan(0, rate), 0.8) for place, rate in enumerate((0.123456789, 0.123456788))]
     found = outcomes(close, Objective.of("auc"))
     assert len({found.setting(one) for one in found.runs}) == 2
+
+
+def test_the_best_third_is_named_by_the_settings_that_it_has_in_common() -> None:
+    random = np.random.default_rng(7)
+    runs = drawn(dict(zip(RATES, (0.9, 0.9, 0.5, 0.5, 0.4), strict=True)), 3, 0.001, random)
+    found = compare(runs, RunsOptions(resamples=20)).parallel
+    assert found.columns == ("train.learning_rate", "auc", "epsilon", "bytes", "seconds")
+    assert found.best.sum() == 5
+    assert set(found.values[found.best, 0]) <= {0.01, 0.05}
+    assert "The third with the best auc has learning_rate from 0.01 to 0.05" in found.describe()[1]
+
+
+def test_axes_go_from_the_smallest_to_the_largest_and_those_of_magnitudes_are_logarithmic() -> None:
+    runs = [made.ended(str(seed), made.plan(seed, rate), rate) for seed, rate in enumerate((0.001, 0.01, 0.1))]
+    found = compare(runs).parallel
+    panel = found.picture().panels[0]
+    assert panel.x.names[0] == "learning_rate\n0.001 to 0.1"
+    lines = {float(line.y[0]) for line in panel.layers if isinstance(line, Line)}
+    assert sorted(round(value, 6) for value in lines) == [0.0, 0.5, 1.0]
+    assert sum(not line.faint for line in panel.layers if isinstance(line, Line)) == 1
+
+
+def test_words_stand_as_words_and_a_run_without_the_metric_is_not_among_the_best() -> None:
+    plans = [made.plan(1, driver="averaging"), made.plan(2, driver="adaptive")]
+    runs = [made.ended("1", plans[0], 0.5), made.ended("2", plans[1], 0.6), made.run([made.step(0, 1)], plans[0], "3")]
+    found = compare(runs).parallel
+    assert found.to_columns()["stages.0.driver"] == ["averaging", "adaptive", "averaging"]
+    assert found.best.tolist() == [False, True, False]
+    assert found.to_svg().startswith("<svg")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from aimass.explain.charts.picture import MOST_POINTS
 from aimass.explain.runs import explain
 from aimass.explain.runs.course import course
 from aimass.explain.runs.layers import cosines, layers, rank_correlation, relations
@@ -13,7 +14,7 @@ from aimass.explain.runs.participation import participation
 from aimass.explain.runs.readings import thinned
 from aimass.explain.runs.results import OneRun
 from aimass.explain.runs.trajectory import principal_plane, trajectory
-from aimass.proto.errors import WrongState
+from aimass.proto.errors import BadInput, WrongState
 from aimass.proto.views import RunView, SlotState
 from tests.explain.runs import made
 
@@ -169,3 +170,28 @@ def test_a_result_is_read_again_as_it_was_written_and_every_view_is_drawn() -> N
         assert view.to_svg().startswith("<svg")
         assert len({len(column) for column in view.to_columns().values()}) == 1
         assert view.picture().shows_not
+
+
+def test_of_very_many_rounds_pairs_are_as_many_as_a_picture_has_points_and_neighbours_are_of_all() -> None:
+    random = np.random.default_rng(8)
+    steps = [
+        made.step(n, n + 1, summary=made.summary({"a": 1.0}, {"a": 1.0}, random.normal(size=made.BUCKETS)))
+        for n in range(1_500)
+    ]
+    run = made.run(steps)
+    found = relations(run)
+    assert len(found.paired) == 70
+    assert (found.paired[0], found.paired[-1]) == (1, 1_500)
+    sketches = np.array([step.summary.sketch for step in steps if step.summary])
+    every = np.diagonal(cosines(sketches), 1)
+    assert found.neighbours == pytest.approx(float(every.mean()))
+    assert found.picture().numbers() < 3 * MOST_POINTS
+    assert layers(run).picture().numbers() < 3 * MOST_POINTS
+    assert trajectory(run).picture().numbers() < MOST_POINTS + 1_001
+
+
+def test_one_metric_can_be_looked_at_alone() -> None:
+    run = made.run([made.evaluated(0, 1, {"auc": 0.5, "loss": 0.3})])
+    assert [curve.name for curve in course(run).only("loss").curves] == ["loss"]
+    with pytest.raises(BadInput, match="no such metric; got f1; allowed: auc, loss"):
+        course(run).only("f1")

@@ -35,6 +35,7 @@ _LOOK_S: Final = 0.5
 _AGAIN_S: Final = 3.0
 _HELD: Final = {True: "held out", False: "trained on", None: "not known whether held out"}
 _SENTENCES: Final = 4
+_MOST_ROWS: Final = 1_000
 _ACROSS: Final = 3
 """Panels beside one another at most: each is to be read at 1280 pixels."""
 
@@ -135,9 +136,17 @@ def _files(result: Result, key: str, theme: str) -> None:
 
 
 def _table(result: Result, key: str) -> None:
-    with st.popover("Figures", icon=":material/table:", key=f"figures-{key}"):
-        columns = {name: _of_one_kind(cells) for name, cells in result.to_columns().items()}
-        st.dataframe(columns, hide_index=True, key=f"table-{key}")
+    """Made and sent once it is opened: of a long run it is larger than all else of a page."""
+    figures = st.popover("Figures", icon=":material/table:", key=f"figures-{key}", on_change="rerun")
+    if not figures.open:
+        return
+    columns = result.to_columns()
+    rows = max(map(len, columns.values()), default=0)
+    with figures:
+        shown = {name: _of_one_kind(cells[:_MOST_ROWS]) for name, cells in columns.items()}
+        st.dataframe(shown, hide_index=True, key=f"table-{key}")
+        if rows > _MOST_ROWS:
+            st.caption(f"The first {_MOST_ROWS:,} of {amount(rows, 'row')}: the CSV under Download holds all.")
 
 
 def _of_one_kind(cells: Sequence[object]) -> list[object]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from aimass.explain.charts.picture import Axis, Band, Layer, Line, Panel, Picture
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.runs.readings import Curve, curves, lineage_of_run, thinned
 from aimass.explain.words import joined, number
+from aimass.proto.errors import BadInput
 from aimass.proto.views import RunView
 
 __all__ = ["Course", "course"]
@@ -29,6 +31,14 @@ class Course(Result, frozen=True, kw_only=True, eq=False, tag="runs.course"):
 
     curves: tuple[Curve, ...]
     rounds_planned: int
+
+    def only(self, metric: str) -> Course:
+        """The same of one metric; raises `BadInput` for one that the run has not."""
+        chosen = tuple(curve for curve in self.curves if curve.name == metric)
+        if not chosen:
+            names = ", ".join(curve.name for curve in self.curves) or "no metric"
+            raise BadInput("the run has no such metric", code="explain.metric", value=metric, limit=names)
+        return msgspec.structs.replace(self, curves=chosen)
 
     def describe(self) -> tuple[str, ...]:
         """First and last value of each metric, where it was best, how far its partners lie apart."""
@@ -91,16 +101,17 @@ def _panel(curve: Curve) -> Panel:
             for place, (name, values) in enumerate(zip(curve.partners, curve.by_partner, strict=True))
         ]
     elif curve.partners:
-        low, high = _fan(curve)
-        layers.append(Band(rounds, low[kept], high[kept], "series:0", "5 % to 95 % of partners"))
+        low, high = _fan(curve.by_partner[:, kept])
+        layers.append(Band(rounds, low, high, "series:0", "5 % to 95 % of partners"))
     layers.append(Line(rounds, curve.mean[kept], "series:0", "all held-out rows"))
     return Panel(curve.name, Axis("round", whole=True), Axis(curve.name), tuple(layers))
 
 
-def _fan(curve: Curve) -> tuple[Array, Array]:
-    known = ~np.isnan(curve.by_partner).all(axis=0)
-    ends = np.full((2, len(curve.rounds)), np.nan)
-    ends[:, known] = np.nanquantile(curve.by_partner[:, known], (0.05, 0.95), axis=0)
+def _fan(by_partner: Array) -> tuple[Array, Array]:
+    """Of [partners, rounds] the ends of nine tenths; NaN where no partner's figure is known."""
+    known = ~np.isnan(by_partner).all(axis=0)
+    ends = np.full((2, by_partner.shape[1]), np.nan)
+    ends[:, known] = np.nanquantile(by_partner[:, known], (0.05, 0.95), axis=0)
     return ends[0], ends[1]
 
 

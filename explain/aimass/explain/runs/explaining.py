@@ -13,6 +13,7 @@ from aimass.explain.runs.course import course
 from aimass.explain.runs.importance import SettingsImportance, settings_importance
 from aimass.explain.runs.layers import layers, relations
 from aimass.explain.runs.outcomes import Objective, Outcomes, outcomes
+from aimass.explain.runs.parallel import parallel
 from aimass.explain.runs.pareto import pareto
 from aimass.explain.runs.participation import participation
 from aimass.explain.runs.results import ManyRuns, OneRun
@@ -101,6 +102,7 @@ def compare(
     return ManyRuns(
         lineage=lineage,
         pareto=pareto(found, lineage),
+        parallel=parallel(found, lineage),
         tied=_unless_too_little(lambda: tied_set(found, lineage, work), caveats),
         importance=_unless_too_little(lambda: importance(found, lineage, work, resamples=options.resamples), caveats),
         tuning=spent_together(runs),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.charts.picture import Axis, Band, Heat, Line, Panel, Picture, names_axis
+from aimass.explain.charts.picture import MOST_POINTS, Axis, Band, Heat, Line, Panel, Picture, names_axis
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.runs.readings import learning, lineage_of_run, thinned
 from aimass.explain.words import number
@@ -20,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 _MOST_LAYERS: Final = 40
 _MOST_CELLS: Final = 200
 """Rounds side by side in a heat map; of more, every so many."""
+_MOST_PAIRED: Final = 70
+"""Rounds that are held against one another: their pairs are as many cells as a picture has points."""
 _NOT_CAUSE: Final = "A layer that moves much is not for that more important: its scale is its own."
 _SHARES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -68,7 +71,7 @@ class Layers(Result, frozen=True, kw_only=True, eq=False, tag="runs.layers"):
         )
 
     def _map(self, title: str, values: Floats, shown: npt.NDArray[np.int64]) -> Panel:
-        some = _every(len(self.rounds))
+        some = _every(len(self.rounds), min(_MOST_CELLS, MOST_POINTS // len(shown)))
         ends = np.arange(len(shown) + 1) - 0.5
         edges, signed = _edges(self.rounds[some]), values is self.similarity
         unit = "cosine" if signed else "log10"
@@ -101,13 +104,16 @@ class Layers(Result, frozen=True, kw_only=True, eq=False, tag="runs.layers"):
 class Relations(Result, frozen=True, kw_only=True, eq=False, tag="runs.relations"):
     """`correlation` float64 [layers, layers]: of the logarithms of two layers' norms over the rounds (Spearman).
 
-    `cosine` [steps, steps] of the changes of two rounds, from sketches: off by about `noise` (one deviation).
+    `cosine` [some, some] of the changes of two of the rounds `paired`, evenly apart, from sketches: off by about
+    `noise` (one deviation). `neighbours` is the mean cosine of the changes of a round and the next, NaN of one round.
     """
 
     names: tuple[str, ...]
     rounds: Array
     correlation: Array
+    paired: Array
     cosine: Array
+    neighbours: float
     noise: float
 
     def describe(self) -> tuple[str, ...]:
@@ -121,9 +127,8 @@ class Relations(Result, frozen=True, kw_only=True, eq=False, tag="runs.relations
                 f"(rank correlation {number(float(self.correlation[one, other]), 2)} over {len(self.rounds)} rounds)."
             )
         if len(self.rounds) > 1:
-            beside = float(np.nanmean(np.diagonal(self.cosine, 1)))
             said.append(
-                f"The changes of neighbouring rounds have a cosine of {number(beside, 2)} on average; "
+                f"The changes of neighbouring rounds have a cosine of {number(self.neighbours, 2)} on average; "
                 f"sketches tell it to about {number(self.noise, 1)} each."
             )
         return tuple(said) or ("Relations need two rounds at least.",)
@@ -131,12 +136,11 @@ class Relations(Result, frozen=True, kw_only=True, eq=False, tag="runs.relations
     def picture(self) -> Picture:
         """Both matrices."""
         shown = min(len(self.names), _MOST_LAYERS)
-        some = _every(len(self.rounds))
         names, ends = self.names[:shown], np.arange(shown + 1) - 0.5
-        edges = _edges(self.rounds[some])
+        edges = _edges(self.paired)
         side = max(200, 14 * shown)
         layers_ = Heat(ends, ends, self.correlation[:shown, :shown], "rank correlation", diverging=True, domain=(-1, 1))
-        rounds_ = Heat(edges, edges, self.cosine[np.ix_(some, some)], "cosine", diverging=True, domain=(-1, 1))
+        rounds_ = Heat(edges, edges, self.cosine, "cosine", diverging=True, domain=(-1, 1))
         return Picture(
             "Relations between parameters",
             (
@@ -187,12 +191,15 @@ def layers(run: RunView) -> Layers:
 def relations(run: RunView) -> Relations:
     """Between layers by their norms, between rounds by their sketches; raises as `layers` does."""
     found, sketches = layers(run), np.array([summary.sketch for _, summary in _steps(run)])
+    some = _every(len(sketches), _MOST_PAIRED)
     return Relations(
         lineage=found.lineage,
         names=found.names,
         rounds=found.rounds,
         correlation=rank_correlation(_log(found.norm)),
-        cosine=cosines(sketches),
+        paired=found.rounds[some],
+        cosine=cosines(sketches[some]),
+        neighbours=_beside(sketches),
         noise=float(1 / np.sqrt(sketches.shape[1])),
         caveats=(_NOT_CAUSE,),
     )
@@ -215,6 +222,15 @@ def cosines(sketches: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         found: Floats = products / np.outer(norms, norms)
     return np.clip(found, -1.0, 1.0)
+
+
+def _beside(sketches: Floats) -> float:
+    """The mean cosine of each sketch and the next; NaN where no two have a length."""
+    lengths = np.linalg.norm(sketches, axis=1)
+    scale = lengths[1:] * lengths[:-1]
+    products = (sketches[1:] * sketches[:-1]).sum(axis=1)
+    known = scale > 0
+    return float((products[known] / scale[known]).mean()) if known.any() else math.nan
 
 
 def _ranks(values: Floats) -> Floats:
@@ -244,8 +260,8 @@ def _log(values: Floats) -> Floats:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _every(count: int) -> npt.NDArray[np.int64]:
-    return np.unique(np.linspace(0, count - 1, min(count, _MOST_CELLS)).astype(np.int64))
+def _every(count: int, most: int = _MOST_CELLS) -> npt.NDArray[np.int64]:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def _edges(rounds: Array) -> Floats:

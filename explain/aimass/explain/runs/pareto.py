@@ -1,4 +1,4 @@
-"""Runs that none other beats at once in quality, privacy, bytes and seconds, and all runs beside one another."""
+"""Runs that none other beats at once in quality, privacy, bytes and seconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.charts.picture import Axis, Line, Panel, Picture, Points, names_axis
+from aimass.explain.charts.picture import Axis, Line, Panel, Picture, Points
 from aimass.explain.lineage import Lineage
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.runs.outcomes import Outcomes, matrix
@@ -16,7 +16,6 @@ from aimass.explain.words import joined, number
 __all__ = ["Pareto", "front", "pareto"]
 
 Floats = npt.NDArray[np.float64]
-_MOST_LINES: Final = 200
 _CAVEAT: Final = "A run is one draw: which of two close ones is on the front may be chance. See the tied set."
 
 
@@ -49,16 +48,15 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
         return ", ".join(f"{name} {number(float(value))}" for name, value in told if not np.isnan(value))
 
     def picture(self) -> Picture:
-        """Quality against each cost, then parallel coordinates: settings, and what came of them to their right."""
+        """Quality against each cost."""
         costs = [cost for cost in range(1, len(self.names)) if len(np.unique(self.goals[:, cost])) > 1]
-        against = tuple(self._against(cost) for cost in costs)
+        alone = Panel("no cost differs", Axis(""), Axis(self.names[0]), ())
         return Picture(
             "What quality cost",
-            (*against, self._parallel()),
-            "A dot is a run, the line the front. In the last panel a line is a run, from its settings to what it came "
-            "to, each axis from its smallest value to its largest.",
+            tuple(self._against(cost) for cost in costs) or (alone,),
+            "A dot is a run, the line the front: no run is better and costs less.",
             _CAVEAT,
-            columns=1,
+            columns=2,
         )
 
     def _against(self, cost: int) -> Panel:
@@ -70,33 +68,6 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
             Points(x, y, "series:0", "run", says=says),
         )
         return Panel(f"{self.names[0]} against {self.names[cost]}", Axis(self.names[cost]), Axis(self.names[0]), layers)
-
-    def _parallel(self) -> Panel:
-        columns = [name.rpartition(".")[2] for name in self.varied] + list(self.names)
-        values = np.concatenate([self.settings, self.goals], axis=1)
-        known = ~np.isnan(values).all(axis=0)
-        columns, values = [name for name, keep in zip(columns, known, strict=True) if keep], values[:, known]
-        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-        scaled = np.where(high > low, (values - low) / np.where(high > low, high - low, 1.0), 0.5)
-        at = np.arange(len(columns), dtype=np.float64)
-        drawn = np.concatenate([np.flatnonzero(self.front), np.flatnonzero(~self.front)])[:_MOST_LINES]
-        lines = [
-            Line(
-                at, scaled[run], "series:1" if self.front[run] else "series:0", "front" if self.front[run] else "other"
-            )
-            for run in drawn[::-1]
-        ]
-        words = tuple(
-            f"{name} {number(float(a), 2)} to {number(float(b), 2)}"
-            for name, a, b in zip(columns, low, high, strict=True)
-        )
-        return Panel(
-            "settings and what came of them",
-            names_axis(words),
-            Axis("smallest to largest", domain=(0, 1)),
-            tuple(lines),
-            width=900,
-        )
 
     def to_columns(self) -> Columns:
         """A row a run."""

@@ -9,6 +9,7 @@ from aimass.explain.results import Result, Whole
 from aimass.explain.runs.course import Course
 from aimass.explain.runs.importance import SettingsImportance
 from aimass.explain.runs.layers import Layers, Relations
+from aimass.explain.runs.parallel import Parallel
 from aimass.explain.runs.pareto import Pareto
 from aimass.explain.runs.participation import Participation
 from aimass.explain.runs.spending import Spending, told_spent
@@ -46,13 +47,19 @@ class ManyRuns(Whole, frozen=True, kw_only=True, eq=False, tag="runs.many"):
     """What came of which settings; `tuning` is what all runs cost in privacy together."""
 
     pareto: Pareto
+    parallel: Parallel
     tied: TiedSet | None = None
     importance: SettingsImportance | None = None
     tuning: Spent | None = None
 
     def views(self) -> Mapping[str, Result]:
-        """The front, the tied set, the importance of settings."""
-        found = {"pareto": self.pareto, "tied": self.tied, "importance": self.importance}
+        """The front, all runs beside one another, the tied set, the importance of settings."""
+        found = {
+            "pareto": self.pareto,
+            "parallel": self.parallel,
+            "tied": self.tied,
+            "importance": self.importance,
+        }
         return {name: view for name, view in found.items() if view is not None}
 
     def describe(self) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ the square root of the buckets (Charikar et al. 2002): the plane is that of prin
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +21,8 @@ from aimass.proto.views import RunView
 __all__ = ["Trajectory", "trajectory"]
 
 Floats = npt.NDArray[np.float64]
+_MOST_SHOWN: Final = 1_000
+"""Models that are drawn; of more, so many that are evenly apart."""
 _PLANE = (
     "A plane shows what of the way lies in it: two rounds that look close may lie far apart across it. Two runs cannot "
     "be compared here, as each has a plane of its own."
@@ -48,8 +52,9 @@ class Trajectory(Result, frozen=True, kw_only=True, eq=False, tag="runs.trajecto
 
     def picture(self) -> Picture:
         """The way, coloured by round."""
-        x, y = self.at.T
-        after = np.concatenate([[0], self.rounds]).astype(np.float64)
+        shown = np.unique(np.linspace(0, len(self.at) - 1, min(len(self.at), _MOST_SHOWN)).astype(np.int64))
+        x, y = self.at[shown].T
+        after = np.concatenate([[0], self.rounds]).astype(np.float64)[shown]
         layers = (Line(x, y, "quiet"), Points(x, y, shade=after, shade_title="round", size=40))
         axes = [Axis(f"component {place + 1} ({percent(float(share))})") for place, share in enumerate(self.shares)]
         return Picture(

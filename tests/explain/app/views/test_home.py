@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from aimass.proto.errors import Unavailable
 from aimass.proto.views import RunState, RunView
 from tests.explain.app.conftest import Opened
 from tests.explain.app.shown import said
-from tests.explain.app.told_server import ToldServer, ToldSources
+from tests.explain.app.told_server import ToldServer, seams
 from tests.explain.runs.made import run
 from tests.support.served_heart import publish_heart
 
@@ -29,7 +28,7 @@ def told(run_id: str, state: RunState = RunState.FINISHED, **more: Any) -> RunVi
 
 
 def home(opened: Opened, server: ToldServer, settings: AppSettings | None = None, **address: str) -> AppTest:
-    return opened("home", settings, seams={"sources": functools.partial(ToldSources, server=server)}, **address)
+    return opened("home", settings, seams=seams(server), **address)
 
 
 def links(page: AppTest) -> list[tuple[str, str, str]]:

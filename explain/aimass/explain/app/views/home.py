@@ -136,9 +136,9 @@ def _first_steps(seen: Overview) -> None:
 
 def _item(here: Here, item: Item, when: str = "") -> None:
     """Whom it is of, as a link where a page says more, then what is said."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(gap="xxsmall"):
         link_to(here, item.page, item.of, **dict(item.address))
-        st.markdown(plain(f"{item.says}{when}"), width="content")
+        st.markdown(plain(f"{item.says}{when}"))
 
 
 def _rest(count: int) -> None:
