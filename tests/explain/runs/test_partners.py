@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from aimass.explain.runs.partners import Partners, partners
-from aimass.proto.views import ParticipantState, ParticipantView, RunView, SlotState
+from aimass.proto.views import ParticipantState, ParticipantView, RunState, RunView, SlotState
 from tests.explain.runs import made
 
 
 def taken(*slots: dict[str, SlotState], **states: ParticipantState) -> RunView:
-    run = made.run([made.step(place, place + 1, slots=one) for place, one in enumerate(slots)])
+    steps = [made.step(place, place + 1, slots=one) for place, one in enumerate(slots)]
+    run = made.run(steps, state=RunState.RUNNING)
     held = tuple(
         ParticipantView(partner=name, state=state, connected=name != "b", reason="slow" if name == "b" else "")
         for name, state in states.items()
@@ -72,3 +73,10 @@ def test_a_run_that_invited_nobody_says_so_and_is_written_and_read() -> None:
     assert empty.to_svg().startswith("<svg")
     found = partners(taken({"a": COUNTED, "b": LATE}, a=ParticipantState.JOINED))
     assert Partners.from_json(found.to_json()) == found
+
+
+def test_of_a_run_that_is_over_nobody_is_missed() -> None:
+    run = taken({"a": COUNTED, "b": COUNTED}, a=ParticipantState.JOINED, b=ParticipantState.JOINED)
+    ended = msgspec.structs.replace(run, summary=msgspec.structs.replace(run.summary, state=RunState.FINISHED))
+    assert partners(run).describe()[0] == "2 partners, 1 of them not connected now."
+    assert partners(ended).describe() == ("2 partners.",)

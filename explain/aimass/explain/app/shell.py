@@ -7,8 +7,8 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 import streamlit as st
 
@@ -25,7 +25,18 @@ from aimass.explain.results import Result, csv_text
 from aimass.explain.work import Work
 from aimass.proto.errors import AimassError, Unavailable
 
-__all__ = ["answered", "computed", "empty", "frame", "guarded", "header", "lineage_line", "looked", "told_error"]
+__all__ = [
+    "answered",
+    "computed",
+    "empty",
+    "frame",
+    "guarded",
+    "header",
+    "lineage_line",
+    "looked",
+    "shown_table",
+    "told_error",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,6 +105,30 @@ def frame(result: Result, key: str, title: str = "") -> None:
         _more(result, said[_SENTENCES:])
 
 
+def shown_table(result: Result, key: str, title: str, columns: Mapping[str, Any] | None = None) -> None:
+    """One view as its table instead of its picture: sentences, the first of its rows, and files of it.
+
+    `columns` say how Streamlit shows each.
+    """
+    st.subheader(title, anchor=False)
+    for line in result.describe()[:_SENTENCES]:
+        st.markdown(plain(line))
+    _rows(result, key, columns)
+    picture = result.picture()
+    st.caption(f"**What it does not show:** {plain(picture.shows_not)}")
+    with st.container(horizontal=True):
+        _files(result, key, current_theme())
+
+
+def _rows(result: Result, key: str, columns: Mapping[str, Any] | None = None) -> None:
+    cells = result.to_columns()
+    rows = max(map(len, cells.values()), default=0)
+    shown = {name: _of_one_kind(values[:_MOST_ROWS]) for name, values in cells.items()}
+    st.dataframe(shown, hide_index=True, key=f"table-{key}", column_config=columns)
+    if rows > _MOST_ROWS:
+        st.caption(f"The first {_MOST_ROWS:,} of {amount(rows, 'row')}: the CSV under Download holds all.")
+
+
 def _panels(result: Result, picture: Picture, theme: str, key: str, alt: str) -> None:
     """The picture's panels, as many beside one another as it says, under one another where the screen is narrow."""
     specs = _drawn(result, picture, theme)
@@ -140,13 +175,8 @@ def _table(result: Result, key: str) -> None:
     figures = st.popover("Figures", icon=":material/table:", key=f"figures-{key}", on_change="rerun")
     if not figures.open:
         return
-    columns = result.to_columns()
-    rows = max(map(len, columns.values()), default=0)
     with figures:
-        shown = {name: _of_one_kind(cells[:_MOST_ROWS]) for name, cells in columns.items()}
-        st.dataframe(shown, hide_index=True, key=f"table-{key}")
-        if rows > _MOST_ROWS:
-            st.caption(f"The first {_MOST_ROWS:,} of {amount(rows, 'row')}: the CSV under Download holds all.")
+        _rows(result, key)
 
 
 def _of_one_kind(cells: Sequence[object]) -> list[object]:

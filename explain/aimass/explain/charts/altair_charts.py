@@ -351,7 +351,7 @@ def _heat(layer: Heat, panel: Panel, theme: Theme) -> list[Any]:
             x2="x2:Q",
             y=_y(panel),
             y2="y2:Q",
-            color=alt.Color("value:Q", title=layer.title, scale=alt.Scale(**scale)),
+            color=alt.Color("value:Q", title=layer.title, scale=alt.Scale(**scale), **_band_legend(layer)),
             tooltip=alt.Tooltip("value:Q", title=layer.title, format=".3g"),
         )
     )
@@ -365,6 +365,14 @@ def _heat(layer: Heat, panel: Panel, theme: Theme) -> list[Any]:
         )
     )
     return [rects, words]
+
+
+def _band_legend(layer: Heat) -> Row:
+    """Named bands have a word each; others the numbers between them."""
+    if not layer.band_names:
+        return {}
+    words = "[" + ",".join(_quoted(name) for name in layer.band_names) + "]"
+    return {"legend": alt.Legend(type="symbol", symbolType="square", labelExpr=f"{words}[datum.index]")}
 
 
 def _raster(layer: Raster, panel: Panel, theme: Theme) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -178,7 +179,7 @@ def _heat(figure: Figure, axes: Any, layer: Heat, theme: Theme) -> None:
     else:
         colours, norm = colormaps[theme.sequential], Normalize(*(layer.domain or (None, None)))
     drawn = axes.pcolormesh(layer.x, layer.y, np.ma.masked_invalid(layer.values), cmap=colours, norm=norm)
-    _legend(figure, axes, drawn, layer.title, theme)
+    _legend(figure, axes, drawn, layer.title, theme, layer.band_names)
     if layer.written:
         middles = [(ends[1:] + ends[:-1]) / 2 for ends in (layer.x, layer.y)]
         for (row, column), value in np.ndenumerate(layer.values):
@@ -194,8 +195,12 @@ def _heat(figure: Figure, axes: Any, layer: Heat, theme: Theme) -> None:
                 )
 
 
-def _legend(figure: Figure, axes: Any, drawn: Any, title: str, theme: Theme) -> None:
-    bar = figure.colorbar(drawn, ax=axes, pad=0.01)
+def _legend(figure: Figure, axes: Any, drawn: Any, title: str, theme: Theme, band_names: tuple[str, ...] = ()) -> None:
+    spacing: Any = {"spacing": "uniform"} if band_names else {}
+    bar = figure.colorbar(drawn, ax=axes, pad=0.01, **spacing)
+    if band_names:
+        ends = drawn.norm.boundaries
+        bar.set_ticks([(low + high) / 2 for low, high in itertools.pairwise(ends)], labels=list(band_names))
     bar.set_label(title, color=theme.ink, fontsize=theme.font_px - 2)
     bar.ax.tick_params(colors=theme.ink, labelsize=theme.font_px - 3)
 

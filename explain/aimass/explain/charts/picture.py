@@ -131,7 +131,7 @@ class Heat:
     """Cells `values` [rows, columns], NaN empty, between edges `x` [columns + 1] and `y` [rows + 1].
 
     Over axes of names edges are places: -0.5, 0.5, ... `diverging` has its middle at 0; `bands` cut the values at these
-    thresholds into as many colours and one.
+    thresholds into as many colours and one, which `band_names` are said by.
     """
 
     x: Array
@@ -140,6 +140,7 @@ class Heat:
     title: str
     diverging: bool = False
     bands: tuple[float, ...] = ()
+    band_names: tuple[str, ...] = ()
     domain: tuple[float, float] | None = None
     written: bool = False
 

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aimass.explain.images import ImageModel, Images, image_model_of_task
 from aimass.explain.models import Model, model_of_estimator, model_of_function, model_of_task
@@ -28,7 +28,10 @@ from aimass.proto.task import Task, load, locate
 from aimass.proto.tensors import Blob
 from aimass.proto.very_task import source_of
 
-__all__ = ["Subject", "Where", "open_subject"]
+if TYPE_CHECKING:
+    from aimass.proto.api import Federation
+
+__all__ = ["Subject", "Where", "fetched_model", "open_subject"]
 
 _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -127,13 +130,19 @@ def _of_run(reference: str, home: Path, bearer: Callable[[], str] | None) -> Sub
                 cure="aimass run watch shows why.",
             )
         model = committed[0]
-        path = _models_folder() / f"{model.digest}.safetensors"
-        if not path.is_file() or digest_of((map_file(path),)) != model.digest:
-            federation.export(model.digest, path)
+        path = fetched_model(federation, model.digest)
     schema_of(plan)  # the very task, or none
     named = functools.partial(_model, name=plan.name, run=run.id, round_=model.round)
     card = _run_card(plan.name, run.id, model.round)
     return _of_task(plan.task.name, load(locate(plan.task.name)), path, named, card)
+
+
+def fetched_model(federation: Federation, digest: str) -> Path:
+    """The file of a committed model, fetched from the server once; raises what `Federation.export` raises."""
+    path = _models_folder() / f"{digest}.safetensors"
+    if not path.is_file() or digest_of((map_file(path),)) != digest:
+        federation.export(digest, path)
+    return path
 
 
 def _run_card(name: str, run: str, round_: int) -> str:

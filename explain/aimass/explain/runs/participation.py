@@ -71,7 +71,7 @@ class Participation(Result, frozen=True, kw_only=True, eq=False, tag="runs.parti
         return Picture(
             "Who took part",
             (*self._who(), times),
-            f"A cell is a partner in a step: {', '.join(f'{place} {name}' for place, name in enumerate(self.names))}.",
+            "A cell is a partner in a step, its colour what came of it; below it how long each step took.",
             "Why a partner was slow: its machine, its link and its data look alike from here.",
         )
 
@@ -80,7 +80,12 @@ class Participation(Result, frozen=True, kw_only=True, eq=False, tag="runs.parti
             edges = np.arange(len(self.steps) + 1) - 0.5
             bands = tuple(place - 0.5 for place in range(1, len(self.names)))
             heat = Heat(
-                edges, np.arange(len(self.partners) + 1) - 0.5, self.states.astype(np.float64), "state", bands=bands
+                edges,
+                np.arange(len(self.partners) + 1) - 0.5,
+                self.states.astype(np.float64),
+                "state",
+                bands=bands,
+                band_names=self.names,
             )
             return (
                 Panel(

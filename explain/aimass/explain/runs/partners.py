@@ -34,9 +34,10 @@ class Partners(Result, frozen=True, kw_only=True, eq=False, tag="runs.partners")
     """`states` say where each stands, empty of a run over shards; `asked` int64 [partners] counts all its steps.
 
     `came_to` [partners, 4] counts those that were counted, late, failed and refused; `epsilon` [partners] NaN of no
-    promise.
+    promise. Of a run that is `over` it does not matter who is connected.
     """
 
+    over: bool
     names: tuple[str, ...]
     states: tuple[str, ...]
     connected: tuple[bool, ...]
@@ -56,7 +57,8 @@ class Partners(Result, frozen=True, kw_only=True, eq=False, tag="runs.partners")
         """How many there are, who is out and why, who dropped out most."""
         if not self.names:
             return ("No partner has been invited yet.",)
-        away = sum(not here for here, state in zip(self.connected, self.states, strict=True) if state)
+        away = sum(not here and bool(state) for here, state in zip(self.connected, self.states, strict=True))
+        away = 0 if self.over else away
         said = [f"{counted(len(self.names), 'partner')}" + (f", {away} of them not connected now." if away else ".")]
         out = [n for n, state in zip(self.names, self.states, strict=True) if state in _OUT]
         if out:
@@ -127,6 +129,7 @@ def partners(run: RunView) -> Partners:
     figures = [spent[name].epsilon if name in spent else None for name in names]
     return Partners(
         lineage=lineage_of_run(run),
+        over=run.summary.state.final,
         names=names,
         states=tuple(str(held[name].state) if name in held else "" for name in names),
         connected=tuple(name in held and held[name].connected for name in names),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,11 +16,14 @@ from aimass.explain.runs.layers import Layers
 from aimass.explain.runs.readings import thinned
 from aimass.explain.words import counted, number, percent
 from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.storage import map_file
+from aimass.proto.tensors import Blob
 
-__all__ = ["Histograms", "Spread", "histograms", "spread"]
+__all__ = ["Histograms", "Spread", "histograms", "read_weights", "spread"]
 
 _MOST_SHOWN: Final = 500
 _BINS: Final = 60
+_MOST_WEIGHTS: Final = 1_000_000
 _SHARES: Final = ("0", "5", "25", "50", "75", "95", "100")
 _NOT_SHOWN: Final = "Which weights matter: a layer with small weights may decide as much as one with large ones."
 
@@ -66,10 +70,11 @@ class Spread(Result, frozen=True, kw_only=True, eq=False, tag="runs.spread"):
 class Histograms(Result, frozen=True, kw_only=True, eq=False, tag="runs.histograms"):
     """`counts` int64 [models, bins] of one layer's weights between common `edges` [bins + 1], after `rounds` [models].
 
-    What is not finite is left out, and counted in `not_finite` [models].
+    What is not finite is left out, and counted in `not_finite` [models]. Of a large layer every `step`-th counts.
     """
 
     layer: str
+    step: int
     rounds: Array
     edges: Array
     counts: Array
@@ -130,9 +135,16 @@ def spread(layers: Layers, layer: str) -> Spread:
     )  # fmt: skip
 
 
+def read_weights(path: Path, layer: str) -> npt.NDArray[np.float32]:
+    """One layer of a safetensors file, flat; raises `NotFound` where the file has none of this name."""
+    found: npt.NDArray[np.float32] = Blob(map_file(path)).torch(layer).float().numpy().ravel()
+    return found
+
+
 def histograms(layer: str, weights: Mapping[int, npt.NDArray[np.floating]], lineage: Lineage) -> Histograms:
     """Of one layer's weights by round, of any shape; raises `BadInput` for none, and where no weight is a number."""
-    flat = {round_: np.asarray(weights[round_], np.float64).ravel() for round_ in sorted(weights)}
+    step = max(1, max((values.size for values in weights.values()), default=0) // _MOST_WEIGHTS)
+    flat = {round_: np.asarray(weights[round_], np.float64).ravel()[::step] for round_ in sorted(weights)}
     finite = {round_: values[np.isfinite(values)] for round_, values in flat.items()}
     every = np.concatenate([*finite.values(), np.empty(0)])
     if not len(every):
@@ -142,6 +154,7 @@ def histograms(layer: str, weights: Mapping[int, npt.NDArray[np.floating]], line
     return Histograms(
         lineage=lineage,
         layer=layer,
+        step=step,
         rounds=np.array(list(flat), np.int64),
         edges=edges,
         counts=np.array([np.histogram(values, edges)[0] for values in finite.values()], np.int64),
