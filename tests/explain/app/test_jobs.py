@@ -183,3 +183,18 @@ def test_what_is_over_gives_way_and_what_is_open_stays(jobs: Jobs, held: Held) -
         jobs.wait(f"quick {place}", 60)
     assert jobs.look("quick 0", "anna") is None
     assert jobs.look("quick 99", "anna") is not None
+
+
+def test_jobs_beside_one_another_do_not_take_each_others_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    jobs = Jobs(2, Work())
+    try:
+        jobs.ask("a", "threads", lambda _: torch.get_num_threads(), "ann")
+        jobs.wait("a", 60)
+        seen = jobs.look("a", "ann")
+    finally:
+        jobs.close()
+    assert seen is not None
+    assert seen.result == 3
