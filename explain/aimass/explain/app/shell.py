@@ -204,10 +204,13 @@ def current_theme() -> str:
 # ---------------------------------------------------------------- work
 
 
-def answered(here: Here, asking: Asking, title: str, *, seed: int = 0, private: bool = False) -> Result | None:
+def answered(
+    here: Here, asking: Asking, title: str, *, seed: int = 0, private: bool = False, slot: str = ""
+) -> Result | None:
     """The answer to a question, found before or in the background; None while it is not there, which is shown.
 
-    What is `private` is kept in this session alone: neither on disk nor for others.
+    What is `private` is kept in this session alone: neither on disk nor for others. What was asked before in the same
+    `slot` is given up: a slider that moves on waits for its last place alone.
     """
     whose = here.viewer if private or not asking.model.digest else ""
     key = f"{asking_key(asking, seed)}{whose}"
@@ -217,15 +220,18 @@ def answered(here: Here, asking: Asking, title: str, *, seed: int = 0, private: 
         seeded = dataclasses.replace(work, seed=seed)
         return asking.answer(seeded) if private else results.answer(asking, seeded)
 
-    return computed(here, key, title, do, private=private)
+    return computed(here, key, title, do, private=private, slot=slot)
 
 
-def computed(here: Here, key: str, title: str, do: Callable[[Work], T], *, private: bool = False) -> T | None:
+def computed(
+    here: Here, key: str, title: str, do: Callable[[Work], T], *, private: bool = False, slot: str = ""
+) -> T | None:
     """What `do` comes to, done once for all who ask by this key; None while it is not there, which is shown."""
     kept: dict[str, T] = st.session_state.setdefault("_private", {}) if private else {}
     if key in kept:
         return kept[key]
     jobs = here.house.jobs
+    given_up = _moved_on(here, slot, key) if slot else set()
     seen: Seen[T] = jobs.ask(key, title, do, here.viewer)
     jobs.wait(key, _AT_ONCE_S)
     seen = jobs.look(key, here.viewer) or seen
@@ -239,12 +245,26 @@ def computed(here: Here, key: str, title: str, do: Callable[[Work], T], *, priva
             if seen.error is not None:
                 told_error(seen.error)
             _again(here, key)
+        case "cancelled" if key in given_up:
+            given_up.discard(key)
+            jobs.forget(key)
+            st.rerun()
         case "cancelled":
             st.info(f"{title}: cancelled.")
             _again(here, key)
         case _:
             _progress(here, key)
     return None
+
+
+def _moved_on(here: Here, slot: str, key: str) -> set[str]:
+    """Give up what this viewer asked before in the slot; the keys that were given up so, and not by a wish."""
+    given_up: set[str] = st.session_state.setdefault("_given_up", set())
+    former = st.session_state.get(f"_slot_{slot}")
+    if former not in (None, key) and here.house.jobs.cancel(former, here.viewer):
+        given_up.add(former)
+    st.session_state[f"_slot_{slot}"] = key
+    return given_up
 
 
 def _again(here: Here, key: str) -> None:
