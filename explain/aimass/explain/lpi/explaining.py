@@ -40,6 +40,11 @@ class LpiResult(Whole, frozen=True, kw_only=True, eq=False, tag="lpi"):
         }
         return {name: part for name, part in parts.items() if part is not None}
 
+    def headlines(self) -> tuple[str, ...]:
+        """What is said, what moved it most, and the nearest other row."""
+        other = () if self.counterfactual is None else self.counterfactual.describe()[:1]
+        return (*self.attribution.describe()[:2], *other)
+
 
 def explain(
     model: Model,
