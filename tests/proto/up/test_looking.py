@@ -123,7 +123,7 @@ def test_what_a_start_before_has_left_is_ended_by_force_where_it_must_be() -> No
     meek = _child("import time; print('here', flush=True); time.sleep(1000)")
     deaf = _child("import signal, time; signal.signal(15, signal.SIG_IGN); print('here', flush=True); time.sleep(1000)")
     known = [(process.pid, identity(process.pid)) for process in (meek, deaf)]
-    assert end_left(known, 0.2) == [meek.pid, deaf.pid]
+    assert end_left(known, 2.0) == [meek.pid, deaf.pid]
     assert (meek.wait(), deaf.wait()) == (-signal.SIGTERM, -signal.SIGKILL)
     assert end_left(known, 0.2) == [], "they are gone"
     for process in (meek, deaf):

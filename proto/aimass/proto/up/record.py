@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from aimass.proto.durable import UNINTERRUPTED, only_one, write_file
+from aimass.proto.durable import UNINTERRUPTED, only_one, write_parts
 from aimass.proto.errors import AimassError, Conflict, NotFound
 from aimass.proto.up.processes import identity
 from aimass.proto.up.state import Phase
@@ -45,8 +45,11 @@ class UpView(Value, frozen=True):
 
 
 def write_record(folder: Path, view: UpView) -> None:
-    """Replace the record of a home; raises `OSError` or `OutOfSpace`."""
-    write_file(folder / RECORD, canonical_json(view), UNINTERRUPTED, "up.record")
+    """Replace the record of a home; raises `OSError` or `OutOfSpace`.
+
+    It is not flushed: a disk that hangs must not keep a supervisor from its work, and what power takes is found anew.
+    """
+    write_parts(folder / RECORD, (canonical_json(view),), UNINTERRUPTED, "up.record", synced=False)
 
 
 def read_record(folder: Path) -> UpView | None:
