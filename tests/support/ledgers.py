@@ -83,13 +83,14 @@ def story(root: Path, durability: Durability, told: object = None) -> None:
         trial = reserve(file, 30, 3, study=study)
         file.start(trial)
         file.commit(trial, [steps(25)], RESULT)
+        file.start(reserve(file, 10, 3, run_id=OTHER, study=study))  # at work when the study ends: spent
         say("counts", 107)
-        say("counts", 32)
+        say("counts", 42)
         file.end_study(study)
         third = reserve(file, 40, 4)
-        say("counts", 72)
+        say("counts", 82)
         file.start(third)
-        say("counts", 72)
+        say("counts", 82)
     with open_ledger(root, "south", durability, Clock()) as file:  # what was open is spent
         say("counts", counted(file.state))
 

@@ -91,7 +91,7 @@ def test_kill_9_at_every_point_never_counts_less_than_what_was_allowed(tmp_path:
 def test_the_story_counts_to_the_step(tmp_path: Path) -> None:
     said: list[int] = []
     story(tmp_path, UNINTERRUPTED, lambda _, steps_: said.append(steps_))
-    assert said[-2:] == [72, 72]
+    assert said[-2:] == [82, 82]
 
 
 def test_two_processes_on_one_ledger_the_second_is_told_and_ends(tmp_path: Path) -> None:
