@@ -218,7 +218,7 @@ def test_without_a_word_of_the_policy_every_study_waits_for_a_person() -> None:
 def approved(budgets: Budgets, asked: Plan) -> Policy:
     assert asked.study is not None
     events = reserved_by(ledger(budgets), asked, 1_000)
-    approval = ApprovedStudy(id=asked.study.id, terms=study_digest(asked.study), events=events)
+    approval = ApprovedStudy(id=asked.study.id, data_set="heart", terms=study_digest(asked.study), events=events)
     return msgspec.structs.replace(POLICY, studies=Studies(approved=(approval,)))
 
 
@@ -237,6 +237,33 @@ def test_an_approval_is_of_the_section_and_of_what_it_reserves_and_of_nothing_de
             debit(budgets, asked, RUNS[0], policy=policy)
         assert not ledger(budgets, policy).studies
     debit(budgets, trial(noise=4.0, costliest=bare), RUNS[0], policy=policy)
+
+
+def test_an_approval_is_for_one_data_set(budgets: Budgets) -> None:
+    policy = approved(budgets, trial())
+    other = (msgspec.structs.replace(POLICY.budgets[0], data_set="other"),)
+    moved = msgspec.structs.replace(policy, schemas={PLAN.data_schema: "other"}, budgets=other)
+    assert isinstance(decided(policy, trial()), Admit)
+    assert isinstance(decided(moved, trial()), Pending)
+    waiting = budgets.check(moved, "other", trial(), 1_000, {}, RUNS[0])
+    assert waiting is not None
+
+
+def test_a_run_that_is_dearer_where_the_costliest_says_nothing_is_refused_before_it_joins(budgets: Budgets) -> None:
+    bare: dict[str, Scalar] = {}
+    debit(budgets, trial(costliest=bare), RUNS[0])
+    for asked in (trial(rounds=4, costliest=bare), trial(noise=2.9, costliest=bare)):
+        assert refusal(budgets, asked, RUNS[1]).code == "ledger.study_costliest"
+    assert budgets.check(OPEN, "heart", trial(rounds=2, noise=4.0, costliest=bare), 1_000, {}, RUNS[1]) is None
+
+
+def test_a_budget_that_is_lowered_stops_a_study_that_reserved_of_it(budgets: Budgets) -> None:
+    debit(budgets, trial(), RUNS[0]).settle(20, "5" * 64)
+    lower = (msgspec.structs.replace(POLICY.budgets[0], epsilon=alone(trial(), 9) * 0.99),)
+    with pytest.raises(Refused) as refused:
+        debit(budgets, trial(), RUNS[0], 2, msgspec.structs.replace(OPEN, budgets=lower))
+    assert refused.value.code == "ledger.E_BUDGET"
+    debit(budgets, trial(), RUNS[0], 2)
 
 
 def test_a_policy_bounds_what_a_study_costs_that_nobody_approved(budgets: Budgets) -> None:

@@ -178,7 +178,7 @@ def test_an_owner_lists_the_studies_and_ends_one_by_the_first_digits_of_its_id_w
     (found,) = json.loads(said)
     one, other = found["studies"]
     assert (one["study"], one["state"], one["runs"], other["study"]) == (ID, "open", "1 of 2", OTHER)
-    assert one["ends_unsaid_at"] == 1_700_000_000 + 2 * 86_400
+    assert (one["since"], one["ends_unsaid"]) == ("2023-11-14 22:13 UTC", "2023-11-16 22:13 UTC")
     assert 0 < one["spent_epsilon_alone"] < one["reserved_epsilon_alone"]
     for wrong in ("", "7", "555x"):
         code, said = command("end-study", wrong)

@@ -209,8 +209,9 @@ class ActiveRun:
             ledger, units = await self._bench.study(plan)
             if plan.study is not None and ledger is not None:
                 events = await asyncio.to_thread(reserved_by, ledger, plan, units)
+                terms = study_digest(plan.study)
                 self._partner.approve_study(
-                    ApprovedStudy(id=plan.study.id, terms=study_digest(plan.study), events=events)
+                    ApprovedStudy(id=plan.study.id, data_set=ledger.data_set, terms=terms, events=events)
                 )
             return await self.study()
 

@@ -52,8 +52,8 @@ unprotected = false                      # whether these may leave of a data set
 # delta = 1e-5           # well below one in the number of rows
 # unit = "example"       # or "person", or "partner": all that this data set contributes, by noise inside secure sums
 
-# A search for settings that reserves of a budget for all its runs at once: each waits for a person here, unless it is of
-# so few runs and costs no more than that, alone. One that nobody ends is ended so many days after its last step.
+# A search for settings reserves of a budget for all its runs at once. Each waits for a person here, unless it is of so
+# few runs and costs no more than that, alone. One that nobody ends is ended so many days after its last step.
 # [studies]
 # trials = 20            # 0: each waits
 # epsilon = 1.0

@@ -96,7 +96,7 @@ class Partner:
     def approve_study(self, study: ApprovedStudy) -> None:
         """A person here admits a study, to reserve so much; a later word on it takes the place of an earlier one."""
         known = _approvals(self.folder)
-        rest = (one for one in known.studies if one.id != study.id)
+        rest = (one for one in known.studies if (one.id, one.data_set) != (study.id, study.data_set))
         self._approve(msgspec.structs.replace(known, studies=(*rest, study)))
 
     def _approve(self, approvals: Approvals) -> None:

@@ -238,7 +238,7 @@ def _waiting(plan: Plan, waits: Rule) -> str:
 
 def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[str]) -> tuple[Rule, ...]:
     """Every rule with the plan's value beside its limit."""
-    bounds, code = policy.bounds, plan.task
+    bounds, code, data_set = policy.bounds, plan.task, policy.schemas.get(plan.data_schema, "")
     known = [admitted for admitted in policy.tasks if (admitted.name, admitted.kind) == (code.name, code.kind)]
     return (
         Rule("schema", plan.data_schema, ", ".join(policy.schemas) or "none", plan.data_schema in policy.schemas),
@@ -251,7 +251,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
             policy.tasks,
             policy.release,
             plan,
-            accounted=policy.protected(policy.schemas.get(plan.data_schema, "")),
+            accounted=policy.protected(data_set),
         ),
         at_most("rounds", planned_rounds(plan), bounds.rounds),
         *(_training(bounds, trainings(plan)) if code.kind == "task" else _app(plan, confinement)),
@@ -269,7 +269,7 @@ def rules(policy: Policy, plan: Plan, participants: int, confinement: frozenset[
             ", ".join(policy.confinement),
             set(policy.confinement) <= confinement,
         ),
-        *study_rules(policy.studies, plan, budgeted=policy.budgeted(policy.schemas.get(plan.data_schema, ""))),
+        *study_rules(policy.studies, plan, data_set, budgeted=policy.budgeted(data_set)),
         Rule(
             code.kind,
             f"{code.name} {code.digest}",

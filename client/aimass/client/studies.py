@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from aimass.client.policy import Policy
 from aimass.client.study_policy import Studies
 from aimass.privacy.dp.covering import uncovered
-from aimass.privacy.dp.events import Budget, Event, Unit, events_of, tally
+from aimass.privacy.dp.events import Event, Unit, events_of, tally
 from aimass.privacy.dp.private_terms import planned_events, study_events
 from aimass.privacy.dp.study_rules import check_terms, check_trial
 from aimass.proto.errors import AimassError, Refused, WrongState
@@ -43,31 +43,48 @@ def check_run(
     if not asked:
         return None
     _check_costliest(plan, study, asked, units, widest)
+    whole = tuple(study_events(plan, None, units, widest))
     known = ledger.study_named(study.id)
     if known is not None:
         check_trial(known, run_id)
         check_terms(known, study_digest(study))
+        _check_reserved(known.events, whole)
         return None
     from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (accounting loads where it is needed)
     from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
 
-    whole = tuple(study_events(plan, None, units, widest))
     if refusal := rules.refused(ledger, Accountant(), whole):
         raise refusal.error()
-    return waits(policy.studies, study, whole, ledger.budgets)
+    return waits(policy.studies, study, whole, ledger)
 
 
 def _check_costliest(plan: Plan, study: Study, asked: Sequence[Event], units: int, widest: Unit) -> None:
     """Raise `Refused` for a run that the costliest of its study does not cover: what it would draw was not reserved."""
     reserved = tally(planned_events(costliest_run(plan, study), None, units, widest=widest))
     if over := uncovered(tally(asked), reserved):
-        raise Refused(
-            "a run of a study costs more than the costliest that the study names",
-            code="ledger.study_costliest",
-            value=_told(over),
-            limit=_told(events_of(reserved)) or "no step with noise",
-            cure="Name under `study.costliest` each setting that makes a run dearer, as the dearest run has it.",
+        raise _too_dear(
+            "a run of a study costs more than the costliest that the study names", over, events_of(reserved)
         )
+
+
+def _check_reserved(reserved: Sequence[Event], whole: Sequence[Event]) -> None:
+    """Raise `Refused` for a run by whose plan the study would have reserved more than it has: in a setting that
+    `study.costliest` does not name this run is dearer than the first was. Lanes of another kind than is known without
+    the model are left to the debits."""
+    kinds = {type(event.mechanism) for event in reserved}
+    asked = tally(event for event in whole if type(event.mechanism) in kinds)
+    if over := uncovered(asked, tally(reserved)):
+        raise _too_dear("a run of a study is dearer than what the study has reserved for", over, reserved)
+
+
+def _too_dear(what: str, over: Sequence[Event], reserved: Sequence[Event]) -> Refused:
+    return Refused(
+        what,
+        code="ledger.study_costliest",
+        value=_told(over),
+        limit=_told(reserved) or "no step with noise",
+        cure="Name under `study.costliest` each setting that makes a run dearer, as the dearest run has it.",
+    )
 
 
 def _told(events: Sequence[Event]) -> str:
@@ -80,15 +97,15 @@ def _told(events: Sequence[Event]) -> str:
     return ", ".join(found)
 
 
-def waits(studies: Studies, study: Study, whole: Sequence[Event], budgets: Sequence[Budget]) -> AimassError | None:
-    """What a person has to approve before a study reserves `whole`; None where nothing has to be."""
-    approval = studies.approval(study)
+def waits(studies: Studies, study: Study, whole: Sequence[Event], ledger: Ledger) -> AimassError | None:
+    """What a person has to approve before a study reserves `whole` of a ledger; None where nothing has to be."""
+    approval = studies.approval(study, ledger.data_set)
     if approval is not None and not uncovered(tally(whole), tally(approval.events)):
         return None
     from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415  (as above)
 
     accountant = Accountant()
-    epsilon = max((accountant.figure(budget.terms, whole).epsilon for budget in budgets), default=0.0)
+    epsilon = max((accountant.figure(budget.terms, whole).epsilon for budget in ledger.budgets), default=0.0)
     if study.trials <= studies.trials and epsilon <= studies.epsilon:
         return None
     return WrongState(
@@ -112,7 +129,7 @@ def begun_study(
     widest = Unit.widest(budget.terms.unit for budget in ledger.state.budgets)
     if ledger.state.study_named(study.id) is None:
         whole = tuple(study_events(plan, None, units, widest))  # as it was approved: without the model
-        if (waiting := waits(policy.studies, study, whole, ledger.state.budgets)) is not None:
+        if (waiting := waits(policy.studies, study, whole, ledger.state)) is not None:
             raise waiting
     entered = ledger.enter_study(
         study.id,

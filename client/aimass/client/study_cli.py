@@ -82,11 +82,20 @@ def study_rows(policy: Policy, ledger: Ledger, accountant: Accountant) -> list[d
             "runs": f"{len(study.runs)} of {study.trials or 'any number'}",
             "reserved_epsilon_alone": round(accountant.figure(terms, study.events).epsilon, 4),
             "spent_epsilon_alone": round(accountant.figure(terms, study.drawn).epsilon, 4),
-            "since": round(study.since),
-            "ends_unsaid_at": round(ledger.used_at(study) + policy.studies.days * 86_400) if study.open else None,
+            "since": _moment(study.since),
+            "ends_unsaid": _moment(ledger.used_at(study) + policy.studies.days * 86_400) if study.open else None,
         }
         for study in ledger.studies.values()
     ]
+
+
+def _moment(at: float) -> str:
+    import datetime as dt
+
+    try:
+        return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):  # a clock that was beyond all calendars
+        return f"second {at:g}"
 
 
 def end(args: argparse.Namespace) -> int:

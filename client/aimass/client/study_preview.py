@@ -54,7 +54,7 @@ def study_preview(
     if study is None:
         raise Refused("this run is of no study", code="client.study", value=plan.name)
     events = () if ledger is None else reserved_by(ledger, plan, units)
-    waiting = None if ledger is None else waits(policy.studies, study, events, ledger.budgets)
+    waiting = None if ledger is None else waits(policy.studies, study, events, ledger)
     checked = rules(policy, costliest_run(plan, study), participants, levels)
     return StudyPreview(
         study=study.id,

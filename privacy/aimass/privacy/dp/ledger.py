@@ -114,6 +114,8 @@ def reserve(
     asked = _merged(events)
     if study is not None:
         check_inside(open_study_of(ledger, study), run_id, asked)
+        if refusal := refused(ledger, accountant, ()):  # the budget was lowered since it was reserved
+            raise refusal.error()
     elif refusal := refused(ledger, accountant, asked):
         raise refusal.error()
     return Reserved(
