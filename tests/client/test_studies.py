@@ -16,7 +16,7 @@ from aimass.privacy.dp.accounting import Accountant
 from aimass.privacy.dp.events import Terms, Unit
 from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.privacy.dp.ledger_state import Ledger
-from aimass.privacy.dp.private_terms import step_events
+from aimass.privacy.dp.private_terms import contribution_events, step_events
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import AimassError, Refused, WrongState
 from aimass.proto.plan import MetricNoise, Plan, Study
@@ -307,6 +307,16 @@ def test_noise_inside_a_sum_is_reserved_with_its_rounding_so_that_its_runs_are_c
             made.settle(0, f"{round_:064x}")
     budgets.end_study(ID)
     assert sum(one.events[0].times for one in ledger(budgets, policy).entries.values()) == 4
+    (study,) = ledger(budgets, policy).studies.values()
+    (dearest,) = contribution_events(noised(multiplier=2.0).secure, 500)
+    assert study.events == (msgspec.structs.replace(dearest, times=4),)
+
+
+def test_a_run_on_a_larger_model_is_covered_by_what_one_on_a_smaller_model_reserved(budgets: Budgets) -> None:
+    debit(budgets, trial(), RUNS[0]).settle(20, "5" * 64)
+    made = budgets.debit(OPEN, "heart", trial(), RUNS[1], step(), 5_000_000, 1_000)
+    assert made is not None
+    made.settle(20, "6" * 64)
 
 
 def test_evaluations_of_a_study_are_reserved_beside_its_training(budgets: Budgets) -> None:
