@@ -22,7 +22,7 @@ from aimass.client.worker_protocol import Opened, Order
 from aimass.proto.clock import SystemClock
 from aimass.proto.console import plain
 from aimass.proto.durable import UNINTERRUPTED
-from aimass.proto.plan import Plan
+from aimass.proto.plan import Plan, encode_plan
 from aimass.proto.tensors import Blob
 from aimass.server.simulation.partner import open_policy
 from tests.client.test_active_run import _Uplink
@@ -93,8 +93,11 @@ def test_a_person_reads_later_steps_as_what_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, options, count in (("confusion", {}, 0), ("permutation", {"shuffles": 2}, 1)):
-        answer = plain(shown(*asked(name, options), tmp_path / name))
+        plan, model = asked(name, options)
+        held = RunFolder(tmp_path / f"{name}-run", UNINTERRUPTED)
+        held.save_plan(encode_plan(plan))
+        answer = plain(shown(plan, model, tmp_path / name))
         monkeypatch.setattr(runs_cli, "ask_daemon", lambda *_, given=answer, **__: given)
-        monkeypatch.setattr(runs_cli, "_found", lambda *_: (None, argparse.Namespace(run_id="ab" * 16)))
+        monkeypatch.setattr(runs_cli, "_found", lambda *_, held=held: (held, argparse.Namespace(run_id="ab" * 16)))
         runs_cli.preview(argparse.Namespace(json=False, dir=tmp_path))
         assert capsys.readouterr().out.count("as if this partner were alone: its own sums stand for") == count

@@ -250,7 +250,8 @@ def _check_study(plan: Plan | PlanDraft) -> None:
     try:
         costliest_run(plan, plan.study)
     except BadInput as error:
-        raise ValueError(f"`study.costliest`: {error.sentence()}") from error
+        told = BadInput(error.what, code=error.code, value=error.value, limit=error.limit)  # who reads it adds a cure
+        raise ValueError(f"`study.costliest`: {told.sentence()}") from error
 
 
 P = TypeVar("P", bound="Plan | PlanDraft")

@@ -74,7 +74,12 @@ class StudyDesk:
         """
         runs = self._runs(study)
         if not runs:
-            raise NotFound("no run is of this study", code="study.unknown", value=study[:32])
+            raise NotFound(
+                "no run is of this study",
+                code="study.unknown",
+                value=study[:32],
+                cure="Give its whole id: it stands in the plans of its runs, which aimass run show RUN --json has.",
+            )
         if peer.role is not Role.OPERATOR and runs[0].owner != peer.name:
             raise Refused("this study belongs to somebody else", code="study.not_yours", value=study[:8])
         if going := [row.run_id[:8] for row in runs if not row.run.state.final]:
