@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.explain.lineage import Lineage
 from aimass.explain.runs.layers import layers
-from aimass.explain.runs.weights import Histograms, Spread, histograms, spread
+from aimass.explain.runs.weights import Histograms, Spread, histograms, read_weights, spread
 from aimass.proto.errors import BadInput, NotFound
+from aimass.proto.tensors import encode_torch
 from tests.explain.runs import made
 
 OF = Lineage(model="heart")
@@ -58,3 +62,13 @@ def test_weights_that_moved_away_changed_their_bin() -> None:
     found = histograms("a", {1: np.zeros(100), 2: np.concatenate([np.zeros(50), np.ones(50)])}, OF)
     assert "50 % of the weights changed bin" in found.describe()[1]
     assert found.to_svg().startswith("<svg")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_weights_of_a_file_are_read_as_torch_reads_them(tmp_path: Path, dtype: str) -> None:
+    tensor = torch.tensor([[0.5, -1.25], [3.0, 1e-3]], dtype=getattr(torch, dtype))
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(encode_torch({"a.weight": tensor, "b": torch.zeros(1)}))
+    assert read_weights(path, "a.weight").tolist() == tensor.float().ravel().tolist()
+    with pytest.raises(NotFound, match="no such tensor"):
+        read_weights(path, "c")

@@ -80,7 +80,14 @@ def linked(
 
 
 def linked_many(
-    key: str, label: str, options: Sequence[str], first: Sequence[str], *, one: str, most: int
+    key: str,
+    label: str,
+    options: Sequence[str],
+    first: Sequence[str],
+    *,
+    one: str,
+    most: int,
+    named: Callable[[str], str] = str,
 ) -> tuple[str, ...]:
     """Some of the options, `most` of them, kept in the address under `key`; `first` where it names none.
 
@@ -97,7 +104,7 @@ def linked_many(
         st.session_state[key] = list(asked)
     elif held is None or not set(held) <= set(options):
         st.session_state[key] = list(said if said and set(said) <= set(options) else first)
-    found = tuple(st.multiselect(label, options, key=key, max_selections=most))
+    found = tuple(st.multiselect(label, options, key=key, max_selections=most, format_func=named))
     st.session_state[memory] = found
     if found != asked and (asked or found != tuple(first)):
         st.query_params[key] = list(found)

@@ -150,6 +150,7 @@ class Relations(Result, frozen=True, kw_only=True, eq=False, tag="runs.relations
             "Left: whether two layers have their large and their small changes in the same rounds. Right: whether two "
             "rounds moved the model the same way.",
             "Few rounds make large correlations by chance: with 10 of them 0.63 is reached once in 20 pairs.",
+            columns=2,
         )
 
     def to_columns(self) -> Columns:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +15,7 @@ from aimass.explain.results import Array, Part
 from aimass.proto.step import StepKind
 from aimass.proto.views import RunView, StepSummary, StepView
 
-__all__ = ["Curve", "committed", "curves", "learning", "lineage_of_run", "summaries", "thinned"]
+__all__ = ["Curve", "committed", "curves", "lean", "learning", "lineage_of_run", "metric_names", "summaries", "thinned"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,8 +54,7 @@ def curves(run: RunView) -> tuple[Curve, ...]:
     found: dict[str, list[tuple[int, Any]]] = {}
     for step in committed(run):
         for name, metric in step.metrics.items():
-            told = f"{step.purpose}: {name}" if step.purpose else name
-            found.setdefault(told, []).append((step.round, metric))
+            found.setdefault(_told(step, name), []).append((step.round, metric))
     return tuple(_curve(name, points) for name, points in found.items())
 
 
@@ -67,6 +68,32 @@ def _curve(name: str, points: Sequence[tuple[int, Any]]) -> Curve:
         weight=np.array([metric.weight for _, metric in points], np.float64),
         partners=partners,
         by_partner=np.array(released, np.float64).reshape(len(partners), len(points)),
+    )
+
+
+def metric_names(runs: Sequence[RunView]) -> tuple[str, ...]:
+    """Every metric of any of the runs, those that most of them have first."""
+    names = Counter(name for run in runs for name in dict.fromkeys(_told_metrics(run)))
+    return tuple(sorted(names, key=lambda name: -names[name]))
+
+
+def _told_metrics(run: RunView) -> Iterator[str]:
+    return (_told(step, name) for step in committed(run) for name in step.metrics)
+
+
+def _told(step: StepView, name: str) -> str:
+    return f"{step.purpose}: {name}" if step.purpose else name
+
+
+def lean(run: RunView) -> RunView:
+    """The run without what only a look at it alone needs: who did what, layers and sketches, figures of partners."""
+    return msgspec.structs.replace(run, participants=(), steps=tuple(_lean_step(step) for step in run.steps))
+
+
+def _lean_step(step: StepView) -> StepView:
+    metrics = {name: msgspec.structs.replace(metric, by_partner={}) for name, metric in step.metrics.items()}
+    return msgspec.structs.replace(
+        step, slots={}, reasons={}, carried={}, summary=None, statistics=None, metrics=metrics
     )
 
 

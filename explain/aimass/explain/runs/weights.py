@@ -137,8 +137,11 @@ def spread(layers: Layers, layer: str) -> Spread:
 
 def read_weights(path: Path, layer: str) -> npt.NDArray[np.float32]:
     """One layer of a safetensors file, flat; raises `NotFound` where the file has none of this name."""
-    found: npt.NDArray[np.float32] = Blob(map_file(path)).torch(layer).float().numpy().ravel()
-    return found
+    blob = Blob(map_file(path))
+    held = blob.numpy(layer).ravel()
+    if blob.layout.by_name[layer].dtype == "BF16":  # the upper half of a float32, which numpy has no name for
+        return (held.astype(np.uint32) << 16).view(np.float32)
+    return held.astype(np.float32)
 
 
 def histograms(layer: str, weights: Mapping[int, npt.NDArray[np.floating]], lineage: Lineage) -> Histograms:

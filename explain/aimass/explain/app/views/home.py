@@ -13,7 +13,7 @@ from aimass.explain.app.house import Here
 from aimass.explain.app.links import link_to
 from aimass.explain.app.noticing import Item, Overview, ServiceState, changes, concerns, run_name, running
 from aimass.explain.app.overview import overview
-from aimass.explain.app.shell import empty, header
+from aimass.explain.app.shell import empty, header, looked
 from aimass.explain.app.wording import ago, amount, moment, plain
 
 __all__ = ["render"]
@@ -75,7 +75,7 @@ def _since(before: float | None) -> float | None:
 # ---------------------------------------------------------------- each is asked again by itself
 
 
-@st.fragment(run_every=_LIVE_S)
+@looked(_LIVE_S)
 def _concerns(here: Here) -> None:
     st.subheader("Needs somebody", anchor=False)
     seen = overview(here)
@@ -89,7 +89,7 @@ def _concerns(here: Here) -> None:
         _rest(len(items))
 
 
-@st.fragment(run_every=_LIVE_S)
+@looked(_LIVE_S)
 def _now(here: Here) -> None:
     seen = overview(here)
     st.subheader("Runs now", anchor=False)
@@ -107,7 +107,7 @@ def _now(here: Here) -> None:
     _first_steps(seen)
 
 
-@st.fragment(run_every=_LIVE_S)
+@looked(_LIVE_S)
 def _changes(here: Here, since: float) -> None:
     items, now = changes(overview(here), since), time.time()
     if not items:

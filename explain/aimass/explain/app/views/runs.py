@@ -12,7 +12,7 @@ import streamlit as st
 from aimass.explain.app.choosing import choose_run, linked
 from aimass.explain.app.house import Here
 from aimass.explain.app.links import link_to
-from aimass.explain.app.shell import frame, header, lineage_line, shown_table
+from aimass.explain.app.shell import frame, header, lineage_line, looked, shown_table
 from aimass.explain.app.watched import check_server, held, redraw_when_changed, version
 from aimass.explain.app.wording import ago, amount, plain, size
 from aimass.explain.runs.course import Course, course
@@ -91,7 +91,7 @@ def _links(here: Here, view: RunView) -> None:
 # ---------------------------------------------------------------- figures of now
 
 
-@st.fragment(run_every=_LIVE_S)
+@looked(_LIVE_S)
 def _live(here: Here, run_id: str, drawn: Hashable) -> None:
     """Looks each second; the page around it is drawn anew when a step has ended."""
     check_server(here)
