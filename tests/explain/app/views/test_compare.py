@@ -19,7 +19,7 @@ def _id(number: int) -> str:
 
 def study(rates: dict[float, float], seeds: int = 3, **summary: object) -> list[RunView]:
     random = np.random.default_rng(1)
-    runs = []
+    runs = list[RunView]()
     for rate, mean in rates.items():
         for seed in range(seeds):
             auc = mean + 0.001 * random.normal()
