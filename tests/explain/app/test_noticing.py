@@ -80,8 +80,11 @@ def test_a_champion_is_stale_once_a_version_follows_it_or_a_run_of_its_task_fini
     assert said(Overview((), (followed,))) == [
         "Model heart its champion, version 1, was published 10 h ago; since then 1 version followed."
     ]
+    old = version(1, 30.0)
     alone = ModelState("heart", old, ((1, old),))
-    assert said(Overview((run(hours_ago=11.0),), (alone,))) == []
+    young = version(1, 20.0)
+    assert said(Overview((run(hours_ago=9.0),), (ModelState("heart", young, ((1, young),)),))) == []
+    assert said(Overview((run(hours_ago=31.0),), (alone,))) == []
     assert said(Overview((run(hours_ago=9.0, task="adult"),), (alone,))) == []
     assert said(Overview((run(hours_ago=9.0, state=RunState.STOPPED),), (alone,))) == []
     assert "since then 1 run of heart finished" in said(Overview((run(hours_ago=9.0),), (alone,)))[0]

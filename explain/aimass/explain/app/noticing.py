@@ -113,7 +113,7 @@ def _of_models(seen: Overview, now: float) -> Iterator[Item]:
             yield _model(model, f"its champion is not believed. {model.champion.sentence()}")
         elif model.champion is None:
             yield _model(model, "has no champion: nobody is served it by its name alone.")
-        elif behind := _behind(model.champion, model, seen.runs):
+        elif behind := _behind(model.champion, model, seen.runs, now):
             age = ago(now - model.champion.version.created_at)
             number = model.champion.version.number
             yield _model(model, f"its champion, version {number}, was published {age} ago; since then {behind}.")
@@ -123,14 +123,14 @@ def _model(model: ModelState, says: str, at: float | None = None) -> Item:
     return Item(f"Model {model.name}", says, at, "models", (("name", model.name),))
 
 
-def _behind(champion: Resolved, model: ModelState, runs: Sequence[RunSummary]) -> str:
-    """What came after a champion; empty where nothing did."""
+def _behind(champion: Resolved, model: ModelState, runs: Sequence[RunSummary], now: float) -> str:
+    """What came after a champion: versions at once, runs once it is a day old; empty where nothing did."""
     newer = sum(not isinstance(v, AimassError) and n > champion.version.number for n, v in model.newest)
     mine = "" if champion.version.run is None else champion.version.run.run_id
     finished = [
         run for run in runs
         if run.state is RunState.FINISHED and run.task == champion.version.task.name and run.run_id != mine
-        and (run.ended_at or 0.0) > champion.version.created_at
+        and (run.ended_at or 0.0) > champion.version.created_at and now - champion.version.created_at > _DAY_S
     ]  # fmt: skip
     parts = (
         f"{amount(newer, 'version')} followed" if newer else "",

@@ -36,6 +36,8 @@ _LEGEND_LETTERS: Final = 44
 """Of a line of a legend: a panel may be half a page wide."""
 _TICK_PX: Final = 60
 """What a number below an axis takes."""
+_BAND_PX: Final = 70
+"""What a word below a band of a legend takes."""
 
 
 def chart_of(picture: Picture, theme: Theme = LIGHT) -> alt.TopLevelMixin:
@@ -372,7 +374,7 @@ def _band_legend(layer: Heat) -> Row:
     if not layer.band_names:
         return {}
     words = "[" + ",".join(_quoted(name) for name in layer.band_names) + "]"
-    return {"legend": alt.Legend(type="symbol", symbolType="square", labelExpr=f"{words}[datum.index]")}
+    return {"legend": alt.Legend(gradientLength=_BAND_PX * len(layer.band_names), labelExpr=f"{words}[datum.index]")}
 
 
 def _raster(layer: Raster, panel: Panel, theme: Theme) -> Any:

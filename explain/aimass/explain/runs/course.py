@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from aimass.explain.charts.picture import Axis, Band, Layer, Line, Panel, Picture
+from aimass.explain.charts.picture import Axis, Band, Layer, Line, Panel, Picture, Points
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.runs.readings import Curve, curves, lineage_of_run, thinned
 from aimass.explain.words import joined, number
@@ -82,13 +82,21 @@ def _said(curve: Curve) -> str:
         return (
             f"{curve.name} was no number in any of {len(mean)} rounds: the training diverged, or nothing was measured."
         )
-    text = f"{curve.name} went from {number(mean[0])} (round {rounds[0]}) to {number(mean[-1])} (round {rounds[-1]})"
-    low, high = int(np.nanargmin(mean)), int(np.nanargmax(mean))
-    text += f"; lowest {number(mean[low])} in round {rounds[low]}, highest {number(mean[high])} in round {rounds[high]}"
+    if len(mean) == 1:
+        text = f"{curve.name} was measured once: {number(mean[0])} after round {rounds[0]}"
+    else:
+        text = (
+            f"{curve.name} went from {number(mean[0])} (round {rounds[0]}) to {number(mean[-1])} (round {rounds[-1]})"
+        )
+        text += f"; lowest {_at(curve, int(np.nanargmin(mean)))}, highest {_at(curve, int(np.nanargmax(mean)))}"
     last = curve.by_partner[:, -1] if curve.partners else np.empty(0)
     if (~np.isnan(last)).sum() > 1:
         text += f"; at {int((~np.isnan(last)).sum())} partners {number(np.nanmin(last))} to {number(np.nanmax(last))}"
     return text + "."
+
+
+def _at(curve: Curve, place: int) -> str:
+    return f"{number(curve.mean[place])} in round {curve.rounds[place]}"
 
 
 def _panel(curve: Curve) -> Panel:
@@ -97,14 +105,21 @@ def _panel(curve: Curve) -> Panel:
     layers: list[Layer] = []
     if 0 < len(curve.partners) <= _MOST_LINES:
         layers += [
-            Line(rounds, values[kept], f"series:{place + 1}", name)
+            _drawn(rounds, values[kept], f"series:{place + 1}", name)
             for place, (name, values) in enumerate(zip(curve.partners, curve.by_partner, strict=True))
         ]
     elif curve.partners:
         low, high = _fan(curve.by_partner[:, kept])
         layers.append(Band(rounds, low, high, "series:0", "5 % to 95 % of partners"))
-    layers.append(Line(rounds, curve.mean[kept], "series:0", "all held-out rows"))
+    layers.append(_drawn(rounds, curve.mean[kept], "series:0", "all held-out rows"))
     return Panel(curve.name, Axis("round", whole=True), Axis(curve.name), tuple(layers))
+
+
+def _drawn(rounds: Array, values: Array, colour: str, name: str) -> Layer:
+    """One value alone is no line: it would not be seen."""
+    if len(rounds) == 1:
+        return Points(rounds, values, colour, name, size=60)
+    return Line(rounds, values, colour, name)
 
 
 def _fan(by_partner: Array) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -31,6 +32,7 @@ _HIGHER: Final = frozenset(
     {"accuracy", "auc", "ap", "dice", "iou", "f1", "precision", "recall", "sensitivity", "specificity", "r2"}
 )
 _COUNT: Final = 1e-6
+_MOST_TOLD: Final = 6
 _WORDS: Final = re.compile(r"[a-z]+[0-9]*")
 
 
@@ -90,7 +92,10 @@ class Outcomes:
     varied: tuple[str, ...]
 
     def setting(self, outcome: Outcome) -> str:
-        """What a run was set to, as a person reads it; equal for runs that differ in their seed alone."""
+        """What a run was set to, as a person reads it; equal for runs that differ in their seed alone.
+
+        Where runs differ in many settings, those are told that most runs have otherwise.
+        """
         return self._label(outcome, self._digits)
 
     @functools.cached_property
@@ -103,8 +108,18 @@ class Outcomes:
         return next(told, 17)
 
     def _label(self, outcome: Outcome, digits: int) -> str:
-        told = (f"{name.rpartition('.')[2]} {_shown(outcome.settings.get(name), digits)}" for name in self.varied)
-        return ", ".join(told) or "all alike"
+        few = len(self.varied) <= _MOST_TOLD
+        told = [
+            f"{name.rpartition('.')[2]} {_shown(outcome.settings.get(name), digits)}"
+            for name in self.varied
+            if few or outcome.settings.get(name) != self._usual[name]
+        ]
+        return ", ".join(told) or ("all alike" if few else "as most runs")
+
+    @functools.cached_property
+    def _usual(self) -> dict[str, Scalar | None]:
+        """Of each setting what most runs have; of equally many the first run's."""
+        return {name: Counter(run.settings.get(name) for run in self.runs).most_common(1)[0][0] for name in self.varied}
 
     @property
     def grain(self) -> float:

@@ -19,6 +19,10 @@ Floats = npt.NDArray[np.float64]
 _MOST_LINES: Final = 200
 _MOST_WORDS: Final = 3
 _LABEL: Final = 22
+_MOST_AXES: Final = 8
+"""Settings that have room beside one another; of more, those that most runs have and that take most values."""
+_MOST_PLAIN: Final = 30
+"""Other runs that are drawn as lines like any; of more, all are faint."""
 _LOG_FROM: Final = 10.0
 """Values of one sign whose largest is so many times the smallest stand on a logarithmic axis."""
 _CAVEAT: Final = "That lines run together is no cause: settings that were changed together cannot be told apart."
@@ -41,7 +45,7 @@ class Parallel(Result, frozen=True, kw_only=True, eq=False, tag="runs.parallel")
     def describe(self) -> tuple[str, ...]:
         """How many runs and settings, and what the best third has in common."""
         first = f"{counted(len(self.runs), 'run')}, which differ in {counted(self.settings, 'setting')}."
-        found = [said for place in range(self.settings) if (said := self._common(place))]
+        found = [said for place in self._shown() if place < self.settings and (said := self._common(int(place)))]
         if not found or not self.best.any() or self.best.all():
             return (first,)
         return first, f"The third with the best {self.metric} has {joined(found)}; others have more of the range."
@@ -51,7 +55,7 @@ class Parallel(Result, frozen=True, kw_only=True, eq=False, tag="runs.parallel")
         known = self.values[~np.isnan(self.values[:, place])][:, place]
         best = self.values[self.best, place]
         best = best[~np.isnan(best)]
-        if self.words[place] or len(best) == 0 or np.ptp(known) <= 0:
+        if self.words[place] or len(best) == 0 or len(known) == 0 or np.ptp(known) <= 0:
             return ""
         scaled = _scaled(known, best)
         if np.ptp(scaled) > 0.5:
@@ -62,13 +66,14 @@ class Parallel(Result, frozen=True, kw_only=True, eq=False, tag="runs.parallel")
 
     def picture(self) -> Picture:
         """An axis a column; the best third in front."""
-        known = np.flatnonzero(~np.isnan(self.values).all(axis=0))
+        known = self._shown()
+        faint = int((~self.best).sum()) > _MOST_PLAIN
         scaled = np.stack([_scaled(self.values[:, c], self.values[:, c]) for c in known], axis=1)
         at = np.arange(len(known), dtype=np.float64)
         drawn = np.concatenate([np.flatnonzero(self.best), np.flatnonzero(~self.best)])[:_MOST_LINES]
         lines = tuple(
-            Line(at, scaled[run], "series:1" if self.best[run] else "series:0",
-                 f"best third by {self.metric}" if self.best[run] else "other runs", faint=not self.best[run])
+            Line(at, scaled[run], "series:1" if self.best[run] else "quiet",
+                 f"best third by {self.metric}" if self.best[run] else "other runs", faint=faint and not self.best[run])
             for run in drawn[::-1]
         )  # fmt: skip
         axis = names_axis(tuple(self._label(int(place)) for place in known))
@@ -76,9 +81,22 @@ class Parallel(Result, frozen=True, kw_only=True, eq=False, tag="runs.parallel")
         return Picture(
             "Settings and what came of them",
             (panel,),
-            "A line is a run: each axis goes from the smallest value of these runs to the largest, as its name says.",
+            "A line is a run: each axis goes from the smallest value of these runs to the largest, as its name says."
+            + (f" Of {self.settings} settings those are drawn that most runs have." if self._hides() else ""),
             _CAVEAT,
         )
+
+    def _hides(self) -> bool:
+        return self.settings > int((self._shown() < self.settings).sum())
+
+    def _shown(self) -> npt.NDArray[np.int64]:
+        """Columns that are drawn: no setting that all runs share which have it, and `_MOST_AXES` settings at most."""
+        have = ~np.isnan(self.values)
+        values = np.array([len(np.unique(column[one])) for column, one in zip(self.values.T, have.T, strict=True)])
+        settings = [place for place in range(self.settings) if values[place] > 1]
+        settings.sort(key=lambda place: (-int(have[:, place].sum()), -int(values[place]), place))
+        costs = [place for place in range(self.settings, len(self.columns)) if values[place]]
+        return np.array(sorted(settings[:_MOST_AXES]) + costs, np.int64)
 
     def _label(self, place: int) -> str:
         name, words = self.columns[place].rpartition(".")[2], self.words[place]

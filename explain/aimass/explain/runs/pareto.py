@@ -37,7 +37,7 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
     def describe(self) -> tuple[str, ...]:
         """The runs of the front, with their figures."""
         places = np.flatnonzero(self.front)
-        told = [f"{self.runs[place]} ({self._figures(place)})" for place in places[:5]]
+        told = [f"{_short(self.runs[place])} ({self._figures(place)})" for place in places[:5]]
         more = f" and {len(places) - 5} more" if len(places) > 5 else ""
         be = "is" if len(places) == 1 else "are"
         beaten = f"{len(places)} of {len(self.runs)} runs {be} beaten by none in all of {joined(self.names)}"
@@ -49,7 +49,11 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
 
     def picture(self) -> Picture:
         """Quality against each cost."""
-        costs = [cost for cost in range(1, len(self.names)) if len(np.unique(self.goals[:, cost])) > 1]
+        costs = [
+            cost
+            for cost in range(1, len(self.names))
+            if len(np.unique(self.goals[~np.isnan(self.goals[:, cost]), cost])) > 1
+        ]
         alone = Panel("no cost differs", Axis(""), Axis(self.names[0]), ())
         return Picture(
             "What quality cost",
@@ -108,6 +112,12 @@ def pareto(outcomes: Outcomes, lineage: Lineage) -> Pareto:
         settings=matrix(outcomes, outcomes.varied),
         caveats=(_CAVEAT, *unlike),
     )
+
+
+def _short(run: str) -> str:
+    """A run's name and the first digits of its id."""
+    name, _, run_id = run.rpartition(" ")
+    return f"{name} {run_id[:8]}"
 
 
 def front(goals: Floats, higher: tuple[bool, ...]) -> npt.NDArray[np.bool_]:

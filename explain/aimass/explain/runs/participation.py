@@ -67,7 +67,9 @@ class Participation(Result, frozen=True, kw_only=True, eq=False, tag="runs.parti
 
     def picture(self) -> Picture:
         """Partners by step, or shares of very many, above the seconds."""
-        times = Panel("seconds", Axis("step"), Axis("seconds"), (_line(self.steps, self.seconds),), height=140)
+        times = Panel(
+            "seconds", Axis("step", whole=True), Axis("seconds"), (_line(self.steps, self.seconds),), height=140
+        )
         return Picture(
             "Who took part",
             (*self._who(), times),
@@ -78,19 +80,20 @@ class Participation(Result, frozen=True, kw_only=True, eq=False, tag="runs.parti
     def _who(self) -> tuple[Panel, ...]:
         if len(self.partners) <= _MOST_PARTNERS and len(self.steps) <= _MOST_STEPS:
             edges = np.arange(len(self.steps) + 1) - 0.5
-            bands = tuple(place - 0.5 for place in range(1, len(self.names)))
+            present = np.unique(np.concatenate([[0, 1], self.states.ravel()])).astype(np.int64)
+            bands = tuple(place - 0.5 for place in range(1, len(present)))
             heat = Heat(
                 edges,
                 np.arange(len(self.partners) + 1) - 0.5,
-                self.states.astype(np.float64),
+                np.searchsorted(present, self.states).astype(np.float64),
                 "state",
                 bands=bands,
-                band_names=self.names,
+                band_names=tuple(self.names[place] for place in present),
             )
             return (
                 Panel(
                     "",
-                    Axis("step, in order", domain=(-0.5, len(self.steps) - 0.5), grid=False),
+                    Axis("step, in order", domain=(-0.5, len(self.steps) - 0.5), grid=False, whole=True),
                     names_axis(self.partners),
                     (heat,),
                 ),
@@ -99,8 +102,9 @@ class Participation(Result, frozen=True, kw_only=True, eq=False, tag="runs.parti
         share = (self.states == 1).sum(axis=0) / asked
         counts, edges = np.histogram(self.counted, bins=10, range=(0, 1))
         words = tuple(f"{percent(low)} to {percent(high)}" for low, high in itertools.pairwise(edges))
+        step, shares = Axis("step", whole=True), Axis("share", domain=(0, 1))
         return (
-            Panel("share counted by step", Axis("step"), Axis("share", domain=(0, 1)), (_line(self.steps, share),)),
+            Panel("share counted by step", step, shares, (_line(self.steps, share),)),
             Panel("partners by how often they were counted", Axis("partners"), names_axis(words),
                   (Bars(np.arange(10), counts.astype(np.float64)),)),
         )  # fmt: skip

@@ -56,7 +56,7 @@ class Spread(Result, frozen=True, kw_only=True, eq=False, tag="runs.spread"):
         )
         return Picture(
             f"Weights of {self.layer}",
-            (Panel(self.layer, Axis("round"), Axis("weight"), layers),),
+            (Panel(self.layer, Axis("round", whole=True), Axis("weight"), layers),),
             "The line is the median of the layer's weights after a round, the bands hold half and nine tenths of them.",
             _NOT_SHOWN,
         )
@@ -97,10 +97,10 @@ class Histograms(Result, frozen=True, kw_only=True, eq=False, tag="runs.histogra
 
     def picture(self) -> Picture:
         """A line a model, early ones dark and late ones bright."""
-        middle = (self.edges[1:] + self.edges[:-1]) / 2
+        begins = self.edges[:-1]
         share = 100 * self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
         lines = tuple(
-            Line(middle, share[place], f"band:{place}/{len(self.rounds)}", f"round {self.rounds[place]}")
+            Line(begins, share[place], f"band:{place}/{len(self.rounds)}", f"round {self.rounds[place]}", steps=True)
             for place in range(len(self.rounds))
         )
         return Picture(
@@ -153,7 +153,8 @@ def histograms(layer: str, weights: Mapping[int, npt.NDArray[np.floating]], line
     if not len(every):
         raise BadInput("no weight to count", code="explain.weights", value=f"{layer} of {len(weights)} models",
                        cure="Choose another layer, or a run of which the server keeps models.")  # fmt: skip
-    edges = np.histogram_bin_edges(every, _BINS)
+    fewest = min(len(values) for values in finite.values())
+    edges = np.histogram_bin_edges(every, int(np.clip(np.sqrt(fewest), 10, _BINS)))
     return Histograms(
         lineage=lineage,
         layer=layer,

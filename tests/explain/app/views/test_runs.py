@@ -46,7 +46,7 @@ def test_a_run_by_the_address_with_its_figures_partners_and_privacy(opened: Open
     assert not page.exception
     assert figures(page) == {
         "State": "finished", "Round": "3 of 3", "Counted in the last step": "2 of 2", "A step takes": "2 s",
-        "Sent to partners": "1 kB", "Sent by partners": "500 B", "Took": "1.7 min",
+        "Moved": "1.5 kB", "Took": "1.7 min",
     }  # fmt: skip
     assert "auc went from 0.5 (round 1) to 0.52 (round 3)" in said(page)
     assert "loss went" not in said(page)

@@ -11,12 +11,12 @@ import streamlit as st
 from aimass.explain.app.choosing import linked, linked_many
 from aimass.explain.app.house import Here
 from aimass.explain.app.shell import computed, empty, frame, header
-from aimass.explain.app.wording import amount, moment, plain
+from aimass.explain.app.wording import amount, plain
 from aimass.explain.runs import ManyRuns, RunsOptions, compare
 from aimass.explain.runs.readings import lean, metric_names
 from aimass.explain.runs.spending import told_spent
 from aimass.explain.work import Work
-from aimass.proto.views import RunSummary, RunView
+from aimass.proto.views import RunState, RunSummary, RunView
 
 __all__ = ["render"]
 
@@ -93,7 +93,7 @@ def _forget_others(known: set[str], fitting: dict[str, RunSummary]) -> None:
 
 
 def _label(run: RunSummary) -> str:
-    return f"{run.name} · {run.run_id[:8]} · {run.state} · {moment(run.created_at)}"
+    return f"{run.name} · {run.run_id[:8]}" + ("" if run.state is RunState.FINISHED else f" · {run.state}")
 
 
 def _read(here: Here, chosen: Sequence[RunSummary], work: Work) -> tuple[RunView, ...]:
@@ -146,7 +146,7 @@ def _shown(whole: ManyRuns) -> None:
     if whole.tuning is not None:
         st.markdown(plain(f"Data that were in all of these runs have {told_spent(whole.tuning)}."))
     for line in whole.caveats:
-        st.info(plain(line))
+        st.info(plain(f"{line[:1].upper()}{line[1:]}"))
     views = whole.views()
     for name, title in _TITLES.items():
         if name in views:

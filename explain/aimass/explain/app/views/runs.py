@@ -114,13 +114,15 @@ def _figures(view: RunView) -> None:
         "Round": f"{summary.round} of {summary.rounds}",
         "Counted in the last step": f"{counted} of {len(slots)}" if slots else "–",
         "A step takes": ago(float(np.median(seconds))) if seconds else "–",
-        "Sent to partners": size(view.moved.down),
-        "Sent by partners": size(view.moved.up),
+        "Moved": size(view.moved.down + view.moved.up),
         "Took so far" if not summary.state.final else "Took": ago(max(0.0, ended - summary.created_at)),
     }
+    moved = f"{size(view.moved.down)} to partners and {size(view.moved.up)} from them"
+    spared = f"; {size(view.moved.spared)} were spared" if view.moved.spared else ""
+    told = {"Moved": f"{moved}{spared}.", "A step takes": "The median, from its opening to its commit."}
     with st.container(horizontal=True, gap="medium"):
         for name, value in figures.items():
-            st.metric(name, value, width="content")
+            st.metric(name, value, width="content", help=told.get(name))
     if summary.reason and summary.state is not RunState.FINISHED:
         st.warning(plain(summary.reason))
     if view.outcome is not None:
