@@ -16,6 +16,7 @@ from scripts.benches import flower_peer, serving_peers
 from scripts.benches.row import Row
 
 BENCHES = (
+    "app",
     "client",
     "convergence",
     "dp",

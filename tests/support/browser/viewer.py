@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright, expect
 
-__all__ = ["CHROMIUM", "Seen", "Theme", "Viewer", "chromium", "viewing"]
+__all__ = ["CHROMIUM", "RUNS", "Seen", "Theme", "Viewer", "chromium", "viewing"]
 
 Theme = Literal["light", "dark"]
 CHROMIUM: Final = "/usr/bin/chromium"
@@ -24,7 +24,7 @@ _FLAGS: Final = (
     "--disable-component-update", "--disable-sync", "--force-prefers-reduced-motion",
 )  # fmt: skip
 _HERE: Final = Path(__file__).parent
-_RUNS: Final = (_HERE / "runs.js").read_text()
+RUNS: Final = (_HERE / "runs.js").read_text()
 _SIGHTS: Final = (_HERE / "sights.js").read_text()
 _GRAVE: Final = ("serious", "critical")
 _ANSWER_S: Final = 60.0
@@ -48,7 +48,7 @@ class Viewer:
     def __init__(self, page: Page, address: str) -> None:
         self.page, self.address = page, address.rstrip("/")
         self.complaints: list[str] = []
-        page.add_init_script(_RUNS)
+        page.add_init_script(RUNS)
         page.set_default_timeout(1_000 * _ANSWER_S)
         expect.set_options(timeout=1_000 * _ANSWER_S)
         page.on("console", self._console)
