@@ -142,7 +142,9 @@ async def wire_viewer(address: str) -> AsyncIterator[WireViewer]:
     """A session at `http://HOST:PORT`, until the block ends."""
     url = f"{address.replace('http', 'ws', 1)}/_stcore/stream"
     async with (
-        connect(url, subprotocols=["streamlit"], origin=address, max_size=_MOST_BYTES, compression=None) as socket,  # type: ignore[arg-type,list-item]
+        connect(
+            url, subprotocols=["streamlit"], origin=address, max_size=_MOST_BYTES, compression=None, ping_interval=None
+        ) as socket,  # type: ignore[arg-type,list-item]
         WireViewer(socket, address) as viewer,
     ):
         yield viewer
