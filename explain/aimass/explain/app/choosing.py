@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import streamlit as st
 
@@ -17,7 +17,7 @@ from aimass.explain.opening.tables import named_files
 from aimass.explain.questions import Asked, Asking, Kind, Question
 from aimass.explain.rows import Rows
 from aimass.proto.errors import AimassError, NotFound
-from aimass.proto.manifest import Schema
+from aimass.proto.manifest import Mask, Schema
 from aimass.proto.registry.reader import Resolved
 from aimass.proto.task import load, locate
 from aimass.proto.values import Value
@@ -192,7 +192,7 @@ def choose_model_and_rows(here: Here, kinds: Sequence[str] = ("rows",)) -> Chose
     if reference is None:
         return None
     subject = subject_of(here, reference)
-    if subject.kind not in kinds:
+    if not _fits(subject.kind if subject.schema is None else kind_of(subject.schema), kinds):
         st.info(f"{plain(reference)} takes {subject.kind}: this page is about {' and '.join(kinds)}.")
         return None
     with right:
@@ -220,23 +220,30 @@ def offered_models(here: Here, kinds: Sequence[str]) -> dict[str, str]:
     if here.sources.registry_url:
         for name in here.sources.model_names():
             believed = [(number, one) for number, one in here.sources.versions(name) if isinstance(one, Resolved)]
-            fitting = [number for number, one in believed if kind_of(one.version.schema) in kinds]
+            fitting = [number for number, one in believed if _fits(kind_of(one.version.schema), kinds)]
             for alias in here.sources.aliases(name) if fitting else ():
                 found[f"{name}@{alias}"] = f"{name}, {alias}"
             for number in fitting:
                 found[f"{name}@{number}"] = f"{name}, version {number}"
     if here.sources.has_server:
         for run in here.sources.runs():
-            if run.model and len(found) < _MOST_OFFERED and _kind_of_task(here, run.task) in (*kinds, ""):
+            if run.model and len(found) < _MOST_OFFERED and _fits(_kind_of_task(here, run.task), kinds):
                 found[f"run:{run.run_id}"] = f"run {run.run_id[:8]}, {run.name}, round {run.round}"
     return found
 
 
-def kind_of(schema: Schema | None) -> Kind:
-    """What a model of this schema takes; a table where there is none."""
+def kind_of(schema: Schema | None) -> Kind | Literal["pixels"]:
+    """What a model of this schema takes, `pixels` where it labels each of an image's; a table where there is none."""
     if schema is None:
         return "rows"
+    if isinstance(schema.label, Mask):
+        return "pixels"
     return "images" if schema.images else "texts" if schema.texts else "rows"
+
+
+def _fits(kind: str, kinds: Sequence[str]) -> bool:
+    """Whether a page about `kinds` can ask a model of this one; empty is not known, and seen later."""
+    return kind in ("", *kinds) or (kind == "pixels" and "images" in kinds)
 
 
 def _kind_of_task(here: Here, task: str) -> str:

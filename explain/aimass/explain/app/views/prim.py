@@ -36,7 +36,7 @@ B = TypeVar("B", Bands, SpaceBands)
 def render(here: Here) -> None:
     """Bands, map and boxes of a table's predictions; of images their bands over space."""
     header("Where the predictions fall", _ASKS)
-    chosen = choose_model_and_rows(here, ("rows", "images"))
+    chosen = choose_model_and_rows(here, ("rows", "pixels"))
     if chosen is None:
         return
     if chosen.subject.kind == "images":

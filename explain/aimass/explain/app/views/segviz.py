@@ -37,7 +37,7 @@ _TITLES: Final = {
 def render(here: Here) -> None:
     """The views of `segviz` over rows, or over images and their masks."""
     header("Where the model is wrong", _ASKS)
-    chosen = choose_model_and_rows(here, ("rows", "images"))
+    chosen = choose_model_and_rows(here, ("rows", "pixels"))
     if chosen is None:
         return
     if isinstance(chosen.rows, Images):

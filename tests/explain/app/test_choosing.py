@@ -1,0 +1,30 @@
+"""Which models a page offers: those that can answer it."""
+
+from __future__ import annotations
+
+import pytest
+
+from aimass.explain.app.choosing import _fits, kind_of
+from aimass.proto.task import load, locate
+
+ROWS, PIXELS, IMAGES = ("rows",), ("rows", "pixels"), ("rows", "images", "texts")
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "offered_to"),
+    [
+        ("heart", "rows", [ROWS, PIXELS, IMAGES]),
+        ("fashion", "images", [IMAGES]),
+        ("nuclei", "pixels", [PIXELS, IMAGES]),
+        ("reviews", "texts", [IMAGES]),
+    ],
+)
+def test_a_model_is_offered_to_the_pages_that_can_ask_it(
+    task: str, kind: str, offered_to: list[tuple[str, ...]]
+) -> None:
+    assert kind_of(load(locate(task)).schema) == kind
+    assert [kinds for kinds in (ROWS, PIXELS, IMAGES) if _fits(kind, kinds)] == offered_to
+
+
+def test_a_model_of_which_nobody_knows_what_it_takes_is_offered_and_seen_later() -> None:
+    assert _fits("", ROWS)
