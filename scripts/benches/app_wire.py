@@ -17,6 +17,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
 
 __all__ = ["Visit", "WireViewer", "wire_viewer"]
 
@@ -141,10 +142,12 @@ class WireViewer:
 async def wire_viewer(address: str) -> AsyncIterator[WireViewer]:
     """A session at `http://HOST:PORT`, until the block ends."""
     url = f"{address.replace('http', 'ws', 1)}/_stcore/stream"
+    spoken, origin = [Subprotocol("streamlit")], Origin(address)
+    # As a browser: no pings of its own, and it comes from a page of the app.
     async with (
         connect(
-            url, subprotocols=["streamlit"], origin=address, max_size=_MOST_BYTES, compression=None, ping_interval=None
-        ) as socket,  # type: ignore[arg-type,list-item]
+            url, subprotocols=spoken, origin=origin, max_size=_MOST_BYTES, compression=None, ping_interval=None
+        ) as socket,
         WireViewer(socket, address) as viewer,
     ):
         yield viewer

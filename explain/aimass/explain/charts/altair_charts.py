@@ -92,7 +92,13 @@ def _configuration(theme: Theme) -> Mapping[str, Any]:
             titleFontWeight="normal",
         ),
         "legend": alt.LegendConfig(
-            **words, orient="bottom", labelLimit=300, titleLimit=400, symbolOpacity=1, titleFontWeight="normal"
+            **words,
+            orient="bottom",
+            labelLimit=300,
+            titleLimit=400,
+            symbolOpacity=1,
+            titleFontWeight="normal",
+            gradientLength=130,  # beside a legend of words in half a page
         ),
         "title": alt.TitleConfig(color=theme.ink, fontSize=theme.title_px, anchor="start", offset=12),
         "view": alt.ViewConfig(stroke=None),
