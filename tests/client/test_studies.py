@@ -326,3 +326,61 @@ def test_evaluations_of_a_study_are_reserved_beside_its_training(budgets: Budget
     assert made is not None
     (study,) = ledger(budgets).studies.values()
     assert sorted(event.times for event in study.events) == [9, 180]
+
+
+class Gone(BaseException):
+    """The process is gone, or its disk is."""
+
+
+class Dies:
+    """A disk whose process dies at its `last` durable point; `reached_all` says that it never came so far."""
+
+    def __init__(self, last: int) -> None:
+        self.left, self.reached_all = last, True
+
+    def reached(self, _: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.reached_all = False
+            raise Gone
+
+
+def counted(budgets: Budgets, policy: Policy) -> int:
+    state = ledger(budgets, policy)
+    return sum(state.settled().values()) + sum(state.pending().values())
+
+
+def lived(folder: Path, disk: Dies, policy: Policy, asked: Plan) -> int:
+    """Two runs of a study of four steps, the first pruned after one, and its end; how many steps were begun."""
+    held, begun = Budgets(folder / "ledgers", disk, Clock()), 0
+    try:
+        for run_id in RUNS[:2]:
+            made = held.debit(policy, "heart", asked, run_id, step(), 500, 1_000, 500, 500)
+            assert made is not None
+            begun += 1
+            made.settle(0, run_id * 2)
+        held.end_study(ID)
+    except Gone:
+        disk.left = 0
+    held.close()
+    return begun
+
+
+def test_a_death_at_any_instant_leaves_at_most_too_much_reserved_until_the_study_ends(tmp_path: Path) -> None:
+    policy = msgspec.structs.replace(partners("partner", epsilon=20.0), studies=OPEN.studies)
+    section = Study(id=ID, trials=2, costliest={})
+    asked = msgspec.structs.replace(noised(rounds=2, multiplier=3.0), study=section)
+    for last in range(1, 200):
+        folder, disk = tmp_path / str(last), Dies(last)
+        begun = lived(folder, disk, policy, asked)
+        again = Budgets(folder / "ledgers", UNINTERRUPTED, Clock())
+        if again.ledger(policy, "heart") is not None and again.open_studies():
+            assert counted(again, policy) == 4
+            again.end_study(ID)
+        assert begun <= counted(again, policy) <= min(2, begun + 1)
+        assert not any(entry.open for entry in ledger(again, policy).entries.values())
+        again.close()
+        if disk.reached_all:
+            break
+    assert last > 20
+    assert begun == 2

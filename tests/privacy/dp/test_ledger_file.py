@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aimass.privacy.dp.ledger_file import open_ledger, row_key
-from aimass.privacy.dp.ledger_lines import Accepted, EntryState, Head, Line, Opened
+from aimass.privacy.dp.ledger_lines import Accepted, EntryState, Head, Line, Opened, StudyOpened
 from aimass.privacy.dp.ledger_reading import export_ledger, lost_since, read_lines, verify_export
 from aimass.privacy.dp.ledger_state import replay
 from aimass.privacy.dp.sketch import row_bytes, sketch_rows
@@ -25,7 +25,7 @@ from aimass.privacy.signing import public_key
 from aimass.proto.durable import UNINTERRUPTED, Durability
 from aimass.proto.errors import AimassError, BadInput, Conflict, IntegrityError, OutOfSpace, Refused, Unauthenticated
 from aimass.proto.secret import Secret
-from aimass.proto.values import canonical_json, decode_json
+from aimass.proto.values import canonical_json, decode_canonical_json, decode_json
 from tests.support.ledgers import BUDGET, RESULT, RUN, Clock, counted, open_states, reserve, steps, story
 
 CLOCK = Clock()
@@ -533,6 +533,18 @@ def test_every_line_is_what_it_was_written_as(tmp_path: Path) -> None:
     for text in lines_of(tmp_path).read_bytes().splitlines():
         assert canonical_json(decode_json(Line, text, "a line")) == text
         assert RUN.encode() in text or b'"reserved"' not in text
+
+
+def test_a_study_that_an_earlier_release_began_is_one_of_any_number_of_runs(tmp_path: Path) -> None:
+    with held(tmp_path) as file:
+        file.set_budgets([BUDGET])
+        file.open_study("tuning", [steps(40)])
+    (_, _, line) = lines_of(tmp_path).read_bytes().splitlines()
+    fields = json.loads(line)
+    del fields["body"]["trials"], fields["body"]["terms"]
+    study = decode_canonical_json(Line, canonical_json(fields), "a line").body
+    assert isinstance(study, StudyOpened)
+    assert (study.trials, study.terms) == (0, None)
 
 
 def test_the_key_of_rows_is_no_longer_than_its_hashes_tell(tmp_path: Path) -> None:
