@@ -121,6 +121,10 @@ def test_a_search_without_noise_counts_groups_where_the_policy_says_so() -> None
         assert isinstance(decided, Refuse if code else Admit)
         if isinstance(decided, Refuse):
             assert (decided.code, decided.value, decided.limit) == (code, str(group), "from 5")
+            with pytest.raises(Refused, match="groups of more rows"):  # also where the policy came later than the run
+                check_allowed(plan, first_step(plan, "cleveland"), kept)
+        else:
+            check_allowed(plan, first_step(plan, "cleveland"), kept)
     with pytest.raises(BadInput, match="asks each of its tables once"):
         asked("confusion", {"group": 5})
 

@@ -15,6 +15,7 @@ from aimass.client.tasks.heart import task
 from aimass.explain.federated.confusion import FederatedConfusion
 from aimass.explain.federation import Terms, found_in, plan_of, view_named
 from aimass.explain.models import model_of_task
+from aimass.explain.prim.regions import Regions
 from aimass.explain.runs.results import OneRun
 from aimass.proto.analysis import AtPartner, locate_analysis
 from aimass.proto.api import Federation
@@ -118,6 +119,22 @@ def check_preview(house: House, name: str, plan: Plan, shown: dict[str, Any]) ->
     assert {one["stay_here"] for one in shown["sums"]} == {0}
     assert shown["later"] == []  # it has one step
     assert not house.run("client", "journal", "--dir", name)[-1]["kind"].startswith("analyse:explain")
+
+
+def test_who_asks_for_groups_is_left_out_of_a_search_of_single_rows_and_counted_in_one_of_groups(house: House) -> None:
+    """The policies are read again while daemons run."""
+    admitted = f'\n[[tasks]]\nname = "prim"\ndigest = "{locate_analysis("prim").digest}"\nkind = "analysis"\n'
+    for name in PARTNERS:
+        path = house.folder / name / "policy.toml"
+        text = path.read_text() + admitted
+        path.write_text(text.replace("smallest_group = 1", "smallest_group = 5") if name == LOST else text)
+    short = ("--target", "label", "--boxes", "1", "--steps", "4", "--peel", "0.3", "--bins", "8")
+    alone, together = explained(house, "prim", *short), explained(house, "prim", *short, "--group", "5")
+    assert any(line.startswith(f"{LOST} takes no part: policy.explain_group") for line in alone["but"])
+    assert any("by 5 at least" in line for line in together["but"])
+    found = Regions.from_json((house.folder / "out" / "federated-prim.json").read_bytes())
+    assert found.lineage.partners == 4
+    assert found.lineage.rows == len(pooled(read_shards(house.folder, PARTNERS, task)).labels)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from aimass.proto.statistics import Statistics
 from aimass.proto.step import StepKind
 from aimass.proto.tensors import Blob
 from aimass.proto.values import Value
-from aimass.proto.views import RunState, RunSummary, RunView, SlotState, StepView
+from aimass.proto.views import ParticipantState, ParticipantView, RunState, RunSummary, RunView, SlotState, StepView
 from tests.support.explanations import HOSPITALS, hospital_shards, pooled, run_phases
 from tests.support.explanations import found_in as summed_in
 
@@ -93,6 +93,9 @@ def test_who_was_lost_between_two_steps_is_said(tmp_path: Path) -> None:
     phases = run_phases(plan, MODEL, tmp_path, lost={1: ("hungarian",)})
     result = found_in(viewed(plan, phases, absent="hungarian"), model())  # type: ignore[arg-type]
     assert result.lineage.partners == 3
+    shy = ParticipantView(partner="shy", state=ParticipantState.DECLINED, connected=True, reason="policy.tasks: no")
+    view = msgspec.structs.replace(viewed(plan, phases, absent="hungarian"), participants=(shy,))
+    assert "shy takes no part: policy.tasks: no." in found_in(view, model()).caveats  # type: ignore[arg-type]
     assert "hungarian is not counted: step.late: too late." in result.caveats
     assert any(line.startswith("Step 0 was over the rows of cleveland, hungarian") for line in result.caveats)
 

@@ -16,7 +16,7 @@ from aimass.proto.values import Value
 if TYPE_CHECKING:
     from aimass.client.policy import AdmittedTask, Release
 
-__all__ = ["Explain", "explain_rules", "in_the_open"]
+__all__ = ["Explain", "explain_rules", "in_the_open", "too_fine"]
 
 
 class Explain(Value, frozen=True):
@@ -53,7 +53,7 @@ def explain_rules(
     known = [each for each in admitted if (each.name, each.kind) == (asked.name, "analysis")]
     shared = "nothing" if asked.shared is None else asked.shared.told
     least = () if noise else (at_least("analysis_least_count", asked.least_count, release.smallest_count),)
-    group = (at_least("explain_group", asked.group, bounds.smallest_group),) if asked.repeated and not noise else ()
+    group = _grouped(bounds, asked, plan)
     in_all = noise / math.sqrt(asked.steps)  # Gaussian noise on so many steps is worth that on one
     floor = (at_least("explain_noise", in_all, bounds.smallest_noise),) if noise and not accounted else ()
     return (
@@ -77,6 +77,18 @@ def in_the_open(bounds: Explain, plan: Plan) -> tuple[str, str] | None:
     """What is plain about the plan's explanation and may not be, and what would do; None where nothing is."""
     broken = () if plan.explain is None else _plain(bounds, plan.explain, plan)
     return next(((rule.value, rule.limit) for rule in broken if not rule.holds), None)
+
+
+def too_fine(bounds: Explain, plan: Plan) -> tuple[str, str] | None:
+    """By how few rows the plan's search may tell, and by how many it has to; None where it is coarse enough."""
+    broken = () if plan.explain is None else _grouped(bounds, plan.explain, plan)
+    return next(((rule.value, rule.limit) for rule in broken if not rule.holds), None)
+
+
+def _grouped(bounds: Explain, asked: AskedAnalysis, plan: Plan) -> tuple[Rule, ...]:
+    if not asked.repeated or _noise(plan):
+        return ()
+    return (at_least("explain_group", asked.group, bounds.smallest_group),)
 
 
 def _plain(bounds: Explain, asked: AskedAnalysis, plan: Plan) -> tuple[Rule, ...]:

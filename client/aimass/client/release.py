@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from aimass.client.explain_policy import in_the_open
+from aimass.client.explain_policy import in_the_open, too_fine
 from aimass.client.policy import Policy, mechanism
 from aimass.client.small_counts import withheld, withheld_cells
 from aimass.client.step_check import is_buffered
@@ -269,6 +269,13 @@ def check_allowed(plan: Plan, step: Step, policy: Policy) -> None:
         raise Refused(
             "the policy releases this explanation in secure sums or with noise alone",
             code="release.mechanism",
+            value=told[0],
+            limit=told[1],
+        )
+    if asked and step.purpose == EXPLAIN and (told := too_fine(policy.explain, plan)) is not None:
+        raise Refused(
+            "the policy releases a search over groups of more rows alone",
+            code="release.group",
             value=told[0],
             limit=told[1],
         )

@@ -38,7 +38,7 @@ from aimass.proto.plan import (
 )
 from aimass.proto.statistics import PhaseSums
 from aimass.proto.values import Scalar, Value
-from aimass.proto.views import RunState, RunView, StepView
+from aimass.proto.views import ParticipantState, RunState, RunView, StepView
 
 __all__ = ["Terms", "federated_views", "found_in", "plan_of", "view_named"]
 
@@ -190,7 +190,7 @@ def found_in(view: RunView, model: Model | ImageModel) -> Result:
     )
     result = view_named(asked.name).read(ask_of(plan), found, lineage, release)
     return msgspec.structs.replace(
-        result, caveats=(*result.caveats, *_nested(plan, phases), *_absent(steps), *_changed(phases))
+        result, caveats=(*result.caveats, *_nested(plan, phases), *_apart(view), *_absent(steps), *_changed(phases))
     )
 
 
@@ -227,6 +227,15 @@ def _nested(plan: Plan, phases: list[PhaseSums]) -> tuple[str, ...]:
             "though not whose they are."
         )
     return (f"It took {len(phases)} steps, whose boxes or slices lie in each other: {few}",)
+
+
+def _apart(view: RunView) -> tuple[str, ...]:
+    """Who takes no part in the run, and why."""
+    return tuple(
+        f"{one.partner} takes no part: {one.reason or one.state}."
+        for one in view.participants
+        if one.state is not ParticipantState.JOINED
+    )
 
 
 def _absent(steps: list[StepView]) -> tuple[str, ...]:
