@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +21,9 @@ from aimass.explain.runs.tied import better_p, tied_set
 from aimass.explain.significance import holm
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
+from aimass.proto.plan import Stage
 from aimass.proto.registry.entries import Spent
+from aimass.proto.values import Scalar
 from aimass.proto.views import RunView
 from tests.explain.runs import made
 
@@ -266,7 +269,7 @@ def test_axes_go_from_the_smallest_to_the_largest_and_those_of_magnitudes_are_lo
     assert panel.x.names[0] == "learning_rate\n0.001 to 0.1"
     lines = {float(line.y[0]) for line in panel.layers if isinstance(line, Line)}
     assert sorted(round(value, 6) for value in lines) == [0.0, 0.5, 1.0]
-    assert sum(not line.faint for line in panel.layers if isinstance(line, Line)) == 1
+    assert sum(line.colour == "series:1" for line in panel.layers if isinstance(line, Line)) == 1
 
 
 def test_words_stand_as_words_and_a_run_without_the_metric_is_not_among_the_best() -> None:
@@ -276,3 +279,31 @@ def test_words_stand_as_words_and_a_run_without_the_metric_is_not_among_the_best
     assert found.to_columns()["stages.0.driver"] == ["averaging", "adaptive", "averaging"]
     assert found.best.tolist() == [False, True, False]
     assert found.to_svg().startswith("<svg")
+
+
+def _many_settings(runs: int) -> list[RunView]:
+    """Runs that differ in seven settings, five of which one run alone has; the first is as most of them."""
+    found = []
+    for place in range(runs):
+        options: dict[str, Scalar] = {"rounds": 3} | ({f"o{n}": n for n in range(5)} if place == 2 else {})
+        train = msgspec.structs.replace(made.plan().train, epochs=1 + place % 2, batch_size=32 if place < 3 else 64)
+        plan = msgspec.structs.replace(made.plan(), train=train, stages=(Stage(driver="averaging", options=options),))
+        found.append(made.ended(str(place), plan, 0.5 + place / 100))
+    return found
+
+
+def test_of_many_settings_those_are_told_that_most_runs_have_otherwise() -> None:
+    found = outcomes(_many_settings(5), Objective.of("auc"))
+    assert len(found.varied) == 7
+    assert [found.setting(run) for run in found.runs] == [
+        "as most runs", "epochs 2", "o0 0, o1 1, o2 2, o3 3, o4 4", "batch_size 64, epochs 2", "batch_size 64",
+    ]  # fmt: skip
+
+
+def test_of_many_settings_the_axes_are_those_that_most_runs_have() -> None:
+    found = compare(_many_settings(60)).parallel
+    names = [name.split("\n")[0] for name in found.picture().panels[0].x.names]
+    assert names == ["batch_size", "epochs", "auc", "bytes", "seconds"]
+    assert "Of 7 settings those are drawn that most runs have." in found.picture().how_to_read
+    lines = [line for line in found.picture().panels[0].layers if isinstance(line, Line)]
+    assert {(line.colour, line.faint) for line in lines} == {("series:1", False), ("quiet", True)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aimass.explain.charts.picture import MOST_POINTS
+from aimass.explain.charts.picture import MOST_POINTS, Heat, Points
 from aimass.explain.runs import explain
 from aimass.explain.runs.course import course
 from aimass.explain.runs.layers import cosines, layers, rank_correlation, relations
@@ -195,3 +195,18 @@ def test_one_metric_can_be_looked_at_alone() -> None:
     assert [curve.name for curve in course(run).only("loss").curves] == ["loss"]
     with pytest.raises(BadInput, match="no such metric; got f1; allowed: auc, loss"):
         course(run).only("f1")
+
+
+def test_a_metric_that_was_measured_once_is_a_dot_and_said_so() -> None:
+    found = course(made.run([made.evaluated(0, 4, {"auc": 0.5})]))
+    assert found.describe() == ("auc was measured once: 0.5 after round 4.",)
+    assert [type(layer) for layer in found.picture().panels[0].layers] == [Points]
+
+
+def test_the_legend_of_who_took_part_names_the_states_that_there_were() -> None:
+    late = made.step(0, 1, slots={"a": SlotState.COUNTED, "b": SlotState.FAILED})
+    heat = participation(made.run([late])).picture().panels[0].layers[0]
+    assert isinstance(heat, Heat)
+    assert heat.band_names == ("not asked", "counted", "failed")
+    assert heat.bands == (0.5, 1.5)
+    assert heat.values.ravel().tolist() == [1.0, 2.0]

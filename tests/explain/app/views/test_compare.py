@@ -88,7 +88,7 @@ def test_what_cannot_be_compared_says_why(opened: Opened) -> None:
 
 def test_one_seed_a_setting_leaves_out_the_set_and_says_what_would_tell_it(opened: Opened) -> None:
     page = shown(opened, *study({0.01: 0.7, 0.1: 0.8}, seeds=1))
-    assert "no setting was run with two seeds" in said(page)
+    assert "No setting was run with two seeds" in said(page)
     assert "Settings that cannot be told from the best" not in [one.value for one in page.subheader]
 
 
