@@ -285,7 +285,7 @@ def _many_settings(runs: int) -> list[RunView]:
     """Runs that differ in seven settings, five of which one run alone has; the first is as most of them."""
     found = []
     for place in range(runs):
-        options: dict[str, Scalar] = {"rounds": 3} | ({f"o{n}": n for n in range(5)} if place == 2 else {})
+        options: dict[str, Scalar] = {"rounds": 3, **({f"o{n}": n for n in range(5)} if place == 2 else {})}
         train = msgspec.structs.replace(made.plan().train, epochs=1 + place % 2, batch_size=32 if place < 3 else 64)
         plan = msgspec.structs.replace(made.plan(), train=train, stages=(Stage(driver="averaging", options=options),))
         found.append(made.ended(str(place), plan, 0.5 + place / 100))
