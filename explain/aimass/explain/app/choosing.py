@@ -37,6 +37,8 @@ __all__ = [
 
 _UPLOAD: Final = "upload"
 _ROWS_S: Final = 600.0
+_SUBJECT_S: Final = 86_400.0
+"""A model is named by its digest: it stays what it is."""
 _MOST_OFFERED: Final = 200
 
 
@@ -227,7 +229,7 @@ def offered_models(here: Here, kinds: Sequence[str]) -> dict[str, str]:
                 found[f"{name}@{number}"] = f"{name}, version {number}"
     if here.sources.has_server:
         for run in here.sources.runs():
-            if run.model and len(found) < _MOST_OFFERED and _fits(_kind_of_task(here, run.task), kinds):
+            if run.round and len(found) < _MOST_OFFERED and _fits(_kind_of_task(here, run.task), kinds):
                 found[f"run:{run.run_id}"] = f"run {run.run_id[:8]}, {run.name}, round {run.round}"
     return found
 
@@ -269,8 +271,7 @@ def subject_of(here: Here, reference: str) -> Subject:
         found = here.sources.resolved(reference)
         key, name = f"version {found} {found.digest}", str(found)
         where = Where(registry=here.sources.registry_url, trust=here.settings.trust)
-    held = here.house.subjects.get(key)
-    return held if held is not None else here.house.subjects.put(key, open_subject(name, where))
+    return here.house.subjects.get(key, _SUBJECT_S, lambda: open_subject(name, where))
 
 
 def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
@@ -305,7 +306,12 @@ def rows_of(here: Here, name: str, subject: Subject) -> Asked:
     if setting is None:
         raise NotFound("there are no such rows", code="app.rows", value=name)
     files = [file.path for one in setting.files for file in named_files(one)]
-    stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    try:
+        stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    except OSError as error:
+        raise NotFound(
+            "a file of these rows is gone", code="app.rows_file", value=name, cure="Whoever started the app named it."
+        ) from error
     key = f"rows {name} {subject.task} {stamps}"
 
     def read() -> Asked:
