@@ -78,7 +78,7 @@ options = {{ rounds = {rounds} }}
 SPACE: Final = """
 metric = "loss"
 [settings]
-train.learning_rate = { low = 0.0003, high = 3.0, log = true }
+train.learning_rate = { low = 0.0003, high = 1.0, log = true }
 train.batch_size = { choices = [8, 16, 64] }
 evaluate.batch_size = { low = 64, high = 4096, log = true }
 """
@@ -94,5 +94,7 @@ def shards(python: str, folder: Path, partners: int = 3) -> Path:
     """The rows, dealt to so many partners."""
     rows = get("breast_cancer", cache_folder())[0] / "breast_cancer.parquet"
     command = [python, "-m", "aimass.proto.commands", "data", "partition", str(rows), "--task", "tumours"]
-    subprocess.run([*command, "--partners", str(partners), "--out", str(folder), "--quiet"], check=True)
+    subprocess.run(
+        [*command, "--partners", str(partners), "--out", str(folder), "--quiet"], check=True, stdout=subprocess.DEVNULL
+    )
     return folder

@@ -25,9 +25,6 @@ class ToldRun:
     def watch(self) -> Iterator[RunView]:
         yield from self.then
 
-    def leave(self) -> None:
-        return
-
 
 class ToldServer:
     """What `Federation` is to the app."""

@@ -15,7 +15,7 @@ from aimass.explain.charts.picture import Line
 from aimass.explain.lineage import Lineage
 from aimass.explain.runs import ManyRuns, RunsOptions, compare
 from aimass.explain.runs.importance import settings_importance
-from aimass.explain.runs.outcomes import Objective, outcomes, settings_of, varied
+from aimass.explain.runs.outcomes import Objective, outcomes, settings_of, short_names, varied
 from aimass.explain.runs.pareto import front
 from aimass.explain.runs.tied import better_p, tied_set
 from aimass.explain.significance import holm
@@ -307,3 +307,8 @@ def test_of_many_settings_the_axes_are_those_that_most_runs_have() -> None:
     assert "Of 7 settings those are drawn that most runs have." in found.picture().how_to_read
     lines = [line for line in found.picture().panels[0].layers if isinstance(line, Line)]
     assert {(line.colour, line.faint) for line in lines} == {("series:1", False), ("quiet", True)}
+
+
+def test_settings_of_one_last_word_are_told_by_their_whole_names() -> None:
+    names = ("train.batch_size", "evaluate.batch_size", "train.momentum")
+    assert list(short_names(names).values()) == ["train.batch_size", "evaluate.batch_size", "momentum"]

@@ -54,12 +54,16 @@ class Planted:
         self.free, self.freed_by_leaving = threading.Event(), False
         self.begun: Counter[str] = Counter()
         self.stopped: list[str] = []
+        self.let_go: list[str] = []
         self.rounds: Counter[str] = Counter()
 
     def begin(self, job: Job) -> _Run:
         self.fault(job)
         self.begun[job.key] += 1
         return _Run(self, job)
+
+    def ended(self, setup: Setup) -> None:
+        self.let_go.append(setup.id)
 
 
 class _Run:

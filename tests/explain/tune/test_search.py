@@ -10,8 +10,9 @@ import pytest
 
 from aimass.explain.tune.folder import SearchFolder, read_search
 from aimass.explain.tune.pruning import Pruning
+from aimass.explain.tune.runners import Job
 from aimass.explain.tune.search import Searching
-from aimass.explain.tune.trials import Began, Cut, Ended, Event, Search
+from aimass.explain.tune.trials import Began, Cut, Ended, Event, Measured, Search
 from aimass.proto.errors import BadInput, Refused, Unavailable
 from aimass.proto.plan import read_plan_draft
 from tests.explain.tune.made import SPACE, planted, space
@@ -135,6 +136,8 @@ def test_a_run_that_was_to_be_cut_when_the_search_was_killed_is_stopped_and_not_
     assert found.trials[cut.number].state == "pruned"
     key = runner.stopped[0]
     assert runner.rounds[key] == seen[key]  # it went no round further
+    lines = (tmp_path / "s/events.jsonl").read_text().splitlines()
+    assert sum('"event":"cut"' in line and f'"trial":{cut.number}' in line for line in lines) == 1
 
 
 def test_several_runs_go_at_once_and_no_more_than_were_asked_for(tmp_path: Path) -> None:
@@ -255,3 +258,44 @@ def test_a_folder_with_something_in_it_is_not_begun_in(tmp_path: Path) -> None:
     (tmp_path / "s/events.jsonl").write_text('{"event":"never"}\n')
     with pytest.raises(IntegrityError, match="line 1"):
         SearchFolder(tmp_path / "s").open()
+
+
+def test_a_round_that_was_measured_when_the_search_was_killed_is_judged_before_the_run_goes_on(tmp_path: Path) -> None:
+    more = {"pruning": Pruning(rule="median", after=2, least=2), "trials": 12}
+    folder, search = begun(tmp_path / "whole", **more)
+    whole = Searching(folder, search, Planted(noise=0.0)).go_on()
+    first = next(trial for trial in whole.trials if trial.state == "pruned")
+
+    def die_before_the_cut(_: Search, event: Event) -> None:
+        if isinstance(event, Measured) and (event.trial, event.round) == (first.number, first.runs[0].cut_at):
+            raise Killed
+
+    folder, search = begun(tmp_path / "s", **more)
+    runner = Planted(noise=0.0)
+    with pytest.raises(Killed):
+        Searching(folder, search, runner, tell=die_before_the_cut).go_on()
+    found = Searching(folder, folder.open(), runner).go_on()
+    assert found.trials[first.number].runs[0].rounds == first.runs[0].rounds
+
+
+def test_a_run_that_begins_while_the_search_is_interrupted_is_left_too(tmp_path: Path) -> None:
+    folder, search = begun(tmp_path / "s")
+    runner, first = Planted(held=2), threading.Event()
+
+    def interrupted_while_it_begins(job: Job) -> None:
+        if job.key.endswith("-0-1"):
+            assert first.wait(60)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert runner.free.wait(60)  # the other run was left
+
+    runner.fault = interrupted_while_it_begins
+
+    def tell(_: Search, event: Event) -> None:
+        if isinstance(event, Began):
+            first.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        Searching(folder, search, runner, parallel=2, tell=tell).go_on()
+    (late,) = [key for key in runner.begun if key.endswith("-0-1")]
+    assert not runner.rounds[late]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tune-")]

@@ -8,7 +8,7 @@ import pytest
 
 from aimass.explain.runs.outcomes import Objective, outcomes
 from aimass.explain.tune.simulated import view_of_folder
-from aimass.proto.errors import NotFound
+from aimass.proto.errors import NotFound, WrongState
 from aimass.proto.plan import encode_plan
 from aimass.proto.step import StepKind
 from aimass.proto.views import RunState
@@ -60,7 +60,10 @@ def test_it_has_ended_once_that_is_written_beside_it(folder: Path) -> None:
 
 def test_one_that_was_refused_before_it_began_says_why(tmp_path: Path) -> None:
     (tmp_path / "ended.json").write_text('{"state":"failed","reason":"the driver has no such option"}')
-    with pytest.raises(NotFound, match="the driver has no such option"):
+    with pytest.raises(WrongState, match="the driver has no such option"):
+        view_of_folder(tmp_path)
+    (tmp_path / "ended.json").unlink()
+    with pytest.raises(NotFound):
         view_of_folder(tmp_path)
 
 

@@ -90,6 +90,7 @@ def test_a_search_whose_time_is_up_is_told_how_it_goes_on_and_does(
     assert tune("--shards", "shards", "--trials", "9", "--time-limit", "0") == 1
     said = capsys.readouterr()
     assert "to go on: aimass tune resume s" in said.err
+    assert not runner.let_go
     assert "no setting has come to a figure yet" in said.out
     assert not runner.begun
     assert main(["tune", "resume", "s", "--formats", "json", "--json"]) == 0
@@ -156,6 +157,8 @@ def test_budgets_of_partners_are_spent_only_when_somebody_agrees(
     study = read_search(folder / "s").setup.study
     assert study is not None
     assert study.trials == 4
+    assert runner.let_go == [study.id]
+    assert "partners free what they reserved" in capsys.readouterr().err
     for plan in (folder / "s/plans").iterdir():
         assert read_plan_draft(plan.read_text()).study == study
 

@@ -22,7 +22,7 @@ from aimass.proto.registry.entries import Spent
 from aimass.proto.values import Scalar
 from aimass.proto.views import RunView
 
-__all__ = ["Objective", "Outcome", "Outcomes", "outcomes", "settings_of", "varied"]
+__all__ = ["Objective", "Outcome", "Outcomes", "outcomes", "settings_of", "short_names", "varied"]
 
 _IDENTITY: Final = frozenset({"name", "seed", "model", "needs", "study", "format"})
 _LOWER: Final = frozenset(
@@ -108,9 +108,9 @@ class Outcomes:
         return next(told, 17)
 
     def _label(self, outcome: Outcome, digits: int) -> str:
-        few = len(self.varied) <= _MOST_TOLD
+        few, short = len(self.varied) <= _MOST_TOLD, short_names(self.varied)
         told = [
-            f"{name.rpartition('.')[2]} {_shown(outcome.settings.get(name), digits)}"
+            f"{short[name]} {_shown(outcome.settings.get(name), digits)}"
             for name in self.varied
             if few or outcome.settings.get(name) != self._usual[name]
         ]
@@ -206,6 +206,12 @@ def _flat(value: object, name: str = "") -> Iterable[tuple[str, Scalar]]:
             yield from _flat(part, f"{name}.{place}")
     elif isinstance(value, bool | int | float | str):
         yield name, value
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Each dotted name by its last word, where that is of no other one: `momentum`, but `evaluate.batch_size`."""
+    words = [name.rpartition(".")[2] for name in names]
+    return {name: word if words.count(word) == 1 else name for name, word in zip(names, words, strict=True)}
 
 
 def varied(settings: Sequence[Mapping[str, Scalar]]) -> tuple[str, ...]:

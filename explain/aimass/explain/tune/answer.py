@@ -12,7 +12,7 @@ import msgspec
 from aimass.explain.lineage import Lineage
 from aimass.explain.runs.explaining import RunsOptions, compare
 from aimass.explain.runs.importance import SettingsImportance
-from aimass.explain.runs.outcomes import Outcomes, outcomes
+from aimass.explain.runs.outcomes import Outcomes, outcomes, short_names
 from aimass.explain.runs.results import ManyRuns
 from aimass.explain.tune.folder import SearchFolder
 from aimass.explain.tune.plan_text import written_plan
@@ -97,7 +97,8 @@ def _next(search: Search, tied: Sequence[int]) -> tuple[Trial, str]:
 
 def told_settings(trial: Trial) -> str:
     """`learning_rate 0.05, momentum 0.9`."""
-    return joined([f"{name.rpartition('.')[2]} {_shown(value)}" for name, value in trial.settings.items()])
+    short = short_names(tuple(trial.settings))
+    return joined([f"{short[name]} {_shown(value)}" for name, value in trial.settings.items()])
 
 
 def _shown(value: object) -> str:

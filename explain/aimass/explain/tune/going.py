@@ -26,12 +26,10 @@ def gone_on(args: argparse.Namespace, folder: SearchFolder) -> Search:
     """The search once it has ended, or its time is up. Raises what it is stopped by, having said how it goes on."""
     until = float("inf") if args.time_limit is None else time.time() + args.time_limit
     with _held(folder) as search:
-        if search.state != "open":
-            return search
         try:
             with _runner(search.setup.where) as runner:
                 going = Searching(folder, search, runner, parallel=args.parallel, tell=_teller(args))
-                return going.go_on(until)
+                return _let_go(args, going.go_on(until), runner)
         except (KeyboardInterrupt, AimassError):
             say(args, _left(folder.read(), folder.path))
             raise
@@ -39,11 +37,18 @@ def gone_on(args: argparse.Namespace, folder: SearchFolder) -> Search:
 
 def ended(args: argparse.Namespace, folder: SearchFolder) -> Search:
     """The search, which tries nothing more; its runs that were underway are stopped."""
-    with _held(folder) as search:
-        if search.state != "open":
-            return search
-        with _runner(search.setup.where) as runner:
-            return Searching(folder, search, runner, tell=_teller(args)).end("somebody ended it")
+    with _held(folder) as search, _runner(search.setup.where) as runner:
+        going = Searching(folder, search, runner, tell=_teller(args))
+        return _let_go(args, going.end("somebody ended it") if search.state == "open" else search, runner)
+
+
+def _let_go(args: argparse.Namespace, search: Search, runner: Runner) -> Search:
+    """Of a search that has ended, whoever reserved for it hears so: now, or when this is called again."""
+    if search.state != "open":
+        runner.ended(search.setup)
+        if search.setup.study is not None:
+            say(args, "partners free what they reserved and no run has spent")
+    return search
 
 
 @contextlib.contextmanager
@@ -77,4 +82,5 @@ def _left(search: Search, path: Path) -> str:
     running = [run.run for trial in search.trials for run in trial.runs if run.state == "running"]
     what = "stand in their folders" if search.setup.where.kind == "simulation" else "go on at the service"
     told = f"{len(running)} runs {what} ({', '.join(run[:8] for run in running)}); " if running else ""
-    return f"stopped; {told}to go on: aimass tune resume {path}"
+    held = "" if search.setup.study is None else f" or, to free what partners reserve for it: aimass tune end {path}"
+    return f"stopped; {told}to go on: aimass tune resume {path}{held}"

@@ -5,7 +5,9 @@ A run that is begun again under its key is the same run: so a search that was ki
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +17,7 @@ import msgspec
 from aimass.explain.tune.trials import Setup, Where
 from aimass.proto.api import Federation, Run
 from aimass.proto.dotted import with_settings
+from aimass.proto.errors import NotFound
 from aimass.proto.plan import PlanDraft
 from aimass.proto.values import Scalar
 from aimass.proto.views import RunView
@@ -61,6 +64,10 @@ class Runner(Protocol):
         """Begin it, or find it where it was begun; raises the named error of whoever refuses it."""
         ...
 
+    def ended(self, setup: Setup) -> None:
+        """No run of this search comes any more: who reserved for it lets go. Saying it again changes nothing."""
+        ...
+
 
 def job_of(setup: Setup, settings: dict[str, Scalar], trial: int, place: int, plan: Path, folder: Path) -> Job:
     """The run of a trial's seed at this place: the search's plan with the trial's settings, and of its study.
@@ -82,15 +89,27 @@ class AtService:
 
     def __init__(self, federation: Federation, where: Where) -> None:
         self._federation, self._where = federation, where
+        self._one = threading.Lock()
 
     def begin(self, job: Job) -> _AtService:
-        """Submit it under its key; the same key gives the same run."""
+        """Submit it under its key; the same key gives the same run.
+
+        One at a time: a first model is drawn from torch's one generator, which threads share.
+        """
+        with self._one:
+            return _AtService(self._submitted(job))
+
+    def _submitted(self, job: Job) -> Run:
         if self._where.kind == "offline":
             data_set, schedule = self._where.data_set, self._where.schedule
-            run = self._federation.submit_offline(job.draft, data_set, schedule=schedule, key=job.key)
-        else:
-            run = self._federation.submit(job.draft, key=job.key)
-        return _AtService(run)
+            return self._federation.submit_offline(job.draft, data_set, schedule=schedule, key=job.key)
+        return self._federation.submit(job.draft, key=job.key)
+
+    def ended(self, setup: Setup) -> None:
+        """Have the service tell the partners; of a study of no run they know nothing."""
+        if setup.study is not None:
+            with contextlib.suppress(NotFound):
+                self._federation.end_study(setup.study.id)
 
 
 class _AtService:

@@ -21,7 +21,7 @@ __all__ = ["Method", "Seen", "spread", "suggested"]
 
 Method = Literal["tpe", "spread"]
 """`spread` tries evenly spread settings alone: the best ground for telling which settings matter."""
-_SPREAD: Final = 1 / 3
+_SPREAD: Final = 1 / 2
 _FEWEST: Final = 10
 
 
@@ -38,7 +38,7 @@ class Seen(Value, frozen=True):
 
 
 def spread(trials: int) -> int:
-    """How many of so many trials are spread evenly before what was seen decides: a third, ten at least."""
+    """How many of so many trials are spread evenly before what was seen decides: half, ten at least."""
     return min(trials, max(_FEWEST, math.ceil(_SPREAD * trials)))
 
 

@@ -246,7 +246,8 @@ class Searching:
         for followed in left:
             followed.leave()
         for thread in self._busy.values():
-            thread.join()
+            if thread.ident is not None:  # an interrupt may come between its place and its start
+                thread.join()
 
 
 def _curve(view: RunView, metric: str) -> list[tuple[int, float | None]]:

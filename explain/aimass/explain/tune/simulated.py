@@ -17,8 +17,9 @@ from typing import IO, Final
 import msgspec
 
 from aimass.explain.tune.runners import Job
+from aimass.explain.tune.trials import Setup
 from aimass.proto.durable import UNINTERRUPTED, write_file
-from aimass.proto.errors import NotFound, Unavailable
+from aimass.proto.errors import NotFound, Unavailable, WrongState
 from aimass.proto.plan import Plan, decode_plan, plan_digest, planned_rounds
 from aimass.proto.step import StepKind
 from aimass.proto.values import canonical_json
@@ -76,6 +77,9 @@ class OnThisMachine:
             start_new_session=True,  # Ctrl-C at the terminal is the search's, which ends its runs in order
         )
         return _Simulation(job.folder, process)
+
+    def ended(self, setup: Setup) -> None:
+        """Nobody reserved for it."""
 
 
 class _Simulation:
@@ -146,15 +150,16 @@ def _ending(code: int) -> str:
 
 
 def view_of_folder(folder: Path) -> RunView:
-    """A simulation as a server would show it, as far as its folder has come; raises `NotFound` without a plan.
+    """A simulation as a server would show it, as far as its folder has come; raises `WrongState` for one that was
+    refused, and `NotFound` for none.
 
     Steps follow each other from when the plan was written; no byte crossed a wire.
     """
     path = folder / "plan.json"
+    if not path.is_file() and (refused := _ended(folder)) is not None:
+        raise WrongState(refused.reason, code="tune.simulation")
     if not path.is_file():
-        ended = _ended(folder)
-        reason = "it was never begun" if ended is None else ended.reason
-        raise NotFound(f"no simulation stands in this folder: {reason}", code="tune.simulation", value=folder)
+        raise NotFound("no simulation stands in this folder", code="tune.simulation", value=folder)
     data, begun = path.read_bytes(), path.stat().st_mtime
     plan, ended, told = decode_plan(data), _ended(folder), tuple(_told(folder))
     steps = tuple(_steps(told, begun))

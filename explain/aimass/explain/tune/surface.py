@@ -3,7 +3,7 @@
 Each setting has a curve over its range in Legendre polynomials, each choice a level, and the surface is their sum. As
 these are orthogonal over the space, the variance that a setting causes there is the sum of its squared coefficients:
 the first-order terms of functional ANOVA (Sobol 1993; Sudret 2008, eq. 29 to 35). Coefficients are found by ridge
-regression, its penalty and the polynomials' degree by leave-one-out error (Allen 1974). Pure.
+regression, smoother curves first, its penalty and the polynomials' degree by leave-one-out error (Allen 1974). Pure.
 
 PED-ANOVA, by which `runs` compares runs of any origin, holds the best against evenly spread values: a search that has
 found the optimum tries few others, and would seem to say that what it settled first is what matters.
@@ -32,7 +32,7 @@ __all__ = ["surface_importance"]
 
 Floats = npt.NDArray[np.float64]
 _FEWEST: Final = 8
-_DEGREES: Final = (1, 2, 3)
+_DEGREES: Final = (1, 2, 3, 4)
 _PENALTIES: Final = np.logspace(-3, 3, 19)
 _LEVEL: Final = 0.05
 _POOR: Final = 0.5
@@ -44,12 +44,25 @@ _CAVEAT: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class _Fit:
-    """Coefficients, the share of the variance that is explained of trials that were left out, and what it took."""
+    """Coefficients, the share of the variance that is explained of trials that were left out, and the penalty."""
 
     coefficients: Floats
     explained: float
-    degree: int
     penalty: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Terms:
+    """`values` float64 [trials, terms], orthonormal over the space; the setting [terms] that each is of, and its order:
+    the penalty grows with its square, so that curves are as smooth as what was seen allows."""
+
+    values: Floats
+    owner: npt.NDArray[np.int64]
+    order: Floats
+
+    def of(self, rows: npt.NDArray[np.int64]) -> _Terms:
+        """The same of these trials."""
+        return dataclasses.replace(self, values=self.values[rows])
 
 
 def surface_importance(
@@ -62,19 +75,21 @@ def surface_importance(
     """
     trials, quality = _trials(outcomes, space)
     names = tuple(space.settings)
-    fits = [_fitted(_columns(space, trials, degree)[0], quality, degree) for degree in _DEGREES]
-    best = max(fits, key=lambda fit: fit.explained)
-    columns, owner = _columns(space, trials, best.degree)
-    share = _shares(best.coefficients, owner, len(names))
+    terms = {degree: _terms(space, trials, degree) for degree in _DEGREES}
+    degree, best = max(
+        ((degree, _ridge(terms[degree], quality, _PENALTIES)) for degree in _DEGREES), key=lambda one: one[1].explained
+    )
+    chosen = terms[degree]
+    share = _shares(best.coefficients, chosen.owner, len(names))
     random, drawn = work.rng("tune", "importance"), []
     for done in range(resamples):
         work.check()
         work.tell(done / resamples / 2, "importance of settings")
         rows = random.integers(0, len(quality), len(quality))
-        again = _ridge(columns[rows], quality[rows], np.array([best.penalty]))
-        drawn.append(_shares(again.coefficients, owner, len(names)))
+        again = _ridge(chosen.of(rows), quality[rows], np.array([best.penalty]))
+        drawn.append(_shares(again.coefficients, chosen.owner, len(names)))
     low, high = np.quantile(np.array(drawn, np.float64), (0.025, 0.975), axis=0)
-    p = _by_chance(columns, quality, best.degree, best.explained, work.part(0.5, 1.0), resamples)
+    p = _by_chance(chosen, quality, best.explained, work.part(0.5, 1.0), resamples)
     caveats = (_CAVEAT, *_doubts(best.explained, p))
     return ranked(outcomes, lineage, names, (share, low, high), resamples=resamples, p=p, caveats=caveats)
 
@@ -107,20 +122,17 @@ def _trials(outcomes: Outcomes, space: Space) -> tuple[list[Mapping[str, Scalar]
     return trials, np.array([np.mean(values) for values in groups.values()])
 
 
-def _columns(space: Space, trials: Sequence[Mapping[str, Scalar]], degree: int) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """float64 [trials, terms], orthonormal over the space, and the setting [terms] that each term is of."""
-    found: list[Floats] = []
-    owner: list[int] = []
+def _terms(space: Space, trials: Sequence[Mapping[str, Scalar]], degree: int) -> _Terms:
+    found: list[tuple[Floats, int, int]] = []
     for place, (name, setting) in enumerate(space.settings.items()):
         if setting.choices:
             levels = [setting.choices.index(trial[name]) for trial in trials]
-            terms = list(_contrasts(len(setting.choices))[:, levels])
+            found += [(contrast, place, 1) for contrast in _contrasts(len(setting.choices))[:, levels]]
         else:
             at = np.array([_at(space, name, trial[name]) for trial in trials])
-            terms = [_legendre(order, at) for order in range(1, degree + 1)]
-        found += terms
-        owner += [place] * len(terms)
-    return np.array(found).T, np.array(owner, np.int64)
+            found += [(_legendre(order, at), place, order) for order in range(1, degree + 1)]
+    values, owner, order = zip(*found, strict=True)
+    return _Terms(np.array(values).T, np.array(owner, np.int64), np.array(order, np.float64))
 
 
 def _contrasts(count: int) -> Floats:
@@ -143,13 +155,9 @@ def _at(space: Space, name: str, value: Scalar) -> float:
     return 2 * (here - low) / (high - low) - 1
 
 
-def _fitted(columns: Floats, quality: Floats, degree: int) -> _Fit:
-    return dataclasses.replace(_ridge(columns, quality, _PENALTIES), degree=degree)
-
-
-def _ridge(columns: Floats, quality: Floats, penalties: Floats) -> _Fit:
+def _ridge(terms: _Terms, quality: Floats, penalties: Floats) -> _Fit:
     """The fit whose penalty leaves the least error of rows that are left out."""
-    centred, wanted = columns - columns.mean(axis=0), quality - quality.mean()
+    centred, wanted = (terms.values - terms.values.mean(axis=0)) / terms.order, quality - quality.mean()
     left, scale, right = np.linalg.svd(centred, full_matrices=False)
     turned = left.T @ wanted
     kept = scale**2 / (scale**2 + penalties[:, None])
@@ -157,9 +165,9 @@ def _ridge(columns: Floats, quality: Floats, penalties: Floats) -> _Fit:
     errors = (((wanted - (kept * turned) @ left.T) / (1 - leverage)) ** 2).mean(axis=1)
     best = int(errors.argmin())
     variance = float(wanted.var())
-    coefficients: Floats = right.T @ (scale / (scale**2 + penalties[best]) * turned)
+    coefficients: Floats = right.T @ (scale / (scale**2 + penalties[best]) * turned) / terms.order
     explained = 1 - float(errors[best]) / variance if variance > 0 else 0.0
-    return _Fit(coefficients, explained, 0, float(penalties[best]))
+    return _Fit(coefficients, explained, float(penalties[best]))
 
 
 def _shares(coefficients: Floats, owner: npt.NDArray[np.int64], count: int) -> Floats:
@@ -168,11 +176,11 @@ def _shares(coefficients: Floats, owner: npt.NDArray[np.int64], count: int) -> F
     return found / total if total > 0 else found
 
 
-def _by_chance(columns: Floats, quality: Floats, degree: int, seen: float, work: Work, shuffles: int) -> float:
+def _by_chance(terms: _Terms, quality: Floats, seen: float, work: Work, shuffles: int) -> float:
     """p that a surface explains as much of what chance deals: (1 + as much) / (1 + shuffles)."""
     random, as_much = work.rng("tune", "importance", "chance"), 0
     for done in range(shuffles):
         work.check()
         work.tell(done / shuffles, "what chance makes of settings")
-        as_much += _fitted(columns, random.permutation(quality), degree).explained >= seen
+        as_much += _ridge(terms, random.permutation(quality), _PENALTIES).explained >= seen
     return (1 + as_much) / (1 + shuffles)

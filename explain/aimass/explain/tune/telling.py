@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aimass.explain.runs.outcomes import short_names
 from aimass.explain.tune.answer import told_settings
 from aimass.explain.tune.trials import Closed, Cut, Ended, Event, Impossible, Search, Suggested, Trial
 from aimass.explain.words import number
@@ -62,5 +63,6 @@ def _row(search: Search, trial: Trial) -> Iterator[tuple[str, object]]:
     yield "seeds", sum(run.state == "finished" for run in trial.runs)
     for goal in search.setup.space.also:
         yield goal, trial.cost(goal)
+    short = short_names(tuple(trial.settings))
     for name, value in trial.settings.items():
-        yield name.rpartition(".")[2], value
+        yield short[name], value
