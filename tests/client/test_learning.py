@@ -206,7 +206,7 @@ def test_noise_inside_the_sum_is_told_with_its_figure_and_what_it_does_not_hide(
     assert "with the noise of both sums" in found.could_learn[1]
     assert "No sum carries noise" not in said(found)
     # The analytic Gaussian of this noise has epsilon 0.93 (SECAGG section 9); Rényi accounting is a little above it.
-    assert "epsilon 1.01 at delta 1e-05 a round, 1.48 in all 2, before rounding" in found.could_not_learn[0]
+    assert "epsilon 1.01 at delta 1e-05 a round, 1.48 in all 2, with rounding" in found.could_not_learn[0]
     assert "That it took part is not hidden" in found.could_not_learn[0]
     assert "no update counts for more than an L2 norm of 0.5" in found.could_not_learn[-1]
     assert "no more than 1 of the partners in a sum leave their share of the noise out: 8 shares" in said(found)

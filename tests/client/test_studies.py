@@ -13,7 +13,7 @@ from aimass.client.policy import Admit, AdmittedTask, Pending, Policy, Studies, 
 from aimass.client.study_policy import ApprovedStudy
 from aimass.client.study_preview import reserved_by, study_preview
 from aimass.privacy.dp.accounting import Accountant
-from aimass.privacy.dp.events import Terms, Unit
+from aimass.privacy.dp.events import Event, Terms, Unit
 from aimass.privacy.dp.ledger_lines import EntryState
 from aimass.privacy.dp.ledger_state import Ledger
 from aimass.privacy.dp.private_terms import contribution_events, step_events
@@ -384,3 +384,72 @@ def test_a_death_at_any_instant_leaves_at_most_too_much_reserved_until_the_study
             break
     assert last > 20
     assert begun == 2
+
+
+def narrow(bits: int, costliest: dict[str, Scalar] | None = None) -> Plan:
+    """A study whose sums are rounded to few bits, by which a large model costs far more than its noise says."""
+    asked = noised(rounds=3, multiplier=2.0)
+    assert asked.secure is not None
+    section = Study(id=ID, trials=2, costliest=costliest or {})
+    return msgspec.structs.replace(asked, secure=msgspec.structs.replace(asked.secure, bits=bits), study=section)
+
+
+def narrow_policy(studies: Studies, budget: float = 50.0) -> Policy:
+    return msgspec.structs.replace(partners("partner", epsilon=budget), studies=studies)
+
+
+def narrow_approval(events: tuple[Event, ...]) -> ApprovedStudy:
+    study = narrow(8).study
+    assert study is not None
+    return ApprovedStudy(id=ID, data_set="heart", terms=study_digest(study), events=events)
+
+
+MILLION = 1_000_000
+
+
+def test_a_study_in_narrow_lanes_is_held_against_what_it_will_really_reserve(budgets: Budgets) -> None:
+    """8 bits and a million numbers: the noise alone would cost 5.98, and the ledger reserves 34.6."""
+    policy = narrow_policy(Studies(trials=10, epsilon=8.0))
+    for summed in (MILLION, None):  # with the model, and without
+        waiting = budgets.check(policy, "heart", narrow(8), 1_000, {}, RUNS[0], summed)
+        assert waiting is not None
+        assert waiting.code == "policy.approval_pending"
+    with pytest.raises(WrongState, match="waits for approval"):
+        budgets.debit(policy, "heart", narrow(8), RUNS[0], step(), MILLION, 1_000, MILLION, MILLION)
+    assert not ledger(budgets, policy).studies
+    assert budgets.check(policy, "heart", narrow(8), 1_000, {}, RUNS[0], 500) is None  # a small model costs little
+    assert budgets.check(policy, "heart", narrow(20), 1_000, {}, RUNS[0]) is None  # and wide lanes whatever model
+
+
+def test_a_preview_and_an_approval_say_what_the_ledger_then_reserves(budgets: Budgets) -> None:
+    policy = narrow_policy(Studies())
+    shown = study_preview(policy, ledger(budgets, policy), narrow(8), 1_000, 10, frozenset({"process"}), MILLION)
+    events = reserved_by(ledger(budgets, policy), narrow(8), 1_000, MILLION)
+    policy = narrow_policy(Studies(approved=(narrow_approval(events),)))
+    assert budgets.check(policy, "heart", narrow(8), 1_000, {}, RUNS[0], MILLION) is None
+    made = budgets.debit(policy, "heart", narrow(8), RUNS[0], step(), MILLION, 1_000, MILLION, MILLION)
+    assert made is not None
+    (study,) = ledger(budgets, policy).studies.values()
+    assert study.events == events
+    (cost,) = shown.costs
+    budget = made.ledger.state.budgets[0]
+    assert cost.study == pytest.approx(Accountant().figure(budget.terms, study.events).epsilon)
+    assert cost.study == pytest.approx(34.6, rel=1e-2)
+    assert cost.costliest_run < cost.study
+    again = study_preview(policy, ledger(budgets, policy), narrow(8), 1_000, 10, frozenset({"process"}))
+    assert again.costs[0].study == cost.study  # it has begun: what was reserved is known without the model
+
+
+def test_an_approval_that_was_made_for_a_smaller_model_holds_for_no_larger_one(budgets: Budgets) -> None:
+    events = reserved_by(ledger(budgets, narrow_policy(Studies())), narrow(8), 1_000, 500)
+    policy = narrow_policy(Studies(approved=(narrow_approval(events),)))
+    with pytest.raises(WrongState, match="waits for approval"):
+        budgets.debit(policy, "heart", narrow(8), RUNS[0], step(), MILLION, 1_000, MILLION, MILLION)
+
+
+def test_what_a_study_may_cost_at_most_makes_it_wait_and_what_it_costs_at_least_refuses_it(budgets: Budgets) -> None:
+    """Without the model it is not refused for the budget: a small model fits."""
+    policy = narrow_policy(Studies(trials=10, epsilon=50.0), budget=10.0)
+    assert budgets.check(policy, "heart", narrow(8), 1_000, {}, RUNS[0]) is not None
+    with pytest.raises(Refused):
+        budgets.check(policy, "heart", narrow(8), 1_000, {}, RUNS[0], MILLION)

@@ -194,10 +194,10 @@ class ActiveRun:
         """What the study of the run reserves of the budget here, for the owner alone: also before it was approved."""
 
         async def shown(plan: Plan) -> StudyPreview:
-            ledger, units = await self._bench.study(plan)
+            ledger, units, summed = await self._bench.study(plan)
             participants = len(plan.cohort.partners or self._partner.keeper.roster.partners)
             return await asyncio.to_thread(
-                study_preview, self._partner.policy, ledger, plan, units, participants, _ALL_LEVELS
+                study_preview, self._partner.policy, ledger, plan, units, participants, _ALL_LEVELS, summed
             )
 
         return await self._looked(shown)
@@ -206,9 +206,9 @@ class ActiveRun:
         """A person here admits the study of the run, to reserve what it would by the run's plan; what that is."""
 
         async def approved(plan: Plan) -> StudyPreview:
-            ledger, units = await self._bench.study(plan)
+            ledger, units, summed = await self._bench.study(plan)
             if plan.study is not None and ledger is not None:
-                events = await asyncio.to_thread(reserved_by, ledger, plan, units)
+                events = await asyncio.to_thread(reserved_by, ledger, plan, units, summed)
                 terms = study_digest(plan.study)
                 self._partner.approve_study(
                     ApprovedStudy(id=plan.study.id, data_set=ledger.data_set, terms=terms, events=events)

@@ -111,13 +111,20 @@ class Budgets:
         return held
 
     def check(
-        self, policy: Policy, data_set: str, plan: Plan, units: int, begun: Mapping[str, int], run_id: str = ""
+        self,
+        policy: Policy,
+        data_set: str,
+        plan: Plan,
+        units: int,
+        begun: Mapping[str, int],
+        run_id: str = "",
+        summed: int | None = None,
     ) -> AimassError | None:
         """Raise `Refused` for a plan whose steps do not fit what is left of the data set's budget: all together but
         those that were `begun`, by kind and purpose, which are debited already.
 
         Of a run of a study the whole study has to fit, where it has not begun; what a person has to approve of it
-        first, if anything, is given back.
+        first, if anything, is given back. `summed` are the elements of a sum of its costliest, where the model is here.
         """
         ledger = self.ledger(policy, data_set)
         if ledger is None:
@@ -129,7 +136,7 @@ class Budgets:
         budgets = budgets_of(policy, data_set)
         _check_deltas(plan, budgets, units)
         if plan.study is not None:
-            return check_run(ledger.state, policy, plan, plan.study, run_id, units, begun)
+            return check_run(ledger.state, policy, plan, plan.study, run_id, units, begun, summed)
         asked = tuple(planned_events(plan, None, units, begun, widest_of(budgets)))
         if asked and (refusal := rules.refused(ledger.state, Accountant(), asked)):
             raise refusal.error()

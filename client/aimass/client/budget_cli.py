@@ -159,11 +159,12 @@ def _price(args: argparse.Namespace, ledger: Ledger, accountant: Any) -> list[di
     from aimass.privacy.dp.calibrate import rounds_left
     from aimass.privacy.dp.events import tally
     from aimass.privacy.dp.private_terms import analysis_events, round_events
+    from aimass.privacy.dp.unknown_model import dearest_sum
     from aimass.proto.errors import BadInput
     from aimass.proto.plan import planned_rounds, read_plan_draft
 
     plan = read_plan_draft(args.plan.read_text("utf-8"), str(args.plan))
-    one = round_events(plan, None, args.rows, widest_of(ledger.budgets))
+    one = round_events(plan, None, args.rows, widest_of(ledger.budgets), sent=dearest_sum(plan.secure))
     if not one:
         raise BadInput(
             "the plan has no differential privacy", code="budget.plan", value=plan.name,

@@ -13,10 +13,12 @@ import msgspec
 from aimass.client.policy import Policy
 from aimass.privacy.dp.events import MOST_TIMES, Terms, Unit
 from aimass.privacy.dp.private_terms import ANALYSES, contribution_events
+from aimass.privacy.dp.unknown_model import dearest_sum, rounding_told
 from aimass.privacy.secagg.parameters import corrupted, quorum
 from aimass.privacy.secagg.rounds import ppm
 from aimass.proto.asks import EXPLAIN
 from aimass.proto.boosting import noise_of_trees
+from aimass.proto.errors import Refused
 from aimass.proto.personal import PERSONAL
 from aimass.proto.plan import DistributedNoise, Plan, PrivacySettings, SecureSettings, planned_rounds
 from aimass.proto.plan_settings import TREES
@@ -284,16 +286,19 @@ def _hidden(plan: Plan, secure: SecureSettings, noise: DistributedNoise) -> str:
 
     accountant = Accountant()
     terms = Terms.usual(Unit.PARTNER, noise.delta)
-    events, rounds = contribution_events(secure, None), planned_rounds(plan)
+    try:
+        events, rounds = contribution_events(secure, dearest_sum(secure)), planned_rounds(plan)
+    except Refused as error:
+        return f"nothing by the noise inside its sums, which no partner can account for: {error.sentence()}"
     told = f"epsilon {accountant.figure(terms, events).epsilon:.2f} at delta {noise.delta:g} a round"
     if 1 < rounds <= MOST_TIMES:
         whole = accountant.figure(terms, {(event.mechanism, event.unit): int(rounds) for event in events})
         told += f", {whole.epsilon:.2f} in all {rounds:g}"
+    rounding = rounding_told(secure) or "with rounding"
     vote = ", and its vote on the clip," if noise.adaptive else ""
     return (
         f"from the sums of updates what this partner's own was: noise of {noise.multiplier:g} times the clip hides "
-        f"it{vote} ({told}, before rounding; other runs add up in this partner's ledger). That it took part is not "
-        "hidden"
+        f"it{vote} ({told}, {rounding}; other runs add up in this partner's ledger). That it took part is not hidden"
     )
 
 

@@ -16,6 +16,7 @@ from aimass.privacy.dp.covering import uncovered
 from aimass.privacy.dp.events import Event, Unit, events_of, tally
 from aimass.privacy.dp.private_terms import planned_events, study_events
 from aimass.privacy.dp.study_rules import check_terms, check_trial
+from aimass.privacy.dp.unknown_model import dearest_sum
 from aimass.proto.errors import AimassError, Refused, WrongState
 from aimass.proto.plan import Plan, Study, costliest_run
 from aimass.proto.studies import study_digest
@@ -24,16 +25,26 @@ if TYPE_CHECKING:
     from aimass.privacy.dp.ledger_file import LedgerFile
     from aimass.privacy.dp.ledger_state import Ledger
 
-__all__ = ["begun_study", "check_run", "ended", "lapsed", "waits"]
+__all__ = ["begun_study", "check_run", "ended", "lapsed", "reserved", "waits"]
 
 log = logging.getLogger("aimass.client")
 _DAY_S: Final = 86_400.0
 
 
 def check_run(
-    ledger: Ledger, policy: Policy, plan: Plan, study: Study, run_id: str, units: int, begun: Mapping[str, int]
+    ledger: Ledger,
+    policy: Policy,
+    plan: Plan,
+    study: Study,
+    run_id: str,
+    units: int,
+    begun: Mapping[str, int],
+    summed: int | None = None,
 ) -> AimassError | None:
     """Whether a run may join: None where it may, an error of what a person has to approve first. Reserves nothing.
+
+    `summed` are the elements of a sum of the costliest run, None where the model is not here: then a study is refused
+    by the least that it may cost, and waits by the most.
 
     Raises `Refused` for a study that is over, full, or stated otherwise than before, for a run that costs more than its
     costliest, and for a study that fits no budget.
@@ -53,18 +64,28 @@ def check_run(
     from aimass.privacy.dp import ledger as rules  # noqa: PLC0415  (accounting loads where it is needed)
     from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
 
-    if refusal := rules.refused(ledger, Accountant(), whole):
+    if refusal := rules.refused(ledger, Accountant(), tuple(study_events(plan, None, units, widest, summed))):
         raise refusal.error()
-    return waits(policy.studies, study, whole, ledger)
+    return waits(policy.studies, study, reserved(plan, units, widest, summed), ledger)
+
+
+def reserved(plan: Plan, units: int, widest: Unit, summed: int | None) -> tuple[Event, ...]:
+    """What the study of a plan will reserve, which a person approves and the policy bounds: never less.
+
+    `summed` are the elements of a sum of the costliest run; without them it is the dearest one. Training is priced as
+    the ledger does for models of up to `MANY` elements; a larger one reserves more, in the sixth digit. Raises
+    `Refused` for noise that would not be what is accounted.
+    """
+    if summed is None and plan.study is not None:
+        summed = dearest_sum(costliest_run(plan, plan.study).secure)
+    return tuple(study_events(plan, None, units, widest, summed))
 
 
 def _check_costliest(plan: Plan, study: Study, asked: Sequence[Event], units: int, widest: Unit) -> None:
     """Raise `Refused` for a run that the costliest of its study does not cover: what it would draw was not reserved."""
-    reserved = tally(planned_events(costliest_run(plan, study), None, units, widest=widest))
-    if over := uncovered(tally(asked), reserved):
-        raise _too_dear(
-            "a run of a study costs more than the costliest that the study names", over, events_of(reserved)
-        )
+    covered = tally(planned_events(costliest_run(plan, study), None, units, widest=widest))
+    if over := uncovered(tally(asked), covered):
+        raise _too_dear("a run of a study costs more than the costliest that the study names", over, events_of(covered))
 
 
 def _check_reserved(reserved: Sequence[Event], whole: Sequence[Event]) -> None:
@@ -128,7 +149,7 @@ def begun_study(
     elements, units = sizes
     widest = Unit.widest(budget.terms.unit for budget in ledger.state.budgets)
     if ledger.state.study_named(study.id) is None:
-        whole = tuple(study_events(plan, None, units, widest))  # as it was approved: without the model
+        whole = reserved(plan, units, widest, elements if summed is None else summed)
         if (waiting := waits(policy.studies, study, whole, ledger.state)) is not None:
             raise waiting
     entered = ledger.enter_study(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from aimass.client.policy import Policy, rules
-from aimass.client.studies import waits
+from aimass.client.studies import reserved, waits
 from aimass.privacy.dp.events import Event, Unit, events_of
-from aimass.privacy.dp.private_terms import planned_events, study_events
 from aimass.proto.errors import Refused
-from aimass.proto.plan import Plan, costliest_run
+from aimass.proto.plan import Plan, Study, costliest_run
 from aimass.proto.studies import study_digest
 from aimass.proto.values import Scalar, Value
 
@@ -47,13 +48,20 @@ class StudyPreview(Value, frozen=True):
 
 
 def study_preview(
-    policy: Policy, ledger: Ledger | None, plan: Plan, units: int, participants: int, levels: frozenset[str]
+    policy: Policy,
+    ledger: Ledger | None,
+    plan: Plan,
+    units: int,
+    participants: int,
+    levels: frozenset[str],
+    summed: int | None = None,
 ) -> StudyPreview:
-    """What the study of `plan` reserves; without a ledger it is nothing. Raises `Refused` for a plan of no study."""
+    """What the study of `plan` reserves; without a ledger it is nothing. `summed` are the elements of a sum of the
+    costliest run, where the model is here. Raises `Refused` for a plan of no study."""
     study = plan.study
     if study is None:
         raise Refused("this run is of no study", code="client.study", value=plan.name)
-    events = () if ledger is None else reserved_by(ledger, plan, units)
+    events = () if ledger is None else reserved_by(ledger, plan, units, summed)
     waiting = None if ledger is None else waits(policy.studies, study, events, ledger)
     checked = rules(policy, costliest_run(plan, study), participants, levels)
     return StudyPreview(
@@ -61,7 +69,7 @@ def study_preview(
         terms=study_digest(study),
         trials=study.trials,
         costliest=study.costliest,
-        costs=() if ledger is None else _costs(ledger, plan, units, events),
+        costs=() if ledger is None else _costs(ledger, study, events),
         beyond_policy=tuple(
             f"{one.name}: {one.value}, {one.limit}" for one in checked if not (one.holds or one.pending)
         ),
@@ -70,19 +78,21 @@ def study_preview(
     )
 
 
-def reserved_by(ledger: Ledger, plan: Plan, units: int) -> tuple[Event, ...]:
-    """What the study of a plan reserves of a ledger, as far as it is known without the model: what is approved."""
-    return tuple(study_events(plan, None, units, Unit.widest(budget.terms.unit for budget in ledger.budgets)))
+def reserved_by(ledger: Ledger, plan: Plan, units: int, summed: int | None = None) -> tuple[Event, ...]:
+    """What the study of a plan reserves of a ledger, or has reserved: what is approved. Without the model, which says
+    the elements of a sum, it is what costs most."""
+    known = None if plan.study is None else ledger.study_named(plan.study.id)
+    if known is not None and plan.study is not None and known.terms == study_digest(plan.study):
+        return known.events
+    return reserved(plan, units, Unit.widest(budget.terms.unit for budget in ledger.budgets), summed)
 
 
-def _costs(ledger: Ledger, plan: Plan, units: int, whole: Sequence[Event]) -> tuple[StudyCost, ...]:
+def _costs(ledger: Ledger, study: Study, whole: Sequence[Event]) -> tuple[StudyCost, ...]:
     from aimass.privacy.dp import ledger as decisions  # noqa: PLC0415  (accounting loads where it is needed)
     from aimass.privacy.dp.accounting import Accountant  # noqa: PLC0415
 
-    assert plan.study is not None  # noqa: S101  (who calls has looked)
-    accountant, begun = Accountant(), ledger.study_named(plan.study.id) is not None
-    widest = Unit.widest(budget.terms.unit for budget in ledger.budgets)
-    once = tuple(planned_events(costliest_run(plan, plan.study), None, units, widest=widest))
+    accountant, begun = Accountant(), ledger.study_named(study.id) is not None
+    once = tuple(msgspec.structs.replace(event, times=event.times // study.trials) for event in whole)
     found = []
     for stand in decisions.standing(ledger, accountant):
         terms, budget = stand.budget.terms, stand.budget.epsilon

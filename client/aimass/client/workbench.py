@@ -37,7 +37,7 @@ from aimass.proto.hashing import file_digest
 from aimass.proto.logs import about
 from aimass.proto.manifest import ShardManifest
 from aimass.proto.personal import PERSONAL
-from aimass.proto.plan import Plan, costliest_run
+from aimass.proto.plan import Plan, Study, costliest_run
 from aimass.proto.step import Step, StepKind
 from aimass.proto.storage import map_file
 from aimass.proto.task import TaskSource, locate
@@ -86,6 +86,10 @@ class _Rows:
     policy: Policy
     data_set: str
     manifest: ShardManifest
+
+
+def _summed(plan: Plan, study: Study, layout: Layout) -> int:
+    return sent_elements(costliest_run(plan, study), layout)
 
 
 class Workbench:
@@ -297,14 +301,32 @@ class Workbench:
         units = await self._units(plan, rows)
         await self._check_rows(rows)
         budgets, run_id = self._partner.budgets, self._run_id
-        return await asyncio.to_thread(budgets.check, rows.policy, rows.data_set, plan, units, begun, run_id)
+        summed = await self._summed(plan, await self._ledger(rows) if plan.study is not None else None)
+        return await asyncio.to_thread(budgets.check, rows.policy, rows.data_set, plan, units, begun, run_id, summed)
 
-    async def study(self, plan: Plan) -> tuple[Ledger | None, int]:
-        """The ledger that a plan's study would reserve of, as it stands, and how many rows or persons there are."""
+    async def study(self, plan: Plan) -> tuple[Ledger | None, int, int | None]:
+        """The ledger that a plan's study would reserve of, as it stands, how many rows or persons there are, and the
+        elements of a sum of its costliest run, by which noise inside sums is priced: None where that needs none."""
         rows = self._rows(plan)
-        units = await self._units(plan, rows)
+        units, ledger = await self._units(plan, rows), await self._ledger(rows)
+        return ledger, units, await self._summed(plan, ledger)
+
+    async def _ledger(self, rows: _Rows) -> Ledger | None:
         held = await asyncio.to_thread(self._partner.budgets.ledger, rows.policy, rows.data_set)
-        return (None if held is None else held.state), units
+        return None if held is None else held.state
+
+    async def _summed(self, plan: Plan, ledger: Ledger | None) -> int | None:
+        """The elements of a sum of a study's costliest run, by the plan's first model, which is fetched for that.
+
+        None where nothing depends on them: no ledger, a study that has begun (its runs work on later models, and what
+        it reserved is known), or no noise inside its sums.
+        """
+        if ledger is None or plan.study is None or ledger.study_named(plan.study.id) is not None:
+            return None
+        if plan.secure is None or plan.secure.noise is None:
+            return None
+        (path,) = await self._inputs.brought((plan.model,))
+        return _summed(plan, plan.study, Blob(map_file(path)).layout)
 
     async def _check_rows(self, rows: _Rows) -> None:
         """Raise `Refused` where the rows of a data set with a budget have another ledger."""
@@ -322,7 +344,7 @@ class Workbench:
         sent = sent_elements(plan, layout) if step.kind is StepKind.TRAIN else None
         summed = None
         if plan.study is not None and plan.secure is not None and plan.secure.noise is not None:
-            summed = sent_elements(costliest_run(plan, plan.study), layout)
+            summed = _summed(plan, plan.study, layout)
         await self._check_rows(rows)
         debit, run_id = self._partner.budgets.debit, self._run_id
         return await asyncio.to_thread(

@@ -8,10 +8,11 @@ from aimass.explain.tune.sampler import Seen, suggested
 from aimass.privacy.dp.spending import planned_spent, spent_together
 from aimass.proto.dotted import with_settings
 from aimass.proto.errors import BadInput, LimitExceeded
+from aimass.proto.plan import read_plan_draft
 from aimass.proto.registry.entries import Spent
 from tests.explain.runs.made import PRIVATE as PRIVATE_PLAN
 from tests.explain.runs.made import run, step
-from tests.explain.tune.made import PRIVATE, draft, space
+from tests.explain.tune.made import PLAN, PRIVATE, draft, space
 
 SPACE = space(
     'metric = "auc"\n[settings]\ntrain.steps = { low = 1, high = 5 }\nprivacy.noise_multiplier = { low = 0.8, high = 2.0 }\n'
@@ -86,3 +87,29 @@ def test_where_batches_are_cut_a_sampling_rate_is_not_searched() -> None:
     assert costliest(space('metric = "auc"\n[settings]\ntrain.steps = { low = 1, high = 5 }'), cut) == {
         "train.steps": 5
     }
+
+
+NARROW = """
+[secure]
+min_cohort = 8
+bits = 8
+[secure.noise]
+multiplier = 1.0
+clip = 1.0
+delta = 1e-5
+members = 10
+"""
+
+
+def test_noise_in_narrow_lanes_is_priced_with_the_rounding_of_a_large_model_and_says_so() -> None:
+    """The noise alone is epsilon 4.7 a round; of a million numbers 12.9, of a hundred million 308."""
+    rounds = PLAN.replace("quorum = 2", "quorum = 9").replace("rounds = 4", "rounds = 1")
+    once = read_plan_draft(rounds + NARROW)
+    most = most_spent(once, {}, 1)
+    assert most.epsilon is not None
+    assert most.epsilon > 275
+    assert "100,000,000 numbers in lanes of 8 bits" in told_price(most, 1, 1)
+    with pytest.raises(LimitExceeded, match="--most-epsilon"):
+        check_affordable(most, 50.0)
+    bits = space('metric = "auc"\n[settings]\nsecure.bits = { low = 8, high = 20 }')
+    assert costliest(bits, once) == {"secure.bits": 8}

@@ -180,6 +180,26 @@ def test_a_private_plan_that_is_simulated_spends_no_budget_and_asks_nobody() -> 
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_private_plan_over_a_data_set_of_the_service_begins_only_when_somebody_agrees(
+    runner: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    offline = ("--as", "home", "--offline", "adult@3", "--trials", "1", "--seeds", "1")
+    assert tune(*offline, plan="private.toml") == 3
+    said = capsys.readouterr().err
+    assert "spend at most epsilon" in said
+    assert "[tune.not_agreed]" in said
+    assert not runner.begun
+    assert not Path("s").exists()
+    assert tune(*offline, "--yes", plan="private.toml") == 0
+    assert read_search(Path("s")).setup.study is None  # no partner reserves for it
+
+
+@pytest.mark.usefixtures("runner", "folder")
+def test_a_plan_without_privacy_over_a_data_set_of_the_service_asks_nobody() -> None:
+    assert tune("--as", "home", "--offline", "adult@3", "--trials", "1", "--seeds", "1") == 0
+
+
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     ("more", "code", "name"),
     [

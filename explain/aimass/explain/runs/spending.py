@@ -94,4 +94,5 @@ def told_spent(spent: Spent) -> str:
     if spent.epsilon is None:
         return f"nothing of privacy: {spent.reason or 'nobody stated a figure'}"
     by = {"pld": "privacy loss distributions", "rdp": "Rényi accounting"}.get(spent.accountant, spent.accountant)
-    return f"epsilon {number(spent.epsilon)} at delta {spent.delta or 0:g} for one {spent.unit}, by {by}"
+    of = f", {spent.reason}" if spent.reason else ""
+    return f"epsilon {number(spent.epsilon)} at delta {spent.delta or 0:g} for one {spent.unit}, by {by}{of}"

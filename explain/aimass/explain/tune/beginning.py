@@ -6,7 +6,7 @@ import argparse
 import secrets
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from aimass.explain.tune.folder import SearchFolder
 from aimass.explain.tune.price import check_affordable, costliest, most_spent, told_price
@@ -22,6 +22,11 @@ from aimass.proto.studies import Study
 __all__ = ["begun", "setup_of"]
 
 _MOST_SEED = (1 << 63) - 1
+_PAYS: Final = {
+    "federated": "Each partner reserves that much of its budget before the first run.",
+    "offline": "No ledger debits the rows of an offline run: what is published of it has spent that much.",
+}
+"""Who pays, by where its runs compute; the shards of a simulation are of who simulates."""
 
 
 def begun(args: argparse.Namespace) -> SearchFolder:
@@ -47,9 +52,7 @@ def setup_of(args: argparse.Namespace, draft: PlanDraft, space: Space) -> Setup:
     if draft.seed > _MOST_SEED - args.seeds:
         raise BadInput("seeds count up from the plan's", code="tune.seed", value=draft.seed, limit=_MOST_SEED)
     dearest, runs, id_ = costliest(space, draft), args.trials * args.seeds, secrets.token_hex(16)
-    reserved = (
-        bool(dearest) or draft.privacy is not None or (draft.secure is not None and draft.secure.noise is not None)
-    )
+    reserved = bool(dearest) or _noised(draft)
     rule: Literal["none", "median", "halving"] = args.prune or ("none" if space.also else "median")
     return Setup(
         id=id_,
@@ -65,6 +68,10 @@ def setup_of(args: argparse.Namespace, draft: PlanDraft, space: Space) -> Setup:
         most=most_spent(draft, dearest, runs),
         begun_at=time.time(),
     )
+
+
+def _noised(draft: PlanDraft) -> bool:
+    return draft.privacy is not None or (draft.secure is not None and draft.secure.noise is not None)
 
 
 def _where(args: argparse.Namespace) -> Where:
@@ -121,14 +128,16 @@ def _check_goals(args: argparse.Namespace, space: Space, where: Where) -> None:
 
 
 def _agree(args: argparse.Namespace, setup: Setup) -> None:
-    """Say what it may cost; where partners' budgets pay, somebody has to agree."""
+    """Say what it may cost; where the plan is private and real rows pay, somebody has to agree."""
     say(args, told_price(setup.most, setup.trials, len(setup.seeds)))
     check_affordable(setup.most, args.most_epsilon)
-    if setup.study is None:
+    private = setup.study is not None or setup.most.epsilon is not None or _noised(setup.draft)
+    pays = _PAYS.get(setup.where.kind)
+    if pays is None or not private:
         return
-    if not (args.yes or ask("Each partner reserves that much of its budget before the first run. Begin?")):
+    if not (args.yes or ask(f"{pays} Begin?")):
         raise Refused(
-            "nobody agreed to what the search may spend of the partners' budgets",
+            "nobody agreed to what the search may spend of the privacy of those whose data it is",
             code="tune.not_agreed",
             value=f"epsilon {setup.most.epsilon:.4g}" if setup.most.epsilon is not None else "no bound",
             cure="Answer yes at a terminal, or give --yes.",

@@ -20,6 +20,7 @@ from aimass.privacy.dp.events import (
 )
 from aimass.privacy.dp.gaussian import GridNoise
 from aimass.privacy.dp.noise_plan import distributed_event
+from aimass.privacy.dp.unknown_model import MANY
 from aimass.privacy.secagg.faults import FaultError
 from aimass.privacy.secagg.rounds import adaptive_of, noise_of
 from aimass.proto.asks import EXPLAIN, Phase
@@ -67,8 +68,6 @@ __all__ = [
     "units_of",
 ]
 
-_MANY: Final = 100_000_000
-"""Elements of a model that is not here yet: in training their number changes a figure in its sixth digit."""
 ROUNDING: Final = 1e-3
 """Part of the clip by which sums of neighbours may differ beyond it. Norms and sums are float64, but one row more moves
 others to other places in a batch, where kernels of float32 may round their gradients otherwise. No proof, but far above
@@ -149,8 +148,9 @@ def step_events(
     """What one step of a plan costs a data set: all that its ledger reserves for it, nothing where it is not private.
 
     `elements` are those that are trained, None where the model is not here yet, and `sent` those that a contribution to
-    a sum holds, where a mask leaves some out. A training step costs as much as its optimiser's `steps`, the plan's
-    unless others were done; any other step is one. `widest` is the largest unit that a budget is for.
+    a sum holds, where a mask leaves some out, or the `dearest_sum` where no model is here. A training step costs as
+    much as its optimiser's `steps`, the plan's unless others were done; any other step is one. `widest` is the largest
+    unit that a budget is for.
     """
     privacy = plan.privacy
     if kind is StepKind.TRAIN:
@@ -178,7 +178,7 @@ def _training_events(
     if plan.privacy is None or plan.train.steps is None:
         return whole
     done = plan.train.steps if steps is None else steps
-    training = training_event(plan.privacy, done, _MANY if elements is None else elements, units)
+    training = training_event(plan.privacy, done, MANY if elements is None else elements, units)
     return whole if whole and training.unit.size < widest.size else (training, *whole)
 
 
@@ -188,11 +188,14 @@ def _one_sum(noise: GridNoise, times: int | None) -> Event:
 
 
 def round_events(
-    plan: Plan | PlanDraft, elements: int | None, units: int, widest: Unit = Unit.EXAMPLE
+    plan: Plan | PlanDraft, elements: int | None, units: int, widest: Unit = Unit.EXAMPLE, sent: int | None = None
 ) -> tuple[Event, ...]:
-    """What one round of training costs, with the evaluation that follows it; of trees each of its levels."""
+    """What one round of training costs, with the evaluation that follows it; of trees each of its levels.
+
+    `elements` and `sent` are those of `step_events`.
+    """
     kinds = (StepKind.TRAIN, StepKind.EVALUATE) if plan.evaluate.every else (StepKind.TRAIN,)
-    steps = (event for kind in kinds for event in step_events(plan, kind, elements, units, widest=widest))
+    steps = (event for kind in kinds for event in step_events(plan, kind, elements, units, widest=widest, sent=sent))
     levels = (int(whole_option(stage, "depth", TREE_DEPTH)) for stage in plan.stages if stage.driver == TREES)
     trees = (event for many in levels for event in step_events(plan, StepKind.ANALYSE, 0, 0, many, purpose=TREES))
     return (*steps, *trees)
@@ -235,13 +238,13 @@ def study_events(
     """The most that the study of a plan costs, which is what its ledger reserves: its costliest run, so many times.
 
     `sent` are the elements that a sum of the costliest run has, all where nothing is said. Training is priced for a
-    model of `_MANY` elements at least: runs on others are covered too. Nothing for a plan of no study; raises as
+    model of `MANY` elements at least: runs on others are covered too. Nothing for a plan of no study; raises as
     `planned_events` does.
     """
     if plan.study is None:
         return
     summed = elements if sent is None else sent
-    trained = None if elements is None else max(elements, _MANY)
+    trained = None if elements is None else max(elements, MANY)
     for event in planned_events(costliest_run(plan, plan.study), trained, units, widest=widest, sent=summed):
         yield _repeated(event, plan.study.trials)
 
@@ -277,9 +280,9 @@ def contribution_events(secure: SecureSettings | None, elements: int | None) -> 
     """What one secure sum with noise inside it costs, whatever training did: the update, and a vote on the clip.
     `elements` are those that it sums.
 
-    Rounding to whole numbers adds to a contribution's norm, by how much the number of elements says. Of a model that is
-    not here yet it is left out: a fraction of a percent, in lanes as wide as they should be. Raises `Refused` for noise
-    that would not be what is accounted.
+    Rounding to whole numbers adds to a contribution's norm, by how much the number of elements says. Without it
+    rounding is left out, which is the least that it may cost: good to refuse by, never to promise by. What is told or
+    agreed to takes `dearest_sum`. Raises `Refused` for noise that would not be what is accounted.
     """
     if secure is None or secure.noise is None:
         return ()

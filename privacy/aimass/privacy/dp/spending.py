@@ -30,7 +30,8 @@ def spent_by(run: RunView, model: Layout | None = None) -> Spent:
     """The most that the run's steps together cost a unit: of a partner that took part in each of them.
 
     Where the plan protects rows or persons and partners too, it is the figure for rows or persons. Without the model's
-    layout the number of its elements is taken to be large, which changes the sixth digit.
+    layout the number of its elements is taken to be what costs most, up to 100 million: that changes the sixth digit,
+    but for noise inside sums of narrow lanes, whose rounding it adds; its `reason` says so then.
     """
     return spent_together([run], model)
 
@@ -70,17 +71,19 @@ def spent_by_partner(run: RunView) -> dict[str, Spent]:
 def planned_spent(plan: Plan | PlanDraft, runs: int, *, quick: bool = False) -> Spent:
     """The most that so many runs of a plan, together, will cost a unit whose data are in all their steps.
 
-    A `quick` figure is Rényi's: milliseconds for what takes a second, and never much less.
+    A `quick` figure is Rényi's: milliseconds for what takes a second, and never much less. The model is taken to be
+    what costs most, as in `spent_by`.
     """
     if not _private(plan):
         return Spent(reason=_NO_NOISE)
-    return _figure(lambda: [_terms(plan)], lambda: _planned(plan, runs), quick=quick)
+    return _rounded(_figure(lambda: [_terms(plan)], lambda: _planned(plan, runs), quick=quick), [plan])
 
 
 def _planned(plan: Plan | PlanDraft, runs: int) -> list[Event]:
     from aimass.privacy.dp.private_terms import planned_events  # noqa: PLC0415
+    from aimass.privacy.dp.unknown_model import dearest_sum  # noqa: PLC0415
 
-    events = planned_events(plan, None, _units(plan), widest=_terms(plan).unit)
+    events = planned_events(plan, None, _units(plan), widest=_terms(plan).unit, sent=dearest_sum(plan.secure))
     return [msgspec.structs.replace(event, times=event.times * runs) for event in events]
 
 
@@ -92,11 +95,22 @@ def _private(plan: Plan | PlanDraft) -> bool:
 def _spent(
     runs: Sequence[RunView], steps: Sequence[Sequence[StepView]], model: Layout | None, *, quick: bool = False
 ) -> Spent:
-    return _figure(
+    found = _figure(
         lambda: [_terms(run.plan) for run in runs],
         lambda: [event for run, taken in zip(runs, steps, strict=True) for event in _events(run.plan, taken, model)],
         quick=quick,
     )
+    return found if model is not None else _rounded(found, [run.plan for run in runs])
+
+
+def _rounded(spent: Spent, plans: Sequence[Plan | PlanDraft]) -> Spent:
+    """A figure that was made without the model, with the word of what model it is of where that matters."""
+    if not spent.epsilon:
+        return spent
+    from aimass.privacy.dp.unknown_model import rounding_told  # noqa: PLC0415
+
+    told = next(filter(None, (rounding_told(plan.secure) for plan in plans)), "")
+    return msgspec.structs.replace(spent, reason=told)
 
 
 def _figure(terms_of: Callable[[], list[Terms]], events_of: Callable[[], list[Event]], *, quick: bool) -> Spent:
@@ -126,8 +140,10 @@ def _terms(plan: Plan | PlanDraft) -> Terms:
 
 def _events(plan: Plan, steps: Sequence[StepView], model: Layout | None) -> list[Event]:
     from aimass.privacy.dp.private_terms import sent_elements, step_events, trained_elements  # noqa: PLC0415
+    from aimass.privacy.dp.unknown_model import dearest_sum  # noqa: PLC0415
 
-    elements, sent = (None, None) if model is None else (trained_elements(model), sent_elements(plan, model))
+    elements = None if model is None else trained_elements(model)
+    sent = dearest_sum(plan.secure) if model is None else sent_elements(plan, model)
     units, widest = _units(plan), _terms(plan).unit
     return [
         event

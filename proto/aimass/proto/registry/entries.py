@@ -75,7 +75,8 @@ class HeldOut(Value, frozen=True):
 class Spent(Value, frozen=True):
     """What the training cost in differential privacy: (epsilon, delta) for one `unit`, as the `accountant` has it.
 
-    Without an epsilon nothing is promised, for the `reason`.
+    Without an epsilon nothing is promised, for the `reason`; with one it says of what model the figure is, where none
+    was at hand and that matters.
     """
 
     epsilon: Annotated[float, msgspec.Meta(ge=0)] | None = None
