@@ -24,19 +24,20 @@ GROUPS = {
         "budget accept", "budget another", "budget export", "budget verify", "policy show", "policy check", "roster show", "roster approve", "data add", "data check", "app install", "app list", "app remove",
         "model list", "model export", "model remove", "base add", "base list", "base remove",
     ],
-    "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "prune", "receipts", "statistics"],
+    "run": ["submit", "list", "show", "watch", "pause", "resume", "stop", "prune", "receipts", "statistics", "end-study"],
     "plan": ["check"],
     "model": ["list", "show", "export", "manifest", "merge", "publish", "promote", "rollback", "import", "gc", "diff",
         "lineage", "verify", "key", "trust add", "trust list", "trust remove", "rules set", "rules show"],
     "serve": ["start", "status", "audit", "token add", "token list", "token revoke"],
-    "explain": ["report", "lpi", "gap", "prim", "segviz", "masks", "run", "federated"],
+    "explain": ["report", "lpi", "gap", "prim", "segviz", "masks", "pixels", "pieces", "space", "run", "federated", "app"],
+    "tune": ["search", "resume", "show", "end"],
     "task": ["list", "digest", "new", "check"],
     "data": ["list", "get", "partition", "generate", "split", "register", "describe", "export",
         "replicate", "verify", "repair", "gc", "init", "serve", "status", "watch", "admit"],
 }  # fmt: skip
 COMMANDS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
-SHORT = "serve heart"
-"""What `serve start heart` may be shortened to."""
+SHORT = ("serve heart", "tune plan.toml")
+"""What `serve start heart` and `tune search plan.toml` may be shortened to."""
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_the_help_of_a_group_shows_an_example_before_anything_else(
     text = capsys.readouterr().out.partition("\n\n")[2]
     assert text.startswith("examples:\n  aimass ")
     for line in re.findall(r"^  (aimass .*)$", text.partition("positional")[0], re.MULTILINE):
-        assert any(line.startswith(f"aimass {command}") for command in (*COMMANDS, SHORT)), line
+        assert any(line.startswith(f"aimass {command}") for command in (*COMMANDS, *SHORT)), line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
