@@ -86,8 +86,8 @@ def _outcome(name: str, seed: int, settings: dict[str, Scalar], quality: float) 
 
 
 def measure(*, quick: bool) -> list[Row]:
-    """200 planted searches (`quick`: 40), and breast cancer with 15 settings of three seeds (`quick`: 8 of two)."""
-    found = [simulated(seed) for seed in range(40 if quick else 200)]
+    """120 planted searches (`quick`: 40), and breast cancer with 15 settings of three seeds (`quick`: 8 of two)."""
+    found = [simulated(seed) for seed in range(40 if quick else 120)]
     columns = {name: [one[name] for one in found] for name in found[0]}
     share = {name: float(np.mean(values)) for name, values in columns.items()}
     rows = [

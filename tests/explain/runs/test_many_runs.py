@@ -312,3 +312,16 @@ def test_of_many_settings_the_axes_are_those_that_most_runs_have() -> None:
 def test_settings_of_one_last_word_are_told_by_their_whole_names() -> None:
     names = ("train.batch_size", "evaluate.batch_size", "train.momentum")
     assert list(short_names(names).values()) == ["train.batch_size", "evaluate.batch_size", "momentum"]
+
+
+def test_settings_of_several_values_are_told_apart_by_more_than_a_comma() -> None:
+    random = np.random.default_rng(3)
+    plans = [made.plan(seed, rate, size) for rate, size in ((0.1, 8), (0.2, 16), (0.3, 32)) for seed in range(3)]
+    runs = [made.ended(str(at), plan, 0.8 + 0.01 * random.standard_normal()) for at, plan in enumerate(plans)]
+    told = compare(runs, RunsOptions(resamples=20)).tied
+    assert told is not None
+    names, tied = ("a 1, b 1", "a 2, b 3", "a 3, b 4", "a 5, b 6"), np.array([True, True, True, False])
+    several = msgspec.structs.replace(told, settings=names, tied=tied)
+    assert several.describe()[1] == "2 of 3 others cannot be told from it: a 2, b 3; a 3, b 4."
+    single = msgspec.structs.replace(told, settings=("a 1", "a 2", "a 3", "a 5"), tied=tied)
+    assert single.describe()[1] == "2 of 3 others cannot be told from it: a 2 and a 3."

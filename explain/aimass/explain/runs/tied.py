@@ -68,7 +68,7 @@ class TiedSet(Result, frozen=True, kw_only=True, eq=False, tag="runs.tied"):
         )
         if len(inside) == len(self.settings) > 1:
             return first, f"None of the {len(inside)} settings can be told from it: more seeds would tell more."
-        also = f": {joined(inside[1:])}" if inside[1:] else ""
+        also = f": {_listed(inside[1:])}" if inside[1:] else ""
         if not also:
             others = len(self.settings) - 1
             return first, f"{'The other is' if others == 1 else f'All {others} others are'} worse than another setting."
@@ -108,6 +108,11 @@ class TiedSet(Result, frozen=True, kw_only=True, eq=False, tag="runs.tied"):
             "tied": self.tied.tolist(),
             "best_in": self.best.tolist(),
         }
+
+
+def _listed(settings: Sequence[str]) -> str:
+    """Settings of several values are told apart by more than a comma."""
+    return "; ".join(settings) if any("," in one for one in settings) else joined(settings)
 
 
 def tied_set(outcomes: Outcomes, lineage: Lineage, work: Work) -> TiedSet:
