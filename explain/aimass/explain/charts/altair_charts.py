@@ -36,8 +36,6 @@ _LEGEND_LETTERS: Final = 44
 """Of a line of a legend: a panel may be half a page wide."""
 _TICK_PX: Final = 60
 """What a number below an axis takes."""
-_BAND_PX: Final = 70
-"""What a word below a band of a legend takes."""
 
 
 def chart_of(picture: Picture, theme: Theme = LIGHT) -> alt.TopLevelMixin:
@@ -339,6 +337,9 @@ def _heat(layer: Heat, panel: Panel, theme: Theme) -> list[Any]:
             "cy": (bottom + top) / 2,
         }
     )
+    if layer.band_names:
+        for row, place in zip(data.values, np.searchsorted(layer.bands, cells, side="right"), strict=True):
+            row["band"] = layer.band_names[place]
     scale: Row = {"scheme": theme.sequential}
     if layer.bands:
         scale = {
@@ -359,8 +360,10 @@ def _heat(layer: Heat, panel: Panel, theme: Theme) -> list[Any]:
             x2="x2:Q",
             y=_y(panel),
             y2="y2:Q",
-            color=alt.Color("value:Q", title=layer.title, scale=alt.Scale(**scale), **_band_legend(layer)),
-            tooltip=alt.Tooltip("value:Q", title=layer.title, format=".3g"),
+            color=_heat_colour(layer, scale),
+            tooltip=alt.Tooltip("band:N", title=layer.title)
+            if layer.band_names
+            else alt.Tooltip("value:Q", title=layer.title, format=".3g"),
         )
     )
     if not layer.written:
@@ -375,12 +378,12 @@ def _heat(layer: Heat, panel: Panel, theme: Theme) -> list[Any]:
     return [rects, words]
 
 
-def _band_legend(layer: Heat) -> Row:
-    """Named bands have a word each; others the numbers between them."""
+def _heat_colour(layer: Heat, scale: Row) -> Any:
+    """Of named bands each has its word in the legend, of others numbers stand between them."""
     if not layer.band_names:
-        return {}
-    words = "[" + ",".join(_quoted(name) for name in layer.band_names) + "]"
-    return {"legend": alt.Legend(gradientLength=_BAND_PX * len(layer.band_names), labelExpr=f"{words}[datum.index]")}
+        return alt.Color("value:Q", title=layer.title, scale=alt.Scale(**scale))
+    named = alt.Scale(domain=list(layer.band_names), range=scale["range"])
+    return alt.Color("band:N", title=layer.title, sort=None, scale=named)
 
 
 def _raster(layer: Raster, panel: Panel, theme: Theme) -> Any:
