@@ -296,7 +296,7 @@ def test_of_many_settings_those_are_told_that_most_runs_have_otherwise() -> None
     found = outcomes(_many_settings(5), Objective.of("auc"))
     assert len(found.varied) == 7
     assert [found.setting(run) for run in found.runs] == [
-        "as most runs", "epochs 2", "o0 0, o1 1, o2 2, o3 3, o4 4", "batch_size 64, epochs 2", "batch_size 64",
+        "set as most runs", "epochs 2", "o0 0, o1 1, o2 2, o3 3, o4 4", "batch_size 64, epochs 2", "batch_size 64",
     ]  # fmt: skip
 
 

@@ -42,5 +42,5 @@ def test_a_search_says_what_it_cost_in_privacy() -> None:
     steps = [made.step(0, 1), made.evaluated(1, 1, {"auc": 0.7})]
     found = compare([made.run(steps, made.PRIVATE), made.run(steps, made.PRIVATE, "r2")])
     assert found.tuning is not None
-    assert found.describe()[-1].startswith("Data that were in all of these runs have epsilon ")
+    assert found.describe()[-1].startswith("Data that were in all of these runs are promised epsilon ")
     assert all(name in found.pareto.names for name in ("auc", "epsilon"))

@@ -114,7 +114,7 @@ class Outcomes:
             for name in self.varied
             if few or outcome.settings.get(name) != self._usual[name]
         ]
-        return ", ".join(told) or ("all alike" if few else "as most runs")
+        return ", ".join(told) or ("all alike" if few else "set as most runs")
 
     @functools.cached_property
     def _usual(self) -> dict[str, Scalar | None]:

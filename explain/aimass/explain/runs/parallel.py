@@ -95,7 +95,9 @@ class Parallel(Result, frozen=True, kw_only=True, eq=False, tag="runs.parallel")
         values = np.array([len(np.unique(column[one])) for column, one in zip(self.values.T, have.T, strict=True)])
         settings = [place for place in range(self.settings) if values[place] > 1]
         settings.sort(key=lambda place: (-int(have[:, place].sum()), -int(values[place]), place))
-        costs = [place for place in range(self.settings, len(self.columns)) if values[place]]
+        costs = [
+            place for place in range(self.settings, len(self.columns)) if 2 * have[:, place].sum() >= len(self.runs)
+        ]
         return np.array(sorted(settings[:_MOST_AXES]) + costs, np.int64)
 
     def _label(self, place: int) -> str:

@@ -67,7 +67,7 @@ class ManyRuns(Whole, frozen=True, kw_only=True, eq=False, tag="runs.many"):
         said = tuple(line for view in self.views().values() for line in view.describe())
         if self.tuning is None:
             return said
-        return (*said, f"Data that were in all of these runs have {told_spent(self.tuning)}.")
+        return (*said, f"Data that were in all of these runs are promised {told_spent(self.tuning)}.")
 
     def picture(self) -> Picture:
         """The tied set, or the front where there is none."""

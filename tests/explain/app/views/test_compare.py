@@ -51,7 +51,7 @@ def test_all_runs_of_a_task_are_compared_and_the_best_setting_is_told(opened: Op
         "Settings that cannot be told from the best", "All runs beside one another", "What quality cost",
         "Which settings decided",
     ]  # fmt: skip
-    assert "Data that were in all of these runs have nothing of privacy" in said(page)
+    assert "Data that were in all of these runs are promised nothing of privacy" in said(page)
 
 
 def test_a_link_names_runs_metric_and_direction(opened: Opened) -> None:

@@ -144,7 +144,7 @@ def _shown(whole: ManyRuns) -> None:
     st.markdown(f"**{amount(len(whole.pareto.runs), 'run')}** of {plain(whole.lineage.model)}  ·  "
                 f"**Data** {plain(whole.lineage.data)}")  # fmt: skip
     if whole.tuning is not None:
-        st.markdown(plain(f"Data that were in all of these runs have {told_spent(whole.tuning)}."))
+        st.markdown(plain(f"Data that were in all of these runs are promised {told_spent(whole.tuning)}."))
     for line in whole.caveats:
         st.info(plain(f"{line[:1].upper()}{line[1:]}"))
     views = whole.views()
