@@ -68,6 +68,9 @@
       [...document.querySelectorAll("[data-testid=stVegaLiteChart]")].every((chart) =>
         chart.offsetParent === null || drawn(chart));
   };
+  // Or the page says how far work in the background is, for which it runs again and again.
+  window.__shown = () => window.__settled(0) ||
+    (told.ended > 0 && document.querySelector("[data-testid=stProgress]") !== null);
   // And no work in the background is on its way.
   window.__answered = () => window.__settled(0) && document.querySelector("[data-testid=stProgress]") === null;
 })();

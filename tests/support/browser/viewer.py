@@ -62,9 +62,9 @@ class Viewer:
     # ---------------------------------------------------------------- acting
 
     def open(self, path: str = "") -> None:
-        """A page by its address below the app's, until its first run has ended."""
+        """A page by its address below the app's, until it stands there or says that it is computed."""
         self.page.goto(f"{self.address}/{path.lstrip('/')}")
-        self.settle()
+        self.page.wait_for_function("() => window.__shown && window.__shown()")
 
     def reload(self) -> None:
         """As F5 does."""
