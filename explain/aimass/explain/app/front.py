@@ -19,10 +19,16 @@ __all__ = ["render", "show_page"]
 _ICON: Final = Path(__file__).with_name("icon.png")
 """Of the package: a browser is not sent to anybody else for it."""
 
+# White words on the light blue that is legible on black are not legible themselves.
+_STYLE: Final = (
+    "<style>[data-testid=stMultiSelectTagsContainer] [data-tag] {background: #0062A0; color: #ffffff}</style>"
+)
+
 
 def render() -> None:
     """One run of the script: called anew at each move of a viewer."""
     st.set_page_config(page_title="AIMass", page_icon=str(_ICON), layout="wide")
+    st.html(_STYLE)
     shown = house()
     person = None
     with guarded():

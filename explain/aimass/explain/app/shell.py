@@ -276,7 +276,7 @@ def empty(what: str, cure: str, command: str = "") -> None:
         st.markdown(f"**{what}**")
         st.markdown(cure)
         if command:
-            st.code(command, language="bash")
+            st.code(command, language=None)
 
 
 def told_error(error: AimassError) -> None:

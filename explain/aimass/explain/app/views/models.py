@@ -167,7 +167,7 @@ def _moving(here: Here, name: str, one: Resolved, aliases: dict[str, int]) -> No
     folder = here.sources.folder()
     if here.person.token is not None or folder is None:
         st.info("Who promotes signs with their own key, which this app does not hold. Type where your folder is:")
-        st.code(f"aimass model promote {one} --as FOLDER", language="bash")
+        st.code(f"aimass model promote {one} --as FOLDER", language=None)
         return
     mover = find_mover(here.sources.registry_url, meant_trust(here.settings.trust), folder)
     promote, back = st.columns(2)
