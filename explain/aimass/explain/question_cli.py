@@ -14,14 +14,14 @@ from aimass.proto.registry.places import add_registry
 
 if TYPE_CHECKING:
     from aimass.explain.images import Images
-    from aimass.explain.opening import Subject
+    from aimass.explain.opening import Subject, Where
     from aimass.explain.questions import Asking, Question
     from aimass.explain.results import Result
     from aimass.explain.rows import Rows
     from aimass.explain.texts import Texts
     from aimass.explain.work import Work
 
-__all__ = ["add_subject", "add_verbs", "add_work", "answered", "opened", "told", "work_of"]
+__all__ = ["add_subject", "add_verbs", "add_work", "answered", "opened", "told", "where_of", "work_of"]
 
 _MODEL: Final = (
     "NAME, NAME@ALIAS or NAME@NUMBER of a registry; with --as a run; FILE.safetensors; http(s)://…/v2/models/NAME; "
@@ -92,14 +92,25 @@ def add_work(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--fresh", action="store_true", help="compute again what was found before")
 
 
+def where_of(args: argparse.Namespace) -> Where:
+    """Where the model is, of the options of `add_subject`."""
+    from aimass.explain.opening import Where
+
+    return Where(
+        registry=args.registry or "",
+        trust="" if args.trust is None else str(args.trust),
+        home=args.home,
+        task=args.task,
+        token=args.token,
+        authority=args.ca,
+    )
+
+
 def opened(args: argparse.Namespace) -> tuple[Subject, Rows | Images | Texts]:
     """The model and the rows, images or texts that the arguments name."""
-    from aimass.explain.opening import Where, open_images, open_rows, open_subject, open_texts
+    from aimass.explain.opening import open_images, open_rows, open_subject, open_texts
 
-    where = Where(
-        args.registry or "", "" if args.trust is None else str(args.trust), args.home, args.task, args.token, args.ca
-    )
-    subject = open_subject(args.model, where)
+    subject = open_subject(args.model, where_of(args))
     if subject.images is not None:
         return subject, open_images(args.rows, subject.schema, held_out=args.held_out)
     if subject.texts is not None:

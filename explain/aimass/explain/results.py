@@ -139,6 +139,10 @@ class Result(Part, frozen=True, kw_only=True, eq=False, tag_field="kind"):
         """SHA-256 of the JSON."""
         return hashlib.sha256(_written(self)).hexdigest()
 
+    def headlines(self) -> tuple[str, ...]:
+        """The few sentences that somebody reads who reads no more: the first of all, unless another says more."""
+        return self.describe()[:1]
+
     def warnings(self) -> tuple[str, ...]:
         """What of the result's own checks did not hold, then its caveats."""
         failed = (check for check in self.checks if not check.passed)

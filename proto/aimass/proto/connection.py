@@ -24,7 +24,12 @@ V = TypeVar("V", bound=Value)
 
 
 class Connection:
-    """Base of the SDK's clients; a context manager."""
+    """Base of the SDK's clients; a context manager.
+
+    With `patience_s` a service that takes a call and says nothing for so long is told of: `DeadlinePassed`.
+    """
+
+    patience_s: float | None = None
 
     def __init__(self, address: str, identity: TlsIdentity, token: Token | None = None) -> None:
         """With a `token` the identity is a service's, and calls are of the person whose token it is."""
@@ -59,9 +64,13 @@ class Connection:
         """The answer to one request of a person's, as a view; raises the service's named error."""
         return decode_json(kind, self._document(method, request), "the service's answer")
 
-    def _document(self, method: Callable[..., Awaitable[pb.Document]], request: object) -> bytes:
+    def _document(self, method: Callable[..., Awaitable[pb.Document]], request: object, *, long: bool = False) -> bytes:
+        """The answer's bytes; `long` work is waited for however patient one is."""
+
         async def call() -> pb.Document:
-            return await method(request)
+            if self.patience_s is None or long:
+                return await method(request)
+            return await method(request, timeout=self.patience_s)
 
         return self._await(call()).json
 

@@ -100,7 +100,9 @@ class DataSets(Connection):
 
     def repair(self, name: str, *, deep: bool) -> DataSetHealth:
         """Look at all copies now, with `deep` at every byte, and mend what is to be mended."""
-        return self.ask(self._stub.RepairDataSet, pb.RepairDataSetRequest(name=name, deep=deep), DataSetHealth)
+        request = pb.RepairDataSetRequest(name=name, deep=deep)
+        document = self._document(self._stub.RepairDataSet, request, long=True)
+        return decode_json(DataSetHealth, document, "the service's answer")
 
     def install_trust(self, bundle: bytes) -> TrustView:
         """Install a bundle that the root signed."""

@@ -1,4 +1,4 @@
-"""A registry with a model of the task `heart`, and few rows of one hospital: quick to ask about."""
+"""A registry with a model, and few rows or images: quick to ask about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aimass.explain.app.settings import AppSettings, RowsSetting
 from tests.support.datasets import dataset
 from tests.support.served_heart import publish_heart
 
-__all__ = ["heart_settings", "settled"]
+__all__ = ["fashion_settings", "heart_settings", "settled"]
 
 
 def heart_settings(folder: Path, rows: int = 40) -> AppSettings:
@@ -26,6 +26,16 @@ def heart_settings(folder: Path, rows: int = 40) -> AppSettings:
         for name in ("hungarian", "unknown")
     ]
     return AppSettings(registry=url, trust=str(trust), rows=tuple(named))
+
+
+def fashion_settings(folder: Path, images: int = 12) -> AppSettings:
+    """Settings under which `clothes` are images with a label each, and the model has learnt nothing."""
+    url, trust = publish_heart(folder, name="fashion")
+    parquet.write_table(
+        parquet.read_table(dataset("fashion") / "test.parquet").slice(0, images), folder / "clothes.parquet"
+    )
+    rows = RowsSetting(name="clothes", files=(str(folder / "clothes.parquet"),), task="fashion", held_out=True)
+    return AppSettings(registry=url, trust=str(trust), rows=(rows,))
 
 
 def settled(page: AppTest) -> AppTest:

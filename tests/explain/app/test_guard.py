@@ -26,6 +26,8 @@ NAMED = hosts_of("0.0.0.0", ("explain.example.org",))
         (LOCAL, "localhost:8501", "http://localhost:8888", False),  # another program's page on this machine
         (LOCAL, "localhost:8501", "null", False),
         (LOCAL, "", None, False),
+        (LOCAL, "[", None, False),
+        (LOCAL, "localhost:8501", "http://[", False),
         (LOCAL, "localhost.evil.example", None, False),
         (NAMED, "explain.example.org", "https://explain.example.org", True),
         (NAMED, "localhost:8501", None, False),

@@ -171,7 +171,7 @@ def test_a_job_has_a_time_limit(clock: Clock) -> None:
 
 def test_no_more_jobs_are_taken_than_people_could_wait_for(jobs: Jobs, held: Held) -> None:
     for place in range(64):
-        jobs.ask(str(place), "Why", held, "anna")
+        jobs.ask(str(place), "Why", held, f"viewer {place // 8}")
     with pytest.raises(LimitExceeded) as raised:
         jobs.ask("one more", "Why", held, "anna")
     assert raised.value.code == "app.jobs"
@@ -183,3 +183,52 @@ def test_what_is_over_gives_way_and_what_is_open_stays(jobs: Jobs, held: Held) -
         jobs.wait(f"quick {place}", 60)
     assert jobs.look("quick 0", "anna") is None
     assert jobs.look("quick 99", "anna") is not None
+
+
+def test_jobs_beside_one_another_do_not_take_each_others_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    jobs = Jobs(2, Work())
+    try:
+        jobs.ask("a", "threads", lambda _: torch.get_num_threads(), "ann")
+        jobs.wait("a", 60)
+        seen = jobs.look("a", "ann")
+    finally:
+        jobs.close()
+    assert seen is not None
+    assert seen.result == 3
+
+
+def test_one_viewer_does_not_take_all_places(jobs: Jobs, held: Held) -> None:
+    for place in range(12):
+        jobs.ask(f"anna {place}", "Why", held, "anna")
+    with pytest.raises(LimitExceeded, match="12 of them yours"):
+        jobs.ask("anna again", "Why", held, "anna")
+    assert jobs.ask("bert", "Why", held, "bert").state == "waiting"
+
+
+def test_what_waits_and_nobody_looks_at_is_not_begun(jobs: Jobs, held: Held, clock: Clock) -> None:
+    jobs.ask("first", "Why", held, "anna")
+    held.began.wait()
+    left = Held()
+    jobs.ask("left", "Why", left, "bert")
+    clock.at = 120.0
+    held.go.set()
+    jobs.wait("first", 60)
+    jobs.ask("next", "Why", lambda work: "found", "anna")
+    jobs.wait("next", 60)
+    assert left.times == 0
+
+
+def test_who_asks_for_what_somebody_else_has_just_cancelled_begins_it_anew(jobs: Jobs, held: Held) -> None:
+    jobs.ask("k", "Why", held, "anna")
+    held.began.wait()
+    jobs.cancel("k", "anna")
+    seen = jobs.ask("k", "Why", lambda work: "anew", "bert")
+    assert seen.state == "waiting"
+    held.go.set()
+    jobs.wait("k", 60)
+    found = jobs.look("k", "bert")
+    assert found is not None
+    assert found.result == "anew"

@@ -23,6 +23,9 @@ class Stream:
         self.sent: queue.Queue[RunView | AimassError | None] = queue.Queue()
         self.taken: queue.Queue[RunView | None] = queue.Queue()
 
+    def leave(self) -> None:
+        self.sent.put(None)
+
     def watch(self) -> Iterator[RunView]:
         while (item := self.sent.get()) is not None:
             if isinstance(item, AimassError):
@@ -89,3 +92,19 @@ def test_what_ended_the_stream_is_raised_once_and_then_it_is_opened_anew(view: R
             raised += 1
     assert feed.latest("r").summary.round == 1
     assert len(opened) == 2
+
+
+def test_a_run_at_which_nobody_looks_is_left_though_nothing_is_heard_of_it(view: RunView) -> None:
+    at, stream, opened = [0.0], Stream(), list[str]()
+
+    def open_run(run_id: str) -> tuple[RunView, Watching]:
+        opened.append(run_id)
+        return view, stream
+
+    feed = Feed(open_run, now=lambda: at[0])
+    feed.latest("r")
+    at[0] = 60.0
+    feed.latest("another")
+    assert stream.taken.get(timeout=60) is None
+    feed.latest("r")
+    assert opened == ["r", "another", "r"]

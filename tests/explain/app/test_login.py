@@ -258,6 +258,9 @@ def test_an_app_has_the_eyes_of_a_person_or_a_login_and_never_the_wrong_ones(tmp
     assert code(login=login) == code(login=login, home=analyst) == code(login=login, home=partner) == "app.login_home"
     assert code(home=analyst, host="0.0.0.0") == code(host="app.example") == "app.open"
     assert code(home=analyst, host="0.0.0.0", open=True) == code(host="::1") == code(host="localhost") == ""
+    operator = str(members.home("olga", "127.0.0.1:1"))
+    assert code(home=operator, open=True) == code(home=operator, host="0.0.0.0", open=True) == "app.open_operator"
+    assert code(home=operator) == ""
     assert code(home=str(tmp_path / "nowhere")) == "home.not_enrolled"
 
 

@@ -62,3 +62,33 @@ def test_the_longest_unused_goes() -> None:
         memo.get(key, 60.0, lambda: 1)
     assert memo.get("a", 60.0, lambda: 2) == 2
     assert memo.get("c", 60.0, lambda: 2) == 1
+
+
+def test_what_was_asked_for_before_something_changed_is_not_held_after_it() -> None:
+    memo = Memo()
+
+    def old() -> str:
+        memo.forget()
+        return "old"
+
+    assert memo.get("k", 60.0, old) == "old"
+    assert memo.get("k", 60.0, lambda: "new") == "new"
+
+
+def test_who_waits_for_a_service_that_hangs_is_told() -> None:
+    memo, go, asking = Memo(patience_s=0.01), threading.Event(), threading.Event()
+
+    def hangs() -> int:
+        asking.set()
+        go.wait()
+        return 1
+
+    first = threading.Thread(target=lambda: memo.get("k", 60.0, hangs))
+    first.start()
+    asking.wait()
+    with pytest.raises(Unavailable, match="somebody else"):
+        memo.get("k", 60.0, hangs)
+    go.set()
+    first.join()
+    assert memo.get("k", 60.0, lambda: 2) == 1
+    assert not memo._asking

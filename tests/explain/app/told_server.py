@@ -25,6 +25,9 @@ class ToldRun:
     def watch(self) -> Iterator[RunView]:
         yield from self.then
 
+    def leave(self) -> None:
+        return
+
 
 class ToldServer:
     """What `Federation` is to the app."""

@@ -153,7 +153,7 @@ def test_settings_that_somebody_removed_come_back_and_edits_stay(made: Path) -> 
     home = adopt(made, lambda ports: changed(ports, {"app": 9501, "serving": 9080}))
     assert home.ports.app == 9501
     assert "port = 9501" in (made / "app.toml").read_text()
-    assert f'home = "{made}/operator"' in (made / "app.toml").read_text()
+    assert f'home = "{made}/scientist"' in (made / "app.toml").read_text()
     assert 'http = "127.0.0.1:9080"' in serve.read_text()
     assert "infer_s = 5.0" in serve.read_text()
     assert adopt(made, lambda ports: ports) == home

@@ -23,10 +23,22 @@ from aimass.proto.task import load, locate
 from aimass.proto.values import Value
 from aimass.proto.views import RunSummary
 
-__all__ = ["Chosen", "asking_of", "choose_model_and_rows", "choose_run", "linked", "linked_many"]
+__all__ = [
+    "Chosen",
+    "asking_of",
+    "choose_background",
+    "choose_model_and_rows",
+    "choose_run",
+    "let_go",
+    "linked",
+    "linked_many",
+    "linked_number",
+]
 
 _UPLOAD: Final = "upload"
 _ROWS_S: Final = 600.0
+_SUBJECT_S: Final = 86_400.0
+"""A model is named by its digest: it stays what it is."""
 _MOST_OFFERED: Final = 200
 
 
@@ -51,7 +63,7 @@ def linked(
     asked, memory = st.query_params.get(key), f"_linked_{key}"
     said = st.session_state.get(memory)
     if asked is None:
-        wanted = said if said in options else None
+        wanted = said if said in options and key not in st.session_state else None
     elif asked in options:
         wanted = asked if asked != said or key not in st.session_state else None
     else:
@@ -62,8 +74,10 @@ def linked(
     found: str | None = st.selectbox(label, options, format_func=named, key=key, **more)
     if found is not None:
         st.session_state[memory] = found
-        if asked != found:
+        if found and asked != found:
             st.query_params[key] = found
+        elif not found and asked:
+            del st.query_params[key]
     return found
 
 
@@ -97,6 +111,38 @@ def linked_many(
     if found != asked and (asked or found != tuple(first)):
         st.query_params[key] = list(found)
     return found
+
+
+def linked_number(key: str, label: str, count: int, *, one: str, **more: Any) -> int | None:
+    """A place from 0 to `count` - 1, kept in the address under `key`; None where the address names none, which is said.
+
+    A place that another choice has left behind is 0 again. `one` is what is at the places.
+    """
+    asked, memory = st.query_params.get(key), f"_linked_{key}"
+    said: int | None = st.session_state.get(memory)
+    wanted = int(asked) if asked is not None and asked.isascii() and asked.isdigit() and len(asked) < 10 else None
+    if asked is not None and (wanted is None or wanted >= count):
+        if asked != str(said):
+            _gone(key, one, asked)
+            return None
+        wanted = 0
+    held = st.session_state.get(key)
+    if wanted is not None and (wanted != said or held is None):
+        st.session_state[key] = wanted
+    elif held is None or held >= count:
+        st.session_state[key] = said if said is not None and said < count else 0
+    found = int(st.number_input(label, 0, count - 1, step=1, key=key, **more))
+    st.session_state[memory] = found
+    if asked != str(found) and (found or asked is not None):
+        st.query_params[key] = str(found)
+    return found
+
+
+def let_go(key: str, options: Sequence[str]) -> None:
+    """Forget what was chosen here among other options: another choice, on which these hang, was changed."""
+    asked = st.query_params.get(key)
+    if asked is not None and asked not in options and asked == st.session_state.get(f"_linked_{key}"):
+        del st.query_params[key]
 
 
 def _gone(key: str, label: str, asked: str) -> None:
@@ -183,7 +229,7 @@ def offered_models(here: Here, kinds: Sequence[str]) -> dict[str, str]:
                 found[f"{name}@{number}"] = f"{name}, version {number}"
     if here.sources.has_server:
         for run in here.sources.runs():
-            if run.model and len(found) < _MOST_OFFERED and _fits(_kind_of_task(here, run.task), kinds):
+            if run.round and len(found) < _MOST_OFFERED and _fits(_kind_of_task(here, run.task), kinds):
                 found[f"run:{run.run_id}"] = f"run {run.run_id[:8]}, {run.name}, round {run.round}"
     return found
 
@@ -225,8 +271,7 @@ def subject_of(here: Here, reference: str) -> Subject:
         found = here.sources.resolved(reference)
         key, name = f"version {found} {found.digest}", str(found)
         where = Where(registry=here.sources.registry_url, trust=here.settings.trust)
-    held = here.house.subjects.get(key)
-    return held if held is not None else here.house.subjects.put(key, open_subject(name, where))
+    return here.house.subjects.get(key, _SUBJECT_S, lambda: open_subject(name, where))
 
 
 def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
@@ -245,13 +290,28 @@ def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
     return Chosen(reference, subject, rows_of(here, choice, subject))
 
 
+def choose_background(here: Here, chosen: Chosen) -> Rows | None:
+    """Rows that predictions are held against, by the address; None stands for the rows themselves."""
+    subject = chosen.subject
+    names = [one.name for one in here.settings.rows if not one.task or not subject.task or one.task == subject.task]
+    let_go("against", names)
+    name = linked("against", "Held against", ["", *names], named=lambda one: one or "the rows themselves")
+    rows = rows_of(here, name, subject) if name else None
+    return rows if isinstance(rows, Rows) else None
+
+
 def rows_of(here: Here, name: str, subject: Subject) -> Asked:
     """Rows that the settings name, read once for all viewers until their files change."""
     setting = here.settings.named_rows(name)
     if setting is None:
         raise NotFound("there are no such rows", code="app.rows", value=name)
     files = [file.path for one in setting.files for file in named_files(one)]
-    stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    try:
+        stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    except OSError as error:
+        raise NotFound(
+            "a file of these rows is gone", code="app.rows_file", value=name, cure="Whoever started the app named it."
+        ) from error
     key = f"rows {name} {subject.task} {stamps}"
 
     def read() -> Asked:

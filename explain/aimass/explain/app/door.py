@@ -34,6 +34,14 @@ def check_door(settings: AppSettings) -> LoginFile | None:
             limit=", ".join(sorted(SEES)),
             cure="Name a person's folder with --as; or, where people log in, say where with --login.",
         )
+    if settings.open and home is not None and peer_at(home).role is Role.OPERATOR:
+        raise Refused(
+            "an app that everybody may look at would let everybody act as this operator",
+            code="app.open_operator",
+            value=peer_at(home).name,
+            limit="an analyst's or a scientist's folder",
+            cure="Name another folder with --as, or say where people log in with --login FILE.",
+        )
     if not (is_loopback(settings.host) or settings.open):
         raise Refused(
             "whoever reaches this address would see all that the app sees, without being asked who they are",

@@ -47,9 +47,12 @@ def hosts_of(host: str, allowed: Iterable[str]) -> frozenset[str]:
 
 def may(hosts: frozenset[str], host: str, origin: str | None) -> bool:
     """Whether a request to `host` that a page of `origin` sends is answered; None where no page sent it."""
-    if _name(f"//{host}") not in hosts:
+    try:
+        if _name(f"//{host}") not in hosts:
+            return False
+        return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # no address at all: `[`
         return False
-    return origin is None or urlsplit(origin).netloc.lower() == host.lower()
 
 
 def _name(url: str) -> str:

@@ -18,7 +18,6 @@ from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.sources import Sources
 from aimass.explain.app.wanted import Wanted
 from aimass.explain.cache import ResultCache
-from aimass.explain.opening import Subject
 from aimass.explain.work import Work
 from aimass.proto.errors import InternalError
 from aimass.proto.views import RunView
@@ -27,6 +26,8 @@ __all__ = ["Here", "House", "enter", "house"]
 
 _MOST_PEOPLE: Final = 64
 _MOST_SUBJECTS: Final = 16
+_OPENING_S: Final = 600.0
+"""A large model takes a while to be fetched; the others who want it wait for the first."""
 
 
 class House:
@@ -45,7 +46,7 @@ class House:
         work = Work(memory_bytes=settings.memory_mib << 20)
         self.jobs = Jobs(settings.workers, work, time_limit_s=settings.time_limit_s)
         self.results = ResultCache()
-        self.subjects = Subjects()
+        self.subjects = Memo(most=_MOST_SUBJECTS, patience_s=_OPENING_S)
         self.rows = Memo(most=8)
         self.drawn = Memo(most=64)
         self.looks = Looks()
@@ -73,29 +74,6 @@ class House:
             for sources, _ in self._visits.values():
                 sources.close()
             self._visits.clear()
-
-
-class Subjects:
-    """Models that were opened, by what decides them. For any number of threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, Subject] = OrderedDict()
-
-    def get(self, key: str) -> Subject | None:
-        """One that is held."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-            return self._held.get(key)
-
-    def put(self, key: str, subject: Subject) -> Subject:
-        """Hold one; the longest unused goes."""
-        with self._lock:
-            self._held[key] = subject
-            while len(self._held) > _MOST_SUBJECTS:
-                self._held.popitem(last=False)
-            return subject
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -26,6 +28,10 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 log = logging.getLogger("aimass.explain.app")
 _KEPT: Final = 64
 _MOST_OPEN: Final = 64
+_MOST_OWN: Final = 12
+"""Of one viewer: a page has few parts, and nobody takes all places of the others."""
+_LEFT_S: Final = 60.0
+"""After so long without a look a job that has not begun is left out."""
 _FRESH_S: Final = 10.0
 """A viewer who was not seen for so long holds no job any more against a wish to cancel it."""
 
@@ -72,6 +78,7 @@ class Jobs:
         self, workers: int, work: Work, *, time_limit_s: float = 900.0, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._pool = ThreadPoolExecutor(workers, "aimass-explain")
+        self._cores = max(1, (os.cpu_count() or 1) // workers)
         self._work, self._time_limit_s, self._now = work, time_limit_s, now
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
@@ -83,8 +90,8 @@ class Jobs:
         """
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or (again and job.state in ("failed", "cancelled")):
-                job = self._begun(key, title, do)
+            if job is None or job.stop or (again and job.state in ("failed", "cancelled")):
+                job = self._begun(key, title, do, viewer)
             job.viewers[viewer] = self._now()
             self._jobs.move_to_end(key)
             return self._seen(job)
@@ -115,7 +122,7 @@ class Jobs:
             if job is None or job.state not in ("waiting", "running"):
                 return False
             job.viewers.pop(viewer, None)
-            if any(self._now() - seen < _FRESH_S for seen in job.viewers.values()):
+            if self._fresh(job, _FRESH_S):
                 return False
             job.stop = True
             if job.state == "waiting":
@@ -138,14 +145,16 @@ class Jobs:
 
     # ---------------------------------------------------------------- under the lock
 
-    def _begun(self, key: str, title: str, do: Callable[[Work], Any]) -> _Job:
+    def _begun(self, key: str, title: str, do: Callable[[Work], Any], viewer: str) -> _Job:
+        self._drop_unseen()
         open_ = [job for job in self._jobs.values() if job.state in ("waiting", "running")]
-        if len(open_) >= _MOST_OPEN:
+        own = sum(viewer in job.viewers for job in open_)
+        if len(open_) >= _MOST_OPEN or own >= _MOST_OWN:
             raise LimitExceeded(
                 "too many explanations are being computed",
                 code="app.jobs",
-                value=len(open_),
-                limit=_MOST_OPEN,
+                value=f"{len(open_)}, {own} of them yours",
+                limit=f"{_MOST_OPEN}, {_MOST_OWN} of them yours",
                 cure="Wait for some of them, or cancel one.",
             )
         job = _Job(key, title, self._now())
@@ -153,6 +162,16 @@ class Jobs:
         self._pruned()
         job.future = self._pool.submit(self._run, job, do)
         return job
+
+    def _drop_unseen(self) -> None:
+        """What waits, and at which nobody has looked lately, is not begun: a page that was left asks again."""
+        for job in self._jobs.values():
+            if job.state == "waiting" and not self._fresh(job, _LEFT_S):
+                job.stop, job.state = True, "cancelled"
+
+    def _fresh(self, job: _Job, seconds: float) -> bool:
+        """Whether a viewer looked at it within so many seconds."""
+        return any(self._now() - seen < seconds for seen in job.viewers.values())
 
     def _pruned(self) -> None:
         over = [key for key, job in self._jobs.items() if job.state in ("done", "failed", "cancelled")]
@@ -168,10 +187,12 @@ class Jobs:
 
     def _run(self, job: _Job, do: Callable[[Work], Any]) -> None:
         with self._lock:
+            self._drop_unseen()
             if job.stop:
                 job.state = "cancelled"
                 return
             job.state = "running"
+        _take_cores(self._cores)
 
         def tell(share: float, what: str) -> None:
             with self._lock:
@@ -198,3 +219,14 @@ class Jobs:
     def _end(self, job: _Job, state: State, *, result: Any = None, error: AimassError | None = None) -> None:
         with self._lock:
             job.state, job.result, job.error, job.share = state, result, error, 1.0
+
+
+def _take_cores(cores: int) -> None:
+    """Let torch compute in this thread with so many of its own, once it is loaded.
+
+    Left to itself it takes all cores for each job, and jobs beside one another wait for each other's threads at every
+    step: of a machine with other work that made them four times as slow.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(cores)

@@ -22,13 +22,17 @@ class Watching(Protocol):
     """What `aimass.proto.api.Run` is to a feed."""
 
     def watch(self) -> Iterator[RunView]:
-        """The run at each change until it has ended."""
+        """The run at each change until it has ended, or was left."""
+        ...
+
+    def leave(self) -> None:
+        """End the watching."""
         ...
 
 
 class _Watched:
-    def __init__(self, first: RunView, now: float) -> None:
-        self.view, self.asked_at, self.over = first, now, first.summary.state.final
+    def __init__(self, first: RunView, now: float, run: Watching) -> None:
+        self.view, self.asked_at, self.over, self.run = first, now, first.summary.state.final, run
         self.error: AimassError | None = None
 
 
@@ -42,6 +46,7 @@ class Feed:
 
     def latest(self, run_id: str) -> RunView:
         """The run as last heard of; from the first look on it is followed. Raises what ended its stream."""
+        self._sweep()
         with self._lock:
             held = self._runs.get(run_id)
             if held is not None and held.error is None:
@@ -52,25 +57,35 @@ class Feed:
                 if held.error is not None:
                     raise held.error
         view, run = self._open(run_id)
-        fresh = _Watched(view, self._now())
+        fresh = _Watched(view, self._now(), run)
         with self._lock:
             held = self._runs.setdefault(run_id, fresh)
         if held is fresh and not fresh.over:
             threading.Thread(target=self._follow, args=(run_id, fresh, run), name="aimass-feed", daemon=True).start()
         return held.view
 
+    def _sweep(self) -> None:
+        """Leave runs at which nobody looks, also those of which nothing is heard, and forget ended ones."""
+        with self._lock:
+            left = [(run_id, held) for run_id, held in self._runs.items() if self._now() - held.asked_at > _IDLE_S]
+            for run_id, _ in left:
+                del self._runs[run_id]
+        for _, held in left:
+            if not held.over:
+                held.run.leave()
+
     def _follow(self, run_id: str, held: _Watched, run: Watching) -> None:
         try:
             for view in run.watch():
                 with self._lock:
                     held.view, held.over = view, view.summary.state.final
-                    if self._now() - held.asked_at > _IDLE_S:
-                        self._runs.pop(run_id, None)
+                    if self._runs.get(run_id) is not held:
                         return
         except AimassError as error:
             with self._lock:
                 held.error = error
-        except Exception as error:  # noqa: BLE001  (a thread of its own: what ends it is said, and looked at anew)
+        except BaseException as error:  # noqa: BLE001  (a thread of its own: what ends it is said, and looked at anew)
             log.error("a run is not followed any more: %s", type(error).__name__)
             with self._lock:
-                self._runs.pop(run_id, None)
+                if self._runs.get(run_id) is held:
+                    del self._runs[run_id]

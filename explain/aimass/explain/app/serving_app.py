@@ -142,6 +142,7 @@ def options_of(settings: AppSettings) -> dict[str, Any]:
         "browser.gatherUsageStats": False,
         "browser.serverAddress": settings.host,
         "browser.serverPort": settings.port,
+        "client.disableDataExport": True,  # its CSV holds formulas as they are; ours does not
         "client.showErrorDetails": "none",
         "client.showErrorLinks": False,
         "client.toolbarMode": "viewer",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from aimass.proto.errors import BadInput
 
 __all__ = ["Answered", "answered", "quantile"]
 
@@ -35,14 +37,22 @@ def answered(figures: str) -> tuple[Answered, ...]:
     """By model and version, of the text that Prometheus reads."""
     counts: dict[tuple[str, str], dict[str, float]] = {}
     bins: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for family in text_string_to_metric_families(figures):
+    for family in _families(figures):
         for sample in family.samples:
             of = (sample.labels.get("model", ""), sample.labels.get("version", ""))
             if sample.name == _REQUESTS:
                 counts.setdefault(of, {})[sample.labels.get("outcome", "")] = sample.value
             elif sample.name == _BUCKET:
-                bins.setdefault(of, []).append((float(sample.labels["le"]), sample.value))
+                bins.setdefault(of, []).append((float(sample.labels.get("le", "inf")), sample.value))
     return tuple(_one(of, by, sorted(bins.get(of, ()))) for of, by in sorted(counts.items()))
+
+
+def _families(figures: str) -> list[Any]:
+    """Raise `BadInput` for what is no such text."""
+    try:
+        return list(text_string_to_metric_families(figures))
+    except (ValueError, KeyError) as error:
+        raise BadInput("the server's figures cannot be read", code="app.figures") from error
 
 
 def _one(of: tuple[str, str], by: Mapping[str, float], bins: Sequence[tuple[float, float]]) -> Answered:

@@ -23,7 +23,7 @@ from aimass.explain.lineage import Lineage
 from aimass.explain.questions import Asking
 from aimass.explain.results import Result, csv_text
 from aimass.explain.work import Work
-from aimass.proto.errors import AimassError, Unavailable
+from aimass.proto.errors import AimassError, DeadlinePassed, InternalError, Unauthenticated, Unavailable
 
 __all__ = [
     "answered",
@@ -45,6 +45,8 @@ _AT_ONCE_S: Final = 0.25
 _LOOK_S: Final = 0.5
 _AGAIN_S: Final = 3.0
 _HELD: Final = {True: "held out", False: "trained on", None: "not known whether held out"}
+_MOST_PRIVATE: Final = 16
+"""Answers about uploads that a session keeps."""
 _SENTENCES: Final = 4
 _MOST_ROWS: Final = 1_000
 _ACROSS: Final = 3
@@ -161,13 +163,23 @@ def _files(result: Result, key: str, theme: str) -> None:
         for name, mime, make in kinds:
             st.download_button(
                 name,
-                make,
+                functools.partial(_made, make),
                 file_name=f"{key}.{name.lower()}",
                 mime=mime,
                 key=f"file-{key}-{name}",
                 on_click="ignore",
                 width="stretch",
             )
+
+
+def _made(make: Callable[[], bytes]) -> bytes:
+    """A file, when somebody wants it. Streamlit logs what is raised here with its text, in which rows may stand."""
+    try:
+        return make()
+    except AimassError:
+        raise
+    except Exception as error:  # noqa: BLE001  (whatever it is, its kind alone is told)
+        raise InternalError(f"the file could not be made: {type(error).__name__}", code="app.file") from None
 
 
 def _table(result: Result, key: str) -> None:
@@ -204,10 +216,13 @@ def current_theme() -> str:
 # ---------------------------------------------------------------- work
 
 
-def answered(here: Here, asking: Asking, title: str, *, seed: int = 0, private: bool = False) -> Result | None:
+def answered(
+    here: Here, asking: Asking, title: str, *, seed: int = 0, private: bool = False, slot: str = ""
+) -> Result | None:
     """The answer to a question, found before or in the background; None while it is not there, which is shown.
 
-    What is `private` is kept in this session alone: neither on disk nor for others.
+    What is `private` is kept in this session alone: neither on disk nor for others. What was asked before in the same
+    `slot` is given up: a slider that moves on waits for its last place alone.
     """
     whose = here.viewer if private or not asking.model.digest else ""
     key = f"{asking_key(asking, seed)}{whose}"
@@ -217,15 +232,24 @@ def answered(here: Here, asking: Asking, title: str, *, seed: int = 0, private: 
         seeded = dataclasses.replace(work, seed=seed)
         return asking.answer(seeded) if private else results.answer(asking, seeded)
 
-    return computed(here, key, title, do, private=private)
+    return computed(here, key, title, do, private=private, slot=slot)
 
 
-def computed(here: Here, key: str, title: str, do: Callable[[Work], T], *, private: bool = False) -> T | None:
+def computed(
+    here: Here, key: str, title: str, do: Callable[[Work], T], *, private: bool = False, slot: str = ""
+) -> T | None:
     """What `do` comes to, done once for all who ask by this key; None while it is not there, which is shown."""
     kept: dict[str, T] = st.session_state.setdefault("_private", {}) if private else {}
     if key in kept:
         return kept[key]
+    if private:
+        key = f"{key} {here.viewer}"  # nobody joins it, or learns that it is computed
+        if key in kept:
+            return kept[key]
+        for old in list(kept)[: max(0, len(kept) - _MOST_PRIVATE)]:
+            del kept[old]
     jobs = here.house.jobs
+    given_up = _moved_on(here, slot, key) if slot else set()
     seen: Seen[T] = jobs.ask(key, title, do, here.viewer)
     jobs.wait(key, _AT_ONCE_S)
     seen = jobs.look(key, here.viewer) or seen
@@ -239,12 +263,26 @@ def computed(here: Here, key: str, title: str, do: Callable[[Work], T], *, priva
             if seen.error is not None:
                 told_error(seen.error)
             _again(here, key)
+        case "cancelled" if key in given_up:
+            given_up.discard(key)
+            jobs.forget(key)
+            st.rerun()
         case "cancelled":
             st.info(f"{title}: cancelled.")
             _again(here, key)
         case _:
             _progress(here, key)
     return None
+
+
+def _moved_on(here: Here, slot: str, key: str) -> set[str]:
+    """Give up what this viewer asked before in the slot; the keys that were given up so, and not by a wish."""
+    given_up: set[str] = st.session_state.setdefault("_given_up", set())
+    former = st.session_state.get(f"_slot_{slot}")
+    if former not in (None, key) and here.house.jobs.cancel(former, here.viewer):
+        given_up.add(former)
+    st.session_state[f"_slot_{slot}"] = key
+    return given_up
 
 
 def _again(here: Here, key: str) -> None:
@@ -292,7 +330,7 @@ def guarded() -> Iterator[None]:
     """A page whose service is away says so, and comes back when it does; another named error is told."""
     try:
         yield
-    except Unavailable as error:
+    except (Unavailable, DeadlinePassed) as error:
         told_error(error)
         _until_back()
     except AimassError as error:
@@ -308,6 +346,8 @@ def looked(seconds: float) -> Callable[[Callable[P, None]], Callable[P, None]]:
         def guarded_part(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
                 show(*args, **kwargs)
+            except Unauthenticated:
+                st.rerun()  # leads to the login
             except AimassError as error:
                 told_error(error)
 

@@ -26,6 +26,8 @@ _SOON_S: Final = 2.0
 """How old a list may be that is shown."""
 _VERSIONS_S: Final = 10.0
 _MOST_RUNS: Final = 1_000
+_PATIENCE_S: Final = 20.0
+"""A service that takes a question and says nothing for so long is told of as one that is away."""
 Versions = tuple[tuple[int, Resolved | AimassError], ...]
 """The versions of a model, newest first: each, or why it is not believed."""
 
@@ -59,6 +61,7 @@ class Sources:
         with self._lock:
             if self._federation is None:
                 self._federation = Federation.open(self.settings.home, self.person.bearer)
+                self._federation.patience_s = _PATIENCE_S
             return self._federation
 
     def runs(self) -> tuple[RunSummary, ...]:
@@ -127,6 +130,7 @@ class Sources:
         with self._lock:
             if self._data_sets is None:
                 self._data_sets = DataSets.open(self.settings.home, self.settings.data, self.person.bearer)
+                self._data_sets.patience_s = _PATIENCE_S
             return self._data_sets
 
     # ---------------------------------------------------------------- all

@@ -16,11 +16,15 @@ from aimass.explain.opening.tables import NamedFile, check_cells
 from aimass.explain.rows import Rows, rows_of_table
 from aimass.proto.errors import AimassError, BadInput, LimitExceeded
 from aimass.proto.manifest import Schema
-from aimass.proto.rows import read_table
+from aimass.proto.rows import read_table, unreadable
 
 __all__ = ["read_upload", "uploaded"]
 
 _MIB: Final = 1 << 20
+_READ: Final = "_uploaded"
+_UNPACKED: Final = 8
+"""So many times its size a Parquet file may hold: packed bytes say little of what is read."""
+_MOST_ROWS: Final = 500_000
 _HELD: Final = {"not known": None, "no, they are held out": True, "yes, it was trained on them": False}
 
 
@@ -41,7 +45,12 @@ def uploaded(here: Here, subject: Subject) -> Rows | None:
         return None
     seen = st.selectbox("Did the model see these rows in training?", list(_HELD), key="upload-held-out")
     try:
-        return read_upload(file, file.name, file.size, subject.schema, limit * _MIB, held_out=_HELD[seen])
+        key = f"{file.file_id} {subject.schema.name}"
+        held: dict[str, Rows] = st.session_state.setdefault(_READ, {})
+        if key not in held:
+            held.clear()
+            held[key] = read_upload(file, file.name, file.size, subject.schema, limit * _MIB)
+        return dataclasses.replace(held[key], held_out=_HELD[seen])
     except AimassError as error:
         told_error(error)
         return None
@@ -60,9 +69,31 @@ def read_upload(
             cure="Ask about a part of it, or have it named with --rows when the app is started.",
         )
     file = NamedFile(PurePosixPath(name).stem[:64], PurePosixPath(name))  # type: ignore[arg-type]
+    if file.format == "parquet":
+        _check_parquet(source.getvalue(), most_bytes)
     table = read_table(schema, [io.BytesIO(source.getvalue())], file.format, unlabelled=True)
     check_cells(table, file)
     rows = rows_of_table(table, file.name)
     if not len(rows):
         raise BadInput("the file holds no row", code="explain.no_rows", value=file.name)
     return dataclasses.replace(rows, held_out=held_out)
+
+
+def _check_parquet(data: bytes, most_bytes: int) -> None:
+    """Raise `LimitExceeded` for more rows, or more bytes once unpacked, than may be read into one session."""
+    import pyarrow as pa  # noqa: PLC0415  (loaded where somebody brings such a file)
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        found = parquet.ParquetFile(pa.BufferReader(data)).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable("parquet", error) from error
+    unpacked = sum(found.row_group(place).total_byte_size for place in range(found.num_row_groups))
+    if found.num_rows > _MOST_ROWS or unpacked > _UNPACKED * most_bytes:
+        raise LimitExceeded(
+            "the file holds more than may be uploaded",
+            code="app.upload",
+            value=f"{found.num_rows:,} rows, {unpacked / _MIB:.0f} MiB unpacked",
+            limit=f"{_MOST_ROWS:,} rows, {_UNPACKED * most_bytes / _MIB:.0f} MiB unpacked",
+            cure="Ask about a part of it, or have it named with --rows when the app is started.",
+        )

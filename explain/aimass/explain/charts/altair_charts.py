@@ -65,8 +65,8 @@ def specs_of(picture: Picture, theme: Theme = LIGHT) -> tuple[str, ...]:
 
 def _alone(panel: Panel, theme: Theme) -> Any:
     drawn = _panel(panel, theme)
-    if panel.fixed:
-        return drawn
+    if panel.fixed:  # (Streamlit's own choice would fit the axes into the image's width, and the image over them)
+        return drawn.properties(autosize=alt.AutoSizeParams(type="pad", contains="padding"))
     # The room there is decides the width alone: the height is that of the drawing, axes and legend come to it.
     return drawn.properties(width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
 

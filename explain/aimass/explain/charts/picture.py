@@ -180,7 +180,10 @@ Layer = Bars | Spans | Line | Band | Points | Heat | Boxes | Raster | Rule
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """Layers over two axes; later ones lie on top. `width` and `height` in pixels, 0 leaves it to the theme."""
+    """Layers over two axes; later ones lie on top. `width` and `height` in pixels, 0 leaves it to the theme.
+
+    What is over the pixels of an image is `as_image`: it is as large as the image beside it.
+    """
 
     title: str
     x: Axis
@@ -188,11 +191,12 @@ class Panel:
     layers: tuple[Layer, ...]
     width: int = 0
     height: int = 0
+    as_image: bool = False
 
     @property
     def fixed(self) -> bool:
-        """Whether an image is in it, whose width is that of the panel."""
-        return any(isinstance(layer, Raster) for layer in self.layers)
+        """Whether it is as wide as it says: an image is in it, or it is as one."""
+        return self.as_image or any(isinstance(layer, Raster) for layer in self.layers)
 
     @property
     def series(self) -> dict[str, Colour]:

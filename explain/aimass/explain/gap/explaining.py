@@ -43,6 +43,10 @@ class GapResult(Whole, frozen=True, kw_only=True, eq=False, tag="gap"):
             "interactions": self.interactions,
         }
 
+    def headlines(self) -> tuple[str, ...]:
+        """How good the model is, what that rests on most, and with which feature predictions move most."""
+        return (*self.importance.describe()[:2], *self.ale.describe()[:1])
+
 
 def explain(
     model: Model,

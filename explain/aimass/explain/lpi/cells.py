@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from aimass.explain.rows import Feature, Rows
 from aimass.proto.errors import BadInput
 
-__all__ = ["alike", "cell_of", "cells_of", "changes_of"]
+__all__ = ["alike", "cell_of", "cells_of", "changes_of", "with_changes", "written"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,11 +30,35 @@ def changes_of(rows: Rows, texts: Sequence[str]) -> dict[int, float]:
     """
     found = {}
     for text in texts:
-        name, sign, value = text.partition("=")
-        if not sign:
-            raise BadInput("a change is written as feature=value", code="explain.what_if", value=text)
-        place = rows.place(name.strip())
-        found[place] = cell_of(rows.features[place], value.strip())
+        name, value = _parted(rows, text)
+        place = rows.place(name)
+        found[place] = cell_of(rows.features[place], value)
+    return found
+
+
+def _parted(rows: Rows, text: str) -> tuple[str, str]:
+    """Feature and value; a feature's own name may hold the sign between them."""
+    ends = [place for place, letter in enumerate(text) if letter == "="]
+    if not ends:
+        raise BadInput("a change is written as feature=value", code="explain.what_if", value=text)
+    names = {feature.name for feature in rows.features}
+    end = next((end for end in reversed(ends) if text[:end].strip() in names), ends[0])
+    return text[:end].strip(), text[end + 1 :].strip()
+
+
+def written(feature: Feature, cell: float) -> str:
+    """A change as `changes_of` reads it to the same cell."""
+    if np.isnan(cell):
+        return f"{feature.name}=missing"
+    if feature.kind == "category" and 0 <= cell < len(feature.values):
+        return f"{feature.name}={feature.values[int(cell)]}"
+    return f"{feature.name}={int(cell) if cell == int(cell) else repr(float(cell))}"
+
+
+def with_changes(cells: Floats, changes: Mapping[int, float]) -> Floats:
+    """A row's cells [features] with others at some places."""
+    found = cells.copy()
+    found[list(changes)] = list(changes.values())
     return found
 
 

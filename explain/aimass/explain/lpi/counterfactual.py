@@ -7,10 +7,11 @@ from typing import Final
 import numpy as np
 
 from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Points, Rule, names_axis
-from aimass.explain.lpi.cells import cells_of
+from aimass.explain.lpi.cells import alike, cells_of, written
 from aimass.explain.lpi.game import Game
-from aimass.explain.lpi.goals import Goal
+from aimass.explain.lpi.goals import Goal, goal_of
 from aimass.explain.lpi.nearest import Search, changed_groups, nearest
+from aimass.explain.lpi.options import LpiOptions
 from aimass.explain.lpi.scale import Scale, axis_title, change, level
 from aimass.explain.models import Model, asked
 from aimass.explain.results import Array, Check, Columns, Part, Result
@@ -18,7 +19,7 @@ from aimass.explain.rows import Rows
 from aimass.explain.words import joined, label, number
 from aimass.explain.work import Work
 
-__all__ = ["Counterfactual", "Way", "counterfactual"]
+__all__ = ["Counterfactual", "Way", "counterfactual", "sought"]
 
 SHOWS_NOT: Final = (
     "What the model would say of such a row, not what would happen if somebody were changed: features that go together "
@@ -29,13 +30,15 @@ SHOWS_NOT: Final = (
 class Way(Part, frozen=True, kw_only=True, eq=False):
     """Changes of one row that reach the goal: `names` [k], cells `before` and `after` [k].
 
-    `path` [k + 1] is the prediction as the changes are made one after another, the largest first. `distance` sums the
-    changes: of a number in widths of its observed range, of a category 1.
+    `changes` are the same as `changes_of` reads them, a column each. `path` [k + 1] is the prediction as the changes
+    are made one after another, the largest first. `distance` sums the changes: of a number in widths of its observed
+    range, of a category 1.
     """
 
     names: tuple[str, ...]
     before: tuple[str, ...]
     after: tuple[str, ...]
+    changes: tuple[str, ...]
     path: Array
     distance: float
 
@@ -126,6 +129,13 @@ class Counterfactual(Result, frozen=True, kw_only=True, eq=False, tag="lpi.count
         return {title: [row[place] for row in rows] for place, title in enumerate(titles)}
 
 
+def sought(model: Model, game: Game, rows: Rows, options: LpiOptions, work: Work) -> Counterfactual:
+    """The nearest other rows as options ask for them: to another label, or to a level that is named."""
+    said = asked(model, work)(cells_of(rows, options.row)[None])[0]
+    goal = goal_of(model, said, options.target, game.output)
+    return counterfactual(model, game, rows, options.row, goal, Search(options.immutable, options.most_changes), work)
+
+
 def counterfactual(
     model: Model, game: Game, rows: Rows, row: int, goal: Goal, search: Search, work: Work
 ) -> Counterfactual:
@@ -145,6 +155,12 @@ def counterfactual(
                 names=tuple(game.groups[p].name for p in order),
                 before=tuple(before for before, _ in told),
                 after=tuple(after for _, after in told),
+                changes=tuple(
+                    written(game.features[column], float(one[column]))
+                    for p in order
+                    for column in game.groups[p].columns
+                    if not alike(one[column : column + 1], cells[column]).all()
+                ),
                 path=path,
                 distance=distance,
             )

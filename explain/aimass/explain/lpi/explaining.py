@@ -6,15 +6,13 @@ from collections.abc import Mapping
 
 from aimass.explain.lpi.attribution import Attribution, attribution
 from aimass.explain.lpi.cells import changes_of
-from aimass.explain.lpi.counterfactual import Counterfactual, counterfactual
+from aimass.explain.lpi.counterfactual import Counterfactual, sought
 from aimass.explain.lpi.faithfulness import Faithfulness, faithfulness
 from aimass.explain.lpi.game import Game, game_of
-from aimass.explain.lpi.goals import goal_of
 from aimass.explain.lpi.gradients import Gradients, gradients, network_of_table
-from aimass.explain.lpi.nearest import Search
 from aimass.explain.lpi.options import LpiOptions
 from aimass.explain.lpi.whatif import WhatIf, what_if
-from aimass.explain.models import Model, asked
+from aimass.explain.models import Model
 from aimass.explain.results import Result, Whole
 from aimass.explain.rows import Rows
 from aimass.explain.work import Work
@@ -41,6 +39,11 @@ class LpiResult(Whole, frozen=True, kw_only=True, eq=False, tag="lpi"):
             "gradients": self.gradients,
         }
         return {name: part for name, part in parts.items() if part is not None}
+
+    def headlines(self) -> tuple[str, ...]:
+        """What is said, what moved it most, and the nearest other row."""
+        other = () if self.counterfactual is None else self.counterfactual.describe()[:1]
+        return (*self.attribution.describe()[:2], *other)
 
 
 def explain(
@@ -79,7 +82,4 @@ def _counterfactual(model: Model, game: Game, rows: Rows, options: LpiOptions, w
     chooses = model.classifies and len(model.outputs) > 1
     if not options.counterfactual or not (options.target or chooses):
         return None
-    said = asked(model, work)(rows.values[options.row : options.row + 1])[0]
-    goal = goal_of(model, said, options.target, game.output)
-    search = Search(options.immutable, options.most_changes)
-    return counterfactual(model, game, rows, options.row, goal, search, work)
+    return sought(model, game, rows, options, work)

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 _STEPS: Final = 16
 _MOST_CELLS: Final = 64
-_SIDE: Final = 240
+_SIDE: Final = 200
 SHOWS_NOT: Final = (
     "Where this model looked in this one image, not why: a bright place is not a cause, and other methods may tell "
     "other places."
@@ -93,7 +93,8 @@ def _framed(title: str, shape: tuple[int, ...], layer: Heat | Raster) -> Panel:
     scale = _SIDE / max(height, width)
     x = Axis("", domain=(0.0, float(width)), grid=False)
     y = Axis("", domain=(0.0, float(height)), grid=False, reverse=True)
-    return Panel(title, x, y, (layer,), width=max(1, round(width * scale)), height=max(1, round(height * scale)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return Panel(title, x, y, (layer,), *size, as_image=True)
 
 
 def faster_orders(

@@ -80,6 +80,10 @@ class TokenAttribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.tok
             f"{missed}. Masked in their order, pieces {faster}.",
         )
 
+    def headlines(self) -> tuple[str, ...]:
+        """What is said, and what speaks most for it."""
+        return self.describe()[:2]
+
     def picture(self) -> Picture:
         """The pieces in the order of the text; of long texts those with the largest values."""
         large = np.argsort(-np.abs(self.values), kind="stable")[:_MOST_BARS]

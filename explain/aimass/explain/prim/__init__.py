@@ -53,6 +53,11 @@ class PrimResult(Whole, frozen=True, kw_only=True, eq=False, tag="prim"):
         found = {"bands": self.bands, "map": self.map, "boxes": self.boxes, "errors": self.errors}
         return {name: view for name, view in found.items() if view is not None}
 
+    def headlines(self) -> tuple[str, ...]:
+        """Whether predictions come true, the first box that holds on other rows, and the same of errors."""
+        wrong = () if self.errors is None else self.errors.headlines()
+        return (*self.bands.headlines(), *self.boxes.headlines(), *wrong)
+
 
 class PrimBands(Whole, frozen=True, kw_only=True, eq=False, tag="prim.bands_and_map"):
     """What is found in a moment: bands and their map."""

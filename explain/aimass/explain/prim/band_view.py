@@ -80,6 +80,11 @@ class Bands(Result, frozen=True, kw_only=True, eq=False, tag="prim.bands"):
             said.append("In no band does the truth lie further from the predictions than chance explains.")
         return (*said, *self._groups())
 
+    def headlines(self) -> tuple[str, ...]:
+        """Whether predictions mean what they say, and the first of whose rows differ; else what the last band holds."""
+        said = self.describe()
+        return said[len(self.names) :][:2] or said[-1:]
+
     def _band(self, name: str, band: BandRow, rows: int) -> str:
         begin = f"{name}: {band.count:,} of {rows:,} rows ({percent(band.count / rows)})"
         if not band.count:

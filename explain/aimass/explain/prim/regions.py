@@ -163,6 +163,14 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="prim.boxes"):
             return whole, f"No box stands out in which {self.target} is {self.direction}."
         return whole, *(self._says(place, one) for place, one in enumerate(self.regions))
 
+    def headlines(self) -> tuple[str, ...]:
+        """The first box that is confirmed, or that none is."""
+        sure = [self._says(place, one) for place, one in enumerate(self.regions) if one.confirmed]
+        if sure or not self.regions:
+            return tuple(sure[:1]) or self.describe()[-1:]
+        told = f"No box in which {self.target} looked {self.direction} is confirmed on other rows"
+        return (f"{told} (of {len(self.regions)}).",)
+
     def _says(self, place: int, one: Region) -> str:
         rest = " of the rest" if place else ""
         mean = (

@@ -29,12 +29,12 @@ def model_report(
 
 
 def _summary(answers: Mapping[str, Result], refused: Mapping[str, str]) -> Chapter:
-    """The first sentence of each answer, and what could not be answered."""
-    first = [_first(one, answers[one.name]) for one in QUESTIONS if one.name in answers]
+    """What each answer comes to, and what could not be answered."""
+    first = [_headline(one, answers[one.name]) for one in QUESTIONS if one.name in answers]
     absent = [f"{one.title}: {refused[one.name]}" for one in QUESTIONS if one.name in refused]
     return Chapter("In short", paragraphs(first) + listed(absent, "doubts"))
 
 
-def _first(one: Question, answer: Result) -> str:
-    said = answer.describe()
-    return f"{one.title}: {said[0]}" if said else one.title
+def _headline(one: Question, answer: Result) -> str:
+    said = answer.headlines()
+    return f"{one.title}. {' '.join(said)}" if said else one.title

@@ -19,6 +19,8 @@ from aimass.proto.views import RunView, SlotState
 __all__ = ["Exposed", "exposure"]
 
 _MOST_NAMED = 8
+_STRONG = 10.0
+"""An epsilon above bounds little of what anybody could learn of a row."""
 
 
 class Exposed(Value, frozen=True):
@@ -127,7 +129,7 @@ def _model(plan: Plan) -> Exposed:
         )
     return Exposed(
         what="the model itself",
-        guarded="yes",
+        guarded="yes" if spent.epsilon <= _STRONG else "partly",
         says=f"Whatever is done with it, the whole run as planned costs {told_spent(spent)} at most.",
     )
 

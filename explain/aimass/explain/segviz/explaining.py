@@ -57,6 +57,10 @@ class SegvizResult(Whole, frozen=True, kw_only=True, eq=False, tag="segviz"):
         held = () if self.holders is None else self.holders.describe()
         return (*self.slices.describe(), *held, *self.bands.describe())
 
+    def headlines(self) -> tuple[str, ...]:
+        """The first slice that holds on other rows, then whose rows are worst and whether that is chance."""
+        return (*self.slices.headlines(), *(() if self.holders is None else self.holders.describe()))
+
     def picture(self) -> Picture:
         """The slices', which say most."""
         return self.slices.picture()

@@ -49,6 +49,10 @@ class MasksResult(Whole, frozen=True, kw_only=True, eq=False, tag="segviz.images
         }
         return {name: part for name, part in parts.items() if part is not None}
 
+    def headlines(self) -> tuple[str, ...]:
+        """The class that is segmented worst, but for the ground, and whose images are worst."""
+        return (*self.masks.headlines(), *(() if self.holders is None else self.holders.describe()))
+
     def picture(self) -> Picture:
         """The gallery's, which shows where."""
         return self.gallery.picture()

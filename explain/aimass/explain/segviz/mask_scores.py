@@ -65,6 +65,12 @@ class MaskScores(Result, frozen=True, kw_only=True, eq=False, tag="segviz.masks"
         """Each class: Dice, and how far off its outline is."""
         return tuple(self._said(place) for place in range(len(self.classes)))
 
+    def headlines(self) -> tuple[str, ...]:
+        """The class of the lowest Dice over all pixels; the first is the ground, and is easy."""
+        some = [k for k in range(1, len(self.classes)) if self.pixels[k].sum()]
+        worst = min(some, key=lambda k: float(Overlap(*self.pixels[k]).dice), default=0)
+        return (self._said(worst),)
+
     def _said(self, k: int) -> str:
         dice, edge = self.figures.index("dice"), self.figures.index("hausdorff_95")
         if not self.defined[k, dice]:

@@ -86,6 +86,13 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="segviz.regions")
             return ("No kind of rows was found where the model is worse than elsewhere.",)
         return tuple(self._said(place) for place in range(len(self.says)))
 
+    def headlines(self) -> tuple[str, ...]:
+        """The first region that is confirmed, or that none is."""
+        sure = [self._said(place) for place, one in enumerate(self.confirmed) if one]
+        if sure or not self.says:
+            return tuple(sure[:1]) or self.describe()
+        return (f"No kind of rows where the model looked worst is confirmed on other rows (of {len(self.says)}).",)
+
     def _said(self, k: int) -> str:
         what = "wrong in" if self.share else f"mean {self.loss.replace('_', ' ')}"
         found = f"{self.says[k]}: {what} {self.told(self.found_mean[k])} of {counted(int(self.found_rows[k]), 'row')}"

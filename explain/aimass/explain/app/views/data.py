@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import streamlit as st
 
 from aimass.explain.app.choosing import linked
 from aimass.explain.app.house import Here
-from aimass.explain.app.shell import empty, frame, header, looked
+from aimass.explain.app.shell import computed, empty, frame, header, looked
 from aimass.explain.app.wording import amount, moment, plain, share, size
 from aimass.explain.columns_view import columns_view
 from aimass.privacy.pki import Role
@@ -122,8 +123,15 @@ def _copies(here: Here, view: DataSetView) -> None:
     if here.person.role is Role.OPERATOR:
         deep = st.toggle("Read every byte", key="repair-deep", help="Slow: all copies are fetched and checked.")
         if st.button("Look now, and mend", key="repair", icon=":material/build:"):
-            with st.spinner("Looking at all copies"):
-                here.sources.data_sets().repair(view.name, deep=deep)
+            st.session_state["_repair"] = f"repair {view.name} {deep} {here.viewer} {time.time()}"
+            st.session_state["_repair-deep"] = deep
+    if key := st.session_state.get("_repair", ""):
+        deep = bool(st.session_state.get("_repair-deep"))
+        done = computed(
+            here, key, f"Copies of {view.name}", lambda _: here.sources.data_sets().repair(view.name, deep=deep)
+        )
+        if done is not None:
+            st.session_state["_repair"] = ""
             here.sources.forget()
             st.rerun()
 

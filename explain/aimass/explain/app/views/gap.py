@@ -8,8 +8,17 @@ from typing import Final
 import msgspec
 import streamlit as st
 
-from aimass.explain.app.choosing import Chosen, asking_of, choose_model_and_rows, linked, linked_many
+from aimass.explain.app.choosing import (
+    Chosen,
+    asking_of,
+    choose_background,
+    choose_model_and_rows,
+    let_go,
+    linked,
+    linked_many,
+)
 from aimass.explain.app.house import Here
+from aimass.explain.app.outputs import choose_output, typed_groups
 from aimass.explain.app.shell import answered, frame, header, lineage_line
 from aimass.explain.gap.importance import Importance
 from aimass.explain.gap.options import GapOptions
@@ -45,9 +54,15 @@ def render(here: Here) -> None:
         return
     model = chosen.subject.build(chosen.rows)
     lineage_line(lineage_of(model, chosen.rows, Work()))
-    options = _options(model)
+    output = choose_output(model.outputs, "Label that values and curves are of", "the one predicted most")
+    with st.popover("Options", icon=":material/tune:"):
+        options = _options(model)
+        background = choose_background(here, chosen)
+    if output is None:
+        return
+    options = msgspec.structs.replace(options, output=output)
     groups_of(chosen.rows, options.groups)  # refuses those that cannot be, once for all views
-    page = _Page(here, chosen, model, chosen.rows, options)
+    page = _Page(here, chosen, model, chosen.rows, options, background)
     for tab, show in zip(
         st.tabs([_MATTERS, _ACTS, _TOGETHER], key="view", bind="query-params"),
         (page.matters, page.acts, page.together),
@@ -67,6 +82,7 @@ class _Page:
     model: Model
     rows: Rows
     options: GapOptions
+    background: Rows | None
 
     def matters(self) -> None:
         """Importance, then what takes longer."""
@@ -100,7 +116,7 @@ class _Page:
             frame(result, f"gap-{name}", _TITLES[name])
 
     def _answer(self, name: str, options: GapOptions) -> Result | None:
-        asking = asking_of(question("gap").part(name), self.chosen, _used(name, options))
+        asking = asking_of(question("gap").part(name), self.chosen, _used(name, options), self.background)
         return answered(self.here, asking, _TITLES[name], private=self.chosen.private)
 
     def _of_curves(self, label: str, count: int) -> GapOptions | None:
@@ -128,40 +144,20 @@ def _used(view: str, options: GapOptions) -> GapOptions:
 def _options(model: Model) -> GapOptions:
     """What all views are of, as the address has it."""
     default = GapOptions()
-    with st.popover("Options", icon=":material/tune:"):
-        output = linked("output", "Label that values and curves are of", _outputs(model), named=_output_named)
-        loss = linked("loss", "Loss", losses_for(model), named=lambda one: one.replace("_", " "))
-        correlated = st.slider(
-            "From which association on features are shuffled together too",
-            *(0.1, 1.0, default.correlated, 0.05),
-            key="alike",
-            bind="query-params",
-        )
-        groups = st.text_input(
-            "Columns that are one feature",
-            key="groups",
-            bind="query-params",
-            placeholder="diet=fat,sugar; lab=chol,fbs",
-        )
-        with_rows = st.toggle(
-            "Show single rows as they are",
-            key="single",
-            bind="query-params",
-            help="Else dots are rounded, and each thin curve is the mean of at least five rows.",
-        )
-    return GapOptions(
-        output=output or "",
-        loss=loss or "",
-        correlated=correlated,
-        groups=tuple(part.strip() for part in groups.split(";") if part.strip()),
-        with_rows=with_rows,
+    losses = losses_for(model)
+    let_go("loss", losses)
+    loss = linked("loss", "Loss", losses, named=lambda one: one.replace("_", " "))
+    correlated = st.slider(
+        "From which association on features are shuffled together too",
+        *(0.1, 1.0, default.correlated, 0.05),
+        key="alike",
+        bind="query-params",
     )
-
-
-def _outputs(model: Model) -> tuple[str, ...]:
-    """Of two labels the last first, as it is what is usually asked for; of more what is predicted most."""
-    return tuple(reversed(model.outputs)) if len(model.outputs) <= 2 else ("", *model.outputs)
-
-
-def _output_named(output: str) -> str:
-    return output or "the one predicted most"
+    groups = typed_groups()
+    with_rows = st.toggle(
+        "Show single rows as they are",
+        key="single",
+        bind="query-params",
+        help="Else dots are rounded, and each thin curve is the mean of at least five rows.",
+    )
+    return GapOptions(loss=loss or losses[0], correlated=correlated, groups=groups, with_rows=with_rows)

@@ -23,6 +23,7 @@ from aimass.proto.registry.wording import interval_text, privacy_text
 __all__ = ["render"]
 
 _NONE: Final = "none"
+_COLUMNS: Final = frozenset({"version", "named", "published", "signed by", "privacy", "run", "size", "digest"})
 _JUDGED_S: Final = 60.0
 
 
@@ -89,7 +90,7 @@ def _row(one: Resolved, aliases: dict[str, int]) -> dict[str, object]:
         "named": named,
         "published": moment(version.created_at),
         "signed by": one.signer,
-        **metrics,
+        **{name: told for name, told in metrics.items() if name not in _COLUMNS},
         "privacy": privacy_text(version.privacy),
         "run": "" if version.run is None else version.run.run_id[:8],
         "size": size(version.parameters.bytes),
@@ -101,7 +102,9 @@ def _version(one: Resolved, numbers: dict[str, Resolved]) -> None:
     version = one.version
     card, compare = st.tabs(["Card", "Compare"])
     with card:
-        st.markdown(version.card or "This version was published without a card.")
+        st.caption(f"Written by {plain(one.signer)}, who published the version: these are their words.")
+        with st.container(border=True):
+            st.markdown(version.card or "This version was published without a card.")
         st.download_button(
             "Download the card",
             version.card,

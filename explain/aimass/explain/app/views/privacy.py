@@ -101,7 +101,7 @@ def _history(here: Here, view: RunView) -> None:
 def _together(here: Here, view: RunView) -> None:
     """Runs over data of the same schema, composed as one history: what a search costs, for instance."""
     st.subheader("All runs over the same data", anchor=False)
-    alike = [run for run in here.sources.runs() if run.task == view.summary.task and run.model][:_MOST_RUNS]
+    alike = [run for run in here.sources.runs() if run.task == view.summary.task and run.round][:_MOST_RUNS]
     if len(alike) < 2:
         st.markdown("No other run of this task has a model.")
         return
