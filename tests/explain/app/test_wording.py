@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimass.explain.app.wording import ago, amount, figure, moment, plain, share, size
+from aimass.explain.app.wording import ago, amount, figure, label, moment, plain, share, size
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,18 @@ def test_figures_have_sensible_digits() -> None:
     assert [ago(0.25), ago(75), ago(3 * 3600), ago(3 * 86400)] == ["0.25 s", "1.2 min", "3 h", "3 days"]
     assert [amount(1, "run"), amount(1200, "run")] == ["1 run", "1,200 runs"]
     assert moment(0.0) == "1970-01-01 00:00:00 UTC"
+
+
+@pytest.mark.parametrize(
+    "text", ["age (years)", "oldpeak", "bill_length_mm", "thalch (1/min)", "beta-blocker", "share = 3 %"]
+)
+def test_labels_are_spoken_as_they_are_written(text: str) -> None:
+    assert label(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["_x_", "__x__", "[a](b)", "www.evil.example", ":red[x]", "a~~b~~", "<b>", "$x$", "- a", "1. a", "a*b*", "a\nb"],
+)
+def test_labels_of_others_are_no_markup(text: str) -> None:
+    assert label(text) == plain(text) != text

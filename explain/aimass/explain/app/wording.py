@@ -9,9 +9,11 @@ from typing import Final
 
 from aimass.proto.errors import printable
 
-__all__ = ["ago", "amount", "figure", "moment", "plain", "share", "size"]
+__all__ = ["ago", "amount", "figure", "label", "moment", "plain", "share", "size"]
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|:$<>~&])")
+_NO_MARKUP: Final = re.compile(r"(?!www)[A-Za-z0-9](?:[A-Za-z0-9 ,/%()=]|(?<=[A-Za-z0-9])[_-](?=[A-Za-z0-9]))*")
+"""Texts of which no letter can be markup, for all that Markdown makes of names."""
 _LONGEST: Final = 2_000
 """Letters of a text: more is no sentence."""
 _SHORT_S: Final = 0.1
@@ -22,6 +24,11 @@ _TIMES: Final = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("days", math.inf))
 def plain(text: str) -> str:
     """A text in which nothing is Markdown, HTML, mathematics or an icon, and nothing moves a cursor."""
     return _MARKUP.sub(r"\\\1", printable(" ".join(text.split()), _LONGEST))
+
+
+def label(text: str) -> str:
+    """The same for a widget's label, which screen readers speak as it is written: marks stand only where they must."""
+    return text if len(text) <= _LONGEST and _NO_MARKUP.fullmatch(text) and "www" not in text else plain(text)
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from aimass.explain.app.choosing import linked_many
 from aimass.explain.app.shell import told_error
-from aimass.explain.app.wording import plain
+from aimass.explain.app.wording import label, plain
 from aimass.explain.lpi.cells import alike, changes_of, written
 from aimass.explain.rows import Feature, Rows
 from aimass.proto.errors import AimassError
@@ -113,7 +113,7 @@ class _Cell:
         return self._category(key, first) if self.feature.kind == "category" else self._number(key, first)
 
     def _label(self) -> str:
-        return plain(self.feature.title)
+        return label(self.feature.title)
 
     def _category(self, key: str, first: float) -> float:
         known = list(range(len(self.feature.values)))
