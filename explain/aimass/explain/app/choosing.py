@@ -63,7 +63,7 @@ def linked(
     asked, memory = st.query_params.get(key), f"_linked_{key}"
     said = st.session_state.get(memory)
     if asked is None:
-        wanted = said if said in options and key not in st.session_state else None
+        wanted = said if said and said in options else None  # (the empty one is never in the address)
     elif asked in options:
         wanted = asked if asked != said or key not in st.session_state else None
     else:
@@ -127,10 +127,12 @@ def linked_number(key: str, label: str, count: int, *, one: str, **more: Any) ->
             return None
         wanted = 0
     held = st.session_state.get(key)
-    if wanted is not None and (wanted != said or held is None):
+    if asked is None and said and said < count:  # another page was looked at: there the widget was none
+        st.session_state[key] = said
+    elif wanted is not None and (wanted != said or held is None):
         st.session_state[key] = wanted
     elif held is None or held >= count:
-        st.session_state[key] = said if said is not None and said < count else 0
+        st.session_state[key] = 0
     found = int(st.number_input(label, 0, count - 1, step=1, key=key, **more))
     st.session_state[memory] = found
     if asked != str(found) and (found or asked is not None):
