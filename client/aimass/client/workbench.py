@@ -319,13 +319,18 @@ class Workbench:
         """The elements of a sum of a study's costliest run, by the plan's first model, which is fetched for that.
 
         None where nothing depends on them: no ledger, a study that has begun (its runs work on later models, and what
-        it reserved is known), or no noise inside its sums.
+        it reserved is known), or no noise inside its sums; and where the server, an older one, does not give the model
+        out before the first step: then what costs most is shown.
         """
         if ledger is None or plan.study is None or ledger.study_named(plan.study.id) is not None:
             return None
         if plan.secure is None or plan.secure.noise is None:
             return None
-        (path,) = await self._inputs.brought((plan.model,))
+        try:
+            (path,) = await self._inputs.brought((plan.model,))
+        except Refused as error:
+            about(log, self._run_id, code=error.code).warning("the study is priced by its dearest model: %s", error)
+            return None
         return _summed(plan, plan.study, Blob(map_file(path)).layout)
 
     async def _check_rows(self, rows: _Rows) -> None:

@@ -205,15 +205,17 @@ class Contributions:
     def may_fetch(self, partner: str, run_id: str, digest: str) -> bool:
         """Whether who takes part may read a blob: the inputs of the steps that it works on, or could look at.
 
-        Whoever is invited may read the base of the plan, and the model that a plan explains: what that takes of the
-        own rows is shown before anybody approves it.
+        Whoever is invited may read the base of the plan, and the model that a plan explains or that its study is priced
+        by: what that takes of the own rows, or of the own budget, is shown before anybody approves it.
         """
         live = self._engine.find(run_id)
         if live is None:
             return False
         run = live.row.run
         based = run.plan.base is not None and digest == run.plan.base.digest
-        if based or (run.plan.explain is not None and digest == run.plan.model):
+        noised = run.plan.secure is not None and run.plan.secure.noise is not None
+        shown = run.plan.explain is not None or (run.plan.study is not None and noised)
+        if based or (shown and digest == run.plan.model):
             member = run.participants.get(partner)  # it is needed before one can join
             return not run.state.final and member is not None and member.state is not ParticipantState.REMOVED
         if partner not in run.joined:
