@@ -98,9 +98,9 @@ def _live(here: Here, run_id: str, drawn: Hashable) -> None:
     view = here.feed.latest(run_id)
     redraw_when_changed(view, drawn)
     _figures(view)
-    for step in view.steps[-_LATEST:]:
-        if step.committed_at is None and view.summary.state is RunState.RUNNING:
-            st.caption(_open(step, time.time()))
+    steps = [step for step in view.steps[-_LATEST:] if step.committed_at is None]
+    if view.summary.state is RunState.RUNNING:  # always a line, so that nothing below it moves
+        st.caption("  \n".join(_open(step, time.time()) for step in steps) or "Between two steps.")
 
 
 def _figures(view: RunView) -> None:
@@ -120,7 +120,7 @@ def _figures(view: RunView) -> None:
     moved = f"{size(view.moved.down)} to partners and {size(view.moved.up)} from them"
     spared = f"; {size(view.moved.spared)} were spared" if view.moved.spared else ""
     told = {"Moved": f"{moved}{spared}.", "A step takes": "The median, from its opening to its commit."}
-    with st.container(horizontal=True, gap="medium"):
+    with st.container(horizontal=True, gap="small"):
         for name, value in figures.items():
             st.metric(name, value, width="content", help=told.get(name))
     if summary.reason and summary.state is not RunState.FINISHED:
