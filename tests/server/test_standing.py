@@ -13,6 +13,8 @@ import pytest
 from aimass.proto.bases import Base
 from aimass.proto.errors import BadInput, WrongState
 from aimass.proto.plan import decode_plan, encode_plan, plan_digest
+from aimass.proto.plan_settings import DistributedNoise, SecureSettings
+from aimass.proto.studies import Study
 from aimass.proto.v1 import federation_pb2 as pb
 from aimass.proto.views import ParticipantState
 from aimass.server import runs, steps
@@ -183,6 +185,26 @@ def test_who_is_out_of_a_run_reads_its_models_no_more(tmp_path: Path) -> None:
         await bench.engine.apply(run_id, runs.Removed(partner="west", reason="partner.withdrew: x"))
         assert not bench.contributions.may_fetch("west", run_id, model)
         assert bench.contributions.may_fetch("east", run_id, model)
+        await bench.stop()
+
+    _run(scenario())
+
+
+def test_whoever_is_invited_reads_the_model_that_prices_a_study_with_noise_in_its_sums_and_no_other(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        bench = await Bench.start(tmp_path, ManualClock(), ("east", "north", "south"))
+        plain = decode_plan(bench.plan())
+        study = Study(id="5" * 32, trials=4)
+        secure = SecureSettings(min_cohort=3, noise=DistributedNoise(multiplier=2.0, clip=1.0, delta=1e-5, members=3))
+        cohort = msgspec.structs.replace(plain.cohort, quorum=3)
+        train = msgspec.structs.replace(plain.train, weight="one")
+        noised = msgspec.structs.replace(plain, study=study, secure=secure, cohort=cohort, train=train)
+        for plan, reads in ((noised, True), (msgspec.structs.replace(plain, study=study), False)):
+            run_id = await bench.submit(encode_plan(plan))
+            assert bench.contributions.may_fetch("north", run_id, plan.model) is reads
+            assert not bench.contributions.may_fetch("stranger", run_id, plan.model)
         await bench.stop()
 
     _run(scenario())
