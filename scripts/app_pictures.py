@@ -21,7 +21,7 @@ from tests.support.browser.viewer import Viewer, chromium, viewing
 ROOT: Final = Path(__file__).parents[1]
 _HEART: Final = "?model=heart%40champion&rows=heart"
 PAGES: Final = {
-    "home": "", "runs": "runs", "compare": "compare", "lpi": f"lpi{_HEART}", "gap": f"gap{_HEART}",
+    "runs": "runs", "compare": "compare", "lpi": f"lpi{_HEART}", "gap": f"gap{_HEART}",
     "prim": f"prim{_HEART}", "segviz": f"segviz{_HEART}", "tour": "tour",
 }  # fmt: skip
 """What is pictured, and its address below the app's."""
