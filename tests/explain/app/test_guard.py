@@ -76,3 +76,24 @@ def test_an_answer_says_that_nothing_is_loaded_from_elsewhere() -> None:
     assert b"http:" not in headers[b"content-security-policy"]
     assert headers[b"x-content-type-options"] == b"nosniff"
     assert asked("websocket", "localhost:8501", "http://localhost:8501")[1] == ["websocket"]
+
+
+@pytest.mark.parametrize(("https", "expected"), [(True, b"user=1; Path=/; Secure"), (False, b"user=1; Path=/")])
+def test_cookies_of_who_comes_by_https_go_back_by_nothing_else(https: bool, expected: bytes) -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        cookies = [(b"set-cookie", b"user=1; Path=/"), (b"set-cookie", b"a=1; Secure")]
+        await send({"type": "http.response.start", "status": 200, "headers": cookies})
+
+    async def receive() -> Any:
+        return {}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guard(app, LOCAL, https=https)(scope, receive, send))
+    headers = sent[0]["headers"]
+    assert [value for name, value in headers if name == b"set-cookie"] == [expected, b"a=1; Secure"]
+    assert (b"strict-transport-security" in dict(headers)) is https

@@ -7,7 +7,7 @@ or by a WebSocket, which no same-origin rule stops. And no part of the app is fe
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -61,10 +61,13 @@ def _name(url: str) -> str:
 
 
 class Guard:
-    """ASGI: refuses what `may` does not allow, and says to browsers what a page of the app may load."""
+    """ASGI: refuses what `may` does not allow, and says to browsers what a page of the app may load.
 
-    def __init__(self, app: Asgi, hosts: frozenset[str]) -> None:
-        self._app, self._hosts = app, hosts
+    Where people come by `https` their cookies, which hold who they are, go back by nothing else.
+    """
+
+    def __init__(self, app: Asgi, hosts: frozenset[str], *, https: bool = False) -> None:
+        self._app, self._hosts, self._https = app, hosts, https
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request or open one socket."""
@@ -79,10 +82,18 @@ class Guard:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                message["headers"] = [*self._kept(message.get("headers", ())), *_HEADERS]
             await send(message)
 
         await self._app(scope, receive, sending)
+
+    def _kept(self, headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        """An answer's own headers; `Secure` for each cookie that lacks it, where the app is come to by https."""
+        for name, value in headers:
+            bare = self._https and name.lower() == b"set-cookie" and b"; secure" not in value.lower()
+            yield name, value + b"; Secure" if bare else value
+        if self._https:
+            yield b"strict-transport-security", b"max-age=31536000"
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

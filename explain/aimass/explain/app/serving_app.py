@@ -44,9 +44,10 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
     logins = logging.getLogger(_LOGINS)
     logins.setLevel(logging.WARNING)
     logins.addFilter(lambda record: "Missing provider" not in str(record.msg))  # said after each logout
+    https = bool(settings.certificate) or (login is not None and login.auth.redirect_uri.startswith("https://"))
     app = st.App(
         _SCRIPT,
-        middleware=[Middleware(Guard, hosts=hosts_of(settings.host, settings.allowed_hosts))],
+        middleware=[Middleware(Guard, hosts=hosts_of(settings.host, settings.allowed_hosts), https=https)],
         on_script_error=_told,
     )
     enter(House(settings) if login is None else House(settings, partial(streamlit_identity, login.auth.expose_tokens)))
