@@ -77,6 +77,7 @@ def test_who_cancels_alone_ends_the_work(jobs: Jobs, held: Held) -> None:
     found = jobs.look("k", "anna")
     assert found is not None
     assert found.state == "cancelled"
+    assert jobs.ask("k", "Why", held, "anna").state == "cancelled"  # as a page does when it is shown anew
 
 
 def test_who_cancels_beside_another_viewer_leaves_the_work_to_them(jobs: Jobs, held: Held) -> None:

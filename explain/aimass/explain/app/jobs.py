@@ -68,6 +68,8 @@ class _Job:
     result: Any = None
     error: AimassError | None = None
     viewers: dict[str, float] = dataclasses.field(default_factory=dict)
+    left: set[str] = dataclasses.field(default_factory=set)
+    """Who cancelled it: they see that it ends, while anybody else who asks begins it anew."""
     future: Future[None] | None = None
 
 
@@ -90,7 +92,8 @@ class Jobs:
         """
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or job.stop or (again and job.state in ("failed", "cancelled")):
+            dying = job is not None and job.stop and viewer not in job.left
+            if job is None or dying or (again and job.state in ("failed", "cancelled")):
                 job = self._begun(key, title, do, viewer)
             job.viewers[viewer] = self._now()
             self._jobs.move_to_end(key)
@@ -122,6 +125,7 @@ class Jobs:
             if job is None or job.state not in ("waiting", "running"):
                 return False
             job.viewers.pop(viewer, None)
+            job.left.add(viewer)
             if self._fresh(job, _FRESH_S):
                 return False
             job.stop = True
