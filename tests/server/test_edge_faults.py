@@ -256,7 +256,7 @@ class _NothingMissed:
     def arrives(self, partner: str) -> None:
         return None
 
-    async def connected(self, partner: str, marks: object) -> None:
+    async def connected(self, partner: str, marks: object, studies: object = ()) -> None:
         pass
 
     async def ledgers(self, partner: str) -> list[bytes]:

@@ -170,9 +170,11 @@ class FileBlobs:
         if (held := self._verified.get(digest)) is not None:
             return held
         path = self.path(digest)
-        if not path.is_file():
-            raise NotFound("no such blob", code="storage.unknown", value=digest)
-        if (found := file_digest(path)) != digest:
+        try:
+            found, held = file_digest(path), map_file(path)
+        except FileNotFoundError:  # never there, or deleted meanwhile by who makes room
+            raise NotFound("no such blob", code="storage.unknown", value=digest) from None
+        if found != digest:
             raise IntegrityError(
                 "a stored blob has changed on the disk",
                 code="storage.changed",
@@ -180,7 +182,7 @@ class FileBlobs:
                 limit=digest,
                 cure=f"Restore {path.name} from a backup; it is not used.",
             )
-        return self._remember(digest, map_file(path))
+        return self._remember(digest, held)
 
     def descriptor(self, digest: str) -> int:
         """The blob as an open file, for another process; verified as by `open`, and the caller's to close."""

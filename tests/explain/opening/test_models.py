@@ -113,7 +113,7 @@ def test_a_runs_last_model_is_fetched_once_and_again_where_the_copy_is_damaged(
     cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Federation(20, 19)
-    monkeypatch.setattr("aimass.proto.api.Federation.open", lambda _: server)
+    monkeypatch.setattr("aimass.proto.api.Federation.open", lambda *_: server)
     where = Where(home=cached)
     models = [open_subject("last", where).build(ROWS) for _ in range(2)]
     (copy,) = (cached / "cache/explain/models").glob("*.safetensors")
@@ -134,7 +134,7 @@ def test_a_runs_last_model_is_fetched_once_and_again_where_the_copy_is_damaged(
 def test_a_run_without_a_model_and_one_of_another_code_are_told(
     cached: Path, monkeypatch: pytest.MonkeyPatch, server: Federation, kind: type[Exception]
 ) -> None:
-    monkeypatch.setattr("aimass.proto.api.Federation.open", lambda _: server)
+    monkeypatch.setattr("aimass.proto.api.Federation.open", lambda *_: server)
     with pytest.raises(kind):
         open_subject("last", Where(home=cached))
 

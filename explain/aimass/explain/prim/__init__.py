@@ -93,9 +93,10 @@ def explain(model: Model, rows: Rows, options: PrimOptions = PrimOptions(), work
 
 def explain_bands(model: Model, rows: Rows, options: PrimOptions = PrimOptions(), work: Work = Work()) -> PrimBands:
     """The part of `explain` that is there in a moment."""
+    lineage = lineage_of(model, rows, work)
     said = _said(model, rows, work.part(0.0, 0.5, "predictions"))
     return PrimBands(
-        lineage=lineage_of(model, rows, work),
+        lineage=lineage,
         bands=bands(model, rows, said, options, work),
         map=band_map(model, rows, said, options, work.part(0.5, 1.0, "map")),
     )
@@ -103,11 +104,12 @@ def explain_bands(model: Model, rows: Rows, options: PrimOptions = PrimOptions()
 
 def explain_boxes(model: Model, rows: Rows, options: PrimOptions = PrimOptions(), work: Work = Work()) -> PrimBoxes:
     """The part of `explain` that is searched for."""
+    lineage = lineage_of(model, rows, work)
     said = _said(model, rows, work.part(0.0, 0.1, "predictions"))
     judged = rows.labels is not None and options.target == "prediction"
     wrong = msgspec.structs.replace(options, target="error", direction="high")
     return PrimBoxes(
-        lineage=lineage_of(model, rows, work),
+        lineage=lineage,
         boxes=induce(model, rows, said, options, work.part(0.1, 0.55, "boxes")),
         errors=induce(model, rows, said, wrong, work.part(0.55, 1.0, "boxes of errors")) if judged else None,
     )

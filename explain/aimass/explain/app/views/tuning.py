@@ -23,6 +23,7 @@ __all__ = ["render"]
 
 _LIVE_S: Final = 2.0
 _TITLES: Final = {
+    "parallel": "All runs beside one another",
     "pareto": "Quality against cost",
     "tied": "Settings that cannot be told from the best",
     "importance": "Which settings decided",
@@ -110,4 +111,4 @@ def _answer(here: Here, folder: SearchFolder, search: Search, name: str) -> None
     )
     st.caption("The best of many is flattered by chance: run it with seeds of its own before you quote its figure.")
     for view, part in found.result.views().items():
-        frame(part, f"search-{name}-{view}", _TITLES[view])
+        frame(part, f"search-{name}-{view}", _TITLES.get(view, view.capitalize()))
