@@ -17,7 +17,7 @@ from aimass.proto.asks import EXPLAIN, Shared
 from aimass.proto.console import plain
 from aimass.proto.contribution import Contribution, Group
 from aimass.proto.manifest import Category
-from aimass.proto.plan import Plan
+from aimass.proto.plan import Plan, encode_plan
 from tests.client.test_explaining import policy
 from tests.support.explanations import asked
 
@@ -61,7 +61,8 @@ def test_a_preview_shows_the_rows_that_are_shared_at_most_twenty_of_them_on_a_sc
     made = preview_of(plan, nothing_in(plan), 9, policy(plan))
     assert [len(one.rows) for one in made.arrays] == [30, 1]
     monkeypatch.setattr(runs_cli, "ask_daemon", lambda *_, **__: plain(made))
-    monkeypatch.setattr(runs_cli, "_found", lambda _: (None, argparse.Namespace(run_id="ab" * 16)))
+    folder = argparse.Namespace(plan=lambda: encode_plan(plan))
+    monkeypatch.setattr(runs_cli, "_found", lambda _: (folder, argparse.Namespace(run_id="ab" * 16)))
     runs_cli.preview(argparse.Namespace(dir=None, json=False))
     printed = capsys.readouterr().out
     assert "shared background, 30 rows, the first 20 (all: --json):" in printed

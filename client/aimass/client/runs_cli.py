@@ -149,12 +149,10 @@ def _few(numbers: Sequence[float]) -> str:
     return f"{told}, … ({len(numbers)} in all: --json)" if len(numbers) > 24 else told
 
 
-def _of_study(folder: RunFolder | None) -> bool:
+def _of_study(folder: RunFolder) -> bool:
     """Whether a run is of a study, and takes nothing that could be shown beside what that reserves."""
     from aimass.proto.plan import decode_plan
 
-    if folder is None:
-        return False
     plan = decode_plan(folder.plan())
     return plan.study is not None and plan.explain is None
 

@@ -6,6 +6,7 @@ A volume is images too: its slices in order, with the size of a voxel. What is s
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -159,7 +160,7 @@ class Images:
             raise BadInput("these images have no masks", code="explain.masks", cure="Give images with known masks.")
         return self.masks
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of pixels, labels, masks, instances and classes; of neither the name nor what stands beside."""
         found = hashlib.sha256(b"AIMass images v1\0" + canonical_json(self.classes))

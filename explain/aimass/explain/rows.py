@@ -7,6 +7,7 @@ so that a change of value is a change of one cell whatever the column is.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
@@ -141,7 +142,7 @@ class Rows:
             raise BadInput("these rows have no labels", code="explain.labels", cure="Give rows with known outcomes.")
         return self.labels
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of features, cells, labels and classes; of neither the name nor what stands beside."""
         found = hashlib.sha256(b"AIMass rows v1\0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class Texts:
             beside={name: column[which] for name, column in self.beside.items()},
         )
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of texts, labels and classes."""
         labels = None if self.labels is None else self.labels.tolist()

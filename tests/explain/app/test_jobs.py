@@ -131,7 +131,8 @@ def test_a_named_error_is_told_and_may_be_tried_again(jobs: Jobs) -> None:
     assert failed.error is not None
     assert (failed.state, failed.error.code) == ("failed", "explain.column")
     assert jobs.ask("k", "Why", do, "anna").state == "failed"
-    jobs.ask("k", "Why", do, "anna", again=True)
+    jobs.forget("k")
+    jobs.ask("k", "Why", do, "anna")
     jobs.wait("k", 60)
     found = jobs.look("k", "anna")
     assert found is not None

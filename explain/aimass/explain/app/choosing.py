@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import streamlit as st
 
 from aimass.explain.app.house import Here
+from aimass.explain.app.settings import RowsSetting
 from aimass.explain.app.shell import empty, told_error
 from aimass.explain.app.uploads import uploaded
 from aimass.explain.app.wording import moment, plain
@@ -317,14 +318,17 @@ def rows_of(here: Here, name: str, subject: Subject) -> Asked:
     key = f"rows {name} {subject.task} {stamps}"
 
     def read() -> Asked:
-        if subject.kind == "images":
-            return open_images(setting.files, subject.schema, held_out=setting.held_out)
-        if subject.kind == "texts":
-            return open_texts(setting.files, subject.schema, held_out=setting.held_out)
-        return open_rows(setting.files, subject.schema, held_out=setting.held_out, beside=setting.beside)
+        return dataclasses.replace(_opened_rows(setting, subject), name=name)
 
-    found = here.house.rows.get(key, _ROWS_S, read)
-    return dataclasses.replace(found, name=name)
+    return here.house.rows.get(key, _ROWS_S, read)
+
+
+def _opened_rows(setting: RowsSetting, subject: Subject) -> Asked:
+    if subject.kind == "images":
+        return open_images(setting.files, subject.schema, held_out=setting.held_out)
+    if subject.kind == "texts":
+        return open_texts(setting.files, subject.schema, held_out=setting.held_out)
+    return open_rows(setting.files, subject.schema, held_out=setting.held_out, beside=setting.beside)
 
 
 def asking_of(question: Question, chosen: Chosen, options: Value, background: Rows | None = None) -> Asking:

@@ -85,15 +85,15 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
 
-    def ask(self, key: str, title: str, do: Callable[[Work], T], viewer: str, *, again: bool = False) -> Seen[T]:
-        """The job of this key, begun now where there is none. With `again` one that failed or was cancelled is begun.
+    def ask(self, key: str, title: str, do: Callable[[Work], T], viewer: str) -> Seen[T]:
+        """The job of this key, begun now where there is none; what failed is begun anew once it is forgotten.
 
         Raises `LimitExceeded` where too many are open.
         """
         with self._lock:
             job = self._jobs.get(key)
             dying = job is not None and job.stop and viewer not in job.left
-            if job is None or dying or (again and job.state in ("failed", "cancelled")):
+            if job is None or dying:
                 job = self._begun(key, title, do, viewer)
             job.viewers[viewer] = self._now()
             self._jobs.move_to_end(key)

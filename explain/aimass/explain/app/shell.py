@@ -224,7 +224,7 @@ def answered(
     What is `private` is kept in this session alone: neither on disk nor for others. What was asked before in the same
     `slot` is given up: a slider that moves on waits for its last place alone.
     """
-    whose = here.viewer if private or not asking.model.digest else ""
+    whose = "" if asking.model.digest else here.viewer
     key = f"{asking_key(asking, seed)}{whose}"
     results = here.house.results
 
@@ -240,8 +240,6 @@ def computed(
 ) -> T | None:
     """What `do` comes to, done once for all who ask by this key; None while it is not there, which is shown."""
     kept: dict[str, T] = st.session_state.setdefault("_private", {}) if private else {}
-    if key in kept:
-        return kept[key]
     if private:
         key = f"{key} {here.viewer}"  # nobody joins it, or learns that it is computed
         if key in kept:

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+from aimass.explain.words import counted, number
 from aimass.proto.errors import printable
 
 __all__ = ["ago", "amount", "figure", "label", "moment", "plain", "share", "size"]
@@ -32,22 +33,18 @@ def label(text: str) -> str:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:,.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+    """A number as all results tell it; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else number(value, digits)
 
 
 def share(value: float | None) -> str:
     """A share of 1 as per cent."""
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"
+    return "–" if value is None or not math.isfinite(value) else f"{number(100 * value)} %"
 
 
 def amount(count: int, one: str, many: str = "") -> str:
-    """`1 run`, `2 runs`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    """`1 run`, `2 runs`; `many` where that has no plain plural."""
+    return f"{count:,} {many}" if many and count != 1 else counted(count, one)
 
 
 def size(count: float | None) -> str:
