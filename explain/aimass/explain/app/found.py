@@ -32,7 +32,7 @@ def found_here(folder: Path) -> dict[str, Any]:
 def _fields(place: Path, person: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"home": str(person)}
     if (place / "registry").is_dir():
-        found["registry"] = f"file://{(place / 'registry').resolve()}"
+        found["registry"] = (place / "registry").resolve().as_uri()
     if (place / "trust.json").is_file():
         found["trust"] = str(place / "trust.json")
     if (place / _DEMO).is_file():

@@ -15,7 +15,6 @@ from aimass.explain.app.noticing import ModelState, Overview, ServiceState
 from aimass.explain.app.sources import Sources
 from aimass.explain.app.wording import amount
 from aimass.privacy.pki import Role
-from aimass.proto.data_views import DataSetList
 from aimass.proto.errors import AimassError, NotFound, Unavailable
 from aimass.proto.registry.entries import CHAMPION
 from aimass.proto.registry.reader import UNVERIFIED
@@ -70,7 +69,7 @@ def _asks(here: Here) -> dict[str, Asked]:
         found[_REGISTRY] = (sources.registry_url, lambda: _models(sources), lambda seen: amount(len(seen), "model"))
     if here.person.is_any(_SEES_DATA) and sources.has_data_sets:
         address = here.settings.data or sources.federation().settings.data
-        found[_DATA] = (address, lambda: _data_sets(sources), lambda seen: amount(len(seen.data_sets), "data set"))
+        found[_DATA] = (address, sources.all_data_sets, lambda seen: amount(len(seen.data_sets), "data set"))
     for place, url in enumerate(here.settings.serving):
         title = "Serving" if len(here.settings.serving) == 1 else f"Serving {place + 1}"
         found[title] = (url, functools.partial(_serving, sources, url, here.settings.serving_authority), str)
@@ -85,10 +84,6 @@ def _runs(here: Here) -> tuple[tuple[RunSummary, ...], ServerView | None]:
     sources = here.sources
     status = sources.remembered("server-status", _OFTEN_S, lambda: sources.federation().status()) if operates else None
     return sources.runs(), cast("ServerView | None", status)
-
-
-def _data_sets(sources: Sources) -> DataSetList:
-    return cast("DataSetList", sources.remembered("data-sets", _OFTEN_S, lambda: sources.data_sets().all()))
 
 
 def _models(sources: Sources) -> tuple[ModelState, ...]:

@@ -14,6 +14,7 @@ from aimass.explain.app.settings import AppSettings
 from aimass.privacy.model_trust import FileTrust
 from aimass.proto.api import Federation
 from aimass.proto.data_api import DataSets
+from aimass.proto.data_views import DataSetList
 from aimass.proto.errors import AimassError, NotFound
 from aimass.proto.objects import open_objects
 from aimass.proto.registry.places import meant_trust, meant_url
@@ -132,6 +133,10 @@ class Sources:
                 self._data_sets = DataSets.open(self.settings.home, self.settings.data, self.person.bearer)
                 self._data_sets.patience_s = _PATIENCE_S
             return self._data_sets
+
+    def all_data_sets(self) -> DataSetList:
+        """Every data set with its health."""
+        return self._memo.get("data sets", _SOON_S, lambda: self.data_sets().all())
 
     # ---------------------------------------------------------------- all
 

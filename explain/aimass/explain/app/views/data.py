@@ -14,12 +14,14 @@ from aimass.explain.app.wording import amount, moment, plain, share, size
 from aimass.explain.columns_view import columns_view
 from aimass.privacy.pki import Role
 from aimass.proto.data_sets import DataSetManifest
-from aimass.proto.data_views import DataSetHealth, DataSetList, DataSetView
+from aimass.proto.data_views import DataSetHealth, DataSetView
 
 __all__ = ["render"]
 
 _LOOK_S: Final = 5.0
 _MANIFEST_S: Final = 60.0
+_REPAIR: Final = "_repair"
+"""What a viewer had looked at: the set, whether every byte, and when."""
 
 
 def render(here: Here) -> None:
@@ -32,24 +34,19 @@ def render(here: Here) -> None:
             "aimass explain app --as operator --data 127.0.0.1:8445",
         )
         return
-    names = [one.name for one in _all(here).data_sets]
+    names = [one.name for one in here.sources.all_data_sets().data_sets]
     _listed(here)
     if not names:
         empty("There is no data set yet.", "Cut rows into shards and register them.", "aimass data split --help")
         return
     name = linked("set", "Data set", names)
     if name is not None:
-        _one(here, next(one for one in _all(here).data_sets if one.name == name))
-
-
-def _all(here: Here) -> DataSetList:
-    found = here.sources.remembered("data sets", _LOOK_S / 2, lambda: here.sources.data_sets().all())
-    return found if isinstance(found, DataSetList) else DataSetList(data_sets=())
+        _one(here, next(one for one in here.sources.all_data_sets().data_sets if one.name == name))
 
 
 @looked(_LOOK_S)
 def _listed(here: Here) -> None:
-    found = _all(here)
+    found = here.sources.all_data_sets()
     if found.data_sets:
         st.dataframe([_row(one) for one in found.data_sets], hide_index=True, key="data-sets")
     for name, code in found.faults.items():
@@ -123,15 +120,13 @@ def _copies(here: Here, view: DataSetView) -> None:
     if here.person.role is Role.OPERATOR:
         deep = st.toggle("Read every byte", key="repair-deep", help="Slow: all copies are fetched and checked.")
         if st.button("Look now, and mend", key="repair", icon=":material/build:"):
-            st.session_state["_repair"] = f"repair {view.name} {deep} {here.viewer} {time.time()}"
-            st.session_state["_repair-deep"] = deep
-    if key := st.session_state.get("_repair", ""):
-        deep = bool(st.session_state.get("_repair-deep"))
-        done = computed(
-            here, key, f"Copies of {view.name}", lambda _: here.sources.data_sets().repair(view.name, deep=deep)
-        )
-        if done is not None:
-            st.session_state["_repair"] = ""
+            st.session_state[_REPAIR] = (view.name, deep, time.time())
+    if asked := st.session_state.get(_REPAIR):
+        name, deep, at = asked
+        key = f"repair {name} {deep} {at} {here.viewer}"
+        found = computed(here, key, f"Copies of {name}", lambda _: here.sources.data_sets().repair(name, deep=deep))
+        if found is not None:
+            del st.session_state[_REPAIR]
             here.sources.forget()
             st.rerun()
 
