@@ -8,6 +8,7 @@ import pytest
 
 from aimass.explain.app.app_cli import settings_of
 from aimass.explain.app.found import found_here
+from aimass.proto.objects import open_objects
 from tests.explain.app.test_app_cli import arguments
 
 
@@ -57,3 +58,9 @@ def test_whoever_names_something_gets_that_alone(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     assert settings_of(arguments()).home.endswith("scientist")
     assert settings_of(arguments("--registry", "file:///elsewhere")).home == ""
+
+
+def test_a_home_whose_name_looks_encoded_is_opened_itself(tmp_path: Path) -> None:
+    made = house(tmp_path / "100%41 sure" / "aimass-home")
+    open_objects(str(found_here(made.parent)["registry"])).put("here", b"1")
+    assert (made / "registry" / "here").is_file()
