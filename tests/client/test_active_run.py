@@ -526,6 +526,8 @@ def test_work_whose_receipt_overtakes_its_acknowledgement_counts_as_sent(
         await run.settle()
         assert meters.steps.read().get(("train", "sent"), 0) == sent
         assert meters.bytes_moved.read().get(("up",), 0) == sent * len(b"released")
+        timed, _ = meters.part_seconds.read().get(("sent",), ((), 0.0))
+        assert sum(timed) == sent
         await run.stop()
 
     asyncio.run(scenario())

@@ -80,7 +80,7 @@ def whole(python: str, place: Path) -> Search:
 def test_a_search_over_real_rows_ends_with_figures_and_a_plan_that_runs(
     whole: Search, python: str, place: Path
 ) -> None:
-    assert [trial.state for trial in whole.trials] == ["finished"] * 2
+    assert [trial.state for trial in whole.trials] == ["finished"] * 3
     assert whole.best is not None
     assert whole.best.quality is not None
     assert 0 < whole.best.quality < 0.69  # better than not knowing

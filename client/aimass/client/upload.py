@@ -46,7 +46,7 @@ class Uploads:
             await patiently(step_log, self.clock, lambda: self._sent(header, data))
         except asyncio.CancelledError:
             if self.counted(header.step):
-                self._count(kind, header)
+                self._count(kind, header, watch)
             raise
         except WrongState as error:
             step_log.info("not wanted any more: %s", error)
@@ -55,12 +55,12 @@ class Uploads:
             step_log.error("contribution refused: %s", error)
             self.meters.steps.add(kind, "refused")
             raise
-        watch.lap("sent")
-        self._count(kind, header)
+        self._count(kind, header, watch)
         step_log.info("%s, %d bytes%s", watch, header.size, " under masks" if header.masked else "")
         return True
 
-    def _count(self, kind: StepKind, header: SubmitHeader) -> None:
+    def _count(self, kind: StepKind, header: SubmitHeader, watch: Stopwatch) -> None:
+        watch.lap("sent")
         self.meters.steps.add(kind, "sent")
         self.meters.bytes_moved.add("up", by=header.size)
 
