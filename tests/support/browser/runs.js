@@ -1,8 +1,8 @@
 // Counts the runs of a Streamlit app's script as its own messages tell of them, so that tests wait for runs and never
 // for time. Goes into a page before the app's own code. Field numbers: streamlit/proto/ForwardMsg.proto, BackMsg.proto.
 (() => {
-  const NEW_SESSION = 4, SCRIPT_FINISHED = 6, RERUN_SCRIPT = 11, FOR_RERUN = 2;
-  const told = { asked: 0, begun: 0, ended: 0, last: null, pending: false, received_bytes: 0, messages: 0 };
+  const NEW_SESSION = 4, SCRIPT_FINISHED = 6, RERUN_SCRIPT = 11, IS_AUTO_RERUN = 6, FOR_RERUN = 2;
+  const told = { ended: 0, running: false, last: null, pending: false, received_bytes: 0, messages: 0 };
   window.__runs = told;
 
   function varint(bytes, at) {
@@ -15,7 +15,7 @@
     }
   }
 
-  // The numbers of a message's own fields, with the values of those that are numbers.
+  // The numbers of a message's own fields, with the values of those that are numbers, and the bytes of what has a length.
   function fields(bytes) {
     const found = new Map();
     for (let at = 0; at < bytes.length;) {
@@ -24,7 +24,7 @@
       switch (key & 7) {
         case 0: [value, at] = varint(bytes, at); break;
         case 1: at += 8; break;
-        case 2: { let length; [length, at] = varint(bytes, at); at += length; break; }
+        case 2: { let length; [length, at] = varint(bytes, at); value = bytes.subarray(at, at += length); break; }
         case 5: at += 4; break;
         default: throw new Error(`no such wire type: ${key & 7}`);
       }
@@ -38,14 +38,17 @@
     told.messages += 1;
     told.received_bytes += data.byteLength;
     const found = fields(new Uint8Array(data));
-    if (found.has(NEW_SESSION)) { told.begun += 1; told.pending = false; }
-    if (found.has(SCRIPT_FINISHED)) { told.ended += 1; told.last = found.get(SCRIPT_FINISHED); }
+    // A run that another one interrupts begins and never ends: only the newest counts.
+    if (found.has(NEW_SESSION)) { told.running = true; told.pending = false; }
+    if (found.has(SCRIPT_FINISHED)) { told.ended += 1; told.running = false; told.last = found.get(SCRIPT_FINISHED); }
   }
 
   function sent(data) {
     const bytes = data instanceof ArrayBuffer ? new Uint8Array(data) : ArrayBuffer.isView(data) ?
       new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : null;
-    if (bytes && fields(bytes).has(RERUN_SCRIPT)) { told.asked += 1; told.pending = true; }
+    const asks = bytes && fields(bytes).get(RERUN_SCRIPT);
+    // What asks by itself for a part of the page that has gone meanwhile is never answered, so nobody may wait for it.
+    if (asks && !fields(asks).get(IS_AUTO_RERUN)) told.pending = true;
   }
 
   const Native = window.WebSocket;
@@ -62,7 +65,7 @@
   // Whether more than `before` runs have ended, none goes on, and what they said is on the screen.
   window.__settled = (before) => {
     const app = document.querySelector("[data-testid=stApp]");
-    return told.ended > before && told.begun === told.ended && !told.pending && told.last !== FOR_RERUN && app !== null &&
+    return told.ended > before && !told.running && !told.pending && told.last !== FOR_RERUN && app !== null &&
       app.dataset.testScriptState === "notRunning" && app.dataset.testConnectionState === "CONNECTED" &&
       document.querySelector("[data-stale=true], [data-testid=stSkeleton]") === null &&
       [...document.querySelectorAll("[data-testid=stVegaLiteChart]")].every((chart) =>

@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ClientState_pb2 import ClientState
 
 from tests.support.browser.serving_tiny import tiny_app
 from tests.support.browser.viewer import Theme, Viewer, viewing
 
 pytestmark = pytest.mark.browser
+
+_SOCKET = """(() => {
+  const send = WebSocket.prototype.send;
+  WebSocket.prototype.send = function (data) { window.__socket = this; return send.call(this, data); };
+})()"""
+"""Keeps what the page asks the app through."""
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +67,30 @@ def test_a_page_whose_script_goes_on_is_not_settled(viewer: Viewer) -> None:
     viewer.act(lambda: viewer.page.get_by_text("Slowly").click())
     before = viewer.runs()
     viewer.page.get_by_role("slider", name="Rows").press("ArrowRight")
-    viewer.page.wait_for_function("() => window.__runs.begun > window.__runs.ended")
+    viewer.page.wait_for_function("() => window.__runs.running")
     assert not viewer.page.evaluate("before => window.__settled(before)", before)
     viewer.settle(before)
+
+
+def test_a_run_that_another_one_interrupts_is_not_waited_for(viewer: Viewer) -> None:
+    viewer.open()
+    viewer.act(lambda: viewer.page.get_by_text("Slowly").click())
+    slider = viewer.page.get_by_role("slider", name="Rows")
+    slider.press("ArrowRight")
+    viewer.page.wait_for_function("() => window.__runs.running")
+    viewer.act(lambda: slider.press("ArrowRight"))
+    assert viewer.texts(r"\d+ rows") == ["12 rows"]
+
+
+def test_a_part_that_asks_for_itself_and_is_gone_is_not_waited_for(viewer: Viewer) -> None:
+    viewer.page.add_init_script(_SOCKET)
+    viewer.open()
+    asks = BackMsg(rerun_script=ClientState(fragment_id="gone", is_auto_rerun=True))
+    viewer.page.evaluate("bytes => window.__socket.send(new Uint8Array(bytes))", list(asks.SerializeToString()))
+    assert viewer.page.evaluate("() => window.__settled(0)")
+    asks.rerun_script.is_auto_rerun = False
+    viewer.page.evaluate("bytes => window.__socket.send(new Uint8Array(bytes))", list(asks.SerializeToString()))
+    assert not viewer.page.evaluate("() => window.__settled(0)"), "what a person asks for is waited for"
 
 
 def test_what_a_widget_says_stands_in_the_address_and_survives_a_reload(viewer: Viewer) -> None:
