@@ -268,9 +268,11 @@ def login_page(query: Mapping[str, str], told: str = "") -> str:
 
 
 @contextlib.contextmanager
-def identity_server(*redirect_uris: str, tls: ssl.SSLContext | None = None) -> Iterator[IdentityServer]:
+def identity_server(
+    *redirect_uris: str, tls: ssl.SSLContext | None = None, now: Callable[[], float] = time.time
+) -> Iterator[IdentityServer]:
     """One that runs while the block does; applications may have answers sent to `redirect_uris` alone."""
-    server = IdentityServer(redirect_uris, tls=tls)
+    server = IdentityServer(redirect_uris, now, tls)
     thread = threading.Thread(target=server.run, name="identity-server")
     thread.start()
     try:

@@ -20,6 +20,7 @@ from aimass.explain.app.house import House, enter
 from aimass.explain.app.login import LoggedIn, Logins
 from aimass.explain.app.login_file import read_login
 from aimass.explain.app.people import Person
+from aimass.explain.app.presence import still_looks
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.wanted import Place, Wanted, browser_of
 from aimass.explain.opening import Where, open_subject
@@ -170,6 +171,92 @@ def test_a_login_that_ends_while_somebody_looks_ends_at_their_next_move(tmp_path
         enter(None)
 
 
+class Passing:
+    """Who is logged in at each look, one after the other; the last one stays."""
+
+    def __init__(self, *looks: LoggedIn | None) -> None:
+        self.looks = list(looks)
+
+    def __call__(self) -> LoggedIn | None:
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+def _part() -> None:
+    import streamlit as st
+
+    from aimass.explain.app.entrance import arrive
+    from aimass.explain.app.house import Here, house
+    from aimass.explain.app.shell import looked
+
+    @looked(60.0)
+    def part(here: Here) -> None:
+        st.markdown(f"live figures for {here.person.name}")
+
+    person = arrive(house())
+    if person is not None:
+        part(house().visit(person, "tab"))
+
+
+@pytest.mark.parametrize(
+    ("then", "shows"),
+    [(CLEO, "live figures for cleo@house"), (None, "Log in at your organisation")],
+)
+def test_a_part_that_looks_again_by_itself_asks_first_who_looks(
+    tmp_path: Path, then: LoggedIn | None, shows: str
+) -> None:
+    house = House(AppSettings(login="login.toml", home=str(tmp_path)), Passing(CLEO, then))
+    house.logins = Logins(Server(), lambda: 0.0)
+    enter(house)
+    try:
+        page = AppTest.from_function(_part, default_timeout=60).run()
+        assert shows in said(page)
+        assert ("live figures" in said(page)) is (then is not None)
+    finally:
+        enter(None)
+
+
+def test_whoever_looked_looks_no_more_once_the_login_has_ended_or_is_anothers(tmp_path: Path) -> None:
+    server, now, held = Server(), [0.0], [CLEO]
+    house = House(AppSettings(login="login.toml", home=str(tmp_path)), lambda: held[-1])
+    house.logins = Logins(server, lambda: now[0])
+    here = house.visit(house.logins.person(TOKEN), "tab")
+    assert still_looks(here)
+    held.append(LoggedIn("Cleo", Secret(b"another")))
+    assert not still_looks(here)
+    held.pop()
+    assert still_looks(here)
+    now[0] = 100.0
+    server.answer = Unavailable("away")
+    with pytest.raises(Unavailable):
+        still_looks(here)
+    for answer in (Unauthenticated("expired", code="people.expired"), Refused("no role", code="people.no_role")):
+        server.answer = answer
+        assert not still_looks(here)
+    house.close()
+
+
+def test_who_logs_out_in_one_tab_looks_in_no_other(opened: Opened) -> None:
+    page = opened(CLEO, Server())
+    other = AppTest.from_function(_script, default_timeout=60).run()
+    assert "cleo@house" in said(other)
+    next(button for button in page.button if button.label == "Log out").click().run()
+    other.run()
+    assert "Your login has ended" in said(other)
+    assert "cleo@house" not in said(other)
+
+
+def test_a_token_that_was_ended_counts_no_more_and_another_does() -> None:
+    server = Server()
+    logins = Logins(server, lambda: 0.0)
+    logins.person(TOKEN)
+    logins.end(TOKEN)
+    with pytest.raises(Unauthenticated) as ended:
+        logins.person(TOKEN)
+    assert ended.value.code == "app.logged_out"
+    assert logins.person(Secret(b"another")).name == "cleo@house"
+    assert server.asked == 2
+
+
 def test_the_model_of_a_run_is_opened_as_the_person_and_not_as_the_app(tmp_path: Path) -> None:
     members = Members.create(tmp_path, services={"explainer": ()})
     settings, provider = members.folder / "hub" / "server.toml", Provider()
@@ -254,6 +341,8 @@ def test_an_app_has_the_eyes_of_a_person_or_a_login_and_never_the_wrong_ones(tmp
 
     assert code() == code(home=analyst) == code(home=service, login=login) == ""
     assert code(home=service, login=login, host="0.0.0.0") == ""
+    assert code(home=service, login=login, serving_token="token") == "app.login_serving"
+    assert code(home=analyst, serving_token="token") == ""
     assert code(home=service) == code(home=partner) == "app.home_role"
     assert code(login=login) == code(login=login, home=analyst) == code(login=login, home=partner) == "app.login_home"
     assert code(home=analyst, host="0.0.0.0") == code(host="app.example") == "app.open"

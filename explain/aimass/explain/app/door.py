@@ -25,6 +25,13 @@ def check_door(settings: AppSettings) -> LoginFile | None:
                 limit="the folder of a service",
                 cure="aimass pki token explainer --role service; enrol it, and name its folder with --as.",
             )
+        if settings.serving_token:
+            raise BadInput(
+                "with a login people show prediction servers their own tokens, and the app shows none",
+                code="app.login_serving",
+                value="serving_token",
+                cure="Leave it out; the servers take people by [people]: docs/serving.md.",
+            )
         return read_login(login)
     if home is not None and (peer := peer_at(home)).role not in SEES:
         raise Refused(

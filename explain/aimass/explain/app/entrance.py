@@ -21,6 +21,7 @@ from aimass.proto.secret import Secret
 __all__ = ["arrive", "led_back", "streamlit_identity", "way_out"]
 
 _ARRIVED: Final = "_arrived"
+_ENDED: Final = frozenset({"people.expired", "app.logged_out"})
 _COOKIE: Final = "_streamlit_xsrf"
 
 
@@ -57,10 +58,11 @@ def streamlit_identity(kind: TokenKind) -> LoggedIn | None:
     return LoggedIn(calls, Secret(token.encode("latin-1", "replace")))
 
 
-def way_out(person: Person) -> None:
+def way_out(house: House, person: Person) -> None:
     """Who one is, and out; without a login there is no out."""
     st.caption(f"{plain(person.name)}, {person.role}")
     if person.token is not None and st.button("Log out", icon=":material/logout:"):
+        house.logins.end(person.token)
         st.logout()
 
 
@@ -85,7 +87,7 @@ def _login_page(house: House, error: AimassError | None) -> None:
 
     def page() -> None:
         st.title("AIMass explainer", anchor=False)
-        if error is not None and error.code == "people.expired":
+        if error is not None and error.code in _ENDED:
             st.info("Your login has ended.")
         elif error is not None:
             told_error(error)

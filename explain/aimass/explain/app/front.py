@@ -41,7 +41,7 @@ def render() -> None:
     led_back(shown, pages)
     with st.sidebar:
         _menu(here, pages)
-        way_out(person)
+        way_out(shown, person)
     page.run()
 
 

@@ -17,13 +17,14 @@ from typing import Final
 from aimass.explain.app.people import SEES, Person
 from aimass.privacy.pki import Role
 from aimass.proto.api import Federation
-from aimass.proto.errors import Refused
+from aimass.proto.errors import Refused, Unauthenticated
 from aimass.proto.secret import Secret
 from aimass.proto.views import PersonView
 
 __all__ = ["LoggedIn", "Logins", "ask_server"]
 
 _MOST: Final = 256
+_MOST_ENDED: Final = 10_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,13 +42,16 @@ class Logins:
         self._ask, self._now = ask, now
         self._lock = threading.Lock()
         self._held: OrderedDict[str, tuple[float, Person]] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
 
     def person(self, token: Secret) -> Person:
         """Whose token it is; raises what the server says of one that does not count, and `Refused` for a role that
-        looks at nothing here."""
-        key = hashlib.sha256(token.reveal()).hexdigest()
+        looks at nothing here, `Unauthenticated` also for one with which somebody has logged out."""
+        key = _key(token)
         with self._lock:
-            held = self._held.get(key)
+            held, ended = self._held.get(key), key in self._ended
+        if ended:
+            raise Unauthenticated("this login was ended", code="app.logged_out", cure="Log in again.")
         if held is not None and self._now() < held[0]:
             return held[1]
         view = self._ask(token)
@@ -60,6 +64,19 @@ class Logins:
             while len(self._held) > _MOST:
                 self._held.popitem(last=False)
         return person
+
+    def end(self, token: Secret) -> None:
+        """Somebody logs out: their token counts in no tab any more, though its cookie may live on in one."""
+        key = _key(token)
+        with self._lock:
+            self._held.pop(key, None)
+            self._ended[key] = None
+            while len(self._ended) > _MOST_ENDED:
+                self._ended.popitem(last=False)
+
+
+def _key(token: Secret) -> str:
+    return hashlib.sha256(token.reveal()).hexdigest()
 
 
 def ask_server(home: str) -> Callable[[Secret], PersonView]:

@@ -19,13 +19,21 @@ _RUNS: Final = frozenset({Role.OPERATOR, Role.SCIENTIST})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PageSpec:
-    """`name` is the last part of its address and its module; roles that may not see it do not know of it."""
+    """`name` is the last part of its address and its module; roles that may not see it do not know of it.
+
+    Of people who log in these are `login_roles`: theirs are the eyes that a service shows more than this machine's.
+    """
 
     name: str
     title: str
     icon: str
     group: str
     roles: frozenset[Role] = SEES
+    login_roles: frozenset[Role] = SEES
+
+    def is_for(self, person: Person) -> bool:
+        """Whether there is such a page for this person."""
+        return person.is_any(self.roles) and (person.token is None or person.is_any(self.login_roles))
 
     @property
     def module(self) -> str:
@@ -50,7 +58,7 @@ PAGES: Final = (
     PageSpec("prim", "PRIM: where predictions fall", ":material/crop_free:", "Explanations"),
     PageSpec("segviz", "SegViz: where it is wrong", ":material/texture:", "Explanations"),
     PageSpec("models", "Models", ":material/deployed_code:", "Operations"),
-    PageSpec("serving", "Serving", ":material/dns:", "Operations"),
+    PageSpec("serving", "Serving", ":material/dns:", "Operations", login_roles=_RUNS),
     PageSpec("data", "Data", ":material/database:", "Operations", _RUNS),
     PageSpec("privacy", "Privacy", ":material/shield:", "Operations"),
 )
@@ -58,4 +66,4 @@ PAGES: Final = (
 
 def pages_for(person: Person) -> tuple[PageSpec, ...]:
     """Those that this person may see, in order."""
-    return tuple(page for page in PAGES if person.is_any(page.roles) and importlib.util.find_spec(page.module))
+    return tuple(page for page in PAGES if page.is_for(person) and importlib.util.find_spec(page.module))

@@ -8,12 +8,13 @@ import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 import streamlit as st
 
 from aimass.explain.app.house import Here, house
 from aimass.explain.app.jobs import Seen
+from aimass.explain.app.presence import still_looks
 from aimass.explain.app.wording import ago, amount, plain
 from aimass.explain.cache import asking_key
 from aimass.explain.charts.altair_charts import specs_of
@@ -292,7 +293,7 @@ def _again(here: Here, key: str) -> None:
 @st.fragment(run_every=_LOOK_S)
 def _progress(here: Here, key: str) -> None:
     seen = here.house.jobs.look(key, here.viewer)
-    if seen is None or seen.over:
+    if seen is None or seen.over or not still_looks(here):
         st.rerun()
     waits = f" Waiting for {amount(seen.ahead, 'other')}." if seen.state == "waiting" else ""
     st.progress(seen.share, text=plain(f"{seen.title}: {100 * seen.share:.0f} % {seen.what}{waits}"))
@@ -335,15 +336,17 @@ def guarded() -> Iterator[None]:
         told_error(error)
 
 
-def looked(seconds: float) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """A part of a page that is shown anew so often by itself. What it raises is told in its place, until it is over:
-    Streamlit does not hand a fragment's error on to the page around it."""
+def looked(seconds: float) -> Callable[[Callable[Concatenate[Here, P], None]], Callable[Concatenate[Here, P], None]]:
+    """A part of a page that is shown anew so often by itself, while it is the same person who looks. What it raises is
+    told in its place, until it is over: Streamlit does not hand a fragment's error on to the page around it."""
 
-    def made(show: Callable[P, None]) -> Callable[P, None]:
+    def made(show: Callable[Concatenate[Here, P], None]) -> Callable[Concatenate[Here, P], None]:
         @functools.wraps(show)
-        def guarded_part(*args: P.args, **kwargs: P.kwargs) -> None:
+        def guarded_part(here: Here, /, *args: P.args, **kwargs: P.kwargs) -> None:
             try:
-                show(*args, **kwargs)
+                if not still_looks(here):
+                    st.rerun()
+                show(here, *args, **kwargs)
             except Unauthenticated:
                 st.rerun()  # leads to the login
             except AimassError as error:

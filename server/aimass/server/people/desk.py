@@ -11,11 +11,8 @@ from aimass.privacy.pki import Peer, Role
 from aimass.proto.clock import Clock
 from aimass.proto.errors import Refused, Unauthenticated
 from aimass.proto.secret import Secret
-from aimass.server.people.claims import read_person
-from aimass.server.people.keys import KeyRing
+from aimass.server.people.reading import TokenReader
 from aimass.server.people.settings import PeopleSettings
-from aimass.server.people.sources import key_source
-from aimass.server.people.tokens import read_header, verified
 
 __all__ = ["HEADER", "People", "bearer_of"]
 
@@ -29,12 +26,12 @@ class People:
 
     def __init__(self, settings: PeopleSettings, folder: Path, clock: Clock) -> None:
         self._settings, self.clock = settings, clock
-        self._keys = KeyRing(key_source(settings, folder), settings.algorithms, clock) if settings.issuer else None
+        self._reader = TokenReader(settings, folder, clock) if settings.issuer else None
 
     async def person(self, holder: Peer, token: Secret) -> Peer:
         """The person whom `holder` brings, with the role that the token gives. Raises `Refused` where `holder` may
         bring nobody, or the person has no role; `Unauthenticated` for a token that does not count."""
-        if self._keys is None:
+        if self._reader is None:
             raise Refused(
                 "this service takes no tokens of people",
                 code="people.off",
@@ -49,9 +46,7 @@ class People:
                 limit=", ".join(f"service {name}" for name in self._settings.services),
                 cure="Name the service in people.services, or leave the token out.",
             )
-        header = read_header(token, self._settings.algorithms)
-        claims = verified(token, header, await self._keys.key(header.key_id))
-        person = read_person(claims, self._settings, self.clock.now())
+        person = await self._reader.person(token)
         until = min(person.until, holder.not_after)
         return dataclasses.replace(holder, role=person.role, name=person.name, not_after=until, via=holder.name)
 

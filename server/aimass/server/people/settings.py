@@ -49,8 +49,11 @@ class PeopleSettings(Value, frozen=True):
     most_life_s: Annotated[float, msgspec.Meta(gt=0)] = 86_400.0
 
 
-def check_people(settings: PeopleSettings) -> PeopleSettings:
-    """`settings`, if they are whole; raises `BadInput` or `Refused` for what would admit nobody, or anybody."""
+def check_people(settings: PeopleSettings, *, by_services: bool = True) -> PeopleSettings:
+    """`settings`, if they are whole; raises `BadInput` or `Refused` for what would admit nobody, or anybody.
+
+    Not `by_services` is a service to which people bring their tokens themselves.
+    """
     if not settings.issuer:
         if settings != PeopleSettings():
             raise BadInput(
@@ -60,7 +63,8 @@ def check_people(settings: PeopleSettings) -> PeopleSettings:
                 cure="Name the identity provider as its discovery document does, or leave [people] out.",
             )
         return settings
-    if absent := [name for name in _NEEDED if not getattr(settings, name)]:
+    needed = _NEEDED if by_services else tuple(name for name in _NEEDED if name != "services")
+    if absent := [name for name in needed if not getattr(settings, name)]:
         raise BadInput(
             "[people] is not whole", code="people.settings", value=", ".join(absent), cure="See docs/operator.md."
         )

@@ -34,6 +34,7 @@ from aimass.server.serving.http.people import PeopleEndpoints
 from aimass.server.serving.http.service_endpoints import ServiceEndpoints
 from aimass.server.serving.http.v2_endpoints import V2Endpoints
 from aimass.server.serving.overview import Meters, Overview
+from aimass.server.serving.people import ServedPeople
 from aimass.server.serving.ranges import RangeCheck
 from aimass.server.serving.rates import Rates
 from aimass.server.serving.request_log import RequestLog
@@ -160,6 +161,7 @@ class _Serving:
             self._meters.http,
             self._request_log,
             time.monotonic,
+            ServedPeople(settings.people, settings.people_may, self._clock) if settings.people.issuer else None,
         )
         run, refused = secrets.token_hex(4), self._meters.http.refused
         return Listener(front.handle, settings.http_limits, time.monotonic, run, refused)

@@ -17,10 +17,12 @@ from aimass.proto.registry.places import meant_trust, meant_url
 from aimass.proto.settings import read_settings
 from aimass.proto.values import Value, convert
 from aimass.proto.wire import split_address
+from aimass.server.people.settings import PeopleSettings
 from aimass.server.serving.dispatch.settings import DispatchSettings
 from aimass.server.serving.grpc.settings import GrpcLimits
 from aimass.server.serving.http.settings import HttpLimits
 from aimass.server.serving.input_rules import InputRules
+from aimass.server.serving.people import PeopleMay, check_served_people
 from aimass.server.serving.request_log import LogRequests
 from aimass.server.serving.tls import TlsSettings
 from aimass.server.serving.watching.settings import WatchSettings
@@ -49,7 +51,7 @@ class ServeSettings(Value, frozen=True):
     No request takes longer than `infer_s`, in which a worker can hang for `dispatch.hang_s` and another can answer. A
     stop is told to probes for `leave_s` before the ports close, so that load balancers look elsewhere, and then waits
     `drain_s` for requests that are under way. `open` lets everybody ask models who reaches an address that is not of
-    this machine alone.
+    this machine alone. `people` says whose tokens of an identity provider count over HTTP, and `people_may` for what.
     """
 
     models: tuple[str, ...] = ()
@@ -75,6 +77,8 @@ class ServeSettings(Value, frozen=True):
     input: InputRules = InputRules()
     tls: TlsSettings = TlsSettings()
     watch: WatchSettings = WatchSettings()
+    people: PeopleSettings = PeopleSettings()
+    people_may: PeopleMay = PeopleMay()
 
 
 def load_settings(
@@ -124,6 +128,8 @@ def _checked(settings: ServeSettings) -> ServeSettings:
             limit=f"half of infer_s {settings.infer_s:g}",
             cure="Lower dispatch.hang_s, or raise infer_s.",
         )
+    private = is_private(settings.http)
+    check_served_people(settings.people, settings.people_may, private=private, tls=bool(settings.tls.certificate))
     names = [read_reference(model).name for model in settings.models]
     if len(set(names)) != len(names):
         raise BadInput("a model is named twice", code="serve.models", value=", ".join(settings.models))

@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import math
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from aimass.explain.app.house import House
+from aimass.explain.app.login import LoggedIn, Logins
+from aimass.explain.app.pages_table import pages_for
+from aimass.explain.app.people import Person
 from aimass.explain.app.serving_figures import answered, quantile
 from aimass.explain.app.settings import AppSettings
-from tests.explain.app.conftest import Opened
+from aimass.privacy.pki import Role
+from aimass.proto.secret import Secret
+from aimass.proto.values import canonical_json
+from aimass.proto.views import PersonView
+from aimass.server.serving.tokens import TokenFile
+from tests.explain.app.conftest import Opened, opened_page
 from tests.explain.app.shown import said
+from tests.support.oidc import identity_server
 from tests.support.served_heart import served_heart
 
 
@@ -63,3 +75,73 @@ def test_figures_are_counted_by_version() -> None:
 def test_a_quantile_is_the_end_of_the_bin_that_holds_it(share: float, expected: float) -> None:
     assert quantile([(1.0, 5.0), (2.0, 6.0), (4.0, 10.0)], share) == expected
     assert math.isnan(quantile([], 0.5))
+
+
+# ---------------------------------------------------------------- with a login
+
+
+PEOPLE = """
+[people]
+issuer = "{url}"
+audience = "aimass-app"
+keys = "{url}/keys"
+realm = "house"
+[people.roles]
+doctors = "analyst"
+admins = "operator"
+"""
+
+
+class Words:
+    """What the training server says of a token, by its text."""
+
+    def __init__(self) -> None:
+        self.role = dict[bytes, str]()
+
+    def __call__(self, token: Secret) -> PersonView:
+        return PersonView(name="somebody@house", role=self.role[token.reveal()], through="app", until=math.inf)
+
+
+def test_the_figures_are_read_with_the_token_of_the_person_who_looks(
+    entered: Callable[..., House], tmp_path: Path
+) -> None:
+    with identity_server() as identity:
+        (tmp_path / "serve.toml").write_text(PEOPLE.format(url=identity.url))
+        (tmp_path / "tokens.json").write_bytes(canonical_json(TokenFile()))
+        words, held = Words(), list[LoggedIn]()
+        with served_heart(
+            tmp_path, "--settings", str(tmp_path / "serve.toml"), "--tokens", str(tmp_path / "tokens.json")
+        ) as port:
+            settings = AppSettings(login="login.toml", home=str(tmp_path), serving=(f"http://127.0.0.1:{port}",))
+            house = entered(settings, identity=lambda: held[-1])
+            house.logins = Logins(words)
+
+            def shown(person: str, role: str) -> Any:
+                """The page of somebody of whom the training server says a role, whatever serving says."""
+                token = Secret(identity.tokens(person)["id_token"].encode())
+                words.role[token.reveal()] = role
+                held.append(LoggedIn(person, token))
+                return opened_page("serving")
+
+            page = shown("olga", "operator")
+            assert not page.exception
+            assert "**heart** :green-badge[ready]" in said(page)
+            page = shown("cleo", "operator")  # what the app believes of her is nothing to serving
+            assert "serve.role" in said(page)
+            assert "**heart**" not in said(page)
+            page = shown("cleo", "analyst")
+            assert [error.value for error in page.exception] == ["there is no such page: serving"]
+            assert "**heart**" not in said(page)
+
+
+def test_an_analyst_who_logs_in_has_no_such_page_and_on_ones_own_machine_there_is_one() -> None:
+    token = Secret(b"head.body.signature")
+    for role, login, there in (
+        (Role.ANALYST, token, False),
+        (Role.SCIENTIST, token, True),
+        (Role.OPERATOR, token, True),
+        (Role.ANALYST, None, True),
+    ):
+        names = {page.name for page in pages_for(Person("cleo", role, login))}
+        assert ("serving" in names) is there
+        assert "models" in names

@@ -46,11 +46,12 @@ def _looked(here: Here) -> None:
 
 
 def _asked(here: Here, url: str) -> tuple[ServingStatus, tuple[Answered, ...]]:
-    """One server now; many viewers ask it no more often than one."""
+    """One server now, as the person who looks where people log in; their tabs ask it no more often than one."""
 
     def ask() -> object:
         settings = here.settings
-        client = ServingClient(url, settings.path(settings.serving_token), settings.path(settings.serving_authority))
+        authority = settings.path(settings.serving_authority)
+        client = ServingClient(url, settings.path(settings.serving_token), authority, here.person.bearer)
         return client.status(), answered(client.get("/metrics").decode("utf-8", "replace"))
 
     found = here.sources.remembered(f"serving {url}", _LOOK_S / 2, ask)

@@ -48,7 +48,7 @@ def render(here: Here) -> None:
     search = found[name].read()
     _told(search)
     if search.state == "open":
-        _live(found[name])
+        _live(here, found[name])
     else:
         frame(trials_view(search), f"search-{name}", "What was tried")
     _answer(here, found[name], search, name)
@@ -77,7 +77,7 @@ def _told(search: Search) -> None:
 
 
 @looked(_LIVE_S)
-def _live(folder: SearchFolder) -> None:
+def _live(_: Here, folder: SearchFolder) -> None:
     search = folder.read()
     if search.state != "open":
         st.rerun()

@@ -6,20 +6,24 @@ it took.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from aimass.proto.errors import AimassError
 from aimass.proto.meters import Count, Spread
 from aimass.server.serving.access import Access, Caller, bearer
 from aimass.server.serving.http.connection import Cancel, Reply
+from aimass.server.serving.http.endpoints import later
 from aimass.server.serving.http.faults import error_response
 from aimass.server.serving.http.messages import Request, Response
-from aimass.server.serving.http.routing import Call, Route, Routes
+from aimass.server.serving.http.routing import Call, Endpoint, Route, Routes
 from aimass.server.serving.http.whence import whence
 from aimass.server.serving.neighbours import neighbourhood
+from aimass.server.serving.people import ServedPeople, is_of_person
 from aimass.server.serving.rates import Rates
 from aimass.server.serving.request_log import RequestLog
 
@@ -57,11 +61,13 @@ class Front:
         meters: HttpMeters,
         request_log: RequestLog,
         ticks: Callable[[], float] = time.perf_counter,
+        people: ServedPeople | None = None,
     ) -> None:
-        """`now` is the wall clock, by which tokens end; `ticks` never goes back."""
+        """`now` is the wall clock, by which tokens end; `ticks` never goes back. Without `people` nobody comes by a
+        token of an identity provider."""
         self._routes = Routes(routes)
         self._access, self._rates, self._now, self._meters = access, rates, now, meters
-        self._log, self._ticks = request_log, ticks
+        self._log, self._ticks, self._people = request_log, ticks, people
 
     def handle(self, request: Request, reply: Reply) -> Cancel | None:
         """See `Handler`."""
@@ -71,22 +77,41 @@ class Front:
             self._account(request, name, caller.name, response.status, self._ticks() - began)
             reply(response)
 
+        def admitted(found: Caller) -> Call:
+            nonlocal caller
+            caller = found
+            return Call(request, model, names.get("version", ""), found)
+
         try:
             route, names = self._routes.find(request.method, request.path)
             name = route.name
             model = names.get("model", "") if route.meant is None else route.meant()
-            caller = self._admit(request, route, model, began)
-            return route.endpoint(Call(request, model, names.get("version", ""), caller), answered)
+            token = bearer(request.headers.get(b"authorization"))
+            if self._people is not None and route.may is not None and token is not None and is_of_person(token):
+                admit = functools.partial(self._people.admit, token, route.may)
+                return self._later(admit, began, admitted, route.endpoint)(admitted(_UNASKED), answered)
+            return route.endpoint(admitted(self._admit(request, route, token, model, began)), answered)
         except AimassError as error:
             answered(error_response(error))
             return None
 
-    def _admit(self, request: Request, route: Route, model: str, at: float) -> Caller:
+    def _later(
+        self, admit: Callable[[], Awaitable[Caller]], at: float, admitted: Callable[[Caller], Call], endpoint: Endpoint
+    ) -> Endpoint:
+        """For a person, whose token may have to wait for the provider's keys."""
+
+        async def answer(_: Call) -> Response:
+            caller = await admit()
+            self._rates.take(caller.name, at)
+            return await _answer(endpoint, admitted(caller))
+
+        return later(answer)
+
+    def _admit(self, request: Request, route: Route, token: bytes | None, model: str, at: float) -> Caller:
         if route.may is None:
             return _UNASKED
-        headers = request.headers
-        token = bearer(headers.get(b"authorization"))
-        caller = self._access.admit(token, request.peer.certified, route.may, model, self._now(), whence(headers))
+        certified, came = request.peer.certified, whence(request.headers)
+        caller = self._access.admit(token, certified, route.may, model, self._now(), came)
         self._rates.take(caller.name if token is not None else neighbourhood(request.peer.address), at)
         return caller
 
@@ -97,6 +122,18 @@ class Front:
         if self._log.wants(level):
             what, who = f"{request.method} {request.path}", caller or request.peer.address
             self._log.tell(what, who, str(status), seconds, level=level, request=request.id)
+
+
+async def _answer(endpoint: Endpoint, call: Call) -> Response:
+    """What an endpoint replies; who waits no more ends it."""
+    replied: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+    cancel = endpoint(call, lambda response: None if replied.done() else replied.set_result(response))
+    try:
+        return await replied
+    except asyncio.CancelledError:
+        if cancel is not None:
+            cancel()
+        raise
 
 
 def _level(status: int) -> int:
