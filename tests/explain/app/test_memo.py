@@ -92,3 +92,11 @@ def test_who_waits_for_a_service_that_hangs_is_told() -> None:
     first.join()
     assert memo.get("k", 60.0, lambda: 2) == 1
     assert not memo._asking
+
+
+def test_what_was_used_last_stays() -> None:
+    memo = Memo(most=2)
+    for key in ("a", "b", "a", "c"):
+        memo.get(key, 60.0, lambda key=key: key)  # type: ignore[misc]
+    assert memo.get("a", 60.0, lambda: "anew") == "a"
+    assert memo.get("b", 60.0, lambda: "anew") == "anew"

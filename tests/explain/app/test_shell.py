@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from aimass.explain.app import shell
+from aimass.explain.app.house import House
 from aimass.explain.app.settings import AppSettings
+from aimass.explain.charts.altair_charts import specs_of
+from aimass.explain.charts.picture import Picture
+from aimass.explain.charts.theme import Theme
 from tests.explain.app.conftest import Opened
 from tests.explain.app.shown import said
 from tests.explain.app.told_server import ToldServer, seams
@@ -22,3 +32,29 @@ def test_a_table_is_sent_when_it_is_opened_and_not_before(opened: Opened) -> Non
     assert len(page.dataframe) == sent + 1
     assert max(len(one.value) for one in page.dataframe) == 1_000
     assert "The first 1,000 of 1,500 rows" in said(page)
+
+
+def _script() -> None:
+    from aimass.explain.app.shell import frame
+    from aimass.explain.runs.course import course
+    from tests.explain.runs.made import evaluated, run
+
+    frame(course(run([evaluated(n, n + 1, {"auc": 0.5}) for n in range(5)])), "made-anew")
+
+
+def test_a_result_that_is_made_anew_at_each_run_is_drawn_once_for_all_viewers(
+    entered: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered(AppSettings())
+    drawn: list[str] = []
+
+    def counted(picture: Picture, theme: Theme) -> tuple[str, ...]:
+        drawn.append(picture.title)
+        return specs_of(picture, theme)
+
+    monkeypatch.setattr(shell, "specs_of", counted)
+    for _ in range(2):
+        page = AppTest.from_function(_script, default_timeout=60).run()
+        assert not page.exception
+        page.run()
+    assert len(drawn) == 1

@@ -48,7 +48,7 @@ class House:
         self.results = ResultCache()
         self.subjects = Memo(most=_MOST_SUBJECTS, patience_s=_OPENING_S)
         self.rows = Memo(most=8)
-        self.drawn = Memo(most=64)
+        self.drawn, self.charts = Memo(most=64), Memo(most=256)
         self.looks = Looks()
         self.kinds = Memo()
         self._lock = threading.Lock()

@@ -57,6 +57,8 @@ class Memo:
         """One at a time for each key."""
         with self._lock:
             held, begun = self._held.get(key), self._forgotten
+            if held is not None:
+                self._held.move_to_end(key)
         if held is not None and self._now() - held[0] <= seconds:
             answer: T = held[1]
             return answer

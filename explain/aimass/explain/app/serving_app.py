@@ -20,6 +20,7 @@ from aimass.explain.app.entrance import streamlit_identity
 from aimass.explain.app.guard import Guard, hosts_of
 from aimass.explain.app.house import House, enter
 from aimass.explain.app.settings import AppSettings
+from aimass.explain.app.settling import settled_beside
 from aimass.explain.charts.theme import DARK, LIGHT
 from aimass.proto.errors import BadInput, Conflict, Unavailable
 
@@ -54,7 +55,12 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
     try:
         with listening:
             address = address_of(settings, listening.getsockname()[1])
-            _Server(_uvicorn(app, settings), lambda: ready(address)).run(sockets=[listening])
+
+            def answers() -> None:
+                ready(address)
+                settled_beside(computing=bool(settings.home or settings.registry))
+
+            _Server(_uvicorn(app, settings), answers).run(sockets=[listening])
     finally:
         enter(None)
 
@@ -148,6 +154,7 @@ def options_of(settings: AppSettings) -> dict[str, Any]:
         "client.showErrorLinks": False,
         "client.toolbarMode": "viewer",
         "runner.magicEnabled": False,
+        "runner.postScriptGC": False,  # a whole collection after each run holds all viewers up: see `settle`
         "server.address": settings.host,
         "server.port": settings.port,
         "server.baseUrlPath": settings.base_path.strip("/"),

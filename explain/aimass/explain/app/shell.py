@@ -148,9 +148,18 @@ def _panels(result: Result, picture: Picture, theme: str, key: str, alt: str) ->
 
 
 def _drawn(result: Result, picture: Picture, theme: str) -> tuple[str, ...]:
-    """Its charts, drawn once however often the page is run: the result is held with them, so its id stays its own."""
-    key = (id(result), theme)
-    return house().drawn.get(key, math.inf, lambda: (result, specs_of(picture, theme_of(theme))))[1]
+    """Its charts, drawn once for all who look: by what it holds, as a page makes some results anew at each run.
+
+    An answer that is kept is known by its place in memory: it is held with its charts, so its id stays its own.
+    """
+    shared = house()
+    content = (type(result).__name__, theme)
+
+    def drawn() -> tuple[Result, tuple[str, ...]]:
+        key = (*content, result.digest)
+        return result, shared.charts.get(key, math.inf, lambda: specs_of(picture, theme_of(theme)))
+
+    return shared.drawn.get((*content, id(result)), math.inf, drawn)[1]
 
 
 def _files(result: Result, key: str, theme: str) -> None:
