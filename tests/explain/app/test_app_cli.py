@@ -6,12 +6,11 @@ import argparse
 import socket
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from aimass.explain.app.app_cli import settings_of
 from aimass.explain.app.serving_app import address_of, bound, options_of, serve
-from aimass.explain.app.settings import AppSettings, RowsSetting
+from aimass.explain.app.settings import AppSettings
 from aimass.proto.commands import main
 from aimass.proto.errors import BadInput, Conflict
 
@@ -96,8 +95,8 @@ def test_nothing_is_told_to_anybody_and_uploads_are_bounded() -> None:
     assert "localhost" in found["server.allowedHosts"]
 
 
-def test_rows_of_one_name_are_found() -> None:
-    rows = RowsSetting(name="all", files=("a.csv",))
-    settings = msgspec.structs.replace(AppSettings(), rows=(rows,))
-    assert settings.named_rows("all") == rows
-    assert settings.named_rows("none") is None
+def test_rows_are_for_whom_the_command_says() -> None:
+    said = settings_of(arguments("--rows", "a=a.csv", "--rows-for", "analyst", "--rows-for", "operator"))
+    assert [one.roles for one in said.rows] == [("analyst", "operator")]
+    with pytest.raises(SystemExit):
+        arguments("--rows", "a=a.csv", "--rows-for", "partner")

@@ -39,6 +39,13 @@ def add_verbs(commands: Any) -> None:
         metavar="NAME=FILE",
         help="rows to ask about; one NAME may have several, told apart as NAME=WHOSE=FILE",
     )
+    verb.add_argument(
+        "--rows-for",
+        action="append",
+        default=[],
+        choices=("operator", "scientist", "analyst"),
+        help="who may ask about --rows; repeated. Else everybody; of people who log in operators and scientists",
+    )
     known = verb.add_mutually_exclusive_group()
     known.add_argument("--held-out", dest="held_out", action="store_const", const=True, help="no model saw --rows")
     known.add_argument("--trained-on", dest="held_out", action="store_const", const=False, help="models saw --rows")
@@ -107,6 +114,6 @@ def _rows(args: argparse.Namespace) -> list[Any]:
         name, _, path = one.partition("=")
         files.setdefault(name if path else Path(one).stem, []).append(path or one)
     return [
-        RowsSetting(name=name, files=tuple(paths), task=args.task, held_out=args.held_out)
+        RowsSetting(name=name, files=tuple(paths), task=args.task, held_out=args.held_out, roles=tuple(args.rows_for))
         for name, paths in files.items()
     ]

@@ -278,7 +278,7 @@ def subject_of(here: Here, reference: str) -> Subject:
 
 
 def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
-    fitting = [one.name for one in here.settings.rows if not one.task or not subject.task or one.task == subject.task]
+    fitting = [one.name for one in here.rows if not one.task or not subject.task or one.task == subject.task]
     choice = linked(
         "rows",
         "Rows",
@@ -296,7 +296,7 @@ def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
 def choose_background(here: Here, chosen: Chosen) -> Rows | None:
     """Rows that predictions are held against, by the address; None stands for the rows themselves."""
     subject = chosen.subject
-    names = [one.name for one in here.settings.rows if not one.task or not subject.task or one.task == subject.task]
+    names = [one.name for one in here.rows if not one.task or not subject.task or one.task == subject.task]
     let_go("against", names)
     name = linked("against", "Held against", ["", *names], named=lambda one: one or "the rows themselves")
     rows = rows_of(here, name, subject) if name else None
@@ -305,7 +305,7 @@ def choose_background(here: Here, chosen: Chosen) -> Rows | None:
 
 def rows_of(here: Here, name: str, subject: Subject) -> Asked:
     """Rows that the settings name, read once for all viewers until their files change."""
-    setting = here.settings.named_rows(name)
+    setting = next((one for one in here.rows if one.name == name), None)
     if setting is None:
         raise NotFound("there are no such rows", code="app.rows", value=name)
     files = [file.path for one in setting.files for file in named_files(one)]

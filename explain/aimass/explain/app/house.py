@@ -13,8 +13,8 @@ from aimass.explain.app.live import Feed, Watching
 from aimass.explain.app.login import LoggedIn, Logins, ask_server
 from aimass.explain.app.looks import Looks
 from aimass.explain.app.memo import Memo
-from aimass.explain.app.people import Person
-from aimass.explain.app.settings import AppSettings
+from aimass.explain.app.people import Person, rows_for
+from aimass.explain.app.settings import AppSettings, RowsSetting
 from aimass.explain.app.sources import Sources
 from aimass.explain.app.wanted import Wanted
 from aimass.explain.cache import ResultCache
@@ -90,6 +90,11 @@ class Here:
     def settings(self) -> AppSettings:
         """The app's."""
         return self.house.settings
+
+    @property
+    def rows(self) -> tuple[RowsSetting, ...]:
+        """Rows that this person may ask about; they do not learn of others."""
+        return rows_for(self.settings, self.person)
 
 
 def _opener(sources: Sources) -> Callable[[str], tuple[RunView, Watching]]:

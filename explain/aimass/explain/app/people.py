@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from aimass.explain.app.settings import AppSettings, RowsSetting
 from aimass.privacy.pki import Peer, Role, peer_of
 from aimass.proto.home import CERTIFICATE, not_enrolled
 from aimass.proto.secret import Secret
 
-__all__ = ["ALONE", "SEES", "Person", "local_person", "peer_at"]
+__all__ = ["ALONE", "SEES", "Person", "local_person", "peer_at", "rows_for"]
 
 SEES: Final = frozenset({Role.ANALYST, Role.OPERATOR, Role.SCIENTIST})
 """Roles of people; certificates of machines do not look."""
@@ -41,6 +42,16 @@ class Person:
     def is_any(self, roles: frozenset[Role]) -> bool:
         """Whether this is a person of one of these roles."""
         return self.role in roles
+
+
+_SINGLE_ROWS: Final = frozenset({Role.OPERATOR, Role.SCIENTIST})
+"""Who of the people that log in may see single rows where nothing is said."""
+
+
+def rows_for(settings: AppSettings, person: Person) -> tuple[RowsSetting, ...]:
+    """Named rows that somebody may ask about, in order. On one's own machine they are one's own files."""
+    usual = SEES if person.token is None else _SINGLE_ROWS
+    return tuple(one for one in settings.rows if person.is_any(frozenset(map(Role, one.roles)) or usual))
 
 
 ALONE: Final = Person("you", Role.ANALYST)

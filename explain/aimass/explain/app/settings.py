@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from aimass.proto.values import Value
 
-__all__ = ["AppSettings", "RowsSetting"]
+__all__ = ["AppSettings", "PersonRole", "RowsSetting"]
+
+PersonRole = Literal["operator", "scientist", "analyst"]
 
 
 class RowsSetting(Value, frozen=True):
     """Rows that analysts may ask about, under the `name` that they see; `files` as `--rows` of a command takes them.
 
     `task` is the schema that they fit, empty where any model may be tried on them. `held_out` says whether models were
-    trained without them, None where nobody knows.
+    trained without them, None where nobody knows. `roles` are who may ask about them, one row after the other too;
+    where none is named everybody may, but of people who log in operators and scientists alone.
     """
 
     name: str
@@ -24,6 +27,7 @@ class RowsSetting(Value, frozen=True):
     task: str = ""
     held_out: bool | None = None
     beside: tuple[str, ...] = ()
+    roles: tuple[PersonRole, ...] = ()
 
 
 class AppSettings(Value, frozen=True):
@@ -53,10 +57,6 @@ class AppSettings(Value, frozen=True):
     memory_mib: Annotated[int, msgspec.Meta(ge=16)] = 512
     upload_mib: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 50
     time_limit_s: Annotated[float, msgspec.Meta(gt=0)] = 900.0
-
-    def named_rows(self, name: str) -> RowsSetting | None:
-        """The rows of this name."""
-        return next((one for one in self.rows if one.name == name), None)
 
     def path(self, said: str) -> Path | None:
         """A path that was said, or None."""

@@ -39,8 +39,7 @@ def test_an_answer_is_what_the_library_says_of_the_chosen_model(name: str, opene
     page = opened("tour", heart, model="heart@champion", rows="both")
     settled(page.toggle(key=f"tour-{name}").set_value(True).run())
     step = next(step for step in STEPS if step.name == name)
-    setting = heart.named_rows("both")
-    assert setting is not None
+    setting = next(one for one in heart.rows if one.name == "both")
     subject = open_subject("heart@champion", Where(registry=heart.registry, trust=heart.trust))
     rows = dataclasses.replace(open_rows(setting.files, subject.schema, held_out=True), name="both")
     asked = {"uses": "gap", "why": "lpi", "means": "prim", "wrong": "segviz"}[name]

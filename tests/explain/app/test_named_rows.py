@@ -1,0 +1,104 @@
+"""Named rows are for whom they are meant, and nobody else learns that they are there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from aimass.explain.app.choosing import rows_of, subject_of
+from aimass.explain.app.house import House
+from aimass.explain.app.login import LoggedIn, Logins
+from aimass.explain.app.people import Person, rows_for
+from aimass.explain.app.settings import AppSettings, PersonRole, RowsSetting
+from aimass.privacy.pki import Role
+from aimass.proto.errors import NotFound
+from aimass.proto.secret import Secret
+from aimass.proto.views import PersonView
+from tests.explain.app.conftest import opened_page
+from tests.explain.app.hearts import heart_settings, settled
+from tests.explain.app.shown import said
+
+TOKEN = Secret(b"head.body.signature")
+ALL = {Role.OPERATOR, Role.SCIENTIST, Role.ANALYST}
+
+
+@pytest.mark.parametrize(
+    ("roles", "login", "expected"),
+    [
+        ((), None, ALL),
+        ((), TOKEN, {Role.OPERATOR, Role.SCIENTIST}),
+        (("analyst",), TOKEN, {Role.ANALYST}),
+        (("analyst", "operator"), None, {Role.ANALYST, Role.OPERATOR}),
+        (("operator",), None, {Role.OPERATOR}),
+    ],
+)
+def test_rows_are_for_their_roles_and_with_a_login_not_for_analysts_unless_that_is_said(
+    roles: tuple[PersonRole, ...], login: Secret | None, expected: set[Role]
+) -> None:
+    settings = AppSettings(rows=(RowsSetting(name="a", files=("a.csv",), roles=roles),))
+    found = {role for role in Role if rows_for(settings, Person("somebody", role, login))}
+    assert found == expected
+
+
+@pytest.fixture
+def seen(entered: Callable[..., House], tmp_path: Path) -> Callable[..., AppTest]:
+    """A page of an app with a login to somebody of a role; `for_analysts` says who may ask about the second rows."""
+    heart = heart_settings(tmp_path)
+
+    def see(page: str, role: str, *, for_analysts: bool = False, **address: str) -> AppTest:
+        first, second = heart.rows
+        if for_analysts:
+            second = msgspec.structs.replace(second, roles=("analyst",))
+        settings = msgspec.structs.replace(heart, rows=(first, second), login="login.toml")
+        house = entered(settings, identity=lambda: LoggedIn("Cleo", TOKEN))
+        house.logins = Logins(lambda _: PersonView(name="cleo@house", role=role, through="app", until=math.inf))
+        return opened_page(page, model="heart@champion", **address)
+
+    return see
+
+
+def offered(page: AppTest) -> list[str]:
+    return list(page.selectbox(key="rows").options)
+
+
+def test_an_analyst_who_logs_in_is_offered_uploads_and_what_is_meant_for_analysts(seen: Callable[..., AppTest]) -> None:
+    assert offered(seen("lpi", "analyst")) == ["Upload a file…"]
+    assert offered(seen("lpi", "operator")) == ["hungarian", "unknown", "Upload a file…"]
+    assert offered(settled(seen("lpi", "analyst", for_analysts=True))) == ["unknown", "Upload a file…"]
+
+
+@pytest.mark.parametrize("page", ["lpi", "gap", "prim", "segviz"])
+def test_a_link_to_rows_of_others_says_the_same_as_one_to_rows_that_there_are_not(
+    page: str, seen: Callable[..., AppTest]
+) -> None:
+    told = said(seen(page, "analyst", rows="hungarian"))
+    assert "this role may not see it" in told
+    assert told == said(seen(page, "analyst", rows="nowhere-at-all")).replace("nowhere-at-all", "hungarian")
+
+
+def test_rows_of_others_are_not_held_against_either(seen: Callable[..., AppTest]) -> None:
+    page = settled(seen("lpi", "analyst", for_analysts=True, rows="unknown"))
+    assert list(page.selectbox(key="against").options) == ["the rows themselves", "unknown"]
+    page = settled(seen("lpi", "analyst", for_analysts=True, rows="unknown", against="hungarian"))
+    assert "app.gone" in said(page)
+    assert not [one for one in page.selectbox if one.key == "against"]
+
+
+def test_nothing_opens_rows_of_others_by_their_name(
+    seen: Callable[..., AppTest], entered: Callable[..., House]
+) -> None:
+    seen("lpi", "analyst")
+    from aimass.explain.app.house import house
+
+    here, codes = house().visit(Person("cleo", Role.ANALYST, TOKEN), "tab"), set()
+    subject = subject_of(here, "heart@champion")
+    for name in ("hungarian", "elsewhere"):
+        with pytest.raises(NotFound) as refused:
+            rows_of(here, name, subject)
+        codes.add(refused.value.code)
+    assert codes == {"app.rows"}
