@@ -161,6 +161,46 @@ def test_the_nearest_other_row_keeps_what_must_stay_and_can_be_tried(opened: Ope
     assert titles(page) == ["How prediction and values move"]
 
 
+def uploaded(opened: Opened, settings: AppSettings, **address: str) -> AppTest:
+    """The page about rows that the viewer brings."""
+    page = opened(LPI, settings, rows="upload", **address)
+    brought = Path(settings.rows[0].files[0]).read_bytes()
+    return settled(page.file_uploader(key="upload").set_value([("mine.csv", brought, "text/csv")]).run())
+
+
+def test_of_rows_that_a_viewer_brings_no_change_and_no_condition_stands_in_the_address(
+    opened: Opened, settings: AppSettings
+) -> None:
+    page = uploaded(opened, settings, view=WHAT_IF, find="true", where="age > 1", **{"if": "age=61"})
+    assert "Nothing is changed yet" in said(page)
+    cell(page, "age").set_value(61)  # type: ignore[attr-defined]
+    page.text_input(key="where-private").set_value("age >= 40 and cp = asymptomatic")
+    page = settled(page.run())
+    assert "With age 61 years" in said(page)
+    some = page.dataframe[0].value
+    assert 0 < len(some) < 42
+    assert (some["cp"] == "asymptomatic").all()
+    assert not address(page, "if")
+    assert not address(page, "where")
+    assert "61" not in str(dict(page.query_params))
+    page.button(key="what-clear").click()
+    page = settled(page.run())
+    assert "Nothing is changed yet" in said(page)
+    cell(page, "age").set_value(50)  # type: ignore[attr-defined]
+    page.number_input(key="row").set_value(9)
+    assert "Nothing is changed yet" in said(settled(page.run()))
+
+
+def test_the_nearest_other_of_an_uploaded_row_is_tried_without_the_address(
+    opened: Opened, settings: AppSettings
+) -> None:
+    page = uploaded(opened, settings, row="7", view=OTHER)
+    page.button(key="try-0").click()
+    page = settled(page.run())
+    assert titles(page) == ["How prediction and values move"]
+    assert not address(page, "if")
+
+
 def test_proofs_are_shown_one_by_one(opened: Opened, settings: AppSettings) -> None:
     page = settled(opened(LPI, settings, rows="hungarian", view=TRUST, keep="<script>"))
     assert titles(page) == ["Do the values tell what moves the prediction?", "Do gradients say the same?"]

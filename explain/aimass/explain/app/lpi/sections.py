@@ -63,8 +63,10 @@ class RowPage:
         self._view("attribution", self.options)
 
     def _what_if(self) -> None:
-        st.markdown("Change what stands in the row: the model is asked again at once. The address keeps it.")
-        changes = change_cells(self.rows, self.options.row, self.scope)
+        private = self.chosen.private
+        kept = "It stays in this session, and not in the address." if private else "The address keeps it."
+        st.markdown(f"Change what stands in the row: the model is asked again at once. {kept}")
+        changes = change_cells(self.rows, self.options.row, self.scope, private=private)
         if changes is None:
             return
         if not changes:
@@ -101,7 +103,7 @@ class RowPage:
             return
         found = self._view("counterfactual", options, slot="counterfactual")
         if isinstance(found, Counterfactual) and found.ways:
-            _tries(found)
+            _tries(found, self.chosen.private)
 
     def _goal(self) -> LpiOptions | None:
         """What the row is to become, which features must stay, and how many may change."""
@@ -146,7 +148,7 @@ class RowPage:
         return result
 
 
-def _tries(found: Counterfactual) -> None:
+def _tries(found: Counterfactual, private: bool) -> None:
     """A button for each way, that shows it in What if."""
     with st.container(horizontal=True):
         for place, way in enumerate(found.ways):
@@ -156,5 +158,5 @@ def _tries(found: Counterfactual) -> None:
                 icon=":material/edit:",
                 help=plain(way.told()),
                 on_click=set_changes,
-                args=(way.changes, WHAT_IF),
+                args=(way.changes, private, WHAT_IF),
             )

@@ -1,4 +1,7 @@
-"""What if: a widget for each cell of a row; what is changed stands in the address as `aimass explain lpi` has it."""
+"""What if: a widget for each cell of a row; what is changed stands in the address as `aimass explain lpi` has it.
+
+Of rows that a viewer brought it stands in their session alone: an address is kept by browsers and logged by proxies.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ __all__ = ["KEY", "change_cells", "set_changes"]
 KEY: Final = "if"
 """Of the address: a change as `feature=value`, repeated."""
 _MEMORY: Final = "_linked_if"
+_PRIVATE: Final = "_private_if"
 _ACROSS: Final = 4
 _FIRST: Final = 16
 """Features of a table whose widgets are all shown; of a wider one a person says which."""
@@ -31,17 +35,17 @@ _STEPS: Final = 100
 _MISSING: Final = -1
 
 
-def change_cells(rows: Rows, row: int, scope: str) -> tuple[str, ...] | None:
+def change_cells(rows: Rows, row: int, scope: str, *, private: bool = False) -> tuple[str, ...] | None:
     """The changes of a row's cells; None where the address names one that cannot be, which is said.
 
-    `scope` tells rows and models apart: of another row nothing is changed.
+    `scope` tells rows and models apart: of another row nothing is changed. Those of `private` rows are in no address.
     """
     here = f"{scope}-{row}"
     try:
-        asked = _asked(rows, here)
+        asked = _asked(rows, here, _texts(private))
     except AimassError as error:
         told_error(error)
-        st.button("As it is", key="what-clear", on_click=set_changes, args=((),))
+        st.button("As it is", key="what-clear", on_click=set_changes, args=((), private))
         return None
     cells = rows.values[row]
     shown = _shown(rows, asked)
@@ -58,10 +62,9 @@ def change_cells(rows: Rows, row: int, scope: str) -> tuple[str, ...] | None:
         if not alike(cells[place : place + 1], np.float64(cell)).all()
     )
     st.session_state[_MEMORY] = (here, found)
-    if found != tuple(st.query_params.get_all(KEY)):
-        st.query_params[KEY] = list(found)
+    _keep(found, private)
     if found:
-        st.button("As it is", key="what-clear", on_click=set_changes, args=((),), icon=":material/undo:")
+        st.button("As it is", key="what-clear", on_click=set_changes, args=((), private), icon=":material/undo:")
     return found
 
 
@@ -74,18 +77,30 @@ def _shown(rows: Rows, asked: dict[int, float]) -> list[int]:
     return sorted({*map(names.index, wanted), *asked})
 
 
-def set_changes(changes: tuple[str, ...], view: str = "") -> None:
+def _texts(private: bool) -> tuple[str, ...]:
+    """What is changed, as it is kept."""
+    return tuple(st.session_state.get(_PRIVATE, ()) if private else st.query_params.get_all(KEY))
+
+
+def _keep(changes: tuple[str, ...], private: bool) -> None:
+    if private:
+        st.session_state[_PRIVATE] = changes
+        st.query_params.pop(KEY, None)
+    elif changes != _texts(private):
+        st.query_params[KEY] = list(changes)
+
+
+def set_changes(changes: tuple[str, ...], private: bool = False, view: str = "") -> None:
     """Of a button: have these changes and no others, and show them."""
-    st.query_params[KEY] = list(changes)
+    _keep(changes, private)
     st.session_state.pop(_MEMORY, None)
     _forget_widgets()
     if view:
         st.session_state["view"] = view
 
 
-def _asked(rows: Rows, here: str) -> dict[int, float]:
+def _asked(rows: Rows, here: str, texts: tuple[str, ...]) -> dict[int, float]:
     """Changes that the address names, by column, which widgets are to show where it was changed by a link."""
-    texts = tuple(st.query_params.get_all(KEY))
     of, said = st.session_state.get(_MEMORY, ("", None))
     if texts == said and of and of != here:
         texts = ()  # another row was chosen: what was changed was that of the former

@@ -28,6 +28,7 @@ _ORDERS: Final = {
     "worst": "most wrong first",
 }
 _WHICH: Final = {"all": "all", "wrong": "those that it says wrongly", "right": "those that it says rightly"}
+_WHERE: Final = "where"
 _MOST_SHOWN: Final = 500
 _MOST_SAID: Final = 4
 
@@ -38,6 +39,7 @@ class Things:
 
     `said` finds what the model says of all, float64 [n, outputs], None while it is not known; `among` the mask of those
     under conditions that a person wrote, None where there are no columns; `told` columns of some of them for a table.
+    Of `private` ones no condition stands in the address, which browsers and proxies keep.
     """
 
     one: str
@@ -48,6 +50,7 @@ class Things:
     said: Callable[[], Floats | None]
     among: Callable[[str], npt.NDArray[np.bool_]] | None
     told: Callable[[npt.NDArray[np.int64]], dict[str, list[Any]]]
+    private: bool = False
 
 
 def choose_one(things: Things, key: str) -> int | None:
@@ -72,10 +75,12 @@ def _found(things: Things, key: str, chosen: int) -> None:
     finding = _finding(things)
     among = None
     if things.among is not None:
+        if things.private:
+            st.query_params.pop(_WHERE, None)
         where = st.text_input(
             "Under these conditions",
-            key="where",
-            bind="query-params",
+            key=f"{_WHERE}-private" if things.private else _WHERE,
+            bind=None if things.private else "query-params",
             placeholder="age >= 57 and thal = normal",
             max_chars=1_000,
             help="A number has >=, <=, >, <, = and !=, a word = and !=, both `is missing` and `is known`.",

@@ -112,4 +112,5 @@ def _things(here: Here, chosen: Chosen, model: Model, rows: Rows, key: str) -> T
         said=said,
         among=lambda text: rows_where(rows, text),
         told=told,
+        private=chosen.private,
     )
