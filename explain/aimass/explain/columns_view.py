@@ -108,7 +108,7 @@ def _held(one: ColumnStatistics, column: object) -> Held:
 
 def _panel(one: Held) -> Panel:
     counts = np.array(one.counts, np.float64)
-    gone = f" ({one.missing:,} missing)" if one.missing else ""
+    gone = f", {one.missing:,} missing" if one.missing else ""
     if one.values:
         says = tuple(f"{value}: {count:,}" for value, count in zip(one.values, one.counts, strict=True))
         bars = Bars(np.arange(len(counts)), counts, says=says)
@@ -121,6 +121,6 @@ def _histogram(one: Held, counts: Floats, edges: Floats, gone: str) -> Panel:
     """Each part of the range as high as it holds rows."""
     high = np.repeat(counts, 2)
     band = Band(np.repeat(edges, 2)[1:-1], np.zeros(len(high)), high)
-    title = f"{one.column}{gone}" if one.mean is None else f"{one.column}{gone}, mean {number(one.mean)}"
-    unit = f"{one.column} ({one.unit})" if one.unit else one.column
-    return Panel(title, Axis(unit), Axis("rows"), (band,), height=160)
+    unit = one.unit or one.column  # a third of a page is wide: the column's name stands above
+    mean = "" if one.mean is None else f", mean {number(one.mean)}"
+    return Panel(f"{one.column}{gone}", Axis(f"{unit}{mean}"), Axis("rows"), (band,), height=160)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -203,3 +204,15 @@ def test_specifications_are_what_charts_say_and_hold_against_the_schema(theme: T
     told = [chart.to_dict() for chart in charts_of(PICTURE, theme)]  # validates
     specs = [json.loads(spec) for spec in specs_of(PICTURE, theme)]
     assert specs == json.loads(json.dumps(told))
+
+
+@pytest.mark.parametrize("width", [330, 700])
+def test_every_name_below_an_axis_is_to_be_read(width: int) -> None:
+    names = tuple(f"learning rate {place}\n0.001 to 0.{place + 1}" for place in range(12))
+    line = Line(np.arange(12.0), np.arange(12.0))
+    svg = svg_of(Picture("", (Panel("", names_axis(names), Axis("y"), (line,), width=width),), "", ""))
+    written = [text for text in re.findall("<text.*?</text>", svg) if "learning rate" in text]
+    assert len(written) == 12
+    assert [text for text in written if 'opacity="0"' in text or "rotate(325)" not in text] == []
+    few = svg_of(Picture("", (Panel("", names_axis(("yes", "no")), Axis("y"), (line,), width=width),), "", ""))
+    assert "rotate(325)" not in few

@@ -18,6 +18,10 @@
         (own.left < box.left - line || own.right > box.right + line || own.top < box.top - line || own.bottom > box.bottom + line);
     }).map((text) => `${text.textContent} (in a chart)`);
   });
+  // Vega leaves out what has no room: of numbers nothing is lost by that, of names the reader does not know what stands there.
+  const unnamed = all("[data-testid=stVegaLiteChart] svg").flatMap((svg) =>
+    [...svg.querySelectorAll(".role-axis-label text[opacity='0']")].map((text) => text.textContent)
+      .filter((text) => text && !/^[−\d.,]+(e[−\d]+)?$/.test(text)).map((text) => `${text} (not shown, in a chart)`));
   const clipped = all("[data-testid=stMetricValue] *, [data-testid=stMetricLabel] *, button p").filter((text) =>
     text.scrollWidth > text.clientWidth + 1 && getComputedStyle(text).overflow !== "visible");
   return {
@@ -25,6 +29,6 @@
     errors: all("[data-testid=stAlertContentError]").filter((box) => !box.closest("[data-testid=stException]")).map((box) => box.innerText.slice(0, 500)),
     wide: wide.map((box) => `${named(box)}: ${box.scrollWidth} px in ${box.clientWidth}`),
     cut: cut.map((box) => `${named(box)}: ${box.innerText.slice(0, 80)}`),
-    clipped: [...clipped.map((text) => text.innerText.slice(0, 80)), ...new Set(beyond)],
+    clipped: [...clipped.map((text) => text.innerText.slice(0, 80)), ...new Set([...beyond, ...unnamed])],
   };
 }

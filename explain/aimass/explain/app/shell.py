@@ -108,17 +108,19 @@ def frame(result: Result, key: str, title: str = "") -> None:
         _more(result, said[_SENTENCES:])
 
 
-def shown_table(result: Result, key: str, title: str, columns: Mapping[str, Any] | None = None) -> None:
+def shown_table(
+    result: Result, key: str, title: str, how_to_read: str, columns: Mapping[str, Any] | None = None
+) -> None:
     """One view as its table instead of its picture: sentences, the first of its rows, and files of it.
 
-    `columns` say how Streamlit shows each.
+    `how_to_read` is of the table, as the picture's is of the picture; `columns` say how Streamlit shows each.
     """
     st.subheader(title, anchor=False)
     for line in result.describe()[:_SENTENCES]:
         st.markdown(plain(line))
     _rows(result, key, columns)
-    picture = result.picture()
-    st.caption(f"**What it does not show:** {plain(picture.shows_not)}")
+    st.caption(f"**How to read this:** {plain(how_to_read)}")
+    st.caption(f"**What it does not show:** {plain(result.picture().shows_not)}")
     with st.container(horizontal=True):
         _files(result, key, current_theme())
 

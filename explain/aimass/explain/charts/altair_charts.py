@@ -34,6 +34,12 @@ _TICKS: Final = 6
 """Of an axis of numbers: more have labels that are left out in between."""
 _LEGEND_LETTERS: Final = 44
 """Of a line of a legend: a panel may be half a page wide."""
+_LETTERS_BELOW: Final = 44
+"""Of all names below an axis beside one another: what does not fit into half a page is written aslant."""
+_ASLANT: Final = 20
+"""Names below an axis that half a page has room for aslant: more stand upright, and every second may be left out."""
+_LABEL_PX: Final = 6
+"""From names to the axis: a dot at its end touches none of them."""
 _TICK_PX: Final = 60
 """What a number below an axis takes."""
 
@@ -120,7 +126,7 @@ def _scale(axis: Axis, *, vertical: bool) -> alt.Scale:
     return alt.Scale(**options, reverse=axis.reverse)
 
 
-def _axis(axis: Axis, ticks: int | None = None) -> alt.Axis:
+def _axis(axis: Axis, ticks: int | None = None, *, below: bool = False) -> alt.Axis:
     if not axis.names:
         many: Row = {"tickCount": _TICKS if ticks is None else ticks}
         many |= {"tickMinStep": 1, "format": ",d"} if axis.whole else {}
@@ -134,8 +140,18 @@ def _axis(axis: Axis, ticks: int | None = None) -> alt.Axis:
         tickCount=len(axis.names),
         domain=False,
         ticks=False,
-        labelOverlap=True,
+        labelPadding=_LABEL_PX,
+        **(_below(axis.names) if below else {"labelOverlap": True}),
     )
+
+
+def _below(names: Sequence[str]) -> Row:
+    """How names stand below an axis: all of them are to be read."""
+    lines = [max(map(len, name.split("\n"))) for name in names]
+    if sum(lines) + 2 * len(lines) <= _LETTERS_BELOW:
+        return {"labelOverlap": True, "labelAngle": 0}
+    aslant = len(names) <= _ASLANT
+    return {"labelAngle": -35 if aslant else -90, "labelAlign": "right", "labelLimit": 160, "labelOverlap": not aslant}
 
 
 def _quoted(word: str) -> str:
@@ -150,7 +166,7 @@ def _quoted(word: str) -> str:
 
 
 def _x(panel: Panel, field: str = "x") -> alt.X:
-    return alt.X(f"{field}:Q", scale=_scale(panel.x, vertical=False), axis=_axis(panel.x, _ticks(panel)))
+    return alt.X(f"{field}:Q", scale=_scale(panel.x, vertical=False), axis=_axis(panel.x, _ticks(panel), below=True))
 
 
 def _ticks(panel: Panel) -> int | None:

@@ -8,14 +8,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.charts.picture import MOST_POINTS, Axis, Band, Heat, Line, Panel, Picture, names_axis
+from aimass.explain.charts.picture import MOST_POINTS, Axis, Band, Heat, Layer, Line, Panel, Picture, names_axis
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.runs.readings import learning, lineage_of_run, thinned
 from aimass.explain.words import number
 from aimass.proto.errors import WrongState
 from aimass.proto.views import RunView, StepSummary
 
-__all__ = ["Layers", "Relations", "layers", "relations"]
+__all__ = ["Layers", "Relations", "layers", "quantile_bands", "relations"]
 
 Floats = npt.NDArray[np.float64]
 _MOST_LAYERS: Final = 40
@@ -66,7 +66,7 @@ class Layers(Result, frozen=True, kw_only=True, eq=False, tag="runs.layers"):
         return Picture(
             "Layers over the rounds",
             (*(self._map(title, values, shown) for title, values in maps), self._weights(int(shown[0]))),
-            "A row is a layer, a column a round; of the last panel the band holds nine tenths of the layer's weights.",
+            "A row is a layer, a column a round; in the last panel the bands hold half and nine tenths of the weights.",
             _NOT_CAUSE,
         )
 
@@ -82,12 +82,8 @@ class Layers(Result, frozen=True, kw_only=True, eq=False, tag="runs.layers"):
     def _weights(self, layer: int) -> Panel:
         kept = thinned(self.quantiles[layer, :, 3], 500)
         x, q = self.rounds[kept], self.quantiles[layer][kept]
-        layers_ = (
-            Band(x, q[:, 1], q[:, 5], "series:0", "5 % to 95 %"),
-            Band(x, q[:, 2], q[:, 4], "series:1", "25 % to 75 %"),
-            Line(x, q[:, 3], "series:0", "median"),
-        )
-        return Panel(f"weights of {self.names[layer]}", Axis("round", whole=True), Axis("weight"), layers_)
+        title = f"weights of {self.names[layer]}"
+        return Panel(title, Axis("round", whole=True), Axis("weight"), quantile_bands(x, q))
 
     def to_columns(self) -> Columns:
         """A row a layer and round."""
@@ -99,6 +95,19 @@ class Layers(Result, frozen=True, kw_only=True, eq=False, tag="runs.layers"):
             "round": self.rounds[step].tolist(),
             **{name: _cells(values) for name, values in (figures | spread).items()},
         }
+
+
+def quantile_bands(x: Floats, quantiles: Floats) -> tuple[Layer, ...]:
+    """The median over two bands of one hue, of `quantiles` [n, 7] at 0, 5, 25, 50, 75, 95 and 100 % over `x` [n].
+
+    Where the bands lie upon one another they are darker: two hues would mix to one that no legend names.
+    """
+    said = "nine tenths (light), half (dark)"
+    return (
+        Band(x, quantiles[:, 1], quantiles[:, 5], "series:0", said),
+        Band(x, quantiles[:, 2], quantiles[:, 4], "series:0", said),
+        Line(x, quantiles[:, 3], "series:1", "median"),
+    )
 
 
 class Relations(Result, frozen=True, kw_only=True, eq=False, tag="runs.relations"):

@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.charts.picture import Axis, Band, Line, Panel, Picture
+from aimass.explain.charts.picture import Axis, Line, Panel, Picture
 from aimass.explain.lineage import Lineage
 from aimass.explain.results import Array, Columns, Result
-from aimass.explain.runs.layers import Layers
+from aimass.explain.runs.layers import Layers, quantile_bands
 from aimass.explain.runs.readings import thinned
 from aimass.explain.words import counted, number, percent
 from aimass.proto.errors import BadInput, NotFound
@@ -50,9 +50,7 @@ class Spread(Result, frozen=True, kw_only=True, eq=False, tag="runs.spread"):
         layers = (
             Line(x, q[:, 0], "quiet", "smallest and largest", dashed=True),
             Line(x, q[:, 6], "quiet", "smallest and largest", dashed=True),
-            Band(x, q[:, 1], q[:, 5], "series:0", "5 % to 95 %"),
-            Band(x, q[:, 2], q[:, 4], "series:1", "25 % to 75 %"),
-            Line(x, q[:, 3], "series:0", "median"),
+            *quantile_bands(x, q),
         )
         return Picture(
             f"Weights of {self.layer}",

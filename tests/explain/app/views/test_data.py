@@ -19,7 +19,7 @@ from tests.support.stores import manifest_of, shard_of
 
 MANIFEST = manifest_of("wards", 2, [shard_of(1, b"a"), shard_of(2, b"b")])
 HEALTH = DataSetHealth(
-    looked_at=1.5e9, deep=False, whole=False, wanted=4, good=3, missing=1, false=0, mended=0, under_replicated=1
+    looked_at=1.5e9, deep=False, whole=False, wanted=2, good=3, missing=1, false=0, mended=0, under_replicated=1
 )
 VIEW = DataSetView(
     name="wards", version=2, versions=(1, 2), schema="t/1", rows=4, bytes=2, shards=2, licence="CC BY 4.0",
@@ -89,7 +89,7 @@ def test_a_set_is_told_whole(opened: Opened, data: ToldDataSets) -> None:
     assert "2 copies of each shard belong in s3://a, s3://b" in text
     assert "What the columns hold" in text
     (listed,) = [one.value for one in page.dataframe if "health" in one.value.columns]
-    assert listed["health"].tolist() == ["1 of 4 copies missing"]
+    assert listed["health"].tolist() == ["1 of 2 shards with too few copies"]
 
 
 def test_an_operator_has_the_copies_looked_at_now(opened: Opened, data: ToldDataSets) -> None:

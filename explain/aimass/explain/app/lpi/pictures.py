@@ -68,7 +68,9 @@ def _method(result: ImageLpiResult, name: str) -> str:
 def _seen(things: Things, model: ImageModel, images: Images, place: int) -> None:
     """A look at the image, and what the model says of it."""
     seen, words = st.columns([1, 2])
-    seen.image(_bright(images.pixels[place]), width=_SIDE, caption=f"image {place}")
+    high, wide = images.pixels.shape[1:3]
+    told = f"Image {place} as it is, {wide} by {high} pixels"
+    seen.image(_bright(images.pixels[place]), width=_SIDE, caption=f"image {place}", alt=told)
     if not model.segments:
         with words:
             said_line(things, asked_images(model, Work())(images.pixels[place : place + 1])[0], place)

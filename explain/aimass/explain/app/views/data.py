@@ -14,7 +14,7 @@ from aimass.explain.app.wording import amount, moment, plain, share, size
 from aimass.explain.columns_view import columns_view
 from aimass.privacy.pki import Role
 from aimass.proto.data_sets import DataSetManifest
-from aimass.proto.data_views import DataSetHealth, DataSetView
+from aimass.proto.data_views import DataSetView
 
 __all__ = ["render"]
 
@@ -62,20 +62,23 @@ def _row(one: DataSetView) -> dict[str, object]:
         "size": size(one.bytes),
         "shards": one.shards,
         "copies": one.copies,
-        "health": _health(one.health),
+        "health": _health(one),
         "made": moment(one.created_at),
         "licence": one.licence,
     }
 
 
-def _health(health: DataSetHealth | None) -> str:
+def _health(view: DataSetView) -> str:
+    health = view.health
     if health is None:
         return "not looked at yet"
     if health.lost:
         return f"{amount(len(health.lost), 'shard')} lost"
     if health.away:
         return f"{amount(len(health.away), 'store')} away"
-    return "whole" if health.whole else f"{health.under_replicated} of {health.wanted} copies missing"
+    if health.whole:
+        return "whole"
+    return f"{health.under_replicated} of {amount(view.shards, 'shard')} with too few copies"
 
 
 def _one(here: Here, view: DataSetView) -> None:
@@ -107,7 +110,7 @@ def _copies(here: Here, view: DataSetView) -> None:
     if health is not None:
         columns = st.columns(5)
         told = (
-            ("Good", f"{health.good} of {health.wanted}"),
+            ("Good", f"{health.good} of {health.wanted * view.shards}"),
             ("Missing", f"{health.missing}"),
             ("False", f"{health.false}"),
             ("Mended", f"{health.mended}"),

@@ -26,6 +26,9 @@ __all__ = ["render"]
 
 _LIVE_S: Final = 1.0
 _EVERY: Final = "every metric"
+_HOW_TO_READ: Final = (
+    "A row is a partner: in how many steps it was asked, and what came of them. The bar is the share that was counted."
+)
 _LATEST: Final = 20
 """Steps at the end among which open ones are looked for."""
 
@@ -33,7 +36,7 @@ _LATEST: Final = 20
 def render(here: Here) -> None:
     """A run by choice, or by the address."""
     header("Runs", "What happened in a run, and what happens now.")
-    left, right = st.columns(2)
+    left, right = st.columns([2, 1])
     with left:
         run_id = choose_run(here)
     if run_id is None:
@@ -52,7 +55,7 @@ def render(here: Here) -> None:
     if metric is not None:
         _course(whole, metric, key)
     members = held(here, view, "partners", partners)
-    shown_table(members, f"{key}-partners", "Partners", _columns(members))
+    shown_table(members, f"{key}-partners", "Partners", _HOW_TO_READ, _columns(members))
     frame(held(here, view, "participation", participation), f"{key}-participation", "Who took part")
     _privacy(held(here, view, "privacy", spending), key)
 
