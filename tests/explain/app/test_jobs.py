@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -234,3 +236,99 @@ def test_who_asks_for_what_somebody_else_has_just_cancelled_begins_it_anew(jobs:
     found = jobs.look("k", "bert")
     assert found is not None
     assert found.result == "anew"
+
+
+# ---------------------------------------------------------------- what is private
+
+
+class Watched:
+    """Work that goes on until it is to end."""
+
+    def __init__(self) -> None:
+        self.began, self.looks, self.ended = threading.Event(), threading.Semaphore(0), threading.Event()
+
+    def __call__(self, work: Work) -> str:
+        self.began.set()
+        try:
+            while True:
+                self.looks.acquire()
+                work.check()
+        finally:
+            self.ended.set()
+
+
+def test_private_work_ends_and_is_forgotten_once_its_viewer_is_gone(jobs: Jobs, clock: Clock) -> None:
+    work = Watched()
+    jobs.ask("k anna", "Why", work, "anna", private=True)
+    work.began.wait()
+    clock.at = 80.0
+    jobs.sweep()
+    work.looks.release()
+    assert jobs.look("k anna", "anna") is not None  # she still looks, now and then
+    clock.at = 165.0
+    jobs.sweep()
+    assert not work.ended.is_set()
+    clock.at = 260.0
+    jobs.sweep()
+    work.looks.release()
+    assert work.ended.wait(60)
+    assert jobs.look("k anna", "anna") is None
+
+
+def test_what_private_work_found_is_not_kept_for_who_does_not_come_back(jobs: Jobs, clock: Clock) -> None:
+    for key, private in (("brought", True), ("named", False)):
+        jobs.ask(key, "Why", lambda work: "found", "anna", private=private)
+        jobs.wait(key, 60)
+    clock.at = 100.0
+    jobs.sweep()
+    assert jobs.look("brought", "anna") is None
+    named = jobs.look("named", "anna")
+    assert named is not None
+    assert named.result == "found"
+
+
+def test_rows_of_private_work_that_waits_are_let_go_with_it(jobs: Jobs, held: Held, clock: Clock) -> None:
+    jobs.ask("first", "Why", held, "bert")
+    held.began.wait()
+    with_rows = Held()
+    jobs.ask("k anna", "Why", with_rows, "anna", private=True)
+    there = weakref.ref(with_rows)
+    del with_rows
+    clock.at = 100.0
+    jobs.sweep()
+    gc.collect()
+    assert there() is None
+
+
+def test_who_comes_back_begins_private_work_anew(jobs: Jobs, held: Held, clock: Clock) -> None:
+    jobs.ask("k anna", "Why", held, "anna", private=True)
+    held.began.wait()
+    clock.at = 100.0
+    jobs.sweep()
+    assert jobs.ask("k anna", "Why", lambda work: "anew", "anna", private=True).state == "waiting"
+    held.go.set()
+    jobs.wait("k anna", 60)
+    found = jobs.look("k anna", "anna")
+    assert found is not None
+    assert found.result == "anew"
+
+
+def test_who_cancels_private_work_sees_that_it_ended(jobs: Jobs, held: Held, clock: Clock) -> None:
+    jobs.ask("k anna", "Why", held, "anna", private=True)
+    held.began.wait()
+    clock.at = 89.0
+    jobs.cancel("k anna", "anna")
+    clock.at = 91.0
+    jobs.sweep()
+    held.go.set()
+    jobs.wait("k anna", 60)
+    assert jobs.ask("k anna", "Why", held, "anna", private=True).state == "cancelled"
+
+
+def test_the_jobs_of_a_house_that_is_closed_are_swept_no_more() -> None:
+    jobs = Jobs(1, Work())
+    sweeps = [thread for thread in threading.enumerate() if thread.name == "aimass-explain-sweep"]
+    jobs.close()
+    for thread in sweeps[-1:]:
+        thread.join(60)
+        assert not thread.is_alive()

@@ -58,3 +58,27 @@ def test_a_result_that_is_made_anew_at_each_run_is_drawn_once_for_all_viewers(
         assert not page.exception
         page.run()
     assert len(drawn) == 1
+
+
+def _private_script() -> None:
+    import streamlit as st
+
+    from aimass.explain.app.house import Here, house
+    from aimass.explain.app.people import ALONE
+    from aimass.explain.app.shell import computed
+
+    def found(here: Here, place: int) -> int:
+        while (answer := computed(here, str(place), "Why", lambda work: place, private=True)) is None:
+            house().jobs.wait(f"{place} tab", 60)
+        return answer
+
+    for place in range(30):
+        st.markdown(f"found {found(house().visit(ALONE, 'tab'), place)}")
+
+
+def test_a_session_keeps_the_newest_answers_about_brought_rows_and_the_app_none(entered: Callable[..., House]) -> None:
+    house = entered(AppSettings())
+    page = AppTest.from_function(_private_script, default_timeout=60).run()
+    assert not page.exception
+    assert list(page.session_state["_private"].values()) == list(range(14, 30))
+    assert all(house.jobs.look(f"{place} tab", "tab") is None for place in range(30))

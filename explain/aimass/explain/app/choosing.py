@@ -10,7 +10,7 @@ import streamlit as st
 
 from aimass.explain.app.house import Here
 from aimass.explain.app.settings import RowsSetting
-from aimass.explain.app.shell import empty, told_error
+from aimass.explain.app.shell import brought, empty, told_error
 from aimass.explain.app.uploads import uploaded
 from aimass.explain.app.wording import moment, plain
 from aimass.explain.opening import Subject, Where, open_images, open_rows, open_subject, open_texts
@@ -289,6 +289,7 @@ def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
         return None
     if choice == _UPLOAD:
         rows = uploaded(here, subject)
+        brought()
         return None if rows is None else Chosen(reference, subject, rows, private=True)
     return Chosen(reference, subject, rows_of(here, choice, subject))
 

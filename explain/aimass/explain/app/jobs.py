@@ -1,8 +1,9 @@
 """Long work behind the pages: named by what it asks, done once for everybody who asks the same, alive without a page.
 
 A reload or a second tab asks by the same key and finds the same job. Who cancels gives up their own interest, and the
-work ends once nobody is interested who was seen lately. Decisions are under one lock; the work is done in threads, as
-numpy and torch compute beside one another.
+work ends once nobody is interested who was seen lately. What is private, as it is about rows that a viewer brought, is
+stopped and forgotten soon after its viewer is gone. Decisions are under one lock; the work is done in threads, as numpy
+and torch compute beside one another.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ _MOST_OWN: Final = 12
 """Of one viewer: a page has few parts, and nobody takes all places of the others."""
 _LEFT_S: Final = 60.0
 """After so long without a look a job that has not begun is left out."""
+_GONE_S: Final = 90.0
+"""After so long without a look a private job is stopped, and what it found forgotten. Browsers let the timers of a tab
+in the background run once a minute."""
+_SWEEP_S: Final = 15.0
 _FRESH_S: Final = 10.0
 """A viewer who was not seen for so long holds no job any more against a wish to cancel it."""
 
@@ -61,6 +66,8 @@ class _Job:
     key: str
     title: str
     began_at: float
+    do: Callable[[Work], Any] | None
+    """None once it is begun or given up: rows hang on it."""
     state: State = "waiting"
     share: float = 0.0
     what: str = ""
@@ -70,6 +77,9 @@ class _Job:
     viewers: dict[str, float] = dataclasses.field(default_factory=dict)
     left: set[str] = dataclasses.field(default_factory=set)
     """Who cancelled it: they see that it ends, while anybody else who asks begins it anew."""
+    private: bool = False
+    seen_at: float = 0.0
+    """When somebody looked last, also to give it up."""
     future: Future[None] | None = None
 
 
@@ -84,18 +94,21 @@ class Jobs:
         self._work, self._time_limit_s, self._now = work, time_limit_s, now
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
+        self._closed = threading.Event()
+        threading.Thread(target=self._sweeping, name="aimass-explain-sweep", daemon=True).start()
 
-    def ask(self, key: str, title: str, do: Callable[[Work], T], viewer: str) -> Seen[T]:
+    def ask(self, key: str, title: str, do: Callable[[Work], T], viewer: str, *, private: bool = False) -> Seen[T]:
         """The job of this key, begun now where there is none; what failed is begun anew once it is forgotten.
 
-        Raises `LimitExceeded` where too many are open.
+        What is `private` is its viewer's alone, by its key, and does not outlive their session by much. Raises
+        `LimitExceeded` where too many are open.
         """
         with self._lock:
             job = self._jobs.get(key)
             dying = job is not None and job.stop and viewer not in job.left
             if job is None or dying:
-                job = self._begun(key, title, do, viewer)
-            job.viewers[viewer] = self._now()
+                job = self._begun(key, title, do, viewer, private)
+            self._looked(job, viewer)
             self._jobs.move_to_end(key)
             return self._seen(job)
 
@@ -115,7 +128,7 @@ class Jobs:
             job = self._jobs.get(key)
             if job is None:
                 return None
-            job.viewers[viewer] = self._now()
+            self._looked(job, viewer)
             return self._seen(job)
 
     def cancel(self, key: str, viewer: str) -> bool:
@@ -126,11 +139,10 @@ class Jobs:
                 return False
             job.viewers.pop(viewer, None)
             job.left.add(viewer)
+            job.seen_at = self._now()
             if self._fresh(job, _FRESH_S):
                 return False
-            job.stop = True
-            if job.state == "waiting":
-                job.state = "cancelled"
+            _stop(job)
             return True
 
     def forget(self, key: str) -> None:
@@ -140,16 +152,28 @@ class Jobs:
             if job is not None and job.state not in ("waiting", "running"):
                 del self._jobs[key]
 
+    def sweep(self) -> None:
+        """Stop and forget private jobs at which their viewers have not looked lately: they are gone."""
+        with self._lock:
+            unseen = [key for key, job in self._jobs.items() if job.private and self._now() - job.seen_at > _GONE_S]
+            for key in unseen:
+                _stop(self._jobs.pop(key))
+
     def close(self) -> None:
         """Stop all work; it ends soon."""
+        self._closed.set()
         with self._lock:
             for job in self._jobs.values():
-                job.stop = True
+                _stop(job)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _sweeping(self) -> None:
+        while not self._closed.wait(_SWEEP_S):
+            self.sweep()
 
     # ---------------------------------------------------------------- under the lock
 
-    def _begun(self, key: str, title: str, do: Callable[[Work], Any], viewer: str) -> _Job:
+    def _begun(self, key: str, title: str, do: Callable[[Work], Any], viewer: str, private: bool) -> _Job:
         self._drop_unseen()
         open_ = [job for job in self._jobs.values() if job.state in ("waiting", "running")]
         own = sum(viewer in job.viewers for job in open_)
@@ -161,17 +185,20 @@ class Jobs:
                 limit=f"{_MOST_OPEN}, {_MOST_OWN} of them yours",
                 cure="Wait for some of them, or cancel one.",
             )
-        job = _Job(key, title, self._now())
+        job = _Job(key, title, self._now(), do, private=private)
         self._jobs[key] = job
         self._pruned()
-        job.future = self._pool.submit(self._run, job, do)
+        job.future = self._pool.submit(self._run, job)
         return job
+
+    def _looked(self, job: _Job, viewer: str) -> None:
+        job.viewers[viewer] = job.seen_at = self._now()
 
     def _drop_unseen(self) -> None:
         """What waits, and at which nobody has looked lately, is not begun: a page that was left asks again."""
         for job in self._jobs.values():
             if job.state == "waiting" and not self._fresh(job, _LEFT_S):
-                job.stop, job.state = True, "cancelled"
+                _stop(job)
 
     def _fresh(self, job: _Job, seconds: float) -> bool:
         """Whether a viewer looked at it within so many seconds."""
@@ -189,10 +216,11 @@ class Jobs:
 
     # ---------------------------------------------------------------- in a worker's thread
 
-    def _run(self, job: _Job, do: Callable[[Work], Any]) -> None:
+    def _run(self, job: _Job) -> None:
         with self._lock:
             self._drop_unseen()
-            if job.stop:
+            do, job.do = job.do, None
+            if job.stop or do is None:
                 job.state = "cancelled"
                 return
             job.state = "running"
@@ -223,6 +251,13 @@ class Jobs:
     def _end(self, job: _Job, state: State, *, result: Any = None, error: AimassError | None = None) -> None:
         with self._lock:
             job.state, job.result, job.error, job.share = state, result, error, 1.0
+
+
+def _stop(job: _Job) -> None:
+    """It ends soon where it runs, and now where it waits."""
+    job.stop = True
+    if job.state == "waiting":
+        job.state, job.do = "cancelled", None
 
 
 def _take_cores(cores: int) -> None:

@@ -25,6 +25,11 @@ class Memo:
         self._asking: dict[Hashable, tuple[threading.Lock, int]] = {}
         self._forgotten = 0
 
+    def __len__(self) -> int:
+        """How many answers are held."""
+        with self._lock:
+            return len(self._held)
+
     def get(self, key: Hashable, seconds: float, ask: Callable[[], T]) -> T:
         """The answer of `ask`, at most so many seconds old. What it raises is raised, and not held.
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import streamlit as st
@@ -16,6 +17,7 @@ from starlette.middleware import Middleware
 from streamlit import config
 
 from aimass.explain.app.door import check_door
+from aimass.explain.app.ending import Ending
 from aimass.explain.app.entrance import streamlit_identity
 from aimass.explain.app.guard import Guard, hosts_of
 from aimass.explain.app.house import House, enter
@@ -29,6 +31,8 @@ __all__ = ["address_of", "bound", "options_of", "serve"]
 _SCRIPT: Final = Path(__file__).with_name("main.py")
 _WILD: Final = ("0.0.0.0", "::", "")  # noqa: S104  (what is refused without names)
 _GRACE_S: Final = 3
+_SIGNALLED: Final = 128
+"""Exit codes of processes that a signal ended begin here."""
 _LOGINS: Final = "streamlit.web.server.starlette.starlette_auth_routes"
 """What it says of a login that failed, the operator has to hear: a browser is told nothing."""
 log = logging.getLogger("aimass.explain.app")
@@ -66,11 +70,15 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says when it answers."""
+    """Says when it answers, and ends in time."""
 
     def __init__(self, options: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(options)
-        self._ready = ready
+        self._ready, self._ending = ready, Ending()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._ending.begin(_SIGNALLED + sig)
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -14,6 +14,7 @@ import streamlit as st
 
 from aimass.explain.app.house import Here, house
 from aimass.explain.app.jobs import Seen
+from aimass.explain.app.memo import Memo
 from aimass.explain.app.presence import still_looks
 from aimass.explain.app.wording import ago, amount, plain
 from aimass.explain.cache import asking_key
@@ -28,6 +29,7 @@ from aimass.proto.errors import AimassError, DeadlinePassed, InternalError, Unau
 
 __all__ = [
     "answered",
+    "brought",
     "computed",
     "empty",
     "frame",
@@ -46,6 +48,8 @@ _AT_ONCE_S: Final = 0.25
 _LOOK_S: Final = 0.5
 _AGAIN_S: Final = 3.0
 _HELD: Final = {True: "held out", False: "trained on", None: "not known whether held out"}
+_BROUGHT: Final = "_brought"
+_CHARTS: Final = "_charts"
 _MOST_PRIVATE: Final = 16
 """Answers about uploads that a session keeps."""
 _SENTENCES: Final = 4
@@ -57,8 +61,14 @@ _ACROSS: Final = 3
 # ---------------------------------------------------------------- what a view is of
 
 
+def brought() -> None:
+    """What the page shows from here on is of rows that the viewer brought: its charts are kept in their session."""
+    st.session_state[_BROUGHT] = True
+
+
 def header(title: str, asks: str = "", lineage: Lineage | None = None) -> None:
     """The page's name, the question that it answers, and what its numbers are of."""
+    st.session_state[_BROUGHT] = False
     st.title(title, anchor=False)
     if asks:
         st.markdown(asks)
@@ -154,14 +164,22 @@ def _drawn(result: Result, picture: Picture, theme: str) -> tuple[str, ...]:
 
     An answer that is kept is known by its place in memory: it is held with its charts, so its id stays its own.
     """
-    shared = house()
+    drawings, charts = _kept_charts()
     content = (type(result).__name__, theme)
 
     def drawn() -> tuple[Result, tuple[str, ...]]:
         key = (*content, result.digest)
-        return result, shared.charts.get(key, math.inf, lambda: specs_of(picture, theme_of(theme)))
+        return result, charts.get(key, math.inf, lambda: specs_of(picture, theme_of(theme)))
 
-    return shared.drawn.get((*content, id(result)), math.inf, drawn)[1]
+    return drawings.get((*content, id(result)), math.inf, drawn)[1]
+
+
+def _kept_charts() -> tuple[Memo, Memo]:
+    """Where charts are kept by place and by content: for all, or of brought rows for this session alone."""
+    if not st.session_state.get(_BROUGHT):
+        return house().drawn, house().charts
+    found: tuple[Memo, Memo] = st.session_state.setdefault(_CHARTS, (Memo(most=16), Memo(most=32)))
+    return found
 
 
 def _files(result: Result, key: str, theme: str) -> None:
@@ -256,11 +274,11 @@ def computed(
         key = f"{key} {here.viewer}"  # nobody joins it, or learns that it is computed
         if key in kept:
             return kept[key]
-        for old in list(kept)[: max(0, len(kept) - _MOST_PRIVATE)]:
+        for old in list(kept)[: max(0, len(kept) + 1 - _MOST_PRIVATE)]:
             del kept[old]
     jobs = here.house.jobs
     given_up = _moved_on(here, slot, key) if slot else set()
-    seen: Seen[T] = jobs.ask(key, title, do, here.viewer)
+    seen: Seen[T] = jobs.ask(key, title, do, here.viewer, private=private)
     jobs.wait(key, _AT_ONCE_S)
     seen = jobs.look(key, here.viewer) or seen
     match seen.state:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from aimass.explain.app.house import house
 from aimass.explain.app.lpi.sections import OTHER, TRUST, WHAT_IF
 from aimass.explain.app.settings import AppSettings, RowsSetting
 from aimass.explain.app.sources import Sources
@@ -190,6 +191,19 @@ def test_of_rows_that_a_viewer_brings_no_change_and_no_condition_stands_in_the_a
     cell(page, "age").set_value(50)  # type: ignore[attr-defined]
     page.number_input(key="row").set_value(9)
     assert "Nothing is changed yet" in said(settled(page.run()))
+
+
+def test_charts_and_answers_about_brought_rows_are_kept_in_the_session_alone(
+    opened: Opened, settings: AppSettings
+) -> None:
+    page = uploaded(opened, settings, row="7")
+    assert page.get("vega_lite_chart") or page.get("arrow_vega_lite_chart")
+    assert (len(house().drawn), len(house().charts), len(house().rows)) == (0, 0, 0)
+    assert len(page.session_state["_private"]) > 0
+    page.selectbox(key="rows").set_value("hungarian")
+    settled(page.run())
+    assert len(house().charts) > 0
+    assert len(house().drawn) > 0
 
 
 def test_the_nearest_other_of_an_uploaded_row_is_tried_without_the_address(
