@@ -62,16 +62,15 @@ def linked(
     of Streamlit's would write the latter into the address. What was chosen on one page holds on the next.
     """
     asked, memory = st.query_params.get(key), f"_linked_{key}"
-    said = st.session_state.get(memory)
+    said, held = st.session_state.get(memory), st.session_state.get(key)
     if asked is None:
-        wanted = said if said and said in options else None  # (the empty one is never in the address)
+        wanted = said if said and said in options else held  # (the empty one is never in the address)
     elif asked in options:
-        wanted = asked if asked != said or key not in st.session_state else None
+        wanted = asked if asked != said or held is None else held
     else:
         _gone(key, label, asked)
         return None
-    if wanted is not None or st.session_state.get(key) not in options:
-        st.session_state[key] = options[0] if wanted is None else wanted
+    _set(key, wanted if wanted in options else options[0])
     found: str | None = st.selectbox(label, options, format_func=named, key=key, **more)
     if found is not None:
         st.session_state[memory] = found
@@ -104,9 +103,10 @@ def linked_many(
     said: tuple[str, ...] | None = st.session_state.get(memory)
     held = st.session_state.get(key)
     if asked and (asked != said or held is None):
-        st.session_state[key] = list(asked)
+        held = asked
     elif held is None or not set(held) <= set(options):
-        st.session_state[key] = list(said if said and set(said) <= set(options) else first)
+        held = said if said and set(said) <= set(options) else first
+    _set(key, list(held))
     found = tuple(st.multiselect(label, options, key=key, max_selections=most, format_func=named))
     st.session_state[memory] = found
     if found != asked and (asked or found != tuple(first)):
@@ -129,16 +129,21 @@ def linked_number(key: str, label: str, count: int, *, one: str, **more: Any) ->
         wanted = 0
     held = st.session_state.get(key)
     if asked is None and said and said < count:  # another page was looked at: there the widget was none
-        st.session_state[key] = said
+        held = said
     elif wanted is not None and (wanted != said or held is None):
-        st.session_state[key] = wanted
-    elif held is None or held >= count:
-        st.session_state[key] = 0
+        held = wanted
+    _set(key, held if held is not None and held < count else 0)
     found = int(st.number_input(label, 0, count - 1, step=1, key=key, **more))
     st.session_state[memory] = found
     if asked != str(found) and (found or asked is not None):
         st.query_params[key] = str(found)
     return found
+
+
+def _set(key: str, value: object) -> None:
+    """What the next widget of this key holds, also where it holds it already: of the same key on the page before that
+    is another widget, whose value Streamlit tells here and does not hand on."""
+    st.session_state[key] = value
 
 
 def let_go(key: str, options: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from aimass.explain.results import Result
 from aimass.explain.rows import Rows
 from aimass.explain.segviz import SegvizOptions
 
-__all__ = ["STEPS", "Step"]
+__all__ = ["STEPS", "Step", "steps_of"]
 
 _PARTNER: Final = "partner"
 
@@ -58,7 +58,8 @@ def _segviz(chosen: Chosen) -> Asking:
 
 def _beside(chosen: Chosen) -> str:
     """The column that says whose rows they are, where several people's are here."""
-    return _PARTNER if isinstance(chosen.rows, Rows) and _PARTNER in chosen.rows.beside else ""
+    whose = chosen.rows.beside.get(_PARTNER, ()) if isinstance(chosen.rows, Rows) else ()
+    return _PARTNER if len(set(map(str, whose))) > 1 else ""
 
 
 def _of(view: str, count: int) -> Callable[[Result], tuple[str, ...]]:
@@ -96,7 +97,8 @@ STEPS: Final = (
         "why",
         "Why does it say so of the first patient?",
         "lpi",
-        "Bars to the right speak for the answer, bars to the left against it; together they lead from the average.",
+        "Orange bars lead to the right and speak for the answer, blue ones to the left and against it; together they "
+        "lead from the average to this patient.",
         _lpi,
         lambda result: result.describe()[:3],
         {"row": "0"},
@@ -132,3 +134,17 @@ STEPS: Final = (
     ),
 )
 """In the order of a first look."""
+
+_OF_ONE: Final = dataclasses.replace(
+    STEPS[-1],
+    question="When is it wrong most?",
+    look="By band of the prediction: a dot is the share of wrong rows, its line the interval.",
+    address={},
+    warning="A band of few rows has a wide interval; near the threshold most models are wrong more often.",
+)
+"""In place of the last, where all rows are one hospital's."""
+
+
+def steps_of(chosen: Chosen) -> tuple[Step, ...]:
+    """The steps for what was chosen: rows of one hospital are not asked which hospital's are the worst."""
+    return STEPS if _beside(chosen) else (*STEPS[:-1], _OF_ONE)

@@ -131,7 +131,8 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
         return Picture(
             "Why this prediction",
             (panel,),
-            f"From the average to this row's prediction: each bar is what a feature adds or takes away.{sure}",
+            "From the average to this row's prediction: an orange bar is what a feature adds, a blue one what it takes "
+            f"away.{sure}",
             SHOWS_NOT,
         )
 

@@ -67,23 +67,28 @@ class Bands(Result, frozen=True, kw_only=True, eq=False, tag="prim.bands"):
         return [one[0] for one in band_rows(self.histogram, np.zeros(0), binary=self.chances)]
 
     def describe(self) -> tuple[str, ...]:
-        """Each band, then whether predictions mean what they say, then whose rows differ by more than chance."""
+        """Whether predictions mean what they say, then each band, then whose rows differ by more than chance."""
         bands, rows = self.total(), int(self.counts.sum())
         said = [self._band(name, band, rows) for name, band in zip(self.names, bands, strict=True)]
-        amiss = [name for name, one in zip(self.names, off(bands), strict=True) if one]
-        if amiss:
-            said.append(
-                f"The model does not mean what it says in {_bands(amiss)}: there the truth "
-                "lies further off than chance explains."
-            )
-        elif not all(np.isnan(band.p) for band in bands):
-            said.append("In no band does the truth lie further from the predictions than chance explains.")
-        return (*said, *self._groups())
+        return (*self._meaning(bands), *said, *self._groups())
 
     def headlines(self) -> tuple[str, ...]:
         """Whether predictions mean what they say, and the first of whose rows differ; else what the last band holds."""
-        said = self.describe()
-        return said[len(self.names) :][:2] or said[-1:]
+        bands = self.total()
+        said = (*self._meaning(bands), *self._groups())
+        return said[:2] or (self._band(self.names[-1], bands[-1], int(self.counts.sum())),)
+
+    def _meaning(self, bands: Sequence[BandRow]) -> tuple[str, ...]:
+        """Empty where no outcome is known."""
+        amiss = [name for name, one in zip(self.names, off(bands), strict=True) if one]
+        if amiss:
+            return (
+                f"The model does not mean what it says in {_bands(amiss)}: there the truth "
+                "lies further off than chance explains.",
+            )
+        if all(np.isnan(band.p) for band in bands):
+            return ()
+        return ("In no band does the truth lie further from the predictions than chance explains.",)
 
     def _band(self, name: str, band: BandRow, rows: int) -> str:
         begin = f"{name}: {band.count:,} of {rows:,} rows ({percent(band.count / rows)})"

@@ -8,7 +8,7 @@ from aimass.explain.app.choosing import Chosen, choose_model_and_rows
 from aimass.explain.app.house import Here
 from aimass.explain.app.links import link_to
 from aimass.explain.app.shell import answered, header
-from aimass.explain.app.tour_steps import STEPS, Step
+from aimass.explain.app.tour_steps import Step, steps_of
 from aimass.explain.app.wording import plain
 from aimass.explain.runs import explain
 from aimass.explain.runs.exposure import exposure
@@ -28,7 +28,7 @@ def render(here: Here) -> None:
     if chosen is None:
         return
     number = _training(here, chosen)
-    for place, step in enumerate(STEPS, number):
+    for place, step in enumerate(steps_of(chosen), number):
         _step(here, chosen, step, place)
     st.subheader("Where to go on", anchor=False)
     st.markdown(
