@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from aimass.privacy.transcript import Chain, entry_bytes
-from aimass.proto.errors import Unavailable
+from aimass.proto.errors import Unavailable, WrongState
 from aimass.server import store as module
 from aimass.server import tables
 from aimass.server.store import Commit, Entry, ModelRow, RunRow, Store
@@ -50,6 +51,18 @@ def test_what_is_stored_is_there_after_a_restart(tmp_path: Path) -> None:
     assert again.chain("ab" * 16).entries == 2
     assert again.models(digest="3" * 64)[0].round == 1
     again.close()
+
+
+def test_the_store_of_a_newer_release_is_named_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    Store.open(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(WrongState, match="the run store is that of a newer release; got 9999"):
+        Store.open(path)
+    assert path.read_bytes() == before
 
 
 def test_a_change_of_which_one_part_fails_leaves_nothing_behind(tmp_path: Path) -> None:

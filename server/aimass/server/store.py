@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from aimass.privacy.transcript import EMPTY_HEAD, Chain
 from aimass.proto.durable import UNINTERRUPTED, Durability
-from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable
+from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable, WrongState
 from aimass.proto.sealed import SealedHead
 from aimass.proto.traffic import Moved
 from aimass.proto.values import canonical_json, decode_json
@@ -25,7 +25,7 @@ from aimass.proto.views import StepView
 from aimass.server import tables
 from aimass.server.runs import Run
 
-__all__ = ["Commit", "Entry", "HeadRow", "ModelRow", "News", "ReceiptRow", "RunRow", "Store", "known_schemas"]
+__all__ = ["Commit", "Entry", "HeadRow", "ModelRow", "News", "ReceiptRow", "RunRow", "Store", "known_schemas", "of_another_release"]
 
 _LOCK_WAIT_S: Final = 10
 _MOST_LEDGERS: Final = 100
@@ -124,6 +124,19 @@ def known_schemas() -> tuple[str, ...]:
     return tuple(reversed([script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]))
 
 
+def of_another_release(found: str, known: Sequence[str]) -> WrongState:
+    """The error for a store whose tables are at revision `found`, where this release knows those."""
+    if found in known:
+        age, cure = (
+            "older",
+            "Start the server of this release once: it brings the store up to date. Or use the older one.",
+        )
+    else:
+        age, cure = "newer", "Use the release that wrote it, or a later one."
+    what = f"the run store is that of {'an' if age == 'older' else 'a'} {age} release"
+    return WrongState(what, code=f"store.{age}", value=found, limit=known[-1], cure=cure)
+
+
 class Store:
     """Open with `Store.open`; close when done."""
 
@@ -133,7 +146,10 @@ class Store:
 
     @staticmethod
     def open(path: Path, durability: Durability = UNINTERRUPTED) -> Store:
-        """Open the SQLite file at `path`, bringing its tables to this release's version."""
+        """Open the SQLite file at `path`, bringing its tables to this release's version.
+
+        Raises `WrongState` for the store of a newer release, which is left as it is, and `IntegrityError` for none.
+        """
         engine = sa.create_engine(
             f"sqlite:///{path}", connect_args={"timeout": _LOCK_WAIT_S, "check_same_thread": False}
         )
@@ -156,10 +172,14 @@ class Store:
     def _migrate(self) -> None:
         from alembic import command  # noqa: PLC0415  (a tenth of a second that only a start pays)
         from alembic.config import Config  # noqa: PLC0415
+        from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
 
         config = Config()
         config.set_main_option("script_location", "aimass.server:migrations")
         with self.engine.begin() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+            if found is not None and found not in (known := known_schemas()):
+                raise of_another_release(found, known)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable, WrongState
 from aimass.server.backup_manifest import NoProgress, Progress
-from aimass.server.store import Store, known_schemas
+from aimass.server.store import Store, known_schemas, of_another_release
 
 __all__ = ["copy_store", "inspecting", "reading", "schema_of"]
 
@@ -75,7 +75,7 @@ def inspecting(path: Path) -> Iterator[Store]:
     try:
         found, known = schema_of(path), known_schemas()
         if found != known[-1]:
-            raise _of_another_release(found, known)
+            raise of_another_release(found, known)
         with reading(path) as store:
             yield store
     except (sqlite3.OperationalError, sa.exc.OperationalError) as error:
@@ -102,18 +102,6 @@ def schema_of(path: Path) -> str:
 
 def _uri(path: Path, mode: str) -> str:
     return f"file:{quote(str(path.resolve()))}?mode={mode}"
-
-
-def _of_another_release(found: str, known: Sequence[str]) -> WrongState:
-    if found in known:
-        age, cure = (
-            "older",
-            "Start the server of this release once: it brings the store up to date. Or use the older one.",
-        )
-    else:
-        age, cure = "newer", "Use the release that wrote it, or a later one."
-    what = f"the run store is that of {'an' if age == 'older' else 'a'} {age} release"
-    return WrongState(what, code=f"store.{age}", value=found, limit=known[-1], cure=cure)
 
 
 def _damaged(path: Path, found: str) -> IntegrityError:

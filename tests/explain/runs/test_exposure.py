@@ -54,11 +54,21 @@ def test_noise_at_the_partner_guards_updates_in_part_and_the_model_whole() -> No
     assert by_name(noised)["metrics"].guarded == "partly"
 
 
+def test_an_offline_run_asked_no_partner_and_its_rows_were_at_hand() -> None:
+    rows, model = exposure(made.run([made.step(0, 1, slots={})], made.PRIVATE, kind="offline"))
+    assert (rows.what, rows.guarded) == ("the rows", "no")
+    assert "asked no partner" in rows.says
+    assert model == by_name(made.PRIVATE)["the model itself"]
+
+
 def test_whose_figures_are_shown_and_who_was_away_is_named_and_of_very_many_counted() -> None:
     shown = made.evaluated(1, 1, {"auc": 0.8}, a=0.7, b=0.9)
     found = by_name(SECURE, shown, a=SlotState.COUNTED, c=SlotState.LATE)
     assert found["single partners' figures"].says == "a and b let the server show auc of their own."
-    assert "c once did not" in found["who took part"].says
+    assert found["who took part"].says == (
+        "The server knows that 3 partners were asked, when each answered, and that c once did not."
+    )
+    assert by_name(SECURE)["who took part"].says.endswith("1 partner was asked, and when each answered.")
     many = {f"p{place:03}": SlotState.FAILED for place in range(1000)}
     assert "992 more partners" in by_name(SECURE, **many)["who took part"].says
     assert by_name(SECURE)["single partners' figures"].guarded == "yes"

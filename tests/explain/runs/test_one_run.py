@@ -43,6 +43,15 @@ def test_curves_are_the_metrics_after_each_round_with_what_partners_release() ->
     assert found.describe()[0].startswith("auc went from 0.6 (round 1) to 0.9 (round 4)")
     assert "at 2 partners 0.6 to 0.7" in found.describe()[0]
     assert found.lineage.partners == 2
+    assert found.lineage.held_out
+    assert course(made.run([made.step(0, 1)])).lineage.held_out is None
+
+
+def test_of_an_offline_run_it_is_told_how_long_its_steps_took_and_of_no_partner() -> None:
+    found = participation(made.run([made.step(0, 1, slots={}), made.step(1, 1, slots={})], kind="offline"))
+    assert found.describe() == ("A step took 2 s (median), the longest, step 0, 2 s.",)
+    assert [panel.title for panel in found.picture().panels] == ["seconds"]
+    assert "partner" not in found.picture().how_to_read
 
 
 def test_a_metric_of_another_model_stands_apart() -> None:

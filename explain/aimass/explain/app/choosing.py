@@ -211,6 +211,13 @@ def choose_model_and_rows(here: Here, kinds: Sequence[str] = ("rows",)) -> Chose
 
 def _model(here: Here, kinds: Sequence[str]) -> str | None:
     offered = offered_models(here, kinds)
+    if not offered and not here.sources.registry_url and not here.sources.has_server:
+        empty(
+            "This app knows no model.",
+            "It knows neither a registry nor a training server. Home says what to start, or name what there is:",
+            "aimass explain app --as FOLDER --registry URL --rows NAME=FILE",
+        )
+        return None
     if not offered:
         empty(
             f"There is no model of {' or '.join(kinds)} to explain.",

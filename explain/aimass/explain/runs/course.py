@@ -73,7 +73,9 @@ def course(run: RunView) -> Course:
         caveats.append(
             f"No partner releases its own figures of {joined(hidden)}: the spread over partners is not known."
         )
-    return Course(lineage=lineage_of_run(run), curves=found, rounds_planned=run.summary.rounds, caveats=tuple(caveats))
+    # participants measure on rows that they keep aside, and on no others
+    lineage = msgspec.structs.replace(lineage_of_run(run), held_out=True if found else None)
+    return Course(lineage=lineage, curves=found, rounds_planned=run.summary.rounds, caveats=tuple(caveats))
 
 
 def _said(curve: Curve) -> str:

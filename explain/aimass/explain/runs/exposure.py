@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from aimass.explain.runs.spending import told_spent
-from aimass.explain.words import joined, percent
+from aimass.explain.words import counted, joined, percent
 from aimass.privacy.dp.spending import planned_spent
 from aimass.proto.plan import Plan
 from aimass.proto.plan_settings import SecureSettings
@@ -31,9 +31,19 @@ class Exposed(Value, frozen=True):
     says: str
 
 
+_ROWS = Exposed(
+    what="the rows",
+    guarded="no",
+    says="The run was offline and asked no partner: whoever computed it read all rows of its data set.",
+)
+
+
 def exposure(run: RunView) -> tuple[Exposed, ...]:
-    """Updates, metrics, single partners' figures, who took part, and what the model itself remembers."""
-    return tuple(_exposed(run))
+    """Updates, metrics, single partners' figures, who took part, and what the model itself remembers.
+
+    Of an offline run that its rows were at hand, and what the model remembers: it asked no partner.
+    """
+    return (_ROWS, _model(run.plan)) if run.summary.kind == "offline" else tuple(_exposed(run))
 
 
 def _exposed(run: RunView) -> Iterator[Exposed]:
@@ -113,9 +123,8 @@ def _attendance(run: RunView) -> Exposed:
         for name, slot in step.slots.items()
         if slot in (SlotState.LATE, SlotState.FAILED, SlotState.REFUSED)
     }
-    told = f"The server knows that {len(asked):,} partners were asked, when each answered" + (
-        f", and that {_few(sorted(gone))} once did not." if gone else "."
-    )
+    answers = f"when each answered, and that {_few(sorted(gone))} once did not" if gone else "and when each answered"
+    told = f"The server knows that {counted(len(asked), 'partner')} {'was' if len(asked) == 1 else 'were'} asked, {answers}."
     return Exposed(what="who took part", guarded="no", says=told)
 
 

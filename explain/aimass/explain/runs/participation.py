@@ -45,9 +45,12 @@ class Participation(Result, frozen=True, kw_only=True, eq=False, tag="runs.parti
         return share
 
     def describe(self) -> tuple[str, ...]:
-        """How many took part, who was missing most, why, and what a step took."""
-        if not self.states.size:
+        """How many took part, who was missing most, why, and what a step took, which is all of an offline run."""
+        if not len(self.steps):
             return ("No step of this run has ended yet.",)
+        return (*(self._attendance() if self.partners else ()), self._lasted())
+
+    def _attendance(self) -> list[str]:
         share = percent(float((self.states == 1).sum() / max((self.states > 0).sum(), 1)))
         asked = f"{len(self.partners)} partners were asked in {len(self.steps)} steps"
         said = [f"{asked}; of what was asked {share} was counted."]
@@ -58,12 +61,14 @@ class Participation(Result, frozen=True, kw_only=True, eq=False, tag="runs.parti
         if self.reasons:
             most = sorted(self.reasons.items(), key=lambda one: (-one[1], one[0]))[:3]
             said.append(f"Why: {'; '.join(f'{reason} ({times})' for reason, times in most)}.")
+        return said
+
+    def _lasted(self) -> str:
         middle, longest = float(np.median(self.seconds)), int(np.argmax(self.seconds))
-        said.append(
+        return (
             f"A step took {number(middle)} s (median), the longest, step {self.steps[longest]}, "
             f"{number(float(self.seconds[longest]))} s."
         )
-        return tuple(said)
 
     def picture(self) -> Picture:
         """Partners by step, or shares of very many, above the seconds."""
@@ -72,9 +77,13 @@ class Participation(Result, frozen=True, kw_only=True, eq=False, tag="runs.parti
         )
         return Picture(
             "Who took part",
-            (*self._who(), times),
-            "A cell is a partner in a step, its colour what came of it; below it how long each step took.",
-            "Why a partner was slow: its machine, its link and its data look alike from here.",
+            (*(self._who() if self.partners or not len(self.steps) else ()), times),
+            "A cell is a partner in a step, its colour what came of it; below it how long each step took."
+            if self.partners
+            else "A line of how long each step took.",
+            "Why a partner was slow: its machine, its link and its data look alike from here."
+            if self.partners
+            else "Why a step was slow: the machine, its disk and the rows look alike from here.",
         )
 
     def _who(self) -> tuple[Panel, ...]:

@@ -49,7 +49,7 @@ log = "text"                   # or "json": one object a line, for programs
 """
 
 _APP: Final = f"""# Settings of `aimass explain app` under `aimass up`, and for: aimass explain app --settings app.toml
-# All that there are: docs/explain.md. An unknown key is an error.
+# All that there are: docs/explainer.md. An unknown key is an error.
 home = "@FOLDER@/{SCIENTIST}"   # whose eyes it has: an operator's would let everybody on this machine promote
 registry = "@URL@/registry"
 trust = "@FOLDER@/trust.json"

@@ -17,6 +17,7 @@ from tests.support.browser.viewer import Viewer, viewing
 
 pytestmark = pytest.mark.browser
 
+
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """Over a registry and rows alone: no run made its model, so the tour begins with what it leans on."""

@@ -85,11 +85,11 @@ def test_a_set_is_told_whole(opened: Opened, data: ToldDataSets) -> None:
     assert not page.exception
     text = said(page)
     assert "broken cannot be shown: dataset.signature" in text
-    assert [one.value for one in page.metric][:3] == ["3 of 4", "1", "0"]
+    assert [one.value for one in page.metric][:3] == ["3", "1", "0"]
     assert "2 copies of each shard belong in s3://a, s3://b" in text
     assert "What the columns hold" in text
     (listed,) = [one.value for one in page.dataframe if "health" in one.value.columns]
-    assert listed["health"].tolist() == ["1 of 2 shards with too few copies"]
+    assert listed["health"].tolist() == ["1 shard with too few copies"]
 
 
 def test_an_operator_has_the_copies_looked_at_now(opened: Opened, data: ToldDataSets) -> None:

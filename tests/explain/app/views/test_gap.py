@@ -116,7 +116,7 @@ def test_groups_that_cannot_be_are_told_by_the_library(opened: Opened, settings:
 
 def test_without_a_model_the_page_says_what_to_do(opened: Opened) -> None:
     page = opened(GAP, AppSettings())
-    assert "There is no model of rows to explain" in said(page)
+    assert "This app knows no model" in said(page)
     assert page.code
 
 

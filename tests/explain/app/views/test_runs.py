@@ -55,6 +55,16 @@ def test_a_run_by_the_address_with_its_figures_partners_and_privacy(opened: Open
     assert page.dataframe[0].value["counted"].tolist() == [6, 6]
 
 
+def test_an_offline_run_has_no_partners_and_nothing_that_moved(opened: Opened) -> None:
+    steps = [made.step(0, 1, slots={}), made.evaluated(1, 1, {"auc": 0.6})]
+    alone = [msgspec.structs.replace(step, slots={}) for step in steps]
+    page = shown(opened, made.run(alone, run_id=RUN, kind="offline"), run=RUN)
+    assert not page.exception
+    assert set(figures(page)) == {"State", "Round", "A step takes", "Took"}
+    assert [one.value for one in page.subheader] == ["Course", "How long steps took", "Privacy"]
+    assert "**Numbers** held out" in said(page)
+
+
 def test_all_metrics_at_once_are_a_choice_and_one_that_is_gone_is_told(opened: Opened) -> None:
     page = shown(opened, measured(3), run=RUN)
     page.selectbox(key="metric").select("every metric").run()

@@ -51,7 +51,7 @@ def test_without_searches_and_with_a_dead_link_the_page_says_so(
     opened: Opened, settings: AppSettings, tmp_path: Path
 ) -> None:
     assert "knows no folder of searches" in said(opened("tuning"))
-    assert "There is no search here" in said(opened("tuning", AppSettings(studies=str(tmp_path / "none"))))
+    assert "There is no search yet" in said(opened("tuning", AppSettings(studies=str(tmp_path / "none"))))
     assert "app.gone" in said(opened("tuning", settings, search="gone"))
 
 

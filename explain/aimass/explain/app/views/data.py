@@ -78,7 +78,7 @@ def _health(view: DataSetView) -> str:
         return f"{amount(len(health.away), 'store')} away"
     if health.whole:
         return "whole"
-    return f"{health.under_replicated} of {amount(view.shards, 'shard')} with too few copies"
+    return f"{amount(health.under_replicated, 'shard')} with too few copies"
 
 
 def _one(here: Here, view: DataSetView) -> None:
@@ -102,7 +102,8 @@ def _copies(here: Here, view: DataSetView) -> None:
     st.subheader("Copies", anchor=False)
     health = view.health
     st.markdown(
-        f"{amount(view.copies, 'copy', 'copies')} of each shard belong in {plain(', '.join(view.stores))}. "
+        f"{amount(view.copies, 'copy', 'copies')} of each shard {'belongs' if view.copies == 1 else 'belong'} in "
+        f"{plain(', '.join(view.stores))}. "
         + ("Nobody has looked at them yet." if health is None else f"Last look {moment(health.looked_at)}.")
     )
     if view.home_away:
@@ -110,7 +111,7 @@ def _copies(here: Here, view: DataSetView) -> None:
     if health is not None:
         columns = st.columns(5)
         told = (
-            ("Good", f"{health.good} of {health.wanted * view.shards}"),
+            ("Good copies", f"{health.good:,}"),
             ("Missing", f"{health.missing}"),
             ("False", f"{health.false}"),
             ("Mended", f"{health.mended}"),

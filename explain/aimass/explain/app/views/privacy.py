@@ -42,10 +42,11 @@ def render(here: Here) -> None:
     st.subheader("What the server could learn", anchor=False)
     for one in exposure(view):
         st.markdown(f"{_BADGES[one.guarded]} **{one.what}**: {plain(one.says)}")
-    st.caption(
-        "From the plan, and from what the server was shown. Partners' own policies may be stricter; their daemons "
-        "refuse what is laxer. What partners learn from one another is not said here."
-    )
+    if view.summary.kind == "federated":
+        st.caption(
+            "From the plan, and from what the server was shown. Partners' own policies may be stricter; their daemons "
+            "refuse what is laxer. What partners learn from one another is not said here."
+        )
     _spent(here, view)
     _history(here, view)
     _together(here, view)
@@ -69,9 +70,11 @@ def _history(here: Here, view: RunView) -> None:
     st.subheader("One history for all", anchor=False)
     st.markdown(
         f"The server's transcript of this run has {amount(view.transcript_entries, 'entry', 'entries')}; its head is "
-        f"`{view.transcript_head[:16] or '–'}`. Partners hold signed heads and leave a run whose history does not "
-        "extend theirs."
+        f"`{view.transcript_head[:16] or '–'}`."
     )
+    if view.summary.kind == "offline":
+        return
+    st.markdown("Partners hold signed heads and leave a run whose history does not extend theirs.")
     if here.person.role not in (Role.OPERATOR, Role.SCIENTIST):
         return
     with st.expander("Receipts: what was counted of whom, signed by the server"):

@@ -54,9 +54,15 @@ def render(here: Here) -> None:
     key = run_id[:8]
     if metric is not None:
         _course(whole, metric, key)
-    members = held(here, view, "partners", partners)
-    shown_table(members, f"{key}-partners", "Partners", _HOW_TO_READ, _columns(members))
-    frame(held(here, view, "participation", participation), f"{key}-participation", "Who took part")
+    offline = view.summary.kind == "offline"
+    if not offline:
+        members = held(here, view, "partners", partners)
+        shown_table(members, f"{key}-partners", "Partners", _HOW_TO_READ, _columns(members))
+    frame(
+        held(here, view, "participation", participation),
+        f"{key}-participation",
+        "How long steps took" if offline else "Who took part",
+    )
     _privacy(held(here, view, "privacy", spending), key)
 
 
@@ -123,6 +129,8 @@ def _figures(view: RunView) -> None:
     moved = f"{size(view.moved.down)} to partners and {size(view.moved.up)} from them"
     spared = f"; {size(view.moved.spared)} were spared" if view.moved.spared else ""
     told = {"Moved": f"{moved}{spared}.", "A step takes": "The median, from its opening to its commit."}
+    if summary.kind == "offline":  # no partner, and nothing crosses the wire
+        del figures["Counted in the last step"], figures["Moved"]
     with st.container(horizontal=True, gap="small"):
         for name, value in figures.items():
             st.metric(name, value, width="content", help=told.get(name))

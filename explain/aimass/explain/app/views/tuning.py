@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -35,11 +36,18 @@ def render(here: Here) -> None:
     header("Tuning", "Which settings a search tried, which of them decided, and the plan to run next.")
     folder = here.settings.path(here.settings.studies)
     found = {} if folder is None else _searches(folder)
-    if not found:
+    if folder is None:
         empty(
-            "There is no search here." if folder is not None else "This app knows no folder of searches.",
+            "This app knows no folder of searches.",
             "Start the app with --studies FOLDER: the folder in which searches of `aimass tune` stand.",
             "aimass tune plan.toml --space space.toml --as scientist --out searches/heart",
+        )
+        return
+    if not found:
+        empty(
+            "There is no search yet.",
+            f"Searches of `aimass tune` that stand in {plain(str(folder))} are shown here, live while they go.",
+            f"aimass tune plan.toml --space space.toml --as scientist --out {shlex.quote(str(folder / 'first'))}",
         )
         return
     name = linked("search", "Search", list(found))
