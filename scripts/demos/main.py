@@ -284,7 +284,7 @@ def main() -> int:
         explain(house, private=private is not None)
         served = serve(house, stay=args.serve)
     say("\n       next, in that folder:\n         aimass server start --dir server &   aimass run list --as scientist")
-    say("         aimass explain app                      # this run, its model and patients in a browser; the tour, too")
+    say("         aimass explain app                      # this run and its model in a browser: begin with the tour")
     say("         aimass client journal --dir cleveland   # every byte that left Cleveland")
     say("         aimass task new mytask")
     if args.json:

@@ -25,7 +25,18 @@ from aimass.proto.views import StepView
 from aimass.server import tables
 from aimass.server.runs import Run
 
-__all__ = ["Commit", "Entry", "HeadRow", "ModelRow", "News", "ReceiptRow", "RunRow", "Store", "known_schemas", "of_another_release"]
+__all__ = [
+    "Commit",
+    "Entry",
+    "HeadRow",
+    "ModelRow",
+    "News",
+    "ReceiptRow",
+    "RunRow",
+    "Store",
+    "known_schemas",
+    "of_another_release",
+]
 
 _LOCK_WAIT_S: Final = 10
 _MOST_LEDGERS: Final = 100

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from aimass.proto.durable import UNINTERRUPTED
-from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable, WrongState
+from aimass.proto.errors import IntegrityError, OutOfSpace, Unavailable
 from aimass.server.backup_manifest import NoProgress, Progress
 from aimass.server.store import Store, known_schemas, of_another_release
 

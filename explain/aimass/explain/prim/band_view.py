@@ -82,10 +82,8 @@ class Bands(Result, frozen=True, kw_only=True, eq=False, tag="prim.bands"):
         """Empty where no outcome is known."""
         amiss = [name for name, one in zip(self.names, off(bands), strict=True) if one]
         if amiss:
-            return (
-                f"The model does not mean what it says in {_bands(amiss)}: there the truth "
-                "lies further off than chance explains.",
-            )
+            said = f"The model does not mean what it says in {_bands(amiss)}"
+            return (f"{said}: there the truth lies further off than chance explains.",)
         if all(np.isnan(band.p) for band in bands):
             return ()
         return ("In no band does the truth lie further from the predictions than chance explains.",)

@@ -124,7 +124,8 @@ def _attendance(run: RunView) -> Exposed:
         if slot in (SlotState.LATE, SlotState.FAILED, SlotState.REFUSED)
     }
     answers = f"when each answered, and that {_few(sorted(gone))} once did not" if gone else "and when each answered"
-    told = f"The server knows that {counted(len(asked), 'partner')} {'was' if len(asked) == 1 else 'were'} asked, {answers}."
+    were = "was" if len(asked) == 1 else "were"
+    told = f"The server knows that {counted(len(asked), 'partner')} {were} asked, {answers}."
     return Exposed(what="who took part", guarded="no", says=told)
 
 

@@ -53,7 +53,8 @@ def _nothing() -> None:
     empty("This app knows no service yet.", "End it, and start all services on this machine; an app is among them:",
           "aimass up")  # fmt: skip
     empty("Or watch four hospitals train a model first.",
-          "The demo takes some minutes; an app that is started in the same folder opens on its run:", "./scripts/demo\naimass explain app")  # fmt: skip
+          "The demo takes some minutes; an app that is started in the same folder opens on its run:",
+          "./scripts/demo\naimass explain app")  # fmt: skip
     empty("Or name what there is.", "A person's folder at a training server, a registry, rows to ask about:",
           "aimass explain app --as FOLDER --registry URL --rows NAME=FILE")  # fmt: skip
 
