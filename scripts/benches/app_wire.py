@@ -48,13 +48,17 @@ class _Look:
     messages: int = 0
     working: bool = False
     """Whether the page shows progress: its answer is still on its way."""
+    page_hash: str = ""
+    """What the app calls the page, once it has said so."""
     exceptions: list[str] = dataclasses.field(default_factory=list)
 
     def take(self, message: ForwardMsg, size: int) -> None:
         self.received_bytes += size
         self.messages += 1
-        if message.WhichOneof("type") == "new_session":
+        if message.WhichOneof("type") == "new_session" and not message.metadata.run.fragment_ids:
             self.working = False
+        if message.WhichOneof("type") == "navigation":
+            self.page_hash = message.navigation.page_script_hash
         if message.WhichOneof("type") != "delta" or message.delta.WhichOneof("type") != "new_element":
             return
         element = message.delta.new_element
@@ -93,32 +97,35 @@ class WireViewer:
         look = _Look(time.perf_counter())
         await self._ask(self._state(page, query))
         async with asyncio.timeout(_LONGEST_S):
-            while not await self._one_run(look, page, query) or look.working:
+            while not await self._one_run(look, query) or look.working:
                 pass
         self._stop_timers()
         return look.over()
 
-    async def _one_run(self, look: _Look, page: str, query: str) -> bool:
+    async def _one_run(self, look: _Look, query: str) -> bool:
         """Take in a run; False where the server broke it off for another."""
         while True:
             data = await self._socket.recv(decode=False)
             message = ForwardMsg.FromString(data)
             look.take(message, len(data))
             match message.WhichOneof("type"):
+                case "new_session" if not message.metadata.run.fragment_ids:
+                    self._stop_timers()  # its parts are made anew
                 case "auto_rerun":
-                    self._time(message.auto_rerun.fragment_id, message.auto_rerun.interval, page, query)
+                    self._time(message.auto_rerun.fragment_id, message.auto_rerun.interval, look, query)
                 case "script_finished":
                     return bool(message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN)
 
-    def _time(self, fragment: str, interval_s: float, page: str, query: str) -> None:
+    def _time(self, fragment: str, interval_s: float, look: _Look, query: str) -> None:
         """Do as a browser does with a part of the page that runs by itself."""
         if fragment not in self._timers:
-            self._timers[fragment] = asyncio.create_task(self._again(fragment, interval_s, page, query))
+            self._timers[fragment] = asyncio.create_task(self._again(fragment, interval_s, look, query))
 
-    async def _again(self, fragment: str, interval_s: float, page: str, query: str) -> None:
+    async def _again(self, fragment: str, interval_s: float, look: _Look, query: str) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            state = self._state(page, query)
+            state = self._state("", query)
+            state.page_script_hash = look.page_hash  # by its name alone a run of the whole page would lead to the first
             state.fragment_id, state.is_auto_rerun = fragment, True
             await self._ask(state)
 
