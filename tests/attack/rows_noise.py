@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 from unittest import mock
@@ -20,9 +22,23 @@ NOISED: Final[dict[str, Any]] = {
 }
 
 
+@contextlib.contextmanager
+def _policies(lab: Lab, more: str) -> Iterator[None]:
+    """Every partner's policy with some lines more."""
+    before = {path: path.read_text() for path in (lab.house.folder / name / "policy.toml" for name in NAMES)}
+    for path, text in before.items():
+        path.write_text(text + more)
+    try:
+        yield
+    finally:
+        for path, text in before.items():
+            path.write_text(text)
+
+
 @row(46, "a plan with less noise than a sum of shares needs, and a round whose sums would hold fewer shares of it")
 async def less_noise(lab: Lab) -> None:
-    """The plan is refused when it is submitted, and by every partner where the operator takes it all the same."""
+    """The plan is refused when it is submitted, and by every partner where the operator takes it all the same: by rule,
+    and where a policy lets so few bits in, since such noise is not what is accounted."""
     house = lab.house
     try:
         await house.submit(**NOISED, bits=3)
@@ -32,11 +48,13 @@ async def less_noise(lab: Lab) -> None:
         lab.check(False, "a plan with too little noise was taken")
     lab.found.append(("server", "plan.secure"))
     with mock.patch("aimass.server.submission._check_lanes"):
-        run = await house.submit(**NOISED, bits=3)
-    view = await run.ended()
-    for name in NAMES:
-        await lab.refused(name, "E_POLICY")
-    lab.check(view.summary.state == "failed", f"the run {view.summary.state}")
+        for text, code in (("", "policy.secure_bits"), ("\n[secure]\nsmallest_bits = 2\n", "E_POLICY")):
+            with _policies(lab, text):
+                house.mark()
+                view = await (await house.submit(**NOISED, bits=3)).ended()
+                for name in NAMES:
+                    await lab.refused(name, code)
+                lab.check(view.summary.state == "failed", f"the run {view.summary.state}")
     house.mark()
     for changes in ({"min_cohort": 3}, {"gamma_ppm": 400_000}):
         house.mark()

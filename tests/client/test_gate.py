@@ -49,6 +49,8 @@ from aimass.proto.step import Reduce, Step, StepKind
 from aimass.proto.tensors import Blob, encode_numpy, numpy_dtype
 
 SECURE = SecureSettings(colluders=0.1, max_weight=100, metrics=("accuracy", "loss"))
+ONE = TrainSettings(batch_size=8, learning_rate=0.1, epochs=1, weight="one")
+NOISY = msgspec.structs.replace(SECURE, noise=DistributedNoise(multiplier=0.5, clip=2.0, delta=1e-3, members=3))
 ALL = frozenset({"process", "files", "network"})
 TASK = AdmittedTask(name="heart", digest="1" * 64)
 POLICY = Policy(
@@ -115,6 +117,8 @@ def test_a_plan_inside_the_policy_is_admitted_on_the_data_set_that_the_policy_na
         ({"secure": Secure(min_cohort=4)}, {"secure": SECURE}, 9, ALL, "policy.secure_min_cohort"),
         ({"smallest_cohort": 4}, {"secure": SECURE, "cohort": Cohort(quorum=4)}, 9, ALL, "policy.secure_min_cohort"),
         ({"secure": Secure(colluders=0.2)}, {"secure": SECURE}, 9, ALL, "policy.secure_colluders"),
+        ({}, {"train": ONE, "secure": msgspec.structs.replace(NOISY, bits=11)}, 9, ALL, "policy.secure_bits"),
+        ({"secure": Secure(smallest_bits=21)}, {"train": ONE, "secure": NOISY}, 9, ALL, "policy.secure_bits"),
         ({"secure_aggregation": True, "plain_sums": False}, {}, 3, ALL, "policy.secure_aggregation"),
     ],
 )
@@ -183,6 +187,19 @@ def test_rules_say_in_words_how_a_plan_sums_and_what_is_demanded() -> None:
     assert "plain_sums" not in told
 
 
+def test_few_bits_are_refused_where_sums_carry_noise_alone() -> None:
+    few = msgspec.structs.replace(SECURE, bits=8)
+    assert decide(POLICY, msgspec.structs.replace(PLAN, secure=few), 9, ALL) == Admit("heart")
+    noised = msgspec.structs.replace(NOISY, bits=12)
+    assert decide(POLICY, msgspec.structs.replace(NOISED, secure=noised), 9, ALL) == Admit("heart")
+    less = msgspec.structs.replace(POLICY, secure=Secure(smallest_bits=8))
+    noised = msgspec.structs.replace(NOISY, bits=8)
+    assert decide(less, msgspec.structs.replace(NOISED, secure=noised), 9, ALL) == Admit("heart")
+    told = {rule.name: (rule.value, rule.limit) for rule in rules(POLICY, NOISED, 9, ALL)}
+    assert told["secure_bits"] == ("20", "from 12")
+    assert "secure_bits" not in {rule.name for rule in rules(POLICY, SECURED, 9, ALL)}
+
+
 def test_what_a_policy_demands_of_secure_sums_is_read_strictly() -> None:
     policy = read_policy('[secure]\nprofile = "hbc"\ncontributions_per_data = 7', "policy.toml")
     assert policy.secure == Secure(profile="hbc", contributions_per_data=7)
@@ -191,6 +208,8 @@ def test_what_a_policy_demands_of_secure_sums_is_read_strictly() -> None:
         "colluders = 0.5",
         "contributions_per_model = 0",
         'profile = "kind"',
+        "smallest_bits = 1",
+        "smallest_bits = 33",
         "demand = true",
     ):
         with pytest.raises(BadInput):
@@ -398,8 +417,8 @@ def test_training_that_was_less_private_than_the_plan_does_not_leave(steps: int)
 RUN = "ab" * 16
 NOISED = msgspec.structs.replace(
     PLAN,
-    train=TrainSettings(batch_size=8, learning_rate=0.1, epochs=1, weight="one"),
-    secure=msgspec.structs.replace(SECURE, noise=DistributedNoise(multiplier=0.5, clip=2.0, delta=1e-3, members=3)),
+    train=ONE,
+    secure=NOISY,
 )
 
 

@@ -61,11 +61,13 @@ unprotected = false                      # whether these may leave of a data set
 
 # The least that a plan with secure aggregation promises: it holds against a server that lies ("malicious"), or only
 # against one that follows the protocol ("hbc"); fewest partners in a sum; the share of them that may work together with
-# the server. And the most inputs that this partner signs on one model: in a run, and for a data set over all runs.
+# the server; fewest bits of an element where sums carry noise, since the rounding to fewer costs privacy. And the most
+# inputs that this partner signs on one model: in a run, and for a data set over all runs.
 [secure]
 profile = "malicious"
 min_cohort = 3
 colluders = 0.0
+smallest_bits = 12
 contributions_per_model = 2
 contributions_per_data = 100
 

@@ -111,14 +111,17 @@ class Secure(Value, frozen=True):
 
     `profile`: "malicious" holds against a server that lies; "hbc" also lets in plans that hold only against one that
     follows the protocol. A sum is of `min_cohort` partners at least, and of `smallest_cohort`; a plan must withstand a
-    share of `colluders` among the partners. In one run this partner signs `contributions_per_model` inputs on one model
-    at most (the second, so that a round that failed at its end has a way out), and over all runs and servers
-    `contributions_per_data` on one model from one data set for one purpose.
+    share of `colluders` among the partners. Where sums carry noise an element has `smallest_bits` at least: rounding to
+    fewer adds to what a contribution may change, which is paid for in privacy, more so in larger models
+    (docs/privacy.md). In one run this partner signs `contributions_per_model` inputs on one model at most (the second,
+    so that a round that failed at its end has a way out), and over all runs and servers `contributions_per_data` on one
+    model from one data set for one purpose.
     """
 
     profile: Literal["malicious", "hbc"] = "malicious"
     min_cohort: Annotated[int, msgspec.Meta(ge=3, le=65_535)] = 3
     colluders: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.0
+    smallest_bits: Annotated[int, msgspec.Meta(ge=2, le=32)] = 12
     contributions_per_model: Positive = 2
     contributions_per_data: Positive = 100
 
@@ -336,6 +339,7 @@ def _sums(policy: Policy, plan: Plan) -> tuple[Rule, ...]:
         Rule("secure_profile", secure.profile, " or ".join(profiles), secure.profile in profiles),
         at_least("secure_min_cohort", secure.min_cohort, policy.smallest_sum),
         at_least("secure_colluders", secure.colluders, least.colluders),
+        *((at_least("secure_bits", secure.bits, least.smallest_bits),) if secure.noise is not None else ()),
     )
 
 
