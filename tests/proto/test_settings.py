@@ -36,6 +36,17 @@ def test_text_that_looks_like_a_number_stays_text_where_text_is_asked() -> None:
     assert _read(AIMASS_SERVER_NAME="007").name == "007"
 
 
+def test_a_list_is_written_as_toml_writes_it_and_replaces_that_of_the_file() -> None:
+    assert _read(AIMASS_SERVER_OFFLINE__STORES='["file:///a", "s3://b/c"]').offline.stores == ("file:///a", "s3://b/c")
+    assert _read(AIMASS_SERVER_OFFLINE__STORES="[]").offline.stores == ()
+
+
+@pytest.mark.parametrize("text", ["file:///a", '"file:///a"', "[1]", '["a"', '["a"]\nname = "other"', "[" * 5_000])
+def test_what_is_no_list_of_the_kind_is_refused_by_the_settings_name(text: str) -> None:
+    with pytest.raises(BadInput, match="stores"):
+        _read(AIMASS_SERVER_OFFLINE__STORES=text)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "word"),
     [

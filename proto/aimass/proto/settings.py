@@ -1,6 +1,7 @@
 """Settings: a TOML file with the environment over it, decoded into one frozen value. Serves server and client alike.
 
-`AIMASS_SERVER_LISTEN` stands over `listen` of a server, `AIMASS_SERVER_LIMITS__IDLE_S` over `idle_s` in `[limits]`.
+`AIMASS_SERVER_LISTEN` stands over `listen` of a server, `AIMASS_SERVER_LIMITS__IDLE_S` over `idle_s` in `[limits]`. A
+list or a table is written as TOML writes it: `AIMASS_APP_SERVING='["https://a.example", "https://b.example"]'`.
 A variable under the prefix that names no setting is an error, as an unknown key in the file is: no setting is lost to
 a slip of the pen.
 """
@@ -70,11 +71,22 @@ def _names(kind: type[Value]) -> dict[tuple[str, ...], Any]:
 
 
 def _typed(kind: Any, text: str) -> Any:
-    """The variable's text as the setting's type; text that does not fit stays, and is refused later."""
+    """The variable's text as the setting's type, or the list or table that it writes; text that does not fit stays, and
+    is refused later."""
     try:
         return msgspec.convert(text, type=kind, strict=False)
     except msgspec.MsgspecError:
+        return _toml_value(text)
+
+
+def _toml_value(text: str) -> Any:
+    """A list or a table in TOML's words; all else stays text, also what would be more than one value."""
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
+    value = found["value"]
+    return value if len(found) == 1 and isinstance(value, list | dict) else text
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
