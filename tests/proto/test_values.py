@@ -270,3 +270,9 @@ for number in range(50):
 def test_threads_that_meet_a_kind_for_the_first_time_at_once_read_it_and_live() -> None:
     done = subprocess.run([sys.executable, "-c", _AT_ONCE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_error_that_asks_ends_with_its_question_mark() -> None:
+    assert BadInput("where to?", cure="Name a place.").sentence() == "where to? Name a place."
+    assert BadInput("where to?").sentence() == "where to?"
+    assert BadInput("too long", value=3).sentence() == "too long; got 3."

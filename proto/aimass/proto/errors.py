@@ -70,7 +70,8 @@ class AimassError(Exception):
         if self.limit is not None:
             parts.append(f"allowed: {self.limit}")
         line = "; ".join(parts)
-        return f"{line}. {self.cure}" if self.cure else f"{line}."
+        end = line if line.endswith("?") else f"{line}."
+        return f"{end} {self.cure}" if self.cure else end
 
 
 class BadInput(AimassError):

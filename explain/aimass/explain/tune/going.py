@@ -14,6 +14,7 @@ from aimass.explain.tune.search import Searching
 from aimass.explain.tune.simulated import OnThisMachine
 from aimass.explain.tune.telling import told_event
 from aimass.explain.tune.trials import Event, Search, Where
+from aimass.explain.words import counted
 from aimass.proto.api import Federation
 from aimass.proto.console import say
 from aimass.proto.durable import only_one
@@ -80,7 +81,11 @@ def _runner(where: Where) -> Iterator[Runner]:
 def _left(search: Search, path: Path) -> str:
     """What becomes of runs that were underway, and how the search goes on."""
     running = [run.run for trial in search.trials for run in trial.runs if run.state == "running"]
-    what = "stand in their folders" if search.setup.where.kind == "simulation" else "go on at the service"
-    told = f"{len(running)} runs {what} ({', '.join(run[:8] for run in running)}); " if running else ""
+    one, many = ("stands in its folder", "stand in their folders")
+    if search.setup.where.kind != "simulation":
+        one, many = "goes on at the service", "go on at the service"
+    named = ", ".join(run[:8] for run in running)
+    what = one if len(running) == 1 else many
+    told = f"{counted(len(running), 'run')} {what} ({named}); " if running else ""
     held = "" if search.setup.study is None else f" or, to free what partners reserve for it: aimass tune end {path}"
     return f"stopped; {told}to go on: aimass tune resume {path}{held}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
+from aimass.explain.app.house import House
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.tune.search import Searching
 from tests.explain.app.conftest import Opened
@@ -45,6 +48,30 @@ def test_a_search_that_goes_shows_what_it_has_so_far(opened: Opened, settings: A
     assert "**State** open" in said(page)
     assert "What is tried" in [one.value for one in page.subheader]
     assert "of 8 settings were begun" in said(page)
+    assert page.button(key="compare-more").label == "All runs that have ended are compared below"
+    assert page.button(key="compare-more").disabled
+
+
+def test_runs_that_end_while_somebody_reads_are_offered_and_compared_when_they_want(
+    entered: Callable[..., House], settings: AppSettings
+) -> None:
+    entered(settings)
+    test = AppTest.from_function(_part, kwargs={"folder": f"{settings.studies}/half"}, default_timeout=60).run()
+    assert not test.exception
+    offer = test.button(key="compare-more")
+    assert (offer.label, offer.disabled) == ("Compare 2 more runs below", False)
+
+
+def _part(folder: str) -> None:
+    from pathlib import Path
+
+    from aimass.explain.app.house import house
+    from aimass.explain.app.people import local_person
+    from aimass.explain.app.views.tuning import _ended, _live
+    from aimass.explain.tune.folder import SearchFolder
+
+    found = SearchFolder(Path(folder))
+    _live(house().visit(local_person(None), "viewer"), found, _ended(found.read()) - 2)
 
 
 def test_without_searches_and_with_a_dead_link_the_page_says_so(

@@ -56,7 +56,7 @@ def render(here: Here) -> None:
     search = found[name].read()
     _told(search)
     if search.state == "open":
-        _live(here, found[name])
+        _live(here, found[name], _ended(search))
     else:
         frame(trials_view(search), f"search-{name}", "What was tried")
     _answer(here, found[name], search, name)
@@ -85,16 +85,28 @@ def _told(search: Search) -> None:
 
 
 @looked(_LIVE_S)
-def _live(_: Here, folder: SearchFolder) -> None:
+def _live(_: Here, folder: SearchFolder, compared: int) -> None:
+    """Who reads what came of `compared` runs is not interrupted by the next one: they ask for it."""
     search = folder.read()
     if search.state != "open":
         st.rerun()
     frame(trials_view(search), f"search-{folder.path.name}", "What is tried")
+    more = _ended(search) - compared
+    if st.button(
+        f"Compare {amount(more, 'more run')} below" if more else "All runs that have ended are compared below",
+        key="compare-more",
+        disabled=not more,
+    ):
+        st.rerun()
+
+
+def _ended(search: Search) -> int:
+    return sum(run.ended for trial in search.trials for run in trial.runs)
 
 
 def _answer(here: Here, folder: SearchFolder, search: Search, name: str) -> None:
-    """The statistics over all runs that have finished, found anew when one more has."""
-    ended = sum(run.ended for trial in search.trials for run in trial.runs)
+    """The statistics over all runs that have ended."""
+    ended = _ended(search)
     if not ended:
         st.info("No run has ended yet: there is nothing to compare.")
         return
