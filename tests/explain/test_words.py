@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass.explain.rows import Feature
-from aimass.explain.words import apart, cell, counted, shortened
+from aimass.explain.words import LABEL, apart, cell, counted, in_lines, shortened
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,13 @@ def test_long_names_lose_their_middle_and_one_row_is_one() -> None:
     assert short == "serum creatinin…dmission"
     assert counted(1, "row") == "1 row"
     assert counted(1200, "row") == "1,200 rows"
+
+
+def test_values_stand_in_lines_of_a_labels_width_and_none_is_broken() -> None:
+    values = "batch_size 14, learning_rate 0.0445, momentum 0.224, optimizer sgd, weight_decay 0.00443"
+    assert in_lines(values, 4) == (
+        "batch_size 14, learning_rate 0.0445,\nmomentum 0.224, optimizer sgd,\nweight_decay 0.00443"
+    )
+    assert in_lines(values, 1) == "batch_size 14, learning_rate 0.0445, …"
+    assert in_lines("set as most runs", 4) == "set as most runs"
+    assert max(map(len, in_lines(f"{'x' * 80} 1, y 2", 4).split("\n"))) <= LABEL

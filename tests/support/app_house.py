@@ -1,5 +1,5 @@
 """Everything that the app is looked at over, made of real services: four hospitals with runs that have ended in all
-the ways that runs end, a registry with versions of two models, serving, and the data set service.
+the ways that runs end, a registry with versions of two models, serving, the data set service, and a search of settings.
 
 It takes a minute, so tests share one. `python -m tests.support.app_house FOLDER` makes one for a person and keeps it
 until Ctrl-C.
@@ -23,9 +23,11 @@ from scripts.demos.house import SERVICE_HOST, House, free_port
 from scripts.demos.private import budget_of, private_plan
 
 from aimass.client.tasks.heart import task as heart
+from aimass.explain.tune.search import Searching
 from aimass.proto.api import Federation
 from aimass.proto.task import first_model, locate
 from aimass.proto.tensors import Blob
+from tests.explain.tune.planted import Planted, begun
 from tests.support.app_plans import CLOTHES, STUDY, plan
 from tests.support.datasets import dataset
 
@@ -52,6 +54,7 @@ class Furnished:
     trust: Path
     serving: str
     data: str
+    studies: Path
     runs: dict[str, str]
     rows: dict[str, Path]
 
@@ -85,6 +88,7 @@ class AppHouse:
             trust=self.house.folder / TRUST,
             serving=self._serve(),
             data=self._serve_data(),
+            studies=self._search(),
             runs=self._runs,
             rows=self._hold_out(),
         )
@@ -188,6 +192,12 @@ class AppHouse:
         )  # fmt: skip
         self.house.start("data", "data", "serve", "--dir", DATA)
         return address
+
+    def _search(self) -> Path:
+        """A search that has ended, over trials whose outcome is planted."""
+        folder, search = begun(self.house.folder / "searches" / "planted", trials=8, seeds=(5, 6, 7))
+        Searching(folder, search, Planted()).go_on()
+        return self.house.folder / "searches"
 
     def _hold_out(self) -> dict[str, Path]:
         """Rows that no hospital trained on, and pictures of clothes."""

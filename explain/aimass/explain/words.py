@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-__all__ = ["LABEL", "apart", "cell", "counted", "interval", "joined", "label", "number", "percent", "shortened"]
+__all__ = ["LABEL", "apart", "cell", "counted", "in_lines", "interval", "joined", "label", "number", "percent", "shortened"]
 
 LABEL: Final = 42
 """Characters that a picture has room for beside an axis."""
@@ -73,6 +74,13 @@ def counted(count: int, what: str) -> str:
 def label(name: str, rest: str) -> str:
     """A name with what is said of it, as a picture has room for beside an axis: of what is long the name is cut."""
     return shortened(name, LABEL - len(rest)) + rest
+
+
+def in_lines(values: str, most: int) -> str:
+    """A list of values, with commas, over as many lines of a label's width, `most` at most; no value is broken."""
+    kept = values.replace(" ", "\u00a0").replace(",\u00a0", ", ")  # (broken at plain spaces alone)
+    lines = textwrap.wrap(kept, LABEL, break_long_words=False, max_lines=most, placeholder=" …")
+    return "\n".join(shortened(line.replace("\u00a0", " "), LABEL) for line in lines)
 
 
 def shortened(text: str, most: int) -> str:

@@ -85,6 +85,7 @@ def options_of(found: Furnished, who: str = ANALYST) -> list[str]:
     return [
         "--settings", str(settings), "--as", str(found.home(who)), "--registry", found.registry, "--trust",
         str(found.trust), "--serving", found.serving, "--data", found.data,
+        "--studies", str(found.studies),
     ]  # fmt: skip
 
 

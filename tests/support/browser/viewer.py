@@ -82,6 +82,13 @@ class Viewer:
         """Until more than `before` runs of this page have ended and all they said is on the screen."""
         self.page.wait_for_function("before => window.__settled && window.__settled(before)", arg=before)
 
+    def choose(self, label: str, option: str) -> None:
+        """In a list by its label, an option by what it says or begins with."""
+        box = self.page.get_by_role("combobox", name=label, exact=True)
+        box.scroll_into_view_if_needed()  # (a list closes when its page is scrolled)
+        box.click()
+        self.act(lambda: self.page.get_by_role("option", name=re.compile(rf"^{re.escape(option)}(\b|$)")).first.click())
+
     def turn(self, tab: Locator) -> None:
         """To a tab, and until what it shows is there: some ask the app for it, some have it already."""
         tab.click()

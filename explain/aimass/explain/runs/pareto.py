@@ -54,7 +54,8 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
             for cost in range(1, len(self.names))
             if len(np.unique(self.goals[~np.isnan(self.goals[:, cost]), cost])) > 1
         ]
-        alone = Panel("no cost differs", Axis(""), Axis(self.names[0]), ())
+        dots = Points(np.arange(len(self.runs), dtype=np.float64), self.goals[:, 0], "series:0", "run", says=self.runs)
+        alone = Panel("no cost differs", Axis("run, in turn", whole=True), Axis(self.names[0]), (dots,))
         return Picture(
             "What quality cost",
             tuple(self._against(cost) for cost in costs) or (alone,),

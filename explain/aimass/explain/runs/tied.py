@@ -23,7 +23,7 @@ from aimass.explain.means import mean_interval
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.runs.outcomes import Outcomes
 from aimass.explain.significance import holm
-from aimass.explain.words import joined, number, percent
+from aimass.explain.words import in_lines, joined, number, percent
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 
@@ -35,6 +35,9 @@ _RESAMPLES: Final = 2_000
 _FEWEST_SEEDS: Final = 2
 _ENOUGH: Final = 3.0
 """Degrees of freedom from which no spread at all is believed."""
+_MOST_LINES: Final = 4
+_LINE_PX: Final = 14
+"""A setting's name beside the picture: its values tell it from others."""
 _ROUNDING: Final = 1e-9
 _CAVEAT: Final = (
     "The set holds for these runs' data and seeds. Settings in it may still differ by less than these seeds can tell."
@@ -88,7 +91,10 @@ class TiedSet(Result, frozen=True, kw_only=True, eq=False, tag="runs.tied"):
             if chosen.any()
         ]  # fmt: skip
         axis = Axis(f"{self.metric} ({self.better} is better)")
-        panel = Panel("", axis, names_axis(self.settings), (Rule(float(self.mean[0])), *layers))
+        names = tuple(in_lines(setting, _MOST_LINES) for setting in self.settings)
+        lines = max(name.count("\n") + 1 for name in names)
+        height = max(60, len(names) * (lines * _LINE_PX + 10))
+        panel = Panel("", axis, names_axis(names), (Rule(float(self.mean[0])), *layers), height=height)
         return Picture(
             "Settings that cannot be told from the best",
             (panel,),

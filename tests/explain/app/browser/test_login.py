@@ -75,6 +75,8 @@ def test_the_way_in_is_for_everybody(
         viewer.picture(tmp_path / "way-in.png")
 
 
+@pytest.mark.sight
+@pytest.mark.alone
 def test_a_link_leads_where_it_says_by_way_of_the_login(viewer: Viewer) -> None:
     viewer.open("gap?model=heart%402&rows=held-out")
     assert not viewer.texts("What the model uses")
@@ -93,6 +95,8 @@ def test_whoever_does_not_know_the_password_stays_outside(viewer: Viewer) -> Non
     assert viewer.page.get_by_role("button", name="Log in").is_visible()
 
 
+@pytest.mark.sight
+@pytest.mark.alone
 def test_somebody_without_a_role_is_told_so_and_sees_nothing_else(viewer: Viewer) -> None:
     viewer.open()
     enter(viewer, "nora")
@@ -132,6 +136,8 @@ def test_who_logs_out_is_out_in_this_browser(viewer: Viewer) -> None:
     assert not [cookie for cookie in viewer.page.context.cookies() if "user" in cookie["name"] and cookie["value"]]
 
 
+@pytest.mark.sight
+@pytest.mark.alone
 def test_a_reload_and_a_second_tab_need_no_second_login_and_another_browser_does(
     viewer: Viewer, browser: Browser, house: LoginHouse
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 from scripts.demos.house import House
 
 from tests.explain.app.browser.test_pages import address_of
@@ -21,8 +21,10 @@ from tests.support.app_house import ANALYST, Furnished
 from tests.support.browser.serving_app import App, explainer, options_of
 from tests.support.browser.viewer import Viewer, viewing
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # (whichever test is first founds the house)
 
+_WIDGETS = re.compile(r"/(Selectbox|NumberInput)[^/]*\.js$")
+"""What a browser loads when a page shows the first widget of the kind."""
 LONG = "gap?model=heart%40champion&rows=many"
 """Work that takes long enough to be met."""
 
@@ -64,6 +66,8 @@ def test_the_four_files_of_a_view_are_whole_and_say_the_same(viewer: Viewer, fou
 # ---------------------------------------------------------------- work
 
 
+@pytest.mark.sight
+@pytest.mark.alone
 def test_work_survives_a_reload_and_a_second_tab_sees_the_same_work(browser: Browser, fresh: App) -> None:
     with viewing(browser, fresh.address) as one, viewing(browser, fresh.address) as other:
         at_work(one, LONG)
@@ -131,6 +135,33 @@ def test_an_app_that_dies_comes_back_to_the_same_view(browser: Browser, fresh: A
 
 
 # ---------------------------------------------------------------- links and rights
+
+
+@pytest.mark.sight
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    "path",
+    ["runs?run={heart-fast-1}&metric=loss", "lpi?model=heart%40champion&rows=heart&row=3&view=What+if"],
+)
+def test_a_link_holds_where_a_page_is_run_again_before_its_widgets_have_come(
+    viewer: Viewer, found: Furnished, path: str
+) -> None:
+    held: list[Route] = []
+    come: list[bool] = []
+    viewer.page.route(_WIDGETS, lambda route: route.continue_() if come else held.append(route))
+    viewer.page.goto(f"{viewer.address}/{path.format_map(found.runs)}")
+    viewer.page.wait_for_function("() => window.__runs.ended > 0 && !window.__runs.running")
+    address, before = viewer.page.url, viewer.runs()
+    viewer.page.keyboard.press("r")
+    viewer.page.wait_for_function("before => window.__runs.ended > before && !window.__runs.running", arg=before)
+    come.append(True)
+    for route in held:
+        route.continue_()
+    viewer.answered()
+    viewer.act(lambda: viewer.page.keyboard.press("r"))
+    viewer.answered()
+    assert held
+    assert viewer.page.url == address
 
 
 @pytest.mark.parametrize(

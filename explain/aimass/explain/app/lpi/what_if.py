@@ -115,6 +115,12 @@ def _forget_widgets() -> None:
         del st.session_state[key]
 
 
+def _hold(key: str, first: float | None) -> None:
+    """What the next widget of this key holds, `first` at first. It is told each time: a browser that is still loading the
+    widget when the page is run again would begin with an empty one, which counts as a wish for a missing value."""
+    st.session_state[key] = st.session_state.get(key, first)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Cell:
     """One cell with what its column holds elsewhere, `seen` [n]."""
@@ -133,8 +139,7 @@ class _Cell:
     def _category(self, key: str, first: float) -> float:
         known = list(range(len(self.feature.values)))
         odd = [int(cell) for cell in {self.was, first} if not math.isnan(cell) and int(cell) not in known]
-        if key not in st.session_state:
-            st.session_state[key] = _MISSING if math.isnan(first) else int(first)
+        _hold(key, _MISSING if math.isnan(first) else int(first))
         found = st.selectbox(
             self._label(),
             [*known, *odd, _MISSING],
@@ -149,8 +154,7 @@ class _Cell:
         decimals = _decimals(known)
         kind: Any = int if decimals == 0 and _whole(self.was) and _whole(first) else float
         low, high = self._bounds(first, kind)
-        if key not in st.session_state:
-            st.session_state[key] = None if math.isnan(first) else kind(first)
+        _hold(key, None if math.isnan(first) else kind(first))
         found = st.number_input(
             self._label(),
             low,

@@ -100,7 +100,7 @@ def _row(one: Resolved, aliases: dict[str, int]) -> dict[str, object]:
 
 def _version(one: Resolved, numbers: dict[str, Resolved]) -> None:
     version = one.version
-    card, compare = st.tabs(["Card", "Compare"])
+    card, compare = st.tabs(["Card", "Compare"], key="told", bind="query-params")
     with card:
         st.caption(f"Written by {plain(one.signer)}, who published the version: these are their words.")
         with st.container(border=True):
