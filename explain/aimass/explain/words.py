@@ -7,7 +7,19 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-__all__ = ["LABEL", "apart", "cell", "counted", "in_lines", "interval", "joined", "label", "number", "percent", "shortened"]
+__all__ = [
+    "LABEL",
+    "apart",
+    "cell",
+    "counted",
+    "in_lines",
+    "interval",
+    "joined",
+    "label",
+    "number",
+    "percent",
+    "shortened",
+]
 
 LABEL: Final = 42
 """Characters that a picture has room for beside an axis."""

@@ -87,7 +87,8 @@ class Viewer:
         box = self.page.get_by_role("combobox", name=label, exact=True)
         box.scroll_into_view_if_needed()  # (a list closes when its page is scrolled)
         box.click()
-        self.act(lambda: self.page.get_by_role("option", name=re.compile(rf"^{re.escape(option)}(\b|$)")).first.click())
+        chosen = self.page.get_by_role("option", name=re.compile(rf"^{re.escape(option)}(\b|$)"))
+        self.act(chosen.first.click)
 
     def turn(self, tab: Locator) -> None:
         """To a tab, and until what it shows is there: some ask the app for it, some have it already."""

@@ -243,4 +243,4 @@ def test_a_service_that_is_away_is_told_and_comes_back(
 
 
 def test_without_a_model_the_page_says_what_to_do(opened: Opened) -> None:
-    assert "There is no model" in said(opened(LPI, AppSettings()))
+    assert "This app knows no model" in said(opened(LPI, AppSettings()))

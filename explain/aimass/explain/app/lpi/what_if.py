@@ -116,8 +116,8 @@ def _forget_widgets() -> None:
 
 
 def _hold(key: str, first: float | None) -> None:
-    """What the next widget of this key holds, `first` at first. It is told each time: a browser that is still loading the
-    widget when the page is run again would begin with an empty one, which counts as a wish for a missing value."""
+    """What the next widget of this key holds, `first` at first. It is told each time: a browser that is still loading
+    the widget when the page is run again would begin with an empty one, which counts as a wish for a missing value."""
     st.session_state[key] = st.session_state.get(key, first)
 
 
