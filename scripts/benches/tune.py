@@ -23,6 +23,7 @@ from aimass.explain.work import Work
 from aimass.proto.values import Scalar
 from scripts.benches import tumours
 from scripts.benches.row import Row
+from scripts.benches.tune_tied import PATTERNS, holds_and_size
 
 __all__ = ["SPACE", "measure", "planted", "simulated"]
 
@@ -98,7 +99,21 @@ def measure(*, quick: bool) -> list[Row]:
         _share("all three in order", share["all three"], None, len(found)),
         _share("importance told to be no chance", share["sure"], 0.9, len(found)),
     ]
-    return [*rows, *_tumours(quick=quick)]
+    return [*rows, *_tied(quick=quick), *_tumours(quick=quick)]
+
+
+def _tied(*, quick: bool) -> list[Row]:
+    """Whatever chance does: how often the set holds the best of settings that are all alike, the hardest case, and how
+    large it is where settings fall behind; beside it the size by pairs that stand for themselves alone."""
+    tries, sizes = (200, 40) if quick else (1_000, 200)
+    rows: list[Row] = []
+    for pattern in PATTERNS:
+        held, _ = holds_and_size(pattern, tries, _TRIALS, _SEEDS, alike=True)
+        rows.append(_share(f"{pattern}: tied sets that hold the best", held, _COVERAGE, tries))
+        for shared, how in ((True, ""), (False, ", each pair for itself")):
+            _, size = holds_and_size(pattern, sizes, _TRIALS, _SEEDS, alike=False, shared=shared)
+            rows.append(Row.of(f"{pattern}: size of {_TRIALS}{how}", [size], "", None, "lower"))
+    return rows
 
 
 def _share(name: str, share: float, target: float | None, count: int) -> Row:

@@ -2,7 +2,10 @@
 
 A setting leaves the set where some other one is better than chance allows. Each is held against every other, so the
 p-values of one setting are corrected for as many (Holm 1979): whatever the differences are, the best setting stays in
-the set in 95 % of cases at least (Gupta 1965, "subset selection"). Differences over the same seeds are paired.
+the set in 95 % of cases (Gupta 1965, "subset selection"). Differences over the same seeds are paired; how much chance
+allows, settings that share their seeds tell of one another (`spread`, after Smyth 2004), and a pair that differs more
+from seed to seed is believed less. Where settings spread alike that is the pooled variance of Gupta's and Hsu's (1984)
+procedures, which hold for no other case: a best setting that spreads as three others would leave their sets too often.
 
 Shares of few rows come in steps: two seeds may differ by the same step by chance, and seem to have no spread at all. A
 difference is held to spread by what rounding to the step does at least.
@@ -10,6 +13,7 @@ difference is held to spread by what rounding to the step does at least.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -22,12 +26,13 @@ from aimass.explain.lineage import Lineage
 from aimass.explain.means import mean_interval
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.runs.outcomes import Outcomes
+from aimass.explain.runs.spread import shared_spread
 from aimass.explain.significance import holm
 from aimass.explain.words import in_lines, joined, number, percent
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
 
-__all__ = ["TiedSet", "better_p", "tied_set"]
+__all__ = ["TiedSet", "better_p", "tied_set", "worse_p"]
 
 Floats = npt.NDArray[np.float64]
 LEVEL: Final = 0.05
@@ -133,7 +138,7 @@ def tied_set(outcomes: Outcomes, lineage: Lineage, work: Work) -> TiedSet:
         )
     names = sorted(scores, key=lambda name: (-np.mean(list(scores[name].values())), name))
     by_seed = [scores[name] for name in names]
-    p = np.array([_worse_p(by_seed, place, outcomes.grain) for place in range(len(names))])
+    p = worse_p(by_seed, outcomes.grain)
     sign = outcomes.objective.sign
     ends = np.array([_interval(list(one.values())) for one in by_seed]).reshape(-1, 2)
     low, high = (ends[:, 0], ends[:, 1]) if sign > 0 else (-ends[:, 1], -ends[:, 0])
@@ -157,25 +162,71 @@ def tied_set(outcomes: Outcomes, lineage: Lineage, work: Work) -> TiedSet:
     )
 
 
-def _worse_p(scores: Sequence[Mapping[int, float]], place: int, grain: float) -> float:
-    """The smallest corrected p-value that some other setting is better than this one; 1 where none can be."""
-    found = [better_p(other, scores[place], grain) for at, other in enumerate(scores) if at != place]
-    return float(holm(found).min()) if found else 1.0
+def worse_p(scores: Sequence[Mapping[int, float]], grain: float = 0.0, *, shared: bool = True) -> Floats:
+    """[settings] the smallest corrected p-value that some other setting is better; 1 where none can be.
+
+    With `shared` settings of the same seeds tell one another how much a seed does; else each pair stands for itself.
+    """
+    told = _told_spreads(scores) if shared else {}
+    found = np.ones(len(scores))
+    for place, one in enumerate(scores):
+        others = [
+            better_p(other, one, grain, _of_two(told.get(at), told.get(place)))
+            for at, other in enumerate(scores)
+            if at != place
+        ]
+        found[place] = holm(others).min() if others else 1.0
+    return found
 
 
-def better_p(other: Mapping[int, float], one: Mapping[int, float], grain: float = 0.0) -> float:
+@dataclasses.dataclass(frozen=True)
+class _Chance:
+    """The variance that others tell of, its degrees of freedom, and of which seeds."""
+
+    variance: float
+    freedom: float
+    seeds: frozenset[int]
+
+
+def _told_spreads(scores: Sequence[Mapping[int, float]]) -> dict[int, _Chance]:
+    """Of settings, by place, that share their seeds with enough others."""
+    groups: dict[frozenset[int], list[int]] = {}
+    for place, by_seed in enumerate(scores):
+        groups.setdefault(frozenset(by_seed), []).append(place)
+    found: dict[int, _Chance] = {}
+    for seeds, places in groups.items():
+        order = sorted(seeds)
+        table = np.array([[scores[place][seed] for seed in order] for place in places]).reshape(len(places), -1)
+        if (spread := shared_spread(table)) is not None:
+            variances = spread.variance.tolist()
+            found |= {
+                place: _Chance(variance, spread.freedom, seeds)
+                for place, variance in zip(places, variances, strict=True)
+            }
+    return found
+
+
+def _of_two(other: _Chance | None, one: _Chance | None) -> tuple[float, float] | None:
+    """Variance of a seed's difference and its degrees of freedom; None where the two have no seeds in common."""
+    if other is None or one is None or other.seeds != one.seeds:
+        return None
+    return other.variance + one.variance, one.freedom
+
+
+def better_p(
+    other: Mapping[int, float], one: Mapping[int, float], grain: float = 0.0, told: tuple[float, float] | None = None
+) -> float:
     """One-sided p that `other` is no better than `one`, scores by seed in steps of `grain`, higher better.
 
     Paired over common seeds where there are two of them (Student 1908), else of two samples of differing variance
-    (Welch 1947). 1 where seeds are too few, also where few show no spread at all.
+    (Welch 1947). 1 where seeds are too few, also where few show no spread at all. `told` is what all settings tell of
+    the variance of these pairs, and its degrees of freedom: it holds unless the pairs themselves differ more.
     """
-    from scipy.stats import t  # noqa: PLC0415  (half a second that only comparing runs pays)
-
     common = sorted(other.keys() & one.keys())
     if len(common) >= _FEWEST_SEEDS:
         apart = np.array([other[seed] - one[seed] for seed in common])
-        spread = max(float(apart.var(ddof=1)), 2 * grain**2 / 12)
-        mean, variance, freedom = float(apart.mean()), spread / len(apart), float(len(apart) - 1)
+        least, freedom = told if told is not None else (0.0, len(apart) - 1.0)
+        mean, variance = float(apart.mean()), max(float(apart.var(ddof=1)), 2 * grain**2 / 12, least) / len(apart)
     elif min(len(other), len(one)) >= _FEWEST_SEEDS:
         samples = [np.array(list(scores.values())) for scores in (other, one)]
         parts = [max(float(sample.var(ddof=1)), grain**2 / 12) / len(sample) for sample in samples]
@@ -186,7 +237,14 @@ def better_p(other: Mapping[int, float], one: Mapping[int, float], grain: float 
         return 1.0
     if variance <= (_ROUNDING * abs(mean)) ** 2:
         return 0.0 if mean > 0 and freedom >= _ENOUGH else 1.0
-    return float(t.sf(mean / math.sqrt(variance), freedom))
+    return _beyond(mean / math.sqrt(variance), freedom)
+
+
+def _beyond(t: float, freedom: float) -> float:
+    """The chance that Student's t is larger."""
+    from scipy.special import stdtr  # noqa: PLC0415  (half a second that only comparing runs pays)
+
+    return float(stdtr(freedom, -t))
 
 
 def _interval(values: list[float]) -> tuple[float, float]:
