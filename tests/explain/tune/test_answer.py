@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import pytest
 
-from aimass.explain.tune.answer import answered, next_plan, write_answer
+from aimass.explain.tune.answer import _next, answered, next_plan, write_answer
 from aimass.explain.tune.pruning import Pruning
 from aimass.explain.tune.search import Searching
 from aimass.explain.tune.space import read_space
@@ -45,22 +48,64 @@ def test_the_tied_set_holds_the_best_and_the_next_plan_has_its_settings(tmp_path
     assert any("flattered by chance" in line for line in remarks)
 
 
-def test_of_those_that_tie_the_cheapest_by_the_goal_that_was_asked_for_is_next(tmp_path: Path) -> None:
-    also = read_space(SPACE.replace('metric = "auc"', 'metric = "auc"\nalso = ["seconds"]'))
-    search, views = searched(tmp_path / "s", of=also, trials=5)
+def costing(search: Search, seconds: Sequence[float]) -> Search:
+    """The same, its settings having taken so long."""
     trials = tuple(
         msgspec.structs.replace(
-            trial,
-            runs=tuple(msgspec.structs.replace(run, seconds=10.0 + 7 * trial.number % 5) for run in trial.runs),
+            trial, runs=tuple(msgspec.structs.replace(run, seconds=seconds[trial.number]) for run in trial.runs)
         )
         for trial in search.trials
     )
-    found = answered(msgspec.structs.replace(search, trials=trials), views, Work())  # type: ignore[arg-type]
+    return msgspec.structs.replace(search, trials=trials)
+
+
+ALSO = read_space(SPACE.replace('metric = "auc"', 'metric = "auc"\nalso = ["seconds"]'))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_front_is_of_settings_that_no_other_beats_and_of_it_the_cheapest_that_ties_is_next(
+    tmp_path: Path, seed: int
+) -> None:
+    search, views = searched(tmp_path / "s", of=ALSO, trials=9, seed=seed, seeds=(5, 6, 7))
+    search = costing(search, np.random.default_rng(seed).uniform(10, 20, 9).tolist())
+    found = answered(search, views, Work())  # type: ignore[arg-type]
     assert found is not None
-    assert len(found.tied) > 1
-    cheapest = min(found.tied, key=lambda number: trials[number].cost("seconds") or 0.0)
-    assert found.next.number == cheapest
-    assert "the one of least seconds" in found.why
+    goals = {trial.number: (-(trial.quality or 0.0), trial.cost("seconds") or 0.0) for trial in search.trials}
+    beaten = {
+        one
+        for one, mine in goals.items()
+        for other in goals.values()
+        if other != mine and all(o <= m for o, m in zip(other, mine, strict=True))
+    }
+    assert set(found.front) == goals.keys() - beaten
+    assert [goals[one][0] for one in found.front] == sorted(goals[one][0] for one in found.front)
+    tied = [one for one in found.front if one in found.tied]
+    assert found.next.number == min(tied, key=lambda one: goals[one][1])
+    assert found.result.pareto.names == ("auc", "seconds")
+    assert found.result.pareto.what == "settings"
+    draft, remarks = next_plan(search, found)
+    assert draft.train.momentum == found.next.settings["train.momentum"]
+    listed = [line for line in remarks if line.startswith("  setting ")]
+    assert len(listed) == len(found.front)
+    assert [line for line in listed if line.endswith("; this plan")] == [
+        line for line in listed if line.startswith(f"  setting {found.next.number}: ")
+    ]
+    assert f"of {len(found.front)} on the front of auc and seconds that cannot be told from the best auc" in remarks[0]
+
+
+def test_a_setting_that_another_beats_in_all_goals_is_not_next_though_it_ties(tmp_path: Path) -> None:
+    """One that spreads much ties with the best where a better and cheaper one, which spreads little, does not."""
+    search, _ = searched(tmp_path / "s", of=ALSO, trials=5, seeds=(5, 6, 7))
+    search = costing(search, [5.0, 1.0, 9.0, 2.0, 3.0])
+    found = _next(search, (0, 2), (0, 3))
+    assert found[0].number == 0
+    assert "the only one of 2 on the front" in found[1]
+
+
+def test_a_setting_as_good_as_the_best_that_costs_less_is_next_where_no_seeds_say_which_tie(tmp_path: Path) -> None:
+    search, _ = searched(tmp_path / "s", of=ALSO, trials=5, seeds=(5,))
+    search = costing(search, [5.0, 1.0, 9.0, 2.0, 3.0])
+    assert _next(search, (0,), (1, 3))[0].number == 1
 
 
 def test_of_a_search_that_has_come_to_no_figure_there_is_no_answer(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,21 @@ from aimass.explain.words import joined, number
 __all__ = ["Pareto", "front", "pareto"]
 
 Floats = npt.NDArray[np.float64]
-_CAVEAT: Final = "A run is one draw: which of two close ones is on the front may be chance. See the tied set."
+_CAVEATS: Final = {
+    "runs": "A run is one draw: which of two close ones is on the front may be chance. See the tied set.",
+    "settings": (
+        "A setting stands for the mean of its seeds: which of two close ones is on the front may be chance. See the "
+        "tied set."
+    ),
+}
 
 
 class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
     """Runs by what they came to. `goals` float64 [runs, goals] in the units of `names`, NaN where a run has none.
 
     `front` [runs] are those that no other is at least as good as in everything and better in something; None counts as
-    worst. `settings` float64 [runs, varied] hold what they were set to; words are places in `words`.
+    worst. `settings` float64 [runs, varied] hold what they were set to; words are places in `words`. Of `settings` as
+    `what`, `runs` are settings, each by the means over its seeds.
     """
 
     runs: tuple[str, ...]
@@ -33,6 +41,7 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
     front: Array
     varied: tuple[str, ...]
     settings: Array
+    what: Literal["runs", "settings"] = "runs"
 
     def describe(self) -> tuple[str, ...]:
         """The runs of the front, with their figures."""
@@ -40,7 +49,7 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
         told = [f"{_short(self.runs[place])} ({self._figures(place)})" for place in places[:5]]
         more = f" and {len(places) - 5} more" if len(places) > 5 else ""
         be = "is" if len(places) == 1 else "are"
-        beaten = f"{len(places)} of {len(self.runs)} runs {be} beaten by none in all of {joined(self.names)}"
+        beaten = f"{len(places)} of {len(self.runs)} {self.what} {be} beaten by none in all of {joined(self.names)}"
         return (f"{beaten}: {'; '.join(told)}{more}.",)
 
     def _figures(self, place: int) -> str:
@@ -59,8 +68,8 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
         return Picture(
             "What quality cost",
             tuple(self._against(cost) for cost in costs) or (alone,),
-            "A dot is a run, the line the front: no run is better and costs less.",
-            _CAVEAT,
+            f"A dot is a {self.what[:-1]}, the line the front: no {self.what[:-1]} is better and costs less.",
+            _CAVEATS[self.what],
             columns=2,
         )
 
@@ -70,7 +79,7 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
         order = np.flatnonzero(on)[np.argsort(x[on], kind="stable")]
         layers = (
             Line(x[order], y[order], "series:1", "front", steps=True),
-            Points(x, y, "series:0", "run", says=says),
+            Points(x, y, "series:0", self.what[:-1], says=says),
         )
         return Panel(f"{self.names[0]} against {self.names[cost]}", Axis(self.names[cost]), Axis(self.names[0]), layers)
 
@@ -78,11 +87,16 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
         """A row a run."""
         table = {name: _cells(self.settings[:, place]) for place, name in enumerate(self.varied)}
         goals = {name: _cells(self.goals[:, place]) for place, name in enumerate(self.names)}
-        return {"run": self.runs, "front": self.front.tolist(), **table, **goals}
+        return {self.what[:-1]: self.runs, "front": self.front.tolist(), **table, **goals}
 
 
-def pareto(outcomes: Outcomes, lineage: Lineage) -> Pareto:
-    """Of quality, epsilon, bytes and seconds, in all and to a target; a goal that no run has is left out."""
+def pareto(
+    outcomes: Outcomes, lineage: Lineage, *, goals: Sequence[str] = (), what: Literal["runs", "settings"] = "runs"
+) -> Pareto:
+    """Of quality, epsilon, bytes and seconds, in all and to a target; a goal that no run has is left out.
+
+    Where `goals` are named, of quality and these alone. Of settings as `what`, `outcomes` are their means.
+    """
     objective, runs = outcomes.objective, outcomes.runs
     columns = {
         objective.metric: [run.quality for run in runs],
@@ -92,16 +106,16 @@ def pareto(outcomes: Outcomes, lineage: Lineage) -> Pareto:
         "seconds to the target": [run.seconds_to_target for run in runs],
         "bytes to the target": [run.bytes_to_target for run in runs],
     }
-    goals = {name: np.array(cells, np.float64) for name, cells in columns.items()}
-    names = tuple(name for name, cells in goals.items() if name == objective.metric or not np.isnan(cells).all())
-    values = np.stack([goals[name] for name in names], axis=1)
-    higher = tuple(name == objective.metric and objective.better == "higher" for name in names)
-    mixed = "epsilon" in names and bool(np.isnan(goals["epsilon"]).any())
-    unlike = (
-        ("Runs without differential privacy stand beside runs with: they count as the worst in epsilon.",)
-        if mixed
-        else ()
+    cells = {name: np.array(column, np.float64) for name, column in columns.items()}
+    asked = {objective.metric, *(goals or columns)}
+    names = tuple(
+        name for name in cells if name in asked and (name == objective.metric or not np.isnan(cells[name]).all())
     )
+    values = np.stack([cells[name] for name in names], axis=1)
+    higher = tuple(name == objective.metric and objective.better == "higher" for name in names)
+    mixed = "epsilon" in names and bool(np.isnan(cells["epsilon"]).any())
+    without = f"{what.capitalize()} without differential privacy stand beside {what} with: they count as the worst"
+    unlike = (f"{without} in epsilon.",) if mixed else ()
     return Pareto(
         lineage=lineage,
         runs=tuple(f"{run.name} {run.run}" for run in runs),
@@ -111,7 +125,8 @@ def pareto(outcomes: Outcomes, lineage: Lineage) -> Pareto:
         front=front(values, higher),
         varied=outcomes.varied,
         settings=matrix(outcomes, outcomes.varied),
-        caveats=(_CAVEAT, *unlike),
+        what=what,
+        caveats=(_CAVEATS[what], *unlike),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from aimass.explain.runs.importance import SettingsImportance
 from aimass.explain.runs.outcomes import Outcomes, outcomes, short_names
 from aimass.explain.runs.results import ManyRuns
 from aimass.explain.tune.folder import SearchFolder
+from aimass.explain.tune.goals import front_of, on_front
 from aimass.explain.tune.plan_text import written_plan
 from aimass.explain.tune.surface import surface_importance
 from aimass.explain.tune.trials import Search, Trial
@@ -39,10 +41,14 @@ _BEST_OF_MANY: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class Answered:
-    """The comparison of all runs that finished, the trials of the tied set by number, and the one to run next."""
+    """The comparison of all runs that finished, the trials of the tied set by number, and the one to run next.
+
+    `front` are the trials that no other one beats in all goals; of a search for its metric alone there is none.
+    """
 
     result: ManyRuns
     tied: tuple[int, ...]
+    front: tuple[int, ...]
     next: Trial
     why: str
 
@@ -67,9 +73,12 @@ def answered(search: Search, views: Mapping[tuple[int, int], RunView], work: Wor
     cut = (_CAVEAT,) if len(finished) < len(views) else ()
     caveats = (*result.caveats, *cut, _BEST_OF_MANY)
     result = msgspec.structs.replace(result, tuning=spent_together(list(views.values())), caveats=caveats)
-    tied = _tied(search, finished, result)
-    chosen, why = _next(search, tied)
-    return Answered(result, tied, chosen, why)
+    tied, beaten_by_none = _tied(search, finished, result), tuple[int, ...]()
+    if space.also:
+        result = msgspec.structs.replace(result, pareto=front_of(search, result.lineage))
+        beaten_by_none = on_front(result.pareto)
+    chosen, why = _next(search, tied, beaten_by_none)
+    return Answered(result, tied, beaten_by_none, chosen, why)
 
 
 def _tied(search: Search, finished: Mapping[tuple[int, int], RunView], result: ManyRuns) -> tuple[int, ...]:
@@ -82,17 +91,23 @@ def _tied(search: Search, finished: Mapping[tuple[int, int], RunView], result: M
     return tuple(names[name] for name, stays in inside if stays)
 
 
-def _next(search: Search, tied: Sequence[int]) -> tuple[Trial, str]:
-    """Of settings that cannot be told apart the cheapest where costs were asked for, else the one that did best."""
-    trials, also = [search.trials[number] for number in tied], search.setup.space.also
-    among = f"of {len(trials)} that cannot be told from the best" if len(trials) > 1 else "which alone is left"
-    costs = (
-        {trial.number: cost for trial in trials for cost in [trial.cost(also[0])] if cost is not None} if also else {}
-    )
-    if not costs:
-        return trials[0], f"the best {among}"
-    cheapest = min(costs, key=lambda number: (costs[number], tied.index(number)))
-    return search.trials[cheapest], f"the one of least {also[0]} ({number(costs[cheapest])}) {among}"
+def _next(search: Search, tied: Sequence[int], beaten_by_none: Sequence[int]) -> tuple[Trial, str]:
+    """The one that did best; where costs were asked for the cheapest on the front that cannot be told from it.
+
+    The best by the metric, or one that did as well and costs less, is on the front and in the tied set.
+    """
+    space = search.setup.space
+    if not space.also:
+        among = f"of {len(tied)} that cannot be told from the best" if len(tied) > 1 else "which alone is left"
+        return search.trials[tied[0]], f"the best {among}"
+    inside = [one for one in beaten_by_none if one in tied] or list(beaten_by_none[:1])
+    costs = {one: search.trials[one].cost(space.also[0]) for one in inside}
+    chosen = min(inside, key=lambda one: math.inf if (cost := costs[one]) is None else cost)
+    cost = costs[chosen]
+    told = space.also[0] if cost is None else f"{space.also[0]} ({number(cost)})"
+    among = f"the one of least {told} of {len(inside)}" if len(inside) > 1 else "the only one"
+    front = f"of {len(beaten_by_none)} on the front of {joined([space.metric, *space.also])}"
+    return search.trials[chosen], f"{among} {front} that cannot be told from the best {space.metric}"
 
 
 def told_settings(trial: Trial) -> str:
@@ -109,13 +124,24 @@ def next_plan(search: Search, found: Answered) -> tuple[PlanDraft, tuple[str, ..
     """The plan to run next, as the search's own plan with the chosen settings, and remarks to stand above it."""
     setup, quality = search.setup, found.next.quality
     draft = with_settings(msgspec.structs.replace(setup.draft, study=None), found.next.settings)
-    others = [f"  {told_settings(search.trials[number])}" for number in found.tied if number != found.next.number]
+    others = [f"  {told_settings(search.trials[one])}" for one in found.tied if one != found.next.number]
+    front = [f"  {_told_goals(search, search.trials[one], one == found.next.number)}" for one in found.front]
     remarks = [
         f"Setting {found.next.number} of a search over {len(search.trials)} settings: {found.why}.",
         f"{setup.space.metric} {'' if quality is None else number(quality)} over {len(setup.seeds)} seeds.",
         _BEST_OF_MANY,
     ]
+    if front:
+        remarks += ["The front: no setting is as good in all goals and better in one.", *front]
     return draft, (*remarks, *(["Settings that cannot be told from the best:", *others] if others else []))
+
+
+def _told_goals(search: Search, trial: Trial, chosen: bool) -> str:
+    """`setting 3: loss 0.31, epsilon 2.5 (learning_rate 0.05); this plan`."""
+    space = search.setup.space
+    goals = [(space.metric, trial.quality), *((goal, trial.cost(goal)) for goal in space.also)]
+    figures = ", ".join(f"{name} {'none' if figure is None else number(figure)}" for name, figure in goals)
+    return f"setting {trial.number}: {figures} ({told_settings(trial)}){'; this plan' if chosen else ''}"
 
 
 def write_answer(
