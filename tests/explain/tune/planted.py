@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from aimass.explain.tune.folder import SearchFolder
@@ -42,13 +43,15 @@ def settings_in(plan: Plan) -> dict[str, Scalar]:
 class Planted:
     """A runner that keeps its runs by their key, as a service does. `begun` counts how often each was begun.
 
-    `fault` may raise for a job. A run waits at the round in `held` until `free` is set.
+    `fault` may raise for a job. A run waits at the round in `held` until `free` is set,
+    and before its first it is seen to be paused for the reasons in `paused`.
     """
 
     quality: Quality = planted
     noise: float = 0.01
     fault: Callable[[Job], None] = lambda _: None
     held: int = 0
+    paused: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.free, self.freed_by_leaving = threading.Event(), False
@@ -85,6 +88,9 @@ class _Run:
         return run(steps, plan, self.run, name=plan.name, state=state, round=upto, rounds=ROUNDS)
 
     def watch(self) -> Iterator[RunView]:
+        for reason in self.runner.paused:
+            view = self.view(RunState.PAUSED, 0)
+            yield msgspec.structs.replace(view, summary=msgspec.structs.replace(view.summary, reason=reason))
         for round_ in range(ROUNDS + 1):
             if self._left:
                 return

@@ -12,7 +12,8 @@ from aimass.explain.tune.folder import SearchFolder, read_search
 from aimass.explain.tune.pruning import Pruning
 from aimass.explain.tune.runners import Job
 from aimass.explain.tune.search import Searching
-from aimass.explain.tune.trials import Began, Cut, Ended, Event, Measured, Search
+from aimass.explain.tune.telling import told_event
+from aimass.explain.tune.trials import Began, Cut, Ended, Event, Measured, Search, Waits, Where
 from aimass.proto.errors import BadInput, Refused, Unavailable
 from aimass.proto.plan import read_plan_draft
 from tests.explain.tune.made import SPACE, planted, space
@@ -228,6 +229,28 @@ def test_values_that_exclude_each_other_are_told_and_cost_no_run(tmp_path: Path)
     assert "has no 12 parts" in impossible.reason
     assert len(runner.begun) == 6
     assert found.reason == "no setting was found that was not tried"  # of four there are in all
+
+
+def test_a_run_that_is_paused_is_told_with_how_it_goes_on_and_the_search_waits_for_it(tmp_path: Path) -> None:
+    stands, said = list[str](), list[str]()
+
+    def tell(search: Search, event: Event) -> None:
+        said.append(told_event(search, event))
+        if isinstance(event, Waits):
+            stands.append(search.trials[0].stands)
+
+    runner = Planted(paused=("it died three times", "it died three times"))
+    folder, search = begun(tmp_path / "s", trials=1, seeds=(5,), where=Where(kind="offline", data_set="heart"))
+    search = Searching(folder, search, runner, tell=tell).go_on()
+    assert search.trials[0].state == "finished"
+    assert stands == ["paused", "running"]  # said once
+    run = search.trials[0].runs[0].run[:8]
+    (waits,) = [line for line in said if "paused" in line]
+    assert waits.startswith(
+        f"setting 0 waits: run {run} is paused: it died three times; to go on aimass offline resume"
+    )
+    assert f"setting 0: run {run} goes on" in said
+    assert search == folder.read()
 
 
 def test_a_metric_that_is_no_number_is_no_quality_and_the_search_goes_on(tmp_path: Path) -> None:

@@ -87,10 +87,12 @@ class House:
         ]
         self.bench: Bench
         self.run_id = ""
+        self.told = Path()
 
     def _command(self, run: runs.Run, offline: runs.Offline, folder: Path) -> Sequence[str]:
         lines = [canonical_json(step).decode() for step in self.steps]
-        return [sys.executable, "-c", DRIVER, str(self.folder / "store"), *lines, self.then]
+        self.told = folder
+        return [sys.executable, "-c", DRIVER, str((self.folder / "store").absolute()), *lines, self.then]
 
     async def start(self) -> None:
         self.bench = await Bench.start(self.folder, ManualClock())
@@ -157,6 +159,24 @@ def _wait_for_the_end_of(paths: Sequence[Path]) -> None:
     while any(path.exists() for path in paths):
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_a_driver_works_in_its_own_folder_though_the_servers_was_named_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `aimass server start --dir server` names it."""
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+
+    async def scenario() -> None:
+        house = House(Path("here"), "finish")
+        await house.start()
+        await house.submit()
+        await house.until(RunState.FINISHED, 3)
+        assert house.told == tmp_path / "here" / "offline" / house.run_id
+        await house.bench.stop()
+
+    _run(scenario())
 
 
 @pytest.mark.parametrize("paused", [False, True])

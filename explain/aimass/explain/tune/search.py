@@ -28,6 +28,7 @@ from aimass.explain.tune.trials import (
     RunEnd,
     Search,
     Suggested,
+    Waits,
 )
 from aimass.explain.words import joined
 from aimass.privacy.dp.spending import spent_by
@@ -173,9 +174,19 @@ class Searching:
             return followed.stop()
         view: RunView | None = None
         for view in followed.watch():
+            self._wait(place, view)
             if self._measure(place, view):
                 return followed.stop()
         return view if view is not None and view.summary.state.final else None
+
+    def _wait(self, place: Place, view: RunView) -> None:
+        """Write down that the run is paused, or goes on: only somebody else can have it go on, and has to hear so."""
+        trial, at = place
+        paused = view.summary.state is RunState.PAUSED
+        reason = (view.summary.reason or "somebody paused it") if paused else ""
+        with self._lock:
+            if reason != self.search.run(trial, at).waits:
+                self._add(Waits(at=self._now(), trial=trial, place=at, reason=reason))
 
     def _measure(self, place: Place, view: RunView) -> bool:
         """Write down the metric of rounds that are new; whether the run is cut because of them.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from aimass.explain.runs.outcomes import short_names
 from aimass.explain.tune.answer import told_settings
-from aimass.explain.tune.trials import Closed, Cut, Ended, Event, Impossible, Search, Suggested, Trial
+from aimass.explain.tune.trials import Closed, Cut, Ended, Event, Impossible, Search, Suggested, Trial, Waits
 from aimass.explain.words import number
 
 __all__ = ["told_event", "told_trials"]
@@ -21,6 +21,8 @@ def told_event(search: Search, event: Event) -> str:
             return f"setting {trial.number} ({len(search.trials)} of {of.trials}): {told_settings(trial)}"
         case Impossible():
             return f"setting {event.trial} cannot be: {event.reason}"
+        case Waits():
+            return _told_wait(search, event)
         case Cut():
             return f"setting {event.trial}: cut, {of.space.metric} {event.reason}"
         case Ended(state="pruned"):
@@ -31,6 +33,15 @@ def told_event(search: Search, event: Event) -> str:
             return f"{event.state}: {event.reason}"
         case _:
             return ""
+
+
+def _told_wait(search: Search, event: Waits) -> str:
+    run = search.run(event.trial, event.place).run
+    if not event.reason:
+        return f"setting {event.trial}: run {run[:8]} goes on"
+    what = "offline" if search.setup.where.kind == "offline" else "run"
+    cure = f"aimass {what} resume {run[:8]}, or to give the setting up aimass run stop {run[:8]}"
+    return f"setting {event.trial} waits: run {run[:8]} is paused: {event.reason}; to go on {cure}"
 
 
 def _told_end(search: Search, event: Ended) -> str:
@@ -58,7 +69,7 @@ def told_trials(search: Search) -> dict[str, object]:
 
 def _row(search: Search, trial: Trial) -> Iterator[tuple[str, object]]:
     yield "setting", trial.number
-    yield "state", trial.state
+    yield "state", trial.stands
     yield search.setup.space.metric, trial.quality
     yield "seeds", sum(run.state == "finished" for run in trial.runs)
     for goal in search.setup.space.also:

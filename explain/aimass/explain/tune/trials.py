@@ -34,6 +34,7 @@ __all__ = [
     "Suggested",
     "Trial",
     "TrialRun",
+    "Waits",
     "Where",
     "applied",
     "seen_by_sampler",
@@ -76,7 +77,7 @@ class Setup(Value, frozen=True):
 
 class TrialRun(Value, frozen=True):
     """One run of a trial: the metric by round, and what it cost once it has ended. `run` is its id where it computes;
-    `cut_at` is the round after which it was decided to cut it."""
+    `cut_at` is the round after which it was decided to cut it; `waits` says why it is paused."""
 
     seed: int
     run: str = ""
@@ -85,6 +86,7 @@ class TrialRun(Value, frozen=True):
     rounds: tuple[int, ...] = ()
     values: tuple[float | None, ...] = ()
     cut_at: int | None = None
+    waits: str = ""
     epsilon: float | None = None
     bytes: int = 0
     seconds: float = 0.0
@@ -113,6 +115,11 @@ class Trial(Value, frozen=True):
     runs: tuple[TrialRun, ...]
     state: Literal["running", "finished", "pruned", "failed", "impossible"] = "running"
     reason: str = ""
+
+    @property
+    def stands(self) -> str:
+        """Its state, or that a run of it is paused."""
+        return "paused" if self.state == "running" and any(run.waits for run in self.runs) else self.state
 
     @property
     def quality(self) -> float | None:
@@ -183,6 +190,14 @@ class Measured(_Event, frozen=True, tag="measured"):
     value: float | None
 
 
+class Waits(_Event, frozen=True, tag="waits"):
+    """A run was paused where it computes, and why; or, with no `reason`, it goes on."""
+
+    trial: int
+    place: int
+    reason: str
+
+
 class Cut(_Event, frozen=True, tag="cut"):
     """It was decided that a run ends before its time."""
 
@@ -211,7 +226,7 @@ class Closed(_Event, frozen=True, tag="closed"):
     reason: str
 
 
-Event = Suggested | Impossible | Began | Measured | Cut | Ended | Closed
+Event = Suggested | Impossible | Began | Measured | Waits | Cut | Ended | Closed
 
 
 def applied(search: Search, event: Event) -> Search:
@@ -231,6 +246,8 @@ def applied(search: Search, event: Event) -> Search:
             run = search.run(event.trial, event.place)
             rounds, values = (*run.rounds, event.round), (*run.values, event.value)
             return _changed(search, event.trial, event.place, rounds=rounds, values=values)
+        case Waits():
+            return _changed(search, event.trial, event.place, waits=event.reason)
         case Cut():
             return _changed(search, event.trial, event.place, cut_at=event.round, reason=event.reason)
         case Ended():
@@ -243,7 +260,7 @@ def _ended(search: Search, event: Ended) -> Search:
     run = search.run(event.trial, event.place)
     figures = {"epsilon": event.epsilon, "bytes": event.bytes, "seconds": event.seconds}
     reason = run.reason or event.reason
-    search = _changed(search, event.trial, event.place, state=event.state, reason=reason, **figures)
+    search = _changed(search, event.trial, event.place, state=event.state, reason=reason, waits="", **figures)
     trial = search.trials[event.trial]
     if event.state == "pruned":
         trial = msgspec.structs.replace(trial, state="pruned", reason=reason)

@@ -115,7 +115,7 @@ def trials_view(search: Search) -> TrialsView:
         metric=space.metric,
         better=space.objective.better,
         wanted=setup.trials,
-        states=tuple(trial.state for trial in search.trials),
+        states=tuple(trial.stands for trial in search.trials),
         settings=tuple(told_settings(trial) for trial in search.trials),
         quality=np.array([_number(trial.quality) for trial in search.trials], np.float64),
         courses=tuple(course for trial in search.trials for course in _courses(trial)),

@@ -84,7 +84,7 @@ class Supervisor:
     ) -> None:
         """`course` opens what the run has come to whose state is in a store, with its folder on this machine."""
         self._engine, self._reports, self._blobs, self._clock = engine, reports, blobs, clock
-        self._folder, self._launches, self._course = folder, launches, course
+        self._folder, self._launches, self._course = folder.absolute(), launches, course  # a driver works elsewhere
         self._turns = asyncio.Semaphore(at_once)
         self._threads = StoreThreads(_SPARE_THREADS + at_once, "drivers")
         self._tended: dict[str, asyncio.Task[None]] = {}

@@ -1,0 +1,158 @@
+"""A setting that is clearly bad is cut at three real partners while it runs: their ledgers reserved for it as for all, and
+what it left unspent is free when the search has ended, though the search was killed as it cut it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from scripts.demos.house import House
+
+from aimass.explain.runs import ManyRuns
+from aimass.explain.tune import Search, read_search
+from aimass.proto.api import Federation
+from aimass.proto.views import RunState
+from tests.support.hospitals import open_hospitals
+
+PARTNERS = ("cleveland", "hungarian", "long-beach")
+ROUNDS = 10
+PLAN = """
+name = "pruned"
+task = "heart"
+data_schema = "heart/1"
+seed = 3
+[cohort]
+quorum = 3
+step_deadline_s = 300.0
+[privacy]
+delta = 1e-4
+divisor = 20.0
+sampling_rate = 0.1
+noise_multiplier = 4.0
+clip = 1.0
+[train]
+weight = "one"
+steps = 2
+batch_size = 32
+learning_rate = 0.03
+[privacy.metrics]
+noise_multiplier = 4.0
+bins = 10
+[[stages]]
+driver = "averaging"
+options = { rounds = 10 }
+"""
+BAD = 100.0
+SPACE = """
+metric = "loss"
+[settings]
+train.learning_rate = { choices = [0.02, 0.05, 0.1, 0.2, 100.0] }
+"""
+SEED = 5
+"""Of the search: by it the bad one comes last, when four others stand to be held against."""
+POLICY = """
+[[budgets]]
+data_set = "heart"
+epsilon = 20.0
+delta = 1e-4
+[studies]
+trials = 20
+epsilon = 20.0
+"""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(290)]
+
+
+@pytest.fixture
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with House(tmp_path_factory.mktemp("pruned")) as house:
+        open_hospitals(house, PARTNERS, dict.fromkeys(PARTNERS, POLICY))
+        (house.folder / "plan.toml").write_text(PLAN)
+        (house.folder / "space.toml").write_text(SPACE)
+        yield house
+
+
+def started(house: House, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "aimass.proto.commands", "tune", *arguments, "--formats", "json"]
+    return subprocess.Popen(command, cwd=house.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def told_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stderr is not None
+    said: list[str] = []
+    for line in iter(process.stderr.readline, ""):
+        said.append(line)
+        if words in line:
+            return
+    raise AssertionError("".join(said))
+
+
+def budget(house: House, partner: str) -> dict[str, Any]:
+    (told,) = house.run("client", "budget", "--dir", partner)
+    return dict(told)
+
+
+def counted(house: House, partner: str) -> tuple[float, float]:
+    """Epsilon of what is settled, and with what is reserved."""
+    (found,) = budget(house, partner)["budgets"]
+    return float(found["spent"]), float(found["with_reserved"])
+
+
+def check_cut(house: House, search: Search) -> None:
+    """The bad setting was cut in its early rounds while it ran, and its run was stopped."""
+    bad = search.trials[-1]
+    assert [trial.state for trial in search.trials] == ["finished"] * 4 + ["pruned"]
+    assert bad.settings == {"train.learning_rate": BAD}
+    assert bad.runs[0].cut_at in (2, 3)
+    assert "where the median of 4 others has" in bad.reason
+    with Federation.open(house.folder / "scientist") as federation:
+        summaries = [federation.run(trial.runs[0].run).view.summary for trial in search.trials]
+        assert len(federation.runs()) == len(summaries)  # none was begun twice
+    assert [one.state for one in summaries] == [RunState.FINISHED] * 4 + [RunState.STOPPED]
+    assert summaries[-1].round < ROUNDS
+
+
+def test_a_bad_setting_is_cut_as_it_runs_and_what_it_left_is_free_though_the_search_was_killed_then(
+    house: House,
+) -> None:
+    where = ["plan.toml", "--space", "space.toml", "--as", "scientist", "--out", "s", "--yes", "--seed", str(SEED)]
+    process = started(house, *where, "--trials", "5", "--seeds", "1", "--prune-after", "2")
+    told_until(process, "setting 2 (3 of 5): ")
+    most = read_search(house.folder / "s").setup.most.epsilon
+    assert most is not None
+    for partner in PARTNERS:
+        spent, with_reserved = counted(house, partner)
+        assert spent < with_reserved
+        assert with_reserved == pytest.approx(most, rel=0.02)  # for all five runs as a whole
+    told_until(process, "setting 4: cut, loss")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    killed = read_search(house.folder / "s").trials[-1].runs[0]
+    assert killed.state == "running"
+    resumed = started(house, "resume", "s")
+    _, errors = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, errors
+    assert "partners free what they reserved and no run has spent" in errors
+    search = read_search(house.folder / "s")
+    check_cut(house, search)
+    assert search.trials[-1].runs[0].cut_at == killed.cut_at
+    assert search.trials[-1].runs[0].run == killed.run
+    found = ManyRuns.from_json((house.folder / "s/answer/search.json").read_bytes())
+    assert found.tuning is not None
+    assert found.tuning.epsilon is not None
+    for partner in PARTNERS:
+        spent, with_reserved = counted(house, partner)
+        assert with_reserved == pytest.approx(spent, abs=1e-6)  # nothing is reserved any more
+        assert spent == pytest.approx(found.tuning.epsilon, rel=0.02)
+        assert spent < 0.98 * most  # the rounds that the cut one did not come to
+        (study,) = budget(house, partner)["studies"]
+        assert (study["state"], study["runs"]) == ("ended", "5 of 5")
+    again = started(house, "resume", "s")
+    again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert read_search(house.folder / "s").trials == search.trials
