@@ -23,6 +23,7 @@ from aimass.explain.work import Work
 from aimass.proto.values import Scalar
 from scripts.benches import tumours
 from scripts.benches.row import Row
+from scripts.benches.tune_goals import areas
 from scripts.benches.tune_tied import PATTERNS, holds_and_size
 
 __all__ = ["SPACE", "measure", "planted", "simulated"]
@@ -99,7 +100,24 @@ def measure(*, quick: bool) -> list[Row]:
         _share("all three in order", share["all three"], None, len(found)),
         _share("importance told to be no chance", share["sure"], 0.9, len(found)),
     ]
-    return [*rows, *_tied(quick=quick), *_tumours(quick=quick)]
+    return [*rows, *_tied(quick=quick), *_goals(quick=quick), *_tumours(quick=quick)]
+
+
+def _goals(*, quick: bool) -> list[Row]:
+    """Two goals: the area under the front of settings tried, by TPE and by what could be in its place."""
+    count = 10 if quick else 40
+    space = read_space(SPACE.replace("[settings]", 'also = ["seconds"]\n[settings]'))
+    found = [areas(space, planted, _TRIALS, seed) for seed in range(count)]
+    rows = [
+        Row.of(f"two goals: area of the front by {way}", [one[way] for one in found], "", None, "higher")
+        for way in found[0]
+    ]
+    above = [float(np.mean([one["TPE"] > one[way] for one in found])) for way in ("spread", "NSGA-II")]
+    return [
+        *rows,
+        _share("TPE above spread", above[0], None, count),
+        _share("TPE above NSGA-II", above[1], None, count),
+    ]
 
 
 def _tied(*, quick: bool) -> list[Row]:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from aimass.explain.tune.space import Space
 from aimass.proto.values import Scalar, Value
 
-__all__ = ["Method", "Seen", "spread", "suggested"]
+__all__ = ["Method", "Seen", "distributions", "spread", "suggested"]
 
 Method = Literal["tpe", "spread"]
 """`spread` tries evenly spread settings alone: the best ground for telling which settings matter."""
@@ -57,7 +57,7 @@ def suggested(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its experimental warnings
-        kinds = {name: _distribution(optuna, space, name) for name in space.settings}
+        kinds = distributions(optuna, space)
         own = int.from_bytes(hashlib.sha256(f"{seed}\0{place}\0{again}".encode()).digest()[:4], "big")
         study = optuna.create_study(
             directions=[_direction(space), *("minimize" for _ in space.also)],
@@ -95,6 +95,11 @@ def _value(space: Space, name: str, at: float) -> Scalar:
 
 def _direction(space: Space) -> str:
     return "maximize" if space.objective.better == "higher" else "minimize"
+
+
+def distributions(optuna: Any, space: Space) -> dict[str, Any]:
+    """Of each setting what Optuna draws it from."""
+    return {name: _distribution(optuna, space, name) for name in space.settings}
 
 
 def _distribution(optuna: Any, space: Space, name: str) -> Any:

@@ -15,6 +15,7 @@ from aimass.explain.tune.search import Searching
 from tests.explain.app.conftest import Opened
 from tests.explain.app.hearts import settled
 from tests.explain.app.shown import said
+from tests.explain.tune.made import SPACE, space
 from tests.explain.tune.planted import Planted, begun
 from tests.explain.tune.test_search import Killed, killed_after
 
@@ -72,6 +73,19 @@ def _part(folder: str) -> None:
 
     found = SearchFolder(Path(folder))
     _live(house().visit(local_person(None), "viewer"), found, _ended(found.read()) - 2)
+
+
+def test_a_search_for_several_goals_shows_its_front_of_settings_and_which_of_it_comes_next(
+    opened: Opened, tmp_path: Path
+) -> None:
+    also = space(SPACE.replace('metric = "auc"', 'metric = "auc"\nalso = ["seconds"]'))
+    folder, search = begun(tmp_path / "goals", of=also, trials=5, seeds=(5, 6, 7))
+    search = Searching(folder, search, Planted()).go_on()
+    page = settled(opened("tuning", AppSettings(studies=str(tmp_path)), search="goals"))
+    assert "**Metric** auc, at little seconds" in said(page)
+    assert "of 5 settings" in said(page)
+    assert "beaten by none in all of auc and seconds" in said(page)
+    assert "on the front of auc and seconds that cannot be told from the best auc" in said(page)
 
 
 def test_without_searches_and_with_a_dead_link_the_page_says_so(

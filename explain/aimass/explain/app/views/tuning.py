@@ -18,6 +18,7 @@ from aimass.explain.tune.folder import SearchFolder
 from aimass.explain.tune.plan_text import written_plan
 from aimass.explain.tune.trials import Search
 from aimass.explain.tune.trials_view import trials_view
+from aimass.explain.words import joined
 from aimass.explain.work import Work
 
 __all__ = ["render"]
@@ -72,8 +73,9 @@ def _searches(folder: Path) -> dict[str, SearchFolder]:
 def _told(search: Search) -> None:
     setup = search.setup
     kinds = {"federated": "at partners", "offline": "at the training service", "simulation": "simulated"}
+    also = f", at little {joined(list(setup.space.also))}" if setup.space.also else ""
     st.markdown(
-        f"**Task** {plain(setup.draft.task)}  ·  **Metric** {plain(setup.space.metric)}  ·  "
+        f"**Task** {plain(setup.draft.task)}  ·  **Metric** {plain(setup.space.metric)}{also}  ·  "
         f"**Seeds** {len(setup.seeds)}  ·  **Runs** {kinds[setup.where.kind]}  ·  **Begun** {moment(setup.begun_at)}  "
         f"·  **State** {search.state}"
     )
