@@ -19,27 +19,12 @@ from aimass.explain.tune.folder import SearchFolder
 from aimass.explain.tune.pruning import Pruning
 from aimass.proto.api import Federation
 from aimass.proto.views import RunState, RunSummary
+from tests.support import offline_runs
 
 ROUNDS = 40
-PLAN = """
-name = "central"
-task = "heart"
-data_schema = "heart/1"
-seed = 3
-[train]
-batch_size = 16
-learning_rate = 0.05
-steps = 3
-[evaluate]
-every = 1
-[cohort]
-quorum = 3
-[[stages]]
-driver = "statistics"
-[[stages]]
-driver = "averaging"
-options = { rounds = 40 }
-"""
+PLAN = offline_runs.PLAN.replace("rounds = 3", f"rounds = {ROUNDS}").replace(
+    "[cohort]", "[evaluate]\nevery = 1\n[cohort]"
+)
 SPACE = """
 metric = "loss"
 [settings]

@@ -17,53 +17,25 @@ from aimass.explain.runs import ManyRuns
 from aimass.explain.tune import Search, read_search
 from aimass.proto.api import Federation
 from aimass.proto.views import RunState
+from tests.e2e import test_tune_federated
 from tests.support.hospitals import open_hospitals
 
 PARTNERS = ("cleveland", "hungarian", "long-beach")
 ROUNDS = 10
-PLAN = """
-name = "pruned"
-task = "heart"
-data_schema = "heart/1"
-seed = 3
-[cohort]
-quorum = 3
-step_deadline_s = 300.0
-[privacy]
-delta = 1e-4
-divisor = 20.0
-sampling_rate = 0.1
-noise_multiplier = 4.0
-clip = 1.0
-[train]
-weight = "one"
-steps = 2
-batch_size = 32
-learning_rate = 0.03
-[privacy.metrics]
-noise_multiplier = 4.0
-bins = 10
-[[stages]]
-driver = "averaging"
-options = { rounds = 10 }
-"""
-BAD = 100.0
+PLAN = (
+    test_tune_federated.PLAN.replace("quorum = 2", "quorum = 3")
+    .replace("steps = 4", "steps = 2")
+    .replace("rounds = 3", f"rounds = {ROUNDS}")
+)
+BAD = 1.0
+"""As much as policies usually allow."""
 SPACE = """
 metric = "loss"
 [settings]
-train.learning_rate = { choices = [0.02, 0.05, 0.1, 0.2, 100.0] }
+train.learning_rate = { choices = [0.01, 0.02, 0.03, 0.05, 1.0] }
 """
 SEED = 5
 """Of the search: by it the bad one comes last, when four others stand to be held against."""
-POLICY = """
-[[budgets]]
-data_set = "heart"
-epsilon = 20.0
-delta = 1e-4
-[studies]
-trials = 20
-epsilon = 20.0
-"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(290)]
 
@@ -71,7 +43,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(290)]
 @pytest.fixture
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(tmp_path_factory.mktemp("pruned")) as house:
-        open_hospitals(house, PARTNERS, dict.fromkeys(PARTNERS, POLICY))
+        open_hospitals(house, PARTNERS, dict.fromkeys(PARTNERS, test_tune_federated.BUDGET))
         (house.folder / "plan.toml").write_text(PLAN)
         (house.folder / "space.toml").write_text(SPACE)
         yield house
