@@ -41,9 +41,10 @@ def shared_spread(scores: Floats) -> Spread | None:
     settings, seeds = scores.shape
     if settings < _FEWEST_SETTINGS or seeds < _FEWEST_SEEDS:
         return None
-    own = (scores - scores.mean(axis=0)).var(axis=1, ddof=1) * settings / (settings - 1)
-    best = np.argsort(-scores.mean(axis=1), kind="stable")
-    better = own[best[: max(_BETTER_LEAST, math.ceil(_BETTER * settings))]]
+    half = np.argsort(-scores.mean(axis=1), kind="stable")[: max(_BETTER_LEAST, math.ceil(_BETTER * settings))]
+    own = (scores - scores[half].mean(axis=0)).var(axis=1, ddof=1)
+    own[half] *= len(half) / (len(half) - 1)  # each is part of the mean that was taken off
+    better = own[half]
     if (better > 0).sum() < _FEWEST_SETTINGS:
         return None
     freedom = seeds - 1.0

@@ -2,10 +2,11 @@
 
 A setting leaves the set where some other one is better than chance allows. Each is held against every other, so the
 p-values of one setting are corrected for as many (Holm 1979): whatever the differences are, the best setting stays in
-the set in 95 % of cases (Gupta 1965, "subset selection"). Differences over the same seeds are paired; how much chance
-allows, settings that share their seeds tell of one another (`spread`, after Smyth 2004), and a pair that differs more
-from seed to seed is believed less. Where settings spread alike that is the pooled variance of Gupta's and Hsu's (1984)
-procedures, which hold for no other case: a best setting that spreads as three others would leave their sets too often.
+the set in 95 % of cases (Gupta 1965, "subset selection"). Differences over the same seeds are paired, and how much
+chance allows is told in two ways, at half the level each: by the pair itself, which is sharp where two settings answer
+to seeds alike; and by all settings that share their seeds (`spread`, after Smyth 2004), which is sharp where they
+spread alike. Where they do, the latter is the pooled variance of Gupta's and Hsu's (1984) procedures. These hold for no
+other case: a best setting that spreads as three others would leave their sets too often.
 
 Shares of few rows come in steps: two seeds may differ by the same step by chance, and seem to have no spread at all. A
 difference is held to spread by what rounding to the step does at least.
@@ -165,18 +166,25 @@ def tied_set(outcomes: Outcomes, lineage: Lineage, work: Work) -> TiedSet:
 def worse_p(scores: Sequence[Mapping[int, float]], grain: float = 0.0, *, shared: bool = True) -> Floats:
     """[settings] the smallest corrected p-value that some other setting is better; 1 where none can be.
 
-    With `shared` settings of the same seeds tell one another how much a seed does; else each pair stands for itself.
+    With `shared` also by what settings of the same seeds tell one another of how much a seed does; else each pair
+    stands for itself alone.
     """
+    alone = np.array([_smallest(scores, place, grain, {}) for place in range(len(scores))])
     told = _told_spreads(scores) if shared else {}
-    found = np.ones(len(scores))
-    for place, one in enumerate(scores):
-        others = [
-            better_p(other, one, grain, _of_two(told.get(at), told.get(place)))
-            for at, other in enumerate(scores)
-            if at != place
-        ]
-        found[place] = holm(others).min() if others else 1.0
-    return found
+    if not told:
+        return alone
+    together = np.array([_smallest(scores, place, grain, told) for place in range(len(scores))])
+    return np.asarray(np.minimum(1.0, 2 * np.minimum(alone, together)), np.float64)
+
+
+def _smallest(scores: Sequence[Mapping[int, float]], place: int, grain: float, told: Mapping[int, _Chance]) -> float:
+    """Of the setting at this place."""
+    others = [
+        better_p(other, scores[place], grain, _of_two(told.get(at), told.get(place)))
+        for at, other in enumerate(scores)
+        if at != place
+    ]
+    return float(holm(others).min()) if others else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
