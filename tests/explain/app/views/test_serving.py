@@ -130,7 +130,7 @@ def test_the_figures_are_read_with_the_token_of_the_person_who_looks(
             assert "serve.role" in said(page)
             assert "**heart**" not in said(page)
             page = shown("cleo", "analyst")
-            assert [error.value for error in page.exception] == ["there is no such page: serving"]
+            assert [error.value for error in page.exception] == ["there is no such page; got serving."]
             assert "**heart**" not in said(page)
 
 
