@@ -216,3 +216,12 @@ def test_every_name_below_an_axis_is_to_be_read(width: int) -> None:
     assert [text for text in written if 'opacity="0"' in text or "rotate(325)" not in text] == []
     few = svg_of(Picture("", (Panel("", names_axis(("yes", "no")), Axis("y"), (line,), width=width),), "", ""))
     assert "rotate(325)" not in few
+
+
+def test_a_name_of_several_lines_stands_with_its_middle_at_its_place() -> None:
+    spans = Spans(np.arange(2.0), np.ones(2), np.zeros(2), np.full(2, 2.0))
+    panel = Panel("", Axis("x"), names_axis(("one line", "three\nlines\nhere")), (spans,), height=100)
+    svg = svg_of(Picture("", (panel,), "", ""))
+    (one,) = re.findall(r'translate\([^,]*,([\d.]+)\)"[^>]*>one line<', svg)
+    (three,) = re.findall(r'translate\([^,]*,([\d.]+)\)"[^>]*><tspan>three<', svg)
+    assert float(three) - float(one) == 50 - 14

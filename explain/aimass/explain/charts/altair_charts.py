@@ -40,6 +40,8 @@ _ASLANT: Final = 20
 """Names below an axis that half a page has room for aslant: more stand upright, and every second may be left out."""
 _LABEL_PX: Final = 6
 """From names to the axis: a dot at its end touches none of them."""
+_LINE_PX: Final = 14
+"""Of a name of several lines, from one to the next."""
 _TICK_PX: Final = 60
 """What a number below an axis takes."""
 
@@ -141,8 +143,21 @@ def _axis(axis: Axis, ticks: int | None = None, *, below: bool = False) -> alt.A
         domain=False,
         ticks=False,
         labelPadding=_LABEL_PX,
-        **(_below(axis.names) if below else {"labelOverlap": True}),
+        **(_below(axis.names) if below else _beside(axis.names)),
     )
+
+
+def _beside(names: Sequence[str]) -> Row:
+    """How names stand beside an axis: Vega sets the first line at the place, and the middle of all is to be there."""
+    lines = [name.count("\n") for name in names]
+    shifted = [
+        {
+            "test": f"indexof({[place for place, own in enumerate(lines) if own == more]}, datum.value) >= 0",
+            "value": -more * _LINE_PX / 2,
+        }
+        for more in sorted(set(lines) - {0})
+    ]
+    return {"labelOverlap": True, **({"labelOffset": {"condition": shifted, "value": 0}} if shifted else {})}
 
 
 def _below(names: Sequence[str]) -> Row:
