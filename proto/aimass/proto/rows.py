@@ -208,7 +208,9 @@ def unreadable(format_: str, error: Exception) -> BadInput:
         f"a data file is not readable as {format_}",
         code="rows.unreadable",
         value=_without_cells(error),
-        cure="A CSV file is UTF-8 text with commas, one line of names, and as many cells in every line.",
+        cure="A CSV file is UTF-8 text with commas, one line of names, and as many cells in every line."
+        if format_ == "csv"
+        else "Write the file anew: it is damaged, or of another format.",
     )
 
 

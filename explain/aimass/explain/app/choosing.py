@@ -154,15 +154,16 @@ def let_go(key: str, options: Sequence[str]) -> None:
 
 
 def _gone(key: str, label: str, asked: str) -> None:
+    one = f"value of “{label}”" if " " in label or label.endswith("s") else label.lower()
     told_error(
         NotFound(
-            f"the link names a {label.lower()} that is not here",
+            f"the link names a {one} that is not here",
             code="app.gone",
             value=asked,
             cure="It was deleted, or this role may not see it: choose another.",
         )
     )
-    if st.button(f"Choose another {label.lower()}", key=f"clear-{key}"):
+    if st.button("Choose another", key=f"clear-{key}"):
         del st.query_params[key]
         st.rerun()
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimass.explain.rows import WIDEST, Rows, rows_of_table
+from aimass.explain.words import counted
 from aimass.proto.cache import cache_folder
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.manifest import Category, Number, Schema
@@ -113,7 +114,8 @@ def check_cells(table: Table, file: NamedFile) -> None:
         return
     shown = "; ".join(f"row {one.row + 1}, {one.column}: {one.what}" for one in faulty[:_SHOWN])
     raise BadInput(
-        f"{len(faulty)} cells of {file.path.name} do not fit the schema {table.schema.name}",
+        f"{counted(len(faulty), 'cell')} of {file.path.name} {'does' if len(faulty) == 1 else 'do'} not fit the schema "
+        f"{table.schema.name}",
         code="explain.cells",
         value=shown,
         cure="Correct the file; an empty cell is a missing value.",
