@@ -90,6 +90,16 @@ def test_an_outcome_may_be_unknown_and_may_not_be_something_else(files: Path) ->
         open_rows([str(files / "odd.csv")], SCHEMA)
 
 
+def test_of_many_files_the_one_that_cannot_be_read_is_named(files: Path) -> None:
+    (files / "zero.csv").write_text("")
+    with pytest.raises(BadInput, match=r"not readable as csv \(zero.csv\)"):
+        open_rows([str(files)], SCHEMA)
+    (files / "zero.csv").unlink()
+    (files / "fake.parquet").write_text("PAR1")
+    with pytest.raises(BadInput, match=r"not readable as parquet \(fake.parquet\).*of another format"):
+        open_rows([str(files)], SCHEMA)
+
+
 def test_no_file_and_files_without_a_row_are_told(files: Path) -> None:
     (files / "head.csv").write_text("age,sex,ill\n")
     with pytest.raises(BadInput, match="no row"):

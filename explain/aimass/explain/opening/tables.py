@@ -95,8 +95,13 @@ def named_files(named: str) -> list[NamedFile]:
 
 
 def _read(file: NamedFile, schema: Schema, beside: Sequence[str]) -> Rows:
-    with file.path.open("rb") as source:
-        table = read_table(schema, [source], file.format, unlabelled=True)
+    try:
+        with file.path.open("rb") as source:
+            table = read_table(schema, [source], file.format, unlabelled=True)
+    except BadInput as error:  # the reader has bytes alone: which file it is, of many, is known here
+        raise BadInput(
+            f"{error.what} ({file.path.name})", code=error.code, value=error.value, limit=error.limit, cure=error.cure
+        ) from error
     check_cells(table, file)
     more = _more(file, beside)
     more[PARTNER] = np.full(table.rows, file.name, object)

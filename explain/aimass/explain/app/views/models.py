@@ -41,7 +41,7 @@ def render(here: Here) -> None:
     if not names:
         empty(
             "The registry holds no model yet.",
-            "Publish one of a run.",
+            f"It is {plain(here.sources.registry_url)}. Publish a run's model there, or name another with --registry.",
             "aimass model publish last --as scientist --name heart",
         )
         return
