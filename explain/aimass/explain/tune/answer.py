@@ -106,8 +106,9 @@ def _next(search: Search, tied: Sequence[int], beaten_by_none: Sequence[int]) ->
     cost = costs[chosen]
     told = space.also[0] if cost is None else f"{space.also[0]} ({number(cost)})"
     among = f"the one of least {told} of {len(inside)}" if len(inside) > 1 else "the only one"
-    front = f"of {len(beaten_by_none)} on the front of {joined([space.metric, *space.also])}"
-    return search.trials[chosen], f"{among} {front} that cannot be told from the best {space.metric}"
+    among += f" of {len(beaten_by_none)}" if len(beaten_by_none) > 1 else ""
+    front = joined([space.metric, *space.also])
+    return search.trials[chosen], f"{among} on the front of {front} that cannot be told from the best {space.metric}"
 
 
 def told_settings(trial: Trial) -> str:
