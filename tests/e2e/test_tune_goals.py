@@ -27,7 +27,7 @@ noise_multiplier = 2.0
 clip = 1.0
 [train]
 weight = "one"
-steps = 8
+steps = 24
 batch_size = 32
 learning_rate = 0.1
 [cohort]
@@ -137,4 +137,6 @@ def test_the_next_plan_is_the_cheapest_of_the_front_that_ties_and_says_so_beside
     told = [line for line in text.splitlines() if line.startswith("#   setting ")]
     assert len(told) == len(beaten_by_none(goals))
     assert next(line for line in told if "; this plan" in line).startswith(f"#   setting {chosen}: loss ")
-    assert "on the front of loss and epsilon that cannot be told from the best loss" in text.splitlines()[0]
+    assert "the front of loss and epsilon" in text.splitlines()[0]
+    why = f": {len(inside)} of its {len(told)} cannot be told from the best loss"  # noise is drawn anew each time
+    assert (why in text.splitlines()[0]) == (len(inside) > 1)

@@ -102,13 +102,17 @@ def _next(search: Search, tied: Sequence[int], beaten_by_none: Sequence[int]) ->
         return search.trials[tied[0]], f"the best {among}"
     inside = [one for one in beaten_by_none if one in tied] or list(beaten_by_none[:1])
     costs = {one: search.trials[one].cost(space.also[0]) for one in inside}
-    chosen = min(inside, key=lambda one: math.inf if (cost := costs[one]) is None else cost)
-    cost = costs[chosen]
-    told = space.also[0] if cost is None else f"{space.also[0]} ({number(cost)})"
-    among = f"the one of least {told} of {len(inside)}" if len(inside) > 1 else "the only one"
-    among += f" of {len(beaten_by_none)}" if len(beaten_by_none) > 1 else ""
-    front = joined([space.metric, *space.also])
-    return search.trials[chosen], f"{among} on the front of {front} that cannot be told from the best {space.metric}"
+    chosen = search.trials[min(inside, key=lambda one: math.inf if (cost := costs[one]) is None else cost)]
+    front, as_good = joined([space.metric, *space.also]), f"cannot be told from the best {space.metric}"
+    if len(beaten_by_none) == 1:
+        return chosen, f"which alone is on the front of {front}"
+    if len(inside) == 1:
+        return chosen, f"of {len(beaten_by_none)} on the front of {front} the only one that {as_good}"
+    cost = costs[chosen.number]
+    least = space.also[0] if cost is None else f"{space.also[0]} ({number(cost)})"
+    return chosen, (
+        f"of the front of {front} the one of least {least}: {len(inside)} of its {len(beaten_by_none)} {as_good}"
+    )
 
 
 def told_settings(trial: Trial) -> str:
