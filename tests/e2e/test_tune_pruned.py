@@ -27,12 +27,11 @@ PLAN = (
     .replace("steps = 4", "steps = 2")
     .replace("rounds = 3", f"rounds = {ROUNDS}")
 )
-BAD = 1.0
-"""As much as policies usually allow."""
+BAD = 100.0
 SPACE = """
 metric = "loss"
 [settings]
-train.learning_rate = { choices = [0.01, 0.02, 0.03, 0.05, 1.0] }
+train.learning_rate = { choices = [0.01, 0.02, 0.03, 0.05, 100.0] }
 """
 SEED = 5
 """Of the search: by it the bad one comes last, when four others stand to be held against."""
@@ -44,6 +43,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(290)]
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(tmp_path_factory.mktemp("pruned")) as house:
         open_hospitals(house, PARTNERS, dict.fromkeys(PARTNERS, test_tune_federated.BUDGET))
+        for partner in PARTNERS:
+            house.stop(partner)
+            policy = house.folder / partner / "policy.toml"
+            policy.write_text(policy.read_text().replace("learning_rate = 1.0", f"learning_rate = {BAD}"))
+            house.start_partner(partner)
         (house.folder / "plan.toml").write_text(PLAN)
         (house.folder / "space.toml").write_text(SPACE)
         yield house
