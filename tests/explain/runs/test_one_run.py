@@ -44,6 +44,8 @@ def test_curves_are_the_metrics_after_each_round_with_what_partners_release() ->
     assert "at 2 partners 0.6 to 0.7" in found.describe()[0]
     assert found.lineage.partners == 2
     assert found.lineage.held_out
+    assert "are partners" in found.picture().how_to_read
+    assert "partner" not in course(made.run([made.evaluated(0, 1, {"auc": 0.6})])).picture().how_to_read
     assert course(made.run([made.step(0, 1)])).lineage.held_out is None
 
 

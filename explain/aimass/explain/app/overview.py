@@ -117,7 +117,7 @@ def _serving(sources: Sources, url: str, authority: str) -> str:
                 "no serving process answers there",
                 code="serve.away",
                 value=type(error).__name__,
-                cure="Start it: aimass serve start, or aimass up.",
+                cure="Start it: aimass serve MODEL, or aimass up.",
             ) from error
         if answer.status != _OK:
             says = answer.data[:_LONGEST].decode("utf-8", "replace").strip()

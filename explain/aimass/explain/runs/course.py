@@ -52,7 +52,8 @@ class Course(Result, frozen=True, kw_only=True, eq=False, tag="runs.course"):
             "Course of the run",
             tuple(_panel(curve) for curve in self.curves)
             or (Panel("no metric yet", Axis("round", whole=True), Axis(""), ()),),
-            "The line is the mean over all held-out rows after each round; the others, or the band, are partners.",
+            "The line is the mean over all held-out rows after each round"
+            + ("; the others, or the band, are partners." if any(curve.partners for curve in self.curves) else "."),
             _NOT_SHOWN,
             columns=2,
         )
