@@ -12,6 +12,6 @@ _KINDS = ("title", "subheader", "markdown", "caption", "error", "warning", "info
 
 
 def said(page: AppTest) -> str:
-    """All texts of a page in one, without the marks that keep names from being markup."""
+    """All texts of a page in one, without the marks that keep names from being markup and figures on one line."""
     elements: list[Any] = [one for kind in _KINDS for one in page.get(kind)]
-    return "\n".join(str(one.value) for one in elements).replace("\\", "")
+    return "\n".join(str(one.value) for one in elements).replace("\\", "").replace("\u00a0", " ")

@@ -63,3 +63,7 @@ def test_labels_are_spoken_as_they_are_written(text: str) -> None:
 )
 def test_labels_of_others_are_no_markup(text: str) -> None:
     assert label(text) == plain(text) != text
+
+
+def test_a_figure_and_its_per_cent_stay_on_one_line() -> None:
+    assert plain("13 % to 48 % of a % b") == "13\u00a0% to 48\u00a0% of a % b"

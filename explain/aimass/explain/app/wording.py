@@ -13,6 +13,7 @@ from aimass.proto.errors import printable
 __all__ = ["ago", "amount", "figure", "label", "moment", "plain", "share", "size"]
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|:$<>~&])")
+_PER_CENT: Final = re.compile(r"(?<=\d) (?=%)")
 _NO_MARKUP: Final = re.compile(r"(?!www)[A-Za-z0-9](?:[A-Za-z0-9 ,/%()=]|(?<=[A-Za-z0-9])[_-](?=[A-Za-z0-9]))*")
 """Texts of which no letter can be markup, for all that Markdown makes of names."""
 _LONGEST: Final = 2_000
@@ -23,8 +24,9 @@ _TIMES: Final = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("days", math.inf))
 
 
 def plain(text: str) -> str:
-    """A text in which nothing is Markdown, HTML, mathematics or an icon, and nothing moves a cursor."""
-    return _MARKUP.sub(r"\\\1", printable(" ".join(text.split()), _LONGEST))
+    """A text in which nothing is Markdown, HTML, mathematics or an icon, and nothing moves a cursor. A figure and its
+    per cent stay on one line."""
+    return _PER_CENT.sub("\u00a0", _MARKUP.sub(r"\\\1", printable(" ".join(text.split()), _LONGEST)))
 
 
 def label(text: str) -> str:

@@ -89,7 +89,7 @@ def at_work(viewer: Viewer, path: str) -> None:
 
 def shares(viewer: Viewer) -> dict[str, int]:
     """How many per cent are done of what is computed, by what the page calls it; what is done is not shown."""
-    told = (re.match(r"(.+): (\d+) %", text) for text in viewer.page.get_by_test_id("stProgress").all_inner_texts())
+    told = (re.match(r"(.+): (\d+)\s%", text) for text in viewer.page.get_by_test_id("stProgress").all_inner_texts())
     return {found[1]: int(found[2]) for found in told if found}
 
 
