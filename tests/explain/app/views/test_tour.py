@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
+from aimass.explain.app.house import House
 from aimass.explain.app.pages_table import PAGES, pages_for
 from aimass.explain.app.people import ALONE
 from aimass.explain.app.settings import AppSettings
@@ -19,8 +22,11 @@ from aimass.explain.work import Work
 from tests.explain.app.conftest import Opened
 from tests.explain.app.hearts import settled
 from tests.explain.app.shown import said
-from tests.explain.app.told_server import ToldServer, ToldSources
+from tests.explain.app.told_server import ToldServer, ToldSources, seams
 from tests.explain.app.views.rows import heart_settings
+from tests.explain.runs import made
+
+RUN = "a" * 32
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +70,33 @@ def test_without_a_model_the_tour_says_what_to_do(opened: Opened, tmp_path: Path
     server = ToldServer()
     page = opened("tour", AppSettings(), seams={"sources": functools.partial(ToldSources, server=server)})
     assert "There is no model of rows to explain" in said(page)
+
+
+def test_what_the_tour_says_of_the_run_stands_on_the_runs_own_pages(
+    opened: Opened, entered: Callable[..., House]
+) -> None:
+    steps = [made.step(0, 1), made.evaluated(1, 1, {"auc": 0.6}, a=0.5), made.evaluated(2, 2, {"auc": 0.7})]
+    server = ToldServer(made.run(steps, run_id=RUN))
+    entered(AppSettings(), **seams(server))
+    tour = AppTest.from_function(_questions_of_a_run, kwargs={"run": RUN}, default_timeout=60).run()
+    for key, page in (("tour-training", "runs"), ("tour-privacy", "privacy")):
+        told = said(tour.toggle(key=key).set_value(True).run())
+        answer = [line.removeprefix("> ") for line in told.splitlines() if line.startswith("> ")]
+        assert len(answer) == 2
+        there = said(opened(page, seams=seams(server), run=RUN))
+        assert [line for line in answer if line not in there] == []
+        entered(AppSettings(), **seams(server))
+        tour.toggle(key=key).set_value(False)
+    assert [one.proto.query_string for one in tour.get("page_link")] == [f"run={RUN}"] * 2
+
+
+def _questions_of_a_run(run: str) -> None:
+    from types import SimpleNamespace
+
+    from aimass.explain.app.choosing import Chosen
+    from aimass.explain.app.house import house
+    from aimass.explain.app.people import local_person
+    from aimass.explain.app.views.tour import _training
+
+    subject = SimpleNamespace(version=None)
+    _training(house().visit(local_person(None), "viewer"), Chosen(f"run:{run}", subject, ()))  # type: ignore[arg-type]
