@@ -1,5 +1,5 @@
 """One house and one app for all files, and a browser for each: Playwright's loop would stand in the way of tests that
-have their own."""
+have their own. Both end with this folder's tests: those that measure time may come after."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def furnished_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Furnished]]:
     with furnished(tmp_path_factory.mktemp("house")) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house(furnished_house: tuple[House, Furnished]) -> House:
     """Its processes."""
     return furnished_house[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def found(furnished_house: tuple[House, Furnished]) -> Furnished:
     """Where everything is."""
     return furnished_house[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(found: Furnished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """As an operator, who may see every page."""
     with explainer(tmp_path_factory.mktemp("app"), options_of(found, "operator")) as shown:
