@@ -64,6 +64,7 @@ def way_out(house: House, person: Person) -> None:
     if person.token is not None and st.button("Log out", icon=":material/logout:"):
         house.logins.end(person.token)
         st.logout()
+        st.stop()  # a part of the page that saw the end would run it anew, and what sends the browser away be lost
 
 
 def led_back(house: House, pages: Mapping[str, Any]) -> None:

@@ -138,6 +138,20 @@ def test_who_logs_out_is_out_in_this_browser(viewer: Viewer) -> None:
 
 @pytest.mark.sight
 @pytest.mark.alone
+def test_who_logs_out_in_one_tab_sees_nothing_more_in_another_that_looks_by_itself(
+    viewer: Viewer, house: LoginHouse
+) -> None:
+    viewer.open()
+    enter(viewer, "olga")
+    tab = Viewer(viewer.page.context.new_page(), house.app)
+    tab.open()
+    assert tab.texts("olga@house, operator")
+    viewer.page.get_by_role("button", name="Log out").click()
+    tab.page.get_by_text("Your login has ended").wait_for()  # nobody touches it
+    assert not tab.texts("olga@house")
+    assert not tab.texts("Runs now")
+
+
 def test_a_reload_and_a_second_tab_need_no_second_login_and_another_browser_does(
     viewer: Viewer, browser: Browser, house: LoginHouse
 ) -> None:
