@@ -72,6 +72,7 @@ def test_work_survives_a_reload_and_a_second_tab_sees_the_same_work(browser: Bro
     with viewing(browser, fresh.address) as one, viewing(browser, fresh.address) as other:
         at_work(one, LONG)
         before = shares(one)
+        assert before
         at_work(other, LONG)
         at_work(one, LONG)
         after = shares(one)
