@@ -295,6 +295,39 @@ def test_a_version_without_workers_leaves_its_queue_to_the_fallback() -> None:
     in_house(test)
 
 
+def test_what_a_version_that_is_followed_meanwhile_cannot_answer_its_successor_does() -> None:
+    """It is the fallback now, and the one that it had is gone: in no instant of a swap is a request without another."""
+
+    async def test(house: House) -> None:
+        one, two = await house.serve(1, 2)
+        seen = taps(house)
+        house.ask(1.0)
+        await turns()
+        house.dispatcher.share("sums", {2: 1.0}, fallback=1)
+        one.answer(NAN)
+        await turns()
+        two.answer()
+        assert house.told() == [("", [101.0])]
+        assert seen == [(1, "serving.invalid_output"), (2, "")]
+
+    in_house(test)
+
+
+def test_what_the_successor_could_not_answer_does_not_come_back_to_it() -> None:
+    async def test(house: House) -> None:
+        new, former = await house.serve(2, 1, fallback=1)
+        house.ask(1.0)
+        await turns()
+        new.answer(NAN)
+        await turns()
+        former.answer(NAN)
+        await turns()
+        assert house.told() == [("", "serving.invalid_output")]
+        assert len(new.batches) == 1
+
+    in_house(test)
+
+
 def test_a_fallback_without_workers_is_not_asked() -> None:
     async def test(house: House) -> None:
         new, former = await house.serve(2, 1, fallback=1)

@@ -154,7 +154,7 @@ class Dispatcher:
             entry.done(outcome)
             return
         failures = (*entry.failures, Failure(source.model, source.version, now - entry.since, outcome))
-        other = self._other(lane) if request.version is None else None
+        other = (self._other(lane) or self._successor(lane, entry)) if request.version is None else None
         if other is not None and now < request.deadline:
             self._push(other, Entry(request, entry.done, entry.rows, entry.asked, now, failures=failures))
             return
@@ -177,6 +177,15 @@ class Dispatcher:
             return self._fallback(lane)
         version = model.route.choose(self._draw)
         return None if version is None else model.lanes[version]
+
+    def _successor(self, lane: Lane, entry: Entry) -> Lane | None:
+        """Who serves now, of a request that came here while `lane` did: it has become the fallback, and has none."""
+        model = self._models[lane.source.model]
+        if entry.failures or model.route.fallback != lane.source.version:
+            return None
+        version = model.route.choose(self._draw)
+        other = None if version is None else model.lanes[version]
+        return other if other is not None and other is not lane and other.answers else None
 
     def _fallback(self, lane: Lane) -> Lane | None:
         """Another version that answers what `lane` cannot, if it could."""
