@@ -131,7 +131,7 @@ def test_what_a_start_before_has_left_is_ended_by_force_where_it_must_be() -> No
 
 
 def test_another_process_of_the_same_number_is_left_alone() -> None:
-    child = _child("import sys; print('here', flush=True); sys.stdin.read()")
+    child = _child("import time; print('here', flush=True); time.sleep(1000)")
     try:
         assert end_left([(child.pid, "boot:1"), (child.pid, "")], 0.1) == []
         assert child.poll() is None
