@@ -14,6 +14,7 @@ from scripts.benches import tumours
 
 from aimass.explain.tune import read_search
 from aimass.explain.tune.trials import Search
+from tests.support.tuning import started
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +31,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, python: str) -> Path:
     (folder / "plan.toml").write_text(tumours.PLAN.format(rounds=3))
     (folder / "space.toml").write_text(tumours.SPACE)
     return folder
-
-
-def started(python: str, place: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [python, "-m", "aimass.proto.commands", "tune", *arguments, "--formats", "json"]
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def begin(out: str, *more: str) -> list[str]:
@@ -71,7 +67,7 @@ def ended_once(place: Path, out: str) -> bool:
 @pytest.fixture(scope="module")
 def whole(python: str, place: Path) -> Search:
     """A search that nobody disturbed."""
-    process = started(python, place, *begin("whole"))
+    process = started(place, *begin("whole"), python=python)
     _, errors = process.communicate(timeout=280)
     assert process.returncode == 0, errors
     return read_search(place / "whole")
@@ -109,7 +105,7 @@ def test_a_search_that_is_killed_goes_on_to_the_same_figures_and_runs_nothing_tw
 ) -> None:
     """kill -9 at once after so many lines of progress, of which the first is the price: a run has just begun then."""
     out = f"killed-{lines}"
-    process = started(python, place, *begin(out))
+    process = started(place, *begin(out), python=python)
     assert process.stderr is not None
     for _ in range(lines):
         assert process.stderr.readline()
@@ -117,7 +113,7 @@ def test_a_search_that_is_killed_goes_on_to_the_same_figures_and_runs_nothing_tw
     process.communicate(timeout=60)
     stands = read_search(place / out)
     assert stands.state == "open"
-    again = started(python, place, "resume", out)
+    again = started(place, "resume", out, python=python)
     _, errors = again.communicate(timeout=280)
     assert again.returncode == 0, errors
     assert settled(read_search(place / out)) == settled(whole)
@@ -125,7 +121,7 @@ def test_a_search_that_is_killed_goes_on_to_the_same_figures_and_runs_nothing_tw
 
 
 def test_ctrl_c_says_how_it_goes_on_and_leaves_no_process(whole: Search, python: str, place: Path) -> None:
-    process = started(python, place, *begin("cut", "--parallel", "2"))
+    process = started(place, *begin("cut", "--parallel", "2"), python=python)
     assert process.stderr is not None
     for _ in range(3):
         assert process.stderr.readline()
@@ -133,7 +129,7 @@ def test_ctrl_c_says_how_it_goes_on_and_leaves_no_process(whole: Search, python:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "to go on: aimass tune resume cut" in errors
-    again = started(python, place, "resume", "cut", "--parallel", "2")
+    again = started(place, "resume", "cut", "--parallel", "2", python=python)
     _, errors = again.communicate(timeout=280)
     assert again.returncode == 0, errors
     assert settled(read_search(place / "cut")) == settled(whole)  # two are spread: none learns from another

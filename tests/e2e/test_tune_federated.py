@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from aimass.explain.runs import ManyRuns
 from aimass.explain.tune import Search, read_search
 from aimass.proto.api import Federation
 from tests.support.hospitals import open_hospitals
+from tests.support.tuning import started
 
 PARTNERS = ("cleveland", "hungarian")
 PLAN = """
@@ -71,11 +71,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-def started(house: House, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "aimass.proto.commands", "tune", *arguments, "--formats", "json"]
-    return subprocess.Popen(command, cwd=house.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def budget(house: House, partner: str) -> tuple[float, float]:
     """Epsilon of what is settled, and with what is reserved."""
     (told,) = house.run("client", "budget", "--dir", partner)
@@ -100,7 +95,7 @@ def finished(house: House, process: subprocess.Popen[str], out: str) -> Search:
 
 
 def test_a_search_reserves_at_once_goes_on_after_ctrl_c_with_the_same_runs_and_frees_what_is_left(house: House) -> None:
-    process = started(house, *begin("s"))
+    process = started(house.folder, *begin("s"))
     assert process.stderr is not None
     price = process.stderr.readline()
     assert "6 runs. Data that are in all of them spend at most epsilon" in price
@@ -109,7 +104,7 @@ def test_a_search_reserves_at_once_goes_on_after_ctrl_c_with_the_same_runs_and_f
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "aimass tune end s" in errors
-    search = finished(house, started(house, "resume", "s"), "s")
+    search = finished(house, started(house.folder, "resume", "s"), "s")
     assert [trial.state for trial in search.trials] == ["finished"] * 3
     names = sorted(f"tuned-t{trial}-{place}" for trial in range(3) for place in range(2))
     assert sorted(in_service(house)) == names  # none was begun twice
@@ -136,7 +131,7 @@ def read_search_when(process: subprocess.Popen[str], folder: Path) -> float:
 
 
 def test_a_search_that_is_ended_in_the_middle_stops_its_runs_and_frees_the_rest(house: House) -> None:
-    process = started(house, *begin("e"))
+    process = started(house.folder, *begin("e"))
     read_search_when(process, house.folder / "e")
     assert process.stderr is not None
     while "seed 1 of 2: loss" not in process.stderr.readline():
@@ -145,7 +140,7 @@ def test_a_search_that_is_ended_in_the_middle_stops_its_runs_and_frees_the_rest(
     process.communicate(timeout=60)
     before = [budget(house, partner) for partner in PARTNERS]
     assert all(with_reserved > spent for spent, with_reserved in before)
-    ended = started(house, "end", "e")
+    ended = started(house.folder, "end", "e")
     ended.communicate(timeout=120)
     search = read_search(house.folder / "e")
     assert search.state == "ended"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from aimass.explain.tune.pruning import Pruning
 from aimass.proto.api import Federation
 from aimass.proto.views import RunState, RunSummary
 from tests.support import offline_runs
+from tests.support.tuning import started
 
 ROUNDS = 40
 PLAN = offline_runs.PLAN.replace("rounds = 3", f"rounds = {ROUNDS}").replace(
@@ -49,11 +49,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         (house.folder / "plan.toml").write_text(PLAN)
         (house.folder / "space.toml").write_text(SPACE)
         yield house
-
-
-def started(house: House, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "aimass.proto.commands", "tune", *arguments, "--formats", "json"]
-    return subprocess.Popen(command, cwd=house.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def begin(out: str, *more: str) -> list[str]:
@@ -86,7 +81,7 @@ def count(house: House) -> int:
 @pytest.fixture(scope="module")
 def whole(house: House) -> Search:
     """A search that nobody disturbed."""
-    return finished(house, started(house, *begin("whole")), "whole")
+    return finished(house, started(house.folder, *begin("whole")), "whole")
 
 
 def test_a_search_over_a_data_set_tells_the_setting_that_learns_and_its_next_plan_comes_to_the_same_figure(
@@ -108,7 +103,7 @@ def test_a_search_that_is_killed_finds_its_run_at_the_service_and_comes_to_the_s
     house: House, whole: Search
 ) -> None:
     before = count(house)
-    process = started(house, *begin("killed"))
+    process = started(house.folder, *begin("killed"))
     assert process.stderr is not None
     while "setting 0 " not in process.stderr.readline():
         assert process.poll() is None
@@ -119,7 +114,7 @@ def test_a_search_that_is_killed_finds_its_run_at_the_service_and_comes_to_the_s
     process.communicate(timeout=60)
     stands = held.read()
     assert stands.state == "open"
-    search = finished(house, started(house, "resume", "killed"), "killed")
+    search = finished(house, started(house.folder, "resume", "killed"), "killed")
     assert search.trials[0].runs[0].run == stands.trials[0].runs[0].run
     assert settled(search) == settled(whole)
     assert count(house) == before + 2  # none was begun twice
@@ -132,7 +127,7 @@ def test_a_setting_that_does_not_learn_is_cut_while_its_driver_works_and_no_roun
     usual = read_search(house.folder / "whole").setup
     pruning = Pruning(rule="median", after=2, least=1)
     SearchFolder(house.folder / "cut").begin(msgspec.structs.replace(usual, id="c" * 32, pruning=pruning))
-    search = finished(house, started(house, "resume", "cut"), "cut")
+    search = finished(house, started(house.folder, "resume", "cut"), "cut")
     states = {trial.settings["train.learning_rate"]: trial for trial in search.trials}
     learns, idle = states[0.05], states[0.000001]
     assert (learns.number, learns.state, idle.state) == (0, "finished", "pruned")
@@ -146,7 +141,7 @@ def test_a_setting_that_does_not_learn_is_cut_while_its_driver_works_and_no_roun
 
 
 def test_a_search_that_is_ended_stops_the_run_that_its_driver_works_on(house: House) -> None:
-    process = started(house, *begin("ended"))
+    process = started(house.folder, *begin("ended"))
     held = SearchFolder(house.folder / "ended")
     assert process.stderr is not None
     while "setting 0 " not in process.stderr.readline():
@@ -158,7 +153,7 @@ def test_a_search_that_is_ended_stops_the_run_that_its_driver_works_on(house: Ho
     assert process.returncode == 130
     assert "aimass tune resume ended" in errors
     assert in_service(house, held.read())[0].state is RunState.RUNNING
-    started(house, "end", "ended").communicate(timeout=120)
+    started(house.folder, "end", "ended").communicate(timeout=120)
     search = read_search(house.folder / "ended")
     assert (search.state, search.trials[0].runs[0].state) == ("ended", "stopped")
     assert in_service(house, search)[0].state is RunState.STOPPED

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from aimass.proto.api import Federation
 from aimass.proto.views import RunState
 from tests.e2e import test_tune_federated
 from tests.support.hospitals import open_hospitals
+from tests.support.tuning import started
 
 PARTNERS = ("cleveland", "hungarian", "long-beach")
 ROUNDS = 10
@@ -51,11 +51,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         (house.folder / "plan.toml").write_text(PLAN)
         (house.folder / "space.toml").write_text(SPACE)
         yield house
-
-
-def started(house: House, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "aimass.proto.commands", "tune", *arguments, "--formats", "json"]
-    return subprocess.Popen(command, cwd=house.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def told_until(process: subprocess.Popen[str], words: str) -> None:
@@ -106,7 +101,7 @@ def test_a_bad_setting_is_cut_as_it_runs_and_what_it_left_is_free_though_the_sea
     house: House,
 ) -> None:
     where = ["plan.toml", "--space", "space.toml", "--as", "scientist", "--out", "s", "--yes", "--seed", str(SEED)]
-    process = started(house, *where, "--trials", "5", "--seeds", "1", "--prune-after", "2")
+    process = started(house.folder, *where, "--trials", "5", "--seeds", "1", "--prune-after", "2")
     told_until(process, "setting 1 (2 of 5): ")
     most = read_search(house.folder / "s").setup.most.epsilon
     assert most is not None
@@ -116,7 +111,7 @@ def test_a_bad_setting_is_cut_as_it_runs_and_what_it_left_is_free_though_the_sea
         assert with_reserved == pytest.approx(most, rel=0.02)  # for all five runs as a whole
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    resumed = started(house, "resume", "s")
+    resumed = started(house.folder, "resume", "s")
     told_until(resumed, "setting 4: cut, loss")
     _, errors = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, errors
@@ -133,7 +128,7 @@ def test_a_bad_setting_is_cut_as_it_runs_and_what_it_left_is_free_though_the_sea
         assert with_reserved == pytest.approx(spent, abs=1e-6)  # nothing is reserved any more
         assert spent == pytest.approx(found.tuning.epsilon, rel=0.04)  # a round may have begun that did not come
         assert spent < 0.98 * most  # the rounds that the cut one did not come to
-    again = started(house, "resume", "s")
+    again = started(house.folder, "resume", "s")
     again.communicate(timeout=120)
     assert again.returncode == 0
     assert read_search(house.folder / "s").trials == search.trials

@@ -215,6 +215,36 @@ def test_a_part_that_looks_again_by_itself_asks_first_who_looks(
         enter(None)
 
 
+def _working() -> None:
+    import threading
+
+    from aimass.explain.app.entrance import arrive
+    from aimass.explain.app.house import house
+    from aimass.explain.app.shell import computed
+
+    person = arrive(house())
+    if person is not None:
+        computed(house().visit(person, "tab"), "work", "Long work", lambda _: threading.Event().wait(2.0))
+
+
+def test_progress_is_told_where_the_server_cannot_be_asked_who_looks(tmp_path: Path) -> None:
+    class Once(Server):
+        def __call__(self, token: Secret) -> PersonView:
+            found = super().__call__(token)
+            self.answer = Unavailable("the server is away")
+            return found
+
+    house = House(AppSettings(login="login.toml", home=str(tmp_path)), lambda: CLEO)
+    house.logins = Logins(Once(until=0.0), lambda: 0.0)
+    enter(house)
+    try:
+        page = AppTest.from_function(_working, default_timeout=60).run()
+        assert not page.exception
+        assert "The server is away" in said(page)
+    finally:
+        enter(None)
+
+
 def test_whoever_looked_looks_no_more_once_the_login_has_ended_or_is_anothers(tmp_path: Path) -> None:
     server, now, held = Server(), [0.0], [CLEO]
     house = House(AppSettings(login="login.toml", home=str(tmp_path)), lambda: held[-1])

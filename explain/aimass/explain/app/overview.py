@@ -12,6 +12,7 @@ import urllib3
 
 from aimass.explain.app.house import Here
 from aimass.explain.app.noticing import ModelState, Overview, ServiceState
+from aimass.explain.app.people import RUNS
 from aimass.explain.app.sources import Sources
 from aimass.explain.app.wording import amount
 from aimass.privacy.pki import Role
@@ -67,16 +68,13 @@ def _asks(here: Here) -> dict[str, Asked]:
         found[_SERVER] = (address, lambda: _runs(here), lambda seen: amount(len(seen[0]), "run"))
     if sources.registry_url:
         found[_REGISTRY] = (sources.registry_url, lambda: _models(sources), lambda seen: amount(len(seen), "model"))
-    if here.person.is_any(_SEES_DATA) and sources.has_data_sets:
+    if here.person.is_any(RUNS) and sources.has_data_sets:
         address = here.settings.data or sources.federation().settings.data
         found[_DATA] = (address, sources.all_data_sets, lambda seen: amount(len(seen.data_sets), "data set"))
     for place, url in enumerate(here.settings.serving):
         title = "Serving" if len(here.settings.serving) == 1 else f"Serving {place + 1}"
         found[title] = (url, functools.partial(_serving, sources, url, here.settings.serving_authority), str)
     return found
-
-
-_SEES_DATA: Final = frozenset({Role.OPERATOR, Role.SCIENTIST})
 
 
 def _runs(here: Here) -> tuple[tuple[RunSummary, ...], ServerView | None]:

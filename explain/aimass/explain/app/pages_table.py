@@ -9,12 +9,10 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from aimass.explain.app.house import Here
-from aimass.explain.app.people import SEES, Person
+from aimass.explain.app.people import RUNS, SEES, Person
 from aimass.privacy.pki import Role
 
 __all__ = ["PAGES", "PageSpec", "pages_for"]
-
-_RUNS: Final = frozenset({Role.OPERATOR, Role.SCIENTIST})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,8 +56,8 @@ PAGES: Final = (
     PageSpec("prim", "PRIM: where predictions fall", ":material/crop_free:", "Explanations"),
     PageSpec("segviz", "SegViz: where it is wrong", ":material/texture:", "Explanations"),
     PageSpec("models", "Models", ":material/deployed_code:", "Operations"),
-    PageSpec("serving", "Serving", ":material/dns:", "Operations", login_roles=_RUNS),
-    PageSpec("data", "Data", ":material/database:", "Operations", _RUNS),
+    PageSpec("serving", "Serving", ":material/dns:", "Operations", login_roles=RUNS),
+    PageSpec("data", "Data", ":material/database:", "Operations", RUNS),
     PageSpec("privacy", "Privacy", ":material/shield:", "Operations"),
 )
 

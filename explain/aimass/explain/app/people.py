@@ -13,10 +13,12 @@ from aimass.privacy.pki import Peer, Role, peer_of
 from aimass.proto.home import CERTIFICATE, not_enrolled
 from aimass.proto.secret import Secret
 
-__all__ = ["ALONE", "SEES", "Person", "local_person", "peer_at", "rows_for"]
+__all__ = ["ALONE", "RUNS", "SEES", "Person", "local_person", "peer_at", "rows_for"]
 
 SEES: Final = frozenset({Role.ANALYST, Role.OPERATOR, Role.SCIENTIST})
 """Roles of people; certificates of machines do not look."""
+RUNS: Final = SEES - {Role.ANALYST}
+"""Who runs things: they see data sets, receipts and, where people log in, servers and single rows too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +46,9 @@ class Person:
         return self.role in roles
 
 
-_SINGLE_ROWS: Final = frozenset({Role.OPERATOR, Role.SCIENTIST})
-"""Who of the people that log in may see single rows where nothing is said."""
-
-
 def rows_for(settings: AppSettings, person: Person) -> tuple[RowsSetting, ...]:
     """Named rows that somebody may ask about, in order. On one's own machine they are one's own files."""
-    usual = SEES if person.token is None else _SINGLE_ROWS
+    usual = SEES if person.token is None else RUNS
     return tuple(one for one in settings.rows if person.is_any(frozenset(map(Role, one.roles)) or usual))
 
 

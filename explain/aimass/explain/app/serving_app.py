@@ -25,6 +25,7 @@ from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.settling import settled_beside
 from aimass.explain.charts.theme import DARK, LIGHT
 from aimass.proto.errors import BadInput, Conflict, Unavailable
+from aimass.proto.registry.places import meant_url
 
 __all__ = ["address_of", "bound", "options_of", "serve"]
 
@@ -62,7 +63,7 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
 
             def answers() -> None:
                 ready(address)
-                settled_beside(computing=bool(settings.home or settings.registry))
+                settled_beside(computing=bool(settings.home or meant_url(settings.registry)))
 
             _Server(_uvicorn(app, settings), answers).run(sockets=[listening])
     finally:

@@ -319,10 +319,31 @@ def _again(here: Here, key: str) -> None:
         st.rerun()
 
 
-@st.fragment(run_every=_LOOK_S)
+def looked(seconds: float) -> Callable[[Callable[Concatenate[Here, P], None]], Callable[Concatenate[Here, P], None]]:
+    """A part of a page that is shown anew so often by itself, while it is the same person who looks. What it raises is
+    told in its place, until it is over: Streamlit does not hand a fragment's error on to the page around it."""
+
+    def made(show: Callable[Concatenate[Here, P], None]) -> Callable[Concatenate[Here, P], None]:
+        @functools.wraps(show)
+        def guarded_part(here: Here, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                if not still_looks(here):
+                    st.rerun()
+                show(here, *args, **kwargs)
+            except Unauthenticated:
+                st.rerun()  # leads to the login
+            except AimassError as error:
+                told_error(error)
+
+        return st.fragment(guarded_part, run_every=seconds)
+
+    return made
+
+
+@looked(_LOOK_S)
 def _progress(here: Here, key: str) -> None:
     seen = here.house.jobs.look(key, here.viewer)
-    if seen is None or seen.over or not still_looks(here):
+    if seen is None or seen.over:
         st.rerun()
     waits = f" Waiting for {amount(seen.ahead, 'other')}." if seen.state == "waiting" else ""
     st.progress(seen.share, text=plain(f"{seen.title}: {100 * seen.share:.0f} % {seen.what}{waits}"))
@@ -363,27 +384,6 @@ def guarded() -> Iterator[None]:
         _until_back()
     except AimassError as error:
         told_error(error)
-
-
-def looked(seconds: float) -> Callable[[Callable[Concatenate[Here, P], None]], Callable[Concatenate[Here, P], None]]:
-    """A part of a page that is shown anew so often by itself, while it is the same person who looks. What it raises is
-    told in its place, until it is over: Streamlit does not hand a fragment's error on to the page around it."""
-
-    def made(show: Callable[Concatenate[Here, P], None]) -> Callable[Concatenate[Here, P], None]:
-        @functools.wraps(show)
-        def guarded_part(here: Here, /, *args: P.args, **kwargs: P.kwargs) -> None:
-            try:
-                if not still_looks(here):
-                    st.rerun()
-                show(here, *args, **kwargs)
-            except Unauthenticated:
-                st.rerun()  # leads to the login
-            except AimassError as error:
-                told_error(error)
-
-        return st.fragment(guarded_part, run_every=seconds)
-
-    return made
 
 
 @st.fragment(run_every=_AGAIN_S)

@@ -7,6 +7,7 @@ numbers, tests compare pictures by their data, and one theme decides all colours
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -29,11 +30,13 @@ __all__ = [
     "Rule",
     "Spans",
     "names_axis",
+    "names_height",
 ]
 
 Array = npt.NDArray[Any]
 MOST_POINTS: Final = 5_000
 """More are binned before they are drawn: see `binning`."""
+_LINE_PX: Final = 18
 
 Colour = str
 """`series:0` .. (told apart), `more` and `less` (of a signed effect), `quiet`, `warn`, `band:0/3` (the first of 3)."""
@@ -59,6 +62,12 @@ class Axis:
 def names_axis(names: tuple[str, ...], title: str = "") -> Axis:
     """One word a place; on a vertical axis the first is on top."""
     return Axis(title, names, grid=False)
+
+
+def names_height(names: Sequence[str]) -> int:
+    """Pixels of a panel beside whose vertical axis names of several lines stand."""
+    lines = max((name.count("\n") + 1 for name in names), default=1)
+    return max(80, len(names) * (lines * _LINE_PX + 10))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.charts.picture import Axis, Panel, Picture, Rule, Spans, names_axis
+from aimass.explain.charts.picture import Axis, Panel, Picture, Rule, Spans, names_axis, names_height
 from aimass.explain.lineage import Lineage
 from aimass.explain.means import mean_interval
 from aimass.explain.results import Array, Columns, Result
@@ -42,7 +42,6 @@ _FEWEST_SEEDS: Final = 2
 _ENOUGH: Final = 3.0
 """Degrees of freedom from which no spread at all is believed."""
 _MOST_LINES: Final = 4
-_LINE_PX: Final = 14
 """A setting's name beside the picture: its values tell it from others."""
 _ROUNDING: Final = 1e-9
 _CAVEAT: Final = (
@@ -98,9 +97,8 @@ class TiedSet(Result, frozen=True, kw_only=True, eq=False, tag="runs.tied"):
         ]  # fmt: skip
         axis = Axis(f"{self.metric} ({self.better} is better)")
         names = tuple(in_lines(setting, _MOST_LINES) for setting in self.settings)
-        lines = max(name.count("\n") + 1 for name in names)
-        height = max(60, len(names) * (lines * _LINE_PX + 10))
-        panel = Panel("", axis, names_axis(names), (Rule(float(self.mean[0])), *layers), height=height)
+        rule = Rule(float(self.mean[0]))
+        panel = Panel("", axis, names_axis(names), (rule, *layers), height=names_height(names))
         return Picture(
             "Settings that cannot be told from the best",
             (panel,),

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.charts.picture import Axis, Panel, Picture, Points, Rule, Spans, names_axis
+from aimass.explain.charts.picture import Axis, Panel, Picture, Points, Rule, Spans, names_axis, names_height
 from aimass.explain.lineage import Lineage
 from aimass.explain.results import Array, Check, Columns, Result
 from aimass.explain.segviz.judged import Judged
@@ -29,7 +29,6 @@ _SURE: Final = 0.05
 _NEVER: Final = (
     "A region says for which rows the model is wrong more often, not why; others can hold nearly the same rows."
 )
-_LINE_PX: Final = 18
 
 
 class Regions(Result, frozen=True, kw_only=True, eq=False, tag="segviz.regions"):
@@ -144,8 +143,6 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="segviz.regions")
             "\n".join(shortened(line, LABEL) for line in says.replace(" and ", "\nand ").split("\n"))
             for says in self.says
         )
-        lines = max((name.count("\n") + 1 for name in names), default=1)
-        height = max(80, len(names) * (lines * _LINE_PX + 10))
         return Picture(
             "Kinds of rows where the model is wrong" if self.by == "slices" else "A tree of the model's errors",
             (
@@ -155,7 +152,7 @@ class Regions(Result, frozen=True, kw_only=True, eq=False, tag="segviz.regions")
                     names_axis(names),
                     layers,
                     width=420,
-                    height=height,
+                    height=names_height(names),
                 ),
             ),
             "A dot with its 95 % interval is the mean error on rows that a region was not found on: believe this one.",

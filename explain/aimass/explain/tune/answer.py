@@ -76,7 +76,7 @@ def answered(search: Search, views: Mapping[tuple[int, int], RunView], work: Wor
     tied, beaten_by_none = _tied(search, finished, result), tuple[int, ...]()
     if space.also:
         result = msgspec.structs.replace(result, pareto=front_of(search, result.lineage))
-        beaten_by_none = on_front(result.pareto)
+        beaten_by_none = on_front(search, result.pareto)
     chosen, why = _next(search, tied, beaten_by_none)
     return Answered(result, tied, beaten_by_none, chosen, why)
 

@@ -9,13 +9,13 @@ import streamlit as st
 
 from aimass.explain.app.choosing import choose_run
 from aimass.explain.app.house import Here
+from aimass.explain.app.people import RUNS
 from aimass.explain.app.shell import computed, empty, frame, header, lineage_line
 from aimass.explain.app.wording import amount, moment, plain
 from aimass.explain.runs.exposure import exposure
 from aimass.explain.runs.spending import spending, told_spent
 from aimass.explain.work import Work
 from aimass.privacy.dp.spending import spent_together
-from aimass.privacy.pki import Role
 from aimass.proto.registry.entries import Spent
 from aimass.proto.views import RunSummary, RunView
 
@@ -75,7 +75,7 @@ def _history(here: Here, view: RunView) -> None:
     if view.summary.kind == "offline":
         return
     st.markdown("Partners hold signed heads and leave a run whose history does not extend theirs.")
-    if here.person.role not in (Role.OPERATOR, Role.SCIENTIST):
+    if not here.person.is_any(RUNS):
         return
     with st.expander("Receipts: what was counted of whom, signed by the server"):
         found = here.sources.remembered(
