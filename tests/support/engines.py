@@ -90,11 +90,12 @@ class Bench:
         room: Callable[[], None] = lambda: None,
         keys: Mapping[str, Ed25519PrivateKey] | None = None,
         home: Path | None = None,
+        outbox: Outbox | None = None,
     ) -> Bench:
         """With a `home` the Flower apps that are installed there run."""
         store = await asyncio.to_thread(Store.open, folder / "runs.sqlite", durability)
         blobs, spool = FileBlobs(folder / "blobs", durability), Spool(folder / "spool", durability)
-        outbox = Outbox(partners)
+        outbox = outbox or Outbox(partners)
         engine = Engine(store, blobs, spool, SIGNER, outbox, clock, drivers)
         keys = keys or {name: Ed25519PrivateKey.generate() for name in ("hub", *partners)}
         roster = _roster(keys)

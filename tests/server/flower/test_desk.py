@@ -23,6 +23,7 @@ from aimass.server.flower.desk import FlowerDesk
 from aimass.server.flower.driver import Flower
 from aimass.server.flower.journal import Exchange, Past, State
 from aimass.server.live import Live
+from tests.support.engines import Outbox
 from tests.support.flower import FOUR
 from tests.support.flower_apps import FEDAVG, LocalGrid, adding, app_of, serving_app
 
@@ -141,6 +142,41 @@ def test_a_run_whose_server_was_killed_between_rounds_ends_in_the_same_bits(tmp_
         assert len({partners for _, _, partners in steps}) > 1
         for name, array in undisturbed.items():
             np.testing.assert_array_equal(array, killed[name])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_an_app_that_goes_on_waits_for_those_it_knew_and_for_half_a_minute_at_most(
+    tmp_path: Path, returns: bool
+) -> None:
+    """Each round draws two of four by chance: who is late to come back need not be one of them."""
+
+    class Late(Outbox):
+        looks = 0
+
+        def connected(self) -> frozenset[str]:
+            self.looks += 1
+            return frozenset(FOUR if returns and self.looks > 50 else FOUR[1:])
+
+    async def scenario() -> None:
+        first, second = (app_of(tmp_path / name, OWN_LOOP) for name in "ab")
+        async with serving_app(tmp_path / "a") as apps:
+            await apps.serve(await apps.submit(first, rounds=4))
+            undisturbed = apps.steps
+        async with serving_app(tmp_path / "b") as apps:
+            run_id = await apps.submit(second, rounds=4)
+            await apps.serve(run_id, until=lambda run: len(state_of(run).past) == 1)
+        outbox = Late(FOUR)
+        async with serving_app(tmp_path / "b", outbox=outbox) as again:
+            serving = asyncio.create_task(again.serve(run_id))
+            while not serving.done():
+                again.bench.clock.advance(0.1)
+                await asyncio.sleep(0.002)
+            assert (await serving).state is RunState.FINISHED
+        assert (apps.steps + again.steps == undisturbed) == returns
+        assert any("east" in partners for _, _, partners in undisturbed[2:])
+        assert 50 < outbox.looks < 100 if returns else outbox.looks > 350
 
     run(scenario())
 

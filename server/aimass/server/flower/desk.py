@@ -14,9 +14,9 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aimass.proto.apps import find, run_config
 from aimass.proto.errors import AimassError, BadInput, IntegrityError, InternalError, OutOfSpace, WrongState
@@ -31,6 +31,7 @@ from aimass.server.ending import to_its_end
 from aimass.server.engine import Engine
 from aimass.server.flower.journal import Asked, Exchange, Finished, Past, State, Words
 from aimass.server.flower.process import LOG, WorkerProcess, start_worker
+from aimass.server.flower.replay import last_told
 from aimass.server.flower.speech import (
     Answer,
     Ask,
@@ -57,6 +58,9 @@ log = logging.getLogger("aimass.server")
 _PROBE_S: Final = 60.0
 _LAST_WORDS_S: Final = 5.0
 _QUIET_S: Final = 600.0
+_RETURN_S: Final = 35.0
+"""A daemon waits up to half a minute between two tries to connect."""
+_LOOK_S: Final = 0.1
 _PROBES_AT_ONCE: Final = 4
 _PROBES_KEPT: Final = 20
 _PROBED: Final = "0" * 32
@@ -68,11 +72,13 @@ _OF_THE_MACHINE: Final = frozenset(
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Tended:
-    """A run whose worker is there, or begins or ends. `changed` is set, and replaced, when the run has changed."""
+    """A run whose worker is there, or begins or ends. `changed` is set, and replaced, when the run has changed.
+    `awaited` are those that an app which goes on was told of last."""
 
     task: asyncio.Task[None]
     changed: asyncio.Event
     kept: Counter[str]
+    awaited: frozenset[str]
     ending: bool = False
 
 
@@ -99,7 +105,7 @@ class FlowerDesk:
         wanted = run.state is RunState.RUNNING and self._state(run).result is None
         if tended is None and wanted:
             task = self._engine.spawn(self._tend(live))
-            self._tended[run.run_id] = _Tended(task, asyncio.Event(), Counter())
+            self._tended[run.run_id] = _Tended(task, asyncio.Event(), Counter(), last_told(self._state(run)))
         elif tended is not None:
             tended.changed.set()
             tended.changed = asyncio.Event()
@@ -207,14 +213,20 @@ class FlowerDesk:
 
     async def _serve(self, live: Live, worker: WorkerProcess) -> None:
         """Answer until the app is over. Raises the error with which it failed."""
-        run_id, fetching = live.row.run.run_id, set[asyncio.Task[None]]()
+        run_id, waiting = live.row.run.run_id, set[asyncio.Task[None]]()
+
+        def later(answer: Coroutine[Any, Any, None]) -> None:
+            task = asyncio.create_task(answer)
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)
+
         try:
             async for request, descriptors in worker.requests():
                 match request:
                     case Fetch():
-                        task = asyncio.create_task(self._fetch(live, worker, request))
-                        fetching.add(task)
-                        task.add_done_callback(fetching.discard)
+                        later(self._fetch(live, worker, request))
+                    case Who():
+                        later(self._who(live, worker, request))
                     case Over():
                         await self._over(live, request.model)
                         return
@@ -224,17 +236,27 @@ class FlowerDesk:
                         await worker.answer(await self._answer(live, request, descriptors))
             raise await self._died(run_id, worker)
         finally:
-            for task in fetching:
+            for task in waiting:
                 task.cancel()
 
-    async def _answer(self, live: Live, request: Who | Keep | Ask, descriptors: tuple[int, ...]) -> Answer:
+    async def _who(self, live: Live, worker: WorkerProcess, request: Who) -> None:
+        """Who is there. An app that goes on is told it once those are back that it was told of before, or have had the
+        time: it is this server that was away, and they connect one after the other. Else what an app draws by chance
+        would hang on who was the quickest."""
+        tended, waited_s = self._tended[live.row.run.run_id], 0.0
+        while waited_s < _RETURN_S and not tended.awaited & set(live.row.run.joined) <= self._outbox.connected():
+            await self._engine.clock.sleep(_LOOK_S)
+            waited_s += _LOOK_S
+        tended.awaited = frozenset()
+        here = self._outbox.connected()
+        names = tuple(name for name in live.row.run.joined if name in here)
+        await worker.answer(There(id=request.id, names=names))
+
+    async def _answer(self, live: Live, request: Keep | Ask, descriptors: tuple[int, ...]) -> Answer:
         """What is refused is the app's own affair: it may go on without."""
         run = live.row.run
         try:
             match request:
-                case Who():
-                    here = self._outbox.connected()
-                    return There(id=request.id, names=tuple(name for name in run.joined if name in here))
                 case Keep():
                     await self._keep(run.run_id, request.digest, descriptors)
                 case Ask():

@@ -14,7 +14,7 @@ from aimass.proto.errors import IntegrityError
 from aimass.proto.step import StepKind
 from aimass.server.flower.journal import Exchange, Past, Seen, State, fingerprint
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "last_told"]
 
 _MOST_ASKED: Final = 16
 """So often at most an app is told the same again: it polls, and would sleep for as long as it has slept before."""
@@ -108,6 +108,13 @@ class Replay:
         """What the app was told since the last exchange, for the next."""
         fresh, self._fresh = tuple(self._fresh), []
         return fresh
+
+
+def last_told(state: State) -> frozenset[str]:
+    """Who was there when the app asked last, by its journal; nobody where it has not asked."""
+    exchanges: tuple[Past | Exchange, ...] = (*state.past, *state.asked)
+    told = [each.nodes for exchange in exchanges for each in exchange.seen if each.nodes is not None]
+    return frozenset(told[-1] if told else ())
 
 
 def _fingerprint_of(each: Past | Exchange, partner: str) -> str:
