@@ -18,10 +18,13 @@ from aimass.explain.app.settings import AppSettings, PersonRole, RowsSetting
 from aimass.privacy.pki import Role
 from aimass.proto.errors import NotFound
 from aimass.proto.secret import Secret
+from aimass.proto.settings import read_settings
+from aimass.proto.up.founding import _template
 from aimass.proto.views import PersonView
 from tests.explain.app.conftest import opened_page
 from tests.explain.app.hearts import heart_settings, settled
 from tests.explain.app.shown import said
+from tests.support.datasets import dataset
 
 TOKEN = Secret(b"head.body.signature")
 ALL = {Role.OPERATOR, Role.SCIENTIST, Role.ANALYST}
@@ -102,3 +105,36 @@ def test_nothing_opens_rows_of_others_by_their_name(
             rows_of(here, name, subject)
         codes.add(refused.value.code)
     assert codes == {"app.rows"}
+
+
+def test_rows_that_are_not_here_yet_come_last_and_say_how_to_get_them(
+    entered: Callable[..., House], tmp_path: Path
+) -> None:
+    heart = heart_settings(tmp_path)
+    later = RowsSetting(name="later", files=(str(tmp_path / "later.csv"),), task="heart")
+    entered(msgspec.structs.replace(heart, rows=(later, heart.rows[0])))
+    page = settled(opened_page("gap", model="heart@champion"))
+    assert offered(page) == ["hungarian", "Upload a file…", "later (not here yet)"]
+    assert page.selectbox(key="rows").value == "hungarian"
+    assert "there is no such file of rows" in said(page.selectbox(key="rows").select("later").run()).lower()
+    (tmp_path / "later.csv").write_bytes((tmp_path / "hungarian.csv").read_bytes())
+    assert offered(page.run()) == ["later", "hungarian", "Upload a file…"]
+
+
+def test_the_app_of_aimass_up_offers_the_public_patients_once_they_are_fetched(
+    entered: Callable[..., House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = dataset("heart").parents[1]
+    monkeypatch.chdir(tmp_path)  # where nothing is called heart
+    text = _template("app.toml", "/home/olga/aimass-home")
+    (rows,) = read_settings(AppSettings, text, "app.toml", "AIMASS_APP_", {}).rows
+    heart = heart_settings(tmp_path)
+    entered(msgspec.structs.replace(heart, rows=(rows,)))
+    monkeypatch.setenv("AIMASS_CACHE", str(tmp_path))
+    page = opened_page("tour", model="heart@champion")
+    assert offered(page) == ["Upload a file…", "heart (not here yet)"]
+    page.selectbox(key="rows").select("heart").run()
+    assert "aimass data get heart" in said(page)
+    monkeypatch.setenv("AIMASS_CACHE", str(cache))
+    told = said(opened_page("tour", model="heart@champion"))
+    assert "At which hospital is it wrong most?" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def test_a_home_is_whole_private_and_speaks_of_itself(made: Path) -> None:
     assert f'stores = ["{made.as_uri()}/datasets"]' in server
     assert f'url = "{made.as_uri()}/registry"' in server
     assert not list(made.glob("**/*.token"))
+    (rows,) = tomllib.loads((made / "app.toml").read_text())["rows"]
+    assert rows == {"name": "heart", "files": ["heart"], "task": "heart", "held_out": False}
     for name in ("root", "server/keys", "operator/keys"):
         for path in (made / name).iterdir():
             if path.suffix == ".key":

@@ -291,13 +291,11 @@ def subject_of(here: Here, reference: str) -> Subject:
 
 
 def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
-    fitting = [one.name for one in here.rows if not one.task or not subject.task or one.task == subject.task]
-    choice = linked(
-        "rows",
-        "Rows",
-        [*fitting, _UPLOAD],
-        named=lambda one: "Upload a file…" if one == _UPLOAD else one,
-    )
+    fitting = {one.name: _are_there(one) for one in here.rows if one.task in ("", subject.task) or not subject.task}
+    missing = [name for name, there in fitting.items() if not there]  # last: no page opens on what is yet to be fetched
+    named = {_UPLOAD: "Upload a file…"} | {name: f"{name} (not here yet)" for name in missing}
+    offered = [*(name for name in fitting if name not in missing), _UPLOAD, *missing]
+    choice = linked("rows", "Rows", offered, named=lambda one: named.get(one, one))
     if choice is None:
         return None
     if choice == _UPLOAD:
@@ -305,6 +303,14 @@ def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
         brought()
         return None if rows is None else Chosen(reference, subject, rows, private=True)
     return Chosen(reference, subject, rows_of(here, choice, subject))
+
+
+def _are_there(setting: RowsSetting) -> bool:
+    """Whether all files of these rows are where the settings say."""
+    try:
+        return all(named_files(one) for one in setting.files)
+    except NotFound:
+        return False
 
 
 def choose_background(here: Here, chosen: Chosen) -> Rows | None:

@@ -58,6 +58,12 @@ serving = ["http://{HOST}:8080"]
 studies = "@FOLDER@/studies"   # where it looks for what `aimass tune` wrote
 host = "{HOST}"
 port = 8501
+
+[[rows]]                  # public patients of four hospitals, once `aimass data get heart` has fetched them
+name = "heart"
+files = ["heart"]
+task = "heart"
+held_out = false          # a model over the data set `heart` was trained on most of them
 """
 
 _PLAN: Final = """# A first plan: heart disease over the shards of the data set `heart`, in plain sums.
