@@ -40,7 +40,7 @@ def measure(*, quick: bool) -> list[Row]:
     steps, turns = (250, 5) if quick else (1_000, 9)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = _rows(folder)
+        rows = mnist_rows(folder)
         manifest = ShardManifest(
             name=_TASK, data_schema="mnist/1", uris=(str(rows),), format="parquet", participant="north",
             salt="00" * 32, held_out=0.0,
@@ -55,7 +55,7 @@ def measure(*, quick: bool) -> list[Row]:
     ]
 
 
-def _rows(folder: Path) -> Path:
+def mnist_rows(folder: Path) -> Path:
     """MNIST's training rows, or as many bytes of chance in the same form."""
     if cached(_TASK, cache_folder()) is not None:
         return cache_folder() / "data" / _TASK / "train.parquet"

@@ -22,6 +22,7 @@ BENCHES = (
     "dp",
     "explain",
     "explain_federated",
+    "gpu",
     "idle",
     "memory",
     "offline",

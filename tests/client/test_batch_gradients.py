@@ -6,6 +6,8 @@ import itertools
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -16,7 +18,7 @@ from aimass.client import trainer
 from aimass.client.batch_gradients import add_gradient, check_divisible
 from aimass.client.capacity import ONE_CPU, Capacity, capacity_of
 from aimass.client.ranks import LinkedRanks
-from aimass.proto.errors import Refused, Unavailable
+from aimass.proto.errors import BadInput, Refused, Unavailable
 from aimass.proto.home import ChildLimits
 from aimass.proto.plan import TrainSettings
 from aimass.proto.task import first_model
@@ -170,6 +172,42 @@ def test_what_a_partner_set_is_told_with_its_device() -> None:
     told = capacity_of(ChildLimits(batch_rows=16, mixed_precision=True), LinkedRanks(1, 2, [])).described
     assert told.startswith("2 x ")
     assert told.endswith("bfloat16 where the plan allows it, 16 rows at once")
+
+
+def _gpus(monkeypatch: pytest.MonkeyPatch, count: int, *, in_the_machine: bool = True) -> None:
+    """So many GPUs that torch can use; nothing is computed on them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=index + 1))
+    monkeypatch.setattr("aimass.client.capacity._A_GPU", Path("/dev/null" if in_the_machine else "/dev/none"))
+
+
+@pytest.mark.parametrize(("wanted", "rank", "device", "memory"), [
+    ("", 0, "cuda:0", 1), ("", 3, "cuda:1", 2), ("cuda", 1, "cuda:1", 2), ("cuda:1", 0, "cuda:1", 2),
+    ("cuda:1", 1, "cuda:0", 1), ("cpu", 1, "cpu", 0),
+])  # fmt: skip
+def test_a_partner_chooses_what_it_computes_with(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, rank: int, device: str, memory: int
+) -> None:
+    _gpus(monkeypatch, 2)
+    found = capacity_of(ChildLimits(device=wanted), LinkedRanks(rank, 4, []))
+    assert (found.device, found.gpu_bytes) == (device, memory)
+    assert found.described == ("4 x CPU" if device == "cpu" else f"4 x CUDA: GPU {memory - 1}")
+
+
+def test_a_gpu_that_torch_cannot_use_is_told_and_refused_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    _gpus(monkeypatch, 0)
+    assert capacity_of(ChildLimits()).described == "CPU, as torch cannot use the GPU that is here"
+    assert capacity_of(ChildLimits(device="cpu")).described == "CPU"
+    with pytest.raises(BadInput, match=r"child\.device in client\.toml") as caught:
+        capacity_of(ChildLimits(device="cuda"))
+    assert (caught.value.code, caught.value.limit) == ("child.device", "0 CUDA devices")
+    _gpus(monkeypatch, 2, in_the_machine=False)
+    with pytest.raises(BadInput, match="cuda:2"):
+        capacity_of(ChildLimits(device="cuda:2"))
+    _gpus(monkeypatch, 0, in_the_machine=False)
+    assert capacity_of(ChildLimits()).described == "CPU"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="not run: there is no CUDA device here")

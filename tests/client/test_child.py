@@ -39,6 +39,18 @@ def manifest() -> ShardManifest:
     )  # fmt: skip
 
 
+def test_a_child_that_is_to_compute_on_a_gpu_that_is_not_there_says_so(tmp_path: Path) -> None:
+    (tmp_path / "identity.key").write_text("secret")
+    (tmp_path / "scratch").mkdir()
+    limits = ChildLimits(device="cuda:99")
+    started = start_child(
+        locate("heart"), manifest(), tmp_path, tmp_path / "identity.key", tmp_path / "scratch", limits
+    )
+    with pytest.raises(ChildFailed, match=r"child\.device in client") as caught:
+        asyncio.run(started)
+    assert caught.value.code == "child.device"
+
+
 def test_a_warm_child_trains_evaluates_and_analyses_and_repeats_itself_to_the_bit(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

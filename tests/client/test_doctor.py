@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aimass.client.capacity import Capacity
 from aimass.client.daemon import Daemon
 from aimass.privacy.dp.ledger_file import open_ledger
 from aimass.privacy.pki import Role
@@ -203,6 +204,23 @@ def test_a_policy_that_demands_secure_aggregation_is_well_and_said_in_words(tmp_
             assert [finding.code for finding in found if finding.check == "policy"] == [""]
             (policy,) = [finding.what for finding in found if finding.check == "policy"]
             assert "secure sums alone, secure against a server that lies, of 3 partners or more, 0% colluding" in policy
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, ""), (304, "torch.locked_out")])
+def test_a_gpu_whose_driver_does_not_start_in_the_lock_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, told: str
+) -> None:
+    gpu = Capacity(device="cuda:0", described="CUDA: a GPU")
+    monkeypatch.setattr("aimass.client.capacity.capacity_of", lambda _limits: gpu)
+    monkeypatch.setattr("aimass.client.doctor_data.cuda_inside", lambda _folder: code)
+
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            (found,) = [finding for finding in await examine(ward(edge)) if finding.check == "torch"]
+            assert found.code == told
+            assert ("cuInit: 304" if code else "on CUDA: a GPU") in found.what
 
     run(scenario())
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from aimass.client.policy import read_policy
+from aimass.proto import confinement
 from aimass.proto.commands import main
-from aimass.proto.confinement import enforceable
+from aimass.proto.confinement import cuda_inside, enforceable
 from aimass.proto.seccomp import filter_program
 
 _PROBE = """
@@ -135,6 +136,33 @@ def test_the_filter_decides_as_it_says_when_it_is_interpreted(number: int, argum
     assert _interpreted(program, struct.pack("<IIQQ", 0, 0x40000003, 0, 0)) != 0x7FFF0000
 
 
+_UNIX, _INET, _STREAM, _SEQPACKET, _CLOEXEC = 1, 2, 1, 5, 0o2000000
+_ALLOWED, _EPERM, _ENOENT = 0x7FFF0000, 0x00050001, 0x00050002
+
+
+@pytest.mark.parametrize(("machine", "arch", "making", "connecting"), [
+    ("x86_64", 0xC000003E, 41, 42), ("aarch64", 0xC00000B7, 198, 203),
+])  # fmt: skip
+def test_a_driver_may_make_one_kind_of_local_socket_and_connects_to_nobody(
+    machine: str, arch: int, making: int, connecting: int
+) -> None:
+    def decided(number: int, *arguments: int, driver: bool = True) -> int:
+        program = filter_program(machine, 4242, driver=driver)
+        assert program is not None
+        return _interpreted(program, struct.pack("<IIQQQ", number, arch, 0, *(*arguments, 0, 0)[:2]))
+
+    for flags in (0, _CLOEXEC):
+        assert decided(making, _UNIX, _SEQPACKET | flags) == _ALLOWED
+        assert decided(making, _UNIX, _SEQPACKET | flags, driver=False) == _EPERM
+        assert decided(making, _UNIX, _STREAM | flags) == _EPERM
+        assert decided(making, _INET, _SEQPACKET | flags) == _EPERM
+        assert decided(making, _INET, _STREAM | flags) == _EPERM
+    assert decided(connecting, 3) == _ENOENT
+    assert decided(connecting, 3, driver=False) == _ALLOWED  # there is nothing to connect
+    for number in (0, 9, making + 9):  # what comes after still decides of all other calls
+        assert decided(number) == decided(number, driver=False)
+
+
 def _interpreted(program: bytes, data: bytes) -> int:
     """Run a classic BPF program over `struct seccomp_data`, as the kernel's documentation describes it."""
     steps, position, held = list(struct.iter_unpack("<HBBI", program)), 0, 0
@@ -144,6 +172,8 @@ def _interpreted(program: bytes, data: bytes) -> int:
         match code:
             case 0x20:
                 held = int(struct.unpack_from("<I", data, value)[0])
+            case 0x54:
+                held &= value
             case 0x15 | 0x35 | 0x45:
                 holds = {0x15: held == value, 0x35: held >= value, 0x45: bool(held & value)}[code]
                 position += if_true if holds else if_false
@@ -176,3 +206,88 @@ print(*resource.getrlimit(resource.RLIMIT_CORE))
     if "not allowed to raise maximum limit" in done.stderr:
         pytest.skip("the limit here is lower, and may not be raised")
     assert done.stdout.strip() == wanted, done.stderr
+
+
+_DEVICE_PROBE = """
+import fcntl, getpass, os, socket, sys, threading
+from pathlib import Path
+from aimass.proto import confinement
+scratch, secret, outside, *devices = sys.argv[1:]
+confinement._nvidia_devices = lambda: [Path(device) for device in devices]
+levels = confinement.confine([], Path(scratch), Path(secret), os.getppid())
+def refused(action):
+    try:
+        action()
+    except OSError as error:
+        return error.strerror
+    return ""
+def control(path):
+    device = os.open(path, os.O_RDWR)
+    fcntl.ioctl(device, 0x7A7A)  # one that no device has
+stay = threading.Event()
+thread = threading.Thread(target=stay.wait, daemon=True)
+thread.start()
+print(sorted(levels))
+print(refused(lambda: control("/dev/full")))
+print(refused(lambda: control("/dev/null")))
+print(refused(lambda: Path(f"/proc/self/task/{thread.native_id}/comm").write_text("named")))
+print(refused(lambda: Path(f"/proc/self/oom_score_adj").write_text("0")))
+print(getpass.getuser())
+def listens(kind):
+    with socket.socket(socket.AF_UNIX, kind) as made:
+        made.bind(bytes(1) + b"cuda")
+        made.listen()
+def connects():
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
+        made.connect(outside)
+print(refused(lambda: listens(socket.SOCK_SEQPACKET)))
+print(refused(lambda: listens(socket.SOCK_STREAM)))
+print(refused(connects))
+stay.set()
+"""
+"""/dev/full stands for a driver's device: one that can be opened, and that knows no such command."""
+
+
+@pytest.mark.parametrize("devices", [["/dev/full"], []])
+def test_a_driver_may_control_its_devices_and_name_its_threads_and_nothing_else(
+    tmp_path: Path, devices: list[str]
+) -> None:
+    places = [tmp_path / name for name in ("scratch", "secret", "outside")]
+    places[0].mkdir()
+    places[1].write_text("secret")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as outside:
+        outside.bind(str(places[2]))
+        outside.listen()
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _DEVICE_PROBE, *map(str, places), *devices],
+            capture_output=True, text=True, check=False, cwd="/", env={},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    levels, device, other, names, adjusts, user, listens, streams, connects = done.stdout.split("\n")[:9]
+    if not {"'files'", "'calls'"} <= set(levels.strip("[]").split(", ")):
+        pytest.skip("this kernel has no Landlock, or takes no filter")
+    denied, forbidden = "Permission denied", "Operation not permitted"
+    assert (listens, streams, connects) == (
+        ("", forbidden, "No such file or directory") if devices else (forbidden, forbidden, forbidden)
+    )
+    assert device == ("Inappropriate ioctl for device" if devices else denied)
+    assert other in (denied, "Inappropriate ioctl for device")  # before the fifth version commands are not watched
+    assert names == ("" if devices else denied)
+    assert adjusts == denied
+    assert user == f"uid_{os.getuid()}"
+
+
+def test_what_a_gpus_driver_answers_inside_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Driver:
+        def __init__(self, name: str) -> None:
+            assert name == "libcuda.so.1"
+
+        def cuInit(self, flags: int) -> int:  # noqa: N802  (CUDA's name)
+            return 304 + flags
+
+    monkeypatch.setattr(confinement, "_nvidia_devices", lambda: [Path("/dev/full")])
+    monkeypatch.setattr("ctypes.CDLL", Driver)
+    assert confinement._started_cuda() == ["cuda=304"]
+    for told, code in ((["files", "cuda=304"], 304), (["files", "cuda=0"], 0), (["files"], None)):
+        monkeypatch.setattr(confinement, "_from_inside", lambda *_, told=told: told)
+        assert cuda_inside(tmp_path) == code

@@ -7,14 +7,18 @@ rounding. Only where a plan lets partners do fewer steps, who does so sends anot
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Final
 
 import torch
 
 from aimass.client.ranks import ALONE, Ranks
+from aimass.proto.errors import BadInput
 from aimass.proto.home import ChildLimits
 
 __all__ = ["ONE_CPU", "Capacity", "capacity_of"]
+
+_A_GPU: Final = Path("/dev/nvidia0")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,12 +50,13 @@ ONE_CPU: Final = Capacity()
 
 def capacity_of(limits: ChildLimits, ranks: Ranks = ALONE) -> Capacity:
     """Of this process, as the partner's own settings want it: each rank on its own CUDA device while there are some,
-    else on the CPU."""
+    else on the CPU. Raises `BadInput` where the settings name a device that torch cannot use."""
     device, kind, gpu_bytes = "cpu", "CPU", 0
-    if torch.cuda.is_available():
-        index = ranks.rank % torch.cuda.device_count()
+    if (index := _gpu(limits.device, ranks.rank)) is not None:
         device, kind = f"cuda:{index}", f"CUDA: {torch.cuda.get_device_name(index)}"
         gpu_bytes = torch.cuda.get_device_properties(index).total_memory
+    elif not limits.device and _A_GPU.exists():
+        kind = "CPU, as torch cannot use the GPU that is here"
     told = [kind if ranks.count == 1 else f"{ranks.count} x {kind}"]
     if limits.mixed_precision:
         told.append("bfloat16 where the plan allows it")
@@ -62,3 +67,18 @@ def capacity_of(limits: ChildLimits, ranks: Ranks = ALONE) -> Capacity:
     return Capacity(
         device, ", ".join(told), limits.batch_rows, limits.mixed_precision, ranks, limits.most_steps, gpu_bytes
     )
+
+
+def _gpu(wanted: str, rank: int) -> int | None:
+    """The number of the CUDA device of a rank; None where it computes on the CPU."""
+    count = 0 if wanted == "cpu" or not torch.cuda.is_available() else torch.cuda.device_count()
+    first = int(wanted.partition(":")[2] or 0)
+    if wanted.startswith("cuda") and first >= count:
+        raise BadInput(
+            "torch cannot use the GPU that the settings of this machine name",
+            code="child.device",
+            value=wanted,
+            limit=f"{count} CUDA devices",
+            cure="Set child.device in client.toml to another, to cpu, or leave it out; `aimass client doctor` looks.",
+        )
+    return (first + rank) % count if count else None

@@ -20,7 +20,7 @@ from aimass.privacy.dp.events import UNCOUNTED_DELTA
 from aimass.privacy.dp.ledger_reading import read_doubts, rolled_back
 from aimass.proto.apps import installed
 from aimass.proto.checks import Finding, fault, good, of_error, warning
-from aimass.proto.confinement import enforceable
+from aimass.proto.confinement import cuda_inside, enforceable
 from aimass.proto.errors import AimassError, NotFound
 from aimass.proto.flower.installed import check_installed
 from aimass.proto.home import ChildLimits
@@ -250,12 +250,12 @@ class DataChecks:
         device, version = capacity_of(ChildLimits()), importlib.metadata.version("torch")
         if device.device == "cpu" and Path("/dev/nvidia0").exists():
             what = f"torch {version} sees no GPU, and this machine has one: training runs on the CPU"
-            yield warning(
-                "torch",
-                "torch.no_cuda",
-                what,
-                "Install torch's build for CUDA, and a driver that fits it (nvidia-smi).",
-            )
+            cure = "Install torch's build for CUDA, and a driver that fits it (nvidia-smi)."
+            yield warning("torch", "torch.no_cuda", what, cure)
+        elif device.device != "cpu" and (said := cuda_inside(self._folder)):
+            what = f"the GPU's driver does not start where training is locked in (cuInit: {said}): it runs on the CPU"
+            cure = "Report it, with the versions of the driver (nvidia-smi) and of the kernel."
+            yield warning("torch", "torch.locked_out", what, cure)
         else:
             yield good("torch", f"torch {version} on {device.described}")
 

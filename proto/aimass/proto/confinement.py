@@ -6,7 +6,8 @@ Levels: `process` (a process of its own without inherited descriptors, environme
 (Landlock: only Python, its packages and system libraries can be read, and one empty folder written), `network` (a
 network namespace of its own, without even the loopback of the host), `calls` (seccomp: no sockets, no other processes,
 no signals to others; see `seccomp`). A level is reported only after a probe from inside has failed to do what the
-level forbids. Memory, files and core dumps are limited besides.
+level forbids. Memory, files and core dumps are limited besides. Where the machine has an NVIDIA GPU its driver is let
+in: its devices, the names of this process's own threads, and a local socket that reaches nobody.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Final, Literal, get_args
 from aimass.proto.home import ChildLimits
 from aimass.proto.seccomp import install as install_filter
 
-__all__ = ["Confinement", "confine", "enforceable", "forbid_core_files"]
+__all__ = ["Confinement", "confine", "cuda_inside", "enforceable", "forbid_core_files"]
 
 Confinement = Literal["process", "files", "network", "calls"]
 """A level, see above."""
@@ -48,6 +49,8 @@ _LANDLOCK_VERSION: Final = 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
 _BENEATH: Final = _WRITE_FILE | _READ_FILE | _READ_DIR | 0x10 | 0x20 | 0x80 | 0x100 | 0x4000  # make, remove, truncate
+_TRUNCATE, _IOCTL = 0x4000, 0x8000
+_DEVICE: Final = _READ_FILE | _WRITE_FILE | _READ_DIR | _IOCTL
 _FS_RIGHTS_BY_ABI: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _SYSTEM: Final = (
     "/usr",
@@ -61,6 +64,8 @@ _SYSTEM: Final = (
     "/proc/self",
     "/proc/cpuinfo",
     "/proc/meminfo",
+    "/proc/sys/vm/mmap_min_addr",
+    "/proc/sys/vm/overcommit_memory",
     "/proc/driver/nvidia",
     "/sys/devices/system",
     "/sys/bus/pci",
@@ -85,12 +90,14 @@ def confine(
     _own_network()
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # after the namespaces, whose maps its owner alone may write
     levels = {"process"} if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 else set()
-    _landlock([Path(place) for place in _SYSTEM] + [*readable, *_python_places(), *_nvidia_devices()], scratch)
+    os.environ.setdefault("LOGNAME", f"uid_{os.getuid()}")  # torch asks, and the list of users is out of reach
+    devices = _nvidia_devices()
+    _landlock([Path(place) for place in _SYSTEM] + [*readable, *_python_places()], devices, scratch)
     if not _can_read(forbidden) and not _can_read(Path(f"/proc/{parent}/environ")):
         levels.add("files")
     if not _sees_interfaces():
         levels.add("network")
-    if install_filter(_libc) and not _may_open_sockets():
+    if install_filter(_libc, driver=bool(devices)) and not _may_open_sockets():
         levels |= {"calls", "network"}  # who cannot open a socket reaches no network, whatever there is
     return frozenset(levels)
 
@@ -141,10 +148,12 @@ def _own_network() -> None:
                 Path(f"/proc/self/{name}").write_bytes(text.encode())
 
 
-def _landlock(readable: list[Path], scratch: Path) -> None:
-    """Allow reading beneath `readable`, everything beneath `scratch`, and nothing else.
+def _landlock(readable: list[Path], devices: list[Path], scratch: Path) -> None:
+    """Allow reading beneath `readable`, all that a driver takes of `devices`, everything beneath `scratch`, and nothing
+    else.
 
-    Where the kernel has no Landlock nothing changes, and the probe tells.
+    Where there are devices this process may also write what /proc has of its own threads: CUDA names those that it
+    makes, and does not start where it cannot. Where the kernel has no Landlock nothing changes, and the probe tells.
     """
     abi = _libc.syscall(_SYS_LANDLOCK_CREATE, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
     if abi < 1:
@@ -156,6 +165,12 @@ def _landlock(readable: list[Path], scratch: Path) -> None:
         return
     for place in readable:
         _allow(ruleset, place, _READ)
+    for device in devices:
+        _allow(ruleset, device, handled & _DEVICE)
+    if devices:
+        # Stays open: a rule ends where the kernel forgets the entry of a file system that is made up as it is read.
+        os.open("/proc/self/task", os.O_PATH | os.O_CLOEXEC)
+        _allow(ruleset, Path("/proc/self/task"), handled & (_WRITE_FILE | _TRUNCATE))
     _allow(ruleset, scratch, handled & ~_EXECUTE & _BENEATH)
     _libc.syscall(_SYS_LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
@@ -167,8 +182,10 @@ def _allow(ruleset: int, place: Path, rights: int) -> None:
     except OSError:
         return  # what cannot be opened needs no leave to be read
     mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISDIR(mode):
-        rights = _READ_FILE | _WRITE_FILE if stat.S_ISCHR(mode) else _READ_FILE
+    if stat.S_ISCHR(mode):
+        rights = _READ_FILE | _WRITE_FILE | rights & _IOCTL
+    elif not stat.S_ISDIR(mode):
+        rights = _READ_FILE
     rule = struct.pack("<Qi", rights, descriptor)
     _libc.syscall(_SYS_LANDLOCK_ADD_RULE, ruleset, 1, rule, 0)
     os.close(descriptor)
@@ -198,16 +215,42 @@ def _sees_interfaces() -> bool:
 
 def enforceable(folder: Path) -> tuple[str, ...]:
     """The levels that this machine can enforce, tried in a process of its own with files in `folder`."""
+    told = _from_inside(folder)
+    return tuple(level for level in get_args(Confinement) if level in told)
+
+
+def cuda_inside(folder: Path) -> int | None:
+    """What CUDA's driver answers when it is started inside (`cuInit`): 0 where it starts; None without a GPU or driver.
+
+    Tried in a process of its own with files in `folder`.
+    """
+    told = [word for word in _from_inside(folder, "cuda") if word.startswith("cuda=")]
+    return int(told[0].removeprefix("cuda=")) if told else None
+
+
+def _from_inside(folder: Path, *more: str) -> list[str]:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         forbidden, scratch = Path(name) / "forbidden", Path(name) / "scratch"
         forbidden.touch(mode=0o600)
         scratch.mkdir()
         done = subprocess.run(
-            [sys.executable, "-I", "-m", "aimass.proto.confinement", str(scratch), str(forbidden)],
+            [sys.executable, "-I", "-m", "aimass.proto.confinement", str(scratch), str(forbidden), *more],
             capture_output=True, text=True, check=False, cwd="/",
         )  # fmt: skip
-    return tuple(level for level in get_args(Confinement) if level in done.stdout.split())
+    return done.stdout.split()
+
+
+def _started_cuda() -> list[str]:
+    """Nothing where there is no device, or no driver to start."""
+    if not _nvidia_devices():
+        return []
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    return [f"cuda={driver.cuInit(0)}"]
 
 
 if __name__ == "__main__":
-    sys.stdout.write(" ".join(confine([], Path(sys.argv[1]), Path(sys.argv[2]), os.getppid())))
+    words = sorted(confine([], Path(sys.argv[1]), Path(sys.argv[2]), os.getppid()))
+    sys.stdout.write(" ".join([*words, *(_started_cuda() if sys.argv[3:] else [])]))

@@ -48,7 +48,8 @@ class ChildLimits(Value, frozen=True):
     same update up to rounding. With `mixed_precision` training computes in bfloat16 where the plan allows it too. So
     many `ranks` train together, each a child of its own on a device of its own, or a core, with its share of every
     batch; all other limits are for each of them. `most_steps` is how many optimiser steps this machine does in a round
-    where a plan lets partners do fewer (`train.fewer_steps`); 0 is as many as the plan says.
+    where a plan lets partners do fewer (`train.fewer_steps`); 0 is as many as the plan says. `device` is "cpu", "cuda"
+    or one of several GPUs, as "cuda:1"; "" is a GPU where torch can use one. Ranks count on from a GPU that is named.
     """
 
     memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -58,6 +59,7 @@ class ChildLimits(Value, frozen=True):
     mixed_precision: bool = False
     ranks: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     most_steps: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    device: Annotated[str, msgspec.Meta(pattern=r"^(|cpu|cuda(:[0-9]{1,2})?)\Z")] = ""
 
 
 class LinkSettings(Value, frozen=True):

@@ -24,11 +24,12 @@ _CLONE_THREAD: Final = 0x00010000
 _X32: Final = 0x40000000
 
 _LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_AND: Final = 0x54  # BPF_ALU | BPF_AND | BPF_K
 _EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _AT_LEAST: Final = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 _HAS_BITS: Final = 0x45  # BPF_JMP | BPF_JSET | BPF_K
 _RETURN: Final = 0x06  # BPF_RET | BPF_K
-_NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data, little-endian
+_NUMBER, _ARCH, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24  # offsets in struct seccomp_data, little-endian
 
 _COMMON: Final = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
@@ -59,10 +60,14 @@ _AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
 _TGKILL: Final = {"x86_64": 234, "aarch64": 131}
 _CLONE3: Final = 435
+_SOCKET: Final = {"x86_64": 41, "aarch64": 198}
+_CONNECT: Final = {"x86_64": 42, "aarch64": 203}
+_AF_UNIX, _SOCK_SEQPACKET, _TYPE = 1, 5, 0xF
 
 
-def filter_program(machine: str, pid: int) -> bytes | None:
-    """The program for a process `pid` on `machine`; None for a machine that is not known here."""
+def filter_program(machine: str, pid: int, *, driver: bool = False) -> bytes | None:
+    """The program for a process `pid` on `machine`, in which a GPU's `driver` starts or not; None for a machine that is
+    not known here."""
     if machine not in _DENIED:
         return None
     denied = sorted(_DENIED[machine].values())
@@ -88,18 +93,36 @@ def filter_program(machine: str, pid: int) -> bytes | None:
         _step(_RETURN, refuse),
         _step(_RETURN, _ALLOW),
     ]
+    if driver:
+        program += _sockets_of_a_driver(machine)
     for number in denied:
         program += [_step(_EQUAL, number, 0, 1), _step(_RETURN, refuse)]
     return b"".join([*program, _step(_RETURN, _ALLOW)])
+
+
+def _sockets_of_a_driver(machine: str) -> list[bytes]:
+    """Who connects finds nobody: what CUDA is told where no process shares the GPU by MPS."""
+    return [
+        _step(_EQUAL, _SOCKET[machine], 0, 7),
+        _step(_LOAD, _FIRST_ARGUMENT),
+        _step(_EQUAL, _AF_UNIX, 0, 4),
+        _step(_LOAD, _SECOND_ARGUMENT),
+        _step(_AND, _TYPE),
+        _step(_EQUAL, _SOCK_SEQPACKET, 0, 1),
+        _step(_RETURN, _ALLOW),
+        _step(_RETURN, _ERRNO | errno.EPERM),
+        _step(_EQUAL, _CONNECT[machine], 0, 1),
+        _step(_RETURN, _ERRNO | errno.ENOENT),
+    ]
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("<HBBI", code, if_true, if_false, value)
 
 
-def install(libc: ctypes.CDLL) -> bool:
+def install(libc: ctypes.CDLL, *, driver: bool = False) -> bool:
     """Put the filter on this process, for good; False where the machine does not take it. Call it before threads."""
-    program = filter_program(platform.machine(), os.getpid())
+    program = filter_program(platform.machine(), os.getpid(), driver=driver)
     if program is None:
         return False
     code = ctypes.create_string_buffer(program, len(program))
