@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from aimass.explain.app.job import Job, turns
 from aimass.explain.app.jobs import Jobs
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, LimitExceeded
@@ -332,3 +333,170 @@ def test_the_jobs_of_a_house_that_is_closed_are_swept_no_more() -> None:
     for thread in sweeps[-1:]:
         thread.join(60)
         assert not thread.is_alive()
+
+
+# ---------------------------------------------------------------- whose turn it is
+
+
+def waiting(number: int, *viewers: str) -> Job:
+    return Job(f"{number}", "Why", number, 0.0, lambda work: None, viewers=dict.fromkeys(viewers, 0.0))
+
+
+def running(number: int, *viewers: str) -> Job:
+    one = waiting(number, *viewers)
+    one.state = "running"
+    return one
+
+
+def test_viewers_take_turns_and_each_has_theirs_in_the_order_in_which_they_asked() -> None:
+    asked = [waiting(0, "anna"), waiting(1, "anna"), waiting(2, "anna"), waiting(3, "bert"), waiting(4, "bert")]
+    assert [job.number for job in turns(asked)] == [0, 3, 1, 4, 2]
+
+
+def test_what_runs_for_a_viewer_counts_against_what_they_still_wait_for() -> None:
+    asked = [running(0, "anna"), running(1, "anna"), waiting(2, "anna"), waiting(3, "bert")]
+    assert [job.number for job in turns(asked)] == [3, 2]
+
+
+def test_what_several_wait_for_comes_when_the_first_of_them_has_their_turn() -> None:
+    asked = [running(0, "anna"), waiting(1, "anna"), waiting(2, "anna", "bert"), waiting(3, "carl")]
+    assert [job.number for job in turns(asked)] == [2, 3, 1]
+
+
+def test_a_second_viewer_is_not_behind_all_that_the_first_asked_for(jobs: Jobs, held: Held) -> None:
+    jobs.ask("first", "Why", held, "anna")
+    held.began.wait()
+    for place in range(6):
+        jobs.ask(f"anna {place}", "Why", lambda work: "found", "anna")
+    assert jobs.ask("bert", "Why", lambda work: "found", "bert").ahead == 1
+
+
+# ---------------------------------------------------------------- models that do not come back
+
+
+class Hangs:
+    """A model that computes in one call until it is let go, and looks at no wish to stop."""
+
+    def __init__(self) -> None:
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, work: Work) -> str:
+        self.began.set()
+        self.go.wait()
+        return "too late"
+
+
+@pytest.fixture
+def hanging() -> Iterator[list[Hangs]]:
+    found = [Hangs() for _ in range(8)]
+    yield found
+    for one in found:
+        one.go.set()
+
+
+LIMIT_S, GRACE_S = 900.0, 30.0
+
+
+def lose(jobs: Jobs, clock: Clock, model: Hangs, key: str) -> None:
+    jobs.ask(key, "Why", model, "anna")
+    assert model.began.wait(60)
+    clock.at += LIMIT_S + GRACE_S + 1.0
+    jobs.sweep()
+
+
+def end(jobs: Jobs) -> None:
+    """All threads of it have ended."""
+    jobs.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("aimass-explain_"):
+            thread.join(60)
+
+
+def test_a_model_that_never_returns_is_given_up_on_after_its_limit_and_others_are_computed(
+    jobs: Jobs, clock: Clock, hanging: list[Hangs]
+) -> None:
+    jobs.ask("k", "Why", hanging[0], "anna")
+    assert hanging[0].began.wait(60)
+    clock.at = LIMIT_S + GRACE_S
+    assert jobs.ask("other", "Why", lambda work: "found", "bert").state == "waiting"
+    clock.at += 1.0
+    failed = jobs.look("k", "anna")
+    assert failed is not None
+    assert failed.error is not None
+    assert (failed.state, failed.error.code, failed.error.value) == ("failed", "app.no_answer", "930 s")
+    jobs.wait("other", 60)
+    other = jobs.look("other", "bert")
+    assert other is not None
+    assert other.result == "found"
+
+
+def test_what_comes_back_too_late_changes_nothing_that_was_told_and_its_thread_is_lost_no_more(
+    jobs: Jobs, clock: Clock, hanging: list[Hangs]
+) -> None:
+    lose(jobs, clock, hanging[0], "k")
+    lose(jobs, clock, hanging[1], "other")
+    assert jobs.lost == 2
+    hanging[0].go.set()
+    hanging[1].go.set()
+    end(jobs)
+    assert jobs.lost == 0
+    failed = jobs.look("k", "anna")
+    assert failed is not None
+    assert (failed.state, failed.result) == ("failed", None)
+
+
+def test_so_many_lost_threads_are_replaced_and_then_nothing_is_begun_and_that_is_said(
+    jobs: Jobs, clock: Clock, hanging: list[Hangs]
+) -> None:
+    for place in range(2):
+        lose(jobs, clock, hanging[place], f"lost {place}")
+    jobs.ask("the last", "Why", hanging[2], "anna")
+    assert hanging[2].began.wait(60)
+    clock.at += LIMIT_S
+    jobs.ask("waits", "Why", lambda work: "found", "bert")
+    clock.at += GRACE_S + 1.0
+    waits = jobs.look("waits", "bert")
+    assert waits is not None
+    assert waits.error is not None
+    assert waits.error.code == "app.threads"
+    with pytest.raises(LimitExceeded, match="hold all threads"):
+        jobs.ask("more", "Why", lambda work: "found", "bert")
+
+
+def test_a_model_that_does_not_hear_a_wish_to_stop_is_left_to_its_thread_after_a_chunks_time(
+    jobs: Jobs, clock: Clock, hanging: list[Hangs]
+) -> None:
+    jobs.ask("k", "Why", hanging[0], "anna")
+    assert hanging[0].began.wait(60)
+    jobs.cancel("k", "anna")
+    clock.at = GRACE_S + 1.0
+    seen = jobs.ask("k", "Why", hanging[0], "anna")
+    assert (seen.state, seen.error) == ("cancelled", None)
+    jobs.ask("other", "Why", lambda work: "found", "anna")
+    jobs.wait("other", 60)
+    other = jobs.look("other", "anna")
+    assert other is not None
+    assert other.result == "found"
+
+
+def test_private_work_that_is_forgotten_while_it_hangs_gives_its_place_back(
+    jobs: Jobs, clock: Clock, hanging: list[Hangs]
+) -> None:
+    jobs.ask("k anna", "Why", hanging[0], "anna", private=True)
+    assert hanging[0].began.wait(60)
+    clock.at = 100.0
+    jobs.sweep()
+    clock.at += GRACE_S + 1.0
+    jobs.ask("other", "Why", lambda work: "found", "bert")
+    jobs.wait("other", 60)
+    other = jobs.look("other", "bert")
+    assert other is not None
+    assert other.result == "found"
+
+
+def test_closing_does_not_wait_for_a_model_that_hangs(clock: Clock, hanging: list[Hangs]) -> None:
+    jobs = Jobs(1, Work(), now=clock)
+    jobs.ask("k", "Why", hanging[0], "anna")
+    assert hanging[0].began.wait(60)
+    jobs.close()
+    assert not hanging[0].go.is_set()

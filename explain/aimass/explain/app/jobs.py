@@ -4,11 +4,16 @@ A reload or a second tab asks by the same key and finds the same job. Who cancel
 work ends once nobody is interested who was seen lately. What is private, as it is about rows that a viewer brought, is
 stopped and forgotten soon after its viewer is gone. Decisions are under one lock; the work is done in threads, as numpy
 and torch compute beside one another.
+
+Work looks at its time limit between chunks. A model that never returns is given up on soon after it: the page is told,
+and another thread takes the place of the lost one. No thread can be ended from outside, and only a process of its own
+could be; so no more than `spare` threads are lost before places are.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import sys
@@ -16,16 +21,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final, Generic, Literal, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
+from aimass.explain.app.job import Job, Seen, turns
 from aimass.explain.work import Work
-from aimass.proto.errors import AimassError, InternalError, LimitExceeded, Stopped
+from aimass.proto.errors import AimassError, DeadlinePassed, InternalError, LimitExceeded, Stopped
 
-__all__ = ["Jobs", "Seen"]
+__all__ = ["Jobs"]
 
 T = TypeVar("T")
-State = Literal["waiting", "running", "done", "failed", "cancelled"]
 log = logging.getLogger("aimass.explain.app")
 _KEPT: Final = 64
 _MOST_OPEN: Final = 64
@@ -39,76 +44,51 @@ in the background run once a minute."""
 _SWEEP_S: Final = 15.0
 _FRESH_S: Final = 10.0
 """A viewer who was not seen for so long holds no job any more against a wish to cancel it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen(Generic[T]):
-    """A job as a page sees it: `share` of 1 is done of `what`; `ahead` jobs come first while it waits."""
-
-    key: str
-    title: str
-    state: State
-    share: float = 0.0
-    what: str = ""
-    ahead: int = 0
-    began_at: float = 0.0
-    result: T | None = None
-    error: AimassError | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more happens to it."""
-        return self.state in ("done", "failed", "cancelled")
-
-
-@dataclasses.dataclass
-class _Job:
-    key: str
-    title: str
-    began_at: float
-    do: Callable[[Work], Any] | None
-    """None once it is begun or given up: rows hang on it."""
-    state: State = "waiting"
-    share: float = 0.0
-    what: str = ""
-    stop: bool = False
-    result: Any = None
-    error: AimassError | None = None
-    viewers: dict[str, float] = dataclasses.field(default_factory=dict)
-    left: set[str] = dataclasses.field(default_factory=set)
-    """Who cancelled it: they see that it ends, while anybody else who asks begins it anew."""
-    private: bool = False
-    seen_at: float = 0.0
-    """When somebody looked last, also to give it up."""
-    future: Future[None] | None = None
+_GRACE_S: Final = 30.0
+"""From its time limit, or the wish to stop it, until a job that has not come back is given up on: one chunk's time."""
+_SPARE: Final = 2
+"""Lost threads that are replaced, for each worker."""
 
 
 class Jobs:
-    """So many threads do what is asked, in the order that it was asked. For any number of threads."""
+    """So many threads do what is asked; viewers take turns, each in the order that they asked. For any number of
+    threads."""
 
     def __init__(
         self, workers: int, work: Work, *, time_limit_s: float = 900.0, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._pool = ThreadPoolExecutor(workers, "aimass-explain")
+        self._workers, self._spare = workers, _SPARE * workers
+        self._pool = ThreadPoolExecutor(workers + self._spare, "aimass-explain")
         self._cores = max(1, (os.cpu_count() or 1) // workers)
         self._work, self._time_limit_s, self._now = work, time_limit_s, now
         self._lock = threading.Lock()
-        self._jobs: OrderedDict[str, _Job] = OrderedDict()
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._numbers = itertools.count()
+        self._running: list[Job] = []
+        self._lost = 0
         self._closed = threading.Event()
         threading.Thread(target=self._sweeping, name="aimass-explain-sweep", daemon=True).start()
+
+    @property
+    def lost(self) -> int:
+        """Threads whose model did not come back in time, and has not since."""
+        with self._lock:
+            return self._lost
 
     def ask(self, key: str, title: str, do: Callable[[Work], T], viewer: str, *, private: bool = False) -> Seen[T]:
         """The job of this key, begun now where there is none; what failed is begun anew once it is forgotten.
 
         What is `private` is its viewer's alone, by its key, and does not outlive their session by much. Raises
-        `LimitExceeded` where too many are open.
+        `LimitExceeded` where too many are open, or models that did not come back hold all threads.
         """
         with self._lock:
+            self._give_up()
             job = self._jobs.get(key)
             dying = job is not None and job.stop and viewer not in job.left
             if job is None or dying:
                 job = self._begun(key, title, do, viewer, private)
             self._looked(job, viewer)
+            self._begin_next()
             self._jobs.move_to_end(key)
             return self._seen(job)
 
@@ -116,15 +96,13 @@ class Jobs:
         """Until the job is over, or so long: what was found before is there at once."""
         with self._lock:
             job = self._jobs.get(key)
-        if job is not None and job.future is not None:
-            try:
-                job.future.result(seconds)
-            except TimeoutError:
-                return
+        if job is not None:
+            job.over.wait(seconds)
 
     def look(self, key: str, viewer: str) -> Seen[Any] | None:
         """The job now; None where nobody asked for it."""
         with self._lock:
+            self._give_up()
             job = self._jobs.get(key)
             if job is None:
                 return None
@@ -135,36 +113,38 @@ class Jobs:
         """Give up one viewer's interest; whether the work ends by that."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or job.state not in ("waiting", "running"):
+            if job is None or not job.open:
                 return False
             job.viewers.pop(viewer, None)
             job.left.add(viewer)
             job.seen_at = self._now()
             if self._fresh(job, _FRESH_S):
                 return False
-            _stop(job)
+            job.halt(self._now())
             return True
 
     def forget(self, key: str) -> None:
         """A job that is over is done anew when it is asked for next."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is not None and job.state not in ("waiting", "running"):
+            if job is not None and not job.open:
                 del self._jobs[key]
 
     def sweep(self) -> None:
-        """Stop and forget private jobs at which their viewers have not looked lately: they are gone."""
+        """Give up on work that did not come back, and stop and forget private jobs at which their viewers have not
+        looked lately: they are gone."""
         with self._lock:
             unseen = [key for key, job in self._jobs.items() if job.private and self._now() - job.seen_at > _GONE_S]
             for key in unseen:
-                _stop(self._jobs.pop(key))
+                self._jobs.pop(key).halt(self._now())
+            self._give_up()
 
     def close(self) -> None:
-        """Stop all work; it ends soon."""
+        """Stop all work; it ends soon, and what does not come back is not waited for."""
         self._closed.set()
         with self._lock:
-            for job in self._jobs.values():
-                _stop(job)
+            for job in (*self._jobs.values(), *self._running):
+                job.halt(self._now())
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _sweeping(self) -> None:
@@ -173,9 +153,11 @@ class Jobs:
 
     # ---------------------------------------------------------------- under the lock
 
-    def _begun(self, key: str, title: str, do: Callable[[Work], Any], viewer: str, private: bool) -> _Job:
+    def _begun(self, key: str, title: str, do: Callable[[Work], Any], viewer: str, private: bool) -> Job:
         self._drop_unseen()
-        open_ = [job for job in self._jobs.values() if job.state in ("waiting", "running")]
+        if not self._places():
+            raise self._no_threads()
+        open_ = [job for job in self._jobs.values() if job.open]
         own = sum(viewer in job.viewers for job in open_)
         if len(open_) >= _MOST_OPEN or own >= _MOST_OWN:
             raise LimitExceeded(
@@ -185,79 +167,124 @@ class Jobs:
                 limit=f"{_MOST_OPEN}, {_MOST_OWN} of them yours",
                 cure="Wait for some of them, or cancel one.",
             )
-        job = _Job(key, title, self._now(), do, private=private)
+        job = Job(key, title, next(self._numbers), self._now(), do, private=private)
         self._jobs[key] = job
         self._pruned()
-        job.future = self._pool.submit(self._run, job)
         return job
 
-    def _looked(self, job: _Job, viewer: str) -> None:
+    def _begin_next(self) -> None:
+        """Begin what waits while there is a place."""
+        self._drop_unseen()
+        free = self._places() - len(self._running)
+        for job in turns(self._in_order())[: max(0, free)] if not self._closed.is_set() else ():
+            do, job.do = job.do, None
+            if do is not None:
+                job.state, job.until = "running", self._now() + self._time_limit_s
+                self._running.append(job)
+                self._pool.submit(self._run, job, do)
+
+    def _in_order(self) -> list[Job]:
+        """All that was asked, the oldest first."""
+        return sorted(self._jobs.values(), key=lambda job: job.number)
+
+    def _places(self) -> int:
+        """Jobs that may run at once: the workers, less lost threads that are not replaced any more."""
+        return max(0, self._workers - max(0, self._lost - self._spare))
+
+    def _give_up(self) -> None:
+        """On what runs and should have come back."""
+        for job in [job for job in self._running if self._now() > job.until + _GRACE_S]:
+            self._running.remove(job)
+            job.lost, self._lost = True, self._lost + 1
+            log.error("a model did not come back: %d threads are lost, %d are replaced", self._lost, self._spare)
+            if job.stop:
+                job.end("cancelled")
+            else:
+                job.end("failed", error=_no_answer(self._time_limit_s + _GRACE_S))
+        if not self._places():
+            for job in turns(self._in_order()):
+                job.end("failed", error=self._no_threads())
+        self._begin_next()
+
+    def _no_threads(self) -> AimassError:
+        return LimitExceeded(
+            "nothing more is computed: models that never answered hold all threads of the app",
+            code="app.threads",
+            value=f"{self._lost} threads",
+            limit=f"{self._workers + self._spare}",
+            cure="Whoever started the app starts it anew; its log says when each was lost.",
+        )
+
+    def _looked(self, job: Job, viewer: str) -> None:
         job.viewers[viewer] = job.seen_at = self._now()
 
     def _drop_unseen(self) -> None:
         """What waits, and at which nobody has looked lately, is not begun: a page that was left asks again."""
         for job in self._jobs.values():
             if job.state == "waiting" and not self._fresh(job, _LEFT_S):
-                _stop(job)
+                job.halt(self._now())
 
-    def _fresh(self, job: _Job, seconds: float) -> bool:
+    def _fresh(self, job: Job, seconds: float) -> bool:
         """Whether a viewer looked at it within so many seconds."""
         return any(self._now() - seen < seconds for seen in job.viewers.values())
 
     def _pruned(self) -> None:
-        over = [key for key, job in self._jobs.items() if job.state in ("done", "failed", "cancelled")]
+        over = [key for key, job in self._jobs.items() if not job.open]
         for key in over[: max(0, len(self._jobs) - _KEPT)]:
             del self._jobs[key]
 
-    def _seen(self, job: _Job) -> Seen[Any]:
-        waiting = [one for one in self._jobs.values() if one.state in ("waiting", "running")]
-        ahead = sum(one.began_at < job.began_at for one in waiting) if job.state == "waiting" else 0
+    def _seen(self, job: Job) -> Seen[Any]:
+        ahead = len(self._running) + turns(self._in_order()).index(job) if job.state == "waiting" else 0
         return Seen(job.key, job.title, job.state, job.share, job.what, ahead, job.began_at, job.result, job.error)
 
     # ---------------------------------------------------------------- in a worker's thread
 
-    def _run(self, job: _Job) -> None:
-        with self._lock:
-            self._drop_unseen()
-            do, job.do = job.do, None
-            if job.stop or do is None:
-                job.state = "cancelled"
-                return
-            job.state = "running"
+    def _run(self, job: Job, do: Callable[[Work], Any]) -> None:
         _take_cores(self._cores)
 
         def tell(share: float, what: str) -> None:
             with self._lock:
-                job.share, job.what = min(1.0, max(0.0, share)), what
+                if job.open:
+                    job.share, job.what = min(1.0, max(0.0, share)), what
 
-        work = dataclasses.replace(self._work, tell=tell, stopped=lambda: job.stop).within(self._time_limit_s)
-        try:
-            result = do(work)
-        except Stopped:
-            self._end(job, "cancelled")
-        except AimassError as error:
-            self._end(job, "failed", error=error)
-        except Exception as error:  # noqa: BLE001  (a model may raise anything, with rows in its text: its kind is told)
-            log.error("an explanation failed: %s", type(error).__name__)
-            fault = InternalError(
-                f"the explanation failed with {type(error).__name__}",
-                code="app.failed",
-                cure="This is a fault of AIMass or of the model; `aimass explain` on the same shows where.",
-            )
-            self._end(job, "failed", error=fault)
-        else:
-            self._end(job, "done", result=result)
-
-    def _end(self, job: _Job, state: State, *, result: Any = None, error: AimassError | None = None) -> None:
+        work = dataclasses.replace(self._work, tell=tell, stopped=lambda: job.stop or job.lost)
+        found, error = _outcome(do, work.within(self._time_limit_s))
         with self._lock:
-            job.state, job.result, job.error, job.share = state, result, error, 1.0
+            if job.lost:
+                self._lost -= 1
+            else:
+                self._running.remove(job)
+            if isinstance(error, Stopped):
+                job.end("cancelled")
+            elif error is not None:
+                job.end("failed", error=error)
+            else:
+                job.end("done", result=found)
+            self._begin_next()
 
 
-def _stop(job: _Job) -> None:
-    """It ends soon where it runs, and now where it waits."""
-    job.stop = True
-    if job.state == "waiting":
-        job.state, job.do = "cancelled", None
+def _outcome(do: Callable[[Work], Any], work: Work) -> tuple[Any, AimassError | None]:
+    """What the work comes to, or the named error that ended it."""
+    try:
+        return do(work), None
+    except AimassError as error:
+        return None, error
+    except Exception as error:  # noqa: BLE001  (a model may raise anything, with rows in its text: its kind is told)
+        log.error("an explanation failed: %s", type(error).__name__)
+        return None, InternalError(
+            f"the explanation failed with {type(error).__name__}",
+            code="app.failed",
+            cure="This is a fault of AIMass or of the model; `aimass explain` on the same shows where.",
+        )
+
+
+def _no_answer(seconds: float) -> AimassError:
+    return DeadlinePassed(
+        "the model did not answer in time, and is not waited for any more",
+        code="app.no_answer",
+        value=f"{seconds:g} s",
+        cure="Ask for fewer rows; where it never answers, the log of what serves the model may say why.",
+    )
 
 
 def _take_cores(cores: int) -> None:

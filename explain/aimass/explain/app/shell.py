@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 import streamlit as st
 
 from aimass.explain.app.house import Here, house
-from aimass.explain.app.jobs import Seen
+from aimass.explain.app.job import Seen
 from aimass.explain.app.memo import Memo
 from aimass.explain.app.presence import still_looks
 from aimass.explain.app.wording import ago, amount, plain
