@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from aimass.explain.app.door import check_door
+from aimass.explain.app.ended import EndedLogins
 from aimass.explain.app.house import House, enter
 from aimass.explain.app.login import LoggedIn, Logins
 from aimass.explain.app.login_file import read_login
@@ -25,7 +26,7 @@ from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.wanted import Place, Wanted, browser_of
 from aimass.explain.opening import Where, open_subject
 from aimass.privacy.pki import Role
-from aimass.proto.errors import AimassError, Refused, Unauthenticated, Unavailable
+from aimass.proto.errors import AimassError, BadInput, Refused, Unauthenticated, Unavailable
 from aimass.proto.secret import Secret
 from aimass.proto.views import PersonView
 from tests.explain.app.shown import said
@@ -285,6 +286,83 @@ def test_a_token_that_was_ended_counts_no_more_and_another_does() -> None:
     assert ended.value.code == "app.logged_out"
     assert logins.person(Secret(b"another")).name == "cleo@house"
     assert server.asked == 2
+
+
+def test_a_login_that_was_ended_counts_no_more_after_a_restart_and_no_token_is_written(tmp_path: Path) -> None:
+    logins = Logins(Server(until=4000.0), lambda: 0.0, tmp_path)
+    logins.person(TOKEN)
+    logins.end(TOKEN)
+    again = Logins(Server(), lambda: 3600.0, tmp_path)
+    with pytest.raises(Unauthenticated) as ended:
+        again.person(TOKEN)
+    assert ended.value.code == "app.logged_out"
+    assert again.person(Secret(b"another")).name == "cleo@house"
+    (file,) = tmp_path.iterdir()
+    assert TOKEN.reveal() not in file.read_bytes()
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_login_that_was_ended_is_forgotten_once_its_token_has_expired(tmp_path: Path) -> None:
+    days = 86_400.0
+    logins = Logins(Server(until=3 * days), lambda: 0.0, tmp_path)
+    logins.person(TOKEN)
+    logins.end(TOKEN)
+    with pytest.raises(Unauthenticated):
+        Logins(Server(), lambda: 2.9 * days, tmp_path).person(TOKEN)
+    assert Logins(Server(until=4 * days), lambda: 3.1 * days, tmp_path).person(TOKEN).name == "cleo@house"
+
+
+def test_an_ended_login_of_which_the_server_said_nothing_is_kept_as_long_as_the_cookie(tmp_path: Path) -> None:
+    Logins(Server(), lambda: 0.0, tmp_path).end(TOKEN)
+    with pytest.raises(Unauthenticated):
+        Logins(Server(), lambda: 29 * 86_400.0, tmp_path).person(TOKEN)
+
+
+def test_of_more_ended_logins_than_are_kept_those_stay_that_expire_last(tmp_path: Path) -> None:
+    kept = EndedLogins(tmp_path, 0.0, most=3)
+    digests = [f"{number:064x}" for number in range(5)]
+    for number, digest in enumerate(digests):
+        kept.add(digest, 100.0 - number, 0.0)
+    for found in (kept, EndedLogins(tmp_path, 0.0)):
+        assert [digest in found for digest in digests] == [True, True, True, False, False]
+
+
+def test_an_ended_login_that_cannot_be_written_counts_no_more_all_the_same_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = EndedLogins(tmp_path / "gone", 0.0)
+    kept.add("a" * 64, 100.0, 0.0)
+    assert "a" * 64 in kept
+    assert "counts again after a restart" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"format": 2, "ended": {}}', '{"format": 1, "ended": {"x": 1}}', " " * (3 << 20)]
+)
+def test_a_damaged_file_of_ended_logins_ends_the_start(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ended-logins.json").write_text(text)
+    with pytest.raises(BadInput) as raised:
+        House(AppSettings(login="login.toml", home=str(tmp_path)))
+    assert raised.value.code == "app.ended_logins"
+
+
+def test_an_app_without_a_login_writes_nothing_into_a_persons_folder(tmp_path: Path) -> None:
+    house = House(AppSettings(home=str(tmp_path)))
+    house.logins.end(TOKEN)
+    house.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_a_token_that_does_not_count_the_server_is_not_asked_at_each_run_of_each_tab() -> None:
+    server, now = Server(), [0.0]
+    server.answer, good = Unauthenticated("the token has expired", code="people.expired"), server.answer
+    logins = Logins(server, lambda: now[0])
+    for _ in range(10):
+        with pytest.raises(Unauthenticated):
+            logins.person(TOKEN)
+    assert server.asked == 1
+    server.answer, now[0] = good, 6.0
+    assert logins.person(TOKEN).name == "cleo@house"
 
 
 def test_the_model_of_a_run_is_opened_as_the_person_and_not_as_the_app(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class House:
     ) -> None:
         """`identity` says who is logged in, where the settings name a login; `sources` opens what one person reads."""
         self.settings, self.identity, self._open_sources = settings, identity, sources
-        self.logins, self.wanted = Logins(ask_server(settings.home)), Wanted()
+        own = settings.path(settings.home) if settings.login else None
+        self.logins, self.wanted = Logins(ask_server(settings.home), folder=own), Wanted()
         work = Work(memory_bytes=settings.memory_mib << 20)
         self.jobs = Jobs(settings.workers, work, time_limit_s=settings.time_limit_s)
         self.results = ResultCache()
