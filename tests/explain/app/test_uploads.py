@@ -61,3 +61,43 @@ def test_a_cell_that_does_not_fit_is_named_by_row_and_column_and_never_repeated(
     with pytest.raises(BadInput) as raised:
         read(data, "mine.csv")
     assert "Miller" not in raised.value.sentence()
+
+
+def repeated(column: str, text: str, rows: int) -> bytes:
+    """Rows that hold one long text each, which stands in the file once."""
+    many = pa.concat_tables([ROWS] * (rows // len(ROWS))).combine_chunks()
+    place = pa.array([0] * rows, pa.int32())
+    cells = pa.DictionaryArray.from_arrays(place, pa.array([text]))
+    return packed(
+        many.drop_columns([name for name in [column] if name in many.column_names]).append_column(column, cells)
+    )
+
+
+@pytest.mark.parametrize("column", ["sex", "beside the schema"])
+def test_a_text_that_stands_in_a_file_once_and_in_every_row_is_counted_as_often_as_it_is_read(column: str) -> None:
+    data = repeated(column, "x" * 1_000, 20_000)
+    assert len(data) < MIB
+    with pytest.raises(LimitExceeded, match="MiB unpacked"):
+        read(data, "bomb.parquet")
+
+
+def test_columns_of_fixed_width_are_counted_by_their_rows() -> None:
+    many = pa.concat_tables([ROWS] * 4_000).combine_chunks()
+    wide = many.append_column("wide", pa.array([b"x" * 1_000] * 20_000, pa.binary(1_000)))
+    with pytest.raises(LimitExceeded, match="MiB unpacked"):
+        read(packed(wide), "bomb.parquet")
+
+
+def test_a_column_of_lists_is_refused_before_it_is_read() -> None:
+    with pytest.raises(BadInput) as raised:
+        read(packed(ROWS.append_column("list", pa.array([[0] * 1_000] * 5))), "mine.parquet")
+    assert raised.value.code == "app.upload_lists"
+
+
+def test_a_csv_file_has_no_more_rows_than_another() -> None:
+    with pytest.raises(LimitExceeded, match="rows"):
+        read(b"age\n" + b"1\n" * 250_000, "mine.csv")
+
+
+def test_texts_beside_the_schema_do_not_keep_a_file_of_a_usual_size_out() -> None:
+    assert read(repeated("name", "Miller", 5_000), "mine.parquet") == 5_000

@@ -24,7 +24,10 @@ _MIB: Final = 1 << 20
 _READ: Final = "_uploaded"
 _UNPACKED: Final = 8
 """So many times its size a Parquet file may hold: packed bytes say little of what is read."""
-_MOST_ROWS: Final = 500_000
+_MOST_ROWS: Final = 200_000
+_BATCH: Final = 1_024
+_WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}
+"""Bytes of a cell by its physical type; 8 where it is none of these."""
 _HELD: Final = {"not known": None, "no, they are held out": True, "yes, it was trained on them": False}
 
 
@@ -69,9 +72,12 @@ def read_upload(
             cure="Ask about a part of it, or have it named with --rows when the app is started.",
         )
     file = NamedFile(PurePosixPath(name).stem[:64], PurePosixPath(name))  # type: ignore[arg-type]
+    data = source.getvalue()
     if file.format == "parquet":
-        _check_parquet(source.getvalue(), most_bytes)
-    table = read_table(schema, [io.BytesIO(source.getvalue())], file.format, unlabelled=True)
+        _check_parquet(data, _UNPACKED * most_bytes)
+    else:
+        _check_rows(data.count(b"\n"))
+    table = read_table(schema, [io.BytesIO(data)], file.format, unlabelled=True)
     check_cells(table, file)
     rows = rows_of_table(table, file.name)
     if not len(rows):
@@ -79,21 +85,64 @@ def read_upload(
     return dataclasses.replace(rows, held_out=held_out)
 
 
+def _check_rows(rows: int) -> None:
+    if rows > _MOST_ROWS:
+        raise _too_much(f"{rows:,} rows", f"{_MOST_ROWS:,} rows")
+
+
 def _check_parquet(data: bytes, most_bytes: int) -> None:
-    """Raise `LimitExceeded` for more rows, or more bytes once unpacked, than may be read into one session."""
+    """Raise `LimitExceeded` for more rows, or more bytes once they are read, than one session may have.
+
+    What a file says of its own size is not enough: a text that stands in it once may be the cell of every row. So texts
+    are counted as they would be read, by pieces, and the first piece too many ends it.
+    """
     import pyarrow as pa  # noqa: PLC0415  (loaded where somebody brings such a file)
     from pyarrow import parquet  # noqa: PLC0415
 
     try:
-        found = parquet.ParquetFile(pa.BufferReader(data)).metadata
+        file = parquet.ParquetFile(pa.BufferReader(data))
+        _check_rows(file.metadata.num_rows)
+        groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
+        leaves = [file.schema.column(place) for place in range(file.metadata.num_columns)]
+        if any(leaf.max_repetition_level for leaf in leaves):
+            raise BadInput("columns of lists cannot be uploaded", code="app.upload_lists", cure="Leave them out.")
+        _check_bytes(sum(group.total_byte_size for group in groups), most_bytes)
+        held = file.metadata.num_rows * sum(map(_width, leaves))
+        _check_bytes(held, most_bytes)
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        pieces = parquet.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
+        for batch in pieces.iter_batches(_BATCH, columns=texts, use_threads=False) if texts else ():
+            held += sum(map(_text_bytes, batch.columns))
+            _check_bytes(held, most_bytes)
     except (pa.ArrowException, OSError) as error:
         raise unreadable("parquet", error) from error
-    unpacked = sum(found.row_group(place).total_byte_size for place in range(found.num_row_groups))
-    if found.num_rows > _MOST_ROWS or unpacked > _UNPACKED * most_bytes:
-        raise LimitExceeded(
-            "the file holds more than may be uploaded",
-            code="app.upload",
-            value=f"{found.num_rows:,} rows, {unpacked / _MIB:.0f} MiB unpacked",
-            limit=f"{_MOST_ROWS:,} rows, {_UNPACKED * most_bytes / _MIB:.0f} MiB unpacked",
-            cure="Ask about a part of it, or have it named with --rows when the app is started.",
-        )
+
+
+def _check_bytes(held: int, most: int) -> None:
+    if held > most:
+        raise _too_much(f"more than {held / _MIB:.0f} MiB unpacked", f"{most / _MIB:.0f} MiB unpacked")
+
+
+def _too_much(value: str, limit: str) -> LimitExceeded:
+    return LimitExceeded(
+        "the file holds more than may be uploaded",
+        code="app.upload",
+        value=value,
+        limit=limit,
+        cure="Ask about a part of it, or have it named with --rows when the app is started.",
+    )
+
+
+def _width(leaf: Any) -> int:
+    """Bytes of each cell that is not a text."""
+    return int(leaf.length) if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(leaf.physical_type, 8)
+
+
+def _text_bytes(cells: Any) -> int:
+    """Of cells once each has its own text, which in `cells` stand once however often they come."""
+    from pyarrow import compute, types  # noqa: PLC0415  (as above)
+
+    if not types.is_dictionary(cells.type):
+        return int(cells.nbytes)
+    lengths = compute.binary_length(cells.dictionary).take(cells.indices)
+    return int(compute.sum(lengths).as_py() or 0)
