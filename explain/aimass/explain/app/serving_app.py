@@ -23,15 +23,21 @@ from aimass.explain.app.guard import Guard, hosts_of
 from aimass.explain.app.house import House, enter
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.settling import settled_beside
+from aimass.explain.app.upload_door import UploadDoor
 from aimass.explain.charts.theme import DARK, LIGHT
 from aimass.proto.errors import BadInput, Conflict, Unavailable
 from aimass.proto.registry.places import meant_url
+from aimass.proto.secret import Secret
 
 __all__ = ["address_of", "bound", "options_of", "serve"]
 
 _SCRIPT: Final = Path(__file__).with_name("main.py")
 _WILD: Final = ("0.0.0.0", "::", "")  # noqa: S104  (what is refused without names)
 _GRACE_S: Final = 3
+_MOST_SAID_BYTES: Final = 1 << 20
+"""What a browser says of all widgets of a page at once; files come by another way."""
+_MOST_LINKS: Final = 512
+"""Connections of all browsers, before anybody has logged in too: each further one is told to come later (503)."""
 _SIGNALLED: Final = 128
 """Exit codes of processes that a signal ended begin here."""
 _LOGINS: Final = "streamlit.web.server.starlette.starlette_auth_routes"
@@ -51,9 +57,12 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
     logins.setLevel(logging.WARNING)
     logins.addFilter(lambda record: "Missing provider" not in str(record.msg))  # said after each logout
     https = bool(settings.certificate) or (login is not None and login.auth.redirect_uri.startswith("https://"))
+    guards = [Middleware(Guard, hosts=hosts_of(settings.host, settings.allowed_hosts), https=https)]
+    if login is not None:
+        guards.append(Middleware(UploadDoor, cookie_secret=Secret(login.auth.cookie_secret.encode())))
     app = st.App(
         _SCRIPT,
-        middleware=[Middleware(Guard, hosts=hosts_of(settings.host, settings.allowed_hosts), https=https)],
+        middleware=guards,
         on_script_error=_told,
     )
     enter(House(settings) if login is None else House(settings, partial(streamlit_identity, login.auth.expose_tokens)))
@@ -95,7 +104,8 @@ def _uvicorn(app: Any, settings: AppSettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         ws="websockets-sansio",
-        ws_max_size=(settings.upload_mib + 1) << 20,
+        ws_max_size=_MOST_SAID_BYTES,
+        limit_concurrency=_MOST_LINKS,
         timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=settings.certificate or None,
         ssl_keyfile=settings.key or None,
