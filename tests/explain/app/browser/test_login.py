@@ -182,6 +182,14 @@ def test_a_cookie_that_somebody_changed_or_made_lets_nobody_in(viewer: Viewer, h
         assert viewer.page.get_by_role("button", name="Log in").is_visible()
 
 
+def test_a_file_of_who_has_not_logged_in_does_not_come_to_where_files_are_taken(viewer: Viewer) -> None:
+    where = f"{viewer.address}/_stcore/upload_file/session/file"
+    viewer.open()
+    assert "who have logged in" in viewer.page.context.request.put(where, data="age").text()
+    enter(viewer)
+    assert "XSRF" in viewer.page.context.request.put(where, data="age").text()  # Streamlit's own word
+
+
 def test_no_token_stands_in_a_page_or_in_a_log(viewer: Viewer, house: LoginHouse) -> None:
     given: list[str] = []
     lock = threading.Lock()
