@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from aimass.explain.app.in_flight import InFlight
 from aimass.explain.app.jobs import Jobs
 from aimass.explain.app.live import Feed, Watching
 from aimass.explain.app.login import LoggedIn, Logins, ask_server
@@ -51,7 +52,7 @@ class House:
         self.rows = Memo(most=8)
         self.drawn, self.charts = Memo(most=64), Memo(most=256)
         self.looks = Looks()
-        self.kinds = Memo()
+        self.kinds, self.in_flight = Memo(), InFlight()
         self._lock = threading.Lock()
         self._visits: OrderedDict[str, tuple[Sources, Feed]] = OrderedDict()
 
@@ -71,6 +72,7 @@ class House:
     def close(self) -> None:
         """End everything."""
         self.jobs.close()
+        self.in_flight.close()
         with self._lock:
             for sources, _ in self._visits.values():
                 sources.close()

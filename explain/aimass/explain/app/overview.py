@@ -36,10 +36,9 @@ _LONGEST: Final = 300
 def overview(here: Here) -> Overview:
     """What there is to tell now; services that do not answer in time count as away."""
     asks = _asks(here)
-    pool = concurrent.futures.ThreadPoolExecutor(max(1, len(asks)), "aimass-overview")
-    waiting = {title: pool.submit(ask) for title, (_, ask, _) in asks.items()}
+    in_flight, whose = here.house.in_flight, here.person.key
+    waiting = {title: in_flight.ask((whose, title), ask) for title, (_, ask, _) in asks.items()}
     concurrent.futures.wait(waiting.values(), _PATIENCE_S)
-    pool.shutdown(wait=False, cancel_futures=True)
     found, states = dict[str, Any](), list[ServiceState]()
     for title, (address, _, told) in asks.items():
         try:

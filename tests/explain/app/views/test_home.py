@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from aimass.explain.app.house import house
 from aimass.explain.app.looks import Looks
 from aimass.explain.app.settings import AppSettings
 from aimass.proto.errors import Unavailable
-from aimass.proto.views import RunState, RunView
+from aimass.proto.views import RunState, RunSummary, RunView
 from tests.explain.app.conftest import Opened
 from tests.explain.app.shown import said
 from tests.explain.app.told_server import ToldServer, seams
@@ -113,6 +114,29 @@ def test_a_thousand_runs_are_counted_and_few_are_shown(opened: Opened) -> None:
     page = home(opened, ToldServer(*(told(f"{n:032x}", RunState.RUNNING) for n in range(1_000))))
     assert "and 992 more" in said(page)
     assert len(page.get("progress")) == 8
+
+
+class HungServer(ToldServer):
+    """Takes calls and answers none until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def runs(self, state: str = "", limit: int = 50) -> tuple[RunSummary, ...]:
+        self.go.wait()
+        return ()
+
+
+def test_a_server_that_hangs_holds_one_thread_however_many_parts_of_home_ask_it(opened: Opened) -> None:
+    server, before = HungServer(), set(threading.enumerate())
+    try:
+        page = home(opened, server)
+        assert "no answer within" in said(page)
+        begun = set(threading.enumerate()) - before
+        assert sum(thread.name.startswith("aimass-overview") for thread in begun) == 1
+    finally:
+        server.go.set()
 
 
 def test_serving_that_nobody_answers_at_is_away(opened: Opened) -> None:
