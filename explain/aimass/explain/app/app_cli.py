@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aimass.proto.console import common, emit, lines
+from aimass.proto.console import common, emit, lines, say
 from aimass.proto.errors import NotInstalled
 from aimass.proto.registry.places import add_registry
 
@@ -58,7 +58,13 @@ def add_verbs(commands: Any) -> None:
 
 
 def _app(args: argparse.Namespace) -> int:
-    settings = settings_of(args)
+    from aimass.explain.app.found import nothing_named, told_found
+
+    meant = _meant(args)
+    settings = _with_what_is_here(meant)
+    if nothing_named(meant):
+        for line in told_found(Path.cwd(), settings):
+            say(args, line)
     try:
         from aimass.explain.app.serving_app import serve
     except ModuleNotFoundError as error:
@@ -78,10 +84,28 @@ def _app(args: argparse.Namespace) -> int:
 
 
 def settings_of(args: argparse.Namespace) -> AppSettings:
-    """The file, the environment over it, options over both."""
+    """The file, the environment over it, options over both; where these name nothing, what was made here."""
+    return _with_what_is_here(_meant(args))
+
+
+def _with_what_is_here(meant: AppSettings) -> AppSettings:
     import msgspec
 
     from aimass.explain.app.found import found_here, nothing_named
+    from aimass.explain.app.settings import AppSettings
+
+    if not nothing_named(meant):
+        return meant
+    usual = AppSettings()
+    here = found_here(Path.cwd())
+    fields = {name: value for name, value in here.items() if getattr(meant, name) == getattr(usual, name)}
+    return msgspec.structs.replace(meant, **fields)
+
+
+def _meant(args: argparse.Namespace) -> AppSettings:
+    """What the file, the environment and the options say."""
+    import msgspec
+
     from aimass.explain.app.settings import AppSettings
     from aimass.proto.settings import read_settings
     from aimass.proto.wire import split_address
@@ -101,8 +125,7 @@ def settings_of(args: argparse.Namespace) -> AppSettings:
     }
     if args.listen:
         said["host"], said["port"] = split_address(args.listen)
-    meant = msgspec.structs.replace(found, **said)
-    return msgspec.structs.replace(meant, **found_here(Path.cwd())) if nothing_named(meant) else meant
+    return msgspec.structs.replace(found, **said)
 
 
 def _rows(args: argparse.Namespace) -> list[Any]:

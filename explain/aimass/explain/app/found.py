@@ -8,8 +8,11 @@ from typing import Any, Final
 from aimass.explain.app.settings import AppSettings, RowsSetting
 from aimass.proto.home import CERTIFICATE
 from aimass.proto.registry.places import meant_url
+from aimass.proto.settings import read_settings
+from aimass.proto.up.settings import FILE as UP
+from aimass.proto.up.settings import UpSettings, conform, read_up
 
-__all__ = ["found_here", "nothing_named"]
+__all__ = ["found_here", "nothing_named", "told_found"]
 
 _FOLDERS: Final = (".", "aimass-home", "demo-output")
 """Where both write unless they are told otherwise, and either of them itself."""
@@ -17,16 +20,60 @@ _DEMO: Final = ".aimass-demo"
 _PEOPLE: Final = ("scientist", "operator")
 """The first who is enrolled looks."""
 _HELD_OUT: Final = "held-out.parquet"
+_APP: Final = "app.toml"
+_OWN: Final = frozenset({"host", "port"})
+"""Of the app that `aimass up` runs: another one listens where it is told itself."""
+_THINGS: Final = {
+    "home": "runs, as",
+    "registry": "models",
+    "trust": "whose signatures count",
+    "data": "data sets",
+    "serving": "prediction servers",
+    "studies": "searches",
+    "rows": "rows to ask about",
+}
 
 
 def found_here(folder: Path) -> dict[str, Any]:
-    """Fields of `AppSettings`: person, registry, trust file and rows; empty where neither was here."""
+    """Fields of `AppSettings` that stand here; empty where neither was here.
+
+    Of a home of `aimass up` they are those of its own app, also where it was moved since. Raises `BadInput` where
+    these settings are damaged.
+    """
     for name in _FOLDERS:
-        place = folder / name
+        place = (folder / name).resolve()
         person = next((place / who for who in _PEOPLE if (place / who / CERTIFICATE).is_file()), None)
         if person is not None:
-            return _fields(place, person)
+            return _of_up(place) if (place / UP).is_file() and (place / _APP).is_file() else _fields(place, person)
     return {}
+
+
+def _of_up(place: Path) -> dict[str, Any]:
+    """What stands in `app.toml`, as the next start of `aimass up` would have it."""
+    known, path = read_up(place), place / _APP
+    text = conform(path.read_text("utf-8"), "app", known, UpSettings(folder=str(place), ports=known.ports))
+    settings, usual = read_settings(AppSettings, text, str(path), "", {}), AppSettings()
+    fields = {name: getattr(settings, name) for name in AppSettings.__struct_fields__ if name not in _OWN}
+    return {name: value for name, value in fields.items() if value != getattr(usual, name)}
+
+
+def told_found(folder: Path, settings: AppSettings) -> list[str]:
+    """Sentences for who named nothing: what of it all the app has, and what it has not."""
+    fields = {name: _told(getattr(settings, name)) for name in _THINGS}
+    if not any(fields.values()):
+        return [
+            f"Nothing is named, and neither `aimass up` nor the demo made anything in {folder}: Home says what to do."
+        ]
+    return [
+        f"Nothing is named: the app has what was made in {folder}.",
+        *(f"  {_THINGS[name]:<24} {value or 'not found'}" for name, value in fields.items()),
+    ]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return ", ".join(one.name if isinstance(one, RowsSetting) else str(one) for one in value)
 
 
 def _fields(place: Path, person: Path) -> dict[str, Any]:
