@@ -34,6 +34,7 @@ __all__ = [
     "linked",
     "linked_many",
     "linked_number",
+    "linked_within",
 ]
 
 _UPLOAD: Final = "upload"
@@ -151,6 +152,25 @@ def let_go(key: str, options: Sequence[str]) -> None:
     asked = st.query_params.get(key)
     if asked is not None and asked not in options and asked == st.session_state.get(f"_linked_{key}"):
         del st.query_params[key]
+
+
+def linked_within(key: str, label: str, options: Sequence[str], within: Sequence[str], **more: Any) -> str | None:
+    """`linked`; where another one is chosen, the choices of the keys `within` it are forgotten with the former.
+
+    What a link names itself stays.
+    """
+    before = st.session_state.get(f"_linked_{key}")
+    by_link = st.query_params.get(key, before) != before
+    found = linked(key, label, options, **more)
+    if before is None or found in (None, before):
+        return found
+    for inner in within:
+        if by_link and inner in st.query_params:
+            continue
+        st.query_params.pop(inner, None)
+        for held in (inner, f"_linked_{inner}"):
+            st.session_state.pop(held, None)
+    return found
 
 
 def _gone(key: str, label: str, asked: str) -> None:

@@ -93,6 +93,48 @@ def test_who_is_no_operator_does_not_know_of_promoting(opened: Opened, registry:
         assert not [one for one in page.button if one.key in ("promote", "back")]
 
 
+@pytest.fixture
+def two(registry: AppSettings) -> AppSettings:
+    """Two models of two versions each."""
+    store = open_objects(registry.registry)
+    for number in (1, 2):
+        put_version(store, version_of("lungs", number, FIRST), "olga", FIRST)
+    return registry
+
+
+def shown_version(page: AppTest) -> str:
+    assert not page.exception
+    said_of_it = page.query_params["version"]
+    assert page.selectbox(key="version").value == (said_of_it[0] if isinstance(said_of_it, list) else said_of_it)
+    return f"{page.selectbox(key='registered').value}@{page.selectbox(key='version').value}"
+
+
+def test_another_model_is_shown_in_its_newest_version_and_not_in_the_formers_number(
+    opened: Opened, two: AppSettings
+) -> None:
+    page = opened("models", two, registered="heart", version="1", against="2")
+    assert shown_version(page) == "heart@1"
+    page.selectbox(key="registered").select("lungs").run()
+    assert shown_version(page) == "lungs@2"
+    assert page.selectbox(key="against").value == "none"
+    page.selectbox(key="version").select("1").run()
+    assert shown_version(page) == "lungs@1"
+    assert shown_version(page.run()) == "lungs@1"
+
+
+@pytest.mark.parametrize(("named", "expected"), [("1", "lungs@1"), (None, "lungs@2")])
+def test_a_link_to_another_model_is_followed_to_the_version_that_it_names(
+    opened: Opened, two: AppSettings, named: str | None, expected: str
+) -> None:
+    page = opened("models", two, registered="heart", version="1")
+    page.query_params["registered"] = "lungs"
+    if named:
+        page.query_params["version"] = named
+    else:
+        del page.query_params["version"]
+    assert shown_version(page.run()) == expected
+
+
 def moved(page: AppTest) -> AppTest:
     assert not page.exception
     return page

@@ -6,7 +6,7 @@ from typing import Final
 
 import streamlit as st
 
-from aimass.explain.app.choosing import linked
+from aimass.explain.app.choosing import linked, linked_within
 from aimass.explain.app.house import Here
 from aimass.explain.app.shell import empty, header, told_error
 from aimass.explain.app.wording import moment, plain, size
@@ -45,7 +45,7 @@ def render(here: Here) -> None:
             "aimass model publish last --as scientist --name heart",
         )
         return
-    name = linked("registered", "Model", names)
+    name = linked_within("registered", "Model", names, ("version", "against"))
     if name is not None:
         _model(here, name)
 
