@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from aimass.explain.runs import compare, explain
-from aimass.explain.runs.spending import Spending, spending
-from aimass.proto.views import SlotState
+from aimass.explain.runs.spending import Spending, planned_and_spent, spending
+from aimass.explain.words import number
+from aimass.privacy.dp.spending import planned_spent
+from aimass.proto.views import RunState, SlotState
 from tests.explain.runs import made
 
 
@@ -44,3 +46,39 @@ def test_a_search_says_what_it_cost_in_privacy() -> None:
     assert found.tuning is not None
     assert found.describe()[-1].startswith("Data that were in all of these runs are promised epsilon ")
     assert all(name in found.pareto.names for name in ("auc", "epsilon"))
+
+
+def figures_of(steps: int, state: RunState = RunState.FINISHED) -> tuple[str, str, str]:
+    """What was spent, what the plan costs by the same accountant, and what is said of planned and spent."""
+    run = made.run([made.step(place, place + 1) for place in range(steps)], made.PRIVATE, state=state)
+    spent, whole = spending(run).whole.epsilon, planned_spent(run.plan, 1).epsilon
+    assert spent is not None
+    assert whole is not None
+    return number(spent), number(whole), planned_and_spent(run)
+
+
+def test_of_a_run_that_took_all_steps_planned_and_spent_differ_by_the_accountant_alone() -> None:
+    spent, whole, told = figures_of(3)
+    quick = planned_spent(made.PRIVATE, 1, quick=True).epsilon
+    assert quick is not None
+    assert spent == whole
+    assert told == (
+        f"Planned is epsilon {number(quick)} at most, spent is {spent}. The plan's is by Rényi accounting, which is "
+        f"quick and bounds from above; by privacy loss distributions, which bound more sharply, the whole plan costs "
+        f"{whole}."
+    )
+
+
+@pytest.mark.parametrize(("state", "until"), [(RunState.RUNNING, "so far"), (RunState.STOPPED, "until the run ended")])
+def test_of_a_run_that_took_fewer_steps_the_rest_is_told_too(state: RunState, until: str) -> None:
+    spent, whole, told = figures_of(1, state)
+    assert float(spent) < float(whole)
+    assert f"spent is {spent}. The plan's is of all its steps, what was spent of those taken {until}. The" in told
+    assert told.endswith(f"the whole plan costs {whole}.")
+
+
+def test_steps_that_were_taken_again_are_told_and_a_run_without_noise_has_nothing_to_tell() -> None:
+    spent, whole, told = figures_of(4)
+    assert float(spent) > float(whole)
+    assert "some of which were taken again." in told
+    assert planned_and_spent(made.run([made.step(0, 1)])) == ""

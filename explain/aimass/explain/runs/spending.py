@@ -11,13 +11,14 @@ from aimass.explain.charts.picture import Axis, Bars, Panel, Picture, Rule, name
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.runs.readings import lineage_of_run
 from aimass.explain.words import number
-from aimass.privacy.dp.spending import spent_by, spent_by_partner
+from aimass.privacy.dp.spending import planned_spent, spent_by, spent_by_partner
 from aimass.proto.registry.entries import Spent
 from aimass.proto.views import RunView
 
-__all__ = ["Spending", "spending", "told_spent"]
+__all__ = ["Spending", "planned_and_spent", "spending", "told_spent"]
 
 _MOST_SHOWN: Final = 40
+_ACCOUNTANTS: Final = {"pld": "privacy loss distributions", "rdp": "Rényi accounting"}
 _NOT_SHOWN: Final = (
     "This is the run alone, by the steps that partners were asked for. What they spent in all, their ledgers alone say."
 )
@@ -93,6 +94,35 @@ def told_spent(spent: Spent) -> str:
     """As a person may quote it: never an epsilon without what it is of."""
     if spent.epsilon is None:
         return f"nothing of privacy: {spent.reason or 'nobody stated a figure'}"
-    by = {"pld": "privacy loss distributions", "rdp": "Rényi accounting"}.get(spent.accountant, spent.accountant)
+    by = _by(spent)
     of = f", {spent.reason}" if spent.reason else ""
     return f"epsilon {number(spent.epsilon)} at delta {spent.delta or 0:g} for one {spent.unit}, by {by}{of}"
+
+
+def _by(spent: Spent) -> str:
+    return _ACCOUNTANTS.get(spent.accountant, spent.accountant)
+
+
+def planned_and_spent(run: RunView) -> str:
+    """Why the plan's figure, which `exposure` tells, and the one that was spent differ; empty where they are alike.
+
+    They may differ by the steps, as the plan's are all that there can be, and by the accountant, as the plan's is the
+    quick one. Both are made without the model: rounding inside secure sums is in both, or in none.
+    """
+    quick, exact, spent = planned_spent(run.plan, 1, quick=True), planned_spent(run.plan, 1), spent_by(run)
+    if quick.epsilon is None or exact.epsilon is None or spent.epsilon is None:
+        return ""
+    planned, whole, now = (number(one.epsilon) for one in (quick, exact, spent))
+    if planned == now:
+        return ""
+    told = [f"Planned is epsilon {planned} at most, spent is {now}."]
+    if now != whole:
+        until = "until the run ended" if run.summary.state.final else "so far"
+        more = "" if spent.epsilon < exact.epsilon else ", some of which were taken again"
+        told.append(f"The plan's is of all its steps, what was spent of those taken {until}{more}.")
+    if planned != whole:
+        told.append(
+            f"The plan's is by {_by(quick)}, which is quick and bounds from above; by {_by(exact)}, which bound more "
+            f"sharply, the whole plan costs {whole}."
+        )
+    return " ".join(told)

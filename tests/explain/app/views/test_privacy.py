@@ -30,6 +30,7 @@ def test_a_private_run_says_what_it_spent_and_what_all_runs_cost_together(opened
     text = said(page)
     assert "The run promises epsilon" in text
     assert "at delta 1e-05 for one example" in text
+    assert "Why the plan's figure above is another one. Planned is epsilon 1.66 at most, spent is 1.08." in text
     assert "A row that was in all of these 2 runs has epsilon" in text
     assert "**updates**: The sum is plain" in text
 

@@ -13,7 +13,7 @@ from aimass.explain.app.people import RUNS
 from aimass.explain.app.shell import computed, empty, frame, header, lineage_line
 from aimass.explain.app.wording import amount, moment, plain
 from aimass.explain.runs.exposure import exposure
-from aimass.explain.runs.spending import spending, told_spent
+from aimass.explain.runs.spending import Spending, planned_and_spent, spending, told_spent
 from aimass.explain.work import Work
 from aimass.privacy.dp.spending import spent_together
 from aimass.proto.registry.entries import Spent
@@ -53,16 +53,23 @@ def render(here: Here) -> None:
 
 
 def _spent(here: Here, view: RunView) -> None:
-    key = f"spending {view.summary.run_id} {len(view.steps)}"
-    result = computed(here, key, "What the run spent", lambda _: spending(view))
-    if result is None:
+    key = f"spending {view.summary.run_id} {view.summary.state} {len(view.steps)}"
+
+    def figures(_: Work) -> tuple[Spending, str]:
+        return spending(view), planned_and_spent(view)
+
+    found = computed(here, key, "What the run spent", figures)
+    if found is None:
         return
+    result, apart = found
     lineage_line(result.lineage)
     if result.whole.epsilon is None:
         st.subheader("What the run spent", anchor=False)
         st.markdown(plain(f"The run promises {told_spent(result.whole)}."))
         return
     frame(result, f"{view.summary.run_id[:8]}-spent", "What the run spent")
+    if apart:
+        st.info(plain(f"Why the plan's figure above is another one. {apart}"))
 
 
 def _history(here: Here, view: RunView) -> None:
