@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ from aimass.explain.runs import ManyRuns, RunsOptions, compare
 from aimass.explain.runs.importance import settings_importance
 from aimass.explain.runs.outcomes import Objective, outcomes, settings_of, short_names, varied
 from aimass.explain.runs.pareto import front
-from aimass.explain.runs.tied import better_p, tied_set
+from aimass.explain.runs.tied import TiedSet, better_p, tied_set
 from aimass.explain.significance import holm
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput
@@ -69,6 +70,55 @@ def test_a_loss_is_better_lower() -> None:
     assert found.tied.tolist() == [True, False, False, False, False]
     assert (found.low <= found.mean).all()
     assert (found.mean <= found.high).all()
+
+
+def tied_of(metric: str, better: Literal["higher", "lower"], *by_setting: tuple[float, ...]) -> TiedSet:
+    """The set of settings with these qualities by seed."""
+    runs = [
+        made.ended(f"{place}-{seed}", made.plan(seed, RATES[place]), value, metric)
+        for place, values in enumerate(by_setting)
+        for seed, value in enumerate(values)
+    ]
+    return tied_set(outcomes(runs, Objective(metric, better)), LINEAGE, Work())
+
+
+def test_intervals_of_shares_end_where_shares_do_and_nothing_else_of_the_set_changes() -> None:
+    values = ((0.90, 0.99, 1.0), (0.0, 0.01, 0.1), (0.5, 0.52, 0.54))
+    share, other = (tied_of(metric, "higher", *values) for metric in ("accuracy", "gain"))
+    assert other.high[0] > 1
+    assert other.low[2] < 0
+    assert (share.high[0], share.low[2]) == (1.0, 0.0)
+    inside = [share.low[0], share.low[1], share.high[1], share.high[2]]
+    assert inside == [other.low[0], other.low[1], other.high[1], other.high[2]]
+    for name in ("p", "tied", "best", "mean"):
+        np.testing.assert_array_equal(getattr(share, name), getattr(other, name))
+
+
+@pytest.mark.parametrize(("metric", "better"), [("loss", "lower"), ("r2", "higher"), ("dice_loss", "lower")])
+def test_what_is_no_share_keeps_its_whole_interval(metric: str, better: Literal["higher", "lower"]) -> None:
+    found = tied_of(metric, better, (0.90, 0.99, 1.0), (0.5, 0.52, 0.54))
+    assert found.high.max() > 1
+    assert (found.low <= found.mean).all()
+    assert (found.mean <= found.high).all()
+
+
+def test_a_share_in_per_cent_and_one_of_one_seed_are_left_as_they_are() -> None:
+    assert tied_of("accuracy", "higher", (90.0, 99.0, 100.0)).high[0] > 100
+    found = tied_of("accuracy", "higher", (0.9, 1.0), (0.8,))
+    assert found.high[0] == 1.0
+    assert np.isnan([found.low[1], found.high[1]]).all()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.98])
+def test_intervals_that_were_cut_off_hold_the_mean_as_often_as_they_did(share: float) -> None:
+    """Of means of five seeds over 60 rows each."""
+    random, tries, held = np.random.default_rng(5), 300, {"accuracy": 0, "gain": 0}
+    for _ in range(tries):
+        drawn = tuple(random.binomial(60, share, 5) / 60)
+        for metric in held:
+            found = tied_of(metric, "higher", drawn)
+            held[metric] += bool(found.low[0] <= share <= found.high[0])
+    assert held["accuracy"] == held["gain"] >= 0.9 * tries
 
 
 @pytest.mark.parametrize("apart", [0.0, 0.5, 2.0])

@@ -31,6 +31,8 @@ _LOWER: Final = frozenset(
 _HIGHER: Final = frozenset(
     {"accuracy", "auc", "ap", "dice", "iou", "f1", "precision", "recall", "sensitivity", "specificity", "r2"}
 )
+_SHARES: Final = _HIGHER - {"r2"}
+"""Of these none is below 0 or above 1."""
 _COUNT: Final = 1e-6
 _MOST_TOLD: Final = 6
 _WORDS: Final = re.compile(r"[a-z]+[0-9]*")
@@ -76,6 +78,12 @@ class Objective:
                 cure="Say it: --better higher, or --better lower.",
             )
         return Objective(metric, "lower" if lower else "higher")
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the words of its name say that it lies between 0 and 1."""
+        words = set(_WORDS.findall(self.metric.lower()))
+        return bool(words & _SHARES) and not words & _LOWER
 
     @property
     def sign(self) -> float:

@@ -77,9 +77,12 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
         x, y, says = self.goals[:, cost], self.goals[:, 0], self.runs
         on = front(self.goals[:, [0, cost]], (self.higher[0], self.higher[cost]))
         order = np.flatnonzero(on)[np.argsort(x[on], kind="stable")]
+        dots = Points(x, y, "series:0", self.what[:-1], says=says)
+        alone = len(order) == 1  # of one point no line is drawn
         layers = (
-            Line(x[order], y[order], "series:1", "front", steps=True),
-            Points(x, y, "series:0", self.what[:-1], says=says),
+            (dots, Points(x[order], y[order], "series:1", "front", says=[says[order[0]]]))
+            if alone
+            else (Line(x[order], y[order], "series:1", "front", steps=True), dots)
         )
         return Panel(f"{self.names[0]} against {self.names[cost]}", Axis(self.names[cost]), Axis(self.names[0]), layers)
 

@@ -26,7 +26,7 @@ from aimass.explain.charts.picture import Axis, Panel, Picture, Rule, Spans, nam
 from aimass.explain.lineage import Lineage
 from aimass.explain.means import mean_interval
 from aimass.explain.results import Array, Columns, Result
-from aimass.explain.runs.outcomes import Outcomes
+from aimass.explain.runs.outcomes import Objective, Outcomes
 from aimass.explain.runs.spread import shared_spread
 from aimass.explain.significance import holm
 from aimass.explain.words import in_lines, joined, number, percent
@@ -50,7 +50,8 @@ _CAVEAT: Final = (
 
 
 class TiedSet(Result, frozen=True, kw_only=True, eq=False, tag="runs.tied"):
-    """Settings, best mean first. `mean`, `low`, `high` float64 [k] are the metric, with 95 % intervals (NaN: one seed).
+    """Settings, best mean first. `mean`, `low`, `high` float64 [k] are the metric, with 95 % intervals (NaN: one seed),
+    which of a share are cut off at 0 and 1.
 
     `tied` [k] are those in the set; `p` [k] the corrected p-value that somebody is better. `best` [k] is the share of
     resamples of the seeds in which the setting had the best mean.
@@ -102,7 +103,8 @@ class TiedSet(Result, frozen=True, kw_only=True, eq=False, tag="runs.tied"):
         return Picture(
             "Settings that cannot be told from the best",
             (panel,),
-            "A dot is the mean over seeds, the line its 95 % interval. Intervals that overlap do not decide: pairs do.",
+            "A dot is the mean over seeds, the line its 95 % interval, of a share within 0 and 1. Intervals that overlap "
+            "do not decide: pairs do.",
             _CAVEAT,
         )
 
@@ -139,8 +141,7 @@ def tied_set(outcomes: Outcomes, lineage: Lineage, work: Work) -> TiedSet:
     by_seed = [scores[name] for name in names]
     p = worse_p(by_seed, outcomes.grain)
     sign = outcomes.objective.sign
-    ends = np.array([_interval(list(one.values())) for one in by_seed]).reshape(-1, 2)
-    low, high = (ends[:, 0], ends[:, 1]) if sign > 0 else (-ends[:, 1], -ends[:, 0])
+    low, high = _intervals(by_seed, outcomes.objective)
     lone = sum(len(one) < _FEWEST_SEEDS for one in by_seed)
     more = (
         (f"{lone} settings ran with one seed: they stay in the set, as nothing can be said of them.",) if lone else ()
@@ -251,6 +252,20 @@ def _beyond(t: float, freedom: float) -> float:
     from scipy.special import stdtr  # noqa: PLC0415  (half a second that only comparing runs pays)
 
     return float(stdtr(freedom, -t))
+
+
+def _intervals(by_seed: Sequence[Mapping[int, float]], objective: Objective) -> tuple[Floats, Floats]:
+    """Ends of each setting's interval in the units of the metric; of shares none beyond 0 or 1.
+
+    Student's interval of few seeds may reach beyond, where no mean of shares can be: cut off there it holds the mean
+    exactly as often as before. A metric of such a name whose values are none, in per cent say, is left as it is.
+    """
+    sign = objective.sign
+    ends = np.sort(sign * np.array([_interval(list(one.values())) for one in by_seed]).reshape(-1, 2), axis=1)
+    values = [sign * value for one in by_seed for value in one.values()]
+    if objective.is_share and min(values) >= 0 and max(values) <= 1:
+        ends = ends.clip(0.0, 1.0)
+    return ends[:, 0], ends[:, 1]
 
 
 def _interval(values: list[float]) -> tuple[float, float]:
