@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aimass.explain.charts.picture import Line
+from aimass.explain.charts.picture import Line, Points
 from aimass.explain.lineage import Lineage
 from aimass.explain.runs import ManyRuns, RunsOptions, compare
 from aimass.explain.runs.importance import settings_importance
 from aimass.explain.runs.outcomes import Objective, outcomes, settings_of, short_names, varied
-from aimass.explain.runs.pareto import front
+from aimass.explain.runs.pareto import Pareto, front, pareto
 from aimass.explain.runs.tied import TiedSet, better_p, tied_set
 from aimass.explain.significance import holm
 from aimass.explain.work import Work
@@ -257,6 +257,41 @@ def test_privacy_bytes_and_seconds_are_goals_and_runs_without_privacy_count_as_t
     assert found.pareto.names == ("auc", "epsilon", "bytes", "seconds")
     assert found.pareto.front.tolist() == [False, True]
     assert any("without differential privacy" in caveat for caveat in found.pareto.caveats)
+
+
+def front_of(*goals: tuple[float, float]) -> Pareto:
+    """Runs by quality and seconds."""
+    found = pareto(outcomes([made.ended("0", made.plan(), 0.5)], Objective.of("auc")), LINEAGE, goals=("seconds",))
+    many = msgspec.structs.replace(
+        found, runs=tuple(f"heart r{place}" for place in range(len(goals))), goals=np.array(goals)
+    )
+    return msgspec.structs.replace(many, front=front(many.goals, many.higher))
+
+
+def test_a_front_of_one_run_is_drawn_around_it_and_said() -> None:
+    found = front_of((0.9, 10.0), (0.8, 20.0), (0.7, 30.0))
+    around, dots = found.picture().panels[0].layers
+    assert isinstance(around, Points)
+    assert isinstance(dots, Points)
+    assert (around.x.tolist(), around.y.tolist(), around.says) == ([10.0], [0.9], ("heart r0",))
+    assert around.size > 2 * dots.size
+    said = "Against seconds the front is one run: heart r0 is best in auc and in that."
+    assert said in found.describe()
+    assert "large dot" in found.picture().how_to_read
+    assert "front" in found.to_svg()
+
+
+def test_a_front_of_two_runs_is_a_line_and_a_run_without_a_figure_is_no_point_of_it() -> None:
+    found = front_of((0.9, 20.0), (0.8, 10.0), (0.7, 30.0))
+    line, _ = found.picture().panels[0].layers
+    assert isinstance(line, Line)
+    assert line.x.tolist() == [10.0, 20.0]
+    assert len(found.describe()) == 1
+    found = front_of((0.9, np.nan), (0.8, 10.0), (0.7, 30.0))
+    around, _ = found.picture().panels[0].layers
+    assert isinstance(around, Points)
+    assert around.x.tolist() == [10.0]
+    assert len(found.describe()) == 1
 
 
 def test_time_to_a_target_is_from_the_first_step_to_the_round_that_reached_it() -> None:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from aimass.explain.charts.picture import Axis, Line, Panel, Picture, Points
+from aimass.explain.charts.picture import Axis, Layer, Line, Panel, Picture, Points
 from aimass.explain.lineage import Lineage
 from aimass.explain.results import Array, Columns, Result
 from aimass.explain.runs.outcomes import Outcomes, matrix
@@ -17,6 +17,8 @@ from aimass.explain.words import joined, number
 __all__ = ["Pareto", "front", "pareto"]
 
 Floats = npt.NDArray[np.float64]
+_ALONE: Final = 140.0
+"""The size of a front's one point: seen around the dot of its run."""
 _CAVEATS: Final = {
     "runs": "A run is one draw: which of two close ones is on the front may be chance. See the tied set.",
     "settings": (
@@ -50,7 +52,7 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
         more = f" and {len(places) - 5} more" if len(places) > 5 else ""
         be = "is" if len(places) == 1 else "are"
         beaten = f"{len(places)} of {len(self.runs)} {self.what} {be} beaten by none in all of {joined(self.names)}"
-        return (f"{beaten}: {'; '.join(told)}{more}.",)
+        return f"{beaten}: {'; '.join(told)}{more}.", *self._best_in_both()
 
     def _figures(self, place: int) -> str:
         told = zip(self.names, self.goals[place], strict=True)
@@ -58,33 +60,52 @@ class Pareto(Result, frozen=True, kw_only=True, eq=False, tag="runs.pareto"):
 
     def picture(self) -> Picture:
         """Quality against each cost."""
-        costs = [
-            cost
-            for cost in range(1, len(self.names))
-            if len(np.unique(self.goals[~np.isnan(self.goals[:, cost]), cost])) > 1
-        ]
+        one = self.what[:-1]
         dots = Points(np.arange(len(self.runs), dtype=np.float64), self.goals[:, 0], "series:0", "run", says=self.runs)
         alone = Panel("no cost differs", Axis("run, in turn", whole=True), Axis(self.names[0]), (dots,))
         return Picture(
             "What quality cost",
-            tuple(self._against(cost) for cost in costs) or (alone,),
-            f"A dot is a {self.what[:-1]}, the line the front: no {self.what[:-1]} is better and costs less.",
+            tuple(self._against(cost) for cost in self._costs()) or (alone,),
+            f"A dot is a {one}, the line the front: no {one} is better and costs less. Where one {one} is best in both "
+            "a large dot around it is the front.",
             _CAVEATS[self.what],
             columns=2,
         )
 
     def _against(self, cost: int) -> Panel:
-        x, y, says = self.goals[:, cost], self.goals[:, 0], self.runs
-        on = front(self.goals[:, [0, cost]], (self.higher[0], self.higher[cost]))
-        order = np.flatnonzero(on)[np.argsort(x[on], kind="stable")]
-        dots = Points(x, y, "series:0", self.what[:-1], says=says)
-        alone = len(order) == 1  # of one point no line is drawn
-        layers = (
-            (dots, Points(x[order], y[order], "series:1", "front", says=[says[order[0]]]))
-            if alone
-            else (Line(x[order], y[order], "series:1", "front", steps=True), dots)
+        x, y, one = self.goals[:, cost], self.goals[:, 0], self.what[:-1]
+        drawn = self._front(cost) & ~np.isnan(x) & ~np.isnan(y)
+        order = np.flatnonzero(drawn)[np.argsort(x[drawn], kind="stable")]
+        along: tuple[Layer, ...] = (Line(x[order], y[order], "series:1", "front", steps=True),)
+        if len(np.unique(x[order])) < 2:  # a line of one point is not seen
+            says = tuple(self.runs[place] for place in order)
+            along = (Points(x[order], y[order], "series:1", "front", size=_ALONE, says=says),) if len(order) else ()
+        dots = Points(x, y, "series:0", one, says=self.runs)
+        return Panel(
+            f"{self.names[0]} against {self.names[cost]}", Axis(self.names[cost]), Axis(self.names[0]), (*along, dots)
         )
-        return Panel(f"{self.names[0]} against {self.names[cost]}", Axis(self.names[cost]), Axis(self.names[0]), layers)
+
+    def _front(self, cost: int) -> npt.NDArray[np.bool_]:
+        """Of quality and this cost alone."""
+        return front(self.goals[:, [0, cost]], (self.higher[0], self.higher[cost]))
+
+    def _costs(self) -> list[int]:
+        """The goals that a panel holds quality against: those in which runs differ."""
+        return [cost for cost in range(1, len(self.names)) if len(np.unique(_known(self.goals[:, cost]))) > 1]
+
+    def _best_in_both(self) -> tuple[str, ...]:
+        """A sentence for each run that beats all others in quality and in some costs, each by itself."""
+        found: dict[int, list[str]] = {}
+        for cost in self._costs():
+            on = np.flatnonzero(self._front(cost))
+            if len(on) == 1:
+                found.setdefault(int(on[0]), []).append(self.names[cost])
+        one = self.what[:-1]
+        return tuple(
+            f"Against {joined(costs)} the front is one {one}: {_short(self.runs[place])} is best in "
+            f"{self.names[0]} and in {'that' if len(costs) == 1 else 'each of these'}."
+            for place, costs in found.items()
+        )
 
     def to_columns(self) -> Columns:
         """A row a run."""
@@ -145,6 +166,10 @@ def front(goals: Floats, higher: tuple[bool, ...]) -> npt.NDArray[np.bool_]:
     signed = np.where(np.isnan(signed), -np.inf, signed)
     beaten = [bool(((signed >= one).all(axis=1) & (signed > one).any(axis=1)).any()) for one in signed]
     return ~np.array(beaten, bool)
+
+
+def _known(values: Array) -> Array:
+    return values[~np.isnan(values)]
 
 
 def _cells(values: Array) -> list[float | None]:

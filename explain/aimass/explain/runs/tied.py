@@ -103,8 +103,8 @@ class TiedSet(Result, frozen=True, kw_only=True, eq=False, tag="runs.tied"):
         return Picture(
             "Settings that cannot be told from the best",
             (panel,),
-            "A dot is the mean over seeds, the line its 95 % interval, of a share within 0 and 1. Intervals that overlap "
-            "do not decide: pairs do.",
+            "A dot is the mean over seeds, the line its 95 % interval, of a share within 0 and 1. Intervals that "
+            "overlap do not decide: pairs do.",
             _CAVEAT,
         )
 
