@@ -48,7 +48,7 @@ def test_a_row_is_told_with_words_and_units_and_the_values_of_the_closed_form() 
     np.testing.assert_allclose(found.values, [0.01 * (70 - means[0]), 0.2 * (1 - means[1]), 0], atol=1e-12)
     assert found.cells == ("70 years", "Male", "0")
     assert found.describe()[0].startswith(
-        "Probability of yes of row 0: 90 %, on average over the background (all 60 rows"
+        "Probability of yes of row 1: 90 %, on average over the background (all 60 rows"
     )
     assert "age = 70 years: +" in found.describe()[1]
     assert "Not told from nothing: unused." in found.describe()

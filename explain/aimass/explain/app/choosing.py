@@ -115,26 +115,28 @@ def linked_many(
     return found
 
 
-def linked_number(key: str, label: str, count: int, *, one: str, **more: Any) -> int | None:
+def linked_number(key: str, label: str, count: int, *, one: str, first: int = 0, **more: Any) -> int | None:
     """A place from 0 to `count` - 1, kept in the address under `key`; None where the address names none, which is said.
 
-    A place that another choice has left behind is 0 again. `one` is what is at the places.
+    A place that another choice has left behind is 0 again. `one` is what is at the places, and `first` the number that
+    people give the first of them; the address and `linked_number` itself have places.
     """
     asked, memory = st.query_params.get(key), f"_linked_{key}"
     said: int | None = st.session_state.get(memory)
     wanted = int(asked) if asked is not None and asked.isascii() and asked.isdigit() and len(asked) < 10 else None
     if asked is not None and (wanted is None or wanted >= count):
         if asked != str(said):
-            _gone(key, one, asked)
+            _gone(key, one, asked if wanted is None else str(wanted + first))
             return None
         wanted = 0
-    held = st.session_state.get(key)
+    shown: int | None = st.session_state.get(key)
+    held = None if shown is None else shown - first
     if asked is None and said and said < count:  # another page was looked at: there the widget was none
         held = said
     elif wanted is not None and (wanted != said or held is None):
         held = wanted
-    _set(key, held if held is not None and held < count else 0)
-    found = int(st.number_input(label, 0, count - 1, step=1, key=key, **more))
+    _set(key, first + (held if held is not None and held < count else 0))
+    found = int(st.number_input(label, first, first + count - 1, step=1, key=key, **more)) - first
     st.session_state[memory] = found
     if asked != str(found) and (found or asked is not None):
         st.query_params[key] = str(found)

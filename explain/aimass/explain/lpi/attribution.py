@@ -73,7 +73,7 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
         """What the model says, what moved it most, and how sure that is."""
         title, said = axis_title(self.output, self.scale).capitalize(), level(self.said, self.scale)
         average = f"on average over the background ({self.background}) {level(self.base, self.scale)}{self._spread()}"
-        lines = [f"{title} of row {self.row}: {said}, {average}."]
+        lines = [f"{title} of row {self.row + 1}: {said}, {average}."]
         moved = [place for place in self.order() if self.values[place] != 0][:_NAMED]
         if moved:
             lines.append(f"What moved it most: {'; '.join(map(self._told, moved))}.")
@@ -110,7 +110,7 @@ class Attribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.attribut
         if rest:
             low, high = np.append(low, steps[-1]), np.append(high, steps[-1])
             names.append(f"{len(rest)} others: {change(float(steps[-1]), self.scale)}")
-        first, last = f"average: {level(self.base, self.scale)}", f"row {self.row}: {level(self.said, self.scale)}"
+        first, last = f"average: {level(self.base, self.scale)}", f"row {self.row + 1}: {level(self.said, self.scale)}"
         bars = Bars(
             np.arange(1, len(steps) + 1),
             ends,

@@ -18,7 +18,7 @@ Method = Literal["auto", "exact", "sampled"]
 class LpiOptions(Value, frozen=True):
     """Which row and output, held against what, and what else is searched for."""
 
-    row: Annotated[int, Meta(ge=0, description="which row is explained, the first is 0")] = 0
+    row: Annotated[int, Meta(ge=0, description="which row is explained: 0 is the first, which answers call row 1")] = 0
     output: Annotated[
         str, Meta(description="which label is explained; the last of two, or the row's own, if empty")
     ] = ""

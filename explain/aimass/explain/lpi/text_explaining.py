@@ -71,7 +71,7 @@ class TokenAttribution(Result, frozen=True, kw_only=True, eq=False, tag="lpi.tok
         order = [p for p in np.argsort(-np.abs(self.values), kind="stable")[:5] if self.values[p] != 0]
         sign = {True: "+", False: ""}
         told = ", ".join(f"{self.pieces[p]} ({sign[self.values[p] > 0]}{number(self.values[p])})" for p in order)
-        said = f"The model says {self.output} of text {self.text} with {percent(self.said)}"
+        said = f"The model says {self.output} of text {self.text + 1} with {percent(self.said)}"
         missed = f"The sum misses the change by {percent(self.incomplete)} of it ({self.steps} steps)"
         faster = f"lower the probability at least as fast as {percent(1 - self.beaten)} of random orders"
         return (

@@ -14,7 +14,9 @@ __all__ = ["TextLpiOptions"]
 class TextLpiOptions(Value, frozen=True):
     """Which text and class, and how finely."""
 
-    text: Annotated[int, Meta(ge=0, description="which text is explained, the first is 0")] = 0
+    text: Annotated[
+        int, Meta(ge=0, description="which text is explained: 0 is the first, which answers call text 1")
+    ] = 0
     output: Annotated[str, Meta(description="which class is explained; the one that the model says, if empty")] = ""
     steps: Annotated[int, Meta(ge=8, le=1024, description="points along the path of integrated gradients")] = 64
     orders: Annotated[int, Meta(ge=10, le=1000, description="random orders that the values are held against")] = 20

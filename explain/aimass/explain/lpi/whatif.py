@@ -43,8 +43,8 @@ class WhatIf(Result, frozen=True, kw_only=True, eq=False, tag="lpi.what_if"):
         most = [place for place in np.argsort(-np.abs(moves), kind="stable")[:3] if moves[place] != 0]
         lines = [
             (
-                f"With {joined(self.changes)} the {axis_title(after.output, after.scale)} of row {after.row} would be "
-                f"{level(after.said, after.scale)} instead of {level(before.said, before.scale)}."
+                f"With {joined(self.changes)} the {axis_title(after.output, after.scale)} of row {after.row + 1} would "
+                f"be {level(after.said, after.scale)} instead of {level(before.said, before.scale)}."
             )
         ]
         if most:

@@ -32,7 +32,12 @@ def add_verbs(commands: Any) -> None:
     )
     add_subject(verb)
     verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file to write")
-    verb.add_argument("--row", type=int, default=0, help="which row's prediction is explained, the first is 0 (0)")
+    verb.add_argument(
+        "--row",
+        type=int,
+        default=0,
+        help="which row's prediction is explained: 0 is the first, which the report calls row 1 (0)",
+    )
     add_work(verb)
     common(verb, _report)
 

@@ -43,16 +43,18 @@ def cell(page: AppTest, name: str) -> object:
 
 def test_a_link_shows_why_the_row_that_it_names_is_predicted_so(opened: Opened, settings: AppSettings) -> None:
     page = settled(opened(LPI, settings, rows="hungarian", row="7"))
-    assert page.number_input(key="row").value == 7
+    assert page.number_input(key="row").value == 8
     assert "The model says" in said(page)
     assert "Outcome" in said(page)
     assert titles(page) == ["What moved the prediction of this row"]
-    assert "Probability of yes of row 7" in said(page)
-    assert "How to read this" in said(page)
-    page.number_input(key="row").set_value(8)
-    page = settled(page.run())
-    assert address(page, "row") == ["8"]
     assert "Probability of yes of row 8" in said(page)
+    assert "How to read this" in said(page)
+    page.number_input(key="row").set_value(10)
+    page = settled(page.run())
+    assert address(page, "row") == ["9"]
+    assert "Probability of yes of row 10" in said(page)
+    (cells,) = [one.help for one in page.number_input if one.key == "row"]
+    assert cells == "From 1 to 42: the first row of a file is 1. In the address it is 0."
 
 
 @pytest.mark.parametrize("row", ["42", "-1", "many", "9" * 400, "²"])
@@ -62,7 +64,7 @@ def test_a_link_to_a_row_that_is_not_there_says_so_and_offers_others(
     page = opened(LPI, settings, rows="hungarian", row=row)
     assert "The link names a row that is not here" in said(page)
     page.button(key="clear-row").click()
-    assert settled(page.run()).number_input(key="row").value == 0
+    assert settled(page.run()).number_input(key="row").value == 1
 
 
 def test_fewer_rows_than_the_former_had_begin_anew(opened: Opened, settings: AppSettings) -> None:
@@ -75,7 +77,7 @@ def test_fewer_rows_than_the_former_had_begin_anew(opened: Opened, settings: App
     page.selectbox(key="rows").set_value("few")
     page = settled(page.run())
     assert "not here" not in said(page)
-    assert page.number_input(key="row").value == 0
+    assert page.number_input(key="row").value == 1
 
 
 def test_rows_are_found_by_conditions_and_by_what_is_said(opened: Opened, settings: AppSettings) -> None:
@@ -94,7 +96,7 @@ def test_rows_are_found_by_conditions_and_by_what_is_said(opened: Opened, settin
     page.button(key="Next-row").click()
     page = settled(page.run())
     assert page.number_input(key="row").value == wrong["row"].iloc[1]
-    assert address(page, "row") == [str(wrong["row"].iloc[1])]
+    assert address(page, "row") == [str(wrong["row"].iloc[1] - 1)]
 
 
 def test_what_is_no_condition_is_told_where_it_stands(opened: Opened, settings: AppSettings) -> None:

@@ -75,10 +75,11 @@ def test_the_pieces_of_a_text_are_shown_and_none_of_it_is_markup(entered: Callab
     assert titles(page) == ["Which pieces speak for it"]
     assert "Good film, uneven" in said(page)
     assert "Outcome** not known" in said(page)
-    page.number_input(key="text").set_value(4)
+    page.number_input(key="text").set_value(5)
     shown = settled(page.run()).markdown
     assert any("\\*\\*loud\\*\\* \\<b\\>good\\<" in one.value for one in shown)
-    page.number_input(key="text").set_value(2)
+    assert page.query_params["text"] == ["4"]
+    page.number_input(key="text").set_value(3)
     assert "The text is empty" in said(settled(page.run()))
 
 

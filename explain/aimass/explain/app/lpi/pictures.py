@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
-from aimass.explain.app.choosing import Chosen, asking_of, let_go, linked, linked_number
+from aimass.explain.app.choosing import Chosen, asking_of, let_go, linked
 from aimass.explain.app.house import Here
 from aimass.explain.app.lpi.whose import Things, choose_one, find, outcome, said_line
 from aimass.explain.app.option_fields import chosen_options
@@ -92,7 +92,7 @@ def _things(here: Here, chosen: Chosen, model: ImageModel, images: Images) -> Th
         return {}
 
     known = None if images.labels is None or images.classes != model.classes else images.labels
-    return Things("image", len(images), model.classes, True, known, said, None, told)
+    return Things("image", len(images), model.classes, True, known, said, None, told, first=0)
 
 
 def _bright(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -104,9 +104,11 @@ def _bright(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def text_page(here: Here, chosen: Chosen, model: TextModel, texts: Texts) -> None:
     """Which pieces of one text speak for what the model says."""
     lineage_line(lineage_of_texts(model, texts, Work()))
+    known = None if texts.labels is None or texts.classes != model.classes else texts.labels
+    things = Things("text", len(texts), model.classes, True, known, lambda: None, None, lambda _: {})
     left, right = st.columns(2)
     with left:
-        place = linked_number("text", "Text", len(texts), one="text", help=f"From 0 to {len(texts) - 1:,}.")
+        place = choose_one(things, "text")
     with right:
         output = choose_output(model.classes, "Class that is explained", _MODEL_SAYS)
     if place is None or output is None:
@@ -115,8 +117,6 @@ def text_page(here: Here, chosen: Chosen, model: TextModel, texts: Texts) -> Non
     cut = " …" if len(text) > _LONGEST else ""
     with st.container(border=True):
         st.markdown(plain(text[:_LONGEST]) + cut)
-    known = None if texts.labels is None or texts.classes != model.classes else texts.labels
-    things = Things("text", len(texts), model.classes, True, known, lambda: None, None, lambda _: {})
     st.markdown(f"**Outcome** {plain(outcome(things, place))}")
     with st.expander("Options", icon=":material/tune:"):
         said = chosen_options(TextLpiOptions, ["steps", "orders"], prefix="pieces")

@@ -39,7 +39,8 @@ class Things:
 
     `said` finds what the model says of all, float64 [n, outputs], None while it is not known; `among` the mask of those
     under conditions that a person wrote, None where there are no columns; `told` columns of some of them for a table.
-    Of `private` ones no condition stands in the address, which browsers and proxies keep.
+    Of `private` ones no condition stands in the address, which browsers and proxies keep. `first` is the number that
+    people give the first of them.
     """
 
     one: str
@@ -51,13 +52,22 @@ class Things:
     among: Callable[[str], npt.NDArray[np.bool_]] | None
     told: Callable[[npt.NDArray[np.int64]], dict[str, list[Any]]]
     private: bool = False
+    first: int = 1
 
 
 def choose_one(things: Things, key: str) -> int | None:
     """The place of the one that is explained, kept in the address under `key`; None where it names none."""
     return linked_number(
-        key, things.one.capitalize(), things.count, one=things.one, help=f"From 0 to {things.count - 1:,}."
+        key, things.one.capitalize(), things.count, one=things.one, first=things.first, help=_numbers(things)
     )
+
+
+def _numbers(things: Things) -> str:
+    """Which numbers there are, and what the address makes of them."""
+    numbers = f"From {things.first} to {things.count - 1 + things.first:,}"
+    if not things.first:
+        return f"{numbers}."
+    return f"{numbers}: the first {things.one} of a file is {things.first}. In the address it is 0."
 
 
 def find(things: Things, key: str, chosen: int) -> None:
@@ -130,15 +140,17 @@ def _listed(things: Things, key: str, places: npt.NDArray[np.int64], said: Float
     with st.container(horizontal=True):
         for word, step in (("Previous", -1), ("Next", 1)):
             other = _beside(places, chosen, step)
-            st.button(word, key=f"{word}-{key}", on_click=_choose, args=(key, other), disabled=other == chosen)
-    columns: dict[str, list[Any]] = {things.one: shown.tolist()}
+            st.button(
+                word, key=f"{word}-{key}", on_click=_choose, args=(key, other + things.first), disabled=other == chosen
+            )
+    columns: dict[str, list[Any]] = {things.one: (shown + things.first).tolist()}
     columns |= _said_columns(things, said[shown], shown) | things.told(shown)
     st.dataframe(
         columns,
         hide_index=True,
         height=260,
         key=f"found-{key}",
-        on_select=lambda: _selected(key, shown),
+        on_select=lambda: _selected(key, shown + things.first),
         selection_mode="single-row",
     )
 
@@ -151,11 +163,12 @@ def _beside(places: npt.NDArray[np.int64], chosen: int, step: int) -> int:
     return int(places[min(max(int(at[0]) + step, 0), len(places) - 1)])
 
 
-def _choose(key: str, place: int) -> None:
-    st.session_state[key] = place
+def _choose(key: str, number: int) -> None:
+    st.session_state[key] = number
 
 
 def _selected(key: str, shown: npt.NDArray[np.int64]) -> None:
+    """`shown` are the numbers of those in the table."""
     picked: Sequence[int] = st.session_state[f"found-{key}"].selection.rows
     if picked and picked[0] < len(shown):
         st.session_state[key] = int(shown[picked[0]])
