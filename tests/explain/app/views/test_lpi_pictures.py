@@ -78,7 +78,7 @@ def test_the_pieces_of_a_text_are_shown_and_none_of_it_is_markup(entered: Callab
     page.number_input(key="text").set_value(5)
     shown = settled(page.run()).markdown
     assert any("\\*\\*loud\\*\\* \\<b\\>good\\<" in one.value for one in shown)
-    assert page.query_params["text"] == ["4"]
+    assert page.query_params["text"] in ("4", ["4"])
     page.number_input(key="text").set_value(3)
     assert "The text is empty" in said(settled(page.run()))
 
