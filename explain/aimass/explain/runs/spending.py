@@ -112,7 +112,7 @@ def planned_and_spent(run: RunView) -> str:
     quick, exact, spent = planned_spent(run.plan, 1, quick=True), planned_spent(run.plan, 1), spent_by(run)
     if quick.epsilon is None or exact.epsilon is None or spent.epsilon is None:
         return ""
-    planned, whole, now = (number(one.epsilon) for one in (quick, exact, spent))
+    planned, whole, now = (number(one) for one in (quick.epsilon, exact.epsilon, spent.epsilon))
     if planned == now:
         return ""
     told = [f"Planned is epsilon {planned} at most, spent is {now}."]
