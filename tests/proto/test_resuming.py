@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from aimass.proto.api import Federation
 from aimass.proto.errors import AimassError, LimitExceeded, Refused, Unavailable
+from aimass.proto.home import load_home
 from aimass.proto.plan import decode_plan
 from aimass.proto.resuming import PATIENCE_S, Progress, resumed
 from tests.support.edge_federation import Members, serving
@@ -73,7 +75,7 @@ def test_tries_that_get_no_further_end_by_name_after_some_time() -> None:
 
     with pytest.raises(Unavailable) as caught:
         _run(resumed(attempt, clock, "the model was not sent"))
-    assert (caught.value.code, caught.value.value) == ("link.gave_up", "5 of 9 bytes sent; link.broken")
+    assert (caught.value.code, caught.value.value) == ("link.gave_up", "5 of 9 bytes; link.broken")
     assert isinstance(caught.value.__cause__, Unavailable)
     assert PATIENCE_S <= clock.time < PATIENCE_S + 2
     assert tries[0] > 100
@@ -131,3 +133,13 @@ def test_a_first_model_is_sent_and_its_run_begins_over_a_link_that_is_cut_again_
                 assert sum("cut" in line for line in proxy.log) >= 2, proxy.log
 
     _serve(scenario())
+
+
+def test_a_model_whose_server_is_gone_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    nobody = socket.socket()
+    nobody.bind(("127.0.0.1", 0))  # has the port, and does not listen
+    home = Members.create(tmp_path).home("anna", f"127.0.0.1:{nobody.getsockname()[1]}")
+    with nobody, Federation(load_home(home), home, _Clock()) as federation, pytest.raises(Unavailable) as caught:
+        federation.export("a" * 64, tmp_path / "model.safetensors")
+    assert caught.value.code == "link.gave_up"
+    assert not (tmp_path / "model.safetensors").exists()

@@ -29,7 +29,7 @@ from aimass.proto.bearer import Token
 from aimass.proto.clock import Clock, SystemClock
 from aimass.proto.connection import Connection, named
 from aimass.proto.drafts import completed
-from aimass.proto.errors import BadInput, NotFound, Unavailable
+from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.home import HomeSettings, load_home, tls_identity
 from aimass.proto.model_manifest import decode_manifest
 from aimass.proto.origin import Schedule
@@ -58,7 +58,6 @@ __all__ = ["Federation", "Run"]
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)
-_RECONNECT_S = 0.5
 _MAX_MODEL = 1 << 36
 
 
@@ -260,22 +259,22 @@ class Federation(Connection):
         return digest
 
     def export(self, digest: str, path: str | Path, progress: Progress | None = None) -> Path:
-        """Fetch a model's safetensors file, verified; goes on where a broken fetch stopped."""
+        """Fetch a model's safetensors file, verified.
+
+        Goes on where a broken fetch stopped, unless nothing moves on for two minutes: `Unavailable` says so then.
+        """
         target, digest = Path(path), self._whole(digest)
         if target.is_dir():
             raise BadInput("a folder stands where the model would go", code="model.path", value=target)
         folder = target.parent / f".{target.name}.fetch"
         spool = Spool(folder)
 
-        async def run() -> Path:
-            while True:
-                try:
-                    return await fetch(self._channel, FetchRequest(digest=digest), spool, _MAX_MODEL, progress)
-                except Unavailable:
-                    await asyncio.sleep(_RECONNECT_S)
+        async def get(heard: Progress) -> Path:
+            return await fetch(self._channel, FetchRequest(digest=digest), spool, _MAX_MODEL, heard)
 
         try:
-            self._await(run()).replace(target)
+            told = resumed(get, self._clock, "the model was not fetched", reached=True, progress=progress)
+            self._await(told).replace(target)
             shutil.rmtree(folder)  # with what broken fetches of other models left
         except NotFound:
             shutil.rmtree(folder)

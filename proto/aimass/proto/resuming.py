@@ -64,7 +64,7 @@ async def resumed(
                 raise Unavailable(
                     f"{what}: the link breaks again and again, and nothing moves on",
                     code="link.gave_up",
-                    value=f"{moved} of {of} bytes sent; {error.code}" if of else error.code,
+                    value=f"{moved} of {of} bytes; {error.code}" if of else error.code,
                     limit=f"{PATIENCE_S:g} s without getting further",
                     cure="See whether the server runs and what stands between; repeated, it goes on where it stopped.",
                 ) from error
