@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -26,6 +27,9 @@ from aimass.proto.views import RunView
 __all__ = ["Here", "House", "enter", "house"]
 
 _MOST_PEOPLE: Final = 64
+_UNUSED_S: Final = 1800.0
+"""Connections of more people are ended once nobody has used them for so long: a tab may still show itself anew by
+them, or wait for what takes long."""
 _MOST_SUBJECTS: Final = 16
 _OPENING_S: Final = 600.0
 """A large model takes a while to be fetched; the others who want it wait for the first."""
@@ -40,9 +44,10 @@ class House:
         identity: Callable[[], LoggedIn | None] = lambda: None,
         *,
         sources: Callable[[AppSettings, Person], Sources] = Sources,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`identity` says who is logged in, where the settings name a login; `sources` opens what one person reads."""
-        self.settings, self.identity, self._open_sources = settings, identity, sources
+        self.settings, self.identity, self._open_sources, self._now = settings, identity, sources, now
         own = settings.path(settings.home) if settings.login else None
         self.logins, self.wanted = Logins(ask_server(settings.home), folder=own), Wanted()
         work = Work(memory_bytes=settings.memory_mib << 20)
@@ -57,16 +62,21 @@ class House:
         self._visits: OrderedDict[str, tuple[Sources, Feed]] = OrderedDict()
 
     def visit(self, person: Person, viewer: str) -> Here:
-        """What one person's pages have; connections are theirs alone, and the longest unused are closed."""
+        """What one person's pages have; connections are theirs alone, and of many people the longest unused end."""
         key = person.key
         with self._lock:
             if key not in self._visits:
                 sources = self._open_sources(self.settings, person)
-                self._visits[key] = (sources, Feed(_opener(sources)))
+                self._visits[key] = (sources, Feed(_opener(sources), self._now))
             self._visits.move_to_end(key)
-            while len(self._visits) > _MOST_PEOPLE:
-                self._visits.popitem(last=False)[1][0].close()
             sources, feed = self._visits[key]
+            over = [other for other in list(self._visits)[:-_MOST_PEOPLE] if self._visits[other][0].unused(_UNUSED_S)]
+            left = [self._visits.pop(other)[0] for other in over]
+            feeds = [other for _, other in self._visits.values()]
+        for one in left:
+            one.close()
+        for one_feed in feeds:
+            one_feed.sweep()
         return Here(self, person, viewer, sources, feed)
 
     def close(self) -> None:

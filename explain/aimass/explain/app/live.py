@@ -46,7 +46,7 @@ class Feed:
 
     def latest(self, run_id: str) -> RunView:
         """The run as last heard of; from the first look on it is followed. Raises what ended its stream."""
-        self._sweep()
+        self.sweep()
         with self._lock:
             held = self._runs.get(run_id)
             if held is not None and held.error is None:
@@ -64,7 +64,7 @@ class Feed:
             threading.Thread(target=self._follow, args=(run_id, fresh, run), name="aimass-feed", daemon=True).start()
         return held.view
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Leave runs at which nobody looks, also those of which nothing is heard, and forget ended ones."""
         with self._lock:
             left = [(run_id, held) for run_id, held in self._runs.items() if self._now() - held.asked_at > _IDLE_S]

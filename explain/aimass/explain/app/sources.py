@@ -4,6 +4,7 @@ secrets. What was said a moment ago is said again; what is away raises `Unavaila
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from aimass.privacy.model_trust import FileTrust
 from aimass.proto.api import Federation
 from aimass.proto.data_api import DataSets
 from aimass.proto.data_views import DataSetList
-from aimass.proto.errors import AimassError, NotFound
+from aimass.proto.errors import AimassError, NotFound, Unavailable
 from aimass.proto.objects import open_objects
 from aimass.proto.registry.places import meant_trust, meant_url
 from aimass.proto.registry.reader import RegistryReader, Resolved
@@ -34,10 +35,11 @@ Versions = tuple[tuple[int, Resolved | AimassError], ...]
 
 
 class Sources:
-    """Of one person. For any number of threads; `close` ends its connections."""
+    """Of one person. For any number of threads; `close` ends its connections, and nothing is read after it."""
 
-    def __init__(self, settings: AppSettings, person: Person) -> None:
-        self.settings, self.person = settings, person
+    def __init__(self, settings: AppSettings, person: Person, now: Callable[[], float] = time.monotonic) -> None:
+        self.settings, self.person, self._now = settings, person, now
+        self._used_at, self._closed = now(), False
         self._memo = Memo()
         self._lock = threading.Lock()
         self._federation: Federation | None = None
@@ -60,6 +62,7 @@ class Sources:
                 cure="Start it with --as FOLDER: the folder of a person that `aimass client enroll` made.",
             )
         with self._lock:
+            self._use()
             if self._federation is None:
                 self._federation = Federation.open(self.settings.home, self.person.bearer)
                 self._federation.patience_s = _PATIENCE_S
@@ -129,6 +132,7 @@ class Sources:
                 cure="Start it with --as FOLDER and --data HOST:PORT.",
             )
         with self._lock:
+            self._use()
             if self._data_sets is None:
                 self._data_sets = DataSets.open(self.settings.home, self.settings.data, self.person.bearer)
                 self._data_sets.patience_s = _PATIENCE_S
@@ -152,9 +156,25 @@ class Sources:
         """The person's folder."""
         return self.settings.path(self.settings.home)
 
-    def close(self) -> None:
-        """End the connections."""
+    def _use(self) -> None:
+        """Under the lock: somebody is about to ask a service."""
+        if self._closed:
+            raise Unavailable(
+                "this page was not looked at for long, and its connections were ended",
+                code="app.visit_over",
+                cure="It is shown anew by itself; if not, reload it.",
+            )
+        self._used_at = self._now()
+
+    def unused(self, seconds: float) -> bool:
+        """Whether nobody has asked a service for so long."""
         with self._lock:
+            return self._now() - self._used_at >= seconds
+
+    def close(self) -> None:
+        """End the connections; calling it twice is fine."""
+        with self._lock:
+            self._closed = True
             for one in (self._federation, self._data_sets):
                 if one is not None:
                     one.close()
