@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimass.explain.app.wording import ago, amount, figure, label, moment, plain, share, size
+from aimass.explain.app.wording import ago, amount, figure, in_cell, label, moment, plain, share, size, with_code
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,28 @@ def test_labels_of_others_are_no_markup(text: str) -> None:
 
 def test_a_figure_and_its_per_cent_stay_on_one_line() -> None:
     assert plain("13 % to 48 % of a % b") == "13\u00a0% to 48\u00a0% of a % b"
+
+
+def test_what_is_to_be_typed_is_shown_as_such_and_nothing_of_it_is_markup() -> None:
+    assert with_code("Type `aimass up` or set `start_s`.") == r"Type `aimass up` or set `start_s`\."
+    assert with_code("`a <b> $x$ **y**` 13 % *z*") == "`a <b> $x$ **y**` 13\u00a0% \\*z\\*"
+    assert in_cell("Raise `start_s`.") == "Raise start_s."
+
+
+@pytest.mark.parametrize(
+    "text", ["one ` alone", "``", "`` `a` ``", "`a``b`", "` `", "```\nx\n```", "`a` and ` b", "none"]
+)
+def test_backticks_that_are_no_pairs_around_something_are_letters(text: str) -> None:
+    assert with_code(text) == plain(text)
+
+
+@given(st.text())
+def test_outside_of_code_the_same_letters_are_held_back(text: str) -> None:
+    said = with_code(text)
+    assert "\n" not in said
+    parts = said.split("`") if said != plain(text) else [said]
+    for outside in parts[::2]:
+        assert outside == plain(text) or not any(
+            letter in "*_{}[]()#|:$<>!&~" and (not place or outside[place - 1] != "\\")
+            for place, letter in enumerate(outside)
+        )

@@ -16,7 +16,7 @@ from aimass.explain.app.house import Here, house
 from aimass.explain.app.job import Seen
 from aimass.explain.app.memo import Memo
 from aimass.explain.app.presence import still_looks
-from aimass.explain.app.wording import ago, amount, plain
+from aimass.explain.app.wording import ago, amount, plain, with_code
 from aimass.explain.cache import asking_key
 from aimass.explain.charts.altair_charts import specs_of
 from aimass.explain.charts.picture import Picture
@@ -370,8 +370,8 @@ def told_error(error: AimassError) -> None:
     """What happened and what mends it, with the name that logs share; the texts are others'."""
     value = "" if error.value is None else f": {plain(error.value)}"
     limit = "" if error.limit is None else f" Allowed: {plain(error.limit)}."
-    what = plain(f"{error.what[:1].upper()}{error.what[1:]}".rstrip("."))
-    st.error(f"**{what}**{value}.{limit} {plain(error.cure)} `{error.code}`", icon=":material/error:")
+    what = with_code(f"{error.what[:1].upper()}{error.what[1:]}".rstrip("."))
+    st.error(f"**{what}**{value}.{limit} {with_code(error.cure)} `{error.code}`", icon=":material/error:")
 
 
 @contextlib.contextmanager

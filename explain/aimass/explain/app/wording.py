@@ -10,7 +10,7 @@ from typing import Final
 from aimass.explain.words import counted, number
 from aimass.proto.errors import printable
 
-__all__ = ["ago", "amount", "figure", "label", "moment", "plain", "share", "size"]
+__all__ = ["ago", "amount", "figure", "in_cell", "label", "moment", "plain", "share", "size", "with_code"]
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|:$<>~&])")
 _PER_CENT: Final = re.compile(r"(?<=\d) (?=%)")
@@ -26,7 +26,29 @@ _TIMES: Final = (("s", 60.0), ("min", 60.0), ("h", 24.0), ("days", math.inf))
 def plain(text: str) -> str:
     """A text in which nothing is Markdown, HTML, mathematics or an icon, and nothing moves a cursor. A figure and its
     per cent stay on one line."""
-    return _PER_CENT.sub("\u00a0", _MARKUP.sub(r"\\\1", printable(" ".join(text.split()), _LONGEST)))
+    return _escaped(_one_line(text))
+
+
+def with_code(text: str) -> str:
+    """The same of an error or a reason, where what stands between two backticks is a command or a setting to type: it
+    is shown as such, in which nothing is markup either. Of backticks that make no such pairs all are shown."""
+    parts = _one_line(text).split("`")
+    if len(parts) % 2 == 0 or not all(part.strip() for part in parts[1:-1]):
+        return plain(text)
+    return "".join(f"`{part}`" if place % 2 else _escaped(part) for place, part in enumerate(parts))
+
+
+def in_cell(text: str) -> str:
+    """The same for a cell of a table, which shows letters as they are."""
+    return text.replace("`", "")
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()), _LONGEST)
+
+
+def _escaped(text: str) -> str:
+    return _PER_CENT.sub("\u00a0", _MARKUP.sub(r"\\\1", text))
 
 
 def label(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from aimass.explain.app.house import House
 from aimass.explain.app.login import LoggedIn, Logins
@@ -52,6 +53,25 @@ def test_without_a_server_the_page_says_what_to_do(opened: Opened) -> None:
     page = opened("serving")
     assert "knows no prediction server" in said(page)
     assert page.code
+
+
+def test_commands_and_settings_in_what_a_server_says_are_shown_as_such(opened: Opened) -> None:
+    def script() -> None:
+        from aimass.explain.app.views.serving import _server
+        from aimass.proto.serving_views import AuditLine, ModelStatus, RefusalView, ServingStatus, WatchView
+
+        cure = "it did not start. Raise `start_s` in the settings of serving."
+        watch = WatchView(target="heart", serving=1, refused=(RefusalView(version=2, at=0.0, reason=cure, again=""),))
+        model = ModelStatus(name="heart", state="LOADING", reason=cure, versions=(), watch=watch)
+        line = AuditLine(at=0.0, target="heart", kind="refused", version=2, text=cure)
+        _server("here", ServingStatus(release="1", began_at=0.0, models=(model,), decisions=(line,)), ())
+
+    page = AppTest.from_function(script, default_timeout=60).run()
+    assert not page.exception
+    shown = [one.value for one in page.markdown if "start_s" in one.value]
+    assert len(shown) == 2
+    assert all("Raise `start_s` in" in one for one in shown)
+    assert page.dataframe[0].value["why"].tolist() == ["it did not start. Raise start_s in the settings of serving."]
 
 
 FIGURES = """# TYPE aimass_serving_requests counter

@@ -14,7 +14,7 @@ from aimass.explain.app.links import link_to
 from aimass.explain.app.noticing import Item, Overview, ServiceState, changes, concerns, run_name, running
 from aimass.explain.app.overview import overview
 from aimass.explain.app.shell import empty, header, looked
-from aimass.explain.app.wording import ago, amount, moment, plain
+from aimass.explain.app.wording import ago, amount, moment, plain, with_code
 
 __all__ = ["render"]
 
@@ -139,7 +139,7 @@ def _item(here: Here, item: Item, when: str = "") -> None:
     """Whom it is of, as a link where a page says more, then what is said."""
     with st.container(gap="xxsmall"):
         link_to(here, item.page, item.of, **dict(item.address))
-        st.markdown(plain(f"{item.says}{when}"))
+        st.markdown(with_code(f"{item.says}{when}"))
 
 
 def _rest(count: int) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from aimass.explain.app.choosing import linked, linked_within
 from aimass.explain.app.house import Here
 from aimass.explain.app.shell import empty, header, told_error
-from aimass.explain.app.wording import moment, plain, size
+from aimass.explain.app.wording import moment, plain, size, with_code
 from aimass.privacy.pki import Role
 from aimass.proto.errors import AimassError
 from aimass.proto.registry.comparing import differences
@@ -57,7 +57,7 @@ def _model(here: Here, name: str) -> None:
     if believed:
         st.dataframe([_row(one, aliases) for one in believed], hide_index=True, key=f"versions-{name}")
     for number, error in doubted:
-        st.warning(plain(f"Version {number} is not believed, and nothing of it is used: {error.sentence()}"))
+        st.warning(with_code(f"Version {number} is not believed, and nothing of it is used: {error.sentence()}"))
     if not believed:
         return
     numbers = {str(one.version.number): one for one in believed}

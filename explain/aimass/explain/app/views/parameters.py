@@ -13,7 +13,7 @@ from aimass.explain.app.house import Here
 from aimass.explain.app.links import link_to
 from aimass.explain.app.shell import computed, frame, header, lineage_line, looked
 from aimass.explain.app.watched import held, redraw_when_changed, version
-from aimass.explain.app.wording import amount, plain
+from aimass.explain.app.wording import amount, with_code
 from aimass.explain.opening.models import fetched_model
 from aimass.explain.runs.layers import Layers, layers, relations
 from aimass.explain.runs.trajectory import trajectory
@@ -42,7 +42,7 @@ def render(here: Here) -> None:
     try:
         found = held(here, view, "layers", layers)
     except WrongState as error:
-        st.info(plain(error.sentence()))
+        st.info(with_code(error.sentence()))
         return
     lineage_line(found.lineage)
     link_to(here, "runs", "Its course and its partners", run=run_id)

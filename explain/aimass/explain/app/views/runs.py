@@ -14,7 +14,7 @@ from aimass.explain.app.house import Here
 from aimass.explain.app.links import link_to
 from aimass.explain.app.shell import frame, header, lineage_line, looked, shown_table
 from aimass.explain.app.watched import check_server, held, redraw_when_changed, version
-from aimass.explain.app.wording import ago, amount, plain, size
+from aimass.explain.app.wording import ago, amount, plain, size, with_code
 from aimass.explain.runs.course import Course, course
 from aimass.explain.runs.participation import participation
 from aimass.explain.runs.partners import Partners, partners
@@ -135,7 +135,7 @@ def _figures(view: RunView) -> None:
         for name, value in figures.items():
             st.metric(name, value, width="content", help=told.get(name))
     if summary.reason and summary.state is not RunState.FINISHED:
-        st.warning(plain(summary.reason))
+        st.warning(with_code(summary.reason))
     if view.outcome is not None:
         st.info(plain(f"Its model is {view.outcome.state}: {view.outcome.said}"))
 

@@ -10,7 +10,7 @@ import streamlit as st
 from aimass.explain.app.house import Here
 from aimass.explain.app.serving_figures import Answered, answered
 from aimass.explain.app.shell import empty, header, looked, told_error
-from aimass.explain.app.wording import ago, figure, moment, plain, share, size
+from aimass.explain.app.wording import ago, figure, in_cell, moment, plain, share, size, with_code
 from aimass.proto.errors import AimassError
 from aimass.proto.serving_client import ServingClient
 from aimass.proto.serving_views import ModelStatus, ServingStatus, VersionStatus, sentences_of
@@ -71,7 +71,7 @@ def _server(url: str, status: ServingStatus, figures: tuple[Answered, ...]) -> N
                 "model": [line.target for line in reversed(status.decisions)],
                 "version": [line.version for line in reversed(status.decisions)],
                 "decision": [line.kind for line in reversed(status.decisions)],
-                "why": [line.text for line in reversed(status.decisions)],
+                "why": [in_cell(line.text) for line in reversed(status.decisions)],
             },
             hide_index=True,
             key=f"audit-{url}",
@@ -80,7 +80,7 @@ def _server(url: str, status: ServingStatus, figures: tuple[Answered, ...]) -> N
 
 def _model(url: str, model: ModelStatus, counted: dict[tuple[str, str], Answered]) -> None:
     state = ":green-badge[ready]" if model.state == "READY" else f":orange-badge[{plain(model.state.lower())}]"
-    st.markdown(f"**{plain(model.name)}** {state} {plain(model.reason)}")
+    st.markdown(f"**{plain(model.name)}** {state} {with_code(model.reason)}")
     if model.versions:
         st.dataframe(
             [_version(version, counted.get((model.name, str(version.version)))) for version in model.versions],
@@ -90,7 +90,7 @@ def _model(url: str, model: ModelStatus, counted: dict[tuple[str, str], Answered
     if model.watch is None:
         return
     for sentence in sentences_of(model.watch):
-        st.markdown(f"- {plain(sentence)}")
+        st.markdown(f"- {with_code(sentence)}")
     if model.watch.drift:
         with st.expander(f"Drift of {plain(model.name)}'s columns"):
             st.caption(

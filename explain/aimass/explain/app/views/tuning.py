@@ -11,7 +11,7 @@ import streamlit as st
 from aimass.explain.app.choosing import linked
 from aimass.explain.app.house import Here
 from aimass.explain.app.shell import computed, empty, frame, header, looked
-from aimass.explain.app.wording import amount, moment, plain
+from aimass.explain.app.wording import amount, moment, plain, with_code
 from aimass.explain.runs.spending import told_spent
 from aimass.explain.tune.answer import Answered, answered, next_plan
 from aimass.explain.tune.folder import SearchFolder
@@ -80,7 +80,7 @@ def _told(search: Search) -> None:
         f"·  **State** {search.state}"
     )
     if search.reason:
-        st.caption(plain(search.reason))
+        st.caption(with_code(search.reason))
     if setup.where.kind == "federated":
         reserved = "Partners reserved for it before the first run. " if setup.study is not None else ""
         st.markdown(plain(f"{reserved}At most all its runs together spend {told_spent(setup.most)}."))
