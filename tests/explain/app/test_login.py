@@ -512,3 +512,10 @@ def test_streamlits_own_token_stands_for_a_browser() -> None:
     assert len(set(cookies)) == 5
     assert len({browser_of(cookie) for cookie in cookies}) == 1
     assert browser_of(cookies[0])
+
+
+@pytest.mark.parametrize("query", [{"if": "x" * 9_000}, {"if": [""] * 9_000}, {"x" * 9_000: "a"}])
+def test_a_place_that_takes_much_room_is_not_kept_for_who_is_not_logged_in(query: dict[str, str | list[str]]) -> None:
+    wanted = Wanted(lambda: 0.0)
+    wanted.keep("browser", Place("runs", query))
+    assert wanted.take("browser") is None

@@ -14,6 +14,8 @@ __all__ = ["Place", "Wanted", "browser_of"]
 
 _KEPT_S: Final = 900.0
 _MOST: Final = 1_000
+_LONGEST: Final = 8_192
+"""Letters of a place: whoever is not logged in may bring one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,6 +24,12 @@ class Place:
 
     page: str
     query: Mapping[str, str | list[str]]
+
+    @property
+    def letters(self) -> int:
+        """How long it is, each value counted as one more: an empty one takes room too."""
+        values = [one for said in self.query.values() for one in ([said] if isinstance(said, str) else said)]
+        return sum(len(text) + 1 for text in (self.page, *self.query, *values))
 
 
 class Wanted:
@@ -33,8 +41,8 @@ class Wanted:
         self._held: OrderedDict[str, tuple[float, Place]] = OrderedDict()
 
     def keep(self, browser: str, place: Place) -> None:
-        """This browser goes to log in from there; one that is not known is not led back."""
-        if not browser:
+        """This browser goes to log in from there; one that is not known, or brings too much, is not led back."""
+        if not browser or place.letters > _LONGEST:
             return
         with self._lock:
             self._held.pop(browser, None)

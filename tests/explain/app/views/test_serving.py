@@ -19,6 +19,7 @@ from aimass.explain.app.people import Person
 from aimass.explain.app.serving_figures import answered, quantile
 from aimass.explain.app.settings import AppSettings
 from aimass.privacy.pki import Role
+from aimass.proto.errors import BadInput
 from aimass.proto.secret import Secret
 from aimass.proto.values import canonical_json
 from aimass.proto.views import PersonView
@@ -42,7 +43,7 @@ def test_versions_requests_and_the_audit_log_of_a_real_server(opened: Opened, tm
         (table,) = [one.value for one in page.dataframe if "99 % below" in one.value.columns]
         assert table["version"].tolist() == [1]
         assert table["requests"].tolist() == ["1"]
-        assert table["failed"].tolist() == ["0 %"]
+        assert table["errors"].tolist() == ["0 %"]
         assert any("decision" in one.value.columns for one in page.dataframe)
     page.run()
     page = opened("serving", AppSettings(serving=(url,)))
@@ -89,6 +90,28 @@ def test_figures_are_counted_by_version() -> None:
     assert (one.model, one.version, one.requests, one.failed) == ("heart", "3", 100, 2)
     assert (one.median, one.p99) == (0.001, math.inf)
     assert answered("") == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no figure at all {",
+        FIGURES.replace('le="0.01"', 'le="soon"'),
+        FIGURES.replace(" 97\n", " many\n"),
+        'aimass_serving_requests_total{model="heart",version="3",outcome="ok"} NaN\n',
+        'aimass_serving_requests_total{model="heart",version="3",outcome="ok"} +Inf\n',
+    ],
+)
+def test_figures_of_another_program_are_a_named_error(text: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        answered(text)
+    assert raised.value.code == "app.figures"
+
+
+def test_a_histogram_without_a_last_bin_or_with_no_numbers_has_no_quantile_that_is_known() -> None:
+    (one,) = answered(FIGURES.replace('le="+Inf"} 98', 'le="+Inf"} NaN'))
+    assert one.requests == 100
+    assert math.isinf(one.p99)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.5, 1.0), (0.51, 2.0), (1.0, 4.0)])

@@ -87,6 +87,8 @@ def _model(url: str, model: ModelStatus, counted: dict[tuple[str, str], Answered
             hide_index=True,
             key=f"versions-{url}-{model.name}",
         )
+    if counted:
+        st.caption("Errors are answers to callers who asked wrongly too; the server's own log says which.")
     if model.watch is None:
         return
     for sentence in sentences_of(model.watch):
@@ -119,7 +121,7 @@ def _version(version: VersionStatus, counted: Answered | None) -> dict[str, obje
         "version": version.version,
         "share": share(version.share),
         "requests": "–" if counted is None else f"{counted.requests:,}",
-        "failed": failed,
+        "errors": failed,
         "median below": "–" if counted is None else _seconds(counted.median),
         "99 % below": "–" if counted is None else _seconds(counted.p99),
         "workers": version.workers,
