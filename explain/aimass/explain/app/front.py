@@ -12,6 +12,7 @@ from aimass.explain.app.entrance import arrive, led_back, way_out
 from aimass.explain.app.house import Here, house
 from aimass.explain.app.pages_table import PageSpec, pages_for
 from aimass.explain.app.shell import guarded
+from aimass.explain.app.unmet import unmet_told
 from aimass.proto.errors import NotFound
 
 __all__ = ["render", "show_page"]
@@ -91,5 +92,5 @@ def _menu(here: Here, pages: dict[str, Any]) -> None:
 
 
 def _shown(spec: PageSpec, here: Here) -> None:
-    with guarded():
+    with unmet_told(spec.name), guarded():
         spec.render(here)
