@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from captum.attr import DeepLift
+from captum.attr import DeepLift, IntegratedGradients, NoiseTunnel
 from safetensors.torch import save
 from sklearn.datasets import load_digits
 
@@ -17,7 +17,7 @@ from aimass.explain.lpi.deeplift import deeplift, why_not_deeplift
 from aimass.explain.lpi.image_explaining import ImageLpiResult, explain_image
 from aimass.explain.lpi.image_map import ImageMap
 from aimass.explain.lpi.image_options import ImageLpiOptions
-from aimass.explain.lpi.maps import LogOdds, as_tensor, baseline_of, gradcam, integrated, occlusion
+from aimass.explain.lpi.maps import LogOdds, as_tensor, baseline_of, gradcam, integrated, occlusion, smoothed
 from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, NotFound, Stopped
 from aimass.proto.networks import FedAvgCnn, UNet
@@ -300,3 +300,46 @@ def test_what_cannot_be_answered_is_refused() -> None:
         explain_image(model(trained()), Images(image(1, 1, 9, 9)))
     with pytest.raises(Stopped):
         explain_image(model(trained()), few, work=Work(stopped=lambda: True))
+
+
+# ---------------------------------------------------------------- noise
+
+
+class Beside(torch.nn.Module):
+    """A network beside which somebody else draws from torch's one generator, as work in another thread may."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        torch.rand(3)
+        logits: torch.Tensor = self.network(images)
+        return logits
+
+
+def noisy(network: torch.nn.Module) -> npt.NDArray[np.float64]:
+    pixels = load_digits().images[0].astype(np.uint8)
+    return smoothed(LogOdds(network, 1), pixels, baseline_of(pixels, "black"), 8, 4, 16, Work(seed=3).rng("noise"))
+
+
+def test_the_mean_over_noise_is_that_of_captums_tunnel() -> None:
+    torch.manual_seed(0)
+    network = Modular().eval()
+    pixels = load_digits().images[0].astype(np.uint8)
+    torch.manual_seed(int(Work(seed=3).rng("noise").integers(1 << 62)))
+    tunnel = NoiseTunnel(IntegratedGradients(LogOdds(network, 1))).attribute(
+        as_tensor(pixels), nt_samples=4, nt_samples_batch_size=1, stdevs=0.1 * float(np.ptp(pixels)),
+        baselines=as_tensor(baseline_of(pixels, "black")), n_steps=8, internal_batch_size=16,
+    )  # fmt: skip
+    np.testing.assert_allclose(noisy(network), tunnel.detach().double().numpy()[0, 0], rtol=1e-5, atol=1e-7)
+
+
+def test_the_noise_of_one_work_is_not_changed_by_another_beside_it_and_changes_none() -> None:
+    torch.manual_seed(0)
+    network = Modular().eval()
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    alone = noisy(network)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    np.testing.assert_array_equal(noisy(Beside(network)), alone)

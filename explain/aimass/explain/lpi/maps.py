@@ -111,22 +111,17 @@ def smoothed(
 ) -> Floats:
     """The same, as the mean over `samples` images with noise added (SmoothGrad by a noise tunnel)."""
     import torch  # noqa: PLC0415
-    from captum.attr import IntegratedGradients, NoiseTunnel  # noqa: PLC0415
+    from captum.attr import IntegratedGradients  # noqa: PLC0415
 
-    spread = _NOISE * float(np.ptp(pixels))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(1 << 62)))
-        found = NoiseTunnel(IntegratedGradients(score)).attribute(
-            as_tensor(pixels),
-            nt_type="smoothgrad",
-            nt_samples=samples,
-            nt_samples_batch_size=1,
-            stdevs=spread,
-            baselines=as_tensor(baseline),
-            n_steps=steps,
-            internal_batch_size=batch,
-        )
-    return _map(found)
+    # Captum's own tunnel draws from torch's one generator for all threads: works beside one another would change it.
+    draws = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+    x, z, along = as_tensor(pixels), as_tensor(baseline), IntegratedGradients(score)
+    spread = torch.full_like(x, _NOISE * float(np.ptp(pixels)))
+    whole = torch.zeros_like(x, dtype=torch.float64)
+    for _ in range(samples):
+        noisy = x + torch.normal(torch.zeros_like(x), spread, generator=draws)
+        whole += along.attribute(noisy, baselines=z, n_steps=steps, internal_batch_size=batch).detach()
+    return _map(whole / samples)
 
 
 def gradcam(score: LogOdds, pixels: Pixels) -> tuple[Floats, str]:
