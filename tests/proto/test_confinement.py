@@ -22,11 +22,24 @@ from aimass.proto.confinement import cuda_inside, enforceable
 from aimass.proto.seccomp import filter_program
 
 _PROBE = """
-import ctypes, encodings.idna, os, socket, subprocess, sys, threading
+import ctypes, encodings.idna, fcntl, os, resource, signal, socket, subprocess, sys, threading
 from pathlib import Path
 from aimass.proto.confinement import confine
 from aimass.proto.home import ChildLimits
-secret, other, scratch, port, user = sys.argv[1:6]
+secret, other, scratch, port, user, hears = sys.argv[1:7]
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+def sends_a_datagram():
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    pair[0].sendto(b"rows", hears)
+def has_others_signalled():
+    reads, _ = os.pipe()
+    fcntl.fcntl(reads, fcntl.F_SETOWN, os.getppid())
+def changes_the_clock():
+    mode = ctypes.create_string_buffer((0x1).to_bytes(4, "little"), 256)  # ADJ_OFFSET by nothing
+    call("adjtimex", mode)
 if int(user) != os.getuid():
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
@@ -52,6 +65,19 @@ facts = {
     "signals": does(lambda: os.kill(os.getppid(), 0)),
     "fills memory": does(lambda: bytearray(1 << 30)),
     "fills the disk": does(lambda: (Path(scratch) / "large").write_bytes(bytes(2 << 20))),
+    "sends a datagram": does(sends_a_datagram),
+    "has others signalled": does(has_others_signalled),
+    "limits others": does(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))),
+    "opens the key to all": does(lambda: os.chmod(secret, 0o666)),
+    "gives the key away": does(lambda: os.chown(secret, os.getuid(), os.getgid())),
+    "stamps": does(lambda: os.utime(secret, (1, 1))),
+    "marks": does(lambda: os.setxattr(secret, "user.rows", b"rows")),
+    "leaves a segment": does(lambda: call("shmget", 0, 4096, 0o1600)),
+    "leaves a queue": does(lambda: call("msgget", 0, 0o1600)),
+    "names the machine": does(lambda: socket.sethostname(socket.gethostname())),
+    "sets the clock": does(changes_the_clock),
+    "its own pair": does(lambda: [each.close() for each in socket.socketpair()]),
+    "its own limits": does(lambda: resource.getrlimit(resource.RLIMIT_NOFILE)),
     "writes scratch": does(lambda: (Path(scratch) / "small").write_bytes(b"x")),
     "threads": does(lambda: threading.Thread(target=int).start()),
 }
@@ -59,7 +85,12 @@ print(" ".join(sorted(levels)))
 print(",".join(name for name, did in facts.items() if did))
 """
 _FILES = {"key", "other partner", "environment", "writes outside"}
-_CALLS = {"connects", "socket", "forks", "runs a program", "signals"}
+_CALLS = {
+    "connects", "socket", "forks", "runs a program", "signals", "sends a datagram", "has others signalled",
+    "limits others", "opens the key to all", "gives the key away", "stamps", "marks", "leaves a segment",
+    "leaves a queue",
+}  # fmt: skip
+_ROOTS = {"names the machine", "sets the clock"}
 
 
 @pytest.fixture
@@ -78,9 +109,13 @@ def _run(folder: Path, user: int) -> tuple[set[str], set[str]]:
         path.write_text("secret")
     for path in (folder, scratch, secret, other):
         os.chown(path, user, -1)
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    hears = folder / "log"
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(hears))
+        hears.chmod(0o777)
+        port = str(server.getsockname()[1])
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE, secret, other, scratch, str(server.getsockname()[1]), str(user)],
+            [sys.executable, "-c", _PROBE, secret, other, scratch, port, str(user), hears],
             capture_output=True, text=True, check=False, cwd="/",
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -104,8 +139,8 @@ def test_what_is_reported_holds_and_what_a_task_needs_still_works(open_folder: P
         assert "connects" not in did
     if "calls" in levels:
         assert not did & _CALLS
-    assert not did & {"fills memory", "fills the disk"}
-    assert {"writes scratch", "threads"} <= did
+    assert not did & {"fills memory", "fills the disk"} | did & _ROOTS
+    assert {"writes scratch", "threads", "its own pair", "its own limits"} <= did
 
 
 def test_an_unknown_machine_has_no_filter_and_reports_so() -> None:
@@ -121,6 +156,26 @@ def test_every_jump_of_the_filter_stays_inside_it_and_it_ends_by_allowing(machin
         if code & 0x07 == 0x05:
             assert index + 1 + max(if_true, if_false) < len(steps)
     assert steps[-1] == (0x06, 0, 0, 0x7FFF0000)
+
+
+@pytest.mark.parametrize(("machine", "arch", "pair", "control", "device", "limits"), [
+    ("x86_64", 0xC000003E, 53, 72, 16, 302), ("aarch64", 0xC00000B7, 199, 25, 29, 261),
+])  # fmt: skip
+def test_what_others_could_be_reached_by_is_refused_by_its_arguments(
+    machine: str, arch: int, pair: int, control: int, device: int, limits: int
+) -> None:
+    program = filter_program(machine, 4242)
+    assert program is not None
+
+    def allowed(number: int, *arguments: int) -> bool:
+        return _interpreted(program, struct.pack("<IIQQQ", number, arch, 0, *arguments)) == _ALLOWED
+
+    assert [kind for kind in range(8) if allowed(pair, _UNIX, kind)] == [_STREAM, _SEQPACKET]
+    assert not allowed(pair, 30, _STREAM)  # TIPC
+    assert allowed(pair, _UNIX, _STREAM | _CLOEXEC)
+    assert [command for command in range(40) if not allowed(control, 3, command)] == [8, 10, 15]
+    assert [command for command in range(0x8900, 0x8910) if not allowed(device, 3, command)] == [0x8901, 0x8902]
+    assert [pid for pid in (0, 1, 4241, 4242, 4243) if allowed(limits, pid, 7)] == [0, 4242]
 
 
 @pytest.mark.parametrize(
@@ -140,14 +195,14 @@ _UNIX, _INET, _STREAM, _SEQPACKET, _CLOEXEC = 1, 2, 1, 5, 0o2000000
 _ALLOWED, _EPERM, _ENOENT = 0x7FFF0000, 0x00050001, 0x00050002
 
 
-@pytest.mark.parametrize(("machine", "arch", "making", "connecting"), [
-    ("x86_64", 0xC000003E, 41, 42), ("aarch64", 0xC00000B7, 198, 203),
+@pytest.mark.parametrize(("machine", "arch", "making", "connecting", "accepting", "accepting_4"), [
+    ("x86_64", 0xC000003E, 41, 42, 43, 288), ("aarch64", 0xC00000B7, 198, 203, 202, 242),
 ])  # fmt: skip
 def test_a_driver_may_make_one_kind_of_local_socket_and_connects_to_nobody(
-    machine: str, arch: int, making: int, connecting: int
+    machine: str, arch: int, making: int, connecting: int, accepting: int, accepting_4: int
 ) -> None:
-    def decided(number: int, *arguments: int, driver: bool = True) -> int:
-        program = filter_program(machine, 4242, driver=driver)
+    def decided(number: int, *arguments: int, driver: bool = True, own_network: bool = False) -> int:
+        program = filter_program(machine, 4242, driver=driver, own_network=own_network)
         assert program is not None
         return _interpreted(program, struct.pack("<IIQQQ", number, arch, 0, *(*arguments, 0, 0)[:2]))
 
@@ -158,8 +213,12 @@ def test_a_driver_may_make_one_kind_of_local_socket_and_connects_to_nobody(
         assert decided(making, _INET, _SEQPACKET | flags) == _EPERM
         assert decided(making, _INET, _STREAM | flags) == _EPERM
     assert decided(connecting, 3) == _ENOENT
+    for listening in (accepting, accepting_4):
+        assert decided(listening, 3) == _EPERM  # whoever shares this network could ask for what is here
+        assert decided(listening, 3, own_network=True) == _ALLOWED
+        assert decided(listening, 3, driver=False, own_network=True) == _EPERM
     assert decided(connecting, 3, driver=False) == _ALLOWED  # there is nothing to connect
-    for number in (0, 9, making + 9):  # what comes after still decides of all other calls
+    for number in (0, 9, 1, 7):  # what comes after still decides of all other calls
         assert decided(number) == decided(number, driver=False)
 
 
@@ -286,8 +345,20 @@ def test_what_a_gpus_driver_answers_inside_is_told_as_it_is(tmp_path: Path, monk
             return 304 + flags
 
     monkeypatch.setattr(confinement, "_nvidia_devices", lambda: [Path("/dev/full")])
-    monkeypatch.setattr("ctypes.CDLL", Driver)
-    assert confinement._started_cuda() == ["cuda=304"]
-    for told, code in ((["files", "cuda=304"], 304), (["files", "cuda=0"], 0), (["files"], None)):
+    with monkeypatch.context() as patched:
+        patched.setattr("ctypes.CDLL", Driver)
+        assert confinement._start_cuda() == "cuda=304"
+    answers = (("cuda=304", 304), ("cuda=0", 0), ("cuda=absent", None), ("calls", -1))
+    for told, code in ((["files", word], code) for word, code in answers):
         monkeypatch.setattr(confinement, "_from_inside", lambda *_, told=told: told)
         assert cuda_inside(tmp_path) == code
+    monkeypatch.setattr(confinement, "_nvidia_devices", list)
+    assert cuda_inside(tmp_path) is None
+
+
+def test_a_driver_that_does_not_come_back_is_no_driver_that_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confinement, "_nvidia_devices", lambda: [Path("/dev/full")])
+    monkeypatch.setattr(confinement, "_PROBE_S", 0.01)
+    assert cuda_inside(tmp_path) == -1

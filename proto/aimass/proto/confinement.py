@@ -6,8 +6,9 @@ Levels: `process` (a process of its own without inherited descriptors, environme
 (Landlock: only Python, its packages and system libraries can be read, and one empty folder written), `network` (a
 network namespace of its own, without even the loopback of the host), `calls` (seccomp: no sockets, no other processes,
 no signals to others; see `seccomp`). A level is reported only after a probe from inside has failed to do what the
-level forbids. Memory, files and core dumps are limited besides. Where the machine has an NVIDIA GPU its driver is let
-in: its devices, the names of this process's own threads, and a local socket that reaches nobody.
+level forbids. Memory, files and core dumps are limited besides, and root is left no capability. Where the machine has
+an NVIDIA GPU its driver is let in: its devices, the names of this process's own threads, and a local socket that
+reaches nobody. Memory that a process shares with itself counts to no limit of ours: a container's does for that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import resource
 import signal
 import socket
@@ -36,6 +38,7 @@ Confinement = Literal["process", "files", "network", "calls"]
 """A level, see above."""
 
 _NO_LIMITS: Final = ChildLimits()
+_PROBE_S: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_DUMPABLE: Final = 4
@@ -52,6 +55,9 @@ _BENEATH: Final = _WRITE_FILE | _READ_FILE | _READ_DIR | 0x10 | 0x20 | 0x80 | 0x
 _TRUNCATE, _IOCTL = 0x4000, 0x8000
 _DEVICE: Final = _READ_FILE | _WRITE_FILE | _READ_DIR | _IOCTL
 _FS_RIGHTS_BY_ABI: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+_NETWORK_RIGHTS: Final = 3  # to bind and to connect TCP
+_SCOPED: Final = 3  # no abstract Unix socket and no signal leads out
+_CAPABILITY_VERSION: Final = 0x2008_0522
 _SYSTEM: Final = (
     "/usr",
     "/lib",
@@ -88,6 +94,7 @@ def confine(
     os.umask(0o077)
     _limit(limits)
     _own_network()
+    _drop_capabilities()
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # after the namespaces, whose maps its owner alone may write
     levels = {"process"} if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 else set()
     os.environ.setdefault("LOGNAME", f"uid_{os.getuid()}")  # torch asks, and the list of users is out of reach
@@ -95,9 +102,10 @@ def confine(
     _landlock([Path(place) for place in _SYSTEM] + [*readable, *_python_places()], devices, scratch)
     if not _can_read(forbidden) and not _can_read(Path(f"/proc/{parent}/environ")):
         levels.add("files")
-    if not _sees_interfaces():
+    alone = not _sees_interfaces()
+    if alone:
         levels.add("network")
-    if install_filter(_libc, driver=bool(devices)) and not _may_open_sockets():
+    if install_filter(_libc, driver=bool(devices), own_network=alone) and not _may_open_sockets():
         levels |= {"calls", "network"}  # who cannot open a socket reaches no network, whatever there is
     return frozenset(levels)
 
@@ -121,11 +129,18 @@ def _limit(limits: ChildLimits) -> None:
 
 
 def _may_open_sockets() -> bool:
-    try:
-        socket.socket(socket.AF_UNIX).close()
-    except OSError:
-        return False
-    return True
+    """Whether there is a socket that can send to whom it wants."""
+    for opens in (socket.socket, socket.socketpair):
+        with contextlib.suppress(OSError):
+            opens(socket.AF_UNIX, socket.SOCK_DGRAM)
+            return True
+    return False
+
+
+def _drop_capabilities() -> None:
+    """What root may do beyond its own files and processes, for good."""
+    header, none = struct.pack("<Ii", _CAPABILITY_VERSION, 0), bytes(24)
+    _libc.capset(header, none)
 
 
 def _python_places() -> list[Path]:
@@ -134,7 +149,10 @@ def _python_places() -> list[Path]:
 
 
 def _nvidia_devices() -> list[Path]:
-    return list(Path("/dev").glob("nvidia*"))
+    """What CUDA opens: not the screens' devices, nor the first two of caps, which lead to the GPU's own settings."""
+    devices = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia(ctl|[0-9]+|-uvm)", path.name)]
+    parts = Path("/dev/nvidia-caps").glob("nvidia-cap*")
+    return devices + [path for path in parts if path.name not in ("nvidia-cap1", "nvidia-cap2")]
 
 
 def _own_network() -> None:
@@ -159,7 +177,7 @@ def _landlock(readable: list[Path], devices: list[Path], scratch: Path) -> None:
     if abi < 1:
         return
     handled = (1 << _FS_RIGHTS_BY_ABI.get(abi, 16)) - 1
-    attribute = struct.pack("<QQ", handled, 3 if abi >= 4 else 0)[: 16 if abi >= 4 else 8]
+    attribute = struct.pack("<QQQ", handled, _NETWORK_RIGHTS, _SCOPED)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
     ruleset = _libc.syscall(_SYS_LANDLOCK_CREATE, attribute, ctypes.c_size_t(len(attribute)), 0)
     if ruleset < 0:
         return
@@ -220,12 +238,13 @@ def enforceable(folder: Path) -> tuple[str, ...]:
 
 
 def cuda_inside(folder: Path) -> int | None:
-    """What CUDA's driver answers when it is started inside (`cuInit`): 0 where it starts; None without a GPU or driver.
-
-    Tried in a process of its own with files in `folder`.
-    """
+    """What CUDA's driver answers when it is started inside (`cuInit`): 0 where it starts, -1 where it does not come
+    back; None without a GPU or driver. Tried in a process of its own with files in `folder`."""
+    if not _nvidia_devices():
+        return None
     told = [word for word in _from_inside(folder, "cuda") if word.startswith("cuda=")]
-    return int(told[0].removeprefix("cuda=")) if told else None
+    answer = told[-1].removeprefix("cuda=") if told else "-1"
+    return None if answer == "absent" else int(answer)
 
 
 def _from_inside(folder: Path, *more: str) -> list[str]:
@@ -233,24 +252,23 @@ def _from_inside(folder: Path, *more: str) -> list[str]:
         forbidden, scratch = Path(name) / "forbidden", Path(name) / "scratch"
         forbidden.touch(mode=0o600)
         scratch.mkdir()
-        done = subprocess.run(
-            [sys.executable, "-I", "-m", "aimass.proto.confinement", str(scratch), str(forbidden), *more],
-            capture_output=True, text=True, check=False, cwd="/",
-        )  # fmt: skip
+        command = [sys.executable, "-I", "-m", "aimass.proto.confinement", str(scratch), str(forbidden), *more]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=_PROBE_S)
+        except subprocess.TimeoutExpired:
+            return []
     return done.stdout.split()
 
 
-def _started_cuda() -> list[str]:
-    """Nothing where there is no device, or no driver to start."""
-    if not _nvidia_devices():
-        return []
+def _start_cuda() -> str:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return []
-    return [f"cuda={driver.cuInit(0)}"]
+        return "cuda=absent"
+    return f"cuda={driver.cuInit(0)}"
 
 
 if __name__ == "__main__":
-    words = sorted(confine([], Path(sys.argv[1]), Path(sys.argv[2]), os.getppid()))
-    sys.stdout.write(" ".join([*words, *(_started_cuda() if sys.argv[3:] else [])]))
+    sys.stdout.write(" ".join(sorted(confine([], Path(sys.argv[1]), Path(sys.argv[2]), os.getppid()))))
+    if sys.argv[3:]:
+        sys.stdout.write(f" {_start_cuda()}")

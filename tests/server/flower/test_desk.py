@@ -181,6 +181,22 @@ def test_an_app_that_goes_on_waits_for_those_it_knew_and_for_half_a_minute_at_mo
     run(scenario())
 
 
+def test_a_fault_of_the_server_while_an_app_waits_for_its_answer_ends_the_run(tmp_path: Path) -> None:
+    class Broken(Outbox):
+        def connected(self) -> frozenset[str]:
+            raise ZeroDivisionError
+
+    async def scenario() -> None:
+        app = app_of(tmp_path, OWN_LOOP)
+        async with serving_app(tmp_path, outbox=Broken(FOUR)) as apps:
+            ended = await apps.serve(await apps.submit(app, rounds=4))
+            assert ended.state is RunState.FAILED
+            assert ended.reason.startswith("flower.desk: ")
+            assert "ZeroDivisionError" in ended.reason
+
+    run(scenario())
+
+
 def test_an_app_that_does_not_repeat_itself_fails_by_name(tmp_path: Path) -> None:
     code = OWN_LOOP.replace("np.random.rand(3)", "np.random.default_rng().random(3)")
 

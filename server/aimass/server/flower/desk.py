@@ -143,14 +143,8 @@ class FlowerDesk:
             finally:
                 watching.cancel()
                 await to_its_end(worker.end())
-        except AimassError as error:
-            await self._set_down(live, error)
-        except OSError as error:
-            await self._set_down(live, _of_the_disk(error))
-        except Exception as error:  # (nobody else would end the run)
-            log.exception("the worker of a Flower app cannot be served", extra=subject(run_id))
-            what = "the worker of a Flower app could not be served; the server's log says why"
-            await self._engine.give_up(live, InternalError(what, code="flower.desk", value=type(error).__name__))
+        except Exception as error:  # noqa: BLE001  (nobody else would end the run)
+            await self._failed(live, error)
         finally:
             self._tended.pop(run_id, None)
             self.changed(live)  # it may have been paused and resumed while its worker ended
@@ -216,7 +210,7 @@ class FlowerDesk:
         run_id, waiting = live.row.run.run_id, set[asyncio.Task[None]]()
 
         def later(answer: Coroutine[Any, Any, None]) -> None:
-            task = asyncio.create_task(answer)
+            task = asyncio.create_task(self._to_an_end(live, answer))
             waiting.add(task)
             task.add_done_callback(waiting.discard)
 
@@ -238,6 +232,13 @@ class FlowerDesk:
         finally:
             for task in waiting:
                 task.cancel()
+
+    async def _to_an_end(self, live: Live, answer: Coroutine[Any, Any, None]) -> None:
+        """Nobody waits for an answer that comes later, so what hinders it is told here."""
+        try:
+            await answer
+        except Exception as error:  # noqa: BLE001  (the app would wait for ever)
+            await self._failed(live, error)
 
     async def _who(self, live: Live, worker: WorkerProcess, request: Who) -> None:
         """Who is there. An app that goes on is told it once those are back that it was told of before, or have had the
@@ -304,15 +305,10 @@ class FlowerDesk:
     # ---------------------------------------------------------------- what became of an exchange
 
     async def _fetch(self, live: Live, worker: WorkerProcess, request: Fetch) -> None:
-        try:
-            past = await self._past(live, request)
-            if past is not None:
-                await self._tell(worker, request.id, past)
-            await worker.answer(NoMore(id=request.id, over=past is not None))
-        except AimassError as error:
-            await self._set_down(live, error)
-        except OSError as error:
-            await self._set_down(live, _of_the_disk(error))
+        past = await self._past(live, request)
+        if past is not None:
+            await self._tell(worker, request.id, past)
+        await worker.answer(NoMore(id=request.id, over=past is not None))
 
     async def _past(self, live: Live, request: Fetch) -> Past | None:
         while True:
@@ -335,6 +331,17 @@ class FlowerDesk:
             await worker.answer(Reply(id=request_id, partner=past.sum.node, sum=past.sum), with_it)
 
     # ---------------------------------------------------------------- ends
+
+    async def _failed(self, live: Live, error: Exception) -> None:
+        """A run cannot be served: it pauses or ends, by what stands in its way."""
+        if isinstance(error, AimassError):
+            await self._set_down(live, error)
+        elif isinstance(error, OSError):
+            await self._set_down(live, _of_the_disk(error))
+        else:
+            log.error("the worker of a Flower app cannot be served", exc_info=error, extra=subject(live.row.run.run_id))
+            what = "the worker of a Flower app could not be served; the server's log says why"
+            await self._engine.give_up(live, InternalError(what, code="flower.desk", value=type(error).__name__))
 
     async def _set_down(self, live: Live, error: AimassError) -> None:
         """Pause a run that this machine stands in the way of, so that it goes on where it was; end any other."""
