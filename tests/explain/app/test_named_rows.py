@@ -138,3 +138,4 @@ def test_the_app_of_aimass_up_offers_the_public_patients_once_they_are_fetched(
     monkeypatch.setenv("AIMASS_CACHE", str(cache))
     told = said(opened_page("tour", model="heart@champion"))
     assert "At which hospital is it wrong most?" in told
+    assert "The model was trained on these rows" in told

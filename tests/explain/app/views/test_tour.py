@@ -63,6 +63,7 @@ def test_links_carry_the_model_and_the_rows(opened: Opened, heart: AppSettings) 
     links = [one.proto.query_string for one in page.get("page_link")]
     there = {page.name for page in pages_for(ALONE)}
     assert len(links) == sum(step.page in there for step in STEPS)
+    assert "trained on these rows" not in said(page)
     assert all("model=heart%401" in link and "rows=both" in link for link in links)
 
 

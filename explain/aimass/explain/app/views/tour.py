@@ -27,6 +27,8 @@ def render(here: Here) -> None:
     chosen = choose_model_and_rows(here)
     if chosen is None:
         return
+    if chosen.rows.held_out is False:
+        st.info("The model was trained on these rows: what is said of its errors here flatters it.")
     number = _training(here, chosen)
     for place, step in enumerate(steps_of(chosen), number):
         _step(here, chosen, step, place)
