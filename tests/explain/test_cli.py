@@ -142,7 +142,7 @@ def test_the_report_of_a_real_model_over_rows_without_labels_says_what_it_could_
     report = ["explain", "report", "heart@champion", "--rows", str(tmp_path / "rows.parquet"), "--registry", url]
     assert main([*report, "--trust", str(trust), "--row", "7", "--out", str(tmp_path / "heart.html"), "--quiet"]) == 0
     text = (tmp_path / "heart.html").read_text()
-    assert "row 7" in text
+    assert "row 8" in text  # the first is --row 0, and row 1 for people
     assert "What the model uses: these rows have no labels" in text
     assert "<h3>heart, version 1</h3>" in text
     assert "Something of single rows or images stands in this file: of 1 in" in text  # the row that it explains
