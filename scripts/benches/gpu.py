@@ -13,9 +13,8 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Literal
 
-import msgspec
 import numpy as np
 import torch
 
@@ -51,11 +50,10 @@ async def _measure(folder: Path, turns: int) -> list[Row]:
     async with _child(folder, "cpu") as core, _child(folder, "cuda") as gpu:
         for batch, steps, how in _KINDS:
             taken: dict[str, list[float]] = {"core": [], "GPU": []}
-            made: dict[str, Any] = {}
             for turn in range(turns + 1):
                 for who, child in (("core", core), ("GPU", gpu)):
                     part = steps if who == "GPU" else max(5, steps // 5)
-                    seconds, made[who] = await _work(folder, child, _train(batch, part, how), how)
+                    seconds, _ = await _work(folder, child, _train(batch, part, how), how)
                     if turn:  # the first loads and looks
                         taken[who].append(batch * part / seconds)
                 sys.stderr.write(f"gpu: {how}, {batch} rows, turn {turn} of {turns}\n")
@@ -69,9 +67,10 @@ async def _measure(folder: Path, turns: int) -> list[Row]:
 def _train(batch: int, steps: int, how: str) -> TrainSettings:
     """Of private training the batch is a bound, twice what is drawn on average."""
     drawn = 2 * batch if how == "private" else batch
-    weight = "one" if how == "private" else "rows"
-    settings = TrainSettings(batch_size=drawn, learning_rate=_RATE, steps=steps, mixed_precision=how == "bfloat16")
-    return msgspec.structs.replace(settings, weight=weight) if weight == "one" else settings
+    weight: Literal["one", "rows"] = "one" if how == "private" else "rows"
+    return TrainSettings(
+        batch_size=drawn, learning_rate=_RATE, steps=steps, weight=weight, mixed_precision=how == "bfloat16"
+    )
 
 
 @contextlib.asynccontextmanager
