@@ -42,8 +42,16 @@ def test_a_file_of_who_has_logged_in_is_taken() -> None:
     assert status(FILE, signed(SECRET)) == 204
 
 
+# Named, since a signed cookie holds the second at which it was signed.
 @pytest.mark.parametrize(
-    "cookie", ["", f"{USER_COOKIE_NAME}=", f"{USER_COOKIE_NAME}=who", signed("t" * 40), signed(SECRET, "_other")]
+    "cookie",
+    [
+        pytest.param("", id="none"),
+        pytest.param(f"{USER_COOKIE_NAME}=", id="empty"),
+        pytest.param(f"{USER_COOKIE_NAME}=who", id="not signed"),
+        pytest.param(signed("t" * 40), id="another's secret"),
+        pytest.param(signed(SECRET, "_other"), id="another cookie's name"),
+    ],
 )
 def test_a_file_without_a_cookie_that_the_app_signed_is_refused(cookie: str) -> None:
     assert status(FILE, cookie) == 403
