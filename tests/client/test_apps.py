@@ -23,6 +23,7 @@ from aimass.proto.commands import main
 from aimass.proto.confinement import enforceable
 from aimass.proto.durable import UNINTERRUPTED
 from aimass.proto.errors import Conflict, NotFound
+from aimass.proto.home import ChildLimits
 from aimass.proto.manifest import ShardManifest, read_shard_manifest
 from aimass.proto.plan import SecureSettings
 from aimass.proto.secret import Secret
@@ -196,7 +197,7 @@ def test_rows_without_a_file_are_refused_with_the_cure(home: Path, capsys: pytes
 
 
 def _tasks(home: Path) -> list[Finding]:
-    checks = DataChecks(home, lambda: True)
+    checks = DataChecks(home, lambda: True, ChildLimits)
     list(checks.policy())
     return list(checks.tasks())
 

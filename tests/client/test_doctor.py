@@ -225,6 +225,37 @@ def test_a_gpu_whose_driver_does_not_start_in_the_lock_is_found(
     run(scenario())
 
 
+def test_a_device_that_the_settings_name_and_torch_cannot_use_is_found(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            folder = ward(edge)
+            with (folder / "client.toml").open("a") as file:
+                file.write('\n[child]\ndevice = "cuda:63"\n')
+            (found,) = [finding for finding in await examine(folder) if finding.check == "torch"]
+            assert (found.state, found.code) == (State.FAULT, "child.device")
+            assert f"In {folder}/client.toml, under [child]" in found.fix
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("device", "told"), [("", "torch.no_cuda"), ("cpu", "")])
+def test_a_gpu_that_torch_cannot_use_is_found_where_it_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, told: str
+) -> None:
+    monkeypatch.setattr("aimass.client.capacity._A_GPU", tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    async def scenario() -> None:
+        async with serving(Members.create(tmp_path)) as edge:
+            folder = ward(edge)
+            with (folder / "client.toml").open("a") as file:
+                file.write(f'\n[child]\ndevice = "{device}"\n')
+            (found,) = [finding for finding in await examine(folder) if finding.check == "torch"]
+            assert found.code == told
+
+    run(scenario())
+
+
 def test_a_person_is_asked_for_no_data(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(Members.create(tmp_path)) as edge:

@@ -16,7 +16,7 @@ from aimass.client.ranks import ALONE, Ranks
 from aimass.proto.errors import BadInput
 from aimass.proto.home import ChildLimits
 
-__all__ = ["ONE_CPU", "Capacity", "capacity_of"]
+__all__ = ["ONE_CPU", "Capacity", "capacity_of", "gpu_unused"]
 
 _A_GPU: Final = Path("/dev/nvidia0")
 
@@ -55,7 +55,7 @@ def capacity_of(limits: ChildLimits, ranks: Ranks = ALONE) -> Capacity:
     if (index := _gpu(limits.device, ranks.rank)) is not None:
         device, kind = f"cuda:{index}", f"CUDA: {torch.cuda.get_device_name(index)}"
         gpu_bytes = torch.cuda.get_device_properties(index).total_memory
-    elif not limits.device and _A_GPU.exists():
+    elif gpu_unused(limits):
         kind = "CPU, as torch cannot use the GPU that is here"
     told = [kind if ranks.count == 1 else f"{ranks.count} x {kind}"]
     if limits.mixed_precision:
@@ -67,6 +67,11 @@ def capacity_of(limits: ChildLimits, ranks: Ranks = ALONE) -> Capacity:
     return Capacity(
         device, ", ".join(told), limits.batch_rows, limits.mixed_precision, ranks, limits.most_steps, gpu_bytes
     )
+
+
+def gpu_unused(limits: ChildLimits) -> bool:
+    """Whether this machine has an NVIDIA GPU that torch cannot use, and the settings do not pass it over."""
+    return not limits.device and not torch.cuda.is_available() and _A_GPU.exists()
 
 
 def _gpu(wanted: str, rank: int) -> int | None:

@@ -21,7 +21,7 @@ from aimass.privacy.trust_bundle import Root, Trust, open_bundle
 from aimass.proto.checks import Finding, disk_room, expiry, fault, good, of_error, warning
 from aimass.proto.errors import Unavailable
 from aimass.proto.examination import Check
-from aimass.proto.home import BUNDLE, CERTIFICATE, ROOT, HomeSettings, load_home
+from aimass.proto.home import BUNDLE, CERTIFICATE, ROOT, ChildLimits, HomeSettings, load_home
 
 __all__ = ["checks"]
 
@@ -34,7 +34,7 @@ def checks(folder: Path) -> Sequence[Check]:
     link = LinkChecks(
         folder, lambda: home.settings, lambda: home.root_pem, lambda: home.me is not None, lambda: home.keyed
     )
-    data = DataChecks(folder, lambda: home.partner)
+    data = DataChecks(folder, lambda: home.partner, lambda: home.settings.child if home.settings else ChildLimits())
     return (
         home.settings_file,
         home.keys,

@@ -33,8 +33,8 @@ __all__ = ["DataChecks"]
 class DataChecks:
     """Nothing of this is looked for in a person's folder."""
 
-    def __init__(self, folder: Path, wanted: Callable[[], bool]) -> None:
-        self._folder, self._wanted = folder, wanted
+    def __init__(self, folder: Path, wanted: Callable[[], bool], child: Callable[[], ChildLimits]) -> None:
+        self._folder, self._wanted, self._child = folder, wanted, child
         self._policy: Policy | None = None
         self._installed: dict[str, TaskSource] = {}
 
@@ -245,10 +245,16 @@ class DataChecks:
                 "pip install 'aimass[client]'",
             )
             return
-        from aimass.client.capacity import capacity_of  # noqa: PLC0415  (torch is loaded where it is asked for)
+        from aimass.client.capacity import capacity_of, gpu_unused  # noqa: PLC0415  (torch is loaded where it is asked for)
 
-        device, version = capacity_of(ChildLimits()), importlib.metadata.version("torch")
-        if device.device == "cpu" and Path("/dev/nvidia0").exists():
+        limits, version = self._child(), importlib.metadata.version("torch")
+        try:
+            device = capacity_of(limits)
+        except AimassError as error:
+            fix = f"In {self._folder}/client.toml, under [child]: another device, cpu, or none (nvidia-smi lists them)."
+            yield of_error("torch", error, fix)
+            return
+        if gpu_unused(limits):
             what = f"torch {version} sees no GPU, and this machine has one: training runs on the CPU"
             cure = "Install torch's build for CUDA, and a driver that fits it (nvidia-smi)."
             yield warning("torch", "torch.no_cuda", what, cure)
