@@ -121,6 +121,36 @@ def test_rows_that_are_not_here_yet_come_last_and_say_how_to_get_them(
     assert offered(page.run()) == ["later", "hungarian", "Upload a file…"]
 
 
+LONG = "a" * 300
+"""Longer than a file's name may be: looking for it fails as for one in a folder that the app may not enter, also where
+tests are run by root."""
+
+
+def test_rows_at_which_the_app_cannot_even_look_keep_nobody_from_other_rows_and_a_link_to_them_says_why(
+    entered: Callable[..., House], tmp_path: Path
+) -> None:
+    heart = heart_settings(tmp_path)
+    closed = RowsSetting(name="closed", files=(str(tmp_path / LONG / "rows.csv"),), task="heart")
+    entered(msgspec.structs.replace(heart, rows=(closed, heart.rows[0])))
+    page = settled(opened_page("gap", model="heart@champion"))
+    assert offered(page) == ["hungarian", "Upload a file…", "closed (not here yet)"]
+    page = opened_page("gap", model="heart@champion", rows="closed")
+    assert not page.exception
+    assert "the app cannot read it" in said(page)
+    assert "app.rows_file" in said(page)
+    assert LONG not in said(page)
+
+
+def test_what_is_there_and_cannot_be_read_is_a_named_error(entered: Callable[..., House], tmp_path: Path) -> None:
+    heart = heart_settings(tmp_path)
+    (tmp_path / "hospital" / "rows.csv").mkdir(parents=True)  # listed as a file, and opening it fails
+    hospital = RowsSetting(name="hospital", files=(str(tmp_path / "hospital"),), task="heart")
+    here = entered(msgspec.structs.replace(heart, rows=(hospital,))).visit(Person("you", Role.ANALYST), "tab")
+    with pytest.raises(NotFound, match="Is a directory") as told:
+        rows_of(here, "hospital", subject_of(here, "heart@champion"))
+    assert (told.value.code, told.value.value) == ("app.rows_file", "hospital")
+
+
 def test_the_app_of_aimass_up_offers_the_public_patients_once_they_are_fetched(
     entered: Callable[..., House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

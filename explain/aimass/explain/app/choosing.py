@@ -328,10 +328,10 @@ def _with_rows(here: Here, reference: str, subject: Subject) -> Chosen | None:
 
 
 def _are_there(setting: RowsSetting) -> bool:
-    """Whether all files of these rows are where the settings say."""
+    """Whether all files of these rows are where the settings say, as far as the app may look."""
     try:
         return all(named_files(one) for one in setting.files)
-    except NotFound:
+    except (NotFound, OSError):  # a folder that the app may not enter is no reason to keep other rows from others
         return False
 
 
@@ -346,23 +346,28 @@ def choose_background(here: Here, chosen: Chosen) -> Rows | None:
 
 
 def rows_of(here: Here, name: str, subject: Subject) -> Asked:
-    """Rows that the settings name, read once for all viewers until their files change."""
+    """Rows that the settings name, read once for all viewers until their files change.
+
+    Raises `NotFound` where there are none of this name, or a file of theirs is gone or cannot be read.
+    """
     setting = next((one for one in here.rows if one.name == name), None)
     if setting is None:
         raise NotFound("there are no such rows", code="app.rows", value=name)
-    files = [file.path for one in setting.files for file in named_files(one)]
-    try:
-        stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
-    except OSError as error:
-        raise NotFound(
-            "a file of these rows is gone", code="app.rows_file", value=name, cure="Whoever started the app named it."
-        ) from error
-    key = f"rows {name} {subject.task} {stamps}"
 
     def read() -> Asked:
         return dataclasses.replace(_opened_rows(setting, subject), name=name)
 
-    return here.house.rows.get(key, _ROWS_S, read)
+    try:
+        files = [file.path for one in setting.files for file in named_files(one)]
+        stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+        return here.house.rows.get(f"rows {name} {subject.task} {stamps}", _ROWS_S, read)
+    except OSError as error:
+        raise NotFound(
+            f"a file of these rows is gone, or the app cannot read it ({error.strerror or type(error).__name__})",
+            code="app.rows_file",
+            value=name,
+            cure="Whoever started the app named it: its account has to be able to read the file and enter its folder.",
+        ) from error
 
 
 def _opened_rows(setting: RowsSetting, subject: Subject) -> Asked:
