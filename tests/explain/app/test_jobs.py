@@ -157,6 +157,34 @@ def test_what_a_model_raises_is_told_by_its_kind_and_never_by_its_text(
     assert "Miller" not in failed.error.sentence() + caplog.text
 
 
+class RustPanic(BaseException):
+    """As libraries in Rust raise it: no `Exception`."""
+
+
+@pytest.mark.parametrize("raised", [SystemExit(1), KeyboardInterrupt(), RustPanic("patient Miller, 57")])
+def test_whatever_a_model_raises_its_job_is_over_and_its_place_is_free(
+    jobs: Jobs, clock: Clock, raised: BaseException
+) -> None:
+    def do(work: Work) -> str:
+        raise raised
+
+    jobs.ask("k", "Why", do, "anna")
+    jobs.wait("k", 60)
+    failed = jobs.look("k", "anna")
+    assert failed is not None
+    assert failed.error is not None
+    assert (failed.state, failed.error.code) == ("failed", "app.failed")
+    assert type(raised).__name__ in failed.error.sentence()
+    clock.at = LIMIT_S + GRACE_S + 1.0
+    jobs.sweep()
+    assert jobs.lost == 0
+    jobs.ask("other", "Why", lambda work: "found", "bert")
+    jobs.wait("other", 60)
+    other = jobs.look("other", "bert")
+    assert other is not None
+    assert other.result == "found"
+
+
 def test_a_job_has_a_time_limit(clock: Clock) -> None:
     jobs = Jobs(1, Work(now=lambda: clock.at), time_limit_s=5.0, now=clock)
 
@@ -461,6 +489,21 @@ def test_so_many_lost_threads_are_replaced_and_then_nothing_is_begun_and_that_is
     assert waits.error.code == "app.threads"
     with pytest.raises(LimitExceeded, match="hold all threads"):
         jobs.ask("more", "Why", lambda work: "found", "bert")
+
+
+def test_the_log_says_what_was_given_up_on_and_how_many_threads_are_lost_and_replaced(
+    jobs: Jobs, clock: Clock, hanging: list[Hangs], caplog: pytest.LogCaptureFixture
+) -> None:
+    for place in range(3):
+        jobs.ask(f"lost {place}", f"Why {place}\nof rows", hanging[place], "anna")
+        assert hanging[place].began.wait(60)
+        clock.at += LIMIT_S + GRACE_S + 1.0
+        jobs.sweep()
+    assert caplog.messages == [
+        "no answer to “Why 0�of rows” (threads lost: 1, replaced: 1)",
+        "no answer to “Why 1�of rows” (threads lost: 2, replaced: 2)",
+        "no answer to “Why 2�of rows” (threads lost: 3, replaced: 2)",
+    ]
 
 
 def test_a_model_that_does_not_hear_a_wish_to_stop_is_left_to_its_thread_after_a_chunks_time(

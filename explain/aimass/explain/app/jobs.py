@@ -26,7 +26,7 @@ from typing import Any, Final, TypeVar
 
 from aimass.explain.app.job import Job, Seen, turns
 from aimass.explain.work import Work
-from aimass.proto.errors import AimassError, DeadlinePassed, InternalError, LimitExceeded, Stopped
+from aimass.proto.errors import AimassError, DeadlinePassed, InternalError, LimitExceeded, Stopped, printable
 
 __all__ = ["Jobs"]
 
@@ -196,7 +196,8 @@ class Jobs:
         for job in [job for job in self._running if self._now() > job.until + _GRACE_S]:
             self._running.remove(job)
             job.lost, self._lost = True, self._lost + 1
-            log.error("a model did not come back: %d threads are lost, %d are replaced", self._lost, self._spare)
+            lost, replaced = self._lost, min(self._lost, self._spare)
+            log.error("no answer to “%s” (threads lost: %d, replaced: %d)", printable(job.title, 200), lost, replaced)
             if job.stop:
                 job.end("cancelled")
             else:
@@ -240,15 +241,13 @@ class Jobs:
     # ---------------------------------------------------------------- in a worker's thread
 
     def _run(self, job: Job, do: Callable[[Work], Any]) -> None:
-        _take_cores(self._cores)
-
         def tell(share: float, what: str) -> None:
             with self._lock:
                 if job.open:
                     job.share, job.what = min(1.0, max(0.0, share)), what
 
         work = dataclasses.replace(self._work, tell=tell, stopped=lambda: job.stop or job.lost)
-        found, error = _outcome(do, work.within(self._time_limit_s))
+        found, error = _outcome(do, work.within(self._time_limit_s), self._cores)
         with self._lock:
             if job.lost:
                 self._lost -= 1
@@ -263,13 +262,15 @@ class Jobs:
             self._begin_next()
 
 
-def _outcome(do: Callable[[Work], Any], work: Work) -> tuple[Any, AimassError | None]:
-    """What the work comes to, or the named error that ended it."""
+def _outcome(do: Callable[[Work], Any], work: Work, cores: int) -> tuple[Any, AimassError | None]:
+    """What the work comes to, or the named error that ended it; whatever it raises, its place is free again."""
     try:
+        _take_cores(cores)
         return do(work), None
     except AimassError as error:
         return None, error
-    except Exception as error:  # noqa: BLE001  (a model may raise anything, with rows in its text: its kind is told)
+    except BaseException as error:  # noqa: BLE001  (a model may raise anything, even a wish to exit or the panic of a
+        # library, and with rows in its text: its kind is told)
         log.error("an explanation failed: %s", type(error).__name__)
         return None, InternalError(
             f"the explanation failed with {type(error).__name__}",
