@@ -84,6 +84,6 @@ def _gpu(wanted: str, rank: int) -> int | None:
             code="child.device",
             value=wanted,
             limit=f"{count} CUDA devices",
-            cure="Set child.device in client.toml to another, to cpu, or leave it out; `aimass client doctor` looks.",
+            cure="Let child.device in client.toml name another or cpu, or nothing; `aimass doctor --dir DIR` looks.",
         )
     return (first + rank) % count if count else None

@@ -39,7 +39,7 @@ _CHECK: Final = (
 )
 _CURES: Final = {
     "task.unknown": _INSTALL,
-    "child.device": "torch cannot use the GPU that child.device in client.toml names: `aimass client doctor` looks.",
+    "child.device": "torch cannot use the GPU that child.device in client.toml names: `aimass doctor --dir DIR` looks.",
     "base.changed": "aimass client base list shows it; remove it, and add it again or let it be fetched.",
     "flower.unregistered": "The ServerApp asks for what the ClientApp has no function for: are they of one project?",
     "flower.reply": "The app must return a Message that replies to the one that it got.",
