@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import threading
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -11,23 +12,26 @@ import streamlit as st
 
 from aimass.explain.app.house import Here
 from aimass.explain.app.shell import told_error
+from aimass.explain.app.upload_trial import too_much, tried_rows
 from aimass.explain.opening import Subject
 from aimass.explain.opening.tables import NamedFile, check_cells
 from aimass.explain.rows import Rows, rows_of_table
-from aimass.proto.errors import AimassError, BadInput, LimitExceeded
+from aimass.proto.errors import AimassError, BadInput, LimitExceeded, from_parts
 from aimass.proto.manifest import Schema
-from aimass.proto.rows import read_table, unreadable
+from aimass.proto.rows import read_table
 
 __all__ = ["read_upload", "uploaded"]
 
 _MIB: Final = 1 << 20
 _READ: Final = "_uploaded"
-_UNPACKED: Final = 8
-"""So many times its size a Parquet file may hold: packed bytes say little of what is read."""
+_TRIAL_BYTES: Final = 64 << 20
+_TIMES: Final = 8
+"""Reading a file may take `_TRIAL_BYTES` and so many times the largest upload of memory, however large it is itself."""
 _MOST_ROWS: Final = 200_000
-_BATCH: Final = 1_024
-_WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}
-"""Bytes of a cell by its physical type; 8 where it is none of these."""
+_MOST_BESIDE: Final = 4_096
+"""Columns of a CSV file beside the task's: a reader keeps some ten kilobytes for each, though it be empty."""
+_READING: Final = threading.Semaphore(2)
+"""For all sessions: what it takes of memory to read a file is not taken by many at once."""
 _HELD: Final = {"not known": None, "no, they are held out": True, "yes, it was trained on them": False}
 
 
@@ -48,101 +52,67 @@ def uploaded(here: Here, subject: Subject) -> Rows | None:
         return None
     seen = st.selectbox("Did the model see these rows in training?", list(_HELD), key="upload-held-out")
     try:
-        key = f"{file.file_id} {subject.schema.name}"
-        held: dict[str, Rows] = st.session_state.setdefault(_READ, {})
-        if key not in held:
-            held.clear()
-            held[key] = read_upload(file, file.name, file.size, subject.schema, limit * _MIB)
-        return dataclasses.replace(held[key], held_out=_HELD[seen])
+        rows = _read_once(file, subject.schema, limit * _MIB)
     except AimassError as error:
         told_error(error)
         return None
+    return dataclasses.replace(rows, held_out=_HELD[seen])
+
+
+def _read_once(file: Any, schema: Schema, most_bytes: int) -> Rows:
+    """The session's newest file is read, or refused, once: a page runs anew at whatever its viewer does."""
+    key = f"{file.file_id} {schema.name}"
+    held: dict[str, Rows | AimassError] = st.session_state.setdefault(_READ, {})
+    if key not in held:
+        held.clear()
+        try:
+            held[key] = read_upload(file, file.name, file.size, schema, most_bytes)
+        except (BadInput, LimitExceeded) as error:
+            held[key] = _told_anew(error)
+    found = held[key]
+    if isinstance(found, AimassError):
+        raise _told_anew(found)
+    return found
+
+
+def _told_anew(error: AimassError) -> AimassError:
+    """The error without where it was raised, which keeps all that its reader held."""
+    return from_parts(error.kind, error.what, code=error.code, value=error.value, limit=error.limit, cure=error.cure)
 
 
 def read_upload(
     source: Any, name: str, size: int, schema: Schema, most_bytes: int, *, held_out: bool | None = None
 ) -> Rows:
-    """Rows of a file that fit the schema; raises `BadInput` by row and column, and never by what stands there."""
+    """Rows of a file that fit the schema; raises `BadInput` by row and column, and never by what stands there.
+
+    `LimitExceeded` where the file, or what it takes to read it, is more than one session may have.
+    """
     if size > most_bytes:
-        raise LimitExceeded(
-            "the file is too large to be uploaded",
-            code="app.upload",
-            value=f"{size / _MIB:.0f} MiB",
-            limit=f"{most_bytes / _MIB:.0f} MiB",
-            cure="Ask about a part of it, or have it named with --rows when the app is started.",
-        )
+        raise too_much(f"{size / _MIB:.0f} MiB", f"{most_bytes / _MIB:.0f} MiB")
     file = NamedFile(PurePosixPath(name).stem[:64], PurePosixPath(name))  # type: ignore[arg-type]
-    data = source.getvalue()
-    if file.format == "parquet":
-        _check_parquet(data, _UNPACKED * most_bytes)
-    else:
-        _check_rows(data.count(b"\n"))
-    table = read_table(schema, [io.BytesIO(data)], file.format, unlabelled=True)
-    check_cells(table, file)
-    rows = rows_of_table(table, file.name)
+    with _READING:
+        data = source.getvalue()
+        if file.format == "csv":
+            _check("columns", _csv_columns(data), _MOST_BESIDE + len(schema.columns) + 1)
+        memory_bytes = _TRIAL_BYTES + _TIMES * most_bytes
+        _check("rows", tried_rows(schema, data, file.format, memory_bytes), _MOST_ROWS)
+        table = read_table(schema, [io.BytesIO(data)], file.format, unlabelled=True)
+        check_cells(table, file)
+        rows = rows_of_table(table, file.name)
     if not len(rows):
         raise BadInput("the file holds no row", code="explain.no_rows", value=file.name)
     return dataclasses.replace(rows, held_out=held_out)
 
 
-def _check_rows(rows: int) -> None:
-    if rows > _MOST_ROWS:
-        raise _too_much(f"{rows:,} rows", f"{_MOST_ROWS:,} rows")
+def _csv_columns(data: bytes) -> int:
+    """Columns of the line of names, which CSV ends by a line feed, a carriage return or both; never too few.
 
-
-def _check_parquet(data: bytes, most_bytes: int) -> None:
-    """Raise `LimitExceeded` for more rows, or more bytes once they are read, than one session may have.
-
-    What a file says of its own size is not enough: a text that stands in it once may be the cell of every row. So texts
-    are counted as they would be read, by pieces, and the first piece too many ends it.
+    Names in quotation marks that hold line ends are counted in part: what they take is for the trial to find.
     """
-    import pyarrow as pa  # noqa: PLC0415  (loaded where somebody brings such a file)
-    from pyarrow import parquet  # noqa: PLC0415
-
-    try:
-        file = parquet.ParquetFile(pa.BufferReader(data))
-        _check_rows(file.metadata.num_rows)
-        groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
-        leaves = [file.schema.column(place) for place in range(file.metadata.num_columns)]
-        if any(leaf.max_repetition_level for leaf in leaves):
-            raise BadInput("columns of lists cannot be uploaded", code="app.upload_lists", cure="Leave them out.")
-        _check_bytes(sum(group.total_byte_size for group in groups), most_bytes)
-        held = file.metadata.num_rows * sum(map(_width, leaves))
-        _check_bytes(held, most_bytes)
-        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-        pieces = parquet.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
-        for batch in pieces.iter_batches(_BATCH, columns=texts, use_threads=False) if texts else ():
-            held += sum(map(_text_bytes, batch.columns))
-            _check_bytes(held, most_bytes)
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable("parquet", error) from error
+    ends = [place for end in (b"\n", b"\r") if (place := data.find(end)) >= 0]
+    return data.count(b",", 0, min(ends, default=len(data))) + 1
 
 
-def _check_bytes(held: int, most: int) -> None:
-    if held > most:
-        raise _too_much(f"more than {held / _MIB:.0f} MiB unpacked", f"{most / _MIB:.0f} MiB unpacked")
-
-
-def _too_much(value: str, limit: str) -> LimitExceeded:
-    return LimitExceeded(
-        "the file holds more than may be uploaded",
-        code="app.upload",
-        value=value,
-        limit=limit,
-        cure="Ask about a part of it, or have it named with --rows when the app is started.",
-    )
-
-
-def _width(leaf: Any) -> int:
-    """Bytes of each cell that is not a text."""
-    return int(leaf.length) if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(leaf.physical_type, 8)
-
-
-def _text_bytes(cells: Any) -> int:
-    """Of cells once each has its own text, which in `cells` stand once however often they come."""
-    from pyarrow import compute, types  # noqa: PLC0415  (as above)
-
-    if not types.is_dictionary(cells.type):
-        return int(cells.nbytes)
-    lengths = compute.binary_length(cells.dictionary).take(cells.indices)
-    return int(compute.sum(lengths).as_py() or 0)
+def _check(what: str, found: int, most: int) -> None:
+    if found > most:
+        raise too_much(f"{found:,} {what}", f"{most:,} {what}")
