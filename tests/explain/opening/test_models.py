@@ -18,6 +18,7 @@ from aimass.explain.work import Work
 from aimass.proto.errors import BadInput, IntegrityError, NotFound
 from aimass.proto.plan import TaskRef
 from aimass.proto.predictors import examples
+from aimass.proto.resuming import Progress
 from aimass.proto.task import first_model, load, locate
 from aimass.proto.tensors import Blob
 from tests.explain.runs.made import plan
@@ -104,7 +105,7 @@ class Federation:
         assert reference == "last"
         return SimpleNamespace(id="ab" * 16, view=self.view)
 
-    def export(self, digest: str, path: Path) -> None:
+    def export(self, digest: str, path: Path, progress: Progress) -> None:
         self.fetched += 1
         path.write_bytes(FIRST)
 

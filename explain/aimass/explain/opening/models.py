@@ -9,15 +9,15 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aimass.explain.images import ImageModel, Images, image_model_of_task
 from aimass.explain.models import Model, model_of_estimator, model_of_function, model_of_task
+from aimass.explain.opening.fetched import fetched_model, models_folder
 from aimass.explain.opening.served import served_model
 from aimass.explain.questions import Kind
 from aimass.explain.rows import Rows, features_of
 from aimass.explain.texts import TextModel, Texts, text_model_of_task
-from aimass.proto.cache import cache_folder
 from aimass.proto.errors import BadInput, NotFound
 from aimass.proto.hashing import digest_of
 from aimass.proto.manifest import Schema
@@ -28,10 +28,7 @@ from aimass.proto.task import Task, load, locate
 from aimass.proto.tensors import Blob
 from aimass.proto.very_task import source_of
 
-if TYPE_CHECKING:
-    from aimass.proto.api import Federation
-
-__all__ = ["Subject", "Where", "fetched_model", "open_subject"]
+__all__ = ["Subject", "Where", "open_subject"]
 
 _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -137,14 +134,6 @@ def _of_run(reference: str, home: Path, bearer: Callable[[], str] | None) -> Sub
     return _of_task(plan.task.name, load(locate(plan.task.name)), path, named, card)
 
 
-def fetched_model(federation: Federation, digest: str) -> Path:
-    """The file of a committed model, fetched from the server once; raises what `Federation.export` raises."""
-    path = _models_folder() / f"{digest}.safetensors"
-    if not path.is_file() or digest_of((map_file(path),)) != digest:
-        federation.export(digest, path)
-    return path
-
-
 def _run_card(name: str, run: str, round_: int) -> str:
     return f"# {name}\n\nThe model of round {round_} of run `{run}`, which nobody has published.\n"
 
@@ -180,7 +169,7 @@ def _registered(reference: str, where: Where) -> Subject:
     found = reader.resolve(reference)
     version = found.version
     task = load(source_of(version.task))
-    path = reader.parameters(version, _models_folder())
+    path = reader.parameters(version, models_folder())
     made = version.run
     named = functools.partial(
         _model,
@@ -213,12 +202,6 @@ def _of_task(name: str, task: Task, path: Path, named: Callable[..., Any], card:
 
 def _no_table(_: Rows) -> Model:
     raise BadInput("this model takes images or texts: it has no rows of a table", code="explain.kind")
-
-
-def _models_folder() -> Path:
-    folder = cache_folder() / "explain" / "models"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _function(reference: str, task: str) -> Subject:

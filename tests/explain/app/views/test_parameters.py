@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from aimass.explain.app.views.parameters import _some
+from aimass.proto.resuming import Progress
 from aimass.proto.tensors import encode_numpy
 from aimass.proto.views import ModelView, RunState, RunView
 from tests.explain.app.conftest import Opened
@@ -46,8 +47,9 @@ class KeepingServer(ToldServer):
         self.blobs = {hashlib.sha256(data).hexdigest(): data for data in blobs.values()}
         self.exported = 0
 
-    def export(self, digest: str, path: Path) -> Path:
+    def export(self, digest: str, path: Path, progress: Progress) -> Path:
         self.exported += 1
+        progress(1, 2)
         path.write_bytes(self.blobs[digest])
         return path
 

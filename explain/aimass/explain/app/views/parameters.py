@@ -14,7 +14,7 @@ from aimass.explain.app.links import link_to
 from aimass.explain.app.shell import computed, frame, header, lineage_line, looked
 from aimass.explain.app.watched import held, redraw_when_changed, version
 from aimass.explain.app.wording import amount, with_code
-from aimass.explain.opening.models import fetched_model
+from aimass.explain.opening.fetched import fetched_model
 from aimass.explain.runs.layers import Layers, layers, relations
 from aimass.explain.runs.trajectory import trajectory
 from aimass.explain.runs.weights import Histograms, histograms, read_weights, spread
@@ -100,10 +100,10 @@ def _counts(here: Here, found: Layers, layer: str, work: Work) -> Histograms:
     federation = here.sources.federation()
     models = _some([one for one in federation.models(found.lineage.run, _EVERY_MODEL) if one.kept])
     weights = {}
-    for place, model in enumerate(models):
-        work.check()
-        work.tell(place / len(models), f"{amount(len(models), 'kept model')}, round {model.round}")
-        weights[model.round] = read_weights(fetched_model(federation, model.digest), layer)
+    of = amount(len(models), "kept model")
+    parts = work.parts(tuple(f"{of}, round {model.round}" for model in models))
+    for model, (_, part) in zip(models, parts, strict=True):
+        weights[model.round] = read_weights(fetched_model(federation, model.digest, part), layer)
     return histograms(layer, weights, found.lineage)
 
 
