@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,62 @@ def test_a_refusal_is_not_kept() -> None:
         logins.person(TOKEN)
     server.answer = good
     assert logins.person(TOKEN).name == "cleo@house"
+
+
+class Session:
+    """What the run of a page holds of its viewer."""
+
+
+def refused_in_a_session(logins: Logins) -> tuple[type, str, dict[str, Any], weakref.ref[Session]]:
+    """What a page of a session is told, and the session, which nobody holds any more once this has returned."""
+    session = Session()
+    with pytest.raises(Unauthenticated) as raised:
+        logins.person(TOKEN)
+    error = raised.value
+    return type(error), str(error), dict(vars(error)), weakref.ref(session)
+
+
+class Caused(Server):
+    """Refuses because of something else, which is raised with it."""
+
+    def __call__(self, token: Secret) -> PersonView:
+        try:
+            int("no number")
+        except ValueError as cause:
+            self.asked += 1
+            raise Unauthenticated("no such key", code="people.key", value="v" * 300, limit="l", cure="C.") from cause
+        raise AssertionError("it is a number")
+
+
+def test_a_token_that_does_not_count_keeps_nothing_of_the_session_that_asked() -> None:
+    server, now = Caused(), [0.0]
+    logins = Logins(server, lambda: now[0])
+    *first, session = refused_in_a_session(logins)
+    *second, other = refused_in_a_session(logins)
+    gc.collect()
+    assert (session(), other()) == (None, None)
+    assert first == second
+    assert server.asked == 1
+    ((_, kept),) = logins._refused.values()
+    assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
+
+
+def test_a_refusal_is_forgotten_after_its_seconds_though_nobody_asks_of_the_token_again() -> None:
+    server, now = Server(), [0.0]
+    server.answer = Unauthenticated("expired", code="people.expired")
+    logins = Logins(server, lambda: now[0])
+    for number in range(3):
+        now[0] = float(number)
+        with pytest.raises(Unauthenticated):
+            logins.person(Secret(b"%d" % number))
+    now[0] = 6.5
+    with pytest.raises(Unauthenticated):
+        logins.person(Secret(b"2"))
+    assert (server.asked, len(logins._refused)) == (3, 1)
+    now[0] = 7.0
+    with pytest.raises(Unauthenticated):
+        logins.person(Secret(b"2"))
+    assert (server.asked, len(logins._refused)) == (4, 1)
 
 
 @pytest.mark.parametrize("role", ["partner", "service", "server"])

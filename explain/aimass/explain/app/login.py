@@ -6,6 +6,7 @@ may see follows from the answer; each later call of that person shows the token 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -28,7 +29,8 @@ __all__ = ["LoggedIn", "Logins", "ask_server"]
 
 _MOST: Final = 256
 _REFUSED_S: Final = 5.0
-"""For so long the server is not asked again of a token that does not count: each tab asks at each of its runs."""
+"""For so long the server is not asked again of a token that does not count: each tab asks at each of its runs. No
+longer is it known here that one did not count."""
 _PATIENCE_S: Final = 20.0
 _DAY_S: Final = 86_400.0
 """An ended login is kept for so long at least: the server's word may end before the token, with a certificate."""
@@ -65,19 +67,27 @@ class Logins:
             if key in self._ended:
                 raise Unauthenticated("this login was ended", code="app.logged_out", cure="Log in again.")
             until, person = self._held.get(key, (-math.inf, None))
+            self._forget_refused()
             again, error = self._refused.get(key, (-math.inf, None))
         if person is not None and self._now() < until:
             return person
         if error is not None and self._now() < again:
-            raise error
+            raise _bare(error)
         return self._asked(key, token)
+
+    def _forget_refused(self) -> None:
+        """Under the lock: those that the server may be asked of again; who was refused first stands first."""
+        now = self._now()
+        while self._refused and next(iter(self._refused.values()))[0] <= now:
+            self._refused.popitem(last=False)
 
     def _asked(self, key: str, token: Secret) -> Person:
         try:
             until, person = self._told(token)
         except (Unauthenticated, Refused) as error:
             with self._lock:
-                self._refused[key] = (self._now() + _REFUSED_S, error)
+                self._refused[key] = (self._now() + _REFUSED_S, _bare(error))
+                self._refused.move_to_end(key)
                 _bound(self._refused)
             raise
         with self._lock:
@@ -104,6 +114,14 @@ class Logins:
 def _bound(held: OrderedDict[str, Any]) -> None:
     while len(held) > _MOST:
         held.popitem(last=False)
+
+
+def _bare(error: AimassError) -> AimassError:
+    """The same error without where it was raised.
+
+    The frames of its traceback lead to the run of the page that asked, and so to all that its session holds: rows too.
+    """
+    return copy.copy(error)
 
 
 def _key(token: Secret) -> str:
