@@ -39,7 +39,7 @@ _TAILORS: Final = HOSPITALS[:2]
 _PICTURES: Final = 400
 _SPLIT: Final = 11
 _TIMES: Final = 200
-"""How often the held-out rows are repeated in rows that make work take long: ten times what a page takes to open."""
+"""How often the held-out rows are repeated in rows whose work is met while pages are opened."""
 ANALYST: Final = "anna"
 TRUST: Final = "trust.json"
 DATA: Final = "data-house"
