@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from aimass.explain import app
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.unmet import is_met
 from tests.explain.app.conftest import Opened
@@ -33,18 +36,21 @@ def shown(test: AppTest) -> AppTest:
 def _page() -> None:
     import streamlit as st
 
-    from aimass.explain.app.unmet import unmet_told
+    from aimass.explain.app.unmet import bound, unmet_told
 
     with unmet_told(st.session_state.get("page", "one")):
         late = st.session_state.setdefault("late", 0)
         st.session_state["late"] = late + 1
-        st.selectbox("Colour", ["red", "blue"], key="colour", bind="query-params")
-        st.number_input("Many", 1, 9, 5, key="many", bind="query-params")
-        st.toggle("On", key="on", bind="query-params")
-        st.multiselect("Some", ["a", "b"], key="some", bind="query-params")
-        st.text_input("Words", key="words", bind="query-params")
+        st.session_state["_private"], st.session_state["upload"] = {"abc": object()}, None
+        if st.session_state.get("ends early"):
+            return
+        st.selectbox("Colour", ["red", "blue"], key=bound("colour"), bind="query-params")
+        st.number_input("Many", 1, 9, 5, key=bound("many"), bind="query-params")
+        st.toggle("On", key=bound("on"), bind="query-params")
+        st.multiselect("Some", ["a", "b"], key=bound("some"), bind="query-params")
+        st.text_input("Words", key=bound("words"), bind="query-params")
         if late:
-            st.slider("Level", 0.0, 1.0, 0.5, key="level", bind="query-params")
+            st.slider("Level", 0.0, 1.0, 0.5, key=bound("level"), bind="query-params")
         if st.session_state.get("begins anew"):
             del st.session_state["begins anew"]
             st.rerun()
@@ -71,6 +77,7 @@ def test_what_is_not_here_is_told_with_what_is_shown(key: str, asked: str, inste
         {"colour": "blue", "many": "7", "on": "true", "some": ["a", "b"], "words": "x * y"},
         {"colour": "red", "many": "5", "on": "FALSE"},
         {"nothing": "of ours"},
+        {"_private": "1", "upload": "x", "late": "x", "_bound": "x", "_unmet": "x"},
         {"level": "0.25"},
     ],
 )
@@ -106,6 +113,31 @@ def test_another_page_does_not_tell_what_the_former_was_asked() -> None:
     page = opened_at(colour="green")
     page.session_state["page"] = "two"
     assert told(shown(page.run())) == []
+
+
+def test_what_a_widget_held_that_is_not_shown_any_more_is_held_to_no_link() -> None:
+    page = opened_at(colour="red")
+    page.session_state["page"], page.session_state["ends early"] = "two", True
+    page.query_params["colour"] = "blue"
+    assert told(shown(page.run())) == []
+    assert page.session_state["colour"] == "red"
+
+
+def test_what_was_told_of_a_widget_is_told_again_when_the_widget_is_back() -> None:
+    page = opened_at(colour="green")
+    before = told(page)
+    page.session_state["ends early"] = True
+    assert told(shown(page.run())) == []
+    page.session_state["ends early"] = False
+    assert told(shown(page.run())) == before
+
+
+def test_every_widget_of_the_app_that_is_bound_to_the_address_is_looked_at() -> None:
+    sources = [path.read_text() for path in Path(app.__file__).parent.rglob("*.py")]
+    calls = [call for source in sources for call in ast.walk(ast.parse(source)) if isinstance(call, ast.Call)]
+    asked = [ast.unparse(call) for call in calls if any(one.arg == "bind" for one in call.keywords)]
+    assert len(asked) > 10
+    assert [call for call in asked if "bound(" not in call] == []
 
 
 def test_a_page_of_the_app_tells_it(opened: Opened, settings: AppSettings) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import streamlit as st
 from msgspec import inspect
 
+from aimass.explain.app.unmet import bound
 from aimass.explain.app.wording import plain
 from aimass.explain.option_types import bare, described, fields_of
 from aimass.proto.errors import BadInput
@@ -49,7 +50,7 @@ def chosen_options(
 def _asked(field: inspect.Field, key: str, choices: Sequence[str] | None) -> Any:
     label, help_ = field.name.replace("_", " ").capitalize(), plain(described(field.type))
     kind, default = bare(field.type), field.default
-    common: dict[str, Any] = {"key": key, "help": help_, "bind": "query-params"}
+    common: dict[str, Any] = {"key": bound(key), "help": help_, "bind": "query-params"}
     match kind:
         case inspect.BoolType():
             return st.toggle(label, value=bool(default), **common)

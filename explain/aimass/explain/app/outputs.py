@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from aimass.explain.app.choosing import let_go, linked
+from aimass.explain.app.unmet import bound
 
 __all__ = ["choose_output", "typed_groups"]
 
@@ -23,7 +24,7 @@ def typed_groups() -> tuple[str, ...]:
     """Columns that count as one feature, each group as the library has it: name=column,column."""
     said = st.text_input(
         "Columns that are one feature",
-        key="groups",
+        key=bound("groups"),
         bind="query-params",
         placeholder="diet=fat,sugar; lab=chol,fbs",
         max_chars=2_000,

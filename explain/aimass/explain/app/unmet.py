@@ -15,9 +15,10 @@ import streamlit as st
 
 from aimass.explain.app.wording import plain
 
-__all__ = ["is_met", "unmet_told"]
+__all__ = ["bound", "is_met", "unmet_told"]
 
 _STATE: Final = "_unmet"
+_BOUND: Final = "_bound"
 Address = Mapping[str, tuple[str, ...]]
 
 
@@ -32,6 +33,16 @@ class _Seen:
     unmet: Mapping[str, tuple[tuple[str, ...], Any]] = dataclasses.field(default_factory=dict)
 
 
+def bound(key: str) -> str:
+    """The key of a widget that is made now with `bind="query-params"`: what a link asks of it is looked at.
+
+    Nothing else that the session holds is any link's affair; and Streamlit goes on holding values of widgets that are
+    not made any more, which say nothing of what is shown.
+    """
+    st.session_state.setdefault(_BOUND, set()).add(key)
+    return key
+
+
 @contextlib.contextmanager
 def unmet_told(page: str) -> Iterator[None]:
     """Around a page: above it stands what a link asked of a widget that cannot be, until another value is chosen."""
@@ -42,28 +53,30 @@ def unmet_told(page: str) -> Iterator[None]:
         seen = _Seen(page)
     held_on = {key: values for key, values in seen.waiting.items() if address.get(key) == values}
     new = {key: values for key, values in address.items() if seen.address.get(key) != values}
+    st.session_state[_BOUND] = set()
     try:
         yield
     finally:  # also where the page begins anew at once
         waiting = held_on | new
-        judged = {key: values for key, values in waiting.items() if _is_bound(key)}
-        unmet = {key: one for key, one in seen.unmet.items() if _is_bound(key) and st.session_state[key] == one[1]}
+        held = _held()
+        judged = {key: values for key, values in waiting.items() if key in held}
+        unmet = {key: one for key, one in seen.unmet.items() if key not in held or held[key] == one[1]}
         for key, values in judged.items():
-            if not is_met(values, st.session_state[key]):
-                unmet[key] = values, st.session_state[key]
+            if not is_met(values, held[key]):
+                unmet[key] = values, held[key]
         rest = {key: values for key, values in waiting.items() if key not in judged}
         st.session_state[_STATE] = _Seen(page, _address(), rest, unmet)
-    if unmet:
-        place.warning("  \n".join(_told(key, *one) for key, one in unmet.items()))
+    if shown := [_told(key, *one) for key, one in unmet.items() if key in held]:
+        place.warning("  \n".join(shown))
 
 
 def _address() -> dict[str, tuple[str, ...]]:
     return {key: tuple(st.query_params.get_all(key)) for key in st.query_params}
 
 
-def _is_bound(key: str) -> bool:
-    """Whether a widget that is shown has this key, and its value is Streamlit's own affair."""
-    return key in st.session_state and f"_linked_{key}" not in st.session_state
+def _held() -> dict[str, Any]:
+    """What the widgets hold that this run of the page made."""
+    return {key: st.session_state[key] for key in st.session_state[_BOUND] if key in st.session_state}
 
 
 def is_met(asked: Sequence[str], held: object) -> bool:

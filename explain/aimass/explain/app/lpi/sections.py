@@ -14,6 +14,7 @@ from aimass.explain.app.choosing import Chosen, asking_of, let_go, linked, linke
 from aimass.explain.app.house import Here
 from aimass.explain.app.lpi.what_if import change_cells, set_changes
 from aimass.explain.app.shell import answered, frame
+from aimass.explain.app.unmet import bound
 from aimass.explain.app.wording import plain
 from aimass.explain.lpi.cells import changes_of, with_changes
 from aimass.explain.lpi.counterfactual import Counterfactual
@@ -113,7 +114,12 @@ class RowPage:
             target = self._target()
         with right:
             most = st.number_input(
-                "Features that may change at most", 1, 6, LpiOptions().most_changes, key="changes", bind="query-params"
+                "Features that may change at most",
+                1,
+                6,
+                LpiOptions().most_changes,
+                key=bound("changes"),
+                bind="query-params",
             )
         kept = linked_many("keep", "Features that must stay", names, (), one="feature", most=len(names))
         if target is None or any(name not in names for name in st.query_params.get_all("keep")):
@@ -128,7 +134,10 @@ class RowPage:
             let_go("target", choices)
             return linked("target", "The model is to say", choices, named=lambda one: one or "the next likely label")
         said = st.text_input(
-            "The prediction is to be", key="level", bind="query-params", placeholder=f">= {float(self.said[0]):.3g}"
+            "The prediction is to be",
+            key=bound("level"),
+            bind="query-params",
+            placeholder=f">= {float(self.said[0]):.3g}",
         ).replace(" ", "")
         if not said:
             st.info("Write a level that the prediction is to reach, like >= 10 or <= 2.5.")

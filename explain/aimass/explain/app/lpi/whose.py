@@ -12,6 +12,7 @@ import streamlit as st
 
 from aimass.explain.app.choosing import let_go, linked, linked_number
 from aimass.explain.app.shell import told_error
+from aimass.explain.app.unmet import bound
 from aimass.explain.app.wording import amount, plain, share
 from aimass.explain.finding import WHICH, Finding, found_places, orders_for
 from aimass.explain.words import number
@@ -72,7 +73,9 @@ def _numbers(things: Things) -> str:
 
 def find(things: Things, key: str, chosen: int) -> None:
     """A box in which another is found; what is looked for stands in the address too."""
-    finder = st.expander(f"Find {_article(things.one)}", icon=":material/search:", key="find", bind="query-params")
+    finder = st.expander(
+        f"Find {_article(things.one)}", icon=":material/search:", key=bound("find"), bind="query-params"
+    )
     if finder.open:
         with finder:
             try:
@@ -89,7 +92,7 @@ def _found(things: Things, key: str, chosen: int) -> None:
             st.query_params.pop(_WHERE, None)
         where = st.text_input(
             "Under these conditions",
-            key=f"{_WHERE}-private" if things.private else _WHERE,
+            key=f"{_WHERE}-private" if things.private else bound(_WHERE),
             bind=None if things.private else "query-params",
             placeholder="age >= 57 and thal = normal",
             max_chars=1_000,

@@ -11,6 +11,7 @@ import streamlit as st
 from aimass.explain.app.choosing import linked, linked_many
 from aimass.explain.app.house import Here
 from aimass.explain.app.shell import computed, empty, frame, header
+from aimass.explain.app.unmet import bound
 from aimass.explain.app.wording import amount, plain
 from aimass.explain.runs import ManyRuns, RunsOptions, compare
 from aimass.explain.runs.readings import lean, metric_names
@@ -64,7 +65,7 @@ def _chosen(here: Here) -> tuple[RunSummary, ...]:
     with left:
         task = linked("task", "Task", list(dict.fromkeys(run.task for run in runs)))
     with right:
-        names = st.text_input("Name contains", key="names", bind="query-params")
+        names = st.text_input("Name contains", key=bound("names"), bind="query-params")
     if task is None:
         return ()
     fitting = {run.run_id: run for run in runs if run.task == task and names.lower() in run.name.lower()}
@@ -132,7 +133,7 @@ def _options(runs: Sequence[RunView]) -> RunsOptions | None:
         better = linked("better", "Which way is better", list(_BETTER), named=_BETTER.__getitem__)
     with third:
         target = st.number_input(
-            "Target", value=None, key="target", bind="query-params", format="%g",
+            "Target", value=None, key=bound("target"), bind="query-params", format="%g",
             help="With one it is told how long each run took to reach it, and how many bytes it moved until then.",
         )  # fmt: skip
     if metric is None or better is None:

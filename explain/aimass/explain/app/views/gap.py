@@ -20,6 +20,7 @@ from aimass.explain.app.choosing import (
 from aimass.explain.app.house import Here
 from aimass.explain.app.outputs import choose_output, typed_groups
 from aimass.explain.app.shell import answered, frame, header, lineage_line
+from aimass.explain.app.unmet import bound
 from aimass.explain.gap.importance import Importance
 from aimass.explain.gap.options import GapOptions
 from aimass.explain.gap.parts import USED
@@ -64,7 +65,7 @@ def render(here: Here) -> None:
     groups_of(chosen.rows, options.groups)  # refuses those that cannot be, once for all views
     page = _Page(here, chosen, model, chosen.rows, options, background)
     for tab, show in zip(
-        st.tabs([_MATTERS, _ACTS, _TOGETHER], key="view", bind="query-params"),
+        st.tabs([_MATTERS, _ACTS, _TOGETHER], key=bound("view"), bind="query-params"),
         (page.matters, page.acts, page.together),
         strict=True,
     ):
@@ -150,13 +151,13 @@ def _options(model: Model) -> GapOptions:
     correlated = st.slider(
         "From which association on features are shuffled together too",
         *(0.1, 1.0, default.correlated, 0.05),
-        key="alike",
+        key=bound("alike"),
         bind="query-params",
     )
     groups = typed_groups()
     with_rows = st.toggle(
         "Show single rows as they are",
-        key="single",
+        key=bound("single"),
         bind="query-params",
         help="Else dots are rounded, and each thin curve is the mean of at least five rows.",
     )

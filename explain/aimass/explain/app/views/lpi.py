@@ -17,6 +17,7 @@ from aimass.explain.app.lpi.whose import Things, choose_one, find, said_line
 from aimass.explain.app.option_fields import chosen_options
 from aimass.explain.app.outputs import choose_output, typed_groups
 from aimass.explain.app.shell import computed, header, lineage_line
+from aimass.explain.app.unmet import bound
 from aimass.explain.conditions import rows_where
 from aimass.explain.images import Images
 from aimass.explain.lpi.groups import groups_of
@@ -70,7 +71,7 @@ def _row_page(here: Here, chosen: Chosen, rows: Rows) -> None:
         background = choose_background(here, chosen)
     groups_of(rows, options.groups)  # refuses those that cannot be, once for all views
     page = RowPage(here, chosen, model, rows, background, options, said, scope)
-    for name, tab in zip(VIEWS, st.tabs(VIEWS, key="view", bind="query-params"), strict=True):
+    for name, tab in zip(VIEWS, st.tabs(VIEWS, key=bound("view"), bind="query-params"), strict=True):
         if tab.open:
             with tab:
                 page.show(name)

@@ -9,6 +9,7 @@ import streamlit as st
 from aimass.explain.app.choosing import linked, linked_within
 from aimass.explain.app.house import Here
 from aimass.explain.app.shell import empty, header, told_error
+from aimass.explain.app.unmet import bound
 from aimass.explain.app.wording import moment, plain, size, with_code
 from aimass.privacy.pki import Role
 from aimass.proto.errors import AimassError
@@ -100,7 +101,7 @@ def _row(one: Resolved, aliases: dict[str, int]) -> dict[str, object]:
 
 def _version(one: Resolved, numbers: dict[str, Resolved]) -> None:
     version = one.version
-    card, compare = st.tabs(["Card", "Compare"], key="told", bind="query-params")
+    card, compare = st.tabs(["Card", "Compare"], key=bound("told"), bind="query-params")
     with card:
         st.caption(f"Written by {plain(one.signer)}, who published the version: these are their words.")
         with st.container(border=True):

@@ -12,6 +12,7 @@ from aimass.explain.app.choosing import Chosen, asking_of, choose_model_and_rows
 from aimass.explain.app.house import Here
 from aimass.explain.app.option_fields import chosen_options
 from aimass.explain.app.shell import answered, frame, header, lineage_line
+from aimass.explain.app.unmet import bound
 from aimass.explain.app.wording import plain
 from aimass.explain.prim import Bands, PrimBands, PrimBoxes, PrimOptions, SpaceBands, SpaceOptions
 from aimass.explain.questions import Question, question
@@ -96,7 +97,7 @@ def moved(view: B) -> B:
                 1,
                 _MOST,
                 len(view.thresholds),
-                key="cuts",
+                key=bound("cuts"),
                 bind="query-params",
                 help="One less than bands.",
             )
@@ -112,7 +113,7 @@ def moved(view: B) -> B:
                 begin,
                 step,
                 format="%.3g",
-                key=f"cut-{count}-{place + 1}",
+                key=bound(f"cut-{count}-{place + 1}"),
                 bind="query-params",
             )
             for place, begin in enumerate(begins)

@@ -10,6 +10,7 @@ from aimass.explain.app.choosing import Chosen, asking_of, choose_model_and_rows
 from aimass.explain.app.house import Here
 from aimass.explain.app.option_fields import chosen_options
 from aimass.explain.app.shell import answered, empty, frame, header, lineage_line
+from aimass.explain.app.unmet import bound
 from aimass.explain.images import Images
 from aimass.explain.questions import Question, question
 from aimass.explain.rows import Rows
@@ -100,7 +101,7 @@ def _one(here: Here, chosen: Chosen, images: Images, options: MaskOptions) -> No
     st.subheader(f"One {what}", anchor=False)
     number = 0
     if len(images) > 1:
-        number = int(st.slider(what.capitalize(), 0, len(images) - 1, key="masks-image", bind="query-params"))
+        number = int(st.slider(what.capitalize(), 0, len(images) - 1, key=bound("masks-image"), bind="query-params"))
     look = LookOptions(output=options.output, threshold=options.threshold, image=number)
     shown = answered(here, asking_of(_LOOK, chosen, look), f"{_LOOK.title} {number}", private=chosen.private)
     if not isinstance(shown, Gallery):
@@ -114,7 +115,9 @@ def _pixel(shown: Gallery, what: str) -> None:
     st.markdown(f"**One pixel of this {what}**, and those around it")
     left, right = st.columns(2)
     with left:
-        row = int(st.number_input("Row", 0, height - 1, height // 2, key="pixel-row", bind="query-params"))
+        row = int(st.number_input("Row", 0, height - 1, height // 2, key=bound("pixel-row"), bind="query-params"))
     with right:
-        column = int(st.number_input("Column", 0, width - 1, width // 2, key="pixel-column", bind="query-params"))
+        column = int(
+            st.number_input("Column", 0, width - 1, width // 2, key=bound("pixel-column"), bind="query-params")
+        )
     frame(around(shown, 0, row, column), f"pixel-{int(shown.places[0])}-{row}-{column}")
