@@ -61,9 +61,8 @@ def test_all_else_is_left_to_the_app() -> None:
     assert status("/_stcore/health") == 204
 
 
-def test_what_browsers_say_before_a_login_is_bounded_and_so_are_they() -> None:
+def test_what_browsers_say_before_a_login_is_bounded() -> None:
+    from aimass.explain.app.crowd import Bounds
     from aimass.explain.app.serving_app import _uvicorn
 
-    options = _uvicorn(None, AppSettings(upload_mib=1024))
-    assert options.ws_max_size == 1 << 20
-    assert options.limit_concurrency == 512
+    assert _uvicorn(None, AppSettings(upload_mib=1024), Bounds()).ws_max_size == 1 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
@@ -9,13 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import streamlit as st
 import uvicorn
 from starlette.middleware import Middleware
 from streamlit import config
 
+from aimass.explain.app.crowd import BoundedHttp, Bounds, Sweep, behind_proxy
 from aimass.explain.app.door import check_door
 from aimass.explain.app.ending import Ending
 from aimass.explain.app.entrance import streamlit_identity
@@ -36,8 +38,8 @@ _WILD: Final = ("0.0.0.0", "::", "")  # noqa: S104  (what is refused without nam
 _GRACE_S: Final = 3
 _MOST_SAID_BYTES: Final = 1 << 20
 """What a browser says of all widgets of a page at once; files come by another way."""
-_MOST_LINKS: Final = 512
-"""Connections of all browsers, before anybody has logged in too: each further one is told to come later (503)."""
+_TICKS: Final = 10
+"""Uvicorn's server looks around ten times a second."""
 _SIGNALLED: Final = 128
 """Exit codes of processes that a signal ended begin here."""
 _LOGINS: Final = "streamlit.web.server.starlette.starlette_auth_routes"
@@ -74,17 +76,18 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
                 ready(address)
                 settled_beside(computing=bool(settings.home or meant_url(settings.registry)))
 
-            _Server(_uvicorn(app, settings), answers).run(sockets=[listening])
+            bounds = Bounds(by_address=not behind_proxy(settings, login.auth.redirect_uri if login else ""))
+            _Server(app, settings, answers, bounds).run(sockets=[listening])
     finally:
         enter(None)
 
 
 class _Server(uvicorn.Server):
-    """Says when it answers, and ends in time."""
+    """Says when it answers, ends in time, and holds no link that keeps it waiting."""
 
-    def __init__(self, options: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(options)
-        self._ready, self._ending = ready, Ending()
+    def __init__(self, app: Any, settings: AppSettings, ready: Callable[[], None], bounds: Bounds) -> None:
+        super().__init__(_uvicorn(app, settings, bounds))
+        self._ready, self._ending, self._sweep = ready, Ending(), Sweep(bounds)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._ending.begin(_SIGNALLED + sig)
@@ -95,17 +98,22 @@ class _Server(uvicorn.Server):
         if self.started:
             self._ready()
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS == 0:
+            self._sweep(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
-def _uvicorn(app: Any, settings: AppSettings) -> uvicorn.Config:
+
+def _uvicorn(app: Any, settings: AppSettings, bounds: Bounds) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=cast("Any", partial(BoundedHttp, bounds)),  # called as the class is
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,
         ws="websockets-sansio",
         ws_max_size=_MOST_SAID_BYTES,
-        limit_concurrency=_MOST_LINKS,
         timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=settings.certificate or None,
         ssl_keyfile=settings.key or None,
