@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-__all__ = ["Guard", "hosts_of", "may"]
+__all__ = ["Guard", "answer_text", "hosts_of", "may"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -102,5 +102,10 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1008})
         return
     body = b"This app is not asked for under this name. Whoever started it can allow the name: allowed_hosts.\n"
-    await send({"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]})
+    await answer_text(send, 421, body)
+
+
+async def answer_text(send: Send, status: int, body: bytes) -> None:
+    """A whole answer of plain text."""
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": body})

@@ -25,6 +25,7 @@ from aimass.explain.app.guard import Guard, hosts_of
 from aimass.explain.app.house import House, enter
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.settling import settled_beside
+from aimass.explain.app.upload_bound import StreamlitFiles, UploadBound
 from aimass.explain.app.upload_door import UploadDoor
 from aimass.explain.charts.theme import DARK, LIGHT
 from aimass.proto.errors import BadInput, Conflict, Unavailable
@@ -60,14 +61,17 @@ def serve(settings: AppSettings, ready: Callable[[str], None]) -> None:
     logins.addFilter(lambda record: "Missing provider" not in str(record.msg))  # said after each logout
     https = bool(settings.certificate) or (login is not None and login.auth.redirect_uri.startswith("https://"))
     guards = [Middleware(Guard, hosts=hosts_of(settings.host, settings.allowed_hosts), https=https)]
+    home = House(settings) if login is None else House(settings, partial(streamlit_identity, login.auth.expose_tokens))
     if login is not None:
-        guards.append(Middleware(UploadDoor, cookie_secret=Secret(login.auth.cookie_secret.encode())))
+        secret, kind = Secret(login.auth.cookie_secret.encode()), login.auth.expose_tokens
+        guards.append(Middleware(UploadDoor, cookie_secret=secret, kind=kind, person=home.logins.person))
+    guards.append(Middleware(UploadBound, largest_bytes=settings.upload_mib << 20, held=StreamlitFiles()))
     app = st.App(
         _SCRIPT,
         middleware=guards,
         on_script_error=_told,
     )
-    enter(House(settings) if login is None else House(settings, partial(streamlit_identity, login.auth.expose_tokens)))
+    enter(home)
     try:
         with listening:
             address = address_of(settings, listening.getsockname()[1])
