@@ -58,7 +58,7 @@ def test_the_same_row_is_read_from_every_way_of_writing_it(text: str | bytes) ->
     ("text", "told"),
     [
         (b"", "Empty CSV file"),
-        (b"x,c,y\n1,a,yes\n1,secret\n", "Row #3: Expected 3 columns, got 2"),
+        (b"x,c,y\n1,a,yes\n1,secret\n", "row 2: Expected 3 columns, got 2"),
         (b"x,c,y\n1,secret\xff,yes\n", "invalid UTF8 data"),
     ],
 )
@@ -67,6 +67,18 @@ def test_a_file_that_cannot_be_read_is_told_with_its_cause_and_none_of_its_cells
         csv(text)
     assert refused.value.value == told
     assert "secret" not in refused.value.sentence()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("before", ["", "{end}", "\ufeff"], ids=["plain", "an empty line first", "byte-order mark"])
+def test_a_row_of_too_many_cells_has_the_number_of_one_with_a_cell_that_does_not_fit(before: str, end: str) -> None:
+    def told(row: str) -> str:
+        with pytest.raises(BadInput) as refused:
+            require(csv(before.format(end=end) + end.join(["x,c,y", "1,a,yes", "", row]) + end))
+        return str(refused.value.value)
+
+    assert told("old,a,yes").startswith("row 2, x:")
+    assert told("1,a,yes,more") == "row 2: Expected 3 columns, got 4"
 
 
 def test_a_table_of_names_alone_has_no_rows_and_can_be_looked_at() -> None:

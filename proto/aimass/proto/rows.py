@@ -49,7 +49,8 @@ Array = npt.NDArray[Any]
 _MAX_FINDINGS: Final = 20
 _CODE: Final = "rows.schema"
 _SAFE_TO_SAY: Final = re.compile(
-    r"(Row #\d+: )?Expected \d+ columns, got \d+|Empty CSV file|invalid UTF8 data|Parquet magic bytes not found"
+    r"(?:Row #(?P<line>\d+): )?(?P<wrong>Expected \d+ columns, got \d+)"
+    r"|Empty CSV file|invalid UTF8 data|Parquet magic bytes not found"
 )
 
 
@@ -232,9 +233,11 @@ def check_columns(found: Sequence[str], wanted: Sequence[str]) -> None:
 
 
 def _without_cells(error: Exception) -> str:
-    """What the reader says was wrong, as far as it quotes nothing of the file."""
+    """What the reader says was wrong, as far as it quotes nothing of the file; it counts the line of names as a row."""
     said = _SAFE_TO_SAY.search(str(error))
-    return said.group() if said else type(error).__name__
+    if said is None:
+        return type(error).__name__
+    return f"row {int(said['line']) - 1}: {said['wrong']}" if said["line"] else said.group()
 
 
 def check(table: Table) -> Report:
