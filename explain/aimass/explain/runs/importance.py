@@ -89,7 +89,7 @@ def settings_importance(
             "too few runs, or runs of one setting: nothing says what a setting does",
             code="explain.runs",
             value=f"{len(runs)} runs, {len(outcomes.varied)} settings that differ",
-            limit=f"{_FEWEST_RUNS} runs",
+            limit=f"{_FEWEST_RUNS} runs or more, with a setting that differs",
             cure="Run more plans, with settings that differ.",
         )
     names, sign = outcomes.varied, outcomes.objective.sign

@@ -30,7 +30,7 @@ from aimass.explain.work import Work
 
 __all__ = ["render"]
 
-_ASKS: Final = "What moved the prediction of one of them, what would move it elsewhere, and how far to trust that."
+_ASKS: Final = "What moved the prediction of one row, image or text, what would change it, and how far to trust that."
 _MOST_COLUMNS: Final = 30
 """Features that stand in the table of what was found."""
 
