@@ -14,6 +14,7 @@ from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.sources import Sources
 from aimass.privacy.pki import Role
 from aimass.proto.errors import Unavailable
+from aimass.proto.secret import Secret
 from aimass.proto.views import RunState, RunView
 from tests.explain.runs.made import run as made_run
 
@@ -112,3 +113,10 @@ def test_runs_of_who_has_gone_are_left_when_anybody_else_looks(house: House, clo
     clock.at = 31.0
     house.visit(person(1), "tab")
     assert gone.sources.the_run.left.is_set()
+
+
+def test_tabs_take_turns_as_the_one_person_who_logged_in_at_them_and_else_each_for_itself(house: House) -> None:
+    logged_in = [Person("anna", Role.ANALYST, Secret(login)) for login in (b"at work", b"at home")]
+    assert {house.visit(person, tab).asker for person in logged_in for tab in ("one", "two")} == {"analyst/anna"}
+    assert house.visit(Person("anna", Role.OPERATOR, Secret(b"at work")), "one").asker == "operator/anna"
+    assert [house.visit(Person("anna", Role.ANALYST), tab).asker for tab in ("one", "two")] == ["one", "two"]

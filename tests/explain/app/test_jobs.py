@@ -399,6 +399,31 @@ def test_a_second_viewer_is_not_behind_all_that_the_first_asked_for(jobs: Jobs, 
     assert jobs.ask("bert", "Why", lambda work: "found", "bert").ahead == 1
 
 
+def test_a_person_has_one_turn_in_each_round_however_many_tabs_they_have_open(jobs: Jobs, held: Held) -> None:
+    jobs.ask("first", "Why", held, "tab", person="analyst/anna")
+    held.began.wait()
+    for tab in range(6):
+        jobs.ask(f"anna {tab}", "Why", lambda work: "found", f"tab {tab}", person="analyst/anna")
+    assert jobs.ask("bert", "Why", lambda work: "found", "another", person="analyst/bert").ahead == 1
+    assert jobs.ask("carl", "Why", lambda work: "found", "of nobody known").ahead == 2
+
+
+def test_no_more_of_one_person_is_taken_from_many_tabs_than_from_one(jobs: Jobs, held: Held) -> None:
+    for place in range(12):
+        jobs.ask(f"anna {place}", "Why", held, f"tab {place}", person="analyst/anna")
+    with pytest.raises(LimitExceeded, match="12 of them yours"):
+        jobs.ask("anna again", "Why", held, "one more tab", person="analyst/anna")
+    assert jobs.ask("bert", "Why", held, "another", person="analyst/bert").state == "waiting"
+
+
+def test_interest_is_each_tabs_own_also_of_one_person(jobs: Jobs, held: Held) -> None:
+    for tab in ("left", "right"):
+        jobs.ask("k", "Why", held, tab, person="analyst/anna")
+    held.began.wait()
+    assert not jobs.cancel("k", "left")
+    assert jobs.cancel("k", "right")
+
+
 # ---------------------------------------------------------------- models that do not come back
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from aimass.explain.app.choosing import rows_of, subject_of
 from aimass.explain.app.house import House
+from aimass.explain.app.jobs import Jobs
 from aimass.explain.app.login import LoggedIn, Logins
 from aimass.explain.app.people import Person, rows_for
 from aimass.explain.app.settings import AppSettings, PersonRole, RowsSetting
@@ -73,6 +75,21 @@ def test_an_analyst_who_logs_in_is_offered_uploads_and_what_is_meant_for_analyst
     assert offered(seen("lpi", "analyst")) == ["Upload a file…"]
     assert offered(seen("lpi", "operator")) == ["hungarian", "unknown", "Upload a file…"]
     assert offered(settled(seen("lpi", "analyst", for_analysts=True))) == ["unknown", "Upload a file…"]
+
+
+def test_what_a_page_computes_is_computed_in_the_turn_of_who_logged_in(
+    seen: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    ask = Jobs.ask
+
+    def heard(jobs: Jobs, *args: Any, person: str, **more: Any) -> Any:
+        told.append(person)
+        return ask(jobs, *args, person=person, **more)
+
+    monkeypatch.setattr(Jobs, "ask", heard)
+    settled(seen("gap", "operator", rows="hungarian"))
+    assert set(told) == {"operator/cleo@house"}
 
 
 @pytest.mark.parametrize("page", ["lpi", "gap", "prim", "segviz"])

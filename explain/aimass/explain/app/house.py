@@ -105,6 +105,12 @@ class Here:
         return self.house.settings
 
     @property
+    def asker(self) -> str:
+        """Who takes turns with others for long work: the person where people log in, however many tabs they have open,
+        and else the tab."""
+        return self.viewer if self.person.token is None else f"{self.person.role}/{self.person.name}"
+
+    @property
     def rows(self) -> tuple[RowsSetting, ...]:
         """Rows that this person may ask about; they do not learn of others."""
         return rows_for(self.settings, self.person)

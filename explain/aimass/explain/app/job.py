@@ -52,6 +52,9 @@ class Job:
     result: Any = None
     error: AimassError | None = None
     viewers: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Tabs, and when each looked last: they hold the interest in it."""
+    persons: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Who sits at a tab, where that is known: they take turns."""
     left: set[str] = dataclasses.field(default_factory=set)
     """Who cancelled it: they see that it ends, while anybody else who asks begins it anew."""
     private: bool = False
@@ -68,6 +71,11 @@ class Job:
     def open(self) -> bool:
         """Whether it waits or runs."""
         return self.state in ("waiting", "running")
+
+    @property
+    def people(self) -> frozenset[str]:
+        """Who wants it, each once; a tab stands for itself where nobody knows who sits at it."""
+        return frozenset(self.persons.get(viewer, viewer) for viewer in self.viewers)
 
     def end(self, state: State, *, result: Any = None, error: AimassError | None = None) -> None:
         """Nothing more happens to it; the first end counts."""
@@ -86,15 +94,15 @@ class Job:
 def turns(jobs: Iterable[Job]) -> list[Job]:
     """Those of `jobs`, given in the order in which they were asked, that wait, in the order in which they are begun.
 
-    Viewers take turns: a job comes behind those that have fewer jobs of the same viewer, running or asked for, before
-    them. One that several viewers wait for counts for whom it comes first.
+    People take turns: a job comes behind those that have fewer jobs of the same person, running or asked for, before
+    them. One that several people wait for counts for whom it comes first.
     """
     before: dict[str, int] = {}
     ranked: list[tuple[int, int, Job]] = []
     for place, job in enumerate(one for one in jobs if one.open):
-        rank = min((before.get(viewer, 0) for viewer in job.viewers), default=0)
-        for viewer in job.viewers:
-            before[viewer] = before.get(viewer, 0) + 1
+        rank = min((before.get(person, 0) for person in job.people), default=0)
+        for person in job.people:
+            before[person] = before.get(person, 0) + 1
         if job.state == "waiting":
             ranked.append((rank, place, job))
     return [job for _, _, job in sorted(ranked, key=lambda one: one[:2])]

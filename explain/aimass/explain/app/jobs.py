@@ -35,7 +35,7 @@ log = logging.getLogger("aimass.explain.app")
 _KEPT: Final = 64
 _MOST_OPEN: Final = 64
 _MOST_OWN: Final = 12
-"""Of one viewer: a page has few parts, and nobody takes all places of the others."""
+"""Of one person, or one tab where nobody logs in: a page has few parts, and nobody takes all places of the others."""
 _LEFT_S: Final = 60.0
 """After so long without a look a job that has not begun is left out."""
 _GONE_S: Final = 90.0
@@ -51,7 +51,7 @@ _SPARE: Final = 2
 
 
 class Jobs:
-    """So many threads do what is asked; viewers take turns, each in the order that they asked. For any number of
+    """So many threads do what is asked; people take turns, each in the order that they asked. For any number of
     threads."""
 
     def __init__(
@@ -75,18 +75,22 @@ class Jobs:
         with self._lock:
             return self._lost
 
-    def ask(self, key: str, title: str, do: Callable[[Work], T], viewer: str, *, private: bool = False) -> Seen[T]:
+    def ask(
+        self, key: str, title: str, do: Callable[[Work], T], viewer: str, *, person: str = "", private: bool = False
+    ) -> Seen[T]:
         """The job of this key, begun now where there is none; what failed is begun anew once it is forgotten.
 
-        What is `private` is its viewer's alone, by its key, and does not outlive their session by much. Raises
-        `LimitExceeded` where too many are open, or models that did not come back hold all threads.
+        `viewer` is a tab, and `person` whoever sits at it: without one a tab takes turns for itself. What is `private`
+        is its viewer's alone, by its key, and does not outlive their session by much. Raises `LimitExceeded` where too
+        many are open, or models that did not come back hold all threads.
         """
         with self._lock:
             self._give_up()
             job = self._jobs.get(key)
             dying = job is not None and job.stop and viewer not in job.left
             if job is None or dying:
-                job = self._begun(key, title, do, viewer, private)
+                job = self._begun(key, title, do, person or viewer, private)
+            job.persons[viewer] = person or viewer
             self._looked(job, viewer)
             self._begin_next()
             self._jobs.move_to_end(key)
@@ -153,12 +157,12 @@ class Jobs:
 
     # ---------------------------------------------------------------- under the lock
 
-    def _begun(self, key: str, title: str, do: Callable[[Work], Any], viewer: str, private: bool) -> Job:
+    def _begun(self, key: str, title: str, do: Callable[[Work], Any], person: str, private: bool) -> Job:
         self._drop_unseen()
         if not self._places():
             raise self._no_threads()
         open_ = [job for job in self._jobs.values() if job.open]
-        own = sum(viewer in job.viewers for job in open_)
+        own = sum(person in job.people for job in open_)
         if len(open_) >= _MOST_OPEN or own >= _MOST_OWN:
             raise LimitExceeded(
                 "too many explanations are being computed",

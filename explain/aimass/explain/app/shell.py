@@ -278,7 +278,7 @@ def computed(
             del kept[old]
     jobs = here.house.jobs
     given_up = _moved_on(here, slot, key) if slot else set()
-    seen: Seen[T] = jobs.ask(key, title, do, here.viewer, private=private)
+    seen: Seen[T] = jobs.ask(key, title, do, here.viewer, person=here.asker, private=private)
     jobs.wait(key, _AT_ONCE_S)
     seen = jobs.look(key, here.viewer) or seen
     match seen.state:
