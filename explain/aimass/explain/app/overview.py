@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -36,19 +37,18 @@ _LONGEST: Final = 300
 def overview(here: Here) -> Overview:
     """What there is to tell now; services that do not answer in time count as away."""
     asks = _asks(here)
-    in_flight, whose = here.house.in_flight, here.person.key
-    waiting = {title: in_flight.ask((whose, title), ask) for title, (_, ask, _) in asks.items()}
+    waiting = {title: here.house.in_flight.ask(title, one.whose, one.ask) for title, one in asks.items()}
     concurrent.futures.wait(waiting.values(), _PATIENCE_S)
     found, states = dict[str, Any](), list[ServiceState]()
-    for title, (address, _, told) in asks.items():
+    for title, one in asks.items():
         try:
             found[title] = waiting[title].result(0)
-            states.append(ServiceState(title, address, told(found[title])))
+            states.append(ServiceState(title, one.address, one.told(found[title])))
         except AimassError as error:
-            states.append(ServiceState(title, address, error.sentence(), away=True))
+            states.append(ServiceState(title, one.address, error.sentence(), away=True))
         except (TimeoutError, concurrent.futures.CancelledError):
             says = f"no answer within {_PATIENCE_S:g} s. It is asked again."
-            states.append(ServiceState(title, address, says, away=True))
+            states.append(ServiceState(title, one.address, says, away=True))
     server = cast("tuple[tuple[RunSummary, ...], ServerView | None]", found.get(_SERVER, ((), None)))
     return Overview(server[0], found.get(_REGISTRY, ()), tuple(states), server[1])
 
@@ -56,23 +56,38 @@ def overview(here: Here) -> Overview:
 _SERVER: Final = "Training server"
 _REGISTRY: Final = "Registry"
 _DATA: Final = "Data set service"
-Asked = tuple[str, Callable[[], Any], Callable[[Any], str]]
+_ALL: Final = ""
+"""Whose a question is that comes to the same whoever asks."""
 
 
-def _asks(here: Here) -> dict[str, Asked]:
-    """By title: where it is, what asks it, and what its answer comes to. What a role may not see is not asked."""
-    sources, found = here.sources, dict[str, Asked]()
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """Where a service is, what asks it, what its answer comes to, and whose alone the answer is."""
+
+    address: str
+    ask: Callable[[], Any]
+    told: Callable[[Any], str]
+    whose: str = _ALL
+
+
+def _asks(here: Here) -> dict[str, _Asked]:
+    """By title. What a role may not see is not asked."""
+    sources, whose, found = here.sources, here.person.key, dict[str, _Asked]()
     if sources.has_server:
         address = sources.federation().settings.server
-        found[_SERVER] = (address, lambda: _runs(here), lambda seen: amount(len(seen[0]), "run"))
+        found[_SERVER] = _Asked(address, lambda: _runs(here), lambda seen: amount(len(seen[0]), "run"), whose)
     if sources.registry_url:
-        found[_REGISTRY] = (sources.registry_url, lambda: _models(sources), lambda seen: amount(len(seen), "model"))
+        found[_REGISTRY] = _Asked(
+            sources.registry_url, lambda: _models(sources), lambda seen: amount(len(seen), "model")
+        )
     if here.person.is_any(RUNS) and sources.has_data_sets:
         address = here.settings.data or sources.federation().settings.data
-        found[_DATA] = (address, sources.all_data_sets, lambda seen: amount(len(seen.data_sets), "data set"))
+        found[_DATA] = _Asked(
+            address, sources.all_data_sets, lambda seen: amount(len(seen.data_sets), "data set"), whose
+        )
     for place, url in enumerate(here.settings.serving):
         title = "Serving" if len(here.settings.serving) == 1 else f"Serving {place + 1}"
-        found[title] = (url, functools.partial(_serving, sources, url, here.settings.serving_authority), str)
+        found[title] = _Asked(url, functools.partial(_serving, sources, url, here.settings.serving_authority), str)
     return found
 
 

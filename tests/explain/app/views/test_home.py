@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
-from aimass.explain.app.house import house
+from aimass.explain.app.house import House, house
 from aimass.explain.app.looks import Looks
+from aimass.explain.app.overview import overview
+from aimass.explain.app.people import Person
 from aimass.explain.app.settings import AppSettings
+from aimass.privacy.pki import Role
 from aimass.proto.errors import Unavailable
 from aimass.proto.views import RunState, RunSummary, RunView
 from tests.explain.app.conftest import Opened
@@ -137,6 +144,38 @@ def test_a_server_that_hangs_holds_one_thread_however_many_parts_of_home_ask_it(
         assert sum(thread.name.startswith("aimass-overview") for thread in begun) == 1
     finally:
         server.go.set()
+
+
+def test_a_server_that_hangs_for_many_people_makes_no_other_service_away(
+    entered: Callable[..., House], tmp_path: Path
+) -> None:
+    server, (url, trust) = HungServer(), publish_heart(tmp_path)
+    shown = entered(AppSettings(registry=url, trust=str(trust)), **seams(server))
+    many = [shown.visit(Person(f"p{number}", Role.ANALYST), "tab") for number in range(40)]
+    try:
+        with ThreadPoolExecutor(len(many)) as looking:
+            seen = list(looking.map(overview, many))
+        assert [[(one.title, one.away) for one in found.services] for found in seen] == [
+            [("Training server", True), ("Registry", False)]
+        ] * len(many)
+    finally:
+        server.go.set()
+
+
+def test_what_is_anybodys_is_asked_once_for_all_who_look(entered: Callable[..., House]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(60.0)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        shown = entered(AppSettings(serving=(url,)))
+        many = [shown.visit(Person(f"p{number}", Role.ANALYST), "tab") for number in range(4)]
+        with ThreadPoolExecutor(len(many)) as looking:
+            seen = [looking.submit(overview, one) for one in many]
+            asked, _ = listening.accept()
+            with asked:
+                assert all(one.result(60).services[0].away for one in seen)  # it was open as long as they waited
+            listening.settimeout(0.0)
+            with pytest.raises(BlockingIOError):
+                listening.accept()
 
 
 def test_serving_that_nobody_answers_at_is_away(opened: Opened) -> None:
