@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from aimass.explain.app.views.parameters import _some
+from aimass.explain.app.views.parameters import _counts, _some
+from aimass.explain.runs.layers import layers
+from aimass.explain.work import Work
+from aimass.proto.errors import Stopped
 from aimass.proto.resuming import Progress
 from aimass.proto.tensors import encode_numpy
 from aimass.proto.views import ModelView, RunState, RunView
@@ -92,6 +96,14 @@ def test_histograms_are_of_the_models_that_the_server_keeps_each_fetched_once(op
         page.run()
     assert "b has 2 weights" in said(page)
     assert server.exported == 2
+
+
+def test_a_fetch_of_a_kept_model_ends_with_its_job() -> None:
+    run = trained(3)
+    server = KeepingServer(run, {1: encode_numpy({"a": np.ones(1, np.float32)})})
+    here: Any = SimpleNamespace(sources=SimpleNamespace(federation=lambda: server))
+    with pytest.raises(Stopped):
+        _counts(here, layers(run), "a", Work(stopped=lambda: server.exported > 0))
 
 
 def test_without_a_kept_model_the_page_says_so_and_shows_the_rest(opened: Opened) -> None:
