@@ -49,7 +49,7 @@ class Counted(Sources):
 
     def __init__(self, settings: AppSettings, person: Person, clock: Clock) -> None:
         super().__init__(settings, person, clock)
-        self.closed, self.the_run = False, Run()
+        self.closed, self.the_run, self.left_before_closed = False, Run(), False
 
     def federation(self) -> Any:
         with self._lock:
@@ -60,7 +60,7 @@ class Counted(Sources):
         return self.the_run
 
     def close(self) -> None:
-        self.closed = True
+        self.closed, self.left_before_closed = True, self.the_run.left.is_set()
         super().close()
 
 
@@ -92,7 +92,7 @@ def test_of_many_people_nobody_loses_connections_that_they_use(house: House, clo
     seen[0].federation()  # a part of a page that shows itself anew
     clock.at += 2.0
     house.visit(person(MANY), "tab")
-    assert [closed(one) for one in seen] == [False] + [True] * 6 + [False] * (MANY - 7)
+    assert [closed(one) for one in seen] == [False] + [True] * 7 + [False] * (MANY - 8)
 
 
 def test_what_was_closed_opens_nothing_more_and_the_next_visit_does(house: House) -> None:
@@ -120,3 +120,74 @@ def test_tabs_take_turns_as_the_one_person_who_logged_in_at_them_and_else_each_f
     assert {house.visit(person, tab).asker for person in logged_in for tab in ("one", "two")} == {"analyst/anna"}
     assert house.visit(Person("anna", Role.OPERATOR, Secret(b"at work")), "one").asker == "operator/anna"
     assert [house.visit(Person("anna", Role.ANALYST), tab).asker for tab in ("one", "two")] == ["one", "two"]
+
+
+def login(number: int, name: str = "script") -> Person:
+    return Person(name, Role.ANALYST, Secret(b"%d" % number))
+
+
+def test_who_logs_in_again_and_again_ends_their_own_longest_unused_visits_alone(house: House, clock: Clock) -> None:
+    other = house.visit(person(0), "tab").sources
+    seen = []
+    for number in range(100):
+        clock.at += 1.0
+        seen.append(house.visit(login(number), "tab").sources)
+        if number:
+            seen[0].federation()  # the first one's tab shows itself anew
+    assert [closed(one) for one in seen] == [False] + [True] * 92 + [False] * 7
+    assert not closed(other)
+
+
+def test_who_comes_is_not_ended_though_all_others_were_used_since(house: House, clock: Clock) -> None:
+    seen = [house.visit(login(number), "tab").sources for number in range(8)]
+    clock.at = 5.0
+    for one in seen:
+        one.federation()
+    clock.at = 4.0  # a page that was held up between its look at the clock and its visit
+    come = house.visit(login(8), "tab").sources
+    assert [closed(one) for one in (*seen, come)] == [True] + [False] * 8
+
+
+def test_no_more_visits_are_held_than_there_is_room_for_though_all_are_used(house: House, clock: Clock) -> None:
+    seen = []
+    for number in range(300):
+        clock.at += 1.0
+        seen.append(house.visit(login(number, f"p{number}"), "tab").sources)
+    assert [closed(one) for one in seen] == [True] * 44 + [False] * 256
+
+
+def test_who_watches_a_run_of_which_nothing_is_heard_for_long_uses_their_visit(house: House, clock: Clock) -> None:
+    watching = house.visit(person(0), "tab")
+    watching.feed.latest("run")
+    clock.at = 1.0
+    idle, *_ = [house.visit(person(number), "tab") for number in range(1, MANY)]
+    for _ in range(200):
+        clock.at += 10.0
+        watching.feed.latest("run")
+    house.visit(person(MANY), "tab")
+    assert isinstance(watching.sources, Counted)
+    assert (closed(watching.sources), closed(idle.sources)) == (False, True)
+    assert not watching.sources.the_run.left.is_set()
+
+
+def test_a_visit_that_ends_leaves_its_runs_before_its_connections_end(house: House, clock: Clock) -> None:
+    gone = house.visit(login(0), "tab")
+    gone.feed.latest("run")
+    assert isinstance(gone.sources, Counted)
+    for number in range(1, 9):
+        clock.at += 1.0
+        house.visit(login(number), "tab")
+    assert closed(gone.sources)
+    assert gone.sources.left_before_closed
+    with pytest.raises(Unavailable) as raised:
+        gone.feed.latest("run")
+    assert raised.value.code == "app.visit_over"
+
+
+def test_a_house_that_is_closed_leaves_its_runs(clock: Clock) -> None:
+    made = House(AppSettings(), sources=lambda settings, who: Counted(settings, who, clock), now=clock)
+    here = made.visit(person(0), "tab")
+    here.feed.latest("run")
+    made.close()
+    assert isinstance(here.sources, Counted)
+    assert here.sources.left_before_closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,3 +109,30 @@ def test_a_run_at_which_nobody_looks_is_left_though_nothing_is_heard_of_it(view:
     assert stream.taken.get(timeout=60) is None
     feed.latest("r")
     assert opened == ["r", "another", "r"]
+
+
+class Slow(Stream):
+    """A stream that ends a moment after it was left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def leave(self) -> None:
+        super().leave()
+        threading.Timer(0.2, self.go.set).start()
+
+    def watch(self) -> Iterator[RunView]:
+        yield from super().watch()
+        self.go.wait()
+
+
+def test_a_feed_that_is_closed_has_left_its_runs_and_follows_none_again(view: RunView) -> None:
+    opened, before = list[str](), set(threading.enumerate())
+    feed = feed_of(view, Slow(), opened)
+    feed.latest("r")
+    feed.close()
+    assert not any(thread.name == "aimass-feed" for thread in set(threading.enumerate()) - before)
+    assert feed.latest("r").summary.round == 1
+    assert not any(thread.name == "aimass-feed" for thread in set(threading.enumerate()) - before)
+    feed.close()

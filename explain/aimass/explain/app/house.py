@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -26,10 +25,15 @@ from aimass.proto.views import RunView
 
 __all__ = ["Here", "House", "enter", "house"]
 
-_MOST_PEOPLE: Final = 64
+_MANY: Final = 64
+"""While so many visits are held at most, none is ended."""
 _UNUSED_S: Final = 1800.0
-"""Connections of more people are ended once nobody has used them for so long: a tab may still show itself anew by
-them, or wait for what takes long."""
+"""Of more visits those end that nobody has used for so long: a tab may still show itself anew by their connections, or
+wait for what takes long."""
+_MOST: Final = 256
+"""No more visits are held, used or not: each has connections, with a thread and a loop."""
+_MOST_OF_ONE: Final = 8
+"""Logins of one person whose visits are held: who logs in again and again ends their own alone."""
 _MOST_SUBJECTS: Final = 16
 _OPENING_S: Final = 600.0
 """A large model takes a while to be fetched; the others who want it wait for the first."""
@@ -59,34 +63,63 @@ class House:
         self.looks = Looks()
         self.kinds, self.in_flight = Memo(), InFlight()
         self._lock = threading.Lock()
-        self._visits: OrderedDict[str, tuple[Sources, Feed]] = OrderedDict()
+        self._visits: dict[str, _Visit] = {}
 
     def visit(self, person: Person, viewer: str) -> Here:
-        """What one person's pages have; connections are theirs alone, and of many people the longest unused end."""
+        """What one person's pages have; connections are theirs alone, and of many visits the longest unused end."""
         key = person.key
         with self._lock:
             if key not in self._visits:
                 sources = self._open_sources(self.settings, person)
-                self._visits[key] = (sources, Feed(_opener(sources), self._now))
-            self._visits.move_to_end(key)
-            sources, feed = self._visits[key]
-            over = [other for other in list(self._visits)[:-_MOST_PEOPLE] if self._visits[other][0].unused(_UNUSED_S)]
-            left = [self._visits.pop(other)[0] for other in over]
-            feeds = [other for _, other in self._visits.values()]
+                feed = Feed(_opener(sources), self._now)
+                self._visits[key] = _Visit(f"{person.role}/{person.name}", sources, feed, self._now())
+            visit = self._visits[key]
+            visit.come_at = self._now()
+            left = [self._visits.pop(other) for other in self._over(key)]
+            feeds = [other.feed for other in self._visits.values()]
         for one in left:
             one.close()
         for one_feed in feeds:
             one_feed.sweep()
-        return Here(self, person, viewer, sources, feed)
+        return Here(self, person, viewer, visit.sources, visit.feed)
+
+    def _over(self, come: str) -> tuple[str, ...]:
+        """Under the lock: the visits to end now that `come` is looked at, which is none of them."""
+        used = {key: visit.used_at for key, visit in self._visits.items()}
+        keys = sorted(used, key=lambda key: (key == come, used[key]))  # the longest unused first
+        own = [key for key in keys if self._visits[key].whose == self._visits[come].whose]
+        over = set(own[:-_MOST_OF_ONE]) | set(keys[:-_MOST])
+        return (*over, *(key for key in keys[:-_MANY] if key not in over and self._now() - used[key] >= _UNUSED_S))
 
     def close(self) -> None:
         """End everything."""
         self.jobs.close()
         self.in_flight.close()
         with self._lock:
-            for sources, _ in self._visits.values():
-                sources.close()
+            left = tuple(self._visits.values())
             self._visits.clear()
+        for one in left:
+            one.close()
+
+
+@dataclasses.dataclass(slots=True)
+class _Visit:
+    """One login of `whose`: what it reads, the runs that it watches, and when a page of it was run last."""
+
+    whose: str
+    sources: Sources
+    feed: Feed
+    come_at: float
+
+    @property
+    def used_at(self) -> float:
+        """When a page was run, a service asked, or a run looked at last."""
+        return max(self.come_at, self.sources.used_at, self.feed.used_at)
+
+    def close(self) -> None:
+        """The feed first: it watches over the connections that then end."""
+        self.feed.close()
+        self.sources.close()
 
 
 @dataclasses.dataclass(frozen=True)

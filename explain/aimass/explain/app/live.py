@@ -16,6 +16,8 @@ __all__ = ["Feed", "Watching"]
 log = logging.getLogger("aimass.explain.app")
 _IDLE_S: Final = 30.0
 """A run at which nobody looked for so long is watched no more."""
+_LEAVING_S: Final = 1.0
+"""For so long at most the end of a feed waits for its streams to end."""
 
 
 class Watching(Protocol):
@@ -34,6 +36,12 @@ class _Watched:
     def __init__(self, first: RunView, now: float, run: Watching) -> None:
         self.view, self.asked_at, self.over, self.run = first, now, first.summary.state.final, run
         self.error: AimassError | None = None
+        self.following: threading.Thread | None = None
+
+    def leave(self) -> None:
+        """End the watching, if it has not ended."""
+        if not self.over:
+            self.run.leave()
 
 
 class Feed:
@@ -43,11 +51,13 @@ class Feed:
         self._open, self._now = open_run, now
         self._lock = threading.Lock()
         self._runs: dict[str, _Watched] = {}
+        self._looked_at, self._closed = now(), False
 
     def latest(self, run_id: str) -> RunView:
         """The run as last heard of; from the first look on it is followed. Raises what ended its stream."""
         self.sweep()
         with self._lock:
+            self._looked_at = self._now()
             held = self._runs.get(run_id)
             if held is not None and held.error is None:
                 held.asked_at = self._now()
@@ -59,10 +69,37 @@ class Feed:
         view, run = self._open(run_id)
         fresh = _Watched(view, self._now(), run)
         with self._lock:
+            if self._closed:  # it is not followed over a connection that ends
+                return view
             held = self._runs.setdefault(run_id, fresh)
-        if held is fresh and not fresh.over:
-            threading.Thread(target=self._follow, args=(run_id, fresh, run), name="aimass-feed", daemon=True).start()
+            if held is fresh and not fresh.over:
+                fresh.following = threading.Thread(
+                    target=self._follow, args=(run_id, fresh, run), name="aimass-feed", daemon=True
+                )
+                fresh.following.start()
         return held.view
+
+    @property
+    def used_at(self) -> float:
+        """When somebody looked at a run last, by the feed's clock."""
+        with self._lock:
+            return self._looked_at
+
+    def close(self) -> None:
+        """Leave all runs, before the connection that they are watched over ends; calling it twice is fine.
+
+        A stream whose loop has been stopped would never say that it has ended.
+        """
+        with self._lock:
+            self._closed = True
+            left = tuple(self._runs.values())
+            self._runs.clear()
+        for held in left:
+            held.leave()
+        until = time.monotonic() + _LEAVING_S
+        for held in left:
+            if held.following is not None:
+                held.following.join(max(0.0, until - time.monotonic()))
 
     def sweep(self) -> None:
         """Leave runs at which nobody looks, also those of which nothing is heard, and forget ended ones."""
@@ -71,8 +108,7 @@ class Feed:
             for run_id, _ in left:
                 del self._runs[run_id]
         for _, held in left:
-            if not held.over:
-                held.run.leave()
+            held.leave()
 
     def _follow(self, run_id: str, held: _Watched, run: Watching) -> None:
         try:

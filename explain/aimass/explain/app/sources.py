@@ -166,10 +166,11 @@ class Sources:
             )
         self._used_at = self._now()
 
-    def unused(self, seconds: float) -> bool:
-        """Whether nobody has asked a service for so long."""
+    @property
+    def used_at(self) -> float:
+        """When somebody asked a service last, by the sources' clock."""
         with self._lock:
-            return self._now() - self._used_at >= seconds
+            return self._used_at
 
     def close(self) -> None:
         """End the connections; calling it twice is fine."""
