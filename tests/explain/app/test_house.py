@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
-from aimass.explain.app.house import House
+from aimass.explain.app.house import House, enter
 from aimass.explain.app.people import Person
 from aimass.explain.app.settings import AppSettings
 from aimass.explain.app.sources import Sources
@@ -191,3 +192,33 @@ def test_a_house_that_is_closed_leaves_its_runs(clock: Clock) -> None:
     made.close()
     assert isinstance(here.sources, Counted)
     assert here.sources.left_before_closed
+
+
+def _part() -> None:
+    import streamlit as st
+
+    from aimass.explain.app.house import Here
+    from aimass.explain.app.house import house as shown
+    from aimass.explain.app.shell import looked
+    from tests.explain.app.test_house import login
+
+    @looked(60.0)
+    def part(here: Here) -> None:
+        here.sources.federation()
+        st.markdown("live figures")
+
+    here = shown().visit(login(0), "tab")
+    if "others" not in st.session_state:
+        st.session_state["others"] = [shown().visit(login(number), "tab") for number in range(1, 9)]
+    part(here)
+
+
+def test_a_tab_whose_visit_has_ended_is_shown_anew_by_itself(house: House) -> None:
+    enter(house)
+    try:
+        page = AppTest.from_function(_part, default_timeout=60).run()
+        assert not page.exception
+        assert [one.value for one in page.markdown] == ["live figures"]
+        assert not page.error
+    finally:
+        enter(None)

@@ -16,6 +16,7 @@ from aimass.explain.app.house import Here, house
 from aimass.explain.app.job import Seen
 from aimass.explain.app.memo import Memo
 from aimass.explain.app.presence import still_looks
+from aimass.explain.app.sources import VISIT_OVER
 from aimass.explain.app.wording import ago, amount, plain, with_code
 from aimass.explain.cache import asking_key
 from aimass.explain.charts.altair_charts import specs_of
@@ -330,9 +331,9 @@ def looked(seconds: float) -> Callable[[Callable[Concatenate[Here, P], None]], C
                 if not still_looks(here):
                     st.rerun()
                 show(here, *args, **kwargs)
-            except Unauthenticated:
-                st.rerun()  # leads to the login
             except AimassError as error:
+                if isinstance(error, Unauthenticated) or error.code == VISIT_OVER:
+                    st.rerun()  # leads to the login, or to connections anew
                 told_error(error)
 
         return st.fragment(guarded_part, run_every=seconds)

@@ -22,8 +22,10 @@ from aimass.proto.registry.places import meant_trust, meant_url
 from aimass.proto.registry.reader import RegistryReader, Resolved
 from aimass.proto.views import ModelView, RunSummary, RunView
 
-__all__ = ["Sources", "Versions"]
+__all__ = ["VISIT_OVER", "Sources", "Versions"]
 
+VISIT_OVER: Final = "app.visit_over"
+"""Code of what connections that were ended say: a page that is run anew has others."""
 _SOON_S: Final = 2.0
 """How old a list may be that is shown."""
 _VERSIONS_S: Final = 10.0
@@ -161,7 +163,7 @@ class Sources:
         if self._closed:
             raise Unavailable(
                 "this page was not looked at for long, and its connections were ended",
-                code="app.visit_over",
+                code=VISIT_OVER,
                 cure="It is shown anew by itself; if not, reload it.",
             )
         self._used_at = self._now()
