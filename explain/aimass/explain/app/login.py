@@ -6,7 +6,6 @@ may see follows from the answer; each later call of that person shows the token 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import math
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from aimass.explain.app.bare import bare
 from aimass.explain.app.ended import EndedLogins
 from aimass.explain.app.people import SEES, Person
 from aimass.privacy.pki import Role
@@ -72,7 +72,7 @@ class Logins:
         if person is not None and self._now() < until:
             return person
         if error is not None and self._now() < again:
-            raise _bare(error)
+            raise bare(error)
         return self._asked(key, token)
 
     def _forget_refused(self) -> None:
@@ -86,7 +86,7 @@ class Logins:
             until, person = self._told(token)
         except (Unauthenticated, Refused) as error:
             with self._lock:
-                self._refused[key] = (self._now() + _REFUSED_S, _bare(error))
+                self._refused[key] = (self._now() + _REFUSED_S, bare(error))
                 self._refused.move_to_end(key)
                 _bound(self._refused)
             raise
@@ -114,14 +114,6 @@ class Logins:
 def _bound(held: OrderedDict[str, Any]) -> None:
     while len(held) > _MOST:
         held.popitem(last=False)
-
-
-def _bare(error: AimassError) -> AimassError:
-    """The same error without where it was raised.
-
-    The frames of its traceback lead to the run of the page that asked, and so to all that its session holds: rows too.
-    """
-    return copy.copy(error)
 
 
 def _key(token: Secret) -> str:

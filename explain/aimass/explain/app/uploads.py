@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import streamlit as st
 
+from aimass.explain.app.bare import bare
 from aimass.explain.app.house import Here
 from aimass.explain.app.shell import told_error
 from aimass.explain.app.upload_trial import too_much, tried_rows
 from aimass.explain.opening import Subject
 from aimass.explain.opening.tables import NamedFile, check_cells
 from aimass.explain.rows import Rows, rows_of_table
-from aimass.proto.errors import AimassError, BadInput, LimitExceeded, from_parts
+from aimass.proto.errors import AimassError, BadInput, LimitExceeded
 from aimass.proto.manifest import Schema
 from aimass.proto.rows import read_table
 
@@ -68,16 +69,11 @@ def _read_once(file: Any, schema: Schema, most_bytes: int) -> Rows:
         try:
             held[key] = read_upload(file, file.name, file.size, schema, most_bytes)
         except (BadInput, LimitExceeded) as error:
-            held[key] = _told_anew(error)
+            held[key] = bare(error)
     found = held[key]
     if isinstance(found, AimassError):
-        raise _told_anew(found)
+        raise bare(found)
     return found
-
-
-def _told_anew(error: AimassError) -> AimassError:
-    """The error without where it was raised, which keeps all that its reader held."""
-    return from_parts(error.kind, error.what, code=error.code, value=error.value, limit=error.limit, cure=error.cure)
 
 
 def read_upload(
