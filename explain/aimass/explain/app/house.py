@@ -72,7 +72,7 @@ class House:
             if key not in self._visits:
                 sources = self._open_sources(self.settings, person)
                 feed = Feed(_opener(sources), self._now)
-                self._visits[key] = _Visit(f"{person.role}/{person.name}", sources, feed, self._now())
+                self._visits[key] = _Visit(person.whose, sources, feed, self._now())
             visit = self._visits[key]
             visit.come_at = self._now()
             left = [self._visits.pop(other) for other in self._over(key)]
@@ -141,7 +141,7 @@ class Here:
     def asker(self) -> str:
         """Who takes turns with others for long work: the person where people log in, however many tabs they have open,
         and else the tab."""
-        return self.viewer if self.person.token is None else f"{self.person.role}/{self.person.name}"
+        return self.viewer if self.person.token is None else self.person.whose
 
     @property
     def rows(self) -> tuple[RowsSetting, ...]:

@@ -30,10 +30,15 @@ class Person:
     token: Secret | None = None
 
     @property
+    def whose(self) -> str:
+        """Whom several logins are of."""
+        return f"{self.role}/{self.name}"
+
+    @property
     def key(self) -> str:
         """Whose connections are whose: those of one login are not another's, even of one person."""
         login = "" if self.token is None else hashlib.sha256(self.token.reveal()).hexdigest()
-        return f"{self.role}/{self.name}/{login}"
+        return f"{self.whose}/{login}"
 
     @property
     def bearer(self) -> Callable[[], str] | None:
